@@ -1,0 +1,277 @@
+"""The numeric verdict: every subject's capture against the float64 reference, in floors.
+
+The formulas are those of DESIGN.md, "The verdict"; ``parity.distance`` holds the arithmetic and
+``parity.floor`` the floor.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from parity.capture import CHUNK, CaptureReader
+from parity.distance import Distance, Error, Norm, measure, mismatched, widen
+from parity.errors import CaptureError
+from parity.floor import Floor, floor_of
+
+if TYPE_CHECKING:
+    from parity.table import Cut
+
+__all__ = [
+    "LIMIT",
+    "Error",
+    "FirstDivergence",
+    "Floor",
+    "Judged",
+    "PairResult",
+    "StageResult",
+    "Status",
+    "SubjectResult",
+    "compare",
+    "first_divergence",
+    "floor_of",
+    "judge",
+    "measure",
+]
+
+LIMIT = 4.0
+"""Floors a correct subject may be away: twice the worst of 192 correct runs (DESIGN.md)."""
+
+_WORKERS = 4
+
+
+class Status(StrEnum):
+    """What a subject is at one cut."""
+
+    EXACT = "exact"
+    AT_FLOOR = "at-floor"
+    DIVERGED = "diverged"
+    NON_FINITE = "non-finite"
+    MISSING = "missing"
+
+    @property
+    def passes(self) -> bool:
+        """Whether this is parity."""
+        return self in (Status.EXACT, Status.AT_FLOOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An error in units of the floor, and what that means."""
+
+    x_floor: float
+    x_floor_max: float
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectResult:
+    """One subject at one cut; the figures are infinite where they do not exist (``null`` in JSON).
+
+    ``worst`` is the index of the largest difference from the reference (batch first, NCHW) or of
+    the first value that is NaN or Inf, ``actual`` and ``expected`` the two values there.
+    """
+
+    status: Status
+    max_abs: float = math.inf
+    rel_l2: float = math.inf
+    x_floor: float = math.inf
+    x_floor_max: float = math.inf
+    worst: tuple[int, ...] | None = None
+    actual: float | None = None
+    expected: float | None = None
+    wrong: int = 0
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """Two subjects at one cut: ``max|xa - xb|`` and ``||xa - xb|| / ||x64||``."""
+
+    max_abs: float
+    rel_l2: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """All subjects at one cut; ``shape`` is NCHW, batch first."""
+
+    name: str
+    stage: str
+    row: str
+    shape: tuple[int, ...]
+    floor: Floor | None
+    subjects: Mapping[str, SubjectResult]
+    pairs: Mapping[str, PairResult] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDivergence:
+    """The first cut in execution order at which a subject does not agree, and who does not."""
+
+    subject: str
+    stage: str
+    layer: str | None
+    """The layer's row; None when the depth compared does not tell which layer of the stage."""
+    cut: str
+    subjects: tuple[str, ...]
+
+
+def judge(
+    error: Error, floor: Floor, *, limit: float = LIMIT, precision: str = "float32"
+) -> Judged:
+    """Judge an error by the floor of a precision (DESIGN.md, "The verdict").
+
+    Comparisons are written so that NaN, had it come this far, would not pass.
+    """
+    if error.mismatch:
+        return Judged(math.inf, math.inf, Status.DIVERGED)
+    if error.size == 0:
+        return Judged(math.inf, math.inf, Status.MISSING)
+    if error.wrong or not error.compared:
+        return Judged(math.inf, math.inf, Status.NON_FINITE)
+    scaled = floor.scaled(precision)
+    x_floor = _ratio(error.rel_l2, scaled.rel_l2)
+    x_floor_max = _ratio(error.max_abs, scaled.max_abs)
+    if error.exact:
+        status = Status.EXACT
+    elif x_floor <= limit and x_floor_max <= limit:
+        status = Status.AT_FLOOR
+    else:
+        status = Status.DIVERGED
+    return Judged(x_floor, x_floor_max, status)
+
+
+def _ratio(value: float, floor: float) -> float:
+    if value == 0.0:
+        return 0.0
+    return value / floor if floor else math.inf
+
+
+def compare(
+    *,
+    reference: CaptureReader,
+    floors: Mapping[str, Floor],
+    subjects: Mapping[str, CaptureReader],
+    cuts: Iterable[Cut],
+    limit: float = LIMIT,
+    precisions: Mapping[str, str] | None = None,
+) -> list[StageResult]:
+    """Compare every subject with the float64 reference, and with each other, at every cut.
+
+    ``floors`` are keyed by row; ``precisions`` by subject, float32 where not given. Tensors are
+    read once, in pieces, at most ``_WORKERS`` cuts at a time. Raises CaptureError for a capture
+    that is damaged, and for a row that the reference has no floor for.
+    """
+    precisions = precisions or {}
+
+    def work(cut: Cut) -> StageResult:
+        row = cut.row.name
+        if row not in reference:
+            absent = _missing("the reference has no such row")
+            return StageResult(
+                cut.name, cut.stage, row, cut.row.shape, None, dict.fromkeys(subjects, absent)
+            )
+        if row not in floors:
+            raise CaptureError(f"{reference.path}: {row}: has no floor; measure its replicates")
+        errors, pairs = _read_through(row, reference, subjects)
+        results = {
+            name: _result(errors.get(name), floors[row], limit, precisions.get(name, "float32"))
+            for name in subjects
+        }
+        return StageResult(
+            cut.name, cut.stage, row, reference.shape(row), floors[row], results, pairs
+        )
+
+    workers = min(_WORKERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, cuts))
+
+
+def _missing(message: str) -> SubjectResult:
+    return SubjectResult(Status.MISSING, message=message)
+
+
+def _result(error: Error | None, floor: Floor, limit: float, precision: str) -> SubjectResult:
+    if error is None:
+        return _missing("the subject has no such row")
+    judged = judge(error, floor, limit=limit, precision=precision)
+    message = error.mismatch
+    if judged.status is Status.NON_FINITE:
+        message = (
+            f"{error.wrong} of {error.size} values are NaN or Inf and not so in the reference"
+            if error.wrong
+            else "no value is finite, so nothing was compared"
+        )
+    return SubjectResult(
+        status=judged.status,
+        max_abs=error.max_abs,
+        rel_l2=error.rel_l2,
+        x_floor=judged.x_floor,
+        x_floor_max=judged.x_floor_max,
+        worst=error.worst,
+        actual=error.actual,
+        expected=error.expected,
+        wrong=error.wrong,
+        message=message,
+    )
+
+
+def _read_through(
+    row: str, reference: CaptureReader, subjects: Mapping[str, CaptureReader]
+) -> tuple[dict[str, Error], dict[str, PairResult]]:
+    """Read one row of every capture in step, once, and measure subjects and pairs."""
+    shape = reference.shape(row)
+    present = {name: reader for name, reader in subjects.items() if row in reader}
+    streamed = {name: reader for name, reader in present.items() if reader.shape(row) == shape}
+    norm = Norm()
+    distances = {name: Distance(reader.dtype(row)) for name, reader in streamed.items()}
+    between = {pair: Distance() for pair in itertools.combinations(streamed, 2)}
+    buffers = {name: np.empty(CHUNK) for name in streamed}
+    wide_reference = np.empty(CHUNK)
+    pieces = zip(
+        reference.chunks(row), *(reader.chunks(row) for reader in streamed.values()), strict=True
+    )
+    # Inf - Inf is looked for, not an accident; the setting is local to this thread.
+    with np.errstate(all="ignore"):
+        for expected_piece, *actual_pieces in pieces:
+            expected = widen(expected_piece, wide_reference)
+            norm.add(expected)
+            wide = {
+                name: widen(piece, buffers[name])
+                for name, piece in zip(streamed, actual_pieces, strict=True)
+            }
+            for name, actual in wide.items():
+                distances[name].add(actual=actual, expected=expected)
+            for (left, right), distance in between.items():
+                distance.add(actual=wide[left], expected=wide[right])
+    errors = {name: distance.error(norm, shape) for name, distance in distances.items()}
+    for name in present.keys() - streamed.keys():
+        errors[name] = mismatched(actual=present[name].shape(row), expected=shape)
+    pairs = {}
+    for (left, right), distance in between.items():
+        error = distance.error(norm, shape)
+        pairs[f"{left}|{right}"] = PairResult(error.max_abs, error.rel_l2)
+    return errors, pairs
+
+
+def first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:
+    """Return the first cut, in execution order, where a subject is diverged or non-finite."""
+    for stage in stages:
+        wrong = tuple(
+            name
+            for name, result in stage.subjects.items()
+            if result.status in (Status.DIVERGED, Status.NON_FINITE)
+        )
+        if wrong:
+            layer = stage.row if stage.name == stage.row else None
+            return FirstDivergence(wrong[0], stage.stage, layer, stage.name, wrong)
+    return None

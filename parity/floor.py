@@ -1,0 +1,135 @@
+"""The floor: how much float32 rounding alone moves a model on an input (DESIGN.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.distance import Error, measure
+from parity.errors import CaptureError
+
+Array = NDArray[Any]
+
+REPLICATES = 5
+"""Float32 runs that a floor is measured on: one as it is, the others perturbed."""
+
+ROUNDOFF = 2.0**-24
+"""The unit roundoff of float32."""
+
+PRECISIONS: Mapping[str, float] = {
+    "float64": 2.0**-29,
+    "float32": 1.0,
+    "tf32": 2.0**13,
+    "float16": 2.0**13,
+    "bfloat16": 2.0**16,
+}
+"""What a precision scales the floor by: its unit roundoff over float32's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The error that rounding alone makes at one row, over the replicates."""
+
+    rel_l2: float
+    max_abs: float
+    replicates: int
+    scale: float
+    """The largest ``|x64|`` of the row."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild what ``to_json`` gave."""
+        return cls(**data)
+
+    def scaled(self, precision: str) -> Floor:
+        """Return the floor of another precision, one of ``PRECISIONS``."""
+        factor = PRECISIONS[precision]
+        return Floor(self.rel_l2 * factor, self.max_abs * factor, self.replicates, self.scale)
+
+
+def floor_of(errors: Sequence[Error]) -> Floor:
+    """Return the floor over the replicates' errors at one row (DESIGN.md, "The verdict").
+
+    ``rel_l2`` is the root mean square of theirs, ``max_abs`` the largest of theirs; neither is
+    below one unit roundoff of the row's scale. A replicate that overflows where float64 does not
+    says nothing about rounding: it is left out of the floor and of ``replicates``. Raises
+    CaptureError when there is no replicate at all, or one of another shape.
+    """
+    if not errors:
+        raise CaptureError("a floor needs at least one replicate, found none")
+    for error in errors:
+        if error.mismatch:
+            raise CaptureError(f"a float32 run of the reference has {error.mismatch}")
+    usable = [error for error in errors if error.wrong == 0]
+    scale = max(error.scale for error in errors)
+    mean_square = math.fsum(error.rel_l2**2 for error in usable) / max(len(usable), 1)
+    return Floor(
+        rel_l2=max(math.sqrt(mean_square), ROUNDOFF),
+        max_abs=max([ROUNDOFF * scale, *(error.max_abs for error in usable)]),
+        replicates=len(usable),
+        scale=scale,
+    )
+
+
+def perturb(array: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the array times ``1 + U(-1, 1) * 2**-23``: each value moved by up to one ulp.
+
+    The product is rounded to float32 once; the result has the same shape and C order.
+    """
+    moved = np.empty(array.shape, np.float32)
+    flat, source = moved.reshape(-1), np.ascontiguousarray(array).reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        piece = source[start : start + _BLOCK]
+        # One float32 draw holds 24 bits, more than enough to choose between three neighbours;
+        # the factor needs float64, since 1 + u * 2**-23 has only three values in float32.
+        factor = rng.random(piece.size, dtype=np.float32).astype(np.float64)
+        factor *= 2.0**-22
+        factor += 1.0 - 2.0**-23
+        factor *= piece
+        flat[start : start + _BLOCK] = factor
+    return moved
+
+
+_BLOCK = 16384
+
+
+class FloorMeter:
+    """Gathers the replicates' errors row by row, in the child that runs them."""
+
+    def __init__(self) -> None:
+        self._errors: dict[str, list[Error]] = {}
+
+    def add(self, row: str, *, actual: Array, expected: Array) -> Error:
+        """Measure one replicate's tensor against the float64 one, and return its error."""
+        error = measure(actual=actual, expected=expected)
+        self._errors.setdefault(row, []).append(error)
+        return error
+
+    def result(self) -> dict[str, Floor]:
+        """Return the floor of each row. Raises CaptureError, naming the row."""
+        floors = {}
+        for row, errors in self._errors.items():
+            try:
+                floors[row] = floor_of(errors)
+            except CaptureError as error:
+                raise CaptureError(f"{row}: {error}") from error
+        return floors
+
+
+def to_json(floors: Mapping[str, Floor]) -> dict[str, Any]:
+    """Return floors as plain data, keyed by row."""
+    return {row: floor.to_json() for row, floor in floors.items()}
+
+
+def from_json(data: Mapping[str, Any]) -> dict[str, Floor]:
+    """Rebuild what ``to_json`` gave."""
+    return {row: Floor.from_json(floor) for row, floor in data.items()}
