@@ -1,0 +1,144 @@
+"""What to build: `ModelSpec`, and the registry of architectures found under `parity.models`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import parity.models
+from parity.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from parity.table import LayerTable
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One architecture at one size; each family of `parity.models` adds its own fields.
+
+    `image_size` is (height, width) in pixels. Raises `SpecError` for a size that cannot be built.
+    """
+
+    name: str
+    classes: int = 1000
+    image_size: tuple[int, int] = (224, 224)
+    channels: int = 3
+
+    family: ClassVar[str]
+    """The folder under `parity.models` that holds the family's `spec`, `keras` and `torch`."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise SpecError(f"a model needs a name, found {self.name!r}")
+        require_positive(self.name, "classes", self.classes)
+        require_positive(self.name, "channels", self.channels)
+        size = self.image_size
+        if not isinstance(size, tuple) or len(size) != 2:
+            raise SpecError(f"{self.name}: image size must be (height, width), found {size!r}")
+        require_positive(self.name, "image height", size[0])
+        require_positive(self.name, "image width", size[1])
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return (self.channels, *self.image_size)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained: batch-norm's running statistics are not counted."""
+        return self.table().parameters
+
+    def table(self) -> LayerTable:
+        """The layer table, in execution order, with the shapes at this size."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` turns back into an equal spec."""
+        return {"family": self.family, **dataclasses.asdict(self)}
+
+
+def require_positive(model: str, field: str, value: object) -> None:
+    """Raise `SpecError` unless `value` is a whole number above 0 (True is none)."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SpecError(f"{model}: {field} must be a whole number above 0, found {value!r}")
+
+
+def window_size(size: int, *, kernel: int, stride: int, padding: int) -> int:
+    """How many windows fit along an axis of `size`, padded on both sides: ⌊(n + 2p − k) / s⌋ + 1.
+
+    Raises `SpecError` when none fits. The formula is that of Dumoulin & Visin, "A guide to
+    convolution arithmetic for deep learning" (2016), relationship 6.
+    """
+    windows = (size + 2 * padding - kernel) // stride + 1
+    if windows < 1:
+        raise SpecError(
+            f"a window of {kernel} does not fit into {size} + 2×{padding}: the image is too small"
+        )
+    return windows
+
+
+def names() -> list[str]:
+    """The names of all architectures, sorted."""
+    return sorted(_registry())
+
+
+def get(
+    name: str,
+    *,
+    classes: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> ModelSpec:
+    """The architecture called `name`, at its published size where nothing else is asked for.
+
+    Raises `SpecError` for an unknown name, with the closest ones, and for impossible sizes.
+    """
+    found = _registry().get(name)
+    if found is None:
+        close = difflib.get_close_matches(name, names(), n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}?" if close else "`parity models` lists them"
+        raise SpecError(f"unknown model {name!r}; {hint}")
+    return dataclasses.replace(
+        found,
+        classes=found.classes if classes is None else classes,
+        image_size=found.image_size if image_size is None else image_size,
+        channels=found.channels if channels is None else channels,
+    )
+
+
+def from_json(data: Mapping[str, Any]) -> ModelSpec:
+    """The spec that `ModelSpec.to_json` wrote down; raises `SpecError` if it is none."""
+    fields = dict(data)
+    family = fields.pop("family", None)
+    classes = {type(spec).family: type(spec) for spec in _registry().values()}
+    if family not in classes:
+        raise SpecError(f"unknown model family {family!r}; known: {', '.join(sorted(classes))}")
+    known = {field.name for field in dataclasses.fields(classes[family])}
+    if fields.keys() != known:
+        odd = ", ".join(sorted(fields.keys() ^ known))
+        raise SpecError(f"the spec of a {family} has missing or unknown fields: {odd}")
+    # JSON has no tuples, and no field of a spec is a list.
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    }
+    return classes[family](**values)
+
+
+@functools.cache
+def _registry() -> dict[str, ModelSpec]:
+    """Every architecture by name: the `ARCHITECTURES` of each family's `spec` module."""
+    registry: dict[str, ModelSpec] = {}
+    for family in pkgutil.iter_modules(parity.models.__path__):
+        module = importlib.import_module(f"{parity.models.__name__}.{family.name}.spec")
+        for spec in module.ARCHITECTURES:
+            if spec.name in registry:
+                raise SpecError(f"two architectures are called {spec.name!r}")
+            registry[spec.name] = spec
+    return registry

@@ -1,0 +1,309 @@
+"""The layer table: the one list that pairs the layers of a network's two twins.
+
+A table is generated from a `ModelSpec`, or read from a file that the author of two models wrote.
+Such a file is CSV, TOML or JSON (by its suffix), one row a layer, in execution order, a row after
+all its inputs:
+
+    name,stage,kind,keras,torch                     [[rows]]
+    stem.conv,stem,conv,conv1_conv,conv1            name = "stem.conv"
+    stem.pad,stem,pad,pool1_pad,                    stage = "stem"
+    stem.pool,stem,max_pool,pool1_pool,maxpool      kind = "conv"
+    body.add,body,add,block1_add,block1.relu#1@input   keras = "conv1_conv"
+    head,head,dense,predictions,fc                  torch = "conv1"
+
+`name`   neutral and unique: letters, digits, `_`, `-` and `.`. A row called `STAGE.BLOCK.LAYER`
+         belongs to the block `STAGE.BLOCK`.
+`stage`  the cut that the row belongs to; the rows of a stage stand together, and it ends at its
+         last row that both models have.
+`kind`   one of `KINDS`.
+`keras`  the layer's name. Empty where only the PyTorch model has such a layer.
+`torch`  the module's path, `layer1.0.conv1`; then `#1` for its second call in a forward pass
+         (`#0`, the first, need not be written), and `@input` for what that call is given instead
+         of what it returns: the way to name a sum that no module owns. Empty where only the Keras
+         model has such a layer.
+
+Two more columns may be given. Files that `parity table` writes have them; by hand they can be left
+out, and the models are then asked.
+
+`shape`    the output without its batch axis, channels first: `64x112x112`.
+`weights`  role, name in PyTorch's state dict, shape there, and (read only to be checked) the shape
+           in Keras: `kernel conv1.weight 64x3x7x7 7x7x3x64; bias conv1.bias 64 64`.
+
+JSON has lists of numbers for shapes, and for the weights a list of objects with the keys `role`,
+`name`, `shape` and `keras_shape`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import tomli_w
+
+from parity.errors import TableError
+from parity.rows import (
+    COLUMNS,
+    KERAS_NAMES,
+    KINDS,
+    Row,
+    TorchPoint,
+    Weight,
+    cells,
+    check_keys,
+    check_row,
+    closest,
+    format_shape,
+    identities,
+    keras_shape,
+    quote,
+    row_from_json,
+    row_to_json,
+    shapes_text,
+    torch_point,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "KERAS_NAMES",
+    "KINDS",
+    "Cut",
+    "Depth",
+    "LayerTable",
+    "Row",
+    "TorchPoint",
+    "Weight",
+    "keras_shape",
+    "torch_point",
+]
+
+Depth = Literal["stage", "block", "layer"]
+
+INPUT, LOGITS = "input", "logits"
+"""The names of the first and the last tensor of every ONNX graph."""
+
+SCHEMA = "parity.table/1"
+MAX_BYTES = 16 * 2**20
+"""No table is this long: ResNet-152's takes 0.2 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A place where all subjects are compared: the output of `row`."""
+
+    name: str
+    stage: str
+    row: Row
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """The rows in execution order, a row after all its inputs."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row.stage for row in self.rows))
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained: running statistics are not counted."""
+        return sum(
+            math.prod(weight.shape)
+            for _, weight in self.weights()
+            if weight.role not in ("mean", "variance")
+        )
+
+    def cuts(self, depth: Depth) -> tuple[Cut, ...]:
+        """The last row of each stage, or block, or every row, that both models have."""
+        last: dict[str, Row] = {}
+        for row in self.rows:
+            if row.shared:
+                key = {"stage": row.stage, "block": row.block, "layer": row.name}[depth]
+                # Taken out first, so that the cuts come in the order of their own rows.
+                last.pop(key, None)
+                last[key] = row
+        return tuple(Cut(name, row.stage, row) for name, row in last.items())
+
+    def by_name(self, name: str) -> Row:
+        """The row called `name`; raises `TableError` with the closest ones."""
+        if name not in self._by_name:
+            raise TableError(f"no row is called {quote(name)}{closest(name, self._by_name)}")
+        return self._by_name[name]
+
+    def weights(self) -> Iterator[tuple[Row, Weight]]:
+        """Every weight with its row, in execution order."""
+        return ((row, weight) for row in self.rows for weight in row.weights)
+
+    def tensor_name(self, row: Row) -> str:
+        """What a row's output is called in ONNX graphs: `logits`, or its stage if it ends one."""
+        return self._tensor_names.get(row.name, row.name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Row]:
+        return {row.name: row for row in self.rows}
+
+    @cached_property
+    def _tensor_names(self) -> dict[str, str]:
+        ends = {cut.row.name: cut.name for cut in self.cuts("stage")}
+        if ends:
+            ends[next(reversed(ends))] = LOGITS
+        return ends
+
+    def validate(self, source: str = "layer table") -> None:
+        """Raise `TableError`, naming `source` and the row, if the table contradicts itself."""
+        if not self.rows:
+            raise TableError(f"{source}: there are no rows")
+        seen: dict[tuple[str, object], Row] = {}
+        ended: set[str] = set()
+        stage = self.rows[0].stage
+        for number, row in enumerate(self.rows, start=1):
+            where = f"{source}: row {number} ({quote(row.name)})"
+            check_row(row, where)
+            if row.stage != stage:
+                ended.add(stage)
+                stage = row.stage
+            for key in identities(row):
+                if key in seen:
+                    raise TableError(f"{where}: {key[0]} is that of {quote(seen[key].name)} too")
+                seen[key] = row
+            if row.stage in ended:
+                raise TableError(
+                    f"{where}: stage {quote(row.stage)} has ended already; its rows stand together"
+                )
+        self._check_tensor_names(source)
+
+    def _check_tensor_names(self, source: str) -> None:
+        compared = {cut.name for cut in self.cuts("stage")}
+        for stage in self.stages:
+            if stage not in compared:
+                raise TableError(f"{source}: stage {quote(stage)} has no row in both models")
+        taken = {INPUT: "the model's input"}
+        for number, row in enumerate(self.rows, start=1):
+            tensor = self.tensor_name(row)
+            if tensor in taken:
+                raise TableError(
+                    f"{source}: row {number} ({quote(row.name)}): its tensor would be called "
+                    f"{quote(tensor)}, as {taken[tensor]} is; rename the row or its stage"
+                )
+            taken[tensor] = f"that of row {quote(row.name)}"
+
+    def plain(self) -> list[dict[str, str]]:
+        """The rows as text for a terminal, weight shapes in both layouts."""
+        return [
+            {
+                "name": row.name,
+                "stage": row.stage,
+                "kind": row.kind,
+                "keras": row.keras,
+                "torch": row.torch,
+                "keras_weights": shapes_text(row, in_keras=True),
+                "torch_weights": shapes_text(row, in_keras=False),
+                "shape": format_shape(row.shape, by="×"),
+            }
+            for row in self.rows
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, which is also what the JSON file holds."""
+        return {"schema": SCHEMA, "rows": [row_to_json(row) for row in self.rows]}
+
+    @classmethod
+    def from_json(cls, data: object, source: str = "layer table") -> Self:
+        """Read what `to_json` returns; raises `TableError`, naming `source` and the row."""
+        if not isinstance(data, dict):
+            raise TableError(f"{source}: expected a table with the key 'rows'")
+        check_keys(data, {"schema", "rows"}, required={"rows"}, where=source)
+        if data.get("schema", SCHEMA) != SCHEMA:
+            raise TableError(f"{source}: schema {quote(data['schema'])} is not {SCHEMA!r}")
+        if not isinstance(data["rows"], list):
+            raise TableError(f"{source}: 'rows' must be a list, one entry a layer")
+        table = cls(
+            tuple(
+                row_from_json(entry, f"{source}: row {number}")
+                for number, entry in enumerate(data["rows"], start=1)
+            )
+        )
+        table.validate(source)
+        return table
+
+    def to_toml(self) -> str:
+        rows = [{key: text for key, text in cells(row).items() if text} for row in self.rows]
+        return tomli_w.dumps({"schema": SCHEMA, "rows": rows})
+
+    @classmethod
+    def from_toml(cls, text: str, source: str = "layer table") -> Self:
+        try:
+            data = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise TableError(f"{source}: no TOML: {_first_line(error)}") from None
+        return cls.from_json(data, source)
+
+    def to_csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(cells(row) for row in self.rows)
+        return text.getvalue()
+
+    @classmethod
+    def from_csv(cls, text: str, source: str = "layer table") -> Self:
+        try:
+            reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+            lines = [[cell.strip() for cell in line] for line in reader if line]
+        except csv.Error as error:
+            raise TableError(f"{source}: no CSV: {_first_line(error)}") from None
+        if not lines:
+            raise TableError(f"{source}: empty; expected the columns {','.join(COLUMNS[:5])}")
+        header, *entries = lines
+        check_keys(header, COLUMNS, required=COLUMNS[:5], where=f"{source}: header")
+        for number, entry in enumerate(entries, start=1):
+            if len(entry) != len(header):
+                raise TableError(
+                    f"{source}: row {number} ({quote(entry[0])}): expected {len(header)} cells, "
+                    f"found {len(entry)}"
+                )
+        rows = [dict(zip(header, entry, strict=True)) for entry in entries]
+        return cls.from_json({"rows": rows}, source)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a `.csv`, `.toml` or `.json` file; raises `TableError`."""
+        path = Path(path)
+        readers = {".csv": cls.from_csv, ".toml": cls.from_toml, ".json": cls._from_json_text}
+        if path.suffix.lower() not in readers:
+            raise TableError(f"{path}: a layer table is a .csv, .toml or .json file")
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise TableError(f"{path}: cannot be read: {error.strerror}") from None
+        if len(content) > MAX_BYTES:
+            raise TableError(f"{path}: more than {MAX_BYTES >> 20} MiB; no layer table is so long")
+        try:
+            # Spreadsheets begin their CSV files with a byte-order mark.
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise TableError(f"{path}: no UTF-8 text: byte {error.start} is wrong") from None
+        return readers[path.suffix.lower()](text, str(path))
+
+    @classmethod
+    def _from_json_text(cls, text: str, source: str) -> Self:
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise TableError(f"{source}: no JSON: {_first_line(error)}") from None
+        return cls.from_json(data, source)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
