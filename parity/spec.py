@@ -102,7 +102,7 @@ def get(
     """
     found = _registry().get(name)
     if found is None:
-        close = difflib.get_close_matches(name, names(), n=3, cutoff=0.5)
+        close = _closest(name.lower())
         hint = f"did you mean {', '.join(close)}?" if close else "`parity models` lists them"
         raise SpecError(f"unknown model {name!r}; {hint}")
     return dataclasses.replace(
@@ -129,6 +129,14 @@ def from_json(data: Mapping[str, Any]) -> ModelSpec:
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
     }
     return classes[family](**values)
+
+
+def _closest(name: str) -> list[str]:
+    """At most three names: those that `name` begins, resnext50 for resnext50_32x4d, then others."""
+    begun = [known for known in names() if name and known.startswith(name)]
+    # Matching is quadratic, and no name is long.
+    similar = difflib.get_close_matches(name[:80], names(), n=3, cutoff=0.5)
+    return list(dict.fromkeys(begun + similar))[:3]
 
 
 @functools.cache
