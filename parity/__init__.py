@@ -1,0 +1,27 @@
+"""Are a network's Keras, PyTorch and ONNX versions the same, and if not, where and why?
+
+`compare`, `export` and `convert` are what the command line calls; importing this package loads no
+framework.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from parity.conversion import convert
+    from parity.exporting import export
+    from parity.run import compare
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "compare", "convert", "export"]
+
+_HOMES = {"compare": "parity.run", "export": "parity.exporting", "convert": "parity.conversion"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'parity' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

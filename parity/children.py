@@ -1,0 +1,211 @@
+"""The parent's side of a child process: start it, ask it, and say plainly how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from parity import errors
+from parity.errors import ChildError, ParityError, RuntimeMissing
+
+TIMEOUT_S = 900.0
+"""How long one request may take before the child is taken for hung."""
+
+_STDERR_LINES = 12
+
+
+class Child:
+    """One framework in a process of its own, which answers requests until it is told to stop.
+
+    Requests and answers are JSON lines; arrays travel as files. What the framework prints goes to
+    a log that is shown only when the child dies.
+    """
+
+    def __init__(self, runtime: str, *, python: str | None = None, timeout: float = TIMEOUT_S):
+        self.runtime = runtime
+        self.python = python or sys.executable
+        self.timeout = timeout
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self._process = subprocess.Popen(
+                [self.python, "-m", "parity.worker", runtime],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=_environment(own=python is None),
+                text=True,
+                encoding="utf-8",
+            )
+        except OSError as error:
+            self._log.close()
+            raise RuntimeMissing(f"{runtime}: cannot start {self.python}: {error}") from error
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer.
+
+        Raises the `ParityError` that the child raised, `ChildError` when it died or outlived
+        its time limit, and `RuntimeMissing` when its framework cannot be imported.
+        """
+        with self._lock:
+            identity = next(self._ids)
+            request = {"id": identity, "op": operation, "args": arguments}
+            try:
+                assert self._process.stdin is not None
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
+            except (OSError, ValueError):
+                raise self._died(operation) from None
+            answer = self._wait(operation)
+        if answer["id"] != identity:
+            raise ChildError(f"{self.runtime}: answered request {answer['id']}, not {identity}")
+        if "error" in answer:
+            raise _error_from(self.runtime, answer["error"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def close(self) -> None:
+        """Ask the child to stop, and make sure that it has."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._log.close()
+
+    def kill(self) -> None:
+        """End the child at once."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put("")
+
+    def _wait(self, operation: str) -> dict[str, Any]:
+        try:
+            line = self._answers.get(timeout=self.timeout)
+        except queue.Empty:
+            self.kill()
+            raise ChildError(
+                f"{self.runtime}: no answer to '{operation}' within {self.timeout:g} s; "
+                "the process was stopped"
+            ) from None
+        if not line:
+            raise self._died(operation)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise ChildError(f"{self.runtime}: unreadable answer to '{operation}'") from None
+        return answer
+
+    def _died(self, operation: str) -> ChildError:
+        try:
+            code = self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.returncode
+        how = f"exit code {code}"
+        if code < 0:
+            how = f"signal {signal.Signals(-code).name}"
+            if -code == signal.SIGKILL:
+                how += ", perhaps for want of memory"
+        tail = self._stderr_tail()
+        end = f"; its last words: {tail}" if tail else ""
+        return ChildError(f"{self.runtime}: the process died during '{operation}' ({how}){end}")
+
+    def _stderr_tail(self) -> str:
+        with contextlib.suppress(OSError, ValueError):
+            self._log.seek(0, os.SEEK_END)
+            self._log.seek(max(0, self._log.tell() - 8192))
+            lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+            return " | ".join(line.strip() for line in lines[-_STDERR_LINES:] if line.strip())
+        return ""
+
+
+def _environment(*, own: bool) -> dict[str, str]:
+    """The child's environment: no framework chatter, and in our own interpreter this `parity`.
+
+    Another interpreter must have a `parity` of its own: our folder on its path could bring it
+    packages that were built for this one.
+    """
+    variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1"}
+    if own:
+        here = str(Path(__file__).resolve().parent.parent)
+        path = [here, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        variables["PYTHONPATH"] = os.pathsep.join(path)
+    return variables
+
+
+def _error_from(runtime: str, error: dict[str, str]) -> ParityError:
+    kind = getattr(errors, error["type"], None)
+    if isinstance(kind, type) and issubclass(kind, ParityError):
+        raised = kind(error["message"])
+    else:
+        raised = ChildError(f"{runtime}: {error['type']}: {error['message']}")
+    raised.add_note(error.get("traceback", ""))
+    return raised
+
+
+class Children:
+    """The children of one command: started together, closed together, whatever happens."""
+
+    def __init__(self, *, python: dict[str, str] | None = None, timeout: float = TIMEOUT_S):
+        self._python = python or {}
+        self._timeout = timeout
+        self._children: dict[str, Child] = {}
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for child in self:
+            if kind is not None:
+                child.kill()
+            child.close()
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(self._children.values())
+
+    def __getitem__(self, runtime: str) -> Child:
+        """The child of `runtime`, started now if it has not been."""
+        if runtime not in self._children:
+            self._children[runtime] = Child(
+                runtime, python=self._python.get(runtime), timeout=self._timeout
+            )
+        return self._children[runtime]
+
+    def kill(self) -> None:
+        """End every child at once, so that threads waiting for them come back."""
+        for child in list(self):
+            child.kill()

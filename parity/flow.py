@@ -1,0 +1,442 @@
+"""One comparison's work in the children: who waits for what, and what each subject produced."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from parity import cache, floor, inputs, structure, weights
+from parity.children import Child, Children
+from parity.errors import ChildError, ParityError, RuntimeMissing
+from parity.inputs import Input
+from parity.request import OWN, RANDOM, Request, Side, runtime_of, side_of
+from parity.table import LayerTable
+
+T = TypeVar("T")
+Progress = Callable[[str, str], None]
+
+LABELS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX Runtime"}
+EXPORT_PACKAGES = {
+    "keras": ("keras", "tensorflow", "tf2onnx", "onnx"),
+    "torch": ("torch", "onnx", "onnxscript"),
+}
+
+
+@dataclass
+class SubjectRun:
+    """What one subject produced: its capture, and facts for the report."""
+
+    capture: Path
+    runtime: str
+    versions: dict[str, str]
+    seconds: dict[str, float]
+    backend: str | None = None
+    flags: dict[str, Any] = field(default_factory=dict)
+    instrumented: dict[str, float] | None = None
+
+
+@dataclass
+class Reference:
+    """The float64 reference: its capture, and the floor of each row."""
+
+    capture: Path
+    floors: dict[str, floor.Floor]
+
+
+class Flow:
+    """The state of one comparison while its children work side by side.
+
+    Whatever one part of the work owes another is a future; a part that fails hands its error to
+    all who wait for it, so nobody waits for what will never come.
+    """
+
+    def __init__(
+        self, request: Request, children: Children, folder: Path, progress: Progress
+    ) -> None:
+        self.request = request
+        self.children = children
+        self.folder = folder
+        self.progress = progress
+        self.spec = request.spec
+        self.sides = _sides(request)
+        self.table: Future[LayerTable] = Future()
+        self.input: Future[Input] = Future()
+        self.weights: Future[Path] = Future()
+        self.digest: Future[str] = Future()
+        self.raw_weights: Future[Path] = Future()
+        self.graphs: dict[Side, Future[Path]] = {side: Future() for side in ("keras", "torch")}
+        self.reference: Future[Reference] = Future()
+        self.subjects: dict[str, SubjectRun] = {}
+        self.failures: dict[str, ParityError] = {}
+        self.descriptions: dict[str, dict[str, Any]] = {}
+        self.own_weights: dict[Side, Path] = {}
+        self.versions: dict[str, dict[str, str]] = {}
+        self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+        if self.spec is not None or request.table is not None:
+            table = request.layer_table
+            if not request.references or all(row.shape for row in table.rows):
+                self.table.set_result(table)
+
+    # The whole -------------------------------------------------------------------------------
+
+    def execute(self) -> None:
+        """Do all the work; raises the user's errors, keeps the runtimes' in `failures`."""
+        self._find_graphs()
+        tasks: list[Callable[[], None]] = [self._prepare_input, self._prepare_weights]
+        tasks += [lambda side=side: self._guard(side, self._model_flow) for side in self.sides]
+        for subject in self.request.subjects:
+            if runtime_of(subject) == "onnx":
+                tasks.append(lambda s=subject: self._guard(s, self._graph_flow))
+        with ThreadPoolExecutor(len(tasks)) as pool:
+            futures = [pool.submit(task) for task in tasks]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+            except BaseException as error:
+                # Threads wait for children and for one another: end both waits.
+                self.children.kill()
+                self._abandon(ChildError(f"stopped: {error}"))
+                raise
+
+    def capture_again(self, rows: Sequence[str], subjects: Sequence[str], label: str) -> Reference:
+        """Capture other rows, of the reference and some subjects, with everything loaded."""
+        with ThreadPoolExecutor(len(subjects) + 1) as pool:
+            reference = pool.submit(self._run_reference, rows, label)
+            runs = [pool.submit(self._run_subject, name, rows, label) for name in subjects]
+            for run in runs:
+                run.result()
+            return reference.result()
+
+    def capture_path(self, subject: str, label: str) -> Path:
+        return self.folder / f"{label}.{subject}.safetensors"
+
+    # What everybody needs --------------------------------------------------------------------
+
+    def _prepare_input(self) -> None:
+        with _owed(self.input):
+            size = self.request.image_size or (224, 224)
+            shape = (self.request.channels or 3, *size)
+            shape = self.spec.input_shape if self.spec is not None else shape
+            loaded = inputs.load(
+                self.request.input, shape, batch=self.request.batch, seed=self.request.seed
+            )
+            np.save(self.folder / "input.npy", loaded.array)
+            self.input.set_result(loaded)
+
+    def _prepare_weights(self) -> None:
+        """Find the weights, or draw them; their batch-norm statistics are a child's to measure."""
+        source = self.request.weight_source
+        with _owed(self.weights, self.raw_weights, self.digest):
+            if source == RANDOM:
+                self._random_weights()
+            elif source != OWN:
+                path = Path(source)
+                with contextlib.suppress(TypeError):
+                    weights.load(path, self.table.result())
+                self.weights.set_result(path)
+            path = self.weights.result()
+            self.digest.set_result(weights.digest(weights.load(path, self.table.result())))
+
+    def _random_weights(self) -> None:
+        assert self.spec is not None
+        cached = self._cached("weights", ".safetensors", self._weight_facts())
+        if cached.exists():
+            cache.touch(cached)
+            self.weights.set_result(cached)
+            return
+        raw = self.folder / "raw.safetensors"
+        weights.save(raw, weights.init(self.spec, seed=self.request.seed))
+        data = inputs.calibration_batch(self.spec.input_shape, seed=self.request.seed)
+        np.save(self.folder / "calibration.npy", data)
+        self.raw_weights.set_result(raw)
+
+    def _weight_facts(self) -> dict[str, Any]:
+        assert self.spec is not None
+        source = cache.source_digest("parity/weights.py", "parity/inputs.py", "parity/runtimes")
+        return {"spec": self.spec.to_json(), "seed": self.request.seed, "source": source}
+
+    def _cached(self, kind: str, suffix: str, facts: dict[str, Any]) -> Path:
+        """The cache's entry; where there is no cache to write to, a file that ends with us."""
+        if self.request.cache:
+            with contextlib.suppress(OSError):
+                return cache.entry(kind, suffix, facts)
+        return self.folder / f"{kind}-{facts.get('side', '')}{suffix}"
+
+    # Keras and PyTorch -----------------------------------------------------------------------
+
+    def _model_flow(self, side: str) -> None:
+        child = self._meet(side)
+        reference = self.request.references.get(side)
+        spec = None if reference or self.spec is None else self.spec.to_json()
+        self.progress(side, "building the model")
+        load = child.call("load", spec=spec, reference=reference)
+        shape = list(self.input.result().array.shape[1:])
+        self._settle_table(side, child, shape)
+        table = self.table.result()
+        if reference:
+            child.call("use_table", table=table.to_json())
+        self._give_weights(side, child)
+        self._export(side, child, shape)
+        if self.request.weight_source != OWN:
+            self.progress(side, "copying weights")
+            child.call("assign", path=str(self.weights.result()))
+        self.descriptions[side] = child.call("describe", input_shape=shape)
+        rows = [cut.row.name for cut in table.cuts(self.request.depth)]
+        if side in self.request.subjects:
+            self._run_subject(side, rows, "capture")
+            self.subjects[side].seconds["load"] = load["seconds"]
+        if side == self.request.reference_side:
+            with _owed(self.reference):
+                self.reference.set_result(self._run_reference(rows, "capture"))
+        self.progress(side, "done")
+
+    def _settle_table(self, side: str, child: Child, shape: list[int]) -> None:
+        """Ask the reference's model for the shapes and weights that a hand-written table omits."""
+        if self.table.done() or side != self.request.reference_side:
+            return
+        with _owed(self.table):
+            table = self.request.layer_table
+            full = child.call("complete", table=table.to_json(), input_shape=shape)
+            self.table.set_result(LayerTable.from_json(full["table"]))
+
+    def _give_weights(self, side: str, child: Child) -> None:
+        """Calibrate the random weights, or hand out the model's own, if that falls to this side."""
+        if self.request.weight_source == OWN:
+            path = self.folder / f"own-{side}.safetensors"
+            child.call("dump", path=str(path))
+            self.own_weights[side] = path  # type: ignore[index]
+            if side == self.request.reference_side:
+                self.weights.set_result(path)
+        elif side == self.request.reference_side and not self.weights.done():
+            if self.request.weight_source == RANDOM:
+                self._calibrate(child)
+
+    def _calibrate(self, child: Child) -> None:
+        with _owed(self.weights):
+            raw = _first(self.weights, self.raw_weights)
+            if self.weights.done():
+                return
+            self.progress(child.runtime, "calibrating batch-norm statistics")
+            target = self._cached("weights", ".safetensors", self._weight_facts())
+            child.call(
+                "calibrate",
+                source=str(raw),
+                target=str(target),
+                data=str(self.folder / "calibration.npy"),
+            )
+            self.weights.set_result(target)
+
+    def _export(self, side: str, child: Child, shape: list[int]) -> None:
+        """Trace the graph of this side, if a subject runs it and no earlier run left it behind."""
+        if f"onnx-{side}" not in self.request.subjects:
+            return
+        promise = self.graphs[side]  # type: ignore[index]
+        if promise.done():
+            return
+        with _owed(promise):
+            own = side in self.request.references
+            target = self.folder / f"{side}.onnx" if own else self._graph_entry(side)
+            self.progress(side, "exporting to ONNX")
+            answer = child.call(
+                "export_model" if own else "export",
+                path=str(target),
+                opset=self.request.opset,
+                input_shape=shape,
+                names=tap_names(self.table.result(), side),
+            )
+            self.seconds[f"export-{side}"] = answer["seconds"]
+            promise.set_result(target)
+
+    def _find_graphs(self) -> None:
+        """Take the structures that an earlier run left behind."""
+        for side, promise in self.graphs.items():
+            if f"onnx-{side}" in self.request.subjects and side not in self.request.references:
+                held = self._graph_entry(side)
+                if held.exists():
+                    cache.touch(held)
+                    promise.set_result(held)
+
+    def _graph_entry(self, side: str) -> Path:
+        """Where the structure that this side's exporter traces is kept."""
+        assert self.spec is not None
+        facts = {
+            "side": side,
+            "spec": self.spec.to_json(),
+            "opset": self.request.opset,
+            "versions": self._export_versions(side),
+            "source": cache.source_digest(
+                "exporters",
+                f"parity/models/{self.spec.family}",
+                "parity/table.py",
+                f"parity/runtimes/{side}.py",
+            ),
+        }
+        return self._cached("graphs", ".onnx", facts)
+
+    def _export_versions(self, side: str) -> dict[str, str]:
+        return cache.package_versions(EXPORT_PACKAGES[side])
+
+    def _run_reference(self, rows: Sequence[str], label: str) -> Reference:
+        side = self.request.reference_side
+        self.progress(side, "float64 reference and float32 floor")
+        path = self.capture_path("reference", label)
+        answer = self.children[side].call(
+            "reference",
+            x=str(self.folder / "input.npy"),
+            rows=list(rows),
+            out=str(path),
+            manifest=self._manifest("reference", side, "float64"),
+            replicates=floor.REPLICATES,
+            seed=self.request.seed,
+        )
+        self.seconds["reference"] = answer["seconds"]
+        return Reference(path, floor.from_json(answer["floors"]))
+
+    def _run_subject(self, subject: str, rows: Sequence[str], label: str) -> None:
+        runtime = runtime_of(subject)
+        self.progress(runtime, f"running {subject}")
+        path = self.capture_path(subject, label)
+        handle = {"handle": subject} if runtime == "onnx" else {}
+        answer = self.children[runtime].call(
+            "run",
+            x=str(self.folder / "input.npy"),
+            rows=list(rows),
+            out=str(path),
+            manifest=self._manifest(subject, runtime, "float32"),
+            **handle,
+        )
+        run = SubjectRun(
+            capture=path,
+            runtime=runtime,
+            versions=self.versions[runtime],
+            seconds={"run": answer["seconds"]},
+            backend=answer.get("backend"),
+            flags=answer.get("flags", {}),
+            instrumented=answer.get("instrumented"),
+        )
+        if label == "capture":
+            self.subjects[subject] = run
+
+    def _manifest(self, subject: str, runtime: str, precision: str) -> dict[str, Any]:
+        return {
+            "subject": subject,
+            "model": self.request.name,
+            "runtime": self.versions[runtime],
+            "device": "cpu",
+            "precision": precision,
+            "weights_sha256": self.digest.result(),
+            "input_sha256": self.input.result().sha256,
+        }
+
+    # ONNX Runtime ----------------------------------------------------------------------------
+
+    def _graph_flow(self, subject: str) -> None:
+        child = self._meet("onnx")
+        side = side_of(subject)
+        graph = self.graphs[side].result()
+        table = self.table.result()
+        if side in self.request.references:
+            load = child.call("read", handle=subject, table=table.to_json(), path=str(graph))
+        else:
+            load = child.call(
+                "load",
+                handle=subject,
+                table=table.to_json(),
+                structure=str(graph),
+                path=str(self.weights.result()),
+                side=side,
+            )
+        rows = [cut.row.name for cut in table.cuts(self.request.depth)]
+        self._run_subject(subject, rows, "capture")
+        self.subjects[subject].seconds["load"] = load["seconds"]
+
+    # ------------------------------------------------------------------------------------------
+
+    def _meet(self, runtime: str) -> Child:
+        """The child, once it has said who it is."""
+        child = self.children[runtime]
+        with self._lock:
+            known = runtime in self.versions
+        if not known:
+            self.progress(runtime, f"starting {LABELS[runtime]}")
+            started = time.perf_counter()
+            hello = child.call("hello")
+            self.seconds[f"start-{runtime}"] = time.perf_counter() - started
+            self.versions[runtime] = {**hello["versions"], "python": hello["python"]}
+        return child
+
+    def _guard(self, name: str, flow: Callable[[str], None]) -> None:
+        """Run one flow; a runtime that cannot be had ends its own subjects, not the others'."""
+        try:
+            flow(name)
+        except (RuntimeMissing, ChildError) as error:
+            self.failures[name] = error
+            owed: list[Future[Any]] = []
+            if name in self.sides:
+                owed.append(self.graphs[name])  # type: ignore[index]
+                if name == self.request.reference_side:
+                    owed += [self.table, self.weights, self.raw_weights, self.digest]
+                    owed.append(self.reference)
+            for future in owed:
+                _fail(future, error)
+        except BaseException as error:
+            self._abandon(error)
+            raise
+
+    def _abandon(self, error: BaseException) -> None:
+        promises: list[Future[Any]] = [self.table, self.input, self.weights, self.digest]
+        promises += [self.raw_weights, self.reference, *self.graphs.values()]
+        for promise in promises:
+            _fail(promise, error)
+
+
+def tap_names(table: LayerTable, side: str) -> dict[str, str]:
+    """{tensor name: layer} of every row that both models have, as the exporters take it."""
+    return {
+        table.tensor_name(cut.row): getattr(cut.row, side)
+        for cut in table.cuts("layer")
+    }
+
+
+def check_structure(flow: Flow) -> list[structure.Difference]:
+    """How the models that were described differ from the table and from each other."""
+    return structure.check(flow.table.result(), flow.descriptions)
+
+
+def _sides(request: Request) -> tuple[Side, ...]:
+    needed: dict[Side, None] = {request.reference_side: None}
+    for subject in request.subjects:
+        needed[side_of(subject)] = None
+    return tuple(needed)
+
+
+def _first(one: Future[Path], other: Future[Path]) -> Path:
+    done, _ = wait([one, other], return_when="FIRST_COMPLETED")
+    return next(iter(done)).result()
+
+
+def _fail(future: Future[Any], error: BaseException) -> None:
+    with contextlib.suppress(Exception):
+        if not future.done():
+            future.set_exception(error)
+
+
+@contextlib.contextmanager
+def _owed(*promises: Future[Any]) -> Any:
+    """Whatever goes wrong inside is handed to those who wait for these promises."""
+    try:
+        yield
+    except BaseException as error:
+        for promise in promises:
+            _fail(promise, error)
+        raise

@@ -1,0 +1,129 @@
+"""What a comparison was asked for, checked before anything is started."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from parity import spec as specs
+from parity.errors import UsageError
+from parity.spec import ModelSpec
+from parity.table import Depth, LayerTable
+
+Side = Literal["keras", "torch"]
+
+SUBJECTS = ("keras", "torch", "onnx-keras", "onnx-torch")
+SIDES: tuple[Side, ...] = ("torch", "keras")
+"""The frameworks that can be the reference, the preferred one first."""
+
+RANDOM, OWN = "random", "own"
+
+
+def side_of(subject: str) -> Side:
+    """The framework whose model the subject runs: `onnx-keras` is Keras's graph."""
+    return "keras" if subject.endswith("keras") else "torch"
+
+
+def runtime_of(subject: str) -> str:
+    """The child that runs the subject."""
+    return "onnx" if subject.startswith("onnx-") else subject
+
+
+@dataclass(frozen=True)
+class Request:
+    """One comparison. `model` names a registered architecture; `keras` and `torch` are
+    `module:callable` references to somebody's own models, which `table` pairs.
+
+    `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own).
+    `limit` is in units of the floor, `timeout` in seconds for one request to a child.
+    """
+
+    model: str | None = None
+    keras: str | None = None
+    torch: str | None = None
+    table: Path | None = None
+    classes: int | None = None
+    image_size: tuple[int, int] | None = None
+    channels: int | None = None
+    weights: str | Path | None = None
+    input: Any = None
+    batch: int | None = None
+    seed: int = 0
+    subjects: tuple[str, ...] = SUBJECTS
+    reference: Side | None = None
+    depth: Depth = "stage"
+    limit: float = 4.0
+    opset: int | None = None
+    timeout: float = 900.0
+    cache: bool = True
+    save_captures: Path | None = None
+    references: dict[str, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = {"keras": self.keras, "torch": self.torch}
+        object.__setattr__(self, "references", {k: v for k, v in given.items() if v})
+        self._check_subjects()
+        if self.model is None and not self.references:
+            raise UsageError("nothing to compare: give a MODEL, or --keras and --torch references")
+        if self.model is None and self.table is None:
+            raise UsageError("own models need --table FILE, which pairs their layers")
+        if self.model is None:
+            for subject in self.subjects:
+                if side_of(subject) not in self.references:
+                    raise UsageError(f"subject '{subject}' needs --{side_of(subject)} REF")
+        if not self.limit > 0:
+            raise UsageError(f"--limit must be above 0, found {self.limit}")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"--batch must be at least 1, found {self.batch}")
+
+    def _check_subjects(self) -> None:
+        if not self.subjects:
+            raise UsageError("--subjects is empty: nothing would be compared")
+        for subject in self.subjects:
+            if subject not in SUBJECTS:
+                close = difflib.get_close_matches(subject, SUBJECTS, n=1)
+                hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(SUBJECTS)}"
+                raise UsageError(f"unknown subject '{subject}'; {hint}")
+        if len(set(self.subjects)) != len(self.subjects):
+            raise UsageError(f"a subject is given twice: {', '.join(self.subjects)}")
+
+    @property
+    def spec(self) -> ModelSpec | None:
+        """The registered architecture; raises `SpecError`."""
+        if self.model is None:
+            return None
+        return specs.get(
+            self.model,
+            classes=self.classes,
+            image_size=self.image_size,
+            channels=self.channels,
+        )
+
+    @property
+    def layer_table(self) -> LayerTable:
+        """The table given, else the architecture's; raises `TableError`."""
+        if self.table is not None:
+            return LayerTable.load(self.table)
+        assert self.spec is not None
+        return self.spec.table()
+
+    @property
+    def weight_source(self) -> str | Path:
+        """Where the weights come from: a file, `random` or `own`."""
+        if self.weights is not None:
+            return self.weights
+        return RANDOM if self.model is not None else OWN
+
+    @property
+    def reference_side(self) -> Side:
+        """The framework that the float64 reference runs in."""
+        if self.reference is not None:
+            return self.reference
+        return next(side for side in SIDES if side in map(side_of, self.subjects))
+
+    @property
+    def name(self) -> str:
+        """What the report calls the model."""
+        return self.model or " | ".join(self.references.values())

@@ -1,0 +1,1 @@
+"""The runtimes: each module loads one framework and serves the child process's operations."""

@@ -1,0 +1,257 @@
+"""What the children that hold a trainable model share: weights, captures and the reference."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import parity
+from parity import capture, files, floor, weights
+from parity.errors import InputError, WeightError
+from parity.spec import ModelSpec, from_json
+from parity.table import LayerTable, Row
+
+Array = NDArray[Any]
+Sink = Callable[[Row, Array], None]
+
+
+class ModelRuntime:
+    """One model of one framework, loaded once, run as often as asked.
+
+    Subclasses say how their framework builds, reads, writes and runs; everything that must be
+    the same for all of them is here.
+    """
+
+    name: str
+    model: Any
+    table: LayerTable
+    spec: ModelSpec | None = None
+
+    # What a subclass provides -----------------------------------------------------------------
+
+    def versions(self) -> dict[str, str]:
+        """Version of each package that has a say in the numbers."""
+        raise NotImplementedError
+
+    def build(self, spec: ModelSpec) -> Any:
+        """The registered twin, its weights not yet meaningful."""
+        raise NotImplementedError
+
+    def call_reference(self, reference: str) -> Any:
+        """Somebody's own model, ready for inference."""
+        raise NotImplementedError
+
+    def read_weights(self) -> dict[str, Array]:
+        """The model's weights by canonical name and layout, float32 copies."""
+        raise NotImplementedError
+
+    def write_weights(self, values: Mapping[str, Array]) -> None:
+        """Copy canonical weights into the model."""
+        raise NotImplementedError
+
+    def forward(self, x: Array, rows: Sequence[Row], sink: Sink, *, model: Any = None) -> float:
+        """Run once on `x` (N, C, H, W); hand each row's tensor to `sink`; seconds of the pass."""
+        raise NotImplementedError
+
+    def replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]:
+        """A second model of `dtype` on the CPU and the function that sets its weights."""
+        raise NotImplementedError
+
+    def statistics(self, model: Any, x: Array) -> Iterable[tuple[Row, Array, Array]]:
+        """Mean and biased variance of each batch-norm's input, normalised as in training."""
+        raise NotImplementedError
+
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        raise NotImplementedError
+
+    def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
+        """Every layer in execution order, as `parity.structure` reads it; shapes are NCHW."""
+        raise NotImplementedError
+
+    def checkpoint(self, path: Path, table: LayerTable) -> tuple[dict[str, Array], Sequence[str]]:
+        """A checkpoint file of this framework by canonical name, and notes for the user."""
+        raise NotImplementedError
+
+    def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
+        """Write `values`, which the model holds, as a checkpoint file of this framework."""
+        raise NotImplementedError
+
+    # Operations -------------------------------------------------------------------------------
+
+    def hello(self) -> dict[str, Any]:
+        return hello(self.versions())
+
+    def load(
+        self, *, spec: dict[str, Any] | None = None, reference: str | None = None
+    ) -> dict[str, Any]:
+        """Build the registered twin of `spec`, or call `reference`."""
+        started = time.perf_counter()
+        self.spec = None if spec is None else from_json(spec)
+        if reference is not None:
+            self.model = self.call_reference(reference)
+        else:
+            assert self.spec is not None
+            self.model = self.build(self.spec)
+            self.table = self.spec.table()
+        return {"seconds": time.perf_counter() - started}
+
+    def use_table(self, *, table: dict[str, Any]) -> None:
+        """Read layers by `table` from now on."""
+        self.table = LayerTable.from_json(table)
+
+    def assign(self, *, path: str) -> dict[str, Any]:
+        """Copy the canonical weights of `path` into the model and read every bit back."""
+        started = time.perf_counter()
+        values = weights.load(Path(path), self.table)
+        self.write_weights(values)
+        self._verify(values)
+        return {"seconds": time.perf_counter() - started}
+
+    def dump(self, *, path: str) -> dict[str, Any]:
+        """Write the model's own weights, in canonical form."""
+        values = self.read_weights()
+        weights.check(values, self.table, source=f"the {self.name} model")
+        weights.save(Path(path), values)
+        return {"sha256": weights.digest(values)}
+
+    def read_checkpoint(self, *, spec: dict[str, Any], path: str, out: str) -> dict[str, Any]:
+        """Bring a checkpoint of this framework into canonical form, complete or not at all."""
+        table = from_json(spec).table()
+        values, notes = self.checkpoint(Path(path), table)
+        weights.check(values, table, source=path)
+        weights.save(Path(out), values)
+        return {"notes": list(notes)}
+
+    def write_checkpoint(self, *, spec: dict[str, Any], source: str, path: str) -> dict[str, Any]:
+        """Write canonical weights as a checkpoint of this framework."""
+        self.load(spec=spec)
+        values = weights.load(Path(source), self.table)
+        self.write_weights(values)
+        with files.replacing(path) as temporary:
+            self.save_checkpoint(values, temporary)
+        return {}
+
+    def calibrate(self, *, source: str, target: str, data: str) -> dict[str, Any]:
+        """Give `source`'s weights the batch-norm statistics of `data`, and save as `target`.
+
+        The statistics are taken in float64 and rounded to a few bits, so that they do not depend
+        on the framework or the machine that measured them.
+        """
+        values = weights.load(Path(source), self.table)
+        model, set_weights = self.replica("float64")
+        set_weights(values)
+        for row, mean, variance in self.statistics(model, np.load(data)):
+            by_role = {weight.role: weight.name for weight in row.weights}
+            values[by_role["mean"]] = weights.round_statistics(mean)
+            values[by_role["variance"]] = weights.round_statistics(variance)
+        weights.save(Path(target), values)
+        return {"sha256": weights.digest(values)}
+
+    def run(self, *, x: str, rows: list[str], out: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Capture the named rows in the model's own precision."""
+        data = read_input(x)
+        with capture.CaptureWriter(Path(out), manifest) as writer:
+            seconds = self.forward(
+                data, self.rows(rows), lambda row, array: writer.add(row.name, array)
+            )
+        return {"seconds": seconds}
+
+    def reference(
+        self,
+        *,
+        x: str,
+        rows: list[str],
+        out: str,
+        manifest: dict[str, Any],
+        replicates: int,
+        seed: int,
+    ) -> dict[str, Any]:
+        """Capture the rows in float64, and measure how far float32 rounding alone moves them.
+
+        The first replicate is the model as it is; in the others every weight and the input are
+        moved by up to one ulp (DESIGN: the float32 floor).
+        """
+        started = time.perf_counter()
+        data = read_input(x)
+        wanted = self.rows(rows)
+        values = self.read_weights()
+        model, set_weights = self.replica("float64")
+        set_weights(values)
+        with capture.CaptureWriter(Path(out), manifest) as writer:
+            self.forward(
+                data.astype(np.float64),
+                wanted,
+                lambda row, array: writer.add(row.name, array),
+                model=model,
+            )
+        del model
+        floors = self._floors(data, wanted, values, Path(out), replicates, seed)
+        return {"floors": floors, "seconds": time.perf_counter() - started}
+
+    def describe(self, *, input_shape: list[int]) -> dict[str, Any]:
+        """The model's layers and parameter count; `input_shape` is (C, H, W)."""
+        layers = self.layers(input_shape)
+        return {"layers": layers, "parameters": self.parameters()}
+
+    # ------------------------------------------------------------------------------------------
+
+    def rows(self, names: Sequence[str]) -> list[Row]:
+        return [self.table.by_name(name) for name in names]
+
+    def _floors(
+        self,
+        data: Array,
+        rows: Sequence[Row],
+        values: Mapping[str, Array],
+        reference: Path,
+        replicates: int,
+        seed: int,
+    ) -> dict[str, Any]:
+        model, set_weights = self.replica("float32")
+        with capture.CaptureReader(reference) as expected:
+            meter = floor.FloorMeter()
+
+            def sink(row: Row, array: Array) -> None:
+                meter.add(row.name, actual=array, expected=expected.read(row.name))
+
+            for replicate in range(replicates):
+                rng = np.random.Generator(np.random.SFC64([seed, replicate]))
+                moved: Mapping[str, Array] = values
+                x = data
+                if replicate:
+                    moved = {name: floor.perturb(value, rng) for name, value in values.items()}
+                    x = floor.perturb(data, rng)
+                set_weights(moved)
+                self.forward(x, rows, sink, model=model)
+            return floor.to_json(meter.result())
+
+    def _verify(self, values: Mapping[str, Array]) -> None:
+        held = self.read_weights()
+        for name, value in values.items():
+            if name in held and held[name].tobytes() != np.asarray(value, np.float32).tobytes():
+                raise WeightError(f"{name}: {self.name} holds other bits than it was given")
+
+
+def hello(versions: Mapping[str, str]) -> dict[str, Any]:
+    """Who answers: versions of Python, of `parity` and of the runtime's packages."""
+    return {
+        "parity": parity.__version__,
+        "python": platform.python_version(),
+        "versions": dict(versions),
+    }
+
+
+def read_input(path: str) -> Array:
+    """The input array (N, C, H, W) that the parent has written."""
+    try:
+        array: Array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+    return array

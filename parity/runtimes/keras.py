@@ -1,0 +1,197 @@
+"""Keras: build or call a model, copy weights, capture the outputs of layers, export."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+from parity import layouts, references
+from parity.errors import TableError, UsageError
+from parity.runtimes import keras_files, keras_layers
+from parity.runtimes.base import Array, ModelRuntime, Sink
+from parity.spec import ModelSpec
+from parity.table import LayerTable, Row
+
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+class Runtime(ModelRuntime):
+    """The child process's Keras operations."""
+
+    name = "keras"
+    model: keras.Model
+    _reference: str | None = None
+
+    def versions(self) -> dict[str, str]:
+        backend = keras.backend.backend()
+        module = importlib.import_module(backend)
+        return {"keras": keras.__version__, backend: module.__version__}
+
+    def build(self, spec: ModelSpec) -> keras.Model:
+        module = importlib.import_module(f"parity.models.{spec.family}.keras")
+        with undrawn_weights():
+            return module.build(spec)
+
+    def call_reference(self, reference: str) -> keras.Model:
+        self._reference = reference
+        model = references.call(reference)
+        if not isinstance(model, keras.Model):
+            raise UsageError(f"'{reference}': expected a keras.Model, found {type(model).__name__}")
+        return model
+
+    def read_weights(self) -> dict[str, Array]:
+        return read_weights(self.model, self.table.rows)
+
+    def write_weights(self, values: Mapping[str, Array]) -> None:
+        write_weights(self.model, self.table.rows, values)
+
+    def replica(self, dtype: str) -> tuple[keras.Model, Callable[[Mapping[str, Array]], None]]:
+        before = keras.config.floatx()
+        policy = keras.config.dtype_policy()
+        try:
+            keras.config.set_floatx(dtype)
+            keras.config.set_dtype_policy(dtype)
+            model = self._again()
+        finally:
+            keras.config.set_floatx(before)
+            keras.config.set_dtype_policy(policy)
+        if model.layers and model.dtype != dtype:
+            raise UsageError(
+                f"the Keras model cannot be built in {dtype}: its layers have a dtype of their own"
+            )
+        return model, lambda values: write_weights(model, self.table.rows, values)
+
+    def _again(self) -> keras.Model:
+        if self._reference is None:
+            assert self.spec is not None
+            return self.build(self.spec)
+        model = self.call_reference(self._reference)
+        # What no table row speaks of keeps the value that it has in the first model.
+        model.set_weights(self.model.get_weights())
+        return model
+
+    def forward(
+        self, x: Array, rows: Sequence[Row], sink: Sink, *, model: keras.Model | None = None
+    ) -> float:
+        model = self.model if model is None else model
+        outputs = [keras_layers.tensor(model, row.keras) for row in rows]
+        tapped = keras.Model(model.inputs, outputs)
+        data = keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(x)))
+        started = time.perf_counter()
+        tensors = tapped(data, training=False)
+        seconds = time.perf_counter() - started
+        if len(rows) == 1 and not isinstance(tensors, (list, tuple)):
+            tensors = [tensors]
+        for row, tensor in zip(rows, tensors, strict=True):
+            sink(row, canonical(tensor))
+        return seconds
+
+    def statistics(self, model: keras.Model, x: Array) -> Iterable[tuple[Row, Array, Array]]:
+        rows = [row for row in self.table.rows if row.kind == "batch_norm"]
+        layers = [model.get_layer(row.keras) for row in rows]
+        for layer in layers:
+            # Without memory of earlier batches the moving statistics become the batch's own.
+            layer.momentum = 0.0
+        model(keras.ops.convert_to_tensor(layouts.to_nhwc(x)), training=True)
+        return [
+            (row, np.asarray(layer.moving_mean), np.asarray(layer.moving_variance))
+            for row, layer in zip(rows, layers, strict=True)
+        ]
+
+    def checkpoint(self, path: Path, table: LayerTable) -> tuple[dict[str, Array], Sequence[str]]:
+        return keras_files.read(path, table), ()
+
+    def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
+        if path.name.endswith(".weights.h5"):
+            self.model.save_weights(path)
+        else:
+            self.model.save(path)
+
+    def parameters(self) -> int:
+        return sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
+
+    def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
+        return keras_layers.describe(self.model, self.table)
+
+    def export(
+        self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
+    ) -> dict[str, Any]:
+        """Trace the graph's structure, its weights named placeholders, into the file `path`."""
+        from exporters import keras_onnx
+
+        started = time.perf_counter()
+        structure = keras_onnx.trace(self.model, opset=opset, taps=names, channels_first=True)
+        structure.save(path)
+        return {"seconds": time.perf_counter() - started}
+
+
+def read_weights(model: keras.Model, rows: Iterable[Row]) -> dict[str, Array]:
+    """The model's weights by canonical name, in PyTorch's layout, as float32."""
+    return {
+        weight.name: np.ascontiguousarray(
+            layouts.to_canonical(np.asarray(variable), kind=row.kind, role=weight.role),
+            dtype=np.float32,
+        )
+        for row, weight, variable in _variables(model, rows)
+    }
+
+
+def write_weights(model: keras.Model, rows: Iterable[Row], values: Mapping[str, Array]) -> None:
+    """Copy canonical weights into the variables that the table pairs them with."""
+    for row, weight, variable in _variables(model, rows):
+        value = layouts.to_keras(np.asarray(values[weight.name]), kind=row.kind, role=weight.role)
+        if tuple(variable.shape) != value.shape:
+            raise TableError(
+                f"{row.name}/{weight.role}: Keras's '{row.keras}' has the shape "
+                f"{tuple(variable.shape)}, the table says {value.shape}"
+            )
+        variable.assign(np.ascontiguousarray(value))
+
+
+def _variables(model: keras.Model, rows: Iterable[Row]) -> Iterable[tuple[Row, Any, Any]]:
+    for row in rows:
+        if not (row.weights and row.keras):
+            continue
+        layer = keras_layers.find(model, row.keras)
+        held = {variable.name: variable for variable in layer.variables}
+        for weight in row.weights:
+            if weight.keras not in held:
+                raise TableError(
+                    f"{row.name}/{weight.role}: the Keras layer '{row.keras}' has no "
+                    f"'{weight.keras}'; it has {', '.join(held) or 'no weights'}"
+                )
+            yield row, weight, held[weight.keras]
+
+
+def canonical(tensor: Any) -> Array:
+    """A layer's tensor in NCHW, as NumPy holds it."""
+    array = np.asarray(keras.ops.convert_to_numpy(tensor))
+    return np.ascontiguousarray(layouts.to_nchw(array))
+
+
+@contextmanager
+def undrawn_weights() -> Any:
+    """While open, kernels are built as zeros: no random number is drawn to be overwritten."""
+    draw = keras.initializers.GlorotUniform.__call__
+
+    def zeros(self: Any, shape: Any, dtype: Any = None) -> Any:
+        return keras.ops.zeros(shape, dtype)
+
+    keras.initializers.GlorotUniform.__call__ = zeros
+    try:
+        yield
+    finally:
+        keras.initializers.GlorotUniform.__call__ = draw

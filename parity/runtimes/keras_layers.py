@@ -1,0 +1,189 @@
+"""What a Keras model says of its layers: kind, shape, hyperparameters, in execution order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+from parity.errors import TableError
+from parity.table import LayerTable, Row
+
+KINDS: dict[type, str] = {
+    keras.layers.Conv2D: "conv",
+    keras.layers.DepthwiseConv2D: "depthwise_conv",
+    keras.layers.Conv2DTranspose: "conv_transpose",
+    keras.layers.Dense: "dense",
+    keras.layers.BatchNormalization: "batch_norm",
+    keras.layers.LayerNormalization: "layer_norm",
+    keras.layers.GroupNormalization: "group_norm",
+    keras.layers.ReLU: "relu",
+    keras.layers.LeakyReLU: "leaky_relu",
+    keras.layers.ELU: "elu",
+    keras.layers.Softmax: "softmax",
+    keras.layers.MaxPooling2D: "max_pool",
+    keras.layers.AveragePooling2D: "avg_pool",
+    keras.layers.GlobalAveragePooling2D: "global_avg_pool",
+    keras.layers.GlobalMaxPooling2D: "global_max_pool",
+    keras.layers.Add: "add",
+    keras.layers.Multiply: "multiply",
+    keras.layers.Concatenate: "concat",
+    keras.layers.ZeroPadding2D: "pad",
+    keras.layers.Flatten: "flatten",
+    keras.layers.Reshape: "reshape",
+    keras.layers.Dropout: "dropout",
+    keras.layers.Identity: "identity",
+    keras.layers.UpSampling2D: "upsample",
+}
+ACTIVATIONS = {"swish": "silu"}
+
+
+def find(model: keras.Model, reference: str) -> Any:
+    """The layer called `NAME` or `NAME#CALL`; raises `TableError`."""
+    name = reference.partition("#")[0]
+    try:
+        return model.get_layer(name)
+    except ValueError:
+        raise TableError(f"the Keras model has no layer '{name}'") from None
+
+
+def tensor(model: keras.Model, reference: str) -> Any:
+    """The symbolic output of a layer's call, `NAME` or `NAME#CALL`; raises `TableError`."""
+    layer = find(model, reference)
+    call = int(reference.partition("#")[2] or 0)
+    inside = nodes_of(model)
+    nodes = [node for node in layer._inbound_nodes if node in inside]
+    if call >= len(nodes):
+        raise TableError(f"'{reference}': the Keras layer is called {len(nodes)} times")
+    outputs = nodes[call].output_tensors
+    if len(outputs) != 1:
+        raise TableError(f"'{reference}': the Keras layer has {len(outputs)} outputs, not one")
+    return outputs[0]
+
+
+def nodes_of(model: keras.Model) -> list[Any]:
+    """Every call of every layer, in execution order; raises `TableError` for a subclassed model."""
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    if not hasattr(functional, "_nodes_by_depth"):
+        raise TableError(
+            f"the Keras model is a subclassed {type(model).__name__}; "
+            "its layers can be read only if it is functional or sequential"
+        )
+    by_depth = functional._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def kind_of(layer: Any) -> str:
+    """The layer table's kind of a layer."""
+    if isinstance(layer, keras.layers.Activation):
+        name = layer.activation.__name__
+        return ACTIVATIONS.get(name, name)
+    for cls in type(layer).__mro__:
+        if cls in KINDS:
+            return KINDS[cls]
+    return ""
+
+
+def describe(model: keras.Model, table: LayerTable) -> list[dict[str, Any]]:
+    """Every call of every layer but the inputs, in execution order, shapes (C, H, W)."""
+    rows = {row.keras.removesuffix("#0"): row for row in table.rows if row.keras}
+    nodes = nodes_of(model)
+    return [_describe_node(node, nodes, rows) for node in nodes if not node.is_input]
+
+
+def _describe_node(node: Any, nodes: list[Any], rows: dict[str, Row]) -> dict[str, Any]:
+    layer = node.operation
+    calls = [other for other in layer._inbound_nodes if other in nodes]
+    call = calls.index(node)
+    name = layer.name if call == 0 else f"{layer.name}#{call}"
+    row = rows.get(name)
+    outputs = node.output_tensors
+    return {
+        "row": row.name if row is not None else None,
+        "name": name,
+        "kind": kind_of(layer) or (row.kind if row is not None else ""),
+        "class": type(layer).__name__,
+        "shape": channels_first(outputs[0].shape) if len(outputs) == 1 else [],
+        "hyper": hyper(layer, node),
+        "parameters": sum(math.prod(v.shape) for v in layer.trainable_variables) * (call == 0),
+    }
+
+
+def channels_first(shape: Any) -> list[int]:
+    """(N, H, W, C) as [C, H, W]; other ranks without their batch axis; an unknown axis is 0."""
+    rest = [int(axis or 0) for axis in shape[1:]]
+    return [rest[-1], *rest[:-1]] if len(rest) == 3 else rest
+
+
+def hyper(layer: Any, node: Any) -> dict[str, Any]:
+    """The settings that decide what a layer computes, in the words of `parity.structure`."""
+    if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+        inputs = int(node.input_tensors[0].shape[-1])
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        return {
+            "kernel": list(layer.kernel_size),
+            "stride": list(layer.strides),
+            "padding": effective_padding(layer, node, layer.kernel_size, layer.dilation_rate),
+            "dilation": list(layer.dilation_rate),
+            "groups": inputs if depthwise else layer.groups,
+            "bias": layer.use_bias,
+            "in": inputs,
+            "out": int(node.output_tensors[0].shape[-1]),
+            "activation": layer.activation.__name__,
+        }
+    if isinstance(layer, keras.layers.Dense):
+        return {
+            "bias": layer.use_bias,
+            "in": int(node.input_tensors[0].shape[-1]),
+            "out": layer.units,
+            "activation": layer.activation.__name__,
+        }
+    if isinstance(
+        layer,
+        (
+            keras.layers.BatchNormalization,
+            keras.layers.LayerNormalization,
+            keras.layers.GroupNormalization,
+        ),
+    ):
+        return {"epsilon": layer.epsilon}
+    if isinstance(layer, (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)):
+        values = {
+            "kernel": list(layer.pool_size),
+            "stride": list(layer.strides),
+            "padding": effective_padding(layer, node, layer.pool_size, (1, 1)),
+            "ceil": False,
+        }
+        if isinstance(layer, keras.layers.AveragePooling2D):
+            values["count_padding"] = _padding_before(node) != [[0, 0], [0, 0]]
+        return values
+    if isinstance(layer, keras.layers.LeakyReLU):
+        return {"slope": float(layer.negative_slope)}
+    return {}
+
+
+def effective_padding(layer: Any, node: Any, kernel: Any, dilation: Any) -> list[list[int]]:
+    """The zeros around the input that this call sees: [[top, bottom], [left, right]].
+
+    A `ZeroPadding2D` before the layer counts as the layer's own. SAME is resolved at the input's
+    size: TensorFlow pads max((⌈n/s⌉ − 1)·s + d·(k − 1) + 1 − n, 0), the smaller half first.
+    """
+    padding = _padding_before(node)
+    if layer.padding == "same":
+        sizes = node.input_tensors[0].shape[1:3]
+        for axis, (size, k, d, s) in enumerate(
+            zip(sizes, kernel, dilation, layer.strides, strict=True)
+        ):
+            if size is None:
+                continue
+            total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
+            padding[axis] = [padding[axis][0] + total // 2, padding[axis][1] + total - total // 2]
+    return padding
+
+
+def _padding_before(node: Any) -> list[list[int]]:
+    producer = node.input_tensors[0]._keras_history.operation
+    if isinstance(producer, keras.layers.ZeroPadding2D):
+        return [list(pair) for pair in producer.padding]
+    return [[0, 0], [0, 0]]

@@ -1,0 +1,248 @@
+"""PyTorch: build or call a module, copy weights, capture tensors by hooks, export."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pickle
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from parity import fit, layouts, references, weights
+from parity.errors import TableError, UsageError, WeightError
+from parity.runtimes import torch_layers
+from parity.runtimes.base import Array, ModelRuntime, Sink
+from parity.spec import ModelSpec
+from parity.table import LayerTable, Row, torch_point
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Runtime(ModelRuntime):
+    """The child process's PyTorch operations."""
+
+    name = "torch"
+    model: nn.Module
+
+    def versions(self) -> dict[str, str]:
+        return {"torch": torch.__version__}
+
+    def build(self, spec: ModelSpec) -> nn.Module:
+        module = importlib.import_module(f"parity.models.{spec.family}.torch")
+        # On the meta device no weight is drawn that would be overwritten at once.
+        with torch.device("meta"):
+            model: nn.Module = module.build(spec)
+        return model.eval()
+
+    def call_reference(self, reference: str) -> nn.Module:
+        model = references.call(reference)
+        if not isinstance(model, nn.Module):
+            raise UsageError(
+                f"'{reference}': expected a torch.nn.Module, found {type(model).__name__}"
+            )
+        return model.eval()
+
+    def read_weights(self) -> dict[str, Array]:
+        state = self.model.state_dict()
+        named = [weight.name for _, weight in self.table.weights()]
+        return {name: _numpy(_found(state, name)).astype(np.float32) for name in named}
+
+    def write_weights(self, values: Mapping[str, Array]) -> None:
+        set_weights(self.model, values)
+
+    def replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
+        with torch.device("meta"):
+            model = copy.deepcopy(self.model).to("meta", dtype=DTYPES[dtype]).eval()
+        untold = _untold(self.model, {weight.name for _, weight in self.table.weights()})
+
+        def assign(values: Mapping[str, Array]) -> None:
+            set_weights(model, {**untold, **values}, dtype=DTYPES[dtype])
+
+        return model, assign
+
+    def forward(
+        self, x: Array, rows: Sequence[Row], sink: Sink, *, model: nn.Module | None = None
+    ) -> float:
+        model = self.model if model is None else model
+        with torch.inference_mode(), hooked(model, rows, sink):
+            tensor = torch.from_numpy(np.ascontiguousarray(x))
+            started = time.perf_counter()
+            model(tensor)
+            return time.perf_counter() - started
+
+    def statistics(self, model: nn.Module, x: Array) -> Iterable[tuple[Row, Array, Array]]:
+        rows = {torch_point(r.torch).module: r for r in self.table.rows if r.kind == "batch_norm"}
+        found: list[tuple[Row, Array, Array]] = []
+
+        def measure(module: nn.Module, inputs: tuple[torch.Tensor, ...], row: Row) -> None:
+            variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3), correction=0)
+            found.append((row, mean.numpy(), variance.numpy()))
+
+        handles = []
+        for path, row in rows.items():
+            layer = model.get_submodule(path).train()
+            handles.append(
+                layer.register_forward_pre_hook(
+                    lambda module, inputs, row=row: measure(module, inputs, row)
+                )
+            )
+        with torch.inference_mode():
+            model(torch.from_numpy(x))
+        for handle in handles:
+            handle.remove()
+        return found
+
+    def checkpoint(self, path: Path, table: LayerTable) -> tuple[dict[str, Array], Sequence[str]]:
+        try:
+            held = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, EOFError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise WeightError(f"{path}: cannot be read as a PyTorch checkpoint: {reason}") from error
+        except pickle.UnpicklingError as error:
+            raise WeightError(
+                f"{path}: refused: it holds more than tensors, and could run code; "
+                "save model.state_dict() and nothing else"
+            ) from error
+        state, notes = weights.unwrap(held, source=str(path))
+        return {name: _tensor(value, f"{path}: {name}") for name, value in state.items()}, notes
+
+    def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
+        counters = {
+            name: torch.zeros((), dtype=torch.int64) for name in fit.counters(self.table)
+        }
+        tensors = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
+        order = self.model.state_dict().keys()
+        known = {**counters, **tensors}
+        torch.save({name: known[name] for name in order}, path)
+
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
+        return torch_layers.describe(self.model, self.table, input_shape)
+
+    def export(
+        self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
+    ) -> dict[str, Any]:
+        """Trace the graph's structure, its weights named placeholders, into the file `path`."""
+        from exporters import torch_onnx
+
+        started = time.perf_counter()
+        structure = torch_onnx.trace(self.model, [tuple(input_shape)], opset=opset, taps=names)
+        structure.save(path)
+        return {"seconds": time.perf_counter() - started}
+
+
+def set_weights(
+    model: nn.Module, values: Mapping[str, Array], *, dtype: torch.dtype = torch.float32
+) -> None:
+    """Replace every parameter and buffer of `model`; batch counters, which no inference reads,
+    become 0."""
+    state = model.state_dict()
+    tensors = {name: torch.from_numpy(np.array(value)).to(dtype) for name, value in values.items()}
+    for name in state:
+        if name.endswith("num_batches_tracked"):
+            tensors.setdefault(name, torch.zeros((), dtype=torch.int64))
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model.requires_grad_(False)
+
+
+def _untold(model: nn.Module, told: set[str]) -> dict[str, Array]:
+    """The state that no table row speaks of: a user's own model may have some."""
+    return {
+        name: _numpy(tensor)
+        for name, tensor in model.state_dict().items()
+        if name not in told and not name.endswith("num_batches_tracked") and not tensor.is_meta
+    }
+
+
+@contextmanager
+def hooked(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[None]:
+    """While open, every forward pass hands the tensors of `rows` to `sink`, as they are made.
+
+    A tensor is read inside the hook: a later operation in place cannot change what is captured.
+    Raises `TableError` for a module that is not there, or a call that never came.
+    """
+    wanted: dict[str, dict[tuple[int, bool], list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        point = torch_point(row.torch)
+        wanted[point.module][point.call, point.is_input].append(row)
+    calls: dict[str, int] = defaultdict(int)
+    seen: set[str] = set()
+    handles = []
+
+    def take(path: str, is_input: bool, tensor: Any) -> None:
+        for row in wanted[path].get((calls[path], is_input), ()):
+            seen.add(row.name)
+            sink(row, canonical(tensor, row))
+
+    def before(module: nn.Module, args: tuple[Any, ...], path: str) -> None:
+        take(path, True, args[0] if args else None)
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any, path: str) -> None:
+        take(path, False, output)
+        calls[path] += 1
+
+    for path in wanted:
+        module = _submodule(model, path)
+        handles.append(
+            module.register_forward_pre_hook(lambda m, a, path=path: before(m, a, path))
+        )
+        handles.append(
+            module.register_forward_hook(lambda m, a, o, path=path: after(m, a, o, path))
+        )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = [row for row in rows if row.name not in seen]
+    if missing:
+        raise TableError(
+            f"{missing[0].name}: the PyTorch model never came to '{missing[0].torch}'"
+        )
+
+
+def canonical(tensor: Any, row: Row) -> Array:
+    """A layer's tensor as NumPy holds it, without the axes of length 1 that its row leaves out."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TableError(
+            f"{row.name}: '{row.torch}' gives a {type(tensor).__name__}, not one tensor"
+        )
+    array = _numpy(tensor)
+    return layouts.drop_axes(array, len(row.shape) + 1) if row.shape else array
+
+
+def _tensor(value: Any, where: str) -> Array:
+    if not isinstance(value, torch.Tensor):
+        raise WeightError(f"{where}: expected a tensor, found a {type(value).__name__}")
+    return _numpy(value)
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError as error:
+        raise TableError(f"the PyTorch model has no module '{path}'") from error
+
+
+def _found(state: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    if name not in state:
+        raise TableError(f"{name}: the PyTorch model has no such weight")
+    return state[name]
+
+
+def _numpy(tensor: torch.Tensor) -> Array:
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
+    array: Array = tensor.cpu().contiguous().numpy()
+    return array
