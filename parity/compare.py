@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from parity.capture import CHUNK, CaptureReader
-from parity.distance import Distance, Error, Norm, measure, mismatched, widen
+from parity.capture import CaptureReader
+from parity.distance import Distances, Error, measure, mismatched
 from parity.errors import CaptureError
 from parity.floor import Floor, floor_of
 
@@ -232,33 +230,16 @@ def _read_through(
     shape = reference.shape(row)
     present = {name: reader for name, reader in subjects.items() if row in reader}
     streamed = {name: reader for name, reader in present.items() if reader.shape(row) == shape}
-    norm = Norm()
-    distances = {name: Distance(reader.dtype(row)) for name, reader in streamed.items()}
-    between = {pair: Distance() for pair in itertools.combinations(streamed, 2)}
-    buffers = {name: np.empty(CHUNK) for name in streamed}
-    wide_reference = np.empty(CHUNK)
-    pieces = zip(
-        reference.chunks(row), *(reader.chunks(row) for reader in streamed.values()), strict=True
-    )
-    # Inf - Inf is looked for, not an accident; the setting is local to this thread.
-    with np.errstate(all="ignore"):
-        for expected_piece, *actual_pieces in pieces:
-            expected = widen(expected_piece, wide_reference)
-            norm.add(expected)
-            wide = {
-                name: widen(piece, buffers[name])
-                for name, piece in zip(streamed, actual_pieces, strict=True)
-            }
-            for name, actual in wide.items():
-                distances[name].add(actual=actual, expected=expected)
-            for (left, right), distance in between.items():
-                distance.add(actual=wide[left], expected=wide[right])
-    errors = {name: distance.error(norm, shape) for name, distance in distances.items()}
+    distances = Distances([reference.dtype(row), *(r.dtype(row) for r in streamed.values())])
+    readers = [reference, *streamed.values()]
+    for pieces in zip(*(reader.chunks(row) for reader in readers), strict=True):
+        distances.add(pieces)
+    errors = {name: distances.error(0, k, shape) for k, name in enumerate(streamed, 1)}
     for name in present.keys() - streamed.keys():
         errors[name] = mismatched(actual=present[name].shape(row), expected=shape)
     pairs = {}
-    for (left, right), distance in between.items():
-        error = distance.error(norm, shape)
+    for (i, left), (j, right) in itertools.combinations(enumerate(streamed, 1), 2):
+        error = distances.error(i, j, shape)
         pairs[f"{left}|{right}"] = PairResult(error.max_abs, error.rel_l2)
     return errors, pairs
 

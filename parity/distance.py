@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.capture import CHUNK
+from parity.capture import CHUNK, aligned
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
+
+# Elements worked on at once: the rows of five tensors and of their ten pairs, 1 MB in all, about
+# fill a core's second-level cache; smaller blocks pay more for calls than they gain. It is also
+# below 10,000, from which OpenBLAS starts threads for each dot product.
+_BLOCK = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,146 +72,141 @@ def measure(*, actual: Array, expected: Array) -> Error:
     """Measure how far ``actual`` is from ``expected``, two arrays of one shape and any strides."""
     if actual.shape != expected.shape:
         return mismatched(actual=actual.shape, expected=expected.shape)
-    norm, distance = Norm(), Distance(_narrower(actual.dtype, expected.dtype))
-    with np.errstate(all="ignore"):
-        for found, wanted in _paired(actual, expected):
-            norm.add(wanted)
-            distance.add(actual=found, expected=wanted)
-    return distance.error(norm, expected.shape)
+    distances = Distances([expected.dtype, actual.dtype])
+    for pieces in _in_step(expected, actual):
+        distances.add(pieces)
+    return distances.error(0, 1, expected.shape)
 
 
-def _narrower(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
-    return min(dtypes, key=lambda dtype: dtype.itemsize)
-
-
-def _paired(actual: Array, expected: Array) -> Iterator[tuple[Float64, Float64]]:
-    """Yield both in C order, as flat float64 pieces in reused buffers."""
-    if actual.size == 0:
+def _in_step(*arrays: Array) -> Iterator[Sequence[Array]]:
+    """Yield arrays of one shape in C order, as flat pieces of one length, without copying them."""
+    if arrays[0].size == 0:
         return
-    if actual.flags.c_contiguous and expected.flags.c_contiguous:
-        found, wanted = np.empty(CHUNK), np.empty(CHUNK)
-        left, right = actual.reshape(-1), expected.reshape(-1)
-        for start in range(0, left.size, CHUNK):
-            count = min(CHUNK, left.size - start)
-            yield (
-                widen(left[start : start + count], found),
-                widen(right[start : start + count], wanted),
-            )
+    if all(array.flags.c_contiguous for array in arrays):
+        flat = [array.reshape(-1) for array in arrays]
+        for start in range(0, flat[0].size, CHUNK):
+            yield [array[start : start + CHUNK] for array in flat]
     else:
+        # A transposed view is walked through a buffer: a contiguous copy would be a whole tensor.
         yield from np.nditer(
-            [actual, expected],
+            arrays,
             flags=["external_loop", "buffered"],
-            op_dtypes=[np.float64, np.float64],
+            op_dtypes=[np.float64] * len(arrays),
             order="C",
             buffersize=CHUNK,
         )
 
 
-def widen(piece: Array, buffer: Float64) -> Float64:
-    """Return a flat piece as float64: itself when it is, else copied into ``buffer``."""
-    if piece.dtype == np.float64:
-        return piece
-    wide = buffer[: piece.size]
-    np.copyto(wide, piece)
-    return wide
+class Distances:
+    """The distances between any two of several tensors, which are given in step, piece by piece.
 
+    The first tensor is the one that ``rel_l2`` is relative to.
+    """
 
-class Norm:
-    """The Euclidean norm and the largest magnitude of an array, over its finite values."""
-
-    def __init__(self) -> None:
-        self._squares = 0.0
-        self.scale = 0.0
-        self._scratch = np.empty(CHUNK)
-
-    @property
-    def l2(self) -> float:
-        return math.sqrt(self._squares)
-
-    def add(self, piece: Float64) -> None:
-        """Take the next flat piece, of at most ``CHUNK`` elements."""
-        magnitude = np.abs(piece, out=self._scratch[: piece.size])
-        top = float(magnitude.max())
-        if not math.isfinite(top):
-            magnitude = magnitude[np.isfinite(magnitude)]
-            top = float(magnitude.max(initial=0.0))
-        self.scale = max(self.scale, top)
-        self._squares += _squares(magnitude)
-
-
-def _squares(values: Float64) -> float:
-    # CHUNK is above the size from which OpenBLAS starts threads for a dot product, and einsum
-    # is as fast without them.
-    return float(np.einsum("i,i->", values, values))
-
-
-class Distance:
-    """The difference of two arrays, piece by piece; ``rounded`` is the dtype of ``exact``."""
-
-    def __init__(self, rounded: np.dtype[Any] | None = None) -> None:
-        self._rounded = rounded
-        self._exact = rounded is not None
+    def __init__(self, dtypes: Sequence[np.dtype[Any]]) -> None:
+        count = len(dtypes)
+        # In the order in which _add subtracts: all that follow the first, the second, ...
+        self._pairs = list(itertools.combinations(range(count), 2))
+        # Those still equal to the first, bit for bit, and the dtype that both are rounded to.
+        self._exact = {j: min(dtypes[0], dtypes[j], key=_width) for j in range(1, count)}
+        self._wide = aligned(count * _BLOCK, np.float64).reshape(count, _BLOCK)
+        # Row 0 holds the first tensor's magnitude, the others the gap of each pair.
+        height = 1 + len(self._pairs)
+        self._gaps = aligned(height * _BLOCK, np.float64).reshape(height, _BLOCK)
+        self._squares = np.zeros(len(self._gaps))
+        self._tops = np.zeros(len(self._gaps))
+        self._tallies = [_Tally() for _ in self._pairs]
         self._seen = 0
-        self._compared = 0
-        self._wrong = 0
-        self._squares = 0.0
-        self._max_abs = 0.0
-        self._worst: int | None = None
-        self._values = (0.0, 0.0)
-        self._scratch = np.empty(CHUNK)
 
-    def add(self, *, actual: Float64, expected: Float64) -> None:
-        """Take the next flat pieces, of one length up to ``CHUNK``."""
-        if self._exact and self._rounded is not None:
-            self._exact = _same_bits(actual, expected, self._rounded)
-        gap = np.subtract(actual, expected, out=self._scratch[: actual.size])
-        np.abs(gap, out=gap)
-        top = float(gap.max())
-        compared = gap.size
-        if not math.isfinite(top):
-            compared = self._set_aside(gap, actual, expected)
-            top = float(gap.max())
-        if top > self._max_abs and self._wrong == 0:
-            self._point(int(gap.argmax()), actual, expected)
-        self._max_abs = max(self._max_abs, top)
-        self._squares += _squares(gap)
-        self._compared += compared
-        self._seen += gap.size
+    def add(self, pieces: Sequence[Array]) -> None:
+        """Take the next flat piece of every tensor, all of one length."""
+        # Inf - Inf and overflow are looked for, not accidents; the setting is this thread's own.
+        with np.errstate(all="ignore"):
+            for start in range(0, pieces[0].size, _BLOCK):
+                self._add([piece[start : start + _BLOCK] for piece in pieces])
 
-    def _set_aside(self, gap: Float64, actual: Float64, expected: Float64) -> int:
-        """Count the values that are wrong, clear the non-finite ones, and return what is left."""
-        finite = np.isfinite(actual) & np.isfinite(expected)
-        same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
-        wrong = ~finite & ~same
-        if self._wrong == 0 and wrong.any():
-            self._point(int(wrong.argmax()), actual, expected)
-        self._wrong += int(np.count_nonzero(wrong))
-        gap[~finite] = 0.0
-        return int(np.count_nonzero(finite))
+    def _add(self, pieces: Sequence[Array]) -> None:
+        size = pieces[0].size
+        rows, gaps = self._wide[:, :size], self._gaps[:, :size]
+        for row, piece in zip(rows, pieces, strict=True):
+            np.copyto(row, piece)
+        np.abs(rows[0], out=gaps[0])
+        begin = 1
+        for i in range(len(rows) - 1):
+            end = begin + len(rows) - 1 - i
+            np.subtract(rows[i + 1 :], rows[i], out=gaps[begin:end])
+            begin = end
+        np.abs(gaps[1:], out=gaps[1:])
+        tops = gaps.max(axis=1)
+        if not np.isfinite(tops).all():
+            self._set_aside(rows, gaps)
+            tops = gaps.max(axis=1)
+        for k in np.flatnonzero(tops[1:] > self._tops[1:]):
+            i, j = self._pairs[k]
+            self._tallies[k].point(int(gaps[k + 1].argmax()), self._seen, rows[j], rows[i])
+        for j, dtype in list(self._exact.items()):
+            if not _same_bits(rows[0], rows[j], dtype):
+                del self._exact[j]
+        np.maximum(self._tops, tops, out=self._tops)
+        self._squares += np.vecdot(gaps, gaps)
+        self._seen += size
 
-    def _point(self, at: int, actual: Float64, expected: Float64) -> None:
-        self._worst = self._seen + at
-        self._values = (float(actual[at]), float(expected[at]))
+    def _set_aside(self, rows: Float64, gaps: Float64) -> None:
+        """Count the values that are wrong, and clear what is not finite."""
+        finite = [np.isfinite(row) for row in rows]
+        gaps[0][~finite[0]] = 0.0
+        for (i, j), gap, tally in zip(self._pairs, gaps[1:], self._tallies, strict=True):
+            both = finite[i] & finite[j]
+            same = (rows[i] == rows[j]) | (np.isnan(rows[i]) & np.isnan(rows[j]))
+            wrong = ~both & ~same
+            if wrong.any():
+                tally.point(int(wrong.argmax()), self._seen, rows[j], rows[i])
+            tally.wrong += int(np.count_nonzero(wrong))
+            tally.skipped += both.size - int(np.count_nonzero(both))
+            gap[~both] = 0.0
 
-    def error(self, norm: Norm, shape: tuple[int, ...]) -> Error:
-        """Return the error of all pieces; ``norm`` is that of the expected array."""
-        wrong = self._wrong > 0
-        rel_l2 = math.sqrt(self._squares) / (norm.l2 or 1.0)
-        worst = self._worst
+    def error(self, expected: int, actual: int, shape: tuple[int, ...]) -> Error:
+        """Return the error of one tensor (by its place) against an earlier one."""
+        k = self._pairs.index((expected, actual))
+        tally = self._tallies[k]
+        norm = math.sqrt(self._squares[0])
+        rel_l2 = math.sqrt(self._squares[k + 1]) / (norm or 1.0)
+        worst = tally.worst
         return Error(
-            max_abs=math.inf if wrong else self._max_abs,
-            rel_l2=math.inf if wrong else rel_l2,
-            wrong=self._wrong,
-            compared=self._compared,
+            max_abs=math.inf if tally.wrong else float(self._tops[k + 1]),
+            rel_l2=math.inf if tally.wrong else rel_l2,
+            wrong=tally.wrong,
+            compared=self._seen - tally.skipped,
             size=self._seen,
-            scale=norm.scale,
-            exact=self._exact and self._seen > 0,
+            scale=float(self._tops[0]),
+            exact=expected == 0 and actual in self._exact and self._seen > 0,
             worst=None if worst is None else tuple(map(int, np.unravel_index(worst, shape))),
-            actual=None if worst is None else self._values[0],
-            expected=None if worst is None else self._values[1],
+            actual=None if worst is None else tally.actual,
+            expected=None if worst is None else tally.expected,
         )
 
 
-def _same_bits(actual: Float64, expected: Float64, dtype: np.dtype[Any]) -> bool:
-    left, right = (side.astype(dtype).astype(np.float64) for side in (actual, expected))
+@dataclass(slots=True)
+class _Tally:
+    """What is kept of a pair beside its sums."""
+
+    wrong: int = 0
+    skipped: int = 0
+    worst: int | None = None
+    actual: float = 0.0
+    expected: float = 0.0
+
+    def point(self, at: int, seen: int, actual: Float64, expected: Float64) -> None:
+        """Remember where, unless a wrong value was met before: the first of those is kept."""
+        if not self.wrong:
+            self.worst = seen + at
+            self.actual, self.expected = float(actual[at]), float(expected[at])
+
+
+def _width(dtype: np.dtype[Any]) -> int:
+    return dtype.itemsize
+
+
+def _same_bits(left: Float64, right: Float64, dtype: np.dtype[Any]) -> bool:
+    left, right = (side.astype(dtype).astype(np.float64) for side in (left, right))
     return bool(np.array_equal(left.view(np.uint64), right.view(np.uint64)))
