@@ -37,6 +37,19 @@ def entry(kind: str, suffix: str, facts: Mapping[str, Any]) -> Path:
     return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}{suffix}"
 
 
+def entry_or(
+    folder: Path, kind: str, suffix: str, facts: Mapping[str, Any], *, cached: bool = True
+) -> Path:
+    """`entry`; where there is no cache to write to, or none is wanted, a file in `folder`."""
+    if cached:
+        with contextlib.suppress(OSError):
+            path = entry(kind, suffix, facts)
+            if os.access(path.parent, os.W_OK):
+                touch(path)
+                return path
+    return folder / f"{kind}{suffix}" if "side" not in facts else folder / f"{facts['side']}{suffix}"
+
+
 def source_digest(*places: str) -> str:
     """A hash of the Python source under these folders or files of the installed packages."""
     digest = hashlib.sha256()
@@ -61,7 +74,7 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
 def touch(path: Path) -> None:
     """Mark an entry as used now."""
     with contextlib.suppress(OSError):
-        path.touch()
+        os.utime(path)
 
 
 def prune(limit: int = MAX_BYTES) -> None:

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from parity import cache, floor, inputs, structure, weights
+from parity import cache, conversion, floor, inputs, structure, weights
 from parity.children import Child, Children
-from parity.errors import ChildError, ParityError, RuntimeMissing
+from parity.errors import ChildError, ParityError, RuntimeMissing, UsageError, WeightError
 from parity.inputs import Input
+from parity.spec import ModelSpec
 from parity.request import OWN, RANDOM, Request, Side, runtime_of, side_of
 from parity.table import LayerTable
 
@@ -140,16 +141,27 @@ class Flow:
             if source == RANDOM:
                 self._random_weights()
             elif source != OWN:
-                path = Path(source)
-                with contextlib.suppress(TypeError):
-                    weights.load(path, self.table.result())
-                self.weights.set_result(path)
+                self.weights.set_result(self._given_weights(Path(source)))
             path = self.weights.result()
             self.digest.set_result(weights.digest(weights.load(path, self.table.result())))
 
+    def _given_weights(self, path: Path) -> Path:
+        """The canonical file of a checkpoint of any format."""
+        reader = conversion.format_of(path)
+        if not path.is_file():
+            raise WeightError(f"{path}: no such file")
+        if reader == "safetensors":
+            weights.load(path, self.table.result())
+            return path
+        if self.spec is None:
+            raise UsageError(f"{path}: weights of own models must be a .safetensors file")
+        target = self.folder / "canonical.safetensors"
+        conversion.read(self.spec, path, target, reader, self.children, self.progress)
+        return target
+
     def _random_weights(self) -> None:
         assert self.spec is not None
-        cached = self._cached("weights", ".safetensors", self._weight_facts())
+        cached = self._weights_entry()
         if cached.exists():
             cache.touch(cached)
             self.weights.set_result(cached)
@@ -159,18 +171,6 @@ class Flow:
         data = inputs.calibration_batch(self.spec.input_shape, seed=self.request.seed)
         np.save(self.folder / "calibration.npy", data)
         self.raw_weights.set_result(raw)
-
-    def _weight_facts(self) -> dict[str, Any]:
-        assert self.spec is not None
-        source = cache.source_digest("parity/weights.py", "parity/inputs.py", "parity/runtimes")
-        return {"spec": self.spec.to_json(), "seed": self.request.seed, "source": source}
-
-    def _cached(self, kind: str, suffix: str, facts: dict[str, Any]) -> Path:
-        """The cache's entry; where there is no cache to write to, a file that ends with us."""
-        if self.request.cache:
-            with contextlib.suppress(OSError):
-                return cache.entry(kind, suffix, facts)
-        return self.folder / f"{kind}-{facts.get('side', '')}{suffix}"
 
     # Keras and PyTorch -----------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Flow:
             if self.weights.done():
                 return
             self.progress(child.runtime, "calibrating batch-norm statistics")
-            target = self._cached("weights", ".safetensors", self._weight_facts())
+            target = self._weights_entry()
             child.call(
                 "calibrate",
                 source=str(raw),
@@ -266,25 +266,17 @@ class Flow:
                     cache.touch(held)
                     promise.set_result(held)
 
-    def _graph_entry(self, side: str) -> Path:
+    def _graph_entry(self, side: Side) -> Path:
         """Where the structure that this side's exporter traces is kept."""
         assert self.spec is not None
-        facts = {
-            "side": side,
-            "spec": self.spec.to_json(),
-            "opset": self.request.opset,
-            "versions": self._export_versions(side),
-            "source": cache.source_digest(
-                "exporters",
-                f"parity/models/{self.spec.family}",
-                "parity/table.py",
-                f"parity/runtimes/{side}.py",
-            ),
-        }
-        return self._cached("graphs", ".onnx", facts)
+        return self._cached("graphs", ".onnx", graph_facts(self.spec, side, self.request.opset))
 
-    def _export_versions(self, side: str) -> dict[str, str]:
-        return cache.package_versions(EXPORT_PACKAGES[side])
+    def _weights_entry(self) -> Path:
+        assert self.spec is not None
+        return self._cached("weights", ".safetensors", weight_facts(self.spec, self.request.seed))
+
+    def _cached(self, kind: str, suffix: str, facts: dict[str, Any]) -> Path:
+        return cache.entry_or(self.folder, kind, suffix, facts, cached=self.request.cache)
 
     def _run_reference(self, rows: Sequence[str], label: str) -> Reference:
         side = self.request.reference_side
@@ -398,6 +390,31 @@ class Flow:
         promises += [self.raw_weights, self.reference, *self.graphs.values()]
         for promise in promises:
             _fail(promise, error)
+
+
+def graph_facts(spec: ModelSpec, side: Side, opset: int | None) -> dict[str, Any]:
+    """All that decides the structure that an exporter traces."""
+    return {
+        "side": side,
+        "spec": spec.to_json(),
+        "opset": opset,
+        "versions": cache.package_versions(EXPORT_PACKAGES[side]),
+        "source": cache.source_digest(
+            "exporters",
+            f"parity/models/{spec.family}",
+            "parity/table.py",
+            "parity/rows.py",
+            f"parity/runtimes/{side}.py",
+        ),
+    }
+
+
+def weight_facts(spec: ModelSpec, seed: int) -> dict[str, Any]:
+    """All that decides the random weights of a model."""
+    source = cache.source_digest(
+        "parity/weights.py", "parity/inputs.py", f"parity/models/{spec.family}"
+    )
+    return {"spec": spec.to_json(), "seed": seed, "source": source}
 
 
 def tap_names(table: LayerTable, side: str) -> dict[str, str]:

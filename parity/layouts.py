@@ -65,6 +65,14 @@ def to_nchw(activation: Array) -> Array:
     return activation.transpose(0, 3, 1, 2) if activation.ndim == 4 else activation
 
 
+def drop_axes(activation: Array, rank: int) -> Array:
+    """Take trailing axes of length 1 away until `rank` axes are left: (N, C, 1, 1) to (N, C)."""
+    shape = activation.shape
+    while len(shape) > rank and shape[-1] == 1:
+        shape = shape[:-1]
+    return activation.reshape(shape)
+
+
 def to_keras(value: Array, *, kind: str, role: str, multiplier: int = 1) -> Array:
     """Reorder a canonical weight (PyTorch's layout) of a layer of `kind` to Keras's layout.
 

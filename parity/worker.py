@@ -31,7 +31,8 @@ def main(runtime: str) -> None:
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, requests), daemon=True).start()
     try:
-        served: Any = importlib.import_module(f"parity.runtimes.{runtime}").Runtime()
+        package = os.environ.get("PARITY_RUNTIMES", "parity.runtimes")
+        served: Any = importlib.import_module(f"{package}.{runtime}").Runtime()
         failure = None
     except ImportError as error:
         served = None

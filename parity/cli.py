@@ -1,0 +1,235 @@
+"""The command line: parse, call, print, exit code."""
+
+# No `from __future__ import annotations`: Typer reads the annotations at run time.
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parity import __version__, console
+from parity.console import guarded, output, progress
+from parity.errors import UsageError
+
+EXIT = {"parity": 0, "divergence": 1, "unknown": 3}
+
+app = typer.Typer(
+    name="parity",
+    help="Are a network's Keras, PyTorch and ONNX versions the same? If not: where, and why?",
+    epilog="Exit codes: 0 parity, 1 divergence, 2 bad input or usage, 3 could not tell.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")]
+Classes = Annotated[int | None, typer.Option(help="How many classes the model ends with.")]
+Size = Annotated[
+    str | None, typer.Option(metavar="N|HxW", help="Image size in pixels, such as 224 or 96x128.")
+]
+Channels = Annotated[int | None, typer.Option(help="Channels of the input image.")]
+Seed = Annotated[int, typer.Option(help="Seed of random weights, inputs and crops.")]
+Opset = Annotated[int | None, typer.Option(help="ONNX opset, 17 or newer.")]
+Cached = Annotated[bool, typer.Option("--cache/--no-cache", help="Use what earlier runs left.")]
+
+
+class TableFormat(StrEnum):
+    """How `parity table` prints."""
+
+    text = "text"
+    json = "json"
+    csv = "csv"
+    toml = "toml"
+
+
+class Framework(StrEnum):
+    """Which twin to export."""
+
+    keras = "keras"
+    torch = "torch"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"parity {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option(help="Show tracebacks, of the children too.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Set what holds for every command."""
+    console.debug = debug
+
+
+@app.command(epilog="Example: parity models --json | jq '.[].name'")
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for a program.")] = False,
+) -> None:
+    """List the architectures and how many parameters each has."""
+    with guarded():
+        from parity import spec
+
+        found = [spec.get(name) for name in spec.names()]
+        rows = [
+            {
+                "name": model.name,
+                "family": model.family,
+                "parameters": model.parameters,
+                "input_shape": list(model.input_shape),
+                "classes": model.classes,
+            }
+            for model in found
+        ]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2))
+            return
+        console.columns(
+            ["model", "parameters", "input", "classes"],
+            [
+                [
+                    str(row["name"]),
+                    f"{row['parameters']:,}",
+                    "×".join(map(str, model.input_shape)),
+                    str(row["classes"]),
+                ]
+                for model, row in zip(found, rows, strict=True)
+            ],
+            right=("parameters", "classes"),
+        )
+
+
+@app.command(epilog="Example: parity table resnext50_32x4d --format csv > table.csv")
+def table(
+    model: Model,
+    format: Annotated[TableFormat, typer.Option(help="How to print.")] = TableFormat.text,
+    classes: Classes = None,
+    image_size: Size = None,
+    channels: Channels = None,
+) -> None:
+    """Print the layer-mapping table: each layer's kind, both names, weight shapes, output shape."""
+    with guarded():
+        from parity import spec
+
+        found = spec.get(model, classes=classes, image_size=_size(image_size), channels=channels)
+        layers = found.table()
+        if format is TableFormat.json:
+            typer.echo(json.dumps(layers.to_json(), indent=2))
+        elif format is TableFormat.csv:
+            typer.echo(layers.to_csv(), nl=False)
+        elif format is TableFormat.toml:
+            typer.echo(layers.to_toml(), nl=False)
+        else:
+            rows = layers.plain()
+            console.columns(list(rows[0]), [list(row.values()) for row in rows])
+
+
+@app.command(
+    epilog="Examples: parity convert resnext50_32x4d --weights r.pth r.weights.h5 · "
+    "parity convert resnet18 --weights r.keras r.safetensors --classes 10"
+)
+def convert(
+    model: Model,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The checkpoint to write.")],
+    weights: Annotated[
+        Path,
+        typer.Option(help="The checkpoint to read: .safetensors .pth .pt .weights.h5 .keras"),
+    ],
+    classes: Classes = None,
+    image_size: Size = None,
+    channels: Channels = None,
+) -> None:
+    """Turn a checkpoint into another framework's format, complete and bit for bit."""
+    with guarded():
+        from parity import conversion
+
+        with progress() as tell:
+            done = conversion.convert(
+                model,
+                weights,
+                target,
+                classes=classes,
+                image_size=_size(image_size),
+                channels=channels,
+                progress=tell,
+            )
+        for note in done.notes:
+            console.note(note)
+        output().print(
+            f"{done.target}: {done.tensors} tensors, {done.parameters:,} parameters, "
+            f"sha256 {done.sha256[:12]}; read back, bit for bit the same"
+        )
+
+
+@app.command(
+    epilog="Examples: parity export --onnx r.onnx resnext50_32x4d --from keras · "
+    "parity export --onnx r.onnx resnet18 --from torch --weights r.pth --stage-outputs"
+)
+def export(
+    model: Model,
+    onnx: Annotated[Path, typer.Option(metavar="OUT", help="The ONNX file to write.")],
+    side: Annotated[Framework, typer.Option("--from", help="Whose twin to export.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="A checkpoint; without it, seeded random weights.")
+    ] = None,
+    opset: Opset = None,
+    stage_outputs: Annotated[
+        bool, typer.Option("--stage-outputs", help="Give every stage's tensor as an output too.")
+    ] = False,
+    seed: Seed = 0,
+    classes: Classes = None,
+    image_size: Size = None,
+    channels: Channels = None,
+    cache: Cached = True,
+) -> None:
+    """Export a model to ONNX and prove the file: checker, ONNX Runtime, outputs at N = 1, 2, 3."""
+    with guarded():
+        from parity import exporting
+
+        with progress() as tell:
+            done = exporting.export(
+                model,
+                onnx,
+                side=side.value,
+                weights_from=weights,
+                opset=opset,
+                stage_outputs=stage_outputs,
+                seed=seed,
+                classes=classes,
+                image_size=_size(image_size),
+                channels=channels,
+                use_cache=cache,
+                progress=tell,
+            )
+        worst = max(check["max_abs"] for check in done.checks)
+        batches = ", ".join(str(n) for n in sorted({check["batch"] for check in done.checks}))
+        output().print(
+            f"{done.path}: {done.bytes / 1e6:.1f} MB, opset {done.opset}, outputs "
+            f"{', '.join(done.outputs)}\nchecked: loads in ONNX Runtime; at N = {batches} the "
+            f"largest difference from {done.side} is {worst:.2e}, which is rounding"
+        )
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) not in (1, 2) or not all(side.isdecimal() for side in sides):
+        raise UsageError(f"--image-size: expected N or HxW, such as 224 or 96x128, found '{text}'")
+    return int(sides[0]), int(sides[-1])
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""What a user sees while a command works, and how an error ends it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from parity.errors import ParityError
+
+DELAY_S = 0.4
+"""Work that ends sooner shows no progress."""
+
+debug = False
+"""Whether errors show their traceback; set by `--debug`."""
+
+
+def output() -> Console:
+    """Where results go; plain text when it is no terminal."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def messages() -> Console:
+    """Where errors and progress go."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def columns(names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Print a table: framed by space alone, never cut when it goes to a file."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    # No cell is cut: a pipe has no width, and a terminal wraps what does not fit.
+    wide = Console(highlight=False, width=10_000)
+    with wide.capture() as captured:
+        wide.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    print("\n".join(lines))
+
+
+def note(text: str) -> None:
+    """Say something that the result alone would not tell, beside the result."""
+    messages().print(f"[dim]note:[/] {escape(text)}")
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """End the command with one line and the right exit code, whatever happens inside."""
+    try:
+        yield
+    except ParityError as error:
+        _end(error, error.exit_code)
+    except KeyboardInterrupt as error:
+        _end(error, 3, "interrupted: nothing was judged, nothing half-written is left")
+    except BrokenPipeError:
+        # Whoever read our output has seen enough: `parity models | head -1`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit(0) from None
+    except OSError as error:
+        _end(error, 2)
+    except Exception as error:  # noqa: BLE001 (the last line of defence: say it in one line)
+        _end(error, 3, f"this is a fault of parity itself: {type(error).__name__}: {error}")
+
+
+def _end(error: BaseException, code: int, message: str | None = None) -> None:
+    if debug:
+        messages().print(Text("".join(traceback.format_exception(error)).rstrip()))
+        for note in getattr(error, "__notes__", ()):
+            messages().print(Text(note.rstrip()))
+    text = " ".join((message or str(error)).split())
+    messages().print(f"[bold red]error:[/] {escape(text)}")
+    raise typer.Exit(code) from None
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, str], None]]:
+    """One live line with what each runtime is doing, on a terminal; nothing elsewhere.
+
+    Yields the function that is told (runtime, what it is doing).
+    """
+    console = messages()
+    if not console.is_terminal:
+        yield lambda runtime, text: None
+        return
+    doing: dict[str, str] = {}
+    lock = threading.Lock()
+    started = time.perf_counter()
+
+    def line() -> Text:
+        with lock:
+            parts = [f"{runtime}: {text}" for runtime, text in doing.items() if text != "done"]
+        seconds = time.perf_counter() - started
+        return Text("  ·  ".join([f"{seconds:4.1f} s", *parts]), overflow="ellipsis", no_wrap=True)
+
+    def tell(runtime: str, text: str) -> None:
+        with lock:
+            doing[runtime] = text
+
+    with _live(console, line):
+        yield tell
+
+
+@contextmanager
+def _live(console: Console, line: Callable[[], Text]) -> Iterator[None]:
+    from rich.live import Live
+
+    class Line:
+        def __rich__(self) -> Text:
+            return line()
+
+    with Live(Line(), console=console, refresh_per_second=8, transient=True):
+        yield

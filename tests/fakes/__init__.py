@@ -1,0 +1,1 @@
+"""Runtimes that fail on request, served by the real worker."""

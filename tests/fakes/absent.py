@@ -1,0 +1,3 @@
+"""A runtime whose framework is not installed."""
+
+import no_such_framework  # noqa: F401

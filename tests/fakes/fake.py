@@ -1,0 +1,36 @@
+"""A runtime without a framework."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from parity.errors import WeightError
+
+
+class Runtime:
+    def echo(self, value):
+        return {"value": value}
+
+    def refuse(self, message):
+        raise WeightError(message)
+
+    def chatter(self):
+        for number in range(1000):
+            print("I am chatty", number)
+        os.system("echo and so are my children")
+        return {"said": 1000}
+
+    def crash(self):
+        return 1 / 0
+
+    def die(self, code):
+        print("farewell", file=sys.stderr, flush=True)
+        os._exit(code)
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+    def _secret(self):
+        return {}

@@ -1,0 +1,109 @@
+"""The parent's side of a child process, against children that fail in every way they can."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from parity.children import Child, Children
+from parity.errors import ChildError, RuntimeMissing, WeightError
+
+
+@pytest.fixture
+def child(monkeypatch, tmp_path):
+    """A child that serves `tests.fakes.runtime` instead of a framework."""
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    made = Child("fake")
+    yield made
+    made.kill()
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def fake_runtime(monkeypatch):
+    # The worker imports parity.runtimes.NAME; a path hook in the child would be heavier.
+    monkeypatch.setenv("PARITY_RUNTIMES", "tests.fakes")
+
+
+def test_answers_and_survives_errors(child):
+    assert child.call("echo", value=[1, 2]) == {"value": [1, 2]}
+    with pytest.raises(WeightError, match="no such weight"):
+        child.call("refuse", message="no such weight")
+    assert child.call("echo", value=3) == {"value": 3}
+
+
+def test_prints_do_not_disturb_the_answers(child):
+    assert child.call("chatter") == {"said": 1000}
+
+
+def test_unforeseen_error_names_its_type(child):
+    with pytest.raises(ChildError, match=r"fake: ZeroDivisionError: division by zero"):
+        child.call("crash")
+
+
+def test_unknown_operation_is_refused(child):
+    with pytest.raises(Exception, match="unknown operation '_secret'"):
+        child.call("_secret")
+
+
+def test_death_is_told_with_the_end_of_stderr(child):
+    with pytest.raises(ChildError, match=r"died during 'die' \(exit code 7\).*last words: farewell"):
+        child.call("die", code=7)
+
+
+def test_a_killed_child_names_the_signal(child):
+    threading.Timer(0.3, lambda: os.kill(child.pid, signal.SIGKILL)).start()
+    with pytest.raises(ChildError, match="SIGKILL, perhaps for want of memory"):
+        child.call("sleep", seconds=30)
+
+
+def test_a_hung_child_is_stopped(monkeypatch):
+    child = Child("fake", timeout=0.5)
+    child.timeout = 30
+    child.call("echo", value=0)
+    child.timeout = 0.3
+    with pytest.raises(ChildError, match=r"no answer to 'sleep' within 0.3 s"):
+        child.call("sleep", seconds=30)
+    child.close()
+
+
+def test_a_missing_framework_says_what_to_install():
+    child = Child("absent")
+    with pytest.raises(RuntimeMissing, match="No module named 'no_such_framework'"):
+        child.call("hello")
+    child.close()
+
+
+def test_an_interpreter_that_is_not_there():
+    with pytest.raises(RuntimeMissing, match="cannot start /no/such/python"):
+        Child("fake", python="/no/such/python")
+
+
+def test_children_are_gone_after_an_error():
+    with pytest.raises(KeyboardInterrupt), Children() as children:
+        pid = children["fake"].pid
+        children["fake"].call("echo", value=1)
+        raise KeyboardInterrupt
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_child_leaves_when_its_parent_is_gone():
+    child = Child("fake")
+    child.call("echo", value=1)
+    thread = threading.Thread(target=lambda: _ignore(child), daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    child._process.stdin.close()
+    assert child._process.wait(timeout=5) == 0
+
+
+def _ignore(child):
+    try:
+        child.call("sleep", seconds=30)
+    except ChildError:
+        pass
