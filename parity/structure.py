@@ -37,8 +37,8 @@ class Difference:
     """One thing in which `subject` is not what the table, or the reference model, says.
 
     `row` is a row, block or stage, empty for the whole model. `field` is `layer`, `kind`, `shape`,
-    `parameters`, a hyperparameter, or `hyper` for all of them. A `consequence` follows from another difference, and will
-    most likely go with it.
+    `parameters`, a hyperparameter, or `hyper` for all of them. A `consequence` follows from another
+    difference, and will most likely go with it.
     """
 
     row: str
@@ -84,7 +84,7 @@ def check(
     expected = by_subject.get(reference, models[0])
     for model in models:
         if model is not expected:
-            found += _hyper(expected=expected, actual=model)
+            found += _hyper(table, expected=expected, actual=model)
     for model in models:
         found += _shapes(model, expected, found)
     for model in models:
@@ -201,25 +201,26 @@ def _kinds(model: _Model) -> Iterator[Difference]:
             yield Difference(row.name, model.subject, "kind", row.kind, layer["kind"], text)
 
 
-def _hyper(*, expected: _Model, actual: _Model) -> Iterator[Difference]:
+def _hyper(table: LayerTable, *, expected: _Model, actual: _Model) -> Iterator[Difference]:
     """Hyperparameters that are not the same in both models."""
-    unmoved, upstream = [actual, expected], False
-    for row in actual.rows:
-        if row.name in expected.broken | actual.broken:
-            upstream = True
+    broken = expected.broken | actual.broken
+    unmoved, upstream, unpadded = [actual, expected], False, False
+    for row in table.rows:
+        if row.name in broken:
+            upstream, unpadded = True, row.kind == "pad"
             continue
-        if row.name not in expected.layers:
+        if row.name not in actual.layers or row.name not in expected.layers:
             continue
         # Once a model's shapes have left the table's, they no longer tell where it went wrong.
         wrong = [model for model in (actual, expected) if _contradicts(model, row, unmoved)]
         blamed = expected if wrong == [expected] else actual
         unmoved = [model for model in unmoved if not _reshaped(model, row)]
         for item in _hyper_of(row, actual if blamed is expected else expected, blamed):
-            # A layer takes in what an earlier one gives out.
-            follows = upstream and item.field == "in"
-            yield replace(item, consequence=True) if follows else item
+            # A layer takes in what an earlier one gives out, and has the padding of the row before.
+            follows = {"in": upstream, "padding": unpadded}.get(item.field, False)
+            yield replace(item, consequence=follows)
             upstream |= item.field in _GEOMETRY
-        upstream |= len(unmoved) < 2
+        upstream, unpadded = upstream or len(unmoved) < 2, False
 
 
 def _hyper_of(row: Row, other: _Model, blamed: _Model) -> Iterator[Difference]:
