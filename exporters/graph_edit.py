@@ -1,0 +1,120 @@
+"""Small edits of ONNX graphs as lists of nodes: names read, renames, dead nodes, topological order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import onnx
+from onnx import AttributeProto, GraphProto, NodeProto
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the bodies of a Loop, If or Scan."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def names_read(node: NodeProto) -> set[str]:
+    """Names of the tensors that a node reads, those its subgraphs capture included."""
+    names = {name for name in node.input if name}
+    for body in subgraphs(node):
+        inner = {value.name for value in body.input} | {t.name for t in body.initializer}
+        read: set[str] = {value.name for value in body.output}
+        for child in body.node:
+            read |= names_read(child)
+            inner.update(child.output)
+        names |= read - inner
+    return names
+
+
+def rename_reads(node: NodeProto, names: Mapping[str, str]) -> None:
+    """Rename in place what a node reads, inside its subgraphs too."""
+    for index, name in enumerate(node.input):
+        if name in names:
+            node.input[index] = names[name]
+    for body in subgraphs(node):
+        own = {value.name for value in body.input} | {t.name for t in body.initializer}
+        own.update(name for child in body.node for name in child.output)
+        outer = {old: new for old, new in names.items() if old not in own}
+        for child in body.node:
+            rename_reads(child, outer)
+        for value in body.output:
+            value.name = outer.get(value.name, value.name)
+
+
+def rename(graph: GraphProto, names: Mapping[str, str]) -> None:
+    """Rename tensors everywhere in a graph, in place."""
+    for node in graph.node:
+        rename_reads(node, names)
+        for index, name in enumerate(node.output):
+            if name in names:
+                node.output[index] = names[name]
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        for value in values:
+            value.name = names.get(value.name, value.name)
+
+
+def live(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
+    """Keep the nodes that `outputs` depend on, in their order (which is topological)."""
+    wanted = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted |= names_read(node)
+            kept.append(node)
+    return kept[::-1]
+
+
+def prune(graph: GraphProto) -> None:
+    """Drop what no output depends on, in place: nodes, initializers and shapes (not inputs)."""
+    nodes = live(graph.node, [value.name for value in graph.output])
+    read = {value.name for value in graph.output}.union(*(names_read(node) for node in nodes))
+    produced = {name for node in nodes for name in node.output}
+    replace(graph.node, nodes)
+    replace(graph.initializer, [t for t in graph.initializer if t.name in read])
+    replace(graph.value_info, [v for v in graph.value_info if v.name in produced])
+
+
+def replace(field: object, values: Sequence[object]) -> None:
+    """Set a repeated protobuf field; `values` may be elements of the field itself."""
+    values = list(values)
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(values)  # type: ignore[attr-defined]
+
+
+def sort(graph: GraphProto) -> None:
+    """Put the nodes in topological order, in place, otherwise as they were."""
+    known = {value.name for value in graph.input} | {t.name for t in graph.initializer} | {""}
+    producer = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    ordered: list[int] = []
+    done: set[int] = set()
+    for start in range(len(graph.node)):
+        stack = [start]
+        while stack:
+            index = stack[-1]
+            if index in done:
+                stack.pop()
+                continue
+            waiting = [
+                producer[name]
+                for name in sorted(names_read(graph.node[index]))
+                if name not in known and name in producer and producer[name] not in done
+            ]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            done.add(index)
+            ordered.append(index)
+            stack.pop()
+    replace(graph.node, [graph.node[index] for index in ordered])
+
+
+def attribute(node: NodeProto, name: str, default: object = None) -> object:
+    """The value of an attribute, or `default`."""
+    for candidate in node.attribute:
+        if candidate.name == name:
+            return onnx.helper.get_attribute_value(candidate)
+    return default

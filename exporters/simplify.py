@@ -1,0 +1,213 @@
+"""From a converter's raw graph to a Structure: constants folded, shapes inferred, names put right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
+
+from exporters import folding
+from exporters.errors import ExportError
+from exporters.graph_edit import names_read, prune, rename, rename_reads, replace, sort
+from exporters.onnx_graph import Structure, opset_of
+
+# A folded constant larger than this stays an operator: a file should not grow by a ConstantOfShape.
+_LARGEST_CONSTANT = 1 << 16
+
+OLDEST_OPSET = 17
+
+
+def check_opset(opset: int) -> None:
+    """Raise ExportError unless `opset` is one that these exporters write."""
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= opset <= newest:
+        raise ExportError(f"opset {opset}: this version writes {OLDEST_OPSET} to {newest}")
+
+
+def check_names(
+    *, weights: Sequence[str], inputs: Sequence[str], outputs: Sequence[str], taps: Iterable[str]
+) -> None:
+    """Raise ExportError when one name would mean two tensors."""
+    count = Counter((*weights, *inputs, *outputs))
+    count.update(tap for tap in taps if tap not in outputs)
+    twice = sorted(name for name, times in count.items() if times > 1)
+    if twice:
+        raise ExportError(f"two tensors would be called {twice[0]!r}: give one another name")
+
+
+def simplify(graph: GraphProto, *, opset: int) -> None:
+    """Compute what depends on constants alone and drop Identity and dead nodes, in place."""
+    sort(graph)
+    _fold_constants(graph, opset)
+    _drop_identities(graph)
+    prune(graph)
+
+
+def _fold_constants(graph: GraphProto, opset: int) -> None:
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    folded, body = folding.split(graph.node, set(values))
+    kept = []
+    for node in folded:
+        outputs = {name for name in node.output if name}
+        if names_read(node) <= values.keys():
+            arrays = folding.evaluate([node], values, outputs, opset=opset)
+            if sum(array.size for array in arrays.values()) <= _LARGEST_CONSTANT:
+                values |= arrays
+                continue
+        kept.append(node)
+    known = {tensor.name for tensor in graph.initializer}
+    graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in values.items() if name not in known
+    )
+    replace(graph.node, [*kept, *body])
+
+
+def _drop_identities(graph: GraphProto) -> None:
+    outputs = [value.name for value in graph.output]
+    aliases: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        rename_reads(node, aliases)
+        if node.op_type == "Identity" and not node.domain and node.output[0] not in outputs:
+            aliases[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    # A tensor with several output names takes the first; the others stay copies of it.
+    produced = {name for node in kept for name in node.output}
+    owners: dict[str, str] = {}
+    for node in sorted(kept, key=lambda node: _rank(node, outputs)):
+        source = node.input[0] if node.op_type == "Identity" and not node.domain else ""
+        if source in produced and source not in outputs and source not in owners:
+            owners[source] = node.output[0]
+    replace(graph.node, [n for n in kept if owners.get((*n.input, "")[0]) != n.output[0]])
+    rename(graph, owners)
+
+
+def _rank(node: NodeProto, outputs: Sequence[str]) -> int:
+    return outputs.index(node.output[0]) if node.output[0] in outputs else len(outputs)
+
+
+def name_tensors(
+    graph: GraphProto, *, inputs: Mapping[str, str], outputs: Sequence[str | None]
+) -> None:
+    """Rename inputs and outputs in place; an output without a name is dropped.
+
+    One tensor may be several outputs; each name after the first is an Identity. A tensor inside
+    that has one of these names by chance gives way.
+    """
+    wanted = {*inputs.values(), *(name for name in outputs if name)}
+    made = {name for node in graph.node for name in node.output} | set(inputs)
+    inside = {name: f"{name}/inside" for name in made & wanted}
+    rename(graph, inside)
+    rename(graph, {inside.get(old, old): new for old, new in inputs.items()})
+    kept = []
+    for value, name in zip(graph.output, outputs, strict=True):
+        if name is None:
+            continue
+        node = onnx.helper.make_node("Identity", [value.name], [name], name=name)
+        graph.node.append(node)
+        named = ValueInfoProto(name=name)
+        named.type.CopyFrom(value.type)
+        kept.append(named)
+    replace(graph.output, kept)
+
+
+def shapes_of(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
+    """Shapes by tensor name, as far as they are known; a size that varies is a string."""
+    shapes: dict[str, tuple[int | str, ...]] = {
+        tensor.name: tuple(tensor.dims) for tensor in graph.initializer
+    }
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            shapes[value.name] = tuple(
+                dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+                for dim in value.type.tensor_type.shape.dim
+            )
+    return shapes
+
+
+def infer_shapes(model: ModelProto) -> ModelProto:
+    """Infer every shape anew. Raises ExportError naming the node that cannot be right."""
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        return onnx.shape_inference.infer_shapes(
+            model, check_type=True, strict_mode=True, data_prop=True
+        )
+    except Exception as error:  # onnx raises its own InferenceError and plain RuntimeError
+        raise ExportError(f"shape inference failed: {_first_line(error)}") from error
+
+
+def check_operators(graph: GraphProto, *, framework: str) -> None:
+    """Raise ExportError naming the first nodes that ONNX has no operator for."""
+    foreign = [
+        f"{node.op_type} ({node.name or node.output[0]})"
+        for node in graph.node
+        if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)
+    ]
+    if foreign:
+        listed = ", ".join(foreign[:5]) + (", …" if len(foreign) > 5 else "")
+        raise ExportError(f"{framework} operators that could not be converted: {listed}")
+
+
+def convert_opset(model: ModelProto, opset: int) -> ModelProto:
+    """Move a model to another version of the operators. Raises ExportError."""
+    if opset_of(model) == opset:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, opset)
+    except Exception as error:  # the converter raises RuntimeError, ConvertError and others
+        raise ExportError(f"cannot be written in opset {opset}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def structure(
+    model: ModelProto,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    taps: Sequence[str],
+    owned: Sequence[str],
+    producer: str,
+) -> Structure:
+    """Finish a simplified graph whose outputs are `outputs` and then `taps`.
+
+    Of the weights that the model `owned`, those that the graph reads follow its `inputs`. Axis 0
+    of every input, and of every output whose size varies, is named "batch".
+    """
+    graph = model.graph
+    read = {name for node in graph.node for name in names_read(node)}
+    read |= {value.name for value in graph.output}
+    by_name = {value.name: value for value in graph.input}
+    used = [name for name in owned if name in read]
+    replace(graph.input, [by_name[name] for name in (*inputs, *used)])
+    for value in graph.input[: len(inputs)]:
+        _name_batch(value)
+    for index, node in enumerate(graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+        node.ClearField("doc_string")
+        del node.metadata_props[:]
+    del graph.metadata_props[:]
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
+    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
+    model.producer_name, model.producer_version = producer.split(" ", 1)
+    del model.metadata_props[:]
+    model.ClearField("doc_string")
+    model = infer_shapes(model)
+    for value in model.graph.output:
+        _name_batch(value)
+    unused = tuple(name for name in owned if name not in read)
+    return Structure(model, tuple(inputs), tuple(outputs), tuple(taps), unused)
+
+
+def _name_batch(value: onnx.ValueInfoProto) -> None:
+    dims = value.type.tensor_type.shape.dim
+    if len(dims) and not dims[0].HasField("dim_value"):
+        dims[0].dim_param = "batch"
