@@ -21,6 +21,9 @@ REPLICATES = 5
 ROUNDOFF = 2.0**-24
 """The unit roundoff of float32."""
 
+# Elements perturbed at once, so that the factors stay in a core's cache.
+_BLOCK = 16384
+
 PRECISIONS: Mapping[str, float] = {
     "float64": 2.0**-29,
     "float32": 1.0,
@@ -81,15 +84,16 @@ def floor_of(errors: Sequence[Error]) -> Floor:
 
 
 def perturb(array: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return the array times ``1 + U(-1, 1) * 2**-23``: each value moved by up to one ulp.
+    """Return the array times ``1 + U(-1, 1) * 2**-23``: values moved by about one ulp at most.
 
-    The product is rounded to float32 once; the result has the same shape and C order.
+    2**-23 of a value is one ulp just above a power of two, and almost two just below the next. The
+    product is rounded to float32 once; the result has the same shape, in C order.
     """
     moved = np.empty(array.shape, np.float32)
     flat, source = moved.reshape(-1), np.ascontiguousarray(array).reshape(-1)
     for start in range(0, flat.size, _BLOCK):
         piece = source[start : start + _BLOCK]
-        # One float32 draw holds 24 bits, more than enough to choose between three neighbours;
+        # One float32 draw holds 24 bits, more than enough to choose among five neighbours;
         # the factor needs float64, since 1 + u * 2**-23 has only three values in float32.
         factor = rng.random(piece.size, dtype=np.float32).astype(np.float64)
         factor *= 2.0**-22
@@ -97,9 +101,6 @@ def perturb(array: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
         factor *= piece
         flat[start : start + _BLOCK] = factor
     return moved
-
-
-_BLOCK = 16384
 
 
 class FloorMeter:

@@ -1,0 +1,104 @@
+"""The report on a terminal, at several widths, piped and in colour."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from parity.report.model import Level, Outcome, Report, Verdict
+from parity.report.terminal import render
+from tests.report.samples import SAMPLES, parity
+
+
+def rendered(report: Report, *, width: int, colour: bool = False) -> str:
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=width,
+        highlight=False,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+    )
+    render(report, console)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_nothing_is_cut(sample: str, width: int) -> None:
+    report = SAMPLES[sample]()
+    text = rendered(report, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert "\x1b" not in text
+    for stage in report.stages:
+        assert stage.name in text
+        assert "×".join(map(str, stage.shape[1:])) in text
+
+
+def test_wide_has_a_line_a_stage_and_narrow_two() -> None:
+    lines = {width: rendered(parity(), width=width).splitlines() for width in (80, 100)}
+    row = next(line for line in lines[100] if line.startswith("stage1"))
+    figures = "2.1e-5 1.0× 2.1e-5 1.0× 1.6e-5 0.8× 1.6e-5 0.8×"
+    assert " ".join(row.split()) == f"stage1 256×56×56 2.1e-5 {figures} 2.8e-5 at-floor"
+    at = next(i for i, line in enumerate(lines[80]) if line.startswith("stage1"))
+    assert lines[80][at].split()[-1] == "at-floor"
+    assert lines[80][at + 1].split() == ["256×56×56", "1.0×", "1.0×", "0.8×", "0.8×"]
+
+
+def test_parity_is_one_sentence() -> None:
+    text = " ".join(rendered(parity(), width=200).split())
+    assert (
+        "parity: keras, torch, onnx-keras and onnx-torch agree with torch in float64 at all "
+        "7 stages; the worst is 1.0× the rounding floor (keras, stem), 4× is allowed."
+    ) in text
+    assert "keras 3.15.1 on tensorflow 2.21.0, cpu, float32" in text
+    assert "structure pass · weights pass · semantics skipped · numerics pass" in text
+
+
+def test_divergence_says_who_where_and_what() -> None:
+    text = " ".join(rendered(SAMPLES["divergence"](), width=200).split())
+    assert "divergence: keras and onnx-keras differ from torch" in text
+    assert "torch and onnx-torch agree." in text
+    assert (
+        "keras first at stage1: max abs 3.1e-1, 2.4e5× the floor; "
+        "worst at [0, 12, 3, 55], 1.625 instead of 1.3125"
+    ) in text
+    assert "non-finite" in text
+
+
+def test_the_diverging_layer_is_named_when_it_is_known() -> None:
+    report = SAMPLES["divergence"]()
+    first = report.first_divergence
+    assert first is not None
+    known = dataclasses.replace(first, layer="stage1.block0.conv2")
+    text = rendered(dataclasses.replace(report, first_divergence=known), width=200)
+    assert "keras first at stage1, layer stage1.block0.conv2:" in text
+
+
+def test_unknown_says_why() -> None:
+    text = rendered(SAMPLES["unknown"](), width=120)
+    assert "unknown: keras could not be run." in text
+    assert "keras: the process was killed by signal 9" in text
+
+
+def test_a_failed_level_without_a_stage_is_told() -> None:
+    failed = {**parity().levels, "structure": Level(Outcome.FAIL, ("stem.conv: stride 2 and 1",))}
+    report = dataclasses.replace(parity(), levels=failed, verdict=Verdict.DIVERGENCE)
+    text = rendered(report, width=120)
+    assert "divergence: " in text
+    assert "structure: stem.conv: stride 2 and 1" in text
+
+
+def test_nothing_compared_renders() -> None:
+    report = dataclasses.replace(parity(), stages=(), verdict=Verdict.UNKNOWN)
+    assert "unknown: nothing was compared." in rendered(report, width=80)
+
+
+def test_colour_says_what_the_words_say() -> None:
+    text = rendered(SAMPLES["divergence"](), width=120, colour=True)
+    assert "\x1b[1;31mdivergence\x1b[0m" in text
+    assert "\x1b[32mat-floor" in text
