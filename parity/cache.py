@@ -47,7 +47,7 @@ def entry_or(
             if os.access(path.parent, os.W_OK):
                 touch(path)
                 return path
-    return folder / f"{kind}{suffix}" if "side" not in facts else folder / f"{facts['side']}{suffix}"
+    return folder / f"{facts.get('side', kind)}{suffix}"
 
 
 def source_digest(*places: str) -> str:

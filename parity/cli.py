@@ -9,11 +9,9 @@ from typing import Annotated
 
 import typer
 
-from parity import __version__, console
+from parity import __version__, console, files
 from parity.console import guarded, output, progress
 from parity.errors import UsageError
-
-EXIT = {"parity": 0, "divergence": 1, "unknown": 3}
 
 app = typer.Typer(
     name="parity",
@@ -43,6 +41,14 @@ class TableFormat(StrEnum):
     json = "json"
     csv = "csv"
     toml = "toml"
+
+
+class Depth(StrEnum):
+    """How fine the cuts are."""
+
+    stage = "stage"
+    block = "block"
+    layer = "layer"
 
 
 class Framework(StrEnum):
@@ -129,6 +135,95 @@ def table(
         else:
             rows = layers.plain()
             console.columns(list(rows[0]), [list(row.values()) for row in rows])
+
+
+@app.command(
+    epilog="Examples: parity compare resnext50_32x4d · parity compare resnet50 --weights r50.pth "
+    "--input photo.jpg · parity compare --keras mynet:keras_model --torch mynet:torch_model "
+    "--table mynet.csv --json report.json"
+)
+def compare(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="An architecture: `parity models`.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|random|own",
+            help="A checkpoint; seeded random weights (the default for MODEL); or what each model "
+            "of your own holds (the default there).",
+        ),
+    ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PHOTO|DIR|F.npy|random", help="What to run; the default is a photograph."
+        ),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="How many items to run at once.")] = None,
+    seed: Seed = 0,
+    subjects: Annotated[
+        str, typer.Option(help="What to compare, comma-separated.")
+    ] = "keras,torch,onnx-keras,onnx-torch",
+    reference: Annotated[
+        Framework | None, typer.Option(help="Who runs in float64; PyTorch if it can.")
+    ] = None,
+    depth: Annotated[Depth, typer.Option(help="Where to compare.")] = Depth.stage,
+    limit: Annotated[float, typer.Option(help="How many floors are still rounding.")] = 4.0,
+    keras: Annotated[
+        str | None, typer.Option(metavar="MODULE:CALLABLE", help="Your own Keras model.")
+    ] = None,
+    torch: Annotated[
+        str | None, typer.Option(metavar="MODULE:CALLABLE", help="Your own PyTorch model.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="The layer table of your own models (.csv .toml .json).")
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report; - prints it.")
+    ] = None,
+    save_captures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep every subject's tensors.")
+    ] = None,
+    opset: Opset = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that one step may take.")] = 900.0,
+    classes: Classes = None,
+    image_size: Size = None,
+    channels: Channels = None,
+    cache: Cached = True,
+) -> None:
+    """Run a model in Keras, PyTorch and ONNX Runtime and say whether they are the same."""
+    with guarded():
+        from parity import run
+        from parity.request import Request
+
+        request = Request(
+            model=model,
+            keras=keras,
+            torch=torch,
+            table=table,
+            classes=classes,
+            image_size=_size(image_size),
+            channels=channels,
+            weights=weights,
+            input=input,
+            batch=batch,
+            seed=seed,
+            subjects=tuple(name.strip() for name in subjects.split(",") if name.strip()),
+            reference=None if reference is None else reference.value,
+            depth=depth.value,
+            limit=limit,
+            opset=opset,
+            timeout=timeout,
+            cache=cache,
+            save_captures=save_captures,
+        )
+        if json_path is not None and str(json_path) != "-":
+            files.require_writable(json_path)
+        with progress() as tell:
+            report = run.run(request, progress=tell)
+        console.show(report, json_path)
+        raise typer.Exit(report.verdict.exit_code)
 
 
 @app.command(

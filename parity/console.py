@@ -9,6 +9,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -16,6 +18,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from parity.errors import ParityError
+
+if TYPE_CHECKING:
+    from parity.report.model import Report
 
 DELAY_S = 0.4
 """Work that ends sooner shows no progress."""
@@ -51,6 +56,18 @@ def columns(names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     print("\n".join(lines))
 
 
+def show(report: Report, json_path: Path | None) -> None:
+    """Print the report for a person and write it for a program, or print it for one (`-`)."""
+    from parity.report import json, terminal
+
+    if json_path is not None and str(json_path) == "-":
+        print(json.text(report), end="")
+        return
+    if json_path is not None:
+        json.write(report, json_path)
+    terminal.render(report, Console(highlight=False))
+
+
 def note(text: str) -> None:
     """Say something that the result alone would not tell, beside the result."""
     messages().print(f"[dim]note:[/] {escape(text)}")
@@ -61,6 +78,8 @@ def guarded() -> Iterator[None]:
     """End the command with one line and the right exit code, whatever happens inside."""
     try:
         yield
+    except typer.Exit:
+        raise
     except ParityError as error:
         _end(error, error.exit_code)
     except KeyboardInterrupt as error:

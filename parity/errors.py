@@ -31,6 +31,10 @@ class CaptureError(ParityError):
     """A capture is truncated, edited, foreign, or belongs to another comparison."""
 
 
+class ExportFailed(ParityError):
+    """A model cannot be exported to ONNX, or its export did not hold what it must."""
+
+
 class OutputError(ParityError):
     """A file asked for cannot be written."""
 

@@ -99,9 +99,7 @@ def export(
 
 
 def _structure(found: ModelSpec, side: Side, opset: int | None, folder: Path, cached: bool) -> Path:
-    return cache.entry_or(
-        folder, "graphs", ".onnx", graph_facts(found, side, opset), cached=cached
-    )
+    return cache.entry_or(folder, "graphs", ".onnx", graph_facts(found, side, opset), cached=cached)
 
 
 def _weights(

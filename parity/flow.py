@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from parity import cache, conversion, floor, inputs, structure, weights
+from parity import cache, conversion, floor, inputs, weights
 from parity.children import Child, Children
 from parity.errors import ChildError, ParityError, RuntimeMissing, UsageError, WeightError
 from parity.inputs import Input
-from parity.spec import ModelSpec
 from parity.request import OWN, RANDOM, Request, Side, runtime_of, side_of
+from parity.spec import ModelSpec
 from parity.table import LayerTable
 
 T = TypeVar("T")
@@ -88,6 +88,11 @@ class Flow:
                 self.table.set_result(table)
 
     # The whole -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start every child, so that the frameworks are imported side by side."""
+        for runtime in (*map(runtime_of, self.request.subjects), *self.sides):
+            _ = self.children[runtime]
 
     def execute(self) -> None:
         """Do all the work; raises the user's errors, keeps the runtimes' in `failures`."""
@@ -217,9 +222,8 @@ class Flow:
             self.own_weights[side] = path  # type: ignore[index]
             if side == self.request.reference_side:
                 self.weights.set_result(path)
-        elif side == self.request.reference_side and not self.weights.done():
-            if self.request.weight_source == RANDOM:
-                self._calibrate(child)
+        elif side == self.request.reference_side and self.request.weight_source == RANDOM:
+            self._calibrate(child)
 
     def _calibrate(self, child: Child) -> None:
         with _owed(self.weights):
@@ -419,15 +423,7 @@ def weight_facts(spec: ModelSpec, seed: int) -> dict[str, Any]:
 
 def tap_names(table: LayerTable, side: str) -> dict[str, str]:
     """{tensor name: layer} of every row that both models have, as the exporters take it."""
-    return {
-        table.tensor_name(cut.row): getattr(cut.row, side)
-        for cut in table.cuts("layer")
-    }
-
-
-def check_structure(flow: Flow) -> list[structure.Difference]:
-    """How the models that were described differ from the table and from each other."""
-    return structure.check(flow.table.result(), flow.descriptions)
+    return {table.tensor_name(cut.row): getattr(cut.row, side) for cut in table.cuts("layer")}
 
 
 def _sides(request: Request) -> tuple[Side, ...]:

@@ -144,6 +144,27 @@ def digest(weights: Mapping[str, Array]) -> str:
     return total.hexdigest()
 
 
+def differences(expected: Mapping[str, Array], actual: Mapping[str, Array]) -> list[str]:
+    """What is not the same bit for bit: one line a weight, with how many values and the largest.
+
+    Both fit one table, so that they have the same names and shapes.
+    """
+    told = []
+    for name, right in expected.items():
+        found = actual.get(name)
+        if found is None or _bytes(found) == _bytes(right):
+            continue
+        count = int(np.count_nonzero(found != right))
+        with np.errstate(all="ignore"):
+            gap = np.abs(found.astype(np.float64) - right.astype(np.float64))
+        at = tuple(map(int, np.unravel_index(int(np.nanargmax(gap)), gap.shape)))
+        told.append(
+            f"{name}: {count} of {right.size} values differ, the most at {at}: expected "
+            f"{right[at]:.9g}, found {found[at]:.9g}"
+        )
+    return told
+
+
 def round_statistics(statistics: Array) -> NDArray[np.float32]:
     """Round to 8 significant bits, as float32.
 

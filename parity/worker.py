@@ -39,10 +39,7 @@ def main(runtime: str) -> None:
         failure = _missing(runtime, error)
     while True:
         request = json.loads(requests.get())
-        if failure is not None:
-            answer = _failed(request["id"], failure)
-        else:
-            answer = _serve(served, request)
+        answer = _failed(request["id"], failure) if failure else _serve(served, request)
         channel.write(json.dumps(answer) + "\n")
         channel.flush()
 

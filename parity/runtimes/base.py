@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import parity
-from parity import capture, files, floor, weights
-from parity.errors import InputError, WeightError
+from exporters.errors import ExportError
+from parity import capture, files, weights
+from parity.errors import ExportFailed, InputError, WeightError
+from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.spec import ModelSpec, from_json
-from parity.table import LayerTable, Row
+from parity.table import LOGITS, LayerTable, Row, Weight
 
 Array = NDArray[Any]
-Sink = Callable[[Row, Array], None]
 
 
 class ModelRuntime:
@@ -51,12 +54,19 @@ class ModelRuntime:
         """The model's weights by canonical name and layout, float32 copies."""
         raise NotImplementedError
 
+    def weights_of(self, row: Row) -> Iterable[Weight]:
+        """The weights that this model's layer has, under the names of PyTorch's state dict."""
+        raise NotImplementedError
+
     def write_weights(self, values: Mapping[str, Array]) -> None:
         """Copy canonical weights into the model."""
         raise NotImplementedError
 
     def forward(self, x: Array, rows: Sequence[Row], sink: Sink, *, model: Any = None) -> float:
-        """Run once on `x` (N, C, H, W); hand each row's tensor to `sink`; seconds of the pass."""
+        """Run once on `x` (N, C, H, W); hand each row's tensor to `sink`; seconds of the pass.
+
+        The tensors are canonical: NCHW, trailing axes of length 1 as the row's shape has them.
+        """
         raise NotImplementedError
 
     def replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]:
@@ -81,6 +91,18 @@ class ModelRuntime:
 
     def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
         """Write `values`, which the model holds, as a checkpoint file of this framework."""
+        raise NotImplementedError
+
+    def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
+        """The exporter's `Structure` of the model, its layers' tensors named by `names`."""
+        raise NotImplementedError
+
+    def placeholders(self) -> Mapping[str, Array]:
+        """All that the model holds, under the names and in the layouts of the traced structure."""
+        raise NotImplementedError
+
+    def export_to(self, path: Path, **options: Any) -> Any:
+        """The exporter's `Exported`: the model as a finished and verified ONNX file."""
         raise NotImplementedError
 
     # Operations -------------------------------------------------------------------------------
@@ -113,6 +135,21 @@ class ModelRuntime:
         self.write_weights(values)
         self._verify(values)
         return {"seconds": time.perf_counter() - started}
+
+    def complete(self, *, table: dict[str, Any], input_shape: list[int]) -> dict[str, Any]:
+        """Fill in the shapes and weights that a table written by hand leaves out."""
+        self.table = LayerTable.from_json(table)
+        shapes = {layer["row"]: tuple(layer["shape"]) for layer in self.layers(input_shape)}
+        rows = [
+            replace(
+                row,
+                shape=row.shape or shapes.get(row.name, ()),
+                weights=row.weights or tuple(self.weights_of(row)),
+            )
+            for row in self.table.rows
+        ]
+        self.table = LayerTable(tuple(rows))
+        return {"table": self.table.to_json()}
 
     def dump(self, *, path: str) -> dict[str, Any]:
         """Write the model's own weights, in canonical form."""
@@ -154,13 +191,29 @@ class ModelRuntime:
         weights.save(Path(target), values)
         return {"sha256": weights.digest(values)}
 
-    def run(self, *, x: str, rows: list[str], out: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Capture the named rows in the model's own precision."""
+    def run(
+        self,
+        *,
+        x: str,
+        rows: list[str],
+        out: str,
+        manifest: dict[str, Any],
+        feed: str | None = None,
+    ) -> dict[str, Any]:
+        """Capture the named rows in the model's own precision.
+
+        `feed` is the reference's capture: each row's tensor is then replaced by the reference's
+        after it was captured, so that every part between two rows is given the right input and
+        shows only its own error.
+        """
         data = read_input(x)
-        with capture.CaptureWriter(Path(out), manifest) as writer:
-            seconds = self.forward(
-                data, self.rows(rows), lambda row, array: writer.add(row.name, array)
-            )
+        with capture.CaptureWriter(Path(out), manifest) as writer, fed(feed) as replacement:
+
+            def sink(row: Row, array: Array) -> Array | None:
+                writer.add(row.name, array)
+                return replacement(row, array)
+
+            seconds = self.forward(data, self.rows(rows), sink)
         return {"seconds": seconds}
 
     def reference(
@@ -172,11 +225,13 @@ class ModelRuntime:
         manifest: dict[str, Any],
         replicates: int,
         seed: int,
+        isolate: bool = False,
     ) -> dict[str, Any]:
         """Capture the rows in float64, and measure how far float32 rounding alone moves them.
 
         The first replicate is the model as it is; in the others every weight and the input are
-        moved by up to one ulp (DESIGN: the float32 floor).
+        moved by up to one ulp (DESIGN: the float32 floor). With `isolate`, "isolated" in the
+        answer is the floor of each part between two rows that is given the reference's input.
         """
         started = time.perf_counter()
         data = read_input(x)
@@ -192,8 +247,68 @@ class ModelRuntime:
                 model=model,
             )
         del model
-        floors = self._floors(data, wanted, values, Path(out), replicates, seed)
-        return {"floors": floors, "seconds": time.perf_counter() - started}
+        study = FloorStudy(self, data, wanted, values, Path(out))
+        floors, isolated = study.measure(replicates, seed, isolate=isolate)
+        return {
+            "floors": floors,
+            "isolated": isolated,
+            "seconds": time.perf_counter() - started,
+        }
+
+    def export(
+        self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
+    ) -> dict[str, Any]:
+        """Trace the graph's structure, its weights named placeholders, into the file `path`."""
+        started = time.perf_counter()
+        with exporting(self.name):
+            self.trace(opset=opset, input_shape=input_shape, names=names).save(Path(path))
+        return {"seconds": time.perf_counter() - started}
+
+    def export_model(
+        self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
+    ) -> dict[str, Any]:
+        """Export somebody's own model with the weights it has, unverified: a comparison follows."""
+        from exporters import onnx_graph
+
+        started = time.perf_counter()
+        with exporting(self.name):
+            structure = self.trace(opset=opset, input_shape=input_shape, names=names)
+            onnx_graph.write(onnx_graph.inject(structure, self.placeholders()), Path(path))
+        return {"seconds": time.perf_counter() - started}
+
+    def export_file(
+        self,
+        *,
+        path: str,
+        structure: str,
+        opset: int | None,
+        input_shape: list[int],
+        names: dict[str, str],
+        outputs: list[str],
+        metadata: dict[str, str],
+    ) -> dict[str, Any]:
+        """Write the model as an ONNX file, verified; trace into `structure` if it is not there."""
+        from exporters import onnx_graph
+
+        started = time.perf_counter()
+        with exporting(self.name):
+            if not Path(structure).exists():
+                traced = self.trace(opset=opset, input_shape=input_shape, names=names)
+                traced.save(Path(structure))
+            tracing = time.perf_counter() - started
+            done = self.export_to(
+                Path(path),
+                structure=onnx_graph.Structure.load(Path(structure)),
+                input_shape=input_shape,
+                tap_outputs=outputs,
+                metadata=metadata,
+            )
+        return {
+            "opset": done.opset,
+            "seconds": {**done.seconds, "trace": tracing},
+            "outputs": [LOGITS, *outputs],
+            "checks": [asdict(check) for check in done.checks],
+        }
 
     def describe(self, *, input_shape: list[int]) -> dict[str, Any]:
         """The model's layers and parameter count; `input_shape` is (C, H, W)."""
@@ -205,38 +320,20 @@ class ModelRuntime:
     def rows(self, names: Sequence[str]) -> list[Row]:
         return [self.table.by_name(name) for name in names]
 
-    def _floors(
-        self,
-        data: Array,
-        rows: Sequence[Row],
-        values: Mapping[str, Array],
-        reference: Path,
-        replicates: int,
-        seed: int,
-    ) -> dict[str, Any]:
-        model, set_weights = self.replica("float32")
-        with capture.CaptureReader(reference) as expected:
-            meter = floor.FloorMeter()
-
-            def sink(row: Row, array: Array) -> None:
-                meter.add(row.name, actual=array, expected=expected.read(row.name))
-
-            for replicate in range(replicates):
-                rng = np.random.Generator(np.random.SFC64([seed, replicate]))
-                moved: Mapping[str, Array] = values
-                x = data
-                if replicate:
-                    moved = {name: floor.perturb(value, rng) for name, value in values.items()}
-                    x = floor.perturb(data, rng)
-                set_weights(moved)
-                self.forward(x, rows, sink, model=model)
-            return floor.to_json(meter.result())
-
     def _verify(self, values: Mapping[str, Array]) -> None:
         held = self.read_weights()
         for name, value in values.items():
             if name in held and held[name].tobytes() != np.asarray(value, np.float32).tobytes():
                 raise WeightError(f"{name}: {self.name} holds other bits than it was given")
+
+
+@contextmanager
+def exporting(side: str) -> Iterator[None]:
+    """Say an exporter's errors as the user's."""
+    try:
+        yield
+    except ExportError as error:
+        raise ExportFailed(f"{side}: {error}") from error
 
 
 def hello(versions: Mapping[str, str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from parity.errors import TableError, UsageError
 from parity.runtimes import keras_files, keras_layers
 from parity.runtimes.base import Array, ModelRuntime, Sink
 from parity.spec import ModelSpec
-from parity.table import LayerTable, Row
+from parity.table import INPUT, KERAS_NAMES, KINDS, LOGITS, LayerTable, Row, Weight
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -83,21 +83,39 @@ class Runtime(ModelRuntime):
         model.set_weights(self.model.get_weights())
         return model
 
+    def weights_of(self, row: Row) -> Iterable[Weight]:
+        if not row.keras:
+            return
+        layer = keras_layers.find(self.model, row.keras)
+        held = {variable.name: variable for variable in layer.variables}
+        for role in KINDS[row.kind]:
+            variable = held.get(KERAS_NAMES[role])
+            if variable is not None:
+                canonical = layouts.to_canonical(np.asarray(variable), kind=row.kind, role=role)
+                name = f"{row.name}.{role}"
+                yield Weight(role, name, KERAS_NAMES[role], tuple(canonical.shape))
+
     def forward(
         self, x: Array, rows: Sequence[Row], sink: Sink, *, model: keras.Model | None = None
     ) -> float:
         model = self.model if model is None else model
-        outputs = [keras_layers.tensor(model, row.keras) for row in rows]
-        tapped = keras.Model(model.inputs, outputs)
         data = keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(x)))
+        wanted = {row.keras.removesuffix("#0"): row for row in rows}
+        for reference in wanted:
+            keras_layers.tensor(model, reference)
+
+        def seen(reference: str, tensor: Any) -> Any:
+            row = wanted.get(reference)
+            if row is None:
+                return tensor
+            instead = sink(row, canonical(tensor))
+            if instead is None:
+                return tensor
+            return keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(instead)))
+
         started = time.perf_counter()
-        tensors = tapped(data, training=False)
-        seconds = time.perf_counter() - started
-        if len(rows) == 1 and not isinstance(tensors, (list, tuple)):
-            tensors = [tensors]
-        for row, tensor in zip(rows, tensors, strict=True):
-            sink(row, canonical(tensor))
-        return seconds
+        keras_layers.walk(model, data, seen)
+        return time.perf_counter() - started
 
     def statistics(self, model: keras.Model, x: Array) -> Iterable[tuple[Row, Array, Array]]:
         rows = [row for row in self.table.rows if row.kind == "batch_norm"]
@@ -126,16 +144,28 @@ class Runtime(ModelRuntime):
     def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
         return keras_layers.describe(self.model, self.table)
 
-    def export(
-        self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
-    ) -> dict[str, Any]:
-        """Trace the graph's structure, its weights named placeholders, into the file `path`."""
+    def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import keras_onnx
 
-        started = time.perf_counter()
-        structure = keras_onnx.trace(self.model, opset=opset, taps=names, channels_first=True)
-        structure.save(path)
-        return {"seconds": time.perf_counter() - started}
+        options = {} if opset is None else {"opset": opset}
+        return keras_onnx.trace(
+            self.model,
+            inputs=[INPUT],
+            outputs=[LOGITS],
+            taps=names,
+            channels_first=True,
+            **options,
+        )
+
+    def placeholders(self) -> Mapping[str, Array]:
+        from exporters import keras_onnx
+
+        return keras_onnx.weights(self.model)
+
+    def export_to(self, path: Path, *, input_shape: Sequence[int], **options: Any) -> Any:
+        from exporters import keras_onnx
+
+        return keras_onnx.export(self.model, path, channels_first=True, **options)
 
 
 def read_weights(model: keras.Model, rows: Iterable[Row]) -> dict[str, Array]:

@@ -68,7 +68,7 @@ def _read(file: Any, path: Path, table: LayerTable) -> dict[str, Array]:
 
 
 def _named(row: Row, variables: list[Array], path: Path) -> Iterator[tuple[str, str, Array]]:
-    roles = [role for role in ORDER.get(row.kind, ("kernel", "bias"))]
+    roles = ORDER.get(row.kind, ("kernel", "bias"))
     if len(variables) > len(roles):
         raise WeightError(
             f"{path}: layer '{row.keras}' has {len(variables)} variables, a {row.kind} at most "

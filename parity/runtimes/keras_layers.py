@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -72,6 +74,35 @@ def nodes_of(model: keras.Model) -> list[Any]:
         )
     by_depth = functional._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def walk(model: keras.Model, data: Any, seen: Callable[[str, Any], Any]) -> Any:
+    """Run `model` in inference mode, layer by layer, as its own call does.
+
+    Each layer's output is handed to `seen` with its reference, `NAME` or `NAME#CALL`, and what
+    comes back is what the next layers are given.
+    """
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    nodes_of(functional)
+    calls: dict[str, int] = defaultdict(int)
+
+    def operation(layer: Any) -> Callable[..., Any]:
+        takes_training = "training" in getattr(layer, "_call_context_args", ()) or getattr(
+            layer, "_call_has_training_arg", False
+        )
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if takes_training:
+                kwargs["training"] = False
+            output = layer(*args, **kwargs)
+            number = calls[layer.name]
+            calls[layer.name] += 1
+            return seen(layer.name if number == 0 else f"{layer.name}#{number}", output)
+
+        return call
+
+    inputs = functional._standardize_inputs(data)
+    return functional._run_through_graph(inputs, operation_fn=operation)
 
 
 def kind_of(layer: Any) -> str:
@@ -155,8 +186,12 @@ def hyper(layer: Any, node: Any) -> dict[str, Any]:
             "padding": effective_padding(layer, node, layer.pool_size, (1, 1)),
             "ceil": False,
         }
-        if isinstance(layer, keras.layers.AveragePooling2D):
-            values["count_padding"] = _padding_before(node) != [[0, 0], [0, 0]]
+        padded = any(map(any, values["padding"]))
+        if padded and isinstance(layer, keras.layers.AveragePooling2D):
+            # A padding layer's zeros are counted; those of padding="same" are not.
+            values["count_padding"] = layer.padding != "same"
+        elif padded:
+            values["pad_value"] = _pad_value(node)
         return values
     if isinstance(layer, keras.layers.LeakyReLU):
         return {"slope": float(layer.negative_slope)}
@@ -180,6 +215,15 @@ def effective_padding(layer: Any, node: Any, kernel: Any, dilation: Any) -> list
             total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
             padding[axis] = [padding[axis][0] + total // 2, padding[axis][1] + total - total // 2]
     return padding
+
+
+def _pad_value(node: Any) -> str:
+    """What a max-pool's border holds: zeros after a ReLU give the same maxima as −∞."""
+    producer = node.input_tensors[0]._keras_history
+    if not isinstance(producer.operation, keras.layers.ZeroPadding2D):
+        return "-inf"
+    padded = producer.operation._inbound_nodes[producer.node_index].input_tensors[0]
+    return "-inf" if kind_of(padded._keras_history.operation) == "relu" else "0"
 
 
 def _padding_before(node: Any) -> list[list[int]]:

@@ -153,4 +153,3 @@ def placeholders(table: LayerTable, values: Mapping[str, Array], side: str) -> d
 def canonical(tensor: Array, row: Row) -> Array:
     """A graph's tensor (N, C, H, W) without the axes of length 1 that its row leaves out."""
     return layouts.drop_axes(tensor, len(row.shape) + 1) if row.shape else tensor
-

@@ -21,7 +21,7 @@ from parity.errors import TableError, UsageError, WeightError
 from parity.runtimes import torch_layers
 from parity.runtimes.base import Array, ModelRuntime, Sink
 from parity.spec import ModelSpec
-from parity.table import LayerTable, Row, torch_point
+from parity.table import KERAS_NAMES, KINDS, LOGITS, LayerTable, Row, Weight, torch_point
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -57,6 +57,17 @@ class Runtime(ModelRuntime):
 
     def write_weights(self, values: Mapping[str, Array]) -> None:
         set_weights(self.model, values)
+
+    def weights_of(self, row: Row) -> Iterable[Weight]:
+        if not row.torch or torch_point(row.torch).is_input:
+            return
+        path = torch_point(row.torch).module
+        held: dict[str, Any] = dict(_submodule(self.model, path).named_parameters(recurse=False))
+        held.update(_submodule(self.model, path).named_buffers(recurse=False))
+        for role in KINDS[row.kind]:
+            name = torch_layers.weight_name(role)
+            if held.get(name) is not None:
+                yield Weight(role, f"{path}.{name}", KERAS_NAMES[role], tuple(held[name].shape))
 
     def replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         with torch.device("meta"):
@@ -105,7 +116,9 @@ class Runtime(ModelRuntime):
             held = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:160] or type(error).__name__
-            raise WeightError(f"{path}: cannot be read as a PyTorch checkpoint: {reason}") from error
+            raise WeightError(
+                f"{path}: cannot be read as a PyTorch checkpoint: {reason}"
+            ) from error
         except pickle.UnpicklingError as error:
             raise WeightError(
                 f"{path}: refused: it holds more than tensors, and could run code; "
@@ -115,9 +128,7 @@ class Runtime(ModelRuntime):
         return {name: _tensor(value, f"{path}: {name}") for name, value in state.items()}, notes
 
     def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
-        counters = {
-            name: torch.zeros((), dtype=torch.int64) for name in fit.counters(self.table)
-        }
+        counters = {name: torch.zeros((), dtype=torch.int64) for name in fit.counters(self.table)}
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
         order = self.model.state_dict().keys()
         known = {**counters, **tensors}
@@ -129,16 +140,23 @@ class Runtime(ModelRuntime):
     def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
         return torch_layers.describe(self.model, self.table, input_shape)
 
-    def export(
-        self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
-    ) -> dict[str, Any]:
-        """Trace the graph's structure, its weights named placeholders, into the file `path`."""
+    def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import torch_onnx
 
-        started = time.perf_counter()
-        structure = torch_onnx.trace(self.model, [tuple(input_shape)], opset=opset, taps=names)
-        structure.save(path)
-        return {"seconds": time.perf_counter() - started}
+        options = {} if opset is None else {"opset": opset}
+        return torch_onnx.trace(
+            self.model, [tuple(input_shape)], outputs=[LOGITS], taps=names, **options
+        )
+
+    def placeholders(self) -> Mapping[str, Array]:
+        from exporters import torch_onnx
+
+        return torch_onnx.weights(self.model)
+
+    def export_to(self, path: Path, *, input_shape: Sequence[int], **options: Any) -> Any:
+        from exporters import torch_onnx
+
+        return torch_onnx.export(self.model, [tuple(input_shape)], path, **options)
 
 
 def set_weights(
@@ -179,23 +197,27 @@ def hooked(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[None]:
     seen: set[str] = set()
     handles = []
 
-    def take(path: str, is_input: bool, tensor: Any) -> None:
+    def take(path: str, is_input: bool, tensor: Any) -> torch.Tensor | None:
+        fed = None
         for row in wanted[path].get((calls[path], is_input), ()):
             seen.add(row.name)
-            sink(row, canonical(tensor, row))
+            instead = sink(row, canonical(tensor, row))
+            if instead is not None:
+                fed = torch.from_numpy(np.ascontiguousarray(instead)).to(tensor).view(tensor.shape)
+        return fed
 
-    def before(module: nn.Module, args: tuple[Any, ...], path: str) -> None:
-        take(path, True, args[0] if args else None)
+    def before(module: nn.Module, args: tuple[Any, ...], path: str) -> Any:
+        fed = take(path, True, args[0] if args else None)
+        return None if fed is None else (fed, *args[1:])
 
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any, path: str) -> None:
-        take(path, False, output)
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any, path: str) -> Any:
+        fed = take(path, False, output)
         calls[path] += 1
+        return fed
 
     for path in wanted:
         module = _submodule(model, path)
-        handles.append(
-            module.register_forward_pre_hook(lambda m, a, path=path: before(m, a, path))
-        )
+        handles.append(module.register_forward_pre_hook(lambda m, a, path=path: before(m, a, path)))
         handles.append(
             module.register_forward_hook(lambda m, a, o, path=path: after(m, a, o, path))
         )
@@ -206,9 +228,7 @@ def hooked(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[None]:
             handle.remove()
     missing = [row for row in rows if row.name not in seen]
     if missing:
-        raise TableError(
-            f"{missing[0].name}: the PyTorch model never came to '{missing[0].torch}'"
-        )
+        raise TableError(f"{missing[0].name}: the PyTorch model never came to '{missing[0].torch}'")
 
 
 def canonical(tensor: Any, row: Row) -> Array:

@@ -40,6 +40,12 @@ KINDS: dict[type[nn.Module], str] = {
 }
 
 
+def weight_name(role: str) -> str:
+    """What PyTorch calls the weight of a role in its module's state dict."""
+    names = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+    return {**names, "mean": "running_mean", "variance": "running_var"}[role]
+
+
 def kind_of(module: nn.Module) -> str:
     """The layer table's kind of a module; a convolution of one channel a group is depthwise."""
     for cls in type(module).__mro__:
@@ -68,9 +74,7 @@ def describe(
         row = rows.get(TorchPoint(path, calls[path], True))
         if row is not None and args:
             # What no module owns cannot be asked for its kind: the table's word is taken.
-            layers.append(
-                _layer(row, f"{path}@input", row.kind, "", _shape(args[0], row), {}, 0)
-            )
+            layers.append(_layer(row, f"{path}@input", row.kind, "", _shape(args[0], row), {}, 0))
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any, path: str) -> None:
         call = calls[path]
@@ -159,7 +163,11 @@ def hyper(module: nn.Module) -> dict[str, Any]:
             "padding": [[p, p] for p in _pair(module.padding)],
             "ceil": module.ceil_mode,
         }
-        if isinstance(module, nn.AvgPool2d):
+        if not any(_pair(module.padding)):
+            return values
+        if isinstance(module, nn.MaxPool2d):
+            values["pad_value"] = "-inf"
+        else:
             values["count_padding"] = module.count_include_pad
     elif isinstance(module, nn.LeakyReLU):
         values = {"slope": module.negative_slope}

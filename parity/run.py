@@ -1,0 +1,229 @@
+"""A comparison from beginning to end: start the children, let them work, judge what they made."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from parity import structure, verdict, weights
+from parity.capture import CaptureReader
+from parity.children import Children
+from parity.environment import facts as environment_facts
+from parity.errors import OutputError
+from parity.flow import LABELS, Flow, Reference
+from parity.report.model import (
+    InputFacts,
+    Level,
+    Outcome,
+    Report,
+    SubjectFacts,
+    WeightFacts,
+    conclude,
+    numerics,
+)
+from parity.request import OWN, Request, runtime_of
+from parity.table import Cut
+from parity.verdict import FirstDivergence, StageResult
+
+Progress = Callable[[str, str], None]
+
+SEMANTICS_OPEN = Level(Outcome.SKIPPED, ("semantics was not asked for",))
+
+
+def compare(
+    model: str | None = None, *, progress: Progress = lambda runtime, text: None, **options: Any
+) -> Report:
+    """Compare a model's subjects with the float64 reference and with each other.
+
+    `model` and `options` are the fields of `parity.request.Request`. Raises the `ParityError` of
+    bad input; a runtime that cannot be had is told in the report, whose verdict is then `unknown`.
+    """
+    return run(Request(model=model, **options), progress=progress)
+
+
+def run(request: Request, *, progress: Progress = lambda runtime, text: None) -> Report:
+    """Do what `request` asks for."""
+    started = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        children = stack.enter_context(Children(timeout=request.timeout))
+        # Started before anything else: importing the frameworks takes longest.
+        flow = Flow(request, children, folder, progress)
+        flow.start()
+        flow.execute()
+        stages, first = judge(flow)
+        report = _report(flow, stages, first, time.perf_counter() - started)
+        if request.save_captures is not None:
+            _keep(flow, request.save_captures)
+    return report
+
+
+def judge(flow: Flow) -> tuple[list[StageResult], FirstDivergence | None]:
+    """Compare the captures; where something differs, find the first layer that does."""
+    request = flow.request
+    error = flow.reference.exception()
+    if error is not None:
+        return [], None
+    table = flow.table.result()
+    captures = {name: run.capture for name, run in flow.subjects.items()}
+    cuts = table.cuts(request.depth)
+    stages = _compare(flow, flow.reference.result(), captures, cuts)
+    first = verdict.first_divergence(stages)
+    if first is None or request.depth == "layer":
+        return stages, first
+    return stages, _drill_down(flow, first)
+
+
+def _drill_down(flow: Flow, first: FirstDivergence) -> FirstDivergence:
+    """Capture the layers of the stage that differs first, and name the first of them."""
+    flow.progress("parity", f"looking into {first.stage}")
+    cuts = [cut for cut in flow.table.result().cuts("layer") if cut.stage == first.stage]
+    rows = [cut.row.name for cut in cuts]
+    reference = flow.capture_again(rows, first.subjects, "layers")
+    captures = {name: flow.capture_path(name, "layers") for name in first.subjects}
+    inner = verdict.first_divergence(_compare(flow, reference, captures, cuts))
+    return first if inner is None else inner
+
+
+def _compare(
+    flow: Flow, reference: Reference, captures: Mapping[str, Path], cuts: Sequence[Cut]
+) -> list[StageResult]:
+    with contextlib.ExitStack() as stack:
+        readers = {
+            name: stack.enter_context(CaptureReader(path)) for name, path in captures.items()
+        }
+        return verdict.compare(
+            reference=stack.enter_context(CaptureReader(reference.capture)),
+            floors=reference.floors,
+            subjects=readers,
+            cuts=cuts,
+            limit=flow.request.limit,
+        )
+
+
+def _report(
+    flow: Flow, stages: list[StageResult], first: FirstDivergence | None, seconds: float
+) -> Report:
+    request = flow.request
+    facts = {name: _subject_facts(flow, name) for name in request.subjects}
+    levels = {
+        "structure": _structure(flow),
+        "weights": _weights(flow),
+        "semantics": SEMANTICS_OPEN,
+        "numerics": _numerics(flow, stages),
+    }
+    given = flow.input.result()
+    digest = "" if flow.digest.exception() else flow.digest.result()
+    parameters = 0 if flow.table.exception() else flow.table.result().parameters
+    return Report(
+        verdict=conclude(subjects=facts, levels=levels, stages=stages),
+        model=request.name,
+        reference=request.reference_side,
+        input=InputFacts(given.kind, given.array.shape, given.sha256, given.source),
+        weights=WeightFacts(digest, parameters, _source(request)),
+        subjects=facts,
+        levels=levels,
+        stages=tuple(stages),
+        first_divergence=first,
+        environment=environment_facts(flow.versions),
+        seconds=seconds,
+        limit=request.limit,
+        depth=request.depth,
+    )
+
+
+def _source(request: Request) -> str:
+    source = request.weight_source
+    return f"random, seed {request.seed}" if source == "random" else Path(source).name
+
+
+def _subject_facts(flow: Flow, subject: str) -> SubjectFacts:
+    runtime = runtime_of(subject)
+    done = flow.subjects.get(subject)
+    if done is None:
+        failure = flow.failures.get(subject) or flow.failures.get(runtime)
+        return SubjectFacts(LABELS[runtime], "cpu", failure=str(failure or "it was not run"))
+    name = "onnxruntime" if runtime == "onnx" else runtime
+    backend = next(
+        (
+            f"{package} {version}"
+            for package, version in done.versions.items()
+            if runtime == "keras" and package not in ("keras", "python")
+        ),
+        None,
+    )
+    return SubjectFacts(
+        runtime=f"{name} {done.versions[name]}",
+        backend=backend,
+        device="cpu",
+        flags=done.flags,
+        seconds=done.seconds,
+    )
+
+
+def _structure(flow: Flow) -> Level:
+    """Level 1: the models that were built against the table and each other."""
+    if not flow.descriptions:
+        return Level(Outcome.SKIPPED, ("no model was built",))
+    found = structure.check(
+        flow.table.result(), flow.descriptions, reference=flow.request.reference_side
+    )
+    told = [difference.message for difference in found if not difference.consequence]
+    return Level(Outcome.FAIL, tuple(told)) if found else Level(Outcome.PASS)
+
+
+def _weights(flow: Flow) -> Level:
+    """Level 2: each model was given the same bits and holds them, or its own are the same."""
+    if flow.request.weight_source != OWN:
+        if flow.weights.exception() is not None:
+            return Level(Outcome.SKIPPED, ("there were no weights",))
+        # The children read every bit back; one that found another has raised WeightError.
+        return Level(Outcome.PASS)
+    if len(flow.own_weights) < 2:
+        return Level(Outcome.SKIPPED, ("only one model has weights of its own",))
+    reference = flow.request.reference_side
+    table = flow.table.result()
+    expected = weights.load(flow.own_weights[reference], table)
+    told = []
+    for side, path in flow.own_weights.items():
+        if side != reference:
+            found = weights.differences(expected, weights.load(path, table))
+            told += [f"{side} against {reference}: {line}" for line in found]
+    return Level(Outcome.FAIL, tuple(told)) if told else Level(Outcome.PASS)
+
+
+def _numerics(flow: Flow, stages: Sequence[StageResult]) -> Level:
+    """Level 4: the cuts, and that the instrumented graphs compute what the plain ones do."""
+    level = numerics(stages)
+    told = list(level.messages)
+    last = next((stage for stage in reversed(stages) if stage.floor is not None), None)
+    if last is None or last.floor is None:
+        return level
+    for name, done in flow.subjects.items():
+        apart = done.instrumented
+        if apart and apart["rel_l2"] > flow.request.limit * last.floor.rel_l2:
+            told.append(
+                f"{name}: the plain graph's {last.name} are {apart['max_abs']:.1e} away from the "
+                "instrumented graph's: the stages shown are not those of the deployed graph"
+            )
+    if len(told) > len(level.messages):
+        return Level(Outcome.FAIL, tuple(told))
+    return level
+
+
+def _keep(flow: Flow, folder: Path) -> None:
+    """Copy the captures to where the user wants them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {name: run.capture for name, run in flow.subjects.items()}
+        if flow.reference.exception() is None:
+            kept["reference"] = flow.reference.result().capture
+        for name, path in kept.items():
+            shutil.copyfile(path, folder / f"{name}.safetensors")
+    except OSError as error:
+        raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error

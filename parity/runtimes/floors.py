@@ -1,0 +1,91 @@
+"""The float32 floor of a model, measured in the child that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity import capture, floor
+from parity.table import Row
+
+Array = NDArray[Any]
+
+Sink = Callable[[Row, Array], Array | None]
+"""Takes each row's tensor as it is made. An array that it gives back, of the same shape, is what
+the layers behind are fed instead."""
+
+
+class Runs(Protocol):
+    """A runtime that can run replicas of its model."""
+
+    def replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]: ...
+
+    def forward(self, x: Array, rows: Sequence[Row], sink: Sink, *, model: Any) -> float: ...
+
+
+class FloorStudy:
+    """The float32 replicates of one model on one input, measured row by row as they run."""
+
+    def __init__(
+        self,
+        runtime: Runs,
+        data: Array,
+        rows: Sequence[Row],
+        values: Mapping[str, Array],
+        reference: Path,
+    ) -> None:
+        self.runtime = runtime
+        self.data = data
+        self.rows = rows
+        self.values = values
+        self.reference = reference
+        self.model, self.set_weights = runtime.replica("float32")
+
+    def measure(
+        self, replicates: int, seed: int, *, isolate: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The floors of the rows, accumulated and (with `isolate`) isolated, as JSON."""
+        accumulated, isolated = floor.FloorMeter(), floor.FloorMeter()
+        with capture.CaptureReader(self.reference) as expected:
+            for replicate in range(replicates):
+                rng = np.random.Generator(np.random.SFC64([seed, replicate]))
+                moved = (lambda array, rng=rng: floor.perturb(array, rng)) if replicate else _same
+                self.set_weights({name: moved(value) for name, value in self.values.items()})
+                x = moved(self.data)
+                self._run(x, expected, accumulated, None)
+                if isolate:
+                    self._run(x, expected, isolated, moved)
+        return floor.to_json(accumulated.result()), floor.to_json(isolated.result())
+
+    def _run(
+        self,
+        x: Array,
+        expected: capture.CaptureReader,
+        meter: floor.FloorMeter,
+        moved: Callable[[Array], Array] | None,
+    ) -> None:
+        def sink(row: Row, array: Array) -> Array | None:
+            right = expected.read(row.name)
+            meter.add(row.name, actual=array, expected=right)
+            return None if moved is None else moved(right.astype(np.float32))
+
+        self.runtime.forward(x, self.rows, sink, model=self.model)
+
+
+def _same(array: Array) -> Array:
+    return array
+
+
+@contextmanager
+def fed(path: str | None) -> Iterator[Callable[[Row, Array], Array | None]]:
+    """What takes the place of a row's tensor: the reference's, in the tensor's own dtype."""
+    if path is None:
+        yield lambda row, array: None
+        return
+    with capture.CaptureReader(Path(path)) as reader:
+        yield lambda row, array: reader.read(row.name).astype(array.dtype)
