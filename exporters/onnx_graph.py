@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -243,6 +244,15 @@ def write(model: WeightedModel | ModelProto, path: Path | str) -> None:
     """Write atomically; above 2 GB the weights go to `<name>.data` beside it. Raises ExportError."""
     with staged(Path(path)) as part:
         write_directly(model, part)
+
+
+def to_bytes(model: WeightedModel) -> bytes:
+    """The complete model, as a session takes it. Raises ExportError above 2 GB."""
+    if _size(model) > _LARGEST_FILE:
+        raise ExportError("the model is larger than 2 GB: write it to a file")
+    with BytesIO() as file:
+        _stream(model, file)
+        return file.getvalue()
 
 
 def write_directly(model: WeightedModel | ModelProto, path: Path) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -26,12 +26,49 @@ Array = NDArray[Any]
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "gpu": ["CUDAExecutionProvider"]}
 
 
-@dataclass
-class Graph:
+class Graph(Protocol):
     """One exported graph with its weights, and the table that its tensors are named by."""
+
+    table: LayerTable
+
+    def plain(self) -> bytes:
+        """The model as it is deployed."""
+        ...
+
+    def instrumented(self, names: Sequence[str]) -> bytes:
+        """The model with the named tensors as outputs too, after its own."""
+        ...
+
+
+@dataclass(frozen=True)
+class TracedGraph:
+    """A structure and its weights, under the structure's own names."""
+
+    structure: onnx_graph.Structure
+    values: Mapping[str, Array]
+    table: LayerTable
+
+    def plain(self) -> bytes:
+        return onnx_graph.to_bytes(onnx_graph.inject(self.structure, self.values))
+
+    def instrumented(self, names: Sequence[str]) -> bytes:
+        return onnx_graph.to_bytes(
+            onnx_graph.inject(self.structure, self.values, outputs=names)
+        )
+
+
+@dataclass(frozen=True)
+class FinishedGraph:
+    """A complete ONNX file."""
 
     model: onnx.ModelProto
     table: LayerTable
+
+    def plain(self) -> bytes:
+        return bytes(self.model.SerializeToString())
+
+    def instrumented(self, names: Sequence[str]) -> bytes:
+        return bytes(onnx_graph.add_outputs(self.model, names).SerializeToString())
 
 
 class Runtime:
@@ -54,14 +91,15 @@ class Runtime:
         values = weights.load(Path(path), layer_table)
         held = onnx_graph.Structure.load(Path(structure))
         named = placeholders(layer_table, values, side)
-        model = onnx_graph.inject(held, {name: named[name] for name in held.weights})
-        self.graphs[handle] = Graph(model, layer_table)
+        self.graphs[handle] = TracedGraph(
+            held, {name: named[name] for name in held.weights}, layer_table
+        )
         return {"seconds": time.perf_counter() - started}
 
     def read(self, *, handle: str, table: dict[str, Any], path: str) -> dict[str, Any]:
         """Take a finished ONNX file."""
         started = time.perf_counter()
-        self.graphs[handle] = Graph(onnx.load(path), LayerTable.from_json(table))
+        self.graphs[handle] = FinishedGraph(onnx.load(path), LayerTable.from_json(table))
         return {"seconds": time.perf_counter() - started}
 
     def run(
@@ -86,7 +124,7 @@ class Runtime:
         inner = [row for row in wanted if graph.table.tensor_name(row) != LOGITS]
         last = graph.table.cuts("stage")[-1].row
         started = time.perf_counter()
-        plain = session(graph.model, device)
+        plain = session(graph.plain(), device)
         built = time.perf_counter() - started
         started = time.perf_counter()
         (logits,) = plain.run([LOGITS], {plain.get_inputs()[0].name: data})
@@ -112,7 +150,7 @@ class Runtime:
     ) -> tuple[list[Array], Array]:
         names = [graph.table.tensor_name(row) for row in rows]
         try:
-            model = onnx_graph.add_outputs(graph.model, names)
+            model = graph.instrumented(names)
         except ExportError as error:
             raise TableError(f"the exported graph does not hold every layer: {error}") from error
         tapped = session(model, device)
@@ -120,7 +158,7 @@ class Runtime:
         return tensors, final
 
 
-def session(model: onnx.ModelProto, device: str) -> ort.InferenceSession:
+def session(model: bytes, device: str) -> ort.InferenceSession:
     """A session on `device`; raises `RuntimeMissing` if it would run elsewhere."""
     providers = PROVIDERS[device]
     missing = [name for name in providers if name not in ort.get_available_providers()]
@@ -130,7 +168,7 @@ def session(model: onnx.ModelProto, device: str) -> ort.InferenceSession:
         )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    made = ort.InferenceSession(model.SerializeToString(), options, providers=providers)
+    made = ort.InferenceSession(model, options, providers=providers)
     # get_available_providers() says what was built; only the session knows what was loaded.
     if made.get_providers()[0] != providers[0]:
         raise RuntimeMissing(f"onnxruntime: {providers[0]} did not load; the session fell back")
