@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from parity.compare import (
+from parity.verdict import (
     LIMIT,
     FirstDivergence,
     PairResult,

@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from parity.compare import StageResult, Status, SubjectResult
+from parity.verdict import StageResult, Status, SubjectResult
 from parity.report.model import Level, Outcome, Report, Verdict
 
 _STYLES: Mapping[str, str] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from parity.compare import PairResult, StageResult, Status, SubjectResult, first_divergence
+from parity.verdict import PairResult, StageResult, Status, SubjectResult, first_divergence
 from parity.floor import Floor
 from parity.report.model import (
     InputFacts,

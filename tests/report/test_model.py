@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from parity.compare import Status, SubjectResult
+from parity.verdict import Status, SubjectResult
 from parity.errors import OutputError, UsageError
 from parity.report import json as report_json
 from parity.report.model import (

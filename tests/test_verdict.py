@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as st_numpy
 from numpy.typing import NDArray
 
 from parity.capture import CHUNK, CaptureReader, CaptureWriter
-from parity.compare import (
+from parity.verdict import (
     LIMIT,
     Floor,
     StageResult,
