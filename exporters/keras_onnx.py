@@ -26,7 +26,7 @@ import tensorflow as tf
 from onnx import ModelProto
 
 from exporters import layout, simplify
-from exporters.errors import ExportError
+from exporters.errors import ExportError, first_line
 from exporters.graph_edit import replace
 from exporters.onnx_graph import Array, Structure
 from exporters.quiet import quiet
@@ -240,7 +240,7 @@ def _build(
                     training=False,
                 )
             except Exception as error:  # whatever a layer's own call raises
-                raise ExportError(f"{model.name} cannot be traced: {_line(error)}") from error
+                raise ExportError(f"{model.name} cannot be traced: {first_line(error)}") from error
         check_recorded(taps, recorded)
         flat = keras.tree.flatten(results)
         moved = [_moved(t, first=True) if channels_first else t for t in flat]
@@ -321,11 +321,7 @@ def _convert(traced: _Traced, opset: int) -> ModelProto:
         )
         return converted.make_model("keras")
     except Exception as error:  # tf2onnx raises ValueError, KeyError, AssertionError and more
-        raise ExportError(f"tf2onnx could not convert the model: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"tf2onnx could not convert the model: {first_line(error)}") from error
 
 
 def _finish(
@@ -350,6 +346,7 @@ def _finish(
     source = simplify.opset_of(model)
     simplify.simplify(model.graph, opset=source)
     model = simplify.infer_shapes(model)
+    simplify.fold_shapes(model)
     layout.to_channels_first(model.graph, simplify.shapes_of(model.graph))
     simplify.simplify(model.graph, opset=source)
     model = simplify.convert_opset(model, opset)

@@ -17,7 +17,7 @@ from exporters.onnx_graph import (
     staged,
     write_directly,
 )
-from exporters.verify import Check, Reference, verify
+from exporters.verify import Check, Reference, samples, verify
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def finish(
         with _timed(seconds, "write"):
             write_directly(model, part)
         with _timed(seconds, "verify"):
-            checks = verify(part, reference, sample=sample)
+            inputs = sample if sample is not None else samples(model.skeleton.graph.input)
+            checks = verify(model, part, reference, inputs)
     return Exported(path, structure.opset, seconds, tuple(checks), structure)
 
 

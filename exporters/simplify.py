@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
 
 from exporters import folding
-from exporters.errors import ExportError
-from exporters.graph_edit import names_read, prune, rename, rename_reads, replace, sort
+from exporters.errors import ExportError, first_line
+from exporters.graph_edit import (
+    attribute,
+    names_read,
+    prune,
+    rename,
+    rename_reads,
+    replace,
+    sort,
+)
 from exporters.onnx_graph import Structure, opset_of
 
 # A folded constant larger than this stays an operator: a file should not grow by a ConstantOfShape.
@@ -43,6 +52,36 @@ def simplify(graph: GraphProto, *, opset: int) -> None:
     _fold_constants(graph, opset)
     _drop_identities(graph)
     prune(graph)
+
+
+def fold_shapes(model: ModelProto) -> None:
+    """Make constants of the shapes and dtypes that inference has found, in place.
+
+    A Shape (or a part of one) that no batch size enters becomes an initializer, and CastLike
+    becomes Cast, so that what is computed from them can be folded.
+    """
+    graph = model.graph
+    shapes = shapes_of(graph)
+    kinds = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    } | {tensor.name: tensor.data_type for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] in shapes:
+            start, end = attribute(node, "start", 0), attribute(node, "end", None)
+            sizes = shapes[node.input[0]][slice(start, end)]
+            if all(isinstance(size, int) for size in sizes):
+                array = np.asarray(sizes, np.int64)
+                graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+                continue
+        elif node.op_type == "CastLike" and kinds.get(node.input[1]):
+            node.op_type = "Cast"
+            kind = onnx.helper.make_attribute("to", kinds[node.input[1]])
+            del node.input[1], node.attribute[:]
+            node.attribute.append(kind)
+        kept.append(node)
+    replace(graph.node, kept)
 
 
 def _fold_constants(graph: GraphProto, opset: int) -> None:
@@ -138,7 +177,7 @@ def infer_shapes(model: ModelProto) -> ModelProto:
             model, check_type=True, strict_mode=True, data_prop=True
         )
     except Exception as error:  # onnx raises its own InferenceError and plain RuntimeError
-        raise ExportError(f"shape inference failed: {_first_line(error)}") from error
+        raise ExportError(f"shape inference failed: {first_line(error)}") from error
 
 
 def check_operators(graph: GraphProto, *, framework: str) -> None:
@@ -160,11 +199,7 @@ def convert_opset(model: ModelProto, opset: int) -> ModelProto:
     try:
         return onnx.version_converter.convert_version(model, opset)
     except Exception as error:  # the converter raises RuntimeError, ConvertError and others
-        raise ExportError(f"cannot be written in opset {opset}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"cannot be written in opset {opset}: {first_line(error)}") from error
 
 
 def structure(

@@ -6,6 +6,7 @@ copied or folded; they are put in afterwards (`onnx_graph.inject`), under their 
 
 from __future__ import annotations
 
+import copy
 import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from onnx import ModelProto
 from torch.utils import _pytree as pytree
 
 from exporters import simplify
-from exporters.errors import ExportError
+from exporters.errors import ExportError, first_line
 from exporters.onnx_graph import Array, Structure
 from exporters.quiet import quiet
 from exporters.result import Exported, finish
@@ -160,7 +161,9 @@ def _export(
         except ExportError:
             raise
         except Exception as error:  # whatever the module or torch.export raises
-            raise ExportError(f"torch.export cannot trace the module: {_line(error)}") from error
+            raise ExportError(
+                f"torch.export cannot trace the module: {first_line(error)}"
+            ) from error
     return program, tuple(taps)
 
 
@@ -259,10 +262,35 @@ def _batch_norm(
     return op.BatchNormalization(x, weight, bias, mean, variance, epsilon=eps)
 
 
+def _convolution(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+) -> Any:
+    from onnxscript import opset18 as op
+
+    rank = len(weight.shape) - 2
+    strides, pads, dilations = (
+        list(sizes) * rank if len(sizes) == 1 else list(sizes)
+        for sizes in (stride, padding, dilation)
+    )
+    attributes = {"strides": strides, "pads": pads * 2, "dilations": dilations, "group": groups}
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    return op.Conv(*inputs, **attributes)
+
+
 def _global_average(x: Any, output_size: Sequence[int]) -> Any:
     from onnxscript import opset18 as op
 
     return op.GlobalAveragePool(x)
+
+
+def _always(node: torch.fx.Node) -> bool:
+    return True
 
 
 def _is_inference(node: torch.fx.Node) -> bool:
@@ -273,10 +301,14 @@ def _is_global(node: torch.fx.Node) -> bool:
     return list(node.args[1]) == [1, 1]  # type: ignore[arg-type]
 
 
-# torch.onnx has no translation of these and decomposes them, batch-norm into several operators.
+# torch.onnx decomposes the first two, batch-norm into several operators; and it gives a convolution
+# without a bias one of zeros, made by three operators.
 _TRANSLATIONS: dict[Any, tuple[Callable[..., Any], Callable[[torch.fx.Node], bool]]] = {
     torch.ops.aten.batch_norm.default: (_batch_norm, _is_inference),
     torch.ops.aten.adaptive_avg_pool2d.default: (_global_average, _is_global),
+    torch.ops.aten.conv1d.default: (_convolution, _always),
+    torch.ops.aten.conv2d.default: (_convolution, _always),
+    torch.ops.aten.conv3d.default: (_convolution, _always),
 }
 
 
@@ -303,10 +335,8 @@ def _registry(program: torch.export.ExportedProgram) -> tuple[Any, bool]:
             return registry, False
         elif getattr(getattr(target, "_schema", None), "is_mutable", False):
             return registry, False
-    import copy
-
     extended = copy.copy(registry)
-    extended.functions = dict(registry.functions)
+    extended.functions = {name: list(found) for name, found in registry.functions.items()}
     for target in ours:
         extended.register_op(target, _TRANSLATIONS[target][0])
     return extended, True
@@ -317,15 +347,11 @@ def _is_assertion(target: object) -> bool:
     return name.startswith(("_assert_", "sym_constrain_range"))
 
 
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _cause(error: BaseException) -> str:
     """The line that names the operator: torch.onnx puts advice in front of it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {_line(error)}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _finish(
@@ -346,7 +372,11 @@ def _finish(
     names = [*outputs, *(tap if tap in kept else None for tap in taps)]
     fed = dict(zip(feeds, inputs, strict=True)) | {name: name for name in owned}
     simplify.name_tensors(graph, inputs=fed, outputs=names)
-    simplify.simplify(graph, opset=simplify.opset_of(model))
+    source = simplify.opset_of(model)
+    simplify.simplify(graph, opset=source)
+    model = simplify.infer_shapes(model)
+    simplify.fold_shapes(model)
+    simplify.simplify(model.graph, opset=source)
     model = simplify.convert_opset(model, opset)
     return simplify.structure(
         model,
