@@ -1,0 +1,119 @@
+"""Each operator against onnx's reference evaluator, ONNX Runtime or its formula."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+torch = pytest.importorskip("torch")
+
+
+from parity.runtimes import torch_graph
+from parity.runtimes.torch_operators import OPERATORS
+from tests.runtimes.operator_cases import (
+    BY_FORMULA,
+    BY_RUNTIME,
+    CASES,
+    IMAGE,
+    Array,
+    Case,
+    X,
+    assert_same,
+    case,
+    drawn,
+    single,
+)
+
+pytestmark = pytest.mark.framework
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("of", CASES, ids=str)
+def test_agrees_with_the_reference_evaluator(of: Case, dtype: str) -> None:
+    model, feeds = single(of, dtype)
+    fallen: list[str] = []
+    actual = torch_graph.evaluate(
+        model, feeds, dtype=dtype, on_fallback=lambda op, _: fallen.append(op)
+    )
+    assert not fallen
+    with np.errstate(all="ignore"):
+        expected = ReferenceEvaluator(model).run(None, feeds)
+    for array, reference in zip(actual.values(), expected, strict=True):
+        assert_same(array, reference, dtype)
+
+
+def test_every_operator_has_a_case() -> None:
+    assert set(OPERATORS) == {of.op for of in (*CASES, *BY_RUNTIME)} | BY_FORMULA
+
+
+@pytest.mark.parametrize("of", BY_RUNTIME, ids=str)
+def test_agrees_with_onnx_runtime(of: Case) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    model, feeds = single(of, "float32")
+    model.ir_version = 9
+    expected = runtime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    ).run(None, feeds)
+    for dtype in ("float32", "float64"):
+        actual = torch_graph.evaluate(model, feeds, dtype=dtype)["out0"]
+        assert_same(actual.astype(np.float32), expected[0], "float32")
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_cubic_resize_in_float64(align: bool) -> None:
+    # The reference evaluator loses float64 here: PyTorch's own bicubic is the witness.
+    x, scales = drawn(1, 2, 4, 6), np.array([1, 1, 0.5, 1.5])
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(x), scale_factor=(0.5, 1.5), mode="bicubic", align_corners=align
+    )
+    mode = "align_corners" if align else "half_pixel"
+    of = case("Resize", x, None, scales, mode="cubic", coordinate_transformation_mode=mode)
+    assert_same(only(of), expected.numpy(), "float64")
+
+
+def test_lp_normalisation_of_zeros_is_zeros() -> None:
+    assert_same(only(case("LpNormalization", np.zeros((2, 3)))), np.zeros((2, 3)), "float64")
+
+
+def only(of: Case, dtype: str = "float64") -> Array:
+    model, feeds = single(of, dtype)
+    return next(iter(torch_graph.evaluate(model, feeds, dtype=dtype).values()))
+
+
+def test_activations_whose_definition_has_no_float32_constant() -> None:
+    assert_same(only(case("Erf", X)), np.vectorize(math.erf)(X), "float64")
+    erf = np.vectorize(math.erf)(X / math.sqrt(2))
+    assert_same(only(case("Gelu", X, opset=20)), 0.5 * X * (1 + erf), "float64")
+    inner = math.sqrt(2 / math.pi) * (X + 0.044715 * X**3)
+    tanh = only(case("Gelu", X, opset=20, approximate="tanh"))
+    assert_same(tanh, 0.5 * X * (1 + np.tanh(inner)), "float64")
+    swish = only(case("HardSwish", 4 * X))
+    assert_same(swish, 4 * X * np.clip(4 * X / 6 + 0.5, 0, 1), "float64")
+
+
+@pytest.mark.parametrize(("opset", "per"), [(18, "group"), (21, "channel")])
+def test_group_norm(opset: int, per: str) -> None:
+    scale, bias = (drawn(2 if per == "group" else 4, seed=s) for s in (1, 2))
+    parts = IMAGE.reshape(2, 2, -1)
+    unit = parts - parts.mean(-1, keepdims=True)
+    unit /= np.sqrt(parts.var(-1, keepdims=True) + np.float64(np.float32(1e-5)))
+    wide = [np.repeat(v, 4 // v.size)[:, None, None] for v in (scale, bias)]
+    actual = only(case("GroupNormalization", IMAGE, scale, bias, opset=opset, num_groups=2))
+    assert_same(actual, unit.reshape(IMAGE.shape) * wide[0] + wide[1], "float64")
+
+
+def test_rms_norm() -> None:
+    scale = drawn(4)
+    root = np.sqrt((X**2).mean(-1, keepdims=True) + np.float64(np.float32(0.01)))
+    actual = only(case("RMSNormalization", X, scale, opset=23, epsilon=0.01))
+    assert_same(actual, X / root * scale, "float64")
+
+
+def test_average_pool_does_not_count_what_ceil_mode_adds() -> None:
+    x = np.ones((1, 1, 5, 5))
+    counted = case("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1,
+                   count_include_pad=1)  # fmt: skip
+    assert_same(only(counted), np.ones((1, 1, 3, 3)), "float64")
