@@ -1,1 +1,1 @@
-"""Exporters: a model of one framework in, a checked ONNX file out; they know nothing of `parity`."""
+"""Exporters: a framework's model in, a checked ONNX file out; they know nothing of `parity`."""

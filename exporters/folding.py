@@ -83,7 +83,7 @@ def _apply(node: NodeProto, inputs: list[Value | None], opset: int) -> list[Valu
     if node.op_type in LAYOUT_OPS and (arranged := _arrange(node, present)) is not None:
         return [arranged]
     if node.op_type == "Constant" and (value := attribute(node, "value")) is not None:
-        array = numpy_helper.to_array(value)  # type: ignore[arg-type]
+        array = numpy_helper.to_array(value)
         return [Value(array, array.dtype)]
     return _reference(node, inputs, opset)
 
@@ -106,7 +106,7 @@ def _arrange(node: NodeProto, inputs: list[Value]) -> Value | None:
     if node.op_type == "Identity":
         return source
     if node.op_type == "Transpose":
-        return Value(np.transpose(source.array, attribute(node, "perm")), source.dtype)  # type: ignore[arg-type]
+        return Value(np.transpose(source.array, attribute(node, "perm")), source.dtype)
     if len(inputs) != 2:
         return None
     numbers = [int(n) for n in inputs[1].array.ravel()]

@@ -1,8 +1,9 @@
-"""Small edits of ONNX graphs as lists of nodes: names read, renames, dead nodes, topological order."""
+"""Small edits of ONNX graphs: names read, renames, dead nodes, topological order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto
@@ -112,7 +113,7 @@ def sort(graph: GraphProto) -> None:
     replace(graph.node, [graph.node[index] for index in ordered])
 
 
-def attribute(node: NodeProto, name: str, default: object = None) -> object:
+def attribute(node: NodeProto, name: str, default: object = None) -> Any:
     """The value of an attribute, or `default`."""
     for candidate in node.attribute:
         if candidate.name == name:

@@ -28,7 +28,7 @@ from onnx import ModelProto
 from exporters import layout, simplify
 from exporters.errors import ExportError, first_line
 from exporters.graph_edit import replace
-from exporters.onnx_graph import Array, Structure
+from exporters.onnx_graph import Array, Structure, opset_of
 from exporters.quiet import quiet
 from exporters.result import Exported, finish
 from exporters.taps import Tap, by_layer, check_recorded
@@ -154,8 +154,8 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 
 def _signature(model: keras.Model) -> list[tf.TensorSpec]:
     """Name, shape (batch None) and dtype of each input, in the model's order."""
-    if getattr(model, "_inputs", None) or hasattr(model, "inputs") and model.inputs:
-        tensors = list(model.inputs)
+    tensors = getattr(model, "inputs", None)
+    if tensors:
         return [
             tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, tensor.name)
             for tensor in tensors
@@ -343,7 +343,7 @@ def _finish(
     replace(model.graph.output, ordered)
     fed = dict(zip(graph.feeds, (*inputs, *graph.weights), strict=True))
     simplify.name_tensors(model.graph, inputs=fed, outputs=(*outputs, *taps))
-    source = simplify.opset_of(model)
+    source = opset_of(model)
     simplify.simplify(model.graph, opset=source)
     model = simplify.infer_shapes(model)
     simplify.fold_shapes(model)

@@ -17,18 +17,23 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from exporters.folding import split
 from exporters.graph_edit import attribute, names_read, prune, rename, rename_reads, replace
 
-_UNARY = frozenset(
+
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
+_UNARY = _names(
     "Abs Cast Ceil Celu Clip Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN"
     " LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign"
-    " Sqrt Swish Tanh ThresholdedRelu".split()
+    " Sqrt Swish Tanh ThresholdedRelu"
 )
-_BROADCASTING = frozenset(
+_BROADCASTING = _names(
     "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow PRelu"
-    " Sub Sum Where Xor".split()
+    " Sub Sum Where Xor"
 )
-_REDUCING = frozenset(
+_REDUCING = _names(
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd"
-    " ReduceSum ReduceSumSquare".split()
+    " ReduceSum ReduceSumSquare"
 )
 _ONE_AXIS = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 
@@ -198,7 +203,7 @@ def _finish(graph: GraphProto, state: _Pass) -> None:
 
 
 def _transpose(node: NodeProto, state: _Pass) -> bool:
-    perm = tuple(attribute(node, "perm", ()))  # type: ignore[arg-type]
+    perm = tuple(attribute(node, "perm", ()))
     source, result = node.input[0], node.output[0]
     if not perm:
         return False
@@ -319,7 +324,7 @@ def _axes(node: NodeProto, state: _Pass) -> list[int] | None:
     if len(node.input) > 1 and node.input[1]:
         return state.integers(node.input[1])
     axes = attribute(node, "axes")
-    return None if axes is None else [int(axis) for axis in axes]  # type: ignore[attr-defined]
+    return None if axes is None else [int(axis) for axis in axes]
 
 
 def _set_axes(node: NodeProto, axes: Sequence[int], state: _Pass) -> None:
@@ -355,7 +360,7 @@ def _one_axis(node: NodeProto, state: _Pass) -> bool:
     sources = [state.in_source_layout(name, view) for name in node.input]
     if any(source is None for source in sources):
         return False
-    axis = int(attribute(node, "axis", -1))  # type: ignore[call-overload]
+    axis = int(attribute(node, "axis", -1))
     kept = [item for item in node.attribute if item.name != "axis"]
     moved = helper.make_attribute("axis", view.perm[axis % len(view.perm)])
     replace(node.attribute, [*kept, moved])
@@ -401,7 +406,7 @@ def _split_axis(node: NodeProto, state: _Pass) -> bool:
     view = state.views.get(node.input[0])
     if view is None:
         return False
-    axis = int(attribute(node, "axis", 0))  # type: ignore[call-overload]
+    axis = int(attribute(node, "axis", 0))
     kept = [item for item in node.attribute if item.name != "axis"]
     moved = helper.make_attribute("axis", view.perm[axis % len(view.perm)])
     replace(node.attribute, [*kept, moved])

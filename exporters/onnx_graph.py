@@ -241,7 +241,10 @@ def staged(path: Path) -> Iterator[Path]:
 
 
 def write(model: WeightedModel | ModelProto, path: Path | str) -> None:
-    """Write atomically; above 2 GB the weights go to `<name>.data` beside it. Raises ExportError."""
+    """Write atomically; above 2 GB the weights go to `<name>.data` beside it.
+
+    Raises ExportError.
+    """
     with staged(Path(path)) as part:
         write_directly(model, part)
 
@@ -294,13 +297,13 @@ def _stream(model: WeightedModel, file: BinaryIO) -> None:
     file.write(_tag(7) + _varint(length) + graph)
     for lead, array in pieces:
         file.write(lead)
-        file.write(_bytes(array))
+        file.write(_bytes(array).data)
 
 
-def _bytes(array: Array) -> memoryview:
+def _bytes(array: Array) -> NDArray[np.uint8]:
     """The values in row-major order, little-endian, as ONNX stores them."""
     contiguous = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return memoryview(contiguous.reshape(-1).view(np.uint8))
+    return contiguous.reshape(-1).view(np.uint8)
 
 
 def _tag(field: int) -> bytes:
@@ -327,6 +330,6 @@ def _external(model: WeightedModel, data: Path) -> WeightedModel:
             place = {"location": data.name, "offset": file.tell(), "length": array.nbytes}
             for key, value in place.items():
                 header.external_data.add(key=key, value=str(value))
-            file.write(_bytes(array))
+            file.write(_bytes(array).data)
             skeleton.graph.initializer.append(header)
     return WeightedModel(skeleton, {})

@@ -1,4 +1,4 @@
-"""From a converter's raw graph to a Structure: constants folded, shapes inferred, names put right."""
+"""From a converter's raw graph to a Structure: constants folded, shapes inferred, names right."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _PLACE = re.compile(r"(?P<layer>[^#@]+)(#(?P<call>\d+))?(?P<input>@input)?")
 
 @dataclass(frozen=True)
 class Tap:
-    """A tensor to name: the result (or the first input) of one call of a layer in a forward pass."""
+    """A tensor to name: the result, or the first input, of one call of a layer."""
 
     name: str
     call: int

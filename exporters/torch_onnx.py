@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from exporters import simplify
 from exporters.errors import ExportError, first_line
-from exporters.onnx_graph import Array, Structure
+from exporters.onnx_graph import Array, Structure, opset_of
 from exporters.quiet import quiet
 from exporters.result import Exported, finish
 from exporters.taps import Tap, by_layer, check_recorded
@@ -161,9 +161,8 @@ def _export(
         except ExportError:
             raise
         except Exception as error:  # whatever the module or torch.export raises
-            raise ExportError(
-                f"torch.export cannot trace the module: {first_line(error)}"
-            ) from error
+            message = f"torch.export cannot trace the module: {first_line(error)}"
+            raise ExportError(message) from error
     return program, tuple(taps)
 
 
@@ -331,15 +330,19 @@ def _registry(program: torch.export.ExportedProgram) -> tuple[Any, bool]:
             continue
         if target in _TRANSLATIONS and _TRANSLATIONS[target][1](node):
             ours.add(target)
-        elif target is not operator.getitem and not registry.is_registered(target):
-            return registry, False
-        elif getattr(getattr(target, "_schema", None), "is_mutable", False):
+        elif target is not operator.getitem and not _translates(target, registry):
             return registry, False
     extended = copy.copy(registry)
     extended.functions = {name: list(found) for name, found in registry.functions.items()}
     for target in ours:
         extended.register_op(target, _TRANSLATIONS[target][0])
     return extended, True
+
+
+def _translates(target: Any, registry: Any) -> bool:
+    # An operator that works in place has to be made functional first.
+    in_place = getattr(getattr(target, "_schema", None), "is_mutable", False)
+    return not in_place and bool(registry.is_registered(target))
 
 
 def _is_assertion(target: object) -> bool:
@@ -372,7 +375,7 @@ def _finish(
     names = [*outputs, *(tap if tap in kept else None for tap in taps)]
     fed = dict(zip(feeds, inputs, strict=True)) | {name: name for name in owned}
     simplify.name_tensors(graph, inputs=fed, outputs=names)
-    source = simplify.opset_of(model)
+    source = opset_of(model)
     simplify.simplify(graph, opset=source)
     model = simplify.infer_shapes(model)
     simplify.fold_shapes(model)

@@ -14,7 +14,7 @@ replicates, up to `REPLICATES`, are run before an export is called wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -105,7 +105,8 @@ def verify(
     """Check `model`, written at `path`, against `reference` for each N in `batches`.
 
     `inputs`: one array per input of the graph, with at least max(batches) rows. The graph's outputs
-    beyond the reference's (taps) are run but not compared. Raises ExportError with the numbers when an output differs by more than rounding.
+    beyond the reference's (taps) are run but not compared. Raises ExportError with the numbers
+    when an output differs by more than rounding.
     """
     check_graph(model)
     with ThreadPoolExecutor(1) as pool:
@@ -143,7 +144,7 @@ def check_graph(model: WeightedModel) -> None:
     try:
         onnx.checker.check_model(whole, full_check=True)
     except Exception as error:  # ValidationError, InferenceError, DecodeError share no base class
-        raise ExportError(f"not a valid ONNX model: {firstfirst_line(error)}") from error
+        raise ExportError(f"not a valid ONNX model: {first_line(error)}") from error
 
 
 def load(path: Path) -> onnxruntime.InferenceSession:
@@ -301,10 +302,8 @@ def _distance(*, actual: Array, expected: Array) -> tuple[float, float, float]:
     finite = np.isfinite(e)
     if e.size and not finite.any():
         raise ExportError("the model's outputs are not finite on the input it is verified on")
-    if (
-        not np.array_equal(a[~finite], e[~finite], equal_nan=True)
-        or not np.isfinite(a[finite]).all()
-    ):
+    same = np.array_equal(a[~finite], e[~finite], equal_nan=True)
+    if not same or not np.isfinite(a[finite]).all():
         return float("inf"), float("inf"), 0.0
     difference = a[finite] - e[finite]
     norm = float(np.linalg.norm(e[finite]))

@@ -27,10 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
 TARGETS = {"keras-export": 0.25, "keras-cached": 0.15, "torch-export": 0.8, "torch-cached": 0.15}
-VARIANTS = ("keras-baseline", "keras-export", "keras-cached") + (
-    "torch-baseline",
-    "torch-export",
-    "torch-cached",
+VARIANTS = tuple(
+    f"{framework}-{kind}"
+    for framework in ("keras", "torch")
+    for kind in ("baseline", "export", "cached")
 )
 
 
