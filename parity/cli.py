@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import json
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +18,15 @@ app = typer.Typer(
     name="parity",
     help="Are a network's Keras, PyTorch and ONNX versions the same? If not: where, and why?",
     epilog="Exit codes: 0 parity, 1 divergence, 2 bad input or usage, 3 could not tell.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+    # Rich's help boxes take a third of the time that `parity --help` has, and more room.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Newer Typers carry a Click of their own; this is its base of errors, wherever it lives.
+CommandLineError: type[Exception] = next(
+    cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException"
 )
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")]
@@ -120,7 +126,11 @@ def table(
     image_size: Size = None,
     channels: Channels = None,
 ) -> None:
-    """Print the layer-mapping table: each layer's kind, both names, weight shapes, output shape."""
+    """Print the layer table: each layer in both models.
+
+    A row has a layer's kind, its name in both models, its weights' shapes in both layouts, its
+    output's shape and its stage.
+    """
     with guarded():
         from parity import spec
 
@@ -144,7 +154,7 @@ def table(
 )
 def compare(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="An architecture: `parity models`.")
+        str | None, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")
     ] = None,
     weights: Annotated[
         str | None,
@@ -192,7 +202,11 @@ def compare(
     channels: Channels = None,
     cache: Cached = True,
 ) -> None:
-    """Run a model in Keras, PyTorch and ONNX Runtime and say whether they are the same."""
+    """Say whether a model is the same in Keras, PyTorch and ONNX.
+
+    The subjects are the model in Keras and in PyTorch, and in ONNX Runtime the graphs exported
+    from both. Each is compared with a float64 reference, in units of what rounding alone does.
+    """
     with guarded():
         from parity import run
         from parity.request import Request
@@ -241,7 +255,10 @@ def convert(
     image_size: Size = None,
     channels: Channels = None,
 ) -> None:
-    """Turn a checkpoint into another framework's format, complete and bit for bit."""
+    """Turn a checkpoint into another format, bit for bit.
+
+    Complete in both directions: a weight missing, left over or of another shape is an error.
+    """
     with guarded():
         from parity import conversion
 
@@ -284,7 +301,11 @@ def export(
     channels: Channels = None,
     cache: Cached = True,
 ) -> None:
-    """Export a model to ONNX and prove the file: checker, ONNX Runtime, outputs at N = 1, 2, 3."""
+    """Export a model to ONNX, and prove the file.
+
+    It passes the ONNX checker and shape inference, loads in ONNX Runtime, and gives the
+    framework's outputs at N = 1, 2 and 3, or no file is left behind.
+    """
     with guarded():
         from parity import exporting
 
@@ -321,9 +342,16 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[-1])
 
 
-def main() -> None:
-    """Run the command line."""
-    app()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line on `arguments`, those of the process by default; the exit code.
+
+    Without arguments it prints the help.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return int(app(given or ["--help"], prog_name="parity", standalone_mode=False) or 0)
+    except CommandLineError as error:
+        return console.misused(error)
 
 
 if __name__ == "__main__":

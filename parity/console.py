@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.text import Text
 
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from parity.report.model import Report
 
 DELAY_S = 0.4
@@ -31,16 +31,22 @@ debug = False
 
 def output() -> Console:
     """Where results go; plain text when it is no terminal."""
+    from rich.console import Console
+
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 def messages() -> Console:
     """Where errors and progress go."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def columns(names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
     """Print a table: framed by space alone, never cut when it goes to a file."""
+    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -58,6 +64,8 @@ def columns(names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 
 def show(report: Report, json_path: Path | None) -> None:
     """Print the report for a person and write it for a program, or print it for one (`-`)."""
+    from rich.console import Console
+
     from parity.report import json, terminal
 
     if json_path is not None and str(json_path) == "-":
@@ -70,7 +78,7 @@ def show(report: Report, json_path: Path | None) -> None:
 
 def note(text: str) -> None:
     """Say something that the result alone would not tell, beside the result."""
-    messages().print(f"[dim]note:[/] {escape(text)}")
+    _say("note", "dim", text)
 
 
 @contextmanager
@@ -94,14 +102,28 @@ def guarded() -> Iterator[None]:
         _end(error, 3, f"this is a fault of parity itself: {type(error).__name__}: {error}")
 
 
+def misused(error: Exception) -> int:
+    """Say what is wrong with the command line itself, and where its help is; the exit code."""
+    # Typer words a value that is not among the choices as Pydantic does.
+    text = str(getattr(error, "format_message", lambda: error)()).replace("Value error, ", "")
+    context = getattr(error, "ctx", None)
+    command = "parity" if context is None else context.command_path
+    _say("error", "bold red", f"{text.rstrip('.')}; see '{command} --help'")
+    return 2
+
+
 def _end(error: BaseException, code: int, message: str | None = None) -> None:
     if debug:
-        messages().print(Text("".join(traceback.format_exception(error)).rstrip()))
-        for note in getattr(error, "__notes__", ()):
-            messages().print(Text(note.rstrip()))
-    text = " ".join((message or str(error)).split())
-    messages().print(f"[bold red]error:[/] {escape(text)}")
+        # The traceback has the error's notes too, among them a child's traceback.
+        print("".join(traceback.format_exception(error)).rstrip(), file=sys.stderr)
+    _say("error", "bold red", message or str(error))
     raise typer.Exit(code) from None
+
+
+def _say(word: str, style: str, text: str) -> None:
+    from rich.text import Text
+
+    messages().print(Text.assemble((f"{word}:", style), " ", " ".join(text.split())))
 
 
 @contextmanager
@@ -114,6 +136,8 @@ def progress() -> Iterator[Callable[[str, str], None]]:
     if not console.is_terminal:
         yield lambda runtime, text: None
         return
+    from rich.text import Text
+
     doing: dict[str, str] = {}
     lock = threading.Lock()
     started = time.perf_counter()

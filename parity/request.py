@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -34,16 +35,20 @@ def runtime_of(subject: str) -> str:
 @dataclass(frozen=True)
 class Request:
     """One comparison. `model` names a registered architecture; `keras` and `torch` are
-    `module:callable` references to somebody's own models, which `table` pairs.
+    `module:callable` references to somebody's own models, which `table` pairs. `onnx_keras` and `onnx_torch` are ONNX files to
+    run in place of a fresh export.
 
     `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own).
-    `limit` is in units of the floor, `timeout` in seconds for one request to a child.
+    `isolate` also gives every part the reference's input, so that it shows only its own error;
+    `semantics` also runs every subject in float64. `limit` is in units of the floor, `timeout` in seconds for one request to a child.
     """
 
     model: str | None = None
     keras: str | None = None
     torch: str | None = None
     table: Path | None = None
+    onnx_keras: Path | None = None
+    onnx_torch: Path | None = None
     classes: int | None = None
     image_size: tuple[int, int] | None = None
     channels: int | None = None
@@ -55,6 +60,8 @@ class Request:
     reference: Side | None = None
     depth: Depth = "stage"
     limit: float = 4.0
+    isolate: bool = False
+    semantics: bool = False
     opset: int | None = None
     timeout: float = 900.0
     cache: bool = True
@@ -77,6 +84,8 @@ class Request:
             raise UsageError(f"--limit must be above 0, found {self.limit}")
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"--batch must be at least 1, found {self.batch}")
+        if not 0 < self.timeout < threading.TIMEOUT_MAX:
+            raise UsageError(f"--timeout must be a number of seconds, found {self.timeout}")
 
     def _check_subjects(self) -> None:
         if not self.subjects:
@@ -88,6 +97,10 @@ class Request:
                 raise UsageError(f"unknown subject '{subject}'; {hint}")
         if len(set(self.subjects)) != len(self.subjects):
             raise UsageError(f"a subject is given twice: {', '.join(self.subjects)}")
+
+    def graph_file(self, side: str) -> Path | None:
+        """The ONNX file that was given for the subject `onnx-SIDE`."""
+        return self.onnx_keras if side == "keras" else self.onnx_torch
 
     @property
     def spec(self) -> ModelSpec | None:
