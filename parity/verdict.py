@@ -105,6 +105,9 @@ class StageResult:
     floor: Floor | None
     subjects: Mapping[str, SubjectResult]
     pairs: Mapping[str, PairResult] = field(default_factory=dict)
+    isolated: Mapping[str, SubjectResult] = field(default_factory=dict)
+    """The same subjects, each given the reference's input of this cut: its own error alone."""
+    isolated_floor: Floor | None = None
 
 
 @dataclass(frozen=True, slots=True)

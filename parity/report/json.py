@@ -6,15 +6,19 @@ import json
 from pathlib import Path
 
 from parity.errors import UsageError
-from parity.files import replacing
-from parity.report.model import Report, from_json, to_json
+from parity.files import write_text
+from parity.report.codec import from_json, to_json
+from parity.report.model import Report
+
+
+def text(report: Report) -> str:
+    """Return the report as indented JSON, a newline at its end."""
+    return json.dumps(to_json(report), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write(report: Report, path: str | Path) -> None:
     """Write the report, whole or not at all. Raises OutputError."""
-    text = json.dumps(to_json(report), indent=2, allow_nan=False, ensure_ascii=False)
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text(report))
 
 
 def read(path: str | Path) -> Report:

@@ -1,25 +1,18 @@
-"""The report: everything that one comparison found, as data, and its JSON form, version 1."""
+"""The report: everything that one comparison found, as data, and the verdict on it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from parity.verdict import (
     LIMIT,
     FirstDivergence,
-    PairResult,
     StageResult,
     Status,
-    SubjectResult,
 )
-from parity.errors import UsageError
-from parity.floor import Floor
-
-SCHEMA = "parity.report/1"
 
 LEVELS = ("structure", "weights", "semantics", "numerics")
 
@@ -96,6 +89,50 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """Where in one tensor the error lies, for the subject and stage that are furthest off.
+
+    The largest ``|x - x64|``: ``spatial[h][w]`` over the batch and channels, ``channels[c]`` over
+    the batch and positions. NaN or Inf in the subject alone is infinite (``null`` in JSON).
+    """
+
+    stage: str
+    row: str
+    subject: str
+    shape: tuple[int, ...]
+    """NCHW or NC, batch first: that of the tensor, before any pooling."""
+    spatial: tuple[tuple[float, ...], ...]
+    """Rows from the top; at most 64x64, pooled by the maximum. Empty for a tensor without H, W."""
+    floor_max: float
+    """The floor's ``max_abs`` at this row, in the subject's precision."""
+    channels: tuple[float, ...]
+    """At most 4096, pooled by the maximum over neighbours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether the errors can change the label that a user would be shown."""
+
+    top1: Mapping[str, float]
+    """By subject, the fraction of the batch whose first label is the reference's."""
+    top5: Mapping[str, float]
+    """By subject, the fraction of the batch whose first five labels, as a set, are its."""
+    margin: float
+    """The smallest difference between the reference's two largest logits over the batch."""
+    worst_ratio: Mapping[str, float]
+    """By subject, the largest logit error over half the margin; from 1 on a label can flip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Whether running again gives the same bits."""
+
+    runs: int
+    differed: Mapping[str, int]
+    """By subject, how many runs were not bit for bit the first one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One comparison, complete: what DESIGN.md's JSON report holds."""
 
@@ -114,6 +151,17 @@ class Report:
     limit: float = LIMIT
     depth: str = "stage"
     notes: tuple[str, ...] = ()
+    divergences: tuple[FirstDivergence, ...] = ()
+    """Every diverging subject's own first layer, one entry a subject."""
+    blame: tuple[str, ...] = ()
+    """Sentences that say where a difference enters: framework, exporter or runtime."""
+    profile: Profile | None = None
+    decision: Decision | None = None
+    repeat: Repeat | None = None
+    spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By cut, the least and largest ``x_floor`` of correct runs over the seeded inputs."""
+    command: tuple[str, ...] = ()
+    """The arguments that make this comparison again, the program's name first."""
 
 
 def numerics(stages: Sequence[StageResult]) -> Level:
@@ -150,161 +198,3 @@ def conclude(
     if absent or failed or compared is not Outcome.PASS:
         return Verdict.UNKNOWN
     return Verdict.PARITY
-
-
-def to_json(report: Report) -> dict[str, Any]:
-    """Return the report as JSON data of schema ``parity.report/1`` (DESIGN.md).
-
-    JSON has no infinity: a figure that does not exist, or is not finite, is ``null``.
-    """
-    first = report.first_divergence
-    return {
-        "schema": SCHEMA,
-        "verdict": report.verdict.value,
-        "model": report.model,
-        "reference": report.reference,
-        "input": _plain(asdict(report.input)),
-        "weights": asdict(report.weights),
-        "subjects": {name: asdict(facts) for name, facts in report.subjects.items()},
-        "levels": {name: level.outcome.value for name, level in report.levels.items()},
-        "stages": [_stage_to_json(stage) for stage in report.stages],
-        "first_divergence": None if first is None else _plain(asdict(first)),
-        "causes": [asdict(cause) for cause in report.causes],
-        "environment": dict(report.environment),
-        "seconds": report.seconds,
-        "limit": report.limit,
-        "depth": report.depth,
-        "notes": [
-            *({"level": None, "message": note} for note in report.notes),
-            *(
-                {"level": name, "message": message}
-                for name, level in report.levels.items()
-                for message in level.messages
-            ),
-        ],
-    }
-
-
-def from_json(data: Mapping[str, Any]) -> Report:
-    """Rebuild what ``to_json`` gave. Raises UsageError for another schema or a missing field."""
-    if data.get("schema") != SCHEMA:
-        raise UsageError(f"report: expected schema {SCHEMA}, found {data.get('schema')}")
-    try:
-        return _from_json(data)
-    except KeyError as error:
-        raise UsageError(f"report: the field {error.args[0]!r} is missing") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"report: malformed: {error}") from error
-
-
-def _from_json(data: Mapping[str, Any]) -> Report:
-    first = data["first_divergence"]
-    notes = data["notes"]
-    return Report(
-        verdict=Verdict(data["verdict"]),
-        model=data["model"],
-        reference=data["reference"],
-        input=InputFacts(**{**data["input"], "shape": tuple(data["input"]["shape"])}),
-        weights=WeightFacts(**data["weights"]),
-        subjects={name: SubjectFacts(**facts) for name, facts in data["subjects"].items()},
-        levels={
-            name: Level(
-                Outcome(outcome),
-                tuple(note["message"] for note in notes if note["level"] == name),
-            )
-            for name, outcome in data["levels"].items()
-        },
-        stages=tuple(_stage_from_json(stage) for stage in data["stages"]),
-        first_divergence=None
-        if first is None
-        else FirstDivergence(**{**first, "subjects": tuple(first["subjects"])}),
-        causes=tuple(Cause(**cause) for cause in data["causes"]),
-        environment=data["environment"],
-        seconds=data["seconds"],
-        limit=data["limit"],
-        depth=data["depth"],
-        notes=tuple(note["message"] for note in notes if note["level"] is None),
-    )
-
-
-def _stage_to_json(stage: StageResult) -> dict[str, Any]:
-    return {
-        "name": stage.name,
-        "stage": stage.stage,
-        "row": stage.row,
-        "shape": list(stage.shape),
-        "floor": None if stage.floor is None else stage.floor.to_json(),
-        "subjects": {name: _subject_to_json(result) for name, result in stage.subjects.items()},
-        "pairs": {
-            name: {"max_abs": _finite(pair.max_abs), "rel_l2": _finite(pair.rel_l2)}
-            for name, pair in stage.pairs.items()
-        },
-    }
-
-
-def _stage_from_json(data: Mapping[str, Any]) -> StageResult:
-    return StageResult(
-        name=data["name"],
-        stage=data["stage"],
-        row=data["row"],
-        shape=tuple(data["shape"]),
-        floor=None if data["floor"] is None else Floor.from_json(data["floor"]),
-        subjects={name: _subject_from_json(result) for name, result in data["subjects"].items()},
-        pairs={
-            name: PairResult(_figure(pair["max_abs"]), _figure(pair["rel_l2"]))
-            for name, pair in data["pairs"].items()
-        },
-    )
-
-
-def _subject_to_json(result: SubjectResult) -> dict[str, Any]:
-    worst = None
-    if result.worst is not None:
-        worst = {
-            "index": list(result.worst),
-            "actual": _value(result.actual),
-            "expected": _value(result.expected),
-        }
-    return {
-        "max_abs": _finite(result.max_abs),
-        "rel_l2": _finite(result.rel_l2),
-        "x_floor": _finite(result.x_floor),
-        "x_floor_max": _finite(result.x_floor_max),
-        "status": result.status.value,
-        "worst": worst,
-        "wrong": result.wrong,
-        "message": result.message,
-    }
-
-
-def _subject_from_json(data: Mapping[str, Any]) -> SubjectResult:
-    worst = data["worst"]
-    return SubjectResult(
-        status=Status(data["status"]),
-        max_abs=_figure(data["max_abs"]),
-        rel_l2=_figure(data["rel_l2"]),
-        x_floor=_figure(data["x_floor"]),
-        x_floor_max=_figure(data["x_floor_max"]),
-        worst=None if worst is None else tuple(worst["index"]),
-        actual=None if worst is None else float(worst["actual"]),
-        expected=None if worst is None else float(worst["expected"]),
-        wrong=data["wrong"],
-        message=data["message"],
-    )
-
-
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
-
-
-def _finite(figure: float) -> float | None:
-    return figure if math.isfinite(figure) else None
-
-
-def _figure(value: float | None) -> float:
-    return math.inf if value is None else float(value)
-
-
-def _value(value: float | None) -> float | str | None:
-    """Return a tensor's value: a number, or "nan", "inf" or "-inf"."""
-    return value if value is None or math.isfinite(value) else str(value)

@@ -11,8 +11,19 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from parity.verdict import StageResult, Status, SubjectResult
 from parity.report.model import Level, Outcome, Report, Verdict
+from parity.report.wording import (
+    by_size,
+    firsts,
+    machine,
+    number,
+    row_status,
+    sentence,
+    times,
+    worse,
+    worst_pair,
+)
+from parity.verdict import Status, SubjectResult
 
 _STYLES: Mapping[str, str] = {
     Status.EXACT: "green",
@@ -29,9 +40,6 @@ _STYLES: Mapping[str, str] = {
 }
 
 _LEGEND = "Each subject: max abs error, × the rounding floor. Pair: largest difference of two."
-
-# From best to worst: a row's status is its worst subject's.
-_ORDER = tuple(Status)
 
 
 def render(report: Report, console: Console) -> None:
@@ -58,7 +66,7 @@ def _heading(report: Report) -> Text:
     weights, source = report.weights, report.input.source or report.input.kind
     text = Text.assemble((report.model, "bold"), f" · {weights.parameters:,} parameters")
     text.append(f"\nweights {weights.source or weights.sha256[:12]}", "dim")
-    text.append(f" · input {source} {_shape(report.input.shape)}", "dim")
+    text.append(f" · input {source} {by_size(report.input.shape)}", "dim")
     return text.append(f" · reference {report.reference} in float64", "dim")
 
 
@@ -80,13 +88,13 @@ def _table(report: Report, *, stacked: bool) -> Table:
     table.add_column("status", no_wrap=True)
     for stage in report.stages:
         cells = [_cell(stage.subjects.get(name), gap) for name in report.subjects]
-        shape = Text(_shape(stage.shape[1:]), style="dim")
+        shape = Text(by_size(stage.shape[1:]), style="dim")
         row = [Text.assemble(stage.name, "\n", shape)] if stacked else [Text(stage.name), shape]
-        row.append(Text(_number(stage.floor.max_abs) if stage.floor else "-"))
+        row.append(Text(number(stage.floor.max_abs) if stage.floor else "-"))
         row.extend(cells)
         if paired:
-            row.append(Text(_number(_worst_pair(stage)[0])))
-        row.append(_word(_row_status(report, stage)))
+            row.append(Text(number(worst_pair(stage)[0])))
+        row.append(_word(row_status(report, stage)))
         table.add_row(*row)
     return table
 
@@ -99,24 +107,7 @@ def _cell(result: SubjectResult | None, gap: str) -> Text:
         return Text("NaN/Inf", style=style)
     if math.isinf(result.rel_l2):
         return Text("shape", style=style)
-    return Text(f"{_number(result.max_abs)}{gap}{_ratio(_worse(result)):>4}", style)
-
-
-def _worse(result: SubjectResult) -> float:
-    """Return the larger of the two ratios that the verdict looks at."""
-    return max(result.x_floor, result.x_floor_max)
-
-
-def _row_status(report: Report, stage: StageResult) -> Status:
-    found = [
-        stage.subjects[name].status if name in stage.subjects else Status.MISSING
-        for name in report.subjects
-    ]
-    return max(found, key=_ORDER.index, default=Status.MISSING)
-
-
-def _worst_pair(stage: StageResult) -> tuple[float, str]:
-    return max(((pair.max_abs, name) for name, pair in stage.pairs.items()), default=(0.0, ""))
+    return Text(f"{number(result.max_abs)}{gap}{times(worse(result)):>4}", style)
 
 
 def _word(word: Status | Verdict | Outcome) -> Text:
@@ -124,15 +115,11 @@ def _word(word: Status | Verdict | Outcome) -> Text:
 
 
 def _conclusion(report: Report) -> Iterator[Text]:
-    sentence = {
-        Verdict.PARITY: _parity,
-        Verdict.DIVERGENCE: _divergence,
-        Verdict.UNKNOWN: _unknown,
-    }[report.verdict](report)
-    yield Text.assemble(_word(report.verdict), ": ", sentence)
-    first = report.first_divergence
-    if first is not None:
-        yield from _first(report)
+    yield Text.assemble(_word(report.verdict), ": ", sentence(report))
+    for name, told in firsts(report):
+        yield Text(f"  {name} {told}")
+    for told in report.blame:
+        yield Text(f"  {told}")
     for name, facts in report.subjects.items():
         if facts.failure:
             yield Text(f"  {name}: {facts.failure}", style="yellow")
@@ -143,7 +130,9 @@ def _conclusion(report: Report) -> Iterator[Text]:
         )
     yield levels
     for name, level in report.levels.items():
-        yield from _messages(name, level)
+        # Why a level was skipped matters only where the verdict hangs on it.
+        if level.outcome is not Outcome.SKIPPED or report.verdict is Verdict.UNKNOWN:
+            yield from _messages(name, level)
     for cause in report.causes:
         yield Text(f"  {cause.layer}, {cause.subject}: {cause.message}")
     for note in report.notes:
@@ -156,120 +145,18 @@ def _messages(name: str, level: Level) -> Iterator[Text]:
         yield Text(f"  {name}: {message}", style=style)
 
 
-def _parity(report: Report) -> str:
-    ratio, name, stage = max(
-        (_worse(result), name, stage.name)
-        for stage in report.stages
-        for name, result in stage.subjects.items()
-    )
-    count = len(report.stages)
-    cuts = f"all {count} {report.depth}s" if count > 1 else f"the one {report.depth}"
-    return (
-        f"{_list(report.subjects)} {'agree' if len(report.subjects) > 1 else 'agrees'} with "
-        f"{report.reference} in float64 at {cuts}; the worst is {_ratio(ratio)} the rounding "
-        f"floor ({name}, {stage}), {report.limit:g}× is allowed."
-    )
-
-
-def _divergence(report: Report) -> str:
-    wrong = [name for name in report.subjects if not _passes(report, name)]
-    right = [name for name in report.subjects if name not in wrong]
-    if report.first_divergence is None:
-        failed = [n for n, level in report.levels.items() if level.outcome is Outcome.FAIL]
-        return f"the {_list(failed)} differ{'s' if len(failed) == 1 else ''}."
-    sentence = (
-        f"{_list(wrong)} {'differ' if len(wrong) > 1 else 'differs'} from {report.reference} in "
-        f"float64 by more than {report.limit:g}× the rounding floor"
-    )
-    return sentence + (f"; {_list(right)} {'agree' if len(right) > 1 else 'agrees'}." if right
-                       else ".")  # fmt: skip
-
-
-def _unknown(report: Report) -> str:
-    failed = [name for name, facts in report.subjects.items() if facts.failure]
-    if failed:
-        return f"{_list(failed)} could not be run."
-    missing = [name for name in report.subjects if not _passes(report, name)]
-    if report.stages and missing:
-        return f"{_list(missing)} could not be compared everywhere."
-    return "nothing was compared."
-
-
-def _passes(report: Report, name: str) -> bool:
-    return all(
-        name in stage.subjects and stage.subjects[name].status.passes for stage in report.stages
-    )
-
-
-def _first(report: Report) -> Iterator[Text]:
-    """Say where each subject that diverges does so first."""
-    for name in report.subjects:
-        for stage in report.stages:
-            result = stage.subjects.get(name)
-            if result is not None and result.status in (Status.DIVERGED, Status.NON_FINITE):
-                yield Text(f"  {name} first at {_where(report, name, stage)}: {_how(result)}")
-                break
-
-
-def _where(report: Report, name: str, stage: StageResult) -> str:
-    first = report.first_divergence
-    if first is not None and first.layer and name in first.subjects and first.layer != stage.name:
-        return f"{stage.name}, layer {first.layer}"
-    return stage.name
-
-
-def _how(result: SubjectResult) -> str:
-    parts = [result.message] if result.message else [
-        f"max abs {_number(result.max_abs)}, {_ratio(_worse(result))} the floor"
-    ]  # fmt: skip
-    if result.worst is not None:
-        where = ", ".join(map(str, result.worst))
-        kind = "first" if result.status is Status.NON_FINITE else "worst"
-        parts.append(f"{kind} at [{where}], {result.actual:.6g} instead of {result.expected:.6g}")
-    return "; ".join(parts)
-
-
 def _footer(report: Report) -> Iterator[Text]:
-    pairs = [(*_worst_pair(stage), stage.name) for stage in report.stages if stage.pairs]
+    pairs = [(*worst_pair(stage), stage.name) for stage in report.stages if stage.pairs]
     if pairs:
         top, pair, stage = max(pairs)
         both = " and ".join(pair.split("|"))
     if pairs and math.isfinite(top):
         yield Text(
-            f"largest difference between two subjects: {_number(top)}, {both}, at {stage}", "dim"
+            f"largest difference between two subjects: {number(top)}, {both}, at {stage}", "dim"
         )
     width = max((len(name) for name in report.subjects), default=0)
     for name, facts in report.subjects.items():
         backend = f" on {facts.backend}" if facts.backend else ""
         line = f"{name:{width}}  {facts.runtime}{backend}, {facts.device}, {facts.precision}"
         yield Text(line, style="dim")
-    facts_line = ", ".join(str(value) for value in report.environment.values())
-    yield Text(f"{facts_line}{' · ' if facts_line else ''}{report.seconds:.1f} s", style="dim")
-
-
-def _list(names: Mapping[str, object] | list[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "scalar"
-
-
-def _number(value: float) -> str:
-    """Write a figure in two digits, without the exponent's leading zeros: 3.6e-6."""
-    if not math.isfinite(value):
-        return "NaN/Inf"
-    if value == 0.0:
-        return "0"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
-def _ratio(value: float) -> str:
-    """Write a ratio in at most six characters: 0.8×, 31×, 2.4e5×."""
-    if not math.isfinite(value):
-        return "∞×"
-    if value < 10:
-        return f"{value:.1f}×"
-    return f"{value:.0f}×" if value < 1000 else f"{_number(value)}×"
+    yield Text(" · ".join([*machine(report), f"{report.seconds:.1f} s"]), style="dim")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from parity.verdict import PairResult, StageResult, Status, SubjectResult, first_divergence
 from parity.floor import Floor
 from parity.report.model import (
+    Cause,
+    Decision,
     InputFacts,
     Level,
     Outcome,
+    Profile,
+    Repeat,
     Report,
     SubjectFacts,
     WeightFacts,
     conclude,
     numerics,
+)
+from parity.verdict import (
+    FirstDivergence,
+    PairResult,
+    StageResult,
+    Status,
+    SubjectResult,
+    first_divergence,
 )
 
 SUBJECTS = {"keras": 1.02, "torch": 1.0, "onnx-keras": 0.77, "onnx-torch": 0.76}
@@ -67,7 +79,15 @@ def _report(stages: list[StageResult], **changes: object) -> Report:
         levels=levels,
         stages=tuple(stages),
         first_divergence=first_divergence(stages),
-        environment={"python": "Python 3.11.7", "system": "Linux x86_64", "cpus": "2 cores"},
+        environment={
+            "parity": "0.1.0",
+            "python": "3.11.7",
+            "system": "Linux 6.18.44",
+            "machine": "x86_64",
+            "processor": "Intel(R) Xeon(R) CPU @ 2.50GHz",
+            "cores": 2,
+            "versions": {"torch": {"torch": "2.13.0+cpu", "python": "3.11.7"}},
+        },
         seconds=9.64,
     )
     return dataclasses.replace(report, **changes)  # type: ignore[arg-type]
@@ -117,6 +137,64 @@ def unknown() -> Report:
     report = _report(stages, subjects=subjects)
     verdict = conclude(subjects=subjects, levels=report.levels, stages=stages)
     return dataclasses.replace(report, verdict=verdict)
+
+
+def full() -> Report:
+    """Keras wrong by itself at stage 1, its graph at stage 3: every field of the report is used."""
+    stages = []
+    for at, (name, floor) in enumerate(zip(SHAPES, FLOORS, strict=True)):
+        wrong, alone = {}, {}
+        clean = SubjectResult(Status.AT_FLOOR, 0.9 * floor, 0.9e-6, 0.9, 0.8)
+        off = SubjectResult(Status.DIVERGED, 2.1e-2, 3e-4, 310.0, 96.0, (0, 7, 0, 3), 1.02, 1.0)
+        if at >= 1:
+            wrong["keras"] = off
+        if at >= 3:
+            wrong["onnx-keras"] = dataclasses.replace(off, x_floor=math.inf)
+        for subject in SUBJECTS:
+            faulty = (subject, at) in {("keras", 1), ("onnx-keras", 3)}
+            alone[subject] = off if faulty else clean
+        found = stage(name, floor, wrong=wrong)
+        floors = Floor(4e-7, 0.4 * floor, 5, 1.0)
+        stages.append(dataclasses.replace(found, isolated=alone, isolated_floor=floors))
+    return _report(
+        stages,
+        divergences=(
+            FirstDivergence("keras", "stage1", "stage1.block0.conv2", "stage1", ("keras",)),
+            FirstDivergence("onnx-keras", "stage3", "stage3.block1.bn2", "stage3", ("onnx-keras",)),
+        ),
+        blame=("keras: the framework's own run differs; its graph in ONNX Runtime does not",),
+        profile=border_profile(),
+        decision=Decision(
+            dict.fromkeys(SUBJECTS, 1.0),
+            {name: 0.5 if name == "keras" else 1.0 for name in SUBJECTS},
+            0.0125,
+            {"keras": 3.4, "torch": 0.01, "onnx-keras": math.inf, "onnx-torch": 0.01},
+        ),
+        repeat=Repeat(3, {"keras": 0, "torch": 0, "onnx-keras": 2, "onnx-torch": 0}),
+        spread=dict.fromkeys(SHAPES, (0.71, 1.21)),
+        command=("parity", "compare", "resnext50_32x4d", "--isolate", "--html", "my report.html"),
+        causes=(
+            Cause(
+                "stage1.block0.conv2", "keras", "same-padding", {"x_floor_before": 310.0}, "SAME"
+            ),
+        ),
+    )
+
+
+def border_profile() -> Profile:
+    """A padding fault: the error sits on the top and left border, and in three channels."""
+    return Profile(
+        stage="stage1",
+        row="stage1.block1.relu3",
+        subject="keras",
+        shape=SHAPES["stage1"],
+        spatial=tuple(
+            tuple(2.1e-2 if 0 in (h, w) else 1.5e-5 * (1 + (h * w) % 3) for w in range(56))
+            for h in range(56)
+        ),
+        floor_max=2.1e-5,
+        channels=tuple(2.1e-2 if c in (7, 80, 81) else 2e-5 + 1e-7 * (c % 9) for c in range(256)),
+    )
 
 
 SAMPLES = {"parity": parity, "divergence": divergence, "unknown": unknown}

@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from parity.verdict import Status, SubjectResult
 from parity.errors import OutputError, UsageError
 from parity.report import json as report_json
+from parity.report.codec import from_json, to_json
 from parity.report.model import (
     LEVELS,
     Level,
@@ -20,11 +20,10 @@ from parity.report.model import (
     SubjectFacts,
     Verdict,
     conclude,
-    from_json,
     numerics,
-    to_json,
 )
-from tests.report.samples import RUNTIMES, SAMPLES, parity, stage
+from parity.verdict import Status, SubjectResult
+from tests.report.samples import RUNTIMES, SAMPLES, full, parity, stage
 
 SCHEMA = json.loads(files("parity.report").joinpath("schema/report-v1.json").read_text())
 PASSING = {name: Level(Outcome.PASS) for name in LEVELS}
@@ -42,6 +41,46 @@ def test_json_is_valid_and_comes_back(sample: str) -> None:
     assert valid(json.loads(text))
     assert to_json(from_json(json.loads(text))) == to_json(report)
     assert report.verdict == sample
+
+
+def test_everything_comes_back_equal() -> None:
+    assert from_json(to_json(full())) == full()
+    assert from_json(to_json(parity())) == parity()
+
+
+def test_an_older_report_is_read() -> None:
+    data = to_json(full())
+    for key in SCHEMA["properties"].keys() - set(SCHEMA["required"]) - {"limit", "depth", "notes"}:
+        del data[key]
+    for each in data["stages"]:
+        del each["isolated"], each["isolated_floor"]
+    assert valid(data)
+    report = from_json(data)
+    assert report.profile is None
+    assert report.stages[0].isolated == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("profile", "spatial"), [[0.0] * 65]),
+        (("profile", "channels"), [-1.0]),
+        (("decision", "top1", "keras"), 1.5),
+        (("repeat", "differed", "keras"), 0.5),
+        (("spread", "stem"), [1.0]),
+        (("divergences", 0, "subject"), None),
+        (("stages", 0, "isolated", "keras", "status"), "fine"),
+        (("command",), "parity compare"),
+    ],
+)
+def test_schema_refuses_a_wrong_value(path: tuple[Any, ...], value: Any) -> None:
+    data = to_json(full())
+    assert valid(data)
+    parent: Any = data
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = value
+    assert not valid(data)
 
 
 @pytest.mark.parametrize("field", SCHEMA["required"])

@@ -59,6 +59,19 @@ def test_parity_is_one_sentence() -> None:
     assert "structure pass · weights pass · semantics skipped · numerics pass" in text
 
 
+def test_the_machine_is_one_line() -> None:
+    line = rendered(parity(), width=120).splitlines()[-1]
+    assert line == (
+        "parity 0.1.0 · Python 3.11.7 · Linux x86_64 · Intel Xeon @ 2.50GHz · 2 cores · 9.6 s"
+    )
+
+
+def test_a_level_that_was_skipped_is_told_once() -> None:
+    levels = {**parity().levels, "semantics": Level(Outcome.SKIPPED, ("it was not asked for",))}
+    text = rendered(dataclasses.replace(parity(), levels=levels), width=120)
+    assert text.count("semantics") == 1
+
+
 def test_divergence_says_who_where_and_what() -> None:
     text = " ".join(rendered(SAMPLES["divergence"](), width=200).split())
     assert "divergence: keras and onnx-keras differ from torch" in text

@@ -1,0 +1,209 @@
+"""The report's sentences and figures, in the words that every form of it shares."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+
+from parity.report.model import Outcome, Report, Verdict
+from parity.verdict import FirstDivergence, StageResult, Status, SubjectResult
+
+MARKS: Mapping[str, str] = {
+    Status.EXACT: "✓",
+    Status.AT_FLOOR: "✓",
+    Status.DIVERGED: "✗",
+    Status.NON_FINITE: "✗",
+    Status.MISSING: "?",
+    Verdict.PARITY: "✓",
+    Verdict.DIVERGENCE: "✗",
+    Verdict.UNKNOWN: "?",
+    Outcome.PASS: "✓",
+    Outcome.FAIL: "✗",
+    Outcome.SKIPPED: "–",
+}
+"""A sign beside a word, for whoever sees no colour."""
+
+# From best to worst: a row's status is its worst subject's.
+_ORDER = tuple(Status)
+
+
+def sentence(report: Report) -> str:
+    """Say the verdict in one sentence."""
+    return {
+        Verdict.PARITY: _parity,
+        Verdict.DIVERGENCE: _divergence,
+        Verdict.UNKNOWN: _unknown,
+    }[report.verdict](report)
+
+
+def _parity(report: Report) -> str:
+    ratio, name, stage = max(
+        (worse(result), name, stage.name)
+        for stage in report.stages
+        for name, result in stage.subjects.items()
+    )
+    count = len(report.stages)
+    cuts = f"all {count} {report.depth}s" if count > 1 else f"the one {report.depth}"
+    return (
+        f"{listed(report.subjects)} {'agree' if len(report.subjects) > 1 else 'agrees'} with "
+        f"{report.reference} in float64 at {cuts}; the worst is {times(ratio)} the rounding "
+        f"floor ({name}, {stage}), {report.limit:g}× is allowed."
+    )
+
+
+def _divergence(report: Report) -> str:
+    wrong = [name for name in report.subjects if not passes(report, name)]
+    right = [name for name in report.subjects if name not in wrong]
+    if report.first_divergence is None:
+        failed = [n for n, level in report.levels.items() if level.outcome is Outcome.FAIL]
+        return f"the {listed(failed)} differ{'s' if len(failed) == 1 else ''}."
+    told = (
+        f"{listed(wrong)} {'differ' if len(wrong) > 1 else 'differs'} from {report.reference} in "
+        f"float64 by more than {report.limit:g}× the rounding floor"
+    )
+    if right:
+        told += f"; {listed(right)} {'agree' if len(right) > 1 else 'agrees'}"
+    return told + "."
+
+
+def _unknown(report: Report) -> str:
+    failed = [name for name, facts in report.subjects.items() if facts.failure]
+    if failed:
+        return f"{listed(failed)} could not be run."
+    missing = [name for name in report.subjects if not passes(report, name)]
+    if report.stages and missing:
+        return f"{listed(missing)} could not be compared everywhere."
+    return "nothing was compared."
+
+
+def passes(report: Report, name: str) -> bool:
+    """Whether the subject agrees at every cut."""
+    return all(
+        name in stage.subjects and stage.subjects[name].status.passes for stage in report.stages
+    )
+
+
+def firsts(report: Report) -> Iterator[tuple[str, str]]:
+    """Give each diverging subject's (name, where and how it diverges first)."""
+    for name in report.subjects:
+        for stage in report.stages:
+            result = stage.subjects.get(name)
+            if result is not None and result.status in (Status.DIVERGED, Status.NON_FINITE):
+                yield name, f"first at {_where(report, name, stage)}: {how(result)}"
+                break
+
+
+def _where(report: Report, name: str, stage: StageResult) -> str:
+    layer = _layer(report, name)
+    return stage.name if layer is None or layer == stage.name else f"{stage.name}, layer {layer}"
+
+
+def _layer(report: Report, name: str) -> str | None:
+    for found in report.divergences:
+        if found.subject == name:
+            return found.layer
+    first: FirstDivergence | None = report.first_divergence
+    return first.layer if first is not None and name in first.subjects else None
+
+
+def how(result: SubjectResult) -> str:
+    """Say how far off a subject is, and where and by which values it is so most."""
+    figures = f"max abs {number(result.max_abs)}, {times(worse(result))} the floor"
+    parts = [result.message or figures]
+    if result.worst is not None:
+        where = ", ".join(map(str, result.worst))
+        kind = "first" if result.status is Status.NON_FINITE else "worst"
+        parts.append(f"{kind} at [{where}], {result.actual:.6g} instead of {result.expected:.6g}")
+    return "; ".join(parts)
+
+
+def worse(result: SubjectResult) -> float:
+    """Return the larger of the two ratios that the verdict looks at."""
+    return max(result.x_floor, result.x_floor_max)
+
+
+def row_status(report: Report, stage: StageResult) -> Status:
+    """Return the status of a cut, which is that of its worst subject."""
+    found = [
+        stage.subjects[name].status if name in stage.subjects else Status.MISSING
+        for name in report.subjects
+    ]
+    return max(found, key=_ORDER.index, default=Status.MISSING)
+
+
+def worst_pair(stage: StageResult) -> tuple[float, str]:
+    """Return the largest ``max_abs`` between two subjects, and their names, ``a|b``."""
+    return max(((pair.max_abs, name) for name, pair in stage.pairs.items()), default=(0.0, ""))
+
+
+def growth(report: Report, name: str) -> list[float | None]:
+    """Return, a cut, by what factor a subject's ``rel_l2`` grew since the cut before.
+
+    None where there is no cut before, or either figure is zero or not finite.
+    """
+    errors = [
+        stage.subjects[name].rel_l2 if name in stage.subjects else math.inf
+        for stage in report.stages
+    ]
+    factors: list[float | None] = [None] * min(1, len(errors))
+    for before, after in itertools.pairwise(errors):
+        usable = 0.0 < before < math.inf and 0.0 < after < math.inf
+        factors.append(after / before if usable else None)
+    return factors
+
+
+def machine(report: Report) -> list[str]:
+    """Say what the comparison ran on, a part an entry; runtimes are told with the subjects."""
+    facts = dict(report.environment)
+    version, python, cores = (facts.pop(key, None) for key in ("parity", "python", "cores"))
+    system = [str(facts.pop(key, "")) for key in ("system", "machine")]
+    # "Linux 6.18.44" says more than a reader needs: the JSON report has it.
+    named = " ".join(filter(None, [system[0].split(" ")[0], system[1]]))
+    processor = re.sub(r"\((R|TM)\)|\bCPU\b", "", str(facts.pop("processor", "")))
+    parts = [
+        f"parity {version}" if version else "",
+        f"Python {python}" if python else "",
+        named,
+        " ".join(processor.split()),
+        f"{cores} core{'s' if cores != 1 else ''}" if cores else "",
+        *(value for value in facts.values() if isinstance(value, str)),
+    ]
+    return [part for part in parts if part]
+
+
+def command(report: Report) -> str:
+    """Return the shell command that makes this comparison again; empty when it is not known."""
+    return shlex.join(report.command)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write names as a sentence does: ``a, b and c``."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def by_size(shape: tuple[int, ...]) -> str:
+    """Write a shape: ``64×56×56``."""
+    return "×".join(map(str, shape)) or "scalar"
+
+
+def number(value: float) -> str:
+    """Write a figure in two digits, without the exponent's leading zeros: 3.6e-6."""
+    if not math.isfinite(value):
+        return "NaN/Inf"
+    if value == 0.0:
+        return "0"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def times(value: float) -> str:
+    """Write a ratio in at most six characters: 0.8×, 31×, 2.4e5×."""
+    if not math.isfinite(value):
+        return "∞×"
+    if value < 10:
+        return f"{value:.1f}×"
+    return f"{value:.0f}×" if value < 1000 else f"{number(value)}×"
