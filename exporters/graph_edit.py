@@ -18,6 +18,14 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
             yield from attribute.graphs
 
 
+def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield every node, those of subgraphs too."""
+    for node in graph.node:
+        yield node
+        for body in subgraphs(node):
+            yield from all_nodes(body)
+
+
 def names_read(node: NodeProto) -> set[str]:
     """Names of the tensors that a node reads, those its subgraphs capture included."""
     names = {name for name in node.input if name}

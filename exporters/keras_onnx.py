@@ -14,6 +14,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import difflib
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,9 +157,15 @@ def _signature(model: keras.Model) -> list[tf.TensorSpec]:
     """Name, shape (batch None) and dtype of each input, in the model's order."""
     tensors = getattr(model, "inputs", None)
     if tensors:
+        # Keras numbers nameless inputs as they are made, so the same model has other names twice.
+        nameless = "input" if len(tensors) == 1 else "input_{}"
         return [
-            tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, tensor.name)
-            for tensor in tensors
+            tf.TensorSpec(
+                (None, *tensor.shape[1:]),
+                tensor.dtype,
+                nameless.format(i) if tensor.name.startswith("keras_tensor") else tensor.name,
+            )
+            for i, tensor in enumerate(tensors)
         ]
     shapes = getattr(model, "_build_shapes_dict", None)
     if not shapes:
@@ -186,6 +193,12 @@ def _arguments(model: keras.Model, tensors: Sequence[Any]) -> list[Any]:
     if structure is not None:
         return [keras.tree.pack_sequence_as(structure, list(tensors))]
     return list(tensors)
+
+
+def _inference(model: keras.Model) -> dict[str, bool]:
+    """The keyword that asks for inference, of a model whose call takes it."""
+    takes = "training" in inspect.signature(model.call).parameters
+    return {"training": False} if takes else {}
 
 
 def _moved(tensor: Any, *, first: bool) -> Any:
@@ -237,7 +250,7 @@ def _build(
                     [placeholders[id(v)] for v in model.trainable_variables],
                     [placeholders[id(v)] for v in model.non_trainable_variables],
                     *_arguments(model, tensors),
-                    training=False,
+                    **_inference(model),
                 )
             except Exception as error:  # whatever a layer's own call raises
                 raise ExportError(f"{model.name} cannot be traced: {first_line(error)}") from error
@@ -312,6 +325,9 @@ def _convert(traced: _Traced, opset: int) -> ModelProto:
     # Imported here: with a cached structure it is not needed.
     from tf2onnx import tfonnx
 
+    # This pass reads the weights to make an LSTM operator; without it, the loop stays a Loop.
+    rewriter = tfonnx.rewriter_lstm_tf2
+    tfonnx.rewriter_lstm_tf2 = lambda graph, operations: operations
     try:
         converted = tfonnx.process_tf_graph(
             traced.graph,
@@ -322,6 +338,8 @@ def _convert(traced: _Traced, opset: int) -> ModelProto:
         return converted.make_model("keras")
     except Exception as error:  # tf2onnx raises ValueError, KeyError, AssertionError and more
         raise ExportError(f"tf2onnx could not convert the model: {first_line(error)}") from error
+    finally:
+        tfonnx.rewriter_lstm_tf2 = rewriter
 
 
 def _finish(
@@ -333,6 +351,7 @@ def _finish(
     opset: int,
 ) -> Structure:
     """Put names right, move to channels-first, and check."""
+    simplify.lower_erfc(model.graph)
     simplify.check_operators(model.graph, framework="TensorFlow")
     taps = {tap: tensor for tap, tensor in graph.taps.items() if tap not in outputs}
     by_name = {value.name: value for value in model.graph.output}
@@ -347,6 +366,7 @@ def _finish(
     simplify.simplify(model.graph, opset=source)
     model = simplify.infer_shapes(model)
     simplify.fold_shapes(model)
+    simplify.simplify(model.graph, opset=source)
     layout.to_channels_first(model.graph, simplify.shapes_of(model.graph))
     simplify.simplify(model.graph, opset=source)
     model = simplify.convert_opset(model, opset)
@@ -372,7 +392,7 @@ def _reference(model: keras.Model, channels_first: bool) -> Reference:
                 tensors = [_moved(tensor, first=False) for tensor in tensors]
             arguments = _arguments(model, tensors)
             if nudge is None:
-                results = model(*arguments, training=False)
+                results = model(*arguments, **_inference(model))
             else:
                 trainable, other = (
                     [
@@ -381,7 +401,7 @@ def _reference(model: keras.Model, channels_first: bool) -> Reference:
                     ]
                     for group in variables.values()
                 )
-                results, _ = model.stateless_call(trainable, other, *arguments, training=False)
+                results, _ = model.stateless_call(trainable, other, *arguments, **_inference(model))
             flat = keras.tree.flatten(results)
             if channels_first:
                 flat = [_moved(tensor, first=True) for tensor in flat]

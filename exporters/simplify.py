@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from exporters import folding
 from exporters.errors import ExportError, first_line
 from exporters.graph_edit import (
+    all_nodes,
     attribute,
     names_read,
     prune,
@@ -57,8 +58,9 @@ def simplify(graph: GraphProto, *, opset: int) -> None:
 def fold_shapes(model: ModelProto) -> None:
     """Make constants of the shapes and dtypes that inference has found, in place.
 
-    A Shape (or a part of one) that no batch size enters becomes an initializer, and CastLike
-    becomes Cast, so that what is computed from them can be folded.
+    A Shape (or a part of one) that no batch size enters becomes an initializer, as does the target
+    of a Reshape with one size that varies; CastLike becomes Cast. So what is computed from them
+    can be folded, and what only they needed goes.
     """
     graph = model.graph
     shapes = shapes_of(graph)
@@ -75,6 +77,13 @@ def fold_shapes(model: ModelProto) -> None:
                 array = np.asarray(sizes, np.int64)
                 graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
                 continue
+        elif node.op_type == "Reshape" and (sizes := shapes.get(node.output[0])):
+            # One size that varies is what is left; no need to compute it from the input's shape.
+            fixed = [size if isinstance(size, int) else -1 for size in sizes]
+            if fixed.count(-1) <= 1 and 0 not in fixed:
+                node.input[1] = f"{node.output[0]}/shape"
+                array = np.asarray(fixed, np.int64)
+                graph.initializer.append(numpy_helper.from_array(array, node.input[1]))
         elif node.op_type == "CastLike" and kinds.get(node.input[1]):
             node.op_type = "Cast"
             kind = onnx.helper.make_attribute("to", kinds[node.input[1]])
@@ -106,10 +115,12 @@ def _fold_constants(graph: GraphProto, opset: int) -> None:
 def _drop_identities(graph: GraphProto) -> None:
     outputs = [value.name for value in graph.output]
     aliases: dict[str, str] = {}
+    false = {t.name for t in graph.initializer if _is_false(t)} | {""}
+    _drop_masks(graph)
     kept = []
     for node in graph.node:
         rename_reads(node, aliases)
-        if node.op_type == "Identity" and not node.domain and node.output[0] not in outputs:
+        if _is_identity(node, false) and node.output[0] not in outputs:
             aliases[node.output[0]] = node.input[0]
         else:
             kept.append(node)
@@ -117,11 +128,31 @@ def _drop_identities(graph: GraphProto) -> None:
     produced = {name for node in kept for name in node.output}
     owners: dict[str, str] = {}
     for node in sorted(kept, key=lambda node: _rank(node, outputs)):
-        source = node.input[0] if node.op_type == "Identity" and not node.domain else ""
+        source = node.input[0] if _is_identity(node, false) else ""
         if source in produced and source not in outputs and source not in owners:
             owners[source] = node.output[0]
     replace(graph.node, [n for n in kept if owners.get((*n.input, "")[0]) != n.output[0]])
     rename(graph, owners)
+
+
+def _is_identity(node: NodeProto, false: set[str]) -> bool:
+    if node.op_type == "Dropout" and len(node.output) == 1:
+        training = node.input[2] if len(node.input) > 2 else ""
+        return training in false
+    return not node.domain and node.op_type == "Identity"
+
+
+def _is_false(tensor: TensorProto) -> bool:
+    return tensor.data_type == TensorProto.BOOL and not numpy_helper.to_array(tensor).any()
+
+
+def _drop_masks(graph: GraphProto) -> None:
+    """Take away the second output of a Dropout where nothing reads it."""
+    read = {name for node in graph.node for name in names_read(node)}
+    read |= {value.name for value in graph.output}
+    for node in graph.node:
+        if node.op_type == "Dropout" and len(node.output) == 2 and node.output[1] not in read:
+            del node.output[1]
 
 
 def _rank(node: NodeProto, outputs: Sequence[str]) -> int:
@@ -151,6 +182,22 @@ def name_tensors(
         named.type.CopyFrom(value.type)
         kept.append(named)
     replace(graph.output, kept)
+
+
+def lower_erfc(graph: GraphProto) -> None:
+    """Write erfc(x) as 1 - erf(x), in place: ONNX has no Erfc."""
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Erfc":
+            x, result = node.input[0], node.output[0]
+            one, cast, erf = (f"{result}/{part}" for part in ("one", "cast", "erf"))
+            value = onnx.helper.make_node("Constant", [], [one], value_float=1.0)
+            nodes += [value, onnx.helper.make_node("CastLike", [one, x], [cast])]
+            nodes += [onnx.helper.make_node("Erf", [x], [erf])]
+            nodes += [onnx.helper.make_node("Sub", [cast, erf], [result], name=node.name)]
+        else:
+            nodes.append(node)
+    replace(graph.node, nodes)
 
 
 def shapes_of(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
@@ -184,7 +231,7 @@ def check_operators(graph: GraphProto, *, framework: str) -> None:
     """Raise ExportError naming the first nodes that ONNX has no operator for."""
     foreign = [
         f"{node.op_type} ({node.name or node.output[0]})"
-        for node in graph.node
+        for node in all_nodes(graph)
         if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)
     ]
     if foreign:
@@ -224,6 +271,9 @@ def structure(
     replace(graph.input, [by_name[name] for name in (*inputs, *used)])
     for value in graph.input[: len(inputs)]:
         _name_batch(value)
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim[1:], start=1):
+            if not dim.HasField("dim_value"):
+                dim.dim_param = f"{value.name}_{axis}"
     for index, node in enumerate(graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
         node.ClearField("doc_string")
@@ -231,6 +281,10 @@ def structure(
     del graph.metadata_props[:]
     for value in (*graph.input, *graph.output):
         del value.metadata_props[:]
+    # What a converter imported and then inlined or lowered is no longer there.
+    ours = [item for item in model.opset_import if item.domain in ("", "ai.onnx")]
+    replace(model.opset_import, ours)
+    del model.functions[:]
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = producer.split(" ", 1)
     del model.metadata_props[:]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
+import io
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,13 @@ def _array(tensor: torch.Tensor) -> Array:
     return array
 
 
+def _tensor(array: Array) -> torch.Tensor:
+    """A copy, so that a module that works in place changes nothing."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view("int16").copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())
+
+
 def _arguments(module: torch.nn.Module, example: Example) -> tuple[torch.Tensor, ...]:
     """Tensors of at least two rows on the module's device: one row would be taken as fixed."""
     first = next(iter(module.state_dict().values()), torch.empty(0))
@@ -150,12 +159,14 @@ def _export(
 ) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
     """The module as an exported program whose outputs are its own and then the taps."""
     batch = torch.export.Dim("batch")
-    with _recorded(module, taps):
+    bound = dict(inspect.signature(module.forward).bind(*arguments).arguments)
+    # torch.export prints the graph so far when it fails.
+    with _recorded(module, taps), redirect_stderr(io.StringIO()):
         try:
             program = torch.export.export(
                 module,
                 arguments,
-                dynamic_shapes=tuple({0: batch} for _ in arguments),
+                dynamic_shapes=pytree.tree_map(lambda _: {0: batch}, bound),
                 strict=False,
             )
         except ExportError:
@@ -218,7 +229,7 @@ def _hooks(
 def _convert(program: torch.export.ExportedProgram) -> tuple[ModelProto, tuple[str, ...]]:
     """The graph with its weights as inputs, and their names."""
     # Imported here: with a cached structure they are not needed, and they take a second.
-    import onnx
+    import onnx.inliner
     import onnx_ir
     from torch.onnx._internal.exporter import _core
 
@@ -395,11 +406,11 @@ def _reference(module: torch.nn.Module) -> Reference:
     """The module as a function of arrays, in eval mode on the CPU."""
 
     def run(inputs: Sequence[Array], *, nudge: int | None = None) -> list[Array]:
-        arguments = tuple(torch.from_numpy(array.copy()) for array in inputs)
+        arguments = tuple(_tensor(array) for array in inputs)
         state = {name: tensor.detach().cpu() for name, tensor in _tensors(module).items()}
         if nudge is not None:
             state = {
-                name: torch.from_numpy(nudged(tensor.numpy(), seed=nudge, index=index))
+                name: _tensor(nudged(_array(tensor), seed=nudge, index=index))
                 for index, (name, tensor) in enumerate(state.items())
             }
         with torch.no_grad(), _eval_mode(module):

@@ -222,7 +222,11 @@ class _Expected:
     def at(self, batch: int) -> list[Array]:
         """What the framework computes at this N."""
         if batch not in self.runs:
-            arrays = self.reference([array[:batch] for array in self.inputs])
+            try:
+                arrays = self.reference([array[:batch] for array in self.inputs])
+            except Exception as error:  # whatever a layer's own call raises
+                message = f"the model itself fails at N={batch}: {first_line(error)}"
+                raise ExportError(message) from error
             self.runs[batch] = [np.asarray(array) for array in arrays]
         return self.runs[batch]
 
