@@ -1,6 +1,6 @@
 """An ONNX graph evaluated in float64 with PyTorch: what the graph means, without rounding.
 
-ONNX Runtime has no float64 convolution and onnx's reference evaluator needs minutes for a
+ONNX Runtime has no float64 convolution and onnx's reference evaluator is far too slow for a
 ResNeXt, so the graph is read into PyTorch, one function an operator. An operator that has none
 here is evaluated alone by onnx.reference, and that is reported to the caller.
 """
@@ -49,8 +49,9 @@ def evaluate(
     Every float tensor (inputs, weights, constants) is cast to `dtype` and stays there: a Cast to
     float32 or float16 inside the graph is not obeyed, nor LayerNormalization's `stash_type`,
     since the rounding that the evaluation is to be free of would come back in by them. Integers
-    and booleans keep their types. Float attributes (epsilon, alpha) are what the file holds,
-    float32 numbers.
+    and booleans keep their types. A float attribute (epsilon, alpha), which ONNX can only hold
+    as a float32, is taken for the decimal of six digits that rounds to it, if there is one;
+    constants and weights are taken literally.
 
     Nodes run in the order of the graph, and a tensor is freed after its last use. Each tensor of
     `wanted` goes to `sink` as soon as it is made (without a sink, into the result, with the
@@ -66,8 +67,8 @@ def evaluate(
         raise UsageError(f"dtype '{dtype}': expected one of {', '.join(DTYPES)}")
     if model.functions:
         model = inliner.inline_local_functions(model)
-    run = _Run(model, DTYPES[dtype], on_fallback)
     outputs = {value.name for value in model.graph.output}
+    run = _Run(model, DTYPES[dtype], {*outputs, *wanted}, on_fallback)
     unknown = sorted(set(wanted) - run.names)
     if unknown:
         raise UsageError(
@@ -93,6 +94,7 @@ class _Run:
         self,
         model: ModelProto,
         dtype: torch.dtype,
+        reported: set[str],
         on_fallback: Callable[[str, str], None] | None,
     ) -> None:
         self.graph = model.graph
@@ -107,6 +109,8 @@ class _Run:
         for index, node in enumerate(self.graph.node):
             self.names.update(name for name in node.output if name)
             self.last_use.update({name: index for name in node.input if name})
+        # An output that nobody reads (the indices of a MaxPool, say) need not be made.
+        self.read = reported | self.last_use.keys()
 
     def tensors(
         self, inputs: Mapping[str, Array], replace: Callable[[str], Array | None] | None
@@ -137,8 +141,9 @@ class _Run:
         function = OPERATORS.get(node.op_type) if domain == "ai.onnx" else None
         try:
             if function is not None:
-                call = Call(_attributes(node), opset, len(node.output), self.dtype)
-                made = function(call, *arguments)
+                read = [i for i, name in enumerate(node.output, 1) if name in self.read]
+                counts = len(node.output), max(read, default=0)
+                made = function(Call(_attributes(node), opset, *counts, self.dtype), *arguments)
                 return made if isinstance(made, tuple) else (made,)
         except Unsupported:
             pass

@@ -40,22 +40,29 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a node says beside its inputs.
-
-    Float attributes are read literally, as the float32 that the file holds.
-    """
+    """What a node says beside its inputs."""
 
     attributes: Mapping[str, Any]
     opset: int
     outputs: int
+    read: int  # outputs up to the last one that anybody reads
     dtype: torch.dtype
 
     def get(self, name: str, default: Any = None) -> Any:
         return self.attributes.get(name, default)
 
-    def real(self, name: str, default: float) -> float:
-        """A float attribute; its default is a float32 too, as in the operator's schema."""
-        return float(self.attributes.get(name, np.float32(default)))
+    def real(self, name: str, default: float, *constants: float) -> float:
+        """A float attribute as it was meant before the file rounded it to float32.
+
+        That is the default, one of `constants`, or a decimal of six digits (as many as float32
+        tells apart) if the file holds what it rounds to: 1e-5 and not 9.99999974737875e-06.
+        Anything else is taken literally.
+        """
+        held = np.float32(self.attributes.get(name, default))
+        for meant in (default, *constants, float(f"{held:.6g}")):
+            if held == np.float32(meant):
+                return meant
+        return float(held)
 
     def torch_dtype(self, onnx_type: int) -> torch.dtype:
         """The dtype that stands for an ONNX one: every float is the evaluation's own."""
@@ -141,7 +148,7 @@ def clip(call: Call, x: Tensor, low: Tensor | None = None, high: Tensor | None =
     for limit, bound in ((low, torch.maximum), (high, torch.minimum)):
         x = x if limit is None else bound(x, limit)
     if call.opset < 11:
-        x = x.clamp(call.get("min"), call.get("max")) if call.attributes else x
+        x = x.clamp(call.real("min", -math.inf), call.real("max", math.inf))
     return x
 
 
@@ -168,9 +175,9 @@ def celu(call: Call, x: Tensor) -> Tensor:
 
 @operator("Selu")
 def selu(call: Call, x: Tensor) -> Tensor:
-    # The two defaults are the float32 constants of the operator's schema.
-    alpha = call.real("alpha", 1.67326319217681884765625)
-    gamma = call.real("gamma", 1.05070102214813232421875)
+    # Klambauer et al., Self-Normalizing Neural Networks (2017), to the last bit of a float64.
+    alpha = call.real("alpha", 1.6732632423543772)
+    gamma = call.real("gamma", 1.0507009873554805)
     return gamma * torch.where(x < 0, alpha * torch.expm1(x), x)
 
 
@@ -181,7 +188,8 @@ def thresholded_relu(call: Call, x: Tensor) -> Tensor:
 
 @operator("HardSigmoid")
 def hard_sigmoid(call: Call, x: Tensor) -> Tensor:
-    return (x * call.real("alpha", 0.2) + call.real("beta", 0.5)).clamp(0, 1)
+    # PyTorch's is x / 6 + 1 / 2.
+    return (x * call.real("alpha", 0.2, 1 / 6) + call.real("beta", 0.5)).clamp(0, 1)
 
 
 @operator("HardSwish")

@@ -132,7 +132,7 @@ def _pool_windows(call: Call, x: Tensor) -> tuple[list[int], list[int], list[int
 
 @operator("MaxPool")
 def max_pool(call: Call, x: Tensor) -> Tensor:
-    if call.outputs > 1 or not x.is_floating_point():
+    if call.read > 1 or not x.is_floating_point():
         raise Unsupported("indices, or a tensor of integers")
     kernel, strides, dilations, pads, ceiled = _pool_windows(call, x)
     x = padded(padded(x, pads, -math.inf), ceiled, -math.inf)

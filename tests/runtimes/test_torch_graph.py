@@ -77,7 +77,7 @@ def by_hand(model: ModelProto, x: Array) -> Array:
         ],
         axis=-1,
     )
-    scale = w["gamma"] / np.sqrt(w["variance"] + np.float64(np.float32(1e-5)))
+    scale = w["gamma"] / np.sqrt(w["variance"] + 1e-5)
     unit = (conv - w["mean"][:, None]) * scale[:, None] + w["beta"][:, None]
     return np.maximum(unit, 0).mean(-1) @ w["dense"]
 
@@ -165,6 +165,22 @@ def test_an_operator_without_a_translation_is_evaluated_by_the_reference_and_nam
     result = torch_graph.evaluate(model, feeds, on_fallback=lambda *a: fallen.append(a))
     np.testing.assert_allclose(result["out0"], np.linalg.det(x), rtol=1e-13)
     assert fallen == [("Det", "node")]
+
+
+def test_an_output_that_nobody_reads_needs_no_fallback() -> None:
+    fallen: list[str] = []
+    for read, used in ((["y"], []), (["y", "indices"], ["MaxPool"])):
+        node = helper.make_node("MaxPool", ["x"], ["y", "indices"], kernel_shape=[2, 2])
+        model = model_of([node], {"x": IMAGE}, read, 18)
+        result = torch_graph.evaluate(
+            model, {"x": IMAGE}, on_fallback=lambda op, _: fallen.append(op)
+        )
+        assert fallen == used
+        expected = ReferenceEvaluator(model).run(None, {"x": IMAGE})
+        np.testing.assert_array_equal(result["y"], expected[0])
+    split = helper.make_node("Split", ["x"], ["a", "b", "c"], axis=1)
+    model = model_of([split], {"x": drawn(2, 6)}, ["a"], 13)
+    assert torch_graph.evaluate(model, {"x": drawn(2, 6)})["a"].shape == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -267,3 +283,21 @@ def test_a_graph_that_is_not_sorted() -> None:
     nodes = [helper.make_node("Neg", ["y"], ["z"], "late"), helper.make_node("Neg", ["x"], ["y"])]
     with pytest.raises(UsageError, match="Neg late: reads 'y', which nothing before it makes"):
         torch_graph.evaluate(model_of(nodes, feeds, ["z"], 18), feeds)
+
+
+def test_an_exported_twin_is_its_module_in_float64() -> None:
+    from exporters import onnx_graph, torch_onnx
+    from parity import spec
+    from parity.models.resnet import torch as twin
+
+    torch.manual_seed(0)
+    module = twin.build(spec.get("resnet18", classes=10, image_size=(64, 64))).eval()
+    structure = torch_onnx.trace(module, [(3, 64, 64)], inputs=["input"], outputs=["logits"])
+    weights = {name: array.copy() for name, array in torch_onnx.weights(module).items()}
+    graph = onnx_graph.inject(structure, weights).proto()
+    x, fallen = drawn(2, 3, 64, 64).astype(np.float32), []
+    actual = torch_graph.evaluate(graph, {"input": x}, on_fallback=lambda *a: fallen.append(a))
+    with torch.inference_mode():
+        expected = module.double()(torch.from_numpy(x).double()).numpy()
+    assert not fallen
+    np.testing.assert_allclose(actual["logits"], expected, rtol=1e-12, atol=1e-14)

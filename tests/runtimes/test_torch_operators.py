@@ -94,12 +94,47 @@ def test_activations_whose_definition_has_no_float32_constant() -> None:
     assert_same(swish, 4 * X * np.clip(4 * X / 6 + 0.5, 0, 1), "float64")
 
 
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_float_attribute_is_what_it_was_before_float32(explicit: bool) -> None:
+    def given(**attributes: float) -> dict[str, float]:
+        return attributes if explicit else {}
+
+    x = 4 * X
+    leaky = only(case("LeakyRelu", x, **given(alpha=0.01)))
+    assert_same(leaky, np.where(x < 0, 0.01 * x, x), "float64")
+    hard = only(case("HardSigmoid", x, **given(alpha=0.2)))
+    assert_same(hard, np.clip(0.2 * x + 0.5, 0, 1), "float64")
+    alpha, gamma = 1.6732632423543772, 1.0507009873554805
+    selu = only(case("Selu", x, **given(alpha=alpha, gamma=gamma)))
+    assert_same(selu, gamma * np.where(x < 0, alpha * np.expm1(x), x), "float64")
+    tiny = np.full((1, 1, 2), 1e-3)
+    ones, zeros = np.ones(1), np.zeros(1)
+    norm = only(
+        case("BatchNormalization", tiny, ones, zeros, zeros, zeros, opset=15,
+             **given(epsilon=1e-5))
+    )  # fmt: skip
+    assert_same(norm, tiny / np.sqrt(1e-5), "float64")
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1.001e-5, 1e-3, 2.0**-17])
+def test_a_slightly_different_epsilon_is_kept_apart(epsilon: float) -> None:
+    ones, zeros = np.ones(1), np.zeros(1)
+    of = case("BatchNormalization", np.ones((1, 1, 1)), ones, zeros, zeros, zeros, opset=15,
+              epsilon=epsilon)  # fmt: skip
+    np.testing.assert_allclose(only(of), 1 / np.sqrt(epsilon), rtol=1e-15)
+
+
+def test_an_attribute_of_one_sixth() -> None:
+    actual = only(case("HardSigmoid", 4 * X, alpha=1 / 6))
+    assert_same(actual, np.clip(4 * X / 6 + 0.5, 0, 1), "float64")
+
+
 @pytest.mark.parametrize(("opset", "per"), [(18, "group"), (21, "channel")])
 def test_group_norm(opset: int, per: str) -> None:
     scale, bias = (drawn(2 if per == "group" else 4, seed=s) for s in (1, 2))
     parts = IMAGE.reshape(2, 2, -1)
     unit = parts - parts.mean(-1, keepdims=True)
-    unit /= np.sqrt(parts.var(-1, keepdims=True) + np.float64(np.float32(1e-5)))
+    unit /= np.sqrt(parts.var(-1, keepdims=True) + 1e-5)
     wide = [np.repeat(v, 4 // v.size)[:, None, None] for v in (scale, bias)]
     actual = only(case("GroupNormalization", IMAGE, scale, bias, opset=opset, num_groups=2))
     assert_same(actual, unit.reshape(IMAGE.shape) * wide[0] + wide[1], "float64")
@@ -107,7 +142,7 @@ def test_group_norm(opset: int, per: str) -> None:
 
 def test_rms_norm() -> None:
     scale = drawn(4)
-    root = np.sqrt((X**2).mean(-1, keepdims=True) + np.float64(np.float32(0.01)))
+    root = np.sqrt((X**2).mean(-1, keepdims=True) + 0.01)
     actual = only(case("RMSNormalization", X, scale, opset=23, epsilon=0.01))
     assert_same(actual, X / root * scale, "float64")
 
