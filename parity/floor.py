@@ -57,6 +57,17 @@ class Floor:
         """Rebuild what ``to_json`` gave."""
         return cls(**data)
 
+    def summed(self, terms: int) -> Floor:
+        """Return the floor of a part by itself that adds up to `terms` products one by one.
+
+        A single sum's error depends on the order of its terms: blocked sums, as most kernels make
+        them, err far less than the sqrt(terms / 6) roundoffs of one running sum (the root mean
+        square of Higham & Mary, "A new approach to probabilistic rounding error analysis", 2019,
+        for terms of random sign). Both are rounding, so the larger is the floor.
+        """
+        factor = max(1.0, ROUNDOFF * math.sqrt(terms / 6.0) / self.rel_l2)
+        return Floor(self.rel_l2 * factor, self.max_abs * factor, self.replicates, self.scale)
+
     def scaled(self, precision: str) -> Floor:
         """Return the floor of another precision, one of ``PRECISIONS``."""
         factor = PRECISIONS[precision]

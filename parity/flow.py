@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from parity import cache, conversion, floor, inputs, weights
+from parity import cache, conversion, inputs, weights
+from parity.captures import Captures, Progress, Reference
 from parity.children import Child, Children
 from parity.errors import ChildError, ParityError, RuntimeMissing, UsageError, WeightError
 from parity.inputs import Input
@@ -22,8 +23,6 @@ from parity.spec import ModelSpec
 from parity.table import LayerTable
 
 T = TypeVar("T")
-Progress = Callable[[str, str], None]
-
 LABELS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX Runtime"}
 EXPORT_PACKAGES = {
     "keras": ("keras", "tensorflow", "tf2onnx", "onnx"),
@@ -39,17 +38,8 @@ class SubjectRun:
     runtime: str
     versions: dict[str, str]
     seconds: dict[str, float]
-    backend: str | None = None
     flags: dict[str, Any] = field(default_factory=dict)
     instrumented: dict[str, float] | None = None
-
-
-@dataclass
-class Reference:
-    """The float64 reference: its capture, and the floor of each row."""
-
-    capture: Path
-    floors: dict[str, floor.Floor]
 
 
 class Flow:
@@ -81,6 +71,7 @@ class Flow:
         self.own_weights: dict[Side, Path] = {}
         self.versions: dict[str, dict[str, str]] = {}
         self.seconds: dict[str, float] = {}
+        self.captures = Captures(request, children, folder, self._manifest, progress)
         self._lock = threading.Lock()
         if self.spec is not None or request.table is not None:
             table = request.layer_table
@@ -113,18 +104,6 @@ class Flow:
                 self.children.kill()
                 self._abandon(ChildError(f"stopped: {error}"))
                 raise
-
-    def capture_again(self, rows: Sequence[str], subjects: Sequence[str], label: str) -> Reference:
-        """Capture other rows, of the reference and some subjects, with everything loaded."""
-        with ThreadPoolExecutor(len(subjects) + 1) as pool:
-            reference = pool.submit(self._run_reference, rows, label)
-            runs = [pool.submit(self._run_subject, name, rows, label) for name in subjects]
-            for run in runs:
-                run.result()
-            return reference.result()
-
-    def capture_path(self, subject: str, label: str) -> Path:
-        return self.folder / f"{label}.{subject}.safetensors"
 
     # What everybody needs --------------------------------------------------------------------
 
@@ -191,18 +170,22 @@ class Flow:
         if reference:
             child.call("use_table", table=table.to_json())
         self._give_weights(side, child)
-        self._export(side, child, shape)
+        if not reference:
+            # A structure has no weights: whoever runs the graph need not wait for them here.
+            self._export(side, child, shape)
         if self.request.weight_source != OWN:
             self.progress(side, "copying weights")
             child.call("assign", path=str(self.weights.result()))
+        if reference:
+            self._export(side, child, shape)
         self.descriptions[side] = child.call("describe", input_shape=shape)
-        rows = [cut.row.name for cut in table.cuts(self.request.depth)]
         if side in self.request.subjects:
-            self._run_subject(side, rows, "capture")
-            self.subjects[side].seconds["load"] = load["seconds"]
+            self._run_subject(side, load["seconds"])
         if side == self.request.reference_side:
             with _owed(self.reference):
-                self.reference.set_result(self._run_reference(rows, "capture"))
+                isolate = self.request.isolate
+                reference = self.captures.reference(self.rows(), "capture", isolate=isolate)
+                self.reference.set_result(reference)
         self.progress(side, "done")
 
     def _settle_table(self, side: str, child: Child, shape: list[int]) -> None:
@@ -264,7 +247,10 @@ class Flow:
     def _find_graphs(self) -> None:
         """Take the structures that an earlier run left behind."""
         for side, promise in self.graphs.items():
-            if f"onnx-{side}" in self.request.subjects and side not in self.request.references:
+            given = self.request.graph_file(side)
+            if given is not None:
+                promise.set_result(given)
+            elif f"onnx-{side}" in self.request.subjects and side not in self.request.references:
                 held = self._graph_entry(side)
                 if held.exists():
                     cache.touch(held)
@@ -282,46 +268,21 @@ class Flow:
     def _cached(self, kind: str, suffix: str, facts: dict[str, Any]) -> Path:
         return cache.entry_or(self.folder, kind, suffix, facts, cached=self.request.cache)
 
-    def _run_reference(self, rows: Sequence[str], label: str) -> Reference:
-        side = self.request.reference_side
-        self.progress(side, "float64 reference and float32 floor")
-        path = self.capture_path("reference", label)
-        answer = self.children[side].call(
-            "reference",
-            x=str(self.folder / "input.npy"),
-            rows=list(rows),
-            out=str(path),
-            manifest=self._manifest("reference", side, "float64"),
-            replicates=floor.REPLICATES,
-            seed=self.request.seed,
-        )
-        self.seconds["reference"] = answer["seconds"]
-        return Reference(path, floor.from_json(answer["floors"]))
-
-    def _run_subject(self, subject: str, rows: Sequence[str], label: str) -> None:
+    def _run_subject(self, subject: str, load_seconds: float) -> None:
         runtime = runtime_of(subject)
-        self.progress(runtime, f"running {subject}")
-        path = self.capture_path(subject, label)
-        handle = {"handle": subject} if runtime == "onnx" else {}
-        answer = self.children[runtime].call(
-            "run",
-            x=str(self.folder / "input.npy"),
-            rows=list(rows),
-            out=str(path),
-            manifest=self._manifest(subject, runtime, "float32"),
-            **handle,
-        )
-        run = SubjectRun(
-            capture=path,
+        done = self.captures.subject(subject, self.rows(), "capture")
+        self.subjects[subject] = SubjectRun(
+            capture=done.path,
             runtime=runtime,
             versions=self.versions[runtime],
-            seconds={"run": answer["seconds"]},
-            backend=answer.get("backend"),
-            flags=answer.get("flags", {}),
-            instrumented=answer.get("instrumented"),
+            seconds={"load": load_seconds, "run": done.facts["seconds"]},
+            flags=done.facts.get("flags", {}),
+            instrumented=done.facts.get("instrumented"),
         )
-        if label == "capture":
-            self.subjects[subject] = run
+
+    def rows(self) -> list[str]:
+        """The rows at which everything is compared."""
+        return [cut.row.name for cut in self.table.result().cuts(self.request.depth)]
 
     def _manifest(self, subject: str, runtime: str, precision: str) -> dict[str, Any]:
         return {
@@ -341,7 +302,7 @@ class Flow:
         side = side_of(subject)
         graph = self.graphs[side].result()
         table = self.table.result()
-        if side in self.request.references:
+        if side in self.request.references or self.request.graph_file(side) is not None:
             load = child.call("read", handle=subject, table=table.to_json(), path=str(graph))
         else:
             load = child.call(
@@ -352,9 +313,7 @@ class Flow:
                 path=str(self.weights.result()),
                 side=side,
             )
-        rows = [cut.row.name for cut in table.cuts(self.request.depth)]
-        self._run_subject(subject, rows, "capture")
-        self.subjects[subject].seconds["load"] = load["seconds"]
+        self._run_subject(subject, load["seconds"])
 
     # ------------------------------------------------------------------------------------------
 

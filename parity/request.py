@@ -35,12 +35,13 @@ def runtime_of(subject: str) -> str:
 @dataclass(frozen=True)
 class Request:
     """One comparison. `model` names a registered architecture; `keras` and `torch` are
-    `module:callable` references to somebody's own models, which `table` pairs. `onnx_keras` and `onnx_torch` are ONNX files to
-    run in place of a fresh export.
+    `module:callable` references to somebody's own models, which `table` pairs. `onnx_keras` and
+    `onnx_torch` are ONNX files to run in place of a fresh export.
 
     `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own).
     `isolate` also gives every part the reference's input, so that it shows only its own error;
-    `semantics` also runs every subject in float64. `limit` is in units of the floor, `timeout` in seconds for one request to a child.
+    `semantics` also runs every subject in float64. `limit` is in units of the floor, `timeout` in
+    seconds for one request to a child.
     """
 
     model: str | None = None

@@ -6,16 +6,16 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parity import structure, verdict, weights
-from parity.capture import CaptureReader
+from parity import investigate, structure, verdict, weights
 from parity.children import Children
 from parity.environment import facts as environment_facts
 from parity.errors import OutputError
-from parity.flow import LABELS, Flow, Reference
+from parity.flow import LABELS, Flow
 from parity.report.model import (
     InputFacts,
     Level,
@@ -27,12 +27,21 @@ from parity.report.model import (
     numerics,
 )
 from parity.request import OWN, Request, runtime_of
-from parity.table import Cut
 from parity.verdict import FirstDivergence, StageResult
 
 Progress = Callable[[str, str], None]
 
-SEMANTICS_OPEN = Level(Outcome.SKIPPED, ("semantics was not asked for",))
+NO_SEMANTICS = Level(Outcome.SKIPPED, ("not asked for: --semantics runs every model in float64",))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the captures say, and what was found by looking further."""
+
+    stages: tuple[StageResult, ...] = ()
+    divergences: tuple[FirstDivergence, ...] = ()
+    blame: tuple[str, ...] = ()
+    semantics: Level = NO_SEMANTICS
 
 
 def compare(
@@ -56,80 +65,57 @@ def run(request: Request, *, progress: Progress = lambda runtime, text: None) ->
         flow = Flow(request, children, folder, progress)
         flow.start()
         flow.execute()
-        stages, first = judge(flow)
-        report = _report(flow, stages, first, time.perf_counter() - started)
+        judgement = _judge(flow)
+        report = _report(flow, judgement, time.perf_counter() - started)
         if request.save_captures is not None:
             _keep(flow, request.save_captures)
     return report
 
 
-def judge(flow: Flow) -> tuple[list[StageResult], FirstDivergence | None]:
-    """Compare the captures; where something differs, find the first layer that does."""
-    request = flow.request
-    error = flow.reference.exception()
-    if error is not None:
-        return [], None
-    table = flow.table.result()
+def _judge(flow: Flow) -> Judgement:
+    """Compare the captures; where something differs, look for the layer and the culprit."""
+    if flow.reference.exception() is not None:
+        return Judgement()
+    reference = flow.reference.result()
     captures = {name: run.capture for name, run in flow.subjects.items()}
-    cuts = table.cuts(request.depth)
-    stages = _compare(flow, flow.reference.result(), captures, cuts)
-    first = verdict.first_divergence(stages)
-    if first is None or request.depth == "layer":
-        return stages, first
-    return stages, _drill_down(flow, first)
+    cuts = flow.table.result().cuts(flow.request.depth)
+    stages = investigate.compare(flow, reference.capture, reference.floors, captures, cuts)
+    if flow.request.isolate and captures:
+        stages = investigate.isolate(flow, stages)
+    divergences: tuple[FirstDivergence, ...] = ()
+    blame: tuple[str, ...] = ()
+    if verdict.first_divergence(stages) is not None:
+        divergences = investigate.drill_down(flow, stages)
+        blame = investigate.blame(flow, stages)
+    semantics = investigate.semantics(flow) if flow.request.semantics else NO_SEMANTICS
+    return Judgement(tuple(stages), divergences, blame, semantics)
 
 
-def _drill_down(flow: Flow, first: FirstDivergence) -> FirstDivergence:
-    """Capture the layers of the stage that differs first, and name the first of them."""
-    flow.progress("parity", f"looking into {first.stage}")
-    cuts = [cut for cut in flow.table.result().cuts("layer") if cut.stage == first.stage]
-    rows = [cut.row.name for cut in cuts]
-    reference = flow.capture_again(rows, first.subjects, "layers")
-    captures = {name: flow.capture_path(name, "layers") for name in first.subjects}
-    inner = verdict.first_divergence(_compare(flow, reference, captures, cuts))
-    return first if inner is None else inner
-
-
-def _compare(
-    flow: Flow, reference: Reference, captures: Mapping[str, Path], cuts: Sequence[Cut]
-) -> list[StageResult]:
-    with contextlib.ExitStack() as stack:
-        readers = {
-            name: stack.enter_context(CaptureReader(path)) for name, path in captures.items()
-        }
-        return verdict.compare(
-            reference=stack.enter_context(CaptureReader(reference.capture)),
-            floors=reference.floors,
-            subjects=readers,
-            cuts=cuts,
-            limit=flow.request.limit,
-        )
-
-
-def _report(
-    flow: Flow, stages: list[StageResult], first: FirstDivergence | None, seconds: float
-) -> Report:
+def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:
     request = flow.request
     facts = {name: _subject_facts(flow, name) for name in request.subjects}
     levels = {
         "structure": _structure(flow),
         "weights": _weights(flow),
-        "semantics": SEMANTICS_OPEN,
-        "numerics": _numerics(flow, stages),
+        "semantics": judgement.semantics,
+        "numerics": _numerics(flow, judgement.stages),
     }
     given = flow.input.result()
     digest = "" if flow.digest.exception() else flow.digest.result()
     parameters = 0 if flow.table.exception() else flow.table.result().parameters
     return Report(
-        verdict=conclude(subjects=facts, levels=levels, stages=stages),
+        verdict=conclude(subjects=facts, levels=levels, stages=judgement.stages),
         model=request.name,
         reference=request.reference_side,
         input=InputFacts(given.kind, given.array.shape, given.sha256, given.source),
         weights=WeightFacts(digest, parameters, _source(request)),
         subjects=facts,
         levels=levels,
-        stages=tuple(stages),
-        first_divergence=first,
+        stages=judgement.stages,
+        first_divergence=next(iter(judgement.divergences), None)
+        or verdict.first_divergence(judgement.stages),
+        divergences=judgement.divergences,
+        blame=judgement.blame,
         environment=environment_facts(flow.versions),
         seconds=seconds,
         limit=request.limit,

@@ -216,6 +216,19 @@ class ModelRuntime:
             seconds = self.forward(data, self.rows(rows), sink)
         return {"seconds": seconds}
 
+    def run_float64(
+        self, *, x: str, rows: list[str], out: str, manifest: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Capture the rows of the model in float64, where rounding cannot hide a difference."""
+        model, set_weights = self.replica("float64")
+        set_weights(self.read_weights())
+        data = read_input(x).astype(np.float64)
+        with capture.CaptureWriter(Path(out), manifest) as writer:
+            seconds = self.forward(
+                data, self.rows(rows), lambda row, array: writer.add(row.name, array), model=model
+            )
+        return {"seconds": seconds}
+
     def reference(
         self,
         *,

@@ -19,6 +19,7 @@ from parity import capture, layouts, weights
 from parity.distance import measure
 from parity.errors import RuntimeMissing, TableError
 from parity.runtimes.base import hello, read_input
+from parity.runtimes.onnx_feeding import SUFFIX, add_feeds
 from parity.table import LOGITS, LayerTable, Row
 
 Array = NDArray[Any]
@@ -31,12 +32,8 @@ class Graph(Protocol):
 
     table: LayerTable
 
-    def plain(self) -> bytes:
-        """The model as it is deployed."""
-        ...
-
-    def instrumented(self, names: Sequence[str]) -> bytes:
-        """The model with the named tensors as outputs too, after its own."""
+    def model(self, outputs: Sequence[str] = ()) -> onnx_graph.WeightedModel:
+        """The model as it is deployed; with `outputs`, those tensors are outputs too."""
         ...
 
 
@@ -48,27 +45,20 @@ class TracedGraph:
     values: Mapping[str, Array]
     table: LayerTable
 
-    def plain(self) -> bytes:
-        return onnx_graph.to_bytes(onnx_graph.inject(self.structure, self.values))
-
-    def instrumented(self, names: Sequence[str]) -> bytes:
-        return onnx_graph.to_bytes(
-            onnx_graph.inject(self.structure, self.values, outputs=names)
-        )
+    def model(self, outputs: Sequence[str] = ()) -> onnx_graph.WeightedModel:
+        return onnx_graph.inject(self.structure, self.values, outputs=outputs)
 
 
 @dataclass(frozen=True)
 class FinishedGraph:
     """A complete ONNX file."""
 
-    model: onnx.ModelProto
+    proto: onnx.ModelProto
     table: LayerTable
 
-    def plain(self) -> bytes:
-        return bytes(self.model.SerializeToString())
-
-    def instrumented(self, names: Sequence[str]) -> bytes:
-        return bytes(onnx_graph.add_outputs(self.model, names).SerializeToString())
+    def model(self, outputs: Sequence[str] = ()) -> onnx_graph.WeightedModel:
+        model = onnx_graph.add_outputs(self.proto, outputs) if outputs else self.proto
+        return onnx_graph.WeightedModel(model, {})
 
 
 class Runtime:
@@ -110,55 +100,100 @@ class Runtime:
         rows: list[str],
         out: str,
         manifest: dict[str, Any],
+        feed: str | None = None,
+        optimise: bool = True,
         device: str = "cpu",
     ) -> dict[str, Any]:
         """Capture the named rows from an instrumented graph, and the logits from the plain one.
 
         The plain graph is the one that is deployed; extra outputs keep the optimiser from fusing
         across them, so both are run. "instrumented" in the answer is how far the final output of
-        the instrumented graph is from the plain one's.
+        the instrumented graph is from the plain one's. With `feed`, the reference's capture, only
+        an instrumented graph is run, in which every part is given the reference's tensors.
         """
         graph = self.graphs[handle]
         data = read_input(x)
         wanted = [graph.table.by_name(name) for name in rows]
         inner = [row for row in wanted if graph.table.tensor_name(row) != LOGITS]
         last = graph.table.cuts("stage")[-1].row
-        started = time.perf_counter()
-        plain = session(graph.plain(), device)
-        built = time.perf_counter() - started
-        started = time.perf_counter()
-        (logits,) = plain.run([LOGITS], {plain.get_inputs()[0].name: data})
-        seconds = time.perf_counter() - started
-        providers = plain.get_providers()
-        del plain
-        tapped, final = self._instrumented(graph, inner, data, device)
-        error = measure(actual=final, expected=logits)
+        answer: dict[str, Any] = {}
+        tensors, logits = _instrumented(graph, inner, data, feed, device, optimise)
+        if feed is None:
+            final = logits
+            (logits,), answer = _plain(graph, data, device, optimise)
+            error = measure(actual=final, expected=logits)
+            answer["instrumented"] = {"max_abs": error.max_abs, "rel_l2": error.rel_l2}
         with capture.CaptureWriter(Path(out), manifest) as writer:
-            for row, tensor in zip(inner, tapped, strict=True):
+            for row, tensor in zip(inner, tensors, strict=True):
                 writer.add(row.name, canonical(tensor, row))
             if last in wanted:
                 writer.add(last.name, canonical(logits, last))
-        return {
-            "seconds": seconds,
-            "session_seconds": built,
-            "providers": providers,
-            "instrumented": {"max_abs": error.max_abs, "rel_l2": error.rel_l2},
-        }
+        return answer
 
-    def _instrumented(
-        self, graph: Graph, rows: Sequence[Row], data: Array, device: str
-    ) -> tuple[list[Array], Array]:
-        names = [graph.table.tensor_name(row) for row in rows]
-        try:
-            model = graph.instrumented(names)
-        except ExportError as error:
-            raise TableError(f"the exported graph does not hold every layer: {error}") from error
-        tapped = session(model, device)
-        *tensors, final = tapped.run([*names, LOGITS], {tapped.get_inputs()[0].name: data})
-        return tensors, final
+    def write(self, *, handle: str, rows: list[str], path: str) -> dict[str, Any]:
+        """Write the graph, the tensors of the named rows kept alive as outputs, for a reader."""
+        graph = self.graphs[handle]
+        names = [graph.table.tensor_name(graph.table.by_name(name)) for name in rows]
+        model = graph.model([name for name in names if name != LOGITS])
+        onnx_graph.write(model, Path(path))
+        return {}
 
 
-def session(model: bytes, device: str) -> ort.InferenceSession:
+def _plain(
+    graph: Graph, data: Array, device: str, optimise: bool
+) -> tuple[list[Array], dict[str, Any]]:
+    """The final output of the graph as it is deployed, and how long it took."""
+    started = time.perf_counter()
+    plain = session(graph.model(), device, optimise=optimise)
+    built = time.perf_counter() - started
+    started = time.perf_counter()
+    outputs = plain.run([LOGITS], {plain.get_inputs()[0].name: data})
+    seconds = time.perf_counter() - started
+    facts = {"seconds": seconds, "session_seconds": built, "providers": plain.get_providers()}
+    return outputs, facts
+
+
+def _instrumented(
+    graph: Graph,
+    rows: Sequence[Row],
+    data: Array,
+    feed: str | None,
+    device: str,
+    optimise: bool,
+) -> tuple[list[Array], Array]:
+    """The tensors of the rows and the final output, each part fed from `feed` if it is given."""
+    names = [graph.table.tensor_name(row) for row in rows]
+    try:
+        model = graph.model(names)
+    except ExportError as error:
+        raise TableError(f"the exported graph does not hold every layer: {error}") from error
+    feeds: dict[str, Array] = {}
+    if feed is not None:
+        skeleton, read = add_feeds(model.skeleton, names)
+        model = onnx_graph.WeightedModel(skeleton, model.tensors)
+        ranks = {value.name: value for value in skeleton.graph.value_info}
+        with capture.CaptureReader(Path(feed)) as reader:
+            for row, name in zip(rows, names, strict=True):
+                if name in read:
+                    array = reader.read(row.name).astype(np.float32)
+                    feeds[name + SUFFIX] = _as_declared(array, ranks.get(name))
+    tapped = session(model, device, optimise=optimise)
+    inputs = {tapped.get_inputs()[0].name: data, **feeds}
+    *tensors, final = tapped.run([*names, LOGITS], inputs)
+    return tensors, final
+
+
+def _as_declared(array: Array, value: onnx.ValueInfoProto | None) -> Array:
+    """Give an array the trailing axes of length 1 back that a row's shape leaves out."""
+    if value is None or not value.type.tensor_type.HasField("shape"):
+        return array
+    missing = len(value.type.tensor_type.shape.dim) - array.ndim
+    return array.reshape(array.shape + (1,) * max(missing, 0))
+
+
+def session(
+    model: onnx_graph.WeightedModel, device: str, *, optimise: bool = True
+) -> ort.InferenceSession:
     """A session on `device`; raises `RuntimeMissing` if it would run elsewhere."""
     providers = PROVIDERS[device]
     missing = [name for name in providers if name not in ort.get_available_providers()]
@@ -168,7 +203,9 @@ def session(model: bytes, device: str) -> ort.InferenceSession:
         )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    made = ort.InferenceSession(model, options, providers=providers)
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    made = ort.InferenceSession(onnx_graph.to_bytes(model), options, providers=providers)
     # get_available_providers() says what was built; only the session knows what was loaded.
     if made.get_providers()[0] != providers[0]:
         raise RuntimeMissing(f"onnxruntime: {providers[0]} did not load; the session fell back")

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from parity import fit, layouts, references, weights
+from parity import capture, fit, layouts, references, weights
 from parity.errors import TableError, UsageError, WeightError
 from parity.runtimes import torch_layers
-from parity.runtimes.base import Array, ModelRuntime, Sink
+from parity.runtimes.base import Array, ModelRuntime, Sink, read_input
 from parity.spec import ModelSpec
 from parity.table import KERAS_NAMES, KINDS, LOGITS, LayerTable, Row, Weight, torch_point
 
@@ -139,6 +139,46 @@ class Runtime(ModelRuntime):
 
     def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
         return torch_layers.describe(self.model, self.table, input_shape)
+
+    def run_graph(
+        self,
+        *,
+        graph: str,
+        table: dict[str, Any],
+        x: str,
+        rows: list[str],
+        out: str,
+        manifest: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Capture the rows of an ONNX graph that is read into PyTorch and run in float64.
+
+        "fallbacks" in the answer are the operators that onnx.reference evaluated instead.
+        """
+        import onnx
+
+        from parity.runtimes import torch_graph
+
+        layer_table = LayerTable.from_json(table)
+        names = {layer_table.tensor_name(layer_table.by_name(name)): name for name in rows}
+        model = onnx.load(graph)
+        data = read_input(x).astype(np.float64)
+        fallbacks: set[str] = set()
+        started = time.perf_counter()
+        with capture.CaptureWriter(Path(out), manifest) as writer:
+
+            def sink(tensor: str, array: Array) -> None:
+                row = layer_table.by_name(names[tensor])
+                rank = len(row.shape) + 1
+                writer.add(row.name, layouts.drop_axes(array, rank) if row.shape else array)
+
+            torch_graph.evaluate(
+                model,
+                {model.graph.input[0].name: data},
+                sink=sink,
+                wanted=list(names),
+                on_fallback=lambda operator, node: fallbacks.add(operator),
+            )
+        return {"seconds": time.perf_counter() - started, "fallbacks": sorted(fallbacks)}
 
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import torch_onnx

@@ -1,0 +1,144 @@
+"""Asking the loaded children for captures: of a subject, fed or in float64, of the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parity import floor
+from parity.children import Children
+from parity.request import Request, runtime_of
+from parity.table import LayerTable
+
+Progress = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The float64 reference: its capture, and the floor of each row, accumulated and isolated."""
+
+    capture: Path
+    floors: Mapping[str, floor.Floor]
+    isolated_floors: Mapping[str, floor.Floor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SubjectCapture:
+    """What one subject gave: the file, and what its child said of the run."""
+
+    path: Path
+    facts: Mapping[str, Any]
+
+
+class Captures:
+    """One comparison's children, once their models are loaded and their input is written."""
+
+    def __init__(
+        self,
+        request: Request,
+        children: Children,
+        folder: Path,
+        manifest: Callable[[str, str, str], dict[str, Any]],
+        progress: Progress,
+    ) -> None:
+        self.request = request
+        self.children = children
+        self.folder = folder
+        self.manifest = manifest
+        self.progress = progress
+
+    @property
+    def input(self) -> Path:
+        return self.folder / "input.npy"
+
+    def path(self, subject: str, label: str) -> Path:
+        return self.folder / f"{label}.{subject}.safetensors"
+
+    def reference(self, rows: Sequence[str], label: str, *, isolate: bool = False) -> Reference:
+        """Run the reference in float64 and its float32 replicates at `rows`."""
+        side = self.request.reference_side
+        self.progress(side, "float64 reference and float32 floor")
+        path = self.path("reference", label)
+        answer = self.children[side].call(
+            "reference",
+            x=str(self.input),
+            rows=list(rows),
+            out=str(path),
+            manifest=self.manifest("reference", side, "float64"),
+            replicates=floor.REPLICATES,
+            seed=self.request.seed,
+            isolate=isolate,
+        )
+        return Reference(
+            path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
+        )
+
+    def subject(
+        self,
+        subject: str,
+        rows: Sequence[str],
+        label: str,
+        *,
+        feed: Path | None = None,
+        optimise: bool = True,
+    ) -> SubjectCapture:
+        """Run a subject at `rows`; with `feed` every part is given the reference's input."""
+        runtime = runtime_of(subject)
+        self.progress(runtime, f"running {subject}" if feed is None else f"isolating {subject}")
+        path = self.path(subject, label)
+        extra: dict[str, Any] = {}
+        if runtime == "onnx":
+            extra = {"handle": subject, "optimise": optimise}
+        facts = self.children[runtime].call(
+            "run",
+            x=str(self.input),
+            rows=list(rows),
+            out=str(path),
+            manifest=self.manifest(subject, runtime, "float32"),
+            feed=None if feed is None else str(feed),
+            **extra,
+        )
+        return SubjectCapture(path, facts)
+
+    def subjects(
+        self, subjects: Sequence[str], rows: Sequence[str], label: str, *, feed: Path | None = None
+    ) -> dict[str, Path]:
+        """Run several subjects side by side."""
+        with ThreadPoolExecutor(max(len(subjects), 1)) as pool:
+            runs = {
+                name: pool.submit(self.subject, name, rows, label, feed=feed) for name in subjects
+            }
+            return {name: run.result().path for name, run in runs.items()}
+
+    def in_float64(
+        self, subject: str, rows: Sequence[str], label: str, table: LayerTable
+    ) -> SubjectCapture:
+        """Run a subject in float64: Keras by itself, a graph read into PyTorch.
+
+        ONNX Runtime's CPU provider has no float64 convolution.
+        """
+        path = self.path(subject, label)
+        runtime = runtime_of(subject)
+        common = {"x": str(self.input), "rows": list(rows), "out": str(path)}
+        if runtime != "onnx":
+            self.progress(runtime, "running in float64")
+            facts = self.children[runtime].call(
+                "run_float64", manifest=self.manifest(subject, runtime, "float64"), **common
+            )
+            return SubjectCapture(path, facts)
+        graph = self.folder / f"{subject}.full.onnx"
+        if not graph.exists():
+            every = [cut.row.name for cut in table.cuts("layer")]
+            self.children["onnx"].call("write", handle=subject, rows=every, path=str(graph))
+        self.progress("torch", f"running the graph of {subject} in float64")
+        facts = self.children["torch"].call(
+            "run_graph",
+            graph=str(graph),
+            table=table.to_json(),
+            manifest=self.manifest(subject, "torch", "float64"),
+            **common,
+        )
+        return SubjectCapture(path, facts)
