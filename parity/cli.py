@@ -1,6 +1,7 @@
 """The command line: parse, call, print, exit code."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from parity import __version__, console, files
+from parity import __version__, console
 from parity.console import guarded, output, progress
 from parity.errors import UsageError
+from parity.report.options import reported, require_writable
 
 app = typer.Typer(
     name="parity",
@@ -152,6 +154,7 @@ def table(
     "--input photo.jpg · parity compare --keras mynet:keras_model --torch mynet:torch_model "
     "--table mynet.csv --json report.json"
 )
+@reported
 def compare(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")
@@ -189,9 +192,6 @@ def compare(
     table: Annotated[
         Path | None, typer.Option(help="The layer table of your own models (.csv .toml .json).")
     ] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the report; - prints it.")
-    ] = None,
     save_captures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep every subject's tensors.")
     ] = None,
@@ -201,6 +201,8 @@ def compare(
     image_size: Size = None,
     channels: Channels = None,
     cache: Cached = True,
+    *,
+    reports: dict[str, Path],
 ) -> None:
     """Say whether a model is the same in Keras, PyTorch and ONNX.
 
@@ -232,11 +234,11 @@ def compare(
             cache=cache,
             save_captures=save_captures,
         )
-        if json_path is not None and str(json_path) != "-":
-            files.require_writable(json_path)
+        require_writable(reports)
         with progress() as tell:
             report = run.run(request, progress=tell)
-        console.show(report, json_path)
+        report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
+        console.show(report, reports)
         raise typer.Exit(report.verdict.exit_code)
 
 

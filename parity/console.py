@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,18 +62,14 @@ def columns(names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     print("\n".join(lines))
 
 
-def show(report: Report, json_path: Path | None) -> None:
-    """Print the report for a person and write it for a program, or print it for one (`-`)."""
+def show(report: Report, reports: Mapping[str, Path]) -> None:
+    """Write the reports asked for, and print the table unless one of them is printed (`-`)."""
     from rich.console import Console
 
-    from parity.report import json, terminal
+    from parity.report import options, terminal
 
-    if json_path is not None and str(json_path) == "-":
-        print(json.text(report), end="")
-        return
-    if json_path is not None:
-        json.write(report, json_path)
-    terminal.render(report, Console(highlight=False))
+    if not options.write(report, reports):
+        terminal.render(report, Console(highlight=False))
 
 
 def note(text: str) -> None:

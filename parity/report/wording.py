@@ -120,6 +120,16 @@ def how(result: SubjectResult) -> str:
     return "; ".join(parts)
 
 
+def origin(stage: StageResult, name: str) -> str:
+    """Say whether a wrong subject is wrong by itself here; empty where that was not measured."""
+    alone = stage.isolated.get(name)
+    if alone is None or alone.status is Status.MISSING:
+        return ""
+    if alone.status.passes:
+        return "inherited: given the reference's input, it is at the floor here"
+    return f"wrong by itself: given the reference's input, it is {times(worse(alone))} the floor"
+
+
 def worse(result: SubjectResult) -> float:
     """Return the larger of the two ratios that the verdict looks at."""
     return max(result.x_floor, result.x_floor_max)

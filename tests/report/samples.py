@@ -181,6 +181,17 @@ def full() -> Report:
     )
 
 
+def long(count: int = 347, *, wrong: bool = False) -> Report:
+    """A report at depth layer: as long as that of a ResNeXt-101, isolated errors included."""
+    template = full() if wrong else parity()
+    stages = []
+    for at in range(count):
+        of = template.stages[at * len(template.stages) // count]
+        name = f"{of.name}.block{at % 23}.layer{at}"
+        stages.append(dataclasses.replace(of, name=name, row=name))
+    return dataclasses.replace(template, stages=tuple(stages), depth="layer")
+
+
 def border_profile() -> Profile:
     """A padding fault: the error sits on the top and left border, and in three channels."""
     return Profile(

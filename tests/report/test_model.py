@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 
 from parity.errors import OutputError, UsageError
-from parity.report import json as report_json
+from parity.report import formats
 from parity.report.codec import from_json, to_json
+from parity.report.formats import json as report_json
 from parity.report.model import (
     LEVELS,
     Level,
@@ -158,14 +159,14 @@ def test_exit_codes() -> None:
 
 
 def test_file_round_trip(tmp_path: Any) -> None:
-    report_json.write(parity(), tmp_path / "report.json")
+    formats.write(parity(), tmp_path / "report.json")
     assert to_json(report_json.read(tmp_path / "report.json")) == to_json(parity())
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_unwritable_file_is_one_line(tmp_path: Any) -> None:
     with pytest.raises(OutputError, match="no folder"):
-        report_json.write(parity(), tmp_path / "absent" / "report.json")
+        formats.write(parity(), tmp_path / "absent" / "report.json")
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 from parity.errors import UsageError
-from parity.files import write_text
 from parity.report.codec import from_json, to_json
 from parity.report.model import Report
+
+SUFFIX = ".json"
 
 
 def text(report: Report) -> str:
@@ -16,13 +17,8 @@ def text(report: Report) -> str:
     return json.dumps(to_json(report), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def write(report: Report, path: str | Path) -> None:
-    """Write the report, whole or not at all. Raises OutputError."""
-    write_text(path, text(report))
-
-
 def read(path: str | Path) -> Report:
-    """Read a report that ``write`` wrote. Raises UsageError when it is none."""
+    """Read a report that ``text`` wrote. Raises UsageError when it is none."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,0 +1,54 @@
+"""The forms that a report is written in: each module here is one, and an option of that name.
+
+A format is a module with ``SUFFIX``, of the files it is known by, and ``text(report)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from parity.errors import UsageError
+from parity.files import write_text
+
+if TYPE_CHECKING:
+    from parity.report.model import Report
+
+
+class Format(Protocol):
+    """What a module of this package offers."""
+
+    SUFFIX: str
+
+    def text(self, report: Report) -> str:
+        """Return the whole file."""
+
+
+def names() -> list[str]:
+    """Return the formats' names, sorted; imports none of them."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Format:
+    """Import a format."""
+    return cast(Format, importlib.import_module(f"{__name__}.{name}"))
+
+
+def named_for(path: str | Path) -> str:
+    """Return the format of a file of this name. Raises UsageError for an unknown suffix."""
+    known = {load(name).SUFFIX: name for name in names()}
+    suffix = Path(path).suffix
+    if suffix not in known:
+        endings = " ".join(known)
+        raise UsageError(f"{path}: a report ends in one of {endings}, found '{suffix}'")
+    return known[suffix]
+
+
+def write(report: Report, path: str | Path, name: str | None = None) -> None:
+    """Write the report, whole or not at all, in the format named, else that of the suffix.
+
+    Raises OutputError, and UsageError for an unknown suffix.
+    """
+    write_text(path, load(name or named_for(path)).text(report))
