@@ -12,10 +12,9 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,11 @@ from onnx import ModelProto
 from exporters import layout, simplify
 from exporters.errors import ExportError, first_line
 from exporters.graph_edit import replace
+from exporters.keras_onnx_taps import recorded_calls
 from exporters.onnx_graph import Array, Structure, opset_of
 from exporters.quiet import quiet
 from exporters.result import Exported, finish
-from exporters.taps import Tap, by_layer, check_recorded
+from exporters.taps import check_recorded
 from exporters.verify import Reference, nudged
 
 # tf2onnx writes the operators of this version at most; ONNX's own converter goes on from there.
@@ -244,7 +244,7 @@ def _build(
             for i, variable in enumerate(model.variables)
         }
         feeds += [placeholder.name for placeholder in placeholders.values()]
-        with _recorded(model, taps) as recorded:
+        with recorded_calls(model, taps) as recorded:
             try:
                 results, _ = model.stateless_call(
                     [placeholders[id(v)] for v in model.trainable_variables],
@@ -264,61 +264,6 @@ def _build(
             tapped[tap] = tf.identity(value, name=f"tap_{index}").name
     paths = _unique([variable.path for variable in model.variables])
     return _Traced(graph, feeds, paths, named, tapped)
-
-
-@contextmanager
-def _recorded(model: keras.Model, taps: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Record what the tapped layers return (or are given) while the model is called."""
-    recorded: dict[str, Any] = {}
-    patched = []
-    try:
-        for path, places in by_layer(taps).items():
-            layer = _find_layer(model, path)
-            # The instance's own dictionary, past Keras's attribute tracking.
-            layer.__dict__["call"] = _recorder(layer.call, path, places, recorded)
-            patched.append(layer)
-        yield recorded
-    finally:
-        for layer in patched:
-            layer.__dict__.pop("call", None)
-
-
-def _recorder(
-    call: Callable[..., Any],
-    path: str,
-    places: Sequence[Tap],
-    recorded: dict[str, Any],
-) -> Callable[..., Any]:
-    calls = 0
-
-    # Keras looks at the signature to see whether a layer takes `training` or a mask.
-    @functools.wraps(call)
-    def recording(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        result = call(*args, **kwargs)
-        for tap in places:
-            if tap.call == calls:
-                tensors = keras.tree.flatten([*args, kwargs] if tap.of_input else result)
-                tensors = [tensor for tensor in tensors if tf.is_tensor(tensor)]
-                if not tensors:
-                    raise ExportError(f"{tap.name}: {path} has no tensor there")
-                recorded[tap.name] = tensors[0]
-        calls += 1
-        return result
-
-    return recording
-
-
-def _find_layer(model: keras.Model, path: str) -> Any:
-    layer: Any = model
-    for name in path.split("/"):
-        layers = {child.name: child for child in getattr(layer, "layers", [])}
-        if name not in layers:
-            close = difflib.get_close_matches(name, layers, n=3)
-            hint = f"; the closest are {', '.join(close)}" if close else ""
-            raise ExportError(f"{layer.name} has no layer {name!r}{hint}")
-        layer = layers[name]
-    return layer
 
 
 def _convert(traced: _Traced, opset: int) -> ModelProto:

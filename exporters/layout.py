@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from exporters import batch_norm
 from exporters.folding import split
 from exporters.graph_edit import attribute, names_read, prune, rename, rename_reads, replace
 
@@ -252,67 +253,31 @@ def _broadcasting(node: NodeProto, state: _Pass) -> bool:
 
 
 def _batch_norm(node: NodeProto, view: View, state: _Pass) -> bool:
-    """Turn x * (gamma / sqrt(variance + epsilon)) + (beta - mean * …) into BatchNormalization.
-
-    That is how TensorFlow writes inference (tf.nn.batch_normalization). As one operator the four
-    weights stay what they are, bit for bit. The Add that follows becomes an alias.
-    """
-    producer = state.producer
+    """Write the multiplication and addition of a batch-norm as one BatchNormalization."""
     scale = next((name for name in node.input if name not in state.views), None)
     following = state.consumers.get(node.output[0], [])
-    if scale is None or len(following) != 1 or following[0].op_type != "Add":
+    if scale is None or len(following) != 1:
         return False
-    found = _normalisation(scale, producer, state)
-    others = [name for name in following[0].input if name != node.output[0]]
-    if found is None or len(others) != 1 or others[0] not in state.constants:
+    found = batch_norm.match(
+        scale,
+        node.output[0],
+        following[0],
+        producer=state.producer,
+        initializers=state.initializers,
+    )
+    if found is None or any(len(state.shapes.get(name, ())) != 1 for name in found.weights):
         return False
-    gamma, variance, epsilon = found
-    shift = producer.get(others[0])
-    if shift is None or shift.op_type != "Sub":
-        return False
-    product = producer.get(shift.input[1])
-    if product is None or product.op_type != "Mul" or scale not in product.input:
-        return False
-    beta = shift.input[0]
-    mean = next((name for name in product.input if name != scale), None)
-    weights = [gamma, beta, mean, variance]
-    if any(name is None or len(state.shapes.get(name, ())) != 1 for name in weights):
-        return False
-    result = following[0].output[0]
-    state.views[node.output[0]] = view  # read by the Add alone, which is skipped
-    following[0].op_type = "_Skipped"
     merged = helper.make_node(
         "BatchNormalization",
-        [view.source, gamma, beta, mean, variance],
-        [result],
+        [view.source, *found.weights],
+        [following[0].output[0]],
         name=node.name,
-        epsilon=epsilon,
+        epsilon=found.epsilon,
     )
+    following[0].op_type = "_Skipped"
+    state.views[node.output[0]] = view  # nothing else reads it
     state.emit(merged, view)
     return True
-
-
-def _normalisation(
-    scale: str, producer: dict[str, NodeProto], state: _Pass
-) -> tuple[str, str, float] | None:
-    """Match gamma * 1 / sqrt(variance + epsilon): its gamma, variance and epsilon."""
-    product = producer.get(scale)
-    if product is None or product.op_type != "Mul":
-        return None
-    for inverse, gamma in (product.input, reversed(product.input)):
-        names = [inverse]
-        for op_type in ("Reciprocal", "Sqrt", "Add"):
-            step = producer.get(names[0])
-            if step is None or step.op_type != op_type:
-                break
-            names = list(step.input)
-        else:
-            variance, epsilon = sorted(names, key=lambda name: name in state.initializers)
-            if epsilon in state.initializers and variance not in state.initializers:
-                value = numpy_helper.to_array(state.initializers[epsilon])
-                if value.size == 1:
-                    return gamma, variance, float(value.reshape(()))
-    return None
 
 
 def _skipped(node: NodeProto, state: _Pass) -> bool:

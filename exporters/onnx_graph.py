@@ -131,6 +131,8 @@ def inject(
     graph = model.graph
     extra = [name for name in outputs if name not in structure.outputs]
     by_name = {value.name: value for value in graph.output}
+    # The shapes of the other taps stay known, for add_outputs.
+    graph.value_info.extend(by_name[name] for name in structure.taps if name not in extra)
     replace(graph.output, [by_name[name] for name in (*structure.outputs, *extra)])
     names = [value.name for value in structure._weight_values()]
     del graph.input[len(structure.inputs) :]
@@ -199,6 +201,8 @@ def add_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model)
     present = {value.name for value in copy.graph.output}
+    if not {*names} <= present | {value.name for value in copy.graph.value_info}:
+        copy = onnx.shape_inference.infer_shapes(copy)
     shapes = {value.name: value for value in copy.graph.value_info}
     made = {name for node in copy.graph.node for name in node.output}
     missing = sorted(set(names) - made - present)
@@ -206,7 +210,7 @@ def add_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
         raise ExportError(f"the graph has no tensor {_some(missing)}; export it with those outputs")
     for name in names:
         if name not in present:
-            copy.graph.output.append(shapes.get(name, ValueInfoProto(name=name)))
+            copy.graph.output.append(shapes[name])
     return copy
 
 

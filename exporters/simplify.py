@@ -77,9 +77,10 @@ def fold_shapes(model: ModelProto) -> None:
                 array = np.asarray(sizes, np.int64)
                 graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
                 continue
-        elif node.op_type == "Reshape" and (sizes := shapes.get(node.output[0])):
+        elif node.op_type == "Reshape" and shapes.get(node.output[0]):
             # One size that varies is what is left; no need to compute it from the input's shape.
-            fixed = [size if isinstance(size, int) else -1 for size in sizes]
+            target = shapes[node.output[0]]
+            fixed = [size if isinstance(size, int) else -1 for size in target]
             if fixed.count(-1) <= 1 and 0 not in fixed:
                 node.input[1] = f"{node.output[0]}/shape"
                 array = np.asarray(fixed, np.int64)

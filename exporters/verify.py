@@ -38,7 +38,7 @@ REPLICATES = 5
 _PATTERN = 65537
 _UNKNOWN_SIZE = 32
 # A replicate that moves an output by more than this (relative L2) is looked at again.
-_SUSPICIOUS = 2.0**-12
+_SUSPICIOUS = 2.0**-15
 
 
 class Reference(Protocol):

@@ -63,10 +63,10 @@ def keras_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], obje
 
 def torch_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], object], float]:
     start = time.perf_counter()
-    from exporters import torch_onnx
+    from exporters import torch_onnx, torch_onnx_ops
 
     if kind != "cached":
-        torch_onnx._torchlib()
+        torch_onnx_ops.torchlib()
     imports = time.perf_counter() - start
     import importlib
 
