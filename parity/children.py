@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -193,6 +193,11 @@ class Children:
             if kind is not None:
                 child.kill()
             child.close()
+
+    def start(self, runtimes: Iterable[str]) -> None:
+        """Start these children now, so that they import their frameworks side by side."""
+        for runtime in runtimes:
+            _ = self[runtime]
 
     def __iter__(self) -> Iterator[Child]:
         return iter(self._children.values())

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -183,6 +184,18 @@ def compare(
     ] = None,
     depth: Annotated[Depth, typer.Option(help="Where to compare.")] = Depth.stage,
     limit: Annotated[float, typer.Option(help="How many floors are still rounding.")] = 4.0,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Also give every part the reference's input.")
+    ] = False,
+    semantics: Annotated[
+        bool, typer.Option("--semantics", help="Also run every model and graph in float64.")
+    ] = False,
+    onnx_keras: Annotated[
+        Path | None, typer.Option(metavar="F.onnx", help="Run this file as onnx-keras.")
+    ] = None,
+    onnx_torch: Annotated[
+        Path | None, typer.Option(metavar="F.onnx", help="Run this file as onnx-torch.")
+    ] = None,
     keras: Annotated[
         str | None, typer.Option(metavar="MODULE:CALLABLE", help="Your own Keras model.")
     ] = None,
@@ -210,7 +223,7 @@ def compare(
     from both. Each is compared with a float64 reference, in units of what rounding alone does.
     """
     with guarded():
-        from parity import run
+        from parity.children import Children
         from parity.request import Request
 
         request = Request(
@@ -229,14 +242,22 @@ def compare(
             reference=None if reference is None else reference.value,
             depth=depth.value,
             limit=limit,
+            isolate=isolate,
+            semantics=semantics,
+            onnx_keras=onnx_keras,
+            onnx_torch=onnx_torch,
             opset=opset,
             timeout=timeout,
             cache=cache,
             save_captures=save_captures,
         )
         require_writable(reports)
-        with progress() as tell:
-            report = run.run(request, progress=tell)
+        with Children(timeout=request.timeout) as children, progress() as tell:
+            children.start(request.runtimes)
+            # Imported while the children import their frameworks, which takes longer.
+            from parity import run
+
+            report = run.run(request, children=children, progress=tell)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
         console.show(report, reports)
         raise typer.Exit(report.verdict.exit_code)
@@ -350,6 +371,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Without arguments it prints the help.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # Ended by a scheduler, it cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return int(app(given or ["--help"], prog_name="parity", standalone_mode=False) or 0)
     except CommandLineError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +57,7 @@ class Flow:
         self.folder = folder
         self.progress = progress
         self.spec = request.spec
-        self.sides = _sides(request)
+        self.sides = request.sides
         self.table: Future[LayerTable] = Future()
         self.input: Future[Input] = Future()
         self.weights: Future[Path] = Future()
@@ -80,11 +80,6 @@ class Flow:
 
     # The whole -------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start every child, so that the frameworks are imported side by side."""
-        for runtime in (*map(runtime_of, self.request.subjects), *self.sides):
-            _ = self.children[runtime]
-
     def execute(self) -> None:
         """Do all the work; raises the user's errors, keeps the runtimes' in `failures`."""
         self._find_graphs()
@@ -104,6 +99,9 @@ class Flow:
                 self.children.kill()
                 self._abandon(ChildError(f"stopped: {error}"))
                 raise
+        # In the order in which they were asked for, not in which they finished.
+        done_runs = self.subjects
+        self.subjects = {n: done_runs[n] for n in self.request.subjects if n in done_runs}
 
     # What everybody needs --------------------------------------------------------------------
 
@@ -383,13 +381,6 @@ def weight_facts(spec: ModelSpec, seed: int) -> dict[str, Any]:
 def tap_names(table: LayerTable, side: str) -> dict[str, str]:
     """{tensor name: layer} of every row that both models have, as the exporters take it."""
     return {table.tensor_name(cut.row): getattr(cut.row, side) for cut in table.cuts("layer")}
-
-
-def _sides(request: Request) -> tuple[Side, ...]:
-    needed: dict[Side, None] = {request.reference_side: None}
-    for subject in request.subjects:
-        needed[side_of(subject)] = None
-    return tuple(needed)
 
 
 def _first(one: Future[Path], other: Future[Path]) -> Path:

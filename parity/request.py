@@ -138,6 +138,18 @@ class Request:
         return next(side for side in SIDES if side in map(side_of, self.subjects))
 
     @property
+    def sides(self) -> tuple[Side, ...]:
+        """The frameworks whose models are needed, the reference's first."""
+        needed = [self.reference_side, *map(side_of, self.subjects)]
+        return tuple(dict.fromkeys(needed))
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The children that are needed, the slowest to start first."""
+        needed = {*map(runtime_of, self.subjects), *self.sides}
+        return tuple(name for name in ("keras", "torch", "onnx") if name in needed)
+
+    @property
     def name(self) -> str:
         """What the report calls the model."""
         return self.model or " | ".join(self.references.values())

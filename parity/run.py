@@ -55,15 +55,20 @@ def compare(
     return run(Request(model=model, **options), progress=progress)
 
 
-def run(request: Request, *, progress: Progress = lambda runtime, text: None) -> Report:
-    """Do what `request` asks for."""
+def run(
+    request: Request,
+    *,
+    children: Children | None = None,
+    progress: Progress = lambda runtime, text: None,
+) -> Report:
+    """Do what `request` asks for; `children` may be importing their frameworks already."""
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
+        if children is None:
+            children = stack.enter_context(Children(timeout=request.timeout))
+            children.start(request.runtimes)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
-        children = stack.enter_context(Children(timeout=request.timeout))
-        # Started before anything else: importing the frameworks takes longest.
         flow = Flow(request, children, folder, progress)
-        flow.start()
         flow.execute()
         judgement = _judge(flow)
         report = _report(flow, judgement, time.perf_counter() - started)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import parity
 from exporters.errors import ExportError
 from parity import capture, files, weights
-from parity.errors import ExportFailed, InputError, WeightError
+from parity.errors import ExportFailed, InputError
 from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.spec import ModelSpec, from_json
 from parity.table import LOGITS, LayerTable, Row, Weight
@@ -59,7 +59,7 @@ class ModelRuntime:
         raise NotImplementedError
 
     def write_weights(self, values: Mapping[str, Array]) -> None:
-        """Copy canonical weights into the model."""
+        """Copy canonical weights into the model, and read every bit of them back."""
         raise NotImplementedError
 
     def forward(self, x: Array, rows: Sequence[Row], sink: Sink, *, model: Any = None) -> float:
@@ -133,7 +133,6 @@ class ModelRuntime:
         started = time.perf_counter()
         values = weights.load(Path(path), self.table)
         self.write_weights(values)
-        self._verify(values)
         return {"seconds": time.perf_counter() - started}
 
     def complete(self, *, table: dict[str, Any], input_shape: list[int]) -> dict[str, Any]:
@@ -332,12 +331,6 @@ class ModelRuntime:
 
     def rows(self, names: Sequence[str]) -> list[Row]:
         return [self.table.by_name(name) for name in names]
-
-    def _verify(self, values: Mapping[str, Array]) -> None:
-        held = self.read_weights()
-        for name, value in values.items():
-            if name in held and held[name].tobytes() != np.asarray(value, np.float32).tobytes():
-                raise WeightError(f"{name}: {self.name} holds other bits than it was given")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from parity import layouts, references
-from parity.errors import TableError, UsageError
+from parity.errors import TableError, UsageError, WeightError
 from parity.runtimes import keras_files, keras_layers
 from parity.runtimes.base import Array, ModelRuntime, Sink
 from parity.spec import ModelSpec
@@ -188,7 +188,12 @@ def write_weights(model: keras.Model, rows: Iterable[Row], values: Mapping[str, 
                 f"{row.name}/{weight.role}: Keras's '{row.keras}' has the shape "
                 f"{tuple(variable.shape)}, the table says {value.shape}"
             )
-        variable.assign(np.ascontiguousarray(value))
+        value = np.ascontiguousarray(value)
+        variable.assign(value)
+        held = np.asarray(variable)
+        bits = f"u{value.itemsize}"
+        if held.dtype == value.dtype and not np.array_equal(held.view(bits), value.view(bits)):
+            raise WeightError(f"{weight.name}: Keras holds other bits than it was given")
 
 
 def _variables(model: keras.Model, rows: Iterable[Row]) -> Iterable[tuple[Row, Any, Any]]:

@@ -211,6 +211,11 @@ def set_weights(
             tensors.setdefault(name, torch.zeros((), dtype=torch.int64))
     model.load_state_dict(tensors, strict=True, assign=True)
     model.requires_grad_(False)
+    held = model.state_dict()
+    for name, tensor in tensors.items():
+        bits = {4: torch.int32, 8: torch.int64}[tensor.element_size()]
+        if not torch.equal(held[name].view(bits), tensor.view(bits)):
+            raise WeightError(f"{name}: PyTorch holds other bits than it was given")
 
 
 def _untold(model: nn.Module, told: set[str]) -> dict[str, Array]:
