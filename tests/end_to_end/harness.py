@@ -1,0 +1,137 @@
+"""Running `parity` as a user does, and looking at what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+MARK = "PARITY_TEST_RUN"
+
+
+@dataclass(frozen=True)
+class Done:
+    """One finished command; `left` are its temporary files, `running` its processes."""
+
+    code: int
+    out: str
+    err: str
+    left: tuple[str, ...]
+    running: tuple[int, ...]
+    seconds: float
+
+    @property
+    def error(self) -> str:
+        """The one line that the command must have ended with."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, f"expected one line on stderr, found:\n{self.err}"
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in self.err
+        assert not self.out
+        return lines[0].removeprefix("error: ")
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON report that `--json -` printed."""
+        assert self.out.startswith("{"), f"no report; stderr:\n{self.err}"
+        return json.loads(self.out)
+
+
+class Running:
+    """A `parity` command at work, in a session of its own."""
+
+    def __init__(self, arguments: tuple[str, ...], scratch: Path, env: dict[str, str]) -> None:
+        self.scratch = scratch
+        self.identity = uuid.uuid4().hex
+        scratch.mkdir(parents=True, exist_ok=True)
+        path = [str(ROOT), *filter(None, [env.pop("PYTHONPATH", "")])]
+        self.started = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "parity.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path),
+                "TMPDIR": str(scratch),
+                MARK: self.identity,
+                "COLUMNS": "100",
+                **env,
+            },
+        )
+
+    def children(self) -> dict[str, int]:
+        """The process of each runtime that has been started."""
+        found = {}
+        for pid in processes(self.identity):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                if "parity.worker" in words:
+                    found[words[words.index("parity.worker") + 1]] = pid
+        return found
+
+    def wait_for(self, condition: Callable[[], Any], timeout: float = 60.0) -> Any:
+        """What `condition` returns as soon as it is true."""
+        end = time.perf_counter() + timeout
+        while time.perf_counter() < end:
+            found = condition()
+            if found:
+                return found
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.05)
+        raise AssertionError("it never came")
+
+    def signal(self, number: signal.Signals, *, group: bool = False) -> None:
+        """Signal the parent alone, or as a terminal does, everybody."""
+        if group:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+
+    def finish(self, timeout: float = 300.0) -> Done:
+        out, err = self.process.communicate(timeout=timeout)
+        seconds = time.perf_counter() - self.started
+        # A process that was killed needs a moment until the kernel has let it go.
+        end = time.perf_counter() + 2.0
+        while processes(self.identity) and time.perf_counter() < end:
+            time.sleep(0.05)
+        left = tuple(str(path.relative_to(self.scratch)) for path in self.scratch.rglob("*"))
+        running = tuple(processes(self.identity))
+        return Done(self.process.returncode, out, err, left, running, seconds)
+
+
+def processes(identity: str) -> list[int]:
+    """The living processes that a command has started, itself included."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            if state != "Z" and f"{MARK}={identity}".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def start(scratch: Path, *arguments: object, env: dict[str, str] | None = None) -> Running:
+    """Start `parity` with a temporary folder of its own."""
+    return Running(tuple(map(str, arguments)), scratch, dict(env or {}))
+
+
+def parity(scratch: Path, *arguments: object, env: dict[str, str] | None = None) -> Done:
+    """Run `parity` to its end; it must leave no temporary file and no process."""
+    done = start(scratch, *arguments, env=env).finish()
+    assert not done.left, f"temporary files were left: {done.left}"
+    assert not done.running, f"processes were left: {done.running}"
+    return done

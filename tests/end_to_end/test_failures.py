@@ -1,0 +1,284 @@
+"""What goes wrong is told in one line, with the right exit code, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+
+from tests.end_to_end import harness
+from tests.end_to_end.conftest import SMALL
+
+pytestmark = pytest.mark.framework
+
+TORCH = ("--subjects", "torch")
+
+
+def _png_of(width, height):
+    """A small file that claims to be a huge image."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"x"))
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Inputs that are wrong, each in its own way."""
+    np.save(tmp_path / "shape.npy", np.zeros((1, 64, 64, 3), np.float32))
+    np.save(tmp_path / "dtype.npy", np.array(["a", "b"]))
+    np.save(tmp_path / "nan.npy", np.full((1, 3, 64, 64), np.nan, np.float32))
+    np.save(tmp_path / "pickled.npy", np.array([{"a": 1}], dtype=object))
+    np.savez(tmp_path / "several.npz", a=np.zeros(1), b=np.zeros(1))
+    (tmp_path / "text.jpg").write_text("I am no image")
+    (tmp_path / "bomb.png").write_bytes(_png_of(60000, 60000))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "shape.npy").read_bytes()[:-9])
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("shape.npy", "(1, 64, 64, 3)"),
+        ("dtype.npy", "dtype"),
+        ("nan.npy", "NaN"),
+        ("pickled.npy", ""),
+        ("several.npz", ""),
+        ("text.jpg", "no image"),
+        ("bomb.png", ""),
+        ("cut.npy", ""),
+        ("empty", ""),
+        ("nowhere.jpg", ""),
+    ],
+)
+def test_a_bad_input(parity, inputs, name, told):
+    done = parity("compare", "resnet18", *SMALL, *TORCH, "--input", inputs / name)
+    assert done.code == 2, done.err
+    assert name in done.error
+    assert told in done.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--classes", "1000"), "pass --classes 10"),
+        (("--classes", "10", "--channels", "1"), "channels"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit(parity, checkpoint, arguments, told):
+    done = parity(
+        "compare", "resnet18", "--image-size", "64", *TORCH, *arguments, "--weights", checkpoint
+    )
+    assert done.code == 2
+    assert told in done.error
+    assert "expected" in done.error
+
+
+def test_a_checkpoint_of_another_architecture_is_recognised(parity, checkpoint):
+    done = parity("compare", "resnet50", *SMALL, *TORCH, "--weights", checkpoint)
+    assert done.code == 2
+    assert "another architecture: resnet18" in done.error
+
+
+def test_nan_in_a_checkpoint(parity, checkpoint, tmp_path):
+    from parity import spec, weights
+
+    table = spec.get("resnet18", classes=10, image_size=(64, 64)).table()
+    values = weights.load(checkpoint, table)
+    values["fc.bias"][3] = np.nan
+    weights.save(tmp_path / "nan.safetensors", values)
+    done = parity("compare", "resnet18", *SMALL, "--weights", tmp_path / "nan.safetensors")
+    assert done.code == 2
+    assert "NaN or Inf: fc.bias has 1 among 10, first nan at (3,)" in done.error
+
+
+def test_a_truncated_checkpoint(parity, checkpoint, tmp_path):
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(checkpoint.read_bytes()[:100_000])
+    done = parity("compare", "resnet18", *SMALL, "--weights", cut)
+    assert done.code == 2
+    assert "truncated" in done.error
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("not_a_model", "expected a keras.Model, found str"),
+        ("raises", "raised ValueError: no such file of mine"),
+        ("no_such_name", "has no 'no_such_name'"),
+        ("nan_weight", "the keras model: NaN or Inf: body.weight has 1 among 144, first nan at"),
+    ],
+)
+def test_models_of_ones_own_that_cannot_be_used(parity, model, told):
+    done = parity(
+        "compare", "--keras", f"tests.twins.keras_small:{model}", "--torch",
+        "tests.twins.torch_small:build", "--table", "tests/twins/small.csv",
+        "--image-size", "32", "--input", "random", "--subjects", "keras,torch",
+    )  # fmt: skip
+    assert done.code == 2
+    assert told in done.error
+
+
+def test_a_model_of_another_size_than_the_table(parity):
+    done = parity(
+        "compare", "resnet18", *SMALL, "--keras", "tests.twins.broken:fewer_classes",
+        "--subjects", "keras,torch",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "logits/kernel: Keras's 'predictions' has the shape (512, 9)" in done.error
+
+
+@pytest.mark.parametrize("where", ["no/report.json", "."])
+def test_a_report_that_cannot_be_written_is_told_before_any_work(parity, tmp_path, where):
+    done = parity("compare", "resnet18", *SMALL, "--json", tmp_path / where)
+    assert done.code == 2
+    assert done.seconds < 5
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(parity, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = parity(
+        "compare", "resnet18", *SMALL, "--subjects", "torch,onnx-torch", "--input", "random",
+        env={"PARITY_CACHE": str(tmp_path / "file")},
+    )  # fmt: skip
+    assert done.code == 0, done.err
+
+
+def test_debug_shows_the_traceback(parity, inputs):
+    done = parity("--debug", "compare", "resnet18", *SMALL, *TORCH, "--input", inputs / "text.jpg")
+    assert done.code == 2
+    assert "Traceback" in done.err
+    assert done.err.splitlines()[-1].startswith("error: ")
+
+
+BLOCKER = """
+import importlib.abc, os, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in os.environ["BLOCKED"].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "side", "others"),
+    [
+        ("keras", "keras", ("torch", "onnx-torch")),
+        ("torch", "torch", ()),
+        ("onnxruntime", "onnx", ("torch",)),
+    ],
+)
+def test_a_framework_that_is_not_installed(parity, tmp_path, module, side, others):
+    """Its subjects are unknown, and the others are still compared where they can be."""
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER)
+    done = parity(
+        "compare", "resnet18", *SMALL, "--json", "-", "--subjects",
+        "keras,torch,onnx-torch" if module == "keras" else "torch,onnx-torch",
+        env={"PYTHONPATH": str(tmp_path), "BLOCKED": module},
+    )  # fmt: skip
+    assert done.code == 3, done.err
+    assert not done.err
+    report = done.report
+    assert report["verdict"] == "unknown"
+    failures = {
+        name: facts["failure"] for name, facts in report["subjects"].items() if facts.get("failure")
+    }
+    assert set(failures) == set(report["subjects"]) - set(others)
+    for failure in failures.values():
+        assert f"No module named '{module}'" in failure
+        assert f'pip install "parity[{side}]"' in failure
+    for stage in report["stages"]:
+        for name in others:
+            assert stage["subjects"][name]["status"] == "at-floor"
+
+
+def _all_started(running, *runtimes):
+    return lambda: set(runtimes) <= set(running.children())
+
+
+@pytest.mark.parametrize("runtime", ["keras", "torch", "onnx"])
+def test_a_child_killed_half_way(tmp_path, runtime):
+    """By whoever is short of memory: said as what it is, never read as a result."""
+    scratch = tmp_path / "scratch"
+    running = harness.start(scratch, "compare", "resnet18", *SMALL, "--json", "-", "--no-cache")
+    children = running.wait_for(lambda: (c := running.children()) and len(c) == 3 and c)
+    time.sleep(1.5)
+    os.kill(children[runtime], signal.SIGKILL)
+    done = running.finish()
+    assert done.code == 3, done.err
+    assert not done.left
+    assert not done.running
+    assert "Traceback" not in done.err
+    assert not done.err, "the report tells it"
+    assert done.report["verdict"] == "unknown"
+    told = [facts.get("failure", "") for facts in done.report["subjects"].values()]
+    assert any(f"{runtime}: the process died" in text and "SIGKILL" in text for text in told)
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["the parent", "the whole group"])
+def test_ctrl_c(tmp_path, group):
+    """One line, at once, and nobody is left."""
+    scratch = tmp_path / "scratch"
+    report = tmp_path / "report.json"
+    running = harness.start(scratch, "compare", "resnet18", *SMALL, "--json", report, "--no-cache")
+    running.wait_for(_all_started(running, "keras", "torch", "onnx"))
+    time.sleep(1.5)
+    asked = time.perf_counter()
+    running.signal(signal.SIGINT, group=group)
+    done = running.finish()
+    assert time.perf_counter() - asked < 5
+    assert done.code == 3
+    assert "interrupted" in done.error
+    assert not done.left
+    assert not done.running
+    assert not report.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_children_do_not_outlive_a_parent_that_was_ended(tmp_path, number):
+    running = harness.start(tmp_path / "scratch", "compare", "resnet18", *SMALL, "--no-cache")
+    running.wait_for(_all_started(running, "keras", "torch", "onnx"))
+    running.signal(number)
+    done = running.finish()
+    assert done.code != 0
+    assert not done.running
+    # Nobody can clean up after a process that was killed.
+    assert number == signal.SIGKILL or not done.left
+
+
+def test_ctrl_c_while_converting(tmp_path, checkpoint):
+    target = tmp_path / "out.keras"
+    target.write_text("precious")
+    running = harness.start(
+        tmp_path / "scratch", "convert", "resnet18", "--weights", checkpoint, target, *SMALL
+    )
+    running.wait_for(_all_started(running, "keras"))
+    running.signal(signal.SIGINT)
+    done = running.finish()
+    assert done.code == 3
+    assert "interrupted" in done.error
+    assert not done.left
+    assert not done.running
+    assert target.read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"out.keras", "scratch"}
+
+
+def test_a_step_that_takes_too_long(parity):
+    done = parity("compare", "resnet18", *SMALL, *TORCH, "--timeout", "0.05", "--json", "-")
+    assert done.code == 3
+    assert not done.err
+    assert done.report["verdict"] == "unknown"
+    assert "no answer" in done.report["subjects"]["torch"]["failure"]

@@ -1,0 +1,144 @@
+"""Who may import what (DESIGN: "Where things live"), over the source and in a fresh process."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+HOMES = {
+    "torch": ("parity/runtimes/torch*.py", "parity/models/*/torch.py", "exporters/torch_onnx*.py"),
+    "keras": ("parity/runtimes/keras*.py", "parity/models/*/keras.py", "exporters/keras_onnx*.py"),
+    "tensorflow": ("parity/runtimes/keras*.py", "exporters/keras_onnx*.py"),
+    "tf2onnx": ("exporters/keras_onnx*.py",),
+    "onnxscript": ("exporters/torch_onnx*.py",),
+    "onnxruntime": ("parity/runtimes/onnx*.py", "exporters/verify.py"),
+    "onnx": ("parity/runtimes/*.py", "exporters/*.py"),
+    "parity": ("parity/*.py", "parity/**/*.py"),
+}
+"""The files that may import a package; a package that is not here may be imported anywhere."""
+
+JUDGES = {"numpy", "rich", "parity"}
+"""Beside the standard library, all that the verdict and the reports see."""
+
+SOURCES = sorted(
+    str(path.relative_to(ROOT)) for folder in ("parity", "exporters")
+    for path in (ROOT / folder).rglob("*.py")
+)  # fmt: skip
+
+
+def imports(source):
+    """The top-level packages that a module's text imports, wherever in it, but not for types."""
+    skipped = set()
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            skipped |= {id(inner) for inner in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(str(node.module).partition(".")[0])
+    return found
+
+
+def strays(path, source):
+    """The packages that the module at `path` may not import, and does."""
+    return {
+        package
+        for package in imports(source) & set(HOMES)
+        if not any(fnmatch(path, home) for home in HOMES[package])
+    }
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_a_framework_is_imported_in_its_own_modules_alone(path):
+    assert strays(path, (ROOT / path).read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "expected"),
+    [
+        ("parity/compare.py", "import torch", {"torch"}),
+        ("parity/runtimes/keras.py", "def f():\n    from torch import nn", {"torch"}),
+        ("parity/weights.py", "import tensorflow.keras as k", {"tensorflow"}),
+        ("exporters/onnx_graph.py", "from parity import weights", {"parity"}),
+        ("exporters/torch_onnx.py", "import onnxruntime", {"onnxruntime"}),
+        ("parity/flow.py", "if TYPE_CHECKING:\n    import torch", set()),
+        ("parity/runtimes/torch.py", "import torch", set()),
+    ],
+)
+def test_a_stray_import_is_seen(path, source, expected):
+    assert strays(path, source) == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path for path in SOURCES
+        if path.startswith("parity/report/")
+        or path in ("parity/compare.py", "parity/distance.py", "parity/verdict.py")
+    ],
+)  # fmt: skip
+def test_the_verdict_and_the_reports_see_no_more_than_numpy(path):
+    foreign = imports((ROOT / path).read_text()) - set(sys.stdlib_module_names)
+    # Its options on the command line are the one thing of a report that is no report.
+    assert foreign <= (JUDGES | {"typer"} if path == "parity/report/options.py" else JUDGES)
+
+
+FRAMEWORKS = ("torch", "keras", "tensorflow", "onnxruntime", "onnx", "h5py", "jax")
+
+
+def loaded(*arguments):
+    """The heavy packages that a fresh interpreter has loaded when `arguments` have run."""
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = sys.argv[1:]\n"
+        "try:\n"
+        "    exec(sys.argv[1]) if sys.argv[0] == '-c' else "
+        "runpy.run_module('parity.cli', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "print('LOADED', *sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    modules = done.stderr.rpartition("LOADED ")[2].split()
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-c", "import parity"),
+        ("-c", "import parity; parity.compare; parity.export; parity.convert"),
+        ("parity", "models"),
+        ("parity", "table", "resnet18"),
+    ],
+)
+def test_no_framework_is_loaded(arguments):
+    assert not loaded(*arguments) & set(FRAMEWORKS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("-c", "import parity"), ("parity", "--help"), ("parity",), ("parity", "compare", "--help")],
+)
+def test_help_loads_nothing_heavy(arguments):
+    heavy = {*FRAMEWORKS, "numpy", "rich", "matplotlib", "PIL", "safetensors"}
+    assert not loaded(*arguments) & heavy
+
+
+def test_a_framework_that_is_loaded_is_seen():
+    assert "numpy" in loaded("-c", "import numpy")

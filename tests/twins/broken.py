@@ -1,0 +1,58 @@
+"""ResNet-18 for 10 classes at 64×64 in Keras, each with one mistake that people make.
+
+They are given where the registered Keras twin would stand:
+`parity compare resnet18 --keras tests.twins.broken:stride_moved --image-size 64 --classes 10`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import layers
+
+from parity import spec as specs
+from parity.models.resnet.keras import build
+
+
+def _changed(changes: Mapping[str, Mapping[str, Any]]) -> keras.Model:
+    """The registered twin, with some settings of some layers replaced."""
+
+    def clone(layer: layers.Layer) -> layers.Layer:
+        return type(layer).from_config({**layer.get_config(), **changes.get(layer.name, {})})
+
+    model = build(specs.get("resnet18", classes=10, image_size=(64, 64)))
+    return keras.models.clone_model(model, clone_function=clone)
+
+
+def healthy() -> keras.Model:
+    return _changed({})
+
+
+def stride_moved() -> keras.Model:
+    """The first block of stage 2 strides in its second convolution, not in its first."""
+    return _changed(
+        {"conv3_block1_1_conv": {"strides": (1, 1)}, "conv3_block1_2_conv": {"strides": (2, 2)}}
+    )
+
+
+def same_padding() -> keras.Model:
+    """TensorFlow's SAME where PyTorch pads (1, 1): (0, 1) at stride 2 on an even size."""
+    return _changed(
+        {"conv3_block1_1_pad": {"padding": (0, 0)}, "conv3_block1_1_conv": {"padding": "same"}}
+    )
+
+
+def other_epsilon() -> keras.Model:
+    """Keras's default batch-norm epsilon in one layer."""
+    return _changed({"conv2_block2_1_bn": {"epsilon": 1e-3}})
+
+
+def slight_epsilon() -> keras.Model:
+    """keras.applications' epsilon in one layer, a tenth of a percent from PyTorch's."""
+    return _changed({"conv2_block2_1_bn": {"epsilon": 1.001e-5}})
+
+
+def fewer_classes() -> keras.Model:
+    return build(specs.get("resnet18", classes=9, image_size=(64, 64)))
