@@ -20,17 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from onnx import ModelProto
+
+from exporters.quiet import quiet, without_stderr
+
+with without_stderr():
+    # TensorFlow's C++ part writes there before it has read any log level.
+    import keras
+    import tensorflow as tf
 
 from exporters import layout, simplify
 from exporters.errors import ExportError, first_line
 from exporters.graph_edit import replace
 from exporters.keras_onnx_taps import recorded_calls
 from exporters.onnx_graph import Array, Structure, opset_of
-from exporters.quiet import quiet
 from exporters.result import Exported, finish
 from exporters.taps import check_recorded
 from exporters.verify import Reference, nudged

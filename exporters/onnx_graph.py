@@ -204,8 +204,7 @@ def add_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
     if not {*names} <= present | {value.name for value in copy.graph.value_info}:
         copy = onnx.shape_inference.infer_shapes(copy)
     shapes = {value.name: value for value in copy.graph.value_info}
-    made = {name for node in copy.graph.node for name in node.output}
-    missing = sorted(set(names) - made - present)
+    missing = sorted(set(names) - present - shapes.keys())
     if missing:
         raise ExportError(f"the graph has no tensor {_some(missing)}; export it with those outputs")
     for name in names:

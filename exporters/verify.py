@@ -14,6 +14,7 @@ replicates, up to `REPLICATES`, are run before an export is called wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -156,7 +157,9 @@ def load(path: Path) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
-        raise ExportError(f"ONNX Runtime does not load it: {first_line(error)}") from error
+        # Without the path of a temporary file and the place in ONNX Runtime's own source.
+        reason = re.sub(r"^.* failed:(/\S+:\d+ .*?\) )?", "", first_line(error))
+        raise ExportError(f"ONNX Runtime does not load it: {reason}") from error
 
 
 def samples(values: Sequence[onnx.ValueInfoProto], *, rows: int = 3, seed: int = 0) -> list[Array]:
