@@ -49,10 +49,13 @@ class Captures:
         self.folder = folder
         self.manifest = manifest
         self.progress = progress
+        self.input = folder / "input.npy"
 
-    @property
-    def input(self) -> Path:
-        return self.folder / "input.npy"
+    def on(self, path: Path) -> Captures:
+        """The same children on another input file."""
+        other = Captures(self.request, self.children, self.folder, self.manifest, self.progress)
+        other.input = path
+        return other
 
     def path(self, subject: str, label: str) -> Path:
         return self.folder / f"{label}.{subject}.safetensors"

@@ -190,6 +190,15 @@ def compare(
     semantics: Annotated[
         bool, typer.Option("--semantics", help="Also run every model and graph in float64.")
     ] = False,
+    repeat: Annotated[
+        int, typer.Option(metavar="N", help="Run N times, and find what changes between runs.")
+    ] = 1,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Compare on N more seeded random inputs.")
+    ] = 0,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="Compare on zeros, an impulse, large values, … too.")
+    ] = False,
     onnx_keras: Annotated[
         Path | None, typer.Option(metavar="F.onnx", help="Run this file as onnx-keras.")
     ] = None,
@@ -244,6 +253,9 @@ def compare(
             limit=limit,
             isolate=isolate,
             semantics=semantics,
+            repeat=repeat,
+            seeds=seeds,
+            stress=stress,
             onnx_keras=onnx_keras,
             onnx_torch=onnx_torch,
             opset=opset,

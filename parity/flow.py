@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,8 +124,12 @@ class Flow:
                 self._random_weights()
             elif source != OWN:
                 self.weights.set_result(self._given_weights(Path(source)))
-            path = self.weights.result()
-            self.digest.set_result(weights.digest(weights.load(path, self.table.result())))
+            try:
+                path, table = self.weights.result(), self.table.result()
+            except (RuntimeMissing, ChildError):
+                # The child that owed them has failed, which is told with its subjects.
+                return
+            self.digest.set_result(weights.digest(weights.load(path, table)))
 
     def _given_weights(self, path: Path) -> Path:
         """The canonical file of a checkpoint of any format."""
@@ -152,7 +156,9 @@ class Flow:
         weights.save(raw, weights.init(self.spec, seed=self.request.seed))
         data = inputs.calibration_batch(self.spec.input_shape, seed=self.request.seed)
         np.save(self.folder / "calibration.npy", data)
-        self.raw_weights.set_result(raw)
+        with contextlib.suppress(InvalidStateError):
+            # Whoever was to calibrate them may have failed meanwhile.
+            self.raw_weights.set_result(raw)
 
     # Keras and PyTorch -----------------------------------------------------------------------
 

@@ -89,6 +89,31 @@ def load(
     return _input("photo", _photo(path, shape, batch or 1, seed), path.name)
 
 
+def stress(shape: Shape) -> dict[str, Array]:
+    """Inputs that ordinary pictures do not resemble, (1, C, H, W) each, by name.
+
+    Zeros leave only biases; an impulse shows each kernel's place, a checkerboard the highest
+    frequency; large and negative values reach what saturates or clips.
+    """
+    channels, height, width = shape
+    board = np.indices((height, width)).sum(axis=0) % 2
+    ramp = np.linspace(-1.0, 1.0, height * width).reshape(height, width)
+    impulse = np.zeros((height, width))
+    impulse[height // 2, width // 2] = 1.0
+    planes = {
+        "zeros": np.zeros((height, width)),
+        "ones": np.ones((height, width)),
+        "large": 1e4 * ramp,
+        "negative": -1.0 - np.abs(ramp),
+        "impulse": impulse,
+        "checkerboard": 2.0 * board - 1.0,
+    }
+    return {
+        name: np.ascontiguousarray(np.broadcast_to(plane, (1, channels, height, width)), np.float32)
+        for name, plane in planes.items()
+    }
+
+
 def calibration_batch(shape: Shape, *, seed: int) -> NDArray[np.float64]:
     """Seeded pink noise, (N, C, H, W), unit variance a channel: what batch-norm is calibrated on.
 

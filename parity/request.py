@@ -40,7 +40,9 @@ class Request:
 
     `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own).
     `isolate` also gives every part the reference's input, so that it shows only its own error;
-    `semantics` also runs every subject in float64. `limit` is in units of the floor, `timeout` in
+    `semantics` also runs every subject in float64. `repeat` runs everything so often and finds
+    what changes; `seeds` more random inputs, and with `stress` odd ones, are compared as well.
+    `limit` is in units of the floor, `timeout` in
     seconds for one request to a child.
     """
 
@@ -63,6 +65,9 @@ class Request:
     limit: float = 4.0
     isolate: bool = False
     semantics: bool = False
+    repeat: int = 1
+    seeds: int = 0
+    stress: bool = False
     opset: int | None = None
     timeout: float = 900.0
     cache: bool = True
@@ -83,6 +88,8 @@ class Request:
                     raise UsageError(f"subject '{subject}' needs --{side_of(subject)} REF")
         if not self.limit > 0:
             raise UsageError(f"--limit must be above 0, found {self.limit}")
+        if self.repeat < 1 or self.seeds < 0:
+            raise UsageError("--repeat must be at least 1, and --seeds at least 0")
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"--batch must be at least 1, found {self.batch}")
         if not 0 < self.timeout < threading.TIMEOUT_MAX:

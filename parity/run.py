@@ -6,22 +6,26 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity import investigate, structure, verdict, weights
+from parity import details, investigate, structure, verdict, weights
 from parity.children import Children
 from parity.environment import facts as environment_facts
 from parity.errors import OutputError
 from parity.flow import LABELS, Flow
 from parity.report.model import (
+    Decision,
     InputFacts,
     Level,
     Outcome,
+    Profile,
+    Repeat,
     Report,
     SubjectFacts,
+    Trial,
     WeightFacts,
     conclude,
     numerics,
@@ -42,6 +46,11 @@ class Judgement:
     divergences: tuple[FirstDivergence, ...] = ()
     blame: tuple[str, ...] = ()
     semantics: Level = NO_SEMANTICS
+    profile: Profile | None = None
+    decision: Decision | None = None
+    repeat: Repeat | None = None
+    trials: tuple[Trial, ...] = ()
+    spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def compare(
@@ -92,8 +101,19 @@ def _judge(flow: Flow) -> Judgement:
     if verdict.first_divergence(stages) is not None:
         divergences = investigate.drill_down(flow, stages)
         blame = investigate.blame(flow, stages)
-    semantics = investigate.semantics(flow) if flow.request.semantics else NO_SEMANTICS
-    return Judgement(tuple(stages), divergences, blame, semantics)
+    request = flow.request
+    trials, spread = details.trials(flow, seeds=request.seeds, stress=request.stress)
+    return Judgement(
+        stages=tuple(stages),
+        divergences=divergences,
+        blame=blame,
+        semantics=investigate.semantics(flow) if request.semantics else NO_SEMANTICS,
+        profile=details.worst_profile(flow, stages),
+        decision=details.decision(flow),
+        repeat=details.repeat(flow, request.repeat) if request.repeat > 1 else None,
+        trials=trials,
+        spread=spread,
+    )
 
 
 def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:
@@ -103,7 +123,7 @@ def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:
         "structure": _structure(flow),
         "weights": _weights(flow),
         "semantics": judgement.semantics,
-        "numerics": _numerics(flow, judgement.stages),
+        "numerics": _numerics(flow, judgement),
     }
     given = flow.input.result()
     digest = "" if flow.digest.exception() else flow.digest.result()
@@ -121,6 +141,11 @@ def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:
         or verdict.first_divergence(judgement.stages),
         divergences=judgement.divergences,
         blame=judgement.blame,
+        profile=judgement.profile,
+        decision=judgement.decision,
+        repeat=judgement.repeat,
+        trials=judgement.trials,
+        spread=judgement.spread,
         environment=environment_facts(flow.versions),
         seconds=seconds,
         limit=request.limit,
@@ -188,10 +213,17 @@ def _weights(flow: Flow) -> Level:
     return Level(Outcome.FAIL, tuple(told)) if told else Level(Outcome.PASS)
 
 
-def _numerics(flow: Flow, stages: Sequence[StageResult]) -> Level:
+def _numerics(flow: Flow, judgement: Judgement) -> Level:
     """Level 4: the cuts, and that the instrumented graphs compute what the plain ones do."""
+    stages = judgement.stages
     level = numerics(stages)
     told = list(level.messages)
+    told += [
+        f"on the input '{trial.name}' {trial.subject} is {trial.status} at {trial.stage}: "
+        f"{max(trial.x_floor, trial.x_floor_max):.3g}x the floor"
+        for trial in judgement.trials
+        if not trial.status.passes
+    ]
     last = next((stage for stage in reversed(stages) if stage.floor is not None), None)
     if last is None or last.floor is None:
         return level

@@ -19,6 +19,7 @@ from parity.report.model import (
     Repeat,
     Report,
     SubjectFacts,
+    Trial,
     Verdict,
     WeightFacts,
 )
@@ -63,6 +64,16 @@ def to_json(report: Report) -> dict[str, Any]:
         "decision": None if report.decision is None else _decision_to_json(report.decision),
         "repeat": None if report.repeat is None else asdict(report.repeat),
         "spread": {name: list(map(_finite, ends)) for name, ends in report.spread.items()},
+        "trials": [
+            {
+                **asdict(trial),
+                "shape": list(trial.shape),
+                "status": trial.status.value,
+                "x_floor": _finite(trial.x_floor),
+                "x_floor_max": _finite(trial.x_floor_max),
+            }
+            for trial in report.trials
+        ],
         "command": list(report.command),
     }
 
@@ -121,8 +132,21 @@ def _later(data: Mapping[str, Any]) -> dict[str, Any]:
             name: (_figure(low), _figure(high))
             for name, (low, high) in data.get("spread", {}).items()
         },
+        "trials": tuple(_trial(trial) for trial in data.get("trials", ())),
         "command": tuple(data.get("command", ())),
     }
+
+
+def _trial(data: Mapping[str, Any]) -> Trial:
+    return Trial(
+        name=data["name"],
+        shape=tuple(data["shape"]),
+        status=Status(data["status"]),
+        subject=data["subject"],
+        stage=data["stage"],
+        x_floor=_figure(data["x_floor"]),
+        x_floor_max=_figure(data["x_floor_max"]),
+    )
 
 
 def _divergence(data: Mapping[str, Any]) -> FirstDivergence:

@@ -133,6 +133,21 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """The same comparison on another input: its worst subject and cut."""
+
+    name: str
+    """`seed 3`, or the stress input's name."""
+    shape: tuple[int, ...]
+    """NCHW."""
+    status: Status
+    subject: str | None
+    stage: str | None
+    x_floor: float
+    x_floor_max: float
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One comparison, complete: what DESIGN.md's JSON report holds."""
 
@@ -160,6 +175,8 @@ class Report:
     repeat: Repeat | None = None
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By cut, the least and largest ``x_floor`` of correct runs over the seeded inputs."""
+    trials: tuple[Trial, ...] = ()
+    """The same comparison on seeded and stress inputs."""
     command: tuple[str, ...] = ()
     """The arguments that make this comparison again, the program's name first."""
 
