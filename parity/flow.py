@@ -123,13 +123,13 @@ class Flow:
             if source == RANDOM:
                 self._random_weights()
             elif source != OWN:
-                self.weights.set_result(self._given_weights(Path(source)))
+                _settle(self.weights, self._given_weights(Path(source)))
             try:
                 path, table = self.weights.result(), self.table.result()
             except (RuntimeMissing, ChildError):
                 # The child that owed them has failed, which is told with its subjects.
                 return
-            self.digest.set_result(weights.digest(weights.load(path, table)))
+            _settle(self.digest, weights.digest(weights.load(path, table)))
 
     def _given_weights(self, path: Path) -> Path:
         """The canonical file of a checkpoint of any format."""
@@ -150,15 +150,13 @@ class Flow:
         cached = self._weights_entry()
         if cached.exists():
             cache.touch(cached)
-            self.weights.set_result(cached)
+            _settle(self.weights, cached)
             return
         raw = self.folder / "raw.safetensors"
         weights.save(raw, weights.init(self.spec, seed=self.request.seed))
         data = inputs.calibration_batch(self.spec.input_shape, seed=self.request.seed)
         np.save(self.folder / "calibration.npy", data)
-        with contextlib.suppress(InvalidStateError):
-            # Whoever was to calibrate them may have failed meanwhile.
-            self.raw_weights.set_result(raw)
+        _settle(self.raw_weights, raw)
 
     # Keras and PyTorch -----------------------------------------------------------------------
 
@@ -392,6 +390,12 @@ def tap_names(table: LayerTable, side: str) -> dict[str, str]:
 def _first(one: Future[Path], other: Future[Path]) -> Path:
     done, _ = wait([one, other], return_when="FIRST_COMPLETED")
     return next(iter(done)).result()
+
+
+def _settle(future: Future[T], value: T) -> None:
+    """Keep a promise, unless a child that failed meanwhile has broken it."""
+    with contextlib.suppress(InvalidStateError):
+        future.set_result(value)
 
 
 def _fail(future: Future[Any], error: BaseException) -> None:

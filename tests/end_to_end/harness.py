@@ -21,7 +21,7 @@ MARK = "PARITY_TEST_RUN"
 
 @dataclass(frozen=True)
 class Done:
-    """One finished command; `left` are its temporary files, `running` its processes."""
+    """One finished command; `left` are its temporary folders, `running` its processes."""
 
     code: int
     out: str
@@ -108,7 +108,7 @@ class Running:
         end = time.perf_counter() + 2.0
         while processes(self.identity) and time.perf_counter() < end:
             time.sleep(0.05)
-        left = tuple(str(path.relative_to(self.scratch)) for path in self.scratch.rglob("*"))
+        left = tuple(path.name for path in self.scratch.glob("parity-*"))
         running = tuple(processes(self.identity))
         return Done(self.process.returncode, out, err, left, running, seconds)
 
