@@ -13,8 +13,35 @@ from typing import Annotated
 import typer
 
 from parity import __version__, console
+from parity.arguments import (
+    ALL,
+    AnyModel,
+    Batch,
+    Cached,
+    Channels,
+    Classes,
+    Cuts,
+    Depth,
+    Framework,
+    Input,
+    KerasGraph,
+    KerasReference,
+    Limit,
+    Model,
+    Opset,
+    Reference,
+    Seed,
+    Size,
+    Subjects,
+    Table,
+    Timeout,
+    TorchGraph,
+    TorchReference,
+    Weights,
+    listed,
+    size,
+)
 from parity.console import guarded, output, progress
-from parity.errors import UsageError
 from parity.report.options import reported, require_writable
 
 app = typer.Typer(
@@ -32,16 +59,6 @@ CommandLineError: type[Exception] = next(
     cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException"
 )
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")]
-Classes = Annotated[int | None, typer.Option(help="How many classes the model ends with.")]
-Size = Annotated[
-    str | None, typer.Option(metavar="N|HxW", help="Image size in pixels, such as 224 or 96x128.")
-]
-Channels = Annotated[int | None, typer.Option(help="Channels of the input image.")]
-Seed = Annotated[int, typer.Option(help="Seed of random weights, inputs and crops.")]
-Opset = Annotated[int | None, typer.Option(help="ONNX opset, 17 or newer.")]
-Cached = Annotated[bool, typer.Option("--cache/--no-cache", help="Use what earlier runs left.")]
-
 
 class TableFormat(StrEnum):
     """How `parity table` prints."""
@@ -50,21 +67,6 @@ class TableFormat(StrEnum):
     json = "json"
     csv = "csv"
     toml = "toml"
-
-
-class Depth(StrEnum):
-    """How fine the cuts are."""
-
-    stage = "stage"
-    block = "block"
-    layer = "layer"
-
-
-class Framework(StrEnum):
-    """Which twin to export."""
-
-    keras = "keras"
-    torch = "torch"
 
 
 def _version(asked: bool) -> None:
@@ -137,7 +139,7 @@ def table(
     with guarded():
         from parity import spec
 
-        found = spec.get(model, classes=classes, image_size=_size(image_size), channels=channels)
+        found = spec.get(model, classes=classes, image_size=size(image_size), channels=channels)
         layers = found.table()
         if format is TableFormat.json:
             typer.echo(json.dumps(layers.to_json(), indent=2))
@@ -157,33 +159,15 @@ def table(
 )
 @reported
 def compare(
-    model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|random|own",
-            help="A checkpoint; seeded random weights (the default for MODEL); or what each model "
-            "of your own holds (the default there).",
-        ),
-    ] = None,
-    input: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PHOTO|DIR|F.npy|random", help="What to run; the default is a photograph."
-        ),
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="How many items to run at once.")] = None,
+    model: AnyModel = None,
+    weights: Weights = None,
+    input: Input = None,
+    batch: Batch = None,
     seed: Seed = 0,
-    subjects: Annotated[
-        str, typer.Option(help="What to compare, comma-separated.")
-    ] = "keras,torch,onnx-keras,onnx-torch",
-    reference: Annotated[
-        Framework | None, typer.Option(help="Who runs in float64; PyTorch if it can.")
-    ] = None,
-    depth: Annotated[Depth, typer.Option(help="Where to compare.")] = Depth.stage,
-    limit: Annotated[float, typer.Option(help="How many floors are still rounding.")] = 4.0,
+    subjects: Subjects = ALL,
+    reference: Reference = None,
+    depth: Cuts = Depth.stage,
+    limit: Limit = 4.0,
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Also give every part the reference's input.")
     ] = False,
@@ -199,26 +183,16 @@ def compare(
     stress: Annotated[
         bool, typer.Option("--stress", help="Compare on zeros, an impulse, large values, … too.")
     ] = False,
-    onnx_keras: Annotated[
-        Path | None, typer.Option(metavar="F.onnx", help="Run this file as onnx-keras.")
-    ] = None,
-    onnx_torch: Annotated[
-        Path | None, typer.Option(metavar="F.onnx", help="Run this file as onnx-torch.")
-    ] = None,
-    keras: Annotated[
-        str | None, typer.Option(metavar="MODULE:CALLABLE", help="Your own Keras model.")
-    ] = None,
-    torch: Annotated[
-        str | None, typer.Option(metavar="MODULE:CALLABLE", help="Your own PyTorch model.")
-    ] = None,
-    table: Annotated[
-        Path | None, typer.Option(help="The layer table of your own models (.csv .toml .json).")
-    ] = None,
+    onnx_keras: KerasGraph = None,
+    onnx_torch: TorchGraph = None,
+    keras: KerasReference = None,
+    torch: TorchReference = None,
+    table: Table = None,
     save_captures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep every subject's tensors.")
     ] = None,
     opset: Opset = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that one step may take.")] = 900.0,
+    timeout: Timeout = 900.0,
     classes: Classes = None,
     image_size: Size = None,
     channels: Channels = None,
@@ -241,13 +215,13 @@ def compare(
             torch=torch,
             table=table,
             classes=classes,
-            image_size=_size(image_size),
+            image_size=size(image_size),
             channels=channels,
             weights=weights,
             input=input,
             batch=batch,
             seed=seed,
-            subjects=tuple(name.strip() for name in subjects.split(",") if name.strip()),
+            subjects=listed(subjects),
             reference=None if reference is None else reference.value,
             depth=depth.value,
             limit=limit,
@@ -303,7 +277,7 @@ def convert(
                 weights,
                 target,
                 classes=classes,
-                image_size=_size(image_size),
+                image_size=size(image_size),
                 channels=channels,
                 progress=tell,
             )
@@ -354,7 +328,7 @@ def export(
                 stage_outputs=stage_outputs,
                 seed=seed,
                 classes=classes,
-                image_size=_size(image_size),
+                image_size=size(image_size),
                 channels=channels,
                 use_cache=cache,
                 progress=tell,
@@ -366,15 +340,6 @@ def export(
             f"{', '.join(done.outputs)}\nchecked: loads in ONNX Runtime; at N = {batches} the "
             f"largest difference from {done.side} is {worst:.2e}, which is rounding"
         )
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) not in (1, 2) or not all(side.isdecimal() for side in sides):
-        raise UsageError(f"--image-size: expected N or HxW, such as 224 or 96x128, found '{text}'")
-    return int(sides[0]), int(sides[-1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

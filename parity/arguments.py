@@ -1,0 +1,94 @@
+"""The arguments that several commands take, and what they hold."""
+
+# No `from __future__ import annotations`: Typer reads the annotations at run time.
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parity.errors import UsageError
+
+
+class Depth(StrEnum):
+    """How fine the cuts are."""
+
+    stage = "stage"
+    block = "block"
+    layer = "layer"
+
+
+class Framework(StrEnum):
+    """Which twin to export."""
+
+    keras = "keras"
+    torch = "torch"
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")]
+Classes = Annotated[int | None, typer.Option(help="How many classes the model ends with.")]
+Size = Annotated[
+    str | None, typer.Option(metavar="N|HxW", help="Image size in pixels, such as 224 or 96x128.")
+]
+Channels = Annotated[int | None, typer.Option(help="Channels of the input image.")]
+Seed = Annotated[int, typer.Option(help="Seed of random weights, inputs and crops.")]
+Opset = Annotated[int | None, typer.Option(help="ONNX opset, 17 or newer.")]
+Cached = Annotated[bool, typer.Option("--cache/--no-cache", help="Use what earlier runs left.")]
+AnyModel = Annotated[
+    str | None, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|random|own",
+        help="A checkpoint; seeded random weights (the default for MODEL); or what each model "
+        "of your own holds (the default there).",
+    ),
+]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PHOTO|DIR|F.npy|random", help="What to run; the default is a photograph."
+    ),
+]
+Batch = Annotated[int | None, typer.Option(help="How many items to run at once.")]
+Subjects = Annotated[str, typer.Option(help="What to compare, comma-separated.")]
+Reference = Annotated[
+    Framework | None, typer.Option(help="Who runs in float64; PyTorch if it can.")
+]
+Cuts = Annotated[Depth, typer.Option(help="Where to compare.")]
+Limit = Annotated[float, typer.Option(help="How many floors are still rounding.")]
+KerasGraph = Annotated[
+    Path | None, typer.Option(metavar="F.onnx", help="Run this file as onnx-keras.")
+]
+TorchGraph = Annotated[
+    Path | None, typer.Option(metavar="F.onnx", help="Run this file as onnx-torch.")
+]
+KerasReference = Annotated[
+    str | None, typer.Option(metavar="MODULE:CALLABLE", help="Your own Keras model.")
+]
+TorchReference = Annotated[
+    str | None, typer.Option(metavar="MODULE:CALLABLE", help="Your own PyTorch model.")
+]
+Table = Annotated[
+    Path | None, typer.Option(help="The layer table of your own models (.csv .toml .json).")
+]
+Timeout = Annotated[float, typer.Option(help="Seconds that one step may take.")]
+
+ALL = "keras,torch,onnx-keras,onnx-torch"
+"""What is compared when nothing else is asked for."""
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def size(text: str | None) -> tuple[int, int] | None:
+    """Height and width, as `--image-size` gives them; raises `UsageError`."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) not in (1, 2) or not all(side.isdecimal() for side in sides):
+        raise UsageError(f"--image-size: expected N or HxW, such as 224 or 96x128, found '{text}'")
+    return int(sides[0]), int(sides[-1])
