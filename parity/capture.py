@@ -7,6 +7,7 @@ it; the manifest is JSON under the key ``parity`` of the format's ``__metadata__
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -20,14 +21,12 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.checksum import ALIGNMENT, CHUNK, Checksum, aligned, checksum
 from parity.errors import CaptureError, OutputError
 
 Array = NDArray[Any]
 
 SCHEMA = "parity.capture/1"
-
-# Elements a piece: float64 buffers of 128 KB stay in a core's second-level cache.
-CHUNK = 16384
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
@@ -35,79 +34,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
-_ALIGNMENT = 64
 # The safetensors format allows headers up to this size (its MAX_HEADER_SIZE).
 _MAX_HEADER = 100_000_000
-# 64-bit words a checksum block; a chunk of float16, the smallest, is exactly one block.
-_BLOCK = CHUNK * 2 // 8
-_MASK = 2**64 - 1
-_STEP = 0x9E3779B97F4A7C15
-
-
-def aligned(count: int, dtype: np.dtype[Any] | type[np.float64]) -> Array:
-    """Return an uninitialised flat array at a 64-byte boundary.
-
-    NumPy's own allocations are 16-byte aligned, and a subtraction of float64 arrays at such
-    addresses takes 1.8 times as long, since its vector loads straddle cache lines.
-    """
-    size = count * np.dtype(dtype).itemsize
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size].view(dtype)
-
-
-def _block_weights() -> NDArray[np.uint64]:
-    """Return one odd pseudo-random multiplier for each word of a block (splitmix64)."""
-    state = np.arange(1, _BLOCK + 1, dtype=np.uint64) * np.uint64(_STEP)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    weights: NDArray[np.uint64] = aligned(_BLOCK, np.dtype(np.uint64))
-    np.bitwise_or(state ^ (state >> np.uint64(31)), np.uint64(1), out=weights)
-    return weights
-
-
-_WEIGHTS = _block_weights()
-
-
-class _Checksum:
-    """A running 64-bit checksum that depends on the place of each word.
-
-    A block's sum is its words times fixed odd multipliers, modulo 2**64, and blocks are chained by
-    an odd multiplier too, so a change of any one word always shows. It guards against damage and
-    edits by hand, not against an adversary. It runs at about 10 GB/s, CRC-32 at 3.
-    """
-
-    def __init__(self) -> None:
-        self._sum = 0
-
-    def add(self, piece: Array) -> None:
-        """Take a flat contiguous piece; all but the last must hold whole blocks."""
-        data = piece.view(np.uint8)
-        whole = data.size // 8
-        words = data[: whole * 8].view(np.uint64)
-        for start in range(0, whole, _BLOCK):
-            block = words[start : start + _BLOCK]
-            self._chain(int(np.dot(block, _WEIGHTS[: block.size])))
-        if rest := data[whole * 8 :].tobytes():
-            self._chain(int.from_bytes(rest, "little") * _STEP)
-
-    def _chain(self, block_sum: int) -> None:
-        self._sum = (self._sum * _STEP + block_sum + 1) & _MASK
-
-    def hex(self) -> str:
-        return f"{self._sum:016x}"
-
-
-def _pieces(flat: Array) -> Iterator[Array]:
-    for start in range(0, flat.size, CHUNK):
-        yield flat[start : start + CHUNK]
-
-
-def _checksum(flat: Array) -> str:
-    total = _Checksum()
-    for piece in _pieces(flat):
-        total.add(piece)
-    return total.hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,52 +98,19 @@ class CaptureWriter:
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._entries[name] = entry
-        self._checksums[name] = _checksum(flat)
+        self._checksums[name] = checksum(flat)
         self._end = entry.end
 
     def close(self) -> None:
         """Write the header and give the file its name. Raises OutputError."""
-        header = self._header()
+        header = _encode({**self.manifest, "checksums": self._checksums}, self._entries)
         try:
-            if len(header) + 8 > self._reserved:
-                self._move(len(header) + 8)
-            self._file.seek(0)
-            self._file.write((self._reserved - 8).to_bytes(8, "little"))
-            self._file.write(header.ljust(self._reserved - 8))
             self._file.close()
+            _write_header(self._temporary, header, self._reserved)
             self._temporary.replace(self._path)
         except OSError as error:
             self._discard()
             raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
-
-    def _header(self) -> bytes:
-        manifest = {**self.manifest, "schema": SCHEMA, "checksums": self._checksums}
-        tensors = {
-            name: {
-                "dtype": _CODES[entry.dtype],
-                "shape": list(entry.shape),
-                "data_offsets": [entry.begin, entry.end],
-            }
-            for name, entry in self._entries.items()
-        }
-        metadata = {"parity": json.dumps(manifest, sort_keys=True)}
-        return json.dumps({"__metadata__": metadata, **tensors}).encode()
-
-    def _move(self, needed: int) -> None:
-        """Copy the tensors behind a larger header."""
-        reserved = -(-needed // _ALIGNMENT) * _ALIGNMENT
-        self._file.close()
-        moved = self._temporary.with_suffix(".move")
-        try:
-            with self._temporary.open("rb") as old, moved.open("wb") as new:
-                old.seek(self._reserved)
-                new.seek(reserved)
-                shutil.copyfileobj(old, new, 2**20)
-            moved.replace(self._temporary)
-        finally:
-            moved.unlink(missing_ok=True)
-        self._reserved = reserved
-        self._file = self._temporary.open("r+b")
 
     def _discard(self) -> None:
         self._file.close()
@@ -234,6 +129,61 @@ class CaptureWriter:
             self.close()
         else:
             self._discard()
+
+
+def amend(path: str | Path, facts: Mapping[str, Any]) -> None:
+    """Add `facts`, plain data, to the manifest of a capture; its tensors stay where they are.
+
+    Raises CaptureError for a file that is no capture, OutputError when it cannot be written.
+    """
+    with CaptureReader(path) as reader:
+        header = _encode({**reader.manifest, **facts}, reader._entries)
+        reserved = reader._start
+    try:
+        _write_header(Path(path), header, reserved)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _encode(manifest: Mapping[str, Any], entries: Mapping[str, _Entry]) -> bytes:
+    """The header's JSON: the tensors' entries, and the manifest with its own digest."""
+    held = {**manifest, "schema": SCHEMA}
+    tensors = {
+        name: {
+            "dtype": _CODES[entry.dtype],
+            "shape": list(entry.shape),
+            "data_offsets": [entry.begin, entry.end],
+        }
+        for name, entry in entries.items()
+    }
+    metadata = {"parity": json.dumps({**held, "digest": _digest(held)}, sort_keys=True)}
+    return json.dumps({"__metadata__": metadata, **tensors}).encode()
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """What tells that a manifest was edited: it holds hashes, floors and what was run."""
+    told = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _write_header(path: Path, header: bytes, reserved: int) -> None:
+    """Fill in the header of a file whose tensors begin at `reserved`, or further on if need be."""
+    needed = len(header) + 8
+    if needed > reserved:
+        start = -(-needed // ALIGNMENT) * ALIGNMENT
+        moved = path.with_name(f".{path.name}.{os.getpid()}.move")
+        try:
+            with path.open("rb") as old, moved.open("wb") as new:
+                old.seek(reserved)
+                new.seek(start)
+                shutil.copyfileobj(old, new, 2**20)
+            moved.replace(path)
+        finally:
+            moved.unlink(missing_ok=True)
+        reserved = start
+    with path.open("r+b") as file:
+        file.write((reserved - 8).to_bytes(8, "little"))
+        file.write(header.ljust(reserved - 8))
 
 
 class CaptureReader:
@@ -280,7 +230,7 @@ class CaptureReader:
         entry = self._find(name)
         flat = np.empty(entry.size, entry.dtype)
         self._fill(flat, entry.begin, name)
-        self._verify(name, _checksum(flat))
+        self._verify(name, checksum(flat))
         return flat.reshape(entry.shape)
 
     def chunks(self, name: str) -> Iterator[Array]:
@@ -291,7 +241,7 @@ class CaptureReader:
         """
         entry = self._find(name)
         buffer = aligned(min(CHUNK, entry.size), entry.dtype)
-        total = _Checksum()
+        total = Checksum()
         for start in range(0, entry.size, CHUNK):
             piece = buffer[: min(CHUNK, entry.size - start)]
             self._fill(piece, entry.begin + start * entry.dtype.itemsize, name)
@@ -347,12 +297,17 @@ class CaptureReader:
         try:
             manifest = json.loads(metadata["parity"])
             schema, checksums = manifest["schema"], manifest["checksums"]
+            digest = manifest.get("digest")
         except (TypeError, KeyError, ValueError) as error:
             raise self._foreign("it holds no manifest") from error
         if schema != SCHEMA:
             raise CaptureError(f"{self.path}: expected schema {SCHEMA}, found {schema}")
         if not isinstance(checksums, dict):
             raise self._foreign("its checksums are no JSON object")
+        if digest != _digest(manifest):
+            raise CaptureError(
+                f"{self.path}: its manifest was changed after it was captured, capture it again"
+            )
         return dict(manifest)
 
     def _entry(self, name: str, value: Any) -> _Entry:

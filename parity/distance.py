@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.capture import CHUNK, aligned
+from parity.checksum import CHUNK, aligned
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]

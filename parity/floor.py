@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.capture import aligned
+from parity.checksum import aligned
 from parity.distance import Error, measure
 from parity.errors import CaptureError
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from numpy.typing import NDArray
 
-from parity.capture import CHUNK, CaptureReader, CaptureWriter, aligned
+from parity.capture import CaptureReader, CaptureWriter
+from parity.checksum import CHUNK, aligned
 from parity.errors import CaptureError, OutputError
 
 DTYPES = ("float16", "float32", "float64")
@@ -225,7 +226,7 @@ _PEAK = """
 import resource, sys
 import numpy as np
 from parity.capture import CaptureReader
-from parity.compare import compare
+from parity.verdict import compare
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 from parity.floor import Floor
 from types import SimpleNamespace as Named

@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from numpy.typing import NDArray
 
-from parity.capture import CHUNK, CaptureReader, CaptureWriter
+from parity.capture import CaptureReader, CaptureWriter
+from parity.checksum import CHUNK
+from parity.errors import CaptureError
+from parity.floor import PRECISIONS, perturb
 from parity.verdict import (
     LIMIT,
     Floor,
@@ -28,8 +31,6 @@ from parity.verdict import (
     judge,
     measure,
 )
-from parity.errors import CaptureError
-from parity.floor import PRECISIONS, perturb
 
 Array = NDArray[Any]
 NAN, INF = math.nan, math.inf
