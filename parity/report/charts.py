@@ -1,0 +1,340 @@
+"""The geometry of the page's plots: numbers and SVG paths, no markup and no colours."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from parity.report.model import Profile, Report
+from parity.verdict import Status, SubjectResult
+
+WIDTH, LEFT, RIGHT, TOP = 1120.0, 64.0, 12.0, 14.0
+CHANNELS_WIDTH = 800.0
+_LABELLED = 16
+"""Cuts that can each have a label under the axis; with more, the stages have."""
+
+_SPARSE = 60
+"""Cuts that can each have a mark; with more, a run of wrong ones has two, at its ends."""
+
+BUCKETS = 8
+"""Shades of the heat map, above the one for all that is at the floor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A label at a place along an axis, and the line that goes with it."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point of a series: ``kind`` is "fine", "wrong" or "off" (no finite figure: at the top)."""
+
+    x: float
+    y: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of a plot; ``index`` chooses its colour, dash and mark."""
+
+    name: str
+    index: int
+    path: str
+    marks: tuple[Mark, ...]
+    dots: str = ""
+    wrong_dots: str = ""
+    """Where the cuts are too many for marks of their own: a dot each, as paths of no length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot along the network; coordinates are SVG user units, y downwards."""
+
+    title: str
+    height: float
+    bottom: float
+    columns: tuple[float, ...]
+    x_ticks: tuple[Tick, ...]
+    borders: tuple[float, ...]
+    y_ticks: tuple[Tick, ...]
+    band: str
+    floor: str
+    limit: str
+    series: tuple[Series, ...]
+
+
+Figure = Callable[[SubjectResult], float]
+"""The figure of a result that a plot shows."""
+
+
+class Scale:
+    """A logarithmic axis over whole decades that hold the values, low at the bottom."""
+
+    def __init__(self, values: Sequence[float], *, top: float, bottom: float) -> None:
+        usable = [value for value in values if 0.0 < value < math.inf] or [1.0]
+        self.low = math.floor(math.log10(min(usable)) + 1e-9)
+        self.high = max(math.ceil(math.log10(max(usable)) - 1e-9), self.low + 1)
+        self.top, self.bottom = top, bottom
+
+    def __call__(self, value: float) -> float:
+        """Return the y of a value; what is zero lies on the axis, what is infinite on the top."""
+        if value == math.inf:
+            return self.top
+        exponent = math.log10(value) if value > 0.0 else self.low
+        share = (exponent - self.low) / (self.high - self.low)
+        return round(self.bottom - min(max(share, 0.0), 1.0) * (self.bottom - self.top), 1)
+
+    def ticks(self, *, suffix: str = "") -> tuple[Tick, ...]:
+        """Return at most eight ticks, at whole decades."""
+        step = -(-(self.high - self.low) // 7)
+        exponents = range(self.low, self.high + 1, step)
+        return tuple(Tick(self(10.0**power), _decade(power) + suffix) for power in exponents)
+
+
+def _decade(power: int) -> str:
+    return f"{10.0**power:g}" if -2 <= power <= 3 else f"1e{power}"
+
+
+def along(
+    report: Report, figure: Figure, floors: Sequence[float], *, title: str, suffix: str = ""
+) -> Plot:
+    """Plot a figure of every subject at every cut, with the floor and the limit at each.
+
+    ``floors`` has an entry a cut, NaN where there is none.
+    """
+    results = {
+        name: [stage.subjects.get(name) for stage in report.stages] for name in report.subjects
+    }
+    values = [figure(r) for line in results.values() for r in line if r is not None]
+    limits = [floor * report.limit for floor in floors]
+    columns, x_ticks, borders, low = _columns(report, LEFT, WIDTH - RIGHT)
+    height = 340.0
+    bottom = height - low
+    known = [value for value in (*floors, *limits) if value == value]
+    scale = Scale([*values, *known], top=TOP, bottom=bottom)
+    series = tuple(
+        _series(name, index, [None if r is None else (figure(r), r) for r in line], columns, scale)
+        for index, (name, line) in enumerate(results.items())
+    )
+    return Plot(
+        title=title,
+        height=height,
+        bottom=bottom,
+        columns=columns,
+        x_ticks=x_ticks,
+        borders=borders,
+        y_ticks=scale.ticks(suffix=suffix),
+        band=_band(limits, columns, scale),
+        floor=_line(zip(columns, floors, strict=True), scale),
+        limit=_line(zip(columns, limits, strict=True), scale),
+        series=series,
+    )
+
+
+def isolated(report: Report, name: str, index: int, figure: Figure) -> Plot:
+    """Plot one subject's error in floors as it accumulates (first), and of each part alone."""
+    both = [
+        [stage.subjects.get(name) for stage in report.stages],
+        [stage.isolated.get(name) for stage in report.stages],
+    ]
+    # One scale for all subjects: their panels stand side by side.
+    values = [
+        figure(result)
+        for stage in report.stages
+        for held in (stage.subjects, stage.isolated)
+        for result in held.values()
+    ]
+    columns, x_ticks, borders, low = _columns(report, LEFT, WIDTH / 2 - RIGHT, labelled=8)
+    height = 230.0
+    bottom = height - low
+    scale = Scale([*values, 1.0, report.limit], top=TOP, bottom=bottom)
+    lines = [
+        _series(
+            label,
+            index,
+            [None if r is None else (figure(r), r) for r in line],
+            columns,
+            scale,
+        )
+        for label, line in zip(("accumulated", "isolated"), both, strict=True)
+    ]
+    limits = [report.limit] * len(columns)
+    return Plot(
+        title=name,
+        height=height,
+        bottom=bottom,
+        columns=columns,
+        x_ticks=x_ticks,
+        borders=borders,
+        y_ticks=scale.ticks(suffix="×"),
+        band=_band(limits, columns, scale),
+        floor=_line([(x, 1.0) for x in columns], scale),
+        limit=_line(zip(columns, limits, strict=True), scale),
+        series=tuple(lines),
+    )
+
+
+def _columns(
+    report: Report, left: float, right: float, *, labelled: int = _LABELLED
+) -> tuple[tuple[float, ...], tuple[Tick, ...], tuple[float, ...], float]:
+    """Return each cut's x, the labels, the borders between stages and the room under the axis."""
+    count = len(report.stages)
+    step = (right - left) / max(count, 1)
+    columns = tuple(round(left + (at + 0.5) * step, 1) for at in range(count))
+    if count <= labelled:
+        labels = [Tick(x, stage.name) for x, stage in zip(columns, report.stages, strict=True)]
+        # Names that would run into each other are slanted, and need more room.
+        slanted = any(len(tick.label) * 6.6 > step for tick in labels)
+        return columns, tuple(labels), (), 74.0 if slanted else 30.0
+    ticks, borders, start = [], [], 0
+    for name, group in itertools.groupby(stage.stage for stage in report.stages):
+        end = start + len(list(group))
+        # A stage that is too narrow for its name is left without one: the border shows it.
+        if len(name) * 6.2 < (end - start) * step or end - start > count // 12:
+            ticks.append(Tick(round(left + (start + end) / 2 * step, 1), name))
+        if start:
+            borders.append(round(left + start * step, 1))
+        start = end
+    return columns, tuple(ticks), tuple(borders), 30.0
+
+
+def _series(
+    name: str,
+    index: int,
+    points: Sequence[tuple[float, SubjectResult] | None],
+    columns: Sequence[float],
+    scale: Scale,
+) -> Series:
+    kinds = [_kind(point) for point in points]
+    values = [math.nan if point is None else point[0] for point in points]
+    marks, dots = [], {"fine": [""], "wrong": [""]}
+    around = zip(["", *kinds], kinds, [*kinds[1:], ""], strict=False)
+    for x, value, (before, kind, after) in zip(columns, values, around, strict=True):
+        ends = kind != "fine" and not before == kind == after
+        if kind and (ends or len(columns) <= _SPARSE):
+            marks.append(Mark(x, scale(value), kind))
+        elif kind in dots:
+            dots[kind].append(f"M{x:g} {scale(value):g}h0")
+    line = _line(zip(columns, values, strict=True), scale)
+    return Series(name, index, line, tuple(marks), "".join(dots["fine"]), "".join(dots["wrong"]))
+
+
+def _kind(point: tuple[float, SubjectResult] | None) -> str:
+    if point is None or point[1].status is Status.MISSING:
+        return ""
+    if not math.isfinite(point[0]):
+        return "off"
+    return "fine" if point[1].status.passes else "wrong"
+
+
+def _line(points: Sequence[tuple[float, float]] | zip[tuple[float, float]], scale: Scale) -> str:
+    """Join the points, with a gap where a value is not finite."""
+    parts, down = [], False
+    for x, value in points:
+        if math.isfinite(value):
+            parts.append(f"{'L' if down else 'M'}{x:g} {scale(value):g}")
+        down = math.isfinite(value)
+    return "".join(parts)
+
+
+def _band(limits: Sequence[float], columns: Sequence[float], scale: Scale) -> str:
+    """Return the area below the limit: what is inside is rounding."""
+    known = [(x, limit) for x, limit in zip(columns, limits, strict=True) if limit == limit]
+    if not known:
+        return ""
+    upper = "".join(f"L{x:g} {scale(limit):g}" for x, limit in known)
+    return f"M{known[0][0]:g} {scale.bottom:g}{upper}L{known[-1][0]:g} {scale.bottom:g}Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """A heat map, a unit a position: one path for each shade, the calmest first."""
+
+    width: int
+    height: int
+    shades: tuple[str, ...]
+    broken: str
+    edges: tuple[float, ...]
+    """Where each shade begins; the first one ends at ``edges[1]``."""
+
+
+def heat(profile: Profile) -> Heat:
+    """Shade the positions by the logarithm of their error, from the floor up to the largest."""
+    cells = [error for line in profile.spatial for error in line]
+    finite = [error for error in cells if error < math.inf]
+    largest = max(finite, default=0.0)
+    low = profile.floor_max
+    # At the floor everywhere: show the pattern of the rounding itself.
+    if largest <= 2 * low or low <= 0.0:
+        low = min((error for error in finite if error > 0.0), default=largest or 1.0)
+    ratio = max(largest / low, 1.0 + 1e-9)
+    edges = (0.0, *(low * ratio ** (at / BUCKETS) for at in range(BUCKETS)))
+    found: list[list[str]] = [[] for _ in range(BUCKETS + 1)]
+    broken: list[str] = []
+    for y, line in enumerate(profile.spatial):
+        shades = [_shade(error, low, ratio) for error in line]
+        start = 0
+        for shade, run in itertools.groupby(shades):
+            length = len(list(run))
+            path = f"M{start} {y}h{length}v1h-{length}z"
+            (broken if shade is None else found[shade]).append(path)
+            start += length
+    height, width = len(profile.spatial), len(profile.spatial[0])
+    return Heat(width, height, tuple("".join(each) for each in found), "".join(broken), edges)
+
+
+def _shade(error: float, low: float, ratio: float) -> int | None:
+    if error == math.inf:
+        return None
+    if error <= low:
+        return 0
+    return min(BUCKETS, 1 + int(BUCKETS * math.log(error / low) / math.log(ratio)))
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """A bar for each channel, those above the limit apart from the rest."""
+
+    height: float
+    bottom: float
+    fine: str
+    wrong: str
+    floor: float
+    y_ticks: tuple[Tick, ...]
+    x_ticks: tuple[Tick, ...]
+    bar: float
+
+
+def channels(profile: Profile, limit: float) -> Channels:
+    """Draw the channels' errors; neighbours share a bar, by the largest, where they are many."""
+    count = len(profile.channels)
+    errors, left, right = list(profile.channels), LEFT, CHANNELS_WIDTH - RIGHT
+    group = -(-count // 720)
+    bars = [max(errors[at : at + group]) for at in range(0, count, group)]
+    step = (right - left) / len(bars)
+    height, bottom = 300.0, 272.0
+    scale = Scale([*bars, profile.floor_max, profile.floor_max * limit], top=TOP, bottom=bottom)
+    paths: dict[bool, list[str]] = {True: [], False: []}
+    for at, error in enumerate(bars):
+        line = f"M{left + (at + 0.5) * step:.1f} {bottom:g}V{scale(error):g}"
+        paths[error > profile.floor_max * limit].append(line)
+    # The tensor's own channels, which may be more than the profile's.
+    total = profile.shape[1] if len(profile.shape) > 1 else count
+    labels = sorted({round(share * (total - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
+    each = (right - left) / total
+    return Channels(
+        height=height,
+        bottom=bottom,
+        fine="".join(paths[False]),
+        wrong="".join(paths[True]),
+        floor=scale(profile.floor_max),
+        y_ticks=scale.ticks(),
+        x_ticks=tuple(Tick(round(left + (at + 0.5) * each, 1), str(at)) for at in labels),
+        bar=round(min(max(step * 0.72, 0.6), 14.0), 2),
+    )

@@ -1,0 +1,196 @@
+"""The report as one self-contained page: nothing is fetched, nothing in it can be injected."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from parity.floor import PRECISIONS
+from parity.report import charts, wording
+from parity.report.codec import to_json
+from parity.report.model import Profile, Report
+from parity.verdict import StageResult, Status, SubjectResult
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+SUFFIX = ".html"
+
+_DETAILS = 200
+"""Wrong cells that are described one by one."""
+
+# What ends a script element, or a line of JavaScript, inside a JSON string.
+_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def text(report: Report) -> str:
+    """Return the page."""
+    script = _resource("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    isolated = any(stage.isolated for stage in report.stages)
+    plots = _plots(report) if report.stages else ()
+    return _environment().get_template("report.html").render(
+        report=report,
+        style=_resource("report.css"),
+        script=script,
+        script_hash=digest,
+        data=_embedded(report),
+        verdict=wording.sentence(report),
+        firsts=list(wording.firsts(report)),
+        details=_details(report),
+        plots=plots,
+        isolated=[
+            charts.isolated(report, name, index, wording.worse)
+            for index, name in enumerate(report.subjects)
+        ]
+        if isolated
+        else [],
+        rows=list(_rows(report)),
+        stages=list(dict.fromkeys(stage.stage for stage in report.stages)),
+        statuses=list(dict.fromkeys(wording.row_status(report, s) for s in report.stages)),
+        heat=charts.heat(report.profile) if report.profile and report.profile.spatial else None,
+        channels=charts.channels(report.profile, report.limit) if report.profile else None,
+        profile_told=_profile_told(report.profile, report.limit) if report.profile else "",
+        machine=wording.machine(report),
+        command=wording.command(report),
+        width=charts.WIDTH,
+        left=charts.LEFT,
+        right=charts.WIDTH - charts.RIGHT,
+        top=charts.TOP,
+        channels_width=charts.CHANNELS_WIDTH,
+    )  # fmt: skip
+
+
+@cache
+def _environment() -> Environment:
+    # Imported late: listing the formats, as every command does, need not wait for Jinja2.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("parity.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": wording.number,
+        "times": wording.times,
+        "shape": wording.by_size,
+        "seconds": lambda value: f"{value:.2f} s",
+        "ratio": lambda value: "∞" if value == math.inf else f"{value:.2g}",
+        "percent": lambda value: f"{100 * value:.4g}%",
+        "value": _setting,
+        "listed": wording.listed,
+    }
+    environment.globals |= {"marks": wording.MARKS, "how": wording.how, "worse": wording.worse}
+    return environment
+
+
+def _resource(name: str) -> str:
+    return files("parity.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _embedded(report: Report) -> str:
+    """Return the JSON report so that no string in it can end the element that holds it."""
+    plain = json.dumps(to_json(report), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for unsafe, escape in _UNSAFE.items():
+        plain = plain.replace(unsafe, escape)
+    return plain
+
+
+def _setting(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _plots(report: Report) -> tuple[charts.Plot, ...]:
+    """Return the plots along the network: relative L2, largest error, and both in floors."""
+    precisions = {facts.precision for facts in report.subjects.values()}
+    shared = precisions.pop() if len(precisions) == 1 else "float32"
+    scaled = [
+        stage.floor.scaled(shared) if stage.floor and shared in PRECISIONS else stage.floor
+        for stage in report.stages
+    ]
+    relative = [floor.rel_l2 if floor else math.nan for floor in scaled]
+    largest = [floor.max_abs if floor else math.nan for floor in scaled]
+    one = [1.0 if floor else math.nan for floor in scaled]
+    return (
+        charts.along(report, lambda r: r.rel_l2, relative, title="relative L2"),
+        charts.along(report, lambda r: r.max_abs, largest, title="max abs"),
+        charts.along(report, wording.worse, one, title="× floor", suffix="×"),
+    )
+
+
+def _rows(report: Report) -> Iterator[dict[str, Any]]:
+    growths = {name: wording.growth(report, name) for name in report.subjects}
+    for at, stage in enumerate(report.stages):
+        yield {
+            "at": at,
+            "stage": stage,
+            "status": wording.row_status(report, stage),
+            "pair": wording.worst_pair(stage) if stage.pairs else None,
+            "cells": [
+                _cell(stage, name, growths[name][at], report.limit) for name in report.subjects
+            ],
+        }
+
+
+def _cell(stage: StageResult, name: str, growth: float | None, limit: float) -> dict[str, Any]:
+    result = stage.subjects.get(name)
+    missing = result is None or result.status is Status.MISSING
+    alone = stage.isolated.get(name)
+    return {
+        "name": name,
+        "result": None if missing else result,
+        "off": result is not None and not missing and not math.isfinite(result.rel_l2),
+        "bar": 0 if result is None or missing else _bar(result, limit),
+        "growth": growth,
+        "alone": None if alone is None or alone.status is Status.MISSING else alone,
+    }
+
+
+def _bar(result: SubjectResult, limit: float) -> int:
+    """Return the percentage that a cell's bar fills: a half at the limit, full at 1000 limits."""
+    ratio = wording.worse(result) / limit
+    if ratio <= 1.0:
+        return round(50 * ratio)
+    return 100 if ratio == math.inf else round(min(50 + 50 * math.log10(ratio) / 3, 100))
+
+
+def _details(report: Report) -> list[tuple[StageResult, str, SubjectResult, str]]:
+    """List the cells that do not agree, in execution order."""
+    found = [
+        (stage, name, stage.subjects[name], wording.origin(stage, name))
+        for stage in report.stages
+        for name in report.subjects
+        if name in stage.subjects
+        and stage.subjects[name].status in (Status.DIVERGED, Status.NON_FINITE)
+    ]
+    return found[:_DETAILS]
+
+
+def _profile_told(profile: Profile, limit: float) -> str:
+    """Say in words what the profile's pictures show."""
+    allowed = profile.floor_max * limit
+    above = sum(error > allowed for error in profile.channels)
+    told = [f"{above} of {len(profile.channels)} channels are above {limit:g}× the floor"]
+    if profile.spatial:
+        last = (len(profile.spatial) - 1, len(profile.spatial[0]) - 1)
+        edge, inside = 0.0, 0.0
+        for y, line in enumerate(profile.spatial):
+            for x, error in enumerate(line):
+                if y in (0, last[0]) or x in (0, last[1]):
+                    edge = max(edge, error)
+                else:
+                    inside = max(inside, error)
+        told.append(
+            f"the largest error on the border is {wording.number(edge)}, "
+            f"inside it {wording.number(inside)}"
+        )
+    return "; ".join(told) + "."

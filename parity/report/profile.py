@@ -1,0 +1,63 @@
+"""Where in a tensor the error lies: its largest at each position and in each channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.report.model import Profile
+
+Array = NDArray[Any]
+
+MOST_POSITIONS, MOST_CHANNELS = 64, 4096
+
+
+def measure(
+    *, actual: Array, expected: Array, stage: str, row: str, subject: str, floor_max: float
+) -> Profile:
+    """Profile the difference of two tensors of one shape, NCHW or NC, in float64.
+
+    A value that is NaN or Inf on one side only, or differently so, is an infinite error. An item
+    of the batch is read at a time.
+    """
+    if actual.shape != expected.shape:
+        raise ValueError(f"{row}: expected {expected.shape}, found {actual.shape}")
+    height, width = expected.shape[2:] if expected.ndim == 4 else (0, 0)
+    spatial = np.zeros((height, width))
+    channels = np.zeros(expected.shape[1])
+    for found, wanted in zip(actual, expected, strict=True):
+        error = _error(found.astype(np.float64), wanted.astype(np.float64))
+        if error.ndim == 3:
+            np.maximum(spatial, error.max(axis=0), out=spatial)
+            error = error.max(axis=(1, 2))
+        np.maximum(channels, error, out=channels)
+    pooled = _pooled(_pooled(spatial, MOST_POSITIONS).T, MOST_POSITIONS).T
+    return Profile(
+        stage=stage,
+        row=row,
+        subject=subject,
+        shape=expected.shape,
+        spatial=tuple(tuple(line) for line in pooled.tolist()) if spatial.size else (),
+        floor_max=floor_max,
+        channels=tuple(_pooled(channels, MOST_CHANNELS).tolist()),
+    )
+
+
+def _error(found: Array, wanted: Array) -> Array:
+    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+    with np.errstate(invalid="ignore"):
+        error = np.abs(found - wanted)
+    error[~np.isfinite(error)] = np.inf
+    error[same] = 0.0
+    return np.asarray(error)
+
+
+def _pooled(array: Array, most: int) -> Array:
+    """Take the maximum over neighbours along the first axis, so that at most ``most`` remain."""
+    count = len(array)
+    if count <= most:
+        return array
+    starts = np.arange(most) * count // most
+    return np.asarray(np.maximum.reduceat(array, starts, axis=0))

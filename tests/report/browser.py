@@ -1,0 +1,69 @@
+"""A headless Chromium for the tests of the HTML report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), ""
+)
+DRIVER = shutil.which("chromedriver") or ""
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1400,1000",
+)
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[Any]:
+    """A driver of a Chromium that keeps its logs; skips the test where it cannot be had."""
+    selenium = pytest.importorskip("selenium.webdriver", reason="Selenium is not installed")
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("no Chromium with its chromedriver is installed")
+    options = selenium.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = selenium.chrome.service.Service(DRIVER)
+    driver = selenium.Chrome(options=options, service=service)
+    try:
+        # The tab that a browser opens by itself is full of its own requests.
+        driver.get("about:blank")
+        yield driver
+    finally:
+        driver.quit()
+
+
+def emulate(driver: Any, *, media: str = "", scheme: str = "light", width: int = 1400) -> None:
+    """Show pages as on a medium ("print"), in a colour scheme, at a width in pixels."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [feature]})
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def requests(driver: Any) -> list[str]:
+    """Return the addresses that were asked for since the last call."""
+    entries = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    return [_url(e["params"]) for e in entries if e["method"] == "Network.requestWillBeSent"]
+
+
+def _url(parameters: Mapping[str, Any]) -> str:
+    return str(parameters["request"]["url"])
