@@ -43,7 +43,15 @@ def test_a_correct_file_passes(written, weights):
     checks = verify(model, path, reference, inputs)
     assert [(check.output, check.batch) for check in checks] == [("y", 1), ("y", 2), ("y", 3)]
     assert all(check.passed for check in checks)
-    assert reference.calls == [(3, None), (1, 0)]
+    assert reference.calls == [(3, None)]
+
+
+def test_replicates_are_run_before_an_export_is_called_wrong(written, weights):
+    model, path, inputs = written
+    reference = reference_of(weights, change=lambda y: y * 1.001)
+    with pytest.raises(ExportError, match="something else"):
+        verify(model, path, reference, inputs)
+    assert [nudge for _, nudge in reference.calls if nudge is not None] == [0, 1, 2, 3, 4]
 
 
 def spoil(y):
