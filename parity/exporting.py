@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from parity import cache, conversion, files, inputs, spec, weights
+from parity import __version__, cache, conversion, files, inputs, spec, weights
 from parity.children import Child, Children
 from parity.errors import UsageError
 from parity.flow import graph_facts, tap_names, weight_facts
@@ -83,7 +83,11 @@ def export(
             input_shape=list(found.input_shape),
             names=tap_names(table, side),
             outputs=[stage for stage in stages if stage != LOGITS] if stage_outputs else [],
-            metadata={"model": found.name, "weights_sha256": digest},
+            metadata={
+                "model": found.name,
+                "weights_sha256": digest,
+                "exporter": f"parity {__version__}",
+            },
         )
     return Exported(
         model=found.name,

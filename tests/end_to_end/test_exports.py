@@ -60,7 +60,7 @@ def test_names_axes_and_metadata(exported, side):
     held = {entry.key: entry.value for entry in model.metadata_props}
     assert held["model"] == "resnext50_32x4d"
     assert held["weights_sha256"] == done[side].weights_sha256
-    assert any("version" in key or "exporter" in key for key in held)
+    assert held["exporter"] == f"parity {api.__version__}"
     assert {opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")} == {
         17
     }
@@ -98,10 +98,12 @@ def test_stage_outputs_and_a_newer_opset(parity, tmp_path, checkpoint, side):
     names = [result.name for result in running.get_outputs()]
     assert names == ["logits", *STAGES]
     values = running.run(None, {"input": np.ones((5, 3, 64, 64), np.float32)})
-    assert [value.shape for value in values] == [
+    shapes = [value.shape for value in values]
+    assert shapes[:-1] == [
         (5, 10), (5, 64, 16, 16), (5, 64, 16, 16), (5, 128, 8, 8), (5, 256, 4, 4), (5, 512, 2, 2),
-        (5, 512),
     ]  # fmt: skip
+    # PyTorch's pooling keeps two axes of length 1, Keras's does not.
+    assert shapes[-1] in ((5, 512), (5, 512, 1, 1))
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_a_framework_that_is_not_installed(parity, tmp_path, module, side, other
     report = done.report
     assert report["verdict"] == "unknown"
     failures = {
-        name: facts["failure"] for name, facts in report["subjects"].items() if facts.get("failure")
+        name: facts["failure"] for name, facts in report["subjects"].items() if facts["failure"]
     }
     assert set(failures) == set(report["subjects"]) - set(others)
     for failure in failures.values():
@@ -224,7 +224,7 @@ def test_a_child_killed_half_way(tmp_path, runtime):
     assert "Traceback" not in done.err
     assert not done.err, "the report tells it"
     assert done.report["verdict"] == "unknown"
-    told = [facts.get("failure", "") for facts in done.report["subjects"].values()]
+    told = [facts["failure"] or "" for facts in done.report["subjects"].values()]
     assert any(f"{runtime}: the process died" in text and "SIGKILL" in text for text in told)
 
 

@@ -1,0 +1,1 @@
+"""Times and memory against the frameworks' own, side by side on one machine in one run."""
