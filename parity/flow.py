@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,10 +85,10 @@ class Flow:
         """Do all the work; raises the user's errors, keeps the runtimes' in `failures`."""
         self._find_graphs()
         tasks: list[Callable[[], None]] = [self._prepare_input, self._prepare_weights]
-        tasks += [lambda side=side: self._guard(side, self._model_flow) for side in self.sides]
+        tasks += [partial(self._guard, side, self._model_flow, side) for side in self.sides]
         for subject in self.request.subjects:
             if runtime_of(subject) == "onnx":
-                tasks.append(lambda s=subject: self._guard(s, self._graph_flow))
+                tasks.append(partial(self._guard, subject, self._graph_flow, subject))
         with ThreadPoolExecutor(len(tasks)) as pool:
             futures = [pool.submit(task) for task in tasks]
             try:
@@ -160,7 +161,7 @@ class Flow:
 
     # Keras and PyTorch -----------------------------------------------------------------------
 
-    def _model_flow(self, side: str) -> None:
+    def _model_flow(self, side: Side) -> None:
         child = self._meet(side)
         reference = self.request.references.get(side)
         spec = None if reference or self.spec is None else self.spec.to_json()
@@ -186,11 +187,11 @@ class Flow:
         if side == self.request.reference_side:
             with _owed(self.reference):
                 isolate = self.request.isolate
-                reference = self.captures.reference(self.rows(), "capture", isolate=isolate)
-                self.reference.set_result(reference)
+                made = self.captures.reference(self.rows(), "capture", isolate=isolate)
+                self.reference.set_result(made)
         self.progress(side, "done")
 
-    def _settle_table(self, side: str, child: Child, shape: list[int]) -> None:
+    def _settle_table(self, side: Side, child: Child, shape: list[int]) -> None:
         """Ask the reference's model for the shapes and weights that a hand-written table omits."""
         if self.table.done() or side != self.request.reference_side:
             return
@@ -199,12 +200,12 @@ class Flow:
             full = child.call("complete", table=table.to_json(), input_shape=shape)
             self.table.set_result(LayerTable.from_json(full["table"]))
 
-    def _give_weights(self, side: str, child: Child) -> None:
+    def _give_weights(self, side: Side, child: Child) -> None:
         """Calibrate the random weights, or hand out the model's own, if that falls to this side."""
         if self.request.weight_source == OWN:
             path = self.folder / f"own-{side}.safetensors"
             child.call("dump", path=str(path))
-            self.own_weights[side] = path  # type: ignore[index]
+            self.own_weights[side] = path
             if side == self.request.reference_side:
                 self.weights.set_result(path)
         elif side == self.request.reference_side and self.request.weight_source == RANDOM:
@@ -225,11 +226,11 @@ class Flow:
             )
             self.weights.set_result(target)
 
-    def _export(self, side: str, child: Child, shape: list[int]) -> None:
+    def _export(self, side: Side, child: Child, shape: list[int]) -> None:
         """Trace the graph of this side, if a subject runs it and no earlier run left it behind."""
         if f"onnx-{side}" not in self.request.subjects:
             return
-        promise = self.graphs[side]  # type: ignore[index]
+        promise = self.graphs[side]
         if promise.done():
             return
         with _owed(promise):
@@ -332,15 +333,15 @@ class Flow:
             self.versions[runtime] = {**hello["versions"], "python": hello["python"]}
         return child
 
-    def _guard(self, name: str, flow: Callable[[str], None]) -> None:
+    def _guard(self, name: str, flow: Callable[[T], None], argument: T) -> None:
         """Run one flow; a runtime that cannot be had ends its own subjects, not the others'."""
         try:
-            flow(name)
+            flow(argument)
         except (RuntimeMissing, ChildError) as error:
             self.failures[name] = error
             owed: list[Future[Any]] = []
             if name in self.sides:
-                owed.append(self.graphs[name])  # type: ignore[index]
+                owed.append(self.graphs[name])
                 if name == self.request.reference_side:
                     owed += [self.table, self.weights, self.raw_weights, self.digest]
                     owed.append(self.reference)

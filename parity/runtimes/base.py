@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import parity
 from exporters.errors import ExportError
 from parity import capture, files, weights
-from parity.errors import ExportFailed, InputError
+from parity.errors import ExportFailed, InputError, RuntimeMissing
 from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.spec import ModelSpec, from_json
 from parity.table import LOGITS, LayerTable, Row, Weight
@@ -40,6 +40,18 @@ class ModelRuntime:
 
     def versions(self) -> dict[str, str]:
         """Version of each package that has a say in the numbers."""
+        raise NotImplementedError
+
+    def pin(self, precision: str, device: str) -> dict[str, Any]:
+        """Set every flag that decides the arithmetic, and read each of them back."""
+        raise NotImplementedError
+
+    def devices(self) -> list[str]:
+        """What this framework can compute on here."""
+        raise NotImplementedError
+
+    def require(self, device: str) -> dict[str, Any]:
+        """The card and its libraries; raises `RuntimeMissing` with what `device` lacks."""
         raise NotImplementedError
 
     def build(self, spec: ModelSpec) -> Any:
@@ -101,7 +113,7 @@ class ModelRuntime:
         """All that the model holds, under the names and in the layouts of the traced structure."""
         raise NotImplementedError
 
-    def export_to(self, path: Path, **options: Any) -> Any:
+    def export_to(self, path: Path, *, input_shape: Sequence[int], **options: Any) -> Any:
         """The exporter's `Exported`: the model as a finished and verified ONNX file."""
         raise NotImplementedError
 
@@ -109,6 +121,10 @@ class ModelRuntime:
 
     def hello(self) -> dict[str, Any]:
         return hello(self.versions())
+
+    def survey(self, *, device: str) -> dict[str, Any]:
+        """The devices, and the flags of a float32 run; "missing" is what `device` lacks."""
+        return survey(self, device)
 
     def load(
         self, *, spec: dict[str, Any] | None = None, reference: str | None = None
@@ -348,6 +364,32 @@ def hello(versions: Mapping[str, str]) -> dict[str, Any]:
         "parity": parity.__version__,
         "python": platform.python_version(),
         "versions": dict(versions),
+    }
+
+
+class Surveyed(Protocol):
+    """A runtime as `parity doctor` sees it."""
+
+    def pin(self, precision: str, device: str) -> dict[str, Any]: ...
+
+    def devices(self) -> list[str]: ...
+
+    def require(self, device: str) -> dict[str, Any]: ...
+
+
+def survey(runtime: Surveyed, device: str) -> dict[str, Any]:
+    """What a runtime has: devices, the flags of a float32 run on `device`, what it lacks there."""
+    missing = []
+    try:
+        runtime.require(device)
+    except RuntimeMissing as error:
+        missing.append(str(error))
+    usable = "cpu" if missing else device
+    return {
+        "devices": runtime.devices(),
+        "flags": runtime.pin("float32", usable),
+        "missing": missing,
+        "gpu": missing if device == "gpu" else [],
     }
 
 

@@ -20,8 +20,9 @@ import numpy as np
 
 from parity import layouts, references
 from parity.errors import TableError, UsageError, WeightError
-from parity.runtimes import keras_files, keras_layers
-from parity.runtimes.base import Array, ModelRuntime, Sink
+from parity.runtimes import keras_device, keras_files, keras_layers
+from parity.runtimes.base import Array, ModelRuntime
+from parity.runtimes.floors import Sink
 from parity.spec import ModelSpec
 from parity.table import INPUT, KERAS_NAMES, KINDS, LOGITS, LayerTable, Row, Weight
 
@@ -39,6 +40,16 @@ class Runtime(ModelRuntime):
         backend = keras.backend.backend()
         module = importlib.import_module(backend)
         return {"keras": keras.__version__, backend: module.__version__}
+
+    def pin(self, precision: str, device: str) -> dict[str, Any]:
+        return keras_device.pin(precision, device)
+
+    def devices(self) -> list[str]:
+        return keras_device.devices()
+
+    def require(self, device: str) -> dict[str, Any]:
+        keras_device.check(device)
+        return keras_device.facts(device)
 
     def build(self, spec: ModelSpec) -> keras.Model:
         module = importlib.import_module(f"parity.models.{spec.family}.keras")
@@ -147,7 +158,7 @@ class Runtime(ModelRuntime):
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import keras_onnx
 
-        options = {} if opset is None else {"opset": opset}
+        options: dict[str, Any] = {} if opset is None else {"opset": opset}
         return keras_onnx.trace(
             self.model,
             inputs=[INPUT],

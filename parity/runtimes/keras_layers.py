@@ -180,7 +180,7 @@ def hyper(layer: Any, node: Any) -> dict[str, Any]:
     ):
         return {"epsilon": layer.epsilon}
     if isinstance(layer, (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)):
-        values = {
+        values: dict[str, Any] = {
             "kernel": list(layer.pool_size),
             "stride": list(layer.strides),
             "padding": effective_padding(layer, node, layer.pool_size, (1, 1)),

@@ -18,7 +18,8 @@ from exporters.errors import ExportError
 from parity import capture, layouts, weights
 from parity.distance import measure
 from parity.errors import RuntimeMissing, TableError
-from parity.runtimes.base import hello, read_input
+from parity.runtimes import onnx_device
+from parity.runtimes.base import hello, read_input, survey
 from parity.runtimes.onnx_feeding import SUFFIX, add_feeds
 from parity.table import LOGITS, LayerTable, Row
 
@@ -30,7 +31,8 @@ PROVIDERS = {"cpu": ["CPUExecutionProvider"], "gpu": ["CUDAExecutionProvider"]}
 class Graph(Protocol):
     """One exported graph with its weights, and the table that its tensors are named by."""
 
-    table: LayerTable
+    @property
+    def table(self) -> LayerTable: ...
 
     def model(self, outputs: Sequence[str] = ()) -> onnx_graph.WeightedModel:
         """The model as it is deployed; with `outputs`, those tensors are outputs too."""
@@ -71,6 +73,23 @@ class Runtime:
 
     def hello(self) -> dict[str, Any]:
         return hello({"onnxruntime": ort.__version__, "onnx": onnx.__version__})
+
+    def survey(self, *, device: str) -> dict[str, Any]:
+        """The providers, and the options of a float32 run; "missing" is what `device` lacks."""
+        return survey(self, device)
+
+    def devices(self) -> list[str]:
+        return onnx_device.devices()
+
+    def pin(self, precision: str, device: str) -> dict[str, Any]:
+        """The flags that a session of one node holds."""
+        made = onnx_device.smallest(device, precision)
+        return onnx_device.prove(made, device, precision)
+
+    def require(self, device: str) -> dict[str, Any]:
+        onnx_device.check(device, "float32")
+        onnx_device.prove(onnx_device.smallest(device, "float32"), device, "float32")
+        return {}
 
     def load(
         self, *, handle: str, table: dict[str, Any], structure: str, path: str, side: str

@@ -18,8 +18,9 @@ from torch import nn
 
 from parity import capture, fit, layouts, references, weights
 from parity.errors import TableError, UsageError, WeightError
-from parity.runtimes import torch_layers
-from parity.runtimes.base import Array, ModelRuntime, Sink, read_input
+from parity.runtimes import torch_device, torch_layers
+from parity.runtimes.base import Array, ModelRuntime, read_input
+from parity.runtimes.floors import Sink
 from parity.spec import ModelSpec
 from parity.table import KERAS_NAMES, KINDS, LOGITS, LayerTable, Row, Weight, torch_point
 
@@ -34,6 +35,15 @@ class Runtime(ModelRuntime):
 
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
+
+    def pin(self, precision: str, device: str) -> dict[str, Any]:
+        return torch_device.pin(precision, device)
+
+    def devices(self) -> list[str]:
+        return torch_device.devices()
+
+    def require(self, device: str) -> dict[str, Any]:
+        return torch_device.facts(torch_device.place(device))
 
     def build(self, spec: ModelSpec) -> nn.Module:
         module = importlib.import_module(f"parity.models.{spec.family}.torch")
@@ -183,7 +193,7 @@ class Runtime(ModelRuntime):
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import torch_onnx
 
-        options = {} if opset is None else {"opset": opset}
+        options: dict[str, Any] = {} if opset is None else {"opset": opset}
         return torch_onnx.trace(
             self.model, [tuple(input_shape)], outputs=[LOGITS], taps=names, **options
         )
