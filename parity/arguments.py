@@ -18,6 +18,14 @@ class Depth(StrEnum):
     layer = "layer"
 
 
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 class Framework(StrEnum):
     """Which twin to export."""
 
@@ -33,6 +41,14 @@ Size = Annotated[
 Channels = Annotated[int | None, typer.Option(help="Channels of the input image.")]
 Seed = Annotated[int, typer.Option(help="Seed of random weights, inputs and crops.")]
 Opset = Annotated[int | None, typer.Option(help="ONNX opset, 17 or newer.")]
+Interpreters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--python",
+        metavar="NAME=PATH",
+        help="The Python of a runtime (keras, torch, onnx) or of an environment of your naming.",
+    ),
+]
 Cached = Annotated[bool, typer.Option("--cache/--no-cache", help="Use what earlier runs left.")]
 AnyModel = Annotated[
     str | None, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from parity import errors
+from parity import errors, probe
 from parity.errors import ChildError, ParityError, RuntimeMissing
 
 TIMEOUT_S = 900.0
@@ -47,7 +47,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=_environment(own=python is None),
+                env=_environment(own=probe.is_own(python)),
                 text=True,
                 encoding="utf-8",
             )

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from parity import __version__, console
+from parity import __version__, cli_captures, console
 from parity.arguments import (
     ALL,
     AnyModel,
@@ -22,8 +22,10 @@ from parity.arguments import (
     Classes,
     Cuts,
     Depth,
+    Device,
     Framework,
     Input,
+    Interpreters,
     KerasGraph,
     KerasReference,
     Limit,
@@ -340,6 +342,42 @@ def export(
             f"{', '.join(done.outputs)}\nchecked: loads in ONNX Runtime; at N = {batches} the "
             f"largest difference from {done.side} is {worst:.2e}, which is rounding"
         )
+
+
+app.command(
+    epilog="Examples: parity capture resnet50 --input photo.jpg --depth layer --out captures · "
+    "parity capture resnet50 --subjects keras --out on-the-other-machine"
+)(cli_captures.capture)
+
+app.command(
+    epilog="Examples: parity diff here there --html report.html · parity diff here here --limit 2"
+)(cli_captures.diff)
+
+
+@app.command(epilog="Examples: parity doctor · parity doctor --device gpu --json")
+def doctor(
+    device: Annotated[Device, typer.Option(help="The device that must be there.")] = Device.auto,
+    python: Interpreters = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for a program.")] = False,
+) -> None:
+    """Print versions, devices, precision flags and the cache, and what is missing.
+
+    Exits 0 if nothing is missing, 3 otherwise.
+    """
+    with guarded():
+        from parity import doctor as doctors
+        from parity import environments
+
+        with progress() as tell:
+            tell("doctor", "asking every runtime")
+            checkup = doctors.examine(
+                device=device.value, python=environments.interpreters(python or [])
+            )
+        if as_json:
+            typer.echo(json.dumps(checkup.to_json(), indent=2))
+        else:
+            typer.echo("\n".join(doctors.lines(checkup)))
+        raise typer.Exit(checkup.exit_code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

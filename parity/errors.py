@@ -49,3 +49,21 @@ class ChildError(ParityError):
     """A child process died, hung, or failed in a way that is not the user's doing."""
 
     exit_code = 3
+
+
+class FlagError(ParityError):
+    """A flag that decides the arithmetic did not take."""
+
+    exit_code = 3
+
+
+class DeviceMemory(ParityError):
+    """A device has too little memory for the batch."""
+
+    exit_code = 3
+
+
+class InterpreterError(ParityError):
+    """The Python that was named for a runtime cannot serve this `parity`."""
+
+    exit_code = 3

@@ -12,13 +12,8 @@ import threading
 import traceback
 from typing import Any, TextIO
 
+from parity import probe
 from parity.errors import ParityError, RuntimeMissing
-
-INSTALL = {
-    "keras": 'pip install "parity[keras]"',
-    "torch": 'pip install "parity[torch]"',
-    "onnx": 'pip install "parity[onnx]"',
-}
 
 
 def main(runtime: str) -> None:
@@ -79,7 +74,7 @@ def _failed(identity: int, error: Exception) -> dict[str, Any]:
 
 
 def _missing(runtime: str, error: ImportError) -> RuntimeMissing:
-    remedy = INSTALL.get(runtime, "install it")
+    remedy = probe.INSTALL.get(runtime, "install it")
     return RuntimeMissing(f"{runtime}: {error}; {remedy}")
 
 

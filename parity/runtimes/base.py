@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import parity
 from exporters.errors import ExportError
-from parity import capture, files, weights
+from parity import capture, files, probe, weights
 from parity.errors import ExportFailed, InputError, RuntimeMissing
 from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.spec import ModelSpec, from_json
@@ -123,7 +123,7 @@ class ModelRuntime:
         return hello(self.versions())
 
     def survey(self, *, device: str) -> dict[str, Any]:
-        """The devices, and the flags of a float32 run; "missing" is what `device` lacks."""
+        """The devices, and the flags of a float32 run; see `survey`."""
         return survey(self, device)
 
     def load(
@@ -370,6 +370,8 @@ def hello(versions: Mapping[str, str]) -> dict[str, Any]:
 class Surveyed(Protocol):
     """A runtime as `parity doctor` sees it."""
 
+    name: str
+
     def pin(self, precision: str, device: str) -> dict[str, Any]: ...
 
     def devices(self) -> list[str]: ...
@@ -378,18 +380,20 @@ class Surveyed(Protocol):
 
 
 def survey(runtime: Surveyed, device: str) -> dict[str, Any]:
-    """What a runtime has: devices, the flags of a float32 run on `device`, what it lacks there."""
-    missing = []
+    """What a runtime has: devices, the flags of a float32 run on `device`, what is missing.
+
+    "lacking" is what keeps it from computing on `device`.
+    """
+    lacking = []
     try:
         runtime.require(device)
     except RuntimeMissing as error:
-        missing.append(str(error))
-    usable = "cpu" if missing else device
+        lacking.append(str(error))
     return {
         "devices": runtime.devices(),
-        "flags": runtime.pin("float32", usable),
-        "missing": missing,
-        "gpu": missing if device == "gpu" else [],
+        "flags": runtime.pin("float32", "cpu" if lacking else device),
+        "missing": probe.problems(runtime.name),
+        "lacking": lacking,
     }
 
 

@@ -66,6 +66,8 @@ class FinishedGraph:
 class Runtime:
     """The child process's ONNX Runtime operations; a handle names one graph."""
 
+    name = "onnx"
+
     def __init__(self) -> None:
         # ONNX Runtime warns about every machine it cannot read the topology of.
         ort.set_default_logger_severity(3)
@@ -75,7 +77,7 @@ class Runtime:
         return hello({"onnxruntime": ort.__version__, "onnx": onnx.__version__})
 
     def survey(self, *, device: str) -> dict[str, Any]:
-        """The providers, and the options of a float32 run; "missing" is what `device` lacks."""
+        """The providers, and the options of a float32 run; see `survey`."""
         return survey(self, device)
 
     def devices(self) -> list[str]:

@@ -1,0 +1,87 @@
+"""The graphics card as its driver tells it, asked without any framework."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from parity.errors import RuntimeMissing
+
+DRIVER, MANAGEMENT = "libcuda.so.1", "libnvidia-ml.so.1"
+
+NO_DEVICE = 100
+"""CUDA_ERROR_NO_DEVICE of the CUDA driver API."""
+
+Load = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The first card; `cuda` is the newest CUDA that its driver can run."""
+
+    name: str
+    bytes: int
+    count: int
+    cuda: str
+    driver: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        driver = f", driver {self.driver}" if self.driver else ""
+        more = f" (1 of {self.count})" if self.count > 1 else ""
+        return f"{self.name}{more}, {self.bytes / 2**30:.0f} GiB{driver}, CUDA {self.cuda}"
+
+
+def card(load: Load = ctypes.CDLL) -> Card:
+    """The card that a framework would be given; raises `RuntimeMissing` saying why there is none.
+
+    Only the driver API is called, which makes no context and takes no memory on the card.
+    """
+    try:
+        driver = load(DRIVER)
+    except OSError as error:
+        raise RuntimeMissing(f"no NVIDIA driver ({DRIVER} cannot be loaded)") from error
+    code = driver.cuInit(0)
+    if code:
+        raise RuntimeMissing(_refused(code))
+    count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    if not count.value:
+        raise RuntimeMissing(_refused(NO_DEVICE))
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    driver.cuDeviceGet(ctypes.byref(device), 0)
+    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    driver.cuDeviceGetName(name, 256, device)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    # The driver API writes 13000 for CUDA 13.0.
+    cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    return Card(name.value.decode(), memory.value, count.value, cuda, _driver_version(load))
+
+
+def _refused(code: int) -> str:
+    if code != NO_DEVICE:
+        return f"the NVIDIA driver does not start (cuInit gave {code}): is it newer than the card?"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None:
+        return f"no GPU: CUDA_VISIBLE_DEVICES='{hidden}' leaves none"
+    return "no GPU: the NVIDIA driver finds no card"
+
+
+def _driver_version(load: Load) -> str | None:
+    """The driver's own version, which only the management library tells."""
+    try:
+        management = load(MANAGEMENT)
+    except OSError:
+        return None
+    text = ctypes.create_string_buffer(96)
+    if management.nvmlInit_v2():
+        return None
+    management.nvmlSystemGetDriverVersion(text, 96)
+    management.nvmlShutdown()
+    return text.value.decode() or None
