@@ -42,8 +42,8 @@ class Request:
     `isolate` also gives every part the reference's input, so that it shows only its own error;
     `semantics` also runs every subject in float64. `repeat` runs everything so often and finds
     what changes; `seeds` more random inputs, and with `stress` odd ones, are compared as well.
-    `limit` is in units of the floor, `timeout` in
-    seconds for one request to a child.
+    `limit` is in units of the floor, `timeout` in seconds for one request to a child. Captures are
+    kept in `save_captures`; without `judged` that is all that happens to them.
     """
 
     model: str | None = None
@@ -72,6 +72,7 @@ class Request:
     timeout: float = 900.0
     cache: bool = True
     save_captures: Path | None = None
+    judged: bool = True
     references: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity import details, investigate, structure, verdict, weights
+from parity import details, investigate, saved, structure, verdict, weights
 from parity.children import Children
+from parity.diffing import strayed
 from parity.environment import facts as environment_facts
 from parity.errors import OutputError
 from parity.flow import LABELS, Flow
@@ -76,14 +76,27 @@ def run(
         if children is None:
             children = stack.enter_context(Children(timeout=request.timeout))
             children.start(request.runtimes)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        folder = stack.enter_context(_working_folder(request.save_captures))
         flow = Flow(request, children, folder, progress)
         flow.execute()
-        judgement = _judge(flow)
+        judgement = _judge(flow) if request.judged else Judgement()
         report = _report(flow, judgement, time.perf_counter() - started)
         if request.save_captures is not None:
-            _keep(flow, request.save_captures)
+            _keep(flow, request.save_captures, report)
     return report
+
+
+@contextlib.contextmanager
+def _working_folder(beside: Path | None) -> Iterator[Path]:
+    """A folder that is gone afterwards; in `beside`, which captures are to be moved to."""
+    if beside is not None:
+        try:
+            beside.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{beside}: cannot be a folder: {error.strerror}") from error
+    # Captures of a large model are gigabytes: where they stay, they need not be copied.
+    with tempfile.TemporaryDirectory(prefix=".parity-", dir=beside) as name:
+        yield Path(name)
 
 
 def _judge(flow: Flow) -> Judgement:
@@ -224,29 +237,24 @@ def _numerics(flow: Flow, judgement: Judgement) -> Level:
         for trial in judgement.trials
         if not trial.status.passes
     ]
-    last = next((stage for stage in reversed(stages) if stage.floor is not None), None)
-    if last is None or last.floor is None:
-        return level
-    for name, done in flow.subjects.items():
-        apart = done.instrumented
-        if apart and apart["rel_l2"] > flow.request.limit * last.floor.rel_l2:
-            told.append(
-                f"{name}: the plain graph's {last.name} are {apart['max_abs']:.1e} away from the "
-                "instrumented graph's: the stages shown are not those of the deployed graph"
-            )
+    apart = {name: done.instrumented for name, done in flow.subjects.items()}
+    told += strayed(stages, apart, flow.request.limit)
     if len(told) > len(level.messages):
         return Level(Outcome.FAIL, tuple(told))
     return level
 
 
-def _keep(flow: Flow, folder: Path) -> None:
-    """Copy the captures to where the user wants them."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        kept = {name: run.capture for name, run in flow.subjects.items()}
-        if flow.reference.exception() is None:
-            kept["reference"] = flow.reference.result().capture
-        for name, path in kept.items():
-            shutil.copyfile(path, folder / f"{name}.safetensors")
-    except OSError as error:
-        raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error
+def _keep(flow: Flow, folder: Path, report: Report) -> None:
+    """Move the captures to where the user wants them."""
+    if flow.reference.exception() is not None:
+        return
+    reference = flow.reference.result()
+    kept = {name: run.capture for name, run in flow.subjects.items()}
+    saved.keep(
+        folder,
+        {**kept, saved.REFERENCE: reference.capture},
+        report,
+        cuts=flow.table.result().cuts(flow.request.depth),
+        floors=reference.floors,
+        apart={name: run.instrumented for name, run in flow.subjects.items()},
+    )
