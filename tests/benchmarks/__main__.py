@@ -55,6 +55,9 @@ def comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Li
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         file = bare.prepare(name, folder)
+        # Not measured: the first to import a framework reads it from the disk for all the others.
+        say("warming up")
+        bare.seconds(name, file)
         for number in range(runs):
             say(f"compare, run {number + 1} of {runs}")
             cache = folder / f"cache{number}"
