@@ -265,14 +265,17 @@ class Heat:
 
 
 def heat(profile: Profile) -> Heat:
-    """Shade the positions by the logarithm of their error, from the floor up to the largest."""
+    """Shade the positions by the logarithm of their error, from the floor up to the largest.
+
+    Where all are above the floor, or all at it, from the least: the pattern is what matters then.
+    """
     cells = [error for line in profile.spatial for error in line]
     finite = [error for error in cells if error < math.inf]
     largest = max(finite, default=0.0)
-    low = profile.floor_max
-    # At the floor everywhere: show the pattern of the rounding itself.
-    if largest <= 2 * low or low <= 0.0:
-        low = min((error for error in finite if error > 0.0), default=largest or 1.0)
+    least = min((error for error in finite if error > 0.0), default=largest or 1.0)
+    low = max(profile.floor_max, least)
+    if largest <= 2 * low:
+        low = least
     ratio = max(largest / low, 1.0 + 1e-9)
     edges = (0.0, *(low * ratio ** (at / BUCKETS) for at in range(BUCKETS)))
     found: list[list[str]] = [[] for _ in range(BUCKETS + 1)]

@@ -12,9 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from parity.report.model import Level, Outcome, Report, Verdict
+from parity.report.trust import trust
 from parity.report.wording import (
     by_size,
     firsts,
+    growth,
+    inherited,
     machine,
     number,
     row_status,
@@ -42,6 +45,12 @@ _STYLES: Mapping[str, str] = {
 _LEGEND = "Each subject: max abs error, × the rounding floor. Pair: largest difference of two."
 
 
+_ISOLATED_LEGEND = (
+    "Isolated: × its floor, given the reference's input. "
+    "Then growth: relative L2 over that of the one before."
+)
+
+
 def render(report: Report, console: Console) -> None:
     """Print the report: a line a stage where the console is wide enough, else two."""
     console.print(_heading(report))
@@ -54,6 +63,10 @@ def render(report: Report, console: Console) -> None:
             table = _table(report, stacked=True)
         console.print(table)
         console.print(Text(_LEGEND, style="dim"))
+        if any(stage.isolated for stage in report.stages):
+            console.print()
+            console.print(_isolated(report))
+            console.print(Text(_ISOLATED_LEGEND, style="dim"))
         console.print()
     for line in _conclusion(report):
         console.print(line)
@@ -99,6 +112,28 @@ def _table(report: Report, *, stacked: bool) -> Table:
     return table
 
 
+def _isolated(report: Report) -> Table:
+    """Build the table of each part's own error, beside the growth of the accumulated one."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("isolated", no_wrap=True)
+    growths = {name: growth(report, name) for name in report.subjects}
+    for name in report.subjects:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    for at, stage in enumerate(report.stages):
+        cells = []
+        for name in report.subjects:
+            alone, factor = stage.isolated.get(name), growths[name][at]
+            if alone is None or alone.status is Status.MISSING:
+                own = Text("missing", style=_STYLES[Status.MISSING])
+            else:
+                style = "" if alone.status.passes else _STYLES[alone.status]
+                own = Text(times(worse(alone)), style=style)
+            grown = "-" if factor is None else times(factor)
+            cells.append(own.append(f"{grown:>7}", style="dim"))
+        table.add_row(Text(stage.name), *cells)
+    return table
+
+
 def _cell(result: SubjectResult | None, gap: str) -> Text:
     if result is None or result.status is Status.MISSING:
         return Text("missing", style=_STYLES[Status.MISSING])
@@ -118,6 +153,8 @@ def _conclusion(report: Report) -> Iterator[Text]:
     yield Text.assemble(_word(report.verdict), ": ", sentence(report))
     for name, told in firsts(report):
         yield Text(f"  {name} {told}")
+    for name, told in inherited(report):
+        yield Text(f"  {name} {told}")
     for told in report.blame:
         yield Text(f"  {told}")
     for name, facts in report.subjects.items():
@@ -133,6 +170,8 @@ def _conclusion(report: Report) -> Iterator[Text]:
         # Why a level was skipped matters only where the verdict hangs on it.
         if level.outcome is not Outcome.SKIPPED or report.verdict is Verdict.UNKNOWN:
             yield from _messages(name, level)
+    for name, told, fine in trust(report):
+        yield Text(f"  {name}: {told}", style="dim" if fine else "yellow")
     for cause in report.causes:
         yield Text(f"  {cause.layer}, {cause.subject}: {cause.message}")
     for note in report.notes:

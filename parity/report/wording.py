@@ -120,6 +120,39 @@ def how(result: SubjectResult) -> str:
     return "; ".join(parts)
 
 
+def inherited(report: Report) -> Iterator[tuple[str, str]]:
+    """Give (name, which of its cuts that differ are wrong by themselves, which only inherit)."""
+    for name in report.subjects:
+        differ = [
+            stage
+            for stage in report.stages
+            if name in stage.subjects
+            and stage.subjects[name].status in (Status.DIVERGED, Status.NON_FINITE)
+        ]
+        alone = [
+            stage.name
+            for stage in report.stages
+            if name in stage.isolated and not stage.isolated[name].status.passes
+        ]
+        measured = any(stage.isolated for stage in report.stages)
+        later = sum(stage.name not in alone for stage in differ) if measured else len(differ) - 1
+        if measured and alone:
+            rest = f"; the {_counted(later, report.depth)} that also differ only inherit"
+            yield name, f"is wrong by itself at {listed(alone)}{rest if later else ''}"
+        elif not measured and later > 0:
+            yield (
+                name,
+                (
+                    f"differs at {_counted(later, report.depth)} after that, which is inherited as "
+                    "far as this run tells (--isolate tells more)"
+                ),
+            )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
 def origin(stage: StageResult, name: str) -> str:
     """Say whether a wrong subject is wrong by itself here; empty where that was not measured."""
     alone = stage.isolated.get(name)
@@ -201,11 +234,13 @@ def by_size(shape: tuple[int, ...]) -> str:
 
 
 def number(value: float) -> str:
-    """Write a figure in two digits, without the exponent's leading zeros: 3.6e-6."""
+    """Write a figure in two digits: 3.6e-6, 0.31, 8.4, 146."""
     if not math.isfinite(value):
         return "NaN/Inf"
     if value == 0.0:
         return "0"
+    if 0.1 <= value < 1000:
+        return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 

@@ -16,6 +16,7 @@ from parity.report.model import (
     Repeat,
     Report,
     SubjectFacts,
+    Trial,
     WeightFacts,
     conclude,
     numerics,
@@ -171,6 +172,11 @@ def full() -> Report:
             {"keras": 3.4, "torch": 0.01, "onnx-keras": math.inf, "onnx-torch": 0.01},
         ),
         repeat=Repeat(3, {"keras": 0, "torch": 0, "onnx-keras": 2, "onnx-torch": 0}),
+        trials=(
+            Trial("seed 1", (1, 3, 224, 224), Status.AT_FLOOR, "torch", "stage4", 1.1, 0.9),
+            Trial("zeros", (1, 3, 224, 224), Status.DIVERGED, "keras", "stage1", 41.0, 7.5),
+            Trial("large", (1, 3, 224, 224), Status.NON_FINITE, None, None, math.inf, math.inf),
+        ),
         spread=dict.fromkeys(SHAPES, (0.71, 1.21)),
         command=("parity", "compare", "resnext50_32x4d", "--isolate", "--html", "my report.html"),
         causes=(

@@ -61,6 +61,14 @@ def test_a_failure_has_figures() -> None:
     assert "inherited" in (later.text or "")
 
 
+def test_another_input_is_a_case() -> None:
+    suite = suites(full())["inputs"]
+    assert passed(suite) == {"seed 1"}
+    failure = suite.find("testcase[@name='zeros']/failure")
+    assert failure is not None
+    assert failure.get("message") == "diverged: keras at stage1, 41× the floor"
+
+
 def test_missing_is_an_error_and_a_skipped_level_skipped() -> None:
     found = suites(SAMPLES["unknown"]())
     case = found["keras"].find("testcase[@name='stem']")

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from parity.report.model import Level, Outcome, Report, Verdict
 from parity.report.terminal import render
-from tests.report.samples import SAMPLES, parity
+from tests.report.samples import SAMPLES, full, parity
 
 
 def rendered(report: Report, *, width: int, colour: bool = False) -> str:
@@ -77,7 +77,7 @@ def test_divergence_says_who_where_and_what() -> None:
     assert "divergence: keras and onnx-keras differ from torch" in text
     assert "torch and onnx-torch agree." in text
     assert (
-        "keras first at stage1: max abs 3.1e-1, 2.4e5× the floor; "
+        "keras first at stage1: max abs 0.31, 2.4e5× the floor; "
         "worst at [0, 12, 3, 55], 1.625 instead of 1.3125"
     ) in text
     assert "non-finite" in text
@@ -90,6 +90,33 @@ def test_the_diverging_layer_is_named_when_it_is_known() -> None:
     known = dataclasses.replace(first, layer="stage1.block0.conv2")
     text = rendered(dataclasses.replace(report, first_divergence=known), width=200)
     assert "keras first at stage1, layer stage1.block0.conv2:" in text
+
+
+def test_isolated_errors_stand_beside_the_growth() -> None:
+    text = rendered(full(), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    lines = [" ".join(line.split()) for line in text[text.index("isolated") :].splitlines()]
+    assert "stage1 310× 294× 0.9× 1.0× 0.9× 1.0× 0.9× 1.0×" in lines
+    assert "isolated" not in rendered(parity(), width=80)
+
+
+def test_what_is_inherited_is_told() -> None:
+    text = " ".join(rendered(full(), width=400).split())
+    assert "keras is wrong by itself at stage1; the 5 stages that also differ only inherit" in text
+    assert "onnx-keras is wrong by itself at stage3; the 3 stages that also differ" in text
+    text = " ".join(rendered(SAMPLES["divergence"](), width=400).split())
+    assert "keras differs at 5 stages after that, which is inherited as far as this run" in text
+
+
+def test_trust_is_told() -> None:
+    text = " ".join(rendered(full(), width=400).split())
+    assert "labels: all first labels agree and one could flip" in text
+    assert (
+        "inputs: of 3 more inputs, zeros (diverged) and large (non-finite) do not agree; "
+        "the worst ∞× (large)"
+    ) in text
+    assert "runs: not all are the same bit for bit: onnx-keras in 2 of 3" in text
+    assert "floor: correct runs over the seeds are 0.7× to 1.2× the floor" in text
 
 
 def test_unknown_says_why() -> None:

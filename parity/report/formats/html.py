@@ -43,6 +43,7 @@ def text(report: Report) -> str:
         data=_embedded(report),
         verdict=wording.sentence(report),
         firsts=list(wording.firsts(report)),
+        inherited=list(wording.inherited(report)),
         details=_details(report),
         plots=plots,
         isolated=[
@@ -180,6 +181,8 @@ def _profile_told(profile: Profile, limit: float) -> str:
     allowed = profile.floor_max * limit
     above = sum(error > allowed for error in profile.channels)
     told = [f"{above} of {len(profile.channels)} channels are above {limit:g}× the floor"]
+    if profile.spatial and min(map(min, profile.spatial)) > allowed:
+        told.append("so is every position")
     if profile.spatial:
         last = (len(profile.spatial) - 1, len(profile.spatial[0]) - 1)
         edge, inside = 0.0, 0.0

@@ -54,6 +54,11 @@ def cases(report: Report) -> Iterator[Case]:
         outcome = {Outcome.FAIL: "failure", Outcome.SKIPPED: "skipped"}.get(level.outcome, "passed")
         first = level.messages[0] if level.messages else f"{name}: {level.outcome.value}"
         yield Case("levels", name, outcome, first, "\n".join(level.messages))
+    for trial in report.trials:
+        ratio = wording.times(max(trial.x_floor, trial.x_floor_max))
+        told = f"{trial.status.value}: {trial.subject} at {trial.stage}, {ratio} the floor"
+        kind = "error" if trial.status is Status.MISSING else "failure"
+        yield Case("inputs", trial.name, "passed" if trial.status.passes else kind, told)
     for name, facts in report.subjects.items():
         if facts.failure:
             yield Case(name, "run", "error", facts.failure, facts.failure)

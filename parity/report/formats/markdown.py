@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from parity.report import wording
 from parity.report.model import Outcome, Report, Verdict
+from parity.report.trust import trust
 from parity.verdict import StageResult, Status, SubjectResult
 
 SUFFIX = ".md"
@@ -115,6 +116,8 @@ def _rest(report: Report, room: int) -> str:
 def _findings(report: Report) -> Iterator[str]:
     for name, how in wording.firsts(report):
         yield f"**{_escape(name)}** {_escape(how)}"
+    for name, told in wording.inherited(report):
+        yield f"**{_escape(name)}** {_escape(told)}"
     for line in report.blame:
         yield _escape(line)
     for cause in report.causes:
@@ -130,6 +133,8 @@ def _told(report: Report) -> Iterator[str]:
     for name, level in report.levels.items():
         for message in level.messages[:20]:
             yield f"{_escape(name)}: {_escape(message)}"
+    for name, told, fine in trust(report):
+        yield f"{name}: {'' if fine else '❌ '}{_escape(told)}"
     for note in report.notes:
         yield _escape(note)
 

@@ -8,6 +8,7 @@
   const number = (v) => {
     if (v === null || !isFinite(v)) return "NaN/Inf";
     if (v === 0) return "0";
+    if (v >= 0.1 && v < 1000) return v.toFixed(v < 1 ? 2 : v < 10 ? 1 : 0);
     const [mantissa, exponent] = v.toExponential(1).split("e");
     return `${mantissa}e${Number(exponent)}`;
   };

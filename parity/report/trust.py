@@ -1,0 +1,62 @@
+"""Sentences on how far a verdict can be trusted: labels, other inputs, repeated runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from parity.report.model import Decision, Repeat, Report, Trial
+from parity.report.wording import listed, number, times
+
+
+def trust(report: Report) -> Iterator[tuple[str, str, bool]]:
+    """Give (subject matter, what was found, whether that is fine)."""
+    if report.decision is not None:
+        yield _labels(report.decision)
+    if report.trials:
+        yield _inputs(report.trials)
+    if report.repeat is not None:
+        yield _runs(report.repeat)
+    ends = [end for pair in report.spread.values() for end in pair if math.isfinite(end)]
+    if ends:
+        told = f"correct runs over the seeds are {times(min(ends))} to {times(max(ends))} the floor"
+        yield "floor", told, True
+
+
+def _labels(decision: Decision) -> tuple[str, str, bool]:
+    other = [name for name, share in decision.top1.items() if share < 1.0]
+    worst = ((ratio, name) for name, ratio in decision.worst_ratio.items())
+    ratio, name = max(worst, default=(0.0, "no subject"))
+    margin = f"half the smallest top-1 margin ({number(decision.margin)})"
+    told = f"the largest logit error, of {name}, is {ratio:.2g} of {margin}"
+    if ratio == math.inf:
+        told = f"logits of {name} are not finite"
+    if other:
+        return "labels", f"{listed(other)} give other first labels; {told}", False
+    can = "one could flip" if ratio >= 1.0 else "none can flip"
+    return "labels", f"all first labels agree and {can}; {told}", ratio < 1.0
+
+
+def _inputs(trials: tuple[Trial, ...]) -> tuple[str, str, bool]:
+    wrong = [trial for trial in trials if not trial.status.passes]
+    worst = max(wrong or trials, key=lambda trial: max(trial.x_floor, trial.x_floor_max))
+    ratio = times(max(worst.x_floor, worst.x_floor_max))
+    where = ", ".join(part for part in (worst.name, worst.subject, worst.stage) if part)
+    count = f"{len(trials)} more input{'s' if len(trials) != 1 else ''}"
+    if wrong:
+        names = listed([f"{trial.name} ({trial.status})" for trial in wrong[:8]])
+        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        return (
+            "inputs",
+            f"of {count}, {names}{more} do not agree; the worst {ratio} ({where})",
+            False,
+        )
+    return "inputs", f"{count} agree; the worst is {ratio} the floor ({where})", True
+
+
+def _runs(repeat: Repeat) -> tuple[str, str, bool]:
+    wrong = {name: count for name, count in repeat.differed.items() if count}
+    if wrong:
+        told = listed([f"{name} in {count} of {repeat.runs}" for name, count in wrong.items()])
+        return "runs", f"not all are the same bit for bit: {told}", False
+    return "runs", f"{repeat.runs} of each subject, the same bit for bit", True
