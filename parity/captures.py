@@ -60,8 +60,18 @@ class Captures:
     def path(self, subject: str, label: str) -> Path:
         return self.folder / f"{label}.{subject}.safetensors"
 
-    def reference(self, rows: Sequence[str], label: str, *, isolate: bool = False) -> Reference:
-        """Run the reference in float64 and its float32 replicates at `rows`."""
+    def reference(
+        self,
+        rows: Sequence[str],
+        label: str,
+        *,
+        isolate: bool = False,
+        plain: Path | None = None,
+    ) -> Reference:
+        """Run the reference in float64 and its float32 replicates at `rows`.
+
+        `plain` is the capture of the reference's own model in float32 on the CPU, if there is one.
+        """
         side = self.request.reference_side
         self.progress(side, "float64 reference and float32 floor")
         path = self.path("reference", label)
@@ -74,6 +84,7 @@ class Captures:
             replicates=floor.REPLICATES,
             seed=self.request.seed,
             isolate=isolate,
+            plain=None if plain is None else str(plain),
         )
         return Reference(
             path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
@@ -117,9 +128,17 @@ class Captures:
             return {name: run.result().path for name, run in runs.items()}
 
     def in_float64(
-        self, subject: str, rows: Sequence[str], label: str, table: LayerTable
+        self,
+        subject: str,
+        rows: Sequence[str],
+        label: str,
+        table: LayerTable,
+        *,
+        feed: Path | None = None,
     ) -> SubjectCapture:
         """Run a subject in float64: Keras by itself, a graph read into PyTorch.
+
+        With `feed` every part of a model is given the reference's input.
 
         ONNX Runtime's CPU provider has no float64 convolution.
         """
@@ -129,7 +148,10 @@ class Captures:
         if runtime != "onnx":
             self.progress(runtime, "running in float64")
             facts = self.children[runtime].call(
-                "run_float64", manifest=self.manifest(subject, runtime, "float64"), **common
+                "run_float64",
+                manifest=self.manifest(subject, runtime, "float64"),
+                feed=None if feed is None else str(feed),
+                **common,
             )
             return SubjectCapture(path, facts)
         graph = self.folder / f"{subject}.full.onnx"

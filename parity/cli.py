@@ -173,6 +173,10 @@ def compare(
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Also give every part the reference's input.")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain/--no-explain", help="Name and prove the causes of what differs."),
+    ] = True,
     semantics: Annotated[
         bool, typer.Option("--semantics", help="Also run every model and graph in float64.")
     ] = False,
@@ -229,6 +233,7 @@ def compare(
             limit=limit,
             isolate=isolate,
             semantics=semantics,
+            explain=explain,
             repeat=repeat,
             seeds=seeds,
             stress=stress,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parity import verdict
@@ -55,11 +55,14 @@ def compare(
 
 def isolate(flow: Flow, stages: Sequence[StageResult]) -> list[StageResult]:
     """Give every part between two cuts the reference's input, and add what each makes of it."""
-    reference = flow.reference.result()
     cuts = flow.table.result().cuts(flow.request.depth)
     rows = [cut.row.name for cut in cuts]
+    reference = flow.reference.result()
+    if not reference.isolated_floors:
+        # Nobody asked for isolation until something was found to differ.
+        reference = flow.captures.reference(rows, "capture", isolate=True)
     made = flow.captures.subjects(list(flow.subjects), rows, "isolated", feed=reference.capture)
-    floors = _isolated_floors(flow, reference, cuts)
+    floors = isolated_floors(flow, reference, cuts)
     found = compare(flow, reference.capture, floors, made, cuts)
     return [
         replace(stage, isolated=alone.subjects, isolated_floor=alone.floor)
@@ -67,7 +70,7 @@ def isolate(flow: Flow, stages: Sequence[StageResult]) -> list[StageResult]:
     ]
 
 
-def _isolated_floors(flow: Flow, reference: Reference, cuts: Sequence[Cut]) -> dict[str, Floor]:
+def isolated_floors(flow: Flow, reference: Reference, cuts: Sequence[Cut]) -> dict[str, Floor]:
     """The floors of parts by themselves, none below that of its longest sum."""
     ends = {cut.row.name for cut in cuts}
     floors, terms = {}, 1
@@ -79,62 +82,86 @@ def _isolated_floors(flow: Flow, reference: Reference, cuts: Sequence[Cut]) -> d
     return floors
 
 
-def drill_down(flow: Flow, stages: Sequence[StageResult]) -> tuple[FirstDivergence, ...]:
+def drill_down(
+    flow: Flow, stages: Sequence[StageResult], layers: Layers | None
+) -> tuple[FirstDivergence, ...]:
     """The first layer at which each subject differs, in execution order.
 
-    Where parts were isolated, every stage that is wrong by itself is looked into, so that several
-    independent faults of one subject are all named; else only each subject's first such stage,
-    since what comes after it may be inherited.
+    With `layers`, those of `faulty_layers`, every stage that is wrong by itself was looked into, so
+    that several independent faults of one subject are all named; else only each subject's first
+    such stage is, since what comes after it may be inherited.
     """
-    if flow.request.isolate:
-        return _faults(flow, stages)
+    if layers is not None:
+        return _faults(flow, stages, layers)
     suspects = {name: _first_bad(stages, name) for name in flow.subjects}
     suspects = {name: stage for name, stage in suspects.items() if stage is not None}
     if not suspects:
         return ()
-    cuts = _layers(flow, {stage.stage for stage in suspects.values() if stage is not None})
+    cuts = layers_of(flow, {stage.stage for stage in suspects.values() if stage is not None})
     reference, made = _capture_layers(flow, cuts, list(suspects), isolated=False)
-    layers = compare(flow, reference.capture, reference.floors, made, cuts)
+    results = compare(flow, reference.capture, reference.floors, made, cuts)
     found = []
     for name, stage in suspects.items():
         assert stage is not None
-        layer = _first_bad([cut for cut in layers if cut.stage == stage.stage], name)
+        layer = _first_bad([cut for cut in results if cut.stage == stage.stage], name)
         found.append(_divergence(name, layer or stage, layer is not None))
     return _in_order(found, flow)
 
 
-def _faults(flow: Flow, stages: Sequence[StageResult]) -> tuple[FirstDivergence, ...]:
-    """Every layer that is wrong though it is given the right input."""
-    wrong = {
+@dataclass(frozen=True)
+class Layers:
+    """Every layer of the stages that are wrong by themselves, each given the right input."""
+
+    inside: frozenset[str]
+    reference: Reference
+    captures: Mapping[str, Path]
+    results: Sequence[StageResult]
+
+    def wrong(self) -> Iterator[tuple[str, StageResult]]:
+        """Each subject and layer that is wrong though it is given the right input."""
+        for layer in self.results:
+            for name, result in layer.subjects.items():
+                if layer.stage in self.inside and result.status in BAD:
+                    yield name, layer
+
+
+def faulty_layers(flow: Flow, stages: Sequence[StageResult]) -> Layers | None:
+    """Look into the stages that are wrong by themselves; None if there are none."""
+    wrong = _wrong_stages(stages)
+    if not wrong:
+        return None
+    inside = frozenset(stage for _, stage in wrong)
+    subjects = [name for name in flow.subjects if any(name == other for other, _ in wrong)]
+    cuts = layers_of(flow, inside, others=True)
+    reference, made = _capture_layers(flow, cuts, subjects, isolated=True)
+    floors = isolated_floors(flow, reference, cuts)
+    results = compare(flow, reference.capture, floors, made, cuts)
+    return Layers(inside, reference, made, results)
+
+
+def _wrong_stages(stages: Sequence[StageResult]) -> set[tuple[str, str]]:
+    return {
         (name, stage.stage)
         for stage in stages
         for name, alone in stage.isolated.items()
         if alone.status in BAD
     }
-    if not wrong:
-        return ()
-    inside = {stage for _, stage in wrong}
-    subjects = [name for name in flow.subjects if any(name == other for other, _ in wrong)]
-    cuts = _layers(flow, inside, others=True)
-    reference, made = _capture_layers(flow, cuts, subjects, isolated=True)
-    floors = _isolated_floors(flow, reference, cuts)
-    layers = compare(flow, reference.capture, floors, made, cuts)
-    found = [
-        _divergence(name, layer, True)
-        for layer in layers
-        if layer.stage in inside
-        for name, result in layer.subjects.items()
-        if result.status in BAD
-    ]
+
+
+def _faults(
+    flow: Flow, stages: Sequence[StageResult], layers: Layers
+) -> tuple[FirstDivergence, ...]:
+    """Every layer that is wrong though it is given the right input."""
+    found = [_divergence(name, layer, True) for name, layer in layers.wrong()]
     told = {(fault.subject, fault.stage) for fault in found}
-    for name, stage in wrong - told:
+    for name, stage in _wrong_stages(stages) - told:
         # Each layer is within its own floor, but the stage is not: say as much as is known.
         result = next(cut for cut in stages if cut.stage == stage)
         found.append(_divergence(name, result, False))
     return _in_order(found, flow)
 
 
-def _layers(flow: Flow, stages: Iterable[str], *, others: bool = False) -> list[Cut]:
+def layers_of(flow: Flow, stages: Iterable[str], *, others: bool = False) -> list[Cut]:
     """Every layer of `stages`; with `others`, also the ends of the other stages, to feed them."""
     table = flow.table.result()
     inside = set(stages)
@@ -214,7 +241,7 @@ def _in_float64(
 
 def _semantic_fault(flow: Flow, name: str, stage: StageResult) -> str:
     """Name the first layer of a stage that differs in float64."""
-    cuts = _layers(flow, [stage.stage])
+    cuts = layers_of(flow, [stage.stage])
     rows = [cut.row.name for cut in cuts]
     reference = flow.captures.reference(rows, "layers-float64")
     layers = _in_float64(flow, name, reference, cuts, "layers-float64-subject")

@@ -40,7 +40,8 @@ class Request:
 
     `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own).
     `isolate` also gives every part the reference's input, so that it shows only its own error;
-    `semantics` also runs every subject in float64. `repeat` runs everything so often and finds
+    `semantics` also runs every subject in float64; `explain` looks for the causes of whatever
+    differs. `repeat` runs everything so often and finds
     what changes; `seeds` more random inputs, and with `stress` odd ones, are compared as well.
     `limit` is in units of the floor, `timeout` in seconds for one request to a child. Captures are
     kept in `save_captures`; without `judged` that is all that happens to them.
@@ -65,6 +66,7 @@ class Request:
     limit: float = 4.0
     isolate: bool = False
     semantics: bool = False
+    explain: bool = True
     repeat: int = 1
     seeds: int = 0
     stress: bool = False

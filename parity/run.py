@@ -15,8 +15,10 @@ from parity.children import Children
 from parity.diffing import strayed
 from parity.environment import facts as environment_facts
 from parity.errors import OutputError
+from parity.explain import session
 from parity.flow import LABELS, Flow
 from parity.report.model import (
+    Cause,
     Decision,
     InputFacts,
     Level,
@@ -45,6 +47,7 @@ class Judgement:
     stages: tuple[StageResult, ...] = ()
     divergences: tuple[FirstDivergence, ...] = ()
     blame: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
     semantics: Level = NO_SEMANTICS
     profile: Profile | None = None
     decision: Decision | None = None
@@ -107,19 +110,27 @@ def _judge(flow: Flow) -> Judgement:
     captures = {name: run.capture for name, run in flow.subjects.items()}
     cuts = flow.table.result().cuts(flow.request.depth)
     stages = investigate.compare(flow, reference.capture, reference.floors, captures, cuts)
-    if flow.request.isolate and captures:
+    request = flow.request
+    wrong = verdict.first_divergence(stages) is not None
+    if captures and (request.isolate or (request.explain and wrong)):
         stages = investigate.isolate(flow, stages)
     divergences: tuple[FirstDivergence, ...] = ()
     blame: tuple[str, ...] = ()
-    if verdict.first_divergence(stages) is not None:
-        divergences = investigate.drill_down(flow, stages)
+    causes: tuple[Cause, ...] = ()
+    if wrong:
+        layers = investigate.faulty_layers(flow, stages)
+        divergences = investigate.drill_down(flow, stages, layers)
         blame = investigate.blame(flow, stages)
-    request = flow.request
+        if request.explain and layers is not None:
+            causes = session.numeric(flow, layers)
+    elif request.explain and captures:
+        causes = session.semantic(flow)
     trials, spread = details.trials(flow, seeds=request.seeds, stress=request.stress)
     return Judgement(
         stages=tuple(stages),
         divergences=divergences,
         blame=blame,
+        causes=causes,
         semantics=investigate.semantics(flow) if request.semantics else NO_SEMANTICS,
         profile=details.worst_profile(flow, stages),
         decision=details.decision(flow),
@@ -154,6 +165,7 @@ def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:
         or verdict.first_divergence(judgement.stages),
         divergences=judgement.divergences,
         blame=judgement.blame,
+        causes=judgement.causes,
         profile=judgement.profile,
         decision=judgement.decision,
         repeat=judgement.repeat,

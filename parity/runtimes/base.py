@@ -232,16 +232,28 @@ class ModelRuntime:
         return {"seconds": seconds}
 
     def run_float64(
-        self, *, x: str, rows: list[str], out: str, manifest: dict[str, Any]
+        self,
+        *,
+        x: str,
+        rows: list[str],
+        out: str,
+        manifest: dict[str, Any],
+        feed: str | None = None,
     ) -> dict[str, Any]:
-        """Capture the rows of the model in float64, where rounding cannot hide a difference."""
+        """Capture the rows of the model in float64, where rounding cannot hide a difference.
+
+        `feed` is the reference's capture, as in `run`.
+        """
         model, set_weights = self.replica("float64")
         set_weights(self.read_weights())
         data = read_input(x).astype(np.float64)
-        with capture.CaptureWriter(Path(out), manifest) as writer:
-            seconds = self.forward(
-                data, self.rows(rows), lambda row, array: writer.add(row.name, array), model=model
-            )
+        with capture.CaptureWriter(Path(out), manifest) as writer, fed(feed) as replacement:
+
+            def sink(row: Row, array: Array) -> Array | None:
+                writer.add(row.name, array)
+                return replacement(row, array)
+
+            seconds = self.forward(data, self.rows(rows), sink, model=model)
         return {"seconds": seconds}
 
     def reference(

@@ -1,0 +1,61 @@
+"""One layer that is wrong by itself, and the differences that may be why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from parity.explain.fingerprint import Fingerprint
+from parity.explain.layer import Array, Layer
+from parity.floor import Floor
+from parity.table import Row
+
+FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "the ONNX graph"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known of a subject's layer that differs though it was given the right input.
+
+    `layer` is the reference's, `expected` its output and `actual` the subject's on the same input;
+    `settings` what the subject says of its layer and `held` the weights that it has there, both
+    empty where they are not known. `weights` and `tensors` are of the reference's other rows.
+    """
+
+    row: Row
+    subject: str
+    layer: Layer
+    expected: Array
+    actual: Array
+    floor: Floor
+    fingerprint: Fingerprint
+    limit: float = 4.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    held: Mapping[str, Array] = field(default_factory=dict)
+    label: str = ""
+    """The layer in the words of the subject's framework: Conv2D `conv1_conv`."""
+    weights: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    tensors: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def framework(self) -> str:
+        """Where the layer is to be mended: `keras`, `torch` or `onnx`."""
+        return "onnx" if self.subject.startswith("onnx") else self.subject
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One difference that may be why: how it is applied to the reference layer, and the remedy.
+
+    `text` says what the subject has, beginning with a capital and without a full stop; `score`
+    orders the trials, 1 for what the fingerprint or the subject's own settings speak for. `free`
+    counts the numbers that were fitted to the subject's output: a proof needs far more values.
+    """
+
+    cause: str
+    change: Callable[[Layer], Layer]
+    text: str
+    remedy: str
+    score: float = 0.0
+    free: int = 0

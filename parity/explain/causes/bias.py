@@ -1,0 +1,61 @@
+"""A bias that one side has and the other lacks: a constant offset in each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from parity.explain.case import Candidate, Case
+from parity.explain.layer import Array, Layer, then, weighing
+
+NAME = "bias"
+
+
+def candidates(case: Case) -> Iterator[Candidate]:
+    if case.layer.kind not in ("conv", "depthwise_conv", "dense", "conv_transpose"):
+        return
+    score = 0.9 if case.fingerprint.offset else 0.3
+    if "bias" in case.layer.weights:
+        yield Candidate(
+            NAME,
+            _without,
+            "The bias is missing",
+            f"{case.label}: {_switch(case.framework, True)} and copy the bias",
+            score,
+        )
+        return
+    remedy = f"{case.label}: {_switch(case.framework, False)}"
+    if "bias" in case.held:
+        yield Candidate(
+            NAME,
+            weighing(bias=case.held["bias"]),
+            "A bias is added that the reference does not have",
+            remedy,
+            0.9,
+        )
+    if case.actual.shape == case.expected.shape:
+        yield Candidate(
+            NAME,
+            then(lambda output: output + _offset(output, case.actual)),
+            "A bias is added that the reference does not have, a constant in each channel",
+            remedy,
+            score,
+            free=case.expected.shape[1],
+        )
+
+
+def _switch(framework: str, on: bool) -> str:
+    name = {"keras": "use_bias", "torch": "bias"}.get(framework)
+    return f"set {name}={on}" if name else f"{'give' if on else 'drop'} the node's bias input"
+
+
+def _without(layer: Layer) -> Layer:
+    return layer.weigh(bias=np.zeros_like(layer.weights["bias"]))
+
+
+def _offset(output: Array, actual: Array) -> Array:
+    if output.shape != actual.shape:
+        raise ValueError("the shapes differ")
+    axes = (0, *range(2, output.ndim))
+    return np.asarray((actual - output).mean(axis=axes, keepdims=True))

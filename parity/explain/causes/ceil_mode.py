@@ -1,0 +1,23 @@
+"""ceil_mode: one more row and column, or the last ones differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from parity.explain.case import Candidate, Case
+from parity.explain.layer import setting
+
+NAME = "ceil-mode"
+
+
+def candidates(case: Case) -> Iterator[Candidate]:
+    if case.layer.kind not in ("max_pool", "avg_pool"):
+        return
+    wanted = bool(case.layer.hyper.get("ceil", False))
+    yield Candidate(
+        NAME,
+        setting(ceil=not wanted),
+        f"The last, incomplete window is {'left out' if wanted else 'counted'} (ceil_mode)",
+        f"{case.label}: set ceil_mode={wanted}",
+        1.0 if case.fingerprint.shape else 0.2,
+    )

@@ -1,0 +1,88 @@
+"""SAME against explicit padding: O(1), strongest at one border, a shift by one pixel.
+
+TensorFlow's SAME pads (0, 1) where stride 2 meets an even size and PyTorch (1, 1): keras#19291,
+pytorch#3867.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from parity.explain.case import Candidate, Case
+from parity.explain.layer import setting
+
+NAME = "same-padding"
+OTHER = "padding"
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def candidates(case: Case) -> Iterator[Candidate]:
+    hyper = case.layer.hyper
+    if "padding" not in hyper:
+        return
+    expected, same = _pairs(hyper["padding"]), _same(case)
+    tried = {expected}
+    stated = case.settings.get("padding")
+    options: list[tuple[Padding, float]] = []
+    if stated is not None:
+        options.append((_pairs(stated), 1.0))
+    options.append((same, 0.8 if case.fingerprint.border else 0.3))
+    options += [(padding, 0.2) for padding in _usual(expected, same)]
+    for padding, score in options:
+        if padding in tried:
+            continue
+        tried.add(padding)
+        is_same = padding == same and any(map(any, padding))
+        yield Candidate(
+            NAME if is_same else OTHER,
+            setting(padding=padding),
+            f"{'SAME padding, which here is ' if is_same else 'Padding '}"
+            f"{padding[0]} rows and {padding[1]} columns, not {expected[0]} and {expected[1]}",
+            _remedy(case, expected),
+            score,
+        )
+
+
+def _remedy(case: Case, wanted: Padding) -> str:
+    if case.framework == "keras":
+        how = wanted[0][0] if len({*wanted[0], *wanted[1]}) == 1 else wanted
+        return f"{case.label}: use ZeroPadding2D({how}) and padding='valid'"
+    if case.framework == "torch":
+        if all(before == after for before, after in wanted):
+            return f"{case.label}: use padding={wanted[0][0], wanted[1][0]}"
+        (top, bottom), (left, right) = wanted
+        return f"{case.label}: use F.pad(x, ({left}, {right}, {top}, {bottom})) and padding=0"
+    begin, end = zip(*wanted, strict=True)
+    return f"{case.label}: set pads to {[*begin, *end]} and auto_pad to NOTSET"
+
+
+def _same(case: Case) -> Padding:
+    """TensorFlow's SAME at this size: max((⌈n/s⌉ − 1)·s + d·(k − 1) + 1 − n, 0), less in front."""
+    hyper = case.layer.hyper
+    dilation = hyper.get("dilation", (1, 1))
+    pairs = []
+    for axis, size in enumerate(case.layer.inputs[0].shape[2:]):
+        stride, reach = hyper["stride"][axis], dilation[axis] * (hyper["kernel"][axis] - 1) + 1
+        total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+        pairs.append((total // 2, total - total // 2))
+    return _pairs(pairs)
+
+
+def _usual(expected: Padding, same: Padding) -> Iterator[Padding]:
+    yield ((0, 0), (0, 0))
+    for padding in (same, expected):
+        (top, bottom), (left, right) = padding
+        yield ((bottom, top), (right, left))
+    (top, bottom), (left, right) = expected
+    # The same amount, all of it at one end.
+    yield ((top + bottom, 0), (left + right, 0))
+    yield ((0, top + bottom), (0, left + right))
+    for more in (-1, 1):
+        yield ((top + more, bottom + more), (left + more, right + more))
+
+
+def _pairs(value: Sequence[Sequence[Any]]) -> Padding:
+    (top, bottom), (left, right) = value
+    return (int(top), int(bottom)), (int(left), int(right))

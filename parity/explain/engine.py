@@ -1,0 +1,125 @@
+"""Trying candidate causes on a layer until one brings its error to the floor.
+
+A cause is named only if the reference layer, run alone in float64 with the difference applied,
+gives the subject's own output to within rounding.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from parity.distance import measure
+from parity.explain import causes
+from parity.explain.case import Candidate, Case
+from parity.explain.layer import Layer
+from parity.explain.operators import evaluate
+from parity.verdict import judge
+
+PAIRED = 12
+"""How many single causes, the most promising ones, are tried in pairs."""
+
+# A fit with k free numbers proves itself only on many more values than that.
+_VALUES_PER_FREE = 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Candidates that were applied together, and the error that was left, in floors."""
+
+    candidates: tuple[Candidate, ...]
+    after: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of a layer: the proved cause or causes, or none and the closest trials."""
+
+    before: float
+    found: Trial | None
+    closest: tuple[Trial, ...] = ()
+
+
+def explain(case: Case, *, seconds: float = 1.5) -> Explanation:
+    """Name the cause or the two causes of `case`; `seconds` bound the search in pairs.
+
+    Single candidates are all tried, whatever it takes: they are few, and a layer is small.
+    """
+    started = time.perf_counter()
+    before = _error(case, case.expected)
+    if not math.isfinite(before) and case.fingerprint.non_finite:
+        return Explanation(before, None)
+    trials: list[Trial] = []
+    for candidate in sorted(causes.candidates(case), key=lambda c: -c.score):
+        trial = attempt(case, (candidate,))
+        if trial is None:
+            continue
+        trials.append(trial)
+        if trial.after <= case.limit:
+            return Explanation(before, trial)
+    for pair in _pairs(case, trials):
+        trial = attempt(case, pair)
+        if trial is not None:
+            trials.append(trial)
+            if trial.after <= case.limit:
+                return Explanation(before, trial)
+        if time.perf_counter() - started > seconds:
+            break
+    nearest = sorted((trial for trial in trials if trial.after < before), key=lambda t: t.after)
+    return Explanation(before, None, tuple(nearest[:3]))
+
+
+def _pairs(case: Case, trials: Sequence[Trial]) -> Iterator[tuple[Candidate, Candidate]]:
+    """Two differences at once, those first that the subject's settings speak for."""
+    ranked = sorted(trials, key=lambda trial: (-trial.candidates[0].score, trial.after))
+    best = [trial.candidates[0] for trial in ranked[:PAIRED]]
+    nearest = sorted(trials, key=lambda trial: trial.after)[:PAIRED]
+    best += [trial.candidates[0] for trial in nearest if trial.candidates[0] not in best]
+    # Fitted ones come last, since they are fitted to what the other one leaves.
+    best.sort(key=lambda candidate: candidate.free > 0)
+    pairs = list(itertools.combinations(best, 2))
+    pairs.sort(key=lambda pair: -(pair[0].score + pair[1].score))
+    for first, second in pairs:
+        if first.cause == second.cause:
+            continue
+        yield first, second
+        yield second, first
+
+
+def attempt(case: Case, applied: tuple[Candidate, ...]) -> Trial | None:
+    """The error that is left when the reference has these differences; None if it cannot."""
+    free = sum(candidate.free for candidate in applied)
+    if free * _VALUES_PER_FREE > case.actual.size:
+        return None
+    layer: Layer = case.layer
+    try:
+        with np.errstate(all="ignore"):
+            for candidate in applied:
+                layer = candidate.change(layer)
+            made = evaluate(layer)
+    except (ValueError, IndexError, KeyError):
+        # The difference does not fit this layer: a transpose of what is not square, say.
+        return None
+    return Trial(applied, _error(case, made))
+
+
+def _error(case: Case, made: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    """How far the subject is from `made`, in floors, by the worse of the two measures.
+
+    A difference may make the layer's values larger or smaller; the floor's largest error goes
+    with their scale.
+    """
+    error = measure(actual=case.actual, expected=made)
+    if error.mismatch or error.wrong or not error.compared:
+        return math.inf
+    scale = error.scale / case.floor.scale if case.floor.scale else 1.0
+    judged = judge(
+        error, replace(case.floor, max_abs=case.floor.max_abs * max(scale, 1e-300)),
+        limit=case.limit,
+    )  # fmt: skip
+    return max(judged.x_floor, judged.x_floor_max)

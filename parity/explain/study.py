@@ -1,0 +1,299 @@
+"""Explaining a comparison: a case of every wrong layer, and the causes as the report tells them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity import weights
+from parity.capture import CaptureReader
+from parity.errors import ParityError
+from parity.explain import engine, fingerprint, inputs
+from parity.explain.case import FRAMEWORKS, Case
+from parity.explain.engine import Explanation, Trial
+from parity.explain.layer import Array, Layer
+from parity.floor import Floor
+from parity.flow import Flow
+from parity.report.model import Cause
+from parity.request import runtime_of, side_of
+from parity.table import Row
+
+UNKNOWN = "not-explained"
+"""The name of what no cause explains."""
+
+NETWORK_INPUT = "input"
+
+SECONDS = 2.0
+"""What explaining may take beyond the single candidates, shared by all wrong layers."""
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A layer that is wrong by itself: the subject, its row, its floor and its error in floors."""
+
+    subject: str
+    row: Row
+    floor: Floor
+    x_floor: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What explaining one wrong layer gave."""
+
+    wrong: Wrong
+    case: Case | None
+    explanation: Explanation | None
+
+
+class Study:
+    """The captures of isolated layers, open for reading, and what the models say of themselves."""
+
+    def __init__(
+        self, flow: Flow, reference: CaptureReader, subjects: Mapping[str, CaptureReader],
+        *, limit: float,
+    ) -> None:  # fmt: skip
+        self.flow = flow
+        self.reference = reference
+        self.subjects = subjects
+        self.limit = limit
+        self.table = flow.table.result()
+        self._layers: dict[str, Layer | None] = {}
+        self._tensors: dict[str, Array] = {}
+        self._image = np.load(flow.captures.input).astype(np.float64)
+        values = weights.load(flow.weights.result(), self.table)
+        self._weights: dict[str, dict[str, Array]] = {
+            row.name: _by_role(row, values) for row in self.table.rows if row.weights
+        }
+
+    def explain(self, wrong: Sequence[Wrong]) -> list[Finding]:
+        """Every wrong layer's cause; a graph's after its model's, whose cause it may share."""
+        found: list[Finding] = []
+        share = SECONDS / max(len(wrong), 1)
+        for item in sorted(wrong, key=lambda item: runtime_of(item.subject) == "onnx"):
+            case = self.case(item)
+            if case is None:
+                found.append(Finding(item, None, None))
+                continue
+            inherited = self._inherited(case, item, found)
+            explanation = inherited or engine.explain(case, seconds=share)
+            if explanation.found is None and runtime_of(item.subject) != "onnx":
+                held = self._held(item)
+                if held:
+                    case = replace(case, held=held)
+                    explanation = engine.explain(case, seconds=share)
+            found.append(Finding(item, case, explanation))
+        return found
+
+    def case(self, wrong: Wrong) -> Case | None:
+        """All that is known of a wrong layer; None if the reference's cannot be run alone."""
+        row = wrong.row
+        if row.name not in self._layers:
+            self._layers[row.name] = self._reference_layer(row)
+        layer = self._layers[row.name]
+        if layer is None or row.name not in self.subjects[wrong.subject]:
+            return None
+        expected = self._tensor(row.name)
+        actual = np.asarray(self.subjects[wrong.subject].read(row.name))
+        if actual.dtype != np.float64:
+            # The subject was fed the reference's tensors rounded to float32.
+            layer = replace(layer, inputs=tuple(_rounded(tensor) for tensor in layer.inputs))
+        actual = actual.astype(np.float64)
+        described = self._description(wrong.subject, row)
+        return Case(
+            row=row,
+            subject=wrong.subject,
+            layer=layer,
+            expected=expected,
+            actual=actual,
+            floor=wrong.floor,
+            fingerprint=fingerprint.read(actual, expected, floor=wrong.floor.max_abs),
+            limit=self.limit,
+            settings=described.get("hyper", {}),
+            label=self._label(wrong.subject, row, described),
+            weights=self._weights,
+            tensors=self._alike(row, actual.shape),
+        )
+
+    def _reference_layer(self, row: Row) -> Layer | None:
+        side = self.flow.request.reference_side
+        hyper = self._described(side, row).get("hyper", {})
+        order = [NETWORK_INPUT, *(name.name for name in self.table.rows)]
+        before = order[: order.index(row.name)]
+        earlier = [name for name in before if name == NETWORK_INPUT or name in self.reference]
+        return inputs.find(
+            row.kind,
+            self._tensor(row.name),
+            earlier,
+            self._tensor,
+            hyper=hyper,
+            weights=self._weights.get(row.name, {}),
+        )
+
+    def _tensor(self, name: str) -> Array:
+        if name == NETWORK_INPUT:
+            return self._image
+        if name not in self._tensors:
+            tensor: Array = self.reference.read(name).astype(np.float64)
+            self._tensors[name] = tensor
+        return self._tensors[name]
+
+    def _alike(self, row: Row, shape: tuple[int, ...]) -> dict[str, Array]:
+        """The reference's tensors of this shape around the row: what may have been read instead."""
+        order = [other.name for other in self.table.rows if other.name in self.reference]
+        here = order.index(row.name)
+        near = order[max(here - 4, 0) : here] + order[here + 1 : here + 5]
+        return {name: self._tensor(name) for name in near if self.reference.shape(name) == shape}
+
+    def _described(self, side: str, row: Row) -> Mapping[str, Any]:
+        layers = self.flow.descriptions.get(side, {}).get("layers", ())
+        return next((layer for layer in layers if layer["row"] == row.name), {})
+
+    def _description(self, subject: str, row: Row) -> Mapping[str, Any]:
+        """What the subject says of its layer: nothing, where it runs a graph from a file."""
+        side = side_of(subject)
+        if runtime_of(subject) == "onnx" and self.flow.request.graph_file(side) is not None:
+            return {}
+        return self._described(side, row)
+
+    def _label(self, subject: str, row: Row, described: Mapping[str, Any]) -> str:
+        if runtime_of(subject) == "onnx":
+            return f"the node that makes `{self.table.tensor_name(row)}`"
+        kind = described.get("class") or row.kind
+        return f"{kind} `{described.get('name') or getattr(row, side_of(subject))}`"
+
+    def _held(self, wrong: Wrong) -> dict[str, Array]:
+        """The weights that the subject's own model holds in this layer."""
+        path = self.flow.folder / f"held-{wrong.subject}.safetensors"
+        try:
+            if not path.exists():
+                self.flow.children[runtime_of(wrong.subject)].call("dump", path=str(path))
+            return _by_role(wrong.row, weights.load(path, self.table))
+        except ParityError:
+            # A model that holds NaN, say: its weights are told at their own level.
+            return {}
+
+    def _inherited(self, case: Case, wrong: Wrong, found: Sequence[Finding]) -> Explanation | None:
+        """The cause of this layer in the model that the graph was exported from, if it holds."""
+        for other in found:
+            same = other.wrong.row == wrong.row and other.wrong.subject == side_of(wrong.subject)
+            if not same or other.explanation is None or other.explanation.found is None:
+                continue
+            trial = engine.attempt(case, other.explanation.found.candidates)
+            if trial is not None and trial.after <= case.limit:
+                return Explanation(wrong.x_floor, trial)
+        return None
+
+
+@contextlib.contextmanager
+def opened(
+    flow: Flow, reference: Path, subjects: Mapping[str, Path], *, limit: float
+) -> Iterator[Study]:
+    """A study of captures on disk."""
+    with contextlib.ExitStack() as stack:
+        readers = {
+            name: stack.enter_context(CaptureReader(path)) for name, path in subjects.items()
+        }
+        yield Study(flow, stack.enter_context(CaptureReader(reference)), readers, limit=limit)
+
+
+def told(findings: Sequence[Finding]) -> tuple[Cause, ...]:
+    """The causes as the report has them: one entry for all layers of one subject and one cause."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(_key(finding, findings), []).append(finding)
+    causes = []
+    for group in groups.values():
+        own = [item for item in group if item.wrong.subject == group[0].wrong.subject]
+        heirs = sorted({item.wrong.subject for item in group} - {group[0].wrong.subject})
+        causes.append(_cause(own, heirs))
+    return tuple(causes)
+
+
+def _key(finding: Finding, findings: Sequence[Finding]) -> tuple[str, ...]:
+    trial = finding.explanation.found if finding.explanation else None
+    if trial is None:
+        return (finding.wrong.subject, finding.wrong.row.name)
+    texts = tuple(candidate.text for candidate in trial.candidates)
+    owner = side_of(finding.wrong.subject)
+    # A graph shares the entry of the model that it was exported from.
+    shared = any(
+        other.wrong.subject == owner
+        and other.wrong.row == finding.wrong.row
+        and other.explanation is not None
+        and other.explanation.found is not None
+        and other.explanation.found.candidates == trial.candidates
+        for other in findings
+    )
+    return (owner if shared else finding.wrong.subject, *texts)
+
+
+def _cause(group: Sequence[Finding], heirs: Sequence[str]) -> Cause:
+    first = group[0]
+    wrong, explanation = first.wrong, first.explanation
+    before = explanation.before if explanation else wrong.x_floor
+    if explanation is None or explanation.found is None:
+        return _unexplained(first, before)
+    trial = explanation.found
+    names = "+".join(dict.fromkeys(candidate.cause for candidate in trial.candidates))
+    text = "; and ".join(candidate.text for candidate in trial.candidates)
+    remedy = "; ".join(dict.fromkeys(candidate.remedy for candidate in trial.candidates))
+    where = f" (and {_layers(group[1:])})" if len(group) > 1 else ""
+    also = f", and in {', '.join(heirs)}" if heirs else ""
+    message = (
+        f"{names}{where}{also}: {text}. Applied to the reference layer alone, the error falls "
+        f"from {_floors(before)} to {_floors(trial.after)}. Remedy: {remedy}"
+    )
+    evidence = {"x_floor_before": before, "x_floor_after": trial.after}
+    evidence = {name: value for name, value in evidence.items() if math.isfinite(value)}
+    return Cause(wrong.row.name, wrong.subject, names, evidence, message)
+
+
+def _layers(rest: Sequence[Finding]) -> str:
+    names = [finding.wrong.row.name for finding in rest]
+    if len(names) > 3:
+        return f"{len(names)} more layers, to {names[-1]}"
+    return ", ".join(names)
+
+
+def _unexplained(finding: Finding, before: float) -> Cause:
+    wrong, case = finding.wrong, finding.case
+    where = FRAMEWORKS["onnx" if runtime_of(wrong.subject) == "onnx" else wrong.subject]
+    message = f"not explained: the {wrong.row.kind} of {where} is {_floors(before)} away"
+    if case is None:
+        message += "; the reference's layer could not be run alone, so nothing could be tried"
+    else:
+        message += f"; {case.fingerprint.text}"
+        nearest = finding.explanation.closest if finding.explanation else ()
+        if nearest:
+            message += f"; closest, without explaining it: {_closest(nearest)}"
+    evidence = {"x_floor_before": before} if math.isfinite(before) else {}
+    return Cause(wrong.row.name, wrong.subject, UNKNOWN, evidence, message)
+
+
+def _closest(trials: Sequence[Trial]) -> str:
+    return ", ".join(
+        f"{'+'.join(candidate.cause for candidate in trial.candidates)} ({_floors(trial.after)})"
+        for trial in trials
+    )
+
+
+def _floors(value: float) -> str:
+    if not math.isfinite(value):
+        return "another shape" if value > 0 else "no number"
+    return f"{value:.2g}x the floor" if value < 1e4 else f"{value:.1e}x the floor"
+
+
+def _by_role(row: Row, values: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
+    return {weight.role: np.asarray(values[weight.name]) for weight in row.weights}
+
+
+def _rounded(tensor: Array) -> Array:
+    return tensor.astype(np.float32).astype(np.float64)

@@ -1,0 +1,265 @@
+"""Every cause is proved on a layer that has it, and nothing is named that is not proved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity.explain import causes, engine
+from parity.explain.layer import Layer
+from parity.explain.operators import evaluate
+from tests.explain.samples import batch_norm, case, conv, dense, draw, pointwise, pool
+
+
+def kernel_made(layer, change):
+    kernel = np.ascontiguousarray(change(layer.weights["kernel"]))
+    return evaluate(layer.weigh(kernel=kernel))
+
+
+def shifted(layer, amounts):
+    """The layer on an input padded by hand, without padding of its own."""
+    (top, bottom), (left, right) = amounts
+    data = np.pad(layer.inputs[0], ((0, 0), (0, 0), (top, bottom), (left, right)))
+    return evaluate(replace(layer.set(padding=[[0, 0], [0, 0]]), inputs=(data,)))
+
+
+def zero_padded_pool(layer):
+    data = np.pad(layer.inputs[0], ((0, 0), (0, 0), (1, 1), (1, 1)))
+    return evaluate(replace(layer.set(padding=[[0, 0], [0, 0]]), inputs=(data,)))
+
+
+def normalised(layer, *, epsilon=1e-5, gamma="gamma", beta="beta", mean=None, variance=None):
+    held, data = layer.weights, layer.inputs[0]
+    shape = (1, -1, 1, 1)
+    mean = held["mean"] if mean is None else mean
+    variance = held["variance"] if variance is None else variance
+    scaled = (data - mean.reshape(shape)) / np.sqrt(variance.reshape(shape).astype(float) + epsilon)
+    return scaled * held[gamma].reshape(shape) + held[beta].reshape(shape)
+
+
+def of_the_batch(layer):
+    data = layer.inputs[0]
+    return normalised(layer, mean=data.mean((0, 2, 3)), variance=data.var((0, 2, 3)))
+
+
+def group_slices(layer, index):
+    """The convolution with every group's input replaced by that of group `index`."""
+    groups = layer.hyper["groups"]
+    parts = np.split(layer.inputs[0], groups, axis=1)
+    return evaluate(replace(layer, inputs=(np.concatenate([parts[index]] * groups, axis=1),)))
+
+
+def soft(logits):
+    return np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+
+
+def half(values):
+    return values.astype(np.float16).astype(float)
+
+
+SAME = conv(stride=2)
+GROUPED = conv(8, 16, groups=4)
+DEPTH = conv(8, 8, groups=8)
+BIASED = conv(bias=True)
+STEM = conv(3, 8, kernel=7, stride=2, size=16)
+NORM = batch_norm()
+FLAT = dense(image=True)
+
+FAULTS = {
+    "same-padding": (SAME, lambda c: shifted(c, ((0, 1), (0, 1)))),
+    "padding": (SAME, lambda c: shifted(c, ((2, 0), (2, 0)))),
+    "pool-padded-with-zeros": (pool("max_pool"), zero_padded_pool),
+    "average-counts-padding": (
+        pool("avg_pool", count_padding=True),
+        lambda c: evaluate(c) * 9.0 / windows(c),
+    ),
+    "ceil-mode": (
+        pool("max_pool", size=8, padding=0),
+        lambda c: evaluate(
+            replace(c, inputs=(np.pad(c.inputs[0], ((0, 0),) * 2 + ((0, 1),) * 2, mode="edge"),))
+        ),
+    ),
+    "batch-norm-epsilon": (NORM, lambda c: normalised(c, epsilon=1e-3)),
+    "batch-norm-epsilon/odd": (NORM, lambda c: normalised(c, epsilon=0.0123)),
+    "norm-weights-swapped": (NORM, lambda c: normalised(c, gamma="beta", beta="gamma")),
+    "norm-weight-missing": (NORM, lambda c: normalised(c.weigh(beta=np.zeros(8)))),
+    "training-mode": (NORM, of_the_batch),
+    "dropout": (
+        pointwise("identity"),
+        lambda c: evaluate(c) * (draw(2, 8, 6, 6, seed=77) > 0) * 2.0,
+    ),
+    "kernel-layout/turned": (conv(), lambda c: kernel_made(c, lambda k: k.swapaxes(2, 3))),
+    "kernel-layout/swapped": (conv(), lambda c: kernel_made(c, lambda k: k.swapaxes(0, 1))),
+    "kernel-layout/reshaped": (
+        STEM,
+        lambda c: kernel_made(c, lambda k: k.transpose(2, 3, 1, 0).reshape(k.shape)),
+    ),
+    "kernel-flipped": (conv(), lambda c: kernel_made(c, lambda k: k[:, :, ::-1, ::-1])),
+    "depthwise-layout": (
+        DEPTH,
+        lambda c: kernel_made(c, lambda k: k.transpose(2, 3, 0, 1).reshape(k.shape)),
+    ),
+    "group-order": (
+        GROUPED,
+        lambda c: (
+            evaluate(c)[:, np.arange(16).reshape(4, 4).T.ravel()]
+        ),
+    ),
+    "groups-read-one-slice": (GROUPED, lambda c: group_slices(c, 3)),
+    "stride": (conv(stride=2), lambda c: evaluate(c.set(stride=[1, 1]))),
+    "dilation": (conv(), lambda c: evaluate(c.set(dilation=[2, 2]))),
+    "bias/missing": (BIASED, lambda c: evaluate(c) - c.weights["bias"].reshape(1, -1, 1, 1)),
+    "bias/extra": (conv(), lambda c: evaluate(c) + draw(1, 8, 1, 1)),
+    "activation-missing": (pointwise("relu"), lambda c: c.inputs[0]),
+    "activation-extra": (conv(), lambda c: np.maximum(evaluate(c), 0)),
+    "activation-other": (pointwise("relu"), lambda c: np.tanh(c.inputs[0])),
+    "softmax": (dense(), lambda c: soft(evaluate(c))),
+    "gelu-form": (
+        pointwise("gelu", approximate=False),
+        lambda c: evaluate(replace(c, kind="gelu_tanh")),
+    ),
+    "leaky-relu-slope": (
+        pointwise("leaky_relu", slope=0.01),
+        lambda c: np.where(c.inputs[0] > 0, c.inputs[0], 0.3 * c.inputs[0]),
+    ),
+    "flatten-order": (
+        FLAT,
+        lambda c: evaluate(
+            replace(c, inputs=(c.inputs[0].transpose(0, 2, 3, 1).reshape(3, -1),))
+        ),
+    ),
+    "dense-transposed": (dense(), lambda c: kernel_made(c, np.transpose)),
+    "channel-order": (
+        STEM,
+        lambda c: evaluate(replace(c, inputs=(c.inputs[0][:, [2, 1, 0]],))),
+    ),
+    "output-permuted/reversed": (dense(), lambda c: evaluate(c)[:, ::-1]),
+    "output-permuted/turned": (conv(), lambda c: evaluate(c).transpose(0, 1, 3, 2)),
+    "output-permuted/shuffled": (conv(), lambda c: evaluate(c)[:, [3, 1, 0, 2, 7, 6, 4, 5]]),
+    "weights-rounded": (conv(), lambda c: kernel_made(c, half)),
+    "tf32": (conv(), lambda c: evaluate(tensor_float(c))),
+    "low-precision": (conv(), lambda c: half(evaluate(halved(c)))),
+}  # fmt: skip
+
+
+def windows(layer):
+    """How many values that are no padding lie under each window of a 3x3 pool at stride 2."""
+    inside = np.pad(np.ones((9, 9)), 1)
+    return np.array([[inside[y : y + 3, x : x + 3].sum() for x in range(0, 9, 2)]
+                     for y in range(0, 9, 2)])  # fmt: skip
+
+
+def halved(layer):
+    return replace(layer.weigh(kernel=half(layer.weights["kernel"])),
+                   inputs=(half(layer.inputs[0]),))  # fmt: skip
+
+
+def tensor_float(layer):
+    def cut(values):
+        bits = np.asarray(values, np.float32).view(np.uint32)
+        rounded = bits + np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))
+        return (rounded & np.uint32(0xFFFFE000)).view(np.float32).astype(float)
+
+    return replace(layer.weigh(kernel=cut(layer.weights["kernel"])),
+                   inputs=(cut(layer.inputs[0]),))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_named_and_proved(name):
+    layer, broken = FAULTS[name]
+    # A subject reads inputs in float32, and so does the layer that is re-run beside it.
+    given = tuple(tensor.astype(np.float32).astype(float) for tensor in layer.inputs)
+    layer = replace(layer, inputs=given)
+    explained = engine.explain(case(layer, broken(layer)))
+    assert explained.before > 4.0
+    assert explained.found is not None, explained.closest
+    assert explained.found.after <= 4.0
+    (found,) = explained.found.candidates
+    assert found.cause == name.partition("/")[0]
+    assert "Layer `row`" in found.remedy
+    assert not found.text.endswith(".")
+
+
+def test_weights_of_another_layer():
+    layer, other = conv(seed=0), conv(seed=3)
+    made = case(
+        layer,
+        evaluate(layer.weigh(**other.weights)),
+        weights={"row": layer.weights, "next": other.weights},
+    )
+    found = engine.explain(made).found
+    assert found.candidates[0].cause == "weights-of-another-layer"
+    assert "next" in found.candidates[0].text
+
+
+def test_the_tensor_of_another_layer():
+    layer = conv()
+    other = draw(2, 8, 10, 10, seed=99).astype(float)
+    found = engine.explain(case(layer, other, tensors={"later": other})).found
+    assert found.candidates[0].cause == "another-tensor-captured"
+
+
+def test_one_weight_that_was_changed():
+    layer = conv()
+    kernel = layer.weights["kernel"].copy()
+    kernel[2, 1, 0, 0] += 1.0
+    made = case(layer, evaluate(layer.weigh(kernel=kernel)), held={"kernel": kernel})
+    (found,) = engine.explain(made).found.candidates
+    assert found.cause == "other-weights"
+    assert "1 of 576 in its kernel" in found.text
+
+
+def test_two_causes_at_once():
+    layer = conv(stride=2)
+    broken = shifted(layer, ((0, 1), (0, 1))) + draw(1, 8, 1, 1)
+    found = engine.explain(case(layer, broken, settings={"padding": [[0, 1], [0, 1]]})).found
+    assert {candidate.cause for candidate in found.candidates} == {"same-padding", "bias"}
+    assert found.after <= 4.0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda out: out + 0.01 * np.sin(np.arange(out.size)).reshape(out.shape),
+        lambda out: np.sign(out) * np.abs(out) ** 1.01,
+        lambda out: np.roll(out, 1, axis=2),
+        lambda out: np.where(np.arange(out.size).reshape(out.shape) == 77, out + 1.0, out),
+    ],
+)
+@pytest.mark.parametrize("layer", [conv(), batch_norm(), pointwise("relu"), GROUPED])
+def test_what_no_cause_covers_is_not_explained(layer, broken):
+    explained = engine.explain(case(layer, broken(evaluate(layer))))
+    assert explained.found is None
+    assert explained.before > 4.0
+
+
+def test_values_that_are_no_numbers_are_not_explained():
+    layer = conv()
+    broken = evaluate(layer)
+    broken[0, 0, 0, 0] = np.nan
+    made = case(layer, broken)
+    assert engine.explain(made).found is None
+    assert made.fingerprint.text == "1 of 1600 values are NaN or Inf"
+
+
+def test_a_fit_of_as_many_numbers_as_values_proves_nothing():
+    """A constant in each class of one image fits whatever the logits are."""
+    layer = dense(bias=False)
+    layer = replace(layer, inputs=(layer.inputs[0][:1],))
+    explained = engine.explain(case(layer, draw(1, 8, seed=55)))
+    assert explained.found is None
+
+
+def test_a_difference_that_changes_nothing_explains_nothing():
+    layer = Layer("conv", conv(kernel=1).inputs, conv(kernel=1).hyper, conv(kernel=1).weights)
+    assert evaluate(layer).shape == (2, 8, 10, 10)
+    explained = engine.explain(case(layer, evaluate(layer) * 1.5))
+    assert explained.found is None
+
+
+def test_every_file_of_causes_is_found():
+    names = {module.__name__.rpartition(".")[2] for module in causes.modules()}
+    assert {"same_padding", "epsilon", "groups", "swapped_weights"} <= names
+    assert all(callable(module.candidates) and module.__doc__ for module in causes.modules())
