@@ -225,6 +225,11 @@ class CaptureReader:
         """Return the dtype of a row's tensor: float16, float32 or float64."""
         return self._find(name).dtype
 
+    def nbytes(self, name: str) -> int:
+        """Return how many bytes a row's tensor takes."""
+        entry = self._find(name)
+        return entry.end - entry.begin
+
     def read(self, name: str) -> Array:
         """Return a row's whole tensor, checked, as a new array."""
         entry = self._find(name)

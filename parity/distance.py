@@ -11,15 +11,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.checksum import CHUNK, aligned
+from parity.checksum import ALIGNMENT, CHUNK, aligned
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
-# Elements worked on at once: the rows of five tensors and of their ten pairs, 1 MB in all, about
-# fill a core's second-level cache; smaller blocks pay more for calls than they gain. It is also
-# below 10,000, from which OpenBLAS starts threads for each dot product.
-_BLOCK = 8192
+# OpenBLAS starts threads for a dot product of 10,000 elements or more; they would cost more than
+# they gain.
+_DOT = 8192
+
+_FEW = 4
+"""Tensors up to which a whole chunk of each, and of the gaps of each pair, fits a core's
+second-level cache of 1 MB; of more, half a chunk is worked on at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +106,18 @@ class Distances:
     The first tensor is the one that ``rel_l2`` is relative to.
     """
 
-    def __init__(self, dtypes: Sequence[np.dtype[Any]]) -> None:
+    def __init__(self, dtypes: Sequence[np.dtype[Any]], *, scaled: bool = True) -> None:
+        """Without ``scaled``, the errors' ``scale``, which costs two passes of many, is left 0."""
         count = len(dtypes)
         # In the order in which _add subtracts: all that follow the first, the second, ...
         self._pairs = list(itertools.combinations(range(count), 2))
         # Those still equal to the first, bit for bit, and the dtype that both are rounded to.
         self._exact = {j: min(dtypes[0], dtypes[j], key=_width) for j in range(1, count)}
-        self._wide = aligned(count * _BLOCK, np.float64).reshape(count, _BLOCK)
-        # Row 0 holds the first tensor's magnitude, the others the gap of each pair.
-        height = 1 + len(self._pairs)
-        self._gaps = aligned(height * _BLOCK, np.float64).reshape(height, _BLOCK)
+        self._block = CHUNK if count <= _FEW else CHUNK // 2
+        self._wide = _rows(count, self._block)
+        self._gaps = _rows(len(self._pairs), self._block)
+        self._magnitude = aligned(self._block, np.float64) if scaled else None
+        self._norm, self._scale = 0.0, 0.0
         self._squares = np.zeros(len(self._gaps))
         self._tops = np.zeros(len(self._gaps))
         self._tallies = [_Tally() for _ in self._pairs]
@@ -122,40 +127,51 @@ class Distances:
         """Take the next flat piece of every tensor, all of one length."""
         # Inf - Inf and overflow are looked for, not accidents; the setting is this thread's own.
         with np.errstate(all="ignore"):
-            for start in range(0, pieces[0].size, _BLOCK):
-                self._add([piece[start : start + _BLOCK] for piece in pieces])
+            for start in range(0, pieces[0].size, self._block):
+                self._add([piece[start : start + self._block] for piece in pieces])
 
     def _add(self, pieces: Sequence[Array]) -> None:
         size = pieces[0].size
-        rows, gaps = self._wide[:, :size], self._gaps[:, :size]
-        for row, piece in zip(rows, pieces, strict=True):
+        wide, gaps = self._wide[:, :size], self._gaps[:, :size]
+        expected = pieces[0]
+        if expected.dtype != np.float64 or expected.ctypes.data % ALIGNMENT:
+            np.copyto(wide[0], expected)
+            expected = wide[0]
+        for row, piece in zip(wide[1:], pieces[1:], strict=True):
             np.copyto(row, piece)
-        np.abs(rows[0], out=gaps[0])
-        begin = 1
+        rows = [expected, *wide[1:]]
+        begin = 0
         for i in range(len(rows) - 1):
             end = begin + len(rows) - 1 - i
-            np.subtract(rows[i + 1 :], rows[i], out=gaps[begin:end])
+            np.subtract(wide[i + 1 :], rows[i], out=gaps[begin:end])
             begin = end
-        np.abs(gaps[1:], out=gaps[1:])
+        np.abs(gaps, out=gaps)
         tops = gaps.max(axis=1)
-        if not np.isfinite(tops).all():
+        # A value that is not finite makes a gap that is not, and a square that is not.
+        norm = float(_squares(expected[None])[0])
+        if not (math.isfinite(norm) and np.isfinite(tops).all()):
             self._set_aside(rows, gaps)
             tops = gaps.max(axis=1)
-        for k in np.flatnonzero(tops[1:] > self._tops[1:]):
+            expected = np.where(np.isfinite(expected), expected, 0.0)
+            norm = float(_squares(expected[None])[0])
+        for k in np.flatnonzero(tops > self._tops):
             i, j = self._pairs[k]
-            self._tallies[k].point(int(gaps[k + 1].argmax()), self._seen, rows[j], rows[i])
+            self._tallies[k].point(int(gaps[k].argmax()), self._seen, rows[j], rows[i])
         for j, dtype in list(self._exact.items()):
             if not _same_bits(rows[0], rows[j], dtype):
                 del self._exact[j]
         np.maximum(self._tops, tops, out=self._tops)
-        self._squares += np.vecdot(gaps, gaps)
+        self._squares += _squares(gaps)
+        self._norm += norm
+        if self._magnitude is not None:
+            magnitude = np.abs(expected, out=self._magnitude[:size])
+            self._scale = max(self._scale, float(magnitude.max()))
         self._seen += size
 
-    def _set_aside(self, rows: Float64, gaps: Float64) -> None:
+    def _set_aside(self, rows: Sequence[Float64], gaps: Float64) -> None:
         """Count the values that are wrong, and clear what is not finite."""
         finite = [np.isfinite(row) for row in rows]
-        gaps[0][~finite[0]] = 0.0
-        for (i, j), gap, tally in zip(self._pairs, gaps[1:], self._tallies, strict=True):
+        for (i, j), gap, tally in zip(self._pairs, gaps, self._tallies, strict=True):
             both = finite[i] & finite[j]
             same = (rows[i] == rows[j]) | (np.isnan(rows[i]) & np.isnan(rows[j]))
             wrong = ~both & ~same
@@ -169,16 +185,15 @@ class Distances:
         """Return the error of one tensor (by its place) against an earlier one."""
         k = self._pairs.index((expected, actual))
         tally = self._tallies[k]
-        norm = math.sqrt(self._squares[0])
-        rel_l2 = math.sqrt(self._squares[k + 1]) / (norm or 1.0)
+        rel_l2 = math.sqrt(self._squares[k]) / (math.sqrt(self._norm) or 1.0)
         worst = tally.worst
         return Error(
-            max_abs=math.inf if tally.wrong else float(self._tops[k + 1]),
+            max_abs=math.inf if tally.wrong else float(self._tops[k]),
             rel_l2=math.inf if tally.wrong else rel_l2,
             wrong=tally.wrong,
             compared=self._seen - tally.skipped,
             size=self._seen,
-            scale=float(self._tops[0]),
+            scale=self._scale,
             exact=expected == 0 and actual in self._exact and self._seen > 0,
             worst=None if worst is None else tuple(map(int, np.unravel_index(worst, shape))),
             actual=None if worst is None else tally.actual,
@@ -201,6 +216,19 @@ class _Tally:
         if not self.wrong:
             self.worst = seen + at
             self.actual, self.expected = float(actual[at]), float(expected[at])
+
+
+def _rows(count: int, size: int) -> Float64:
+    return aligned(count * size, np.float64).reshape(count, size)
+
+
+def _squares(rows: Float64) -> Float64:
+    """The sum of squares of each row."""
+    total = np.zeros(len(rows))
+    for start in range(0, rows.shape[1], _DOT):
+        piece = rows[:, start : start + _DOT]
+        total += np.vecdot(piece, piece)
+    return total
 
 
 def _width(dtype: np.dtype[Any]) -> int:

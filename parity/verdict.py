@@ -6,7 +6,6 @@ The formulas are those of DESIGN.md, "The verdict"; ``parity.distance`` holds th
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +13,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from parity.capture import CaptureReader
-from parity.distance import Distances, Error, measure, mismatched
+from parity.distance import Error, measure
 from parity.errors import CaptureError
 from parity.floor import Floor, floor_of
+from parity.measuring import PairResult, measure_rows
 
 if TYPE_CHECKING:
     from parity.table import Cut
@@ -84,14 +84,6 @@ class SubjectResult:
     expected: float | None = None
     wrong: int = 0
     message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PairResult:
-    """Two subjects at one cut: ``max|xa - xb|`` and ``||xa - xb|| / ||x64||``."""
-
-    max_abs: float
-    rel_l2: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,23 +161,23 @@ def compare(
     reference has no floor for.
     """
     precisions = precisions or {}
+    cuts = list(cuts)
+    rows = [cut.row.name for cut in cuts if cut.row.name in reference]
+    for row in rows:
+        if row not in floors:
+            raise CaptureError(f"{reference.path}: {row}: has no floor; measure its replicates")
+    measured = measure_rows(rows, reference, subjects)
     stages = []
-    # One thread: the pieces are small, and handing the interpreter's lock over for each of them
-    # cost more than a second core gave (4.1 to 4.7 s with one, 5.1 to 5.7 s with two).
     for cut in cuts:
-        row, shape = cut.row.name, cut.row.shape
-        floor = floors.get(row)
-        errors: dict[str, Error] = {}
-        pairs: dict[str, PairResult] = {}
-        if row in reference:
-            shape = reference.shape(row)
-            if floor is None:
-                raise CaptureError(f"{reference.path}: {row}: has no floor; measure its replicates")
-            errors, pairs = _read_through(row, reference, subjects)
+        row, floor = cut.row.name, floors.get(cut.row.name)
+        found = measured.get(row)
+        errors = {} if found is None else found.errors
         results = {
             name: _result(errors.get(name), floor, limit, precisions.get(name, "float32"))
             for name in subjects
         }
+        shape = cut.row.shape if found is None else reference.shape(row)
+        pairs = {} if found is None else found.pairs
         stages.append(StageResult(cut.name, cut.stage, row, shape, floor, results, pairs))
     return stages
 
@@ -215,27 +207,6 @@ def _result(
         wrong=error.wrong,
         message=message,
     )
-
-
-def _read_through(
-    row: str, reference: CaptureReader, subjects: Mapping[str, CaptureReader]
-) -> tuple[dict[str, Error], dict[str, PairResult]]:
-    """Read one row of every capture in step, once, and measure subjects and pairs."""
-    shape = reference.shape(row)
-    present = {name: reader for name, reader in subjects.items() if row in reader}
-    streamed = {name: reader for name, reader in present.items() if reader.shape(row) == shape}
-    distances = Distances([reference.dtype(row), *(r.dtype(row) for r in streamed.values())])
-    readers = [reference, *streamed.values()]
-    for pieces in zip(*(reader.chunks(row) for reader in readers), strict=True):
-        distances.add(pieces)
-    errors = {name: distances.error(0, k, shape) for k, name in enumerate(streamed, 1)}
-    for name in present.keys() - streamed.keys():
-        errors[name] = mismatched(actual=present[name].shape(row), expected=shape)
-    pairs = {}
-    for (i, left), (j, right) in itertools.combinations(enumerate(streamed, 1), 2):
-        error = distances.error(i, j, shape)
-        pairs[f"{left}|{right}"] = PairResult(error.max_abs, error.rel_l2)
-    return errors, pairs
 
 
 def first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:

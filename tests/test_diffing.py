@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from parity import cli, saved
+from parity import cli, measuring, saved
 from parity.capture import SCHEMA, CaptureReader, CaptureWriter, amend
 from parity.diffing import diff
 from parity.errors import CaptureError
@@ -229,3 +231,38 @@ def test_a_manifest_that_outgrows_its_header_moves_the_tensors(tmp_path: Path) -
     assert path.stat().st_size > before
     assert diff(folder, folder).verdict == "parity"
     assert not [found for found in folder.iterdir() if found.name.startswith(".")]
+
+
+def test_helpers_measure_what_one_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "one", ("keras", "torch", "onnx-keras"), broken={"keras": "head"})
+    alone = diff(folder, folder)
+    started: list[str] = []
+
+    class Counted(measuring.Child):
+        def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+            started.append(operation)
+            return super().call(operation, **arguments)
+
+    monkeypatch.setattr(measuring, "HELPED", 1)
+    monkeypatch.setattr(measuring, "_cores", lambda: 3)
+    monkeypatch.setattr(measuring, "Child", Counted)
+    together = diff(folder, folder)
+    assert started.count("open") == 2
+    assert together.stages == alone.stages
+
+
+def test_a_helper_that_meets_an_edited_tensor_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "one")
+    path = folder / "keras.safetensors"
+    held = bytearray(path.read_bytes())
+    held[-3] ^= 1
+    path.write_bytes(held)
+    monkeypatch.setattr(measuring, "HELPED", 1)
+    monkeypatch.setattr(measuring, "_cores", lambda: 2)
+    # All rows are the helper's.
+    monkeypatch.setattr(measuring, "measure_row", lambda *_: time.sleep(1))
+    assert "was changed after it was captured" in _refused(capsys, "diff", folder, folder)
