@@ -26,6 +26,8 @@ _PROPERTY = "exporters.structure"
 _FORMAT = 1
 # A protobuf message cannot be longer than 2 GiB - 1; the rest is room for the graph itself.
 _LARGEST_FILE = 2**31 - 2**24
+# Bytes: what a session is handed inside the message all the same.
+_SMALL = 1024
 # External tensors start on a page, so that they can be mapped into memory.
 _ALIGNMENT = 4096
 
@@ -259,6 +261,31 @@ def to_bytes(model: WeightedModel) -> bytes:
     with BytesIO() as file:
         _stream(model, file)
         return file.getvalue()
+
+
+def detach(model: WeightedModel) -> tuple[ModelProto, dict[str, Array]]:
+    """A message that refers to its large tensors as if they lay in a file, and those tensors.
+
+    For a session that is handed the tensors beside the message, so that nothing is copied; they
+    are contiguous and must outlive it.
+    """
+    skeleton = ModelProto()
+    skeleton.CopyFrom(model.skeleton)
+    tensors: dict[str, Array] = {}
+    for name, array in model.tensors.items():
+        if array.nbytes < _SMALL:
+            # Small constants (axes, shapes) are read while the graph is still being resolved.
+            small = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            skeleton.graph.initializer.append(small)
+            continue
+        header = _header(name, array)
+        header.data_location = TensorProto.EXTERNAL
+        place = {"location": "beside", "offset": 0, "length": array.nbytes}
+        for key, value in place.items():
+            header.external_data.add(key=key, value=str(value))
+        skeleton.graph.initializer.append(header)
+        tensors[name] = np.ascontiguousarray(array)
+    return skeleton, tensors
 
 
 def write_directly(model: WeightedModel | ModelProto, path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from parity import floor
@@ -43,17 +46,21 @@ class Captures:
         folder: Path,
         manifest: Callable[[str, str, str], dict[str, Any]],
         progress: Progress,
+        devices: Mapping[str, str],
     ) -> None:
         self.request = request
         self.children = children
         self.folder = folder
         self.manifest = manifest
         self.progress = progress
+        self.devices = devices
         self.input = folder / "input.npy"
+        # A small card has no room for two runtimes at a time.
+        self.turn: AbstractContextManager[Any] = Lock() if request.serial else nullcontext()
 
     def on(self, path: Path) -> Captures:
         """The same children on another input file."""
-        other = Captures(self.request, self.children, self.folder, self.manifest, self.progress)
+        other = copy.copy(self)
         other.input = path
         return other
 
@@ -98,23 +105,35 @@ class Captures:
         *,
         feed: Path | None = None,
         optimise: bool = True,
+        precision: str | None = None,
     ) -> SubjectCapture:
-        """Run a subject at `rows`; with `feed` every part is given the reference's input."""
+        """Run a subject at `rows`; with `feed` every part is given the reference's input.
+
+        `precision` is the request's by default; in another one it shows what that changes.
+        """
         runtime = runtime_of(subject)
         self.progress(runtime, f"running {subject}" if feed is None else f"isolating {subject}")
         path = self.path(subject, label)
         extra: dict[str, Any] = {}
         if runtime == "onnx":
             extra = {"handle": subject, "optimise": optimise}
-        facts = self.children[runtime].call(
-            "run",
-            x=str(self.input),
-            rows=list(rows),
-            out=str(path),
-            manifest=self.manifest(subject, runtime, "float32"),
-            feed=None if feed is None else str(feed),
-            **extra,
-        )
+        if self.request.xla and runtime == "keras":
+            extra["xla"] = True
+        precision = precision or self.request.precision
+        child = self.request.child(subject)
+        manifest = self.manifest(subject, child, precision)
+        with self.turn:
+            facts = self.children[child].call(
+                "run",
+                x=str(self.input),
+                rows=list(rows),
+                out=str(path),
+                manifest=manifest,
+                feed=None if feed is None else str(feed),
+                device=self.devices[subject],
+                precision=precision,
+                **extra,
+            )
         return SubjectCapture(path, facts)
 
     def subjects(
@@ -147,9 +166,10 @@ class Captures:
         common = {"x": str(self.input), "rows": list(rows), "out": str(path)}
         if runtime != "onnx":
             self.progress(runtime, "running in float64")
-            facts = self.children[runtime].call(
+            child = self.request.child(subject)
+            facts = self.children[child].call(
                 "run_float64",
-                manifest=self.manifest(subject, runtime, "float64"),
+                manifest=self.manifest(subject, child, "float64"),
                 feed=None if feed is None else str(feed),
                 **common,
             )
@@ -157,13 +177,15 @@ class Captures:
         graph = self.folder / f"{subject}.full.onnx"
         if not graph.exists():
             every = [cut.row.name for cut in table.cuts("layer")]
-            self.children["onnx"].call("write", handle=subject, rows=every, path=str(graph))
+            self.children[self.request.child(subject)].call(
+                "write", handle=subject, rows=every, path=str(graph))
         self.progress("torch", f"running the graph of {subject} in float64")
-        facts = self.children["torch"].call(
+        child = self.request.home("torch")
+        facts = self.children[child].call(
             "run_graph",
             graph=str(graph),
             table=table.to_json(),
-            manifest=self.manifest(subject, "torch", "float64"),
+            manifest=self.manifest(subject, child, "float64"),
             **common,
         )
         return SubjectCapture(path, facts)

@@ -12,13 +12,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import parity
 from parity import errors, probe
-from parity.errors import ChildError, ParityError, RuntimeMissing
+from parity.errors import ChildError, InterpreterError, ParityError, RuntimeMissing
+from parity.subjects import of_child
 
 TIMEOUT_S = 900.0
 """How long one request may take before the child is taken for hung."""
@@ -33,7 +35,15 @@ class Child:
     a log that is shown only when the child dies.
     """
 
-    def __init__(self, runtime: str, *, python: str | None = None, timeout: float = TIMEOUT_S):
+    def __init__(
+        self,
+        runtime: str,
+        *,
+        python: str | None = None,
+        timeout: float = TIMEOUT_S,
+        gpu: bool = False,
+    ):
+        found = of_child(runtime)
         self.runtime = runtime
         self.python = python or sys.executable
         self.timeout = timeout
@@ -43,11 +53,11 @@ class Child:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
-                [self.python, "-m", "parity.worker", runtime],
+                [self.python, "-m", "parity.worker", found.kind],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=_environment(own=probe.is_own(python)),
+                env=_environment(own=probe.is_own(python), backend=found.backend, gpu=gpu),
                 text=True,
                 encoding="utf-8",
             )
@@ -60,6 +70,15 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def hello(self) -> dict[str, Any]:
+        """Who answers; raises `InterpreterError` for an interpreter that does not fit."""
+        answer = self.call("hello")
+        if answer["parity"] != parity.__version__:
+            raise InterpreterError(
+                probe.other_parity(self.runtime, self.python, str(answer["parity"]))
+            )
+        return answer
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Send one request and wait for its answer.
@@ -124,7 +143,7 @@ class Child:
             raise ChildError(f"{self.runtime}: unreadable answer to '{operation}'") from None
         return answer
 
-    def _died(self, operation: str) -> ChildError:
+    def _died(self, operation: str) -> ParityError:
         try:
             code = self._process.wait(timeout=5.0)
         except subprocess.TimeoutExpired:
@@ -136,6 +155,8 @@ class Child:
             if -code == signal.SIGKILL:
                 how += ", perhaps for want of memory"
         tail = self._stderr_tail()
+        if "No module named 'parity'" in tail or "No module named parity" in tail:
+            return InterpreterError(probe.without_parity(self.runtime, self.python))
         end = f"; its last words: {tail}" if tail else ""
         return ChildError(f"{self.runtime}: the process died during '{operation}' ({how}){end}")
 
@@ -148,18 +169,44 @@ class Child:
         return ""
 
 
-def _environment(*, own: bool) -> dict[str, str]:
+def _environment(*, own: bool, backend: str | None, gpu: bool) -> dict[str, str]:
     """The child's environment: no framework chatter, and in our own interpreter this `parity`.
 
     Another interpreter must have a `parity` of its own: our folder on its path could bring it
-    packages that were built for this one.
+    packages that were built for this one. A child that needs no GPU does not see one, since a
+    framework that sees it takes memory there and may compute there.
     """
     variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1"}
+    # Idle OpenMP threads would spin on the cores that the other children compute on.
+    variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    variables["KERAS_BACKEND"] = backend or "tensorflow"
+    variables.update(_ON_GPU if gpu else _OFF_GPU)
     if own:
         here = str(Path(__file__).resolve().parent.parent)
         path = [here, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         variables["PYTHONPATH"] = os.pathsep.join(path)
     return variables
+
+
+_OFF_GPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+_ON_GPU = {
+    # Several frameworks share the card: none may take all of its memory.
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    # Deterministic algorithms; cuBLAS reads its setting once, when it starts.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "TF_DETERMINISTIC_OPS": "1",
+    "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
+}
+
+
+def python_of(child: str, python: Mapping[str, str]) -> str | None:
+    """The interpreter of a child: its own, its environment's or its runtime's; None is ours."""
+    found = of_child(child)
+    for key in (child, found.environment, found.kind):
+        if key is not None and key in python:
+            return python[key]
+    return None
 
 
 def _error_from(runtime: str, error: dict[str, str]) -> ParityError:
@@ -175,9 +222,16 @@ def _error_from(runtime: str, error: dict[str, str]) -> ParityError:
 class Children:
     """The children of one command: started together, closed together, whatever happens."""
 
-    def __init__(self, *, python: dict[str, str] | None = None, timeout: float = TIMEOUT_S):
+    def __init__(
+        self,
+        *,
+        python: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT_S,
+        gpu: bool = False,
+    ):
         self._python = python or {}
         self._timeout = timeout
+        self._gpu = gpu
         self._children: dict[str, Child] = {}
 
     def __enter__(self) -> Children:
@@ -203,10 +257,13 @@ class Children:
         return iter(self._children.values())
 
     def __getitem__(self, runtime: str) -> Child:
-        """The child of `runtime`, started now if it has not been."""
+        """The child of this name (`parity.subjects.child_name`), started now if it has not been."""
         if runtime not in self._children:
             self._children[runtime] = Child(
-                runtime, python=self._python.get(runtime), timeout=self._timeout
+                runtime,
+                python=python_of(runtime, self._python),
+                timeout=self._timeout,
+                gpu=self._gpu,
             )
         return self._children[runtime]
 

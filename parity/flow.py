@@ -40,6 +40,7 @@ class SubjectRun:
     versions: dict[str, str]
     seconds: dict[str, float]
     flags: dict[str, Any] = field(default_factory=dict)
+    proof: dict[str, Any] = field(default_factory=dict)
     instrumented: dict[str, float] | None = None
 
 
@@ -51,12 +52,19 @@ class Flow:
     """
 
     def __init__(
-        self, request: Request, children: Children, folder: Path, progress: Progress
+        self,
+        request: Request,
+        children: Children,
+        folder: Path,
+        progress: Progress,
+        placement: Placement,
     ) -> None:
         self.request = request
         self.children = children
         self.folder = folder
         self.progress = progress
+        self.placement = placement
+        self.precisions = dict.fromkeys(request.subjects, request.judge_as or request.precision)
         self.spec = request.spec
         self.sides = request.sides
         self.table: Future[LayerTable] = Future()
@@ -68,11 +76,15 @@ class Flow:
         self.reference: Future[Reference] = Future()
         self.subjects: dict[str, SubjectRun] = {}
         self.failures: dict[str, ParityError] = {}
+        self.side_failures: dict[str, ParityError] = {}
         self.descriptions: dict[str, dict[str, Any]] = {}
+        self.further_descriptions: dict[str, dict[str, Any]] = {}
         self.own_weights: dict[Side, Path] = {}
         self.versions: dict[str, dict[str, str]] = {}
         self.seconds: dict[str, float] = {}
-        self.captures = Captures(request, children, folder, self._manifest, progress)
+        self.captures = Captures(
+            request, children, folder, self._manifest, progress, placement.devices
+        )
         self._lock = threading.Lock()
         if self.spec is not None or request.table is not None:
             table = request.layer_table
@@ -186,8 +198,13 @@ class Flow:
             self._run_subject(side, load["seconds"])
         if side == self.request.reference_side:
             with _owed(self.reference):
-                isolate = self.request.isolate
-                made = self.captures.reference(self.rows(), "capture", isolate=isolate)
+                own = self.subjects.get(side)
+                made = self.captures.reference(
+                    self.rows(),
+                    "capture",
+                    isolate=self.request.isolate,
+                    plain=None if own is None else own.capture,
+                )
                 self.reference.set_result(made)
         self.progress(side, "done")
 

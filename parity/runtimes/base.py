@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import parity
 from exporters.errors import ExportError
-from parity import capture, files, probe, weights
-from parity.errors import ExportFailed, InputError, RuntimeMissing
+from parity import capture, files, weights
+from parity.errors import DeviceMemory, ExportFailed, InputError
+from parity.runtimes.devices import proved, survey, too_large
 from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.spec import ModelSpec, from_json
 from parity.table import LOGITS, LayerTable, Row, Weight
@@ -35,6 +36,8 @@ class ModelRuntime:
     model: Any
     table: LayerTable
     spec: ModelSpec | None = None
+    where: str = ""
+    """The device that the final output of the last pass was on, as the framework names it."""
 
     # What a subclass provides -----------------------------------------------------------------
 
@@ -42,15 +45,26 @@ class ModelRuntime:
         """Version of each package that has a say in the numbers."""
         raise NotImplementedError
 
-    def pin(self, precision: str, device: str) -> dict[str, Any]:
+    def pin(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
         """Set every flag that decides the arithmetic, and read each of them back."""
+        raise NotImplementedError
+
+    def placed(self, precision: str, device: str) -> Any:
+        """A copy of the model, weights and all, in a precision and on a device."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Give back the device memory that nothing holds any more."""
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether the framework's error says that a device's memory was too little."""
         raise NotImplementedError
 
     def devices(self) -> list[str]:
         """What this framework can compute on here."""
         raise NotImplementedError
 
-    def require(self, device: str) -> dict[str, Any]:
+    def require(self, *, device: str) -> dict[str, Any]:
         """The card and its libraries; raises `RuntimeMissing` with what `device` lacks."""
         raise NotImplementedError
 
@@ -74,10 +88,21 @@ class ModelRuntime:
         """Copy canonical weights into the model, and read every bit of them back."""
         raise NotImplementedError
 
-    def forward(self, x: Array, rows: Sequence[Row], sink: Sink, *, model: Any = None) -> float:
+    def forward(
+        self,
+        x: Array,
+        rows: Sequence[Row],
+        sink: Sink,
+        *,
+        model: Any = None,
+        device: str = "cpu",
+        xla: bool = False,
+    ) -> float:
         """Run once on `x` (N, C, H, W); hand each row's tensor to `sink`; seconds of the pass.
 
-        The tensors are canonical: NCHW, trailing axes of length 1 as the row's shape has them.
+        `model`, the float32 one by default, is on `device`, and computes in its own dtype. `where`
+        is set to what the final output was on. With `xla` the pass is compiled first. The tensors
+        are canonical: NCHW, trailing axes of length 1 as the row's shape has them.
         """
         raise NotImplementedError
 
@@ -214,22 +239,64 @@ class ModelRuntime:
         out: str,
         manifest: dict[str, Any],
         feed: str | None = None,
+        device: str = "cpu",
+        precision: str = "float32",
+        xla: bool = False,
     ) -> dict[str, Any]:
-        """Capture the named rows in the model's own precision.
+        """Capture the named rows in a precision, on a device.
 
         `feed` is the reference's capture: each row's tensor is then replaced by the reference's
         after it was captured, so that every part between two rows is given the right input and
-        shows only its own error.
+        shows only its own error. "flags" in the answer are those that were in force, "proof" says
+        where the work was done.
         """
+        flags = self.pin(precision, device, xla=xla)
         data = read_input(x)
-        with capture.CaptureWriter(Path(out), manifest) as writer, fed(feed) as replacement:
+        wanted = self.rows(rows)
+        with self._on(precision, device) as model:
 
-            def sink(row: Row, array: Array) -> Array | None:
-                writer.add(row.name, array)
-                return replacement(row, array)
+            def passed(batch: Array, sink: Sink, on: Sequence[Row]) -> float:
+                return self.forward(batch, on, sink, model=model, device=device, xla=xla)
 
-            seconds = self.forward(data, self.rows(rows), sink)
-        return {"seconds": seconds}
+            with capture.CaptureWriter(Path(out), manifest) as writer, fed(feed) as replacement:
+
+                def sink(row: Row, array: Array) -> Array | None:
+                    writer.add(row.name, array)
+                    return replacement(row, array)
+
+                try:
+                    seconds = passed(data, sink, wanted)
+                except Exception as error:
+                    if not self.is_out_of_memory(error):
+                        raise
+                    raise too_large(
+                        self,
+                        len(data),
+                        device,
+                        lambda count: passed(data[:count], lambda row, array: None, ()),
+                    ) from error
+            proof = proved(self.name, device, self.where)
+        return {"seconds": seconds, "flags": flags, "proof": proof}
+
+    @contextmanager
+    def _on(self, precision: str, device: str) -> Iterator[Any]:
+        """The model for one run; what it took on the device is given back afterwards."""
+        if device == "cpu" and precision == "float32":
+            yield self.model
+            return
+        try:
+            try:
+                model = self.placed(precision, device)
+            except Exception as error:
+                if not self.is_out_of_memory(error):
+                    raise
+                raise DeviceMemory(
+                    f"{self.name}: the {device} has too little memory for the model itself"
+                ) from error
+            yield model
+            del model
+        finally:
+            self.release()
 
     def run_float64(
         self,
@@ -266,12 +333,14 @@ class ModelRuntime:
         replicates: int,
         seed: int,
         isolate: bool = False,
+        plain: str | None = None,
     ) -> dict[str, Any]:
         """Capture the rows in float64, and measure how far float32 rounding alone moves them.
 
         The first replicate is the model as it is; in the others every weight and the input are
         moved by up to one ulp (DESIGN: the float32 floor). With `isolate`, "isolated" in the
         answer is the floor of each part between two rows that is given the reference's input.
+        `plain` is a capture of the same run as the first replicate, if there is one already.
         """
         started = time.perf_counter()
         data = read_input(x)
@@ -288,7 +357,9 @@ class ModelRuntime:
             )
         del model
         study = FloorStudy(self, data, wanted, values, Path(out))
-        floors, isolated = study.measure(replicates, seed, isolate=isolate)
+        floors, isolated = study.measure(
+            replicates, seed, isolate=isolate, plain=None if plain is None else Path(plain)
+        )
         return {
             "floors": floors,
             "isolated": isolated,
@@ -376,36 +447,6 @@ def hello(versions: Mapping[str, str]) -> dict[str, Any]:
         "parity": parity.__version__,
         "python": platform.python_version(),
         "versions": dict(versions),
-    }
-
-
-class Surveyed(Protocol):
-    """A runtime as `parity doctor` sees it."""
-
-    name: str
-
-    def pin(self, precision: str, device: str) -> dict[str, Any]: ...
-
-    def devices(self) -> list[str]: ...
-
-    def require(self, device: str) -> dict[str, Any]: ...
-
-
-def survey(runtime: Surveyed, device: str) -> dict[str, Any]:
-    """What a runtime has: devices, the flags of a float32 run on `device`, what is missing.
-
-    "lacking" is what keeps it from computing on `device`.
-    """
-    lacking = []
-    try:
-        runtime.require(device)
-    except RuntimeMissing as error:
-        lacking.append(str(error))
-    return {
-        "devices": runtime.devices(),
-        "flags": runtime.pin("float32", "cpu" if lacking else device),
-        "missing": probe.problems(runtime.name),
-        "lacking": lacking,
     }
 
 

@@ -13,19 +13,27 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from exporters import onnx_graph
+from exporters import onnx_graph, onnx_precision
 from exporters.errors import ExportError
 from parity import capture, layouts, weights
 from parity.distance import measure
-from parity.errors import RuntimeMissing, TableError
+from parity.errors import ExportFailed, TableError
 from parity.runtimes import onnx_device
-from parity.runtimes.base import hello, read_input, survey
+from parity.runtimes.base import hello, read_input
+from parity.runtimes.devices import survey, too_large
 from parity.runtimes.onnx_feeding import SUFFIX, add_feeds
 from parity.table import LOGITS, LayerTable, Row
 
 Array = NDArray[Any]
 
-PROVIDERS = {"cpu": ["CPUExecutionProvider"], "gpu": ["CUDAExecutionProvider"]}
+
+@dataclass(frozen=True)
+class Setting:
+    """How a session is made."""
+
+    device: str = "cpu"
+    precision: str = "float32"
+    optimise: bool = True
 
 
 class Graph(Protocol):
@@ -83,13 +91,20 @@ class Runtime:
     def devices(self) -> list[str]:
         return onnx_device.devices()
 
-    def pin(self, precision: str, device: str) -> dict[str, Any]:
+    def release(self) -> None:
+        """A session gives everything back when it ends."""
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return onnx_device.is_out_of_memory(error)
+
+    def pin(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
         """The flags that a session of one node holds."""
         made = onnx_device.smallest(device, precision)
         return onnx_device.prove(made, device, precision)
 
-    def require(self, device: str) -> dict[str, Any]:
-        onnx_device.check(device, "float32")
+    def require(self, *, device: str) -> dict[str, Any]:
+        """Raise `RuntimeMissing` with what `device` lacks."""
+        onnx_device.check(device)
         onnx_device.prove(onnx_device.smallest(device, "float32"), device, "float32")
         return {}
 
@@ -124,6 +139,8 @@ class Runtime:
         feed: str | None = None,
         optimise: bool = True,
         device: str = "cpu",
+        precision: str = "float32",
+        xla: bool = False,
     ) -> dict[str, Any]:
         """Capture the named rows from an instrumented graph, and the logits from the plain one.
 
@@ -132,19 +149,43 @@ class Runtime:
         the instrumented graph is from the plain one's. With `feed`, the reference's capture, only
         an instrumented graph is run, in which every part is given the reference's tensors.
         """
-        graph = self.graphs[handle]
+        setting = Setting(device, precision, optimise)
+        if device == "gpu":
+            onnx_device.check(device)
         data = read_input(x)
+        try:
+            return self._run(self.graphs[handle], data, rows, Path(out), manifest, feed, setting)
+        except Exception as error:
+            if not self.is_out_of_memory(error):
+                raise
+            raise too_large(
+                self,
+                len(data),
+                device,
+                lambda count: _plain(self.graphs[handle], data[:count], setting),
+            ) from error
+
+    def _run(
+        self,
+        graph: Graph,
+        data: Array,
+        rows: list[str],
+        out: Path,
+        manifest: dict[str, Any],
+        feed: str | None,
+        setting: Setting,
+    ) -> dict[str, Any]:
         wanted = [graph.table.by_name(name) for name in rows]
         inner = [row for row in wanted if graph.table.tensor_name(row) != LOGITS]
         last = graph.table.cuts("stage")[-1].row
         answer: dict[str, Any] = {}
-        tensors, logits = _instrumented(graph, inner, data, feed, device, optimise)
+        tensors, logits = _instrumented(graph, inner, data, feed, setting)
         if feed is None:
             final = logits
-            (logits,), answer = _plain(graph, data, device, optimise)
+            (logits,), answer = _plain(graph, data, setting)
             error = measure(actual=final, expected=logits)
             answer["instrumented"] = {"max_abs": error.max_abs, "rel_l2": error.rel_l2}
-        with capture.CaptureWriter(Path(out), manifest) as writer:
+        with capture.CaptureWriter(out, manifest) as writer:
             for row, tensor in zip(inner, tensors, strict=True):
                 writer.add(row.name, canonical(tensor, row))
             if last in wanted:
@@ -160,17 +201,20 @@ class Runtime:
         return {}
 
 
-def _plain(
-    graph: Graph, data: Array, device: str, optimise: bool
-) -> tuple[list[Array], dict[str, Any]]:
-    """The final output of the graph as it is deployed, and how long it took."""
+def _plain(graph: Graph, data: Array, setting: Setting) -> tuple[list[Array], dict[str, Any]]:
+    """The final output of the graph as it is deployed, how long it took, and where it was made."""
     started = time.perf_counter()
-    plain = session(graph.model(), device, optimise=optimise)
+    plain, flags = session(graph.model(), setting)
     built = time.perf_counter() - started
     started = time.perf_counter()
     outputs = plain.run([LOGITS], {plain.get_inputs()[0].name: data})
     seconds = time.perf_counter() - started
-    facts = {"seconds": seconds, "session_seconds": built, "providers": plain.get_providers()}
+    proof = {"providers": plain.get_providers()}
+    if setting.device == "gpu":
+        placed = onnx_device.placement(plain)
+        onnx_device.require_placed(placed)
+        proof.update(placed)
+    facts = {"seconds": seconds, "session_seconds": built, "flags": flags, "proof": proof}
     return outputs, facts
 
 
@@ -179,8 +223,7 @@ def _instrumented(
     rows: Sequence[Row],
     data: Array,
     feed: str | None,
-    device: str,
-    optimise: bool,
+    setting: Setting,
 ) -> tuple[list[Array], Array]:
     """The tensors of the rows and the final output, each part fed from `feed` if it is given."""
     names = [graph.table.tensor_name(row) for row in rows]
@@ -198,7 +241,7 @@ def _instrumented(
                 if name in read:
                     array = reader.read(row.name).astype(np.float32)
                     feeds[name + SUFFIX] = _as_declared(array, ranks.get(name))
-    tapped = session(model, device, optimise=optimise)
+    tapped, _ = session(model, setting)
     inputs = {tapped.get_inputs()[0].name: data, **feeds}
     *tensors, final = tapped.run([*names, LOGITS], inputs)
     return tensors, final
@@ -213,24 +256,28 @@ def _as_declared(array: Array, value: onnx.ValueInfoProto | None) -> Array:
 
 
 def session(
-    model: onnx_graph.WeightedModel, device: str, *, optimise: bool = True
-) -> ort.InferenceSession:
-    """A session on `device`; raises `RuntimeMissing` if it would run elsewhere."""
-    providers = PROVIDERS[device]
-    missing = [name for name in providers if name not in ort.get_available_providers()]
-    if missing:
-        raise RuntimeMissing(
-            f"onnxruntime: this build has no {missing[0]}; pip install onnxruntime-gpu"
-        )
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    if not optimise:
+    model: onnx_graph.WeightedModel, setting: Setting
+) -> tuple[ort.InferenceSession, dict[str, Any]]:
+    """A session and the flags that it holds; raises `RuntimeMissing` if it would run elsewhere."""
+    if setting.precision in onnx_precision.TYPES:
+        try:
+            model = onnx_precision.convert(model, setting.precision)
+        except ExportError as error:
+            raise ExportFailed(f"onnx: {error}") from error
+    options = onnx_device.options(setting.device)
+    if not setting.optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    made = ort.InferenceSession(onnx_graph.to_bytes(model), options, providers=providers)
-    # get_available_providers() says what was built; only the session knows what was loaded.
-    if made.get_providers()[0] != providers[0]:
-        raise RuntimeMissing(f"onnxruntime: {providers[0]} did not load; the session fell back")
-    return made
+    # Idle threads would spin on the cores that the other children compute on.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    skeleton, tensors = onnx_graph.detach(model)
+    # Weights in the message itself would be copied three times on their way into the session.
+    options.add_external_initializers(
+        list(tensors), [ort.OrtValue.ortvalue_from_numpy(array) for array in tensors.values()]
+    )
+    made = onnx_device.start(
+        skeleton.SerializeToString(), options, setting.device, setting.precision
+    )
+    return made, onnx_device.prove(made, setting.device, setting.precision)
 
 
 def placeholders(table: LayerTable, values: Mapping[str, Array], side: str) -> dict[str, Array]:
@@ -238,8 +285,9 @@ def placeholders(table: LayerTable, values: Mapping[str, Array], side: str) -> d
     if side == "torch":
         return dict(values)
     return {
-        f"{row.keras}/{weight.keras}": np.ascontiguousarray(
-            layouts.to_keras(values[weight.name], kind=row.kind, role=weight.role)
+        # A view: the graph's own transposes of kernels undo the reordering without a copy.
+        f"{row.keras}/{weight.keras}": layouts.to_keras(
+            values[weight.name], kind=row.kind, role=weight.role
         )
         for row, weight in table.weights()
         if row.keras
