@@ -1,0 +1,1 @@
+"""Correct models on many seeds and inputs, none of which may be called different."""
