@@ -26,6 +26,23 @@ class Device(StrEnum):
     gpu = "gpu"
 
 
+class Precision(StrEnum):
+    """What the models compute in."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class Backend(StrEnum):
+    """What Keras computes with."""
+
+    tensorflow = "tensorflow"
+    jax = "jax"
+    torch = "torch"
+
+
 class Framework(StrEnum):
     """Which twin to export."""
 
@@ -41,6 +58,24 @@ Size = Annotated[
 Channels = Annotated[int | None, typer.Option(help="Channels of the input image.")]
 Seed = Annotated[int, typer.Option(help="Seed of random weights, inputs and crops.")]
 Opset = Annotated[int | None, typer.Option(help="ONNX opset, 17 or newer.")]
+Where = Annotated[
+    Device,
+    typer.Option(help="Where subjects without @cpu or @gpu run; auto: the GPU if all can use it."),
+]
+Arithmetic = Annotated[
+    Precision, typer.Option(help="What every subject computes in; the floor is scaled by it.")
+]
+JudgeAs = Annotated[
+    Precision | None,
+    typer.Option(help="Judge by the floor of this precision instead of the one computed in."),
+]
+KerasBackend = Annotated[
+    Backend, typer.Option(help="The backend of subjects that are keras without a [backend].")
+]
+Xla = Annotated[bool, typer.Option("--xla", help="Compile Keras models with XLA.")]
+Serial = Annotated[
+    bool, typer.Option("--serial", help="Run one subject at a time, for a small GPU.")
+]
 Interpreters = Annotated[
     list[str] | None,
     typer.Option(

@@ -82,17 +82,20 @@ class Captures:
         side = self.request.reference_side
         self.progress(side, "float64 reference and float32 floor")
         path = self.path("reference", label)
-        answer = self.children[side].call(
-            "reference",
-            x=str(self.input),
-            rows=list(rows),
-            out=str(path),
-            manifest=self.manifest("reference", side, "float64"),
-            replicates=floor.REPLICATES,
-            seed=self.request.seed,
-            isolate=isolate,
-            plain=None if plain is None else str(plain),
-        )
+        child = self.request.home(side)
+        manifest = self.manifest("reference", child, "float64")
+        with self.turn:
+            answer = self.children[child].call(
+                "reference",
+                x=str(self.input),
+                rows=list(rows),
+                out=str(path),
+                manifest=manifest,
+                replicates=floor.REPLICATES,
+                seed=self.request.seed,
+                isolate=isolate,
+                plain=None if plain is None else str(plain),
+            )
         return Reference(
             path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
         )
@@ -178,7 +181,8 @@ class Captures:
         if not graph.exists():
             every = [cut.row.name for cut in table.cuts("layer")]
             self.children[self.request.child(subject)].call(
-                "write", handle=subject, rows=every, path=str(graph))
+                "write", handle=subject, rows=every, path=str(graph)
+            )
         self.progress("torch", f"running the graph of {subject} in float64")
         child = self.request.home("torch")
         facts = self.children[child].call(

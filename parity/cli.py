@@ -12,10 +12,12 @@ from typing import Annotated
 
 import typer
 
-from parity import __version__, cli_captures, console
+from parity import __version__, cli_captures, cli_check, console
 from parity.arguments import (
     ALL,
     AnyModel,
+    Arithmetic,
+    Backend,
     Batch,
     Cached,
     Channels,
@@ -26,13 +28,17 @@ from parity.arguments import (
     Framework,
     Input,
     Interpreters,
+    JudgeAs,
+    KerasBackend,
     KerasGraph,
     KerasReference,
     Limit,
     Model,
     Opset,
+    Precision,
     Reference,
     Seed,
+    Serial,
     Size,
     Subjects,
     Table,
@@ -40,6 +46,8 @@ from parity.arguments import (
     TorchGraph,
     TorchReference,
     Weights,
+    Where,
+    Xla,
     listed,
     size,
 )
@@ -198,6 +206,13 @@ def compare(
         Path | None, typer.Option(metavar="DIR", help="Keep every subject's tensors.")
     ] = None,
     opset: Opset = None,
+    device: Where = Device.auto,
+    precision: Arithmetic = Precision.float32,
+    judge_as: JudgeAs = None,
+    keras_backend: KerasBackend = Backend.tensorflow,
+    xla: Xla = False,
+    serial: Serial = False,
+    python: Interpreters = None,
     timeout: Timeout = 900.0,
     classes: Classes = None,
     image_size: Size = None,
@@ -213,6 +228,8 @@ def compare(
     """
     with guarded():
         from parity.children import Children
+        from parity.environments import interpreters
+        from parity.placement import plan
         from parity.request import Request
 
         request = Request(
@@ -240,17 +257,28 @@ def compare(
             onnx_keras=onnx_keras,
             onnx_torch=onnx_torch,
             opset=opset,
+            device=device.value,
+            precision=precision.value,
+            judge_as=None if judge_as is None else judge_as.value,
+            keras_backend=keras_backend.value,
+            xla=xla,
+            serial=serial,
+            python=interpreters(python or []),
             timeout=timeout,
             cache=cache,
             save_captures=save_captures,
         )
         require_writable(reports)
-        with Children(timeout=request.timeout) as children, progress() as tell:
+        placed = plan(request)
+        with (
+            Children(python=request.python, timeout=request.timeout, gpu=placed.gpu) as children,
+            progress() as tell,
+        ):
             children.start(request.runtimes)
             # Imported while the children import their frameworks, which takes longer.
             from parity import run
 
-            report = run.run(request, children=children, progress=tell)
+            report = run.run(request, children=children, placement=placed, progress=tell)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
         console.show(report, reports)
         raise typer.Exit(report.verdict.exit_code)
@@ -383,6 +411,12 @@ def doctor(
         else:
             typer.echo("\n".join(doctors.lines(checkup)))
         raise typer.Exit(checkup.exit_code)
+
+
+app.command(
+    epilog="Examples: parity check · parity check --update · "
+    "parity check tests/parity.toml --junit parity.xml --html reports"
+)(cli_check.check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,6 +37,12 @@ def capture(
     torch: given.TorchReference = None,
     table: given.Table = None,
     opset: given.Opset = None,
+    device: given.Where = given.Device.auto,
+    precision: given.Arithmetic = given.Precision.float32,
+    keras_backend: given.KerasBackend = given.Backend.tensorflow,
+    xla: given.Xla = False,
+    serial: given.Serial = False,
+    python: given.Interpreters = None,
     timeout: given.Timeout = 900.0,
     classes: given.Classes = None,
     image_size: given.Size = None,
@@ -49,6 +55,8 @@ def capture(
     """
     with guarded():
         from parity.children import Children
+        from parity.environments import interpreters
+        from parity.placement import plan
         from parity.request import Request
 
         request = Request(
@@ -69,16 +77,26 @@ def capture(
             onnx_keras=onnx_keras,
             onnx_torch=onnx_torch,
             opset=opset,
+            device=device.value,
+            precision=precision.value,
+            keras_backend=keras_backend.value,
+            xla=xla,
+            serial=serial,
+            python=interpreters(python or []),
             timeout=timeout,
             cache=cache,
             save_captures=out,
             judged=False,
         )
-        with Children(timeout=request.timeout) as children, progress() as tell:
+        placed = plan(request)
+        with (
+            Children(python=request.python, timeout=request.timeout, gpu=placed.gpu) as children,
+            progress() as tell,
+        ):
             children.start(request.runtimes)
             from parity import run
 
-            report = run.run(request, children=children, progress=tell)
+            report = run.run(request, children=children, placement=placed, progress=tell)
         failed = {name: facts.failure for name, facts in report.subjects.items() if facts.failure}
         for name, failure in failed.items():
             console.note(f"{name} could not be run: {failure}")

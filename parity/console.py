@@ -112,7 +112,8 @@ def _end(error: BaseException, code: int, message: str | None = None) -> None:
     if debug:
         # The traceback has the error's notes too, among them a child's traceback.
         print("".join(traceback.format_exception(error)).rstrip(), file=sys.stderr)
-    _say("error", "bold red", message or str(error))
+    for line in [message] if message else getattr(error, "lines", [str(error)]):
+        _say("error", "bold red", line)
     raise typer.Exit(code) from None
 
 

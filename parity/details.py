@@ -80,7 +80,7 @@ def worst_profile(flow: Flow, stages: Sequence[StageResult]) -> Profile | None:
             stage=stage.name,
             row=stage.row,
             subject=name,
-            floor_max=0.0 if floor is None else floor.max_abs * PRECISIONS["float32"],
+            floor_max=0.0 if floor is None else floor.max_abs * PRECISIONS[flow.precisions[name]],
         )
 
 

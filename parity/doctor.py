@@ -73,7 +73,7 @@ def examine(
     if device == "gpu" and not found:
         # No framework can find what the driver does not have, so none is asked to use it.
         return _without(card, python or {})
-    with Children(python=dict(python or {}), timeout=timeout) as children:
+    with Children(python=python, timeout=timeout, gpu=device != "cpu" and found) as children:
         children.start(RUNTIMES)
         with ThreadPoolExecutor(len(RUNTIMES)) as pool:
             patients = list(
@@ -112,7 +112,7 @@ def _patient(children: Children, runtime: str, device: str, card: bool) -> Patie
     where = "gpu" if device == "gpu" or (device == "auto" and card) else "cpu"
     child = children[runtime]
     try:
-        hello = child.call("hello")
+        hello = child.hello()
         held = child.call("survey", device=where)
     except ParityError as error:
         return Patient(runtime, child.python, missing=[str(error)])

@@ -14,13 +14,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from parity import cache, conversion, inputs, weights
+from parity import cache, conversion, inputs, probe, weights
 from parity.captures import Captures, Progress, Reference
-from parity.children import Child, Children
-from parity.errors import ChildError, ParityError, RuntimeMissing, UsageError, WeightError
+from parity.children import Child, Children, python_of
+from parity.errors import (
+    ChildError,
+    DeviceMemory,
+    FlagError,
+    ParityError,
+    RuntimeMissing,
+    UsageError,
+    WeightError,
+)
 from parity.inputs import Input
+from parity.placement import Placement
 from parity.request import OWN, RANDOM, Request, Side, runtime_of, side_of
 from parity.spec import ModelSpec
+from parity.subjects import of_child
 from parity.table import LayerTable
 
 T = TypeVar("T")
@@ -97,10 +107,12 @@ class Flow:
         """Do all the work; raises the user's errors, keeps the runtimes' in `failures`."""
         self._find_graphs()
         tasks: list[Callable[[], None]] = [self._prepare_input, self._prepare_weights]
-        tasks += [partial(self._guard, side, self._model_flow, side) for side in self.sides]
+        tasks += [partial(self._guard_side, side) for side in self.sides]
         for subject in self.request.subjects:
             if runtime_of(subject) == "onnx":
-                tasks.append(partial(self._guard, subject, self._graph_flow, subject))
+                tasks.append(partial(self._guard, subject, self._graph_flow))
+            elif not self._at_home(subject):
+                tasks.append(partial(self._guard, subject, self._further_flow))
         with ThreadPoolExecutor(len(tasks)) as pool:
             futures = [pool.submit(task) for task in tasks]
             try:
@@ -174,11 +186,9 @@ class Flow:
     # Keras and PyTorch -----------------------------------------------------------------------
 
     def _model_flow(self, side: Side) -> None:
-        child = self._meet(side)
+        child = self._meet(self.request.home(side))
         reference = self.request.references.get(side)
-        spec = None if reference or self.spec is None else self.spec.to_json()
-        self.progress(side, "building the model")
-        load = child.call("load", spec=spec, reference=reference)
+        load_seconds = self._load(side, child)
         shape = list(self.input.result().array.shape[1:])
         self._settle_table(side, child, shape)
         table = self.table.result()
@@ -194,11 +204,12 @@ class Flow:
         if reference:
             self._export(side, child, shape)
         self.descriptions[side] = child.call("describe", input_shape=shape)
-        if side in self.request.subjects:
-            self._run_subject(side, load["seconds"])
+        for subject, found in self.request.parsed.items():
+            if found.kind == side and self._at_home(subject):
+                self._run_subject(subject, load_seconds)
         if side == self.request.reference_side:
             with _owed(self.reference):
-                own = self.subjects.get(side)
+                own = self.subjects.get(self._plain(side) or "")
                 made = self.captures.reference(
                     self.rows(),
                     "capture",
@@ -207,6 +218,42 @@ class Flow:
                 )
                 self.reference.set_result(made)
         self.progress(side, "done")
+
+    def _load(self, side: Side, child: Child) -> float:
+        reference = self.request.references.get(side)
+        spec = None if reference or self.spec is None else self.spec.to_json()
+        self.progress(child.runtime, "building the model")
+        seconds: float = child.call("load", spec=spec, reference=reference)["seconds"]
+        return seconds
+
+    def _at_home(self, subject: str) -> bool:
+        """Whether the child that runs the model is the one that holds its framework's."""
+        return self.request.child(subject) == self.request.home(side_of(subject))
+
+    def _plain(self, side: Side) -> str | None:
+        """The subject that is the reference's own model in float32 on the CPU, if there is one."""
+        if self.request.precision != "float32" or self.request.xla:
+            return None
+        for name, found in self.request.parsed.items():
+            on_cpu = self.placement.devices[name] == "cpu"
+            if found.kind == side and on_cpu and self._at_home(name):
+                return name
+        return None
+
+    def _further_flow(self, subject: str) -> None:
+        """A model beside the one at home: of another backend, or in another environment."""
+        child = self._meet(self.request.child(subject))
+        side = side_of(subject)
+        seconds = self._load(side, child)
+        table = self.table.result()
+        if self.request.references.get(side):
+            child.call("use_table", table=table.to_json())
+        self.progress(child.runtime, "copying weights")
+        child.call("assign", path=str(self.weights.result()))
+        shape = list(self.input.result().array.shape[1:])
+        self.further_descriptions[subject] = child.call("describe", input_shape=shape)
+        self._run_subject(subject, seconds)
+        self.progress(child.runtime, "done")
 
     def _settle_table(self, side: Side, child: Child, shape: list[int]) -> None:
         """Ask the reference's model for the shapes and weights that a hand-written table omits."""
@@ -279,7 +326,12 @@ class Flow:
     def _graph_entry(self, side: Side) -> Path:
         """Where the structure that this side's exporter traces is kept."""
         assert self.spec is not None
-        return self._cached("graphs", ".onnx", graph_facts(self.spec, side, self.request.opset))
+        return self._cached("graphs", ".onnx", self._graph_facts(side))
+
+    def _graph_facts(self, side: Side) -> dict[str, Any]:
+        assert self.spec is not None
+        python = python_of(self.request.home(side), self.request.python)
+        return graph_facts(self.spec, side, self.request.opset, python=python)
 
     def _weights_entry(self) -> Path:
         assert self.spec is not None
@@ -289,14 +341,14 @@ class Flow:
         return cache.entry_or(self.folder, kind, suffix, facts, cached=self.request.cache)
 
     def _run_subject(self, subject: str, load_seconds: float) -> None:
-        runtime = runtime_of(subject)
         done = self.captures.subject(subject, self.rows(), "capture")
         self.subjects[subject] = SubjectRun(
             capture=done.path,
-            runtime=runtime,
-            versions=self.versions[runtime],
+            runtime=runtime_of(subject),
+            versions=self.versions[self.request.child(subject)],
             seconds={"load": load_seconds, "run": done.facts["seconds"]},
             flags=done.facts.get("flags", {}),
+            proof=done.facts.get("proof", {}),
             instrumented=done.facts.get("instrumented"),
         )
 
@@ -304,12 +356,13 @@ class Flow:
         """The rows at which everything is compared."""
         return [cut.row.name for cut in self.table.result().cuts(self.request.depth)]
 
-    def _manifest(self, subject: str, runtime: str, precision: str) -> dict[str, Any]:
+    def _manifest(self, subject: str, child: str, precision: str) -> dict[str, Any]:
+        self._meet(child)
         return {
             "subject": subject,
             "model": self.request.name,
-            "runtime": self.versions[runtime],
-            "device": "cpu",
+            "runtime": self.versions[child],
+            "device": self.placement.devices.get(subject, "cpu"),
             "precision": precision,
             "weights_sha256": self.digest.result(),
             "input_sha256": self.input.result().sha256,
@@ -318,7 +371,7 @@ class Flow:
     # ONNX Runtime ----------------------------------------------------------------------------
 
     def _graph_flow(self, subject: str) -> None:
-        child = self._meet("onnx")
+        child = self._meet(self.request.child(subject))
         side = side_of(subject)
         graph = self.graphs[side].result()
         table = self.table.result()
@@ -343,30 +396,43 @@ class Flow:
         with self._lock:
             known = runtime in self.versions
         if not known:
-            self.progress(runtime, f"starting {LABELS[runtime]}")
+            self.progress(runtime, f"starting {LABELS[of_child(runtime).kind]}")
             started = time.perf_counter()
-            hello = child.call("hello")
+            hello = child.hello()
             self.seconds[f"start-{runtime}"] = time.perf_counter() - started
             self.versions[runtime] = {**hello["versions"], "python": hello["python"]}
         return child
 
-    def _guard(self, name: str, flow: Callable[[T], None], argument: T) -> None:
-        """Run one flow; a runtime that cannot be had ends its own subjects, not the others'."""
+    def _guard(self, subject: str, flow: Callable[[str], None]) -> None:
+        """Run a subject's flow; a runtime that cannot be had ends it, not the others'."""
         try:
-            flow(argument)
-        except (RuntimeMissing, ChildError) as error:
-            self.failures[name] = error
-            owed: list[Future[Any]] = []
-            if name in self.sides:
-                owed.append(self.graphs[name])
-                if name == self.request.reference_side:
-                    owed += [self.table, self.weights, self.raw_weights, self.digest]
-                    owed.append(self.reference)
+            flow(subject)
+        except (RuntimeMissing, ChildError, DeviceMemory, FlagError) as error:
+            self.failures[subject] = error
+        except BaseException as error:
+            self._abandon(error)
+            raise
+
+    def _guard_side(self, side: Side) -> None:
+        """Run a framework's flow; if it cannot be had, whoever waits for it is told."""
+        try:
+            self._model_flow(side)
+        except (RuntimeMissing, ChildError, DeviceMemory, FlagError) as error:
+            self.side_failures[side] = error
+            owed: list[Future[Any]] = [self.graphs[side]]
+            if side == self.request.reference_side:
+                owed += [self.table, self.weights, self.raw_weights, self.digest, self.reference]
             for future in owed:
                 _fail(future, error)
         except BaseException as error:
             self._abandon(error)
             raise
+
+    def failure(self, subject: str) -> ParityError | None:
+        """Why a subject could not be run."""
+        side = side_of(subject)
+        at_home = self.request.parsed[subject].kind == side and self._at_home(subject)
+        return self.failures.get(subject) or (self.side_failures.get(side) if at_home else None)
 
     def _abandon(self, error: BaseException) -> None:
         promises: list[Future[Any]] = [self.table, self.input, self.weights, self.digest]
@@ -375,13 +441,19 @@ class Flow:
             _fail(promise, error)
 
 
-def graph_facts(spec: ModelSpec, side: Side, opset: int | None) -> dict[str, Any]:
-    """All that decides the structure that an exporter traces."""
+def graph_facts(
+    spec: ModelSpec, side: Side, opset: int | None, *, python: str | None = None
+) -> dict[str, Any]:
+    """All that decides the structure that an exporter traces, in the interpreter `python`."""
+    if probe.is_own(python):
+        versions = cache.package_versions(EXPORT_PACKAGES[side])
+    else:
+        versions = probe.of(side, python)["versions"]
     return {
         "side": side,
         "spec": spec.to_json(),
         "opset": opset,
-        "versions": cache.package_versions(EXPORT_PACKAGES[side]),
+        "versions": versions,
         "source": cache.source_digest(
             "exporters",
             f"parity/models/{spec.family}",

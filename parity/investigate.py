@@ -49,7 +49,7 @@ def compare(
             subjects=readers,
             cuts=cuts,
             limit=flow.request.limit * slack,
-            precisions=precisions,
+            precisions=flow.precisions if precisions is None else precisions,
         )
 
 

@@ -139,7 +139,6 @@ def _asked(python: str, runtime: str) -> subprocess.CompletedProcess[str]:
             capture_output=True,
             text=True,
             timeout=60,
-            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InterpreterError(f"{runtime}: cannot start {python}: {error}") from error

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from parity import spec as specs
 from parity.errors import UsageError
 from parity.spec import ModelSpec
+from parity.subjects import (
+    BACKENDS,
+    DEVICES,
+    KINDS,
+    RUNTIMES,
+    Side,
+    Subject,
+    child_name,
+    of_child,
+    parse,
+    runtime_of,
+    side_of,
+)
 from parity.table import Depth, LayerTable
 
-Side = Literal["keras", "torch"]
+__all__ = ["OWN", "RANDOM", "SIDES", "SUBJECTS", "Request", "Side", "runtime_of", "side_of"]
 
-SUBJECTS = ("keras", "torch", "onnx-keras", "onnx-torch")
+SUBJECTS = KINDS
 SIDES: tuple[Side, ...] = ("torch", "keras")
 """The frameworks that can be the reference, the preferred one first."""
 
+ASKED = ("float32", "tf32", "float16", "bfloat16")
+"""The precisions that can be asked for, some of `parity.floor.PRECISIONS`."""
+
 RANDOM, OWN = "random", "own"
-
-
-def side_of(subject: str) -> Side:
-    """The framework whose model the subject runs: `onnx-keras` is Keras's graph."""
-    return "keras" if subject.endswith("keras") else "torch"
-
-
-def runtime_of(subject: str) -> str:
-    """The child that runs the subject."""
-    return "onnx" if subject.startswith("onnx-") else subject
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,10 @@ class Request:
     what changes; `seeds` more random inputs, and with `stress` odd ones, are compared as well.
     `limit` is in units of the floor, `timeout` in seconds for one request to a child. Captures are
     kept in `save_captures`; without `judged` that is all that happens to them.
+
+    `device` is for the subjects whose name has none, `precision` for all of them; `judge_as` is
+    the precision whose floor they are judged by, their own by default. `python` gives runtimes and
+    environments an interpreter. `xla` compiles Keras models; `serial` runs one subject at a time.
     """
 
     model: str | None = None
@@ -75,6 +86,13 @@ class Request:
     cache: bool = True
     save_captures: Path | None = None
     judged: bool = True
+    device: str = "auto"
+    precision: str = "float32"
+    judge_as: str | None = None
+    python: Mapping[str, str] = field(default_factory=dict)
+    keras_backend: str = "tensorflow"
+    xla: bool = False
+    serial: bool = False
     references: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,6 +107,7 @@ class Request:
             for subject in self.subjects:
                 if side_of(subject) not in self.references:
                     raise UsageError(f"subject '{subject}' needs --{side_of(subject)} REF")
+        self._check_places()
         if not self.limit > 0:
             raise UsageError(f"--limit must be above 0, found {self.limit}")
         if self.repeat < 1 or self.seeds < 0:
@@ -102,12 +121,57 @@ class Request:
         if not self.subjects:
             raise UsageError("--subjects is empty: nothing would be compared")
         for subject in self.subjects:
-            if subject not in SUBJECTS:
-                close = difflib.get_close_matches(subject, SUBJECTS, n=1)
-                hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(SUBJECTS)}"
-                raise UsageError(f"unknown subject '{subject}'; {hint}")
+            parse(subject)
         if len(set(self.subjects)) != len(self.subjects):
             raise UsageError(f"a subject is given twice: {', '.join(self.subjects)}")
+
+    def _check_places(self) -> None:
+        """Devices, precisions, backends and environments, as far as no runtime need be asked."""
+        for value, known, option in (
+            (self.device, ("auto", *DEVICES), "--device"),
+            (self.precision, ASKED, "--precision"),
+            (self.judge_as or "float32", ASKED, "--judge-as"),
+            (self.keras_backend, BACKENDS, "--keras-backend"),
+        ):
+            if value not in known:
+                raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
+        for subject in self.parsed.values():
+            environment = subject.environment
+            if environment is not None and environment not in self.python:
+                raise UsageError(
+                    f"subject '{subject.name}': there is no environment '{environment}'; name it "
+                    f"with --python {environment}=PATH or under [environments] in parity.toml"
+                )
+        if self.xla and not any(subject.runtime == "keras" for subject in self.parsed.values()):
+            raise UsageError("--xla compiles Keras models, and no subject is one")
+        if self.xla and self.isolate:
+            raise UsageError("--isolate cannot feed the parts of a model that --xla has compiled")
+
+    @cached_property
+    def parsed(self) -> dict[str, Subject]:
+        """The subjects by name."""
+        return {name: parse(name) for name in self.subjects}
+
+    def child(self, subject: str) -> str:
+        """The child that runs a subject."""
+        found = self.parsed[subject]
+        backend = None
+        if found.kind == "keras":
+            backend = found.backend or self.keras_backend
+        return child_name(found.runtime, backend=backend, environment=found.environment)
+
+    def home(self, side: Side) -> str:
+        """The child that holds a framework's model: it exports, calibrates, is the reference.
+
+        It is the plain child where a subject needs that anyway, else the first subject's. Only
+        TensorFlow exports Keras models to ONNX.
+        """
+        held = [self.child(name) for name, found in self.parsed.items() if found.kind == side]
+        if side == "keras":
+            exported = any(found.kind == "onnx-keras" for found in self.parsed.values())
+            on_tensorflow = [name for name in held if "[" not in name]
+            held = on_tensorflow if on_tensorflow or exported else held
+        return side if side in held or not held else held[0]
 
     def graph_file(self, side: str) -> Path | None:
         """The ONNX file that was given for the subject `onnx-SIDE`."""
@@ -156,8 +220,9 @@ class Request:
     @property
     def runtimes(self) -> tuple[str, ...]:
         """The children that are needed, the slowest to start first."""
-        needed = {*map(runtime_of, self.subjects), *self.sides}
-        return tuple(name for name in ("keras", "torch", "onnx") if name in needed)
+        needed = [*map(self.home, self.sides), *map(self.child, self.subjects)]
+        order = {runtime: index for index, runtime in enumerate(RUNTIMES)}
+        return tuple(sorted(dict.fromkeys(needed), key=lambda n: order[of_child(n).kind]))
 
     @property
     def name(self) -> str:

@@ -16,7 +16,9 @@ from parity.diffing import strayed
 from parity.environment import facts as environment_facts
 from parity.errors import OutputError
 from parity.explain import session
+from parity.floor import PRECISIONS
 from parity.flow import LABELS, Flow
+from parity.placement import Placement, confirm, plan
 from parity.report.model import (
     Cause,
     Decision,
@@ -32,7 +34,7 @@ from parity.report.model import (
     conclude,
     numerics,
 )
-from parity.request import OWN, Request, runtime_of
+from parity.request import OWN, Request, runtime_of, side_of
 from parity.verdict import FirstDivergence, StageResult
 
 Progress = Callable[[str, str], None]
@@ -71,16 +73,24 @@ def run(
     request: Request,
     *,
     children: Children | None = None,
+    placement: Placement | None = None,
     progress: Progress = lambda runtime, text: None,
 ) -> Report:
-    """Do what `request` asks for; `children` may be importing their frameworks already."""
+    """Do what `request` asks for; `children` may be importing their frameworks already.
+
+    They must then have been started as `placement` says.
+    """
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         if children is None:
-            children = stack.enter_context(Children(timeout=request.timeout))
+            placement = plan(request)
+            children = stack.enter_context(
+                Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
+            )
             children.start(request.runtimes)
+        placement = confirm(placement or plan(request), request, children)
         folder = stack.enter_context(_working_folder(request.save_captures))
-        flow = Flow(request, children, folder, progress)
+        flow = Flow(request, children, folder, progress, placement)
         flow.execute()
         judgement = _judge(flow) if request.judged else Judgement()
         report = _report(flow, judgement, time.perf_counter() - started)
@@ -171,7 +181,8 @@ def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:
         repeat=judgement.repeat,
         trials=judgement.trials,
         spread=judgement.spread,
-        environment=environment_facts(flow.versions),
+        environment=_environment(flow),
+        notes=_notes(flow),
         seconds=seconds,
         limit=request.limit,
         depth=request.depth,
@@ -183,12 +194,28 @@ def _source(request: Request) -> str:
     return f"random, seed {request.seed}" if source == "random" else Path(source).name
 
 
+def _environment(flow: Flow) -> dict[str, Any]:
+    card = flow.placement.card
+    facts = environment_facts(flow.versions)
+    return facts if card is None else {**facts, "card": card.to_json()}
+
+
+def _notes(flow: Flow) -> tuple[str, ...]:
+    request, notes = flow.request, []
+    if flow.placement.note is not None:
+        notes.append(flow.placement.note)
+    if request.judge_as not in (None, request.precision):
+        notes.append(f"computed in {request.precision}, judged by the floor of {request.judge_as}")
+    return tuple(notes)
+
+
 def _subject_facts(flow: Flow, subject: str) -> SubjectFacts:
     runtime = runtime_of(subject)
     done = flow.subjects.get(subject)
+    device, precision = flow.placement.devices[subject], flow.request.precision
     if done is None:
-        failure = flow.failures.get(subject) or flow.failures.get(runtime)
-        return SubjectFacts(LABELS[runtime], "cpu", failure=str(failure or "it was not run"))
+        failure = str(flow.failure(subject) or "it was not run")
+        return SubjectFacts(LABELS[runtime], device, precision, failure=failure)
     name = "onnxruntime" if runtime == "onnx" else runtime
     backend = next(
         (
@@ -198,12 +225,15 @@ def _subject_facts(flow: Flow, subject: str) -> SubjectFacts:
         ),
         None,
     )
+    card = flow.placement.facts.get(flow.request.child(subject), {}) if device == "gpu" else {}
     return SubjectFacts(
         runtime=f"{name} {done.versions[name]}",
         backend=backend,
-        device="cpu",
+        device=device,
+        precision=precision,
         flags=done.flags,
         seconds=done.seconds,
+        proof={**done.proof, **card},
     )
 
 
@@ -215,6 +245,10 @@ def _structure(flow: Flow) -> Level:
         flow.table.result(), flow.descriptions, reference=flow.request.reference_side
     )
     told = [difference.message for difference in found if not difference.consequence]
+    for subject, description in flow.further_descriptions.items():
+        others = structure.check(flow.table.result(), {side_of(subject): description})
+        told += [f"{subject}: {item.message}" for item in others if not item.consequence]
+        found += others
     return Level(Outcome.FAIL, tuple(told)) if found else Level(Outcome.PASS)
 
 
@@ -250,7 +284,7 @@ def _numerics(flow: Flow, judgement: Judgement) -> Level:
         if not trial.status.passes
     ]
     apart = {name: done.instrumented for name, done in flow.subjects.items()}
-    told += strayed(stages, apart, flow.request.limit)
+    told += strayed(stages, apart, flow.request.limit * PRECISIONS[flow.request.precision])
     if len(told) > len(level.messages):
         return Level(Outcome.FAIL, tuple(told))
     return level

@@ -75,6 +75,9 @@ class SubjectFacts:
     flags: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    """Where the work was done, as the runtime says: the output's device, or the session's
+    providers and their nodes; on a GPU also the card, CUDA and cuDNN."""
 
 
 @dataclass(frozen=True, slots=True)

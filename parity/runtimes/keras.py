@@ -41,13 +41,26 @@ class Runtime(ModelRuntime):
         module = importlib.import_module(backend)
         return {"keras": keras.__version__, backend: module.__version__}
 
-    def pin(self, precision: str, device: str) -> dict[str, Any]:
-        return keras_device.pin(precision, device)
+    def pin(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
+        return keras_device.pin(precision, device, xla=xla)
+
+    def placed(self, precision: str, device: str) -> keras.Model:
+        keras_device.check(device)
+        with keras_device.scope(device):
+            model, set_weights = self.replica("float32" if precision == "tf32" else precision)
+            set_weights(self.read_weights())
+        return model
+
+    def release(self) -> None:
+        keras_device.release()
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return keras_device.is_out_of_memory(error)
 
     def devices(self) -> list[str]:
         return keras_device.devices()
 
-    def require(self, device: str) -> dict[str, Any]:
+    def require(self, *, device: str) -> dict[str, Any]:
         keras_device.check(device)
         return keras_device.facts(device)
 
@@ -107,26 +120,63 @@ class Runtime(ModelRuntime):
                 yield Weight(role, name, KERAS_NAMES[role], tuple(canonical.shape))
 
     def forward(
-        self, x: Array, rows: Sequence[Row], sink: Sink, *, model: keras.Model | None = None
+        self,
+        x: Array,
+        rows: Sequence[Row],
+        sink: Sink,
+        *,
+        model: keras.Model | None = None,
+        device: str = "cpu",
+        xla: bool = False,
     ) -> float:
         model = self.model if model is None else model
-        data = keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(x)))
         wanted = {row.keras.removesuffix("#0"): row for row in rows}
         for reference in wanted:
             keras_layers.tensor(model, reference)
+        with keras_device.scope(device):
+            data = keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(x)))
+            if xla:
+                return self._compiled(model, data, wanted, sink)
 
-        def seen(reference: str, tensor: Any) -> Any:
-            row = wanted.get(reference)
-            if row is None:
-                return tensor
-            instead = sink(row, canonical(tensor))
-            if instead is None:
-                return tensor
-            return keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(instead)))
+            def seen(reference: str, tensor: Any) -> Any:
+                row = wanted.get(reference)
+                if row is None:
+                    return tensor
+                instead = sink(row, canonical(tensor))
+                if instead is None:
+                    return tensor
+                return keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(instead)))
 
+            started = time.perf_counter()
+            output = keras_layers.walk(model, data, seen)
+            self.where = keras_device.where(output)
+            return time.perf_counter() - started
+
+    def _compiled(
+        self, model: keras.Model, data: Any, wanted: Mapping[str, Row], sink: Sink
+    ) -> float:
+        """Run the whole model as one XLA program, the wanted tensors among its outputs."""
+
+        def whole(data: Any) -> tuple[dict[str, Any], Any]:
+            found: dict[str, Any] = {}
+
+            def seen(reference: str, tensor: Any) -> Any:
+                if reference in wanted:
+                    found[reference] = tensor
+                return tensor
+
+            return found, keras_layers.walk(model, data, seen)
+
+        run = keras_device.compiled(whole)
+        run(data)
         started = time.perf_counter()
-        keras_layers.walk(model, data, seen)
-        return time.perf_counter() - started
+        tensors, output = run(data)
+        keras.ops.convert_to_numpy(output)
+        seconds = time.perf_counter() - started
+        self.where = keras_device.where(output)
+        for reference, row in wanted.items():
+            sink(row, canonical(tensors[reference]))
+        return seconds
 
     def statistics(self, model: keras.Model, x: Array) -> Iterable[tuple[Row, Array, Array]]:
         rows = [row for row in self.table.rows if row.kind == "batch_norm"]
@@ -225,6 +275,9 @@ def _variables(model: keras.Model, rows: Iterable[Row]) -> Iterable[tuple[Row, A
 def canonical(tensor: Any) -> Array:
     """A layer's tensor in NCHW, as NumPy holds it."""
     array = np.asarray(keras.ops.convert_to_numpy(tensor))
+    if array.dtype.name == "bfloat16":
+        # NumPy has no such type of its own, and every bfloat16 is a float32.
+        array = array.astype(np.float32)
     return np.ascontiguousarray(layouts.to_nchw(array))
 
 

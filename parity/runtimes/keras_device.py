@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -29,14 +30,8 @@ def scope(device: str) -> AbstractContextManager[Any]:
 def pin(precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
     """Set every flag of the backend that decides the arithmetic, and read each of them back.
 
-    Raises `FlagError` for a flag that did not take, and `UsageError` for a precision that the
-    device does not have.
+    Raises `FlagError` for a flag that did not take.
     """
-    if precision == "tf32" and device == "cpu":
-        raise UsageError(
-            "keras: tf32 is arithmetic of NVIDIA cards, not of the CPU: --device gpu, or "
-            "--precision float32 or bfloat16"
-        )
     found: dict[str, Any] = _PINS[keras.backend.backend()](precision == "tf32", device, precision)
     return {**found, "xla": xla}
 
@@ -191,6 +186,18 @@ def facts(device: str) -> dict[str, Any]:
         }
     card = backend().devices("gpu")[0]
     return {"card": card.device_kind, "platform": card.client.platform_version.splitlines()[0]}
+
+
+def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function of one tensor, compiled by XLA; raises `UsageError` on a backend without."""
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        made: Callable[[Any], Any] = backend().function(function, jit_compile=True)
+        return made
+    if name == "jax":
+        jitted: Callable[[Any], Any] = backend().jit(function)
+        return jitted
+    raise UsageError("keras: --xla compiles with TensorFlow or JAX, not with Keras's torch backend")
 
 
 def release() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import onnx
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
 from parity import probe
 from parity.errors import FlagError, RuntimeMissing, UsageError
@@ -34,19 +36,9 @@ def providers(device: str, precision: str) -> list[Any]:
     return [(CUDA, options), CPU]
 
 
-def check(device: str, precision: str) -> None:
-    """Raise the one line that says why a device or precision cannot be had."""
+def check(device: str) -> None:
+    """Raise `RuntimeMissing` with what this build of ONNX Runtime lacks for `device`."""
     if device == "cpu":
-        if precision == "tf32":
-            raise UsageError(
-                "onnx: tf32 is arithmetic of NVIDIA cards, not of the CPU: --device gpu, or "
-                "--precision float32"
-            )
-        if precision in ("float16", "bfloat16"):
-            raise UsageError(
-                f"onnx: ONNX Runtime's CPU provider has no {precision} convolution: leave its "
-                "subjects out (--subjects keras,torch), or --device gpu"
-            )
         return
     lines = probe.problems("onnx", gpu=False)
     if lines:
@@ -76,9 +68,23 @@ def smallest(device: str, precision: str) -> ort.InferenceSession:
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", shape, to)
     opset = [onnx.helper.make_opsetid("", 17)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-    return ort.InferenceSession(
-        model.SerializeToString(), options(device), providers=providers(device, precision)
-    )
+    return start(model.SerializeToString(), options(device), device, precision)
+
+
+def start(
+    model: bytes, chosen: ort.SessionOptions, device: str, precision: str
+) -> ort.InferenceSession:
+    """A session on `device`; raises `UsageError` for a precision without kernels."""
+    try:
+        return ort.InferenceSession(model, chosen, providers=providers(device, precision))
+    except (NotImplemented_, InvalidGraph) as error:
+        if precision in ("float16", "bfloat16"):
+            reason = " ".join(str(error).split())[:160]
+            raise UsageError(
+                f"onnx: ONNX Runtime has no {precision} kernels for this graph on the {device}: "
+                f"{reason}"
+            ) from error
+        raise
 
 
 def prove(session: Any, device: str, precision: str) -> dict[str, Any]:
@@ -165,7 +171,3 @@ def is_out_of_memory(error: Exception) -> bool:
         sign in text
         for sign in ("failed to allocate memory", "out of memory", "cuda failure 2", "bad_alloc")
     )
-
-
-def release() -> None:
-    """A session gives everything back when it ends."""

@@ -36,13 +36,24 @@ class Runtime(ModelRuntime):
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
 
-    def pin(self, precision: str, device: str) -> dict[str, Any]:
+    def pin(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
         return torch_device.pin(precision, device)
+
+    def placed(self, precision: str, device: str) -> nn.Module:
+        place = torch_device.place(device)
+        model = copy.deepcopy(self.model).to(place, torch_device.DTYPES[precision])
+        return model.eval().requires_grad_(False)
+
+    def release(self) -> None:
+        torch_device.release()
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return torch_device.is_out_of_memory(error)
 
     def devices(self) -> list[str]:
         return torch_device.devices()
 
-    def require(self, device: str) -> dict[str, Any]:
+    def require(self, *, device: str) -> dict[str, Any]:
         return torch_device.facts(torch_device.place(device))
 
     def build(self, spec: ModelSpec) -> nn.Module:
@@ -90,14 +101,26 @@ class Runtime(ModelRuntime):
         return model, assign
 
     def forward(
-        self, x: Array, rows: Sequence[Row], sink: Sink, *, model: nn.Module | None = None
+        self,
+        x: Array,
+        rows: Sequence[Row],
+        sink: Sink,
+        *,
+        model: nn.Module | None = None,
+        device: str = "cpu",
+        xla: bool = False,
     ) -> float:
         model = self.model if model is None else model
+        place, dtype = _placed(model)
         with torch.inference_mode(), hooked(model, rows, sink):
-            tensor = torch.from_numpy(np.ascontiguousarray(x))
+            tensor = torch.from_numpy(np.ascontiguousarray(x)).to(place, dtype)
+            torch_device.wait(place)
             started = time.perf_counter()
-            model(tensor)
-            return time.perf_counter() - started
+            output = model(tensor)
+            torch_device.wait(place)
+            seconds = time.perf_counter() - started
+        self.where = str(output.device) if isinstance(output, torch.Tensor) else str(place)
+        return seconds
 
     def statistics(self, model: nn.Module, x: Array) -> Iterable[tuple[Row, Array, Array]]:
         rows = {torch_point(r.torch).module: r for r in self.table.rows if r.kind == "batch_norm"}
@@ -226,6 +249,14 @@ def set_weights(
         bits = {4: torch.int32, 8: torch.int64}[tensor.element_size()]
         if not torch.equal(held[name].view(bits), tensor.view(bits)):
             raise WeightError(f"{name}: PyTorch holds other bits than it was given")
+
+
+def _placed(model: nn.Module) -> tuple[torch.device, torch.dtype | None]:
+    """Where a model's numbers are, and their type; None for a model that has none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return torch.device("cpu"), None
 
 
 def _untold(model: nn.Module, told: set[str]) -> dict[str, Array]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from parity.errors import FlagError, RuntimeMissing, UsageError
+from parity.errors import FlagError, RuntimeMissing
 
 DTYPES = {
     "float32": torch.float32,
@@ -40,14 +39,8 @@ _LEGACY = ("torch.backends.cuda.matmul", "torch.backends.cudnn")
 def pin(precision: str, device: str) -> dict[str, Any]:
     """Set every flag that decides the arithmetic, and read each of them back.
 
-    Raises `FlagError` for a flag that did not take, and `UsageError` for a precision that the
-    device does not have.
+    Raises `FlagError` for a flag that did not take.
     """
-    if precision == "tf32" and device == "cpu":
-        raise UsageError(
-            "torch: tf32 is arithmetic of NVIDIA cards, not of the CPU: --device gpu, or "
-            "--precision float32 or bfloat16"
-        )
     tf32 = precision == "tf32"
     wanted: dict[str, Any] = {}
     # Either switch alone leaves convolutions as they were in some releases, and a mix of the two
@@ -135,6 +128,12 @@ def devices() -> list[str]:
     return found
 
 
+def wait(device: torch.device) -> None:
+    """Let the card finish, so that a clock read now means something."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def release() -> None:
     """Give back the card's memory that no tensor holds."""
     if torch.cuda.is_initialized():
@@ -143,11 +142,6 @@ def release() -> None:
 
 def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
-
-
-def memory() -> str:
-    """How PyTorch takes memory on a card."""
-    return os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "as needed, cached")
 
 
 @contextlib.contextmanager

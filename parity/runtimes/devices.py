@@ -1,0 +1,85 @@
+"""What holds for the devices of every runtime: proof of the place, memory that was too little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from parity import probe
+from parity.errors import DeviceMemory, RuntimeMissing
+
+
+class Frugal(Protocol):
+    """A runtime that can run out of a device's memory."""
+
+    name: str
+
+    def is_out_of_memory(self, error: Exception) -> bool: ...
+
+    def release(self) -> None: ...
+
+
+def too_large(
+    runtime: Frugal, batch: int, device: str, attempt: Callable[[int], Any]
+) -> DeviceMemory:
+    """The error of a batch that a device has no room for, with one that fits.
+
+    `attempt` runs a number of items; half as many are tried each time.
+    """
+    fits = batch // 2
+    while fits:
+        runtime.release()
+        try:
+            attempt(fits)
+        except Exception as error:
+            if not runtime.is_out_of_memory(error):
+                raise
+            fits //= 2
+        else:
+            break
+    remedy = f"a batch of {fits} fits: --batch {fits}" if fits else "not even one item fits"
+    where = "GPU" if device == "gpu" else "machine"
+    return DeviceMemory(
+        f"{runtime.name}: the {where} has too little memory for a batch of {batch}; {remedy}"
+    )
+
+
+def proved(runtime: str, device: str, where: str) -> dict[str, Any]:
+    """Where the final output was, as the framework says; raises `RuntimeMissing` for elsewhere."""
+    on_gpu = any(sign in where.lower() for sign in ("cuda", "gpu"))
+    if (device == "gpu") != on_gpu:
+        raise RuntimeMissing(
+            f"{runtime}: asked to compute on the {device.upper()}, but the output is on "
+            f"'{where}': nothing was judged"
+        )
+    return {"output": where}
+
+
+class Surveyed(Protocol):
+    """A runtime as `parity doctor` sees it."""
+
+    name: str
+
+    def pin(self, precision: str, device: str) -> dict[str, Any]: ...
+
+    def devices(self) -> list[str]: ...
+
+    def require(self, *, device: str) -> dict[str, Any]: ...
+
+
+def survey(runtime: Surveyed, device: str) -> dict[str, Any]:
+    """What a runtime has: devices, the flags of a float32 run on `device`, what is missing.
+
+    "lacking" is what keeps it from computing on `device`.
+    """
+    lacking = []
+    try:
+        runtime.require(device=device)
+    except RuntimeMissing as error:
+        lacking.append(str(error))
+    return {
+        "devices": runtime.devices(),
+        "flags": runtime.pin("float32", "cpu" if lacking else device),
+        "missing": probe.problems(runtime.name),
+        "lacking": lacking,
+    }

@@ -1,0 +1,99 @@
+"""What can be compared and how it is written: the one place that reads a subject's name.
+
+    KIND[BACKEND]@WHERE    torch   keras[jax]   onnx-torch@gpu   torch@old   keras[torch]@new@cpu
+
+WHERE is a device, `cpu` or `gpu`, or the name of an environment; both may be given.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from parity.errors import UsageError
+
+Side = Literal["keras", "torch"]
+
+KINDS = ("keras", "torch", "onnx-keras", "onnx-torch")
+RUNTIMES = ("keras", "torch", "onnx")
+"""The children there are, the slowest to start first."""
+
+BACKENDS = ("tensorflow", "jax", "torch")
+DEVICES = ("cpu", "gpu")
+
+_GRAMMAR = re.compile(r"(?P<kind>[a-z][a-z-]*)(?:\[(?P<backend>[^\]]*)\])?(?P<where>(?:@[\w.-]+)*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One subject; `name` is what the user wrote, and what reports call it."""
+
+    name: str
+    kind: str
+    backend: str | None = None
+    device: str | None = None
+    environment: str | None = None
+
+    @property
+    def side(self) -> Side:
+        """The framework whose model it runs: `onnx-keras` is Keras's graph."""
+        return "keras" if self.kind.endswith("keras") else "torch"
+
+    @property
+    def runtime(self) -> str:
+        """What runs it: keras, torch or onnx."""
+        return "onnx" if self.kind.startswith("onnx-") else self.kind
+
+
+def parse(text: str) -> Subject:
+    """Read a subject's name; raises `UsageError` with the closest one that there is."""
+    found = _GRAMMAR.fullmatch(text)
+    if found is None or found["kind"] not in KINDS:
+        raise UsageError(f"unknown subject '{text}'; {_closest(text)}")
+    kind, backend = found["kind"], found["backend"]
+    if backend is not None:
+        if kind != "keras":
+            raise UsageError(f"subject '{text}': only keras has a [backend]")
+        if backend not in BACKENDS:
+            raise UsageError(f"subject '{text}': Keras's backends are {', '.join(BACKENDS)}")
+    device = environment = None
+    for place in filter(None, found["where"].split("@")):
+        if place in DEVICES and device is None:
+            device = place
+        elif place not in DEVICES and environment is None:
+            environment = place
+        else:
+            raise UsageError(f"subject '{text}': one device and one environment at most")
+    return Subject(text, kind, backend, device, environment)
+
+
+def _closest(text: str) -> str:
+    close = difflib.get_close_matches(re.split(r"[\[@]", text)[0], KINDS, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(KINDS)}"
+
+
+def child_name(runtime: str, *, backend: str | None = None, environment: str | None = None) -> str:
+    """The child that a runtime needs: `keras`, `keras[jax]`, `torch@old`."""
+    name = runtime
+    if backend not in (None, "tensorflow"):
+        name += f"[{backend}]"
+    return name if environment is None else f"{name}@{environment}"
+
+
+def of_child(name: str) -> Subject:
+    """What a child's name says: its runtime as the kind, its backend and its environment."""
+    found = _GRAMMAR.fullmatch(name)
+    assert found is not None, name
+    return Subject(name, found["kind"], found["backend"], None, found["where"].lstrip("@") or None)
+
+
+def side_of(subject: str) -> Side:
+    """The framework whose model the subject of this name runs."""
+    return parse(subject).side
+
+
+def runtime_of(subject: str) -> str:
+    """What runs the subject of this name."""
+    return parse(subject).runtime
