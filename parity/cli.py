@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from parity import __version__, cli_captures, cli_check, console
+from parity import __version__, cli_captures, cli_check, cli_env, console
 from parity.arguments import (
     ALL,
     AnyModel,
@@ -63,6 +63,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(cli_env.app, name="env")
 
 # Newer Typers carry a Click of their own; this is its base of errors, wherever it lives.
 CommandLineError: type[Exception] = next(

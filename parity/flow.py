@@ -292,7 +292,7 @@ class Flow:
 
     def _export(self, side: Side, child: Child, shape: list[int]) -> None:
         """Trace the graph of this side, if a subject runs it and no earlier run left it behind."""
-        if f"onnx-{side}" not in self.request.subjects:
+        if not self._runs_graph_of(side):
             return
         promise = self.graphs[side]
         if promise.done():
@@ -311,13 +311,16 @@ class Flow:
             self.seconds[f"export-{side}"] = answer["seconds"]
             promise.set_result(target)
 
+    def _runs_graph_of(self, side: Side) -> bool:
+        return any(found.kind == f"onnx-{side}" for found in self.request.parsed.values())
+
     def _find_graphs(self) -> None:
         """Take the structures that an earlier run left behind."""
         for side, promise in self.graphs.items():
             given = self.request.graph_file(side)
             if given is not None:
                 promise.set_result(given)
-            elif f"onnx-{side}" in self.request.subjects and side not in self.request.references:
+            elif self._runs_graph_of(side) and side not in self.request.references:
                 held = self._graph_entry(side)
                 if held.exists():
                     cache.touch(held)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity import details, investigate, saved, structure, verdict, weights
+from parity import cache, details, investigate, saved, structure, verdict, weights
 from parity.children import Children
 from parity.diffing import strayed
 from parity.environment import facts as environment_facts
 from parity.errors import OutputError
-from parity.explain import session
+from parity.explain import arithmetic, session
 from parity.floor import PRECISIONS
 from parity.flow import LABELS, Flow
 from parity.placement import Placement, confirm, plan
@@ -96,6 +96,8 @@ def run(
         report = _report(flow, judgement, time.perf_counter() - started)
         if request.save_captures is not None:
             _keep(flow, request.save_captures, report)
+    if request.cache:
+        cache.prune()
     return report
 
 
@@ -122,18 +124,20 @@ def _judge(flow: Flow) -> Judgement:
     stages = investigate.compare(flow, reference.capture, reference.floors, captures, cuts)
     request = flow.request
     wrong = verdict.first_divergence(stages) is not None
-    if captures and (request.isolate or (request.explain and wrong)):
+    causes = arithmetic.causes(flow, stages) if request.explain and wrong else ()
+    # A compiled model's parts cannot be fed, and what is explained needs no look at its layers.
+    explain = request.explain and not request.xla and len(causes) < _diverged(stages)
+    if captures and (request.isolate or (explain and wrong)):
         stages = investigate.isolate(flow, stages)
     divergences: tuple[FirstDivergence, ...] = ()
     blame: tuple[str, ...] = ()
-    causes: tuple[Cause, ...] = ()
     if wrong:
         layers = investigate.faulty_layers(flow, stages)
         divergences = investigate.drill_down(flow, stages, layers)
         blame = investigate.blame(flow, stages)
-        if request.explain and layers is not None:
-            causes = session.numeric(flow, layers)
-    elif request.explain and captures:
+        if explain and layers is not None:
+            causes += session.numeric(flow, layers)
+    elif explain and captures:
         causes = session.semantic(flow)
     trials, spread = details.trials(flow, seeds=request.seeds, stress=request.stress)
     return Judgement(
@@ -148,6 +152,12 @@ def _judge(flow: Flow) -> Judgement:
         trials=trials,
         spread=spread,
     )
+
+
+def _diverged(stages: Sequence[StageResult]) -> int:
+    """How many subjects do not pass, and at least one, so that nothing counts as all."""
+    names = {n for stage in stages for n, r in stage.subjects.items() if not r.status.passes}
+    return max(len(names), 1)
 
 
 def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from parity import floor
 from parity.capture import CaptureReader, amend
-from parity.errors import CaptureError, OutputError
+from parity.errors import CaptureError, OutputError, UsageError
 from parity.floor import Floor
 from parity.report import codec
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
 from parity.request import SUBJECTS
+from parity.subjects import parse
 
 if TYPE_CHECKING:
     from parity.report.model import Report
@@ -66,8 +67,10 @@ def keep(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in {REFERENCE, *SUBJECTS} - captures.keys():
-            (folder / f"{name}{SUFFIX}").unlink(missing_ok=True)
+        for old in folder.glob(f"*{SUFFIX}"):
+            name = old.name.removesuffix(SUFFIX)
+            if name not in captures and _is_ours(name):
+                old.unlink()
         for name, path in captures.items():
             if name == REFERENCE:
                 amend(path, {"comparison": _comparison(report, cuts, floors)})
@@ -82,6 +85,14 @@ def keep(
             hidden.replace(target)
     except OSError as error:
         raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file of this name is one that an earlier comparison left."""
+    try:
+        return name == REFERENCE or bool(parse(name))
+    except UsageError:
+        return False
 
 
 def _comparison(report: Report, cuts: Sequence[Cut], floors: Mapping[str, Floor]) -> dict[str, Any]:

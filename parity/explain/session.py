@@ -21,7 +21,7 @@ from parity.verdict import StageResult
 def numeric(flow: Flow, layers: Layers) -> tuple[Cause, ...]:
     """The causes of the layers that differ in the precision that was compared."""
     flow.progress("parity", "explaining")
-    wrong = [_wrong(flow, name, layer, "float32") for name, layer in layers.wrong()]
+    wrong = [_wrong(flow, name, layer, flow.precisions[name]) for name, layer in layers.wrong()]
     with study.opened(
         flow, layers.reference.capture, layers.captures, limit=flow.request.limit
     ) as opened:

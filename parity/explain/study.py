@@ -174,7 +174,8 @@ class Study:
         path = self.flow.folder / f"held-{wrong.subject}.safetensors"
         try:
             if not path.exists():
-                self.flow.children[runtime_of(wrong.subject)].call("dump", path=str(path))
+                child = self.flow.request.child(wrong.subject)
+                self.flow.children[child].call("dump", path=str(path))
             return _by_role(wrong.row, weights.load(path, self.table))
         except ParityError:
             # A model that holds NaN, say: its weights are told at their own level.
@@ -265,7 +266,7 @@ def _layers(rest: Sequence[Finding]) -> str:
 
 def _unexplained(finding: Finding, before: float) -> Cause:
     wrong, case = finding.wrong, finding.case
-    where = FRAMEWORKS["onnx" if runtime_of(wrong.subject) == "onnx" else wrong.subject]
+    where = FRAMEWORKS[runtime_of(wrong.subject)]
     message = f"not explained: the {wrong.row.kind} of {where} is {_floors(before)} away"
     if case is None:
         message += "; the reference's layer could not be run alone, so nothing could be tried"
