@@ -36,8 +36,13 @@ def text(report: Report) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def github_errors(report: Report) -> list[str]:
-    """Return GitHub's workflow commands, one an error: they mark the run where it is read."""
+def github_errors(
+    report: Report, *, case: str | None = None, file: str | None = None, line: int = 1
+) -> list[str]:
+    """Return GitHub's workflow commands, one an error: they mark the run where it is read.
+
+    ``case`` is what the comparison is called where ``file`` asks for it, in line ``line``.
+    """
     if report.verdict is Verdict.PARITY:
         return []
     told = [f"{name} {how}" for name, how in wording.firsts(report)]
@@ -45,9 +50,11 @@ def github_errors(report: Report) -> list[str]:
     for name, level in report.levels.items():
         if level.outcome is Outcome.FAIL:
             told += [f"{name}: {message}" for message in level.messages]
-    title = _property(f"parity: {report.model}: {report.verdict.value}")
+    title = _property(f"parity: {case or report.model}: {report.verdict.value}")
+    place = "" if file is None else f"file={_property(file)},line={line},"
     return [
-        f"::error title={title}::{_message(line)}" for line in told or [wording.sentence(report)]
+        f"::error {place}title={title}::{_message(each)}"
+        for each in told or [wording.sentence(report)]
     ]
 
 

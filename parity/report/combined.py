@@ -1,0 +1,143 @@
+"""The reports of several comparisons: a folder with one of each, or one file of them all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+from parity import files
+from parity.errors import OutputError, UsageError
+from parity.files import write_text
+from parity.report import codec, formats, wording
+from parity.report.formats import markdown
+from parity.report.model import Report, Verdict
+
+SCHEMA = "parity.check/1"
+
+STEP_SUMMARY = 900_000
+"""Characters: GitHub refuses a step's summary of more than 1 MiB."""
+
+Reports = Mapping[str, Report]
+"""By case."""
+
+
+def require_writable(paths: Mapping[str, Path], names: list[str]) -> None:
+    """Raise before any work is done if a report cannot be written."""
+    for form, path in paths.items():
+        if is_folder(path):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"{path}: cannot be a folder: {error.strerror}") from error
+        else:
+            if form == "html" and len(names) > 1:
+                raise UsageError(
+                    f"{path}: a page holds one case, and there are {len(names)}: give a folder"
+                )
+            files.require_writable(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a report's place is a folder: it is one, or its name has no suffix."""
+    return path.is_dir() or not path.suffix
+
+
+def write(reports: Reports, paths: Mapping[str, Path]) -> None:
+    """Write every format asked for, a file a case into folders. Raises `OutputError`."""
+    for form, path in paths.items():
+        if is_folder(path):
+            suffix = formats.load(form).SUFFIX
+            for name, report in reports.items():
+                formats.write(report, path / f"{name}{suffix}", form)
+        else:
+            write_text(path, text(reports, form))
+
+
+def text(reports: Reports, form: str) -> str:
+    """One file of all cases."""
+    if form == "json":
+        cases = {name: codec.to_json(report) for name, report in reports.items()}
+        return json.dumps({"schema": SCHEMA, "cases": cases}, indent=2, allow_nan=False) + "\n"
+    if form == "junit":
+        return _junit(reports)
+    if form == "markdown":
+        return summary(reports, markdown.LONGEST)
+    (report,) = reports.values()
+    return formats.load(form).text(report)
+
+
+def _junit(reports: Reports) -> str:
+    root = ElementTree.Element("testsuites", {"name": "parity check"})
+    totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+    seconds = 0.0
+    for name, report in reports.items():
+        found = ElementTree.fromstring(formats.load("junit").text(report))
+        for key in totals:
+            totals[key] += int(found.get(key, "0"))
+        seconds += float(found.get("time", "0"))
+        for suite in found:
+            suite.set("name", f"{name}: {suite.get('name')}")
+            for case in suite.iter("testcase"):
+                case.set("classname", f"{name}.{case.get('classname')}")
+            root.append(suite)
+    root.attrib.update({key: str(value) for key, value in totals.items()})
+    root.set("time", f"{seconds:.3f}")
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def summary(reports: Reports, longest: int) -> str:
+    """Markdown: a line a case, then the cases' own reports, those that do not agree first."""
+    agreed = sum(report.verdict is Verdict.PARITY for report in reports.values())
+    lines = [f"## parity check: {agreed} of {len(reports)} cases agree", ""]
+    lines += ["| case | verdict | worst | where |", "| --- | --- | ---: | --- |"]
+    for name, report in reports.items():
+        ratio, where = worst(report)
+        lines.append(f"| {name} | {report.verdict.value} | {ratio} | {where} |")
+    blocks = ["\n".join(lines) + "\n"]
+    room = longest - len(blocks[0]) - 200
+    ordered = sorted(reports.items(), key=lambda item: item[1].verdict is Verdict.PARITY)
+    left = 0
+    for name, report in ordered:
+        block = f"---\n\n**{name}**\n\n{markdown.text(report)}"
+        if len(block) > room:
+            left += 1
+            continue
+        room -= len(block)
+        blocks.append(block)
+    if left:
+        blocks.append(f"{left} more reports do not fit here; see the other forms.\n")
+    return "\n".join(blocks)
+
+
+def worst(report: Report) -> tuple[str, str]:
+    """The largest ratio of all subjects and cuts, and whose it is."""
+    found = [
+        (wording.worse(result), f"{name}, {stage.name}")
+        for stage in report.stages
+        for name, result in stage.subjects.items()
+    ]
+    if not found:
+        return "–", "nothing was compared"
+    ratio, where = max(found)
+    return wording.times(ratio), where
+
+
+def tell_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> None:
+    """In a GitHub workflow: an annotation an error at its case's line, and the step's summary."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for name, report in reports.items():
+            file, line = places[name]
+            for told in markdown.github_errors(report, case=name, file=str(file), line=line):
+                print(told, file=sys.stderr)
+    step = os.environ.get("GITHUB_STEP_SUMMARY")
+    if step:
+        try:
+            with open(step, "a", encoding="utf-8") as page:
+                page.write(summary(reports, STEP_SUMMARY))
+        except OSError as error:
+            raise OutputError(f"{step}: cannot be written: {error.strerror}") from error
