@@ -51,18 +51,22 @@ class Child:
         self._lock = threading.Lock()
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        # Frameworks leave files of their own in the temporary folder; these go with the child.
+        self._scratch = tempfile.TemporaryDirectory(prefix="parity-", ignore_cleanup_errors=True)
+        environment = _environment(own=probe.is_own(python), backend=found.backend, gpu=gpu)
         try:
             self._process = subprocess.Popen(
                 [self.python, "-m", "parity.worker", found.kind],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=_environment(own=probe.is_own(python), backend=found.backend, gpu=gpu),
+                env={**environment, "TMPDIR": self._scratch.name},
                 text=True,
                 encoding="utf-8",
             )
         except OSError as error:
             self._log.close()
+            self._scratch.cleanup()
             raise RuntimeMissing(f"{runtime}: cannot start {self.python}: {error}") from error
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -113,6 +117,7 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
         self._log.close()
+        self._scratch.cleanup()
 
     def kill(self) -> None:
         """End the child at once."""

@@ -107,3 +107,10 @@ def _ignore(child):
         child.call("sleep", seconds=30)
     except ChildError:
         pass
+
+
+def test_what_a_framework_leaves_in_the_temporary_folder_goes_with_it(child):
+    left = child.call("litter")["path"]
+    assert os.path.exists(left)
+    child.close()
+    assert not os.path.exists(left)

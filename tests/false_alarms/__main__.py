@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from parity import run, spec
+from parity.children import Children
 from parity.report.model import Report, Verdict
 from parity.request import Request
 
@@ -37,7 +38,9 @@ class Tally:
                 self.worst_max = max(self.worst_max, result.x_floor_max)
 
 
-def reports(model: str, seeds: int, size: int) -> Iterator[tuple[str, Report]]:
+def reports(
+    model: str, seeds: int, size: int, children: Children
+) -> Iterator[tuple[str, Report]]:
     """The comparisons of one architecture: each seed's weights, on the photograph and on noise."""
     for seed in range(seeds):
         for source in (None, "random"):
@@ -47,9 +50,8 @@ def reports(model: str, seeds: int, size: int) -> Iterator[tuple[str, Report]]:
                 classes=10,
                 seed=seed,
                 input=source,
-                cache=seed == 0,
             )
-            yield f"seed {seed}, {source or 'photograph'}", run.run(request)
+            yield f"seed {seed}, {source or 'photograph'}", run.run(request, children=children)
 
 
 def main() -> int:
@@ -63,8 +65,9 @@ def main() -> int:
     alarms = []
     for model in options.models.split(","):
         tally = Tally()
-        for label, report in reports(model, options.seeds, options.image_size):
-            tally.add(report, label)
+        with Children() as children:
+            for label, report in reports(model, options.seeds, options.image_size, children):
+                tally.add(report, label)
         every = [ratio for held in tally.ratios.values() for ratio in held]
         print(
             f"| {model} | {tally.comparisons} | {len(tally.alarms)} | "
