@@ -65,6 +65,8 @@ class Runtime(ModelRuntime):
         return keras_device.facts(device)
 
     def build(self, spec: ModelSpec) -> keras.Model:
+        # A child may have held somebody's own model before.
+        self._reference = None
         module = importlib.import_module(f"parity.models.{spec.family}.keras")
         with undrawn_weights():
             return module.build(spec)
