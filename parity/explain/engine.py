@@ -17,8 +17,9 @@ import numpy as np
 from parity.distance import measure
 from parity.explain import causes
 from parity.explain.case import Candidate, Case
-from parity.explain.layer import Layer
+from parity.explain.layer import Array, Layer
 from parity.explain.operators import evaluate
+from parity.floor import Floor
 from parity.verdict import judge
 
 PAIRED = 12
@@ -51,7 +52,7 @@ def explain(case: Case, *, seconds: float = 1.5) -> Explanation:
     Single candidates are all tried, whatever it takes: they are few, and a layer is small.
     """
     started = time.perf_counter()
-    before = _error(case, case.expected)
+    before = _error(case, case.expected, case.floor)
     if not math.isfinite(before) and case.fingerprint.non_finite:
         return Explanation(before, None)
     trials: list[Trial] = []
@@ -102,13 +103,35 @@ def attempt(case: Case, applied: tuple[Candidate, ...]) -> Trial | None:
             for candidate in applied:
                 layer = candidate.change(layer)
             made = evaluate(layer)
+            after = _error(case, made, case.floor)
+            if layer.after and case.limit < after < math.inf:
+                after = _error(case, made, _carried(layer, made, case.floor))
     except (ValueError, IndexError, KeyError):
         # The difference does not fit this layer: a transpose of what is not square, say.
         return None
-    return Trial(applied, _error(case, made))
+    return Trial(applied, after)
 
 
-def _error(case: Case, made: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def _carried(layer: Layer, made: Array, floor: Floor) -> Floor:
+    """The floor behind what is applied to the output: softmax, say, makes rounding larger.
+
+    The layer's rounding is put in as noise of the floor's size before those steps.
+    """
+    plain = evaluate(replace(layer, after=()))
+    spread = floor.rel_l2 * math.sqrt(float(np.mean(plain * plain)))
+    noisy = plain + spread * np.random.default_rng(0).standard_normal(plain.shape)
+    for step in layer.after:
+        noisy = step(noisy)
+    error = measure(actual=noisy, expected=made)
+    return replace(
+        floor,
+        rel_l2=max(floor.rel_l2, error.rel_l2),
+        max_abs=max(floor.max_abs, error.max_abs),
+        scale=error.scale,
+    )
+
+
+def _error(case: Case, made: Array, floor: Floor) -> float:
     """How far the subject is from `made`, in floors, by the worse of the two measures.
 
     A difference may make the layer's values larger or smaller; the floor's largest error goes
@@ -117,9 +140,7 @@ def _error(case: Case, made: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) 
     error = measure(actual=case.actual, expected=made)
     if error.mismatch or error.wrong or not error.compared:
         return math.inf
-    scale = error.scale / case.floor.scale if case.floor.scale else 1.0
-    judged = judge(
-        error, replace(case.floor, max_abs=case.floor.max_abs * max(scale, 1e-300)),
-        limit=case.limit,
-    )  # fmt: skip
+    scale = error.scale / floor.scale if floor.scale else 1.0
+    moved = replace(floor, max_abs=floor.max_abs * max(scale, 1e-300))
+    judged = judge(error, moved, limit=case.limit)
     return max(judged.x_floor, judged.x_floor_max)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from parity import investigate, structure
@@ -14,7 +14,6 @@ from parity.flow import Flow
 from parity.investigate import SEMANTICS_SLACK, Layers
 from parity.report.model import Cause
 from parity.request import runtime_of
-from parity.structure import Difference
 from parity.verdict import StageResult
 
 
@@ -33,7 +32,8 @@ def semantic(flow: Flow) -> tuple[Cause, ...]:
     differences = structure.check(
         flow.table.result(), flow.descriptions, reference=flow.request.reference_side
     )
-    suspects = _suspects(flow, differences)
+    rows = {row.name: row.stage for row in flow.table.result().rows}
+    suspects = frozenset(item.row for item in differences if item.row in rows)
     causes: list[Cause] = []
     for name in flow.subjects:
         if suspects and runtime_of(name) != "onnx" and name != flow.request.reference_side:
@@ -42,13 +42,9 @@ def semantic(flow: Flow) -> tuple[Cause, ...]:
     return tuple(causes)
 
 
-def _suspects(flow: Flow, differences: Sequence[Difference]) -> frozenset[str]:
-    """The stages in which a layer's settings differ."""
-    stages = {row.name: row.stage for row in flow.table.result().rows}
-    return frozenset(stages[item.row] for item in differences if item.row in stages)
-
-
-def _in_float64(flow: Flow, name: str, inside: Collection[str]) -> tuple[Cause, ...]:
+def _in_float64(flow: Flow, name: str, suspects: Collection[str]) -> tuple[Cause, ...]:
+    """The causes of the rows `suspects`; others may hold a constant that was rounded to float32."""
+    inside = {row.stage for row in flow.table.result().rows if row.name in suspects}
     cuts = investigate.layers_of(flow, inside, others=True)
     rows = [cut.row.name for cut in cuts]
     reference: Reference = flow.captures.reference(rows, "explain-float64", isolate=True)
@@ -71,7 +67,11 @@ def _in_float64(flow: Flow, name: str, inside: Collection[str]) -> tuple[Cause, 
         slack=SEMANTICS_SLACK,
     )
     layers = Layers(frozenset(inside), reference, captures, results)
-    wrong = [_wrong(flow, subject, layer, "float64") for subject, layer in layers.wrong()]
+    wrong = [
+        _wrong(flow, subject, layer, "float64")
+        for subject, layer in layers.wrong()
+        if layer.row in suspects
+    ]
     limit = flow.request.limit * SEMANTICS_SLACK
     with study.opened(flow, reference.capture, captures, limit=limit) as opened:
         return study.told(opened.explain([item for item in wrong if item is not None]))

@@ -67,7 +67,7 @@ class Study:
         self.table = flow.table.result()
         self._layers: dict[str, Layer | None] = {}
         self._tensors: dict[str, Array] = {}
-        self._image = np.load(flow.captures.input).astype(np.float64)
+        self._image: Array = np.load(flow.captures.input).astype(np.float64)
         values = weights.load(flow.weights.result(), self.table)
         self._weights: dict[str, dict[str, Array]] = {
             row.name: _by_role(row, values) for row in self.table.rows if row.weights

@@ -195,6 +195,8 @@ def hyper(layer: Any, node: Any) -> dict[str, Any]:
         return values
     if isinstance(layer, keras.layers.LeakyReLU):
         return {"slope": float(layer.negative_slope)}
+    if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.gelu:
+        return {"approximate": False}
     return {}
 
 

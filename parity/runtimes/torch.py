@@ -289,7 +289,10 @@ def hooked(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[None]:
             seen.add(row.name)
             instead = sink(row, canonical(tensor, row))
             if instead is not None:
-                fed = torch.from_numpy(np.ascontiguousarray(instead)).to(tensor).view(tensor.shape)
+                fed = torch.from_numpy(np.ascontiguousarray(instead)).to(tensor)
+                # A row leaves out trailing axes of length 1. Whatever else the module's shape is,
+                # those behind it are given the reference's.
+                fed = fed.reshape(fed.shape + (1,) * (tensor.ndim - fed.ndim))
         return fed
 
     def before(module: nn.Module, args: tuple[Any, ...], path: str) -> Any:

@@ -1,0 +1,237 @@
+"""Healthy models loaded once, mutants of them judged one after the other by the tool itself."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from parity import inputs, investigate, run, weights
+from parity.children import Children
+from parity.flow import Flow
+from parity.placement import plan
+from parity.request import Request
+from tests.mutants.faults import FAULTS, NAMELESS, Fault, Mutation, Place, Site
+
+RUNTIMES = "tests.mutants.runtimes"
+SUBJECTS = ("keras", "torch", "onnx-torch")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One mutant: what it was, and what the tool said of it."""
+
+    model: str
+    subject: str
+    fault: str
+    rows: tuple[str, ...]
+    detected: bool
+    located: bool
+    causes: tuple[str, ...]
+    expected: tuple[str, ...]
+    seconds: float
+    told: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> bool:
+        return bool(self.causes) and all(cause in self.expected for cause in self.causes)
+
+    @property
+    def misnamed(self) -> bool:
+        wrong = set(self.causes) - set(self.expected) - NAMELESS
+        return bool(wrong)
+
+
+class Twice:
+    """A child for the reference and another one for the mutants: one name, two models."""
+
+    def __init__(self, healthy, mutant):
+        self.healthy, self.mutant = healthy, mutant
+
+    def call(self, operation, **arguments):
+        if operation in ("load", "assign", "use_table"):
+            self.mutant.call(operation, **arguments)
+        chosen = self.healthy if operation in BY_REFERENCE else self.mutant
+        return chosen.call(operation, **arguments)
+
+    def __getattr__(self, name):
+        return getattr(self.healthy, name)
+
+
+BY_REFERENCE = ("load", "assign", "use_table", "reference", "calibrate", "hello", "complete",
+                "export", "export_model", "run_graph", "require", "adopt")  # fmt: skip
+
+
+class Bench:
+    """One architecture: its children, the reference, and the weights that are right."""
+
+    def __init__(self, name, *, subjects=SUBJECTS, **request):
+        os.environ["PARITY_RUNTIMES"] = RUNTIMES
+        self.folder = tempfile.TemporaryDirectory(prefix="mutants-")
+        self.children = Children(timeout=600)
+        self.spare = Children(timeout=600)
+        held = self.children.__getitem__
+        self.children.__class__ = type("Routed", (Children,), {"__getitem__": self._routed(held)})
+        self.request = Request(subjects=subjects, isolate=True, input="random", **request)
+        folder = Path(self.folder.name)
+        placement = plan(self.request)
+        self.flow = Flow(self.request, self.children, folder, lambda *told: None, placement)
+        self.flow.execute()
+        if self.flow.failures:
+            raise next(iter(self.flow.failures.values()))
+        self.table = self.flow.table.result()
+        self.weights_path = self.flow.weights.result()
+        self.values = weights.load(self.weights_path, self.table)
+        self.runs = dict(self.flow.subjects)
+        self.descriptions = dict(self.flow.descriptions)
+        self.name = name
+        # A mutant counts as detected if anything at all is said, so nothing may be said of these.
+        if self.structure_fails():
+            raise AssertionError(run._structure(self.flow).messages)
+
+    def _routed(self, held):
+        pairs = {}
+
+        def get(children, name):
+            child = held(name)
+            if name != "torch":
+                return child
+            if name not in pairs:
+                pairs[name] = Twice(child, self.spare[name])
+            return pairs[name]
+
+        return get
+
+    def close(self):
+        for child in (*self.children._children.values(), *self.spare._children.values()):
+            child.close()
+        self.folder.cleanup()
+
+    # ------------------------------------------------------------------------------------------
+
+    def sites(self) -> dict[str, Site]:
+        """Every row that both models have, as faults see it."""
+        found, pad, before = {}, None, None
+        for row in self.table.rows:
+            if row.kind == "pad":
+                pad = row.keras
+                continue
+            if row.shared:
+                flattened = before if row.kind == "dense" and before and len(before) == 3 else None
+                found[row.name] = Site(
+                    row.name, row.kind, row.block, row.keras, row.torch, row.shape, row.weights,
+                    self.table.tensor_name(row), pad, flattened,
+                )  # fmt: skip
+                before = row.shape
+            pad = None
+        return found
+
+    def places(self, fault: Fault, subject: str, seed: int):
+        """The mutations that a fault can make in a subject, in a seeded order."""
+        sites = self.sites()
+        layers = self.descriptions["torch"]["layers"]
+        hypers = {layer["row"]: layer["hyper"] for layer in layers}
+        key = [seed, *map(ord, fault.name), SUBJECTS.index(subject)]
+        rng = np.random.default_rng(key)
+        possible = [site for site in sites.values() if site.kind in fault.kinds]
+        for index in rng.permutation(len(possible)):
+            site = possible[index]
+            inside = [s for s in sites.values() if s.block == site.block and "relu#" in s.torch]
+            calls = len([s for s in inside if "@" not in s.torch]) or 1
+            place = Place(subject, site, hypers.get(site.name, {}), sites, self.values, rng, calls)
+            mutation = fault.plan(place)
+            if mutation is not None:
+                yield mutation
+
+    def judge(self, subject: str, mutation: Mutation) -> run.Judgement:
+        """Put the fault in, let the tool judge the subject, and mend it again."""
+        child = self._child(subject)
+        flow = self.flow
+        try:
+            if mutation.weights:
+                path = Path(self.folder.name) / "mutant.safetensors"
+                weights.save(path, {**self.values, **mutation.weights})
+                self._assign(subject, path)
+            if mutation.changes:
+                handle = {"handle": subject} if subject == "onnx-torch" else {}
+                child.call("mutate", changes=list(mutation.changes), **handle)
+            flow.descriptions = dict(self.descriptions)
+            if subject == "keras":
+                shape = list(flow.input.result().array.shape[1:])
+                flow.descriptions["keras"] = child.call("describe", input_shape=shape)
+            for held in Path(self.folder.name).glob("held-*"):
+                held.unlink()
+            capture = flow.captures.subject(subject, flow.rows(), "mutant")
+            healthy = self.runs[subject]
+            flow.subjects = {subject: replace(healthy, capture=capture.path)}
+            return run._judge(flow)
+        finally:
+            child.call("restore")
+            if mutation.weights:
+                self._assign(subject, self.weights_path)
+
+    def structure_fails(self) -> bool:
+        return run._structure(self.flow).outcome == "fail"
+
+    def _child(self, subject):
+        if subject == "torch":
+            return self.spare["torch"]
+        return self.children["onnx" if subject == "onnx-torch" else subject]
+
+    def _assign(self, subject, path):
+        child = self._child(subject)
+        if subject != "onnx-torch":
+            child.call("assign", path=str(path))
+            return
+        child.call(
+            "load",
+            handle=subject,
+            table=self.table.to_json(),
+            structure=str(self.flow.graphs["torch"].result()),
+            path=str(path),
+            side="torch",
+        )
+
+    def measure(self, fault: Fault, subject: str, mutation: Mutation, clock) -> Result:
+        """Judge one mutant, and hold the tool's words against what was done."""
+        started = clock()
+        judgement = self.judge(subject, mutation)
+        causes = [c for c in judgement.causes if c.subject == subject]
+        wrong = [stage for stage in judgement.stages
+                 if not stage.subjects[subject].status.passes]  # fmt: skip
+        layers = {found.layer for found in judgement.divergences} or {c.layer for c in causes}
+        return Result(
+            model=self.name,
+            subject=subject,
+            fault=fault.name,
+            rows=mutation.rows,
+            detected=bool(wrong) or (subject == "keras" and self.structure_fails()),
+            located=layers == set(mutation.rows),
+            causes=tuple(dict.fromkeys(cause.cause for cause in causes)),
+            expected=tuple(sorted(fault.expected)),
+            seconds=clock() - started,
+            told=tuple(cause.message for cause in causes),
+        )
+
+    def clean(self, subject: str, seed: int) -> bool:
+        """Whether an unmutated subject passes on a seeded input, with nothing explained."""
+        flow = self.flow
+        shape = flow.input.result().array.shape[1:]
+        path = Path(self.folder.name) / "clean.npy"
+        np.save(path, inputs.load("random", shape, seed=1000 + seed).array)
+        captures = flow.captures.on(path)
+        rows = flow.rows()
+        reference = captures.reference(rows, "clean")
+        made = captures.subject(subject, rows, "clean")
+        cuts = self.table.cuts(self.request.depth)
+        stages = investigate.compare(
+            flow, reference.capture, reference.floors, {subject: made.path}, cuts
+        )
+        return all(stage.subjects[subject].status.passes for stage in stages)
+
+
+def faults_for(subject: str) -> list[Fault]:
+    return [fault for fault in FAULTS if subject in fault.subjects]

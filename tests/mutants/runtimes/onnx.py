@@ -1,0 +1,72 @@
+"""ONNX Runtime on graphs with faults: nodes that are changed or put in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+
+from parity.runtimes import onnx as plain
+
+
+class Runtime(plain.Runtime):
+    """Graphs that can be changed after their export."""
+
+    def __init__(self):
+        super().__init__()
+        self.healthy = {}
+
+    def mutate(self, *, handle, changes):
+        self.healthy.setdefault(handle, self.graphs[handle])
+        self.graphs[handle] = Mutant(self.healthy[handle], changes)
+
+    def restore(self):
+        self.graphs.update(self.healthy)
+        self.healthy = {}
+
+
+class Mutant:
+    """A graph of the runtime, changed whenever it is built."""
+
+    def __init__(self, graph, changes):
+        self.graph, self.table, self.changes = graph, graph.table, changes
+
+    def model(self, outputs=()):
+        weighted = self.graph.model(outputs)
+        proto = onnx.ModelProto()
+        proto.CopyFrom(weighted.skeleton)
+        for change in self.changes:
+            CHANGES[change["change"]](proto, change)
+        return replace(weighted, skeleton=proto)
+
+
+def _node(proto, tensor):
+    return next(node for node in proto.graph.node if tensor in node.output)
+
+
+def set_attribute(proto, change):
+    node = _node(proto, change["layer"])
+    for name, value in change["attributes"].items():
+        kept = [a for a in node.attribute if a.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+
+
+def followed_by(operator, **attributes):
+    def change_it(proto, change):
+        tensor = change["layer"]
+        node = _node(proto, tensor)
+        index = list(proto.graph.node).index(node)
+        node.output[list(node.output).index(tensor)] = f"{tensor}/before"
+        made = onnx.helper.make_node(operator, [f"{tensor}/before"], [tensor], **attributes)
+        proto.graph.node.insert(index + 1, made)
+
+    return change_it
+
+
+CHANGES = {
+    "attributes": set_attribute,
+    "relu-after": followed_by("Relu"),
+    "sigmoid-after": followed_by("Sigmoid"),
+    "softmax-after": followed_by("Softmax", axis=1),
+}

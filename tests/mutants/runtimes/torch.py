@@ -1,0 +1,137 @@
+"""PyTorch with faults: forward methods that are replaced, settings that are changed."""
+
+from __future__ import annotations
+
+import types
+
+import torch
+from torch.nn import functional
+
+from parity.runtimes import torch as plain
+from parity.table import torch_point
+
+
+class Runtime(plain.Runtime):
+    """A module whose layers can be made to misbehave."""
+
+    def mutate(self, *, changes):
+        for change in changes:
+            point = torch_point(change["layer"])
+            module = self.model.get_submodule(point.module)
+            CHANGES[change["change"]](module, point.call, change)
+
+    def restore(self):
+        for module in self.model.modules():
+            for name, value in module.__dict__.pop("_mutant", {}).items():
+                setattr(module, name, value)
+            module.__dict__.pop("forward", None)
+            module.__dict__.pop("_calls", None)
+
+
+def set_attribute(module, name, value):
+    module.__dict__.setdefault("_mutant", {})[name] = getattr(module, name)
+    setattr(module, name, value)
+
+
+def wrap(module, *, before=None, after=None, instead=None, call=None, calls=1):
+    """Replace `forward`; a copy of the module is given a `forward` bound to the copy."""
+
+    def forward(self, x):
+        index = self.__dict__.get("_calls", 0) % calls
+        self.__dict__["_calls"] = index + 1
+        if call is not None and index != call:
+            return type(self).forward(self, x)
+        x = x if before is None else before(x)
+        y = type(self).forward(self, x) if instead is None else instead(self, x)
+        return y if after is None else after(y)
+
+    module.__dict__["forward"] = types.MethodType(forward, module)
+
+
+def same_padding(module, call, change):
+    (top, bottom), (left, right) = change["padding"]
+    value = change.get("value", 0.0)
+    set_attribute(module, "padding", (0, 0))
+    wrap(module, before=lambda x: functional.pad(x, (left, right, top, bottom), value=value))
+
+
+def one_slice(module, call, change):
+    groups = change["groups"]
+    wrap(module, before=lambda x: x.chunk(groups, 1)[groups - 1].repeat(1, groups, 1, 1))
+
+
+def dealt(module, call, change):
+    groups = change["groups"]
+    wrap(module, before=lambda x: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2))
+
+
+def of_the_batch(module, call, change):
+    def instead(self, x):
+        return functional.batch_norm(
+            x, None, None, self.weight, self.bias, training=True, eps=self.eps
+        )
+
+    wrap(module, instead=instead)
+
+
+def biased(module, call, change):
+    def after(y):
+        bias = torch.tensor(change["values"], dtype=y.dtype)
+        return y + bias.reshape(1, -1, *(1,) * (y.ndim - 2))
+
+    wrap(module, after=after)
+
+
+def setting(name):
+    def change_it(module, call, change):
+        value = change["value"]
+        set_attribute(module, name, tuple(value) if isinstance(value, list) else value)
+
+    return change_it
+
+
+def followed_by(function):
+    return lambda module, call, change: wrap(module, after=function)
+
+
+def dropped(module, call, change):
+    wrap(module, after=lambda y: functional.dropout(y, change["rate"], training=True))
+
+
+def becoming(function):
+    def change_it(module, call, change):
+        wrap(module, instead=lambda self, x: function(x), call=call, calls=change["calls"])
+
+    return change_it
+
+
+CHANGES = {
+    "padding": same_padding,
+    "epsilon": setting("eps"),
+    "stride": setting("stride"),
+    "dilation": setting("dilation"),
+    "padding-setting": setting("padding"),
+    "ceil": setting("ceil_mode"),
+    "count-padding": setting("count_include_pad"),
+    "slope": setting("negative_slope"),
+    "approximate": setting("approximate"),
+    "one-slice": one_slice,
+    "dealt-groups": dealt,
+    "of-the-batch": of_the_batch,
+    "bias": biased,
+    "dropout": dropped,
+    "relu-after": followed_by(torch.relu),
+    "softmax-after": followed_by(lambda y: torch.softmax(y, 1)),
+    "sigmoid-after": followed_by(torch.sigmoid),
+    "reversed-after": followed_by(lambda y: y.flip(1)),
+    "turned-after": followed_by(lambda y: y.transpose(2, 3)),
+    "rolled-after": followed_by(lambda y: y.roll(1, 2)),
+    "squeezed-after": followed_by(lambda y: y.sign() * y.abs() ** 1.01),
+    "reversed-before": lambda module, call, change: wrap(module, before=lambda x: x.flip(1)),
+    "height-first": lambda module, call, change: wrap(
+        module, before=lambda x: x.unflatten(1, change["image"]).permute(0, 2, 3, 1).flatten(1)
+    ),
+    "identity": becoming(lambda x: x),
+    "silu": becoming(functional.silu),
+    "leaky": becoming(lambda x: functional.leaky_relu(x, 0.01)),
+}

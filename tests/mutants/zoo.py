@@ -1,0 +1,36 @@
+"""The weights of the two models that hold what no residual network has."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CLASSES = 10
+
+SHAPES = {
+    "entry.weight": (8, 3, 3, 3),
+    "norm.weight": (8,),
+    "norm.bias": (8,),
+    "norm.running_mean": (8,),
+    "norm.running_var": (8,),
+    "depth.weight": (8, 1, 3, 3),
+    "depth.bias": (8,),
+    "grouped.weight": (16, 2, 3, 3),
+    "hidden.weight": (64, 1024),
+    "hidden.bias": (64,),
+    "square.weight": (64, 64),
+    "square.bias": (64,),
+    "head.weight": (CLASSES, 64),
+    "head.bias": (CLASSES,),
+}
+
+
+def weights() -> dict[str, np.ndarray]:
+    """By their names in PyTorch, in its layouts, large enough to show every mistake."""
+    made = {}
+    for index, (name, shape) in enumerate(SHAPES.items()):
+        drawn = np.random.default_rng(index).standard_normal(shape)
+        scale = np.sqrt(2.0 / np.prod(shape[1:])) if len(shape) > 1 else 0.3
+        made[name] = (drawn * scale).astype(np.float32)
+    made["norm.weight"] += np.float32(1.0)
+    made["norm.running_var"] = np.abs(made["norm.running_var"]) + np.float32(0.05)
+    return made
