@@ -63,12 +63,21 @@ def options(device: str) -> ort.SessionOptions:
 
 def smallest(device: str, precision: str) -> ort.InferenceSession:
     """A session of one node, to see what a session is given here."""
-    shape = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])]
-    to = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", shape, to)
+    return start(relu(), options(device), device, precision)
+
+
+def relu(kind: str = "FLOAT", operator: str = "Relu") -> bytes:
+    """The smallest model there is."""
+    ends = [
+        onnx.helper.make_tensor_value_info(name, getattr(onnx.TensorProto, kind), [1])
+        for name in ("x", "y")
+    ]
+    node = onnx.helper.make_node(operator, ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:])
     opset = [onnx.helper.make_opsetid("", 17)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-    return start(model.SerializeToString(), options(device), device, precision)
+    serialised: bytes = model.SerializeToString()
+    return serialised
 
 
 def start(

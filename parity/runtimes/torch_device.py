@@ -25,12 +25,15 @@ _NEW = (
     "torch.backends.cudnn",
     "torch.backends.cudnn.conv",
     "torch.backends.cudnn.rnn",
-    "torch.backends.mkldnn",
     "torch.backends.mkldnn.matmul",
     "torch.backends.mkldnn.conv",
     "torch.backends.mkldnn.rnn",
 )
-"""What has the newer switch, `fp32_precision`, from the widest to the narrowest."""
+"""What has the newer switch, `fp32_precision`, from the widest to the narrowest.
+
+`torch.backends.mkldnn` itself is left out: in PyTorch 2.13 setting it sets `torch.backends`, and
+with that cuDNN and cuBLAS too.
+"""
 
 _LEGACY = ("torch.backends.cuda.matmul", "torch.backends.cudnn")
 """What has the older switch, `allow_tf32`."""
