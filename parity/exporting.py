@@ -13,7 +13,7 @@ import numpy as np
 from parity import __version__, cache, conversion, files, inputs, spec, weights
 from parity.children import Child, Children
 from parity.errors import UsageError
-from parity.flow import graph_facts, tap_names, weight_facts
+from parity.entries import graph_facts, tap_names, weight_facts
 from parity.request import SIDES, Side
 from parity.spec import ModelSpec
 from parity.table import LOGITS

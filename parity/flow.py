@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from parity import cache, conversion, inputs, probe, weights
+from parity import cache, conversion, inputs, promises, weights
 from parity.captures import Captures, Progress, Reference
 from parity.children import Child, Children, python_of
+from parity.entries import graph_facts, tap_names, weight_facts
 from parity.errors import (
     ChildError,
     DeviceMemory,
@@ -29,16 +29,11 @@ from parity.errors import (
 from parity.inputs import Input
 from parity.placement import Placement
 from parity.request import OWN, RANDOM, Request, Side, runtime_of, side_of
-from parity.spec import ModelSpec
 from parity.subjects import of_child
 from parity.table import LayerTable
 
 T = TypeVar("T")
 LABELS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX Runtime"}
-EXPORT_PACKAGES = {
-    "keras": ("keras", "tensorflow", "tf2onnx", "onnx"),
-    "torch": ("torch", "onnx", "onnxscript"),
-}
 
 
 @dataclass
@@ -131,7 +126,7 @@ class Flow:
     # What everybody needs --------------------------------------------------------------------
 
     def _prepare_input(self) -> None:
-        with _owed(self.input):
+        with promises.owed(self.input):
             size = self.request.image_size or (224, 224)
             shape = (self.request.channels or 3, *size)
             shape = self.spec.input_shape if self.spec is not None else shape
@@ -144,17 +139,17 @@ class Flow:
     def _prepare_weights(self) -> None:
         """Find the weights, or draw them; their batch-norm statistics are a child's to measure."""
         source = self.request.weight_source
-        with _owed(self.weights, self.raw_weights, self.digest):
+        with promises.owed(self.weights, self.raw_weights, self.digest):
             if source == RANDOM:
                 self._random_weights()
             elif source != OWN:
-                _settle(self.weights, self._given_weights(Path(source)))
+                promises.settle(self.weights, self._given_weights(Path(source)))
             try:
                 path, table = self.weights.result(), self.table.result()
             except (RuntimeMissing, ChildError):
                 # The child that owed them has failed, which is told with its subjects.
                 return
-            _settle(self.digest, weights.digest(weights.load(path, table)))
+            promises.settle(self.digest, weights.digest(weights.load(path, table)))
 
     def _given_weights(self, path: Path) -> Path:
         """The canonical file of a checkpoint of any format."""
@@ -175,13 +170,13 @@ class Flow:
         cached = self._weights_entry()
         if cached.exists():
             cache.touch(cached)
-            _settle(self.weights, cached)
+            promises.settle(self.weights, cached)
             return
         raw = self.folder / "raw.safetensors"
         weights.save(raw, weights.init(self.spec, seed=self.request.seed))
         data = inputs.calibration_batch(self.spec.input_shape, seed=self.request.seed)
         np.save(self.folder / "calibration.npy", data)
-        _settle(self.raw_weights, raw)
+        promises.settle(self.raw_weights, raw)
 
     # Keras and PyTorch -----------------------------------------------------------------------
 
@@ -195,26 +190,27 @@ class Flow:
         if reference:
             child.call("use_table", table=table.to_json())
         self._give_weights(side, child)
-        if not reference:
+        finished = bool(reference) or self._own_graphs
+        if not finished:
             # A structure has no weights: whoever runs the graph need not wait for them here.
             self._export(side, child, shape)
         if self.request.weight_source != OWN:
             self.progress(side, "copying weights")
             child.call("assign", path=str(self.weights.result()))
-        if reference:
+        if finished:
             self._export(side, child, shape)
         self.descriptions[side] = child.call("describe", input_shape=shape)
         for subject, found in self.request.parsed.items():
             if found.kind == side and self._at_home(subject):
                 self._run_subject(subject, load_seconds)
         if side == self.request.reference_side:
-            with _owed(self.reference):
-                own = self.subjects.get(self._plain(side) or "")
+            with promises.owed(self.reference):
+                same = self.subjects.get(self._plain(side) or "")
                 made = self.captures.reference(
                     self.rows(),
                     "capture",
                     isolate=self.request.isolate,
-                    plain=None if own is None else own.capture,
+                    plain=None if same is None else same.capture,
                 )
                 self.reference.set_result(made)
         self.progress(side, "done")
@@ -225,6 +221,10 @@ class Flow:
         self.progress(child.runtime, "building the model")
         seconds: float = child.call("load", spec=spec, reference=reference)["seconds"]
         return seconds
+
+    @property
+    def _own_graphs(self) -> bool:
+        return self.spec is not None and self.spec.own_graphs
 
     def _at_home(self, subject: str) -> bool:
         """Whether the child that runs the model is the one that holds its framework's."""
@@ -259,7 +259,7 @@ class Flow:
         """Ask the reference's model for the shapes and weights that a hand-written table omits."""
         if self.table.done() or side != self.request.reference_side:
             return
-        with _owed(self.table):
+        with promises.owed(self.table):
             table = self.request.layer_table
             full = child.call("complete", table=table.to_json(), input_shape=shape)
             self.table.set_result(LayerTable.from_json(full["table"]))
@@ -276,8 +276,8 @@ class Flow:
             self._calibrate(child)
 
     def _calibrate(self, child: Child) -> None:
-        with _owed(self.weights):
-            raw = _first(self.weights, self.raw_weights)
+        with promises.owed(self.weights):
+            raw = promises.first(self.weights, self.raw_weights)
             if self.weights.done():
                 return
             self.progress(child.runtime, "calibrating batch-norm statistics")
@@ -297,8 +297,8 @@ class Flow:
         promise = self.graphs[side]
         if promise.done():
             return
-        with _owed(promise):
-            own = side in self.request.references
+        with promises.owed(promise):
+            own = side in self.request.references or self._own_graphs
             target = self.folder / f"{side}.onnx" if own else self._graph_entry(side)
             self.progress(side, "exporting to ONNX")
             answer = child.call(
@@ -320,7 +320,11 @@ class Flow:
             given = self.request.graph_file(side)
             if given is not None:
                 promise.set_result(given)
-            elif self._runs_graph_of(side) and side not in self.request.references:
+            elif (
+                self._runs_graph_of(side)
+                and side not in self.request.references
+                and not self._own_graphs
+            ):
                 held = self._graph_entry(side)
                 if held.exists():
                     cache.touch(held)
@@ -378,7 +382,8 @@ class Flow:
         side = side_of(subject)
         graph = self.graphs[side].result()
         table = self.table.result()
-        if side in self.request.references or self.request.graph_file(side) is not None:
+        finished = self._own_graphs or self.request.graph_file(side) is not None
+        if side in self.request.references or finished:
             load = child.call("read", handle=subject, table=table.to_json(), path=str(graph))
         else:
             load = child.call(
@@ -426,7 +431,7 @@ class Flow:
             if side == self.request.reference_side:
                 owed += [self.table, self.weights, self.raw_weights, self.digest, self.reference]
             for future in owed:
-                _fail(future, error)
+                promises.fail(future, error)
         except BaseException as error:
             self._abandon(error)
             raise
@@ -438,71 +443,7 @@ class Flow:
         return self.failures.get(subject) or (self.side_failures.get(side) if at_home else None)
 
     def _abandon(self, error: BaseException) -> None:
-        promises: list[Future[Any]] = [self.table, self.input, self.weights, self.digest]
-        promises += [self.raw_weights, self.reference, *self.graphs.values()]
-        for promise in promises:
-            _fail(promise, error)
-
-
-def graph_facts(
-    spec: ModelSpec, side: Side, opset: int | None, *, python: str | None = None
-) -> dict[str, Any]:
-    """All that decides the structure that an exporter traces, in the interpreter `python`."""
-    if probe.is_own(python):
-        versions = cache.package_versions(EXPORT_PACKAGES[side])
-    else:
-        versions = probe.of(side, python)["versions"]
-    return {
-        "side": side,
-        "spec": spec.to_json(),
-        "opset": opset,
-        "versions": versions,
-        "source": cache.source_digest(
-            "exporters",
-            f"parity/models/{spec.family}",
-            "parity/table.py",
-            "parity/rows.py",
-            f"parity/runtimes/{side}.py",
-        ),
-    }
-
-
-def weight_facts(spec: ModelSpec, seed: int) -> dict[str, Any]:
-    """All that decides the random weights of a model."""
-    source = cache.source_digest(
-        "parity/weights.py", "parity/inputs.py", f"parity/models/{spec.family}"
-    )
-    return {"spec": spec.to_json(), "seed": seed, "source": source}
-
-
-def tap_names(table: LayerTable, side: str) -> dict[str, str]:
-    """{tensor name: layer} of every row that both models have, as the exporters take it."""
-    return {table.tensor_name(cut.row): getattr(cut.row, side) for cut in table.cuts("layer")}
-
-
-def _first(one: Future[Path], other: Future[Path]) -> Path:
-    done, _ = wait([one, other], return_when="FIRST_COMPLETED")
-    return next(iter(done)).result()
-
-
-def _settle(future: Future[T], value: T) -> None:
-    """Keep a promise, unless a child that failed meanwhile has broken it."""
-    with contextlib.suppress(InvalidStateError):
-        future.set_result(value)
-
-
-def _fail(future: Future[Any], error: BaseException) -> None:
-    with contextlib.suppress(Exception):
-        if not future.done():
-            future.set_exception(error)
-
-
-@contextlib.contextmanager
-def _owed(*promises: Future[Any]) -> Any:
-    """Whatever goes wrong inside is handed to those who wait for these promises."""
-    try:
-        yield
-    except BaseException as error:
-        for promise in promises:
-            _fail(promise, error)
-        raise
+        owed: list[Future[Any]] = [self.table, self.input, self.weights, self.digest]
+        owed += [self.raw_weights, self.reference, *self.graphs.values()]
+        for promise in owed:
+            promises.fail(promise, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -51,7 +52,8 @@ def test_unknown_operation_is_refused(child):
 
 
 def test_death_is_told_with_the_end_of_stderr(child):
-    with pytest.raises(ChildError, match=r"died during 'die' \(exit code 7\).*last words: farewell"):
+    told = r"died during 'die' \(exit code 7\).*last words: farewell"
+    with pytest.raises(ChildError, match=told):
         child.call("die", code=7)
 
 
@@ -84,10 +86,17 @@ def test_an_interpreter_that_is_not_there():
 
 
 def test_children_are_gone_after_an_error():
-    with pytest.raises(KeyboardInterrupt), Children() as children:
-        pid = children["fake"].pid
-        children["fake"].call("echo", value=1)
-        raise KeyboardInterrupt
+    seen = []
+
+    def interrupted():
+        with Children() as children:
+            seen.append(children["fake"].pid)
+            children["fake"].call("echo", value=1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    (pid,) = seen
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -103,10 +112,8 @@ def test_a_child_leaves_when_its_parent_is_gone():
 
 
 def _ignore(child):
-    try:
+    with contextlib.suppress(ChildError):
         child.call("sleep", seconds=30)
-    except ChildError:
-        pass
 
 
 def test_what_a_framework_leaves_in_the_temporary_folder_goes_with_it(child):

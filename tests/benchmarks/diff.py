@@ -51,7 +51,7 @@ def invent(folder: Path, model: str, batch: int, subjects: tuple[str, ...]) -> N
     writers = {n: CaptureWriter(p, {**held, "subject": n}) for n, p in paths.items()}
     for cut in cuts:
         exact = rng.standard_normal((batch, *cut.row.shape))
-        for index, (name, writer) in enumerate(writers.items()):
+        for index, writer in enumerate(writers.values()):
             actual = exact if index == 0 else (exact * (1 + 1e-6 * index)).astype(np.float32)
             writer.add(cut.row.name, actual)
     for writer in writers.values():

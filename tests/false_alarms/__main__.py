@@ -38,9 +38,7 @@ class Tally:
                 self.worst_max = max(self.worst_max, result.x_floor_max)
 
 
-def reports(
-    model: str, seeds: int, size: int, children: Children
-) -> Iterator[tuple[str, Report]]:
+def reports(model: str, seeds: int, size: int, children: Children) -> Iterator[tuple[str, Report]]:
     """The comparisons of one architecture: each seed's weights, on the photograph and on noise."""
     for seed in range(seeds):
         for source in (None, "random"):

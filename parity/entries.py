@@ -1,0 +1,51 @@
+"""What the cache's entries depend on: a traced structure, and a model's random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parity import cache, probe
+from parity.request import Side
+from parity.spec import ModelSpec
+from parity.table import LayerTable
+
+EXPORT_PACKAGES = {
+    "keras": ("keras", "tensorflow", "tf2onnx", "onnx"),
+    "torch": ("torch", "onnx", "onnxscript"),
+}
+
+
+def graph_facts(
+    spec: ModelSpec, side: Side, opset: int | None, *, python: str | None = None
+) -> dict[str, Any]:
+    """All that decides the structure that an exporter traces, in the interpreter `python`."""
+    if probe.is_own(python):
+        versions = cache.package_versions(EXPORT_PACKAGES[side])
+    else:
+        versions = probe.of(side, python)["versions"]
+    return {
+        "side": side,
+        "spec": spec.to_json(),
+        "opset": opset,
+        "versions": versions,
+        "source": cache.source_digest(
+            "exporters",
+            f"parity/models/{spec.family}",
+            "parity/table.py",
+            "parity/rows.py",
+            f"parity/runtimes/{side}.py",
+        ),
+    }
+
+
+def weight_facts(spec: ModelSpec, seed: int) -> dict[str, Any]:
+    """All that decides the random weights of a model."""
+    source = cache.source_digest(
+        "parity/weights.py", "parity/inputs.py", f"parity/models/{spec.family}"
+    )
+    return {"spec": spec.to_json(), "seed": seed, "source": source}
+
+
+def tap_names(table: LayerTable, side: str) -> dict[str, str]:
+    """{tensor name: layer} of every row that both models have, as the exporters take it."""
+    return {table.tensor_name(cut.row): getattr(cut.row, side) for cut in table.cuts("layer")}
