@@ -12,8 +12,8 @@ import numpy as np
 
 from parity import __version__, cache, conversion, files, inputs, spec, weights
 from parity.children import Child, Children
-from parity.errors import UsageError
 from parity.entries import graph_facts, tap_names, weight_facts
+from parity.errors import UsageError
 from parity.request import SIDES, Side
 from parity.spec import ModelSpec
 from parity.table import LOGITS
