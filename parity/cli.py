@@ -106,7 +106,7 @@ def models(
     with guarded():
         from parity import spec
 
-        found = [spec.get(name) for name in spec.names()]
+        found = [spec.get(name) for name in (*spec.names(), *spec.variants())]
         rows = [
             {
                 "name": model.name,

@@ -15,7 +15,7 @@ from parity.children import Children
 from parity.diffing import strayed
 from parity.environment import facts as environment_facts
 from parity.errors import OutputError
-from parity.explain import arithmetic, session
+from parity.explain import arithmetic, session, structural
 from parity.floor import PRECISIONS
 from parity.flow import LABELS, Flow
 from parity.placement import Placement, confirm, plan
@@ -137,6 +137,7 @@ def _judge(flow: Flow) -> Judgement:
         blame = investigate.blame(flow, stages)
         if explain and layers is not None:
             causes += session.numeric(flow, layers)
+            causes += session.semantic(flow, layers)
     elif explain and captures:
         causes = session.semantic(flow)
     trials, spread = details.trials(flow, seeds=request.seeds, stress=request.stress)
@@ -254,7 +255,7 @@ def _structure(flow: Flow) -> Level:
     found = structure.check(
         flow.table.result(), flow.descriptions, reference=flow.request.reference_side
     )
-    told = [difference.message for difference in found if not difference.consequence]
+    told = [*structural.summary(found)]
     for subject, description in flow.further_descriptions.items():
         others = structure.check(flow.table.result(), {side_of(subject): description})
         told += [f"{subject}: {item.message}" for item in others if not item.consequence]

@@ -34,6 +34,12 @@ class ModelSpec:
     family: ClassVar[str]
     """The folder under `parity.models` that holds the family's `spec`, `keras` and `torch`."""
 
+    reference: ClassVar[str] = "torch"
+    """The side that is the reference if nobody says otherwise: the one that is as it should be."""
+
+    own_graphs: ClassVar[bool] = False
+    """Whether graphs are exported with their weights, since variables are not one a table's row."""
+
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise SpecError(f"a model needs a name, found {self.name!r}")
@@ -86,7 +92,12 @@ def window_size(size: int, *, kernel: int, stride: int, padding: int) -> int:
 
 def names() -> list[str]:
     """The names of all architectures, sorted."""
-    return sorted(_registry())
+    return sorted(name for name in _registry() if "@" not in name)
+
+
+def variants() -> list[str]:
+    """The variants of architectures, `MODEL@VARIANT`, sorted: as they were published."""
+    return sorted(name for name in _registry() if "@" in name)
 
 
 def get(
@@ -133,9 +144,10 @@ def from_json(data: Mapping[str, Any]) -> ModelSpec:
 
 def _closest(name: str) -> list[str]:
     """At most three names: those that `name` begins, resnext50 for resnext50_32x4d, then others."""
-    begun = [known for known in names() if name and known.startswith(name)]
+    known_names = [*names(), *variants()] if "@" in name else names()
+    begun = [known for known in known_names if name and known.startswith(name)]
     # Matching is quadratic, and no name is long.
-    similar = difflib.get_close_matches(name[:80], names(), n=3, cutoff=0.5)
+    similar = difflib.get_close_matches(name[:80], known_names, n=3, cutoff=0.5)
     return list(dict.fromkeys(begun + similar))[:3]
 
 

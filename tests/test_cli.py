@@ -68,7 +68,7 @@ def test_help_is_there_at_once():
 def test_models(capsys):
     code, out, _ = ran(capsys, "models")
     assert code == 0
-    assert len(out.splitlines()) == 1 + len(spec.names())
+    assert len(out.splitlines()) == 1 + len(spec.names()) + len(spec.variants())
     assert "resnext50_32x4d" in out
     assert "25,028,904" in out
 
@@ -76,7 +76,7 @@ def test_models(capsys):
 def test_models_as_json(capsys):
     _, out, _ = ran(capsys, "models", "--json")
     rows = json.loads(out)
-    assert [row["name"] for row in rows] == spec.names()
+    assert [row["name"] for row in rows] == [*spec.names(), *spec.variants()]
     assert {row["parameters"] for row in rows if row["name"] == "resnet18"} == {11_689_512}
 
 

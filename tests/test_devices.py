@@ -299,3 +299,19 @@ def test_one_subject_after_the_other_computes_the_same():
     assert serial.verdict == beside.verdict == "parity"
     for left, right in zip(serial.stages, beside.stages, strict=True):
         assert left.subjects == right.subjects
+
+
+@pytest.mark.framework
+def test_the_reference_is_float64_on_jax_too():
+    """JAX makes float32 of float64 unless it is told not to: the floor would be nothing."""
+    pytest.importorskip("jax")
+    options = {**SMALL, "reference": "keras", "semantics": True}
+    report = parity.compare("resnet18", subjects=("keras[jax]",), **options)
+    assert report.verdict == "parity"
+    other = parity.compare("resnet18", subjects=("keras[jax]", "torch"), **SMALL)
+    for mine, theirs in zip(report.stages, other.stages, strict=True):
+        ratio = mine.floor.rel_l2 / theirs.floor.rel_l2
+        assert 0.4 < ratio < 2.5
+        ratio = mine.subjects["keras[jax]"].rel_l2 / theirs.subjects["keras[jax]"].rel_l2
+        # The same tensor against two float64 references, which are the same to 1e-12.
+        assert ratio == pytest.approx(1.0, abs=1e-3)

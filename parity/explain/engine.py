@@ -25,6 +25,9 @@ from parity.verdict import judge
 PAIRED = 12
 """How many single causes, the most promising ones, are tried in pairs."""
 
+CARRIED = 32.0
+"""How much larger a step behind the layer, such as a softmax, may make its rounding."""
+
 # A fit with k free numbers proves itself only on many more values than that.
 _VALUES_PER_FREE = 4
 
@@ -123,10 +126,13 @@ def _carried(layer: Layer, made: Array, floor: Floor) -> Floor:
     for step in layer.after:
         noisy = step(noisy)
     error = measure(actual=noisy, expected=made)
+    # Rounding to a few bits turns any noise into whole steps, which says nothing of the layer.
+    rel_l2 = min(error.rel_l2, CARRIED * floor.rel_l2)
+    max_abs = min(error.max_abs, CARRIED * floor.max_abs)
     return replace(
         floor,
-        rel_l2=max(floor.rel_l2, error.rel_l2),
-        max_abs=max(floor.max_abs, error.max_abs),
+        rel_l2=max(floor.rel_l2, rel_l2),
+        max_abs=max(floor.max_abs, max_abs),
         scale=error.scale,
     )
 

@@ -27,13 +27,21 @@ def numeric(flow: Flow, layers: Layers) -> tuple[Cause, ...]:
         return study.told(opened.explain([item for item in wrong if item is not None]))
 
 
-def semantic(flow: Flow) -> tuple[Cause, ...]:
-    """The causes of differences that float32 does not show: layers by themselves, in float64."""
+def semantic(flow: Flow, layers: Layers | None = None) -> tuple[Cause, ...]:
+    """The causes of differences that float32 does not show: layers by themselves, in float64.
+
+    Those of `layers` that are wrong in float32 have been seen to.
+    """
     differences = structure.check(
         flow.table.result(), flow.descriptions, reference=flow.request.reference_side
     )
     rows = {row.name: row.stage for row in flow.table.result().rows}
-    suspects = frozenset(item.row for item in differences if item.row in rows)
+    seen = set() if layers is None else {layer.row for _, layer in layers.wrong()}
+    suspects = frozenset(
+        item.row
+        for item in differences
+        if item.row in rows and item.row not in seen and not item.consequence
+    )
     causes: list[Cause] = []
     for name in flow.subjects:
         if suspects and runtime_of(name) != "onnx" and name != flow.request.reference_side:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import parity
 from exporters.errors import ExportError
 from parity import capture, files, weights
-from parity.errors import DeviceMemory, ExportFailed, InputError
+from parity.errors import DeviceMemory, ExportFailed, FlagError, InputError
 from parity.runtimes.devices import proved, survey, too_large
 from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.spec import ModelSpec, from_json
@@ -317,7 +317,7 @@ class ModelRuntime:
         with capture.CaptureWriter(Path(out), manifest) as writer, fed(feed) as replacement:
 
             def sink(row: Row, array: Array) -> Array | None:
-                writer.add(row.name, array)
+                writer.add(row.name, _wide(row, array))
                 return replacement(row, array)
 
             seconds = self.forward(data, self.rows(rows), sink, model=model)
@@ -352,7 +352,7 @@ class ModelRuntime:
             self.forward(
                 data.astype(np.float64),
                 wanted,
-                lambda row, array: writer.add(row.name, array),
+                lambda row, array: writer.add(row.name, _wide(row, array)),
                 model=model,
             )
         del model
@@ -430,6 +430,13 @@ class ModelRuntime:
 
     def rows(self, names: Sequence[str]) -> list[Row]:
         return [self.table.by_name(name) for name in names]
+
+
+def _wide(row: Row, array: Array) -> Array:
+    """A tensor of a float64 run; raises `FlagError` if it was computed in less."""
+    if array.dtype != np.float64:
+        raise FlagError(f"{row.name}: asked for float64, computed in {array.dtype}")
+    return array
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 
 from parity import layouts, references
 from parity.errors import TableError, UsageError, WeightError
-from parity.runtimes import keras_device, keras_files, keras_layers
+from parity.runtimes import keras_device, keras_files, keras_groups, keras_layers
 from parity.runtimes.base import Array, ModelRuntime
 from parity.runtimes.floors import Sink
 from parity.spec import ModelSpec
@@ -46,9 +46,9 @@ class Runtime(ModelRuntime):
 
     def placed(self, precision: str, device: str) -> keras.Model:
         keras_device.check(device)
-        with keras_device.scope(device):
-            model, set_weights = self.replica("float32" if precision == "tf32" else precision)
-            set_weights(self.read_weights())
+        dtype = "float32" if precision == "tf32" else precision
+        model, set_weights = self.replica(dtype, device=device)
+        set_weights(self.read_weights())
         return model
 
     def release(self) -> None:
@@ -84,13 +84,22 @@ class Runtime(ModelRuntime):
     def write_weights(self, values: Mapping[str, Array]) -> None:
         write_weights(self.model, self.table.rows, values)
 
-    def replica(self, dtype: str) -> tuple[keras.Model, Callable[[Mapping[str, Array]], None]]:
+    def load(
+        self, *, spec: dict[str, Any] | None = None, reference: str | None = None
+    ) -> dict[str, Any]:
+        with keras_device.scope("cpu"):
+            return super().load(spec=spec, reference=reference)
+
+    def replica(
+        self, dtype: str, *, device: str = "cpu"
+    ) -> tuple[keras.Model, Callable[[Mapping[str, Array]], None]]:
         before = keras.config.floatx()
         policy = keras.config.dtype_policy()
         try:
             keras.config.set_floatx(dtype)
             keras.config.set_dtype_policy(dtype)
-            model = self._again()
+            with keras_device.scope(device), keras_device.wide(dtype):
+                model = self._again()
         finally:
             keras.config.set_floatx(before)
             keras.config.set_dtype_policy(policy)
@@ -98,7 +107,12 @@ class Runtime(ModelRuntime):
             raise UsageError(
                 f"the Keras model cannot be built in {dtype}: its layers have a dtype of their own"
             )
-        return model, lambda values: write_weights(model, self.table.rows, values)
+
+        def assign(values: Mapping[str, Array]) -> None:
+            with keras_device.scope(device), keras_device.wide(dtype):
+                write_weights(model, self.table.rows, values)
+
+        return model, assign
 
     def _again(self) -> keras.Model:
         if self._reference is None:
@@ -113,7 +127,7 @@ class Runtime(ModelRuntime):
         if not row.keras:
             return
         layer = keras_layers.find(self.model, row.keras)
-        held = {variable.name: variable for variable in layer.variables}
+        held = keras_groups.variables(layer)
         for role in KINDS[row.kind]:
             variable = held.get(KERAS_NAMES[role])
             if variable is not None:
@@ -135,7 +149,7 @@ class Runtime(ModelRuntime):
         wanted = {row.keras.removesuffix("#0"): row for row in rows}
         for reference in wanted:
             keras_layers.tensor(model, reference)
-        with keras_device.scope(device):
+        with keras_device.scope(device), keras_device.wide(model.dtype):
             data = keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(x)))
             if xla:
                 return self._compiled(model, data, wanted, sink)
@@ -186,7 +200,8 @@ class Runtime(ModelRuntime):
         for layer in layers:
             # Without memory of earlier batches the moving statistics become the batch's own.
             layer.momentum = 0.0
-        model(keras.ops.convert_to_tensor(layouts.to_nhwc(x)), training=True)
+        with keras_device.scope("cpu"), keras_device.wide(model.dtype):
+            model(keras.ops.convert_to_tensor(layouts.to_nhwc(x)), training=True)
         return [
             (row, np.asarray(layer.moving_mean), np.asarray(layer.moving_variance))
             for row, layer in zip(rows, layers, strict=True)
@@ -264,7 +279,7 @@ def _variables(model: keras.Model, rows: Iterable[Row]) -> Iterable[tuple[Row, A
         if not (row.weights and row.keras):
             continue
         layer = keras_layers.find(model, row.keras)
-        held = {variable.name: variable for variable in layer.variables}
+        held = keras_groups.variables(layer)
         for weight in row.weights:
             if weight.keras not in held:
                 raise TableError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -25,6 +25,24 @@ def scope(device: str) -> AbstractContextManager[Any]:
     """While open, tensors and variables are made on `device`."""
     made: AbstractContextManager[Any] = keras.device(NAMES[device])
     return made
+
+
+@contextmanager
+def wide(dtype: str) -> Iterator[None]:
+    """While open, the backend computes in float64 where that is the model's dtype.
+
+    JAX makes float32 of every float64, silently, unless it is told not to.
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    jax = backend()
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 def pin(precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 
 from parity.errors import TableError
+from parity.runtimes import keras_groups
+from parity.runtimes.keras_groups import Group
 from parity.table import LayerTable, Row
 
 KINDS: dict[type, str] = {
@@ -119,17 +121,27 @@ def kind_of(layer: Any) -> str:
 def describe(model: keras.Model, table: LayerTable) -> list[dict[str, Any]]:
     """Every call of every layer but the inputs, in execution order, shapes (C, H, W)."""
     rows = {row.keras.removesuffix("#0"): row for row in table.rows if row.keras}
-    nodes = nodes_of(model)
-    return [_describe_node(node, nodes, rows) for node in nodes if not node.is_input]
+    nodes = [node for node in nodes_of(model) if not node.is_input]
+    groups = {node.operation: keras_groups.written_out(node.operation) for node in nodes}
+    inside = {member for group in groups.values() if group for member in group.members}
+    return [
+        _describe_node(node, nodes, rows, groups[node.operation])
+        for node in nodes
+        if node.operation not in inside
+    ]
 
 
-def _describe_node(node: Any, nodes: list[Any], rows: dict[str, Row]) -> dict[str, Any]:
+def _describe_node(
+    node: Any, nodes: list[Any], rows: dict[str, Row], group: Group | None
+) -> dict[str, Any]:
     layer = node.operation
     calls = [other for other in layer._inbound_nodes if other in nodes]
     call = calls.index(node)
     name = layer.name if call == 0 else f"{layer.name}#{call}"
     row = rows.get(name)
     outputs = node.output_tensors
+    if group is not None:
+        return _describe_group(node, group, row)
     return {
         "row": row.name if row is not None else None,
         "name": name,
@@ -138,6 +150,26 @@ def _describe_node(node: Any, nodes: list[Any], rows: dict[str, Row]) -> dict[st
         "shape": channels_first(outputs[0].shape) if len(outputs) == 1 else [],
         "hyper": hyper(layer, node),
         "parameters": sum(math.prod(v.shape) for v in layer.trainable_variables) * (call == 0),
+    }
+
+
+def _describe_group(node: Any, group: Group, row: Row | None) -> dict[str, Any]:
+    """A grouped convolution that is written out, as the one layer that it stands for."""
+    count, first = len(group.convolutions), group.convolutions[0]
+    shape = channels_first(node.output_tensors[0].shape)
+    values = hyper(first, group.node)
+    values.update({"groups": 1 if group.whole else count, "in": group.channels, "out": shape[0]})
+    reads = "all of the input" if group.whole else "a slice"
+    return {
+        "row": row.name if row is not None else None,
+        "name": node.operation.name,
+        "kind": "conv",
+        "class": f"{count} Conv2D that each read {reads}, and Concatenate",
+        "shape": shape,
+        "hyper": values,
+        "parameters": sum(
+            math.prod(v.shape) for conv in group.convolutions for v in conv.trainable_variables
+        ),
     }
 
 

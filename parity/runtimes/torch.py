@@ -77,7 +77,8 @@ class Runtime(ModelRuntime):
         return {name: _numpy(_found(state, name)).astype(np.float32) for name in named}
 
     def write_weights(self, values: Mapping[str, Array]) -> None:
-        set_weights(self.model, values)
+        # A model may hold what no row of the table speaks of, and keeps it.
+        set_weights(self.model, {**_untold(self.model, set(values)), **values})
 
     def weights_of(self, row: Row) -> Iterable[Weight]:
         if not row.torch or torch_point(row.torch).is_input:

@@ -90,8 +90,11 @@ def describe(
         )
 
     handles = []
+    inner = tuple(f"{path}." for path in paths if path)
     for path, module in model.named_modules():
-        if path in paths or (path and not any(True for _ in module.children())):
+        is_leaf = path and not any(True for _ in module.children())
+        # What a row's module is made of is the row's own affair.
+        if path in paths or (is_leaf and not path.startswith(inner)):
             handles += [
                 module.register_forward_pre_hook(lambda m, a, path=path: before(m, a, path)),
                 module.register_forward_hook(lambda m, a, o, path=path: after(m, a, o, path)),
@@ -169,11 +172,26 @@ def hyper(module: nn.Module) -> dict[str, Any]:
             values["pad_value"] = "-inf"
         else:
             values["count_padding"] = module.count_include_pad
+    elif parts := _convolutions(module):
+        first = hyper(parts[0])
+        channels = {name: sum(getattr(p, name) for p in parts) for name in _CHANNELS}
+        values = {**first, "groups": len(parts), "in": channels[_IN], "out": channels[_OUT]}
     elif isinstance(module, nn.LeakyReLU):
         values = {"slope": module.negative_slope}
     elif isinstance(module, nn.GELU):
         values = {"approximate": module.approximate == "tanh"}
     return values
+
+
+_CHANNELS = _IN, _OUT = ("in_channels", "out_channels")
+
+
+def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    """What a grouped convolution is written out as: two or more alike, and nothing else."""
+    leaves = [leaf for leaf in module.modules() if not any(True for _ in leaf.children())]
+    parts = [leaf for leaf in leaves if isinstance(leaf, nn.Conv2d)]
+    settings = {str(part) for part in parts}
+    return parts if 1 < len(parts) == len(leaves) and len(settings) == 1 else []
 
 
 def _padding(module: nn.Conv2d | nn.ConvTranspose2d) -> list[list[int]]:

@@ -259,6 +259,21 @@ def test_a_difference_that_changes_nothing_explains_nothing():
     assert explained.found is None
 
 
+def test_an_error_below_the_steps_of_a_narrow_format_is_not_taken_for_it():
+    """bfloat16's steps are 2^-8: noise far below them must not make a floor of their size."""
+    layer = conv()
+    noise = 1e-5 * draw(2, 8, 10, 10, seed=31) * np.abs(evaluate(layer)).mean()
+    assert engine.explain(case(layer, evaluate(layer) + noise)).found is None
+
+
+def test_a_softmax_may_make_rounding_larger():
+    layer = dense(8, 8)
+    layer = layer.weigh(kernel=layer.weights["kernel"] * 20)
+    rounded = evaluate(layer).astype(np.float32).astype(float)
+    (found,) = engine.explain(case(layer, soft(rounded - rounded.max()))).found.candidates
+    assert found.cause == "softmax"
+
+
 def test_every_file_of_causes_is_found():
     names = {module.__name__.rpartition(".")[2] for module in causes.modules()}
     assert {"same_padding", "epsilon", "groups", "swapped_weights"} <= names

@@ -1,0 +1,1 @@
+"""ResNeXt as it is often published for Keras: its grouped convolutions are loops, written out."""

@@ -1,0 +1,95 @@
+"""Grouped convolutions that a Keras model writes out: many Conv2D, put together by a Concatenate.
+
+The layer table has one row for such a convolution, and names the Concatenate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The convolutions whose outputs a Concatenate puts together, and all that they are fed by."""
+
+    convolutions: tuple[Any, ...]
+    members: frozenset[Any]
+    node: Any
+    """The first convolution's call."""
+    channels: int
+    """Of the tensor that all of them read, or read a slice of."""
+    whole: bool
+    """Whether each reads all of it, which is no grouped convolution."""
+
+
+def written_out(layer: Any) -> Group | None:
+    """The grouped convolution that ends in `layer`, if it is one."""
+    if not isinstance(layer, keras.layers.Concatenate) or len(layer._inbound_nodes) != 1:
+        return None
+    histories = [tensor._keras_history for tensor in layer._inbound_nodes[0].input_tensors]
+    convolutions = [history.operation for history in histories]
+    if len(convolutions) < 2 or not all(type(c) is keras.layers.Conv2D for c in convolutions):
+        return None
+    settings = {
+        (c.kernel_size, c.strides, c.padding, c.dilation_rate, c.filters, c.use_bias)
+        for c in convolutions
+    }
+    if len(settings) != 1:
+        return None
+    nodes = [c._inbound_nodes[h.node_index] for c, h in zip(convolutions, histories, strict=True)]
+    sources, slices = set(), []
+    for node in nodes:
+        tensor = node.input_tensors[0]
+        feeding = tensor._keras_history
+        if isinstance(feeding.operation, keras.layers.Lambda):
+            slices.append(feeding.operation)
+            tensor = feeding.operation._inbound_nodes[feeding.node_index].input_tensors[0]
+        sources.add(id(tensor))
+        source = tensor
+    if len(sources) != 1 or len(slices) not in (0, len(nodes)):
+        return None
+    members = frozenset({*convolutions, *slices})
+    channels = int(source.shape[-1])
+    return Group(tuple(convolutions), members, nodes[0], channels, not slices)
+
+
+class Joined:
+    """The variables of one role in all convolutions of a group, as one array (outputs last)."""
+
+    def __init__(self, variables: list[Any]) -> None:
+        self.variables = variables
+        self.name = variables[0].name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        first = tuple(self.variables[0].shape)
+        return (*first[:-1], sum(int(variable.shape[-1]) for variable in self.variables))
+
+    def assign(self, value: Array) -> None:
+        for part, variable in zip(
+            np.split(value, len(self.variables), axis=-1), self.variables, strict=True
+        ):
+            variable.assign(part)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        made: Array = np.concatenate([np.asarray(v) for v in self.variables], axis=-1)
+        return made if dtype is None else made.astype(dtype)
+
+
+def variables(layer: Any) -> dict[str, Any]:
+    """The layer's variables by name; those of its convolutions, joined, if it ends a group."""
+    group = written_out(layer)
+    if group is None:
+        return {variable.name: variable for variable in layer.variables}
+    first = group.convolutions[0]
+    return {
+        variable.name: Joined([conv.variables[index] for conv in group.convolutions])
+        for index, variable in enumerate(first.variables)
+    }

@@ -1,0 +1,83 @@
+"""The networks that people publish with differences: each is told, and each is explained."""
+
+from __future__ import annotations
+
+import pytest
+
+import parity as api
+from parity import spec
+from parity.report.codec import to_json
+
+LAMBDA = "resnext50_32x4d@keras-lambda-groups"
+BOUND = "resnext50_32x4d@keras-bound-groups"
+DENSE = "resnext50_32x4d@keras-dense-groups"
+PROJECTED = "resnext50_32x4d@torch-project-every-block"
+
+
+def compared(name):
+    return api.compare(name, classes=10, image_size=(64, 64), subjects=("keras", "torch"))
+
+
+def named(report):
+    return {cause.cause for cause in report.causes}
+
+
+def test_variants_are_found_and_are_no_architectures():
+    assert {LAMBDA, BOUND, DENSE, PROJECTED} <= set(spec.variants())
+    assert not set(spec.variants()) & set(spec.names())
+    assert all(
+        spec.from_json(spec.get(name).to_json()) == spec.get(name) for name in spec.variants()
+    )
+
+
+@pytest.mark.parametrize("name", spec.variants())
+def test_their_tables_are_sound(name):
+    spec.get(name).table().validate()
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    ("name", "parameters"), [(LAMBDA, 25_097_192), (BOUND, 25_097_192), (DENSE, 68_951_464)]
+)
+def test_they_are_as_large_as_they_were_published(name, parameters):
+    """Keras counts the running statistics, too."""
+    from parity.models.written_groups.keras import build
+    from parity.runtimes.keras import undrawn_weights
+
+    with undrawn_weights():
+        assert build(spec.get(name)).count_params() == parameters
+
+
+@pytest.mark.framework
+def test_a_late_bound_loop_variable_is_named():
+    report = compared(LAMBDA)
+    assert report.verdict == "divergence"
+    causes = named(report)
+    assert {"groups-read-one-slice", "softmax", "batch-norm-epsilon"} <= causes
+    assert "same-padding+groups-read-one-slice" in causes
+    assert "not-explained" not in causes
+    assert all(cause.evidence["x_floor_after"] <= 8.0 for cause in report.causes)
+    first = report.causes[0]
+    assert (first.layer, first.subject) == ("stage1.block0.conv2", "keras")
+    assert "reads the last slice" in first.message
+    assert "conv2_block1_2_concat" in first.message
+    told = report.levels["structure"].messages
+    assert any("bias is False in torch, True in keras" in line for line in told)
+    assert len(told) < 10
+    assert to_json(report)["causes"][0]["cause"] == "groups-read-one-slice"
+
+
+@pytest.mark.framework
+def test_bound_groups_leave_the_honest_differences():
+    causes = named(compared(BOUND))
+    assert causes == {"same-padding", "softmax", "batch-norm-epsilon"}
+
+
+@pytest.mark.framework
+def test_a_projection_too_many_is_told_by_structure():
+    report = compared(PROJECTED)
+    assert report.reference == "keras"
+    (told,) = report.levels["structure"].messages
+    assert "torch has 24 layers that are not in the table" in told
+    assert "layer1.1.downsample.0" in told
+    assert {found.layer.rpartition(".")[2] for found in report.divergences} == {"add"}
