@@ -68,12 +68,14 @@ def test_a_late_bound_loop_variable_is_named():
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_bound_groups_leave_the_honest_differences():
     causes = named(compared(BOUND))
     assert causes == {"same-padding", "softmax", "batch-norm-epsilon"}
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_a_projection_too_many_is_told_by_structure():
     report = compared(PROJECTED)
     assert report.reference == "keras"
