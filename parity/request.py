@@ -163,14 +163,11 @@ class Request:
     def home(self, side: Side) -> str:
         """The child that holds a framework's model: it exports, calibrates, is the reference.
 
-        It is the plain child where a subject needs that anyway, else the first subject's. Only
-        TensorFlow exports Keras models to ONNX.
+        It is the plain child where a subject needs that anyway, else the first subject's. Keras
+        exports to ONNX and computes in float64 on TensorFlow alone.
         """
         held = [self.child(name) for name, found in self.parsed.items() if found.kind == side]
-        if side == "keras":
-            exported = any(found.kind == "onnx-keras" for found in self.parsed.values())
-            on_tensorflow = [name for name in held if "[" not in name]
-            held = on_tensorflow if on_tensorflow or exported else held
+        held = [name for name in held if of_child(name).backend is None]
         return side if side in held or not held else held[0]
 
     def graph_file(self, side: str) -> Path | None:

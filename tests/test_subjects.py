@@ -72,11 +72,11 @@ ENVIRONMENTS = {"old": "/old", "new": "/new"}
         # The plain child is home where a subject needs it anyway.
         (("torch@old", "torch"), {}, ("torch@old", "torch"), (None, "torch")),
         (("torch@old", "torch@new"), {}, ("torch@old", "torch@new"), (None, "torch@old")),
-        # Only TensorFlow exports Keras models.
+        # Keras exports, and computes in float64, on TensorFlow alone.
         (
             ("keras[jax]", "onnx-keras"), {}, ("keras[jax]", "keras", "onnx"), ("keras", None),
         ),
-        (("keras[jax]",), {}, ("keras[jax]",), ("keras[jax]", None)),
+        (("keras[jax]",), {}, ("keras", "keras[jax]"), ("keras", None)),
         (
             ("keras", "onnx-keras"), {"keras_backend": "jax"},
             ("keras", "keras[jax]", "onnx"), ("keras", None),

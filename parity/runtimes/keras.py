@@ -93,12 +93,14 @@ class Runtime(ModelRuntime):
     def replica(
         self, dtype: str, *, device: str = "cpu"
     ) -> tuple[keras.Model, Callable[[Mapping[str, Array]], None]]:
+        if dtype == "float64":
+            keras_device.require_float64()
         before = keras.config.floatx()
         policy = keras.config.dtype_policy()
         try:
             keras.config.set_floatx(dtype)
             keras.config.set_dtype_policy(dtype)
-            with keras_device.scope(device), keras_device.wide(dtype):
+            with keras_device.scope(device):
                 model = self._again()
         finally:
             keras.config.set_floatx(before)
@@ -109,7 +111,7 @@ class Runtime(ModelRuntime):
             )
 
         def assign(values: Mapping[str, Array]) -> None:
-            with keras_device.scope(device), keras_device.wide(dtype):
+            with keras_device.scope(device):
                 write_weights(model, self.table.rows, values)
 
         return model, assign
@@ -149,7 +151,7 @@ class Runtime(ModelRuntime):
         wanted = {row.keras.removesuffix("#0"): row for row in rows}
         for reference in wanted:
             keras_layers.tensor(model, reference)
-        with keras_device.scope(device), keras_device.wide(model.dtype):
+        with keras_device.scope(device):
             data = keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(x)))
             if xla:
                 return self._compiled(model, data, wanted, sink)
@@ -200,7 +202,7 @@ class Runtime(ModelRuntime):
         for layer in layers:
             # Without memory of earlier batches the moving statistics become the batch's own.
             layer.momentum = 0.0
-        with keras_device.scope("cpu"), keras_device.wide(model.dtype):
+        with keras_device.scope("cpu"):
             model(keras.ops.convert_to_tensor(layouts.to_nhwc(x)), training=True)
         return [
             (row, np.asarray(layer.moving_mean), np.asarray(layer.moving_variance))
