@@ -61,9 +61,13 @@ class Checksum:
         data = piece.view(np.uint8)
         whole = data.size // 8
         words = data[: whole * 8].view(np.uint64)
-        for start in range(0, whole, _BLOCK):
-            block = words[start : start + _BLOCK]
-            self._chain(int(np.dot(block, _WEIGHTS[: block.size])))
+        full = whole - whole % _BLOCK
+        # All blocks in one call: einsum runs its loop over words faster than np.dot does.
+        blocks = words[:full].reshape(-1, _BLOCK)
+        for total in np.einsum("ij,j->i", blocks, _WEIGHTS).tolist():
+            self._chain(total)
+        if full < whole:
+            self._chain(int(np.dot(words[full:], _WEIGHTS[: whole - full])))
         if rest := data[whole * 8 :].tobytes():
             self._chain(int.from_bytes(rest, "little") * _STEP)
 

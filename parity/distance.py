@@ -154,9 +154,11 @@ class Distances:
             tops = gaps.max(axis=1)
             expected = np.where(np.isfinite(expected), expected, 0.0)
             norm = float(_squares(expected[None])[0])
-        for k in np.flatnonzero(tops > self._tops):
-            i, j = self._pairs[k]
-            self._tallies[k].point(int(gaps[k].argmax()), self._seen, rows[j], rows[i])
+        larger = tops > self._tops
+        if larger.any():
+            for k in np.flatnonzero(larger):
+                i, j = self._pairs[k]
+                self._tallies[k].point(int(gaps[k].argmax()), self._seen, rows[j], rows[i])
         for j, dtype in list(self._exact.items()):
             if not _same_bits(rows[0], rows[j], dtype):
                 del self._exact[j]

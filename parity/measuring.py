@@ -18,8 +18,8 @@ from parity.distance import Distances, Error, mismatched
 HELPED = 2**28
 """Bytes of captures from which helpers pay: starting one takes as long as measuring these."""
 
-MAX_HELPERS = 3
-"""Beyond a few processes the memory's speed is the limit."""
+MAX_HELPERS = 7
+"""Each takes some 40 MB; beyond a few the memory's speed is the limit."""
 
 
 @dataclass(frozen=True, slots=True)

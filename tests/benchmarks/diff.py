@@ -6,7 +6,7 @@
 Without `--captures` the tensors are invented, of the shapes that the model has at depth `layer`:
 what they hold does not change how long it takes. Reading is one thread with a buffer of 1 MB.
 "Cold" means that the files' pages were given back to the system first. The peak memory is that of
-the process and its helpers together.
+the process and of its helpers, each taken to be as large as the largest.
 """
 
 from __future__ import annotations
@@ -101,8 +101,11 @@ def judge(folder: Path) -> tuple[float, float]:
         "from pathlib import Path; from parity.diffing import diff;"
         "folder = Path(sys.argv[1]); report = diff(folder, folder, limit=1e9);"
         "seconds = time.perf_counter() - started;"
-        "peak = sum(resource.getrusage(w).ru_maxrss"
+        "from parity.measuring import MAX_HELPERS, _cores;"
+        "helpers = min(MAX_HELPERS, _cores() - 1);"
+        "own, child = (resource.getrusage(w).ru_maxrss"
         " for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN));"
+        "peak = own + child * helpers;"
         "print(json.dumps([seconds, peak / 1024, len(report.stages)]))"
     )
     done = subprocess.run(
