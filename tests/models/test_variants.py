@@ -11,6 +11,7 @@ from parity.report.codec import to_json
 LAMBDA = "resnext50_32x4d@keras-lambda-groups"
 BOUND = "resnext50_32x4d@keras-bound-groups"
 DENSE = "resnext50_32x4d@keras-dense-groups"
+TEXTBOOK = "resnet18@d2l"
 PROJECTED = "resnext50_32x4d@torch-project-every-block"
 
 
@@ -65,6 +66,20 @@ def test_a_late_bound_loop_variable_is_named():
     assert any("bias is False in torch, True in keras" in line for line in told)
     assert len(told) < 10
     assert to_json(report)["causes"][0]["cause"] == "groups-read-one-slice"
+
+
+def test_the_textbook_gives_the_shapes_that_it_prints():
+    stages = {cut.name: cut.row.shape for cut in spec.get(TEXTBOOK).table().cuts("stage")}
+    assert list(stages.values()) == [
+        (64, 56, 56), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7), (512,), (10,),
+    ]  # fmt: skip
+
+
+@pytest.mark.framework
+def test_the_textbook_is_a_true_twin():
+    report = api.compare(TEXTBOOK, image_size=(96, 96))
+    assert report.verdict == "parity", report.levels
+    assert set(report.subjects) == {"keras", "torch", "onnx-keras", "onnx-torch"}
 
 
 @pytest.mark.framework

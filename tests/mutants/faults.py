@@ -290,6 +290,11 @@ def _ceiling(place):
     return _code("ceil", value=True)(place) if rest else None
 
 
+def _rolled(place):
+    """Of two lines, moving by one is turning upside down, which has a name."""
+    return _code("rolled-after")(place) if place.row.shape[1] > 2 else None
+
+
 def _zero_pool(place):
     """−∞ gives way to 0, which is the same where a ReLU comes before."""
     order = list(place.rows.values())
@@ -381,7 +386,7 @@ FAULTS = (
           CODE),
     fault("pair: flipped kernel and a bias", "conv", "kernel-flipped+bias|bias+kernel-flipped",
           _biased_and_rectified, CODE),
-    fault("no cause covers: shifted by a pixel", "conv", "not-explained", _code("rolled-after"),
+    fault("no cause covers: shifted by a pixel", "conv", "not-explained", _rolled,
           CODE),
     fault("no cause covers: raised to 1.01", "relu", "not-explained", _code("squeezed-after"),
           ("keras",)),
