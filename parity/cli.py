@@ -300,6 +300,7 @@ def convert(
     classes: Classes = None,
     image_size: Size = None,
     channels: Channels = None,
+    python: Interpreters = None,
 ) -> None:
     """Turn a checkpoint into another format, bit for bit.
 
@@ -307,6 +308,7 @@ def convert(
     """
     with guarded():
         from parity import conversion
+        from parity.environments import interpreters
 
         with progress() as tell:
             done = conversion.convert(
@@ -316,6 +318,7 @@ def convert(
                 classes=classes,
                 image_size=size(image_size),
                 channels=channels,
+                python=interpreters(python or []),
                 progress=tell,
             )
         for note in done.notes:
@@ -346,6 +349,7 @@ def export(
     image_size: Size = None,
     channels: Channels = None,
     cache: Cached = True,
+    python: Interpreters = None,
 ) -> None:
     """Export a model to ONNX, and prove the file.
 
@@ -354,6 +358,7 @@ def export(
     """
     with guarded():
         from parity import exporting
+        from parity.environments import interpreters
 
         with progress() as tell:
             done = exporting.export(
@@ -368,6 +373,7 @@ def export(
                 image_size=size(image_size),
                 channels=channels,
                 use_cache=cache,
+                python=interpreters(python or []),
                 progress=tell,
             )
         worst = max(check["max_abs"] for check in done.checks)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity import __version__, cache, conversion, files, inputs, spec, weights
-from parity.children import Child, Children
+from parity.children import Child, Children, python_of
 from parity.entries import graph_facts, tap_names, weight_facts
 from parity.errors import UsageError
 from parity.request import SIDES, Side
@@ -78,7 +78,15 @@ def export(
         answer = child.call(
             "export_file",
             path=str(path),
-            structure=str(_structure(found, side, opset, folder, use_cache)),
+            structure=str(
+                cache.entry_or(
+                    folder,
+                    "graphs",
+                    ".onnx",
+                    graph_facts(found, side, opset, python=python_of(side, python or {})),
+                    cached=use_cache,
+                )
+            ),
             opset=opset,
             input_shape=list(found.input_shape),
             names=tap_names(table, side),
@@ -100,10 +108,6 @@ def export(
         seconds=answer["seconds"],
         checks=tuple(answer["checks"]),
     )
-
-
-def _structure(found: ModelSpec, side: Side, opset: int | None, folder: Path, cached: bool) -> Path:
-    return cache.entry_or(folder, "graphs", ".onnx", graph_facts(found, side, opset), cached=cached)
 
 
 def _weights(
