@@ -23,6 +23,7 @@ from parity.errors import (
     FlagError,
     ParityError,
     RuntimeMissing,
+    TableError,
     UsageError,
     WeightError,
 )
@@ -195,8 +196,7 @@ class Flow:
             # A structure has no weights: whoever runs the graph need not wait for them here.
             self._export(side, child, shape)
         if self.request.weight_source != OWN:
-            self.progress(side, "copying weights")
-            child.call("assign", path=str(self.weights.result()))
+            self._copy_weights(side, child, shape)
         if finished:
             self._export(side, child, shape)
         self.descriptions[side] = child.call("describe", input_shape=shape)
@@ -214,6 +214,17 @@ class Flow:
                 )
                 self.reference.set_result(made)
         self.progress(side, "done")
+
+    def _copy_weights(self, side: Side, child: Child, shape: list[int]) -> None:
+        """Give the model its weights; of a variant that they do not fit, tell how it is built."""
+        self.progress(side, "copying weights")
+        try:
+            child.call("assign", path=str(self.weights.result()))
+        except TableError as error:
+            if self.spec is None or not self.spec.own_graphs:
+                raise
+            self.descriptions[side] = child.call("describe", input_shape=shape)
+            raise ChildError(f"its weights cannot be copied: {error}") from error
 
     def _load(self, side: Side, child: Child) -> float:
         reference = self.request.references.get(side)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from parity.structure import Difference
 
@@ -40,6 +41,9 @@ def _surplus(subject: str, group: list[Difference]) -> str:
 
 def _line(group: list[Difference]) -> str:
     first, last = group[0], group[-1]
+    if first.field == "groups" and 1 in (first.expected, first.found):
+        said = f"{first.message}, which reads the whole input and is no grouped convolution"
+        first = replace(first, message=said)
     if len(group) < GATHERED:
         return first.message
     rows = [difference.row for difference in group]

@@ -90,6 +90,20 @@ def test_bound_groups_leave_the_honest_differences():
 
 
 @pytest.mark.framework
+def test_groups_that_read_the_whole_input_are_told_by_structure():
+    report = compared(DENSE)
+    assert report.verdict == "divergence"
+    told = report.levels["structure"].messages
+    assert len(told) == 5
+    assert any(
+        line.startswith("16 layers, stage1.block0.conv2 to stage4.block2.conv2: groups is 32")
+        and line.endswith("is no grouped convolution")
+        for line in told
+    )
+    assert "its weights cannot be copied" in report.subjects["keras"].failure
+
+
+@pytest.mark.framework
 @pytest.mark.slow
 def test_a_projection_too_many_is_told_by_structure():
     report = compared(PROJECTED)
