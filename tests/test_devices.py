@@ -286,6 +286,7 @@ def test_xla_runs_the_whole_model_and_is_told():
     assert report.verdict == "parity"
     assert report.subjects["keras"].flags["xla"] is True
     eager = parity.compare("resnet18", **options)
+    assert eager.verdict == "parity", eager.subjects["keras"].failure
     assert eager.subjects["keras"].flags["xla"] is False
     # Another order of sums: were nothing compiled, both would be bit for bit the same.
     errors = [r.stages[-1].subjects["keras"].max_abs for r in (report, eager)]
