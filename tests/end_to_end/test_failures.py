@@ -14,7 +14,7 @@ import pytest
 from tests.end_to_end import harness
 from tests.end_to_end.conftest import SMALL
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.slow]
 
 TORCH = ("--subjects", "torch")
 

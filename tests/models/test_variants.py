@@ -37,6 +37,7 @@ def test_their_tables_are_sound(name):
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters"), [(LAMBDA, 25_097_192), (BOUND, 25_097_192), (DENSE, 68_951_464)]
 )
@@ -50,6 +51,7 @@ def test_they_are_as_large_as_they_were_published(name, parameters):
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_a_late_bound_loop_variable_is_named():
     report = compared(LAMBDA)
     assert report.verdict == "divergence"
@@ -76,6 +78,7 @@ def test_the_textbook_gives_the_shapes_that_it_prints():
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_the_textbook_is_a_true_twin():
     report = api.compare(TEXTBOOK, image_size=(96, 96))
     assert report.verdict == "parity", report.levels
@@ -90,6 +93,7 @@ def test_bound_groups_leave_the_honest_differences():
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_groups_that_read_the_whole_input_are_told_by_structure():
     report = compared(DENSE)
     assert report.verdict == "divergence"

@@ -58,6 +58,7 @@ def zoo():
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["keras", "torch"])
 def test_a_small_set_is_detected_located_and_named(zoo, subject):
     results = []
