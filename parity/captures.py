@@ -36,6 +36,19 @@ class SubjectCapture:
     facts: Mapping[str, Any]
 
 
+@dataclass
+class SubjectRun:
+    """What one subject produced: its capture, and facts for the report."""
+
+    capture: Path
+    runtime: str
+    versions: dict[str, str]
+    seconds: dict[str, float]
+    flags: dict[str, Any] = field(default_factory=dict)
+    proof: dict[str, Any] = field(default_factory=dict)
+    instrumented: dict[str, float] | None = None
+
+
 class Captures:
     """One comparison's children, once their models are loaded and their input is written."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from parity import cache, probe
-from parity.request import Side
+from parity.children import python_of
+from parity.request import Request, Side
 from parity.spec import ModelSpec
 from parity.table import LayerTable
 
@@ -44,6 +47,31 @@ def weight_facts(spec: ModelSpec, seed: int) -> dict[str, Any]:
         "parity/weights.py", "parity/inputs.py", f"parity/models/{spec.family}"
     )
     return {"spec": spec.to_json(), "seed": seed, "source": source}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where one comparison of a registered model finds, or leaves, what later runs can use."""
+
+    request: Request
+    folder: Path
+    """For what is not to be kept."""
+
+    def graph(self, side: Side) -> Path:
+        """The structure that this side's exporter traces."""
+        assert self.request.spec is not None
+        python = python_of(self.request.home(side), self.request.python)
+        facts = graph_facts(self.request.spec, side, self.request.opset, python=python)
+        return self._entry("graphs", ".onnx", facts)
+
+    def weights(self) -> Path:
+        """The seeded random weights, calibrated."""
+        assert self.request.spec is not None
+        facts = weight_facts(self.request.spec, self.request.seed)
+        return self._entry("weights", ".safetensors", facts)
+
+    def _entry(self, kind: str, suffix: str, facts: dict[str, Any]) -> Path:
+        return cache.entry_or(self.folder, kind, suffix, facts, cached=self.request.cache)
 
 
 def tap_names(table: LayerTable, side: str) -> dict[str, str]:

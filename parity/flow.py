@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from parity import cache, conversion, inputs, promises, weights
-from parity.captures import Captures, Progress, Reference
-from parity.children import Child, Children, python_of
-from parity.entries import graph_facts, tap_names, weight_facts
+from parity.captures import Captures, Progress, Reference, SubjectCapture, SubjectRun
+from parity.children import Child, Children
+from parity.entries import Kept, tap_names
 from parity.errors import (
     ChildError,
     DeviceMemory,
@@ -35,19 +34,6 @@ from parity.table import LayerTable
 
 T = TypeVar("T")
 LABELS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX Runtime"}
-
-
-@dataclass
-class SubjectRun:
-    """What one subject produced: its capture, and facts for the report."""
-
-    capture: Path
-    runtime: str
-    versions: dict[str, str]
-    seconds: dict[str, float]
-    flags: dict[str, Any] = field(default_factory=dict)
-    proof: dict[str, Any] = field(default_factory=dict)
-    instrumented: dict[str, float] | None = None
 
 
 class Flow:
@@ -72,6 +58,7 @@ class Flow:
         self.placement = placement
         self.precisions = dict.fromkeys(request.subjects, request.judge_as or request.precision)
         self.spec = request.spec
+        self.kept = Kept(request, folder)
         self.sides = request.sides
         self.table: Future[LayerTable] = Future()
         self.input: Future[Input] = Future()
@@ -81,6 +68,7 @@ class Flow:
         self.graphs: dict[Side, Future[Path]] = {side: Future() for side in ("keras", "torch")}
         self.reference: Future[Reference] = Future()
         self.subjects: dict[str, SubjectRun] = {}
+        self.float64: dict[str, SubjectCapture | ParityError] = {}
         self.failures: dict[str, ParityError] = {}
         self.side_failures: dict[str, ParityError] = {}
         self.descriptions: dict[str, dict[str, Any]] = {}
@@ -168,7 +156,7 @@ class Flow:
 
     def _random_weights(self) -> None:
         assert self.spec is not None
-        cached = self._weights_entry()
+        cached = self.kept.weights()
         if cached.exists():
             cache.touch(cached)
             promises.settle(self.weights, cached)
@@ -292,7 +280,7 @@ class Flow:
             if self.weights.done():
                 return
             self.progress(child.runtime, "calibrating batch-norm statistics")
-            target = self._weights_entry()
+            target = self.kept.weights()
             child.call(
                 "calibrate",
                 source=str(raw),
@@ -310,7 +298,7 @@ class Flow:
             return
         with promises.owed(promise):
             own = side in self.request.references or self._own_graphs
-            target = self.folder / f"{side}.onnx" if own else self._graph_entry(side)
+            target = self.folder / f"{side}.onnx" if own else self.kept.graph(side)
             self.progress(side, "exporting to ONNX")
             answer = child.call(
                 "export_model" if own else "export",
@@ -336,27 +324,10 @@ class Flow:
                 and side not in self.request.references
                 and not self._own_graphs
             ):
-                held = self._graph_entry(side)
+                held = self.kept.graph(side)
                 if held.exists():
                     cache.touch(held)
                     promise.set_result(held)
-
-    def _graph_entry(self, side: Side) -> Path:
-        """Where the structure that this side's exporter traces is kept."""
-        assert self.spec is not None
-        return self._cached("graphs", ".onnx", self._graph_facts(side))
-
-    def _graph_facts(self, side: Side) -> dict[str, Any]:
-        assert self.spec is not None
-        python = python_of(self.request.home(side), self.request.python)
-        return graph_facts(self.spec, side, self.request.opset, python=python)
-
-    def _weights_entry(self) -> Path:
-        assert self.spec is not None
-        return self._cached("weights", ".safetensors", weight_facts(self.spec, self.request.seed))
-
-    def _cached(self, kind: str, suffix: str, facts: dict[str, Any]) -> Path:
-        return cache.entry_or(self.folder, kind, suffix, facts, cached=self.request.cache)
 
     def _run_subject(self, subject: str, load_seconds: float) -> None:
         done = self.captures.subject(subject, self.rows(), "capture")
@@ -369,6 +340,18 @@ class Flow:
             proof=done.facts.get("proof", {}),
             instrumented=done.facts.get("instrumented"),
         )
+        if self.request.semantics and self.request.judged:
+            self._run_float64(subject)
+
+    def _run_float64(self, subject: str) -> None:
+        """Run a subject in float64 too, while the others still work; an error is kept."""
+        if subject == self.request.reference_side:
+            return
+        try:
+            table = self.table.result()
+            self.float64[subject] = self.captures.in_float64(subject, self.rows(), "float64", table)
+        except ParityError as error:
+            self.float64[subject] = error
 
     def rows(self) -> list[str]:
         """The rows at which everything is compared."""

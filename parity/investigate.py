@@ -10,7 +10,7 @@ from pathlib import Path
 
 from parity import verdict
 from parity.capture import CaptureReader
-from parity.captures import Reference
+from parity.captures import Reference, SubjectCapture
 from parity.errors import ParityError
 from parity.floor import Floor
 from parity.flow import Flow
@@ -194,11 +194,11 @@ def semantics(flow: Flow) -> Level:
     for name in sorted(flow.subjects, key=lambda subject: runtime_of(subject) == "onnx"):
         if name == flow.request.reference_side:
             continue
-        try:
-            stages = _in_float64(flow, name, reference, cuts, "float64")
-        except ParityError as error:
-            notes.append(f"{name}: not run in float64: {error}")
+        done = flow.float64.get(name)
+        if not isinstance(done, SubjectCapture):
+            notes.append(f"{name}: not run in float64: {done or flow.failure(name)}")
             continue
+        stages = _compare_float64(flow, name, done.path, reference, cuts)
         first = _first_bad(stages, name)
         worst = max(stage.subjects[name].rel_l2 for stage in stages)
         how = "" if runtime_of(name) != "onnx" else ", its graph read into PyTorch"
@@ -228,11 +228,17 @@ def _in_float64(
 ) -> list[StageResult]:
     rows = [cut.row.name for cut in cuts]
     done = flow.captures.in_float64(name, rows, label, flow.table.result())
+    return _compare_float64(flow, name, done.path, reference, cuts)
+
+
+def _compare_float64(
+    flow: Flow, name: str, path: Path, reference: Reference, cuts: Sequence[Cut]
+) -> list[StageResult]:
     return compare(
         flow,
         reference.capture,
         reference.floors,
-        {name: done.path},
+        {name: path},
         cuts,
         precisions={name: "float64"},
         slack=SEMANTICS_SLACK,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,130 +19,19 @@ from parity import capture, files, weights
 from parity.errors import DeviceMemory, ExportFailed, FlagError, InputError
 from parity.runtimes.devices import proved, survey, too_large
 from parity.runtimes.floors import FloorStudy, Sink, fed
-from parity.spec import ModelSpec, from_json
-from parity.table import LOGITS, LayerTable, Row, Weight
+from parity.runtimes.framework import Framework
+from parity.spec import from_json
+from parity.table import LOGITS, LayerTable, Row
 
 Array = NDArray[Any]
 
 
-class ModelRuntime:
+class ModelRuntime(Framework):
     """One model of one framework, loaded once, run as often as asked.
 
-    Subclasses say how their framework builds, reads, writes and runs; everything that must be
-    the same for all of them is here.
+    `Framework` says what a subclass provides; everything that must be the same for all of them is
+    here.
     """
-
-    name: str
-    model: Any
-    table: LayerTable
-    spec: ModelSpec | None = None
-    where: str = ""
-    """The device that the final output of the last pass was on, as the framework names it."""
-
-    # What a subclass provides -----------------------------------------------------------------
-
-    def versions(self) -> dict[str, str]:
-        """Version of each package that has a say in the numbers."""
-        raise NotImplementedError
-
-    def pin(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
-        """Set every flag that decides the arithmetic, and read each of them back."""
-        raise NotImplementedError
-
-    def placed(self, precision: str, device: str) -> Any:
-        """A copy of the model, weights and all, in a precision and on a device."""
-        raise NotImplementedError
-
-    def release(self) -> None:
-        """Give back the device memory that nothing holds any more."""
-
-    def is_out_of_memory(self, error: Exception) -> bool:
-        """Whether the framework's error says that a device's memory was too little."""
-        raise NotImplementedError
-
-    def devices(self) -> list[str]:
-        """What this framework can compute on here."""
-        raise NotImplementedError
-
-    def require(self, *, device: str) -> dict[str, Any]:
-        """The card and its libraries; raises `RuntimeMissing` with what `device` lacks."""
-        raise NotImplementedError
-
-    def build(self, spec: ModelSpec) -> Any:
-        """The registered twin, its weights not yet meaningful."""
-        raise NotImplementedError
-
-    def call_reference(self, reference: str) -> Any:
-        """Somebody's own model, ready for inference."""
-        raise NotImplementedError
-
-    def read_weights(self) -> dict[str, Array]:
-        """The model's weights by canonical name and layout, float32 copies."""
-        raise NotImplementedError
-
-    def weights_of(self, row: Row) -> Iterable[Weight]:
-        """The weights that this model's layer has, under the names of PyTorch's state dict."""
-        raise NotImplementedError
-
-    def write_weights(self, values: Mapping[str, Array]) -> None:
-        """Copy canonical weights into the model, and read every bit of them back."""
-        raise NotImplementedError
-
-    def forward(
-        self,
-        x: Array,
-        rows: Sequence[Row],
-        sink: Sink,
-        *,
-        model: Any = None,
-        device: str = "cpu",
-        xla: bool = False,
-    ) -> float:
-        """Run once on `x` (N, C, H, W); hand each row's tensor to `sink`; seconds of the pass.
-
-        `model`, the float32 one by default, is on `device`, and computes in its own dtype. `where`
-        is set to what the final output was on. With `xla` the pass is compiled first. The tensors
-        are canonical: NCHW, trailing axes of length 1 as the row's shape has them.
-        """
-        raise NotImplementedError
-
-    def replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]:
-        """A second model of `dtype` on the CPU and the function that sets its weights."""
-        raise NotImplementedError
-
-    def statistics(self, model: Any, x: Array) -> Iterable[tuple[Row, Array, Array]]:
-        """Mean and biased variance of each batch-norm's input, normalised as in training."""
-        raise NotImplementedError
-
-    def parameters(self) -> int:
-        """How many numbers are trained."""
-        raise NotImplementedError
-
-    def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
-        """Every layer in execution order, as `parity.structure` reads it; shapes are NCHW."""
-        raise NotImplementedError
-
-    def checkpoint(self, path: Path, table: LayerTable) -> tuple[dict[str, Array], Sequence[str]]:
-        """A checkpoint file of this framework by canonical name, and notes for the user."""
-        raise NotImplementedError
-
-    def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
-        """Write `values`, which the model holds, as a checkpoint file of this framework."""
-        raise NotImplementedError
-
-    def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
-        """The exporter's `Structure` of the model, its layers' tensors named by `names`."""
-        raise NotImplementedError
-
-    def placeholders(self) -> Mapping[str, Array]:
-        """All that the model holds, under the names and in the layouts of the traced structure."""
-        raise NotImplementedError
-
-    def export_to(self, path: Path, *, input_shape: Sequence[int], **options: Any) -> Any:
-        """The exporter's `Exported`: the model as a finished and verified ONNX file."""
-        raise NotImplementedError
-
-    # Operations -------------------------------------------------------------------------------
 
     def hello(self) -> dict[str, Any]:
         return hello(self.versions())
@@ -425,8 +314,6 @@ class ModelRuntime:
         """The model's layers and parameter count; `input_shape` is (C, H, W)."""
         layers = self.layers(input_shape)
         return {"layers": layers, "parameters": self.parameters()}
-
-    # ------------------------------------------------------------------------------------------
 
     def rows(self, names: Sequence[str]) -> list[Row]:
         return [self.table.by_name(name) for name in names]

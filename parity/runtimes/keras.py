@@ -109,6 +109,8 @@ class Runtime(ModelRuntime):
             raise UsageError(
                 f"the Keras model cannot be built in {dtype}: its layers have a dtype of their own"
             )
+        if dtype == "float64":
+            keras_groups.without_xla(model)
 
         def assign(values: Mapping[str, Array]) -> None:
             with keras_device.scope(device):
