@@ -51,7 +51,8 @@ class Line:
 
 def comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
     """`parity compare` against the bare frameworks."""
-    times: dict[str, list[float]] = {"bare": [], "cold": [], "warm": []}
+    names = ("bare", "cold", "warm", "isolate", "semantics")
+    times: dict[str, list[float]] = {label: [] for label in names}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         file = bare.prepare(name, folder)
@@ -64,6 +65,8 @@ def comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Li
             times["bare"].append(sum(bare.seconds(name, file).values()))
             times["cold"].append(compare.seconds(cache, "compare", name))
             times["warm"].append(compare.seconds(cache, "compare", name))
+            for extra in ("isolate", "semantics"):
+                times[extra].append(compare.seconds(cache, "compare", name, f"--{extra}"))
         median = {label: statistics.median(found) for label, found in times.items()}
         against = f"three frameworks, bare: {median['bare']:.2f} s"
         for label, words, limit in (
@@ -76,6 +79,15 @@ def comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Li
                 "s",
                 against,
                 median[label] / median["bare"],
+                limit,
+            )
+        for extra, limit in (("isolate", 1.5), ("semantics", 1.3)):
+            yield Line(
+                f"`parity compare {name} --{extra}`, a second time",
+                median[extra],
+                "s",
+                f"the same without: {median['warm']:.2f} s",
+                median[extra] / median["warm"],
                 limit,
             )
         say("every layer, and PyTorch's own verification")
