@@ -200,8 +200,7 @@ class ModelRuntime(Framework):
 
         `feed` is the reference's capture, as in `run`.
         """
-        model, set_weights = self.replica("float64")
-        set_weights(self.read_weights())
+        model = self.copied("float64")
         data = read_input(x).astype(np.float64)
         with capture.CaptureWriter(Path(out), manifest) as writer, fed(feed) as replacement:
 

@@ -94,6 +94,12 @@ class Framework:
         """A second model of `dtype` on the CPU and the function that sets its weights."""
         raise NotImplementedError
 
+    def copied(self, dtype: str) -> Any:
+        """A second model of `dtype` on the CPU that holds this one's weights."""
+        model, set_weights = self.replica(dtype)
+        set_weights(self.read_weights())
+        return model
+
     def statistics(self, model: Any, x: Array) -> Iterable[tuple[Row, Array, Array]]:
         """Mean and biased variance of each batch-norm's input, normalised as in training."""
         raise NotImplementedError

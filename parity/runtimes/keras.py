@@ -47,9 +47,7 @@ class Runtime(ModelRuntime):
     def placed(self, precision: str, device: str) -> keras.Model:
         keras_device.check(device)
         dtype = "float32" if precision == "tf32" else precision
-        model, set_weights = self.replica(dtype, device=device)
-        set_weights(self.read_weights())
-        return model
+        return self.copied(dtype, device=device)
 
     def release(self) -> None:
         keras_device.release()
@@ -117,6 +115,14 @@ class Runtime(ModelRuntime):
                 write_weights(model, self.table.rows, values)
 
         return model, assign
+
+    def copied(self, dtype: str, *, device: str = "cpu") -> keras.Model:
+        model, _ = self.replica(dtype, device=device)
+        with keras_device.scope(device):
+            # One builder made both, so that the variables pair by their order; a cast is all.
+            for copy, variable in zip(model.variables, self.model.variables, strict=True):
+                copy.assign(keras.ops.cast(variable, copy.dtype))
+        return model
 
     def _again(self) -> keras.Model:
         if self._reference is None:
