@@ -14,6 +14,7 @@ from typing import Any
 from parity import floor
 from parity.children import Children
 from parity.request import Request, runtime_of
+from parity.subjects import keeps_memory
 from parity.table import LayerTable
 
 Progress = Callable[[str, str], None]
@@ -150,7 +151,13 @@ class Captures:
                 precision=precision,
                 **extra,
             )
+            if self._must_rest(subject, child):
+                self.children[child].rest()
         return SubjectCapture(path, facts)
+
+    def _must_rest(self, subject: str, child: str) -> bool:
+        """Whether only the end of its process gives back what a subject has taken of a card."""
+        return self.request.serial and self.devices[subject] == "gpu" and keeps_memory(child)
 
     def subjects(
         self, subjects: Sequence[str], rows: Sequence[str], label: str, *, feed: Path | None = None

@@ -27,6 +27,9 @@ TIMEOUT_S = 900.0
 
 _STDERR_LINES = 12
 
+_STATE = frozenset({"load", "read", "use_table", "assign"})
+"""The operations that a child which is started again needs to be as it was."""
+
 
 class Child:
     """One framework in a process of its own, which answers requests until it is told to stop.
@@ -47,29 +50,37 @@ class Child:
         self.runtime = runtime
         self.python = python or sys.executable
         self.timeout = timeout
+        self._kind = found.kind
+        self._environment = _environment(own=probe.is_own(python), backend=found.backend, gpu=gpu)
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         # Frameworks leave files of their own in the temporary folder; these go with the child.
         self._scratch = tempfile.TemporaryDirectory(prefix="parity-", ignore_cleanup_errors=True)
-        environment = _environment(own=probe.is_own(python), backend=found.backend, gpu=gpu)
+        self._done: list[tuple[str, dict[str, Any]]] = []
+        self._resting = False
+        self._start()
+
+    def _start(self) -> None:
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         try:
             self._process = subprocess.Popen(
-                [self.python, "-m", "parity.worker", found.kind],
+                [self.python, "-m", "parity.worker", self._kind],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env={**environment, "TMPDIR": self._scratch.name},
+                env={**self._environment, "TMPDIR": self._scratch.name},
                 text=True,
                 encoding="utf-8",
             )
         except OSError as error:
             self._log.close()
             self._scratch.cleanup()
-            raise RuntimeMissing(f"{runtime}: cannot start {self.python}: {error}") from error
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+            raise RuntimeMissing(f"{self.runtime}: cannot start {self.python}: {error}") from error
+        reader = threading.Thread(
+            target=self._read, args=(self._process.stdout, self._answers), daemon=True
+        )
+        reader.start()
 
     @property
     def pid(self) -> int:
@@ -91,15 +102,36 @@ class Child:
         its time limit, and `RuntimeMissing` when its framework cannot be imported.
         """
         with self._lock:
-            identity = next(self._ids)
-            request = {"id": identity, "op": operation, "args": arguments}
-            try:
-                assert self._process.stdin is not None
-                self._process.stdin.write(json.dumps(request) + "\n")
-                self._process.stdin.flush()
-            except (OSError, ValueError):
-                raise self._died(operation) from None
-            answer = self._wait(operation)
+            if self._resting:
+                self._resting = False
+                self._start()
+                for earlier, given in self._done:
+                    self._ask(earlier, given)
+            result = self._ask(operation, arguments)
+            if operation in _STATE:
+                self._done.append((operation, arguments))
+        return result
+
+    def rest(self) -> None:
+        """End the process, which gives back all that it holds; the next call starts another.
+
+        What made its state (the model, its table and weights) is done again there first.
+        """
+        with self._lock:
+            if not self._resting:
+                self._end()
+                self._resting = True
+
+    def _ask(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        identity = next(self._ids)
+        request = {"id": identity, "op": operation, "args": arguments}
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            raise self._died(operation) from None
+        answer = self._wait(operation)
         if answer["id"] != identity:
             raise ChildError(f"{self.runtime}: answered request {answer['id']}, not {identity}")
         if "error" in answer:
@@ -109,6 +141,11 @@ class Child:
 
     def close(self) -> None:
         """Ask the child to stop, and make sure that it has."""
+        self._end()
+        self._log.close()
+        self._scratch.cleanup()
+
+    def _end(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
@@ -116,8 +153,6 @@ class Child:
             self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
             self.kill()
-        self._log.close()
-        self._scratch.cleanup()
 
     def kill(self) -> None:
         """End the child at once."""
@@ -125,11 +160,11 @@ class Child:
             self._process.kill()
         self._process.wait()
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
-        self._answers.put("")
+    @staticmethod
+    def _read(stream: IO[str], answers: queue.SimpleQueue[str]) -> None:
+        for line in stream:
+            answers.put(line)
+        answers.put("")
 
     def _wait(self, operation: str) -> dict[str, Any]:
         try:

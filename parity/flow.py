@@ -268,6 +268,9 @@ class Flow:
         if self.request.weight_source == OWN:
             path = self.folder / f"own-{side}.safetensors"
             child.call("dump", path=str(path))
+            if self.request.serial:
+                # A child that is started again may draw others.
+                child.call("assign", path=str(path))
             self.own_weights[side] = path
             if side == self.request.reference_side:
                 self.weights.set_result(path)

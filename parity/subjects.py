@@ -89,6 +89,13 @@ def of_child(name: str) -> Subject:
     return Subject(name, found["kind"], found["backend"], None, found["where"].lstrip("@") or None)
 
 
+def keeps_memory(child: str) -> bool:
+    """Whether a child's framework holds a card's memory until its process ends."""
+    found = of_child(child)
+    # TensorFlow and JAX never shrink their pools; PyTorch and ONNX Runtime can be made to.
+    return found.kind == "keras" and found.backend != "torch"
+
+
 def side_of(subject: str) -> Side:
     """The framework whose model the subject of this name runs."""
     return parse(subject).side

@@ -30,6 +30,28 @@ def fake_runtime(monkeypatch):
     monkeypatch.setenv("PARITY_RUNTIMES", "tests.fakes")
 
 
+def test_a_child_that_rests_has_no_process_and_comes_back_as_it_was(child):
+    child.call("load", value=1)
+    child.call("load", value=2)
+    with pytest.raises(WeightError):
+        child.call("refuse", message="is not done again")
+    before = child.call("loaded")
+    child.rest()
+    with pytest.raises(ProcessLookupError):
+        os.kill(before["pid"], 0)
+    child.rest()
+    after = child.call("loaded")
+    assert after["held"] == before["held"] == [1, 2]
+    assert after["pid"] != before["pid"]
+
+
+def test_a_child_that_rests_can_be_closed_and_killed(child):
+    child.call("load", value=1)
+    child.rest()
+    child.kill()
+    child.close()
+
+
 def test_answers_and_survives_errors(child):
     assert child.call("echo", value=[1, 2]) == {"value": [1, 2]}
     with pytest.raises(WeightError, match="no such weight"):

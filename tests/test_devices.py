@@ -8,10 +8,13 @@ import pytest
 
 import parity
 from parity import children, cli, gpu, probe
+from parity.captures import Captures
+from parity.children import Child
 from parity.errors import DeviceMemory, RuntimeMissing, UsageError
 from parity.placement import DeviceMissing, confirm, plan
 from parity.request import Request
 from parity.runtimes.devices import proved, too_large
+from parity.subjects import keeps_memory
 from tests.fakes.driver import Driver
 
 ALL = ("keras", "torch", "onnx-keras", "onnx-torch")
@@ -299,6 +302,27 @@ def test_one_subject_after_the_other_computes_the_same():
     beside, serial = (parity.compare("resnet18", serial=s, **options) for s in (False, True))
     assert serial.verdict == beside.verdict == "parity"
     for left, right in zip(serial.stages, beside.stages, strict=True):
+        assert left.subjects == right.subjects
+
+
+def test_only_what_keeps_a_cards_memory_must_give_it_back_by_its_end():
+    assert [name for name in ("keras", "keras[jax]", "keras@old", "keras[torch]", "torch", "onnx")
+            if keeps_memory(name)] == ["keras", "keras[jax]", "keras@old"]  # fmt: skip
+
+
+@pytest.mark.framework
+def test_subjects_whose_processes_end_after_each_run_compute_the_same(monkeypatch):
+    """What `--serial` does with TensorFlow on a card, done here with every subject."""
+    options = {"subjects": ("torch", "onnx-torch"), "serial": True, "isolate": True, **SMALL}
+    beside = parity.compare("resnet18", **options)
+    ended = []
+    rest = Child.rest
+    monkeypatch.setattr(Child, "rest", lambda child: (ended.append(child.pid), rest(child)))
+    monkeypatch.setattr(Captures, "_must_rest", lambda *_: True)
+    again = parity.compare("resnet18", **options)
+    # Each runs twice: from the input on, and every part by itself.
+    assert len(set(ended)) == len(ended) == 4
+    for left, right in zip(beside.stages, again.stages, strict=True):
         assert left.subjects == right.subjects
 
 

@@ -11,6 +11,14 @@ from parity.errors import WeightError
 
 
 class Runtime:
+    held: object = None
+
+    def load(self, value):
+        self.held = [*(self.held or []), value]
+
+    def loaded(self):
+        return {"held": self.held, "pid": os.getpid()}
+
     def echo(self, value):
         return {"value": value}
 
