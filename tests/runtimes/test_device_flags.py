@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
+import tensorflow as tf
 import torch
 
 from parity.errors import DeviceMemory, FlagError, RuntimeMissing, UsageError
 from parity.runtimes import onnx_device, torch_device
+from parity.runtimes.keras import Runtime as KerasRuntime
 from parity.runtimes.onnx import Runtime as OnnxRuntime
 from parity.runtimes.torch import Runtime as TorchRuntime
 
@@ -163,27 +165,38 @@ def test_onnxruntime_without_kernels_for_a_precision():
         onnx_device.start(onnx_device.relu("BFLOAT16", "Relu"), options, "cpu", "bfloat16")
 
 
-class Roomy(TorchRuntime):
-    """A runtime whose device holds two items."""
-
-    def forward(self, x, rows, sink, **options):
-        if len(x) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return super().forward(x, rows, sink, **options)
-
-
-def test_out_of_memory_names_the_batch_that_fits(tmp_path):
+def _small(runtime):
+    """A runtime with a model, whose device holds two items of it."""
     from parity import spec
 
-    runtime = Roomy()
-    small = spec.get("resnet18", classes=3, image_size=(32, 32))
-    runtime.load(spec=small.to_json())
-    runtime.model = runtime.model.to_empty(device="cpu")
+    runtime.load(spec=spec.get("resnet18", classes=3, image_size=(32, 32)).to_json())
+    forward = runtime.forward
+    torch_error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    keras_error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    def limited(x, rows, sink, **options):
+        if len(x) > 2:
+            raise torch_error if runtime.name == "torch" else keras_error
+        return forward(x, rows, sink, **options)
+
+    runtime.forward = limited
+    return runtime
+
+
+@pytest.mark.parametrize("made", [TorchRuntime, KerasRuntime])
+def test_out_of_memory_names_the_batch_that_fits(made, tmp_path):
+    runtime = _small(made())
     np.save(tmp_path / "x.npy", np.zeros((8, 3, 32, 32), np.float32))
-    asked = {"x": str(tmp_path / "x.npy"), "rows": ["logits"], "manifest": {"subject": "torch"}}
+    asked = {"x": str(tmp_path / "x.npy"), "rows": ["logits"], "manifest": {"subject": made.name}}
     with pytest.raises(DeviceMemory, match="for a batch of 8; a batch of 2 fits: --batch 2"):
         runtime.run(out=str(tmp_path / "out.safetensors"), **asked)
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_what_jax_says_when_memory_is_out():
+    text = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."
+    assert KerasRuntime().is_out_of_memory(RuntimeError(text))
+    assert not KerasRuntime().is_out_of_memory(RuntimeError("invalid argument"))
 
 
 @pytest.mark.parametrize(
