@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from parity import __version__, cli_captures, cli_check, cli_env, console
+from parity import __version__, cli_captures, cli_check, cli_convert, cli_env, console
 from parity.arguments import (
     ALL,
     AnyModel,
@@ -25,7 +25,6 @@ from parity.arguments import (
     Cuts,
     Depth,
     Device,
-    Framework,
     Input,
     Interpreters,
     JudgeAs,
@@ -51,7 +50,7 @@ from parity.arguments import (
     listed,
     size,
 )
-from parity.console import guarded, output, progress
+from parity.console import guarded, progress
 from parity.report.options import reported, require_writable
 
 app = typer.Typer(
@@ -286,104 +285,15 @@ def compare(
         raise typer.Exit(report.verdict.exit_code)
 
 
-@app.command(
+app.command(
     epilog="Examples: parity convert resnext50_32x4d --weights r.pth r.weights.h5 · "
     "parity convert resnet18 --weights r.keras r.safetensors --classes 10"
-)
-def convert(
-    model: Model,
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The checkpoint to write.")],
-    weights: Annotated[
-        Path,
-        typer.Option(help="The checkpoint to read: .safetensors .pth .pt .weights.h5 .keras"),
-    ],
-    classes: Classes = None,
-    image_size: Size = None,
-    channels: Channels = None,
-    python: Interpreters = None,
-) -> None:
-    """Turn a checkpoint into another format, bit for bit.
+)(cli_convert.convert)
 
-    Complete in both directions: a weight missing, left over or of another shape is an error.
-    """
-    with guarded():
-        from parity import conversion
-        from parity.environments import interpreters
-
-        with progress() as tell:
-            done = conversion.convert(
-                model,
-                weights,
-                target,
-                classes=classes,
-                image_size=size(image_size),
-                channels=channels,
-                python=interpreters(python or []),
-                progress=tell,
-            )
-        for note in done.notes:
-            console.note(note)
-        output().print(
-            f"{done.target}: {done.tensors} tensors, {done.parameters:,} parameters, "
-            f"sha256 {done.sha256[:12]}; read back, bit for bit the same"
-        )
-
-
-@app.command(
+app.command(
     epilog="Examples: parity export --onnx r.onnx resnext50_32x4d --from keras · "
     "parity export --onnx r.onnx resnet18 --from torch --weights r.pth --stage-outputs"
-)
-def export(
-    model: Model,
-    onnx: Annotated[Path, typer.Option(metavar="OUT", help="The ONNX file to write.")],
-    side: Annotated[Framework, typer.Option("--from", help="Whose twin to export.")],
-    weights: Annotated[
-        Path | None, typer.Option(help="A checkpoint; without it, seeded random weights.")
-    ] = None,
-    opset: Opset = None,
-    stage_outputs: Annotated[
-        bool, typer.Option("--stage-outputs", help="Give every stage's tensor as an output too.")
-    ] = False,
-    seed: Seed = 0,
-    classes: Classes = None,
-    image_size: Size = None,
-    channels: Channels = None,
-    cache: Cached = True,
-    python: Interpreters = None,
-) -> None:
-    """Export a model to ONNX, and prove the file.
-
-    It passes the ONNX checker and shape inference, loads in ONNX Runtime, and gives the
-    framework's outputs at N = 1, 2 and 3, or no file is left behind.
-    """
-    with guarded():
-        from parity import exporting
-        from parity.environments import interpreters
-
-        with progress() as tell:
-            done = exporting.export(
-                model,
-                onnx,
-                side=side.value,
-                weights_from=weights,
-                opset=opset,
-                stage_outputs=stage_outputs,
-                seed=seed,
-                classes=classes,
-                image_size=size(image_size),
-                channels=channels,
-                use_cache=cache,
-                python=interpreters(python or []),
-                progress=tell,
-            )
-        worst = max(check["max_abs"] for check in done.checks)
-        batches = ", ".join(str(n) for n in sorted({check["batch"] for check in done.checks}))
-        output().print(
-            f"{done.path}: {done.bytes / 1e6:.1f} MB, opset {done.opset}, outputs "
-            f"{', '.join(done.outputs)}\nchecked: loads in ONNX Runtime; at N = {batches} the "
-            f"largest difference from {done.side} is {worst:.2e}, which is rounding"
-        )
-
+)(cli_convert.export)
 
 app.command(
     epilog="Examples: parity capture resnet50 --input photo.jpg --depth layer --out captures · "

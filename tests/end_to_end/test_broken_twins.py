@@ -9,7 +9,7 @@ import pytest
 import parity as api
 from parity.errors import ParityError
 
-pytestmark = [pytest.mark.framework, pytest.mark.slow]
+pytestmark = pytest.mark.framework
 
 SMALL_TABLE = "tests/twins/small.csv"
 HEALTHY = "tests.twins.torch_small:build"

@@ -10,7 +10,7 @@ import pytest
 import parity as api
 from parity.diffing import diff
 
-pytestmark = [pytest.mark.framework, pytest.mark.slow]
+pytestmark = pytest.mark.framework
 
 OWN = (
     *("--keras", "tests.twins.keras_small:build", "--torch", "tests.twins.torch_small:build"),

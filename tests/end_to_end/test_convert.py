@@ -18,7 +18,7 @@ from parity.errors import ParityError
 from tests.end_to_end.conftest import SMALL
 from tests.models.test_resnet import STATE_DICTS, digest
 
-pytestmark = [pytest.mark.framework, pytest.mark.slow]
+pytestmark = pytest.mark.framework
 
 OPTIONS = {"classes": 10, "image_size": (64, 64)}
 

@@ -10,7 +10,7 @@ import pytest
 import parity as api
 from tests.end_to_end.conftest import SMALL
 
-pytestmark = [pytest.mark.framework, pytest.mark.slow]
+pytestmark = pytest.mark.framework
 
 SIDES = ("keras", "torch")
 STAGES = ["stem", "stage1", "stage2", "stage3", "stage4", "pool"]
