@@ -59,7 +59,10 @@ def export(
     ] = None,
     opset: given.Opset = None,
     stage_outputs: Annotated[
-        bool, typer.Option("--stage-outputs", help="Give every stage's tensor too, in its framework's shape.")
+        bool,
+        typer.Option(
+            "--stage-outputs", help="Give every stage's tensor too, in its framework's shape."
+        ),
     ] = False,
     seed: given.Seed = 0,
     classes: given.Classes = None,
