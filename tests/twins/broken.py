@@ -54,5 +54,16 @@ def slight_epsilon() -> keras.Model:
     return _changed({"conv2_block2_1_bn": {"epsilon": 1.001e-5}})
 
 
+def two_faults() -> keras.Model:
+    """Another epsilon in stage 1, and SAME padding in stage 3."""
+    return _changed(
+        {
+            "conv2_block2_1_bn": {"epsilon": 1e-3},
+            "conv4_block1_1_pad": {"padding": (0, 0)},
+            "conv4_block1_1_conv": {"padding": "same"},
+        }
+    )
+
+
 def fewer_classes() -> keras.Model:
     return build(specs.get("resnet18", classes=9, image_size=(64, 64)))
