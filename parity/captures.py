@@ -88,10 +88,12 @@ class Captures:
         *,
         isolate: bool = False,
         plain: Path | None = None,
+        replicates: int = floor.REPLICATES,
     ) -> Reference:
         """Run the reference in float64 and its float32 replicates at `rows`.
 
-        `plain` is the capture of the reference's own model in float32 on the CPU, if there is one.
+        Without `replicates` there is no floor. `plain` is the capture of the reference's own model
+        in float32 on the CPU, if there is one.
         """
         side = self.request.reference_side
         self.progress(side, "float64 reference and float32 floor")
@@ -105,7 +107,7 @@ class Captures:
                 rows=list(rows),
                 out=str(path),
                 manifest=manifest,
-                replicates=floor.REPLICATES,
+                replicates=replicates,
                 seed=self.request.seed,
                 isolate=isolate,
                 plain=None if plain is None else str(plain),

@@ -24,16 +24,22 @@ def decision(flow: Flow) -> Decision | None:
 
     A label can flip from where an error reaches half the distance of the two largest logits.
     """
+    captures = {name: run.capture for name, run in flow.subjects.items()}
+    return labels(flow, flow.reference.result().capture, captures)
+
+
+def labels(flow: Flow, reference: Path, captures: Mapping[str, Path]) -> Decision | None:
+    """What `decision` says, of these captures."""
     row = flow.table.result().cuts("stage")[-1].row.name
-    with CaptureReader(flow.reference.result().capture) as reader:
+    with CaptureReader(reference) as reader:
         expected = reader.read(row).astype(np.float64)
     if expected.ndim != 2 or expected.shape[1] < 2:
         return None
     ranked = np.sort(expected, axis=1)
     margin = float((ranked[:, -1] - ranked[:, -2]).min())
     top1, top5, ratio = {}, {}, {}
-    for name, run in flow.subjects.items():
-        with CaptureReader(run.capture) as reader:
+    for name, path in captures.items():
+        with CaptureReader(path) as reader:
             actual = reader.read(row).astype(np.float64)
         if actual.shape != expected.shape:
             continue

@@ -122,8 +122,19 @@ class Flow:
             loaded = inputs.load(
                 self.request.input, shape, batch=self.request.batch, seed=self.request.seed
             )
-            np.save(self.folder / "input.npy", loaded.array)
+            items = inputs.passes(len(loaded.array))[0] if self._streams(loaded) else slice(None)
+            np.save(self.folder / "input.npy", loaded.array[items])
             self.input.set_result(loaded)
+
+    def _streams(self, loaded: Input) -> bool:
+        # Captures that are kept are files of whole batches.
+        alone = not self.request.judged or self.request.save_captures is not None
+        return loaded.kind == "folder" and len(loaded.array) > inputs.PASS and not alone
+
+    @property
+    def in_passes(self) -> bool:
+        """Whether the captures so far are of the first items only."""
+        return self._streams(self.input.result())
 
     def _prepare_weights(self) -> None:
         """Find the weights, or draw them; their batch-norm statistics are a child's to measure."""
@@ -344,6 +355,16 @@ class Flow:
             instrumented=done.facts.get("instrumented"),
         )
         if self.request.semantics and self.request.judged:
+            self._run_float64(subject)
+
+    def capture_again(self) -> None:
+        """Capture everything anew, of the input that is there now."""
+        rows = self.rows()
+        made = self.captures.reference(rows, "capture", isolate=self.request.isolate)
+        self.captures.subjects(list(self.subjects), rows, "capture")
+        self.reference = Future()
+        self.reference.set_result(made)
+        for subject in self.float64:
             self._run_float64(subject)
 
     def _run_float64(self, subject: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import math
 import struct
 import warnings
@@ -31,6 +32,8 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 4 * 2**30
 MAX_FOLDER = 256
+PASS = 16
+"""How many photographs of a folder are compared at a time, at most."""
 
 # ImageNet's, as torchvision and timm use them: mean and standard deviation of R, G, B in [0, 1],
 # and the share of the resized picture that the centre crop keeps.
@@ -112,6 +115,16 @@ def stress(shape: Shape) -> dict[str, Array]:
         name: np.ascontiguousarray(np.broadcast_to(plane, (1, channels, height, width)), np.float32)
         for name, plane in planes.items()
     }
+
+
+def passes(count: int) -> list[slice]:
+    """The items of each pass over `count` of them: as few passes as can be, of one size.
+
+    A last pass of two items would have few numbers, which are right, or wrong, by luck.
+    """
+    number = -(-count // PASS)
+    ends = [count * index // number for index in range(number + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def calibration_batch(shape: Shape, *, seed: int) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity import cache, details, investigate, saved, structure, verdict, weights
+from parity import cache, details, investigate, passes, saved, structure, verdict, weights
 from parity.children import Children
 from parity.diffing import strayed
 from parity.environment import facts as environment_facts
@@ -56,6 +56,7 @@ class Judgement:
     repeat: Repeat | None = None
     trials: tuple[Trial, ...] = ()
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    note: str | None = None
 
 
 def compare(
@@ -123,6 +124,8 @@ def _judge(flow: Flow) -> Judgement:
     cuts = flow.table.result().cuts(flow.request.depth)
     stages = investigate.compare(flow, reference.capture, reference.floors, captures, cuts)
     request = flow.request
+    whole = passes.rest(flow, stages)
+    stages = whole.stages
     wrong = verdict.first_divergence(stages) is not None
     causes = arithmetic.causes(flow, stages) if request.explain and wrong else ()
     # A compiled model's parts cannot be fed, and what is explained needs no look at its layers.
@@ -148,7 +151,8 @@ def _judge(flow: Flow) -> Judgement:
         causes=causes,
         semantics=investigate.semantics(flow) if request.semantics else NO_SEMANTICS,
         profile=details.worst_profile(flow, stages),
-        decision=details.decision(flow),
+        decision=whole.decision,
+        note=whole.note,
         repeat=details.repeat(flow, request.repeat) if request.repeat > 1 else None,
         trials=trials,
         spread=spread,
@@ -193,7 +197,7 @@ def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:
         trials=judgement.trials,
         spread=judgement.spread,
         environment=_environment(flow),
-        notes=_notes(flow),
+        notes=_notes(flow, judgement),
         seconds=seconds,
         limit=request.limit,
         depth=request.depth,
@@ -211,8 +215,8 @@ def _environment(flow: Flow) -> dict[str, Any]:
     return facts if card is None else {**facts, "card": card.to_json()}
 
 
-def _notes(flow: Flow) -> tuple[str, ...]:
-    request, notes = flow.request, []
+def _notes(flow: Flow, judgement: Judgement) -> tuple[str, ...]:
+    request, notes = flow.request, [] if judgement.note is None else [judgement.note]
     if flow.placement.note is not None:
         notes.append(flow.placement.note)
     if request.judge_as not in (None, request.precision):

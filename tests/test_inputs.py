@@ -355,3 +355,13 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 33, 200, 256])
+def test_passes_are_few_alike_and_whole(count: int) -> None:
+    found = inputs.passes(count)
+    assert [item for part in found for item in range(count)[part]] == list(range(count))
+    sizes = [len(range(count)[part]) for part in found]
+    assert len(found) == -(-count // inputs.PASS)
+    assert max(sizes) <= inputs.PASS
+    assert max(sizes) - min(sizes) <= 1

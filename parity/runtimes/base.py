@@ -228,6 +228,7 @@ class ModelRuntime(Framework):
         The first replicate is the model as it is; in the others every weight and the input are
         moved by up to one ulp (DESIGN: the float32 floor). With `isolate`, "isolated" in the
         answer is the floor of each part between two rows that is given the reference's input.
+        Without `replicates` nothing is measured.
         `plain` is a capture of the same run as the first replicate, if there is one already.
         """
         started = time.perf_counter()
@@ -244,6 +245,8 @@ class ModelRuntime(Framework):
                 model=model,
             )
         del model
+        if not replicates:
+            return {"floors": {}, "isolated": {}, "seconds": time.perf_counter() - started}
         study = FloorStudy(self, data, wanted, values, Path(out))
         floors, isolated = study.measure(
             replicates, seed, isolate=isolate, plain=None if plain is None else Path(plain)

@@ -73,6 +73,13 @@ class _OneNan(layers.ReLU):
         return super().call(inputs) + keras.ops.cast(spot, inputs.dtype)
 
 
+class _Capped(layers.ReLU):
+    """Right as long as nothing is larger than 1."""
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.ops.minimum(super().call(inputs), 1.0)
+
+
 class _AllNan(layers.Dense):
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         return super().call(inputs) * float("nan")
@@ -102,6 +109,10 @@ def height_and_width_swapped() -> keras.Model:
 
 def one_nan() -> keras.Model:
     return build(relu=_OneNan)
+
+
+def capped() -> keras.Model:
+    return build(relu=_Capped)
 
 
 def wrong_vector() -> keras.Model:
