@@ -15,7 +15,7 @@ from parity.children import Children
 from parity.diffing import strayed
 from parity.environment import facts as environment_facts
 from parity.errors import OutputError
-from parity.explain import arithmetic, session, structural
+from parity.explain import session, structural
 from parity.floor import PRECISIONS
 from parity.flow import LABELS, Flow
 from parity.placement import Placement, confirm, plan
@@ -124,7 +124,7 @@ def _judge(flow: Flow) -> Judgement:
     stages = investigate.compare(flow, reference.capture, reference.floors, captures, cuts)
     request = flow.request
     wrong = verdict.first_divergence(stages) is not None
-    causes = arithmetic.causes(flow, stages) if request.explain and wrong else ()
+    causes = session.runs(flow, stages) if request.explain and (wrong or flow.failures) else ()
     # A compiled model's parts cannot be fed, and what is explained needs no look at its layers.
     explain = request.explain and not request.xla and len(causes) < _diverged(stages)
     if captures and (request.isolate or (explain and wrong)):
@@ -136,7 +136,8 @@ def _judge(flow: Flow) -> Judgement:
         divergences = investigate.drill_down(flow, stages, layers)
         blame = investigate.blame(flow, stages)
         if explain and layers is not None:
-            causes += session.numeric(flow, layers)
+            explained = {cause.subject for cause in causes}
+            causes += session.numeric(flow, layers, stages, explained)
             causes += session.semantic(flow, layers)
     elif explain and captures:
         causes = session.semantic(flow)
