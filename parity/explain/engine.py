@@ -134,7 +134,9 @@ def _pairs(case: Case, trials: Sequence[Trial]) -> Iterator[tuple[Candidate, Can
         if first.cause == second.cause:
             continue
         yield first, second
-        yield second, first
+        if not second.free:
+            # What is fitted is fitted to the output, whatever it was applied before.
+            yield second, first
 
 
 def attempt(case: Case, applied: tuple[Candidate, ...]) -> Trial | None:
