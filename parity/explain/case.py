@@ -56,6 +56,18 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What the structure alone proves: a cause, the layers that have it, figures of them."""
+
+    cause: str
+    subject: str
+    layers: tuple[str, ...]
+    text: str
+    remedy: str
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One difference that may be why: how it is applied to the reference layer, and the remedy.
 

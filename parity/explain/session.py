@@ -22,6 +22,22 @@ def runs(flow: Flow, stages: Sequence[StageResult]) -> tuple[Cause, ...]:
     return rerun.causes(flow, stages, causes.reruns)
 
 
+def structural(flow: Flow) -> tuple[Cause, ...]:
+    """The causes that the structure alone proves, whether or not the models could be run."""
+    if flow.table.exception() is not None or not flow.descriptions:
+        return ()
+    found = structure.check(
+        flow.table.result(), flow.descriptions, reference=flow.request.reference_side
+    )
+    told = []
+    for shape in causes.shapes(found):
+        first, last = shape.layers[0], shape.layers[-1]
+        more = f" ({len(shape.layers)} layers, to {last})" if len(shape.layers) > 1 else ""
+        message = f"{shape.cause}{more}: {shape.text}. Remedy: {shape.remedy}"
+        told.append(Cause(first, shape.subject, shape.cause, shape.evidence, message))
+    return tuple(told)
+
+
 def numeric(
     flow: Flow, layers: Layers, stages: Sequence[StageResult], explained: Collection[str] = ()
 ) -> tuple[Cause, ...]:
