@@ -26,6 +26,8 @@ class Run:
     reshaped: bool = False
     """Whether a tensor has another shape than the reference's."""
     failure: ParityError | None = None
+    declared: int | None = None
+    """The batch that a graph's input says it takes; None for any."""
 
     @property
     def runtime(self) -> str:
@@ -81,7 +83,20 @@ def _run(flow: Flow, name: str, stages: Sequence[StageResult], failure: ParityEr
         batch=len(flow.input.result().array),
         reshaped=any(r.status is Status.DIVERGED and math.isinf(r.x_floor) for r in held),
         failure=failure,
+        declared=_declared(flow, name) if failure is not None else None,
     )
+
+
+def _declared(flow: Flow, name: str) -> int | None:
+    if runtime_of(name) != "onnx":
+        return None
+    try:
+        answer = flow.children[flow.request.child(name)].call("batch", handle=name)
+    except ParityError:
+        # A graph that was never read, or a child that is gone, says nothing.
+        return None
+    count: int | None = answer["declared"]
+    return count
 
 
 def _proved(flow: Flow, name: str, rerun: Rerun, stages: Sequence[StageResult]) -> Cause | None:
@@ -93,11 +108,10 @@ def _proved(flow: Flow, name: str, rerun: Rerun, stages: Sequence[StageResult]) 
     except ParityError:
         # What cannot be run in another way either leaves the question to the layers.
         return None
-    floors = reference.floors
     results = investigate.compare(
         flow,
         reference.capture,
-        floors,
+        reference.floors,
         {name: again.path},
         cuts,
         precisions={name: flow.request.judge_as or flow.request.precision},

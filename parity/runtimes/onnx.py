@@ -207,6 +207,11 @@ class Runtime:
         np.savez(path, **arrays)
         return {"names": {role: weight.name for role, weight in found.items()}}
 
+    def batch(self, *, handle: str) -> dict[str, Any]:
+        """The batch that the graph's input declares, None for any."""
+        value = self.graphs[handle].model().skeleton.graph.input[0]
+        return {"declared": value.type.tensor_type.shape.dim[0].dim_value or None}
+
     def batches(self, *, handle: str, x: str, counts: list[int]) -> dict[str, Any]:
         """What the graph says of other batch sizes: `refused` has a line for each that it cannot.
 

@@ -10,7 +10,7 @@ import pytest
 
 from parity.capture import CaptureWriter
 from parity.captures import Reference
-from parity.errors import ChildError, ProviderFallback
+from parity.errors import ChildError, DeviceMemory, ProviderFallback
 from parity.explain import causes, session
 from parity.explain.rerun import Run
 from parity.floor import Floor
@@ -36,10 +36,23 @@ def test_what_is_tried_on_a_run():
     assert names() == {"ort-optimiser"}
     assert names(reshaped=True) == {"ort-optimiser", "batch-frozen"}
     assert names(failure=ChildError(FAILED)) == {"batch-frozen"}
-    assert names(failure=ProviderFallback(FELL_BACK)) == {"batch-frozen", "provider-fallback"}
+    assert names(failure=ProviderFallback(FELL_BACK)) == {"provider-fallback"}
+    # What does not fit into a card does fit image by image, and has no frozen batch.
+    assert names(failure=DeviceMemory("the gpu has too little memory")) == set()
     assert names(subject="keras") == set()
     assert names(subject="keras", precision="tf32") == {"tf32"}
     assert names(subject="torch", precision="float16") == {"low-precision"}
+
+
+def counts(**changes):
+    made = causes.reruns(run(failure=ChildError(FAILED), **changes))
+    return [rerun.changed["at_once"] for rerun in made]
+
+
+def test_a_declared_batch_is_tried_first():
+    assert counts(batch=2, declared=8) == [8, 1, 3]
+    assert counts(batch=2) == [1, 3]
+    assert counts(batch=1) == [2, 3]
 
 
 class Captures:
@@ -53,6 +66,17 @@ class Captures:
         if changed != self.wanted:
             raise ChildError(FAILED)
         return SimpleNamespace(path=written(self.folder / "again", self.mended))
+
+
+class Children:
+    """A graph whose input takes one image."""
+
+    def __getitem__(self, name):
+        return self
+
+    def call(self, operation, *, handle):
+        assert operation == "batch"
+        return {"declared": 1}
 
 
 def written(path, values):
@@ -74,11 +98,14 @@ def flow(tmp_path, wanted, mended, *, subject="onnx-torch", failure=None, **requ
     table = SimpleNamespace(cuts=lambda depth: [Cut("logits", "logits", ROW)])
     facts = {"precision": "float32", "judge_as": None, "depth": "stage", "limit": 4.0}
     return SimpleNamespace(
-        request=SimpleNamespace(subjects=(subject,), **{**facts, **request}),
+        request=SimpleNamespace(
+            subjects=(subject,), child=lambda name: "onnx", **{**facts, **request}
+        ),
         failures={} if failure is None else {subject: failure},
         reference=done(reference),
         table=done(table),
         input=done(SimpleNamespace(array=np.zeros((2, 3, 8, 8)))),
+        children=Children(),
         captures=Captures(tmp_path, wanted, mended),
         precisions={},
     )

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from parity.errors import DeviceMemory, RuntimeMissing
 from parity.explain.rerun import Rerun, Run
 
 NAME = "batch-frozen"
 
 COUNTS = (1, 2, 3)
-"""What a graph must be able to take; a frozen one was most often traced with the first or second.
-"""
+"""What a trace is most often made with, where the input does not say what it was."""
 
 
 def reruns(run: Run) -> Iterator[Rerun]:
     if run.runtime != "onnx" or (run.failure is None and not run.reshaped):
         return
-    for count in COUNTS:
+    if isinstance(run.failure, (DeviceMemory, RuntimeMissing)):
+        # Fewer images at a time would fit into a small card, too.
+        return
+    for count in dict.fromkeys([run.declared or COUNTS[0], *COUNTS]):
         if count == run.batch:
             continue
         yield Rerun(
