@@ -177,6 +177,9 @@ class Study:
 
     def _calls(self, subject: str, row: Row) -> tuple[str, ...]:
         """The rows that are other calls of this row's layer object, by the table."""
+        if runtime_of(subject) == "onnx":
+            # A graph has nodes, each of them run once.
+            return ()
         side = side_of(subject)
         own = _object(row, side)
         return tuple(

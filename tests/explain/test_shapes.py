@@ -80,3 +80,15 @@ def test_a_projection_that_is_missing():
 def test_a_model_that_is_as_the_table_says_has_none():
     assert checked(STEM, DOWN) == []
     assert named(checked(STEM, DOWN)) == {}
+
+
+def test_calls_that_the_table_does_not_know_of():
+    twice = [
+        {**described(name, None, inputs=8, outputs=8, stride=1, size=4), "kind": "relu"}
+        for name in ("relu#1", "relu#2")
+    ]
+    (shape,) = causes.shapes(checked(STEM, DOWN, *twice))
+    assert shape.cause == "called-twice"
+    assert shape.layers == ("relu#1", "relu#2")
+    assert shape.evidence == {"calls": 3.0, "layers": 2.0}
+    assert "`relu` is one layer object that is called 3 times" in shape.text
