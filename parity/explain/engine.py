@@ -57,12 +57,13 @@ class Explanation:
 def explain(
     case: Case, *, seconds: float = 1.5, ask: Callable[[], Case] | None = None
 ) -> Explanation:
-    """Name the cause or the two causes of `case`; `seconds` bound the search in pairs.
+    """Name the cause or the two causes of `case`; `seconds` of work bound the search in pairs.
 
     Single candidates are all tried, whatever it takes: they are few, and a layer is small. If none
     of them explains the case, `ask` gives it with what only the subject can say.
     """
-    started = time.perf_counter()
+    # Its own work, so that what is found does not depend on what else the machine does.
+    started = time.thread_time()
     before = _error(case, case.expected, case.floor)
     if not math.isfinite(before) and case.fingerprint.non_finite:
         return Explanation(before, None)
@@ -77,7 +78,7 @@ def explain(
             trials.append(trial)
             if trial.after <= case.limit:
                 return Explanation(before, trial)
-        if time.perf_counter() - started > seconds:
+        if time.thread_time() - started > seconds:
             break
     nearest = sorted((trial for trial in trials if trial.after < before), key=lambda t: t.after)
     return Explanation(before, None, tuple(nearest[:3]))
