@@ -129,14 +129,17 @@ class Study:
         )
 
     def _recovers(self, wrong: Wrong) -> bool:
-        """Whether everything that was compared behind this row, unfed, is right again."""
+        """Whether everything that was compared behind this row, unfed, is right again.
+
+        As a whole: one value of a long sum that is off by its rounding is no echo of this row.
+        """
         order = {row.name: index for index, row in enumerate(self.table.rows)}
         behind = [
             stage.subjects[wrong.subject]
             for stage in self.stages
             if order[stage.row] > order[wrong.row.name] and wrong.subject in stage.subjects
         ]
-        return bool(behind) and all(result.status.passes for result in behind)
+        return bool(behind) and all(result.x_floor <= self.limit for result in behind)
 
     def _reference_layer(self, row: Row) -> Layer | None:
         side = self.flow.request.reference_side

@@ -12,7 +12,8 @@ from tests.mutants.bench import Bench, Result, faults_for
 
 SMALL = (
     "2 ", "3 ", "5 ", "8 gamma and", "9 training", "11 ", "12 ", "14 ", "18 bias added", "20 ",
-    "21 ", "27 ", "28 ", "32 weights through float16", "one weight", "no cause covers",
+    "21 ", "27 ", "28 ", "32 weights through float16", "33 ", "36 one weight", "44 ",
+    "no cause covers",
 )  # fmt: skip
 
 
