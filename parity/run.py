@@ -132,29 +132,29 @@ def _judge(flow: Flow) -> Judgement:
     wrong = verdict.first_divergence(stages) is not None
     causes = session.runs(flow, stages) if request.explain and (wrong or flow.failures) else ()
     # A compiled model's parts cannot be fed, and what is explained needs no look at its layers.
-    explain = request.explain and not request.xla and len(causes) < _diverged(stages)
+    explained = {cause.subject for cause in causes}
+    explain = request.explain and not request.xla and not (wrong and _diverged(stages) <= explained)
     if captures and (request.isolate or (explain and wrong)):
         stages = investigate.isolate(flow, stages)
     divergences: tuple[FirstDivergence, ...] = ()
     blame: tuple[str, ...] = ()
+    layers = investigate.faulty_layers(flow, stages) if wrong else None
+    shaped, settled = session.structural(flow, layers) if request.explain else ((), frozenset())
     if wrong:
-        layers = investigate.faulty_layers(flow, stages)
         divergences = investigate.drill_down(flow, stages, layers)
         blame = investigate.blame(flow, stages)
         if explain and layers is not None:
-            explained = {cause.subject for cause in causes}
-            causes += session.numeric(flow, layers, stages, explained)
+            known = {(name, layer.row) for name, layer in layers.wrong() if name in explained}
+            causes += session.numeric(flow, layers, stages, settled | known)
             causes += session.semantic(flow, layers)
     elif explain and captures:
-        causes = session.semantic(flow)
+        causes += session.semantic(flow)
     trials, spread = details.trials(flow, seeds=request.seeds, stress=request.stress)
-    if request.explain:
-        causes += session.structural(flow)
     return Judgement(
         stages=tuple(stages),
         divergences=divergences,
         blame=blame,
-        causes=causes,
+        causes=causes + shaped,
         semantics=investigate.semantics(flow) if request.semantics else NO_SEMANTICS,
         profile=details.worst_profile(flow, stages),
         decision=whole.decision,
@@ -165,10 +165,9 @@ def _judge(flow: Flow) -> Judgement:
     )
 
 
-def _diverged(stages: Sequence[StageResult]) -> int:
-    """How many subjects do not pass, and at least one, so that nothing counts as all."""
-    names = {n for stage in stages for n, r in stage.subjects.items() if not r.status.passes}
-    return max(len(names), 1)
+def _diverged(stages: Sequence[StageResult]) -> set[str]:
+    """The subjects that do not pass."""
+    return {n for stage in stages for n, r in stage.subjects.items() if not r.status.passes}
 
 
 def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:

@@ -65,6 +65,8 @@ class Shape:
     text: str
     remedy: str
     evidence: Mapping[str, float] = field(default_factory=dict)
+    bypass: tuple[str, ...] = ()
+    """Layers that no row has: where they give their input back, nothing of the cause is left."""
 
 
 @dataclass(frozen=True)

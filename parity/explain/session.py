@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -9,12 +10,13 @@ from parity import investigate, structure
 from parity.captures import Reference
 from parity.errors import ParityError
 from parity.explain import causes, rerun, study
+from parity.explain.case import Shape
 from parity.explain.study import Wrong
 from parity.flow import Flow
 from parity.investigate import SEMANTICS_SLACK, Layers
 from parity.report.model import Cause
 from parity.request import runtime_of
-from parity.verdict import StageResult
+from parity.verdict import StageResult, SubjectResult
 
 
 def runs(flow: Flow, stages: Sequence[StageResult]) -> tuple[Cause, ...]:
@@ -22,34 +24,88 @@ def runs(flow: Flow, stages: Sequence[StageResult]) -> tuple[Cause, ...]:
     return rerun.causes(flow, stages, causes.reruns)
 
 
-def structural(flow: Flow) -> tuple[Cause, ...]:
-    """The causes that the structure alone proves, whether or not the models could be run."""
+Settled = frozenset[tuple[str, str]]
+"""Subjects and rows whose error needs no further cause."""
+
+
+def structural(flow: Flow, layers: Layers | None) -> tuple[tuple[Cause, ...], Settled]:
+    """The causes that the structure proves, whether or not the models could be run.
+
+    Also the layers that are right once the layers too many give their input back.
+    """
     if flow.table.exception() is not None or not flow.descriptions:
-        return ()
+        return (), frozenset()
     found = structure.check(
         flow.table.result(), flow.descriptions, reference=flow.request.reference_side
     )
-    told = []
+    told, settled = [], set()
     for shape in causes.shapes(found):
-        first, last = shape.layers[0], shape.layers[-1]
-        more = f" ({len(shape.layers)} layers, to {last})" if len(shape.layers) > 1 else ""
-        message = f"{shape.cause}{more}: {shape.text}. Remedy: {shape.remedy}"
-        told.append(Cause(first, shape.subject, shape.cause, shape.evidence, message))
-    return tuple(told)
+        mended = {} if layers is None else _without(flow, layers, shape)
+        settled |= {(shape.subject, row) for row in mended}
+        told.append(_told(shape, mended))
+    return tuple(told), frozenset(settled)
+
+
+def _told(shape: Shape, mended: Mapping[str, tuple[float, float]]) -> Cause:
+    first, last = shape.layers[0], shape.layers[-1]
+    more = f" ({len(shape.layers)} layers, to {last})" if len(shape.layers) > 1 else ""
+    message = f"{shape.cause}{more}: {shape.text}"
+    evidence = dict(shape.evidence)
+    if mended:
+        before, after = (max(values) for values in zip(*mended.values(), strict=True))
+        evidence |= {"x_floor_before": before, "x_floor_after": after}
+        message += (
+            f". Without them {len(mended)} layers by themselves, from {next(iter(mended))} on, "
+            f"fall from {before:.2g}x the floor to {after:.2g}x"
+        )
+    message += f". Remedy: {shape.remedy}"
+    return Cause(first, shape.subject, shape.cause, evidence, message)
+
+
+def _without(flow: Flow, layers: Layers, shape: Shape) -> dict[str, tuple[float, float]]:
+    """The wrong layers that are right without the layers too many: their errors before and after.
+
+    Only PyTorch's modules can be told to give their input back.
+    """
+    name = shape.subject
+    wrong = {layer.row: layer.subjects[name] for who, layer in layers.wrong() if who == name}
+    if not shape.bypass or not wrong or runtime_of(name) != "torch":
+        return {}
+    cuts = investigate.layers_of(flow, layers.inside, others=True)
+    reference = layers.reference
+    made = flow.captures.subject(
+        name,
+        [cut.row.name for cut in cuts],
+        "bypassed",
+        feed=reference.capture,
+        bypass=list(shape.bypass),
+    )
+    floors = investigate.isolated_floors(flow, reference, cuts)
+    results = investigate.compare(flow, reference.capture, floors, {name: made.path}, cuts)
+    after = {result.row: result.subjects[name] for result in results}
+    return {
+        row: (_worse(before), _worse(after[row]))
+        for row, before in wrong.items()
+        if after[row].status.passes and math.isfinite(_worse(before))
+    }
+
+
+def _worse(result: SubjectResult) -> float:
+    return max(result.x_floor, result.x_floor_max)
 
 
 def numeric(
-    flow: Flow, layers: Layers, stages: Sequence[StageResult], explained: Collection[str] = ()
+    flow: Flow, layers: Layers, stages: Sequence[StageResult], settled: Settled = frozenset()
 ) -> tuple[Cause, ...]:
     """The causes of the layers that differ in the precision that was compared.
 
-    `stages` are the cuts of the unfed runs; subjects that are `explained` are left alone.
+    `stages` are the cuts of the unfed runs; what is `settled` is left alone.
     """
     flow.progress("parity", "explaining")
     wrong = [
         _wrong(flow, name, layer, flow.precisions[name])
         for name, layer in layers.wrong()
-        if name not in explained
+        if (name, layer.row) not in settled
     ]
     with study.opened(
         flow,
@@ -122,7 +178,6 @@ def _in_float64(flow: Flow, name: str, suspects: Collection[str]) -> tuple[Cause
 def _wrong(flow: Flow, subject: str, layer: StageResult, precision: str) -> Wrong | None:
     if layer.floor is None:
         return None
-    result = layer.subjects[subject]
     row = flow.table.result().by_name(layer.row)
-    x_floor = max(result.x_floor, result.x_floor_max)
-    return Wrong(subject, row, layer.floor.scaled(precision), x_floor)
+    floor = layer.floor.scaled(precision)
+    return Wrong(subject, row, floor, _worse(layer.subjects[subject]))

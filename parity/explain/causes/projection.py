@@ -36,6 +36,7 @@ def shapes(found: Sequence[Difference]) -> Iterator[Shape]:
             "right shape already: as many channels in as out, at stride 1",
             "project only where a block changes the shape, and add its input as it is elsewhere",
             {"layers": float(len(items)), "parameters": float(sum(map(_parameters, items)))},
+            _with_norms(items, found),
         )
     for subject, items in missing.items():
         yield Shape(
@@ -56,6 +57,16 @@ def _projects_nothing(layer: Mapping[str, Any]) -> bool:
         and list(hyper.get("stride", ())) == [1, 1]
         and hyper.get("in") == hyper.get("out")
     )
+
+
+def _with_norms(items: Sequence[Difference], found: Sequence[Difference]) -> tuple[str, ...]:
+    """The surplus projections, and the surplus batch-norms that stand behind them."""
+    subject = items[0].subject
+    norms = [
+        item for item in found
+        if item.subject == subject and item.layer and item.layer["kind"] == "batch_norm"
+    ]  # fmt: skip
+    return tuple(str(item.found) for item in (*items, *norms))
 
 
 def _parameters(item: Difference) -> int:
