@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from parity import weights
 from parity.capture import CaptureReader
 from parity.errors import ParityError
-from parity.explain import engine, fingerprint, inputs
+from parity.explain import engine, extra, fingerprint, inputs
 from parity.explain.case import FRAMEWORKS, Case
 from parity.explain.engine import Explanation, Trial
 from parity.explain.layer import Array, Layer
@@ -23,7 +23,7 @@ from parity.floor import Floor
 from parity.flow import Flow
 from parity.report.model import Cause
 from parity.request import runtime_of, side_of
-from parity.table import Row
+from parity.table import LayerTable, Row
 
 UNKNOWN = "not-explained"
 """The name of what no cause explains."""
@@ -66,6 +66,7 @@ class Study:
         self.limit = limit
         self.table = flow.table.result()
         self._layers: dict[str, Layer | None] = {}
+        self._carried: dict[str, Floor] = {}
         self._tensors: dict[str, Array] = {}
         self._image: Array = np.load(flow.captures.input).astype(np.float64)
         values = weights.load(flow.weights.result(), self.table)
@@ -82,8 +83,8 @@ class Study:
             if case is None:
                 found.append(Finding(item, None, None))
                 continue
-            inherited = self._inherited(case, item, found)
-            explanation = inherited or engine.explain(case, seconds=share)
+            explanation = self._inherited(case, item, found) or self._extra(case, item)
+            explanation = explanation or engine.explain(case, seconds=share)
             if explanation.found is None and runtime_of(item.subject) != "onnx":
                 held = self._held(item)
                 if held:
@@ -181,13 +182,33 @@ class Study:
             # A model that holds NaN, say: its weights are told at their own level.
             return {}
 
+    def _extra(self, case: Case, wrong: Wrong) -> Explanation | None:
+        """That layers which only the subject has are why a sum differs, if they are."""
+        if wrong.row.kind != "add" or runtime_of(wrong.subject) == "onnx":
+            return None
+        described = self.flow.descriptions.get(wrong.subject, {}).get("layers", ())
+        layers = extra.beside(wrong.row, described)
+        if not layers:
+            return None
+        path = self.flow.folder / f"extra-{wrong.subject}-{wrong.row.name}.safetensors"
+        child = self.flow.children[self.flow.request.child(wrong.subject)]
+        told = child.call("dump_rows", rows=extra.rows_of(layers), path=str(path))["table"]
+        table = LayerTable.from_json(told)
+        proof = extra.explain(case, extra.chain(layers, table, weights.load(path, table)))
+        if proof is None:
+            return None
+        explanation, self._carried[wrong.row.name] = proof
+        return explanation
+
     def _inherited(self, case: Case, wrong: Wrong, found: Sequence[Finding]) -> Explanation | None:
         """The cause of this layer in the model that the graph was exported from, if it holds."""
         for other in found:
             same = other.wrong.row == wrong.row and other.wrong.subject == side_of(wrong.subject)
             if not same or other.explanation is None or other.explanation.found is None:
                 continue
-            trial = engine.attempt(case, other.explanation.found.candidates)
+            floor = self._carried.get(wrong.row.name, case.floor)
+            applied = other.explanation.found.candidates
+            trial = engine.attempt(replace(case, floor=floor), applied)
             if trial is not None and trial.after <= case.limit:
                 return Explanation(wrong.x_floor, trial)
         return None
