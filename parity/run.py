@@ -262,7 +262,7 @@ def _structure(flow: Flow) -> Level:
     told = [*structural.summary(found)]
     for subject, description in flow.further_descriptions.items():
         others = structure.check(flow.table.result(), {side_of(subject): description})
-        told += [f"{subject}: {item.message}" for item in others if not item.consequence]
+        told += [f"{subject}: {line}" for line in structural.summary(others) if line not in told]
         found += others
     return Level(Outcome.FAIL, tuple(told)) if found else Level(Outcome.PASS)
 

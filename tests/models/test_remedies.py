@@ -1,4 +1,4 @@
-"""A published network becomes a true twin by doing what the report says, one thing after another."""
+"""A published network becomes a true twin by doing what the report says, one after another."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The variant with bound groups, made smaller, with some of the report's remedies applied.
 
-`PARITY_TEST_REMEDIES` lists what was mended: `same-padding`, `batch-norm-epsilon`, `softmax`, `bias`.
+`PARITY_TEST_REMEDIES` lists what was mended: `same-padding`, `batch-norm-epsilon`, `softmax` and
+`bias`.
 """
 
 from __future__ import annotations
