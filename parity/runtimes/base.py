@@ -233,14 +233,15 @@ class ModelRuntime(Framework):
         replicates: int,
         seed: int,
         isolate: bool = False,
+        accumulate: bool = True,
         plain: str | None = None,
     ) -> dict[str, Any]:
         """Capture the rows in float64, and measure how far float32 rounding alone moves them.
 
         The first replicate is the model as it is; in the others every weight and the input are
         moved by up to one ulp (DESIGN: the float32 floor). With `isolate`, "isolated" in the
-        answer is the floor of each part between two rows that is given the reference's input.
-        Without `replicates` nothing is measured.
+        answer is the floor of each part between two rows that is given the reference's input;
+        without `accumulate` it is the only one. Without `replicates` nothing is measured.
         `plain` is a capture of the same run as the first replicate, if there is one already.
         """
         started = time.perf_counter()
@@ -261,7 +262,11 @@ class ModelRuntime(Framework):
             return {"floors": {}, "isolated": {}, "seconds": time.perf_counter() - started}
         study = FloorStudy(self, data, wanted, values, Path(out))
         floors, isolated = study.measure(
-            replicates, seed, isolate=isolate, plain=None if plain is None else Path(plain)
+            replicates,
+            seed,
+            isolate=isolate,
+            plain=None if plain is None else Path(plain),
+            accumulate=accumulate,
         )
         return {
             "floors": floors,
