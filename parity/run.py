@@ -14,7 +14,7 @@ from parity import cache, details, investigate, passes, saved, structure, verdic
 from parity.children import Children
 from parity.diffing import strayed
 from parity.environment import facts as environment_facts
-from parity.errors import OutputError
+from parity.errors import OutputError, WeightsRefused
 from parity.explain import arithmetic, session, structural
 from parity.floor import PRECISIONS
 from parity.flow import LABELS, Flow
@@ -272,8 +272,13 @@ def _weights(flow: Flow) -> Level:
     if flow.request.weight_source != OWN:
         if flow.weights.exception() is not None:
             return Level(Outcome.SKIPPED, ("there were no weights",))
+        refused = [
+            f"{side}: {error}"
+            for side, error in flow.side_failures.items()
+            if isinstance(error, WeightsRefused)
+        ]
         # The children read every bit back; one that found another has raised WeightError.
-        return Level(Outcome.PASS)
+        return Level(Outcome.FAIL, tuple(refused)) if refused else Level(Outcome.PASS)
     if len(flow.own_weights) < 2:
         return Level(Outcome.SKIPPED, ("only one model has weights of its own",))
     reference = flow.request.reference_side

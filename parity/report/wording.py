@@ -128,6 +128,20 @@ def how(result: SubjectResult) -> str:
     return "; ".join(parts)
 
 
+def failures(report: Report) -> Iterator[tuple[str, str]]:
+    """Give (names, why they could not be run); a level that fails for that reason tells it."""
+    told = {line for level in report.levels.values() for line in level.messages}
+    groups: dict[str, list[str]] = {}
+    for name, facts in report.subjects.items():
+        if facts.failure:
+            groups.setdefault(facts.failure, []).append(name)
+    for failure, names in groups.items():
+        if any(f"{name}: {failure}" in told for name in names):
+            yield listed(names), "could not be run with weights that are not its own"
+        else:
+            yield listed(names), failure
+
+
 def inherited(report: Report) -> Iterator[tuple[str, str]]:
     """Give (names, which of their cuts that differ are wrong by themselves, which only inherit)."""
     groups: dict[str, list[str]] = {}
