@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from parity import weights
 from parity.capture import CaptureReader
+from parity.distance import measure
 from parity.errors import ParityError
 from parity.explain import engine, extra, fingerprint, inputs
 from parity.explain.case import FRAMEWORKS, Case
@@ -242,7 +243,9 @@ def told(findings: Sequence[Finding]) -> tuple[Cause, ...]:
 def _key(finding: Finding, findings: Sequence[Finding]) -> tuple[str, ...]:
     trial = finding.explanation.found if finding.explanation else None
     if trial is None:
-        return (finding.wrong.subject, finding.wrong.row.name)
+        same = any(_computes_the_same(finding, other) for other in findings)
+        subject = finding.wrong.subject
+        return (side_of(subject) if same else subject, finding.wrong.row.name)
     texts = tuple(candidate.text for candidate in trial.candidates)
     owner = side_of(finding.wrong.subject)
     # A graph shares the entry of the model that it was exported from.
@@ -257,12 +260,23 @@ def _key(finding: Finding, findings: Sequence[Finding]) -> tuple[str, ...]:
     return (owner if shared else finding.wrong.subject, *texts)
 
 
+def _computes_the_same(graph: Finding, model: Finding) -> bool:
+    """Whether a graph's layer, not explained either, is that of its model to within rounding."""
+    if model.wrong.subject != side_of(graph.wrong.subject) or model.wrong.row != graph.wrong.row:
+        return False
+    if graph.case is None or model.case is None or (model.explanation and model.explanation.found):
+        return False
+    apart = measure(actual=graph.case.actual, expected=model.case.actual)
+    # Both round.
+    return not apart.mismatch and apart.rel_l2 <= 2.0 * graph.case.limit * graph.wrong.floor.rel_l2
+
+
 def _cause(group: Sequence[Finding], heirs: Sequence[str]) -> Cause:
     first = group[0]
     wrong, explanation = first.wrong, first.explanation
     before = explanation.before if explanation else wrong.x_floor
     if explanation is None or explanation.found is None:
-        return _unexplained(first, before)
+        return _unexplained(first, before, heirs)
     trial = explanation.found
     names = "+".join(dict.fromkeys(candidate.cause for candidate in trial.candidates))
     text = "; and ".join(candidate.text for candidate in trial.candidates)
@@ -285,9 +299,9 @@ def _layers(rest: Sequence[Finding]) -> str:
     return ", ".join(names)
 
 
-def _unexplained(finding: Finding, before: float) -> Cause:
+def _unexplained(finding: Finding, before: float, heirs: Sequence[str]) -> Cause:
     wrong, case = finding.wrong, finding.case
-    where = FRAMEWORKS[runtime_of(wrong.subject)]
+    where = "".join([FRAMEWORKS[runtime_of(wrong.subject)], *(f", and of {n}," for n in heirs)])
     message = f"not explained: the {wrong.row.kind} of {where} is {_floors(before)} away"
     if case is None:
         message += "; the reference's layer could not be run alone, so nothing could be tried"
