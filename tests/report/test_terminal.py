@@ -173,3 +173,21 @@ def test_colour_says_what_the_words_say() -> None:
     text = rendered(SAMPLES["divergence"](), width=120, colour=True)
     assert "\x1b[1;31mdivergence\x1b[0m" in text
     assert "\x1b[32mat-floor" in text
+
+
+def test_a_failure_is_told_once_for_all_subjects_that_have_it() -> None:
+    report = SAMPLES["unknown"]()
+    why = "its weights cannot be copied: there are too many"
+    subjects = {
+        name: dataclasses.replace(facts, failure=why if "keras" in name else None)
+        for name, facts in report.subjects.items()
+    }
+    failed = dataclasses.replace(report, subjects=subjects)
+    text = " ".join(rendered(failed, width=400).split())
+    assert text.count(why) == 1
+    assert f"keras and onnx-keras: {why}" in text
+    # Where a level fails for that reason, it is the level that tells it.
+    levels = {**report.levels, "weights": Level(Outcome.FAIL, (f"keras: {why}",))}
+    text = " ".join(rendered(dataclasses.replace(failed, levels=levels), width=400).split())
+    assert text.count(why) == 1
+    assert "keras and onnx-keras: could not be run with weights that are not its own" in text
