@@ -137,9 +137,15 @@ def compared():
         yield compare
 
 
-SIZES = [
-    pytest.param(True, id="small"),
-    pytest.param(False, id="published", marks=pytest.mark.slow),
+QUICK = (DENSE, TEXTBOOK)
+"""What takes some ten seconds at its published size."""
+
+CASES = [
+    *(pytest.param(name, True, id=f"{name}-small") for name in ALL if name not in QUICK),
+    *(
+        pytest.param(name, False, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in ALL
+    ),
 ]
 
 
@@ -154,8 +160,7 @@ def filled(text, report):
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize("is_small", SIZES)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "is_small"), CASES)
 def test_the_explanation_comes_out_in_the_text(compared, name, is_small):
     report, expected = compared(name, is_small), EXPECTED[name]
     text = rendered(report, width=100_000)
@@ -176,8 +181,7 @@ def test_the_explanation_comes_out_in_the_text(compared, name, is_small):
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize("is_small", SIZES)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "is_small"), CASES)
 def test_the_explanation_comes_out_in_the_json(compared, name, is_small):
     report, expected = compared(name, is_small), EXPECTED[name]
     data = json.loads(json.dumps(to_json(report)))
@@ -198,9 +202,8 @@ def test_the_explanation_comes_out_in_the_json(compared, name, is_small):
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize("is_small", SIZES)
-def test_weights_that_fit_no_grouped_convolution_are_no_pass(compared, is_small):
-    report = compared(DENSE, is_small)
+def test_weights_that_fit_no_grouped_convolution_are_no_pass(compared):
+    report = compared(DENSE, False)
     assert report.levels["weights"].outcome is Outcome.FAIL
     assert "its weights cannot be copied" in report.subjects["keras"].failure
     # What could be compared was: PyTorch beside its own float64.
@@ -208,9 +211,8 @@ def test_weights_that_fit_no_grouped_convolution_are_no_pass(compared, is_small)
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize("is_small", SIZES)
-def test_only_the_sums_differ_where_every_block_projects(compared, is_small):
-    report = compared(PROJECTED, is_small)
+def test_only_the_sums_differ_where_every_block_projects(compared):
+    report = compared(PROJECTED, True)
     assert report.reference == "keras"
     assert {found.layer.rpartition(".")[2] for found in report.divergences} == {"add"}
 
