@@ -39,7 +39,6 @@ from parity.arguments import (
     KerasGraph,
     KerasReference,
     Limit,
-    Model,
     Opset,
     Precision,
     Reference,
