@@ -1,68 +1,66 @@
-"""Grouped convolutions that are written out, padded in each of the ways that people pad them."""
+"""In float64 a grouped Keras convolution calls TensorFlow's kernel, and means what it meant."""
 
 from __future__ import annotations
 
+import keras
+import numpy as np
 import pytest
+
+from parity.runtimes import keras_groups
 
 pytestmark = pytest.mark.framework
 
-GROUPS, CHANNELS = 4, 8
 
-
-def grouped(pad):
-    """8 channels of 8×8 in four groups at stride 2; `pad` is before, behind, same or nowhere."""
-    import keras
-    from keras import layers
-
-    image = keras.Input((8, 8, CHANNELS))
-    x = layers.ZeroPadding2D(1, name="pad")(image) if pad == "before" else image
-    parts = []
-    for c in range(GROUPS):
-        y = layers.Lambda(lambda z, c=c: z[..., 2 * c : 2 * c + 2], name=f"slice{c}")(x)
-        if pad == "behind":
-            y = layers.ZeroPadding2D(1, name=f"pad{c}")(y)
-        kind = "same" if pad == "same" else "valid"
-        parts.append(layers.Conv2D(2, 3, strides=2, padding=kind, name=f"part{c}")(y))
-    return keras.Model(image, layers.Concatenate(name="joined")(parts))
-
-
-def described(model):
-    from parity.runtimes import keras_layers
-    from parity.table import LayerTable, Row
-
-    table = LayerTable((Row("conv", "body", "conv", "joined", "conv"),))
-    return keras_layers.describe(model, table)
-
-
+@pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(
-    ("pad", "padding"),
-    [
-        ("before", [[1, 1], [1, 1]]),
-        ("behind", [[1, 1], [1, 1]]),
-        ("same", [[0, 1], [0, 1]]),
-        ("nowhere", [[0, 0], [0, 0]]),
-    ],
+    ("size", "strides", "dilation"), [(3, 1, 1), (3, 2, 1), (5, 1, 2), (1, 2, 1)]
 )
-def test_the_padding_is_the_convolutions_own(pad, padding):
-    (layer,) = described(grouped(pad))
-    assert (layer["row"], layer["kind"]) == ("conv", "conv")
-    assert layer["hyper"]["padding"] == padding
-    assert layer["hyper"]["groups"] == GROUPS
-    assert layer["hyper"]["in"] == layer["hyper"]["out"] == CHANNELS
-    assert layer["parameters"] == GROUPS * (2 * 2 * 9 + 2)
+def test_grouped_convolution_means_the_same(padding, size, strides, dilation):
+    layer = keras.layers.Conv2D(
+        12, size, strides=strides, dilation_rate=dilation, padding=padding, groups=3
+    )
+    model, x = _model(layer)
+    by_xla = np.asarray(model(x))
+    keras_groups.without_xla(model)
+    direct = np.asarray(model(x))
+    assert direct.dtype == np.float64
+    np.testing.assert_allclose(direct, by_xla, rtol=1e-12, atol=1e-12)
+    assert _compiled(layer) == 0
+    # The layer's own weights and hyperparameters are what is run.
+    layer.strides, layer.dilation_rate = (3, 3), (1, 1)
+    assert np.asarray(model(x)).shape != by_xla.shape
 
 
-def test_groups_that_are_padded_in_different_ways_are_no_grouped_convolution():
-    import keras
-    from keras import layers
+def test_what_is_not_a_plain_grouped_convolution_is_left_alone():
+    class Own(keras.layers.Conv2D):
+        def convolution_op(self, inputs, kernel):
+            return super().convolution_op(inputs, kernel) * 3.0
 
-    image = keras.Input((8, 8, 4))
-    parts = []
-    for c in range(2):
-        y = layers.Lambda(lambda z, c=c: z[..., 2 * c : 2 * c + 2])(image)
-        y = layers.ZeroPadding2D(((0, 2), (0, 2)) if c else 1)(y)
-        parts.append(layers.Conv2D(2, 3)(y))
-    model = keras.Model(image, layers.Concatenate(name="joined")(parts))
-    kinds = {layer["kind"] for layer in described(model)}
-    # The parts stand for themselves, and the row that they were taken for is of another kind.
-    assert {"pad", "conv", "concat"} <= kinds
+    for layer in (Own(6, 3, groups=3), keras.layers.Conv2D(6, 3)):
+        model, x = _model(layer)
+        before = np.asarray(model(x))
+        keras_groups.without_xla(model)
+        assert "convolution_op" not in vars(layer)
+        np.testing.assert_array_equal(np.asarray(model(x)), before)
+
+
+def _model(layer):
+    keras.utils.set_random_seed(0)
+    layer.dtype_policy = keras.DTypePolicy("float64")
+    feed = keras.Input((11, 13, 6), dtype="float64")
+    x = np.random.default_rng(0).standard_normal((2, 11, 13, 6))
+    return keras.Model(feed, layer(feed)), x
+
+
+def _compiled(layer) -> int:
+    """How often Keras compiles when the layer is called."""
+    import tensorflow as tf
+
+    calls = []
+    function = tf.function
+    tf.function = lambda *given, **options: calls.append(options) or function(*given, **options)
+    try:
+        layer(np.zeros((1, 11, 13, 6)))
+    finally:
+        tf.function = function
+    return len(calls)
