@@ -128,10 +128,12 @@ class Captures:
         feed: Path | None = None,
         optimise: bool = True,
         precision: str | None = None,
+        **changed: Any,
     ) -> SubjectCapture:
         """Run a subject at `rows`; with `feed` every part is given the reference's input.
 
-        `precision` is the request's by default; in another one it shows what that changes.
+        `precision` is the request's by default; in another one, or with other arguments of the
+        child's `run` in `changed`, it shows what that changes.
         """
         runtime = runtime_of(subject)
         self.progress(runtime, f"running {subject}" if feed is None else f"isolating {subject}")
@@ -152,9 +154,7 @@ class Captures:
                 out=str(path),
                 manifest=manifest,
                 feed=None if feed is None else str(feed),
-                device=self.devices[subject],
-                precision=precision,
-                **extra,
+                **{"device": self.devices[subject], "precision": precision, **extra, **changed},
             )
             if self._must_rest(subject, child):
                 self.children[child].rest()
@@ -185,7 +185,7 @@ class Captures:
     ) -> SubjectCapture:
         """Run a subject in float64: Keras by itself, a graph read into PyTorch.
 
-        With `feed` every part of a model is given the reference's input.
+        With `feed` every part is given the reference's input.
 
         ONNX Runtime's CPU provider has no float64 convolution.
         """
@@ -215,6 +215,7 @@ class Captures:
             graph=str(graph),
             table=table.to_json(),
             manifest=self.manifest(subject, child, "float64"),
+            feed=None if feed is None else str(feed),
             **common,
         )
         return SubjectCapture(path, facts)

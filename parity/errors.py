@@ -45,6 +45,10 @@ class RuntimeMissing(ParityError):
     exit_code = 3
 
 
+class ProviderFallback(RuntimeMissing):
+    """ONNX Runtime made a session, but not on the execution provider that was asked for."""
+
+
 class ChildError(ParityError):
     """A child process died, hung, or failed in a way that is not the user's doing."""
 

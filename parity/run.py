@@ -14,8 +14,8 @@ from parity import cache, details, investigate, passes, saved, structure, verdic
 from parity.children import Children
 from parity.diffing import strayed
 from parity.environment import facts as environment_facts
-from parity.errors import OutputError, WeightsRefused
-from parity.explain import arithmetic, session, structural
+from parity.errors import OutputError, ParityError, WeightsRefused
+from parity.explain import session, structural
 from parity.floor import PRECISIONS
 from parity.flow import LABELS, Flow
 from parity.placement import Placement, confirm, plan
@@ -38,6 +38,9 @@ from parity.request import OWN, Request, runtime_of, side_of
 from parity.verdict import FirstDivergence, StageResult
 
 Progress = Callable[[str, str], None]
+
+BATCHES = (1, 2, 3)
+"""What a given ONNX file is run at, to see whether its batch is frozen."""
 
 NO_SEMANTICS = Level(Outcome.SKIPPED, ("not asked for: --semantics runs every model in float64",))
 
@@ -127,7 +130,7 @@ def _judge(flow: Flow) -> Judgement:
     whole = passes.rest(flow, stages)
     stages = whole.stages
     wrong = verdict.first_divergence(stages) is not None
-    causes = arithmetic.causes(flow, stages) if request.explain and wrong else ()
+    causes = session.runs(flow, stages) if request.explain and (wrong or flow.failures) else ()
     # A compiled model's parts cannot be fed, and what is explained needs no look at its layers.
     explain = request.explain and not request.xla and len(causes) < _diverged(stages)
     if captures and (request.isolate or (explain and wrong)):
@@ -139,11 +142,14 @@ def _judge(flow: Flow) -> Judgement:
         divergences = investigate.drill_down(flow, stages, layers)
         blame = investigate.blame(flow, stages)
         if explain and layers is not None:
-            causes += session.numeric(flow, layers)
+            explained = {cause.subject for cause in causes}
+            causes += session.numeric(flow, layers, stages, explained)
             causes += session.semantic(flow, layers)
     elif explain and captures:
         causes = session.semantic(flow)
     trials, spread = details.trials(flow, seeds=request.seeds, stress=request.stress)
+    if request.explain:
+        causes += session.structural(flow)
     return Judgement(
         stages=tuple(stages),
         divergences=divergences,
@@ -264,7 +270,29 @@ def _structure(flow: Flow) -> Level:
         others = structure.check(flow.table.result(), {side_of(subject): description})
         told += [f"{subject}: {line}" for line in structural.summary(others) if line not in told]
         found += others
-    return Level(Outcome.FAIL, tuple(told)) if found else Level(Outcome.PASS)
+    return Level(Outcome.FAIL if found else Outcome.PASS, (*told, *_batches(flow)))
+
+
+def _batches(flow: Flow) -> tuple[str, ...]:
+    """A line for each given ONNX file that cannot be run at other batch sizes: no failure here.
+
+    Whoever deploys a fixed batch has meant it; at the batch compared, the numbers decide.
+    """
+    told = []
+    for subject in flow.request.subjects:
+        runtime, side = runtime_of(subject), side_of(subject)
+        if runtime != "onnx" or flow.request.graph_file(side) is None:
+            continue
+        try:
+            refused = flow.children[flow.request.child(subject)].call(
+                "batches", handle=subject, x=str(flow.captures.input), counts=list(BATCHES)
+            )["refused"]
+        except ParityError:
+            # That it cannot be run at all is told with the subject.
+            continue
+        if refused:
+            told.append(f"{subject}: its batch dimension is frozen: {'; '.join(refused)}")
+    return tuple(told)
 
 
 def _weights(flow: Flow) -> Level:

@@ -48,6 +48,8 @@ class Difference:
     found: Any
     message: str
     consequence: bool = False
+    layer: Layer | None = None
+    """The description of a layer that is in no row."""
 
 
 @dataclass
@@ -186,7 +188,8 @@ def _extra(model: _Model) -> Iterator[Difference]:
     for layer in model.extra:
         name, what = layer["name"], layer["class"] or layer["kind"]
         text = f"{model.subject} has a layer that is not in the table: {name!r} ({what})"
-        yield Difference(layer["row"] or "", model.subject, "layer", None, name, text)
+        row = layer["row"] or ""
+        yield Difference(row, model.subject, "layer", None, name, text, layer=layer)
 
 
 def _kinds(model: _Model) -> Iterator[Difference]:

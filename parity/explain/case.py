@@ -35,6 +35,17 @@ class Case:
     held: Mapping[str, Array] = field(default_factory=dict)
     label: str = ""
     """The layer in the words of the subject's framework: Conv2D `conv1_conv`."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By role, what the subject calls the weights that it holds."""
+    exact: Array | None = None
+    """What a graph itself says of this layer, evaluated in float64, if it was asked."""
+    recovers: bool = False
+    """Whether all that was compared behind this layer is right, unfed: the error goes no further.
+    """
+    behind: tuple[str, ...] = ()
+    """Those of `tensors` that come after this row."""
+    calls: tuple[str, ...] = ()
+    """The rows that are other calls of this row's layer object."""
     weights: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     tensors: Mapping[str, Array] = field(default_factory=dict)
 
@@ -42,6 +53,18 @@ class Case:
     def framework(self) -> str:
         """Where the layer is to be mended: `keras`, `torch` or `onnx`."""
         return "onnx" if self.subject.startswith("onnx") else self.subject
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the structure alone proves: a cause, the layers that have it, figures of them."""
+
+    cause: str
+    subject: str
+    layers: tuple[str, ...]
+    text: str
+    remedy: str
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,9 @@ PAIRED = 12
 CARRIED = 32.0
 """How much larger a step behind the layer, such as a softmax, may make its rounding."""
 
+LAST = -2.0
+"""The score of what explains anything, and is tried when all else has failed."""
+
 # A fit with k free numbers proves itself only on many more values than that.
 _VALUES_PER_FREE = 4
 
@@ -38,6 +41,8 @@ class Trial:
 
     candidates: tuple[Candidate, ...]
     after: float
+    reshaped: bool = False
+    """Whether they give the layer another shape."""
 
 
 @dataclass(frozen=True)
@@ -49,33 +54,62 @@ class Explanation:
     closest: tuple[Trial, ...] = ()
 
 
-def explain(case: Case, *, seconds: float = 1.5) -> Explanation:
-    """Name the cause or the two causes of `case`; `seconds` bound the search in pairs.
+def explain(
+    case: Case, *, seconds: float = 1.5, ask: Callable[[], Case] | None = None
+) -> Explanation:
+    """Name the cause or the two causes of `case`; `seconds` of work bound the search in pairs.
 
-    Single candidates are all tried, whatever it takes: they are few, and a layer is small.
+    Single candidates are all tried, whatever it takes: they are few, and a layer is small. If none
+    of them explains the case, `ask` gives it with what only the subject can say.
     """
-    started = time.perf_counter()
+    # Its own work, so that what is found does not depend on what else the machine does.
+    started = time.thread_time()
     before = _error(case, case.expected, case.floor)
     if not math.isfinite(before) and case.fingerprint.non_finite:
         return Explanation(before, None)
     trials: list[Trial] = []
-    for candidate in sorted(causes.candidates(case), key=lambda c: -c.score):
-        trial = attempt(case, (candidate,))
-        if trial is None:
-            continue
-        trials.append(trial)
-        if trial.after <= case.limit:
-            return Explanation(before, trial)
+    for single in _singles(case, ask):
+        trials.append(single)
+        if single.after <= case.limit:
+            return Explanation(before, single)
     for pair in _pairs(case, trials):
         trial = attempt(case, pair)
         if trial is not None:
             trials.append(trial)
             if trial.after <= case.limit:
                 return Explanation(before, trial)
-        if time.perf_counter() - started > seconds:
+        if time.thread_time() - started > seconds:
             break
     nearest = sorted((trial for trial in trials if trial.after < before), key=lambda t: t.after)
     return Explanation(before, None, tuple(nearest[:3]))
+
+
+def last(case: Case) -> Explanation | None:
+    """What is proved by the graph's own word alone, once nothing else explains the case."""
+    for candidate in causes.candidates(replace(case, held={}, settings={})):
+        if candidate.score > LAST:
+            continue
+        trial = attempt(case, (candidate,))
+        if trial is not None and trial.after <= case.limit:
+            return Explanation(_error(case, case.expected, case.floor), trial)
+    return None
+
+
+def _singles(case: Case, ask: Callable[[], Case] | None) -> Iterator[Trial]:
+    """Every candidate by itself, the likeliest first; then those that `ask` adds."""
+    tried: set[tuple[str, str]] = set()
+    for more in (None, ask):
+        if more is not None:
+            case = more()
+        for candidate in sorted(causes.candidates(case), key=lambda c: -c.score):
+            # Two ways to the same words differ in how they are fitted.
+            key = (candidate.cause, f"{candidate.text} {candidate.free}")
+            if more is not None and key in tried:
+                continue
+            tried.add(key)
+            trial = attempt(case, (candidate,))
+            if trial is not None:
+                yield trial
 
 
 def _pairs(case: Case, trials: Sequence[Trial]) -> Iterator[tuple[Candidate, Candidate]]:
@@ -84,15 +118,26 @@ def _pairs(case: Case, trials: Sequence[Trial]) -> Iterator[tuple[Candidate, Can
     best = [trial.candidates[0] for trial in ranked[:PAIRED]]
     nearest = sorted(trials, key=lambda trial: trial.after)[:PAIRED]
     best += [trial.candidates[0] for trial in nearest if trial.candidates[0] not in best]
+    fits = case.actual.shape == case.expected.shape
+    reshaping = [t.candidates[0] for t in ranked if t.reshaped and fits][:PAIRED]
+    best += [candidate for candidate in reshaping if candidate not in best]
     # Fitted ones come last, since they are fitted to what the other one leaves.
     best.sort(key=lambda candidate: candidate.free > 0)
     pairs = list(itertools.combinations(best, 2))
-    pairs.sort(key=lambda pair: -(pair[0].score + pair[1].score))
+
+    def promise(pair: tuple[Candidate, Candidate]) -> float:
+        # Where the shape is right, what changes it by itself can only be one of two that do.
+        both = all(candidate in reshaping for candidate in pair)
+        return pair[0].score + pair[1].score + 1.0 * both
+
+    pairs.sort(key=lambda pair: -promise(pair))
     for first, second in pairs:
         if first.cause == second.cause:
             continue
         yield first, second
-        yield second, first
+        if not second.free:
+            # What is fitted is fitted to the output, whatever it was applied before.
+            yield second, first
 
 
 def attempt(case: Case, applied: tuple[Candidate, ...]) -> Trial | None:
@@ -112,7 +157,7 @@ def attempt(case: Case, applied: tuple[Candidate, ...]) -> Trial | None:
     except (ValueError, IndexError, KeyError):
         # The difference does not fit this layer: a transpose of what is not square, say.
         return None
-    return Trial(applied, after)
+    return Trial(applied, after, made.shape != case.expected.shape)
 
 
 def _carried(layer: Layer, made: Array, floor: Floor) -> Floor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from parity import investigate, structure
 from parity.captures import Reference
 from parity.errors import ParityError
-from parity.explain import study
+from parity.explain import causes, rerun, study
 from parity.explain.study import Wrong
 from parity.flow import Flow
 from parity.investigate import SEMANTICS_SLACK, Layers
@@ -17,12 +17,46 @@ from parity.request import runtime_of
 from parity.verdict import StageResult
 
 
-def numeric(flow: Flow, layers: Layers) -> tuple[Cause, ...]:
-    """The causes of the layers that differ in the precision that was compared."""
+def runs(flow: Flow, stages: Sequence[StageResult]) -> tuple[Cause, ...]:
+    """The causes that lie in how a subject was run: its session, its precision, its device."""
+    return rerun.causes(flow, stages, causes.reruns)
+
+
+def structural(flow: Flow) -> tuple[Cause, ...]:
+    """The causes that the structure alone proves, whether or not the models could be run."""
+    if flow.table.exception() is not None or not flow.descriptions:
+        return ()
+    found = structure.check(
+        flow.table.result(), flow.descriptions, reference=flow.request.reference_side
+    )
+    told = []
+    for shape in causes.shapes(found):
+        first, last = shape.layers[0], shape.layers[-1]
+        more = f" ({len(shape.layers)} layers, to {last})" if len(shape.layers) > 1 else ""
+        message = f"{shape.cause}{more}: {shape.text}. Remedy: {shape.remedy}"
+        told.append(Cause(first, shape.subject, shape.cause, shape.evidence, message))
+    return tuple(told)
+
+
+def numeric(
+    flow: Flow, layers: Layers, stages: Sequence[StageResult], explained: Collection[str] = ()
+) -> tuple[Cause, ...]:
+    """The causes of the layers that differ in the precision that was compared.
+
+    `stages` are the cuts of the unfed runs; subjects that are `explained` are left alone.
+    """
     flow.progress("parity", "explaining")
-    wrong = [_wrong(flow, name, layer, flow.precisions[name]) for name, layer in layers.wrong()]
+    wrong = [
+        _wrong(flow, name, layer, flow.precisions[name])
+        for name, layer in layers.wrong()
+        if name not in explained
+    ]
     with study.opened(
-        flow, layers.reference.capture, layers.captures, limit=flow.request.limit
+        flow,
+        layers.reference.capture,
+        layers.captures,
+        limit=flow.request.limit,
+        stages=stages,
     ) as opened:
         return study.told(opened.explain([item for item in wrong if item is not None]))
 
@@ -42,12 +76,12 @@ def semantic(flow: Flow, layers: Layers | None = None) -> tuple[Cause, ...]:
         for item in differences
         if item.row in rows and item.row not in seen and not item.consequence
     )
-    causes: list[Cause] = []
+    found: list[Cause] = []
     for name in flow.subjects:
         if suspects and runtime_of(name) != "onnx" and name != flow.request.reference_side:
             flow.progress("parity", f"explaining {name} in float64")
-            causes += _in_float64(flow, name, suspects)
-    return tuple(causes)
+            found += _in_float64(flow, name, suspects)
+    return tuple(found)
 
 
 def _in_float64(flow: Flow, name: str, suspects: Collection[str]) -> tuple[Cause, ...]:

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from parity import weights
 from parity.capture import CaptureReader
 from parity.distance import measure
 from parity.errors import ParityError
-from parity.explain import engine, extra, fingerprint, inputs
+from parity.explain import engine, extra, fingerprint, graphs, inputs
 from parity.explain.case import FRAMEWORKS, Case
 from parity.explain.engine import Explanation, Trial
 from parity.explain.layer import Array, Layer
@@ -24,7 +25,8 @@ from parity.floor import Floor
 from parity.flow import Flow
 from parity.report.model import Cause
 from parity.request import runtime_of, side_of
-from parity.table import LayerTable, Row
+from parity.table import LayerTable, Row, torch_point
+from parity.verdict import StageResult
 
 UNKNOWN = "not-explained"
 """The name of what no cause explains."""
@@ -59,12 +61,14 @@ class Study:
 
     def __init__(
         self, flow: Flow, reference: CaptureReader, subjects: Mapping[str, CaptureReader],
-        *, limit: float,
+        *, limit: float, stages: Sequence[StageResult] = (),
     ) -> None:  # fmt: skip
         self.flow = flow
         self.reference = reference
         self.subjects = subjects
         self.limit = limit
+        self.stages = stages
+        self.exact = graphs.Exact(flow, reference.path, list(reference.names))
         self.table = flow.table.result()
         self._layers: dict[str, Layer | None] = {}
         self._carried: dict[str, Floor] = {}
@@ -85,12 +89,16 @@ class Study:
                 found.append(Finding(item, None, None))
                 continue
             explanation = self._inherited(case, item, found) or self._extra(case, item)
-            explanation = explanation or engine.explain(case, seconds=share)
-            if explanation.found is None and runtime_of(item.subject) != "onnx":
-                held = self._held(item)
-                if held:
-                    case = replace(case, held=held)
-                    explanation = engine.explain(case, seconds=share)
+            explanation = explanation or engine.explain(
+                case, seconds=share, ask=partial(self._asked, case, item)
+            )
+            made = Finding(item, case, explanation)
+            # A graph that computes what its own model does was exported as it should be.
+            faithful = any(_computes_the_same(made, other) for other in found)
+            if explanation.found is None and runtime_of(item.subject) == "onnx" and not faithful:
+                exact = self.exact.read(item.subject, item.row.name)
+                if exact is not None:
+                    explanation = engine.last(replace(case, exact=exact)) or explanation
             found.append(Finding(item, case, explanation))
         return found
 
@@ -121,8 +129,22 @@ class Study:
             settings=described.get("hyper", {}),
             label=self._label(wrong.subject, row, described),
             weights=self._weights,
-            tensors=self._alike(row, actual.shape),
+            recovers=self._recovers(wrong),
+            **self._alike(wrong.subject, row, actual.shape),
         )
+
+    def _recovers(self, wrong: Wrong) -> bool:
+        """Whether everything that was compared behind this row, unfed, is right again.
+
+        As a whole: one value of a long sum that is off by its rounding is no echo of this row.
+        """
+        order = {row.name: index for index, row in enumerate(self.table.rows)}
+        behind = [
+            stage.subjects[wrong.subject]
+            for stage in self.stages
+            if order[stage.row] > order[wrong.row.name] and wrong.subject in stage.subjects
+        ]
+        return bool(behind) and all(result.x_floor <= self.limit for result in behind)
 
     def _reference_layer(self, row: Row) -> Layer | None:
         side = self.flow.request.reference_side
@@ -147,12 +169,32 @@ class Study:
             self._tensors[name] = tensor
         return self._tensors[name]
 
-    def _alike(self, row: Row, shape: tuple[int, ...]) -> dict[str, Array]:
-        """The reference's tensors of this shape around the row: what may have been read instead."""
+    def _alike(self, subject: str, row: Row, shape: tuple[int, ...]) -> dict[str, Any]:
+        """The reference's tensors of this shape around the row: what may have been read instead.
+
+        Those of the other calls of the same layer object are among them, wherever they are.
+        """
         order = [other.name for other in self.table.rows if other.name in self.reference]
         here = order.index(row.name)
+        calls = self._calls(subject, row)
         near = order[max(here - 4, 0) : here] + order[here + 1 : here + 5]
-        return {name: self._tensor(name) for name in near if self.reference.shape(name) == shape}
+        near += [name for name in calls if name in order and name not in near]
+        alike = {name: self._tensor(name) for name in near if self.reference.shape(name) == shape}
+        behind = tuple(name for name in alike if order.index(name) > here)
+        return {"tensors": alike, "behind": behind, "calls": calls}
+
+    def _calls(self, subject: str, row: Row) -> tuple[str, ...]:
+        """The rows that are other calls of this row's layer object, by the table."""
+        if runtime_of(subject) == "onnx":
+            # A graph has nodes, each of them run once.
+            return ()
+        side = side_of(subject)
+        own = _object(row, side)
+        return tuple(
+            other.name
+            for other in self.table.rows
+            if own and other.name != row.name and _object(other, side) == own
+        )
 
     def _described(self, side: str, row: Row) -> Mapping[str, Any]:
         layers = self.flow.descriptions.get(side, {}).get("layers", ())
@@ -170,6 +212,13 @@ class Study:
             return f"the node that makes `{self.table.tensor_name(row)}`"
         kind = described.get("class") or row.kind
         return f"{kind} `{described.get('name') or getattr(row, side_of(subject))}`"
+
+    def _asked(self, case: Case, wrong: Wrong) -> Case:
+        """The case with the weights that the subject holds in this layer."""
+        if runtime_of(wrong.subject) != "onnx":
+            return replace(case, held=self._held(wrong))
+        values, names = graphs.held(self.flow, wrong.subject, wrong.row)
+        return replace(case, held=values, names=names)
 
     def _held(self, wrong: Wrong) -> dict[str, Array]:
         """The weights that the subject's own model holds in this layer."""
@@ -217,14 +266,20 @@ class Study:
 
 @contextlib.contextmanager
 def opened(
-    flow: Flow, reference: Path, subjects: Mapping[str, Path], *, limit: float
+    flow: Flow,
+    reference: Path,
+    subjects: Mapping[str, Path],
+    *,
+    limit: float,
+    stages: Sequence[StageResult] = (),
 ) -> Iterator[Study]:
     """A study of captures on disk."""
     with contextlib.ExitStack() as stack:
         readers = {
             name: stack.enter_context(CaptureReader(path)) for name, path in subjects.items()
         }
-        yield Study(flow, stack.enter_context(CaptureReader(reference)), readers, limit=limit)
+        held = stack.enter_context(CaptureReader(reference))
+        yield Study(flow, held, readers, limit=limit, stages=stages)
 
 
 def told(findings: Sequence[Finding]) -> tuple[Cause, ...]:
@@ -329,6 +384,14 @@ def _floors(value: float) -> str:
 
 def _by_role(row: Row, values: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
     return {weight.role: np.asarray(values[weight.name]) for weight in row.weights}
+
+
+def _object(row: Row, side: str) -> str:
+    """The layer object that makes a row, without the number of its call; none for its input."""
+    if side == "keras":
+        return row.keras.partition("#")[0]
+    point = torch_point(row.torch) if row.torch else None
+    return "" if point is None or point.is_input else point.module
 
 
 def _rounded(tensor: Array) -> Array:

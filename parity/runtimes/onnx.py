@@ -18,7 +18,7 @@ from exporters.errors import ExportError
 from parity import capture, layouts, weights
 from parity.distance import measure
 from parity.errors import ExportFailed, TableError
-from parity.runtimes import onnx_device
+from parity.runtimes import onnx_batches, onnx_device, onnx_held
 from parity.runtimes.base import hello, read_input
 from parity.runtimes.devices import survey, too_large
 from parity.runtimes.onnx_feeding import SUFFIX, add_feeds
@@ -34,6 +34,7 @@ class Setting:
     device: str = "cpu"
     precision: str = "float32"
     optimise: bool = True
+    at_once: int | None = None
 
 
 class Graph(Protocol):
@@ -141,6 +142,7 @@ class Runtime:
         device: str = "cpu",
         precision: str = "float32",
         xla: bool = False,
+        at_once: int | None = None,
     ) -> dict[str, Any]:
         """Capture the named rows from an instrumented graph, and the logits from the plain one.
 
@@ -148,8 +150,9 @@ class Runtime:
         across them, so both are run. "instrumented" in the answer is how far the final output of
         the instrumented graph is from the plain one's. With `feed`, the reference's capture, only
         an instrumented graph is run, in which every part is given the reference's tensors.
+        `at_once` images are run at a time, all of them by default.
         """
-        setting = Setting(device, precision, optimise)
+        setting = Setting(device, precision, optimise, at_once)
         if device == "gpu":
             onnx_device.check(device)
         data = read_input(x)
@@ -192,6 +195,31 @@ class Runtime:
                 writer.add(last.name, canonical(logits, last))
         return answer
 
+    def held(self, *, handle: str, row: str, path: str) -> dict[str, Any]:
+        """Write the weights that the graph has in a row, by role; the answer names their tensors.
+
+        A weight that was folded into another, or is not where its kind has it, is left out.
+        """
+        graph = self.graphs[handle]
+        wanted = graph.table.by_name(row)
+        found = onnx_held.weights(graph.model(), graph.table.tensor_name(wanted), wanted.kind)
+        arrays: dict[str, Any] = {role: weight.value for role, weight in found.items()}
+        np.savez(path, **arrays)
+        return {"names": {role: weight.name for role, weight in found.items()}}
+
+    def batch(self, *, handle: str) -> dict[str, Any]:
+        """The batch that the graph's input declares, None for any."""
+        value = self.graphs[handle].model().skeleton.graph.input[0]
+        return {"declared": value.type.tensor_type.shape.dim[0].dim_value or None}
+
+    def batches(self, *, handle: str, x: str, counts: list[int]) -> dict[str, Any]:
+        """What the graph says of other batch sizes: `refused` has a line for each that it cannot.
+
+        Its samples must be the same as when they are run `counts[0]` at a time.
+        """
+        plain, _ = session(self.graphs[handle].model(), Setting())
+        return {"refused": onnx_batches.refused(plain, LOGITS, read_input(x), counts)}
+
     def write(self, *, handle: str, rows: list[str], path: str) -> dict[str, Any]:
         """Write the graph, the tensors of the named rows kept alive as outputs, for a reader."""
         graph = self.graphs[handle]
@@ -207,7 +235,8 @@ def _plain(graph: Graph, data: Array, setting: Setting) -> tuple[list[Array], di
     plain, flags = session(graph.model(), setting)
     built = time.perf_counter() - started
     started = time.perf_counter()
-    outputs = plain.run([LOGITS], {plain.get_inputs()[0].name: data})
+    feeds = {plain.get_inputs()[0].name: data}
+    outputs = onnx_batches.run(plain, [LOGITS], feeds, setting.at_once)
     seconds = time.perf_counter() - started
     proof = {"providers": plain.get_providers()}
     if setting.device == "gpu":
@@ -243,7 +272,7 @@ def _instrumented(
                     feeds[name + SUFFIX] = _as_declared(array, ranks.get(name))
     tapped, _ = session(model, setting)
     inputs = {tapped.get_inputs()[0].name: data, **feeds}
-    *tensors, final = tapped.run([*names, LOGITS], inputs)
+    *tensors, final = onnx_batches.run(tapped, [*names, LOGITS], inputs, setting.at_once)
     return tensors, final
 
 

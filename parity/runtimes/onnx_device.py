@@ -13,7 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
 from parity import probe
-from parity.errors import FlagError, RuntimeMissing, UsageError
+from parity.errors import FlagError, ProviderFallback, RuntimeMissing, UsageError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -97,7 +97,7 @@ def start(
 
 
 def prove(session: Any, device: str, precision: str) -> dict[str, Any]:
-    """The flags that a session holds; raises `RuntimeMissing` if it does not run on `device`.
+    """The flags that a session holds; raises `ProviderFallback` if it does not run on `device`.
 
     `onnxruntime.get_available_providers()` says what was built; only the session knows what was
     loaded (onnxruntime#23372).
@@ -105,7 +105,7 @@ def prove(session: Any, device: str, precision: str) -> dict[str, Any]:
     wanted = CUDA if device == "gpu" else CPU
     found = session.get_providers()
     if not found or found[0] != wanted:
-        raise RuntimeMissing(
+        raise ProviderFallback(
             f"onnx: {wanted} did not load, the session fell back to "
             f"{', '.join(found) or 'nothing'}{_why() if device == 'gpu' else ''}"
         )
@@ -137,10 +137,10 @@ def placement(session: Any) -> dict[str, Any]:
 
 
 def require_placed(placed: dict[str, Any]) -> None:
-    """Raise `RuntimeMissing` when the work itself, not shape arithmetic, is on the CPU."""
+    """Raise `ProviderFallback` when the work itself, not shape arithmetic, is on the CPU."""
     heavy = sorted(_HEAVY & set(placed.get("cpu_operators", ())))
     if heavy:
-        raise RuntimeMissing(
+        raise ProviderFallback(
             f"onnx: {', '.join(heavy)} nodes were placed on {CPU}: {CUDA} has no kernel for them "
             "in this precision"
         )

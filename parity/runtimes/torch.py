@@ -20,7 +20,7 @@ from parity import capture, fit, layouts, references, weights
 from parity.errors import TableError, UsageError, WeightError
 from parity.runtimes import torch_device, torch_layers
 from parity.runtimes.base import Array, ModelRuntime, read_input
-from parity.runtimes.floors import Sink
+from parity.runtimes.floors import Sink, fed
 from parity.spec import ModelSpec
 from parity.table import KERAS_NAMES, KINDS, LOGITS, LayerTable, Row, Weight, torch_point
 
@@ -183,10 +183,12 @@ class Runtime(ModelRuntime):
         rows: list[str],
         out: str,
         manifest: dict[str, Any],
+        feed: str | None = None,
     ) -> dict[str, Any]:
         """Capture the rows of an ONNX graph that is read into PyTorch and run in float64.
 
-        "fallbacks" in the answer are the operators that onnx.reference evaluated instead.
+        `feed` is the reference's capture, as in `run`. "fallbacks" in the answer are the operators
+        that onnx.reference evaluated instead.
         """
         import onnx
 
@@ -198,18 +200,24 @@ class Runtime(ModelRuntime):
         data = read_input(x).astype(np.float64)
         fallbacks: set[str] = set()
         started = time.perf_counter()
-        with capture.CaptureWriter(Path(out), manifest) as writer:
+        with capture.CaptureWriter(Path(out), manifest) as writer, fed(feed) as replacement:
+            instead: dict[str, Array] = {}
 
             def sink(tensor: str, array: Array) -> None:
                 row = layer_table.by_name(names[tensor])
                 rank = len(row.shape) + 1
-                writer.add(row.name, layouts.drop_axes(array, rank) if row.shape else array)
+                made = layouts.drop_axes(array, rank) if row.shape else array
+                writer.add(row.name, made)
+                given = replacement(row, made)
+                if given is not None:
+                    instead[tensor] = given.reshape(array.shape).astype(np.float64)
 
             torch_graph.evaluate(
                 model,
                 {model.graph.input[0].name: data},
                 sink=sink,
                 wanted=list(names),
+                replace=instead.get,
                 on_fallback=lambda operator, node: fallbacks.add(operator),
             )
         return {"seconds": time.perf_counter() - started, "fallbacks": sorted(fallbacks)}

@@ -201,14 +201,88 @@ def test_the_tensor_of_another_layer():
     assert found.candidates[0].cause == "another-tensor-captured"
 
 
-def test_one_weight_that_was_changed():
+def recovering(layer, actual, name, tensor, **more):
+    """A case whose layers behind it are right, `name` among them."""
+    return case(layer, actual, tensors={name: tensor}, behind=(name,), recovers=True, **more)
+
+
+def test_a_tensor_that_was_changed_in_place():
+    """A hook has kept a reference to it, and a ReLU behind it wrote into it."""
+    layer = batch_norm()
+    later = np.maximum(evaluate(layer), 0.0)
+    (found,) = engine.explain(recovering(layer, later, "later", later)).found.candidates
+    assert found.cause == "changed-in-place"
+    assert "later" in found.text
+    assert "clone" in found.remedy
+
+
+def test_one_layer_object_called_twice():
+    layer = pointwise("relu")
+    later = draw(2, 8, 6, 6, seed=98).astype(float)
+    made = recovering(layer, later, "later", later, calls=("later", "last"))
+    (found,) = engine.explain(made).found.candidates
+    assert found.cause == "called-twice"
+    assert "called 3 times" in found.text
+
+
+@pytest.mark.parametrize("calls", [(), ("later",)])
+def test_what_goes_on_wrong_behind_a_layer_is_no_matter_of_capturing(calls):
+    layer = batch_norm()
+    later = np.maximum(evaluate(layer), 0.0)
+    made = case(layer, later, tensors={"later": later}, behind=("later",), calls=calls)
+    (found,) = engine.explain(made).found.candidates
+    assert found.cause == "activation-extra"
+
+
+def changed(count):
+    """The case of a convolution that holds other values at `count` places, which it says itself."""
     layer = conv()
     kernel = layer.weights["kernel"].copy()
-    kernel[2, 1, 0, 0] += 1.0
-    made = case(layer, evaluate(layer.weigh(kernel=kernel)), held={"kernel": kernel})
-    (found,) = engine.explain(made).found.candidates
+    kernel.flat[7 : 7 + 3 * count : 3] += 1.0
+    made = case(layer, evaluate(layer.weigh(kernel=kernel)), subject="onnx-torch")
+    return made, lambda: replace(made, held={"kernel": kernel}, names={"kernel": "onnx::Conv_1"})
+
+
+def test_weights_that_were_changed_are_told_with_tensor_place_and_values():
+    made, ask = changed(1)
+    (found,) = engine.explain(made, ask=ask).found.candidates
+    assert found.cause == "changed-weights"
+    own = made.layer.weights["kernel"][0, 0, 2, 1]
+    assert f"`onnx::Conv_1`, its kernel, it holds {own + 1:.9g} at (0, 0, 2, 1)" in found.text
+    assert f"where the reference has {own:.9g}; no other differs" in found.text
+
+
+def test_many_changed_weights_are_other_weights():
+    made, ask = changed(100)
+    (found,) = engine.explain(made, ask=ask).found.candidates
     assert found.cause == "other-weights"
-    assert "1 of 576 in its kernel" in found.text
+    assert "100 of 576 in its kernel" in found.text
+
+
+def test_held_weights_that_are_right_explain_nothing():
+    made, _ = changed(1)
+    explained = engine.explain(made, ask=lambda: replace(made, held=made.layer.weights))
+    assert explained.found is None
+
+
+def test_a_graph_that_says_something_else_is_the_last_resort():
+    layer = conv()
+    exact = np.sin(evaluate(layer))
+    made = case(layer, exact, subject="onnx-torch")
+    assert engine.explain(made).found is None
+    assert engine.last(made) is None
+    (found,) = engine.last(replace(made, exact=exact)).found.candidates
+    assert found.cause == "exported-graph"
+    # ONNX Runtime gives something else than the graph says: then it is not the graph's doing.
+    assert engine.last(replace(made, exact=evaluate(layer))) is None
+
+
+def test_two_settings_that_change_the_shape_and_together_do_not():
+    """Without a word of the subject on its settings, as for a graph from a file."""
+    layer = conv(8, 8, size=16)
+    both = layer.set(dilation=[2, 2], padding=[[2, 2], [2, 2]])
+    found = engine.explain(case(layer, evaluate(both))).found
+    assert {candidate.cause for candidate in found.candidates} == {"dilation", "padding"}
 
 
 def test_two_causes_at_once():
@@ -276,5 +350,7 @@ def test_a_softmax_may_make_rounding_larger():
 
 def test_every_file_of_causes_is_found():
     names = {module.__name__.rpartition(".")[2] for module in causes.modules()}
-    assert {"same_padding", "epsilon", "groups", "swapped_weights"} <= names
-    assert all(callable(module.candidates) and module.__doc__ for module in causes.modules())
+    assert {"same_padding", "epsilon", "groups", "swapped_weights", "ort_optimiser"} <= names
+    for module in causes.modules():
+        assert module.__doc__
+        assert any(hasattr(module, name) for name in ("candidates", "reruns", "shapes"))

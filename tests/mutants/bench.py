@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import numpy as np
 
 from parity import inputs, investigate, run, weights
 from parity.children import Children
+from parity.errors import ParityError
 from parity.flow import Flow
 from parity.placement import plan
 from parity.request import Request
-from tests.mutants.faults import FAULTS, NAMELESS, Fault, Mutation, Place, Site
+from tests.mutants.faults import FAULTS
+from tests.mutants.plan import NAMELESS, Fault, Mutation, Place, Site
 
 RUNTIMES = "tests.mutants.runtimes"
 SUBJECTS = ("keras", "torch", "onnx-torch")
@@ -34,6 +38,14 @@ class Result:
     expected: tuple[str, ...]
     seconds: float
     told: tuple[str, ...] = ()
+    by: str = "numerics"
+    """The level that saw it; empty for what is undetectable: no tensor differs in float64."""
+    faintest: float | None = None
+    """The smallest isolated error, in floors, of the layers that were explained."""
+
+    @property
+    def detectable(self) -> bool:
+        return bool(self.by)
 
     @property
     def named(self) -> bool:
@@ -88,6 +100,7 @@ class Bench:
         self.runs = dict(self.flow.subjects)
         self.descriptions = dict(self.flow.descriptions)
         self.name = name
+        self._flows: dict[str, Flow] = {}
         # A mutant counts as detected if anything at all is said, so nothing may be said of these.
         if self.structure_fails():
             raise AssertionError(run._structure(self.flow).messages)
@@ -141,15 +154,22 @@ class Bench:
             site = possible[index]
             inside = [s for s in sites.values() if s.block == site.block and "relu#" in s.torch]
             calls = len([s for s in inside if "@" not in s.torch]) or 1
-            place = Place(subject, site, hypers.get(site.name, {}), sites, self.values, rng, calls)
+            place = Place(
+                subject, site, hypers.get(site.name, {}), sites, self.values, rng, calls,
+                self.table.cuts(self.request.depth)[0].row.name,
+            )  # fmt: skip
             mutation = fault.plan(place)
             if mutation is not None:
                 yield mutation
 
-    def judge(self, subject: str, mutation: Mutation) -> run.Judgement:
-        """Put the fault in, let the tool judge the subject, and mend it again."""
+    def judge(self, subject: str, mutation: Mutation) -> tuple[run.Judgement, str]:
+        """Put the fault in, let the tool judge the subject, and mend it again.
+
+        Also the level that saw the fault.
+        """
         child = self._child(subject)
-        flow = self.flow
+        flow = self._flow(mutation)
+        flow.captures.devices = {**self.flow.captures.devices, subject: mutation.device}
         try:
             if mutation.weights:
                 path = Path(self.folder.name) / "mutant.safetensors"
@@ -162,16 +182,38 @@ class Bench:
             if subject == "keras":
                 shape = list(flow.input.result().array.shape[1:])
                 flow.descriptions["keras"] = child.call("describe", input_shape=shape)
-            for held in Path(self.folder.name).glob("held-*"):
-                held.unlink()
-            capture = flow.captures.subject(subject, flow.rows(), "mutant")
-            healthy = self.runs[subject]
-            flow.subjects = {subject: replace(healthy, capture=capture.path)}
-            return run._judge(flow)
+            for pattern in ("held-*", "*.full.onnx"):
+                for held in Path(self.folder.name).glob(pattern):
+                    held.unlink()
+            flow.subjects, flow.failures = {}, {}
+            try:
+                capture = flow.captures.subject(subject, flow.rows(), "mutant")
+            except ParityError as error:
+                if not mutation.fails:
+                    raise
+                flow.failures = {subject: error}
+            else:
+                healthy = self.runs[subject]
+                flow.subjects = {subject: replace(healthy, capture=capture.path)}
+            judgement = run._judge(flow)
+            return judgement, self._level(flow, subject, judgement, mutation)
         finally:
             child.call("restore")
             if mutation.weights:
                 self._assign(subject, self.weights_path)
+
+    def _flow(self, mutation: Mutation) -> Flow:
+        """The flow that judges a mutant: at the depth that shows it."""
+        if mutation.depth not in self._flows:
+            flow = copy.copy(self.flow)
+            flow.captures = copy.copy(flow.captures)
+            if mutation.depth != flow.request.depth:
+                flow.request = replace(flow.request, depth=mutation.depth)
+                flow.reference = Future()
+                made = flow.captures.reference(flow.rows(), mutation.depth, isolate=True)
+                flow.reference.set_result(made)
+            self._flows[mutation.depth] = flow
+        return self._flows[mutation.depth]
 
     def structure_fails(self) -> bool:
         return run._structure(self.flow).outcome == "fail"
@@ -198,23 +240,45 @@ class Bench:
     def measure(self, fault: Fault, subject: str, mutation: Mutation, clock) -> Result:
         """Judge one mutant, and hold the tool's words against what was done."""
         started = clock()
-        judgement = self.judge(subject, mutation)
+        judgement, by = self.judge(subject, mutation)
         causes = [c for c in judgement.causes if c.subject == subject]
-        wrong = [stage for stage in judgement.stages
-                 if not stage.subjects[subject].status.passes]  # fmt: skip
         layers = {found.layer for found in judgement.divergences} or {c.layer for c in causes}
+        before = [c.evidence["x_floor_before"] for c in causes if "x_floor_before" in c.evidence]
         return Result(
             model=self.name,
             subject=subject,
             fault=fault.name,
             rows=mutation.rows,
-            detected=bool(wrong) or (subject == "keras" and self.structure_fails()),
-            located=layers == set(mutation.rows),
+            detected=bool(by),
+            # The weights' own level says which tensor it is.
+            located=layers == set(mutation.rows) or by == "weights",
             causes=tuple(dict.fromkeys(cause.cause for cause in causes)),
             expected=tuple(sorted(fault.expected)),
             seconds=clock() - started,
             told=tuple(cause.message for cause in causes),
+            by=by,
+            faintest=min(before, default=None),
         )
+
+    def _level(self, flow: Flow, subject: str, judgement, mutation: Mutation) -> str:
+        """The level of the comparison that sees a mutant, while its fault is in."""
+        if subject in flow.failures:
+            return "failure"
+        results = [stage.subjects[subject] for stage in judgement.stages]
+        if not all(result.status.passes for result in results):
+            return "numerics"
+        if subject == "keras" and run._structure(flow).outcome == "fail":
+            return "structure"
+        if mutation.weights and subject != "onnx-torch":
+            # What `compare` does with the weights that a person's own models bring.
+            path = Path(self.folder.name) / "held-weights.safetensors"
+            self._child(subject).call("dump", path=str(path))
+            if weights.differences(self.values, weights.load(path, self.table)):
+                return "weights"
+        cuts = self.table.cuts(flow.request.depth)
+        exact = investigate._in_float64(flow, subject, flow.reference.result(), cuts, "exact")
+        wrong = [s for s in exact if not s.subjects[subject].status.passes]
+        return "semantics" if wrong else ""
 
     def clean(self, subject: str, seed: int) -> bool:
         """Whether an unmutated subject passes on a seeded input, with nothing explained."""

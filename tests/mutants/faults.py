@@ -6,75 +6,10 @@ framework and in graphs, or asks a child of `tests.mutants.runtimes` to change i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 
-CODE = ("keras", "torch")
-EVERYWHERE = ("keras", "torch", "onnx-torch")
-NAMELESS = frozenset({"not-explained"})
-
-
-@dataclass(frozen=True)
-class Site:
-    """A row of the table, its tensor's name in a graph, and what stands before it."""
-
-    name: str
-    kind: str
-    block: str
-    keras: str
-    torch: str
-    shape: tuple[int, ...]
-    weights: tuple[Any, ...]
-    tensor: str
-    pad: str | None
-    """The Keras layer that pads this one's input, if there is one."""
-    flattened: tuple[int, ...] | None
-    """The image (C, H, W) that a dense layer's input was flattened from, if it was."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """One row of a model that a fault may be put at."""
-
-    subject: str
-    row: Site
-    hyper: dict
-    rows: dict
-    values: dict
-    rng: np.random.Generator
-    calls: int
-    """How often a block's one ReLU module is called in a PyTorch model."""
-
-    @property
-    def layer(self) -> str:
-        if self.subject == "onnx-torch":
-            return self.row.tensor
-        return self.row.keras if self.subject == "keras" else self.row.torch
-
-    def weight(self, role: str) -> str | None:
-        return next((w.name for w in self.row.weights if w.role == role), None)
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """What one fault changes at one place; `rows` are the layers that it makes wrong."""
-
-    rows: tuple[str, ...]
-    weights: dict = field(default_factory=dict)
-    changes: tuple[dict, ...] = ()
-
-
-@dataclass(frozen=True)
-class Fault:
-    name: str
-    """What it is called in the table; the number is that of CAUSES.md."""
-    kinds: tuple[str, ...]
-    expected: frozenset[str]
-    plan: Callable[[Place], Mutation | None]
-    subjects: tuple[str, ...] = EVERYWHERE
+from tests.mutants.plan import CODE, Mutation, code, fault
+from tests.mutants.run_faults import RUN_FAULTS
 
 
 def _kernel(change):
@@ -153,32 +88,20 @@ def _exchanged(place):
 
 
 def _one_weight(place):
-    """One value changed. In a graph nobody can be asked for the weights that it holds."""
+    """One value changed, in a model or among a graph's initializers."""
     name = place.weight("kernel")
     value = place.values[name].copy()
     value.flat[place.rng.integers(value.size)] += 5.0 * value.std()
     return Mutation((place.row.name,), {name: value})
 
 
-def _code(change, **more):
-    def plan(place):
-        call = {"layer": place.layer, "change": change, "calls": place.calls, **more}
-        return Mutation((place.row.name,), changes=(call,))
-
-    return plan
-
-
-def _convolution(test, plan):
-    return lambda place: plan(place) if test(place.hyper) else None
-
-
 def _epsilon(value):
-    return _code("epsilon", value=value)
+    return code("epsilon", value=value)
 
 
 def _bias(place):
     values = (0.2 * place.rng.standard_normal(place.row.shape[0])).tolist()
-    return _code("bias", values=values)(place)
+    return code("bias", values=values)(place)
 
 
 def _padding(asymmetric):
@@ -199,8 +122,8 @@ def _padding(asymmetric):
             return None
         value = -np.inf if place.row.kind == "max_pool" else 0.0
         if place.subject == "torch" and place.row.kind == "max_pool":
-            return _code("padding", padding=asymmetric, value=float(value))(place)
-        return _code("padding", padding=asymmetric, pad=place.row.pad)(place)
+            return code("padding", padding=asymmetric, value=float(value))(place)
+        return code("padding", padding=asymmetric, pad=place.row.pad)(place)
 
     return plan
 
@@ -255,7 +178,7 @@ def _grouped(place):
 def _groups(change):
     def plan(place):
         groups = place.hyper.get("groups", 1)
-        return _code(change, groups=groups)(place) if _grouped(place) else None
+        return code(change, groups=groups)(place) if _grouped(place) else None
 
     return plan
 
@@ -287,12 +210,12 @@ def _ceiling(place):
     size = order[order.index(place.row) - 1].shape[1]
     (top, bottom), _ = place.hyper["padding"]
     rest = (size + top + bottom - place.hyper["kernel"][0]) % place.hyper["stride"][0]
-    return _code("ceil", value=True)(place) if rest else None
+    return code("ceil", value=True)(place) if rest else None
 
 
 def _rolled(place):
     """Of two lines, moving by one is turning upside down, which has a name."""
-    return _code("rolled-after")(place) if place.row.shape[1] > 2 else None
+    return code("rolled-after")(place) if place.row.shape[1] > 2 else None
 
 
 def _zero_pool(place):
@@ -301,7 +224,7 @@ def _zero_pool(place):
     before = order[order.index(place.row) - 1]
     if before.kind == "relu" or not any(map(any, place.hyper["padding"])):
         return None
-    return _code("padding", padding=place.hyper["padding"], value=0.0)(place)
+    return code("padding", padding=place.hyper["padding"], value=0.0)(place)
 
 
 def _flatten(place):
@@ -322,18 +245,13 @@ CONV = ("conv", "depthwise_conv")
 SPATIAL = (*CONV, "batch_norm", "max_pool", "avg_pool", "relu")
 
 
-def fault(name, kinds, expected, plan, subjects=EVERYWHERE):
-    kinds = (kinds,) if isinstance(kinds, str) else kinds
-    return Fault(name, kinds, frozenset(expected.split("|")), plan, subjects)
-
-
 FAULTS = (
     fault("1 SAME padding at stride 2", (*CONV, "max_pool"), "same-padding",
           _padding([[0, 1], [0, 1]])),
     fault("1 padding at one end only", (*CONV, "max_pool"), "padding", _padding([[2, 0], [2, 0]])),
     fault("2 max-pool padded with 0", "max_pool", "pool-padded-with-zeros", _zero_pool, ("torch",)),
     fault("3 average counts its padding", "avg_pool", "average-counts-padding",
-          _code("count-padding", value=True), ("torch",)),
+          code("count-padding", value=True), ("torch",)),
     fault("4 ceil_mode", "max_pool", "ceil-mode", _ceiling, ("torch",)),
     fault("5 epsilon 1e-3", "batch_norm", "batch-norm-epsilon", _epsilon(1e-3), CODE),
     fault("5 epsilon 1.001e-5", "batch_norm", "batch-norm-epsilon", _epsilon(1.001e-5), ("keras",)),
@@ -342,8 +260,8 @@ FAULTS = (
           _swap("mean", "variance")),
     fault("8 gamma left out", "batch_norm", "norm-weight-missing", _constant("gamma", 1.0)),
     fault("8 beta left out", "batch_norm", "norm-weight-missing", _constant("beta", 0.0)),
-    fault("9 training mode", "batch_norm", "training-mode", _code("of-the-batch"), CODE),
-    fault("9 dropout", "relu", "dropout", _code("dropout", rate=0.25), ("keras",)),
+    fault("9 training mode", "batch_norm", "training-mode", code("of-the-batch"), CODE),
+    fault("9 dropout", "relu", "dropout", code("dropout", rate=0.25), ("keras",)),
     fault("10 kernel: height and width swapped", CONV, "kernel-layout",
           _spatial(lambda k: k.swapaxes(2, 3))),
     fault("10 kernel: HWIO taken for OIHW", "conv", "kernel-layout",
@@ -359,35 +277,36 @@ FAULTS = (
     fault("16 stride moved", "conv", "stride", _stride_moved, CODE),
     fault("18 bias added", "conv", "bias", _bias, CODE),
     fault("18 bias missing", "dense", "bias", _constant("bias", 0.0)),
-    fault("19 activation missing", "relu", "activation-missing", _code("identity"), CODE),
+    fault("19 activation missing", "relu", "activation-missing", code("identity"), CODE),
     fault("19 ReLU added", ("conv", "batch_norm"), "activation-extra",
-          _unless_relu_follows(_code("relu-after"))),
-    fault("19 sigmoid added", ("conv", "batch_norm"), "activation-extra", _code("sigmoid-after")),
-    fault("19 SiLU for ReLU", "relu", "activation-other", _code("silu"), CODE),
-    fault("19 leaky ReLU for ReLU", "relu", "activation-other", _code("leaky"), CODE),
-    fault("20 softmax in the model", "dense", "softmax", _code("softmax-after")),
+          _unless_relu_follows(code("relu-after"))),
+    fault("19 sigmoid added", ("conv", "batch_norm"), "activation-extra", code("sigmoid-after")),
+    fault("19 SiLU for ReLU", "relu", "activation-other", code("silu"), CODE),
+    fault("19 leaky ReLU for ReLU", "relu", "activation-other", code("leaky"), CODE),
+    fault("20 softmax in the model", "dense", "softmax", code("softmax-after")),
     fault("21 flatten order", "dense", "flatten-order", _flatten),
     fault("22 dense transposed", "dense", "dense-transposed", _kernel(np.transpose)),
     fault("23 weights of two layers swapped", (*CONV, "batch_norm", "dense"),
           "weights-of-another-layer", _exchanged),
     fault("24 channels of the image reversed", "conv", "channel-order",
-          _stem(_code("reversed-before")), CODE),
-    fault("27 GELU by tanh", "gelu", "gelu-form", _code("gelu-tanh"), ("keras",)),
+          _stem(code("reversed-before")), CODE),
+    fault("27 GELU by tanh", "gelu", "gelu-form", code("gelu-tanh"), ("keras",)),
     fault("28 slope of leaky ReLU", "leaky_relu", "leaky-relu-slope",
-          _code("slope", value=0.3), CODE),
+          code("slope", value=0.3), CODE),
     fault("32 weights through float16", (*CONV, "dense"), "weights-rounded", _rounded),
     fault("32 weights through bfloat16", (*CONV, "dense"), "weights-rounded", _bfloat16),
-    fault("6 cases: classes reversed", "dense", "output-permuted", _code("reversed-after"), CODE),
-    fault("6 cases: channels reversed", "conv", "output-permuted", _code("reversed-after"), CODE),
+    fault("6 cases: classes reversed", "dense", "output-permuted", code("reversed-after"), CODE),
+    fault("6 cases: channels reversed", "conv", "output-permuted", code("reversed-after"), CODE),
     fault("6 cases: height and width swapped", "conv", "output-permuted",
-          _code("turned-after"), CODE),
-    fault("one weight changed", (*CONV, "dense"), "other-weights", _one_weight, CODE),
+          code("turned-after"), CODE),
+    fault("36 one weight changed", (*CONV, "dense"), "changed-weights", _one_weight),
+    *RUN_FAULTS,
     fault("pair: dilation and padding", "conv", "dilation+padding|padding+dilation", _dilated,
           CODE),
     fault("pair: flipped kernel and a bias", "conv", "kernel-flipped+bias|bias+kernel-flipped",
           _biased_and_rectified, CODE),
     fault("no cause covers: shifted by a pixel", "conv", "not-explained", _rolled,
           CODE),
-    fault("no cause covers: raised to 1.01", "relu", "not-explained", _code("squeezed-after"),
+    fault("no cause covers: raised to 1.01", "relu", "not-explained", code("squeezed-after"),
           ("keras",)),
 )  # fmt: skip

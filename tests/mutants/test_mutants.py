@@ -7,12 +7,13 @@ import time
 import pytest
 
 from parity.errors import ChildError
-from tests.mutants.__main__ import MODELS, table
+from tests.mutants.__main__ import MODELS, short, table
 from tests.mutants.bench import Bench, Result, faults_for
 
 SMALL = (
     "2 ", "3 ", "5 ", "8 gamma and", "9 training", "11 ", "12 ", "14 ", "18 bias added", "20 ",
-    "21 ", "27 ", "28 ", "32 weights through float16", "one weight", "no cause covers",
+    "21 ", "27 ", "28 ", "32 weights through float16", "33 ", "36 one weight", "44 ",
+    "no cause covers",
 )  # fmt: skip
 
 
@@ -46,6 +47,22 @@ def test_the_table_counts():
     assert "| 5 epsilon 1e-3 | 2 | 2 | 2 | 1 | 1 |" in printed
     assert "| **all** | 3 | 2 | 3 | 2 | 1 |" in printed
     assert "2 runs of unmutated models, 1 false alarms." in printed
+
+
+def test_what_nothing_can_see_is_counted_apart():
+    hidden = result(detected=False, by="")
+    printed = table([result(), hidden], [])
+    assert "| **all** | 1 | 1 | 1 | 1 | 0 |" in printed
+    assert "Undetectable: zoo keras 5 epsilon 1e-3 @ a" in printed
+
+
+def test_falling_short_is_told():
+    assert short([result()], [("zoo", "keras", True)]) == []
+    unseen = result(detected=False)
+    assert short([result()] * 99 + [unseen], [])[0].startswith("detected: 99.0%")
+    assert short([result(located=False)], [])[0].startswith("located: 0.0%")
+    assert len(short([result(causes=("bias",))], [])) == 2
+    assert short([], [("zoo", "keras", False)]) != []
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from functools import partial
 
 from parity.explain.case import Candidate, Case
 from parity.explain.layer import Change, Layer
+from parity.explain.rerun import Rerun, Run
 from parity.explain.rounding import to_bits
 
 TF32, HALF = "tf32", "low-precision"
@@ -30,6 +31,18 @@ def candidates(case: Case) -> Iterator[Candidate]:
             f"The layer runs in {name}: operands and result have {bits} significant bits",
             f"{case.label}: run it in float32",
             0.5 if small else 0.05,
+        )
+
+
+def reruns(run: Run) -> Iterator[Rerun]:
+    """The whole run in the precision that it is judged by: same device, weights and input."""
+    if run.failure is None and run.judge_as != run.precision:
+        yield Rerun(
+            TF32 if run.precision == "tf32" else HALF,
+            {"precision": run.judge_as},
+            f"{run.subject} computes in {run.precision}, judged by the floor of {run.judge_as}",
+            f"in {run.judge_as}",
+            f"ask for --precision {run.judge_as}, or judge by the floor of {run.precision}",
         )
 
 

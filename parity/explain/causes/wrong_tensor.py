@@ -1,7 +1,6 @@
-"""Another layer's tensor was read: a layer object called twice, or a tensor changed after the hook.
+"""Another layer's tensor was read: the right values of another row.
 
-The second call overwrites what was kept of the first; an operation in place changes what a hook
-kept a reference to. The layers behind it are right.
+Where the layers behind it are right as well, `changed_in_place` and `called_twice` say more.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
             NAME,
             then(_constant(tensor)),
             f"What was captured is the tensor of {name}",
-            f"{case.label}: count its calls (`name#0`, `name#1`, … in the table), and clone what "
-            "a hook keeps",
+            f"{case.label}: pair it in the table with the layer that it is, and its call, `name#1`",
             0.12,
         )
 

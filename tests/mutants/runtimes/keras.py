@@ -5,21 +5,24 @@ from __future__ import annotations
 import types
 
 import keras
+import tensorflow as tf
 
 from parity.runtimes import keras as plain
+from tests.mutants.runtimes.late import Late
 
 
-class Runtime(plain.Runtime):
+class Runtime(Late, plain.Runtime):
     """A model whose layers can be made to misbehave, in every precision that it is built in."""
 
     changes = ()
 
     def mutate(self, *, changes):
-        self.changes = changes
-        _apply(self.model, changes)
+        self.changes = self.take_late(changes)
+        _apply(self.model, self.changes)
 
     def restore(self):
         self.changes = ()
+        self.late = {}
         for layer in self.model.layers:
             for name, value in layer.__dict__.pop("_mutant", {}).items():
                 object.__setattr__(layer, name, value)
@@ -110,6 +113,16 @@ def dropped(layer, change, model):
     wrap(layer, after=lambda y: keras.random.dropout(y, change["rate"]))
 
 
+def tensor_float(x):
+    """Operands of TF32: 11 significant bits, ties to even."""
+    bits = tf.bitcast(tf.cast(x, tf.float32), tf.uint32)
+    even = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, tf.constant(13, tf.uint32)),
+                                  tf.constant(1, tf.uint32))  # fmt: skip
+    cut = tf.bitwise.bitwise_and(bits + tf.constant(0xFFF, tf.uint32) + even,
+                                 tf.constant(0xFFFFE000, tf.uint32))  # fmt: skip
+    return tf.cast(tf.bitcast(cut, tf.float32), x.dtype)
+
+
 ops = keras.ops
 CHANGES = {
     "padding": same_padding,
@@ -129,6 +142,7 @@ CHANGES = {
     "turned-after": followed_by(lambda y: ops.swapaxes(y, 1, 2)),
     "rolled-after": followed_by(lambda y: ops.roll(y, 1, 1)),
     "squeezed-after": followed_by(lambda y: ops.sign(y) * ops.abs(y) ** 1.01),
+    "tf32-before": lambda layer, change, model: wrap(layer, before=tensor_float),
     "reversed-before": lambda layer, change, model: wrap(layer, before=lambda x: ops.flip(x, -1)),
     "identity": becoming(lambda x: x),
     "silu": becoming(ops.silu),

@@ -7,29 +7,46 @@ from dataclasses import replace
 import onnx
 
 from parity.runtimes import onnx as plain
+from tests.mutants.runtimes.late import Late
 
 
-class Runtime(plain.Runtime):
-    """Graphs that can be changed after their export."""
+class Runtime(Late, plain.Runtime):
+    """Graphs that can be changed after their export, or by the session that runs them."""
 
     def __init__(self):
         super().__init__()
         self.healthy = {}
 
     def mutate(self, *, handle, changes):
+        changes = self.take_late(changes)
         self.healthy.setdefault(handle, self.graphs[handle])
         self.graphs[handle] = Mutant(self.healthy[handle], changes)
+        if any(change["change"] == "no-provider" for change in changes):
+            # As a build that has the provider, whose libraries then do not load.
+            plain.onnx_device.check = lambda device: None
 
     def restore(self):
         self.graphs.update(self.healthy)
-        self.healthy = {}
+        self.healthy, self.late = {}, {}
+        plain.onnx_device.check = CHECK
+
+    def _run(self, graph, data, rows, out, manifest, feed, setting):
+        graph = graph.under(setting) if isinstance(graph, Mutant) else graph
+        return super()._run(graph, data, rows, out, manifest, feed, setting)
 
 
 class Mutant:
-    """A graph of the runtime, changed whenever it is built."""
+    """A graph of the runtime, changed whenever it is built.
 
-    def __init__(self, graph, changes):
-        self.graph, self.table, self.changes = graph, graph.table, changes
+    What is the `optimiser`'s doing is no part of the graph, and only in sessions that optimise.
+    """
+
+    def __init__(self, graph, changes, *, optimise=False):
+        self.graph, self.table, self.all = graph, graph.table, changes
+        self.changes = [c for c in changes if optimise or not c.get("optimiser")]
+
+    def under(self, setting):
+        return Mutant(self.graph, self.all, optimise=setting.optimise)
 
     def model(self, outputs=()):
         weighted = self.graph.model(outputs)
@@ -64,7 +81,16 @@ def followed_by(operator, **attributes):
     return change_it
 
 
+def freeze(proto, change):
+    """The input's batch is declared as one number, as a trace without dynamic shapes leaves it."""
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = change["value"]
+
+
+CHECK = plain.onnx_device.check
 CHANGES = {
+    "frozen": freeze,
+    "no-provider": lambda proto, change: None,
+    "sine-after": followed_by("Sin"),
     "attributes": set_attribute,
     "relu-after": followed_by("Relu"),
     "sigmoid-after": followed_by("Sigmoid"),

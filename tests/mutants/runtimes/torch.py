@@ -9,18 +9,20 @@ from torch.nn import functional
 
 from parity.runtimes import torch as plain
 from parity.table import torch_point
+from tests.mutants.runtimes.late import Late
 
 
-class Runtime(plain.Runtime):
+class Runtime(Late, plain.Runtime):
     """A module whose layers can be made to misbehave."""
 
     def mutate(self, *, changes):
-        for change in changes:
+        for change in self.take_late(changes):
             point = torch_point(change["layer"])
             module = self.model.get_submodule(point.module)
             CHANGES[change["change"]](module, point.call, change)
 
     def restore(self):
+        self.late = {}
         for module in self.model.modules():
             for name, value in module.__dict__.pop("_mutant", {}).items():
                 setattr(module, name, value)
@@ -105,6 +107,13 @@ def becoming(function):
     return change_it
 
 
+def tensor_float(x):
+    """Operands of TF32: 11 significant bits, ties to even."""
+    bits = x.float().contiguous().view(torch.int32)
+    cut = (bits + 0xFFF + ((bits >> 13) & 1)) & -0x2000
+    return cut.view(torch.float32).to(x.dtype)
+
+
 CHANGES = {
     "padding": same_padding,
     "epsilon": setting("eps"),
@@ -127,6 +136,7 @@ CHANGES = {
     "turned-after": followed_by(lambda y: y.transpose(2, 3)),
     "rolled-after": followed_by(lambda y: y.roll(1, 2)),
     "squeezed-after": followed_by(lambda y: y.sign() * y.abs() ** 1.01),
+    "tf32-before": lambda module, call, change: wrap(module, before=tensor_float),
     "reversed-before": lambda module, call, change: wrap(module, before=lambda x: x.flip(1)),
     "height-first": lambda module, call, change: wrap(
         module, before=lambda x: x.unflatten(1, change["image"]).permute(0, 2, 3, 1).flatten(1)

@@ -1,0 +1,36 @@
+"""A tensor that was changed in place after a hook had kept it: one layer is off, the next is fine.
+
+What was kept is then what a later layer made of it, and everything computed from it is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from parity.explain.case import Candidate, Case
+from parity.explain.layer import Array, Step, then
+
+NAME = "changed-in-place"
+
+
+def candidates(case: Case) -> Iterator[Candidate]:
+    if not case.recovers:
+        return
+    for name in case.behind:
+        if name in case.calls:
+            # An overwritten call of the same layer is another mistake.
+            continue
+        yield Candidate(
+            NAME,
+            then(_constant(case.tensors[name])),
+            f"What was kept of it is what {name} made of it later, in place; every layer behind "
+            "it is right",
+            f"{case.label}: clone what a hook keeps (output.detach().clone()), or set "
+            "inplace=False behind it",
+            # Before an activation that would be applied twice, which no later layer shows either.
+            0.95,
+        )
+
+
+def _constant(tensor: Array) -> Step:
+    return lambda output: tensor

@@ -1,0 +1,145 @@
+"""A subject run anew with one thing changed: what proves causes that lie in how it was run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from parity import investigate
+from parity.errors import ParityError
+from parity.flow import Flow
+from parity.report.model import Cause
+from parity.request import runtime_of, side_of
+from parity.verdict import StageResult, Status
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a subject's run that differs from the reference, or that failed."""
+
+    subject: str
+    precision: str
+    judge_as: str
+    batch: int
+    reshaped: bool = False
+    """Whether a tensor has another shape than the reference's."""
+    failure: ParityError | None = None
+    declared: int | None = None
+    """The batch that a graph's input says it takes; None for any."""
+
+    @property
+    def runtime(self) -> str:
+        return runtime_of(self.subject)
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """One thing to change: `changed` are arguments of `Captures.subject`.
+
+    `text` says what the subject has, beginning with a capital and without a full stop; `undone`
+    what the other run is, as in "with all optimisations off".
+    """
+
+    cause: str
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    undone: str = ""
+    remedy: str = ""
+
+
+def causes(
+    flow: Flow, stages: Sequence[StageResult], reruns: Callable[[Run], Iterable[Rerun]]
+) -> tuple[Cause, ...]:
+    """A cause for each subject that is at the floor everywhere once one thing is changed.
+
+    Nothing else is: same weights, same input. A graph whose own model differs too is left to the
+    layers, since what its model has wrong no setting of a session mends.
+    """
+    wrong = {name for stage in stages for name, r in stage.subjects.items() if not r.status.passes}
+    found: list[Cause] = []
+    for name in flow.request.subjects:
+        failure = flow.failures.get(name)
+        if name not in wrong and failure is None:
+            continue
+        if runtime_of(name) == "onnx" and side_of(name) in wrong:
+            continue
+        for rerun in reruns(_run(flow, name, stages, failure)):
+            cause = _proved(flow, name, rerun, stages)
+            if cause is not None:
+                found.append(cause)
+                break
+    return tuple(found)
+
+
+def _run(flow: Flow, name: str, stages: Sequence[StageResult], failure: ParityError | None) -> Run:
+    request = flow.request
+    held = [stage.subjects[name] for stage in stages if name in stage.subjects]
+    return Run(
+        subject=name,
+        precision=request.precision,
+        judge_as=request.judge_as or request.precision,
+        batch=len(flow.input.result().array),
+        reshaped=any(r.status is Status.DIVERGED and math.isinf(r.x_floor) for r in held),
+        failure=failure,
+        declared=_declared(flow, name) if failure is not None else None,
+    )
+
+
+def _declared(flow: Flow, name: str) -> int | None:
+    if runtime_of(name) != "onnx":
+        return None
+    try:
+        answer = flow.children[flow.request.child(name)].call("batch", handle=name)
+    except ParityError:
+        # A graph that was never read, or a child that is gone, says nothing.
+        return None
+    count: int | None = answer["declared"]
+    return count
+
+
+def _proved(flow: Flow, name: str, rerun: Rerun, stages: Sequence[StageResult]) -> Cause | None:
+    reference = flow.reference.result()
+    cuts = flow.table.result().cuts(flow.request.depth)
+    rows = [cut.row.name for cut in cuts]
+    try:
+        again = flow.captures.subject(name, rows, "rerun", **rerun.changed)
+    except ParityError:
+        # What cannot be run in another way either leaves the question to the layers.
+        return None
+    results = investigate.compare(
+        flow,
+        reference.capture,
+        reference.floors,
+        {name: again.path},
+        cuts,
+        precisions={name: flow.request.judge_as or flow.request.precision},
+    )
+    if not all(stage.subjects[name].status.passes for stage in results):
+        return None
+    first = next(
+        (s for s in stages if name in s.subjects and not s.subjects[name].status.passes), None
+    )
+    evidence = {"x_floor_after": _worst(name, results)}
+    before = "it could not be run"
+    if first is not None:
+        worst = _worst(name, stages)
+        evidence = {"x_floor_before": worst, **evidence}
+        before = f"{worst:.3g}x the floor"
+    evidence = {key: value for key, value in evidence.items() if math.isfinite(value)}
+    return Cause(
+        layer=(first or results[0]).row,
+        subject=name,
+        cause=rerun.cause,
+        evidence=evidence,
+        message=(
+            f"{rerun.cause}: {rerun.text}: {before}; {rerun.undone} it is "
+            f"{_worst(name, results):.2g}x. Remedy: {rerun.remedy}"
+        ),
+    )
+
+
+def _worst(name: str, stages: Sequence[StageResult]) -> float:
+    results = [stage.subjects[name] for stage in stages if name in stage.subjects]
+    return max(max(result.x_floor, result.x_floor_max) for result in results)

@@ -1,0 +1,96 @@
+"""A fault and the places that it can be put at: a row of a layer table, in one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+CODE = ("keras", "torch")
+EVERYWHERE = ("keras", "torch", "onnx-torch")
+NAMELESS = frozenset({"not-explained"})
+
+
+@dataclass(frozen=True)
+class Site:
+    """A row of the table, its tensor's name in a graph, and what stands before it."""
+
+    name: str
+    kind: str
+    block: str
+    keras: str
+    torch: str
+    shape: tuple[int, ...]
+    weights: tuple[Any, ...]
+    tensor: str
+    pad: str | None
+    """The Keras layer that pads this one's input, if there is one."""
+    flattened: tuple[int, ...] | None
+    """The image (C, H, W) that a dense layer's input was flattened from, if it was."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One row of a model that a fault may be put at."""
+
+    subject: str
+    row: Site
+    hyper: dict
+    rows: dict
+    values: dict
+    rng: np.random.Generator
+    calls: int
+    """How often a block's one ReLU module is called in a PyTorch model."""
+    first: str = ""
+    """The row of the first cut."""
+
+    @property
+    def layer(self) -> str:
+        if self.subject == "onnx-torch":
+            return self.row.tensor
+        return self.row.keras if self.subject == "keras" else self.row.torch
+
+    def weight(self, role: str) -> str | None:
+        return next((w.name for w in self.row.weights if w.role == role), None)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """What one fault changes at one place; `rows` are the layers that it makes wrong."""
+
+    rows: tuple[str, ...]
+    weights: dict = field(default_factory=dict)
+    changes: tuple[dict, ...] = ()
+    depth: str = "stage"
+    """How closely must be looked: what only a layer's own capture shows needs `layer`."""
+    fails: bool = False
+    """Whether the subject cannot be run at all."""
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    """What it is called in the table; the number is that of CAUSES.md."""
+    kinds: tuple[str, ...]
+    expected: frozenset[str]
+    plan: Callable[[Place], Mutation | None]
+    subjects: tuple[str, ...] = EVERYWHERE
+
+
+def fault(name, kinds, expected, plan, subjects=EVERYWHERE):
+    """A fault of these kinds of layers; `expected` are the causes that may name it, by `|`."""
+    kinds = (kinds,) if isinstance(kinds, str) else kinds
+    return Fault(name, kinds, frozenset(expected.split("|")), plan, subjects)
+
+
+def code(change, **more):
+    """A change that a child makes in its model at one layer."""
+
+    def plan(place):
+        call = {"layer": place.layer, "change": change, "calls": place.calls, **more}
+        return Mutation((place.row.name,), changes=(call,))
+
+    return plan
