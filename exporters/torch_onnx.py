@@ -61,14 +61,31 @@ def trace(
     outputs = tuple(outputs) or _names("output", count)
     if len(outputs) != count:
         raise ExportError(f"the module has {count} outputs, {len(outputs)} names given")
-    owned = tuple(dict.fromkeys((*owned, *module.state_dict())))
+    owned = tuple(dict.fromkeys((*owned, *_held(module))))
     simplify.check_names(weights=owned, inputs=inputs, outputs=outputs, taps=tapped)
     return _finish(model, inputs=inputs, outputs=outputs, taps=tapped, owned=owned, opset=opset)
 
 
 def weights(module: torch.nn.Module) -> dict[str, Array]:
-    """The state dict as NumPy arrays, which share memory with a module that is on the CPU."""
-    return {name: _array(tensor) for name, tensor in module.state_dict().items()}
+    """All that a module holds, as NumPy arrays, which share memory with one that is on the CPU."""
+    return {name: _array(tensor) for name, tensor in _held(module).items()}
+
+
+def _held(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and lasting buffers, in the state dict's order.
+
+    A module's hooks may name or join what its state dict holds; the graph knows nothing of them.
+    """
+    held: dict[str, torch.Tensor] = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        passing = part._non_persistent_buffers_set
+        named = [*part._parameters.items(), *part._buffers.items()]
+        held |= {
+            f"{path}.{name}" if path else name: tensor
+            for name, tensor in named
+            if tensor is not None and name not in passing
+        }
+    return held
 
 
 def export(

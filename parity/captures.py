@@ -87,12 +87,14 @@ class Captures:
         label: str,
         *,
         isolate: bool = False,
+        accumulate: bool = True,
         plain: Path | None = None,
         replicates: int = floor.REPLICATES,
     ) -> Reference:
         """Run the reference in float64 and its float32 replicates at `rows`.
 
-        Without `replicates` there is no floor. `plain` is the capture of the reference's own model
+        Without `accumulate` only the floors of isolated parts are measured, in half the time;
+        without `replicates` there is no floor. `plain` is the capture of the reference's own model
         in float32 on the CPU, if there is one.
         """
         side = self.request.reference_side
@@ -110,6 +112,7 @@ class Captures:
                 replicates=replicates,
                 seed=self.request.seed,
                 isolate=isolate,
+                accumulate=accumulate,
                 plain=None if plain is None else str(plain),
             )
         return Reference(

@@ -6,13 +6,20 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from parity import __version__, cli_captures, cli_check, cli_convert, cli_env, console
+from parity import (
+    __version__,
+    cli_captures,
+    cli_check,
+    cli_convert,
+    cli_env,
+    cli_models,
+    console,
+)
 from parity.arguments import (
     ALL,
     AnyModel,
@@ -32,7 +39,6 @@ from parity.arguments import (
     KerasGraph,
     KerasReference,
     Limit,
-    Model,
     Opset,
     Precision,
     Reference,
@@ -71,15 +77,6 @@ CommandLineError: type[Exception] = next(
 )
 
 
-class TableFormat(StrEnum):
-    """How `parity table` prints."""
-
-    text = "text"
-    json = "json"
-    csv = "csv"
-    toml = "toml"
-
-
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"parity {__version__}")
@@ -97,70 +94,12 @@ def root(
     console.debug = debug
 
 
-@app.command(epilog="Example: parity models --json | jq '.[].name'")
-def models(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for a program.")] = False,
-) -> None:
-    """List the architectures and how many parameters each has."""
-    with guarded():
-        from parity import spec
+app.command(epilog="Example: parity models --json | jq '.[].name'")(cli_models.models)
 
-        found = [spec.get(name) for name in (*spec.names(), *spec.variants())]
-        rows = [
-            {
-                "name": model.name,
-                "family": model.family,
-                "parameters": model.parameters,
-                "input_shape": list(model.input_shape),
-                "classes": model.classes,
-            }
-            for model in found
-        ]
-        if as_json:
-            typer.echo(json.dumps(rows, indent=2))
-            return
-        console.columns(
-            ["model", "parameters", "input", "classes"],
-            [
-                [
-                    str(row["name"]),
-                    f"{row['parameters']:,}",
-                    "×".join(map(str, model.input_shape)),
-                    str(row["classes"]),
-                ]
-                for model, row in zip(found, rows, strict=True)
-            ],
-            right=("parameters", "classes"),
-        )
-
-
-@app.command(epilog="Example: parity table resnext50_32x4d --format csv > table.csv")
-def table(
-    model: Model,
-    format: Annotated[TableFormat, typer.Option(help="How to print.")] = TableFormat.text,
-    classes: Classes = None,
-    image_size: Size = None,
-    channels: Channels = None,
-) -> None:
-    """Print the layer table: each layer in both models.
-
-    A row has a layer's kind, its name in both models, its weights' shapes in both layouts, its
-    output's shape and its stage.
-    """
-    with guarded():
-        from parity import spec
-
-        found = spec.get(model, classes=classes, image_size=size(image_size), channels=channels)
-        layers = found.table()
-        if format is TableFormat.json:
-            typer.echo(json.dumps(layers.to_json(), indent=2))
-        elif format is TableFormat.csv:
-            typer.echo(layers.to_csv(), nl=False)
-        elif format is TableFormat.toml:
-            typer.echo(layers.to_toml(), nl=False)
-        else:
-            rows = layers.plain()
-            console.columns(list(rows[0]), [list(row.values()) for row in rows])
+app.command(
+    epilog="Examples: parity table resnext50_32x4d --format csv > table.csv · "
+    "parity table resnet18@d2l --shapes"
+)(cli_models.table)
 
 
 @app.command(

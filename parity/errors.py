@@ -55,6 +55,10 @@ class ChildError(ParityError):
     exit_code = 3
 
 
+class WeightsRefused(ChildError):
+    """A model takes other weights than the table's, so that nothing it computes can be compared."""
+
+
 class FlagError(ParityError):
     """A flag that decides the arithmetic did not take."""
 

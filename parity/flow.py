@@ -25,6 +25,7 @@ from parity.errors import (
     TableError,
     UsageError,
     WeightError,
+    WeightsRefused,
 )
 from parity.inputs import Input
 from parity.placement import Placement
@@ -223,7 +224,7 @@ class Flow:
             if self.spec is None or not self.spec.own_graphs:
                 raise
             self.descriptions[side] = child.call("describe", input_shape=shape)
-            raise ChildError(f"its weights cannot be copied: {error}") from error
+            raise WeightsRefused(f"its weights cannot be copied: {error}") from error
 
     def _load(self, side: Side, child: Child) -> float:
         reference = self.request.references.get(side)

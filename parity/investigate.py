@@ -60,7 +60,7 @@ def isolate(flow: Flow, stages: Sequence[StageResult]) -> list[StageResult]:
     reference = flow.reference.result()
     if not reference.isolated_floors:
         # Nobody asked for isolation until something was found to differ.
-        reference = flow.captures.reference(rows, "capture", isolate=True)
+        reference = flow.captures.reference(rows, "capture", isolate=True, accumulate=False)
     made = flow.captures.subjects(list(flow.subjects), rows, "isolated", feed=reference.capture)
     floors = isolated_floors(flow, reference, cuts)
     found = compare(flow, reference.capture, floors, made, cuts)
@@ -175,7 +175,7 @@ def _capture_layers(
     flow.progress("parity", "looking into the layers")
     rows = [cut.row.name for cut in cuts]
     label = "layers-isolated" if isolated else "layers"
-    reference = flow.captures.reference(rows, label, isolate=isolated)
+    reference = flow.captures.reference(rows, label, isolate=isolated, accumulate=not isolated)
     feed = reference.capture if isolated else None
     return reference, flow.captures.subjects(subjects, rows, label, feed=feed)
 

@@ -48,7 +48,10 @@ KINDS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The kinds of layers, each with the roles that its weights can have."""
 
-COLUMNS = ("name", "stage", "kind", "keras", "torch", "shape", "weights")
+COLUMNS = ("name", "stage", "kind", "keras", "torch", "shape", "weights", "inputs")
+
+INPUT = "input"
+"""What the network is given, as rows and ONNX graphs call it."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _WEIGHT = re.compile(r"[^\s;]+")
@@ -72,7 +75,8 @@ class Weight:
 class Row:
     """One layer. `shape` is its output's without the batch axis, (C, H, W) or (C,); () is unknown.
 
-    `keras` or `torch` is empty where one side has no such layer.
+    `keras` or `torch` is empty where one side has no such layer. `inputs` are the rows that it
+    reads, the shortcut of a sum before its branch; () is the row before it alone.
     """
 
     name: str
@@ -82,6 +86,7 @@ class Row:
     torch: str
     shape: tuple[int, ...] = ()
     weights: tuple[Weight, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     @property
     def block(self) -> str:
@@ -139,6 +144,9 @@ def check_row(row: Row, where: str) -> None:
             torch_point(row.torch)
         except TableError as error:
             raise TableError(f"{where}: {error}") from None
+    for name in row.inputs:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise TableError(f"{where}: inputs must be names of rows, found {quote(name)}")
     _check_dimensions(row.shape, where)
     roles = [weight.role for weight in row.weights]
     for weight in row.weights:
@@ -230,6 +238,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
             }
             for weight in row.weights
         ],
+        **({"inputs": list(row.inputs)} if row.inputs else {}),
     }
 
 
@@ -248,10 +257,14 @@ def row_from_json(entry: object, where: str) -> Row:
     weights = entry.get("weights", [])
     if not isinstance(weights, list):
         raise TableError(f"{where}: weights must be a list, found {quote(weights)}")
+    inputs = entry.get("inputs", [])
+    if not isinstance(inputs, list):
+        raise TableError(f"{where}: inputs must be a list, found {quote(inputs)}")
     row = Row(
         **text,
         shape=_dimensions(entry.get("shape", []), f"{where}: shape"),
         weights=tuple(_weight_from_json(weight, where) for weight in weights),
+        inputs=tuple(inputs),
     )
     check_row(row, where)
     for weight, given in zip(row.weights, weights, strict=True):
@@ -287,13 +300,15 @@ def cells(row: Row) -> dict[str, str]:
         for weight in row.weights
     )
     names = (row.name, row.stage, row.kind, row.keras, row.torch)
-    values = (*names, format_shape(row.shape), "; ".join(weights))
+    values = (*names, format_shape(row.shape), "; ".join(weights), " ".join(row.inputs))
     return dict(zip(COLUMNS, values, strict=True))
 
 
 def _parse_cells(entry: dict[str, Any], where: str) -> dict[str, Any]:
-    """Turn the text of `shape` and `weights`, if they are text, into the lists of JSON."""
+    """Turn the text of `shape`, `weights` and `inputs`, if it is text, into the lists of JSON."""
     entry = dict(entry)
+    if isinstance(entry.get("inputs"), str):
+        entry["inputs"] = entry["inputs"].split()
     if isinstance(entry.get("shape"), str):
         entry["shape"] = _parse_shape(entry["shape"], where)
     if isinstance(entry.get("weights"), str):

@@ -14,7 +14,7 @@ from parity import cache, details, investigate, passes, saved, structure, verdic
 from parity.children import Children
 from parity.diffing import strayed
 from parity.environment import facts as environment_facts
-from parity.errors import OutputError, ParityError
+from parity.errors import OutputError, ParityError, WeightsRefused
 from parity.explain import session, structural
 from parity.floor import PRECISIONS
 from parity.flow import LABELS, Flow
@@ -267,7 +267,7 @@ def _structure(flow: Flow) -> Level:
     told = [*structural.summary(found)]
     for subject, description in flow.further_descriptions.items():
         others = structure.check(flow.table.result(), {side_of(subject): description})
-        told += [f"{subject}: {item.message}" for item in others if not item.consequence]
+        told += [f"{subject}: {line}" for line in structural.summary(others) if line not in told]
         found += others
     return Level(Outcome.FAIL if found else Outcome.PASS, (*told, *_batches(flow)))
 
@@ -299,8 +299,13 @@ def _weights(flow: Flow) -> Level:
     if flow.request.weight_source != OWN:
         if flow.weights.exception() is not None:
             return Level(Outcome.SKIPPED, ("there were no weights",))
+        refused = [
+            f"{side}: {error}"
+            for side, error in flow.side_failures.items()
+            if isinstance(error, WeightsRefused)
+        ]
         # The children read every bit back; one that found another has raised WeightError.
-        return Level(Outcome.PASS)
+        return Level(Outcome.FAIL, tuple(refused)) if refused else Level(Outcome.PASS)
     if len(flow.own_weights) < 2:
         return Level(Outcome.SKIPPED, ("only one model has weights of its own",))
     reference = flow.request.reference_side

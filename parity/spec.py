@@ -14,7 +14,7 @@ import parity.models
 from parity.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from parity.table import LayerTable
 
@@ -74,6 +74,20 @@ def require_positive(model: str, field: str, value: object) -> None:
     """Raise `SpecError` unless `value` is a whole number above 0 (True is none)."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SpecError(f"{model}: {field} must be a whole number above 0, found {value!r}")
+
+
+def require_one_shape(where: str, *, shortcut: Sequence[int], branch: Sequence[int]) -> None:
+    """Raise `SpecError` unless what an addition takes has one shape; `where` names the addition.
+
+    Shapes are (C, H, W). Every framework would stretch an axis of size 1 to fit, without a word.
+    """
+    if tuple(shortcut) != tuple(branch):
+        told = {"shortcut": shortcut, "branch": branch}
+        texts = [f"the {side} {'×'.join(map(str, shape))}" for side, shape in told.items()]
+        raise SpecError(
+            f"{where}: {' and '.join(texts)} cannot be added, and are not broadcast; a block that "
+            "strides or widens needs a projection on its shortcut, of the branch's stride and width"
+        )
 
 
 def window_size(size: int, *, kernel: int, stride: int, padding: int) -> int:

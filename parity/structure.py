@@ -276,10 +276,18 @@ def _shapes(model: _Model, reference: _Model, found: Sequence[Difference]) -> It
         if row.name in model.broken or not shape:
             continue
         given = _plain(model.layers[row.name]["shape"])
-        if given != shape:
+        if given != shape and not _padding_is_told(model, row):
             text = f"{row.name}: the output's shape is {given} in {model.subject}, expected {shape}"
             yield Difference(row.name, model.subject, "shape", shape, given, text, upstream)
             upstream = True
+
+
+def _padding_is_told(model: _Model, row: Row) -> bool:
+    """Whether the layer behind a padding layer states what it is padded by in all."""
+    if row.kind != "pad":
+        return False
+    behind = model.rows[model.rows.index(row) + 1 :][:1]
+    return any("padding" in model.layers[r.name]["hyper"] for r in behind if r.name in model.layers)
 
 
 def _moved_by(difference: Difference, subject: str) -> Iterable[str]:

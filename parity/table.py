@@ -22,15 +22,17 @@ all its inputs:
          of what it returns: the way to name a sum that no module owns. Empty where only the Keras
          model has such a layer.
 
-Two more columns may be given. Files that `parity table` writes have them; by hand they can be left
-out, and the models are then asked.
+Three more columns may be given. Files that `parity table` writes have them; by hand they can be
+left out, and the models are then asked for the first two.
 
 `shape`    the output without its batch axis, channels first: `64x112x112`.
 `weights`  role, name in PyTorch's state dict, shape there, and (read only to be checked) the shape
            in Keras: `kernel conv1.weight 64x3x7x7 7x7x3x64; bias conv1.bias 64 64`.
+`inputs`   the rows that it reads, where that is not the row before it alone: `stem.pool body.bn2`
+           of a sum, its shortcut first. Shapes that are added must be one: none is broadcast.
 
-JSON has lists of numbers for shapes, and for the weights a list of objects with the keys `role`,
-`name`, `shape` and `keras_shape`.
+JSON has lists of numbers for shapes and of names for inputs, and for the weights a list of objects
+with the keys `role`, `name`, `shape` and `keras_shape`.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ import tomli_w
 from parity.errors import TableError
 from parity.rows import (
     COLUMNS,
+    INPUT,
     KERAS_NAMES,
     KINDS,
     Row,
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "INPUT",
     "KERAS_NAMES",
     "KINDS",
     "Cut",
@@ -85,10 +89,13 @@ __all__ = [
     "torch_point",
 ]
 
+ELEMENTWISE = {"add": "added", "multiply": "multiplied"}
+"""The kinds whose inputs must have one shape: broadcasting would hide that they have not."""
+
 Depth = Literal["stage", "block", "layer"]
 
-INPUT, LOGITS = "input", "logits"
-"""The names of the first and the last tensor of every ONNX graph."""
+LOGITS = "logits"
+"""The name of the last tensor of every ONNX graph; `INPUT` is that of the first."""
 
 SCHEMA = "parity.table/1"
 MAX_BYTES = 16 * 2**20
@@ -181,6 +188,7 @@ class LayerTable:
                     f"{where}: stage {quote(row.stage)} has ended already; its rows stand together"
                 )
         self._check_tensor_names(source)
+        self._check_inputs(source)
 
     def _check_tensor_names(self, source: str) -> None:
         compared = {cut.name for cut in self.cuts("stage")}
@@ -196,6 +204,22 @@ class LayerTable:
                     f"{quote(tensor)}, as {taken[tensor]} is; rename the row or its stage"
                 )
             taken[tensor] = f"that of row {quote(row.name)}"
+
+    def _check_inputs(self, source: str) -> None:
+        """A row comes after all its inputs, and what is added or multiplied has one shape."""
+        before: dict[str, tuple[int, ...]] = {INPUT: ()}
+        for number, row in enumerate(self.rows, start=1):
+            where = f"{source}: row {number} ({quote(row.name)})"
+            for name in row.inputs:
+                if name not in before:
+                    hint = closest(name, before)
+                    raise TableError(f"{where}: no row before it is called {quote(name)}{hint}")
+            known = [(name, before[name]) for name in row.inputs if before[name]]
+            if row.kind in ELEMENTWISE and len({shape for _, shape in known}) > 1:
+                told = " and ".join(f"{name}, {format_shape(s, by='×')}" for name, s in known)
+                done = ELEMENTWISE[row.kind]
+                raise TableError(f"{where}: the shapes of what is to be {done} differ: {told}")
+            before[row.name] = row.shape
 
     def plain(self) -> list[dict[str, str]]:
         """The rows as text for a terminal, weight shapes in both layouts."""

@@ -240,6 +240,27 @@ def test_missing_padding_layer_explains_the_padding(models: dict[str, Descriptio
     assert len(causes(TABLE, models)) == 2
 
 
+def test_a_padding_layer_of_another_size_is_told_by_whom_it_pads(
+    models: dict[str, Description],
+) -> None:
+    """SAME in the convolution, and a layer before it that pads by nothing: one difference."""
+    pad = layer(models["keras"], "stage2.block0.conv1_pad")
+    pad["shape"] = [size - 2 * (axis > 0) for axis, size in enumerate(pad["shape"])]
+    # Nothing else moved: what is padded in all is the same.
+    assert structure.check(TABLE, models) == []
+    layer(models["keras"], "stage2.block0.conv1")["hyper"]["padding"] = [[0, 1], [0, 1]]
+    (found,) = structure.check(TABLE, models)
+    assert (found.row, found.field) == ("stage2.block0.conv1", "padding")
+
+
+def test_a_padding_layer_that_nobody_speaks_for_is_told(models: dict[str, Description]) -> None:
+    for subject in models:
+        del layer(models[subject], "stage2.block0.conv1")["hyper"]["padding"]
+    layer(models["keras"], "stage2.block0.conv1_pad")["shape"][1] += 1
+    found = only(TABLE, models)
+    assert (found.row, found.field) == ("stage2.block0.conv1_pad", "shape")
+
+
 def test_a_shape_alone_is_a_cause_once(models: dict[str, Description]) -> None:
     for name in ("stage3.block0.conv1", "stage3.block0.bn1"):
         layer(models["torch"], name)["shape"][1] += 1

@@ -145,7 +145,9 @@ def _in_float64(flow: Flow, name: str, suspects: Collection[str]) -> tuple[Cause
     inside = {row.stage for row in flow.table.result().rows if row.name in suspects}
     cuts = investigate.layers_of(flow, inside, others=True)
     rows = [cut.row.name for cut in cuts]
-    reference: Reference = flow.captures.reference(rows, "explain-float64", isolate=True)
+    reference: Reference = flow.captures.reference(
+        rows, "explain-float64", isolate=True, accumulate=False
+    )
     try:
         made = flow.captures.in_float64(
             name, rows, "explain-float64", flow.table.result(), feed=reference.capture

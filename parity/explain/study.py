@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from parity import weights
 from parity.capture import CaptureReader
+from parity.distance import measure
 from parity.errors import ParityError
-from parity.explain import engine, fingerprint, graphs, inputs
+from parity.explain import engine, extra, fingerprint, graphs, inputs
 from parity.explain.case import FRAMEWORKS, Case
 from parity.explain.engine import Explanation, Trial
 from parity.explain.layer import Array, Layer
@@ -24,7 +25,7 @@ from parity.floor import Floor
 from parity.flow import Flow
 from parity.report.model import Cause
 from parity.request import runtime_of, side_of
-from parity.table import Row, torch_point
+from parity.table import LayerTable, Row, torch_point
 from parity.verdict import StageResult
 
 UNKNOWN = "not-explained"
@@ -70,6 +71,7 @@ class Study:
         self.exact = graphs.Exact(flow, reference.path, list(reference.names))
         self.table = flow.table.result()
         self._layers: dict[str, Layer | None] = {}
+        self._carried: dict[str, Floor] = {}
         self._tensors: dict[str, Array] = {}
         self._image: Array = np.load(flow.captures.input).astype(np.float64)
         values = weights.load(flow.weights.result(), self.table)
@@ -86,11 +88,14 @@ class Study:
             if case is None:
                 found.append(Finding(item, None, None))
                 continue
-            inherited = self._inherited(case, item, found)
-            explanation = inherited or engine.explain(
+            explanation = self._inherited(case, item, found) or self._extra(case, item)
+            explanation = explanation or engine.explain(
                 case, seconds=share, ask=partial(self._asked, case, item)
             )
-            if explanation.found is None and runtime_of(item.subject) == "onnx":
+            made = Finding(item, case, explanation)
+            # A graph that computes what its own model does was exported as it should be.
+            faithful = any(_computes_the_same(made, other) for other in found)
+            if explanation.found is None and runtime_of(item.subject) == "onnx" and not faithful:
                 exact = self.exact.read(item.subject, item.row.name)
                 if exact is not None:
                     explanation = engine.last(replace(case, exact=exact)) or explanation
@@ -227,13 +232,33 @@ class Study:
             # A model that holds NaN, say: its weights are told at their own level.
             return {}
 
+    def _extra(self, case: Case, wrong: Wrong) -> Explanation | None:
+        """That layers which only the subject has are why a sum differs, if they are."""
+        if wrong.row.kind != "add" or runtime_of(wrong.subject) == "onnx":
+            return None
+        described = self.flow.descriptions.get(wrong.subject, {}).get("layers", ())
+        layers = extra.beside(wrong.row, described)
+        if not layers:
+            return None
+        path = self.flow.folder / f"extra-{wrong.subject}-{wrong.row.name}.safetensors"
+        child = self.flow.children[self.flow.request.child(wrong.subject)]
+        told = child.call("dump_rows", rows=extra.rows_of(layers), path=str(path))["table"]
+        table = LayerTable.from_json(told)
+        proof = extra.explain(case, extra.chain(layers, table, weights.load(path, table)))
+        if proof is None:
+            return None
+        explanation, self._carried[wrong.row.name] = proof
+        return explanation
+
     def _inherited(self, case: Case, wrong: Wrong, found: Sequence[Finding]) -> Explanation | None:
         """The cause of this layer in the model that the graph was exported from, if it holds."""
         for other in found:
             same = other.wrong.row == wrong.row and other.wrong.subject == side_of(wrong.subject)
             if not same or other.explanation is None or other.explanation.found is None:
                 continue
-            trial = engine.attempt(case, other.explanation.found.candidates)
+            floor = self._carried.get(wrong.row.name, case.floor)
+            applied = other.explanation.found.candidates
+            trial = engine.attempt(replace(case, floor=floor), applied)
             if trial is not None and trial.after <= case.limit:
                 return Explanation(wrong.x_floor, trial)
         return None
@@ -273,7 +298,9 @@ def told(findings: Sequence[Finding]) -> tuple[Cause, ...]:
 def _key(finding: Finding, findings: Sequence[Finding]) -> tuple[str, ...]:
     trial = finding.explanation.found if finding.explanation else None
     if trial is None:
-        return (finding.wrong.subject, finding.wrong.row.name)
+        same = any(_computes_the_same(finding, other) for other in findings)
+        subject = finding.wrong.subject
+        return (side_of(subject) if same else subject, finding.wrong.row.name)
     texts = tuple(candidate.text for candidate in trial.candidates)
     owner = side_of(finding.wrong.subject)
     # A graph shares the entry of the model that it was exported from.
@@ -288,12 +315,23 @@ def _key(finding: Finding, findings: Sequence[Finding]) -> tuple[str, ...]:
     return (owner if shared else finding.wrong.subject, *texts)
 
 
+def _computes_the_same(graph: Finding, model: Finding) -> bool:
+    """Whether a graph's layer, not explained either, is that of its model to within rounding."""
+    if model.wrong.subject != side_of(graph.wrong.subject) or model.wrong.row != graph.wrong.row:
+        return False
+    if graph.case is None or model.case is None or (model.explanation and model.explanation.found):
+        return False
+    apart = measure(actual=graph.case.actual, expected=model.case.actual)
+    # Both round.
+    return not apart.mismatch and apart.rel_l2 <= 2.0 * graph.case.limit * graph.wrong.floor.rel_l2
+
+
 def _cause(group: Sequence[Finding], heirs: Sequence[str]) -> Cause:
     first = group[0]
     wrong, explanation = first.wrong, first.explanation
     before = explanation.before if explanation else wrong.x_floor
     if explanation is None or explanation.found is None:
-        return _unexplained(first, before)
+        return _unexplained(first, before, heirs)
     trial = explanation.found
     names = "+".join(dict.fromkeys(candidate.cause for candidate in trial.candidates))
     text = "; and ".join(candidate.text for candidate in trial.candidates)
@@ -316,9 +354,9 @@ def _layers(rest: Sequence[Finding]) -> str:
     return ", ".join(names)
 
 
-def _unexplained(finding: Finding, before: float) -> Cause:
+def _unexplained(finding: Finding, before: float, heirs: Sequence[str]) -> Cause:
     wrong, case = finding.wrong, finding.case
-    where = FRAMEWORKS[runtime_of(wrong.subject)]
+    where = "".join([FRAMEWORKS[runtime_of(wrong.subject)], *(f", and of {n}," for n in heirs)])
     message = f"not explained: the {wrong.row.kind} of {where} is {_floors(before)} away"
     if case is None:
         message += "; the reference's layer could not be run alone, so nothing could be tried"

@@ -15,6 +15,7 @@ from parity.report.model import Level, Outcome, Report, Verdict
 from parity.report.trust import trust
 from parity.report.wording import (
     by_size,
+    failures,
     firsts,
     growth,
     inherited,
@@ -157,9 +158,8 @@ def _conclusion(report: Report) -> Iterator[Text]:
         yield Text(f"  {name} {told}")
     for told in report.blame:
         yield Text(f"  {told}")
-    for name, facts in report.subjects.items():
-        if facts.failure:
-            yield Text(f"  {name}: {facts.failure}", style="yellow")
+    for name, failure in failures(report):
+        yield Text(f"  {name}: {failure}", style="yellow")
     levels = Text("levels: ", style="dim")
     for position, (name, level) in enumerate(report.levels.items()):
         levels.append(" · " if position else "").append(f"{name} ").append_text(

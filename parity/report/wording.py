@@ -87,13 +87,21 @@ def passes(report: Report, name: str) -> bool:
 
 
 def firsts(report: Report) -> Iterator[tuple[str, str]]:
-    """Give each diverging subject's (name, where and how it diverges first)."""
+    """Give (names, where and how they diverge first); subjects that do so alike share an entry."""
+    groups: dict[tuple[object, ...], list[tuple[str, str]]] = {}
     for name in report.subjects:
         for stage in report.stages:
             result = stage.subjects.get(name)
             if result is not None and result.status in (Status.DIVERGED, Status.NON_FINITE):
-                yield name, f"first at {_where(report, name, stage)}: {how(result)}"
+                where = _where(report, name, stage)
+                # A graph differs from its own model by rounding: the same in the digits shown.
+                figures = (number(result.max_abs), times(worse(result)), result.message)
+                alike = (where, result.status, result.worst, *figures)
+                told = f"first at {where}: {how(result)}"
+                groups.setdefault(alike, []).append((name, told))
                 break
+    for group in groups.values():
+        yield listed(name for name, _ in group), group[0][1]
 
 
 def _where(report: Report, name: str, stage: StageResult) -> str:
@@ -120,8 +128,36 @@ def how(result: SubjectResult) -> str:
     return "; ".join(parts)
 
 
+def failures(report: Report) -> Iterator[tuple[str, str]]:
+    """Give (names, why they could not be run); a level that fails for that reason tells it."""
+    told = {line for level in report.levels.values() for line in level.messages}
+    groups: dict[str, list[str]] = {}
+    for name, facts in report.subjects.items():
+        if facts.failure:
+            groups.setdefault(facts.failure, []).append(name)
+    for failure, names in groups.items():
+        if any(f"{name}: {failure}" in told for name in names):
+            yield listed(names), "could not be run with weights that are not its own"
+        else:
+            yield listed(names), failure
+
+
 def inherited(report: Report) -> Iterator[tuple[str, str]]:
-    """Give (name, which of its cuts that differ are wrong by themselves, which only inherit)."""
+    """Give (names, which of their cuts that differ are wrong by themselves, which only inherit)."""
+    groups: dict[str, list[str]] = {}
+    for name, told in _inherited(report):
+        groups.setdefault(told, []).append(name)
+    for told, names in groups.items():
+        one, many = next((verb for verb in _VERBS if told.startswith(verb[0])), ("", ""))
+        yield listed(names), many + told.removeprefix(one) if len(names) > 1 else told
+
+
+_VERBS = (("is wrong by itself", "are wrong by themselves"), ("differs", "differ"))
+"""How what is said of one subject begins, and of several."""
+
+
+def _inherited(report: Report) -> Iterator[tuple[str, str]]:
+    """The same of each subject alone."""
     for name in report.subjects:
         differ = [
             stage
@@ -137,7 +173,9 @@ def inherited(report: Report) -> Iterator[tuple[str, str]]:
         measured = any(stage.isolated for stage in report.stages)
         later = sum(stage.name not in alone for stage in differ) if measured else len(differ) - 1
         if measured and alone:
-            rest = f"; the {_counted(later, report.depth)} that also differ only inherit"
+            one = later == 1
+            told = "also differs only inherits" if one else "also differ only inherit"
+            rest = f"; the {_counted(later, report.depth)} that {told}"
             yield name, f"is wrong by itself at {listed(alone)}{rest if later else ''}"
         elif not measured and later > 0:
             yield (

@@ -87,6 +87,18 @@ class ModelRuntime(Framework):
         weights.save(Path(path), values)
         return {"sha256": weights.digest(values)}
 
+    def dump_rows(self, *, rows: list[dict[str, Any]], path: str) -> dict[str, Any]:
+        """Write what layers of no table hold; the table of `rows`, completed, says what it is."""
+        held = self.table
+        try:
+            asked = LayerTable.from_json({"rows": rows}).rows
+            named = (replace(row, weights=tuple(self.weights_of(row))) for row in asked)
+            self.table = LayerTable(tuple(named))
+            weights.save(Path(path), self.read_weights())
+            return {"table": self.table.to_json()}
+        finally:
+            self.table = held
+
     def read_checkpoint(self, *, spec: dict[str, Any], path: str, out: str) -> dict[str, Any]:
         """Bring a checkpoint of this framework into canonical form, complete or not at all."""
         table = from_json(spec).table()
@@ -221,14 +233,15 @@ class ModelRuntime(Framework):
         replicates: int,
         seed: int,
         isolate: bool = False,
+        accumulate: bool = True,
         plain: str | None = None,
     ) -> dict[str, Any]:
         """Capture the rows in float64, and measure how far float32 rounding alone moves them.
 
         The first replicate is the model as it is; in the others every weight and the input are
         moved by up to one ulp (DESIGN: the float32 floor). With `isolate`, "isolated" in the
-        answer is the floor of each part between two rows that is given the reference's input.
-        Without `replicates` nothing is measured.
+        answer is the floor of each part between two rows that is given the reference's input;
+        without `accumulate` it is the only one. Without `replicates` nothing is measured.
         `plain` is a capture of the same run as the first replicate, if there is one already.
         """
         started = time.perf_counter()
@@ -249,7 +262,11 @@ class ModelRuntime(Framework):
             return {"floors": {}, "isolated": {}, "seconds": time.perf_counter() - started}
         study = FloorStudy(self, data, wanted, values, Path(out))
         floors, isolated = study.measure(
-            replicates, seed, isolate=isolate, plain=None if plain is None else Path(plain)
+            replicates,
+            seed,
+            isolate=isolate,
+            plain=None if plain is None else Path(plain),
+            accumulate=accumulate,
         )
         return {
             "floors": floors,

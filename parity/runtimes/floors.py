@@ -47,11 +47,17 @@ class FloorStudy:
         self.model, self.set_weights = runtime.replica("float32")
 
     def measure(
-        self, replicates: int, seed: int, *, isolate: bool, plain: Path | None
+        self,
+        replicates: int,
+        seed: int,
+        *,
+        isolate: bool,
+        plain: Path | None,
+        accumulate: bool = True,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The floors of the rows, accumulated and (with `isolate`) isolated, as JSON.
+        """The floors of the rows, accumulated (unless told not to) and, with `isolate`, isolated.
 
-        `plain` is a capture of the first replicate, which is then not run again.
+        Both are JSON. `plain` is a capture of the first replicate, which is then not run again.
         """
         accumulated, isolated = floor.FloorMeter(), floor.FloorMeter()
         with capture.CaptureReader(self.reference) as expected:
@@ -63,7 +69,8 @@ class FloorStudy:
                 moved = (lambda array, rng=rng: floor.perturb(array, rng)) if replicate else _same
                 self.set_weights({name: moved(value) for name, value in self.values.items()})
                 x = moved(self.data)
-                self._run(x, expected, accumulated, None)
+                if accumulate:
+                    self._run(x, expected, accumulated, None)
                 if isolate:
                     self._run(x, expected, isolated, moved)
         return floor.to_json(accumulated.result()), floor.to_json(isolated.result())

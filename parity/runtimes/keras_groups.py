@@ -31,6 +31,8 @@ class Group:
     """Of the tensor that all of them read, or read a slice of."""
     whole: bool
     """Whether each reads all of it, which is no grouped convolution."""
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    """What a ZeroPadding2D adds before the slices; one behind them is the convolution's own."""
 
 
 def written_out(layer: Any) -> Group | None:
@@ -48,20 +50,38 @@ def written_out(layer: Any) -> Group | None:
     if len(settings) != 1:
         return None
     nodes = [c._inbound_nodes[h.node_index] for c, h in zip(convolutions, histories, strict=True)]
-    sources, slices = set(), []
-    for node in nodes:
-        tensor = node.input_tensors[0]
-        feeding = tensor._keras_history
-        if isinstance(feeding.operation, keras.layers.Lambda):
-            slices.append(feeding.operation)
-            tensor = feeding.operation._inbound_nodes[feeding.node_index].input_tensors[0]
-        sources.add(id(tensor))
-        source = tensor
-    if len(sources) != 1 or len(slices) not in (0, len(nodes)):
+    fed = [_feeding(node) for node in nodes]
+    sources = {id(source) for source, _ in fed}
+    slices, pads = (
+        [[layer for layer in layers if isinstance(layer, kind)] for _, layers in fed]
+        for kind in (keras.layers.Lambda, keras.layers.ZeroPadding2D)
+    )
+    paddings = {tuple(pad.padding for pad in found) for found in pads}
+    if len(sources) != 1 or len(paddings) != 1 or {len(found) for found in slices} - {0, 1}:
         return None
-    members = frozenset({*convolutions, *slices})
-    channels = int(source.shape[-1])
-    return Group(tuple(convolutions), members, nodes[0], channels, not slices)
+    sliced = [found[0] for found in slices if found]
+    if len(sliced) not in (0, len(nodes)) or len(pads[0]) > 1:
+        return None
+    members = {*convolutions, *sliced}
+    if sliced:
+        # Without slices a padding layer is an ordinary one, in a row of its own.
+        members |= {pad for found in pads for pad in found}
+    channels = int(fed[0][0].shape[-1])
+    early = sliced and pads[0] and fed[0][1][0] is not pads[0][0]
+    padding = pads[0][0].padding if early else ((0, 0), (0, 0))
+    return Group(tuple(convolutions), frozenset(members), nodes[0], channels, not sliced, padding)
+
+
+def _feeding(node: Any) -> tuple[Any, list[Any]]:
+    """The tensor that a group's convolution is made of, and the layers that slice and pad it."""
+    tensor, layers = node.input_tensors[0], []
+    while isinstance(
+        (before := tensor._keras_history).operation,
+        (keras.layers.Lambda, keras.layers.ZeroPadding2D),
+    ):
+        layers.append(before.operation)
+        tensor = before.operation._inbound_nodes[before.node_index].input_tensors[0]
+    return tensor, layers
 
 
 class Joined:

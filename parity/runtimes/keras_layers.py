@@ -159,6 +159,10 @@ def _describe_group(node: Any, group: Group, row: Row | None) -> dict[str, Any]:
     shape = channels_first(node.output_tensors[0].shape)
     values = hyper(first, group.node)
     values.update({"groups": 1 if group.whole else count, "in": group.channels, "out": shape[0]})
+    values["padding"] = [
+        [low + before, high + behind]
+        for (low, high), (before, behind) in zip(values["padding"], group.padding, strict=True)
+    ]
     reads = "all of the input" if group.whole else "a slice"
     return {
         "row": row.name if row is not None else None,

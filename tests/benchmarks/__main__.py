@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import bare, compare, exporters, memory
+from tests.benchmarks import bare, compare, explain, exporters, memory
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,21 @@ def exports(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
         )
 
 
+def explaining(runs: int, say: Callable[[str], None]) -> Line:
+    """What naming and proving the cause of one fault adds; the model is always ResNeXt-50."""
+    with tempfile.TemporaryDirectory() as cache:
+        times = explain.measure(Path(cache), runs, say)
+    median = {label: statistics.median(found) for label, found in times.items()}
+    return Line(
+        "`--explain` on ResNeXt-50 with one fault",
+        median["explain"] - median["no-explain"],
+        "s more",
+        f"`--no-explain`: {median['no-explain']:.2f} s",
+        None,
+        explain.LIMIT,
+    )
+
+
 def help_page() -> Line:
     """`parity --help`, the best of five: nothing of it may depend on a framework."""
     with tempfile.TemporaryDirectory() as cache:
@@ -163,6 +178,8 @@ def main() -> int:
         print(text, file=sys.stderr, flush=True)
 
     lines = [*comparisons(name, runs, say), *exports(name, runs, say), help_page()]
+    if not arguments.quick:
+        lines.append(explaining(runs, say))
     print(f"{name}, 224×224, {os.cpu_count()} cores ({platform.machine()}), median of {runs}:\n")
     print("| what | measured | against | ratio | promised | holds |")
     print("|---|---|---|---|---|---|")

@@ -184,6 +184,20 @@ TAPS = {
 }
 
 
+def test_a_state_dict_that_hooks_rename_is_exported_all_the_same(tmp_path):
+    """Of a module that renames a weight."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+
+    def renamed(module, state, prefix, metadata):
+        state[f"{prefix}whole"] = state.pop(f"{prefix}0.weight")
+
+    module.register_state_dict_post_hook(renamed)
+    assert "whole" in module.state_dict()
+    done = torch_onnx.export(module, [(3, 8, 8)], tmp_path / "m.onnx")
+    assert done.checks
+    assert set(torch_onnx.weights(module)) == {"0.weight", "0.bias"}
+
+
 @pytest.mark.parametrize("inplace", [False, True])
 def test_taps_are_what_the_calls_returned_and_cost_nothing(inplace):
     module = shaken(Grouped(inplace=inplace))

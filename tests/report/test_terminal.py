@@ -105,7 +105,38 @@ def test_what_is_inherited_is_told() -> None:
     assert "keras is wrong by itself at stage1; the 5 stages that also differ only inherit" in text
     assert "onnx-keras is wrong by itself at stage3; the 3 stages that also differ" in text
     text = " ".join(rendered(SAMPLES["divergence"](), width=400).split())
-    assert "keras differs at 5 stages after that, which is inherited as far as this run" in text
+    assert (
+        "keras and onnx-keras differ at 5 stages after that, which is inherited as far as this"
+        in text
+    )
+
+
+def test_subjects_that_are_wrong_in_one_way_share_their_lines() -> None:
+    """A graph that computes what its model does repeats none of its model's lines."""
+    report = full()
+    same = tuple(
+        dataclasses.replace(
+            found,
+            subjects={**found.subjects, "onnx-keras": found.subjects["keras"]},
+            isolated={**found.isolated, "onnx-keras": found.isolated["keras"]},
+        )
+        for found in report.stages
+    )
+    text = " ".join(
+        rendered(dataclasses.replace(report, stages=same, divergences=()), width=400).split()
+    )
+    assert text.count("first at stage1") == 1
+    assert "keras and onnx-keras first at stage1" in text
+    assert text.count("that also differ") == 1
+    told = "keras and onnx-keras are wrong by themselves at stage1; the 5 stages that also differ"
+    assert told in text
+
+
+def test_one_stage_that_inherits_is_spoken_of_as_one() -> None:
+    report = full()
+    short = dataclasses.replace(report, stages=report.stages[:3])
+    text = " ".join(rendered(short, width=400).split())
+    assert "keras is wrong by itself at stage1; the 1 stage that also differs only inherits" in text
 
 
 def test_trust_is_told() -> None:
@@ -142,3 +173,21 @@ def test_colour_says_what_the_words_say() -> None:
     text = rendered(SAMPLES["divergence"](), width=120, colour=True)
     assert "\x1b[1;31mdivergence\x1b[0m" in text
     assert "\x1b[32mat-floor" in text
+
+
+def test_a_failure_is_told_once_for_all_subjects_that_have_it() -> None:
+    report = SAMPLES["unknown"]()
+    why = "its weights cannot be copied: there are too many"
+    subjects = {
+        name: dataclasses.replace(facts, failure=why if "keras" in name else None)
+        for name, facts in report.subjects.items()
+    }
+    failed = dataclasses.replace(report, subjects=subjects)
+    text = " ".join(rendered(failed, width=400).split())
+    assert text.count(why) == 1
+    assert f"keras and onnx-keras: {why}" in text
+    # Where a level fails for that reason, it is the level that tells it.
+    levels = {**report.levels, "weights": Level(Outcome.FAIL, (f"keras: {why}",))}
+    text = " ".join(rendered(dataclasses.replace(failed, levels=levels), width=400).split())
+    assert text.count(why) == 1
+    assert "keras and onnx-keras: could not be run with weights that are not its own" in text

@@ -15,14 +15,16 @@ from keras import layers
 from parity import spec as specs
 from parity.models.resnet.keras import build
 
+SMALL = specs.get("resnet18", classes=10, image_size=(64, 64))
 
-def _changed(changes: Mapping[str, Mapping[str, Any]]) -> keras.Model:
+
+def _changed(changes: Mapping[str, Mapping[str, Any]], spec: Any = SMALL) -> keras.Model:
     """The registered twin, with some settings of some layers replaced."""
 
     def clone(layer: layers.Layer) -> layers.Layer:
         return type(layer).from_config({**layer.get_config(), **changes.get(layer.name, {})})
 
-    model = build(specs.get("resnet18", classes=10, image_size=(64, 64)))
+    model = build(spec)
     return keras.models.clone_model(model, clone_function=clone)
 
 
@@ -41,6 +43,14 @@ def same_padding() -> keras.Model:
     """TensorFlow's SAME where PyTorch pads (1, 1): (0, 1) at stride 2 on an even size."""
     return _changed(
         {"conv3_block1_1_pad": {"padding": (0, 0)}, "conv3_block1_1_conv": {"padding": "same"}}
+    )
+
+
+def resnext_same_padding() -> keras.Model:
+    """The same in a ResNeXt-50 of its published size, to measure on."""
+    return _changed(
+        {"conv3_block1_2_pad": {"padding": (0, 0)}, "conv3_block1_2_conv": {"padding": "same"}},
+        specs.get("resnext50_32x4d"),
     )
 
 

@@ -66,6 +66,14 @@ class _ReversedChannels(layers.Conv2D):
         return keras.ops.flip(super().call(inputs), axis=-1)
 
 
+class _Rippled(layers.ReLU):
+    """Like nothing that anybody writes by mistake: the slope changes with the value."""
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        plain = super().call(inputs)
+        return plain + 0.05 * keras.ops.sin(7.0 * plain) * plain
+
+
 class _OneNan(layers.ReLU):
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         spot = np.zeros((1, *inputs.shape[1:]), np.float32)
@@ -105,6 +113,11 @@ def reversed_channels() -> keras.Model:
 
 def height_and_width_swapped() -> keras.Model:
     return build(first=_Swapped)
+
+
+def rippled() -> keras.Model:
+    """A fault that no cause covers."""
+    return build(relu=_Rippled)
 
 
 def one_nan() -> keras.Model:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
+from parity.models.resnet.keras import add
+
 if TYPE_CHECKING:
     from parity.models.d2l.spec import TextbookSpec
 
@@ -31,7 +33,7 @@ def residual(x: keras.KerasTensor, filters: int, strides: int, name: str) -> ker
     x = layers.ReLU(name=f"{name}_1_relu")(x)
     x = padded_conv(x, filters, 3, 1, f"{name}_2")
     x = layers.BatchNormalization(**BN, name=f"{name}_2_bn")(x)
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    x = add(shortcut, x, f"{name}_add")
     return layers.ReLU(name=f"{name}_out")(x)
 
 

@@ -28,6 +28,12 @@ def _rows(table: LayerTable) -> Iterator[Row]:
     for row in table.rows:
         if row.name.endswith("downsample.bn"):
             continue
+        if row.kind == "add":
+            # The projection's batch-norm is gone: the sum reads the convolution itself.
+            shortcut, branch = row.inputs
+            inputs = (shortcut.replace("downsample.bn", "downsample.conv"), branch)
+            yield replace(row, inputs=inputs)
+            continue
         if row.kind != "conv":
             yield row
             continue

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from parity.models.resnet.torch import check_additions
+
 if TYPE_CHECKING:
     from parity.models.d2l.spec import TextbookSpec
 
@@ -62,4 +64,6 @@ class ResNet(nn.Module):
 
 def build(spec: TextbookSpec) -> nn.Module:
     """The module for `spec`, freshly initialised, in training mode and the default dtype."""
-    return ResNet(spec)
+    model = ResNet(spec)
+    check_additions(model, spec.input_shape)
+    return model

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from parity.models.resnet.torch import check_additions
+
 if TYPE_CHECKING:
     from parity.models.projected.spec import ProjectedSpec
 
@@ -107,6 +109,7 @@ class ResNeXt(nn.Module):
 def build(spec: ProjectedSpec) -> nn.Module:
     """The module for `spec`; the projections that no table speaks of are drawn, seeded, at once."""
     model = ResNeXt(spec)
+    check_additions(model, spec.input_shape)
     generator = torch.Generator("cpu").manual_seed(0)
     for stage in (model.layer1, model.layer2, model.layer3, model.layer4):
         for block in list(stage)[1:]:

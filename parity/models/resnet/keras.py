@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
+from parity.spec import require_one_shape
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -53,6 +55,16 @@ def conv_bn(
     return layers.BatchNormalization(epsilon=BN_EPSILON, momentum=BN_MOMENTUM, name=f"{name}_bn")(x)
 
 
+def add(shortcut: keras.KerasTensor, branch: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """The sum of a block's two sides; raises `SpecError` if they have two shapes.
+
+    Keras's own layer stretches an axis of size 1 to fit.
+    """
+    first, second = ((x.shape[-1], *x.shape[1:-1]) for x in (shortcut, branch))
+    require_one_shape(name, shortcut=first, branch=second)
+    return layers.Add(name=name)([shortcut, branch])
+
+
 def basic_block(
     x: keras.KerasTensor, filters: int, name: str, *, stride: int, project: bool
 ) -> keras.KerasTensor:
@@ -63,7 +75,7 @@ def basic_block(
     x = layers.ReLU(name=f"{name}_1_relu")(x)
     x = conv_bn(x, filters, f"{name}_2", kernel_size=3)
 
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    x = add(shortcut, x, f"{name}_add")
     return layers.ReLU(name=f"{name}_out")(x)
 
 
@@ -87,7 +99,7 @@ def bottleneck_block(
     x = layers.ReLU(name=f"{name}_2_relu")(x)
     x = conv_bn(x, 4 * filters, f"{name}_3")
 
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    x = add(shortcut, x, f"{name}_add")
     return layers.ReLU(name=f"{name}_out")(x)
 
 

@@ -8,11 +8,11 @@ paper, and not on the 1×1 before it, as in the first of these papers and in ker
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from parity.errors import SpecError
-from parity.spec import ModelSpec, require_positive, window_size
+from parity.spec import ModelSpec, require_one_shape, require_positive, window_size
 from parity.table import LayerTable, Row, Weight
 
 if TYPE_CHECKING:
@@ -66,13 +66,14 @@ def _rows(spec: ResNetSpec) -> Iterator[Row]:
     """The rows in execution order: stem, stage1 … stage4, pool, logits."""
     stem = list(_stem(spec.input_shape))
     yield from stem
-    shape = _image(stem[-1])
+    given = stem[-1]
     for index, (planes, depth) in enumerate(zip(STAGE_PLANES, spec.depths, strict=True)):
         for block in range(depth):
             stride = 2 if index > 0 and block == 0 else 1
-            rows = list(_block(spec, index, block, inputs=shape, planes=planes, stride=stride))
+            rows = list(_block(spec, index, block, given=given, planes=planes, stride=stride))
             yield from rows
-            shape = _image(rows[-1])
+            given = rows[-1]
+    shape = _image(given)
     features = shape[0]
     yield Row("pool", "pool", "global_avg_pool", "avg_pool", "avgpool", (features,))
     yield Row(
@@ -98,11 +99,12 @@ def _stem(inputs: Shape) -> Iterator[Row]:
 
 
 def _block(
-    spec: ResNetSpec, index: int, block: int, *, inputs: Shape, planes: int, stride: int
+    spec: ResNetSpec, index: int, block: int, *, given: Row, planes: int, stride: int
 ) -> Iterator[Row]:
-    """The rows of one residual block; `index` is the stage's, from 0.
+    """The rows of one residual block; `index` is the stage's, from 0, `given` the row it reads.
 
-    The projection comes after the branch, where PyTorch runs it.
+    The projection comes after the branch, where PyTorch runs it. Raises `SpecError` if branch and
+    shortcut end in two shapes.
     """
     stage = f"stage{index + 1}"
     place = _Place(
@@ -110,7 +112,8 @@ def _block(
         f"conv{index + 2}_block{block + 1}_", f"layer{index + 1}.{block}.",
     )  # fmt: skip
     outputs = planes * spec.expansion
-    shape = inputs
+    shape = inputs = _image(given)
+    shortcut, branch = given, given
     convolutions = _convolutions(spec, planes=planes, stride=stride)
     for number, (channels, kernel, step, groups) in enumerate(convolutions, start=1):
         if kernel > 1:
@@ -121,21 +124,30 @@ def _block(
         )  # fmt: skip
         shape = _image(conv)
         yield conv
-        yield place.batch_norm(f"bn{number}", f"{number}_bn", f"bn{number}", shape)
+        branch = place.batch_norm(f"bn{number}", f"{number}_bn", f"bn{number}", shape)
+        yield branch
         if number < len(convolutions):
             yield place.plain(
                 f"relu{number}", "relu", f"{number}_relu", f"relu#{number - 1}", shape
             )
-    if stride != 1 or inputs[0] != outputs:
+    if _projects(inputs, outputs, stride):
         projection = place.conv(
             "downsample.conv", "0_conv", "downsample.0", inputs, outputs, kernel=1, stride=stride
         )
-        yield projection
-        yield place.batch_norm("downsample.bn", "0_bn", "downsample.1", _image(projection))
+        yield replace(projection, inputs=(given.name,))
+        shortcut = place.batch_norm("downsample.bn", "0_bn", "downsample.1", _image(projection))
+        yield shortcut
+    require_one_shape(f"{place.prefix}add", shortcut=shortcut.shape, branch=branch.shape)
     # PyTorch adds with an operator, which no module owns: the sum is what the last ReLU is given.
     last = len(convolutions) - 1
-    yield place.plain("add", "add", "add", f"relu#{last}@input", shape)
+    total = place.plain("add", "add", "add", f"relu#{last}@input", shape)
+    yield replace(total, inputs=(shortcut.name, branch.name))
     yield place.plain("relu", "relu", "out", f"relu#{last}", shape)
+
+
+def _projects(inputs: Shape, outputs: int, stride: int) -> bool:
+    """Whether the shortcut needs a 1×1 convolution to get the shape of its branch."""
+    return stride != 1 or inputs[0] != outputs
 
 
 def _convolutions(

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+from parity.spec import require_one_shape, window_size
 
 if TYPE_CHECKING:
     from parity.models.resnet.spec import ResNetSpec
@@ -157,6 +160,46 @@ class ResNet(nn.Module):
         return self.fc(x)
 
 
+def check_additions(model: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Raise `SpecError` where the two sides of a block end in two shapes, for images of `shape`.
+
+    PyTorch would stretch an axis of size 1, and else say so in the middle of the first run.
+    """
+    shape = _after(_after(shape, model.conv1), model.maxpool)
+    for stage in ("layer1", "layer2", "layer3", "layer4"):
+        for number, block in enumerate(getattr(model, stage)):
+            shortcut = branch = shape
+            for name, module in block.named_children():
+                if name == "downsample":
+                    shortcut = _after(shortcut, module)
+                else:
+                    branch = _after(branch, module)
+            require_one_shape(f"{stage}.{number}", shortcut=shortcut, branch=branch)
+            shape = branch
+
+
+def _after(shape: tuple[int, int, int], module: nn.Module) -> tuple[int, int, int]:
+    """(C, H, W) behind a module that holds one convolution or pool, or several side by side."""
+    windows = [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d))]
+    if not windows:
+        return shape
+    first = windows[0]
+    axes = zip(
+        shape[1:], *map(_pair, (first.kernel_size, first.stride, first.padding)), strict=True
+    )
+    height, width = (
+        window_size(size, kernel=kernel, stride=stride, padding=padding)
+        for size, kernel, stride, padding in axes
+    )
+    channels = sum(getattr(window, "out_channels", shape[0]) for window in windows)
+    return (channels, height, width)
+
+
 def build(spec: ResNetSpec) -> nn.Module:
-    """The module for `spec`, freshly initialised, in training mode and the default dtype."""
-    return ResNet(spec)
+    """The module for `spec`, freshly initialised, in training mode and the default dtype.
+
+    Raises `SpecError` for a block whose two sides cannot be added.
+    """
+    model = ResNet(spec)
+    check_additions(model, spec.input_shape)
+    return model

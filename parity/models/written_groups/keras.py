@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
+from parity.models.resnet.keras import add
+
 if TYPE_CHECKING:
     from parity.models.written_groups.spec import WrittenGroupsSpec
 
@@ -94,7 +96,7 @@ def block(
     x = layers.ReLU(name=names(2, "relu"))(x)
     x = conv_bn(x, 4 * filters, 1, names, 3)
 
-    x = layers.Add(name=f"{names.prefix}_add")([shortcut, x])
+    x = add(shortcut, x, f"{names.prefix}_add")
     return layers.ReLU(name=f"{names.prefix}_out")(x)
 
 

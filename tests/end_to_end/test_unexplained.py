@@ -1,0 +1,55 @@
+"""A fault that no cause covers is said to be not explained, never guessed at."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.framework
+
+OWN = ("--torch", "tests.twins.torch_small:build", "--table", "tests/twins/small.csv")
+OPTIONS = (*OWN, "--image-size", "32", "--input", "random")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """One comparison: its exit code, its text and its JSON."""
+    from tests.end_to_end import harness
+
+    folder = tmp_path_factory.mktemp("unexplained")
+    path = folder / "report.json"
+    ended = harness.parity(
+        folder / "scratch", "compare", "--keras", "tests.twins.keras_small:rippled", *OPTIONS,
+        "--json", path, env={"COLUMNS": "400"},
+    )  # fmt: skip
+    return ended, json.loads(path.read_text())
+
+
+def test_in_the_text(done):
+    ended, _ = done
+    assert ended.code == 1
+    lines = [line.strip() for line in ended.out.splitlines()]
+    told = [line for line in lines if "not explained" in line]
+    # The graph computes what its model does, which is one thing that is not explained.
+    assert len(told) == 1
+    assert told[0].startswith(
+        "body.relu, keras: not explained: the relu of Keras, and of onnx-keras, is"
+    )
+    # The fingerprint, and what came closest: to go on from.
+    assert "relative size" in told[0]
+    assert "closest, without explaining it: " in told[0]
+    assert "Remedy" not in ended.out
+
+
+def test_in_the_json(done):
+    _, report = done
+    assert report["verdict"] == "divergence"
+    assert report["first_divergence"]["layer"] == "body.relu"
+    (first,) = report["causes"]
+    assert (first["layer"], first["subject"]) == ("body.relu", "keras")
+    assert first["cause"] == "not-explained"
+    # Nothing was proved: there is an error before, and none after.
+    assert set(first["evidence"]) == {"x_floor_before"}
+    assert first["evidence"]["x_floor_before"] > 1e3
+    assert first["message"].startswith("not explained: the relu of Keras, and")

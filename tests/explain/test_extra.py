@@ -1,0 +1,87 @@
+"""Layers of the subject's own on a shortcut are named only where they make the difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity.explain import extra
+from parity.explain.layer import Layer
+from parity.explain.operators import evaluate
+from parity.table import Row
+from tests.explain.samples import batch_norm, case, conv, draw
+
+PROJECTION = ("block1.project.conv", "block1.project.bn")
+
+
+def addition():
+    shortcut, branch = (draw(2, 8, 6, 6, seed=seed).astype(float) for seed in (1, 2))
+    return Layer("add", (shortcut, branch))
+
+
+def projection(*, seed=0, stride=1):
+    layers = (conv(kernel=1, stride=stride, seed=seed), batch_norm())
+    return extra.Extra(PROJECTION, tuple(replace(layer, inputs=()) for layer in layers))
+
+
+def projected(layer, made, *, side=0):
+    """The sum in float32, one of its sides sent through the extra layers."""
+    tensor = layer.inputs[side]
+    for step in made.layers:
+        tensor = evaluate(replace(step, inputs=(tensor,))).astype(np.float32).astype(float)
+    return tensor + layer.inputs[1 - side]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_projection_too_many_is_proved(side):
+    layer, made = addition(), projection()
+    explanation, floor = extra.explain(case(layer, projected(layer, made, side=side)), made)
+    (candidate,) = explanation.found.candidates
+    assert explanation.before > 1e5
+    assert explanation.found.after <= 4.0
+    assert candidate.cause == "extra-layers"
+    assert candidate.text.startswith("A convolution and a batch-norm stand on its shortcut")
+    assert "`block1.project.conv` and `block1.project.bn` out" in candidate.remedy
+    # What the layers round comes to the sum, and not much more: the proof is one.
+    assert floor.rel_l2 < 1e-5
+
+
+def test_other_weights_prove_nothing():
+    layer = addition()
+    assert extra.explain(case(layer, projected(layer, projection())), projection(seed=5)) is None
+
+
+def test_an_extra_layer_beside_another_fault_proves_nothing():
+    layer, made = addition(), projection()
+    twisted = projected(layer, made)
+    twisted[0, 0, 0, 0] += 1e-3
+    assert extra.explain(case(layer, twisted), made) is None
+
+
+def test_layers_that_do_not_fit_the_shortcut_prove_nothing():
+    layer = addition()
+    assert extra.explain(case(layer, layer.inputs[0]), projection(stride=2)) is None
+
+
+def described(*layers):
+    return [{"row": row, "kind": kind, "name": name} for row, kind, name in layers]
+
+
+def test_a_sums_extra_layers_stand_between_it_and_the_sum_before():
+    layers = described(
+        (None, "conv", "early"),
+        ("block0.add", "add", "a"),
+        (None, "conv", "p"),
+        ("block1.conv", "conv", "c"),
+        (None, "batch_norm", "q"),
+        (None, "mystery", "no kind of the table's"),
+        ("block1.add", "add", "b"),
+        (None, "conv", "late"),
+    )
+    row = Row("block1.add", "body", "add", "b", "b")
+    assert [layer["name"] for layer in extra.beside(row, layers)] == ["p", "q"]
+    first = replace(row, name="block0.add")
+    assert [layer["name"] for layer in extra.beside(first, layers)] == ["early"]
+    assert extra.beside(replace(row, name="elsewhere"), layers) == []

@@ -1,0 +1,45 @@
+"""What is not explained is told once for a model and the graph that computes the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity.explain.engine import Explanation
+from parity.explain.operators import evaluate
+from parity.explain.study import Finding, Wrong, told
+from tests.explain.samples import case, conv
+
+
+def finding(subject, actual):
+    made = case(conv(), actual, subject=subject)
+    wrong = Wrong(subject, made.row, made.floor, 1e6)
+    return Finding(wrong, made, Explanation(1e6, None))
+
+
+@pytest.fixture
+def odd():
+    rng = np.random.default_rng(3)
+    right = evaluate(conv())
+    return right + rng.standard_normal(right.shape)
+
+
+def test_a_graph_that_computes_what_its_model_does_shares_the_entry(odd):
+    rounded = odd * (1.0 + 2.0**-25)
+    (cause,) = told([finding("keras", odd), finding("onnx-keras", rounded)])
+    assert cause.subject == "keras"
+    assert cause.message.startswith("not explained: the conv of Keras, and of onnx-keras, is")
+
+
+def test_a_graph_that_is_wrong_in_another_way_has_its_own(odd):
+    causes = told([finding("keras", odd), finding("onnx-keras", odd + 1e-3)])
+    assert [cause.subject for cause in causes] == ["keras", "onnx-keras"]
+    causes = told([finding("keras", odd), finding("onnx-torch", odd)])
+    assert [cause.subject for cause in causes] == ["keras", "onnx-torch"]
+
+
+def test_a_layer_of_which_nothing_could_be_tried_has_its_own(odd):
+    graph = replace(finding("onnx-keras", odd), case=None)
+    assert len(told([finding("keras", odd), graph])) == 2
