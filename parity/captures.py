@@ -90,12 +90,14 @@ class Captures:
         accumulate: bool = True,
         plain: Path | None = None,
         replicates: int = floor.REPLICATES,
+        given: bool = False,
     ) -> Reference:
         """Run the reference in float64 and its float32 replicates at `rows`.
 
-        Without `accumulate` only the floors of isolated parts are measured, in half the time;
-        without `replicates` there is no floor. `plain` is the capture of the reference's own model
-        in float32 on the CPU, if there is one.
+        Without `replicates` there is no floor. `plain` is the capture of the reference's own model
+        in float32 on the CPU, if there is one. Where the float64 run is `given`, captured under
+        this label at these rows, it is not run again. Without `accumulate` only the floors of
+        isolated parts are measured, in half the time.
         """
         side = self.request.reference_side
         self.progress(side, "float64 reference and float32 floor")
@@ -113,6 +115,7 @@ class Captures:
                 seed=self.request.seed,
                 isolate=isolate,
                 accumulate=accumulate,
+                given=given,
                 plain=None if plain is None else str(plain),
             )
         return Reference(

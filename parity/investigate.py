@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,10 +59,19 @@ def isolate(flow: Flow, stages: Sequence[StageResult]) -> list[StageResult]:
     cuts = flow.table.result().cuts(flow.request.depth)
     rows = [cut.row.name for cut in cuts]
     reference = flow.reference.result()
-    if not reference.isolated_floors:
-        # Nobody asked for isolation until something was found to differ.
-        reference = flow.captures.reference(rows, "capture", isolate=True, accumulate=False)
-    made = flow.captures.subjects(list(flow.subjects), rows, "isolated", feed=reference.capture)
+    subjects = list(flow.subjects)
+    if reference.isolated_floors:
+        made = flow.captures.subjects(subjects, rows, "isolated", feed=reference.capture)
+    else:
+        # Nobody asked for isolation until something was found to differ: only that is looked at.
+        subjects = [name for name in subjects if _first_bad(stages, name) is not None]
+        with ThreadPoolExecutor(1) as pool:
+            floors_of = pool.submit(
+                flow.captures.reference,
+                rows, "capture", isolate=True, accumulate=False, given=True,
+            )  # fmt: skip
+            made = flow.captures.subjects(subjects, rows, "isolated", feed=reference.capture)
+            reference = floors_of.result()
     floors = isolated_floors(flow, reference, cuts)
     found = compare(flow, reference.capture, floors, made, cuts)
     return [

@@ -235,6 +235,7 @@ class ModelRuntime(Framework):
         isolate: bool = False,
         accumulate: bool = True,
         plain: str | None = None,
+        given: bool = False,
     ) -> dict[str, Any]:
         """Capture the rows in float64, and measure how far float32 rounding alone moves them.
 
@@ -242,22 +243,15 @@ class ModelRuntime(Framework):
         moved by up to one ulp (DESIGN: the float32 floor). With `isolate`, "isolated" in the
         answer is the floor of each part between two rows that is given the reference's input;
         without `accumulate` it is the only one. Without `replicates` nothing is measured.
-        `plain` is a capture of the same run as the first replicate, if there is one already.
+        `plain` is a capture of the same run as the first replicate, if there is one already, and
+        `out` that of the rows in float64, if it is `given`.
         """
         started = time.perf_counter()
         data = read_input(x)
         wanted = self.rows(rows)
         values = self.read_weights()
-        model, set_weights = self.replica("float64")
-        set_weights(values)
-        with capture.CaptureWriter(Path(out), manifest) as writer:
-            self.forward(
-                data.astype(np.float64),
-                wanted,
-                lambda row, array: writer.add(row.name, _wide(row, array)),
-                model=model,
-            )
-        del model
+        if not given:
+            self._capture_float64(data, wanted, values, Path(out), manifest)
         if not replicates:
             return {"floors": {}, "isolated": {}, "seconds": time.perf_counter() - started}
         study = FloorStudy(self, data, wanted, values, Path(out))
@@ -273,6 +267,24 @@ class ModelRuntime(Framework):
             "isolated": isolated,
             "seconds": time.perf_counter() - started,
         }
+
+    def _capture_float64(
+        self,
+        data: Array,
+        rows: Sequence[Row],
+        values: Mapping[str, Array],
+        out: Path,
+        manifest: dict[str, Any],
+    ) -> None:
+        model, set_weights = self.replica("float64")
+        set_weights(values)
+        with capture.CaptureWriter(out, manifest) as writer:
+            self.forward(
+                data.astype(np.float64),
+                rows,
+                lambda row, array: writer.add(row.name, _wide(row, array)),
+                model=model,
+            )
 
     def export(
         self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
