@@ -58,7 +58,7 @@ class Child:
         # Frameworks leave files of their own in the temporary folder; these go with the child.
         self._scratch = tempfile.TemporaryDirectory(prefix="parity-", ignore_cleanup_errors=True)
         self._done: list[tuple[str, dict[str, Any]]] = []
-        self._resting = False
+        self._resting = self._over = False
         self._start()
 
     def _start(self) -> None:
@@ -102,7 +102,7 @@ class Child:
         its time limit, and `RuntimeMissing` when its framework cannot be imported.
         """
         with self._lock:
-            if self._resting:
+            if self._resting and not self._over:
                 self._resting = False
                 self._start()
                 for earlier, given in self._done:
@@ -141,6 +141,7 @@ class Child:
 
     def close(self) -> None:
         """Ask the child to stop, and make sure that it has."""
+        self._over = True
         self._end()
         self._log.close()
         self._scratch.cleanup()
@@ -152,10 +153,14 @@ class Child:
         try:
             self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self._stop()
 
     def kill(self) -> None:
-        """End the child at once."""
+        """End the child at once, and for good."""
+        self._over = True
+        self._stop()
+
+    def _stop(self) -> None:
         with contextlib.suppress(OSError):
             self._process.kill()
         self._process.wait()

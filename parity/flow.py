@@ -137,6 +137,11 @@ class Flow:
         """Whether the captures so far are of the first items only."""
         return self._streams(self.input.result())
 
+    @property
+    def items(self) -> int:
+        """How many items the input has, in all passes together."""
+        return len(self.input.result().array)
+
     def _prepare_weights(self) -> None:
         """Find the weights, or draw them; their batch-norm statistics are a child's to measure."""
         source = self.request.weight_source

@@ -1,7 +1,7 @@
 """A folder of many photographs, compared some at a time, so that memory does not grow with it.
 
-The first pass is a comparison like any other, floor and all. A later one is screened by the first
-one's floor, and where it comes near the limit it is judged by a floor of its own.
+Each pass is a comparison of its own, with a floor of its own: photographs differ in scale, and a
+floor with them.
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ from numpy.typing import NDArray
 
 from parity import details, inputs, investigate
 from parity.captures import Captures, Reference
+from parity.errors import ParityError
 from parity.flow import Flow
 from parity.measuring import PairResult
 from parity.report.model import Decision
 from parity.verdict import StageResult, Status, SubjectResult
-
-SCREEN = 0.75
-"""The share of the limit from which a pass gets a floor of its own."""
 
 _ORDER = list(Status)
 
 
 @dataclass(frozen=True)
 class Passes:
-    """What all passes together say: at each cut the worst of them."""
+    """What all passes together say, at each cut the worst of them, and what one of them says.
+
+    `held` are the cuts of the pass whose captures `flow` holds: where to look further.
+    """
 
     stages: list[StageResult]
+    held: list[StageResult]
     decision: Decision | None
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass: which items it has, and its captures."""
+    """One pass: which items it has, its reference and its captures."""
 
     items: slice
-    input: Path
-    reference: Path
+    reference: Reference
     captures: Mapping[str, Path]
 
 
@@ -54,29 +55,30 @@ def rest(flow: Flow, stages: list[StageResult]) -> Passes:
     """
     decision = details.decision(flow)
     if not flow.in_passes:
-        return Passes(stages, decision)
-    whole, first = flow.input.result().array, flow.reference.result()
-    found = _wrong(stages)
-    for done, told in _judged(flow, whole, first):
-        labels = details.labels(flow, done.reference, done.captures)
+        return Passes(stages, stages, decision)
+    whole, held, looked = flow.input.result().array, stages, inputs.passes(flow.items)[0]
+    for done, told in _judged(flow, whole):
+        labels = details.labels(flow, done.reference.capture, done.captures)
         decision = decision and labels and _merged(decision, labels, done.items)
-        if _wrong(told) and not found:
-            found = True
+        if _wrong(told) and not _wrong(held):
+            held, looked = told, done.items
             np.save(flow.captures.input, whole[done.items])
             flow.capture_again()
         stages = [_worst(a, b, done.items.start) for a, b in zip(stages, told, strict=True)]
-    count = len(inputs.passes(len(whole)))
-    note = (
-        f"{len(whole)} items in {count} passes: each figure is the worst of them; "
-        "the floor is the first one's, and a pass that came near the limit had its own"
-    )
+    elsewhere = _wrong(stages) - _wrong(held)
+    notes = [
+        f"{len(whole)} items in {len(inputs.passes(len(whole)))} passes, each with a floor of its "
+        "own: each figure is the worst of them, the floor shown is the first one's; what is looked "
+        f"at further (layers, isolation, float64, repeats) is items {looked.start + 1} to "
+        f"{looked.stop}"
+    ]
+    notes += [f"{name} differs in other items only, which were not looked into: give them alone"
+              for name in sorted(elsewhere)]  # fmt: skip
     total = [replace(stage, shape=(len(whole), *stage.shape[1:])) for stage in stages]
-    return Passes(total, decision, note)
+    return Passes(total, held, decision, tuple(notes))
 
 
-def _judged(
-    flow: Flow, whole: NDArray[np.float32], first: Reference
-) -> Iterator[tuple[_Pass, list[StageResult]]]:
+def _judged(flow: Flow, whole: NDArray[np.float32]) -> Iterator[tuple[_Pass, list[StageResult]]]:
     """Every later pass and its result; one is measured while the next one runs."""
     with ThreadPoolExecutor(1) as measuring:
         before: tuple[_Pass, Future[list[StageResult]]] | None = None
@@ -85,49 +87,39 @@ def _judged(
             # Two places in turn: one pass is read while the next is written.
             done = _run(flow, whole, items, f"pass{number % 2}")
             if before is not None:
-                yield _settled(flow, *before)
-            before = done, measuring.submit(_compare, flow, done, first)
+                yield before[0], before[1].result()
+            before = done, measuring.submit(_compare, flow, done)
         if before is not None:
-            yield _settled(flow, *before)
+            yield before[0], before[1].result()
 
 
 def _run(flow: Flow, whole: NDArray[np.float32], items: slice, label: str) -> _Pass:
     path = flow.folder / f"{label}.npy"
     np.save(path, whole[items])
     captures: Captures = flow.captures.on(path)
-    rows = flow.rows()
-    with ThreadPoolExecutor(1) as pool:
-        reference = pool.submit(captures.reference, rows, label, replicates=0)
-        made = captures.subjects(list(flow.subjects), rows, label)
-        return _Pass(items, path, reference.result().capture, made)
+    rows, made = flow.rows(), {}
+    with ThreadPoolExecutor(len(flow.subjects) + 1) as pool:
+        reference = pool.submit(captures.reference, rows, label)
+        runs = {name: pool.submit(captures.subject, name, rows, label) for name in flow.subjects}
+        for name, run in runs.items():
+            try:
+                made[name] = run.result().path
+            except ParityError as error:
+                # What it has passed so far is not the whole folder: it could not be told.
+                flow.failures[name] = error
+                del flow.subjects[name]
+        return _Pass(items, reference.result(), made)
 
 
-def _settled(
-    flow: Flow, done: _Pass, screened: Future[list[StageResult]]
-) -> tuple[_Pass, list[StageResult]]:
-    stages = screened.result()
-    if not _near(stages, flow.request.limit * SCREEN):
-        return done, stages
-    captures = flow.captures.on(done.input)
-    return done, _compare(flow, done, captures.reference(flow.rows(), done.input.stem))
-
-
-def _compare(flow: Flow, done: _Pass, reference: Reference) -> list[StageResult]:
-    """Judge a pass by the floors of `reference`, its own or the first one's."""
+def _compare(flow: Flow, done: _Pass) -> list[StageResult]:
     cuts = flow.table.result().cuts(flow.request.depth)
-    return investigate.compare(flow, done.reference, reference.floors, done.captures, cuts)
+    reference = done.reference
+    return investigate.compare(flow, reference.capture, reference.floors, done.captures, cuts)
 
 
-def _near(stages: Sequence[StageResult], bound: float) -> bool:
-    return any(
-        not result.status.passes or max(result.x_floor, result.x_floor_max) > bound
-        for stage in stages
-        for result in stage.subjects.values()
-    )
-
-
-def _wrong(stages: Sequence[StageResult]) -> bool:
-    return any(not r.status.passes for stage in stages for r in stage.subjects.values())
+def _wrong(stages: Sequence[StageResult]) -> set[str]:
+    """The subjects that do not pass everywhere."""
+    return {n for stage in stages for n, r in stage.subjects.items() if not r.status.passes}
 
 
 def _worst(known: StageResult, new: StageResult, start: int) -> StageResult:
@@ -135,6 +127,7 @@ def _worst(known: StageResult, new: StageResult, start: int) -> StageResult:
     subjects = {
         name: _worse(result, _shifted(new.subjects[name], start))
         for name, result in known.subjects.items()
+        if name in new.subjects
     }
     pairs = {
         name: PairResult(

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Judgement:
     repeat: Repeat | None = None
     trials: tuple[Trial, ...] = ()
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def compare(
@@ -128,7 +128,8 @@ def _judge(flow: Flow) -> Judgement:
     stages = investigate.compare(flow, reference.capture, reference.floors, captures, cuts)
     request = flow.request
     whole = passes.rest(flow, stages)
-    stages = whole.stages
+    # Of a folder, one pass is looked into; what all of them say is put together at the end.
+    stages = whole.held
     wrong = verdict.first_divergence(stages) is not None
     causes = session.runs(flow, stages) if request.explain and (wrong or flow.failures) else ()
     # A compiled model's parts cannot be fed, and what is explained needs no look at its layers.
@@ -151,17 +152,25 @@ def _judge(flow: Flow) -> Judgement:
         causes += session.semantic(flow)
     trials, spread = details.trials(flow, seeds=request.seeds, stress=request.stress)
     return Judgement(
-        stages=tuple(stages),
+        stages=_told(whole.stages, stages),
         divergences=divergences,
         blame=blame,
         causes=causes + shaped,
         semantics=investigate.semantics(flow) if request.semantics else NO_SEMANTICS,
         profile=details.worst_profile(flow, stages),
         decision=whole.decision,
-        note=whole.note,
+        notes=whole.notes,
         repeat=details.repeat(flow, request.repeat) if request.repeat > 1 else None,
         trials=trials,
         spread=spread,
+    )
+
+
+def _told(whole: Sequence[StageResult], held: Sequence[StageResult]) -> tuple[StageResult, ...]:
+    """All passes' figures, with the isolated ones of the pass that was looked into."""
+    return tuple(
+        replace(stage, isolated=looked.isolated, isolated_floor=looked.isolated_floor)
+        for stage, looked in zip(whole, held, strict=True)
     )
 
 
@@ -221,7 +230,7 @@ def _environment(flow: Flow) -> dict[str, Any]:
 
 
 def _notes(flow: Flow, judgement: Judgement) -> tuple[str, ...]:
-    request, notes = flow.request, [] if judgement.note is None else [judgement.note]
+    request, notes = flow.request, list(judgement.notes)
     if flow.placement.note is not None:
         notes.append(flow.placement.note)
     if request.judge_as not in (None, request.precision):

@@ -49,6 +49,9 @@ def test_a_child_that_rests_can_be_closed_and_killed(child):
     child.call("load", value=1)
     child.rest()
     child.kill()
+    # Whoever waited for its turn does not bring it back.
+    with pytest.raises(ChildError):
+        child.call("loaded")
     child.close()
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from parity import investigate
 from parity.errors import ParityError
 from parity.flow import Flow
@@ -80,7 +82,7 @@ def _run(flow: Flow, name: str, stages: Sequence[StageResult], failure: ParityEr
         subject=name,
         precision=request.precision,
         judge_as=request.judge_as or request.precision,
-        batch=len(flow.input.result().array),
+        batch=len(np.load(flow.captures.input, mmap_mode="r")),
         reshaped=any(r.status is Status.DIVERGED and math.isinf(r.x_floor) for r in held),
         failure=failure,
         declared=_declared(flow, name) if failure is not None else None,

@@ -88,6 +88,15 @@ class _Capped(layers.ReLU):
         return keras.ops.minimum(super().call(inputs), 1.0)
 
 
+class _Nudged(layers.ReLU):
+    """One value off by 2e-6: a few roundings of large values, many of small ones."""
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        spot = np.zeros((1, *inputs.shape[1:]), np.float32)
+        spot[0, 3, 5, 2] = 2e-6
+        return super().call(inputs) + keras.ops.cast(spot, inputs.dtype)
+
+
 class _AllNan(layers.Dense):
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         return super().call(inputs) * float("nan")
@@ -126,6 +135,10 @@ def one_nan() -> keras.Model:
 
 def capped() -> keras.Model:
     return build(relu=_Capped)
+
+
+def nudged() -> keras.Model:
+    return build(relu=_Nudged)
 
 
 def wrong_vector() -> keras.Model:
