@@ -324,6 +324,12 @@ def _blame_graph(flow: Flow, graph: str, label: str, first: StageResult) -> str:
             f"{where}: ONNX Runtime, since the same graph evaluated in float64 by PyTorch agrees "
             "with the reference"
         )
+    side = side_of(graph)
+    if side not in flow.subjects and side != flow.request.reference_side:
+        return (
+            f"{where}: the {label} model or the graph exported from it, not ONNX Runtime; add "
+            f"{side} to --subjects to tell which"
+        )
     return (
         f"{where}: the exported graph, not {label} and not ONNX Runtime, since the graph evaluated "
         "in float64 by PyTorch differs from the reference too"

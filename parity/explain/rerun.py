@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from parity import investigate
 from parity.errors import ParityError
 from parity.flow import Flow
@@ -82,7 +80,8 @@ def _run(flow: Flow, name: str, stages: Sequence[StageResult], failure: ParityEr
         subject=name,
         precision=request.precision,
         judge_as=request.judge_as or request.precision,
-        batch=len(np.load(flow.captures.input, mmap_mode="r")),
+        # Of a folder one pass is looked into, which is not all of the input.
+        batch=stages[0].shape[0] if stages else len(flow.input.result().array),
         reshaped=any(r.status is Status.DIVERGED and math.isinf(r.x_floor) for r in held),
         failure=failure,
         declared=_declared(flow, name) if failure is not None else None,

@@ -15,7 +15,7 @@ from parity.explain.study import Wrong
 from parity.flow import Flow
 from parity.investigate import SEMANTICS_SLACK, Layers
 from parity.report.model import Cause
-from parity.request import runtime_of
+from parity.request import runtime_of, side_of
 from parity.verdict import StageResult, SubjectResult
 
 
@@ -58,6 +58,8 @@ def _told(shape: Shape, mended: Mapping[str, tuple[float, float]]) -> Cause:
             f". Without them {len(mended)} layers by themselves, from {next(iter(mended))} on, "
             f"fall from {before:.2g}x the floor to {after:.2g}x"
         )
+    else:
+        message += " (told by the structure; nothing was run without it)"
     message += f". Remedy: {shape.remedy}"
     return Cause(first, shape.subject, shape.cause, evidence, message)
 
@@ -73,13 +75,17 @@ def _without(flow: Flow, layers: Layers, shape: Shape) -> dict[str, tuple[float,
         return {}
     cuts = investigate.layers_of(flow, layers.inside, others=True)
     reference = layers.reference
-    made = flow.captures.subject(
-        name,
-        [cut.row.name for cut in cuts],
-        "bypassed",
-        feed=reference.capture,
-        bypass=list(shape.bypass),
-    )
+    try:
+        made = flow.captures.subject(
+            name,
+            [cut.row.name for cut in cuts],
+            "bypassed",
+            feed=reference.capture,
+            bypass=list(shape.bypass),
+        )
+    except ParityError:
+        # A module that cannot give its input back leaves it at what the structure tells.
+        return {}
     floors = investigate.isolated_floors(flow, reference, cuts)
     results = investigate.compare(flow, reference.capture, floors, {name: made.path}, cuts)
     after = {result.row: result.subjects[name] for result in results}
@@ -102,11 +108,7 @@ def numeric(
     `stages` are the cuts of the unfed runs; what is `settled` is left alone.
     """
     flow.progress("parity", "explaining")
-    wrong = [
-        _wrong(flow, name, layer, flow.precisions[name])
-        for name, layer in layers.wrong()
-        if (name, layer.row) not in settled
-    ]
+    wrong = [_wrong(flow, name, layer, flow.precisions[name]) for name, layer in layers.wrong()]
     with study.opened(
         flow,
         layers.reference.capture,
@@ -114,7 +116,18 @@ def numeric(
         limit=flow.request.limit,
         stages=stages,
     ) as opened:
-        return study.told(opened.explain([item for item in wrong if item is not None]))
+        open_ones = [w for w in wrong if w is not None and not _is_settled(w, settled, opened)]
+        return study.told(opened.explain(open_ones))
+
+
+def _is_settled(wrong: Wrong, settled: Settled, opened: study.Study) -> bool:
+    """Whether a layer has its cause; a graph that computes what its model does shares that one."""
+    row = wrong.row.name
+    if (wrong.subject, row) in settled:
+        return True
+    if runtime_of(wrong.subject) != "onnx" or (side_of(wrong.subject), row) not in settled:
+        return False
+    return opened.same(wrong.subject, wrong.row, wrong.floor)
 
 
 def semantic(flow: Flow, layers: Layers | None = None) -> tuple[Cause, ...]:

@@ -92,15 +92,31 @@ class Study:
             explanation = explanation or engine.explain(
                 case, seconds=share, ask=partial(self._asked, case, item)
             )
-            made = Finding(item, case, explanation)
-            # A graph that computes what its own model does was exported as it should be.
-            faithful = any(_computes_the_same(made, other) for other in found)
-            if explanation.found is None and runtime_of(item.subject) == "onnx" and not faithful:
+            if explanation.found is None and self._exporter_differs(case, item):
                 exact = self.exact.read(item.subject, item.row.name)
                 if exact is not None:
                     explanation = engine.last(replace(case, exact=exact)) or explanation
             found.append(Finding(item, case, explanation))
         return found
+
+    def _exporter_differs(self, case: Case, wrong: Wrong) -> bool:
+        """Whether a graph is known to compute another layer than the model it was exported from."""
+        model = side_of(wrong.subject)
+        if runtime_of(wrong.subject) != "onnx":
+            return False
+        if model not in self.flow.subjects:
+            # Only the reference is known to be right without having been compared.
+            return model == self.flow.request.reference_side
+        return model not in self.subjects or not self.same(wrong.subject, wrong.row, wrong.floor)
+
+    def same(self, graph: str, row: Row, floor: Floor) -> bool:
+        """Whether a graph's layer is its model's to within rounding, whatever explains it."""
+        model = side_of(graph)
+        held = [self.subjects.get(name) for name in (graph, model)]
+        if any(reader is None or row.name not in reader for reader in held):
+            return False
+        one, other = (np.asarray(reader.read(row.name)) for reader in held if reader is not None)
+        return close(one, other, floor, self.limit)
 
     def case(self, wrong: Wrong) -> Case | None:
         """All that is known of a wrong layer; None if the reference's cannot be run alone."""
@@ -242,9 +258,14 @@ class Study:
             return None
         path = self.flow.folder / f"extra-{wrong.subject}-{wrong.row.name}.safetensors"
         child = self.flow.children[self.flow.request.child(wrong.subject)]
-        told = child.call("dump_rows", rows=extra.rows_of(layers), path=str(path))["table"]
-        table = LayerTable.from_json(told)
-        proof = extra.explain(case, extra.chain(layers, table, weights.load(path, table)))
+        try:
+            told = child.call("dump_rows", rows=extra.rows_of(layers), path=str(path))["table"]
+            table = LayerTable.from_json(told)
+            values = weights.load(path, table)
+        except ParityError:
+            # Layers whose weights cannot be had (a NaN, say) prove nothing.
+            return None
+        proof = extra.explain(case, extra.chain(layers, table, values))
         if proof is None:
             return None
         explanation, self._carried[wrong.row.name] = proof
@@ -321,9 +342,13 @@ def _computes_the_same(graph: Finding, model: Finding) -> bool:
         return False
     if graph.case is None or model.case is None or (model.explanation and model.explanation.found):
         return False
-    apart = measure(actual=graph.case.actual, expected=model.case.actual)
-    # Both round.
-    return not apart.mismatch and apart.rel_l2 <= 2.0 * graph.case.limit * graph.wrong.floor.rel_l2
+    return close(graph.case.actual, model.case.actual, graph.wrong.floor, graph.case.limit)
+
+
+def close(actual: Array, expected: Array, floor: Floor, limit: float) -> bool:
+    """Whether two runs of one layer are apart by no more than both may round."""
+    apart = measure(actual=actual, expected=expected)
+    return not apart.mismatch and apart.rel_l2 <= 2.0 * limit * floor.rel_l2
 
 
 def _cause(group: Sequence[Finding], heirs: Sequence[str]) -> Cause:

@@ -60,11 +60,13 @@ def _projects_nothing(layer: Mapping[str, Any]) -> bool:
 
 
 def _with_norms(items: Sequence[Difference], found: Sequence[Difference]) -> tuple[str, ...]:
-    """The surplus projections, and the surplus batch-norms that stand behind them."""
+    """The surplus projections, and the surplus batch-norms in the same containers."""
     subject = items[0].subject
+    containers = {str(item.found).rpartition(".")[0] for item in items}
     norms = [
         item for item in found
         if item.subject == subject and item.layer and item.layer["kind"] == "batch_norm"
+        and str(item.found).rpartition(".")[0] in containers
     ]  # fmt: skip
     return tuple(str(item.found) for item in (*items, *norms))
 
