@@ -14,8 +14,7 @@ from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from parity.errors import ChildError
-from tests.mutants.bench import SUBJECTS, Bench, Result, faults_for
+from tests.mutants.bench import SUBJECTS, Bench, Refused, Result, faults_for
 
 MODELS = {
     "resnet18": {"model": "resnet18"},
@@ -81,8 +80,7 @@ def _mutants(bench, subject, asked):
                 break
             try:
                 result = bench.measure(fault, subject, mutation, time.perf_counter)
-            except ChildError as error:
-                # Its shapes fit no longer: the framework itself refuses such a model.
+            except Refused as error:
                 print(f"refused: {subject} {fault.name}: {error}", file=sys.stderr, flush=True)
                 continue
             made += 1
@@ -93,7 +91,7 @@ def _mutants(bench, subject, asked):
 def _line(result: Result) -> str:
     words = "named" if result.named else "WRONGLY NAMED" if result.misnamed else "not named"
     if not result.detectable:
-        words = "undetectable: no tensor that is compared differs, not even in float64"
+        words = f"undetectable: {result.hidden}"
     elif not result.detected:
         words = "NOT DETECTED"
     elif not result.located:

@@ -68,6 +68,8 @@ class Mutation:
     fails: bool = False
     """Whether the subject cannot be run at all."""
     device: str = "cpu"
+    hidden: str | None = None
+    """Why nothing can see it; what has no reason and is not seen was missed."""
 
 
 @dataclass(frozen=True)
