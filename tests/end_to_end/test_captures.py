@@ -26,6 +26,7 @@ def figures(report):
     ]
 
 
+@pytest.mark.slow
 def test_a_capture_judged_later_gives_what_compare_gives(parity, tmp_path):
     """Both ways to save; nothing is left beside the captures."""
     both = ("--depth", "layer", "--batch", "2")
@@ -125,6 +126,7 @@ def test_check_is_red_at_the_right_case(parity, plan, tmp_path):
     assert figures(cases["another"]) == found
 
 
+@pytest.mark.slow
 def test_check_is_red_when_a_locked_figure_triples(parity, plan):
     path = plan("build")
     assert parity("check", path, "--update").code == 0
@@ -139,6 +141,7 @@ def test_check_is_red_when_a_locked_figure_triples(parity, plan):
     assert "2 of 3 cases agree" in done.out
 
 
+@pytest.mark.slow
 def test_a_model_with_other_weights_is_not_held_against_the_lock(parity, plan):
     path = plan("build")
     assert parity("check", path, "--update").code == 0

@@ -14,7 +14,7 @@ import pytest
 from tests.end_to_end import harness
 from tests.end_to_end.conftest import SMALL
 
-pytestmark = [pytest.mark.framework, pytest.mark.slow]
+pytestmark = pytest.mark.framework
 
 TORCH = ("--subjects", "torch")
 
@@ -119,6 +119,7 @@ def test_a_truncated_checkpoint(parity, checkpoint, tmp_path):
         ("nan_weight", "the keras model: NaN or Inf: body.weight has 1 among 144, first nan at"),
     ],
 )
+@pytest.mark.slow
 def test_models_of_ones_own_that_cannot_be_used(parity, model, told):
     done = parity(
         "compare", "--keras", f"tests.twins.keras_small:{model}", "--torch",
@@ -129,6 +130,7 @@ def test_models_of_ones_own_that_cannot_be_used(parity, model, told):
     assert told in done.error
 
 
+@pytest.mark.slow
 def test_a_model_of_another_size_than_the_table(parity):
     done = parity(
         "compare", "resnet18", *SMALL, "--keras", "tests.twins.broken:fewer_classes",
@@ -145,6 +147,7 @@ def test_a_report_that_cannot_be_written_is_told_before_any_work(parity, tmp_pat
     assert done.seconds < 5
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_does_no_harm(parity, tmp_path):
     (tmp_path / "file").write_text("")
     done = parity(
@@ -181,6 +184,7 @@ sys.meta_path.insert(0, Blocker())
         ("onnxruntime", "onnx", ("torch",)),
     ],
 )
+@pytest.mark.slow
 def test_a_framework_that_is_not_installed(parity, tmp_path, module, side, others):
     """Its subjects are unknown, and the others are still compared where they can be."""
     (tmp_path / "sitecustomize.py").write_text(BLOCKER)
@@ -210,6 +214,7 @@ def _all_started(running, *runtimes):
 
 
 @pytest.mark.parametrize("runtime", ["keras", "torch", "onnx"])
+@pytest.mark.slow
 def test_a_child_killed_half_way(tmp_path, runtime):
     """By whoever is short of memory: said as what it is, never read as a result."""
     scratch = tmp_path / "scratch"

@@ -55,6 +55,7 @@ def explained(report):
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_each_explanation_comes_out_and_goes_when_its_remedy_is_applied(compared):
     applied, report = [], compared()
     expected = set(STRUCTURE)
