@@ -116,10 +116,10 @@ def verify(
     beyond the reference's (taps) are run but not compared. Raises ExportError with the numbers
     when an output differs by more than rounding.
     """
-    check_graph(model)
     with ThreadPoolExecutor(1) as pool:
-        # ONNX Runtime loads on one core while the framework computes.
+        # ONNX Runtime loads on one core while the graph is checked and the framework computes.
         loading = pool.submit(load, path)
+        check_graph(model)
         expected = _Expected(reference, inputs, max(batches))
         session = loading.result()
     names = [value.name for value in session.get_outputs()]
