@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from parity import cache, conversion, inputs, promises, weights
+from parity import cache, flow_weights, inputs, promises
 from parity.captures import Captures, Progress, Reference, SubjectCapture, SubjectRun
 from parity.children import Child, Children
 from parity.entries import Kept, tap_names
@@ -23,13 +23,11 @@ from parity.errors import (
     ParityError,
     RuntimeMissing,
     TableError,
-    UsageError,
-    WeightError,
     WeightsRefused,
 )
 from parity.inputs import Input
 from parity.placement import Placement
-from parity.request import OWN, RANDOM, Request, Side, runtime_of, side_of
+from parity.request import OWN, Request, Side, runtime_of, side_of
 from parity.subjects import of_child
 from parity.table import LayerTable
 
@@ -91,7 +89,7 @@ class Flow:
     def execute(self) -> None:
         """Do all the work; raises the user's errors, keeps the runtimes' in `failures`."""
         self._find_graphs()
-        tasks: list[Callable[[], None]] = [self._prepare_input, self._prepare_weights]
+        tasks: list[Callable[[], None]] = [self._prepare_input, partial(flow_weights.prepare, self)]
         tasks += [partial(self._guard_side, side) for side in self.sides]
         for subject in self.request.subjects:
             if runtime_of(subject) == "onnx":
@@ -142,48 +140,6 @@ class Flow:
         """How many items the input has, in all passes together."""
         return len(self.input.result().array)
 
-    def _prepare_weights(self) -> None:
-        """Find the weights, or draw them; their batch-norm statistics are a child's to measure."""
-        source = self.request.weight_source
-        with promises.owed(self.weights, self.raw_weights, self.digest):
-            if source == RANDOM:
-                self._random_weights()
-            elif source != OWN:
-                promises.settle(self.weights, self._given_weights(Path(source)))
-            try:
-                path, table = self.weights.result(), self.table.result()
-            except (RuntimeMissing, ChildError):
-                # The child that owed them has failed, which is told with its subjects.
-                return
-            promises.settle(self.digest, weights.digest(weights.load(path, table)))
-
-    def _given_weights(self, path: Path) -> Path:
-        """The canonical file of a checkpoint of any format."""
-        reader = conversion.format_of(path)
-        if not path.is_file():
-            raise WeightError(f"{path}: no such file")
-        if reader == "safetensors":
-            weights.load(path, self.table.result())
-            return path
-        if self.spec is None:
-            raise UsageError(f"{path}: weights of own models must be a .safetensors file")
-        target = self.folder / "canonical.safetensors"
-        conversion.read(self.spec, path, target, reader, self.children, self.progress)
-        return target
-
-    def _random_weights(self) -> None:
-        assert self.spec is not None
-        cached = self.kept.weights()
-        if cached.exists():
-            cache.touch(cached)
-            promises.settle(self.weights, cached)
-            return
-        raw = self.folder / "raw.safetensors"
-        weights.save(raw, weights.init(self.spec, seed=self.request.seed))
-        data = inputs.calibration_batch(self.spec.input_shape, seed=self.request.seed)
-        np.save(self.folder / "calibration.npy", data)
-        promises.settle(self.raw_weights, raw)
-
     # Keras and PyTorch -----------------------------------------------------------------------
 
     def _model_flow(self, side: Side) -> None:
@@ -195,7 +151,7 @@ class Flow:
         table = self.table.result()
         if reference:
             child.call("use_table", table=table.to_json())
-        self._give_weights(side, child)
+        flow_weights.give(self, side, child)
         finished = bool(reference) or self._own_graphs
         if not finished:
             # A structure has no weights: whoever runs the graph need not wait for them here.
@@ -280,35 +236,6 @@ class Flow:
             full = child.call("complete", table=table.to_json(), input_shape=shape)
             self.table.set_result(LayerTable.from_json(full["table"]))
 
-    def _give_weights(self, side: Side, child: Child) -> None:
-        """Calibrate the random weights, or hand out the model's own, if that falls to this side."""
-        if self.request.weight_source == OWN:
-            path = self.folder / f"own-{side}.safetensors"
-            child.call("dump", path=str(path))
-            if self.request.serial:
-                # A child that is started again may draw others.
-                child.call("assign", path=str(path))
-            self.own_weights[side] = path
-            if side == self.request.reference_side:
-                self.weights.set_result(path)
-        elif side == self.request.reference_side and self.request.weight_source == RANDOM:
-            self._calibrate(child)
-
-    def _calibrate(self, child: Child) -> None:
-        with promises.owed(self.weights):
-            raw = promises.first(self.weights, self.raw_weights)
-            if self.weights.done():
-                return
-            self.progress(child.runtime, "calibrating batch-norm statistics")
-            target = self.kept.weights()
-            child.call(
-                "calibrate",
-                source=str(raw),
-                target=str(target),
-                data=str(self.folder / "calibration.npy"),
-            )
-            self.weights.set_result(target)
-
     def _export(self, side: Side, child: Child, shape: list[int]) -> None:
         """Trace the graph of this side, if a subject runs it and no earlier run left it behind."""
         if not self._runs_graph_of(side):
@@ -381,6 +308,8 @@ class Flow:
             # A graph is read into PyTorch, which has the reference to run first: until then the
             # processors are Keras's, whose import takes longest.
             wait([self.reference])
+            if self.reference.exception() is not None:
+                return
         try:
             table = self.table.result()
             self.float64[subject] = self.captures.in_float64(subject, self.rows(), "float64", table)
