@@ -58,7 +58,7 @@ class Floor:
         return cls(**data)
 
     def summed(self, terms: int) -> Floor:
-        """Return the floor of a part by itself that adds up to `terms` products one by one.
+        """Return the floor of a layer, or a part by itself, whose longest sum has `terms` terms.
 
         A single sum's error depends on the order of its terms: blocked sums, as most kernels make
         them, err far less than the sqrt(terms / 6) roundoffs of one running sum (the root mean
@@ -134,12 +134,16 @@ class FloorMeter:
         self._errors.setdefault(row, []).append(error)
         return error
 
-    def result(self) -> dict[str, Floor]:
-        """Return the floor of each row. Raises CaptureError, naming the row."""
+    def result(self, terms: Mapping[str, int] | None = None) -> dict[str, Floor]:
+        """Return the floor of each row. Raises CaptureError, naming the row.
+
+        `terms` are those of the sums that a row's values are, where there are any: see
+        `Floor.summed`.
+        """
         floors = {}
         for row, errors in self._errors.items():
             try:
-                floors[row] = floor_of(errors)
+                floors[row] = floor_of(errors).summed((terms or {}).get(row, 1))
             except CaptureError as error:
                 raise CaptureError(f"{row}: {error}") from error
         return floors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -72,24 +71,11 @@ def isolate(flow: Flow, stages: Sequence[StageResult]) -> list[StageResult]:
             )  # fmt: skip
             made = flow.captures.subjects(subjects, rows, "isolated", feed=reference.capture)
             reference = floors_of.result()
-    floors = isolated_floors(flow, reference, cuts)
-    found = compare(flow, reference.capture, floors, made, cuts)
+    found = compare(flow, reference.capture, reference.isolated_floors, made, cuts)
     return [
         replace(stage, isolated=alone.subjects, isolated_floor=alone.floor)
         for stage, alone in zip(stages, found, strict=True)
     ]
-
-
-def isolated_floors(flow: Flow, reference: Reference, cuts: Sequence[Cut]) -> dict[str, Floor]:
-    """The floors of parts by themselves, none below that of its longest sum."""
-    ends = {cut.row.name for cut in cuts}
-    floors, terms = {}, 1
-    for row in flow.table.result().rows:
-        terms = max([terms, *(math.prod(w.shape[1:]) for w in row.weights if w.role == "kernel")])
-        if row.name in ends:
-            floors[row.name] = reference.isolated_floors[row.name].summed(terms)
-            terms = 1
-    return floors
 
 
 def drill_down(
@@ -144,8 +130,7 @@ def faulty_layers(flow: Flow, stages: Sequence[StageResult]) -> Layers | None:
     subjects = [name for name in flow.subjects if any(name == other for other, _ in wrong)]
     cuts = layers_of(flow, inside, others=True)
     reference, made = _capture_layers(flow, cuts, subjects, isolated=True)
-    floors = isolated_floors(flow, reference, cuts)
-    results = compare(flow, reference.capture, floors, made, cuts)
+    results = compare(flow, reference.capture, reference.isolated_floors, made, cuts)
     return Layers(inside, reference, made, results)
 
 

@@ -73,7 +73,7 @@ from parity.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 __all__ = [
     "INPUT",
@@ -146,6 +146,27 @@ class LayerTable:
         if name not in self._by_name:
             raise TableError(f"no row is called {quote(name)}{closest(name, self._by_name)}")
         return self._by_name[name]
+
+    def longest_sums(self, ends: Collection[str], *, isolated: bool = False) -> dict[str, int]:
+        """The terms of the longest sum before each of `ends`, itself included.
+
+        Isolated, they are those of the part between it and the end before it.
+        """
+        found, longest = {}, 1
+        for row in self.rows:
+            longest = max(longest, self._terms(row))
+            if row.name in ends:
+                found[row.name] = longest
+                longest = 1 if isolated else longest
+        return found
+
+    def _terms(self, row: Row) -> int:
+        """How many terms each value of a row adds up: products of a kernel, values of a mean."""
+        if row.kind == "global_avg_pool":
+            index = self.rows.index(row)
+            read = row.inputs[0] if row.inputs else self.rows[index - 1].name if index else INPUT
+            return 1 if read == INPUT else math.prod(self.by_name(read).shape[1:])
+        return max([1, *(math.prod(w.shape[1:]) for w in row.weights if w.role == "kernel")])
 
     def weights(self) -> Iterator[tuple[Row, Weight]]:
         """Every weight with its row, in execution order."""

@@ -167,7 +167,8 @@ class _Study:
                     set_weights(moved)
                     x = floor.perturb(x, rng)
                 live.forward(x, rows, sink, model=copy)
-        return path, meter.result()
+        ends = {row.name for row in rows}
+        return path, meter.result(self.table.longest_sums(ends) if self.table else None)
 
     def _run(self, name: str, model: Any, rows: Sequence[Row]) -> Path:
         path = self.folder / f"{name}.safetensors"

@@ -110,3 +110,16 @@ def test_rounding_to_float32_is_below_the_lowest_floor() -> None:
     found = measure(actual=exact.astype(np.float32), expected=exact)
     assert found.rel_l2 < ROUNDOFF
     assert found.max_abs <= ROUNDOFF * found.scale
+
+
+def test_no_floor_is_below_one_running_sums_rounding() -> None:
+    meter = FloorMeter()
+    exact = RNG(6).standard_normal((2, 64))
+    for row in ("short", "long"):
+        meter.add(row, actual=exact.astype(np.float32), expected=exact)
+    plain = meter.result()
+    raised = meter.result({"short": 6, "long": 6 * 16**2})
+    assert raised["short"] == plain["short"]
+    assert raised["long"].rel_l2 == pytest.approx(16.0 * ROUNDOFF)
+    ratio = raised["long"].rel_l2 / plain["long"].rel_l2
+    assert raised["long"].max_abs == pytest.approx(ratio * plain["long"].max_abs)

@@ -336,3 +336,22 @@ def test_plain_rows_have_both_layouts():
     ]  # fmt: skip
     fc = table.by_name("logits").weights[0]
     assert keras_shape(fc, "dense") == (2048, 1000)
+
+
+def test_the_longest_sum_is_that_of_all_layers_before_or_of_a_part_by_itself():
+    def kernel(*shape):
+        return (Weight("kernel", "c.weight", "kernel", shape),)
+
+    table = LayerTable((
+        Row("conv", "body", "conv", "c", "c", (8, 4, 5), kernel(8, 3, 3, 3)),
+        Row("relu", "body", "relu", "r", "r", (8, 4, 5)),
+        Row("narrow", "body", "conv", "n", "n", (8, 4, 5), kernel(8, 8, 1, 1)),
+        Row("add", "body", "add", "a", "a", (8, 4, 5), inputs=("relu", "narrow")),
+        Row("pool", "pool", "global_avg_pool", "p", "p", (8,)),
+        Row("head", "head", "dense", "d", "d", (10,), kernel(10, 8)),
+    ))  # fmt: skip
+    parts = {"relu", "add", "head"}
+    assert table.longest_sums(parts) == {"relu": 27, "add": 27, "head": 27}
+    assert table.longest_sums(parts, isolated=True) == {"relu": 27, "add": 8, "head": 20}
+    layers = table.longest_sums({row.name for row in table.rows}, isolated=True)
+    assert layers == {"conv": 27, "relu": 1, "narrow": 8, "add": 1, "pool": 20, "head": 8}

@@ -86,8 +86,9 @@ def _without(flow: Flow, layers: Layers, shape: Shape) -> dict[str, tuple[float,
     except ParityError:
         # A module that cannot give its input back leaves it at what the structure tells.
         return {}
-    floors = investigate.isolated_floors(flow, reference, cuts)
-    results = investigate.compare(flow, reference.capture, floors, {name: made.path}, cuts)
+    results = investigate.compare(
+        flow, reference.capture, reference.isolated_floors, {name: made.path}, cuts
+    )
     after = {result.row: result.subjects[name] for result in results}
     return {
         row: (_worse(before), _worse(after[row]))
@@ -169,11 +170,10 @@ def _in_float64(flow: Flow, name: str, suspects: Collection[str]) -> tuple[Cause
         # That it cannot be run in float64 is told where semantics are.
         return ()
     captures: Mapping[str, Path] = {name: made.path}
-    floors = investigate.isolated_floors(flow, reference, cuts)
     results = investigate.compare(
         flow,
         reference.capture,
-        floors,
+        reference.isolated_floors,
         captures,
         cuts,
         precisions={name: "float64"},

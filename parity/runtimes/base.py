@@ -254,7 +254,7 @@ class ModelRuntime(Framework):
             self._capture_float64(data, wanted, values, Path(out), manifest)
         if not replicates:
             return {"floors": {}, "isolated": {}, "seconds": time.perf_counter() - started}
-        study = FloorStudy(self, data, wanted, values, Path(out))
+        study = FloorStudy(self, data, wanted, values, Path(out), self.table)
         floors, isolated = study.measure(
             replicates,
             seed,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity import capture, floor
-from parity.table import Row
+from parity.table import LayerTable, Row
 
 Array = NDArray[Any]
 
@@ -38,12 +38,14 @@ class FloorStudy:
         rows: Sequence[Row],
         values: Mapping[str, Array],
         reference: Path,
+        table: LayerTable,
     ) -> None:
         self.runtime = runtime
         self.data = data
         self.rows = rows
         self.values = values
         self.reference = reference
+        self.table = table
         self.model, self.set_weights = runtime.replica("float32")
 
     def measure(
@@ -73,7 +75,10 @@ class FloorStudy:
                     self._run(x, expected, accumulated, None)
                 if isolate:
                     self._run(x, expected, isolated, moved)
-        return floor.to_json(accumulated.result()), floor.to_json(isolated.result())
+        ends = {row.name for row in self.rows}
+        found = accumulated.result(self.table.longest_sums(ends))
+        alone = isolated.result(self.table.longest_sums(ends, isolated=True))
+        return floor.to_json(found), floor.to_json(alone)
 
     def _read(self, plain: Path, expected: capture.CaptureReader, meter: floor.FloorMeter) -> None:
         with capture.CaptureReader(plain) as reader:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -119,20 +119,28 @@ def kind_of(layer: Any) -> str:
 
 
 def describe(model: keras.Model, table: LayerTable) -> list[dict[str, Any]]:
-    """Every call of every layer but the inputs, in execution order, shapes (C, H, W)."""
+    """Every call of every layer but the inputs, in execution order, shapes (C, H, W).
+
+    `beside` is whether another layer reads the same tensor: where a block's branches begin.
+    """
     rows = {row.keras.removesuffix("#0"): row for row in table.rows if row.keras}
     nodes = [node for node in nodes_of(model) if not node.is_input]
     groups = {node.operation: keras_groups.written_out(node.operation) for node in nodes}
+    readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
     inside = {member for group in groups.values() if group for member in group.members}
     return [
-        _describe_node(node, nodes, rows, groups[node.operation])
+        _describe_node(node, nodes, rows, groups[node.operation], readers)
         for node in nodes
         if node.operation not in inside
     ]
 
 
 def _describe_node(
-    node: Any, nodes: list[Any], rows: dict[str, Row], group: Group | None
+    node: Any,
+    nodes: list[Any],
+    rows: dict[str, Row],
+    group: Group | None,
+    readers: Mapping[int, int],
 ) -> dict[str, Any]:
     layer = node.operation
     calls = [other for other in layer._inbound_nodes if other in nodes]
@@ -150,6 +158,7 @@ def _describe_node(
         "shape": channels_first(outputs[0].shape) if len(outputs) == 1 else [],
         "hyper": hyper(layer, node),
         "parameters": sum(math.prod(v.shape) for v in layer.trainable_variables) * (call == 0),
+        "beside": any(readers[id(tensor)] > 1 for tensor in node.input_tensors),
     }
 
 
@@ -174,6 +183,7 @@ def _describe_group(node: Any, group: Group, row: Row | None) -> dict[str, Any]:
         "parameters": sum(
             math.prod(v.shape) for conv in group.convolutions for v in conv.trainable_variables
         ),
+        "beside": False,
     }
 
 

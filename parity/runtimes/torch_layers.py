@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -62,6 +63,8 @@ def describe(
 ) -> list[dict[str, Any]]:
     """Every call of a leaf module, and of each row's module, with shapes (C, H, W).
 
+    `beside` is whether another layer reads the same tensor: where a block's branches begin.
+
     The model runs once, on zeros: on the meta device it would take ten times as long, since
     PyTorch first imports what computes shapes there.
     """
@@ -69,6 +72,7 @@ def describe(
     paths = {point.module for point in rows}
     calls: dict[str, int] = defaultdict(int)
     layers: list[dict[str, Any]] = []
+    forks = _Forks()
 
     def before(module: nn.Module, args: tuple[Any, ...], path: str) -> None:
         row = rows.get(TorchPoint(path, calls[path], True))
@@ -88,6 +92,7 @@ def describe(
                 row, name, kind, type(module).__name__, _shape(output, row), hyper(module), count
             )
         )
+        forks.read(args[0] if args else None, output, layers[-1])
 
     handles = []
     inner = tuple(f"{path}." for path in paths if path)
@@ -108,6 +113,24 @@ def describe(
     return layers
 
 
+class _Forks:
+    """Which layers read a tensor that another layer reads too, told in their `beside`."""
+
+    def __init__(self) -> None:
+        self._readers: dict[int, tuple[weakref.ref[Any], dict[str, Any]]] = {}
+
+    def read(self, given: Any, made: Any, layer: dict[str, Any]) -> None:
+        """`layer` was given a tensor and made another; in place, it has read nothing of its own."""
+        if not isinstance(given, torch.Tensor) or given is made:
+            return
+        held, other = self._readers.get(id(given), (None, None))
+        if other is not None and held is not None and held() is given:
+            other["beside"] = layer["beside"] = True
+        else:
+            # By the tensor's identity, for as long as it lives: an id is used again.
+            self._readers[id(given)] = (weakref.ref(given), layer)
+
+
 def _layer(
     row: Row | None, name: str, kind: str, cls: str, shape: list[int], hyper: Any, parameters: int
 ) -> dict[str, Any]:
@@ -119,6 +142,7 @@ def _layer(
         "shape": shape,
         "hyper": hyper,
         "parameters": parameters,
+        "beside": False,
     }
 
 

@@ -108,3 +108,11 @@ def test_a_subject_that_fails_in_a_later_pass_leaves_the_others(tmp_path, monkey
     assert report.subjects["onnx-torch"].failure == "onnx: the batch is not 4"
     assert all(set(stage.subjects) == {"keras", "torch"} for stage in report.stages)
     assert all(r.status.passes for stage in report.stages for r in stage.subjects.values())
+
+
+def test_an_image_of_one_colour_is_no_divergence(tmp_path):
+    path = tmp_path / "grey.png"
+    Image.fromarray(np.full((SIZE, SIZE, 3), 200, np.uint8)).save(path)
+    report = compared(path)
+    # Keras adds the pool's 1024 equal values one by one, PyTorch in blocks.
+    assert report.verdict == "parity"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from parity import structure
 from parity.explain import causes
 from parity.rows import Row, Weight
@@ -38,11 +40,12 @@ ROWS = (
 )  # fmt: skip
 
 
-def described(name, row, *, inputs, outputs, stride, size):
+def described(name, row, *, inputs, outputs, stride, size, beside=False):
     hyper = {"kernel": [1, 1], "stride": [stride] * 2, "in": inputs, "out": outputs}
     return {
         "row": row, "name": name, "kind": "conv", "class": "Conv2d",
         "shape": [outputs, size, size], "hyper": hyper, "parameters": inputs * outputs,
+        "beside": beside,
     }  # fmt: skip
 
 
@@ -58,7 +61,9 @@ def checked(*layers):
 
 
 def test_a_projection_in_every_block():
-    surplus = described("layer1.1.downsample.0", None, inputs=8, outputs=8, stride=1, size=4)
+    surplus = described(
+        "layer1.1.downsample.0", None, inputs=8, outputs=8, stride=1, size=4, beside=True
+    )
     (shape,) = causes.shapes(checked(STEM, DOWN, surplus))
     assert shape.cause == "projection-in-every-block"
     assert shape.subject == "torch"
@@ -66,8 +71,9 @@ def test_a_projection_in_every_block():
     assert shape.evidence == {"layers": 1.0, "parameters": 64.0}
 
 
-def test_a_surplus_convolution_that_projects_is_none():
-    other = described("head", None, inputs=8, outputs=16, stride=1, size=4)
+@pytest.mark.parametrize(("outputs", "beside"), [(16, True), (8, False)])
+def test_a_surplus_convolution_that_widens_or_stands_on_the_main_path_is_none(outputs, beside):
+    other = described("head", None, inputs=8, outputs=outputs, stride=1, size=4, beside=beside)
     assert named(checked(STEM, DOWN, other)) == {}
 
 

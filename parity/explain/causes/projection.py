@@ -50,9 +50,11 @@ def shapes(found: Sequence[Difference]) -> Iterator[Shape]:
 
 
 def _projects_nothing(layer: Mapping[str, Any]) -> bool:
+    """Whether it stands beside other layers, as a shortcut does, and keeps its input's shape."""
     hyper = layer["hyper"]
     return (
         layer["kind"] == "conv"
+        and layer.get("beside", False)
         and list(hyper.get("kernel", ())) == [1, 1]
         and list(hyper.get("stride", ())) == [1, 1]
         and hyper.get("in") == hyper.get("out")
