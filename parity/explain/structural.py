@@ -15,7 +15,12 @@ def summary(found: Iterable[Difference]) -> tuple[str, ...]:
     """The messages of all that follows from nothing else, those that say the same put together."""
     groups: dict[tuple[str, ...], list[Difference]] = {}
     surplus: dict[str, list[Difference]] = {}
+    counts: list[str] = []
     for difference in found:
+        if difference.field == "parameters" and not difference.row:
+            # What people know a model by, whatever it follows from.
+            counts.append(difference.message)
+            continue
         if difference.consequence:
             continue
         if difference.field == "layer" and difference.expected is None:
@@ -27,7 +32,7 @@ def summary(found: Iterable[Difference]) -> tuple[str, ...]:
         groups.setdefault(key, []).append(difference)
     lines = [_line(group) for group in groups.values()]
     lines += [_surplus(subject, group) for subject, group in surplus.items()]
-    return tuple(lines)
+    return (*lines, *counts)
 
 
 def _surplus(subject: str, group: list[Difference]) -> str:

@@ -117,12 +117,14 @@ def _isolated(report: Report) -> Table:
     """Build the table of each part's own error, beside the growth of the accumulated one."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("isolated", no_wrap=True)
-    growths = {name: growth(report, name) for name in report.subjects}
-    for name in report.subjects:
+    # Not asked for, isolation looks only at the subjects that differ.
+    subjects = [n for n in report.subjects if any(n in stage.isolated for stage in report.stages)]
+    growths = {name: growth(report, name) for name in subjects}
+    for name in subjects:
         table.add_column(Text(name), justify="right", no_wrap=True)
     for at, stage in enumerate(report.stages):
         cells = []
-        for name in report.subjects:
+        for name in subjects:
             alone, factor = stage.isolated.get(name), growths[name][at]
             if alone is None or alone.status is Status.MISSING:
                 own = Text("missing", style=_STYLES[Status.MISSING])

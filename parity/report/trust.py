@@ -28,7 +28,8 @@ def _labels(decision: Decision) -> tuple[str, str, bool]:
     worst = ((ratio, name) for name, ratio in decision.worst_ratio.items())
     ratio, name = max(worst, default=(0.0, "no subject"))
     margin = f"half the smallest top-1 margin ({number(decision.margin)})"
-    told = f"the largest logit error, of {name}, is {ratio:.2g} of {margin}"
+    share = f"{ratio:.2g} of" if ratio < 1.0 else times(ratio)
+    told = f"the largest logit error, of {name}, is {share} {margin}"
     if ratio == math.inf:
         told = f"logits of {name} are not finite"
     if other:

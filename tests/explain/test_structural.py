@@ -37,6 +37,12 @@ def test_surplus_layers_are_one_line():
     assert line.endswith("'layer5'")
 
 
+def test_the_size_of_a_model_is_told_last_whatever_it_follows_from():
+    text = "torch has 12 parameters, expected 10"
+    count = Difference("", "torch", "parameters", 10, 12, text, consequence=True)
+    assert summary([count, extra("a")]) == (extra("a").message, text)
+
+
 def test_a_consequence_is_not_told():
     follows = Difference("a", "keras", "shape", (1,), (2,), "a: the shape", True)
     assert summary([follows]) == ()

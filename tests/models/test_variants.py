@@ -37,6 +37,7 @@ PADDING = (
     "((1, 1), (1, 1)) in torch, ((0, 1), (0, 1)) in keras"
 )
 SOFTMAX = "logits: activation is 'linear' in torch, 'softmax' in keras"
+COUNT = "parameters, expected "
 HONEST = (
     ("logits", "keras", "softmax"),
     ("stem.bn", "keras", "batch-norm-epsilon"),
@@ -56,7 +57,7 @@ EXPECTED = {
             "Dense `predictions`: end with logits",
             "BatchNormalization `conv1_bn`: set epsilon=1e-05",
         ),
-        (BIAS, EPSILON, PADDING, SOFTMAX),
+        (BIAS, EPSILON, PADDING, SOFTMAX, COUNT),
     ),
     BOUND: Expected(
         (("stage2.block0.conv2", "keras", "same-padding"), *HONEST),
@@ -65,7 +66,7 @@ EXPECTED = {
             "Dense `predictions`: end with logits",
             "BatchNormalization `conv1_bn`: set epsilon=1e-05",
         ),
-        (BIAS, EPSILON, PADDING, SOFTMAX),
+        (BIAS, EPSILON, PADDING, SOFTMAX, COUNT),
     ),
     DENSE: Expected(
         (("stage1.block0.conv2", "keras", "groups-read-whole-input"),),
@@ -77,6 +78,7 @@ EXPECTED = {
             "stage4.block{last}.conv2: groups is {groups} in torch, 1 in keras, which reads the "
             "whole input and is no grouped convolution",
             SOFTMAX,
+            COUNT,
         ),
     ),
     PROJECTED: Expected(
@@ -85,7 +87,10 @@ EXPECTED = {
             "1x1 convolutions are in no row of the table, and project what has the right shape",
             "Remedy: project only where a block changes the shape",
         ),
-        ("layers that are not in the table: 'layer1.1.downsample.0', 'layer1.1.downsample.1'",),
+        (
+            "layers that are not in the table: 'layer1.1.downsample.0', 'layer1.1.downsample.1'",
+            COUNT,
+        ),
     ),
     TEXTBOOK: Expected((), (), ()),
 }
