@@ -37,6 +37,8 @@ class Extra:
 
     names: tuple[str, ...]
     layers: tuple[Layer, ...]
+    beside: bool
+    """Whether they read what another layer reads too, as a shortcut does."""
 
 
 def beside(row: Row, described: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -74,7 +76,8 @@ def chain(
         )
         for layer, row in zip(layers, table.rows, strict=True)
     ]
-    return Extra(tuple(layer["name"] for layer in layers), tuple(made))
+    names = tuple(layer["name"] for layer in layers)
+    return Extra(names, tuple(made), bool(layers[0]["beside"]))
 
 
 def explain(case: Case, extra: Extra) -> tuple[Explanation, Floor] | None:
@@ -97,16 +100,15 @@ def _candidates(case: Case, extra: Extra) -> Iterator[Candidate]:
     words = [_WORDS.get(layer.kind, layer.kind) for layer in extra.layers]
     kinds = f"{', a '.join(words[:-1])} and a {words[-1]}" if len(words) > 1 else words[0]
     names = " and ".join(f"`{name}`" for name in extra.names)
+    stand = f"A {kinds} stand{'s' * (len(words) == 1)}"
+    text = f"{stand} before the sum, where the reference has nothing"
+    remedy = f"leave {names} out"
+    if extra.beside:
+        text = f"{stand} on its shortcut, which the reference adds as it is"
+        remedy += ": a block that ends in the shape that it is given needs no projection"
     for position in range(len(case.layer.inputs)):
-        yield Candidate(
-            NAME,
-            partial(_with, extra=extra, position=position),
-            f"A {kinds} stand{'s' * (len(words) == 1)} on its shortcut, which the reference adds "
-            "as it is",
-            f"leave {names} out: a block that ends in the shape that it is given needs no "
-            "projection",
-            1.0,
-        )
+        change = partial(_with, extra=extra, position=position)
+        yield Candidate(NAME, change, text, remedy, 1.0)
 
 
 def _with(layer: Layer, *, extra: Extra, position: int) -> Layer:

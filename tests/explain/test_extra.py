@@ -21,9 +21,9 @@ def addition():
     return Layer("add", (shortcut, branch))
 
 
-def projection(*, seed=0, stride=1):
+def projection(*, seed=0, stride=1, beside=True):
     layers = (conv(kernel=1, stride=stride, seed=seed), batch_norm())
-    return extra.Extra(PROJECTION, tuple(replace(layer, inputs=()) for layer in layers))
+    return extra.Extra(PROJECTION, tuple(replace(layer, inputs=()) for layer in layers), beside)
 
 
 def projected(layer, made, *, side=0):
@@ -46,6 +46,14 @@ def test_a_projection_too_many_is_proved(side):
     assert "`block1.project.conv` and `block1.project.bn` out" in candidate.remedy
     # What the layers round comes to the sum, and not much more: the proof is one.
     assert floor.rel_l2 < 1e-5
+
+
+def test_layers_on_the_main_path_are_called_no_projection():
+    layer, made = addition(), projection(beside=False)
+    explanation, _ = extra.explain(case(layer, projected(layer, made, side=1)), made)
+    (candidate,) = explanation.found.candidates
+    assert candidate.text.startswith("A convolution and a batch-norm stand before the sum")
+    assert candidate.remedy == "leave `block1.project.conv` and `block1.project.bn` out"
 
 
 def test_other_weights_prove_nothing():

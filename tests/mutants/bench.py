@@ -185,14 +185,16 @@ class Bench:
                 handle = {"handle": subject} if subject == "onnx-torch" else {}
                 child.call("mutate", changes=list(mutation.changes), **handle)
             flow.descriptions = dict(self.descriptions)
-            if subject == "keras":
+            if subject == "keras" or mutation.described:
                 shape = list(flow.input.result().array.shape[1:])
-                flow.descriptions["keras"] = child.call("describe", input_shape=shape)
+                flow.descriptions[subject] = child.call("describe", input_shape=shape)
             for pattern in ("held-*", "*.full.onnx"):
                 for held in Path(self.folder.name).glob(pattern):
                     held.unlink()
             flow.subjects, flow.failures = {}, {}
             try:
+                if mutation.copied:
+                    self._assign(subject, self.weights_path)
                 capture = flow.captures.subject(subject, flow.rows(), "mutant")
             except ParityError as error:
                 if not mutation.fails:
@@ -205,7 +207,7 @@ class Bench:
             return judgement, self._level(flow, subject, judgement, mutation)
         finally:
             child.call("restore")
-            if mutation.weights:
+            if mutation.weights or mutation.copied:
                 self._assign(subject, self.weights_path)
 
     def _flow(self, mutation: Mutation) -> Flow:

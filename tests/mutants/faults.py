@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from parity.table import torch_point
 from tests.mutants.plan import CODE, Mutation, code, fault
 from tests.mutants.run_faults import RUN_FAULTS
 
@@ -183,6 +184,38 @@ def _groups(change):
     return plan
 
 
+def _whole_groups(place):
+    """Every group's convolution reads all of the input."""
+    if not _grouped(place):
+        return None
+    path, _, name = place.row.torch.rpartition(".")
+    change = {"layer": path, "change": "whole-groups", "name": name}
+    return Mutation((place.row.name,), changes=(change,), described=True, fails=True, copied=True)
+
+
+def _projected(place):
+    """A projection with its batch-norm where the block's input is added as it is."""
+    block = [row for row in place.rows.values() if row.block == place.row.block]
+    if "block" not in place.row.block or any("downsample" in row.name for row in block):
+        return None
+    change = {"layer": _block_of(place.row), "change": "projected", "channels": place.row.shape[0],
+              "seed": int(place.rng.integers(2**31))}  # fmt: skip
+    return Mutation((place.row.name,), changes=(change,), described=True)
+
+
+def _unprojected(place):
+    """A block that changes the shape cuts and pads its input, as the first of the papers did."""
+    if not place.row.name.endswith("downsample.conv"):
+        return None
+    change = {"layer": place.row.torch.rpartition(".downsample")[0], "change": "unprojected",
+              "channels": place.row.shape[0], "stride": place.hyper["stride"][0]}  # fmt: skip
+    return Mutation((place.row.name,), changes=(change,), described=True, fails=True, copied=True)
+
+
+def _block_of(row):
+    return torch_point(row.torch).module.rpartition(".")[0]
+
+
 def _stem(plan):
     """Only at the convolution that reads the image."""
     return lambda place: plan(place) if next(iter(place.rows)) in _around(place) else None
@@ -274,6 +307,10 @@ FAULTS = (
     fault("13 groups in another order", "conv", "group-order", _groups("dealt-groups"), CODE),
     fault("14 every group reads the last slice", "conv", "groups-read-one-slice",
           _groups("one-slice"), CODE),
+    fault("15 groups read the whole input", "conv", "groups-read-whole-input", _whole_groups,
+          ("torch",)),
+    fault("17 projection too many", "add", "projection-in-every-block", _projected, ("torch",)),
+    fault("17 projection missing", "conv", "projection-missing", _unprojected, ("torch",)),
     fault("16 stride moved", "conv", "stride", _stride_moved, CODE),
     fault("18 bias added", "conv", "bias", _bias, CODE),
     fault("18 bias missing", "dense", "bias", _constant("bias", 0.0)),

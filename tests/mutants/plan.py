@@ -67,6 +67,10 @@ class Mutation:
     """How closely must be looked: what only a layer's own capture shows needs `layer`."""
     fails: bool = False
     """Whether the subject cannot be run at all."""
+    copied: bool = False
+    """Whether the weights are copied after the change, as into a model that was built so."""
+    described: bool = False
+    """Whether the model says other things of itself with it."""
     device: str = "cpu"
     hidden: str | None = None
     """Why nothing can see it; what has no reason and is not seen was missed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from parity.runtimes import torch as plain
@@ -23,7 +24,7 @@ class Runtime(Late, plain.Runtime):
 
     def restore(self):
         self.late = {}
-        for module in self.model.modules():
+        for module in list(self.model.modules()):
             for name, value in module.__dict__.pop("_mutant", {}).items():
                 setattr(module, name, value)
             module.__dict__.pop("forward", None)
@@ -55,6 +56,44 @@ def same_padding(module, call, change):
     value = change.get("value", 0.0)
     set_attribute(module, "padding", (0, 0))
     wrap(module, before=lambda x: functional.pad(x, (left, right, top, bottom), value=value))
+
+
+def whole_groups(block, call, change):
+    """One convolution without groups is all of them side by side, each reading everything."""
+    right = getattr(block, change["name"])
+    made = nn.Conv2d(
+        right.in_channels, right.out_channels, right.kernel_size, right.stride, right.padding,
+        right.dilation, bias=right.bias is not None,
+    )  # fmt: skip
+    set_attribute(block, change["name"], made)
+
+
+def projected(block, call, change):
+    made = nn.Sequential(
+        nn.Conv2d(change["channels"], change["channels"], 1, bias=False),
+        nn.BatchNorm2d(change["channels"]),
+    )
+    drawn = torch.Generator().manual_seed(change["seed"])
+    with torch.no_grad():
+        for value in made.parameters():
+            value.normal_(std=change["channels"] ** -0.5, generator=drawn)
+    set_attribute(block, "downsample", made.eval())
+
+
+class Cut(nn.Module):
+    """A shortcut without weights: every so many pixels, and zeros for the channels it lacks."""
+
+    def __init__(self, channels, stride):
+        super().__init__()
+        self.channels, self.stride = channels, stride
+
+    def forward(self, x):
+        missing = self.channels - x.shape[1]
+        return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, missing))
+
+
+def unprojected(block, call, change):
+    set_attribute(block, "downsample", Cut(change["channels"], change["stride"]))
 
 
 def one_slice(module, call, change):
@@ -124,6 +163,9 @@ CHANGES = {
     "count-padding": setting("count_include_pad"),
     "slope": setting("negative_slope"),
     "approximate": setting("approximate"),
+    "whole-groups": whole_groups,
+    "projected": projected,
+    "unprojected": unprojected,
     "one-slice": one_slice,
     "dealt-groups": dealt,
     "of-the-batch": of_the_batch,
