@@ -111,6 +111,7 @@ def diff(
     a: OneModel,
     b: Another,
     limit: given.Limit = 4.0,
+    judge_as: given.JudgeAs = None,
     *,
     reports: dict[str, Path],
 ) -> None:
@@ -126,7 +127,8 @@ def diff(
         if not limit > 0:
             raise UsageError(f"--limit must be above 0, found {limit}")
         require_writable(reports)
-        report = diffing.diff(a, b, limit=limit)
+        precision = None if judge_as is None else judge_as.value
+        report = diffing.diff(a, b, limit=limit, judge_as=precision)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
         console.show(report, reports)
         raise typer.Exit(report.verdict.exit_code)

@@ -9,7 +9,15 @@ from pathlib import Path
 from parity import saved, verdict
 from parity.capture import CaptureReader
 from parity.errors import CaptureError
-from parity.report.model import LEVELS, Level, Outcome, Report, conclude, numerics
+from parity.report.model import (
+    LEVELS,
+    Level,
+    Outcome,
+    Report,
+    SubjectFacts,
+    conclude,
+    numerics,
+)
 from parity.saved import REFERENCE, Comparison
 from parity.verdict import LIMIT, FirstDivergence, StageResult
 
@@ -17,10 +25,11 @@ Readers = Mapping[str, CaptureReader]
 Sides = Sequence[tuple[Path, Readers]]
 
 
-def diff(a: Path, b: Path, *, limit: float = LIMIT) -> Report:
+def diff(a: Path, b: Path, *, limit: float = LIMIT, judge_as: str | None = None) -> Report:
     """Judge the captures of `a` and `b`, folders or single files, against the float64 reference.
 
-    The reference and its floors are `a`'s where it has them, else `b`'s. Subjects that both have
+    Each is judged by the floor of the precision that it was computed in, or of `judge_as`. The
+    reference and its floors are `a`'s where it has them, else `b`'s. Subjects that both have
     are told apart by the names of their folders. Raises CaptureError for captures that do not
     belong together: other weights, another input, another depth.
     """
@@ -41,16 +50,18 @@ def diff(a: Path, b: Path, *, limit: float = LIMIT) -> Report:
             raise CaptureError(f"{a} and {b} hold no subject, only the reference")
         comparison = saved.comparison_of(reference)
         _require_depth(comparison, reference, subjects)
+        computed = {name: saved.facts_of(reader) for name, reader in subjects.items()}
         stages = verdict.compare(
             reference=reference,
             floors=comparison.floors,
             subjects=subjects,
             cuts=comparison.cuts,
             limit=limit,
-            precisions={n: saved.facts_of(reader).precision for n, reader in subjects.items()},
+            precisions={n: judge_as or facts.precision for n, facts in computed.items()},
         )
+        notes = (*_notes(sides), *_judged_as(computed, judge_as))
         return _report(
-            comparison, reference, subjects, stages, _levels(sides), limit, started, _notes(sides)
+            comparison, reference, subjects, stages, _levels(sides), limit, started, notes
         )
 
 
@@ -107,6 +118,13 @@ def _notes(sides: Sides) -> tuple[str, ...]:
     if len(sides) == 1:
         return ("judged again from saved captures; nothing was run",)
     return (f"saved captures; the reference and its floors are those of {holders[0]}",)
+
+
+def _judged_as(computed: Mapping[str, SubjectFacts], judge_as: str | None) -> tuple[str, ...]:
+    others = sorted({facts.precision for facts in computed.values()} - {judge_as})
+    if judge_as is None or not others:
+        return ()
+    return (f"computed in {' and '.join(others)}, judged by the floor of {judge_as}",)
 
 
 def _report(

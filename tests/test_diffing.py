@@ -35,6 +35,19 @@ def test_another_limit_gives_another_verdict(tmp_path: Path) -> None:
     assert diff(folder, folder, limit=worst / 2).verdict == "divergence"
 
 
+def test_a_finer_or_a_coarser_floor_gives_another_verdict(tmp_path: Path) -> None:
+    folder = write(tmp_path / "one")
+    report = diff(folder, folder, judge_as="float64")
+    assert report.verdict == "divergence"
+    assert report.notes[-1] == "computed in float32, judged by the floor of float64"
+    coarse = diff(folder, folder, judge_as="bfloat16")
+    fine = diff(folder, folder, judge_as="float32")
+    assert coarse.verdict == fine.verdict == "parity"
+    assert fine.notes == diff(folder, folder).notes
+    errors = [r.stages[-1].subjects["keras"].x_floor for r in (fine, coarse)]
+    assert errors[0] == pytest.approx(errors[1] * 2**16)
+
+
 def test_a_broken_subject_is_found_in_the_other_folder(tmp_path: Path) -> None:
     here = write(tmp_path / "here")
     there = write(tmp_path / "there", broken={"torch": "stem.relu"}, seed=5)
