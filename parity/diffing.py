@@ -8,7 +8,8 @@ from pathlib import Path
 
 from parity import saved, verdict
 from parity.capture import CaptureReader
-from parity.errors import CaptureError
+from parity.errors import CaptureError, UsageError
+from parity.floor import PRECISIONS
 from parity.report.model import (
     LEVELS,
     Level,
@@ -31,9 +32,13 @@ def diff(a: Path, b: Path, *, limit: float = LIMIT, judge_as: str | None = None)
     Each is judged by the floor of the precision that it was computed in, or of `judge_as`. The
     reference and its floors are `a`'s where it has them, else `b`'s. Subjects that both have
     are told apart by the names of their folders. Raises CaptureError for captures that do not
-    belong together: other weights, another input, another depth.
+    belong together: other weights, another input, another depth; UsageError for a precision that
+    is none.
     """
     started = time.perf_counter()
+    if judge_as is not None and judge_as not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UsageError(f"judge_as: expected one of {known}, found {judge_as!r}")
     with saved.opened(a) as left, saved.opened(b) as right:
         same = a.resolve() == b.resolve()
         sides = [(a, left)] if same else [(a, left), (b, right)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -48,6 +48,9 @@ class Floor:
     scale: float
     """The largest ``|x64|`` of the row."""
 
+    raised: float = 1.0
+    """How many times what was measured this is, where one running sum errs more: see `summed`."""
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
         return asdict(self)
@@ -58,7 +61,7 @@ class Floor:
         return cls(**data)
 
     def summed(self, terms: int) -> Floor:
-        """Return the floor of a layer, or a part by itself, whose longest sum has `terms` terms.
+        """Return the floor of a row in, or behind, which the longest sum has `terms` terms.
 
         A single sum's error depends on the order of its terms: blocked sums, as most kernels make
         them, err far less than the sqrt(terms / 6) roundoffs of one running sum (the root mean
@@ -66,12 +69,23 @@ class Floor:
         for terms of random sign). Both are rounding, so the larger is the floor.
         """
         factor = max(1.0, ROUNDOFF * math.sqrt(terms / 6.0) / self.rel_l2)
-        return Floor(self.rel_l2 * factor, self.max_abs * factor, self.replicates, self.scale)
+        return self._times(factor, raised=factor)
 
     def scaled(self, precision: str) -> Floor:
-        """Return the floor of another precision, one of ``PRECISIONS``."""
+        """Return the floor of another precision, one of ``PRECISIONS``.
+
+        What rounds its operands to fewer bits still adds up in float32: there only what was
+        measured grows, and a running sum's part of the floor stays what it is.
+        """
         factor = PRECISIONS[precision]
-        return Floor(self.rel_l2 * factor, self.max_abs * factor, self.replicates, self.scale)
+        if factor <= 1.0:
+            return self._times(factor, raised=self.raised)
+        return self._times(max(factor / self.raised, 1.0), raised=max(self.raised / factor, 1.0))
+
+    def _times(self, factor: float, *, raised: float) -> Floor:
+        return replace(
+            self, rel_l2=self.rel_l2 * factor, max_abs=self.max_abs * factor, raised=raised
+        )
 
 
 def floor_of(errors: Sequence[Error]) -> Floor:
@@ -137,8 +151,7 @@ class FloorMeter:
     def result(self, terms: Mapping[str, int] | None = None) -> dict[str, Floor]:
         """Return the floor of each row. Raises CaptureError, naming the row.
 
-        `terms` are those of the sums that a row's values are, where there are any: see
-        `Floor.summed`.
+        `terms` are, by row, those of the longest sum in or behind which it is: see `Floor.summed`.
         """
         floors = {}
         for row, errors in self._errors.items():

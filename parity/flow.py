@@ -309,6 +309,7 @@ class Flow:
             # processors are Keras's, whose import takes longest.
             wait([self.reference])
             if self.reference.exception() is not None:
+                # Without it there is nothing to compare with, and that ends the comparison.
                 return
         try:
             table = self.table.result()

@@ -165,8 +165,13 @@ class LayerTable:
         if row.kind == "global_avg_pool":
             index = self.rows.index(row)
             read = row.inputs[0] if row.inputs else self.rows[index - 1].name if index else INPUT
-            return 1 if read == INPUT else math.prod(self.by_name(read).shape[1:])
-        return max([1, *(math.prod(w.shape[1:]) for w in row.weights if w.role == "kernel")])
+            given = () if read == INPUT else self.by_name(read).shape
+            # An adaptive pool may leave more than one mean a channel.
+            return math.ceil(math.prod(given[1:]) / max(math.prod(row.shape[1:]), 1))
+        # A transposed convolution's kernel is (I, O, H, W); what it adds up is at most this.
+        own = 1 if row.kind == "conv_transpose" else 0
+        kernels = [w.shape for w in row.weights if w.role == "kernel"]
+        return max([1, *(math.prod(k) // k[own] for k in kernels)])
 
     def weights(self) -> Iterator[tuple[Row, Weight]]:
         """Every weight with its row, in execution order."""

@@ -13,7 +13,7 @@ import pytest
 from parity import cli, measuring, saved
 from parity.capture import SCHEMA, CaptureReader, CaptureWriter, amend
 from parity.diffing import diff
-from parity.errors import CaptureError
+from parity.errors import CaptureError, UsageError
 from parity.report.model import Level, Outcome
 from tests.captures import CUTS, ROWS, tensors, write
 
@@ -44,6 +44,8 @@ def test_a_finer_or_a_coarser_floor_gives_another_verdict(tmp_path: Path) -> Non
     fine = diff(folder, folder, judge_as="float32")
     assert coarse.verdict == fine.verdict == "parity"
     assert fine.notes == diff(folder, folder).notes
+    with pytest.raises(UsageError, match=r"judge_as: expected one of float64, .* found 'int8'"):
+        diff(folder, folder, judge_as="int8")
     errors = [r.stages[-1].subjects["keras"].x_floor for r in (fine, coarse)]
     assert errors[0] == pytest.approx(errors[1] * 2**16)
 

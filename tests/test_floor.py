@@ -123,3 +123,18 @@ def test_no_floor_is_below_one_running_sums_rounding() -> None:
     assert raised["long"].rel_l2 == pytest.approx(16.0 * ROUNDOFF)
     ratio = raised["long"].rel_l2 / plain["long"].rel_l2
     assert raised["long"].max_abs == pytest.approx(ratio * plain["long"].max_abs)
+    assert (plain["long"].raised, raised["long"].raised) == (1.0, pytest.approx(ratio))
+
+
+def test_a_lower_precision_scales_what_was_measured_and_not_a_running_sum() -> None:
+    measured = Floor(1e-7, 1e-6, 5, 1.0)
+    raised = measured.summed(4608)
+    assert raised.raised > 10.0
+    assert raised.scaled("bfloat16").rel_l2 == pytest.approx(measured.scaled("bfloat16").rel_l2)
+    assert raised.scaled("bfloat16").max_abs == pytest.approx(measured.scaled("bfloat16").max_abs)
+    assert raised.scaled("bfloat16").raised == 1.0
+    # A sum so long that it errs more than the operands' own rounding.
+    longest = measured.summed(10**12)
+    assert longest.scaled("tf32").rel_l2 == pytest.approx(longest.rel_l2)
+    # In float64 both are of one kind.
+    assert raised.scaled("float64").rel_l2 == pytest.approx(raised.rel_l2 * 2.0**-29)

@@ -347,11 +347,16 @@ def test_the_longest_sum_is_that_of_all_layers_before_or_of_a_part_by_itself():
         Row("relu", "body", "relu", "r", "r", (8, 4, 5)),
         Row("narrow", "body", "conv", "n", "n", (8, 4, 5), kernel(8, 8, 1, 1)),
         Row("add", "body", "add", "a", "a", (8, 4, 5), inputs=("relu", "narrow")),
-        Row("pool", "pool", "global_avg_pool", "p", "p", (8,)),
+        Row("up", "up", "conv_transpose", "u", "u", (4, 8, 10), kernel(8, 4, 2, 2)),
+        Row("quarters", "pool", "global_avg_pool", "q", "q", (4, 2, 2)),
+        Row("pool", "pool", "global_avg_pool", "p", "p", (8,), inputs=("add",)),
         Row("head", "head", "dense", "d", "d", (10,), kernel(10, 8)),
     ))  # fmt: skip
     parts = {"relu", "add", "head"}
-    assert table.longest_sums(parts) == {"relu": 27, "add": 27, "head": 27}
-    assert table.longest_sums(parts, isolated=True) == {"relu": 27, "add": 8, "head": 20}
+    assert table.longest_sums(parts) == {"relu": 27, "add": 27, "head": 32}
+    assert table.longest_sums(parts, isolated=True) == {"relu": 27, "add": 8, "head": 32}
     layers = table.longest_sums({row.name for row in table.rows}, isolated=True)
-    assert layers == {"conv": 27, "relu": 1, "narrow": 8, "add": 1, "pool": 20, "head": 8}
+    assert layers == {
+        "conv": 27, "relu": 1, "narrow": 8, "add": 1, "up": 32, "quarters": 20, "pool": 20,
+        "head": 8,
+    }  # fmt: skip

@@ -40,6 +40,7 @@ KINDS: dict[type, str] = {
     keras.layers.Identity: "identity",
     keras.layers.UpSampling2D: "upsample",
 }
+JOINS = ("add", "multiply", "concat")
 ACTIVATIONS = {"swish": "silu"}
 
 
@@ -126,7 +127,7 @@ def describe(model: keras.Model, table: LayerTable) -> list[dict[str, Any]]:
     rows = {row.keras.removesuffix("#0"): row for row in table.rows if row.keras}
     nodes = [node for node in nodes_of(model) if not node.is_input]
     groups = {node.operation: keras_groups.written_out(node.operation) for node in nodes}
-    readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    readers = Counter(tensor for node in nodes for tensor in _read(node))
     inside = {member for group in groups.values() if group for member in group.members}
     return [
         _describe_node(node, nodes, rows, groups[node.operation], readers)
@@ -158,8 +159,15 @@ def _describe_node(
         "shape": channels_first(outputs[0].shape) if len(outputs) == 1 else [],
         "hyper": hyper(layer, node),
         "parameters": sum(math.prod(v.shape) for v in layer.trainable_variables) * (call == 0),
-        "beside": any(readers[id(tensor)] > 1 for tensor in node.input_tensors),
+        "beside": any(readers[tensor] > 1 for tensor in _read(node)),
     }
+
+
+def _read(node: Any) -> set[int]:
+    """The tensors that a layer begins a branch with, by identity: a sum ends branches."""
+    if kind_of(node.operation) in JOINS:
+        return set()
+    return {id(tensor) for tensor in node.input_tensors}
 
 
 def _describe_group(node: Any, group: Group, row: Row | None) -> dict[str, Any]:

@@ -16,38 +16,47 @@ TABLE = LayerTable((Row("main", "body", "conv", "main", "main"),))
 pytestmark = pytest.mark.framework
 
 
-class Block(nn.Module):
-    """A 1x1 convolution on the shortcut, or at the end of the main path; the ReLU is in place."""
+PLACES = ("shortcut", "first", "last")
 
-    def __init__(self, on_shortcut: bool) -> None:
+
+class Block(nn.Module):
+    """A 1x1 convolution too many on the shortcut, or at either end of the main path."""
+
+    def __init__(self, place: str) -> None:
         super().__init__()
-        self.on_shortcut = on_shortcut
+        self.place = place
         self.main = nn.Conv2d(4, 4, 3, padding=1)
         self.relu = nn.ReLU(inplace=True)
         self.surplus = nn.Conv2d(4, 4, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.place == "first":
+            return self.relu(self.main(self.surplus(x))) + x
         y = self.relu(self.main(x))
-        if self.on_shortcut:
-            return y + self.surplus(x)
-        return self.surplus(y) + x
+        return y + self.surplus(x) if self.place == "shortcut" else self.surplus(y) + x
 
 
-def keras_block(on_shortcut: bool) -> keras.Model:
+def keras_block(place: str) -> keras.Model:
     x = keras.Input((8, 8, 4))
-    y = keras.layers.ReLU(name="relu")(keras.layers.Conv2D(4, 3, padding="same", name="main")(x))
+    main = keras.layers.Conv2D(4, 3, padding="same", name="main")
+    relu = keras.layers.ReLU(name="relu")
     surplus = keras.layers.Conv2D(4, 1, name="surplus")
-    outputs = [y, surplus(x)] if on_shortcut else [surplus(y), x]
-    return keras.Model(x, keras.layers.Add(name="add")(outputs))
+    branches = {
+        "shortcut": lambda: [relu(main(x)), surplus(x)],
+        "first": lambda: [relu(main(surplus(x))), x],
+        "last": lambda: [surplus(relu(main(x))), x],
+    }
+    return keras.Model(x, keras.layers.Add(name="add")(branches[place]()))
 
 
-@pytest.mark.parametrize("on_shortcut", [True, False])
-def test_a_layer_on_the_shortcut_stands_beside_the_main_path(on_shortcut):
+@pytest.mark.parametrize("place", PLACES)
+def test_a_layer_on_the_shortcut_stands_beside_the_main_path(place):
     told = {
-        "torch": torch_layers.describe(Block(on_shortcut), TABLE, (4, 8, 8)),
-        "keras": keras_layers.describe(keras_block(on_shortcut), TABLE),
+        "torch": torch_layers.describe(Block(place), TABLE, (4, 8, 8)),
+        "keras": keras_layers.describe(keras_block(place), TABLE),
     }
     for subject, layers in told.items():
         beside = {layer["name"]: layer["beside"] for layer in layers}
-        assert beside["surplus"] is on_shortcut, subject
+        on_shortcut = place == "shortcut"
+        assert (beside["surplus"], beside["main"]) == (on_shortcut, on_shortcut), subject
         assert beside["relu"] is False, subject
