@@ -6,6 +6,7 @@ floor with them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,10 +18,14 @@ from numpy.typing import NDArray
 from parity import details, inputs, investigate
 from parity.captures import Captures, Reference
 from parity.errors import ParityError
+from parity.floor import REPLICATES
 from parity.flow import Flow
 from parity.measuring import PairResult
 from parity.report.model import Decision
 from parity.verdict import StageResult, Status, SubjectResult
+
+RUNS = 20
+"""Float32 runs of single items that a pass's floor is measured on, at least."""
 
 _ORDER = list(Status)
 
@@ -99,7 +104,8 @@ def _run(flow: Flow, whole: NDArray[np.float32], items: slice, label: str) -> _P
     captures: Captures = flow.captures.on(path)
     rows, made = flow.rows(), {}
     with ThreadPoolExecutor(len(flow.subjects) + 1) as pool:
-        reference = pool.submit(captures.reference, rows, label)
+        count = replicates(items.stop - items.start)
+        reference = pool.submit(captures.reference, rows, label, replicates=count)
         runs = {name: pool.submit(captures.subject, name, rows, label) for name in flow.subjects}
         for name, run in runs.items():
             try:
@@ -109,6 +115,15 @@ def _run(flow: Flow, whole: NDArray[np.float32], items: slice, label: str) -> _P
                 flow.failures[name] = error
                 del flow.subjects[name]
         return _Pass(items, reference.result(), made)
+
+
+def replicates(items: int) -> int:
+    """How many float32 runs the floor of a later pass is measured on.
+
+    What makes a floor sure is how many numbers it is taken from: two runs of 16 photographs are
+    more than five of one. Alone, an item has as many as in any comparison.
+    """
+    return min(REPLICATES, max(2, math.ceil(RUNS / items)))
 
 
 def _compare(flow: Flow, done: _Pass) -> list[StageResult]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import parity as api
-from parity import inputs, passes
+from parity import floor, inputs, passes
 from parity.errors import ChildError
 
 pytestmark = pytest.mark.framework
@@ -44,6 +44,13 @@ def compared(photographs: Path, keras: str = "build", **options):
         subjects=("keras", "torch", "onnx-torch"),
         **options,
     )
+
+
+def test_a_floor_is_measured_on_no_fewer_numbers_in_a_later_pass():
+    counts = {items: passes.replicates(items) for items in range(1, inputs.PASS + 1)}
+    assert counts[1] == floor.REPLICATES
+    assert counts[inputs.PASS] == 2
+    assert all(count * items >= floor.REPLICATES for items, count in counts.items())
 
 
 def test_passes_say_what_one_comparison_says(tmp_path, monkeypatch):

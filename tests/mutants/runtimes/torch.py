@@ -18,9 +18,10 @@ class Runtime(Late, plain.Runtime):
 
     def mutate(self, *, changes):
         for change in self.take_late(changes):
-            point = torch_point(change["layer"])
-            module = self.model.get_submodule(point.module)
-            CHANGES[change["change"]](module, point.call, change)
+            point = torch_point(change["layer"]) if change["layer"] else None
+            # What stands in no block is the model's own.
+            module = self.model if point is None else self.model.get_submodule(point.module)
+            CHANGES[change["change"]](module, point and point.call, change)
 
     def restore(self):
         self.late = {}
