@@ -285,6 +285,16 @@ def test_two_settings_that_change_the_shape_and_together_do_not():
     assert {candidate.cause for candidate in found.candidates} == {"dilation", "padding"}
 
 
+def test_two_differences_of_which_one_alone_leaves_nothing():
+    """Dilated by 2, a 3x3 kernel has no place on 2x2 pixels until they are padded by 2."""
+    layer = conv(size=2)
+    both = layer.set(dilation=[2, 2], padding=[[2, 2], [2, 2]])
+    with pytest.raises(ValueError, match=r"."):
+        evaluate(layer.set(dilation=[2, 2]))
+    found = engine.explain(case(layer, evaluate(both), settings=both.hyper)).found
+    assert {candidate.cause for candidate in found.candidates} == {"dilation", "padding"}
+
+
 def test_two_causes_at_once():
     layer = conv(stride=2)
     broken = shifted(layer, ((0, 1), (0, 1))) + draw(1, 8, 1, 1)
