@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parity import testing
 from parity.errors import InputError, UsageError
 from parity.table import LayerTable
 from parity.testing import assert_parity
@@ -72,6 +73,19 @@ def test_twins_agree(torch_model, keras_model, torch_onnx, depth):
     assert_parity(
         torch=torch_model, keras=keras_model, onnx=torch_onnx, input=X, table=TABLE, depth=depth
     )
+
+
+@framework
+@pytest.mark.parametrize("side", ["torch", "keras"])
+def test_a_table_written_by_hand_has_the_kernels_of_the_model(torch_model, keras_model, side):
+    models = testing._live(torch=torch_model, keras=keras_model, onnx=None)
+    table = LayerTable.load(TABLE)
+    study = testing._Study({side: models[side]}, X, table, Path(), 4.0, 0)
+    rows = [table.by_name(name) for name in ("entry.relu", "head")]
+    first = torch_model.entry.weight[0].numel()
+    longest = max(p[0].numel() for p in torch_model.parameters() if p.ndim > 1)
+    assert first < longest
+    assert study._sums(rows) == {"entry.relu": first, "head": longest}
 
 
 @framework

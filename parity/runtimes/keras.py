@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,16 +134,7 @@ class Runtime(ModelRuntime):
         return model
 
     def weights_of(self, row: Row) -> Iterable[Weight]:
-        if not row.keras:
-            return
-        layer = keras_layers.find(self.model, row.keras)
-        held = keras_groups.variables(layer)
-        for role in KINDS[row.kind]:
-            variable = held.get(KERAS_NAMES[role])
-            if variable is not None:
-                canonical = layouts.to_canonical(np.asarray(variable), kind=row.kind, role=role)
-                name = f"{row.name}.{role}"
-                yield Weight(role, name, KERAS_NAMES[role], tuple(canonical.shape))
+        return weights_of(self.model, row)
 
     def forward(
         self,
@@ -254,6 +245,18 @@ class Runtime(ModelRuntime):
         from exporters import keras_onnx
 
         return keras_onnx.export(self.model, path, channels_first=True, **options)
+
+
+def weights_of(model: keras.Model, row: Row) -> Iterator[Weight]:
+    """The weights of a row's layer, in canonical shapes."""
+    if not row.keras:
+        return
+    held = keras_groups.variables(keras_layers.find(model, row.keras))
+    for role in KINDS[row.kind]:
+        variable = held.get(KERAS_NAMES[role])
+        if variable is not None:
+            canonical = layouts.to_canonical(np.asarray(variable), kind=row.kind, role=role)
+            yield Weight(role, f"{row.name}.{role}", KERAS_NAMES[role], tuple(canonical.shape))
 
 
 def read_weights(model: keras.Model, rows: Iterable[Row]) -> dict[str, Array]:

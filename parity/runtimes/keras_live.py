@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,8 +13,8 @@ from parity.errors import UsageError
 from parity.runtimes import keras_layers
 from parity.runtimes.base import Array
 from parity.runtimes.floors import Sink
-from parity.runtimes.keras import canonical
-from parity.table import Row
+from parity.runtimes.keras import canonical, weights_of
+from parity.table import Row, Weight
 
 
 class Live:
@@ -35,6 +35,10 @@ class Live:
             for index, variable in enumerate(self.model.variables)
             if _is_float(variable)
         }
+
+    def weights_of(self, row: Row) -> Iterable[Weight]:
+        """The weights of a row that this model has."""
+        return weights_of(self.model, row)
 
     def replica(self, dtype: str) -> tuple[keras.Model, Callable[[Mapping[str, Array]], None]]:
         """A clone of `dtype` that holds the same weights, and what gives it others."""

@@ -81,15 +81,7 @@ class Runtime(ModelRuntime):
         set_weights(self.model, {**_untold(self.model, set(values)), **values})
 
     def weights_of(self, row: Row) -> Iterable[Weight]:
-        if not row.torch or torch_point(row.torch).is_input:
-            return
-        path = torch_point(row.torch).module
-        held: dict[str, Any] = dict(_submodule(self.model, path).named_parameters(recurse=False))
-        held.update(_submodule(self.model, path).named_buffers(recurse=False))
-        for role in KINDS[row.kind]:
-            name = torch_layers.weight_name(role)
-            if held.get(name) is not None:
-                yield Weight(role, f"{path}.{name}", KERAS_NAMES[role], tuple(held[name].shape))
+        return weights_of(self.model, row)
 
     def replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         with torch.device("meta"):
@@ -355,6 +347,20 @@ def _tensor(value: Any, where: str) -> Array:
     if not isinstance(value, torch.Tensor):
         raise WeightError(f"{where}: expected a tensor, found a {type(value).__name__}")
     return _numpy(value)
+
+
+def weights_of(model: nn.Module, row: Row) -> Iterator[Weight]:
+    """The weights of a row's module; a sum that no module owns has none."""
+    if not row.torch or torch_point(row.torch).is_input:
+        return
+    path = torch_point(row.torch).module
+    module = _submodule(model, path)
+    held: dict[str, Any] = dict(module.named_parameters(recurse=False))
+    held.update(module.named_buffers(recurse=False))
+    for role in KINDS[row.kind]:
+        name = torch_layers.weight_name(role)
+        if held.get(name) is not None:
+            yield Weight(role, f"{path}.{name}", KERAS_NAMES[role], tuple(held[name].shape))
 
 
 def _submodule(model: nn.Module, path: str) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch import nn
 
 from parity.errors import UsageError
 from parity.runtimes.floors import Sink
-from parity.runtimes.torch import DTYPES, canonical, hooked
-from parity.table import Row
+from parity.runtimes.torch import DTYPES, canonical, hooked, weights_of
+from parity.table import Row, Weight
 
 Array = NDArray[Any]
 
@@ -36,6 +36,10 @@ class Live:
             name: np.array(value.detach().cpu().numpy())
             for name, value in _floating(self.module).items()
         }
+
+    def weights_of(self, row: Row) -> Iterable[Weight]:
+        """The weights of a row that this model has."""
+        return weights_of(self.module, row)
 
     def replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         """A copy of `dtype` that holds the same weights, and what gives it others."""
