@@ -81,11 +81,10 @@ def test_a_table_written_by_hand_has_the_kernels_of_the_model(torch_model, keras
     models = testing._live(torch=torch_model, keras=keras_model, onnx=None)
     table = LayerTable.load(TABLE)
     study = testing._Study({side: models[side]}, X, table, Path(), 4.0, 0)
-    rows = [table.by_name(name) for name in ("entry.relu", "head")]
-    first = torch_model.entry.weight[0].numel()
-    longest = max(p[0].numel() for p in torch_model.parameters() if p.ndim > 1)
-    assert first < longest
-    assert study._sums(rows) == {"entry.relu": first, "head": longest}
+    terms = torch_model.entry.weight[0].numel()
+    assert terms > max(p[0].numel() for p in torch_model.head.parameters())
+    # Nobody has told the shapes, so that the mean's values are not counted.
+    assert study._sums([table.by_name("head")]) == {"head": terms}
 
 
 @framework
