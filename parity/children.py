@@ -278,6 +278,7 @@ class Children:
         self._timeout = timeout
         self._gpu = gpu
         self._children: dict[str, Child] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Children:
         return self
@@ -303,14 +304,16 @@ class Children:
 
     def __getitem__(self, runtime: str) -> Child:
         """The child of this name (`parity.subjects.child_name`), started now if it has not been."""
-        if runtime not in self._children:
-            self._children[runtime] = Child(
-                runtime,
-                python=python_of(runtime, self._python),
-                timeout=self._timeout,
-                gpu=self._gpu,
-            )
-        return self._children[runtime]
+        # Both graphs' threads may be the first to ask for ONNX Runtime's.
+        with self._lock:
+            if runtime not in self._children:
+                self._children[runtime] = Child(
+                    runtime,
+                    python=python_of(runtime, self._python),
+                    timeout=self._timeout,
+                    gpu=self._gpu,
+                )
+            return self._children[runtime]
 
     def kill(self) -> None:
         """End every child at once, so that threads waiting for them come back."""

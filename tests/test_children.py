@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,6 +29,18 @@ def child(monkeypatch, tmp_path):
 def fake_runtime(monkeypatch):
     # The worker imports parity.runtimes.NAME; a path hook in the child would be heavier.
     monkeypatch.setenv("PARITY_RUNTIMES", "tests.fakes")
+
+
+def test_two_threads_get_one_child():
+    """Both graphs ask for ONNX Runtime's child, neither of them first."""
+    with Children() as children, ThreadPoolExecutor(8) as pool:
+        barrier = threading.Barrier(8)
+
+        def ask(_: int) -> Child:
+            barrier.wait()
+            return children["fake"]
+
+        assert len(set(map(id, pool.map(ask, range(8))))) == 1
 
 
 def test_a_child_that_rests_has_no_process_and_comes_back_as_it_was(child):
