@@ -60,7 +60,7 @@ class Floor:
         """Rebuild what ``to_json`` gave."""
         return cls(**data)
 
-    def summed(self, terms: int) -> Floor:
+    def summed(self, terms: float) -> Floor:
         """Return the floor of a row in, or behind, which the longest sum has `terms` terms.
 
         A single sum's error depends on the order of its terms: blocked sums, as most kernels make
@@ -148,7 +148,7 @@ class FloorMeter:
         self._errors.setdefault(row, []).append(error)
         return error
 
-    def result(self, terms: Mapping[str, int] | None = None) -> dict[str, Floor]:
+    def result(self, terms: Mapping[str, float] | None = None) -> dict[str, Floor]:
         """Return the floor of each row. Raises CaptureError, naming the row.
 
         `terms` are, by row, those of the longest sum in or behind which it is: see `Floor.summed`.

@@ -147,31 +147,45 @@ class LayerTable:
             raise TableError(f"no row is called {quote(name)}{closest(name, self._by_name)}")
         return self._by_name[name]
 
-    def longest_sums(self, ends: Collection[str], *, isolated: bool = False) -> dict[str, int]:
-        """The terms of the longest sum before each of `ends`, itself included.
-
-        Isolated, they are those of the part between it and the end before it.
-        """
-        found, longest = {}, 1
+    def longest_sums(self, ends: Collection[str]) -> dict[str, float]:
+        """The terms of the longest sum in the part of the network that each of `ends` ends."""
+        found, longest = {}, 1.0
         for row in self.rows:
             longest = max(longest, self._terms(row))
             if row.name in ends:
-                found[row.name] = longest
-                longest = 1 if isolated else longest
+                found[row.name], longest = longest, 1.0
         return found
 
-    def _terms(self, row: Row) -> int:
+    def carried_sums(self) -> dict[str, float]:
+        """The terms of the one sum that errs as much as any that each row is made of.
+
+        A sum's squared error goes with its terms. Layers behind it carry that on, relative to their
+        values; a mean of n values leaves an n-th of it, for errors that are independent.
+        """
+        found = {INPUT: 1.0}
+        for row in self.rows:
+            own, before = self._terms(row), max(found[name] for name in self._reads(row))
+            if row.kind == "global_avg_pool":
+                before /= own
+            found[row.name] = max(own, before)
+        return found
+
+    def _terms(self, row: Row) -> float:
         """How many terms each value of a row adds up: products of a kernel, values of a mean."""
         if row.kind == "global_avg_pool":
-            index = self.rows.index(row)
-            read = row.inputs[0] if row.inputs else self.rows[index - 1].name if index else INPUT
+            read = self._reads(row)[0]
             given = () if read == INPUT else self.by_name(read).shape
             # An adaptive pool may leave more than one mean a channel.
-            return math.ceil(math.prod(given[1:]) / max(math.prod(row.shape[1:]), 1))
+            return max(1.0, math.prod(given[1:]) / max(math.prod(row.shape[1:]), 1))
         # A transposed convolution's kernel is (I, O, H, W); what it adds up is at most this.
         own = 1 if row.kind == "conv_transpose" else 0
         kernels = [w.shape for w in row.weights if w.role == "kernel"]
-        return max([1, *(math.prod(k) // k[own] for k in kernels)])
+        return max([1.0, *(math.prod(k) / k[own] for k in kernels)])
+
+    def _reads(self, row: Row) -> tuple[str, ...]:
+        """The rows that a row is given: the one before it, unless it says which."""
+        index = self.rows.index(row)
+        return row.inputs or (self.rows[index - 1].name if index else INPUT,)
 
     def weights(self) -> Iterator[tuple[Row, Weight]]:
         """Every weight with its row, in execution order."""

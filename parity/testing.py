@@ -167,10 +167,10 @@ class _Study:
                     set_weights(moved)
                     x = floor.perturb(x, rng)
                 live.forward(x, rows, sink, model=copy)
-        return path, meter.result(self._sums(rows))
+        return path, meter.result(self._sums())
 
-    def _sums(self, rows: Sequence[Row]) -> dict[str, int]:
-        """The longest sums before the rows, of kernels that a table written by hand leaves out."""
+    def _sums(self) -> Mapping[str, float]:
+        """The sums that rows are made of, with the kernels that a table written by hand lacks."""
         if self.table is None:
             return {}
         live = self.models[self.reference]
@@ -178,7 +178,7 @@ class _Study:
             replace(row, weights=row.weights or tuple(live.weights_of(row)))
             for row in self.table.rows
         ]
-        return LayerTable(tuple(whole)).longest_sums({row.name for row in rows})
+        return LayerTable(tuple(whole)).carried_sums()
 
     def _run(self, name: str, model: Any, rows: Sequence[Row]) -> Path:
         path = self.folder / f"{name}.safetensors"

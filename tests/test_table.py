@@ -338,7 +338,7 @@ def test_plain_rows_have_both_layouts():
     assert keras_shape(fc, "dense") == (2048, 1000)
 
 
-def test_the_longest_sum_is_that_of_all_layers_before_or_of_a_part_by_itself():
+def test_sums_are_those_of_a_part_or_are_carried_on_but_for_means():
     def kernel(*shape):
         return (Weight("kernel", "c.weight", "kernel", shape),)
 
@@ -352,11 +352,13 @@ def test_the_longest_sum_is_that_of_all_layers_before_or_of_a_part_by_itself():
         Row("pool", "pool", "global_avg_pool", "p", "p", (8,), inputs=("add",)),
         Row("head", "head", "dense", "d", "d", (10,), kernel(10, 8)),
     ))  # fmt: skip
-    parts = {"relu", "add", "head"}
-    assert table.longest_sums(parts) == {"relu": 27, "add": 27, "head": 32}
-    assert table.longest_sums(parts, isolated=True) == {"relu": 27, "add": 8, "head": 32}
-    layers = table.longest_sums({row.name for row in table.rows}, isolated=True)
-    assert layers == {
+    assert table.longest_sums({"relu", "add", "head"}) == {"relu": 27, "add": 8, "head": 32}
+    assert table.longest_sums({row.name for row in table.rows}) == {
         "conv": 27, "relu": 1, "narrow": 8, "add": 1, "up": 32, "quarters": 20, "pool": 20,
         "head": 8,
+    }  # fmt: skip
+    # The quarters are means of 20 values, which leave a 20th of what came before.
+    assert table.carried_sums() == {
+        "input": 1, "conv": 27, "relu": 27, "narrow": 27, "add": 27, "up": 32, "quarters": 20,
+        "pool": 20, "head": 20,
     }  # fmt: skip
