@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from parity import inputs, investigate
 from parity.capture import CaptureReader
-from parity.floor import PRECISIONS
 from parity.flow import Flow
 from parity.report import profile
 from parity.report.model import Decision, Profile, Repeat, Trial
@@ -86,7 +85,7 @@ def worst_profile(flow: Flow, stages: Sequence[StageResult]) -> Profile | None:
             stage=stage.name,
             row=stage.row,
             subject=name,
-            floor_max=0.0 if floor is None else floor.max_abs * PRECISIONS[flow.precisions[name]],
+            floor_max=0.0 if floor is None else floor.scaled(flow.precisions[name]).max_abs,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def diff(a: Path, b: Path, *, limit: float = LIMIT, judge_as: str | None = None)
         )
         notes = (*_notes(sides), *_judged_as(computed, judge_as))
         return _report(
-            comparison, reference, subjects, stages, _levels(sides), limit, started, notes
+            comparison, reference, subjects, stages, _levels(sides), limit, started, notes, judge_as
         )
 
 
@@ -141,8 +142,12 @@ def _report(
     limit: float,
     started: float,
     notes: tuple[str, ...],
+    judge_as: str | None,
 ) -> Report:
-    facts = {name: saved.facts_of(reader) for name, reader in subjects.items()}
+    facts = {
+        name: dataclasses.replace(saved.facts_of(reader), judged_as=judge_as)
+        for name, reader in subjects.items()
+    }
     skipped = Level(Outcome.SKIPPED, ("it was not looked at when the captures were made",))
     complete = {name: levels.get(name, skipped) for name in LEVELS}
     apart = {name: reader.manifest.get("apart") for name, reader in subjects.items()}

@@ -6,7 +6,6 @@ floor with them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,8 +23,8 @@ from parity.measuring import PairResult
 from parity.report.model import Decision
 from parity.verdict import StageResult, Status, SubjectResult
 
-RUNS = 20
-"""Float32 runs of single items that a pass's floor is measured on, at least."""
+FEW = 2
+"""Float32 runs that a later pass's floor is measured on, unless it differs by that floor."""
 
 _ORDER = list(Status)
 
@@ -48,6 +47,8 @@ class _Pass:
     """One pass: which items it has, its reference and its captures."""
 
     items: slice
+    label: str
+    input: Path
     reference: Reference
     captures: Mapping[str, Path]
 
@@ -62,7 +63,12 @@ def rest(flow: Flow, stages: list[StageResult]) -> Passes:
     if not flow.in_passes:
         return Passes(stages, stages, decision)
     whole, held, looked = flow.input.result().array, stages, inputs.passes(flow.items)[0]
-    for done, told in _judged(flow, whole):
+    for first, by_few in _judged(flow, whole):
+        done, told = first, by_few
+        if _wrong(told) - _wrong(stages):
+            # By the floor of few runs: before it is told, all of them are made.
+            done = _measured(flow, first)
+            told = _compare(flow, done)
         labels = details.labels(flow, done.reference.capture, done.captures)
         decision = decision and labels and _merged(decision, labels, done.items)
         if _wrong(told) and not _wrong(held):
@@ -73,8 +79,9 @@ def rest(flow: Flow, stages: list[StageResult]) -> Passes:
     elsewhere = _wrong(stages) - _wrong(held)
     notes = [
         f"{len(whole)} items in {len(inputs.passes(len(whole)))} passes, each with a floor of its "
-        "own: each figure is the worst of them, the floor shown is the first one's; what is looked "
-        f"at further (layers, isolation, float64, repeats) is items {looked.start + 1} to "
+        f"own (of {FEW} float32 runs after the first pass, of {REPLICATES} where it differs): each "
+        "figure is the worst of them, the floor shown is the first one's; what is looked at "
+        f"further (layers, isolation, float64, repeats) is items {looked.start + 1} to "
         f"{looked.stop}"
     ]
     notes += [f"{name} differs in other items only, which were not looked into: give them alone"
@@ -98,14 +105,19 @@ def _judged(flow: Flow, whole: NDArray[np.float32]) -> Iterator[tuple[_Pass, lis
             yield before[0], before[1].result()
 
 
+def _measured(flow: Flow, done: _Pass) -> _Pass:
+    """A pass with the floor of as many float32 runs as any comparison has."""
+    again = flow.captures.on(done.input).reference(flow.rows(), done.label, given=True)
+    return replace(done, reference=again)
+
+
 def _run(flow: Flow, whole: NDArray[np.float32], items: slice, label: str) -> _Pass:
     path = flow.folder / f"{label}.npy"
     np.save(path, whole[items])
     captures: Captures = flow.captures.on(path)
     rows, made = flow.rows(), {}
     with ThreadPoolExecutor(len(flow.subjects) + 1) as pool:
-        count = replicates(items.stop - items.start)
-        reference = pool.submit(captures.reference, rows, label, replicates=count)
+        reference = pool.submit(captures.reference, rows, label, replicates=FEW)
         runs = {name: pool.submit(captures.subject, name, rows, label) for name in flow.subjects}
         for name, run in runs.items():
             try:
@@ -114,16 +126,7 @@ def _run(flow: Flow, whole: NDArray[np.float32], items: slice, label: str) -> _P
                 # What it has passed so far is not the whole folder: it could not be told.
                 flow.failures[name] = error
                 del flow.subjects[name]
-        return _Pass(items, reference.result(), made)
-
-
-def replicates(items: int) -> int:
-    """How many float32 runs the floor of a later pass is measured on.
-
-    What makes a floor sure is how many numbers it is taken from: two runs of 16 photographs are
-    more than five of one. Alone, an item has as many as in any comparison.
-    """
-    return min(REPLICATES, max(2, math.ceil(RUNS / items)))
+        return _Pass(items, label, path, reference.result(), made)
 
 
 def _compare(flow: Flow, done: _Pass) -> list[StageResult]:

@@ -260,6 +260,7 @@ def _subject_facts(flow: Flow, subject: str) -> SubjectFacts:
         backend=backend,
         device=device,
         precision=precision,
+        judged_as=flow.request.judge_as,
         flags=done.flags,
         seconds=done.seconds,
         proof={**done.proof, **card},

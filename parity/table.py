@@ -92,6 +92,9 @@ __all__ = [
 ELEMENTWISE = {"add": "added", "multiply": "multiplied"}
 """The kinds whose inputs must have one shape: broadcasting would hide that they have not."""
 
+JOINS = (*ELEMENTWISE, "concat")
+"""The kinds that several branches end in."""
+
 Depth = Literal["stage", "block", "layer"]
 
 LOGITS = "logits"
@@ -183,9 +186,12 @@ class LayerTable:
         return max([1.0, *(math.prod(k) / k[own] for k in kernels)])
 
     def _reads(self, row: Row) -> tuple[str, ...]:
-        """The rows that a row is given: the one before it, unless it says which."""
-        index = self.rows.index(row)
-        return row.inputs or (self.rows[index - 1].name if index else INPUT,)
+        """The rows that a row is given: the one before it, unless it says which.
+
+        Where branches meet and nobody says which, they are any of the rows before it.
+        """
+        before = (INPUT, *(other.name for other in self.rows[: self.rows.index(row)]))
+        return row.inputs or (before if row.kind in JOINS else before[-1:])
 
     def weights(self) -> Iterator[tuple[Row, Weight]]:
         """Every weight with its row, in execution order."""

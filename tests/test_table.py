@@ -362,3 +362,7 @@ def test_sums_are_those_of_a_part_or_are_carried_on_but_for_means():
         "input": 1, "conv": 27, "relu": 27, "narrow": 27, "add": 27, "up": 32, "quarters": 20,
         "pool": 20, "head": 20,
     }  # fmt: skip
+    # Where nobody says what is added, it may be any of the rows before.
+    quiet = LayerTable((*table.rows[:5], Row("join", "pool", "add", "j", "j", (4, 2, 2))))
+    assert quiet.rows[-1].inputs == ()
+    assert quiet.carried_sums()["join"] == 32

@@ -29,7 +29,7 @@ CARRIED = 32.0
 """How much larger a step behind the layer, such as a softmax, may make its rounding."""
 
 STATED = 1.0
-"""The score of what the fingerprint or the subject's own settings speak for."""
+"""The score of what the subject's own settings, or the shape of its output, speak for."""
 
 LAST = -2.0
 """The score of what explains anything, and is tried when all else has failed."""
@@ -112,7 +112,7 @@ def _singles(case: Case, ask: Callable[[], Case] | None) -> Iterator[Trial]:
             tried.add(key)
             trial = attempt(case, (candidate,))
             if trial is None and candidate.score >= STATED and not candidate.free:
-                # The subject says that it has it: by itself it leaves no pixel, say.
+                # Most likely it is there, though by itself it leaves no pixel, say.
                 trial = Trial((candidate,), math.inf, reshaped=True)
             if trial is not None:
                 yield trial

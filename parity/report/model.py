@@ -71,6 +71,8 @@ class SubjectFacts:
     runtime: str
     device: str
     precision: str = "float32"
+    judged_as: str | None = None
+    """The precision whose floor it is judged by, where that is another one."""
     backend: str | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -12,7 +12,7 @@ import keras
 from parity.errors import TableError
 from parity.runtimes import keras_groups
 from parity.runtimes.keras_groups import Group
-from parity.table import LayerTable, Row
+from parity.table import JOINS, LayerTable, Row
 
 KINDS: dict[type, str] = {
     keras.layers.Conv2D: "conv",
@@ -40,7 +40,6 @@ KINDS: dict[type, str] = {
     keras.layers.Identity: "identity",
     keras.layers.UpSampling2D: "upsample",
 }
-JOINS = ("add", "multiply", "concat")
 ACTIVATIONS = {"swish": "silu"}
 
 
@@ -122,7 +121,8 @@ def kind_of(layer: Any) -> str:
 def describe(model: keras.Model, table: LayerTable) -> list[dict[str, Any]]:
     """Every call of every layer but the inputs, in execution order, shapes (C, H, W).
 
-    `beside` is whether another layer reads the same tensor: where a block's branches begin.
+    `beside` is whether another layer reads the same tensor, where that is no sum: where a block's
+    branches begin.
     """
     rows = {row.keras.removesuffix("#0"): row for row in table.rows if row.keras}
     nodes = [node for node in nodes_of(model) if not node.is_input]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from parity.table import LayerTable, Row, TorchPoint, torch_point
+from parity.table import JOINS, LayerTable, Row, TorchPoint, torch_point
 
 KINDS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
@@ -63,7 +63,8 @@ def describe(
 ) -> list[dict[str, Any]]:
     """Every call of a leaf module, and of each row's module, with shapes (C, H, W).
 
-    `beside` is whether another layer reads the same tensor: where a block's branches begin.
+    `beside` is whether another layer reads the same tensor, where that is no sum: where a block's
+    branches begin.
 
     The model runs once, on zeros: on the meta device it would take ten times as long, since
     PyTorch first imports what computes shapes there.
@@ -92,7 +93,9 @@ def describe(
                 row, name, kind, type(module).__name__, _shape(output, row), hyper(module), count
             )
         )
-        forks.read(args[0] if args else None, output, layers[-1])
+        # A block is given what its first layer is, and a sum what it ends.
+        if kind not in JOINS and not any(True for _ in module.children()):
+            forks.read(args[0] if args else None, output, layers[-1])
 
     handles = []
     inner = tuple(f"{path}." for path in paths if path)

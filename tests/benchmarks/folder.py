@@ -54,15 +54,15 @@ def forwards(run: str, name: str, file: Path, count: int) -> float:
         model = importlib.import_module(f"parity.models.{found.family}.keras").build(found)
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
 
-        def forward() -> object:
-            return keras.ops.convert_to_numpy(model(x, training=False))
+        def forward(count: int) -> object:
+            return keras.ops.convert_to_numpy(model(x[:count], training=False))
     elif run == "onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
-        def forward() -> object:
-            return session.run(None, {"input": x})
+        def forward(count: int) -> object:
+            return session.run(None, {"input": x[:count]})
     else:
         import torch
 
@@ -70,14 +70,14 @@ def forwards(run: str, name: str, file: Path, count: int) -> float:
         model = importlib.import_module(f"parity.models.{found.family}.torch").build(found)
         model, data = model.eval().to(dtype), torch.from_numpy(x).to(dtype)
 
-        def forward() -> object:
+        def forward(count: int) -> object:
             with torch.inference_mode():
-                return model(data)
+                return model(data[:count])
 
-    forward()
+    forward(BATCH)
     started = time.perf_counter()
-    for _ in range(-(-count // BATCH)):
-        forward()
+    for start in range(0, count, BATCH):
+        forward(min(BATCH, count - start))
     return time.perf_counter() - started
 
 

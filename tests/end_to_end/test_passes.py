@@ -10,6 +10,7 @@ from PIL import Image
 
 import parity as api
 from parity import floor, inputs, passes
+from parity.captures import Captures
 from parity.errors import ChildError
 
 pytestmark = pytest.mark.framework
@@ -46,11 +47,28 @@ def compared(photographs: Path, keras: str = "build", **options):
     )
 
 
-def test_a_floor_is_measured_on_no_fewer_numbers_in_a_later_pass():
-    counts = {items: passes.replicates(items) for items in range(1, inputs.PASS + 1)}
-    assert counts[1] == floor.REPLICATES
-    assert counts[inputs.PASS] == 2
-    assert all(count * items >= floor.REPLICATES for items, count in counts.items())
+@pytest.fixture
+def measured(monkeypatch):
+    """How many float32 runs each floor was measured on, and whether its float64 run was given."""
+    seen = []
+    reference = Captures.reference
+
+    def spied(self, rows, label, **options):
+        seen.append((options.get("replicates", floor.REPLICATES), options.get("given", False)))
+        return reference(self, rows, label, **options)
+
+    monkeypatch.setattr(Captures, "reference", spied)
+    return seen
+
+
+def test_few_runs_of_a_later_pass_are_enough_unless_it_differs(tmp_path, four_at_a_time, measured):
+    compared(folder(tmp_path / "same", dim=0, noisy=10), explain=False)
+    assert measured == [(floor.REPLICATES, False), (passes.FEW, False), (passes.FEW, False)]
+    measured.clear()
+    report = compared(folder(tmp_path / "loud", dim=6, noisy=2), "capped", explain=False)
+    assert report.verdict == "divergence"
+    again = (floor.REPLICATES, True)
+    assert measured[:3] == [(floor.REPLICATES, False), (passes.FEW, False), again]
 
 
 def test_passes_say_what_one_comparison_says(tmp_path, monkeypatch):

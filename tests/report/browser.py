@@ -67,3 +67,14 @@ def requests(driver: Any) -> list[str]:
 
 def _url(parameters: Mapping[str, Any]) -> str:
     return str(parameters["request"]["url"])
+
+
+def show(driver: Any, path: Path) -> float:
+    """Open a page; return the milliseconds until it was loaded and painted."""
+    driver.get(path.as_uri())
+    return float(
+        driver.execute_async_script(
+            "const done = arguments[0];"
+            "requestAnimationFrame(() => setTimeout(() => done(performance.now())))"
+        )
+    )

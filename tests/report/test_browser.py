@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from parity.report import formats
 from parity.report.model import Report
-from tests.report.browser import chromium, emulate, requests
+from tests.report.browser import chromium, emulate, requests, show
 from tests.report.samples import divergence, full, long, parity
 from tests.report.test_html import hostile
 
@@ -51,17 +50,11 @@ def test_a_page_that_fetches_or_complains_is_noticed(browser: Any, tmp_path: Pat
     assert "absent is not defined" in str(browser.get_log("browser"))
 
 
-def opened(driver: Any, report: Report, folder: Path) -> float:
-    """Open the report; return the milliseconds until it was loaded and painted."""
+def opened(driver: Any, report: Report, folder: Path) -> None:
+    """Open the report."""
     path = folder / "report.html"
     formats.write(report, path)
-    driver.get(path.as_uri())
-    return float(
-        driver.execute_async_script(
-            "const done = arguments[0];"
-            "requestAnimationFrame(() => setTimeout(() => done(performance.now())))"
-        )
-    )
+    show(driver, path)
 
 
 def names(driver: Any) -> list[str]:
@@ -253,12 +246,12 @@ def test_hostile_names_run_nothing(driver: Any, tmp_path: Path) -> None:
     assert len(names(driver)) == 7
 
 
-def test_a_network_of_347_layers_opens_in_a_second(driver: Any, tmp_path: Path) -> None:
+def test_a_network_of_347_layers_is_whole_and_sorts(driver: Any, tmp_path: Path) -> None:
+    """How fast it opens is measured by `tests.benchmarks.page`."""
     report = dataclasses.replace(long(347, wrong=True), model="resnext101_64x4d")
-    # The least of three: other work on the machine is not the page's.
-    spent = min(opened(driver, report, tmp_path) for _ in range(3))
-    assert len(names(driver)) == 347
-    assert spent < 1000
-    start = time.perf_counter()
+    opened(driver, report, tmp_path)
+    before = names(driver)
+    assert len(before) == 347
     click(driver, "#rows button[data-column='5']")
-    assert time.perf_counter() - start < 1.0
+    assert len(names(driver)) == 347
+    assert names(driver) != before

@@ -11,12 +11,21 @@ from parity.rows import Row
 from parity.runtimes import keras_layers, torch_layers
 from parity.table import LayerTable
 
-TABLE = LayerTable((Row("main", "body", "conv", "main", "main"),))
+TABLE = LayerTable((
+    Row("main", "body", "conv", "main", "main"), Row("add", "body", "add", "add", "add"),
+))  # fmt: skip
 
 pytestmark = pytest.mark.framework
 
 
 PLACES = ("shortcut", "first", "last")
+
+
+class Sum(nn.Module):
+    """A sum that a module owns, and hooks see."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
 
 
 class Block(nn.Module):
@@ -28,12 +37,15 @@ class Block(nn.Module):
         self.main = nn.Conv2d(4, 4, 3, padding=1)
         self.relu = nn.ReLU(inplace=True)
         self.surplus = nn.Conv2d(4, 4, 1)
+        self.add = Sum()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.place == "first":
-            return self.relu(self.main(self.surplus(x))) + x
+            return self.add(x, self.relu(self.main(self.surplus(x))))
         y = self.relu(self.main(x))
-        return y + self.surplus(x) if self.place == "shortcut" else self.surplus(y) + x
+        if self.place == "shortcut":
+            return self.add(self.surplus(x), y)
+        return self.add(x, self.surplus(y))
 
 
 def keras_block(place: str) -> keras.Model:

@@ -112,7 +112,7 @@ def _setting(value: object) -> str:
 
 def _plots(report: Report) -> tuple[charts.Plot, ...]:
     """Return the plots along the network: relative L2, largest error, and both in floors."""
-    precisions = {facts.precision for facts in report.subjects.values()}
+    precisions = {facts.judged_as or facts.precision for facts in report.subjects.values()}
     shared = precisions.pop() if len(precisions) == 1 else "float32"
     scaled = [
         stage.floor.scaled(shared) if stage.floor and shared in PRECISIONS else stage.floor
