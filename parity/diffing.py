@@ -56,18 +56,21 @@ def diff(a: Path, b: Path, *, limit: float = LIMIT, judge_as: str | None = None)
             raise CaptureError(f"{a} and {b} hold no subject, only the reference")
         comparison = saved.comparison_of(reference)
         _require_depth(comparison, reference, subjects)
-        computed = {name: saved.facts_of(reader) for name, reader in subjects.items()}
+        facts = {
+            name: dataclasses.replace(saved.facts_of(reader), judged_as=judge_as)
+            for name, reader in subjects.items()
+        }
         stages = verdict.compare(
             reference=reference,
             floors=comparison.floors,
             subjects=subjects,
             cuts=comparison.cuts,
             limit=limit,
-            precisions={n: judge_as or facts.precision for n, facts in computed.items()},
+            precisions={name: judge_as or told.precision for name, told in facts.items()},
         )
-        notes = (*_notes(sides), *_judged_as(computed, judge_as))
+        notes = (*_notes(sides), *_judged_as(facts, judge_as))
         return _report(
-            comparison, reference, subjects, stages, _levels(sides), limit, started, notes, judge_as
+            comparison, reference, subjects, facts, stages, _levels(sides), limit, started, notes
         )
 
 
@@ -126,8 +129,8 @@ def _notes(sides: Sides) -> tuple[str, ...]:
     return (f"saved captures; the reference and its floors are those of {holders[0]}",)
 
 
-def _judged_as(computed: Mapping[str, SubjectFacts], judge_as: str | None) -> tuple[str, ...]:
-    others = sorted({facts.precision for facts in computed.values()} - {judge_as})
+def _judged_as(facts: Mapping[str, SubjectFacts], judge_as: str | None) -> tuple[str, ...]:
+    others = sorted({told.precision for told in facts.values()} - {judge_as})
     if judge_as is None or not others:
         return ()
     return (f"computed in {' and '.join(others)}, judged by the floor of {judge_as}",)
@@ -137,17 +140,13 @@ def _report(
     comparison: Comparison,
     reference: CaptureReader,
     subjects: Readers,
+    facts: Mapping[str, SubjectFacts],
     stages: list[StageResult],
     levels: dict[str, Level],
     limit: float,
     started: float,
     notes: tuple[str, ...],
-    judge_as: str | None,
 ) -> Report:
-    facts = {
-        name: dataclasses.replace(saved.facts_of(reader), judged_as=judge_as)
-        for name, reader in subjects.items()
-    }
     skipped = Level(Outcome.SKIPPED, ("it was not looked at when the captures were made",))
     complete = {name: levels.get(name, skipped) for name in LEVELS}
     apart = {name: reader.manifest.get("apart") for name, reader in subjects.items()}

@@ -57,8 +57,14 @@ class Floor:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild what ``to_json`` gave."""
-        return cls(**data)
+        """Rebuild what ``to_json`` gave. Raises ValueError for what is no floor."""
+        found = cls(**data)
+        # Written so that NaN does not pass.
+        for name, least in (("rel_l2", ROUNDOFF), ("max_abs", 0.0), ("raised", 1.0)):
+            value = getattr(found, name)
+            if not isinstance(value, int | float) or not value >= least:
+                raise ValueError(f"a floor's {name} is {value!r}, below {least:g}")
+        return found
 
     def summed(self, terms: float) -> Floor:
         """Return the floor of a row in, or behind, which the longest sum has `terms` terms.

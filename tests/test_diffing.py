@@ -218,6 +218,22 @@ def test_a_malformed_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "its manifest is malformed" in _refused(capsys, "diff", folder, folder)
 
 
+@pytest.mark.parametrize("field", ["raised", "rel_l2", "max_abs"])
+@pytest.mark.parametrize("value", [-1.0, "x", None])
+def test_a_floor_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, value: object
+) -> None:
+    """Made with a right checksum: only its figures can give it away."""
+    folder = write(tmp_path / "one")
+    path = folder / "reference.safetensors"
+    with CaptureReader(path) as reader:
+        told = json.loads(json.dumps(reader.manifest["comparison"]))
+    told["floors"]["head"][field] = value
+    amend(path, {"comparison": told})
+    line = _refused(capsys, "diff", folder, folder, "--judge-as", "bfloat16")
+    assert f"its manifest is malformed: a floor's {field}" in line
+
+
 def test_a_subject_held_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "one")
     copy = folder / "copy.safetensors"
