@@ -13,6 +13,7 @@ import pytest
 
 from parity.report import charts
 from parity.report.codec import from_json, to_json
+from parity.report.formats import html
 from parity.report.formats.html import text
 from parity.report.model import Cause, Level, Outcome, Report, SubjectFacts, Verdict
 from tests.report.samples import SAMPLES, SUBJECTS, border_profile, full, long, parity
@@ -172,3 +173,15 @@ def test_a_flat_profile_is_drawn(value: float) -> None:
     page = text(dataclasses.replace(full(), profile=profile))
     paths = [path["d"] for path in Page(page).all("path")]
     assert all(PATH.fullmatch(path) or not path for path in paths)
+
+
+def test_the_band_is_the_floor_that_was_judged_by() -> None:
+    def drawn(**facts: str) -> object:
+        report = parity()
+        subjects = {
+            name: dataclasses.replace(subject, **facts) for name, subject in report.subjects.items()
+        }
+        return html._plots(dataclasses.replace(report, subjects=subjects))
+
+    assert drawn(precision="bfloat16") != drawn(precision="float32")
+    assert drawn(precision="bfloat16", judged_as="float32") == drawn(precision="float32")

@@ -191,3 +191,15 @@ def test_a_failure_is_told_once_for_all_subjects_that_have_it() -> None:
     text = " ".join(rendered(dataclasses.replace(failed, levels=levels), width=400).split())
     assert text.count(why) == 1
     assert "keras and onnx-keras: could not be run with weights that are not its own" in text
+
+
+def test_only_who_was_isolated_has_a_column() -> None:
+    report = full()
+    stages = tuple(
+        dataclasses.replace(stage, isolated={"keras": stage.isolated["keras"]})
+        for stage in report.stages
+    )
+    text = rendered(dataclasses.replace(report, stages=stages), width=200)
+    (header,) = [line for line in text.splitlines() if line.startswith("isolated")]
+    assert header.split() == ["isolated", "keras"]
+    assert "missing" not in text[text.index("isolated") :]
