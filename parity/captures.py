@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,7 +170,7 @@ class Captures:
         self, subjects: Sequence[str], rows: Sequence[str], label: str, *, feed: Path | None = None
     ) -> dict[str, Path]:
         """Run several subjects side by side."""
-        with ThreadPoolExecutor(max(len(subjects), 1)) as pool:
+        with self.children.threads(max(len(subjects), 1)) as pool:
             runs = {
                 name: pool.submit(self.subject, name, rows, label, feed=feed) for name in subjects
             }

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -314,6 +315,19 @@ class Children:
                     gpu=self._gpu,
                 )
             return self._children[runtime]
+
+    @contextlib.contextmanager
+    def threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
+        """Threads that ask these children; Ctrl-C ends the children first.
+
+        A pool waits for its threads before it lets anybody go, and they wait for their answers.
+        """
+        with ThreadPoolExecutor(count) as pool:
+            try:
+                yield pool
+            except KeyboardInterrupt:
+                self.kill()
+                raise
 
     def kill(self) -> None:
         """End every child at once, so that threads waiting for them come back."""

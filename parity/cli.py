@@ -3,7 +3,6 @@
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import dataclasses
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from parity import (
     cli_env,
     cli_models,
     console,
+    interrupts,
 )
 from parity.arguments import (
     ALL,
@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Ended by a scheduler, it cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.heed()
     try:
         return int(app(given or ["--help"], prog_name="parity", standalone_mode=False) or 0)
     except CommandLineError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ def examine(
         return _without(card, python or {})
     with Children(python=python, timeout=timeout, gpu=device != "cpu" and found) as children:
         children.start(RUNTIMES)
-        with ThreadPoolExecutor(len(RUNTIMES)) as pool:
+        with children.threads(len(RUNTIMES)) as pool:
             patients = list(
                 pool.map(lambda name: _patient(children, name, device, found), RUNTIMES)
             )

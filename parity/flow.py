@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,16 +96,19 @@ class Flow:
                 tasks.append(partial(self._guard, subject, self._graph_flow))
             elif not self._at_home(subject):
                 tasks.append(partial(self._guard, subject, self._further_flow))
-        with ThreadPoolExecutor(len(tasks)) as pool:
-            futures = [pool.submit(task) for task in tasks]
+        with self.children.threads(len(tasks)) as pool:
             try:
+                futures = [pool.submit(task) for task in tasks]
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
             except BaseException as error:
-                # Threads wait for children and for one another: end both waits.
-                self.children.kill()
-                self._abandon(ChildError(f"stopped: {error}"))
+                # Threads wait for children and for one another, and for tasks that an interruption
+                # has kept from being handed out: end all these waits.
+                try:
+                    self.children.kill()
+                finally:
+                    self._abandon(ChildError(f"stopped: {error}"))
                 raise
         # In the order in which they were asked for, not in which they finished.
         done_runs = self.subjects

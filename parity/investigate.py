@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def isolate(flow: Flow, stages: Sequence[StageResult]) -> list[StageResult]:
     else:
         # Nobody asked for isolation until something was found to differ: only that is looked at.
         subjects = [name for name in subjects if _first_bad(stages, name) is not None]
-        with ThreadPoolExecutor(1) as pool:
+        with flow.children.threads(1) as pool:
             floors_of = pool.submit(
                 flow.captures.reference,
                 rows, "capture", isolate=True, accumulate=False, given=True,

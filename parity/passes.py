@@ -116,7 +116,7 @@ def _run(flow: Flow, whole: NDArray[np.float32], items: slice, label: str) -> _P
     np.save(path, whole[items])
     captures: Captures = flow.captures.on(path)
     rows, made = flow.rows(), {}
-    with ThreadPoolExecutor(len(flow.subjects) + 1) as pool:
+    with flow.children.threads(len(flow.subjects) + 1) as pool:
         reference = pool.submit(captures.reference, rows, label, replicates=FEW)
         runs = {name: pool.submit(captures.subject, name, rows, label) for name in flow.subjects}
         for name, run in runs.items():

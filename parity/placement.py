@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +125,7 @@ def confirm(placed: Placement, request: Request, children: Children) -> Placemen
         except ParityError as error:
             return error
 
-    with ThreadPoolExecutor(len(names)) as pool:
+    with children.threads(len(names)) as pool:
         answers = dict(zip(names, pool.map(ask, names), strict=True))
     lacking = {name: str(a) for name, a in answers.items() if isinstance(a, ParityError)}
     told = {

@@ -159,3 +159,26 @@ def test_what_a_framework_leaves_in_the_temporary_folder_goes_with_it(child):
     assert os.path.exists(left)
     child.close()
     assert not os.path.exists(left)
+
+
+def test_ctrl_c_does_not_wait_for_an_answer():
+    """Threads that wait for their children are not waited for until these have answered."""
+
+    def interrupted():
+        with Children() as children:
+            children["fake"].call("echo", value=1)
+            with children.threads(1) as pool:
+                pool.submit(children["fake"].call, "sleep", seconds=30)
+                raise KeyboardInterrupt
+
+    started = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.perf_counter() - started < 15
+
+
+def test_another_error_leaves_the_children_to_those_who_still_ask_them():
+    with Children() as children:
+        with pytest.raises(ChildError), children.threads(1):
+            raise ChildError("one of several has failed")
+        assert children["fake"].call("echo", value=1) == {"value": 1}

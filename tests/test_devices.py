@@ -9,7 +9,7 @@ import pytest
 import parity
 from parity import children, cli, gpu, probe
 from parity.captures import Captures
-from parity.children import Child
+from parity.children import Child, Children
 from parity.errors import DeviceMemory, RuntimeMissing, UsageError
 from parity.placement import DeviceMissing, confirm, plan
 from parity.request import Request
@@ -100,10 +100,11 @@ def test_auto_takes_the_card_only_if_every_subject_can(gpu_builds):
     assert "not every runtime can use the GPU: onnx: onnxruntime 1.0 is a CPU" in placed.note
 
 
-class Answers:
+class Answers(Children):
     """Children that answer `require` as they are told."""
 
     def __init__(self, failing=()):
+        super().__init__()
         self.failing = failing
 
     def __getitem__(self, name):

@@ -18,6 +18,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "PARITY_TEST_RUN"
 
+# What the installed script does. With `-m`, Python itself may end as one that Ctrl-C has killed.
+_SCRIPT = "import sys; from parity.cli import main; sys.exit(main())"
+
 
 @dataclass(frozen=True)
 class Done:
@@ -57,7 +60,7 @@ class Running:
         path = [str(ROOT), *filter(None, [env.pop("PYTHONPATH", "")])]
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "parity.cli", *arguments],
+            [sys.executable, "-c", _SCRIPT, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
