@@ -285,9 +285,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Ended by a scheduler, it cleans up as after Ctrl-C.
     interrupts.heed()
     try:
-        return int(app(given or ["--help"], prog_name="parity", standalone_mode=False) or 0)
+        code = int(app(given or ["--help"], prog_name="parity", standalone_mode=False) or 0)
     except CommandLineError as error:
         return console.misused(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return console.interrupted()
+    # Typer's own, for Ctrl-C while it reads the command line.
+    return console.interrupted() if code == 130 else code
 
 
 if __name__ == "__main__":

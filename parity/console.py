@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DELAY_S = 0.4
 """Work that ends sooner shows no progress."""
 
+INTERRUPTED = "interrupted: nothing was judged, nothing half-written is left"
+
 debug = False
 """Whether errors show their traceback; set by `--debug`."""
 
@@ -87,7 +89,7 @@ def guarded() -> Iterator[None]:
     except ParityError as error:
         _end(error, error.exit_code)
     except KeyboardInterrupt as error:
-        _end(error, 3, "interrupted: nothing was judged, nothing half-written is left")
+        _end(error, 3, INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has seen enough: `parity models | head -1`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -106,6 +108,12 @@ def misused(error: Exception) -> int:
     command = "parity" if context is None else context.command_path
     _say("error", "bold red", f"{text.rstrip('.')}; see '{command} --help'")
     return 2
+
+
+def interrupted() -> int:
+    """Say that a command was interrupted before it had begun; the exit code."""
+    _say("error", "bold red", INTERRUPTED)
+    return 3
 
 
 def _end(error: BaseException, code: int, message: str | None = None) -> None:

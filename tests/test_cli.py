@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 from parity import __version__, cli, spec
 from parity.table import LayerTable
@@ -188,6 +189,21 @@ def test_ctrl_c(capsys, monkeypatch):
     monkeypatch.setattr(spec, "names", interrupted)
     code, _, err = ran(capsys, "models")
     assert code == 3
+    assert err == "error: interrupted: nothing was judged, nothing half-written is left\n"
+
+
+@pytest.mark.parametrize("sign", [130, typer.Abort, KeyboardInterrupt])
+def test_ctrl_c_while_the_command_line_is_read(capsys, monkeypatch, sign):
+    """Typers of different ages tell of it in different ways."""
+
+    def read(*given, **named):
+        if sign == 130:
+            return sign
+        raise sign
+
+    monkeypatch.setattr(cli, "app", read)
+    code, out, err = ran(capsys, "models")
+    assert (code, out) == (3, "")
     assert err == "error: interrupted: nothing was judged, nothing half-written is left\n"
 
 
