@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 
 import pytest
 
 from parity import cli, doctor, gpu, probe
+from parity.children import Child
 from parity.errors import InterpreterError, RuntimeMissing
 from tests.fakes.driver import Driver
 
@@ -141,9 +141,8 @@ def test_no_card_is_told_at_once_for_every_runtime(monkeypatch, capsys):
         raise RuntimeMissing("no NVIDIA driver")
 
     monkeypatch.setattr(gpu, "card", none)
-    started = time.perf_counter()
+    monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))
     assert cli.main(["doctor", "--device", "gpu"]) == 3
-    assert time.perf_counter() - started < 5
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing")]
     assert [line.split()[1] for line in told] == ["keras:", "torch:", "onnx:"]
     assert all("no NVIDIA driver" in line for line in told)

@@ -244,7 +244,8 @@ def test_ctrl_c(tmp_path, group):
     asked = time.perf_counter()
     running.signal(signal.SIGINT, group=group)
     done = running.finish()
-    assert time.perf_counter() - asked < 5
+    # The rest of the comparison would take longer than that, the more so on a busy machine.
+    assert time.perf_counter() - asked < 10
     assert done.code == 3
     assert "interrupted" in done.error
     assert not done.left
