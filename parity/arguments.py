@@ -1,13 +1,19 @@
 """The arguments that several commands take, and what they hold."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
-from enum import StrEnum
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from parity.errors import UsageError
+
+if TYPE_CHECKING:
+    from parity.request import Request
 
 
 class Depth(StrEnum):
@@ -143,3 +149,66 @@ def size(text: str | None) -> tuple[int, int] | None:
     if len(sides) not in (1, 2) or not all(side.isdecimal() for side in sides):
         raise UsageError(f"--image-size: expected N or HxW, such as 224 or 96x128, found '{text}'")
     return int(sides[0]), int(sides[-1])
+
+
+def _shared(
+    model: AnyModel = None,
+    weights: Weights = None,
+    input: Input = None,
+    batch: Batch = None,
+    seed: Seed = 0,
+    subjects: Subjects = ALL,
+    reference: Reference = None,
+    depth: Cuts = Depth.stage,
+    onnx_keras: KerasGraph = None,
+    onnx_torch: TorchGraph = None,
+    keras: KerasReference = None,
+    torch: TorchReference = None,
+    table: Table = None,
+    opset: Opset = None,
+    device: Where = Device.auto,
+    precision: Arithmetic = Precision.float32,
+    keras_backend: KerasBackend = Backend.tensorflow,
+    xla: Xla = False,
+    serial: Serial = False,
+    python: Interpreters = None,
+    timeout: Timeout = 900.0,
+    classes: Classes = None,
+    image_size: Size = None,
+    channels: Channels = None,
+    cache: Cached = True,
+) -> None:
+    """What is run, and where: the options that `compare` and `capture` share."""
+
+
+def requesting(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose ``given`` argument this fills, the options that `_shared` lists.
+
+    ``given`` maps their names to what the command line says; `request` makes a request of it.
+    """
+    shared = inspect.signature(_shared).parameters
+
+    @functools.wraps(command)
+    def with_options(**found: Any) -> None:
+        given = {name: found.pop(name) for name in shared}
+        command(given=given, **found)
+
+    signature = inspect.signature(command)
+    own = [each for each in signature.parameters.values() if each.name != "given"]
+    every = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *shared.values())]
+    # Typer reads the options off the signature and their types off the annotations.
+    with_options.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in every}
+    return with_options
+
+
+def request(given: Mapping[str, Any], **more: Any) -> "Request":
+    """Make a request of what `requesting` found and of `more` fields; raises `UsageError`."""
+    from parity.environments import interpreters
+    from parity.request import Request
+
+    plain = {name: v.value if isinstance(v, Enum) else v for name, v in given.items()}
+    plain["image_size"] = size(plain["image_size"])
+    plain["subjects"] = listed(plain["subjects"])
+    plain["python"] = interpreters(plain["python"] or [])
+    return Request(**plain, **more)

@@ -1,63 +1,25 @@
 """The command line: parse, call, print, exit code."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from parity import (
     __version__,
-    cli_captures,
     cli_check,
+    cli_compare,
     cli_convert,
     cli_env,
     cli_models,
     console,
     interrupts,
 )
-from parity.arguments import (
-    ALL,
-    AnyModel,
-    Arithmetic,
-    Backend,
-    Batch,
-    Cached,
-    Channels,
-    Classes,
-    Cuts,
-    Depth,
-    Device,
-    Input,
-    Interpreters,
-    JudgeAs,
-    KerasBackend,
-    KerasGraph,
-    KerasReference,
-    Limit,
-    Opset,
-    Precision,
-    Reference,
-    Seed,
-    Serial,
-    Size,
-    Subjects,
-    Table,
-    Timeout,
-    TorchGraph,
-    TorchReference,
-    Weights,
-    Where,
-    Xla,
-    listed,
-    size,
-)
+from parity.arguments import Device, Interpreters
 from parity.console import guarded, progress
-from parity.report.options import reported, require_writable
 
 app = typer.Typer(
     name="parity",
@@ -102,127 +64,11 @@ app.command(
 )(cli_models.table)
 
 
-@app.command(
+app.command(
     epilog="Examples: parity compare resnext50_32x4d · parity compare resnet50 --weights r50.pth "
     "--input photo.jpg · parity compare --keras mynet:keras_model --torch mynet:torch_model "
     "--table mynet.csv --json report.json"
-)
-@reported
-def compare(
-    model: AnyModel = None,
-    weights: Weights = None,
-    input: Input = None,
-    batch: Batch = None,
-    seed: Seed = 0,
-    subjects: Subjects = ALL,
-    reference: Reference = None,
-    depth: Cuts = Depth.stage,
-    limit: Limit = 4.0,
-    isolate: Annotated[
-        bool, typer.Option("--isolate", help="Also give every part the reference's input.")
-    ] = False,
-    explain: Annotated[
-        bool,
-        typer.Option("--explain/--no-explain", help="Name and prove the causes of what differs."),
-    ] = True,
-    semantics: Annotated[
-        bool, typer.Option("--semantics", help="Also run every model and graph in float64.")
-    ] = False,
-    repeat: Annotated[
-        int, typer.Option(metavar="N", help="Run N times, and find what changes between runs.")
-    ] = 1,
-    seeds: Annotated[
-        int, typer.Option(metavar="N", help="Compare on N more seeded random inputs.")
-    ] = 0,
-    stress: Annotated[
-        bool, typer.Option("--stress", help="Compare on zeros, an impulse, large values, … too.")
-    ] = False,
-    onnx_keras: KerasGraph = None,
-    onnx_torch: TorchGraph = None,
-    keras: KerasReference = None,
-    torch: TorchReference = None,
-    table: Table = None,
-    save_captures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep every subject's tensors.")
-    ] = None,
-    opset: Opset = None,
-    device: Where = Device.auto,
-    precision: Arithmetic = Precision.float32,
-    judge_as: JudgeAs = None,
-    keras_backend: KerasBackend = Backend.tensorflow,
-    xla: Xla = False,
-    serial: Serial = False,
-    python: Interpreters = None,
-    timeout: Timeout = 900.0,
-    classes: Classes = None,
-    image_size: Size = None,
-    channels: Channels = None,
-    cache: Cached = True,
-    *,
-    reports: dict[str, Path],
-) -> None:
-    """Say whether a model is the same in Keras, PyTorch and ONNX.
-
-    The subjects are the model in Keras and in PyTorch, and in ONNX Runtime the graphs exported
-    from both. Each is compared with a float64 reference, in units of what rounding alone does.
-    """
-    with guarded():
-        from parity.children import Children
-        from parity.environments import interpreters
-        from parity.placement import plan
-        from parity.request import Request
-
-        request = Request(
-            model=model,
-            keras=keras,
-            torch=torch,
-            table=table,
-            classes=classes,
-            image_size=size(image_size),
-            channels=channels,
-            weights=weights,
-            input=input,
-            batch=batch,
-            seed=seed,
-            subjects=listed(subjects),
-            reference=None if reference is None else reference.value,
-            depth=depth.value,
-            limit=limit,
-            isolate=isolate,
-            semantics=semantics,
-            explain=explain,
-            repeat=repeat,
-            seeds=seeds,
-            stress=stress,
-            onnx_keras=onnx_keras,
-            onnx_torch=onnx_torch,
-            opset=opset,
-            device=device.value,
-            precision=precision.value,
-            judge_as=None if judge_as is None else judge_as.value,
-            keras_backend=keras_backend.value,
-            xla=xla,
-            serial=serial,
-            python=interpreters(python or []),
-            timeout=timeout,
-            cache=cache,
-            save_captures=save_captures,
-        )
-        require_writable(reports)
-        placed = plan(request)
-        with (
-            Children(python=request.python, timeout=request.timeout, gpu=placed.gpu) as children,
-            progress() as tell,
-        ):
-            children.start(request.runtimes)
-            # Imported while the children import their frameworks, which takes longer.
-            from parity import run
-
-            report = run.run(request, children=children, placement=placed, progress=tell)
-        report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-        console.show(report, reports)
-        raise typer.Exit(report.verdict.exit_code)
-
+)(cli_compare.compare)
 
 app.command(
     epilog="Examples: parity convert resnext50_32x4d --weights r.pth r.weights.h5 · "
@@ -237,11 +83,11 @@ app.command(
 app.command(
     epilog="Examples: parity capture resnet50 --input photo.jpg --depth layer --out captures · "
     "parity capture resnet50 --subjects keras --out on-the-other-machine"
-)(cli_captures.capture)
+)(cli_compare.capture)
 
 app.command(
     epilog="Examples: parity diff here there --html report.html · parity diff here here --limit 2"
-)(cli_captures.diff)
+)(cli_compare.diff)
 
 
 @app.command(epilog="Examples: parity doctor · parity doctor --device gpu --json")
