@@ -49,8 +49,9 @@ class Request:
     `isolate` also gives every part the reference's input, so that it shows only its own error;
     `semantics` also runs every subject in float64; `explain` looks for the causes of whatever
     differs. `repeat` runs everything so often and finds what changes; `seeds` more random inputs,
-    and with `stress` odd ones, are compared as well. `limit` is in units of the floor, `timeout` in seconds for one request to a child. Captures are
-    kept in `save_captures`; without `judged` that is all that happens to them.
+    and with `stress` odd ones, are compared as well. `limit` is in units of the floor, `timeout` in
+    seconds for one request to a child. Captures are kept in `save_captures`; without `judged` that
+    is all that happens to them.
 
     `device` is for the subjects whose name has none, `precision` for all of them; `judge_as` is
     the precision whose floor they are judged by, their own by default. `python` gives runtimes and
