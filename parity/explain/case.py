@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from parity.explain.fingerprint import Fingerprint
 from parity.explain.layer import Array, Layer
 from parity.floor import Floor
@@ -46,8 +48,20 @@ class Case:
     """Those of `tensors` that come after this row."""
     calls: tuple[str, ...] = ()
     """The rows that are other calls of this row's layer object."""
+    in_place: tuple[str, ...] = ()
+    """Those behind this row whose layers, by their own word, overwrite what they read."""
+    flattened: tuple[int, ...] | None = None
+    """The image (C, H, W) that a dense layer's input is flattened from, if it is."""
     weights: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     tensors: Mapping[str, Array] = field(default_factory=dict)
+
+    def name_of(self, tensor: Array) -> str | None:
+        """The row whose tensor of the reference this is, among `tensors`."""
+        given = np.asarray(tensor, np.float32)
+        for name, value in self.tensors.items():
+            if value.shape == given.shape and np.array_equal(np.asarray(value, np.float32), given):
+                return name
+        return None
 
     @property
     def framework(self) -> str:
@@ -84,3 +98,6 @@ class Candidate:
     remedy: str
     score: float = 0.0
     free: int = 0
+    whole: bool = False
+    """Whether it puts a tensor in the output's place, after which no other difference matters: it
+    is tried alone, never with another."""

@@ -44,6 +44,8 @@ class Trial:
 
     candidates: tuple[Candidate, ...]
     after: float
+    alone: float = math.inf
+    """The same by the layer's own floor, where `after` is by one that was carried behind it."""
     reshaped: bool = False
     """Whether they give the layer another shape."""
 
@@ -83,7 +85,8 @@ def explain(
                 return Explanation(before, trial)
         if time.thread_time() - started > seconds:
             break
-    nearest = sorted((trial for trial in trials if trial.after < before), key=lambda t: t.after)
+    # By one floor for all: a floor that was carried through a step is no progress.
+    nearest = sorted((trial for trial in trials if trial.alone < before), key=lambda t: t.alone)
     return Explanation(before, None, tuple(nearest[:3]))
 
 
@@ -120,6 +123,7 @@ def _singles(case: Case, ask: Callable[[], Case] | None) -> Iterator[Trial]:
 
 def _pairs(case: Case, trials: Sequence[Trial]) -> Iterator[tuple[Candidate, Candidate]]:
     """Two differences at once, those first that the subject's settings speak for."""
+    trials = [trial for trial in trials if not trial.candidates[0].whole]
     ranked = sorted(trials, key=lambda trial: (-trial.candidates[0].score, trial.after))
     best = [trial.candidates[0] for trial in ranked[:PAIRED]]
     nearest = sorted(trials, key=lambda trial: trial.after)[:PAIRED]
@@ -157,13 +161,13 @@ def attempt(case: Case, applied: tuple[Candidate, ...]) -> Trial | None:
             for candidate in applied:
                 layer = candidate.change(layer)
             made = evaluate(layer)
-            after = _error(case, made, case.floor)
-            if layer.after and case.limit < after < math.inf:
+            after = alone = _error(case, made, case.floor)
+            if layer.after and case.limit < alone < math.inf:
                 after = _error(case, made, _carried(layer, made, case.floor))
     except (ValueError, IndexError, KeyError):
         # The difference does not fit this layer: a transpose of what is not square, say.
         return None
-    return Trial(applied, after, made.shape != case.expected.shape)
+    return Trial(applied, after, alone, made.shape != case.expected.shape)
 
 
 def _carried(layer: Layer, made: Array, floor: Floor) -> Floor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ class Fingerprint:
     border: bool = False
     channels: tuple[int, ...] = ()
     total: int = 0
+    group: tuple[int, int] | None = None
+    """The one group of channels that differs, and how many groups there are."""
     offset: bool = False
     scale: bool = False
     permuted: bool = False
@@ -26,8 +29,11 @@ class Fingerprint:
     text: str = ""
 
 
-def read(actual: Array, expected: Array, *, floor: float) -> Fingerprint:
-    """The signs of `actual` - `expected`; `floor` is the largest difference that is rounding."""
+def read(actual: Array, expected: Array, *, floor: float, groups: int = 1) -> Fingerprint:
+    """The signs of `actual` - `expected`; `floor` is the largest difference that is rounding.
+
+    The output has the channels of so many `groups`, one after the other.
+    """
     if actual.shape != expected.shape:
         return Fingerprint(
             shape=True, text=f"the shape is {actual.shape[1:]}, expected {expected.shape[1:]}"
@@ -44,6 +50,7 @@ def read(actual: Array, expected: Array, *, floor: float) -> Fingerprint:
         border=_border(error, 4.0 * floor),
         channels=tuple(int(channel) for channel in wrong),
         total=total,
+        group=_group(wrong, total, groups),
         offset=_steady(actual - expected, 8.0 * floor),
         scale=_scaled(actual, expected, 8.0 * floor),
         permuted=_permuted(actual, expected, 8.0 * floor),
@@ -65,10 +72,19 @@ def _told(found: Fingerprint) -> str:
         signs.append("the right values in other places")
     if found.negatives:
         signs.append("only values that should be negative or 0 differ")
-    if 0 < len(found.channels) < found.total:
+    if found.group is not None:
+        signs.append("only group {} of {} differs, counted from 0".format(*found.group))
+    elif 0 < len(found.channels) < found.total:
         signs.append(f"{len(found.channels)} of {found.total} channels differ")
     signs.append(f"relative size {found.relative:.1e}")
     return ", ".join(signs)
+
+
+def _group(wrong: Iterable[int], total: int, groups: int) -> tuple[int, int] | None:
+    if groups < 2 or total % groups:
+        return None
+    held = {int(channel) // (total // groups) for channel in wrong}
+    return (held.pop(), groups) if len(held) == 1 else None
 
 
 def _border(error: Array, floor: float) -> bool:

@@ -94,3 +94,27 @@ def then(step: Step) -> Change:
 def becoming(kind: str, **settings: Any) -> Change:
     """Another kind of layer on the same inputs."""
     return lambda layer: replace(layer, kind=kind).set(**settings)
+
+
+def taken_for(order: Sequence[int], shape: Sequence[int] | None = None) -> Step:
+    """The numbers of a kernel, in memory, taken for those of a layout with its axes in `order`.
+
+    `shape` are the sizes of the axes that `order` counts, where the kernel's own join some.
+    """
+    back = tuple(int(axis) for axis in np.argsort(order))
+
+    def change(kernel: Array) -> Array:
+        sizes = kernel.shape if shape is None else shape
+        return kernel.reshape([sizes[i] for i in order]).transpose(back).reshape(kernel.shape)
+
+    return change
+
+
+def written_as(order: Sequence[int], shape: Sequence[int] | None = None) -> Step:
+    """The numbers of a kernel in the layout `order` taken for those of its own, as `taken_for`."""
+
+    def change(kernel: Array) -> Array:
+        sizes = kernel.shape if shape is None else shape
+        return kernel.reshape(sizes).transpose(order).reshape(kernel.shape)
+
+    return change

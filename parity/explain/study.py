@@ -33,6 +33,9 @@ UNKNOWN = "not-explained"
 
 NETWORK_INPUT = "input"
 
+_NEAR = 4
+"""How many rows before and behind a layer are looked at for what it may have to do with."""
+
 SECONDS = 2.0
 """What explaining may take beyond the single candidates, shared by all wrong layers."""
 
@@ -54,6 +57,8 @@ class Finding:
     wrong: Wrong
     case: Case | None
     explanation: Explanation | None
+    signs: tuple[str, ...] = ()
+    """What else is known of a layer that is not explained."""
 
 
 class Study:
@@ -73,6 +78,7 @@ class Study:
         self._layers: dict[str, Layer | None] = {}
         self._carried: dict[str, Floor] = {}
         self._tensors: dict[str, Array] = {}
+        self._again: dict[str, Path | None] = {}
         self._image: Array = np.load(flow.captures.input).astype(np.float64)
         values = weights.load(flow.weights.result(), self.table)
         self._weights: dict[str, dict[str, Array]] = {
@@ -92,12 +98,52 @@ class Study:
             explanation = explanation or engine.explain(
                 case, seconds=share, ask=partial(self._asked, case, item)
             )
-            if explanation.found is None and self._exporter_differs(case, item):
-                exact = self.exact.read(item.subject, item.row.name)
-                if exact is not None:
-                    explanation = engine.last(replace(case, exact=exact)) or explanation
-            found.append(Finding(item, case, explanation))
+            signs: tuple[str, ...] = ()
+            if explanation.found is None:
+                explanation, signs = self._by_the_graph(case, item, explanation)
+            if explanation.found is None and self._changes(item):
+                signs += ("it changes between runs, as with a dropout that is on",)
+            found.append(Finding(item, case, explanation, signs))
         return found
+
+    def _by_the_graph(
+        self, case: Case, wrong: Wrong, known: Explanation
+    ) -> tuple[Explanation, tuple[str, ...]]:
+        """What a graph's own word, evaluated in float64, adds to what is known of its layer."""
+        if not self._exporter_differs(case, wrong):
+            return known, ()
+        exact = self.exact.read(wrong.subject, wrong.row.name)
+        proof = None if exact is None else engine.last(replace(case, exact=exact))
+        if proof is None:
+            return known, ()
+        if self.flow.request.graph_file(side_of(wrong.subject)) is None:
+            return proof, ()
+        # Nobody knows whether a file is this model's export at all.
+        return known, ("ONNX Runtime computes what the file says, and the file says something else "
+                       "than the model",)  # fmt: skip
+
+    def _changes(self, wrong: Wrong) -> bool:
+        """Whether the subject gives this row other values when it is fed the same again."""
+        name, first = wrong.subject, self.subjects[wrong.subject]
+        if name not in self._again:
+            self._again[name] = self._run_again(name, first)
+        path = self._again[name]
+        if path is None:
+            return False
+        with CaptureReader(path) as again:
+            one, other = first.read(wrong.row.name), again.read(wrong.row.name)
+            return not np.array_equal(one, other, equal_nan=True)
+
+    def _run_again(self, name: str, first: CaptureReader) -> Path | None:
+        if first.read(first.names[0]).dtype == np.float64:
+            # Run in float64 to see what float32 hides: there is another way to run that.
+            return None
+        try:
+            feed = self.reference.path
+            return self.flow.captures.subject(name, list(first.names), "again", feed=feed).path
+        except ParityError:
+            # That it cannot be run any more is no sign of the layer's.
+            return None
 
     def _exporter_differs(self, case: Case, wrong: Wrong) -> bool:
         """Whether a graph is known to compute another layer than the model it was exported from."""
@@ -140,12 +186,18 @@ class Study:
             expected=expected,
             actual=actual,
             floor=wrong.floor,
-            fingerprint=fingerprint.read(actual, expected, floor=wrong.floor.max_abs),
+            fingerprint=fingerprint.read(
+                actual,
+                expected,
+                floor=wrong.floor.max_abs,
+                groups=int(layer.hyper.get("groups", 1)),
+            ),
             limit=self.limit,
             settings=described.get("hyper", {}),
             label=self._label(wrong.subject, row, described),
             weights=self._weights,
             recovers=self._recovers(wrong),
+            flattened=self._flattened(row, layer),
             **self._alike(wrong.subject, row, actual.shape),
         )
 
@@ -193,11 +245,31 @@ class Study:
         order = [other.name for other in self.table.rows if other.name in self.reference]
         here = order.index(row.name)
         calls = self._calls(subject, row)
-        near = order[max(here - 4, 0) : here] + order[here + 1 : here + 5]
+        near = order[max(here - _NEAR, 0) : here] + order[here + 1 : here + 1 + _NEAR]
         near += [name for name in calls if name in order and name not in near]
         alike = {name: self._tensor(name) for name in near if self.reference.shape(name) == shape}
         behind = tuple(name for name in alike if order.index(name) > here)
-        return {"tensors": alike, "behind": behind, "calls": calls}
+        # A graph's nodes write to tensors of their own, and so do Keras's layers.
+        in_place = tuple(name for name in behind if subject == "torch" and self._in_place(name))
+        return {"tensors": alike, "behind": behind, "calls": calls, "in_place": in_place}
+
+    def _in_place(self, name: str) -> bool:
+        return bool(self._described("torch", self.table.by_name(name)).get("in_place"))
+
+    def _flattened(self, row: Row, layer: Layer) -> tuple[int, ...] | None:
+        """The image that a dense layer's input is flattened from, if it stands just before it."""
+        if row.kind != "dense" or layer.inputs[0].ndim != 2:
+            return None
+        order = [NETWORK_INPUT, *(other.name for other in self.table.rows)]
+        given = layer.inputs[0].astype(np.float32)
+        for name in reversed(order[: order.index(row.name)][-_NEAR:]):
+            if name != NETWORK_INPUT and name not in self.reference:
+                continue
+            image = self._tensor(name)
+            flat = image.reshape(len(image), -1)
+            if image.ndim == 4 and np.array_equal(flat.astype(np.float32), given):
+                return image.shape[1:]
+        return None
 
     def _calls(self, subject: str, row: Row) -> tuple[str, ...]:
         """The rows that are other calls of this row's layer object, by the table."""
@@ -363,9 +435,10 @@ def _cause(group: Sequence[Finding], heirs: Sequence[str]) -> Cause:
     remedy = "; ".join(dict.fromkeys(candidate.remedy for candidate in trial.candidates))
     where = f" (and {_layers(group[1:])})" if len(group) > 1 else ""
     also = f", and in {', '.join(heirs)}" if heirs else ""
+    carried = ", which is larger behind what is applied" if trial.alone > trial.after else ""
     message = (
         f"{names}{where}{also}: {text}. Applied to the reference layer alone, the error falls "
-        f"from {_floors(before)} to {_floors(trial.after)}. Remedy: {remedy}"
+        f"from {_floors(before)} to {_floors(trial.after)}{carried}. Remedy: {remedy}"
     )
     evidence = {"x_floor_before": before, "x_floor_after": trial.after}
     evidence = {name: value for name, value in evidence.items() if math.isfinite(value)}
@@ -386,7 +459,7 @@ def _unexplained(finding: Finding, before: float, heirs: Sequence[str]) -> Cause
     if case is None:
         message += "; the reference's layer could not be run alone, so nothing could be tried"
     else:
-        message += f"; {case.fingerprint.text}"
+        message += "; " + ", ".join((case.fingerprint.text, *finding.signs))
         nearest = finding.explanation.closest if finding.explanation else ()
         if nearest:
             message += f"; closest, without explaining it: {_closest(nearest)}"
@@ -396,7 +469,7 @@ def _unexplained(finding: Finding, before: float, heirs: Sequence[str]) -> Cause
 
 def _closest(trials: Sequence[Trial]) -> str:
     return ", ".join(
-        f"{'+'.join(candidate.cause for candidate in trial.candidates)} ({_floors(trial.after)})"
+        f"{'+'.join(candidate.cause for candidate in trial.candidates)} ({_floors(trial.alone)})"
         for trial in trials
     )
 

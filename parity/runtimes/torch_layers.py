@@ -64,7 +64,7 @@ def describe(
     """Every call of a leaf module, and of each row's module, with shapes (C, H, W).
 
     `beside` is whether another layer reads the same tensor, where that is no sum: where a block's
-    branches begin.
+    branches begin; `in_place`, whether it overwrites what it reads.
 
     The model runs once, on zeros: on the meta device it would take ten times as long, since
     PyTorch first imports what computes shapes there.
@@ -93,6 +93,7 @@ def describe(
                 row, name, kind, type(module).__name__, _shape(output, row), hyper(module), count
             )
         )
+        layers[-1]["in_place"] = bool(getattr(module, "inplace", False))
         # A block is given what its first layer is, and a sum what it ends.
         if kind not in JOINS and not any(True for _ in module.children()):
             forks.read(args[0] if args else None, output, layers[-1])
@@ -146,6 +147,7 @@ def _layer(
         "hyper": hyper,
         "parameters": parameters,
         "beside": False,
+        "in_place": False,
     }
 
 

@@ -203,7 +203,16 @@ def test_the_tensor_of_another_layer():
 
 def recovering(layer, actual, name, tensor, **more):
     """A case whose layers behind it are right, `name` among them."""
-    return case(layer, actual, tensors={name: tensor}, behind=(name,), recovers=True, **more)
+    return case(
+        layer,
+        actual,
+        subject="torch",
+        tensors={name: tensor},
+        behind=(name,),
+        in_place=(name,),
+        recovers=True,
+        **more,
+    )
 
 
 def test_a_tensor_that_was_changed_in_place():
@@ -360,7 +369,7 @@ def test_a_softmax_may_make_rounding_larger():
 
 def test_every_file_of_causes_is_found():
     names = {module.__name__.rpartition(".")[2] for module in causes.modules()}
-    assert {"same_padding", "epsilon", "groups", "swapped_weights", "ort_optimiser"} <= names
+    assert {"same_padding", "epsilon", "group_order", "swapped_weights", "ort_optimiser"} <= names
     for module in causes.modules():
         assert module.__doc__
         assert any(hasattr(module, name) for name in ("candidates", "reruns", "shapes"))

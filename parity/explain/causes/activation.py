@@ -1,4 +1,7 @@
-"""An activation that is missing, doubled, elsewhere or another one: it shows in the signs."""
+"""An activation that is missing, doubled, elsewhere or another one: it shows in the signs.
+
+Softmax and the two forms of GELU have files of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from parity.explain.case import Candidate, Case
-from parity.explain.layer import Layer, becoming, setting, then
+from parity.explain.layer import Layer, becoming, then
 from parity.explain.operators import ACTIVATIONS, OPERATORS
 
 MISSING, EXTRA, OTHER = "activation-missing", "activation-extra", "activation-other"
-SOFTMAX = "softmax"
-GELU = "gelu-form"
 
 
 def candidates(case: Case) -> Iterator[Candidate]:
@@ -26,20 +27,17 @@ def candidates(case: Case) -> Iterator[Candidate]:
             0.6,
         )
         yield from _others(case)
-    yield from _gelu(case)
+        return
     for name, function in ACTIVATIONS.items():
-        if name == kind or (active and name != "softmax"):
-            continue
-        softmax = name == "softmax"
-        yield Candidate(
-            SOFTMAX if softmax else EXTRA,
-            then(function),
-            f"{'Softmax' if softmax else name} is applied to the output"
-            + (": probabilities, where the reference gives logits" if softmax else ""),
-            f"{case.label}: {'end with logits' if softmax else f'take the {name} away'}",
-            _score(case, name),
-        )
-    if not active and kind != "concat":
+        if name not in (kind, "softmax"):
+            yield Candidate(
+                EXTRA,
+                then(function),
+                f"{name} is applied to the output",
+                f"{case.label}: take the {name} away",
+                _score(case, name),
+            )
+    if kind != "concat":
         yield Candidate(
             EXTRA,
             _rectified,
@@ -75,32 +73,9 @@ def _others(case: Case) -> Iterator[Candidate]:
             )
 
 
-def _gelu(case: Case) -> Iterator[Candidate]:
-    if case.layer.kind != "gelu":
-        return
-    tanh = bool(case.layer.hyper.get("approximate", False))
-    wanted = {
-        "keras": f"approximate={tanh}",
-        "torch": f"approximate='{'tanh' if tanh else 'none'}'",
-        "onnx": f"approximate='{'tanh' if tanh else 'none'}'",
-    }[case.framework]
-    yield Candidate(
-        GELU,
-        setting(approximate=not tanh),
-        f"GELU is computed {'exactly, by erf' if tanh else 'by the tanh approximation'}",
-        f"{case.label}: set {wanted}",
-        0.9,
-    )
-
-
 def _score(case: Case, name: str) -> float:
-    stated = case.settings.get("activation")
-    if stated == name:
+    if case.settings.get("activation") == name:
         return 1.0
-    positive = bool((case.actual >= 0).all())
-    if name == "softmax":
-        in_range = positive and bool((case.actual <= 1).all())
-        return 0.9 if in_range else 0.05
     if name == "relu":
-        return 0.7 if positive or case.fingerprint.negatives else 0.1
+        return 0.7 if (case.actual >= 0).all() or case.fingerprint.negatives else 0.1
     return 0.05

@@ -28,6 +28,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
             f"{case.label}: index the calls in the table (`name#0`, `name#1`, …), and keep one "
             "tensor a call",
             0.97,
+            whole=True,
         )
 
 

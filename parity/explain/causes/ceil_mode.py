@@ -18,6 +18,16 @@ def candidates(case: Case) -> Iterator[Candidate]:
         NAME,
         setting(ceil=not wanted),
         f"The last, incomplete window is {'left out' if wanted else 'counted'} (ceil_mode)",
-        f"{case.label}: set ceil_mode={wanted}",
+        f"{case.label}: {_remedy(case, wanted)}",
         1.0 if case.fingerprint.shape else 0.2,
     )
+
+
+def _remedy(case: Case, wanted: bool) -> str:
+    if case.framework == "torch":
+        return f"set ceil_mode={wanted}"
+    if case.framework == "onnx":
+        return f"set ceil_mode to {int(wanted)}"
+    if wanted:
+        return "pad the end (with -inf before a max-pool) so that the last window is whole"
+    return "pad less, or crop, so that no window begins that has no end (padding='valid')"

@@ -33,11 +33,12 @@ def candidates(case: Case) -> Iterator[Candidate]:
                 _remedy(case, wanted),
                 1.0 if value in values else 0.5,
             )
-    if kind == "batch_norm":
+    if kind == "batch_norm" and not any(np.isclose(value, wanted) for value in values):
+        # A layer that states the right one is off by some other factor.
         yield Candidate(
             name,
-            lambda layer: _fitted(layer, case.actual),
-            f"Epsilon is not {wanted:g}; one that fits all channels is another",
+            lambda layer: layer.set(epsilon=_fitted(layer, case.actual)),
+            f"Epsilon is not {wanted:g}; {_told(case)} fits all channels",
             _remedy(case, wanted),
             0.4,
             free=1,
@@ -49,9 +50,21 @@ def _remedy(case: Case, wanted: float) -> str:
     return f"{case.label}: set {name}={wanted:g}"
 
 
-def _fitted(layer: Layer, actual: Array) -> Layer:
-    """The one epsilon that explains the factors of all channels, weighted by what each says."""
+def _told(case: Case) -> str:
+    try:
+        return f"{_fitted(case.layer, case.actual):.4g}"
+    except ValueError:
+        return "another one"
+
+
+def _fitted(layer: Layer, actual: Array) -> float:
+    """The one epsilon that explains the factors of all channels, weighted by what each says.
+
+    Raises `ValueError` where there is none.
+    """
     held, data = layer.weights, layer.data
+    if data.shape != actual.shape:
+        raise ValueError("the shapes differ")
     shape = (1, -1, *(1,) * (data.ndim - 2))
     centred = (data - held["mean"].reshape(shape)) * held.get("gamma", np.ones(1)).reshape(shape)
     axes = (0, *range(2, data.ndim))
@@ -65,4 +78,4 @@ def _fitted(layer: Layer, actual: Array) -> Layer:
     value = float((epsilon * weight).sum() / weight.sum())
     if not 0.0 <= value < 1.0:
         raise ValueError("no epsilon fits")
-    return layer.set(epsilon=value)
+    return value

@@ -26,4 +26,5 @@ def candidates(case: Case) -> Iterator[Candidate]:
         f"{case.label}: export again without the exporter's optimiser (optimize=False), or with a "
         "newer exporter, and compare",
         -2.0,
+        whole=True,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import partial
 
 from parity.explain.case import Candidate, Case
 from parity.explain.layer import Array, given
@@ -12,19 +14,35 @@ NAME = "flatten-order"
 
 def candidates(case: Case) -> Iterator[Candidate]:
     source = case.layer.inputs[0]
-    if case.layer.kind not in ("dense", "flatten") or source.ndim != 4:
+    image = source.shape[1:] if source.ndim == 4 else case.flattened
+    if case.layer.kind not in ("dense", "flatten") or image is None or math.prod(image[1:]) < 2:
         return
     yield Candidate(
         NAME,
-        given(_channels_last),
+        given(partial(_channels_last, image=image)),
         "The image is flattened in the order height, width, channel, and the weights are for "
         "channel, height, width",
         f"{case.label}: permute the weight's inputs once when it is copied, or put "
         "Permute((3, 1, 2)) before Flatten",
         0.7,
     )
+    yield Candidate(
+        NAME,
+        given(partial(_channels_first, image=image)),
+        "The image is flattened in the order channel, height, width, and the weights are for "
+        "height, width, channel",
+        f"{case.label}: copy the weight's inputs as they are, without permuting them, or flatten "
+        "without the Permute before it",
+        0.65,
+    )
 
 
-def _channels_last(data: Array) -> Array:
+def _channels_last(data: Array, image: tuple[int, ...]) -> Array:
     """The values in the order of NHWC, in the shape that they had."""
-    return data.transpose(0, 2, 3, 1).reshape(data.shape)
+    return data.reshape(-1, *image).transpose(0, 2, 3, 1).reshape(data.shape)
+
+
+def _channels_first(data: Array, image: tuple[int, ...]) -> Array:
+    """The values, taken for NHWC, in the order of NCHW, in the shape that they had."""
+    channels, height, width = image
+    return data.reshape(-1, height, width, channels).transpose(0, 3, 1, 2).reshape(data.shape)

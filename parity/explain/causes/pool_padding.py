@@ -18,6 +18,6 @@ def candidates(case: Case) -> Iterator[Candidate]:
         NAME,
         setting(pad_value="0"),
         "The pool's border holds zeros, which are larger than negative inputs",
-        f"{case.label}: pad with -inf, or pool after a ReLU",
+        f"{case.label}: pad with -inf, as a pool's own padding does, or pool after a ReLU",
         1.0 if stated else 0.9 if case.fingerprint.border else 0.1,
     )

@@ -46,14 +46,22 @@ def candidates(case: Case) -> Iterator[Candidate]:
 
 
 def _remedy(case: Case, wanted: Padding) -> str:
+    below = case.layer.kind == "max_pool" and bool((case.layer.data < 0).any())
     if case.framework == "keras":
         how = wanted[0][0] if len({*wanted[0], *wanted[1]}) == 1 else wanted
+        if below and any(map(any, wanted)):
+            # Zeros would be larger than what they stand beside.
+            widths = f"((0, 0), {wanted[0]}, {wanted[1]}, (0, 0))"
+            pad = f"keras.ops.pad(x, {widths}, constant_values=-math.inf)"
+            return f"{case.label}: pad with -inf, {pad}, and use padding='valid'"
         return f"{case.label}: use ZeroPadding2D({how}) and padding='valid'"
     if case.framework == "torch":
         if all(before == after for before, after in wanted):
             return f"{case.label}: use padding={wanted[0][0], wanted[1][0]}"
         (top, bottom), (left, right) = wanted
-        return f"{case.label}: use F.pad(x, ({left}, {right}, {top}, {bottom})) and padding=0"
+        value = ", value=-math.inf" if case.layer.kind == "max_pool" else ""
+        pad = f"F.pad(x, ({left}, {right}, {top}, {bottom}){value})"
+        return f"{case.label}: use {pad} and padding=0"
     begin, end = zip(*wanted, strict=True)
     return f"{case.label}: set pads to {[*begin, *end]} and auto_pad to NOTSET"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from parity.explain.case import Candidate, Case
-from parity.explain.layer import Layer
+from parity.explain.layer import Array, Layer
 
 NAME = "leaky-relu-slope"
 
@@ -16,19 +16,27 @@ def candidates(case: Case) -> Iterator[Candidate]:
     if case.layer.kind != "leaky_relu" or case.actual.shape != case.expected.shape:
         return
     wanted = float(case.layer.hyper["slope"])
+    name = "alpha" if case.framework == "onnx" else "negative_slope"
     yield Candidate(
         NAME,
-        lambda layer: _refit(layer, case),
-        f"The slope for negative values is another one than {wanted:g}",
-        f"{case.label}: set negative_slope={wanted:g}",
+        lambda layer: layer.set(slope=_fitted(layer, case.actual)),
+        f"The slope for negative values is {_told(case)}, not {wanted:g}",
+        f"{case.label}: set {name}={wanted:g}",
         0.9 if case.fingerprint.negatives else 0.5,
         free=1,
     )
 
 
-def _refit(layer: Layer, case: Case) -> Layer:
+def _told(case: Case) -> str:
+    try:
+        return f"{_fitted(case.layer, case.actual):.4g}"
+    except ValueError:
+        return "another one"
+
+
+def _fitted(layer: Layer, actual: Array) -> float:
     below = layer.data < 0
     if not below.any():
         raise ValueError("no value is negative")
-    data, seen = layer.data[below], case.actual[below]
-    return layer.set(slope=float(np.dot(data, seen) / np.dot(data, data)))
+    data, seen = layer.data[below], actual[below]
+    return float(np.dot(data, seen) / np.dot(data, data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,9 @@ from parity.explain.layer import Array, Layer, then
 NAME = "training-mode"
 DROPOUT = "dropout"
 
+SMALLEST = 1.0 / (1.0 - 0.01)
+"""The factor of the lowest rate that is looked for; rounding alone gives 1 and a little."""
+
 
 def candidates(case: Case) -> Iterator[Candidate]:
     calls = {
@@ -21,9 +25,11 @@ def candidates(case: Case) -> Iterator[Candidate]:
     }
     remedy = f"{case.label}: {calls[case.framework]}"
     if case.layer.kind == "batch_norm":
-        yield Candidate(
-            NAME, _of_the_batch, "It normalises by the batch's own mean and variance", remedy, 0.5
-        )
+        told = "It normalises by the batch's own mean and variance"
+        if len(case.expected) == 1:
+            # Of one image there is no telling them apart.
+            told += ", or by each image's own, as InstanceNorm does: give a larger --batch to tell"
+        yield Candidate(NAME, _of_the_batch, told, remedy, 0.5)
     if case.actual.shape == case.expected.shape:
         dropped = (case.actual == 0) & (case.expected != 0)
         share = float(dropped.mean())
@@ -48,6 +54,9 @@ def _dropped(output: Array, actual: Array) -> Array:
     """`output` with the zeros of `actual`, the rest multiplied by one factor, 1 / (1 - rate)."""
     kept = (actual != 0) & (output != 0)
     factor = float(np.median(actual[kept] / output[kept])) if kept.any() else 0.0
-    if factor <= 1.0:
-        raise ValueError("dropout makes what is left larger")
+    share = float((actual[output != 0] == 0).mean())
+    # What is left is larger by 1 / (1 - rate), and the share of zeros is the rate but for chance.
+    chance = 4.0 * math.sqrt(share * (1.0 - share) / max(int((output != 0).sum()), 1))
+    if factor < SMALLEST or abs(1.0 - 1.0 / factor - share) > chance:
+        raise ValueError("dropout makes what is left larger by what it takes away")
     return np.where(actual == 0, 0.0, output * factor)

@@ -1,4 +1,4 @@
-"""Grouped convolutions: groups in another order, or reading the same slice of the input."""
+"""The channels of a grouped convolution in another order: that layer only."""
 
 from __future__ import annotations
 
@@ -10,23 +10,13 @@ import numpy as np
 from parity.explain.case import Candidate, Case
 from parity.explain.layer import Array, given, then
 
-ORDER = "group-order"
-SLICE = "groups-read-one-slice"
+NAME = "group-order"
 
 
 def candidates(case: Case) -> Iterator[Candidate]:
     groups = int(case.layer.hyper.get("groups", 1))
     if groups < 2 or case.layer.kind not in ("conv", "depthwise_conv"):
         return
-    for index, which in ((groups - 1, "last"), (0, "first")):
-        yield Candidate(
-            SLICE,
-            given(partial(_one_slice, groups=groups, index=index)),
-            f"Every one of the {groups} groups reads the {which} slice of the input channels",
-            f"{case.label}: bind the loop variable where the lambda is made (lambda x, i=i: …), "
-            f"or use groups={groups}",
-            0.7 if index else 0.4,
-        )
     remedy = f"{case.label}: output channel o belongs to group o // (channels / {groups})"
     for text, change in (
         ("input channels are dealt out to the groups in turn", _dealt),
@@ -34,14 +24,14 @@ def candidates(case: Case) -> Iterator[Candidate]:
         ("groups read the input in reverse order", _reversed),
     ):
         yield Candidate(
-            ORDER,
+            NAME,
             given(partial(change, groups=groups)),
             f"The {text}",
             remedy,
             0.5,
         )
         yield Candidate(
-            ORDER,
+            NAME,
             then(partial(change, groups=groups)),
             f"The {text.replace('input', 'output').replace('read', 'give')}",
             remedy,
@@ -49,17 +39,12 @@ def candidates(case: Case) -> Iterator[Candidate]:
         )
     for shift in (1, -1):
         yield Candidate(
-            ORDER,
+            NAME,
             given(partial(_rolled, groups=groups, shift=shift)),
             f"Each group reads the slice of the group {'before' if shift > 0 else 'behind'} it",
             remedy,
             0.4,
         )
-
-
-def _one_slice(data: Array, groups: int, index: int) -> Array:
-    width = data.shape[1] // groups
-    return np.tile(data[:, index * width : (index + 1) * width], (1, groups, 1, 1))
 
 
 def _rolled(data: Array, groups: int, shift: int) -> Array:

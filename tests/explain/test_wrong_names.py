@@ -1,0 +1,251 @@
+"""Names that were once given and are not true: what is proved must also be what is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity.explain import engine, fingerprint
+from parity.explain.layer import Layer
+from parity.explain.operators import evaluate
+from tests.explain.samples import batch_norm, case, conv, dense, draw, pointwise, pool
+
+
+def named(layer, actual, **more):
+    """The one candidate that explains this output."""
+    found = engine.explain(case(layer, actual, **more)).found
+    assert found is not None
+    (candidate,) = found.candidates
+    return candidate
+
+
+def unexplained(layer, actual, **more):
+    explained = engine.explain(case(layer, actual, **more))
+    found = explained.found
+    assert found is None, [(c.cause, c.text) for c in found.candidates]
+    return explained
+
+
+def add():
+    left, right = (draw(2, 8, 6, 6, seed=seed).astype(float) for seed in (21, 22))
+    given = tuple(tensor.astype(np.float32).astype(float) for tensor in (left, right))
+    return Layer("add", given)
+
+
+# A sum -------------------------------------------------------------------------------------------
+
+
+def test_a_forgotten_shortcut_is_no_matter_of_the_table():
+    layer = add()
+    branch, shortcut = layer.inputs
+    found = named(layer, branch, tensors={"bn2": branch, "entry": shortcut})
+    assert found.cause == "branch-missing"
+    assert found.text == ("The tensor of entry is left out: the result is the tensor of bn2 alone")
+    assert "add both inputs" in found.remedy
+
+
+def test_a_forgotten_shortcut_from_further_in_front():
+    layer = add()
+    found = named(layer, layer.inputs[1], tensors={"bn2": layer.inputs[1]})
+    assert found.cause == "branch-missing"
+    assert found.text.startswith("The other input, which comes from further in front is left out")
+
+
+@pytest.mark.parametrize(
+    ("made", "cause", "told"),
+    [
+        (lambda a, b: a + b + b, "branch-twice", "The tensor of entry is counted twice"),
+        (lambda a, b: a * b, "merge-other", "It multiplies its inputs"),
+        (lambda a, b: (a + b) / 2, "merge-other", "It averages its inputs"),
+        (lambda a, b: a - b, "merge-other", "It subtracts its inputs"),
+        (np.maximum, "merge-other", "It takes the larger of its inputs"),
+    ],
+)
+def test_a_sum_that_is_something_else(made, cause, told):
+    layer = add()
+    one, other = layer.inputs
+    found = named(layer, made(one, other), tensors={"bn2": one, "entry": other})
+    assert (found.cause, found.text.partition(",")[0]) == (cause, told)
+
+
+def test_a_layer_that_gives_what_it_reads():
+    layer = batch_norm()
+    found = named(layer, layer.inputs[0], tensors={"conv": layer.inputs[0]})
+    assert found.cause == "layer-left-out"
+    assert "the tensor of conv" in found.text
+
+
+def test_a_tensor_in_the_place_of_the_output_is_no_half_of_a_pair():
+    """It would explain anything, whatever the other half is."""
+    layer, later = pointwise("relu"), draw(2, 8, 6, 6, seed=98).astype(float)
+    unexplained(layer, later * 1.3 + 0.1, tensors={"later": later})
+    made = np.maximum(later, 0.0)
+    unexplained(layer, made, tensors={"later": later})
+
+
+# Dropout -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda x: np.where(x > 1.0, x, 0.0),
+        lambda x: np.where(x > 1.0, x * (1.0 + 6e-8), 0.0),
+        lambda x: np.where(x > 1.0, x * 1.5, 0.0),
+    ],
+)
+def test_a_threshold_is_no_dropout(broken):
+    """What is left must be larger, and by as much as is taken away."""
+    unexplained(pointwise("relu"), broken(pointwise("relu").inputs[0]))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.8])
+def test_dropout_of_any_rate(rate):
+    layer = pointwise("relu")
+    kept = np.random.default_rng(3).random(layer.inputs[0].shape) >= rate
+    assert named(layer, evaluate(layer) * kept / (1.0 - rate)).cause == "dropout"
+
+
+# Captures ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subject", ["keras", "torch", "onnx-torch"])
+def test_an_activation_that_is_applied_twice_is_no_change_in_place(subject):
+    """The one behind it then changes nothing, so that all behind is right."""
+    layer = batch_norm()
+    later = np.maximum(evaluate(layer), 0.0)
+    found = named(
+        layer, later, subject=subject, tensors={"relu": later}, behind=("relu",), recovers=True
+    )
+    assert found.cause == "activation-extra"
+
+
+# Settings that the subject states ----------------------------------------------------------------
+
+
+def test_a_constant_is_not_undone_by_a_bias_that_is_off():
+    layer = conv()
+    found = named(layer, evaluate(layer) + draw(1, 8, 1, 1), settings={"bias": False})
+    assert found.cause == "bias"
+    assert "though the layer itself has no bias" in found.text
+    assert "use_bias" not in found.remedy
+
+
+def test_an_epsilon_that_is_stated_right_is_not_to_blame():
+    """A factor that is the same in every channel fits one, where all variances are the same."""
+    layer = batch_norm()
+    layer = layer.weigh(variance=np.ones(8, np.float32), mean=np.zeros(8, np.float32))
+    layer = layer.weigh(beta=np.zeros(8, np.float32))
+    unexplained(layer, evaluate(layer) * 0.9, settings={"epsilon": 1e-5})
+
+
+def test_a_fitted_epsilon_and_a_fitted_slope_are_told():
+    layer = batch_norm()
+    found = named(layer, evaluate(layer.set(epsilon=0.0123)))
+    assert found.text == "Epsilon is not 1e-05; 0.0123 fits all channels"
+    layer = pointwise("leaky_relu", slope=0.01)
+    found = named(layer, evaluate(layer.set(slope=0.07)), subject="onnx-torch")
+    assert found.text == "The slope for negative values is 0.07, not 0.01"
+    assert found.remedy == "Layer `row`: set alpha=0.01"
+
+
+@pytest.mark.parametrize(("batch", "told"), [(1, True), (2, False)])
+def test_of_one_image_its_own_statistics_are_the_batchs(batch, told):
+    layer = batch_norm()
+    data = layer.inputs[0][:batch].astype(np.float32).astype(float)
+    layer = replace(layer, inputs=(data,))
+    own = layer.weigh(mean=data.mean((0, 2, 3)), variance=data.var((0, 2, 3)))
+    found = named(layer, evaluate(own))
+    assert found.cause == "training-mode"
+    assert ("InstanceNorm" in found.text) is told
+
+
+# Remedies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
+@pytest.mark.parametrize("below", [True, False])
+def test_no_zeros_are_put_beside_negative_values_of_a_max_pool(kind, below):
+    layer = pool(kind, size=8, **({"count_padding": True} if kind == "avg_pool" else {}))
+    data = layer.inputs[0].astype(np.float32).astype(float)
+    layer = replace(layer, inputs=(data if below else np.abs(data),))
+    found = named(layer, evaluate(layer.set(padding=[[0, 1], [0, 1]])))
+    assert found.cause == "same-padding"
+    assert ("inf" in found.remedy) is (kind == "max_pool" and below)
+    assert ("ZeroPadding2D(1)" in found.remedy) is not (kind == "max_pool" and below)
+
+
+@pytest.mark.parametrize(
+    ("subject", "told"),
+    [("torch", "set ceil_mode=False"), ("onnx-torch", "set ceil_mode to 0"), ("keras", "pad less")],
+)
+def test_keras_has_no_ceil_mode(subject, told):
+    layer = pool("max_pool", size=8, padding=0)
+    found = named(layer, evaluate(layer.set(ceil=True)), subject=subject)
+    assert found.cause == "ceil-mode"
+    assert told in found.remedy
+    assert ("ceil_mode" in found.remedy) is (subject != "keras")
+
+
+# Orders ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("flat", [False, True])
+def test_either_order_of_flattening(back, flat):
+    image = (4, 2, 3)
+    data = draw(3, *image, seed=31).astype(np.float32).astype(float)
+    layer = dense(inputs=24)
+    layer = replace(layer, inputs=(data,))
+    moved = data.transpose(0, 2, 3, 1).reshape(3, -1)
+    if back:
+        moved = data.reshape(3, 2, 3, 4).transpose(0, 3, 1, 2).reshape(3, -1)
+    actual = evaluate(replace(layer, inputs=(moved,)))
+    if flat:
+        layer = replace(layer, inputs=(data.reshape(3, -1),))
+    assert named(layer, actual, flattened=image).cause == "flatten-order"
+
+
+@pytest.mark.parametrize("axes", [(1, 0, 2, 3), (2, 3, 0, 1), (2, 3, 1, 0)])
+@pytest.mark.parametrize("written", [False, True])
+def test_depthwise_layouts_with_a_multiplier(axes, written):
+    layer = conv(8, 16, groups=8)
+    layer = replace(layer, kind="depthwise_conv")
+    kernel = layer.weights["kernel"]
+    shape = (8, 2, 3, 3)
+    if written:
+        made = kernel.reshape(shape).transpose(axes)
+    else:
+        made = kernel.reshape([shape[i] for i in axes]).transpose(np.argsort(axes))
+    actual = evaluate(layer.weigh(kernel=np.ascontiguousarray(made).reshape(kernel.shape)))
+    assert named(layer, actual).cause == "depthwise-layout"
+
+
+# What is told where nothing is proved ------------------------------------------------------------
+
+
+def test_the_closest_are_ranked_by_one_floor():
+    """A floor that was carried through rounding to 8 bits is 32 times larger, and no progress."""
+    layer = conv()
+    broken = evaluate(layer) + 0.3 * np.sin(np.arange(1600.0)).reshape(2, 8, 10, 10)
+    explained = unexplained(layer, broken)
+    ranked = [trial.alone for trial in explained.closest]
+    assert ranked == sorted(ranked)
+    for trial in explained.closest:
+        assert trial.alone < explained.before
+        assert trial.candidates[0].cause != "low-precision" or trial.alone > 0.9 * explained.before
+
+
+def test_one_group_that_differs_is_told():
+    layer = conv(8, 16, groups=4)
+    broken = evaluate(layer)
+    broken[:, 8:12] += np.sin(np.arange(800.0)).reshape(2, 4, 10, 10)
+    signs = fingerprint.read(broken, evaluate(layer), floor=1e-6, groups=4)
+    assert signs.group == (2, 4)
+    assert "only group 2 of 4 differs, counted from 0" in signs.text
+    broken[:, 0] += 1.0
+    signs = fingerprint.read(broken, evaluate(layer), floor=1e-6, groups=4)
+    assert signs.group is None
+    assert "5 of 16 channels differ" in signs.text
