@@ -41,6 +41,8 @@ class Case:
     """By role, what the subject calls the weights that it holds."""
     exact: Array | None = None
     """What a graph itself says of this layer, evaluated in float64, if it was asked."""
+    given: bool = False
+    """Whether that graph is a file from elsewhere, which may be no export of this model at all."""
     recovers: bool = False
     """Whether all that was compared behind this layer is right, unfed: the error goes no further.
     """
@@ -90,6 +92,7 @@ class Candidate:
     `text` says what the subject has, beginning with a capital and without a full stop; `score`
     orders the trials, 1 for what the fingerprint or the subject's own settings speak for. `free`
     counts the numbers that were fitted to the subject's output: a proof needs far more values.
+    `shown` says what the proof is, as the beginning of a sentence.
     """
 
     cause: str
@@ -98,6 +101,7 @@ class Candidate:
     remedy: str
     score: float = 0.0
     free: int = 0
+    shown: str = "Applied to the reference layer alone"
     whole: bool = False
     """Whether it puts a tensor in the output's place, after which no other difference matters: it
     is tried alone, never with another."""

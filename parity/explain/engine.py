@@ -86,8 +86,23 @@ def explain(
         if time.thread_time() - started > seconds:
             break
     # By one floor for all: a floor that was carried through a step is no progress.
-    nearest = sorted((trial for trial in trials if trial.alone < before), key=lambda t: t.alone)
-    return Explanation(before, None, tuple(nearest[:3]))
+    return Explanation(before, None, _closest(trials, before))
+
+
+def _closest(trials: Sequence[Trial], before: float) -> tuple[Trial, ...]:
+    """Up to three that take away at least half of the error; else the one that takes away most.
+
+    Two differences at once must halve what the better of them leaves by itself.
+    """
+    alone = {t.candidates[0]: t.alone for t in trials if len(t.candidates) == 1}
+    nearer = sorted((t for t in trials if t.alone < before), key=lambda trial: trial.alone)
+    told: dict[str, Trial] = {}
+    for trial in nearer:
+        parts = [alone.get(candidate, before) for candidate in trial.candidates]
+        if 2.0 * trial.alone <= (min(parts) if len(parts) > 1 else before):
+            told.setdefault("+".join(sorted(c.cause for c in trial.candidates)), trial)
+    singles = [trial for trial in nearer if len(trial.candidates) == 1]
+    return tuple(told.values())[:3] or tuple(singles[:1])
 
 
 def last(case: Case) -> Explanation | None:

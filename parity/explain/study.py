@@ -57,8 +57,8 @@ class Finding:
     wrong: Wrong
     case: Case | None
     explanation: Explanation | None
-    signs: tuple[str, ...] = ()
-    """What else is known of a layer that is not explained."""
+    changes: bool = False
+    """Whether a layer that is not explained gives other values when it is run again."""
 
 
 class Study:
@@ -98,29 +98,15 @@ class Study:
             explanation = explanation or engine.explain(
                 case, seconds=share, ask=partial(self._asked, case, item)
             )
-            signs: tuple[str, ...] = ()
-            if explanation.found is None:
-                explanation, signs = self._by_the_graph(case, item, explanation)
-            if explanation.found is None and self._changes(item):
-                signs += ("it changes between runs, as with a dropout that is on",)
-            found.append(Finding(item, case, explanation, signs))
+            if explanation.found is None and self._exporter_differs(case, item):
+                exact = self.exact.read(item.subject, item.row.name)
+                if exact is not None:
+                    given = self.flow.request.graph_file(side_of(item.subject)) is not None
+                    heard = replace(case, exact=exact, given=given)
+                    explanation = engine.last(heard) or explanation
+            changes = explanation.found is None and self._changes(item)
+            found.append(Finding(item, case, explanation, changes))
         return found
-
-    def _by_the_graph(
-        self, case: Case, wrong: Wrong, known: Explanation
-    ) -> tuple[Explanation, tuple[str, ...]]:
-        """What a graph's own word, evaluated in float64, adds to what is known of its layer."""
-        if not self._exporter_differs(case, wrong):
-            return known, ()
-        exact = self.exact.read(wrong.subject, wrong.row.name)
-        proof = None if exact is None else engine.last(replace(case, exact=exact))
-        if proof is None:
-            return known, ()
-        if self.flow.request.graph_file(side_of(wrong.subject)) is None:
-            return proof, ()
-        # Nobody knows whether a file is this model's export at all.
-        return known, ("ONNX Runtime computes what the file says, and the file says something else "
-                       "than the model",)  # fmt: skip
 
     def _changes(self, wrong: Wrong) -> bool:
         """Whether the subject gives this row other values when it is fed the same again."""
@@ -437,8 +423,8 @@ def _cause(group: Sequence[Finding], heirs: Sequence[str]) -> Cause:
     also = f", and in {', '.join(heirs)}" if heirs else ""
     carried = ", which is larger behind what is applied" if trial.alone > trial.after else ""
     message = (
-        f"{names}{where}{also}: {text}. Applied to the reference layer alone, the error falls "
-        f"from {_floors(before)} to {_floors(trial.after)}{carried}. Remedy: {remedy}"
+        f"{names}{where}{also}: {text}. {trial.candidates[0].shown}, the error falls from "
+        f"{_floors(before)} to {_floors(trial.after)}{carried}. Remedy: {remedy}"
     )
     evidence = {"x_floor_before": before, "x_floor_after": trial.after}
     evidence = {name: value for name, value in evidence.items() if math.isfinite(value)}
@@ -459,7 +445,9 @@ def _unexplained(finding: Finding, before: float, heirs: Sequence[str]) -> Cause
     if case is None:
         message += "; the reference's layer could not be run alone, so nothing could be tried"
     else:
-        message += "; " + ", ".join((case.fingerprint.text, *finding.signs))
+        message += f"; {case.fingerprint.text}"
+        if finding.changes:
+            message += ", and it changes between runs, as with a dropout or other noise that is on"
         nearest = finding.explanation.closest if finding.explanation else ()
         if nearest:
             message += f"; closest, without explaining it: {_closest(nearest)}"

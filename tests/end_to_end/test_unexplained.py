@@ -53,3 +53,29 @@ def test_in_the_json(done):
     assert set(first["evidence"]) == {"x_floor_before"}
     assert first["evidence"]["x_floor_before"] > 1e3
     assert first["message"].startswith("not explained: the relu of Keras, and")
+    assert "changes between runs" not in first["message"]
+
+
+def causes_of(folder, model):
+    from tests.end_to_end import harness
+
+    path = folder / "report.json"
+    harness.parity(
+        folder / "scratch", "compare", "--keras", f"tests.twins.keras_small:{model}", *OPTIONS,
+        "--subjects", "keras,torch", "--json", path,
+    )  # fmt: skip
+    return json.loads(path.read_text())["causes"]
+
+
+def test_what_changes_between_runs_is_told(tmp_path):
+    """A dropout that is on in front of a mean leaves no zeros to know it by."""
+    (cause,) = causes_of(tmp_path, "noisy")
+    assert (cause["layer"], cause["cause"]) == ("pool", "not-explained")
+    assert "it changes between runs" in cause["message"]
+
+
+def test_a_forgotten_shortcut(tmp_path):
+    """It is none of the causes of the catalogue, and still no matter of which tensor is read."""
+    (cause,) = causes_of(tmp_path, "forgetful")
+    assert (cause["layer"], cause["cause"]) == ("body.add", "branch-missing")
+    assert "The tensor of entry.relu is left out" in cause["message"]

@@ -22,6 +22,7 @@ def build(
     *,
     first: type[layers.Conv2D] = layers.Conv2D,
     relu: type[layers.ReLU] = layers.ReLU,
+    add: type[layers.Add] = layers.Add,
     pool: type[layers.Layer] = layers.GlobalAveragePooling2D,
     head: type[layers.Dense] = layers.Dense,
     extra: bool = False,
@@ -34,7 +35,7 @@ def build(
     skip = x
     x = layers.Conv2D(8, 3, padding="same", groups=4, name="body")(x)
     x = relu(name="body_relu")(x)
-    x = layers.Add(name="body_add")([x, skip])
+    x = add(name="body_add")([x, skip])
     if extra:
         x = layers.Activation("tanh", name="surprise")(x)
     x = pool(name="pool")(x)
@@ -112,6 +113,16 @@ class _WrongMean(layers.GlobalAveragePooling2D):
         return super().call(inputs) * 1.01
 
 
+class _Noisy(layers.GlobalAveragePooling2D):
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        return super().call(keras.random.dropout(inputs, 0.3))
+
+
+class _Forgetful(layers.Add):
+    def call(self, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
+        return super().call([inputs[0], 0.0 * inputs[1]])
+
+
 def reversed_classes() -> keras.Model:
     return build(head=_ReversedClasses)
 
@@ -127,6 +138,16 @@ def height_and_width_swapped() -> keras.Model:
 def rippled() -> keras.Model:
     """A fault that no cause covers."""
     return build(relu=_Rippled)
+
+
+def noisy() -> keras.Model:
+    """A dropout that is always on, between two rows of the table."""
+    return build(pool=_Noisy)
+
+
+def forgetful() -> keras.Model:
+    """The shortcut is left out of the sum."""
+    return build(add=_Forgetful)
 
 
 def one_nan() -> keras.Model:
