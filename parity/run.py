@@ -155,7 +155,7 @@ def _judge(flow: Flow) -> Judgement:
         stages=_told(whole.stages, stages),
         divergences=divergences,
         blame=blame,
-        causes=causes + shaped,
+        causes=causes + session.further(shaped, causes),
         semantics=investigate.semantics(flow) if request.semantics else NO_SEMANTICS,
         profile=details.worst_profile(flow, stages),
         decision=whole.decision,

@@ -56,11 +56,13 @@ class Case:
     """The image (C, H, W) that a dense layer's input is flattened from, if it is."""
     weights: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     tensors: Mapping[str, Array] = field(default_factory=dict)
+    readable: Mapping[str, Array] = field(default_factory=dict)
+    """The reference's tensors around this row that have the shape of one of its inputs."""
 
     def name_of(self, tensor: Array) -> str | None:
-        """The row whose tensor of the reference this is, among `tensors`."""
+        """The row whose tensor of the reference this is, among those that are near."""
         given = np.asarray(tensor, np.float32)
-        for name, value in self.tensors.items():
+        for name, value in (*self.readable.items(), *self.tensors.items()):
             if value.shape == given.shape and np.array_equal(np.asarray(value, np.float32), given):
                 return name
         return None

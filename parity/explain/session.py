@@ -46,6 +46,12 @@ def structural(flow: Flow, layers: Layers | None) -> tuple[tuple[Cause, ...], Se
     return tuple(told), frozenset(settled)
 
 
+def further(shaped: Sequence[Cause], proved: Sequence[Cause]) -> tuple[Cause, ...]:
+    """Those causes of the structure that the numbers have not `proved` already."""
+    known = {(item.subject, item.layer, name) for item in proved for name in item.cause.split("+")}
+    return tuple(item for item in shaped if (item.subject, item.layer, item.cause) not in known)
+
+
 def _told(shape: Shape, mended: Mapping[str, tuple[float, float]]) -> Cause:
     first, last = shape.layers[0], shape.layers[-1]
     more = f" ({len(shape.layers)} layers, to {last})" if len(shape.layers) > 1 else ""

@@ -25,7 +25,7 @@ from parity.floor import Floor
 from parity.flow import Flow
 from parity.report.model import Cause
 from parity.request import runtime_of, side_of
-from parity.table import LayerTable, Row, torch_point
+from parity.table import JOINS, LayerTable, Row, torch_point
 from parity.verdict import StageResult
 
 UNKNOWN = "not-explained"
@@ -160,7 +160,8 @@ class Study:
             return None
         expected = self._tensor(row.name)
         actual = np.asarray(self.subjects[wrong.subject].read(row.name))
-        if actual.dtype != np.float64:
+        exact = actual.dtype == np.float64
+        if not exact:
             # The subject was fed the reference's tensors rounded to float32.
             layer = replace(layer, inputs=tuple(_rounded(tensor) for tensor in layer.inputs))
         actual = actual.astype(np.float64)
@@ -184,6 +185,7 @@ class Study:
             weights=self._weights,
             recovers=self._recovers(wrong),
             flattened=self._flattened(row, layer),
+            readable=self._readable(row, layer, exact=exact),
             **self._alike(wrong.subject, row, actual.shape),
         )
 
@@ -238,6 +240,25 @@ class Study:
         # A graph's nodes write to tensors of their own, and so do Keras's layers.
         in_place = tuple(name for name in behind if subject == "torch" and self._in_place(name))
         return {"tensors": alike, "behind": behind, "calls": calls, "in_place": in_place}
+
+    def _readable(self, row: Row, layer: Layer, *, exact: bool) -> dict[str, Array]:
+        """The reference's tensors around the row, as the subject was fed them, that fit an input.
+
+        Those that the layer does read are among them.
+        """
+        order = [NETWORK_INPUT, *(o.name for o in self.table.rows if o.name in self.reference)]
+        here = order.index(row.name)
+        # A sum reads from in front of its whole block, and takes no time to try.
+        back = 3 * _NEAR if row.kind in JOINS else _NEAR
+        near = order[max(here - back, 0) : here] + order[here + 1 : here + 1 + _NEAR]
+        shapes = {tensor.shape for tensor in layer.inputs}
+        found = {}
+        for name in near:
+            shape = self._image.shape if name == NETWORK_INPUT else self.reference.shape(name)
+            if shape in shapes:
+                tensor = self._tensor(name)
+                found[name] = tensor if exact else _rounded(tensor)
+        return found
 
     def _in_place(self, name: str) -> bool:
         return bool(self._described("torch", self.table.by_name(name)).get("in_place"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from parity import structure
-from parity.explain import causes
+from parity.explain import causes, session
+from parity.report.model import Cause
 from parity.rows import Row, Weight
 from parity.structure import Difference
 from parity.table import LayerTable
@@ -30,6 +31,28 @@ def test_groups_that_read_the_whole_input():
 
 def test_another_number_of_groups_is_not_that():
     assert named([groups("a.conv", found=16), groups("b.conv", expected=1, found=32)]) == {}
+
+
+def bias(row, *, expected=False, found=True):
+    return Difference(row, "keras", "bias", expected, found, f"{row}: bias")
+
+
+def test_a_bias_too_many_is_told_where_it_is_0_too():
+    (shape,) = causes.shapes([bias("stem.conv"), bias("head.conv")])
+    assert (shape.cause, shape.layers) == ("bias", ("stem.conv", "head.conv"))
+    assert shape.remedy == "set use_bias=False"
+    # One that is missing shows in the numbers, or is 0 and no difference.
+    assert named([bias("stem.conv", expected=True, found=False)]) == {}
+
+
+def cause(name, layer="stem.conv", subject="keras"):
+    return Cause(layer, subject, name, {}, name)
+
+
+def test_what_the_numbers_prove_is_not_told_by_the_structure_too():
+    shaped = (cause("bias"), cause("bias", "head.conv"), cause("bias", subject="torch"))
+    assert session.further(shaped, [cause("same-padding+bias")]) == shaped[1:]
+    assert session.further(shaped, [cause("not-explained")]) == shaped
 
 
 ROWS = (

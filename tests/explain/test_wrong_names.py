@@ -249,3 +249,26 @@ def test_one_group_that_differs_is_told():
     signs = fingerprint.read(broken, evaluate(layer), floor=1e-6, groups=4)
     assert signs.group is None
     assert "5 of 16 channels differ" in signs.text
+
+
+# Wires ------------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_reads_another_tensor():
+    """Batch-norm behind the ReLU: each is right on what it reads."""
+    layer = batch_norm()
+    relu = np.maximum(evaluate(layer), 0.0).astype(np.float32).astype(float)
+    actual = evaluate(replace(layer, inputs=(relu,)))
+    found = named(layer, actual, readable={"conv": layer.inputs[0], "relu": relu})
+    assert found.cause == "reads-another-tensor"
+    assert found.text == "It reads the tensor of relu, where the reference reads that of conv"
+
+
+def test_a_shortcut_that_is_taken_elsewhere():
+    layer = add()
+    branch, shortcut = layer.inputs
+    late = np.maximum(shortcut, 0.0)
+    held = {"bn2": branch, "entry": shortcut, "relu": late}
+    found = named(layer, branch + late, readable=held)
+    assert found.cause == "reads-another-tensor"
+    assert "the tensor of relu, where the reference reads that of entry" in found.text

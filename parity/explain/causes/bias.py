@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case
+from parity.explain.case import Candidate, Case, Shape
 from parity.explain.layer import Array, Layer, then, weighing
+from parity.structure import Difference
+from parity.subjects import side_of
 
 NAME = "bias"
 
@@ -50,6 +52,24 @@ def candidates(case: Case) -> Iterator[Candidate]:
             remedy,
             score,
             free=case.expected.shape[1],
+        )
+
+
+def shapes(found: Sequence[Difference]) -> Iterator[Shape]:
+    """A bias that a model has too many: at 0, as layers are born, no number shows it."""
+    by_subject: dict[str, list[Difference]] = {}
+    for item in found:
+        if item.field == "bias" and item.found is True and item.expected is False:
+            by_subject.setdefault(item.subject, []).append(item)
+    for subject, items in by_subject.items():
+        yield Shape(
+            NAME,
+            subject,
+            tuple(item.row for item in items),
+            "It has a bias that the reference does not have; where it is 0, no number differs yet, "
+            "and training moves it",
+            _switch(side_of(subject), False),
+            {"layers": float(len(items))},
         )
 
 
