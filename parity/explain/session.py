@@ -42,7 +42,7 @@ def structural(flow: Flow, layers: Layers | None) -> tuple[tuple[Cause, ...], Se
     for shape in causes.shapes(found):
         mended = {} if layers is None else _without(flow, layers, shape)
         settled |= {(shape.subject, row) for row in mended}
-        told.append(_told(shape, mended))
+        told.append(_told(shape, mended, _label(flow, shape)))
     return tuple(told), frozenset(settled)
 
 
@@ -52,7 +52,14 @@ def further(shaped: Sequence[Cause], proved: Sequence[Cause]) -> tuple[Cause, ..
     return tuple(item for item in shaped if (item.subject, item.layer, item.cause) not in known)
 
 
-def _told(shape: Shape, mended: Mapping[str, tuple[float, float]]) -> Cause:
+def _label(flow: Flow, shape: Shape) -> str:
+    """What the first of a cause's rows is in the user's own code: Conv2D `conv1_conv`."""
+    layers = flow.descriptions.get(shape.subject, {}).get("layers", ())
+    found = next((layer for layer in layers if layer["row"] == shape.layers[0]), None)
+    return "" if found is None else f"{found['class'] or found['kind']} `{found['name']}`: "
+
+
+def _told(shape: Shape, mended: Mapping[str, tuple[float, float]], label: str) -> Cause:
     first, last = shape.layers[0], shape.layers[-1]
     more = f" ({len(shape.layers)} layers, to {last})" if len(shape.layers) > 1 else ""
     message = f"{shape.cause}{more}: {shape.text}"
@@ -66,7 +73,7 @@ def _told(shape: Shape, mended: Mapping[str, tuple[float, float]]) -> Cause:
         )
     else:
         message += " (told by the structure; nothing was run without it)"
-    message += f". Remedy: {shape.remedy}"
+    message += f". Remedy: {label}{shape.remedy}"
     return Cause(first, shape.subject, shape.cause, evidence, message)
 
 

@@ -41,6 +41,7 @@ COUNT = "parameters, expected "
 HONEST = (
     ("logits", "keras", "softmax"),
     ("stem.bn", "keras", "batch-norm-epsilon"),
+    ("stem.conv", "keras", "bias"),
 )
 
 EXPECTED = {
