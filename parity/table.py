@@ -131,10 +131,16 @@ class LayerTable:
     @property
     def parameters(self) -> int:
         """How many numbers are trained: running statistics are not counted."""
+        every = sum(math.prod(weight.shape) for _, weight in self.weights())
+        return every - self.statistics
+
+    @property
+    def statistics(self) -> int:
+        """How many numbers are batch-norm's running mean and variance."""
         return sum(
             math.prod(weight.shape)
             for _, weight in self.weights()
-            if weight.role not in ("mean", "variance")
+            if weight.role in ("mean", "variance")
         )
 
     def cuts(self, depth: Depth) -> tuple[Cut, ...]:
