@@ -231,7 +231,7 @@ class Runtime(ModelRuntime):
         return sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
 
     def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
-        return keras_layers.describe(self.model, self.table)
+        return keras_layers.describe(self.model, self.table, input_shape)
 
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import keras_onnx

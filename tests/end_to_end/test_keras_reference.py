@@ -109,6 +109,14 @@ def test_a_row_that_is_no_layer_of_one_model(edited, row, told, reference):
     assert report.levels["numerics"].outcome == "pass"
 
 
+@pytest.mark.parametrize("reference", ["keras", "torch"])
+def test_a_keras_model_that_takes_any_size(reference):
+    """Its shapes and its padding are those at the size that is compared."""
+    report = small(keras="tests.twins.keras_small:any_size", reference=reference)
+    assert report.verdict == "parity", report
+    assert [stage.shape for stage in report.stages][1] == (1, 8, 32, 32)
+
+
 def test_weights_of_a_file_and_of_a_seed(tmp_path, checkpoint):
     """A registered model beside one's own, by a table without shapes and weights."""
     table = tmp_path / "table.csv"

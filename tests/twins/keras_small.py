@@ -25,9 +25,10 @@ def build(
     pool: type[layers.Layer] = layers.GlobalAveragePooling2D,
     head: type[layers.Dense] = layers.Dense,
     extra: bool = False,
+    size: int | None = SIZE,
 ) -> keras.Model:
     """The model with some layers replaced; `extra` has an activation that the table lacks."""
-    image = keras.Input((SIZE, SIZE, 3), name="image")
+    image = keras.Input((size, size, 3), name="image")
     x = first(8, 3, padding="same", use_bias=False, name="entry")(image)
     x = layers.BatchNormalization(epsilon=1e-5, name="entry_norm")(x)
     x = layers.ReLU(name="entry_relu")(x)
@@ -110,6 +111,11 @@ class _ReversedClasses(layers.Dense):
 class _WrongMean(layers.GlobalAveragePooling2D):
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         return super().call(inputs) * 1.01
+
+
+def any_size() -> keras.Model:
+    """Height and width are left open."""
+    return build(size=None)
 
 
 def reversed_classes() -> keras.Model:
