@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import parity as api
-from parity.errors import TableError
+from parity.errors import TableError, UsageError
 from parity.table import LayerTable
 
 pytestmark = pytest.mark.framework
@@ -115,6 +115,19 @@ def test_a_keras_model_that_takes_any_size(reference):
     report = small(keras="tests.twins.keras_small:any_size", reference=reference)
     assert report.verdict == "parity", report
     assert [stage.shape for stage in report.stages][1] == (1, 8, 32, 32)
+
+
+def test_a_size_that_such_a_model_cannot_take():
+    import keras
+
+    from parity.runtimes import keras_layers
+
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Conv2D(4, 5)(image))
+    (layer,) = keras_layers.describe(model, LayerTable(()), (3, 6, 7))
+    assert layer["shape"] == [4, 2, 3]
+    with pytest.raises(UsageError, match=r"cannot be given \(3, 4, 4\)"):
+        keras_layers.describe(model, LayerTable(()), (3, 4, 4))
 
 
 def test_weights_of_a_file_and_of_a_seed(tmp_path, checkpoint):
