@@ -29,7 +29,12 @@ class TableFormat(StrEnum):
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for a program.")] = False,
 ) -> None:
-    """List the architectures and how many parameters each has."""
+    """List the architectures and how many parameters each has.
+
+    Parameters are what is trained. "With statistics" adds
+    batch-norm's running mean and variance, as Keras counts. A variant, MODEL@VARIANT, has the
+    numbers of the model that was published.
+    """
     with guarded():
         from parity import spec
 
@@ -38,7 +43,8 @@ def models(
             {
                 "name": model.name,
                 "family": model.family,
-                "parameters": model.parameters,
+                "parameters": model.size.parameters,
+                "with_statistics": model.size.total,
                 "input_shape": list(model.input_shape),
                 "classes": model.classes,
             }
@@ -48,17 +54,18 @@ def models(
             typer.echo(json.dumps(rows, indent=2))
             return
         console.columns(
-            ["model", "parameters", "input", "classes"],
+            ["model", "parameters", "with statistics", "input", "classes"],
             [
                 [
                     str(row["name"]),
                     f"{row['parameters']:,}",
+                    f"{row['with_statistics']:,}",
                     "×".join(map(str, model.input_shape)),
                     str(row["classes"]),
                 ]
                 for model, row in zip(found, rows, strict=True)
             ],
-            right=("parameters", "classes"),
+            right=("parameters", "with statistics", "classes"),
         )
 
 

@@ -68,7 +68,7 @@ def give(flow: Flow, side: Side, child: Child) -> None:
         child.call("dump", path=str(path))
         if flow.request.serial:
             # A child that is started again may draw others.
-            child.call("assign", path=str(path))
+            child.call("assign", path=str(path), own=True)
         flow.own_weights[side] = path
         if side == flow.request.reference_side:
             flow.weights.set_result(path)

@@ -26,6 +26,16 @@ KERAS_NAMES = {
 }
 """What Keras calls the variable of each role."""
 
+TORCH_NAMES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "mean": "running_mean",
+    "variance": "running_var",
+}
+"""What PyTorch calls the tensor of each role in its module's state dict."""
+
 _AFFINE = ("kernel", "bias")
 _NORM = ("gamma", "beta")
 KINDS: dict[str, tuple[str, ...]] = {
@@ -119,6 +129,16 @@ def torch_point(reference: str) -> TorchPoint:
             f"{quote(reference)} is no module path; expected module, module#CALL or module@input"
         )
     return TorchPoint(match["module"], int(match["call"] or 0), match["input"] is not None)
+
+
+def canonical_name(row: Row, role: str) -> str:
+    """The name of a row's weight: its key in PyTorch's state dict, whichever model is asked.
+
+    In a row that PyTorch's model does not have, the row's own name stands for the module's path.
+    """
+    if not row.torch:
+        return f"{row.name}.{role}"
+    return f"{torch_point(row.torch).module}.{TORCH_NAMES[role]}"
 
 
 def keras_shape(weight: Weight, kind: str) -> tuple[int, ...]:

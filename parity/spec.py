@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Size:
+    """How many numbers a model has: those that are trained, and batch-norm's running statistics."""
+
+    parameters: int
+    statistics: int
+
+    @property
+    def total(self) -> int:
+        """What Keras's `count_params` counts."""
+        return self.parameters + self.statistics
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """One architecture at one size; each family of `parity.models` adds its own fields.
 
@@ -58,8 +71,14 @@ class ModelSpec:
 
     @property
     def parameters(self) -> int:
-        """How many numbers are trained: batch-norm's running statistics are not counted."""
+        """How many numbers of the table are trained: running statistics are not counted."""
         return self.table().parameters
+
+    @property
+    def size(self) -> Size:
+        """How large the model itself is: a variant has numbers that no row of its table has."""
+        table = self.table()
+        return Size(table.parameters, table.statistics)
 
     def table(self) -> LayerTable:
         """The layer table, in execution order, with the shapes at this size."""

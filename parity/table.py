@@ -42,7 +42,7 @@ import io
 import json
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -55,9 +55,11 @@ from parity.rows import (
     INPUT,
     KERAS_NAMES,
     KINDS,
+    TORCH_NAMES,
     Row,
     TorchPoint,
     Weight,
+    canonical_name,
     cells,
     check_keys,
     check_row,
@@ -79,12 +81,14 @@ __all__ = [
     "INPUT",
     "KERAS_NAMES",
     "KINDS",
+    "TORCH_NAMES",
     "Cut",
     "Depth",
     "LayerTable",
     "Row",
     "TorchPoint",
     "Weight",
+    "canonical_name",
     "keras_shape",
     "torch_point",
 ]
@@ -127,10 +131,16 @@ class LayerTable:
     @property
     def parameters(self) -> int:
         """How many numbers are trained: running statistics are not counted."""
+        every = sum(math.prod(weight.shape) for _, weight in self.weights())
+        return every - self.statistics
+
+    @property
+    def statistics(self) -> int:
+        """How many numbers are batch-norm's running mean and variance."""
         return sum(
             math.prod(weight.shape)
             for _, weight in self.weights()
-            if weight.role not in ("mean", "variance")
+            if weight.role in ("mean", "variance")
         )
 
     def cuts(self, depth: Depth) -> tuple[Cut, ...]:
@@ -196,6 +206,10 @@ class LayerTable:
     def weights(self) -> Iterator[tuple[Row, Weight]]:
         """Every weight with its row, in execution order."""
         return ((row, weight) for row in self.rows for weight in row.weights)
+
+    def held_by(self, side: str) -> Self:
+        """The rows that a side's model has: no other row's weights can be asked of it."""
+        return replace(self, rows=tuple(row for row in self.rows if getattr(row, side)))
 
     def tensor_name(self, row: Row) -> str:
         """What a row's output is called in ONNX graphs: `logits`, or its stage if it ends one."""

@@ -58,14 +58,20 @@ def test_models(capsys):
     assert code == 0
     assert len(out.splitlines()) == 1 + len(spec.names()) + len(spec.variants())
     assert "resnext50_32x4d" in out
-    assert "25,028,904" in out
+    lines = {line.split()[0]: line.split()[1:3] for line in out.splitlines()}
+    assert lines["resnext50_32x4d"] == ["25,028,904", "25,097,128"]
+    assert lines["resnext50_32x4d@keras-lambda-groups"] == ["25,028,968", "25,097,192"]
+    assert lines["resnext50_32x4d@keras-dense-groups"] == ["68,883,240", "68,951,464"]
 
 
 def test_models_as_json(capsys):
     _, out, _ = ran(capsys, "models", "--json")
     rows = json.loads(out)
     assert [row["name"] for row in rows] == [*spec.names(), *spec.variants()]
-    assert {row["parameters"] for row in rows if row["name"] == "resnet18"} == {11_689_512}
+    sizes = {row["name"]: (row["parameters"], row["with_statistics"]) for row in rows}
+    assert sizes["resnet18"] == (11_689_512, 11_699_112)
+    # Twelve projections too many.
+    assert sizes["resnext50_32x4d@torch-project-every-block"] == (39_600_424, 39_691_176)
 
 
 @pytest.mark.parametrize("kind", ["json", "csv", "toml"])

@@ -58,10 +58,14 @@ class ModelRuntime(Framework):
         """Read layers by `table` from now on."""
         self.table = LayerTable.from_json(table)
 
-    def assign(self, *, path: str) -> dict[str, Any]:
-        """Copy the canonical weights of `path` into the model and read every bit back."""
+    def assign(self, *, path: str, own: bool = False) -> dict[str, Any]:
+        """Copy the canonical weights of `path` into the model and read every bit back.
+
+        `path` has those of the whole table, or if they are the model's `own`, what `dump` wrote.
+        """
         started = time.perf_counter()
-        values = weights.load(Path(path), self.table)
+        table = self.table.held_by(self.name) if own else self.table
+        values = weights.load(Path(path), table)
         self.write_weights(values)
         return {"seconds": time.perf_counter() - started}
 
@@ -83,7 +87,8 @@ class ModelRuntime(Framework):
     def dump(self, *, path: str) -> dict[str, Any]:
         """Write the model's own weights, in canonical form."""
         values = self.read_weights()
-        weights.check(values, self.table, source=f"the {self.name} model")
+        held = self.table.held_by(self.name)
+        weights.check(values, held, source=f"the {self.name} model")
         weights.save(Path(path), values)
         return {"sha256": weights.digest(values)}
 

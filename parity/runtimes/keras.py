@@ -24,7 +24,17 @@ from parity.runtimes import keras_device, keras_files, keras_groups, keras_layer
 from parity.runtimes.base import Array, ModelRuntime
 from parity.runtimes.floors import Sink
 from parity.spec import ModelSpec
-from parity.table import INPUT, KERAS_NAMES, KINDS, LOGITS, LayerTable, Row, Weight
+from parity.table import (
+    INPUT,
+    KERAS_NAMES,
+    KINDS,
+    LOGITS,
+    LayerTable,
+    Row,
+    Weight,
+    canonical_name,
+    torch_point,
+)
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -221,7 +231,7 @@ class Runtime(ModelRuntime):
         return sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
 
     def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
-        return keras_layers.describe(self.model, self.table)
+        return keras_layers.describe(self.model, self.table, input_shape)
 
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import keras_onnx
@@ -248,15 +258,19 @@ class Runtime(ModelRuntime):
 
 
 def weights_of(model: keras.Model, row: Row) -> Iterator[Weight]:
-    """The weights of a row's layer, in canonical shapes."""
-    if not row.keras:
+    """The weights of a row's layer, in canonical shapes.
+
+    They have no name where the row's tensor is no PyTorch module's own.
+    """
+    if not row.keras or (row.torch and torch_point(row.torch).is_input):
         return
     held = keras_groups.variables(keras_layers.find(model, row.keras))
     for role in KINDS[row.kind]:
         variable = held.get(KERAS_NAMES[role])
         if variable is not None:
             canonical = layouts.to_canonical(np.asarray(variable), kind=row.kind, role=role)
-            yield Weight(role, f"{row.name}.{role}", KERAS_NAMES[role], tuple(canonical.shape))
+            name = canonical_name(row, role)
+            yield Weight(role, name, KERAS_NAMES[role], tuple(canonical.shape))
 
 
 def read_weights(model: keras.Model, rows: Iterable[Row]) -> dict[str, Array]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from parity.errors import TableError
+from parity.errors import TableError, UsageError
 from parity.runtimes import keras_groups
 from parity.runtimes.keras_groups import Group
 from parity.table import JOINS, LayerTable, Row
@@ -118,7 +118,46 @@ def kind_of(layer: Any) -> str:
     return ""
 
 
-def describe(model: keras.Model, table: LayerTable) -> list[dict[str, Any]]:
+Shapes = Mapping[int, tuple[int | None, ...]]
+"""The shape of each symbolic tensor of a model, batch first and channels last, by its identity."""
+
+
+def shapes_at(model: keras.Model, input_shape: Sequence[int] | None) -> Shapes:
+    """The shapes for an image of `input_shape`, (C, H, W), which a model may leave open."""
+    nodes = [node for node in nodes_of(model) if not node.is_input]
+    open_axes = any(axis is None for axis in model.inputs[0].shape[1:])
+    if input_shape is None or not open_axes:
+        found = [node.output_tensors for node in nodes] + [model.inputs]
+        return {id(tensor): tuple(tensor.shape) for tensors in found for tensor in tensors}
+    channels, *size = input_shape
+    shapes: dict[int, tuple[int | None, ...]] = {id(model.inputs[0]): (None, *size, channels)}
+    called = iter(nodes)
+
+    def operation(layer: Any) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            made = layer.compute_output_spec(*args, **kwargs)
+            tensors = made if isinstance(made, (list, tuple)) else [made]
+            for tensor, known in zip(next(called).output_tensors, tensors, strict=True):
+                shapes[id(tensor)] = tuple(known.shape)
+            return made
+
+        return call
+
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    image = keras.KerasTensor(shapes[id(model.inputs[0])], dtype=model.inputs[0].dtype)
+    try:
+        functional._run_through_graph([image], operation_fn=operation)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"the Keras model cannot be given {tuple(input_shape)}, (C, H, W): {reason}"
+        ) from error
+    return shapes
+
+
+def describe(
+    model: keras.Model, table: LayerTable, input_shape: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
     """Every call of every layer but the inputs, in execution order, shapes (C, H, W).
 
     `beside` is whether another layer reads the same tensor, where that is no sum: where a block's
@@ -129,8 +168,9 @@ def describe(model: keras.Model, table: LayerTable) -> list[dict[str, Any]]:
     groups = {node.operation: keras_groups.written_out(node.operation) for node in nodes}
     readers = Counter(tensor for node in nodes for tensor in _read(node))
     inside = {member for group in groups.values() if group for member in group.members}
+    shapes = shapes_at(model, input_shape)
     return [
-        _describe_node(node, nodes, rows, groups[node.operation], readers)
+        _describe_node(node, nodes, rows, groups[node.operation], readers, shapes)
         for node in nodes
         if node.operation not in inside
     ]
@@ -142,6 +182,7 @@ def _describe_node(
     rows: dict[str, Row],
     group: Group | None,
     readers: Mapping[int, int],
+    shapes: Shapes,
 ) -> dict[str, Any]:
     layer = node.operation
     calls = [other for other in layer._inbound_nodes if other in nodes]
@@ -150,14 +191,14 @@ def _describe_node(
     row = rows.get(name)
     outputs = node.output_tensors
     if group is not None:
-        return _describe_group(node, group, row)
+        return _describe_group(node, group, row, shapes)
     return {
         "row": row.name if row is not None else None,
         "name": name,
         "kind": kind_of(layer) or (row.kind if row is not None else ""),
         "class": type(layer).__name__,
-        "shape": channels_first(outputs[0].shape) if len(outputs) == 1 else [],
-        "hyper": hyper(layer, node),
+        "shape": channels_first(shapes[id(outputs[0])]) if len(outputs) == 1 else [],
+        "hyper": hyper(layer, node, shapes),
         "parameters": sum(math.prod(v.shape) for v in layer.trainable_variables) * (call == 0),
         "beside": any(readers[tensor] > 1 for tensor in _read(node)),
     }
@@ -170,11 +211,11 @@ def _read(node: Any) -> set[int]:
     return {id(tensor) for tensor in node.input_tensors}
 
 
-def _describe_group(node: Any, group: Group, row: Row | None) -> dict[str, Any]:
+def _describe_group(node: Any, group: Group, row: Row | None, shapes: Shapes) -> dict[str, Any]:
     """A grouped convolution that is written out, as the one layer that it stands for."""
     count, first = len(group.convolutions), group.convolutions[0]
-    shape = channels_first(node.output_tensors[0].shape)
-    values = hyper(first, group.node)
+    shape = channels_first(shapes[id(node.output_tensors[0])])
+    values = hyper(first, group.node, shapes)
     values.update({"groups": 1 if group.whole else count, "in": group.channels, "out": shape[0]})
     values["padding"] = [
         [low + before, high + behind]
@@ -201,7 +242,7 @@ def channels_first(shape: Any) -> list[int]:
     return [rest[-1], *rest[:-1]] if len(rest) == 3 else rest
 
 
-def hyper(layer: Any, node: Any) -> dict[str, Any]:
+def hyper(layer: Any, node: Any, shapes: Shapes) -> dict[str, Any]:
     """The settings that decide what a layer computes, in the words of `parity.structure`."""
     if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
         inputs = int(node.input_tensors[0].shape[-1])
@@ -209,7 +250,9 @@ def hyper(layer: Any, node: Any) -> dict[str, Any]:
         return {
             "kernel": list(layer.kernel_size),
             "stride": list(layer.strides),
-            "padding": effective_padding(layer, node, layer.kernel_size, layer.dilation_rate),
+            "padding": effective_padding(
+                layer, node, layer.kernel_size, layer.dilation_rate, shapes
+            ),
             "dilation": list(layer.dilation_rate),
             "groups": inputs if depthwise else layer.groups,
             "bias": layer.use_bias,
@@ -237,7 +280,7 @@ def hyper(layer: Any, node: Any) -> dict[str, Any]:
         values: dict[str, Any] = {
             "kernel": list(layer.pool_size),
             "stride": list(layer.strides),
-            "padding": effective_padding(layer, node, layer.pool_size, (1, 1)),
+            "padding": effective_padding(layer, node, layer.pool_size, (1, 1), shapes),
             "ceil": False,
         }
         padded = any(map(any, values["padding"]))
@@ -254,7 +297,9 @@ def hyper(layer: Any, node: Any) -> dict[str, Any]:
     return {}
 
 
-def effective_padding(layer: Any, node: Any, kernel: Any, dilation: Any) -> list[list[int]]:
+def effective_padding(
+    layer: Any, node: Any, kernel: Any, dilation: Any, shapes: Shapes
+) -> list[list[int]]:
     """The zeros around the input that this call sees: [[top, bottom], [left, right]].
 
     A `ZeroPadding2D` before the layer counts as the layer's own. SAME is resolved at the input's
@@ -262,7 +307,7 @@ def effective_padding(layer: Any, node: Any, kernel: Any, dilation: Any) -> list
     """
     padding = _padding_before(node)
     if layer.padding == "same":
-        sizes = node.input_tensors[0].shape[1:3]
+        sizes = shapes[id(node.input_tensors[0])][1:3]
         for axis, (size, k, d, s) in enumerate(
             zip(sizes, kernel, dilation, layer.strides, strict=True)
         ):

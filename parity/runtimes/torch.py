@@ -22,7 +22,17 @@ from parity.runtimes import torch_device, torch_layers
 from parity.runtimes.base import Array, ModelRuntime, read_input
 from parity.runtimes.floors import Sink, fed
 from parity.spec import ModelSpec
-from parity.table import KERAS_NAMES, KINDS, LOGITS, LayerTable, Row, Weight, torch_point
+from parity.table import (
+    KERAS_NAMES,
+    KINDS,
+    LOGITS,
+    TORCH_NAMES,
+    LayerTable,
+    Row,
+    Weight,
+    canonical_name,
+    torch_point,
+)
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -73,12 +83,16 @@ class Runtime(ModelRuntime):
 
     def read_weights(self) -> dict[str, Array]:
         state = self.model.state_dict()
-        named = [weight.name for _, weight in self.table.weights()]
-        return {name: _numpy(_found(state, name)).astype(np.float32) for name in named}
+        return {
+            weight.name: _numpy(_found(state, row, weight)).astype(np.float32)
+            for row, weight in self.table.held_by(self.name).weights()
+        }
 
     def write_weights(self, values: Mapping[str, Array]) -> None:
+        held = {weight.name for _, weight in self.table.held_by(self.name).weights()}
+        told = {name: value for name, value in values.items() if name in held}
         # A model may hold what no row of the table speaks of, and keeps it.
-        set_weights(self.model, {**_untold(self.model, set(values)), **values})
+        set_weights(self.model, {**_untold(self.model, held), **told})
 
     def weights_of(self, row: Row) -> Iterable[Weight]:
         return weights_of(self.model, row)
@@ -353,14 +367,14 @@ def weights_of(model: nn.Module, row: Row) -> Iterator[Weight]:
     """The weights of a row's module; a sum that no module owns has none."""
     if not row.torch or torch_point(row.torch).is_input:
         return
-    path = torch_point(row.torch).module
-    module = _submodule(model, path)
+    module = _submodule(model, torch_point(row.torch).module)
     held: dict[str, Any] = dict(module.named_parameters(recurse=False))
     held.update(module.named_buffers(recurse=False))
     for role in KINDS[row.kind]:
-        name = torch_layers.weight_name(role)
-        if held.get(name) is not None:
-            yield Weight(role, f"{path}.{name}", KERAS_NAMES[role], tuple(held[name].shape))
+        tensor = held.get(TORCH_NAMES[role])
+        if tensor is not None:
+            name = canonical_name(row, role)
+            yield Weight(role, name, KERAS_NAMES[role], tuple(tensor.shape))
 
 
 def _submodule(model: nn.Module, path: str) -> nn.Module:
@@ -370,10 +384,15 @@ def _submodule(model: nn.Module, path: str) -> nn.Module:
         raise TableError(f"the PyTorch model has no module '{path}'") from error
 
 
-def _found(state: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-    if name not in state:
-        raise TableError(f"{name}: the PyTorch model has no such weight")
-    return state[name]
+def _found(state: Mapping[str, torch.Tensor], row: Row, weight: Weight) -> torch.Tensor:
+    if weight.name not in state:
+        path = torch_point(row.torch).module
+        beside = [name for name in state if name.startswith(f"{path}.")]
+        raise TableError(
+            f"{row.name}/{weight.role}: the PyTorch model has no '{weight.name}'; "
+            f"it has {fit.listed(beside) or f'no weights in {path!r}'}"
+        )
+    return state[weight.name]
 
 
 def _numpy(tensor: torch.Tensor) -> Array:

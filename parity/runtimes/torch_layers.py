@@ -41,12 +41,6 @@ KINDS: dict[type[nn.Module], str] = {
 }
 
 
-def weight_name(role: str) -> str:
-    """What PyTorch calls the weight of a role in its module's state dict."""
-    names = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-    return {**names, "mean": "running_mean", "variance": "running_var"}[role]
-
-
 def kind_of(module: nn.Module) -> str:
     """The layer table's kind of a module; a convolution of one channel a group is depthwise."""
     for cls in type(module).__mro__:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -13,6 +15,7 @@ import parity as api
 from parity import spec
 from parity.report.codec import to_json
 from parity.report.model import Outcome
+from parity.spec import Size
 from tests.models import small_variants
 from tests.models.small_variants import ALL, BOUND, DENSE, LAMBDA, PROJECTED, TEXTBOOK
 from tests.report.test_terminal import rendered
@@ -110,19 +113,49 @@ def test_their_tables_are_sound(name):
     spec.get(name).table().validate()
 
 
-@pytest.mark.framework
 @pytest.mark.parametrize(
-    ("name", "parameters"), [(LAMBDA, 25_097_192), (BOUND, 25_097_192), (DENSE, 68_951_464)]
+    ("name", "total"), [(LAMBDA, 25_097_192), (BOUND, 25_097_192), (DENSE, 68_951_464)]
 )
-def test_they_are_as_large_as_they_were_published(name, parameters):
+def test_they_are_as_large_as_they_were_published(name, total):
     """Keras counts the running statistics, too."""
+    assert spec.get(name).size.total == total
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("is_small", [False, True])
+@pytest.mark.parametrize("name", ALL)
+def test_their_size_is_that_of_the_model_itself(name, is_small):
+    """Both models of a true twin; else the one that is no reference."""
+    found = small_variants.small(name) if is_small else spec.get(name)
+    sides = {"keras": _keras_size, "torch": _torch_size}
+    if name != TEXTBOOK:
+        del sides[found.reference]
+    for measured in sides.values():
+        assert measured(found) == found.size
+
+
+def _keras_size(found):
     import keras
 
-    from parity.models.written_groups.keras import build
-
+    module = importlib.import_module(f"parity.models.{found.family}.keras")
     # Shapes only: the variables are never filled.
     with keras.StatelessScope(initialize_variables=False):
-        assert build(spec.get(name)).count_params() == parameters
+        model = module.build(found)
+        trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+        return Size(trained, model.count_params() - trained)
+
+
+def _torch_size(found):
+    import torch
+
+    module = importlib.import_module(f"parity.models.{found.family}.torch")
+    with torch.device("meta"):
+        model = module.build(found)
+    counters = "num_batches_tracked"
+    return Size(
+        sum(parameter.numel() for parameter in model.parameters()),
+        sum(held.numel() for name, held in model.named_buffers() if not name.endswith(counters)),
+    )
 
 
 @pytest.fixture(scope="module")

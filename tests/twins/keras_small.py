@@ -26,9 +26,10 @@ def build(
     pool: type[layers.Layer] = layers.GlobalAveragePooling2D,
     head: type[layers.Dense] = layers.Dense,
     extra: bool = False,
+    size: int | None = SIZE,
 ) -> keras.Model:
     """The model with some layers replaced; `extra` has an activation that the table lacks."""
-    image = keras.Input((SIZE, SIZE, 3), name="image")
+    image = keras.Input((size, size, 3), name="image")
     x = first(8, 3, padding="same", use_bias=False, name="entry")(image)
     x = layers.BatchNormalization(epsilon=1e-5, name="entry_norm")(x)
     x = layers.ReLU(name="entry_relu")(x)
@@ -121,6 +122,11 @@ class _Noisy(layers.GlobalAveragePooling2D):
 class _Forgetful(layers.Add):
     def call(self, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
         return super().call([inputs[0], 0.0 * inputs[1]])
+
+
+def any_size() -> keras.Model:
+    """Height and width are left open."""
+    return build(size=None)
 
 
 def reversed_classes() -> keras.Model:

@@ -51,3 +51,25 @@ def build() -> nn.Module:
     }
     model.load_state_dict(state, strict=False)
     return model
+
+
+def other_epsilon() -> nn.Module:
+    """The epsilon of Keras's own default."""
+    model = build()
+    model.norm.eps = 1e-3
+    return model
+
+
+def one_weight() -> nn.Module:
+    """One weight of the grouped convolution moved by a tenth."""
+    model = build()
+    with torch.no_grad():
+        model.body.weight[5, 0, 1, 2] += 0.1
+    return model
+
+
+def without_bias() -> nn.Module:
+    """The grouped convolution has no bias."""
+    model = build()
+    model.body.bias = None
+    return model

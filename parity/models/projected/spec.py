@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from parity.models.resnet.spec import ResNetSpec
+from parity.spec import Size
+from parity.table import Row
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,21 @@ class ProjectedSpec(ResNetSpec):
     family: ClassVar[str] = "projected"
     own_graphs: ClassVar[bool] = True
     reference: ClassVar[str] = "keras"
+
+    @property
+    def size(self) -> Size:
+        """That of the PyTorch model, which projects shortcuts that have the right shape already."""
+        right = super().size
+        widths = [row.shape[0] for row in self.table().rows if _is_plain(row)]
+        return Size(
+            right.parameters + sum(width**2 + 2 * width for width in widths),
+            right.statistics + sum(2 * width for width in widths),
+        )
+
+
+def _is_plain(row: Row) -> bool:
+    """Whether a row is the sum of a block whose shortcut is what the block is given."""
+    return row.kind == "add" and not row.inputs[0].endswith(".downsample.bn")
 
 
 ARCHITECTURES = (

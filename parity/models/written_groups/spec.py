@@ -6,10 +6,12 @@ convolution is a Python loop over the groups with `padding="same"`, and the mode
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from parity.models.resnet.spec import ResNetSpec
+from parity.models.resnet.spec import STEM_CHANNELS, ResNetSpec
+from parity.spec import Size
 from parity.table import LayerTable, Row
 
 
@@ -28,6 +30,16 @@ class WrittenGroupsSpec(ResNetSpec):
         named = _in_blocks if self.slices == "whole" else _as_applications
         rows = super().table().rows
         return LayerTable(tuple(named(row) for row in rows if _stands(row, self.slices)))
+
+    @property
+    def size(self) -> Size:
+        """That of the Keras model, whose stem has a bias, or whose groups read the whole input."""
+        right = super().size
+        more = STEM_CHANNELS
+        if self.slices == "whole":
+            grouped = [row.weights[0] for row in self.table().rows if row.name.endswith(".conv2")]
+            more = (self.groups - 1) * sum(math.prod(kernel.shape) for kernel in grouped)
+        return replace(right, parameters=right.parameters + more)
 
 
 def _stands(row: Row, slices: str) -> bool:
