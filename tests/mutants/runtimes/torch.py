@@ -154,7 +154,38 @@ def tensor_float(x):
     return cut.view(torch.float32).to(x.dtype)
 
 
+def not_a_number(module, call, change):
+    """NaN at one place of the first item."""
+
+    def after(y):
+        y = y.clone()
+        y[(0, *change["index"])] = float("nan")
+        return y
+
+    wrap(module, after=after)
+
+
+def scaled(module, call, change):
+    # A factor of the tensor's own precision: PyTorch would take a float in a wider one.
+    wrap(module, after=lambda y: y * torch.tensor(change["value"], dtype=y.dtype))
+
+
+def doubled(module, call, change):
+    def twice(self, x):
+        return type(self).forward(self, type(self).forward(self, x))
+
+    wrap(module, instead=twice)
+
+
 CHANGES = {
+    "nan-after": not_a_number,
+    "all-nan-after": followed_by(lambda y: y * float("nan")),
+    "rolled-channels-after": followed_by(lambda y: y.roll(1, 1)),
+    "flattened-after": followed_by(lambda y: y.flatten()),
+    "scaled-after": scaled,
+    "doubled": doubled,
+    "relu-before": lambda module, call, change: wrap(module, before=torch.relu),
+    "in-place": setting("inplace"),
     "padding": same_padding,
     "epsilon": setting("eps"),
     "stride": setting("stride"),
