@@ -119,17 +119,31 @@ def _around(place):
     return list(place.rows)[:1] if place.row.name in first else []
 
 
-def _rectified(place):
-    """A ReLU more; before another one only the layer's own tensor shows it."""
-    behind = place.behind
-    shown = "layer" if behind is not None and behind.kind == "relu" else "stage"
-    return replace(code("relu-after")(place), depth=shown)
+def _rectified(*, doubled):
+    """A ReLU more; where one follows anyway it is `doubled`, and shows in one tensor only.
+
+    In PyTorch this tensor is, bit for bit, what a ReLU in place leaves of a tensor that was kept by
+    reference, so that either cause may be named there; in Keras and in graphs only one can be.
+    """
+
+    def plan(place):
+        behind = place.behind
+        if (behind is not None and behind.kind == "relu") != doubled:
+            return None
+        made = code("relu-after")(place)
+        if not doubled:
+            return made
+        either = {place.row.name: frozenset({"activation-extra", "changed-in-place"})}
+        return replace(made, depth="layer", expected=either if place.subject == "torch" else {})
+
+    return plan
 
 
 def _one_nan(place):
-    """One value of the first item is NaN."""
+    """One value of the first item is NaN, which a max-pool behind it may swallow."""
     index = [int(place.rng.integers(size)) for size in place.row.shape]
-    return code("nan-after", index=index, shape=place.row.shape)(place)
+    made = code("nan-after", index=index, shape=place.row.shape)(place)
+    return replace(made, depth="layer")
 
 
 def _ceiling(place):
@@ -174,8 +188,9 @@ FAULTS = (
     fault("16 stride moved", "conv", "stride", _stride_moved, CODE),
     fault("18 bias added", "conv", "bias", biased, CODE),
     fault("19 activation missing", "relu", "activation-missing", code("identity"), CODE),
-    fault("19 ReLU added", ("conv", "batch_norm"), "activation-extra",
-          _rectified),
+    fault("19 ReLU added", ("conv", "batch_norm"), "activation-extra", _rectified(doubled=False)),
+    fault("19 ReLU doubled", ("conv", "batch_norm", "dense"), "activation-extra",
+          _rectified(doubled=True)),
     fault("19 activation doubled", ("leaky_relu", "gelu"), "activation-extra|leaky-relu-slope",
           code("doubled"), CODE),
     fault("19 sigmoid added", ("conv", "batch_norm"), "activation-extra", code("sigmoid-after")),

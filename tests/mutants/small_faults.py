@@ -62,7 +62,7 @@ SMALL_FAULTS = (
                  "one ulp of float64 is below the float64 floor"), CODE),
     fault("hidden: epsilon by 1e-20", "batch_norm", "batch-norm-epsilon",
           hidden(_epsilon(1e-20), "added to a variance it is lost in float64, too"), CODE),
-    fault("hidden: ReLU doubled", "relu", "activation-extra",
+    fault("hidden: ReLU of a ReLU", "relu", "activation-extra",
           hidden(_rectified_twice, "a ReLU of what a ReLU gave changes no bit"), CODE),
     fault("hidden: max-pool padded with 0 behind a ReLU", "max_pool", "pool-padded-with-zeros",
           hidden(_zero_padded_behind_relu, "no value is below the 0 that it is padded with"),

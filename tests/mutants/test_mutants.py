@@ -13,7 +13,7 @@ from tests.mutants.result import Result
 
 SMALL = (
     "2 ", "3 ", "5 ", "8 gamma and", "8 mean", "9 training", "11 ", "12 depthwise layout", "14 ",
-    "18 bias added", "19 activation doubled", "20 ", "21 ", "27 ", "28 ",
+    "18 bias added", "19 activation doubled", "19 ReLU doubled", "20 ", "21 ", "27 ", "28 ",
     "32 weights through float16", "33 ", "36 one weight", "44 ", "6 cases: one NaN",
     "6 cases: wrong 1-D", "no cause covers", "two places", "too small", "hidden",
 )  # fmt: skip
@@ -21,6 +21,7 @@ SMALL = (
 NOT_YET = {
     "12 depthwise layout: (M, C) taken for (C, M)": "called other weights",
     "12 depthwise layout: (C, M) taken for (M, C)": "called other weights",
+    "19 ReLU doubled": "called changed in place, which nothing is in Keras",
     "19 activation doubled": "a GELU twice is not explained",
     "21 flatten order: NCHW image, NHWC weight": "called other weights",
 }
@@ -139,7 +140,10 @@ def test_a_small_set_is_detected_located_and_named(zoo, subject):
     assert [r for r in detectable if not r.detected] == []
     assert [r for r in detectable if r.located is False] == []
     wrong = [r for r in detectable if r.named is False or r.unexplained is False or r.misnamed]
-    assert {r.fault for r in wrong} == {r.fault for r in results} & set(NOT_YET), wrong
+    expected = {r.fault for r in results} & set(NOT_YET)
+    if subject == "torch":
+        expected -= {"19 ReLU doubled"}
+    assert {r.fault for r in wrong} == expected, wrong
     hidden = [r for r in results if not r.detectable]
     assert hidden
     assert [r for r in hidden if r.detected] == []
