@@ -28,7 +28,15 @@ MODELS = {
         "table": Path(__file__).parent / "zoo.csv",
         "image_size": (30, 30),
     },
+    "score": {
+        "keras": "tests.mutants.score_keras:build",
+        "torch": "tests.mutants.score_torch:build",
+        "table": Path(__file__).parent / "score.csv",
+        "image_size": (8, 8),
+    },
 }
+SMALL = ("zoo", "score")
+"""The models that are no architecture of parity's own, and are not exported."""
 
 
 def main() -> int:
@@ -48,7 +56,7 @@ def main() -> int:
         options = {"classes": 10, "image_size": (64, 64), "batch": 1}
         subjects = tuple(asked.subjects.split(","))
         needed = ("keras", "torch", *(s for s in subjects if s.startswith("onnx")))
-        if name == "zoo":
+        if name in SMALL:
             options, needed = {"batch": 2}, ("keras", "torch")
             subjects = tuple(s for s in subjects if not s.startswith("onnx"))
         bench = Bench(name, subjects=needed, **options | MODELS[name])

@@ -45,6 +45,9 @@ class Refused(Exception):
     """The framework itself does not run such a model: its shapes fit no longer."""
 
 
+CRASHES = (ParityError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What ends a comparison with no word of what is wrong: the mutant was not detected."""
+
 BY_REFERENCE = ("load", "assign", "use_table", "reference", "calibrate", "hello", "complete",
                 "export", "export_model", "run_graph", "require")  # fmt: skip
 
@@ -226,7 +229,10 @@ class Bench:
         """
         started = clock()
         isolate = self.judged % 2 == 0
-        judgement, by, told = self.judge(subject, mutation, isolate=isolate)
+        try:
+            judgement, by, told = self.judge(subject, mutation, isolate=isolate)
+        except CRASHES as error:
+            judgement, by, told = run.Judgement(), f"a crash: {error!r}", set()
         self.judged += 1
         causes = [c for c in judgement.causes if c.subject == subject]
         layers = {found.layer for found in judgement.divergences} or {c.layer for c in causes}
@@ -237,7 +243,7 @@ class Bench:
             subject=subject,
             fault=fault.name,
             rows=mutation.rows,
-            detected=bool(by or judgement.causes or judgement.divergences),
+            detected=not by.startswith("a crash") and bool(by or causes or judgement.divergences),
             located=None if mutation.whole else (layers or told) == set(mutation.rows),
             answers=tuple(dict.fromkeys((cause.layer, cause.cause) for cause in causes)),
             wanted=tuple((row, tuple(sorted(names))) for row, names in wanted.items()),

@@ -139,6 +139,11 @@ def _rectified(*, doubled):
     return plan
 
 
+def _permuted(change):
+    """Only of more than one value: else nothing changes."""
+    return lambda place: code(change)(place) if place.row.shape[:1] > (1,) else None
+
+
 def _one_nan(place):
     """One value of the first item is NaN, which a max-pool behind it may swallow."""
     index = [int(place.rng.integers(size)) for size in place.row.shape]
@@ -202,7 +207,8 @@ FAULTS = (
     fault("27 GELU by tanh", "gelu", "gelu-form", code("gelu-tanh"), ("keras",)),
     fault("28 slope of leaky ReLU", "leaky_relu", "leaky-relu-slope",
           code("slope", value=0.3), CODE),
-    fault("6 cases: classes reversed", "dense", "output-permuted", code("reversed-after"), CODE),
+    fault("6 cases: classes reversed", "dense", "output-permuted", _permuted("reversed-after"),
+          CODE),
     fault("6 cases: channels reversed", "conv", "output-permuted", code("reversed-after"), CODE),
     fault("6 cases: height and width swapped", "conv", "output-permuted",
           code("turned-after"), CODE),
@@ -213,10 +219,11 @@ FAULTS = (
     fault("6 cases: one NaN", ("conv", "batch_norm", "dense"), "not-explained", _one_nan, CODE),
     fault("6 cases: NaN against finite", ("conv", "batch_norm", "dense"), "not-explained",
           code("all-nan-after"), CODE),
-    fault("6 cases: wrong 1-D output", "dense", "output-permuted",
-          code("rolled-channels-after"), CODE),
+    fault("6 cases: wrong vectors", "dense", "output-permuted", _permuted("rolled-channels-after"),
+          CODE),
+    fault("6 cases: wrong 1-D output", "flatten", "not-explained", code("squeezed-after"), CODE),
     fault("6 cases: output flattened to 1-D", "dense", "not-explained",
-          code("flattened-after"), CODE),
+          _permuted("flattened-after"), CODE),
     fault("no cause covers: shifted by a pixel", "conv", "not-explained", _rolled,
           CODE),
     fault("no cause covers: raised to 1.01", "relu", "not-explained", code("squeezed-after"),

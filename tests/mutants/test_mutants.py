@@ -8,14 +8,14 @@ import pytest
 
 from tests.mutants.__main__ import MODELS
 from tests.mutants.bench import Bench, Refused, faults_for
-from tests.mutants.counting import short, table
+from tests.mutants.counting import line, short, table
 from tests.mutants.result import Result
 
 SMALL = (
     "2 ", "3 ", "5 ", "8 gamma and", "8 mean", "9 training", "11 ", "12 depthwise layout", "14 ",
     "18 bias added", "19 activation doubled", "19 ReLU doubled", "20 ", "21 ", "27 ", "28 ",
     "32 weights through float16", "33 ", "36 one weight", "44 ", "6 cases: one NaN",
-    "6 cases: wrong 1-D", "no cause covers", "two places", "too small", "hidden",
+    "6 cases: wrong", "no cause covers", "two places", "too small", "hidden",
 )  # fmt: skip
 
 NOT_YET = {
@@ -97,6 +97,12 @@ def test_what_nothing_can_see_is_counted_apart():
     assert short([hidden], []) == []
     flagged = result(hidden="its channel is dead")
     assert short([flagged], [])[0].startswith("declared undetectable, and flagged")
+
+
+def test_a_crash_is_not_detected():
+    crashed = result(detected=False, located=False, answers=(), by="a crash: IndexError()")
+    assert "NOT DETECTED" in line(crashed)
+    assert short([crashed], [])[0].startswith("detected: 0.0%")
 
 
 def test_falling_short_is_told():

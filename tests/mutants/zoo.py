@@ -1,4 +1,4 @@
-"""The weights of the two models that hold what no residual network has."""
+"""The weights of the small models that hold what no residual network has."""
 
 from __future__ import annotations
 
@@ -40,3 +40,15 @@ def weights() -> dict[str, np.ndarray]:
     made["norm.weight"] += np.float32(1.0)
     made["norm.running_var"] = np.abs(made["norm.running_var"]) + np.float32(0.05)
     return made
+
+
+def score_weights() -> dict[str, np.ndarray]:
+    """Those of the model that gives one number an item."""
+    shapes = {
+        "entry.weight": (6, 3, 3, 3),
+        "entry.bias": (6,),
+        "head.weight": (1, 6),
+        "head.bias": (1,),
+    }
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
