@@ -137,7 +137,12 @@ def followed_by(function):
 
 
 def dropped(module, call, change):
-    wrap(module, after=lambda y: functional.dropout(y, change["rate"], training=True))
+    wrap(
+        module,
+        after=lambda y: functional.dropout(y, change["rate"], training=True),
+        call=call,
+        calls=change["calls"],
+    )
 
 
 def becoming(function):
@@ -194,7 +199,6 @@ CHANGES = {
     "ceil": setting("ceil_mode"),
     "count-padding": setting("count_include_pad"),
     "slope": setting("negative_slope"),
-    "approximate": setting("approximate"),
     "whole-groups": whole_groups,
     "projected": projected,
     "unprojected": unprojected,
@@ -212,9 +216,7 @@ CHANGES = {
     "squeezed-after": followed_by(lambda y: y.sign() * y.abs() ** 1.01),
     "tf32-before": lambda module, call, change: wrap(module, before=tensor_float),
     "reversed-before": lambda module, call, change: wrap(module, before=lambda x: x.flip(1)),
-    "height-first": lambda module, call, change: wrap(
-        module, before=lambda x: x.unflatten(1, change["image"]).permute(0, 2, 3, 1).flatten(1)
-    ),
+    "gelu-tanh": lambda module, call, change: set_attribute(module, "approximate", "tanh"),
     "identity": becoming(lambda x: x),
     "silu": becoming(functional.silu),
     "leaky": becoming(lambda x: functional.leaky_relu(x, 0.01)),
