@@ -10,11 +10,12 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.mutants.bench import SUBJECTS, Bench, Refused, Result, faults_for
+from tests.mutants.bench import SUBJECTS, Bench, Refused, faults_for
+from tests.mutants.counting import line, short, table
+from tests.mutants.result import Result
 
 MODELS = {
     "resnet18": {"model": "resnet18"},
@@ -27,7 +28,15 @@ MODELS = {
         "table": Path(__file__).parent / "zoo.csv",
         "image_size": (30, 30),
     },
+    "score": {
+        "keras": "tests.mutants.score_keras:build",
+        "torch": "tests.mutants.score_torch:build",
+        "table": Path(__file__).parent / "score.csv",
+        "image_size": (8, 8),
+    },
 }
+SMALL = ("zoo", "score")
+"""The models that are no architecture of parity's own, and are not exported."""
 
 
 def main() -> int:
@@ -47,7 +56,7 @@ def main() -> int:
         options = {"classes": 10, "image_size": (64, 64), "batch": 1}
         subjects = tuple(asked.subjects.split(","))
         needed = ("keras", "torch", *(s for s in subjects if s.startswith("onnx")))
-        if name == "zoo":
+        if name in SMALL:
             options, needed = {"batch": 2}, ("keras", "torch")
             subjects = tuple(s for s in subjects if not s.startswith("onnx"))
         bench = Bench(name, subjects=needed, **options | MODELS[name])
@@ -65,8 +74,8 @@ def main() -> int:
     if asked.markdown:
         asked.markdown.write_text(printed + "\n")
     failed = short(results, clean)
-    for line in failed:
-        print(line, file=sys.stderr)
+    for told in failed:
+        print(told, file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -84,85 +93,19 @@ def _mutants(bench, subject, asked):
                 print(f"refused: {subject} {fault.name}: {error}", file=sys.stderr, flush=True)
                 continue
             made += 1
-            print(_line(result), file=sys.stderr, flush=True)
+            print(line(result), file=sys.stderr, flush=True)
             yield result
 
 
-def _line(result: Result) -> str:
-    words = "named" if result.named else "WRONGLY NAMED" if result.misnamed else "not named"
-    if not result.detectable:
-        words = f"undetectable: {result.hidden}"
-    elif not result.detected:
-        words = "NOT DETECTED"
-    elif not result.located:
-        words += ", NOT LOCATED"
-    return (
-        f"{result.seconds:5.2f} s  {result.model} {result.subject} {result.fault} "
-        f"@ {'+'.join(result.rows)}: {words} ({', '.join(result.causes)})"
-    )
-
-
-def table(results: list[Result], clean: list[tuple[str, str, bool]]) -> str:
-    """By fault: how many that any level could see, detected, located, named, wrongly named."""
-    hidden = [result for result in results if not result.detectable]
-    results = [result for result in results if result.detectable]
-    by_fault: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
-        by_fault[result.fault].append(result)
-    lines = ["| fault | mutants | detected | located | named | wrongly named |",
-             "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
-    rows = sorted(by_fault.items(), key=lambda item: (not item[0][0].isdigit(), _number(item[0])))
-    for name, held in [*rows, ("**all**", results)]:
-        counts = [len(held)] + [
-            sum(getattr(result, field) for result in held)
-            for field in ("detected", "located", "named", "misnamed")
-        ]
-        lines.append(f"| {name} | " + " | ".join(map(str, counts)) + " |")
-    alarms = sum(not passed for *_, passed in clean)
-    seen = Counter(result.by for result in results)
-    faint = min((r for r in results if r.faintest is not None), key=lambda r: r.faintest,
-                default=None)  # fmt: skip
-    models = sorted({result.model for result in results})
-    lines.append("")
-    lines.append(f"{len(models)} architectures: {', '.join(models)}.")
-    lines.append(f"Detected by {', '.join(f'{level} {n}' for level, n in seen.most_common())}.")
-    for result in hidden:
-        lines.append(f"Undetectable: {_line(result).partition('  ')[2].strip()}.")
-    if faint is not None:
-        lines.append(
-            f"The faintest that was located is {faint.faintest:.3g}x the floor of its layer alone: "
-            f"{faint.model} {faint.subject} {faint.fault} @ {'+'.join(faint.rows)}."
-        )
-    lines.append(f"{len(clean)} runs of unmutated models, {alarms} false alarms.")
-    return "\n".join(lines)
-
-
-PROMISED = {"detected": 1.0, "located": 0.98, "named": 0.95}
-MISNAMED = 0.01
-
-
-def short(results: list[Result], clean: list[tuple[str, str, bool]]) -> list[str]:
-    """Where the figures fall short of what is promised; nothing where they do not."""
-    results = [result for result in results if result.detectable]
-    told = []
-    for field, least in PROMISED.items():
-        share = sum(getattr(result, field) for result in results) / max(len(results), 1)
-        if share < least:
-            told.append(f"{field}: {share:.1%}, promised are {least:.0%}")
-    share = sum(result.misnamed for result in results) / max(len(results), 1)
-    if share > MISNAMED:
-        told.append(f"wrongly named: {share:.1%}, promised are at most {MISNAMED:.0%}")
-    alarms = sum(not passed for *_, passed in clean)
-    return told + ([f"{alarms} false alarms"] if alarms else [])
-
-
-def _number(name: str) -> tuple[int, str]:
-    first = name.partition(" ")[0]
-    return (int(first) if first.isdigit() else 999, name)
-
-
 def _write(path: Path, results, clean) -> None:
-    data = {"results": [asdict(result) for result in results], "clean": clean}
+    counted = ("causes", "named", "unexplained", "misnamed")
+    data = {
+        "results": [
+            asdict(result) | {field: getattr(result, field) for field in counted}
+            for result in results
+        ],
+        "clean": clean,
+    }
     path.write_text(json.dumps(data, indent=1))
 
 

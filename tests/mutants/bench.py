@@ -6,7 +6,7 @@ import copy
 import os
 import tempfile
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,45 +18,11 @@ from parity.flow import Flow
 from parity.placement import plan
 from parity.request import Request
 from tests.mutants.faults import FAULTS
-from tests.mutants.plan import NAMELESS, Fault, Mutation, Place, Site
+from tests.mutants.plan import Fault, Mutation, Place, Site
+from tests.mutants.result import Result
 
 RUNTIMES = "tests.mutants.runtimes"
 SUBJECTS = ("keras", "torch", "onnx-torch")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One mutant: what it was, and what the tool said of it."""
-
-    model: str
-    subject: str
-    fault: str
-    rows: tuple[str, ...]
-    detected: bool
-    located: bool
-    causes: tuple[str, ...]
-    expected: tuple[str, ...]
-    seconds: float
-    told: tuple[str, ...] = ()
-    by: str = "numerics"
-    """The level that saw it; empty if none did."""
-    hidden: str | None = None
-    """Why nothing can see it, where that is known beforehand."""
-    faintest: float | None = None
-    """The smallest isolated error, in floors, of the layers that were explained."""
-
-    @property
-    def detectable(self) -> bool:
-        return self.hidden is None
-
-    @property
-    def named(self) -> bool:
-        return bool(self.causes) and all(cause in self.expected for cause in self.causes)
-
-    @property
-    def misnamed(self) -> bool:
-        wrong = set(self.causes) - set(self.expected) - NAMELESS
-        return bool(wrong)
 
 
 class Twice:
@@ -78,6 +44,9 @@ class Twice:
 class Refused(Exception):
     """The framework itself does not run such a model: its shapes fit no longer."""
 
+
+CRASHES = (ParityError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What ends a comparison with no word of what is wrong: the mutant was not detected."""
 
 BY_REFERENCE = ("load", "assign", "use_table", "reference", "calibrate", "hello", "complete",
                 "export", "export_model", "run_graph", "require")  # fmt: skip
@@ -106,10 +75,15 @@ class Bench:
         self.runs = dict(self.flow.subjects)
         self.descriptions = dict(self.flow.descriptions)
         self.name = name
-        self._flows: dict[str, Flow] = {}
+        self.judged = 0
+        self._flows: dict[tuple[str, bool], Flow] = {}
         # A mutant counts as detected if anything at all is said, so nothing may be said of these.
         if self.structure_fails():
             raise AssertionError(run._structure(self.flow).messages)
+        for subject in self.runs:
+            wrong = self._in_float64(self.flow, subject)
+            if wrong:
+                raise AssertionError(f"{subject} differs in float64 by itself at {wrong[0].row}")
 
     def _routed(self, held):
         pairs = {}
@@ -158,23 +132,21 @@ class Bench:
         possible = [site for site in sites.values() if site.kind in fault.kinds]
         for index in rng.permutation(len(possible)):
             site = possible[index]
-            inside = [s for s in sites.values() if s.block == site.block and "relu#" in s.torch]
-            calls = len([s for s in inside if "@" not in s.torch]) or 1
             place = Place(
-                subject, site, hypers.get(site.name, {}), sites, self.values, rng, calls,
+                subject, site, hypers, sites, self.values, rng,
                 self.table.cuts(self.request.depth)[0].row.name,
             )  # fmt: skip
             mutation = fault.plan(place)
             if mutation is not None:
                 yield mutation
 
-    def judge(self, subject: str, mutation: Mutation) -> tuple[run.Judgement, str]:
+    def judge(self, subject: str, mutation: Mutation, *, isolate: bool):
         """Put the fault in, let the tool judge the subject, and mend it again.
 
-        Also the level that saw the fault.
+        Also the level that saw the fault, and the rows that this level names.
         """
         child = self._child(subject)
-        flow = self._flow(mutation)
+        flow = self._flow(mutation.depth, isolate=isolate)
         flow.captures.devices = {**self.flow.captures.devices, subject: mutation.device}
         try:
             if mutation.weights:
@@ -189,13 +161,13 @@ class Bench:
                 shape = list(flow.input.result().array.shape[1:])
                 flow.descriptions[subject] = child.call("describe", input_shape=shape)
             for pattern in ("held-*", "*.full.onnx"):
-                for held in Path(self.folder.name).glob(pattern):
+                for held in Path(self.folder.name).rglob(pattern):
                     held.unlink()
             flow.subjects, flow.failures = {}, {}
             try:
                 if mutation.copied:
                     self._assign(subject, self.weights_path)
-                capture = flow.captures.subject(subject, flow.rows(), "mutant")
+                capture = flow.captures.subject(subject, flow.rows(), "capture")
             except ParityError as error:
                 if not mutation.fails:
                     raise Refused(str(error)) from error
@@ -204,24 +176,29 @@ class Bench:
                 healthy = self.runs[subject]
                 flow.subjects = {subject: replace(healthy, capture=capture.path)}
             judgement = run._judge(flow)
-            return judgement, self._level(flow, subject, judgement, mutation)
+            return judgement, *self._level(flow, subject, judgement, mutation)
         finally:
             child.call("restore")
             if mutation.weights or mutation.copied:
                 self._assign(subject, self.weights_path)
 
-    def _flow(self, mutation: Mutation) -> Flow:
-        """The flow that judges a mutant: at the depth that shows it."""
-        if mutation.depth not in self._flows:
+    def _flow(self, depth: str, *, isolate: bool) -> Flow:
+        """The flow that judges a mutant: at the depth that shows it, with `--isolate` or without.
+
+        Each has a folder of its own: captures are looked up again by name, and must be of its rows.
+        """
+        key = depth, isolate
+        if key not in self._flows:
             flow = copy.copy(self.flow)
             flow.captures = copy.copy(flow.captures)
-            if mutation.depth != flow.request.depth:
-                flow.request = replace(flow.request, depth=mutation.depth)
-                flow.reference = Future()
-                made = flow.captures.reference(flow.rows(), mutation.depth, isolate=True)
-                flow.reference.set_result(made)
-            self._flows[mutation.depth] = flow
-        return self._flows[mutation.depth]
+            flow.captures.folder = Path(self.folder.name) / f"{depth}-{isolate}"
+            flow.captures.folder.mkdir()
+            flow.request = replace(flow.request, depth=depth, isolate=isolate)
+            flow.reference = Future()
+            made = flow.captures.reference(flow.rows(), "capture", isolate=isolate)
+            flow.reference.set_result(made)
+            self._flows[key] = flow
+        return self._flows[key]
 
     def structure_fails(self) -> bool:
         return run._structure(self.flow).outcome == "fail"
@@ -246,21 +223,32 @@ class Bench:
         )
 
     def measure(self, fault: Fault, subject: str, mutation: Mutation, clock) -> Result:
-        """Judge one mutant, and hold the tool's words against what was done."""
+        """Judge one mutant, and hold the tool's words against what was done.
+
+        Every second one is judged as the default command does it, without `--isolate`.
+        """
         started = clock()
-        judgement, by = self.judge(subject, mutation)
+        isolate = self.judged % 2 == 0
+        try:
+            judgement, by, told = self.judge(subject, mutation, isolate=isolate)
+        except CRASHES as error:
+            judgement, by, told = run.Judgement(), f"a crash: {error!r}", set()
+        self.judged += 1
         causes = [c for c in judgement.causes if c.subject == subject]
         layers = {found.layer for found in judgement.divergences} or {c.layer for c in causes}
         before = [c.evidence["x_floor_before"] for c in causes if "x_floor_before" in c.evidence]
+        wanted = {row: mutation.expected.get(row, fault.expected) for row in mutation.rows}
         return Result(
             model=self.name,
             subject=subject,
             fault=fault.name,
             rows=mutation.rows,
-            detected=bool(by),
-            located=layers == set(mutation.rows) or by == "weights",
-            causes=tuple(dict.fromkeys(cause.cause for cause in causes)),
-            expected=tuple(sorted(fault.expected)),
+            detected=not by.startswith("a crash") and bool(by or causes or judgement.divergences),
+            located=None if mutation.whole else (layers or told) == set(mutation.rows),
+            answers=tuple(dict.fromkeys((cause.layer, cause.cause) for cause in causes)),
+            wanted=tuple((row, tuple(sorted(names))) for row, names in wanted.items()),
+            nameable=fault.nameable,
+            isolate=isolate,
             seconds=clock() - started,
             told=tuple(cause.message for cause in causes),
             by=by,
@@ -268,33 +256,49 @@ class Bench:
             faintest=min(before, default=None),
         )
 
-    def _level(self, flow: Flow, subject: str, judgement, mutation: Mutation) -> str:
-        """The level of the comparison that sees a mutant, while its fault is in."""
+    def _level(self, flow: Flow, subject: str, judgement, mutation: Mutation):
+        """The level of the comparison that sees a mutant, while its fault is in.
+
+        Also the rows that a level names which has no divergences.
+        """
         if subject in flow.failures:
-            return "failure"
+            return "failure", set()
         results = [stage.subjects[subject] for stage in judgement.stages]
         if not all(result.status.passes for result in results):
-            return "numerics"
-        if subject == "keras" and run._structure(flow).outcome == "fail":
-            return "structure"
+            return "numerics", set()
+        if (subject == "keras" or mutation.described) and run._structure(flow).outcome == "fail":
+            return "structure", set()
         if mutation.weights and subject != "onnx-torch":
-            # What `compare` does with the weights that a person's own models bring.
-            path = Path(self.folder.name) / "held-weights.safetensors"
-            self._child(subject).call("dump", path=str(path))
-            told = weights.differences(self.values, weights.load(path, self.table))
-            # This level says which tensor it is, and that must be the one.
-            if told and all(
-                any(line.startswith(f"{n}:") for line in told) for n in mutation.weights
-            ):
-                return "weights"
+            rows = self._rows_of_other_weights(subject)
+            if rows:
+                return "weights", rows
+        wrong = self._in_float64(flow, subject)
+        if not wrong:
+            return "", set()
+        words = investigate._semantic_fault(flow, subject, wrong[0])
+        return "semantics", {words.partition(" first at ")[2].partition(":")[0]}
+
+    def _in_float64(self, flow: Flow, subject: str):
+        """The stages at which a subject differs in float64, as `--semantics` finds them."""
         cuts = self.table.cuts(flow.request.depth)
         exact = investigate._in_float64(flow, subject, flow.reference.result(), cuts, "exact")
-        wrong = [s for s in exact if not s.subjects[subject].status.passes]
-        return "semantics" if wrong else ""
+        return [stage for stage in exact if not stage.subjects[subject].status.passes]
+
+    def _rows_of_other_weights(self, subject) -> set[str]:
+        """What `compare` says of the weights that a person's own models bring."""
+        path = Path(self.folder.name) / "held-weights.safetensors"
+        self._child(subject).call("dump", path=str(path))
+        told = weights.differences(self.values, weights.load(path, self.table))
+        named = {line.partition(":")[0] for line in told}
+        return {row.name for row in self.table.rows for w in row.weights if w.name in named}
 
     def clean(self, subject: str, seed: int) -> bool:
-        """Whether an unmutated subject passes on a seeded input, by itself too, and unexplained."""
+        """Whether an unmutated subject passes on a seeded input, by itself too, and unexplained.
+
+        Every second seed as the default command does it, without `--isolate`.
+        """
         flow = copy.copy(self.flow)
+        flow.request = replace(flow.request, isolate=seed % 2 == 0)
         shape = flow.input.result().array.shape[1:]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clean.npy"
@@ -303,14 +307,14 @@ class Bench:
             flow.captures.folder = Path(folder)
             rows = flow.rows()
             flow.reference = Future()
-            flow.reference.set_result(flow.captures.reference(rows, "capture", isolate=True))
+            flow.reference.set_result(
+                flow.captures.reference(rows, "capture", isolate=seed % 2 == 0)
+            )
             made = flow.captures.subject(subject, rows, "capture")
             flow.subjects = {subject: replace(self.runs[subject], capture=made.path)}
             judgement = run._judge(flow)
-        results = [
-            held[subject] for stage in judgement.stages for held in (stage.subjects, stage.isolated)
-        ]
-        passed = all(result.status.passes for result in results)
+        looked = [h for stage in judgement.stages for h in (stage.subjects, stage.isolated)]
+        passed = all(held[subject].status.passes for held in looked if held)
         return passed and not (judgement.causes or judgement.divergences or judgement.blame)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from parity.table import torch_point
+
 CODE = ("keras", "torch")
+CONV = ("conv", "depthwise_conv")
 EVERYWHERE = ("keras", "torch", "onnx-torch")
 NAMELESS = frozenset({"not-explained"})
 
@@ -37,12 +40,11 @@ class Place:
 
     subject: str
     row: Site
-    hyper: dict
+    hypers: dict
+    """By row, the hyperparameters of its layer."""
     rows: dict
     values: dict
     rng: np.random.Generator
-    calls: int
-    """How often a block's one ReLU module is called in a PyTorch model."""
     first: str = ""
     """The row of the first cut."""
 
@@ -51,6 +53,37 @@ class Place:
         if self.subject == "onnx-torch":
             return self.row.tensor
         return self.row.keras if self.subject == "keras" else self.row.torch
+
+    @property
+    def hyper(self) -> dict:
+        return self.hypers.get(self.row.name, {})
+
+    @property
+    def calls(self) -> int:
+        """How often a block's one ReLU module is called in a PyTorch model."""
+        inside = [r for r in self.rows.values() if r.block == self.row.block and "relu#" in r.torch]
+        return len([row for row in inside if "@" not in row.torch]) or 1
+
+    @property
+    def behind(self) -> Site | None:
+        """The row that comes next in the table."""
+        order = list(self.rows.values())
+        return next(iter(order[order.index(self.row) + 1 :]), None)
+
+    @property
+    def before(self) -> Site:
+        order = list(self.rows.values())
+        return order[order.index(self.row) - 1]
+
+    def at(self, row: Site) -> Place:
+        """Another row of the same model."""
+        return replace(self, row=row)
+
+    def same_module(self) -> list[Site]:
+        """The rows that are calls of this row's PyTorch module, this one among them."""
+        own = torch_point(self.row.torch).module
+        return [row for row in self.rows.values()
+                if "@" not in row.torch and torch_point(row.torch).module == own]  # fmt: skip
 
     def weight(self, role: str) -> str | None:
         return next((w.name for w in self.row.weights if w.role == role), None)
@@ -71,7 +104,11 @@ class Mutation:
     """Whether the weights are copied after the change, as into a model that was built so."""
     described: bool = False
     """Whether the model says other things of itself with it."""
+    whole: bool = False
+    """Whether it is a fault of the whole graph, which has no place to be found."""
     device: str = "cpu"
+    expected: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By row, the causes that may name it, where not all rows have the fault's."""
     hidden: str | None = None
     """Why nothing can see it; what has no reason and is not seen was missed."""
 
@@ -84,12 +121,18 @@ class Fault:
     expected: frozenset[str]
     plan: Callable[[Place], Mutation | None]
     subjects: tuple[str, ...] = EVERYWHERE
+    faint: bool = False
+    """Whether only the weights or float64 show it: levels that name no cause."""
+
+    @property
+    def nameable(self) -> bool:
+        return not self.faint and self.expected != NAMELESS
 
 
-def fault(name, kinds, expected, plan, subjects=EVERYWHERE):
+def fault(name, kinds, expected, plan, subjects=EVERYWHERE, *, faint=False):
     """A fault of these kinds of layers; `expected` are the causes that may name it, by `|`."""
     kinds = (kinds,) if isinstance(kinds, str) else kinds
-    return Fault(name, kinds, frozenset(expected.split("|")), plan, subjects)
+    return Fault(name, kinds, frozenset(expected.split("|")), plan, subjects, faint)
 
 
 def code(change, **more):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.table import torch_point
-from tests.mutants.plan import CODE, EVERYWHERE, Mutation, code, fault
+from tests.mutants.plan import CODE, CONV, Mutation, code, fault
 
-CONV = ("conv", "depthwise_conv")
 EVERY = ("conv", "max_pool", "add", "relu", "avg_pool", "dense", "batch_norm")
 GRAPH = ("onnx-torch",)
 
@@ -18,20 +16,24 @@ def _kept_late(later, place):
 
 
 def _in_place(place):
-    """The activation behind a layer overwrites what a hook has kept of it."""
-    order = list(place.rows.values())
-    behind = order[order.index(place.row) + 1 :][:1]
-    if not behind or "relu" not in behind[0].kind or behind[0].shape != place.row.shape:
+    """The activation behind a layer overwrites what a hook has kept of it.
+
+    Put into the capture of the PyTorch subject: parity's own hooks read a tensor at once, so an
+    activation in place cannot be seen by them ("hidden: ReLU computes in place"), and in Keras and
+    in graphs no tensor changes in place.
+    """
+    behind = place.behind
+    if behind is None or "relu" not in behind.kind or behind.shape != place.row.shape:
         return None
-    return _kept_late(behind[0].name, place)
+    return _kept_late(behind.name, place)
 
 
 def _overwritten(place):
-    """The last call of one module overwrites what a hook has kept of its first."""
-    own = torch_point(place.row.torch)
-    calls = [row for row in place.rows.values() if "@" not in row.torch
-             and torch_point(row.torch).module == own.module]  # fmt: skip
-    last = calls[-1]
+    """The last call of one module overwrites what a hook has kept of its first.
+
+    Put into the capture, too: parity's own hooks count the calls.
+    """
+    last = place.same_module()[-1]
     if place.row.name == last.name or last.shape != place.row.shape:
         return None
     return _kept_late(last.name, place)
@@ -47,14 +49,14 @@ def _tf32(place):
 
 
 def _whole(change, *, count=None, **more):
-    """A fault of the whole graph; a cause of it is told at the first cut."""
+    """A fault of the whole graph, which has no place; the table has it at the first cut."""
 
     def plan(place):
         first = place.first
         if place.row.name != first:
             return None
         call = {"layer": place.layer, "change": change, "value": count}
-        return Mutation((first,), changes=(call,), **more)
+        return Mutation((first,), changes=(call,), whole=True, **more)
 
     return plan
 
@@ -73,7 +75,8 @@ RUN_FAULTS = (
           GRAPH),
     fault("43 provider fell back", EVERY, "provider-fallback",
           _whole("no-provider", fails=True, device="gpu"), GRAPH),
-    fault("44 changed in place", ("conv", "depthwise_conv", "batch_norm", "add", "dense"),
-          "changed-in-place", _in_place, EVERYWHERE),
-    fault("45 called twice", "relu", "called-twice", _overwritten, ("torch",)),
+    fault("44 changed in place (put into the capture)", (*CONV, "batch_norm", "add", "dense"),
+          "changed-in-place", _in_place, ("torch",)),
+    fault("45 called twice (put into the capture)", "relu", "called-twice", _overwritten,
+          ("torch",)),
 )  # fmt: skip

@@ -1,10 +1,13 @@
-"""The weights of the two models that hold what no residual network has."""
+"""The weights of the small models that hold what no residual network has."""
 
 from __future__ import annotations
 
 import numpy as np
 
 CLASSES = 10
+
+SLOPE = 2.0**-7
+"""Of the leaky ReLU: TensorFlow's operation holds it in float32, also where it runs in float64."""
 
 SHAPES = {
     "entry.weight": (8, 3, 3, 3),
@@ -14,7 +17,8 @@ SHAPES = {
     "norm.running_var": (8,),
     "depth.weight": (8, 1, 3, 3),
     "depth.bias": (8,),
-    "grouped.weight": (16, 2, 3, 3),
+    "wide.weight": (16, 1, 3, 3),
+    "grouped.weight": (16, 4, 3, 3),
     "hidden.weight": (64, 1024),
     "hidden.bias": (64,),
     "square.weight": (64, 64),
@@ -31,6 +35,20 @@ def weights() -> dict[str, np.ndarray]:
         drawn = np.random.default_rng(index).standard_normal(shape)
         scale = np.sqrt(2.0 / np.prod(shape[1:])) if len(shape) > 1 else 0.3
         made[name] = (drawn * scale).astype(np.float32)
+    # Positive, so that it can be swapped with the variance without making NaN.
+    made["norm.running_mean"] = np.abs(made["norm.running_mean"]) + np.float32(0.05)
     made["norm.weight"] += np.float32(1.0)
     made["norm.running_var"] = np.abs(made["norm.running_var"]) + np.float32(0.05)
     return made
+
+
+def score_weights() -> dict[str, np.ndarray]:
+    """Those of the model that gives one number an item."""
+    shapes = {
+        "entry.weight": (6, 3, 3, 3),
+        "entry.bias": (6,),
+        "head.weight": (1, 6),
+        "head.bias": (1,),
+    }
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}

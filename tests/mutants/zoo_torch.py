@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tests.mutants.zoo import CLASSES, weights
+from tests.mutants.zoo import CLASSES, SLOPE, weights
 
 
 class Zoo(nn.Module):
@@ -13,12 +13,13 @@ class Zoo(nn.Module):
         super().__init__()
         self.entry = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(8)
-        self.leaky = nn.LeakyReLU(0.01)
+        self.leaky = nn.LeakyReLU(SLOPE)
         self.max = nn.MaxPool2d(3, stride=2, padding=1)
         self.depth = nn.Conv2d(8, 8, 3, padding=1, groups=8)
         self.gelu = nn.GELU()
         self.mean = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-        self.grouped = nn.Conv2d(8, 16, 3, padding=1, groups=4, bias=False)
+        self.wide = nn.Conv2d(8, 16, 3, padding=1, groups=8, bias=False)
+        self.grouped = nn.Conv2d(16, 16, 3, padding=1, groups=4, bias=False)
         self.hidden = nn.Linear(1024, 64)
         self.relu = nn.ReLU()
         self.square = nn.Linear(64, 64)
@@ -26,7 +27,7 @@ class Zoo(nn.Module):
 
     def forward(self, x):
         x = self.max(self.leaky(self.norm(self.entry(x))))
-        x = self.grouped(self.mean(self.gelu(self.depth(x))))
+        x = self.grouped(self.wide(self.mean(self.gelu(self.depth(x)))))
         x = self.relu(self.hidden(torch.flatten(x, 1)))
         return self.head(self.square(x))
 

@@ -5,28 +5,46 @@ from __future__ import annotations
 import types
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from parity import layouts
 from parity.runtimes import keras as plain
-from tests.mutants.runtimes.late import Late
+from parity.runtimes import keras_groups, keras_layers
 
 
-class Runtime(Late, plain.Runtime):
+class Runtime(plain.Runtime):
     """A model whose layers can be made to misbehave, in every precision that it is built in."""
 
     changes = ()
 
     def mutate(self, *, changes):
-        self.changes = self.take_late(changes)
+        self.changes = changes
         _apply(self.model, self.changes)
 
     def restore(self):
         self.changes = ()
-        self.late = {}
         for layer in self.model.layers:
             for name, value in layer.__dict__.pop("_mutant", {}).items():
                 object.__setattr__(layer, name, value)
             layer.__dict__.pop("call", None)
+
+    def write_weights(self, values):
+        """As of every model; depthwise layers with a multiplier are given their own layout."""
+        rows = []
+        for row in self.table.rows:
+            layer = keras_layers.find(self.model, row.keras) if row.keras else None
+            multiplier = getattr(layer, "depth_multiplier", 1)
+            if multiplier == 1:
+                rows.append(row)
+                continue
+            for weight in row.weights:
+                value = layouts.to_keras(
+                    np.asarray(values[weight.name]), kind=row.kind, role=weight.role,
+                    multiplier=multiplier,
+                )  # fmt: skip
+                keras_groups.variables(layer)[weight.keras].assign(value)
+        plain.write_weights(self.model, rows, values)
 
     def _again(self):
         model = super()._again()
@@ -123,8 +141,39 @@ def tensor_float(x):
     return tf.cast(tf.bitcast(cut, tf.float32), x.dtype)
 
 
+def not_a_number(layer, change, model):
+    """NaN at one place of the first item; `index` and `shape` have the channels first."""
+    mask = np.zeros(change["shape"], bool)
+    mask[tuple(change["index"])] = True
+    mask = np.moveaxis(mask, 0, -1)[None]
+
+    def after(y):
+        first = ops.reshape(ops.arange(ops.shape(y)[0]) == 0, (-1, *(1,) * (len(y.shape) - 1)))
+        return ops.where(ops.logical_and(first, mask), float("nan"), y)
+
+    wrap(layer, after=after)
+
+
+def scaled(layer, change, model):
+    wrap(layer, after=lambda y: y * ops.cast(change["value"], y.dtype))
+
+
+def doubled(layer, change, model):
+    def twice(self, x):
+        return type(self).call(self, type(self).call(self, x))
+
+    wrap(layer, instead=twice)
+
+
 ops = keras.ops
 CHANGES = {
+    "nan-after": not_a_number,
+    "all-nan-after": followed_by(lambda y: y * float("nan")),
+    "rolled-channels-after": followed_by(lambda y: ops.roll(y, 1, -1)),
+    "flattened-after": followed_by(lambda y: ops.reshape(y, (-1,))),
+    "scaled-after": scaled,
+    "doubled": doubled,
+    "relu-before": lambda layer, change, model: wrap(layer, before=ops.relu),
     "padding": same_padding,
     "epsilon": setting("epsilon"),
     "stride": setting("strides"),

@@ -1,4 +1,7 @@
-"""Captures as naive hooks take them: what was kept of a layer is what became of it later."""
+"""Captures as naive PyTorch hooks take them: what was kept of a layer is what became of it later.
+
+This is not what parity's hooks do. It shows what is said of such captures, whoever took them.
+"""
 
 from __future__ import annotations
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 import onnx
 
 from parity.runtimes import onnx as plain
-from tests.mutants.runtimes.late import Late
 
 
-class Runtime(Late, plain.Runtime):
+class Runtime(plain.Runtime):
     """Graphs that can be changed after their export, or by the session that runs them."""
 
     def __init__(self):
@@ -18,7 +17,6 @@ class Runtime(Late, plain.Runtime):
         self.healthy = {}
 
     def mutate(self, *, handle, changes):
-        changes = self.take_late(changes)
         self.healthy.setdefault(handle, self.graphs[handle])
         self.graphs[handle] = Mutant(self.healthy[handle], changes)
         if any(change["change"] == "no-provider" for change in changes):
@@ -27,7 +25,7 @@ class Runtime(Late, plain.Runtime):
 
     def restore(self):
         self.graphs.update(self.healthy)
-        self.healthy, self.late = {}, {}
+        self.healthy = {}
         plain.onnx_device.check = CHECK
 
     def _run(self, graph, data, rows, out, manifest, feed, setting):

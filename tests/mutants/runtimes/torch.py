@@ -137,7 +137,12 @@ def followed_by(function):
 
 
 def dropped(module, call, change):
-    wrap(module, after=lambda y: functional.dropout(y, change["rate"], training=True))
+    wrap(
+        module,
+        after=lambda y: functional.dropout(y, change["rate"], training=True),
+        call=call,
+        calls=change["calls"],
+    )
 
 
 def becoming(function):
@@ -154,7 +159,38 @@ def tensor_float(x):
     return cut.view(torch.float32).to(x.dtype)
 
 
+def not_a_number(module, call, change):
+    """NaN at one place of the first item."""
+
+    def after(y):
+        y = y.clone()
+        y[(0, *change["index"])] = float("nan")
+        return y
+
+    wrap(module, after=after)
+
+
+def scaled(module, call, change):
+    # A factor of the tensor's own precision: PyTorch would take a float in a wider one.
+    wrap(module, after=lambda y: y * torch.tensor(change["value"], dtype=y.dtype))
+
+
+def doubled(module, call, change):
+    def twice(self, x):
+        return type(self).forward(self, type(self).forward(self, x))
+
+    wrap(module, instead=twice)
+
+
 CHANGES = {
+    "nan-after": not_a_number,
+    "all-nan-after": followed_by(lambda y: y * float("nan")),
+    "rolled-channels-after": followed_by(lambda y: y.roll(1, 1)),
+    "flattened-after": followed_by(lambda y: y.flatten()),
+    "scaled-after": scaled,
+    "doubled": doubled,
+    "relu-before": lambda module, call, change: wrap(module, before=torch.relu),
+    "in-place": setting("inplace"),
     "padding": same_padding,
     "epsilon": setting("eps"),
     "stride": setting("stride"),
@@ -163,7 +199,6 @@ CHANGES = {
     "ceil": setting("ceil_mode"),
     "count-padding": setting("count_include_pad"),
     "slope": setting("negative_slope"),
-    "approximate": setting("approximate"),
     "whole-groups": whole_groups,
     "projected": projected,
     "unprojected": unprojected,
@@ -181,9 +216,7 @@ CHANGES = {
     "squeezed-after": followed_by(lambda y: y.sign() * y.abs() ** 1.01),
     "tf32-before": lambda module, call, change: wrap(module, before=tensor_float),
     "reversed-before": lambda module, call, change: wrap(module, before=lambda x: x.flip(1)),
-    "height-first": lambda module, call, change: wrap(
-        module, before=lambda x: x.unflatten(1, change["image"]).permute(0, 2, 3, 1).flatten(1)
-    ),
+    "gelu-tanh": lambda module, call, change: set_attribute(module, "approximate", "tanh"),
     "identity": becoming(lambda x: x),
     "silu": becoming(functional.silu),
     "leaky": becoming(lambda x: functional.leaky_relu(x, 0.01)),
