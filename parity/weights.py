@@ -157,7 +157,10 @@ def differences(expected: Mapping[str, Array], actual: Mapping[str, Array]) -> l
         count = int(np.count_nonzero(found != right))
         with np.errstate(all="ignore"):
             gap = np.abs(found.astype(np.float64) - right.astype(np.float64))
-        at = tuple(map(int, np.unravel_index(int(np.nanargmax(gap)), gap.shape)))
+        # NaN on one side is as far away as can be; on both, its bits may differ.
+        gap[np.isnan(gap)] = np.inf
+        gap[np.isnan(found) & np.isnan(right)] = 0.0
+        at = tuple(map(int, np.unravel_index(int(np.argmax(gap)), gap.shape)))
         told.append(
             f"{name}: {count} of {right.size} values differ, the most at {at}: expected "
             f"{right[at]:.9g}, found {found[at]:.9g}"

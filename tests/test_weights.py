@@ -414,3 +414,14 @@ def test_unwrap_leaves_what_is_not_wrapped() -> None:
 def test_unwrap_guesses_nothing(checkpoint: object, reason: str) -> None:
     with pytest.raises(WeightError, match=reason):
         weights.unwrap(checkpoint, source="f")
+
+
+def test_a_weight_that_is_all_nan_is_told():
+    right = {"fc.weight": np.ones((2, 3), np.float32)}
+    found = {"fc.weight": np.full((2, 3), np.nan, np.float32)}
+    (line,) = weights.differences(right, found)
+    assert line.startswith("fc.weight: 6 of 6 values differ, the most at (0, 0): expected 1, found")
+    mixed = np.ones((2, 3), np.float32)
+    mixed[1, 2] = np.nan
+    (line,) = weights.differences(right, {"fc.weight": mixed})
+    assert "1 of 6 values differ, the most at (1, 2)" in line

@@ -17,21 +17,24 @@ MOST_POSITIONS, MOST_CHANNELS = 64, 4096
 def measure(
     *, actual: Array, expected: Array, stage: str, row: str, subject: str, floor_max: float
 ) -> Profile:
-    """Profile the difference of two tensors of one shape, NCHW or NC, in float64.
+    """Profile the difference of two tensors of one shape, in float64: NCHW, NC, NTC or N alone.
 
-    A value that is NaN or Inf on one side only, or differently so, is an infinite error. An item
-    of the batch is read at a time.
+    The channels are the second axis, of sequences the last one. A value that is NaN or Inf on one
+    side only, or differently so, is an infinite error. An item of the batch is read at a time.
     """
     if actual.shape != expected.shape:
         raise ValueError(f"{row}: expected {expected.shape}, found {actual.shape}")
-    height, width = expected.shape[2:] if expected.ndim == 4 else (0, 0)
+    shape = expected.shape
+    height, width = shape[2:] if expected.ndim == 4 else (0, 0)
     spatial = np.zeros((height, width))
-    channels = np.zeros(expected.shape[1])
+    channels = np.zeros(1 if expected.ndim == 1 else shape[1 if expected.ndim in (2, 4) else -1])
     for found, wanted in zip(actual, expected, strict=True):
-        error = _error(found.astype(np.float64), wanted.astype(np.float64))
+        error = _error(np.atleast_1d(found).astype(np.float64), np.atleast_1d(wanted).astype(float))
         if error.ndim == 3:
             np.maximum(spatial, error.max(axis=0), out=spatial)
             error = error.max(axis=(1, 2))
+        elif error.ndim == 2:
+            error = error.max(axis=0)
         np.maximum(channels, error, out=channels)
     pooled = _pooled(_pooled(spatial, MOST_POSITIONS).T, MOST_POSITIONS).T
     return Profile(

@@ -20,7 +20,7 @@ import numpy as np
 
 from parity import layouts, references
 from parity.errors import TableError, UsageError, WeightError
-from parity.runtimes import keras_device, keras_files, keras_groups, keras_layers
+from parity.runtimes import keras_device, keras_exact, keras_files, keras_groups, keras_layers
 from parity.runtimes.base import Array, ModelRuntime
 from parity.runtimes.floors import Sink
 from parity.spec import ModelSpec
@@ -37,6 +37,7 @@ from parity.table import (
 )
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
+keras_exact.install()
 
 
 class Runtime(ModelRuntime):
@@ -287,7 +288,12 @@ def read_weights(model: keras.Model, rows: Iterable[Row]) -> dict[str, Array]:
 def write_weights(model: keras.Model, rows: Iterable[Row], values: Mapping[str, Array]) -> None:
     """Copy canonical weights into the variables that the table pairs them with."""
     for row, weight, variable in _variables(model, rows):
-        value = layouts.to_keras(np.asarray(values[weight.name]), kind=row.kind, role=weight.role)
+        value = np.asarray(values[weight.name])
+        several = row.kind == "depthwise_conv" and weight.role == "kernel"
+        multiplier = int(variable.shape[-1]) if several else 1
+        if len(value) % multiplier:
+            multiplier = 1
+        value = layouts.to_keras(value, kind=row.kind, role=weight.role, multiplier=multiplier)
         if tuple(variable.shape) != value.shape:
             raise TableError(
                 f"{row.name}/{weight.role}: Keras's '{row.keras}' has the shape "

@@ -114,6 +114,10 @@ FAULTS = {
     "bias/extra": (conv(), lambda c: evaluate(c) + draw(1, 8, 1, 1)),
     "activation-missing": (pointwise("relu"), lambda c: c.inputs[0]),
     "activation-extra": (conv(), lambda c: np.maximum(evaluate(c), 0)),
+    "activation-extra/twice": (
+        pointwise("gelu", approximate=False),
+        lambda c: evaluate(replace(c, inputs=(evaluate(c),))),
+    ),
     "activation-other": (pointwise("relu"), lambda c: np.tanh(c.inputs[0])),
     "softmax": (dense(), lambda c: soft(evaluate(c))),
     "gelu-form": (

@@ -122,8 +122,8 @@ def _around(place):
 def _rectified(*, doubled):
     """A ReLU more; where one follows anyway it is `doubled`, and shows in one tensor only.
 
-    In PyTorch this tensor is, bit for bit, what a ReLU in place leaves of a tensor that was kept by
-    reference, so that either cause may be named there; in Keras and in graphs only one can be.
+    This tensor is, bit for bit, what a ReLU in place leaves of a tensor that was kept by reference;
+    no layer says that it works in place, and so it is not that.
     """
 
     def plan(place):
@@ -131,10 +131,7 @@ def _rectified(*, doubled):
         if (behind is not None and behind.kind == "relu") != doubled:
             return None
         made = code("relu-after")(place)
-        if not doubled:
-            return made
-        either = {place.row.name: frozenset({"activation-extra", "changed-in-place"})}
-        return replace(made, depth="layer", expected=either if place.subject == "torch" else {})
+        return replace(made, depth="layer") if doubled else made
 
     return plan
 

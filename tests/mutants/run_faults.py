@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tests.mutants.plan import CODE, CONV, Mutation, code, fault
@@ -25,7 +27,10 @@ def _in_place(place):
     behind = place.behind
     if behind is None or "relu" not in behind.kind or behind.shape != place.row.shape:
         return None
-    return _kept_late(behind.name, place)
+    kept = _kept_late(behind.name, place)
+    works = code("in-place", value=True)(place.at(behind))
+    # What the model says of that activation is the evidence.
+    return replace(kept, changes=(*kept.changes, *works.changes), described=True)
 
 
 def _overwritten(place):

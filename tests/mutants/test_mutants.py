@@ -18,15 +18,6 @@ SMALL = (
     "6 cases: wrong", "no cause covers", "two places", "too small", "hidden",
 )  # fmt: skip
 
-NOT_YET = {
-    "12 depthwise layout: (M, C) taken for (C, M)": "called other weights",
-    "12 depthwise layout: (C, M) taken for (M, C)": "called other weights",
-    "19 ReLU doubled": "called changed in place, which nothing is in Keras",
-    "19 activation doubled": "a GELU twice is not explained",
-    "21 flatten order: NCHW image, NHWC weight": "called other weights",
-}
-"""Faults that are named wrongly, or not: the test fails as soon as one of them is named."""
-
 
 def result(*causes, **changes):
     facts = {
@@ -146,10 +137,7 @@ def test_a_small_set_is_detected_located_and_named(zoo, subject):
     assert [r for r in detectable if not r.detected] == []
     assert [r for r in detectable if r.located is False] == []
     wrong = [r for r in detectable if r.named is False or r.unexplained is False or r.misnamed]
-    expected = {r.fault for r in results} & set(NOT_YET)
-    if subject == "torch":
-        expected -= {"19 ReLU doubled"}
-    assert {r.fault for r in wrong} == expected, wrong
+    assert wrong == []
     hidden = [r for r in results if not r.detectable]
     assert hidden
     assert [r for r in hidden if r.detected] == []

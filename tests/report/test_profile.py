@@ -27,6 +27,20 @@ def test_a_border_error_stands_on_the_border() -> None:
     assert found.channels == pytest.approx((0, 0, 0, 0.5, 0))
 
 
+def test_one_number_an_item_is_one_channel() -> None:
+    expected = np.array([1.0, 2.0, 3.0])
+    found = profile(np.array([1.0, 2.5, 3.0]), expected)
+    assert (found.shape, found.spatial, found.channels) == ((3,), (), (0.5,))
+
+
+def test_the_channels_of_a_sequence_come_last() -> None:
+    expected = np.zeros((2, 3, 5))
+    actual = expected.copy()
+    actual[1, 2, 4] = 0.5
+    found = profile(actual, expected)
+    assert (found.spatial, found.channels) == ((), (0, 0, 0, 0, 0.5))
+
+
 def test_pooling_keeps_the_largest() -> None:
     expected = np.zeros((1, 5000, 130, 3), np.float32)
     actual = expected.copy()

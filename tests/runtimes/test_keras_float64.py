@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 
-from parity.runtimes import keras_groups
+from parity.runtimes import keras_exact, keras_groups
 
 pytestmark = pytest.mark.framework
+
+
+@pytest.fixture(autouse=True, scope="module")
+def exact():
+    keras_exact.install()
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -64,3 +73,56 @@ def _compiled(layer) -> int:
     finally:
         tf.function = function
     return len(calls)
+
+
+@pytest.mark.parametrize("approximate", [True, False])
+def test_gelu_has_no_float32_constants(approximate):
+    x = np.linspace(-4.0, 4.0, 801)
+    erf = np.vectorize(math.erf)
+    exact = 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+    if approximate:
+        inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)
+        exact = 0.5 * x * (1.0 + np.tanh(inner))
+    made = np.asarray(keras.activations.gelu(x, approximate=approximate))
+    assert made.dtype == np.float64
+    np.testing.assert_allclose(made, exact, rtol=1e-13, atol=1e-15)
+
+
+def test_a_slope_is_no_float32():
+    x = np.linspace(-4.0, 4.0, 801)
+    layer = keras.layers.LeakyReLU(0.01, dtype="float64")
+    np.testing.assert_allclose(np.asarray(layer(x)), np.where(x > 0, x, 0.01 * x), rtol=1e-15)
+
+
+@pytest.mark.parametrize("function", ["leaky_relu", "gelu"])
+def test_in_float32_tensorflow_computes_as_ever(function):
+    import tensorflow as tf
+
+    x = np.linspace(-4.0, 4.0, 801, dtype=np.float32)
+    plain = {"leaky_relu": partial(tf.nn.leaky_relu, alpha=0.01), "gelu": tf.nn.gelu}[function]
+    ours = {
+        "leaky_relu": partial(keras.ops.leaky_relu, negative_slope=0.01),
+        "gelu": partial(keras.ops.gelu, approximate=False),
+    }[function]
+    np.testing.assert_array_equal(np.asarray(ours(x)), np.asarray(plain(x)))
+
+
+def test_a_depthwise_kernel_with_a_multiplier_is_copied_as_it_is():
+    """PyTorch's output channel is c·M + m, as Keras's is."""
+    from parity.runtimes.keras import read_weights, write_weights
+    from parity.table import Row, Weight
+
+    layer = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, name="depth")
+    feed = keras.Input((5, 5, 4))
+    model = keras.Model(feed, layer(feed))
+    weight = Weight("kernel", "depth.weight", "depthwise_kernel", (8, 1, 3, 3))
+    name = layer.weights[0].name
+    row = Row("depth", "depth", "depthwise_conv", "depth", "depth", (8, 3, 3),
+              (replace(weight, keras=name),))  # fmt: skip
+    kernel = np.random.default_rng(1).standard_normal((8, 1, 3, 3)).astype(np.float32)
+    write_weights(model, [row], {"depth.weight": kernel})
+    np.testing.assert_array_equal(read_weights(model, [row])["depth.weight"], kernel)
+    x = np.random.default_rng(2).standard_normal((1, 5, 5, 4)).astype(np.float32)
+    made = np.asarray(model(x))
+    first = (x[0, :3, :3, 1] * kernel[3, 0]).sum()
+    np.testing.assert_allclose(made[0, 0, 0, 3], first, rtol=1e-5)

@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from parity.explain.case import Candidate, Case
 from parity.explain.layer import Layer, becoming, then
-from parity.explain.operators import ACTIVATIONS, OPERATORS
+from parity.explain.operators import ACTIVATIONS, OPERATORS, evaluate
+
+_IDEMPOTENT = ("relu", "relu6")
 
 MISSING, EXTRA, OTHER = "activation-missing", "activation-extra", "activation-other"
 
@@ -27,6 +29,14 @@ def candidates(case: Case) -> Iterator[Candidate]:
             0.6,
         )
         yield from _others(case)
+        if kind not in _IDEMPOTENT:
+            yield Candidate(
+                EXTRA,
+                _again,
+                f"The {kind} is applied twice",
+                f"{case.label}: apply {kind} once",
+                0.5,
+            )
         return
     for name, function in ACTIVATIONS.items():
         if name not in (kind, "softmax"):
@@ -45,6 +55,12 @@ def candidates(case: Case) -> Iterator[Candidate]:
             f"{case.label}: take the ReLU before it away, or put it behind",
             0.25,
         )
+
+
+def _again(layer: Layer) -> Layer:
+    return layer.then(
+        lambda output: evaluate(replace(layer, inputs=(output,), before=(), after=()))
+    )
 
 
 def _rectified(layer: Layer) -> Layer:

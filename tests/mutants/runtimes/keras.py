@@ -8,9 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from parity import layouts
 from parity.runtimes import keras as plain
-from parity.runtimes import keras_groups, keras_layers
 
 
 class Runtime(plain.Runtime):
@@ -28,23 +26,6 @@ class Runtime(plain.Runtime):
             for name, value in layer.__dict__.pop("_mutant", {}).items():
                 object.__setattr__(layer, name, value)
             layer.__dict__.pop("call", None)
-
-    def write_weights(self, values):
-        """As of every model; depthwise layers with a multiplier are given their own layout."""
-        rows = []
-        for row in self.table.rows:
-            layer = keras_layers.find(self.model, row.keras) if row.keras else None
-            multiplier = getattr(layer, "depth_multiplier", 1)
-            if multiplier == 1:
-                rows.append(row)
-                continue
-            for weight in row.weights:
-                value = layouts.to_keras(
-                    np.asarray(values[weight.name]), kind=row.kind, role=weight.role,
-                    multiplier=multiplier,
-                )  # fmt: skip
-                keras_groups.variables(layer)[weight.keras].assign(value)
-        plain.write_weights(self.model, rows, values)
 
     def _again(self):
         model = super()._again()
