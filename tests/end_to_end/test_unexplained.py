@@ -74,8 +74,16 @@ def test_what_changes_between_runs_is_told(tmp_path):
     assert "it changes between runs" in cause["message"]
 
 
-def test_a_forgotten_shortcut(tmp_path):
-    """It is none of the causes of the catalogue, and still no matter of which tensor is read."""
-    (cause,) = causes_of(tmp_path, "forgetful")
-    assert (cause["layer"], cause["cause"]) == ("body.add", "branch-missing")
-    assert "The tensor of entry.relu is left out" in cause["message"]
+def test_what_is_wired_otherwise(tmp_path):
+    """None of it is in the catalogue of causes, and still no matter of which tensor is kept."""
+    *wires, add = causes_of(tmp_path, "rewired")
+    expected = [
+        ("entry.norm", "entry.relu", "entry.conv"),
+        ("entry.relu", "entry.conv", "entry.norm"),
+        ("body.conv", "entry.norm", "entry.relu"),
+    ]
+    for cause, (layer, reads, instead) in zip(wires, expected, strict=True):
+        assert (cause["layer"], cause["cause"]) == (layer, "reads-another-tensor")
+        told = f"It reads the tensor of {reads}, where the reference reads that of {instead}"
+        assert told in cause["message"]
+    assert (add["layer"], add["cause"]) == ("body.add", "branch-missing")

@@ -26,13 +26,18 @@ def build(
     pool: type[layers.Layer] = layers.GlobalAveragePooling2D,
     head: type[layers.Dense] = layers.Dense,
     extra: bool = False,
+    reordered: bool = False,
     size: int | None = SIZE,
 ) -> keras.Model:
-    """The model with some layers replaced; `extra` has an activation that the table lacks."""
+    """The model with some layers replaced; `extra` has an activation that the table lacks.
+
+    `reordered` has the batch-norm behind the ReLU.
+    """
     image = keras.Input((size, size, 3), name="image")
     x = first(8, 3, padding="same", use_bias=False, name="entry")(image)
-    x = layers.BatchNormalization(epsilon=1e-5, name="entry_norm")(x)
-    x = layers.ReLU(name="entry_relu")(x)
+    norm = layers.BatchNormalization(epsilon=1e-5, name="entry_norm")
+    entry_relu = layers.ReLU(name="entry_relu")
+    x = norm(entry_relu(x)) if reordered else entry_relu(norm(x))
     skip = x
     x = layers.Conv2D(8, 3, padding="same", groups=4, name="body")(x)
     x = relu(name="body_relu")(x)
@@ -151,9 +156,9 @@ def noisy() -> keras.Model:
     return build(pool=_Noisy)
 
 
-def forgetful() -> keras.Model:
-    """The shortcut is left out of the sum."""
-    return build(add=_Forgetful)
+def rewired() -> keras.Model:
+    """Two layers are in another order, and the shortcut is left out of the sum."""
+    return build(add=_Forgetful, reordered=True)
 
 
 def one_nan() -> keras.Model:
