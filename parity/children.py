@@ -106,6 +106,9 @@ class Child:
             if self._resting and not self._over:
                 self._resting = False
                 self._start()
+                if self._over:
+                    # Killed meanwhile, when there was nothing to kill.
+                    self._stop()
                 for earlier, given in self._done:
                     self._ask(earlier, given)
             result = self._ask(operation, arguments)

@@ -136,6 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return console.misused(error)
     except (KeyboardInterrupt, typer.Abort):
         return console.interrupted()
+    finally:
+        interrupts.done()
     # Typer's own, for Ctrl-C while it reads the command line.
     return console.interrupted() if code == 130 else code
 

@@ -7,6 +7,7 @@ had asked it to stop; an import has such callbacks, and leaves half a module beh
 
 from __future__ import annotations
 
+import _weakrefset
 import signal
 import weakref
 from collections.abc import Iterator
@@ -15,17 +16,25 @@ from types import FrameType
 AGAIN_S = 0.05
 """How long until an interruption that would get lost is tried again."""
 
-_DEAF_FILES = ("<frozen importlib", weakref.__file__)
-_DEAF_NAMES = ("__del__",)
+_DEAF_FILES = ("<frozen importlib", weakref.__file__, _weakrefset.__file__)
+_DEAF_NAMES = ("__del__", "weakref_cb")
 
 
 def heed() -> None:
     """From now on Ctrl-C, and a scheduler's SIGTERM, raise `KeyboardInterrupt` where it is heard.
 
-    Must be called in the main thread.
+    One that whoever started us has told us to ignore stays ignored. Must be called in the main
+    thread.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def done() -> None:
+    """There is nothing left to interrupt."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ from parity.floor import Floor
 from parity.flow import Flow
 from parity.report.model import Level, Outcome
 from parity.request import runtime_of, side_of
+from parity.subjects import is_model_of
 from parity.table import Cut
 from parity.verdict import FirstDivergence, StageResult, Status, SubjectResult
 
@@ -258,15 +259,17 @@ def blame(flow: Flow, stages: Sequence[StageResult]) -> tuple[str, ...]:
     """Sentences that say where a difference enters: in a model, an exporter or a runtime."""
     told = []
     for side in ("keras", "torch"):
-        graph = f"onnx-{side}"
         label = {"keras": "Keras", "torch": "PyTorch"}[side]
-        model_first, graph_first = _first_bad(stages, side), _first_bad(stages, graph)
+        # The first of each kind: `keras@cpu` is a Keras model like any.
+        named = {parsed.kind: name for name, parsed in reversed(flow.request.parsed.items())}
+        model, graph = named.get(side, side), named.get(f"onnx-{side}", f"onnx-{side}")
+        model_first, graph_first = _first_bad(stages, model), _first_bad(stages, graph)
         if model_first is not None:
             sentence = f"the difference is in the {label} model, first at {model_first.name}"
-            if graph_first is not None and _follows(stages, side, graph):
+            if graph_first is not None and _follows(stages, model, graph):
                 sentence += "; the graph exported from it computes the same"
             told.append(sentence)
-            if graph_first is None or _follows(stages, side, graph):
+            if graph_first is None or _follows(stages, model, graph):
                 continue
         if graph in flow.subjects and graph_first is not None:
             told.append(_blame_graph(flow, graph, label, graph_first))
@@ -309,7 +312,8 @@ def _blame_graph(flow: Flow, graph: str, label: str, first: StageResult) -> str:
             "with the reference"
         )
     side = side_of(graph)
-    if side not in flow.subjects and side != flow.request.reference_side:
+    models = {name for name in flow.subjects if is_model_of(name, graph)}
+    if not models and side != flow.request.reference_side:
         return (
             f"{where}: the {label} model or the graph exported from it, not ONNX Runtime; add "
             f"{side} to --subjects to tell which"

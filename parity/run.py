@@ -140,13 +140,15 @@ def _judge(flow: Flow) -> Judgement:
     divergences: tuple[FirstDivergence, ...] = ()
     blame: tuple[str, ...] = ()
     layers = investigate.faulty_layers(flow, stages) if wrong else None
+    proved: session.Proved = frozenset()
     shaped, settled = session.structural(flow, layers) if request.explain else ((), frozenset())
     if wrong:
         divergences = investigate.drill_down(flow, stages, layers)
         blame = investigate.blame(flow, stages)
         if explain and layers is not None:
             known = {(name, layer.row) for name, layer in layers.wrong() if name in explained}
-            causes += session.numeric(flow, layers, stages, settled | known)
+            numeric, proved = session.numeric(flow, layers, stages, settled | known)
+            causes += numeric
             causes += session.semantic(flow, layers)
     elif explain and captures:
         causes += session.semantic(flow)
@@ -155,7 +157,7 @@ def _judge(flow: Flow) -> Judgement:
         stages=_told(whole.stages, stages),
         divergences=divergences,
         blame=blame,
-        causes=causes + session.further(shaped, causes),
+        causes=causes + session.told(shaped, proved),
         semantics=investigate.semantics(flow) if request.semantics else NO_SEMANTICS,
         profile=details.worst_profile(flow, stages),
         decision=whole.decision,

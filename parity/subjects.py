@@ -101,6 +101,12 @@ def side_of(subject: str) -> Side:
     return parse(subject).side
 
 
+def is_model_of(model: str, graph: str) -> bool:
+    """Whether the subject `graph` runs a graph that was exported from the model of the other."""
+    one, other = parse(model), parse(graph)
+    return other.runtime == "onnx" != one.runtime and one.side == other.side
+
+
 def runtime_of(subject: str) -> str:
     """What runs the subject of this name."""
     return parse(subject).runtime

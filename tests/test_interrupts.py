@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,6 +67,23 @@ def test_in_the_callback_of_a_weak_reference():
         weakref.finalize(Thing(), _ask_to_stop)
 
     assert _interrupted_by(work) < 10
+
+
+def test_the_callbacks_of_weak_sets_are_known():
+    """They are closures of a module of their own."""
+    kept = weakref.WeakSet()
+    assert interrupts._deaf(SimpleNamespace(f_code=kept._remove.__code__))
+    assert not interrupts._deaf(SimpleNamespace(f_code=_ask_to_stop.__code__))
+
+
+def test_what_was_to_be_ignored_stays_ignored():
+    """A shell's `parity … &` ignores Ctrl-C, which is meant for whoever is in front."""
+    kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        interrupts.heed()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, kept)
 
 
 MODULE = """

@@ -11,6 +11,7 @@ import numpy as np
 from parity.explain.fingerprint import Fingerprint
 from parity.explain.layer import Array, Layer
 from parity.floor import Floor
+from parity.subjects import runtime_of
 from parity.table import Row
 
 FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "the ONNX graph"}
@@ -70,7 +71,7 @@ class Case:
     @property
     def framework(self) -> str:
         """Where the layer is to be mended: `keras`, `torch` or `onnx`."""
-        return "onnx" if self.subject.startswith("onnx") else self.subject
+        return runtime_of(self.subject)
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Candidate:
     remedy: str
     score: float = 0.0
     free: int = 0
+    vague: str = ""
+    """`text` without the numbers that hold only where this is the one difference."""
     shown: str = "Applied to the reference layer alone"
     whole: bool = False
     """Whether it puts a tensor in the output's place, after which no other difference matters: it

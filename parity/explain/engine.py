@@ -17,6 +17,7 @@ import numpy as np
 from parity.distance import measure
 from parity.explain import causes
 from parity.explain.case import Candidate, Case
+from parity.explain.causes import exported_graph
 from parity.explain.layer import Array, Layer
 from parity.explain.operators import evaluate
 from parity.floor import Floor
@@ -28,11 +29,11 @@ PAIRED = 12
 CARRIED = 32.0
 """How much larger a step behind the layer, such as a softmax, may make its rounding."""
 
+HOPELESS = 1e3
+"""From how many limits on no floor that is carried behind the layer is looked for."""
+
 STATED = 1.0
 """The score of what the subject's own settings, or the shape of its output, speak for."""
-
-LAST = -2.0
-"""The score of what explains anything, and is tried when all else has failed."""
 
 # A fit with k free numbers proves itself only on many more values than that.
 _VALUES_PER_FREE = 4
@@ -107,9 +108,7 @@ def _closest(trials: Sequence[Trial], before: float) -> tuple[Trial, ...]:
 
 def last(case: Case) -> Explanation | None:
     """What is proved by the graph's own word alone, once nothing else explains the case."""
-    for candidate in causes.candidates(replace(case, held={}, settings={})):
-        if candidate.score > LAST:
-            continue
+    for candidate in exported_graph.candidates(case):
         trial = attempt(case, (candidate,))
         if trial is not None and trial.after <= case.limit:
             return Explanation(_error(case, case.expected, case.floor), trial)
@@ -177,7 +176,7 @@ def attempt(case: Case, applied: tuple[Candidate, ...]) -> Trial | None:
                 layer = candidate.change(layer)
             made = evaluate(layer)
             after = alone = _error(case, made, case.floor)
-            if layer.after and case.limit < alone < math.inf:
+            if layer.after and case.limit < alone <= HOPELESS * case.limit:
                 after = _error(case, made, _carried(layer, made, case.floor))
     except (ValueError, IndexError, KeyError):
         # The difference does not fit this layer: a transpose of what is not square, say.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parity import investigate, structure
@@ -27,9 +28,24 @@ def runs(flow: Flow, stages: Sequence[StageResult]) -> tuple[Cause, ...]:
 Settled = frozenset[tuple[str, str]]
 """Subjects and rows whose error needs no further cause."""
 
+Proved = frozenset[tuple[str, str, str]]
+"""What the numbers prove: the runtime, the row and the cause."""
 
-def structural(flow: Flow, layers: Layers | None) -> tuple[tuple[Cause, ...], Settled]:
-    """The causes that the structure proves, whether or not the models could be run.
+
+@dataclass(frozen=True)
+class Shaped:
+    """A cause that the structure proves, and the layers that are right without it.
+
+    `mended` has their errors before and after, by row; `labels` what a row is in the user's code.
+    """
+
+    shape: Shape
+    mended: Mapping[str, tuple[float, float]]
+    labels: Mapping[str, str]
+
+
+def structural(flow: Flow, layers: Layers | None) -> tuple[tuple[Shaped, ...], Settled]:
+    """What the structure proves, whether or not the models could be run.
 
     Also the layers that are right once the layers too many give their input back.
     """
@@ -42,21 +58,31 @@ def structural(flow: Flow, layers: Layers | None) -> tuple[tuple[Cause, ...], Se
     for shape in causes.shapes(found):
         mended = {} if layers is None else _without(flow, layers, shape)
         settled |= {(shape.subject, row) for row in mended}
-        told.append(_told(shape, mended, _label(flow, shape)))
+        told.append(Shaped(shape, mended, _labels(flow, shape)))
     return tuple(told), frozenset(settled)
 
 
-def further(shaped: Sequence[Cause], proved: Sequence[Cause]) -> tuple[Cause, ...]:
-    """Those causes of the structure that the numbers have not `proved` already."""
-    known = {(item.subject, item.layer, name) for item in proved for name in item.cause.split("+")}
-    return tuple(item for item in shaped if (item.subject, item.layer, item.cause) not in known)
+def told(shaped: Sequence[Shaped], proved: Proved) -> tuple[Cause, ...]:
+    """The causes of the structure, without the layers for which the numbers have `proved` them."""
+    causes = []
+    for item in shaped:
+        shape = item.shape
+        left = tuple(r for r in shape.layers if (shape.subject, r, shape.cause) not in proved)
+        if not item.mended and len(left) < len(shape.layers):
+            shape = replace(shape, layers=left, evidence={"layers": float(len(left))})
+        if shape.layers:
+            causes.append(_told(shape, item.mended, item.labels.get(shape.layers[0], "")))
+    return tuple(causes)
 
 
-def _label(flow: Flow, shape: Shape) -> str:
-    """What the first of a cause's rows is in the user's own code: Conv2D `conv1_conv`."""
+def _labels(flow: Flow, shape: Shape) -> dict[str, str]:
+    """What each of a cause's rows is in the user's own code: Conv2D `conv1_conv`."""
     layers = flow.descriptions.get(shape.subject, {}).get("layers", ())
-    found = next((layer for layer in layers if layer["row"] == shape.layers[0]), None)
-    return "" if found is None else f"{found['class'] or found['kind']} `{found['name']}`: "
+    return {
+        layer["row"]: f"{layer['class'] or layer['kind']} `{layer['name']}`: "
+        for layer in layers
+        if layer["row"] in shape.layers
+    }
 
 
 def _told(shape: Shape, mended: Mapping[str, tuple[float, float]], label: str) -> Cause:
@@ -82,7 +108,8 @@ def _without(flow: Flow, layers: Layers, shape: Shape) -> dict[str, tuple[float,
 
     Only PyTorch's modules can be told to give their input back.
     """
-    name = shape.subject
+    # The structure is that of a side, whose subject may have a place of its own: `torch@cpu`.
+    name = next((n for n in flow.subjects if runtime_of(n) == shape.subject), shape.subject)
     wrong = {layer.row: layer.subjects[name] for who, layer in layers.wrong() if who == name}
     if not shape.bypass or not wrong or runtime_of(name) != "torch":
         return {}
@@ -116,8 +143,8 @@ def _worse(result: SubjectResult) -> float:
 
 def numeric(
     flow: Flow, layers: Layers, stages: Sequence[StageResult], settled: Settled = frozenset()
-) -> tuple[Cause, ...]:
-    """The causes of the layers that differ in the precision that was compared.
+) -> tuple[tuple[Cause, ...], Proved]:
+    """The causes of the layers that differ in the precision that was compared, and all they prove.
 
     `stages` are the cuts of the unfed runs; what is `settled` is left alone.
     """
@@ -131,7 +158,14 @@ def numeric(
         stages=stages,
     ) as opened:
         open_ones = [w for w in wrong if w is not None and not _is_settled(w, settled, opened)]
-        return study.told(opened.explain(open_ones))
+        found = opened.explain(open_ones)
+        proved = {
+            (runtime_of(item.wrong.subject), item.wrong.row.name, candidate.cause)
+            for item in found
+            if item.explanation is not None and item.explanation.found is not None
+            for candidate in item.explanation.found.candidates
+        }
+        return study.told(found), frozenset(proved)
 
 
 def _is_settled(wrong: Wrong, settled: Settled, opened: study.Study) -> bool:
@@ -139,8 +173,10 @@ def _is_settled(wrong: Wrong, settled: Settled, opened: study.Study) -> bool:
     row = wrong.row.name
     if (wrong.subject, row) in settled:
         return True
-    if runtime_of(wrong.subject) != "onnx" or (side_of(wrong.subject), row) not in settled:
+    if (side_of(wrong.subject), row) not in settled:
         return False
+    if runtime_of(wrong.subject) != "onnx":
+        return True
     return opened.same(wrong.subject, wrong.row, wrong.floor)
 
 

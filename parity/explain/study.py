@@ -25,6 +25,7 @@ from parity.floor import Floor
 from parity.flow import Flow
 from parity.report.model import Cause
 from parity.request import runtime_of, side_of
+from parity.subjects import is_model_of
 from parity.table import JOINS, LayerTable, Row, torch_point
 from parity.verdict import StageResult
 
@@ -117,8 +118,9 @@ class Study:
         if path is None:
             return False
         with CaptureReader(path) as again:
-            one, other = first.read(wrong.row.name), again.read(wrong.row.name)
-            return not np.array_equal(one, other, equal_nan=True)
+            one, other = (np.asarray(r.read(wrong.row.name)) for r in (first, again))
+            # A card may sum in another order each time, which is no more than rounding.
+            return not close(one, other, wrong.floor, self.limit)
 
     def _run_again(self, name: str, first: CaptureReader) -> Path | None:
         if first.read(first.names[0]).dtype == np.float64:
@@ -133,18 +135,21 @@ class Study:
 
     def _exporter_differs(self, case: Case, wrong: Wrong) -> bool:
         """Whether a graph is known to compute another layer than the model it was exported from."""
-        model = side_of(wrong.subject)
         if runtime_of(wrong.subject) != "onnx":
             return False
-        if model not in self.flow.subjects:
+        model = self._model_of(wrong.subject)
+        if model is None:
             # Only the reference is known to be right without having been compared.
-            return model == self.flow.request.reference_side
+            return side_of(wrong.subject) == self.flow.request.reference_side
         return model not in self.subjects or not self.same(wrong.subject, wrong.row, wrong.floor)
+
+    def _model_of(self, graph: str) -> str | None:
+        """The subject whose model a graph was exported from, if one was compared."""
+        return next((name for name in self.flow.subjects if is_model_of(name, graph)), None)
 
     def same(self, graph: str, row: Row, floor: Floor) -> bool:
         """Whether a graph's layer is its model's to within rounding, whatever explains it."""
-        model = side_of(graph)
-        held = [self.subjects.get(name) for name in (graph, model)]
+        held = [self.subjects.get(name) for name in (graph, self._model_of(graph) or "")]
         if any(reader is None or row.name not in reader for reader in held):
             return False
         one, other = (np.asarray(reader.read(row.name)) for reader in held if reader is not None)
@@ -238,7 +243,8 @@ class Study:
         alike = {name: self._tensor(name) for name in near if self.reference.shape(name) == shape}
         behind = tuple(name for name in alike if order.index(name) > here)
         # A graph's nodes write to tensors of their own, and so do Keras's layers.
-        in_place = tuple(name for name in behind if subject == "torch" and self._in_place(name))
+        writes = runtime_of(subject) == "torch"
+        in_place = tuple(name for name in behind if writes and self._in_place(subject, name))
         return {"tensors": alike, "behind": behind, "calls": calls, "in_place": in_place}
 
     def _readable(self, row: Row, layer: Layer, *, exact: bool) -> dict[str, Array]:
@@ -260,8 +266,8 @@ class Study:
                 found[name] = tensor if exact else _rounded(tensor)
         return found
 
-    def _in_place(self, name: str) -> bool:
-        return bool(self._described("torch", self.table.by_name(name)).get("in_place"))
+    def _in_place(self, subject: str, name: str) -> bool:
+        return bool(self._description(subject, self.table.by_name(name)).get("in_place"))
 
     def _flattened(self, row: Row, layer: Layer) -> tuple[int, ...] | None:
         """The image that a dense layer's input is flattened from, if it stands just before it."""
@@ -291,16 +297,22 @@ class Study:
             if own and other.name != row.name and _object(other, side) == own
         )
 
-    def _described(self, side: str, row: Row) -> Mapping[str, Any]:
-        layers = self.flow.descriptions.get(side, {}).get("layers", ())
-        return next((layer for layer in layers if layer["row"] == row.name), {})
+    def _layers_of(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """What a side's model says of its layers, or that of a subject with a child of its own."""
+        flow = self.flow
+        found = flow.further_descriptions.get(name) or flow.descriptions.get(name, {})
+        layers: Sequence[Mapping[str, Any]] = found.get("layers", ())
+        return layers
+
+    def _described(self, name: str, row: Row) -> Mapping[str, Any]:
+        return next((layer for layer in self._layers_of(name) if layer["row"] == row.name), {})
 
     def _description(self, subject: str, row: Row) -> Mapping[str, Any]:
         """What the subject says of its layer: nothing, where it runs a graph from a file."""
         side = side_of(subject)
         if runtime_of(subject) == "onnx" and self.flow.request.graph_file(side) is not None:
             return {}
-        return self._described(side, row)
+        return self._described(subject if subject in self.flow.further_descriptions else side, row)
 
     def _label(self, subject: str, row: Row, described: Mapping[str, Any]) -> str:
         if runtime_of(subject) == "onnx":
@@ -322,7 +334,8 @@ class Study:
             if not path.exists():
                 child = self.flow.request.child(wrong.subject)
                 self.flow.children[child].call("dump", path=str(path))
-            return _by_role(wrong.row, weights.load(path, self.table))
+            held = self.table.held_by(side_of(wrong.subject))
+            return _by_role(wrong.row, weights.load(path, held))
         except ParityError:
             # A model that holds NaN, say: its weights are told at their own level.
             return {}
@@ -331,7 +344,8 @@ class Study:
         """That layers which only the subject has are why a sum differs, if they are."""
         if wrong.row.kind != "add" or runtime_of(wrong.subject) == "onnx":
             return None
-        described = self.flow.descriptions.get(wrong.subject, {}).get("layers", ())
+        own = wrong.subject in self.flow.further_descriptions
+        described = self._layers_of(wrong.subject if own else side_of(wrong.subject))
         layers = extra.beside(wrong.row, described)
         if not layers:
             return None
@@ -353,7 +367,7 @@ class Study:
     def _inherited(self, case: Case, wrong: Wrong, found: Sequence[Finding]) -> Explanation | None:
         """The cause of this layer in the model that the graph was exported from, if it holds."""
         for other in found:
-            same = other.wrong.row == wrong.row and other.wrong.subject == side_of(wrong.subject)
+            same = other.wrong.row == wrong.row and is_model_of(other.wrong.subject, wrong.subject)
             if not same or other.explanation is None or other.explanation.found is None:
                 continue
             floor = self._carried.get(wrong.row.name, case.floor)
@@ -398,26 +412,34 @@ def told(findings: Sequence[Finding]) -> tuple[Cause, ...]:
 def _key(finding: Finding, findings: Sequence[Finding]) -> tuple[str, ...]:
     trial = finding.explanation.found if finding.explanation else None
     if trial is None:
-        same = any(_computes_the_same(finding, other) for other in findings)
+        same = [o.wrong.subject for o in findings if _computes_the_same(finding, o)]
         subject = finding.wrong.subject
-        return (side_of(subject) if same else subject, finding.wrong.row.name)
-    texts = tuple(candidate.text for candidate in trial.candidates)
-    owner = side_of(finding.wrong.subject)
+        return (same[0] if same else subject, finding.wrong.row.name)
     # A graph shares the entry of the model that it was exported from.
-    shared = any(
-        other.wrong.subject == owner
+    owners = [
+        other.wrong.subject
+        for other in findings
+        if is_model_of(other.wrong.subject, finding.wrong.subject)
         and other.wrong.row == finding.wrong.row
         and other.explanation is not None
         and other.explanation.found is not None
         and other.explanation.found.candidates == trial.candidates
-        for other in findings
-    )
-    return (owner if shared else finding.wrong.subject, *texts)
+    ]
+    return (*(owners or [finding.wrong.subject])[:1], *_texts(trial))
+
+
+def _texts(trial: Trial) -> tuple[str, ...]:
+    """What each candidate says: beside another, no number that was fitted to it alone."""
+    if len(trial.candidates) == 1:
+        return (trial.candidates[0].text,)
+    return tuple(candidate.vague or candidate.text for candidate in trial.candidates)
 
 
 def _computes_the_same(graph: Finding, model: Finding) -> bool:
     """Whether a graph's layer, not explained either, is that of its model to within rounding."""
-    if model.wrong.subject != side_of(graph.wrong.subject) or model.wrong.row != graph.wrong.row:
+    if not is_model_of(model.wrong.subject, graph.wrong.subject):
+        return False
+    if model.wrong.row != graph.wrong.row:
         return False
     if graph.case is None or model.case is None or (model.explanation and model.explanation.found):
         return False
@@ -438,7 +460,7 @@ def _cause(group: Sequence[Finding], heirs: Sequence[str]) -> Cause:
         return _unexplained(first, before, heirs)
     trial = explanation.found
     names = "+".join(dict.fromkeys(candidate.cause for candidate in trial.candidates))
-    text = "; and ".join(candidate.text for candidate in trial.candidates)
+    text = "; and ".join(_texts(trial))
     remedy = "; ".join(dict.fromkeys(candidate.remedy for candidate in trial.candidates))
     where = f" (and {_layers(group[1:])})" if len(group) > 1 else ""
     also = f", and in {', '.join(heirs)}" if heirs else ""

@@ -136,7 +136,8 @@ def shapes_at(model: keras.Model, input_shape: Sequence[int] | None) -> Shapes:
     def operation(layer: Any) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             made = layer.compute_output_spec(*args, **kwargs)
-            tensors = made if isinstance(made, (list, tuple)) else [made]
+            # As Keras itself lists what a layer gives, be it a list or a dict.
+            tensors = keras.tree.flatten(made)
             for tensor, known in zip(next(called).output_tensors, tensors, strict=True):
                 shapes[id(tensor)] = tuple(known.shape)
             return made

@@ -100,10 +100,12 @@ class Runtime(ModelRuntime):
     def replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         with torch.device("meta"):
             model = copy.deepcopy(self.model).to("meta", dtype=DTYPES[dtype]).eval()
-        untold = _untold(self.model, {weight.name for _, weight in self.table.weights()})
+        held = {weight.name for _, weight in self.table.held_by(self.name).weights()}
+        untold = _untold(self.model, held)
 
         def assign(values: Mapping[str, Array]) -> None:
-            set_weights(model, {**untold, **values}, dtype=DTYPES[dtype])
+            told = {name: value for name, value in values.items() if name in held}
+            set_weights(model, {**untold, **told}, dtype=DTYPES[dtype])
 
         return model, assign
 

@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 MARK = "PARITY_TEST_RUN"
 
 # What the installed script does. With `-m`, Python itself may end as one that Ctrl-C has killed.
-_SCRIPT = "import sys; from parity.cli import main; sys.exit(main())"
+# Whoever runs the tests in the background may have had Ctrl-C ignored.
+_SCRIPT = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from parity.cli import main; sys.exit(main())"
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import pytest
 
 from parity import structure
 from parity.explain import causes, session
-from parity.report.model import Cause
 from parity.rows import Row, Weight
 from parity.structure import Difference
 from parity.table import LayerTable
@@ -45,14 +44,26 @@ def test_a_bias_too_many_is_told_where_it_is_0_too():
     assert named([bias("stem.conv", expected=True, found=False)]) == {}
 
 
-def cause(name, layer="stem.conv", subject="keras"):
-    return Cause(layer, subject, name, {}, name)
+def shaped(*rows):
+    (shape,) = causes.shapes(list(map(bias, rows)))
+    return [session.Shaped(shape, {}, {row: f"Conv2D `{row}`: " for row in rows})]
 
 
-def test_what_the_numbers_prove_is_not_told_by_the_structure_too():
-    shaped = (cause("bias"), cause("bias", "head.conv"), cause("bias", subject="torch"))
-    assert session.further(shaped, [cause("same-padding+bias")]) == shaped[1:]
-    assert session.further(shaped, [cause("not-explained")]) == shaped
+@pytest.mark.parametrize(
+    ("proved", "left"),
+    [("", "abc"), ("a", "bc"), ("b", "ac"), ("ab", "c"), ("abc", "")],
+)
+def test_what_the_numbers_prove_is_not_told_by_the_structure_too(proved, left):
+    known = frozenset(("keras", row, "bias") for row in proved)
+    known |= {("torch", "c", "bias"), ("keras", "c", "same-padding")}
+    told = session.told(shaped(*"abc"), known)
+    if not left:
+        assert told == ()
+        return
+    (cause,) = told
+    assert (cause.layer, cause.evidence) == (left[0], {"layers": float(len(left))})
+    assert f"Remedy: Conv2D `{left[0]}`: set use_bias=False" in cause.message
+    assert ("layers, to" in cause.message) is (len(left) > 1)
 
 
 ROWS = (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.explain import engine, fingerprint
+from parity.explain import engine, fingerprint, study
 from parity.explain.layer import Layer
 from parity.explain.operators import evaluate
 from tests.explain.samples import batch_norm, case, conv, dense, draw, pointwise, pool
@@ -50,7 +50,7 @@ def test_a_forgotten_shortcut_from_further_in_front():
     layer = add()
     found = named(layer, layer.inputs[1], tensors={"bn2": layer.inputs[1]})
     assert found.cause == "branch-missing"
-    assert found.text.startswith("The other input, which comes from further in front is left out")
+    assert found.text == "Its first input is left out: the result is the tensor of bn2 alone"
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,16 @@ def test_a_threshold_is_no_dropout(broken):
     unexplained(pointwise("relu"), broken(pointwise("relu").inputs[0]))
 
 
+@pytest.mark.parametrize("whole", [1, 2])
+def test_dropout_of_whole_channels_and_items(whole):
+    """Of few channels the share that is dropped is far from the rate, by chance alone."""
+    data = draw(6, 16, 5, 5, seed=41).astype(np.float32).astype(float)
+    layer = Layer("identity", (data,))
+    kept = np.random.default_rng(5).random(data.shape[:whole]) >= 0.3
+    kept = kept.reshape(kept.shape + (1,) * (4 - whole))
+    assert named(layer, data * kept / 0.7).cause == "dropout"
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.8])
 def test_dropout_of_any_rate(rate):
     layer = pointwise("relu")
@@ -111,15 +121,21 @@ def test_dropout_of_any_rate(rate):
 # Captures ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("subject", ["keras", "torch", "onnx-torch"])
-def test_an_activation_that_is_applied_twice_is_no_change_in_place(subject):
-    """The one behind it then changes nothing, so that all behind is right."""
+@pytest.mark.parametrize("in_place", [False, True])
+def test_an_activation_that_is_applied_twice_is_no_change_in_place(in_place):
+    """The one behind it then changes nothing, so that all behind is right: its word decides."""
     layer = batch_norm()
     later = np.maximum(evaluate(layer), 0.0)
     found = named(
-        layer, later, subject=subject, tensors={"relu": later}, behind=("relu",), recovers=True
+        layer,
+        later,
+        subject="torch",
+        tensors={"relu": later},
+        behind=("relu",),
+        recovers=True,
+        in_place=("relu",) if in_place else (),
     )
-    assert found.cause == "activation-extra"
+    assert found.cause == ("changed-in-place" if in_place else "activation-extra")
 
 
 # Settings that the subject states ----------------------------------------------------------------
@@ -160,6 +176,24 @@ def test_of_one_image_its_own_statistics_are_the_batchs(batch, told):
     found = named(layer, evaluate(own))
     assert found.cause == "training-mode"
     assert ("InstanceNorm" in found.text) is told
+
+
+def test_a_fitted_number_is_told_only_of_what_it_was_fitted_to():
+    """Beside another difference the slope is fitted anew, to what that one leaves."""
+    layer = pointwise("leaky_relu", slope=0.01)
+    other = draw(2, 8, 6, 6, seed=61).astype(np.float32).astype(float)
+    actual = evaluate(replace(layer.set(slope=0.3), inputs=(other,)))
+    made = case(layer, actual, readable={"row0": layer.inputs[0], "row1": other})
+    trial = engine.explain(made).found
+    assert {c.cause for c in trial.candidates} == {"reads-another-tensor", "leaky-relu-slope"}
+    told = " ".join(study._texts(trial))
+    assert "The slope for negative values is another one than 0.01" in told
+
+
+def test_the_channels_of_a_sequence_are_its_last_axis():
+    data = draw(2, 3, 8, seed=51).astype(np.float32).astype(float)
+    layer = Layer("dense", (data,), {"bias": False}, {"kernel": draw(4, 8, seed=52)})
+    assert named(layer, evaluate(layer) + draw(1, 1, 4, seed=53)).cause == "bias"
 
 
 # Remedies ----------------------------------------------------------------------------------------
@@ -272,3 +306,36 @@ def test_a_shortcut_that_is_taken_elsewhere():
     found = named(layer, branch + late, readable=held)
     assert found.cause == "reads-another-tensor"
     assert "the tensor of relu, where the reference reads that of entry" in found.text
+
+
+# Names and shapes that a case may have ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "subject", ["keras@cpu", "torch@gpu", "keras[jax]", "torch@old", "onnx-keras@cpu"]
+)
+def test_a_subject_with_a_place_of_its_own_is_explained_like_any(subject):
+    layer = batch_norm()
+    found = named(layer, evaluate(layer.set(epsilon=1e-3)), subject=subject)
+    assert found.cause == "batch-norm-epsilon"
+
+
+KINDS = ("add", "multiply", "concat", "relu", "sigmoid", "gelu", "identity", "dense", "leaky_relu")
+SHAPES = ((6,), (6, 1), (2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    # What joins channels, or sums over them, needs an axis of them.
+    [(k, s) for k in KINDS for s in SHAPES if len(s) > 1 or k not in ("dense", "concat")],
+)
+def test_every_cause_bears_every_shape(kind, shape):
+    """One number an item, and sequences: whatever is tried, nothing may break."""
+    data = draw(*shape, seed=71).astype(np.float32).astype(float)
+    inputs = (data, data + 1.0) if kind in ("add", "multiply", "concat") else (data,)
+    weights = {"kernel": draw(4, shape[-1], seed=72)} if kind == "dense" else {}
+    layer = Layer(kind, inputs, {"slope": 0.01, "approximate": False}, weights)
+    expected = evaluate(layer)
+    broken = expected + 0.01 * np.sin(np.arange(expected.size)).reshape(expected.shape)
+    for subject in ("keras", "torch", "onnx-torch"):
+        engine.explain(case(layer, broken, subject=subject, readable={"other": data + 2.0}))

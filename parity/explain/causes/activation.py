@@ -47,7 +47,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
                 f"{case.label}: take the {name} away",
                 _score(case, name),
             )
-    if kind != "concat":
+    if kind != "concat" and any((tensor < 0).any() for tensor in case.layer.inputs):
         yield Candidate(
             EXTRA,
             _rectified,

@@ -51,7 +51,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
             told,
             remedy,
             score,
-            free=case.expected.shape[1],
+            free=case.expected.shape[_channels(case.expected)],
         )
 
 
@@ -78,6 +78,11 @@ def _switch(framework: str, on: bool) -> str:
     return f"set {name}={on}" if name else f"{'give' if on else 'drop'} the node's bias input"
 
 
+def _channels(tensor: Array) -> int:
+    """The axis of the channels: the second, of a sequence (N, T, C) the last."""
+    return min(1, tensor.ndim - 1) if tensor.ndim != 3 else 2
+
+
 def _without(layer: Layer) -> Layer:
     return layer.weigh(bias=np.zeros_like(layer.weights["bias"]))
 
@@ -85,5 +90,5 @@ def _without(layer: Layer) -> Layer:
 def _offset(output: Array, actual: Array) -> Array:
     if output.shape != actual.shape:
         raise ValueError("the shapes differ")
-    axes = (0, *range(2, output.ndim))
+    axes = tuple(axis for axis in range(output.ndim) if axis != _channels(output))
     return np.asarray((actual - output).mean(axis=axes, keepdims=True))

@@ -14,6 +14,8 @@ PERMUTED = "output-permuted"
 
 
 def candidates(case: Case) -> Iterator[Candidate]:
+    if case.layer.inputs[0].ndim < 2 or case.expected.ndim < 2:
+        return
     channels = case.layer.inputs[0].shape[1]
     if case.layer.inputs[0].ndim == 4:
         image = "RGB for BGR" if channels == 3 else "the input's channels in reverse"

@@ -16,11 +16,9 @@ def candidates(case: Case) -> Iterator[Candidate]:
         return
     channels = case.layer.data.shape[1]
     shape = (channels, kernel.shape[0] // channels, *kernel.shape[2:])
-    orders = {
-        (2, 3, 0, 1): "values were read in another order of axes",
-        (2, 3, 1, 0): "values were read in another order of axes",
-    }
+    orders = {(2, 3, 0, 1): "values were read in another order of axes"}
     if shape[1] > 1:
+        orders[2, 3, 1, 0] = orders[2, 3, 0, 1]
         orders[1, 0, 2, 3] = "channels and their multiples are swapped"
     for order, text in orders.items():
         for change in (taken_for(order, shape), written_as(order, shape)):

@@ -11,6 +11,17 @@ from parity.explain.layer import Array, given
 
 NAME = "flatten-order"
 
+_LAST = {
+    "keras": "put Permute((3, 1, 2)) before Flatten",
+    "torch": "flatten x in its own order, without a permute(0, 2, 3, 1) before it",
+    "onnx": "put a Transpose to (N, C, H, W) before the Flatten or Reshape",
+}
+_FIRST = {
+    "keras": "flatten without the Permute before it",
+    "torch": "flatten x.permute(0, 2, 3, 1)",
+    "onnx": "put a Transpose to (N, H, W, C) before the Flatten or Reshape",
+}
+
 
 def candidates(case: Case) -> Iterator[Candidate]:
     source = case.layer.inputs[0]
@@ -22,8 +33,8 @@ def candidates(case: Case) -> Iterator[Candidate]:
         given(partial(_channels_last, image=image)),
         "The image is flattened in the order height, width, channel, and the weights are for "
         "channel, height, width",
-        f"{case.label}: permute the weight's inputs once when it is copied, or put "
-        "Permute((3, 1, 2)) before Flatten",
+        f"{case.label}: permute the weight's inputs once when it is copied, or "
+        f"{_LAST[case.framework]}",
         0.7,
     )
     yield Candidate(
@@ -31,8 +42,8 @@ def candidates(case: Case) -> Iterator[Candidate]:
         given(partial(_channels_first, image=image)),
         "The image is flattened in the order channel, height, width, and the weights are for "
         "height, width, channel",
-        f"{case.label}: copy the weight's inputs as they are, without permuting them, or flatten "
-        "without the Permute before it",
+        f"{case.label}: copy the weight's inputs as they are, without permuting them, or "
+        f"{_FIRST[case.framework]}",
         0.65,
     )
 

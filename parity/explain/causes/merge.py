@@ -54,10 +54,8 @@ def candidates(case: Case) -> Iterator[Candidate]:
 def _named(case: Case) -> list[str]:
     """What each input is called: the row that makes it, where that stands near enough."""
     found = [case.name_of(tensor) for tensor in case.layer.inputs]
-    return [
-        f"the tensor of {name}" if name else "the other input, which comes from further in front"
-        for name in found
-    ]
+    first, second = (f"the tensor of {name}" if name else None for name in found)
+    return [first or "its first input", second or "its second input"]
 
 
 def _instead(made: Array, output: Array) -> Array:

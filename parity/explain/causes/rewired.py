@@ -28,8 +28,8 @@ def candidates(case: Case) -> Iterator[Candidate]:
                 NAME,
                 partial(_reading, index=index, tensor=other),
                 f"It reads the tensor of {name}, where the reference reads {wanted}",
-                f"{case.label}: call it on {own[index] or 'what the reference reads'}, as the "
-                "reference does",
+                f"{case.label}: {'let it read' if case.framework == 'onnx' else 'call it on'} "
+                f"{own[index] or 'what the reference reads'}, as the reference does",
                 0.3,
             )
 

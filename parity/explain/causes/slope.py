@@ -24,6 +24,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
         f"{case.label}: set {name}={wanted:g}",
         0.9 if case.fingerprint.negatives else 0.5,
         free=1,
+        vague=f"The slope for negative values is another one than {wanted:g}",
     )
 
 

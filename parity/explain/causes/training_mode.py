@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.explain.case import Candidate, Case
 from parity.explain.layer import Array, Layer, then
@@ -54,9 +55,21 @@ def _dropped(output: Array, actual: Array) -> Array:
     """`output` with the zeros of `actual`, the rest multiplied by one factor, 1 / (1 - rate)."""
     kept = (actual != 0) & (output != 0)
     factor = float(np.median(actual[kept] / output[kept])) if kept.any() else 0.0
-    share = float((actual[output != 0] == 0).mean())
+    dropped = _units(output, actual)
+    share = float(dropped.mean()) if dropped.size else 0.0
     # What is left is larger by 1 / (1 - rate), and the share of zeros is the rate but for chance.
-    chance = 4.0 * math.sqrt(share * (1.0 - share) / max(int((output != 0).sum()), 1))
+    chance = 4.0 * math.sqrt(share * (1.0 - share) / max(dropped.size, 1))
     if factor < SMALLEST or abs(1.0 - 1.0 / factor - share) > chance:
         raise ValueError("dropout makes what is left larger by what it takes away")
     return np.where(actual == 0, 0.0, output * factor)
+
+
+def _units(output: Array, actual: Array) -> NDArray[np.bool_]:
+    """Whether each is dropped: items or channels that are so as a whole, or else single values."""
+    seen, zero = output != 0, actual == 0
+    for first in range(1, min(output.ndim, 3)):
+        axes = tuple(range(first, output.ndim))
+        some, all_of_it = (zero & seen).any(axis=axes), (zero | ~seen).all(axis=axes)
+        if output.ndim > first and (some == (all_of_it & seen.any(axis=axes))).all():
+            return np.asarray(all_of_it[seen.any(axis=axes)])
+    return np.asarray(zero[seen])
