@@ -149,6 +149,16 @@ def test_a_constant_is_not_undone_by_a_bias_that_is_off():
     assert "use_bias" not in found.remedy
 
 
+def test_a_constant_beside_a_bias():
+    """Only where the layer is known to hold the right bias: else its weights are other ones."""
+    layer = conv(bias=True)
+    actual = evaluate(layer) + draw(1, 8, 1, 1)
+    unexplained(layer, actual)
+    found = named(layer, actual, held=dict(layer.weights))
+    assert found.cause == "bias"
+    assert "beside its bias" in found.text
+
+
 def test_an_epsilon_that_is_stated_right_is_not_to_blame():
     """A factor that is the same in every channel fits one, where all variances are the same."""
     layer = batch_norm()

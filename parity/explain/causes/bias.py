@@ -18,6 +18,11 @@ def candidates(case: Case) -> Iterator[Candidate]:
     if case.layer.kind not in ("conv", "depthwise_conv", "dense", "conv_transpose"):
         return
     score = 0.9 if case.fingerprint.offset else 0.3
+    off = f"{case.label}: {_switch(case.framework, False)}"
+    elsewhere = (
+        f"{case.label}: look for what is added behind it, or to its input (an offset of the "
+        "preprocessing, say)"
+    )
     if "bias" in case.layer.weights:
         yield Candidate(
             NAME,
@@ -26,24 +31,25 @@ def candidates(case: Case) -> Iterator[Candidate]:
             f"{case.label}: {_switch(case.framework, True)} and copy the bias",
             score,
         )
+        # Only of one that holds the right bias: else that is what is wrong.
+        if np.array_equal(case.held.get("bias", ()), case.layer.weights["bias"]):
+            told = "A constant is added in each channel beside its bias"
+            yield from _added(case, told, elsewhere, score)
         return
-    remedy = f"{case.label}: {_switch(case.framework, False)}"
-    told = "A bias is added that the reference does not have, a constant in each channel"
+    if "bias" in case.held:
+        told = "A bias is added that the reference does not have"
+        yield Candidate(NAME, weighing(bias=case.held["bias"]), told, off, 0.9)
     if case.framework != "onnx" and case.settings.get("bias") is False:
         # Switched off already: it comes from somewhere else.
         told = "A constant is added in each channel, though the layer itself has no bias"
-        remedy = (
-            f"{case.label}: look for what is added behind it, or to its input (an offset of the "
-            "preprocessing, say)"
-        )
-    if "bias" in case.held:
-        yield Candidate(
-            NAME,
-            weighing(bias=case.held["bias"]),
-            "A bias is added that the reference does not have",
-            remedy,
-            0.9,
-        )
+        yield from _added(case, told, elsewhere, score)
+    else:
+        told = "A bias is added that the reference does not have, a constant in each channel"
+        yield from _added(case, told, off, score)
+
+
+def _added(case: Case, told: str, remedy: str, score: float) -> Iterator[Candidate]:
+    """A constant in each channel, fitted to the subject's output."""
     if case.actual.shape == case.expected.shape:
         yield Candidate(
             NAME,
