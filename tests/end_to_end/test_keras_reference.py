@@ -56,7 +56,13 @@ def test_a_weight_has_one_name_whichever_model_is_asked():
         assert [*keras.weights_of(models[0], row)] == [*torch.weights_of(models[1], row)]
 
 
-@pytest.mark.parametrize("more", [{}, {"depth": "layer", "serial": True, "semantics": True}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        pytest.param({"depth": "layer", "serial": True, "semantics": True}, marks=pytest.mark.slow),
+    ],
+)
 def test_healthy_models_pass(more):
     everything = ("keras", "torch", "onnx-keras", "onnx-torch")
     report = small(subjects=everything, **more)
@@ -92,7 +98,7 @@ def test_a_weight_that_pytorch_lacks_is_named():
         small("without_bias")
 
 
-@pytest.mark.parametrize("reference", ["keras", "torch"])
+@pytest.mark.parametrize("reference", ["keras", pytest.param("torch", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("row", "told"),
     [
@@ -109,7 +115,7 @@ def test_a_row_that_is_no_layer_of_one_model(edited, row, told, reference):
     assert report.levels["numerics"].outcome == "pass"
 
 
-@pytest.mark.parametrize("reference", ["keras", "torch"])
+@pytest.mark.parametrize("reference", ["keras", pytest.param("torch", marks=pytest.mark.slow)])
 def test_a_keras_model_that_takes_any_size(reference):
     """Its shapes and its padding are those at the size that is compared."""
     report = small(keras="tests.twins.keras_small:any_size", reference=reference)

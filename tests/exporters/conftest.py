@@ -45,3 +45,21 @@ def weights() -> dict[str, np.ndarray]:
     shapes = {"kernel": (2, 3), "beta": (2,), "mean": (2,), "variance": (2,)}
     drawn = {name: rng.uniform(0.5, 2, shape).astype(np.float32) for name, shape in shapes.items()}
     return drawn | {"beta": drawn["beta"] + 5}  # so that the ReLU lets something through
+
+
+@pytest.fixture
+def older_runtime(monkeypatch, tmp_path):
+    """An ONNX Runtime that does not know the opset of what it is given: what it says is its own.
+
+    Which opsets it knows changes with every release, so it is given one that none will.
+    """
+    verify = pytest.importorskip("exporters.verify")
+    start = verify.onnxruntime.InferenceSession
+
+    def session(path, *given, **named):
+        model = onnx.load(path)
+        model.opset_import[0].version = 9999
+        onnx.save(model, tmp_path / "newer.onnx")
+        return start(str(tmp_path / "newer.onnx"), *given, **named)
+
+    monkeypatch.setattr(verify.onnxruntime, "InferenceSession", session)
