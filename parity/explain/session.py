@@ -10,9 +10,9 @@ from pathlib import Path
 from parity import investigate, structure
 from parity.captures import Reference
 from parity.errors import ParityError
-from parity.explain import causes, rerun, study
+from parity.explain import causes, rerun, study, telling
 from parity.explain.case import Shape
-from parity.explain.study import Wrong
+from parity.explain.findings import Wrong
 from parity.flow import Flow
 from parity.investigate import SEMANTICS_SLACK, Layers
 from parity.report.model import Cause
@@ -165,7 +165,7 @@ def numeric(
             if item.explanation is not None and item.explanation.found is not None
             for candidate in item.explanation.found.candidates
         }
-        return study.told(found), frozenset(proved)
+        return telling.told(found), frozenset(proved)
 
 
 def _is_settled(wrong: Wrong, settled: Settled, opened: study.Study) -> bool:
@@ -236,7 +236,7 @@ def _in_float64(flow: Flow, name: str, suspects: Collection[str]) -> tuple[Cause
     ]
     limit = flow.request.limit * SEMANTICS_SLACK
     with study.opened(flow, reference.capture, captures, limit=limit) as opened:
-        return study.told(opened.explain([item for item in wrong if item is not None]))
+        return telling.told(opened.explain([item for item in wrong if item is not None]))
 
 
 def _wrong(flow: Flow, subject: str, layer: StageResult, precision: str) -> Wrong | None:

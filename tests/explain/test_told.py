@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from parity.explain.engine import Explanation
+from parity.explain.findings import Finding, Wrong
 from parity.explain.operators import evaluate
-from parity.explain.study import Finding, Wrong, told
+from parity.explain.telling import told
 from tests.explain.samples import case, conv
 
 

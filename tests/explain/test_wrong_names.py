@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.explain import engine, fingerprint, study
+from parity.explain import engine, fingerprint, telling
 from parity.explain.layer import Layer
 from parity.explain.operators import evaluate
 from tests.explain.samples import batch_norm, case, conv, dense, draw, pointwise, pool
@@ -196,7 +196,7 @@ def test_a_fitted_number_is_told_only_of_what_it_was_fitted_to():
     made = case(layer, actual, readable={"row0": layer.inputs[0], "row1": other})
     trial = engine.explain(made).found
     assert {c.cause for c in trial.candidates} == {"reads-another-tensor", "leaky-relu-slope"}
-    told = " ".join(study._texts(trial))
+    told = " ".join(telling.texts(trial))
     assert "The slope for negative values is another one than 0.01" in told
 
 
