@@ -74,6 +74,14 @@ class Case:
         return runtime_of(self.subject)
 
 
+def fitted(fit: Callable[[], float]) -> str:
+    """The number that `fit` finds, for a text; it raises `ValueError` where there is none."""
+    try:
+        return f"{fit():.4g}"
+    except ValueError:
+        return "another one"
+
+
 @dataclass(frozen=True)
 class Shape:
     """What the structure alone proves: a cause, the layers that have it, figures of them."""

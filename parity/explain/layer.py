@@ -91,6 +91,11 @@ def then(step: Step) -> Change:
     return lambda layer: layer.then(step)
 
 
+def instead(tensor: Array) -> Change:
+    """Another tensor in the output's place, whatever the layer computes."""
+    return then(lambda output: tensor)
+
+
 def becoming(kind: str, **settings: Any) -> Change:
     """Another kind of layer on the same inputs."""
     return lambda layer: replace(layer, kind=kind).set(**settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from parity.explain.case import Candidate, Case, Shape
-from parity.explain.layer import Array, Step, then
+from parity.explain.layer import instead
 from parity.structure import Difference
 
 NAME = "called-twice"
@@ -22,7 +22,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
             continue
         yield Candidate(
             NAME,
-            then(_constant(case.tensors[name])),
+            instead(case.tensors[name]),
             f"Its layer object is called {len(case.calls) + 1} times, and what was kept is the "
             f"call that makes {name}",
             f"{case.label}: index the calls in the table (`name#0`, `name#1`, …), and keep one "
@@ -50,7 +50,3 @@ def shapes(found: Sequence[Difference]) -> Iterator[Shape]:
             "give each call a row (`name#0`, `name#1`, …), or make a layer for each",
             {"calls": float(count), "layers": float(len(surplus))},
         )
-
-
-def _constant(tensor: Array) -> Step:
-    return lambda output: tensor

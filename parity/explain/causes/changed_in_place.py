@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from parity.explain.case import Candidate, Case
-from parity.explain.layer import Array, Step, then
+from parity.explain.layer import instead
 
 NAME = "changed-in-place"
 
@@ -24,7 +24,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
             continue
         yield Candidate(
             NAME,
-            then(_constant(case.tensors[name])),
+            instead(case.tensors[name]),
             f"What was kept of it is what {name} made of it later, in place; every layer behind "
             "it is right",
             f"{case.label}: clone what a hook keeps (output.detach().clone()), or set "
@@ -33,7 +33,3 @@ def candidates(case: Case) -> Iterator[Candidate]:
             0.95,
             whole=True,
         )
-
-
-def _constant(tensor: Array) -> Step:
-    return lambda output: tensor

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case
+from parity.explain.case import Candidate, Case, fitted
 from parity.explain.layer import Array, Layer, setting
 
 NAME = "batch-norm-epsilon"
@@ -35,12 +35,13 @@ def candidates(case: Case) -> Iterator[Candidate]:
             )
     right = any(np.isclose(value, wanted, rtol=1e-7, atol=0.0) for value in values)
     if kind == "batch_norm" and (not right or case.framework == "onnx"):
+        told = fitted(lambda: _fitted(case.layer, case.actual))
         # A model's layer that states the right one is off by some other factor; a graph states
         # nothing here.
         yield Candidate(
             name,
             lambda layer: layer.set(epsilon=_fitted(layer, case.actual)),
-            f"Epsilon is not {wanted:g}; {_told(case)} fits all channels",
+            f"Epsilon is not {wanted:g}; {told} fits all channels",
             _remedy(case, wanted),
             0.4,
             free=1,
@@ -51,13 +52,6 @@ def candidates(case: Case) -> Iterator[Candidate]:
 def _remedy(case: Case, wanted: float) -> str:
     name = {"keras": "epsilon", "torch": "eps", "onnx": "epsilon"}[case.framework]
     return f"{case.label}: set {name}={wanted:g}"
-
-
-def _told(case: Case) -> str:
-    try:
-        return f"{_fitted(case.layer, case.actual):.4g}"
-    except ValueError:
-        return "another one"
 
 
 def _fitted(layer: Layer, actual: Array) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from parity.explain.case import Candidate, Case
-from parity.explain.layer import then
+from parity.explain.layer import instead
 
 NAME = "exported-graph"
 
@@ -26,7 +26,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
     # The last resort: whatever says what the graph does differently goes first.
     yield Candidate(
         NAME,
-        then(lambda output: exact),
+        instead(exact),
         f"The {'file' if case.given else 'graph'} itself computes something else here than the "
         "model, and ONNX Runtime computes what it says",
         f"{case.label}: {remedy}",

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from parity.explain.case import Candidate, Case
-from parity.explain.layer import Array, Change, then
+from parity.explain.layer import Array, Change, instead
 
 MISSING, TWICE, OTHER = "branch-missing", "branch-twice", "merge-other"
 
@@ -43,7 +42,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
         if verb != _VERBS[kind]:
             yield Candidate(
                 OTHER,
-                then(partial(_instead, made)),
+                instead(made),
                 f"It {verb} its inputs, where the reference {_VERBS[kind]} them",
                 f"{case.label}: {kind} them",
                 0.4,
@@ -56,10 +55,6 @@ def _named(case: Case) -> list[str]:
     found = [case.name_of(tensor) for tensor in case.layer.inputs]
     first, second = (f"the tensor of {name}" if name else None for name in found)
     return [first or "its first input", second or "its second input"]
-
-
-def _instead(made: Array, output: Array) -> Array:
-    return made
 
 
 def _capital(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case
+from parity.explain.case import Candidate, Case, fitted
 from parity.explain.layer import Array, Layer
 
 NAME = "leaky-relu-slope"
@@ -17,22 +17,16 @@ def candidates(case: Case) -> Iterator[Candidate]:
         return
     wanted = float(case.layer.hyper["slope"])
     name = "alpha" if case.framework == "onnx" else "negative_slope"
+    told = fitted(lambda: _fitted(case.layer, case.actual))
     yield Candidate(
         NAME,
         lambda layer: layer.set(slope=_fitted(layer, case.actual)),
-        f"The slope for negative values is {_told(case)}, not {wanted:g}",
+        f"The slope for negative values is {told}, not {wanted:g}",
         f"{case.label}: set {name}={wanted:g}",
         0.9 if case.fingerprint.negatives else 0.5,
         free=1,
         vague=f"The slope for negative values is another one than {wanted:g}",
     )
-
-
-def _told(case: Case) -> str:
-    try:
-        return f"{_fitted(case.layer, case.actual):.4g}"
-    except ValueError:
-        return "another one"
 
 
 def _fitted(layer: Layer, actual: Array) -> float:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from parity.explain.case import Candidate, Case
-from parity.explain.layer import Array, Step, then
+from parity.explain.inputs import BINARY
+from parity.explain.layer import instead
 
 NAME = "another-tensor-captured"
 NOTHING_DONE = "layer-left-out"
-
-JOINED = ("add", "multiply", "concat")
 
 
 def candidates(case: Case) -> Iterator[Candidate]:
@@ -25,25 +24,21 @@ def candidates(case: Case) -> Iterator[Candidate]:
         if name not in own:
             yield Candidate(
                 NAME,
-                then(_constant(tensor)),
+                instead(tensor),
                 f"What was captured is the tensor of {name}",
                 f"{case.label}: pair it in the table with the layer that it is, and its call, "
                 "`name#1`",
                 0.12,
                 whole=True,
             )
-        elif case.layer.kind not in JOINED:
+        elif case.layer.kind not in BINARY:
             # A sum that gives one of its inputs leaves out the others, as `merge` says.
             yield Candidate(
                 NOTHING_DONE,
-                then(_constant(tensor)),
+                instead(tensor),
                 f"It gives what it reads, the tensor of {name}, as it is",
                 f"{case.label}: apply the {case.layer.kind} here; if it is applied, pair this row "
                 "with it and not with the layer before",
                 0.12,
                 whole=True,
             )
-
-
-def _constant(tensor: Array) -> Step:
-    return lambda output: tensor
