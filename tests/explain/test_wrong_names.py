@@ -83,6 +83,8 @@ def test_a_tensor_in_the_place_of_the_output_is_no_half_of_a_pair():
     unexplained(layer, later * 1.3 + 0.1, tensors={"later": later})
     made = np.maximum(later, 0.0)
     unexplained(layer, made, tensors={"later": later})
+    layer, later = conv(), draw(2, 8, 10, 10, seed=97).astype(np.float32).astype(float)
+    unexplained(layer, later + draw(1, 8, 1, 1), tensors={"later": later})
 
 
 # Dropout -----------------------------------------------------------------------------------------
