@@ -83,8 +83,12 @@ def test_a_tensor_in_the_place_of_the_output_is_no_half_of_a_pair():
     unexplained(layer, later * 1.3 + 0.1, tensors={"later": later})
     made = np.maximum(later, 0.0)
     unexplained(layer, made, tensors={"later": later})
-    layer, later = conv(), draw(2, 8, 10, 10, seed=97).astype(np.float32).astype(float)
-    unexplained(layer, later + draw(1, 8, 1, 1), tensors={"later": later})
+    broken = case(layer, later * 1.3, tensors={"later": later})
+    tried = list(engine._singles(broken, None))
+    assert any(trial.candidates[0].whole for trial in tried)
+    pairs = list(engine._pairs(broken, tried))
+    assert pairs
+    assert not any(candidate.whole for pair in pairs for candidate in pair)
 
 
 # Dropout -----------------------------------------------------------------------------------------
