@@ -9,14 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parity.conversion import convert
-    from parity.exporting import export
-    from parity.run import compare
+    from parity.commands.compare import compare
+    from parity.commands.convert import convert
+    from parity.commands.export import export
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "compare", "convert", "export"]
 
-_HOMES = {"compare": "parity.run", "export": "parity.exporting", "convert": "parity.conversion"}
+_HOMES = {
+    "compare": "parity.commands.compare",
+    "export": "parity.commands.export",
+    "convert": "parity.commands.convert",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from parity import floor, layouts, verdict
-from parity.capture import CaptureReader, CaptureWriter
 from parity.errors import InputError, UsageError
+from parity.network import layouts
+from parity.network.table import Cut, Depth, LayerTable, Row
+from parity.numerics import floor, verdict
+from parity.numerics.capture import CaptureReader, CaptureWriter
+from parity.numerics.verdict import LIMIT, StageResult, SubjectResult
 from parity.report.wording import listed, number, times
-from parity.table import Cut, Depth, LayerTable, Row
-from parity.verdict import LIMIT, StageResult, SubjectResult
 
 if TYPE_CHECKING:
     from parity.runtimes.floors import Sink
@@ -86,12 +87,12 @@ def _live(**given: Any) -> dict[str, Any]:
     for name in ("torch", "keras"):
         if given[name] is not None:
             # Whoever gives a model has imported its framework.
-            module = importlib.import_module(f"parity.runtimes.{name}_live")
+            module = importlib.import_module(f"parity.runtimes.{name}.live")
             models[name] = module.Live(given[name])
     if not models:
         raise UsageError("assert_parity: give a Keras model or a PyTorch module")
     if given["onnx"] is not None:
-        from parity.runtimes import onnx_live
+        from parity.runtimes.onnx import live as onnx_live
 
         models["onnx"] = onnx_live.Live(Path(given["onnx"]))
     if len(models) < 2:

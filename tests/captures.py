@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity import saved
-from parity.capture import CaptureWriter
-from parity.floor import floor_of, perturb
+from parity.commands import saved_captures
+from parity.numerics.capture import CaptureWriter
+from parity.numerics.floor import floor_of, perturb
+from parity.numerics.verdict import measure
 from parity.report.model import (
     InputFacts,
     Level,
@@ -22,7 +23,6 @@ from parity.report.model import (
     Verdict,
     WeightFacts,
 )
-from parity.verdict import measure
 
 ROWS = ("stem.conv", "stem.relu", "head")
 CUTS = tuple(
@@ -61,12 +61,12 @@ def write(
         ]
         floors[row] = floor_of(errors)
     kept = {}
-    for name in (*subjects, saved.REFERENCE):
+    for name in (*subjects, saved_captures.REFERENCE):
         kept[name] = work / f"{name}.tmp"
         with CaptureWriter(kept[name], {**held, "subject": name}) as writer:
             for row, array in exact.items():
                 values = array
-                if name != saved.REFERENCE:
+                if name != saved_captures.REFERENCE:
                     values = perturb(array.astype(np.float32), rng)
                 if broken.get(name) == row:
                     values[-1, 2] += 0.25
@@ -84,6 +84,6 @@ def write(
         first_divergence=None,
         depth=depth,
     )
-    saved.keep(folder, kept, report, cuts=CUTS, floors=floors, apart=apart)  # type: ignore[arg-type]
+    saved_captures.keep(folder, kept, report, cuts=CUTS, floors=floors, apart=apart)  # type: ignore[arg-type]
     work.rmdir()
     return folder

@@ -59,7 +59,14 @@ def made(folder: Path) -> Path:
     wanted = [name for name in ("keras", "torch") if not (folder / name).exists()]
     if wanted:
         told = _run(
-            str(driver), "-m", "parity.cli", "env", "create", *wanted, "--folder", str(folder)
+            str(driver),
+            "-m",
+            "parity.commands.cli.main",
+            "env",
+            "create",
+            *wanted,
+            "--folder",
+            str(folder),
         )
         print(told.stdout)
     return driver
@@ -139,7 +146,14 @@ def _other(driver: Path, folder: Path) -> None:
 
 def _listed(driver: Path, folder: Path) -> None:
     told = _run(
-        str(driver), "-m", "parity.cli", "env", "list", "--json", "--folder", str(folder)
+        str(driver),
+        "-m",
+        "parity.commands.cli.main",
+        "env",
+        "list",
+        "--json",
+        "--folder",
+        str(folder),
     ).stdout
     found = {each["name"]: each["versions"] for each in json.loads(told)}
     require(set(found) == {"keras", "torch"}, found)
@@ -161,7 +175,7 @@ def _start(driver: Path, subjects: str, python: dict[str, Path], cwd: Path | Non
     with tempfile.TemporaryDirectory(prefix="parity-cache-") as cache:
         return subprocess.run(
             [
-                str(driver), "-m", "parity.cli", "compare", "resnet18", *SMALL,
+                str(driver), "-m", "parity.commands.cli.main", "compare", "resnet18", *SMALL,
                 "--subjects", subjects, "--json", "-", *options,
             ],
             capture_output=True,

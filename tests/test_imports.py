@@ -13,13 +13,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 HOMES = {
-    "torch": ("parity/runtimes/torch*.py", "parity/models/*/torch.py", "exporters/torch_onnx*.py"),
-    "keras": ("parity/runtimes/keras*.py", "parity/models/*/keras.py", "exporters/keras_onnx*.py"),
-    "tensorflow": ("parity/runtimes/keras*.py", "exporters/keras_onnx*.py"),
+    "torch": (
+        "parity/runtimes/torch/*.py",
+        "parity/network/models/*/torch.py",
+        "exporters/torch_onnx*.py",
+    ),
+    "keras": (
+        "parity/runtimes/keras/*.py",
+        "parity/network/models/*/keras.py",
+        "exporters/keras_onnx*.py",
+    ),
+    "tensorflow": ("parity/runtimes/keras/*.py", "exporters/keras_onnx*.py"),
     "tf2onnx": ("exporters/keras_onnx*.py",),
     "onnxscript": ("exporters/torch_onnx*.py",),
-    "onnxruntime": ("parity/runtimes/onnx*.py", "exporters/verify.py"),
-    "onnx": ("parity/runtimes/*.py", "exporters/*.py"),
+    "onnxruntime": ("parity/runtimes/onnx/*.py", "exporters/verify.py"),
+    "onnx": ("parity/runtimes/*/*.py", "parity/runtimes/*.py", "exporters/*.py"),
     "parity": ("parity/*.py", "parity/**/*.py"),
 }
 """The files that may import a package; a package that is not here may be imported anywhere."""
@@ -72,12 +80,12 @@ def test_a_framework_is_imported_in_its_own_modules_alone(path):
     ("path", "source", "expected"),
     [
         ("parity/compare.py", "import torch", {"torch"}),
-        ("parity/runtimes/keras.py", "def f():\n    from torch import nn", {"torch"}),
-        ("parity/weights.py", "import tensorflow.keras as k", {"tensorflow"}),
+        ("parity/runtimes/keras/runtime.py", "def f():\n    from torch import nn", {"torch"}),
+        ("parity/network/weights.py", "import tensorflow.keras as k", {"tensorflow"}),
         ("exporters/onnx_graph.py", "from parity import weights", {"parity"}),
         ("exporters/torch_onnx.py", "import onnxruntime", {"onnxruntime"}),
-        ("parity/flow.py", "if TYPE_CHECKING:\n    import torch", set()),
-        ("parity/runtimes/torch.py", "import torch", set()),
+        ("parity/comparison/flow.py", "if TYPE_CHECKING:\n    import torch", set()),
+        ("parity/runtimes/torch/runtime.py", "import torch", set()),
     ],
 )
 def test_a_stray_import_is_seen(path, source, expected):
@@ -89,12 +97,12 @@ def test_a_stray_import_is_seen(path, source, expected):
     [
         path for path in SOURCES
         if path.startswith("parity/report/")
-        or path in ("parity/compare.py", "parity/distance.py", "parity/verdict.py")
+        or path.startswith("parity/numerics/")
     ],
 )  # fmt: skip
 def test_the_verdict_and_the_reports_see_no_more_than_numpy(path):
     foreign = imports((ROOT / path).read_text()) - set(sys.stdlib_module_names)
-    if path == "parity/report/options.py":
+    if path == "parity/commands/cli/report_options.py":
         # The one thing of a report that is an option on the command line.
         foreign -= {"typer"}
     assert foreign <= (REPORTERS if path.startswith("parity/report/") else JUDGES)
@@ -110,7 +118,7 @@ def loaded(*arguments):
         "sys.argv = sys.argv[1:]\n"
         "try:\n"
         "    exec(sys.argv[1]) if sys.argv[0] == '-c' else "
-        "runpy.run_module('parity.cli', run_name='__main__')\n"
+        "runpy.run_module('parity.commands.cli.main', run_name='__main__')\n"
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
         "print('LOADED', *sys.modules, file=sys.stderr)\n"

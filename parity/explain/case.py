@@ -10,9 +10,9 @@ import numpy as np
 
 from parity.explain.fingerprint import Fingerprint
 from parity.explain.layer import Array, Layer
-from parity.floor import Floor
-from parity.subjects import runtime_of
-from parity.table import Row
+from parity.network.table import Row
+from parity.numerics.floor import Floor
+from parity.processes.subjects import runtime_of
 
 FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "the ONNX graph"}
 

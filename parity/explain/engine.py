@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.distance import measure
 from parity.explain import causes
 from parity.explain.case import Candidate, Case
 from parity.explain.causes import exported_graph
 from parity.explain.layer import Array, Layer
 from parity.explain.operators import evaluate
-from parity.floor import Floor
-from parity.verdict import judge
+from parity.numerics.distance import measure
+from parity.numerics.floor import Floor
+from parity.numerics.verdict import judge
 
 PAIRED = 12
 """How many single causes, the most promising ones, are tried in pairs."""

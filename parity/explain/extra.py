@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.distance import measure
 from parity.explain import engine
 from parity.explain.case import Candidate, Case
 from parity.explain.engine import Explanation
 from parity.explain.layer import Array, Layer
 from parity.explain.operators import evaluate
-from parity.floor import ROUNDOFF, Floor
-from parity.table import KINDS, LayerTable, Row
+from parity.network.table import KINDS, LayerTable, Row
+from parity.numerics.distance import measure
+from parity.numerics.floor import ROUNDOFF, Floor
 
 NAME = "extra-layers"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parity.distance import measure
 from parity.explain.case import Case
 from parity.explain.engine import Explanation
 from parity.explain.layer import Array
-from parity.floor import Floor
-from parity.table import Row
+from parity.network.table import Row
+from parity.numerics.distance import measure
+from parity.numerics.floor import Floor
 
 
 @dataclass(frozen=True)

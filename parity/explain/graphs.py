@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.capture import CaptureReader
+from parity.comparison.flow import Flow
 from parity.errors import ParityError
 from parity.explain.layer import Array
-from parity.flow import Flow
-from parity.table import Row
+from parity.network.table import Row
+from parity.numerics.capture import CaptureReader
 
 
 def held(flow: Flow, subject: str, row: Row) -> tuple[dict[str, Array], Mapping[str, str]]:

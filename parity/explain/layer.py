@@ -18,7 +18,7 @@ class Layer:
     """A layer's kind, inputs (NCHW or (N, C)), settings and weights (canonical layouts).
 
     `before` is applied to the first input, `after` to the output; settings are in the words of
-    `parity.structure`.
+    `parity.network.structure`.
     """
 
     kind: str

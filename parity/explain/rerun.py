@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity import investigate
+from parity.comparison import investigate
+from parity.comparison.flow import Flow
+from parity.comparison.request import runtime_of, side_of
 from parity.errors import ParityError
-from parity.flow import Flow
+from parity.numerics.verdict import StageResult, Status
 from parity.report.model import Cause
-from parity.request import runtime_of, side_of
-from parity.verdict import StageResult, Status
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parity import investigate, structure
-from parity.captures import Reference
+from parity.comparison import investigate
+from parity.comparison.captures import Reference
+from parity.comparison.flow import Flow
+from parity.comparison.investigate import SEMANTICS_SLACK, Layers
+from parity.comparison.request import runtime_of, side_of
 from parity.errors import ParityError
 from parity.explain import causes, rerun, study, telling
 from parity.explain.case import Shape
 from parity.explain.findings import Wrong
-from parity.flow import Flow
-from parity.investigate import SEMANTICS_SLACK, Layers
+from parity.network import structure
+from parity.numerics.verdict import StageResult, SubjectResult
 from parity.report.model import Cause
-from parity.request import runtime_of, side_of
-from parity.verdict import StageResult, SubjectResult
 
 
 def runs(flow: Flow, stages: Sequence[StageResult]) -> tuple[Cause, ...]:

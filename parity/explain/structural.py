@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from parity.structure import Difference
+from parity.network.structure import Difference
 
 GATHERED = 2
 """From how many layers on one line tells them all."""

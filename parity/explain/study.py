@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity import weights
-from parity.capture import CaptureReader
+from parity.comparison.flow import Flow
+from parity.comparison.request import runtime_of, side_of
 from parity.errors import ParityError
 from parity.explain import engine, extra, fingerprint, graphs, inputs
 from parity.explain.case import Case
 from parity.explain.engine import Explanation
 from parity.explain.findings import Finding, Wrong, close
 from parity.explain.layer import Array, Layer
-from parity.floor import Floor
-from parity.flow import Flow
-from parity.request import runtime_of, side_of
-from parity.subjects import is_model_of
-from parity.table import JOINS, LayerTable, Row, torch_point
-from parity.verdict import StageResult
+from parity.network import weights
+from parity.network.table import JOINS, LayerTable, Row, torch_point
+from parity.numerics.capture import CaptureReader
+from parity.numerics.floor import Floor
+from parity.numerics.verdict import StageResult
+from parity.processes.subjects import is_model_of
 
 NETWORK_INPUT = "input"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from parity.comparison.request import runtime_of
 from parity.explain.case import FRAMEWORKS
 from parity.explain.engine import Trial
 from parity.explain.findings import Finding, close
+from parity.processes.subjects import is_model_of
 from parity.report.model import Cause
-from parity.request import runtime_of
-from parity.subjects import is_model_of
 
 UNKNOWN = "not-explained"
 """The name of what no cause explains."""

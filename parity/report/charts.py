@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from parity.numerics.verdict import Status, SubjectResult
 from parity.report.model import Profile, Report
-from parity.verdict import Status, SubjectResult
 
 WIDTH, LEFT, RIGHT, TOP = 1120.0, 64.0, 12.0, 14.0
 CHANNELS_WIDTH = 800.0

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from parity.errors import UsageError
-from parity.floor import Floor
+from parity.numerics.floor import Floor
+from parity.numerics.verdict import FirstDivergence, PairResult, StageResult, Status, SubjectResult
 from parity.report.model import (
     Cause,
     Decision,
@@ -23,7 +24,6 @@ from parity.report.model import (
     Verdict,
     WeightFacts,
 )
-from parity.verdict import FirstDivergence, PairResult, StageResult, Status, SubjectResult
 
 SCHEMA = "parity.report/1"
 

@@ -7,12 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from parity.verdict import (
-    LIMIT,
-    FirstDivergence,
-    StageResult,
-    Status,
-)
+from parity.numerics.verdict import LIMIT, FirstDivergence, StageResult, Status
 
 LEVELS = ("structure", "weights", "semantics", "numerics")
 

@@ -11,6 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from parity.numerics.verdict import Status, SubjectResult
 from parity.report.model import Level, Outcome, Report, Verdict
 from parity.report.trust import trust
 from parity.report.wording import (
@@ -27,7 +28,6 @@ from parity.report.wording import (
     worse,
     worst_pair,
 )
-from parity.verdict import Status, SubjectResult
 
 _STYLES: Mapping[str, str] = {
     Status.EXACT: "green",

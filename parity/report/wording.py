@@ -8,8 +8,8 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
+from parity.numerics.verdict import FirstDivergence, StageResult, Status, SubjectResult
 from parity.report.model import Outcome, Report, Verdict
-from parity.verdict import FirstDivergence, StageResult, Status, SubjectResult
 
 MARKS: Mapping[str, str] = {
     Status.EXACT: "✓",

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 import parity
 from exporters.errors import ExportError
-from parity import capture, files, weights
+from parity import files
 from parity.errors import DeviceMemory, ExportFailed, FlagError, InputError
+from parity.network import weights
+from parity.network.spec import from_json
+from parity.network.table import LOGITS, LayerTable, Row
+from parity.numerics import capture
 from parity.runtimes.devices import proved, survey, too_large
 from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.runtimes.framework import Framework
-from parity.spec import from_json
-from parity.table import LOGITS, LayerTable, Row
 
 Array = NDArray[Any]
 

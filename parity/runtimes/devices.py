@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from parity import probe
 from parity.errors import DeviceMemory, RuntimeMissing
+from parity.processes import probe
 
 
 class Frugal(Protocol):

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from parity import capture, floor
-from parity.table import LayerTable, Row
+from parity.network.table import LayerTable, Row
+from parity.numerics import capture, floor
 
 Array = NDArray[Any]
 

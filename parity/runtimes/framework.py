@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from parity.network.spec import ModelSpec
+from parity.network.table import LayerTable, Row, Weight
 from parity.runtimes.floors import Sink
-from parity.spec import ModelSpec
-from parity.table import LayerTable, Row, Weight
 
 Array = NDArray[Any]
 
@@ -109,7 +109,7 @@ class Framework:
         raise NotImplementedError
 
     def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
-        """Every layer in execution order, as `parity.structure` reads it; shapes are NCHW."""
+        """Every layer in execution order, as `network.structure` reads it; shapes are NCHW."""
         raise NotImplementedError
 
     def checkpoint(self, path: Path, table: LayerTable) -> tuple[dict[str, Array], Sequence[str]]:

@@ -22,7 +22,7 @@ MARK = "PARITY_TEST_RUN"
 # Whoever runs the tests in the background may have had Ctrl-C ignored.
 _SCRIPT = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from parity.cli import main; sys.exit(main())"
+    "from parity.commands.cli.main import main; sys.exit(main())"
 )
 
 
@@ -86,8 +86,8 @@ class Running:
         for pid in processes(self.identity):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-                if "parity.worker" in words:
-                    found[words[words.index("parity.worker") + 1]] = pid
+                if "parity.processes.worker" in words:
+                    found[words[words.index("parity.processes.worker") + 1]] = pid
         return found
 
     def wait_for(self, condition: Callable[[], Any], timeout: float = 60.0) -> Any:

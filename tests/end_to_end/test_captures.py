@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import parity as api
-from parity.diffing import diff
+from parity.commands.diff import diff
 
 pytestmark = pytest.mark.framework
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import parity as api
-from parity import spec, weights
 from parity.errors import ParityError
+from parity.network import spec, weights
 from tests.end_to_end.conftest import SMALL
 from tests.models.test_resnet import STATE_DICTS, digest
 
@@ -57,7 +57,7 @@ def test_a_chain_leaves_nothing_but_its_files(chain):
 
 def test_pytorch_loads_the_file_strictly(chain):
     """With exactly torchvision's keys, batch counters included, in torchvision's order."""
-    from parity.models.resnet.torch import build
+    from parity.network.models.resnet.torch import build
 
     held = torch.load(chain[0] / "d.pth", weights_only=True)
     model = build(spec.get("resnet18", **OPTIONS))
@@ -143,15 +143,15 @@ NAMES = ["a.pth", "b.weights.h5", "c.keras", "e.safetensors"]
 
 def read(path):
     """The file as its child reads it, without the seconds that starting a child takes."""
-    from parity.runtimes import keras_files
-    from parity.runtimes.torch import Runtime
+    from parity.runtimes.keras import checkpoints
+    from parity.runtimes.torch.runtime import Runtime
 
     table = spec.get("resnet18", **OPTIONS).table()
     if path.suffix == ".safetensors":
         return weights.load(path, table)
     if path.suffix == ".pth":
         return Runtime().checkpoint(path, table)[0]
-    return keras_files.read(path, table)
+    return checkpoints.read(path, table)
 
 
 @pytest.mark.parametrize("name", NAMES)

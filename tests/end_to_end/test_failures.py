@@ -87,7 +87,7 @@ def test_a_checkpoint_of_another_architecture_is_recognised(parity, checkpoint):
 
 
 def test_nan_in_a_checkpoint(parity, checkpoint, tmp_path):
-    from parity import spec, weights
+    from parity.network import spec, weights
 
     table = spec.get("resnet18", classes=10, image_size=(64, 64)).table()
     values = weights.load(checkpoint, table)

@@ -9,7 +9,7 @@ import pytest
 
 import parity as api
 from parity.errors import TableError, UsageError
-from parity.table import LayerTable
+from parity.network.table import LayerTable
 
 pytestmark = pytest.mark.framework
 
@@ -48,7 +48,8 @@ def edited(tmp_path):
 
 
 def test_a_weight_has_one_name_whichever_model_is_asked():
-    from parity.runtimes import keras, torch
+    from parity.runtimes.keras.runtime import runtime as keras
+    from parity.runtimes.torch.runtime import runtime as torch
     from tests.twins import keras_small, torch_small
 
     models = keras_small.build(), torch_small.build()
@@ -126,7 +127,7 @@ def test_a_keras_model_that_takes_any_size(reference):
 def test_a_size_that_such_a_model_cannot_take():
     import keras
 
-    from parity.runtimes import keras_layers
+    from parity.runtimes.keras import layers as keras_layers
 
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Conv2D(4, 5)(image))
@@ -160,7 +161,7 @@ def test_weights_of_a_file_and_of_a_seed(tmp_path, checkpoint):
 
 
 def _resnet18():
-    from parity import spec
+    from parity.network import spec
 
     return spec.get("resnet18", classes=10, image_size=(64, 64)).table()
 

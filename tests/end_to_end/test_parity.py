@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import parity as api
-from parity import spec
-from parity.capture import CaptureReader
+from parity.network import spec
+from parity.numerics.capture import CaptureReader
 from tests.end_to_end import harness
 from tests.end_to_end.conftest import SMALL
 

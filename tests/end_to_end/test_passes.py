@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 import parity as api
-from parity import floor, inputs, passes
-from parity.captures import Captures
+from parity.comparison import passes
+from parity.comparison.captures import Captures
 from parity.errors import ChildError
+from parity.network import inputs
+from parity.numerics import floor
 
 pytestmark = pytest.mark.framework
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.distance import measure
 from parity.explain import fingerprint
 from parity.explain.case import Case
 from parity.explain.layer import Layer
 from parity.explain.operators import evaluate
-from parity.floor import floor_of
-from parity.table import Row
+from parity.network.table import Row
+from parity.numerics.distance import measure
+from parity.numerics.floor import floor_of
 
 SIZES = {"conv1": (8, 3), "conv2": (8, 8)}
 

@@ -10,7 +10,7 @@ import pytest
 from parity.explain import extra
 from parity.explain.layer import Layer
 from parity.explain.operators import evaluate
-from parity.table import Row
+from parity.network.table import Row
 from tests.explain.samples import batch_norm, case, conv, draw
 
 PROJECTION = ("block1.project.conv", "block1.project.bn")

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from parity.capture import CaptureWriter
-from parity.captures import Reference
+from parity.comparison.captures import Reference
 from parity.errors import ChildError, DeviceMemory, ProviderFallback
 from parity.explain import causes, session
 from parity.explain.rerun import Run
-from parity.floor import Floor
-from parity.table import Cut, Row
-from parity.verdict import StageResult, Status, SubjectResult
+from parity.network.table import Cut, Row
+from parity.numerics.capture import CaptureWriter
+from parity.numerics.floor import Floor
+from parity.numerics.verdict import StageResult, Status, SubjectResult
 
 ROW = Row("logits", "logits", "dense", "head", "head", (4,))
 RIGHT = np.linspace(1.0, 2.0, 8).reshape(2, 4)

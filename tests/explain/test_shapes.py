@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from parity import structure
 from parity.explain import causes, session
-from parity.rows import Row, Weight
-from parity.structure import Difference
-from parity.table import LayerTable
+from parity.network import structure
+from parity.network.rows import Row, Weight
+from parity.network.structure import Difference
+from parity.network.table import LayerTable
 
 
 def groups(row, *, expected=32, found=1, subject="keras"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parity.explain.structural import summary
-from parity.structure import Difference
+from parity.network.structure import Difference
 
 
 def epsilon(row, found=1e-3):

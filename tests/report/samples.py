@@ -5,7 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from parity.floor import Floor
+from parity.numerics.floor import Floor
+from parity.numerics.verdict import (
+    FirstDivergence,
+    PairResult,
+    StageResult,
+    Status,
+    SubjectResult,
+    first_divergence,
+)
 from parity.report.model import (
     Cause,
     Decision,
@@ -20,14 +28,6 @@ from parity.report.model import (
     WeightFacts,
     conclude,
     numerics,
-)
-from parity.verdict import (
-    FirstDivergence,
-    PairResult,
-    StageResult,
-    Status,
-    SubjectResult,
-    first_divergence,
 )
 
 SUBJECTS = {"keras": 1.02, "torch": 1.0, "onnx-keras": 0.77, "onnx-torch": 0.76}

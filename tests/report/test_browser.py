@@ -247,7 +247,7 @@ def test_hostile_names_run_nothing(driver: Any, tmp_path: Path) -> None:
 
 
 def test_a_network_of_347_layers_is_whole_and_sorts(driver: Any, tmp_path: Path) -> None:
-    """How fast it opens is measured by `tests.benchmarks.page`."""
+    """How fast it opens is measured by `tests.studies.benchmarks.page`."""
     report = dataclasses.replace(long(347, wrong=True), model="resnext101_64x4d")
     opened(driver, report, tmp_path)
     before = names(driver)

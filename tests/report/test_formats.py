@@ -8,8 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from parity.commands.cli import report_options
 from parity.errors import OutputError, UsageError
-from parity.report import formats, options
+from parity.report import formats
 from tests.report.samples import divergence, full, parity
 
 
@@ -45,10 +46,10 @@ def command() -> typer.Typer:
     app = typer.Typer()
 
     @app.command()
-    @options.reported
+    @report_options.reported
     def compare(model: str, *, reports: dict[str, Path]) -> None:
-        options.require_writable(reports)
-        if not options.write(parity(), reports):
+        report_options.require_writable(reports)
+        if not report_options.write(parity(), reports):
             typer.echo(f"the table of {model}")
 
     return app
@@ -76,7 +77,7 @@ def test_a_workflow_gets_annotations(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    options.write(divergence(), {})
+    report_options.write(divergence(), {})
     assert capsys.readouterr().err.startswith("::error title=")
-    options.write(parity(), {})
+    report_options.write(parity(), {})
     assert capsys.readouterr().err == ""

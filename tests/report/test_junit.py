@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from parity.numerics.verdict import Status
 from parity.report.formats.junit import text
 from parity.report.model import Level, Outcome, Report, Verdict, conclude
-from parity.verdict import Status
 from tests.report.samples import SAMPLES, SHAPES, SUBJECTS, divergence, full, parity
 
 

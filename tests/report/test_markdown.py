@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
+from parity.numerics.verdict import Status
 from parity.report.formats.markdown import LONGEST, github_errors, text
 from parity.report.model import Level, Outcome, Verdict
-from parity.verdict import Status
 from tests.report.samples import SAMPLES, divergence, full, long, parity
 
 

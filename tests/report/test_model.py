@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from parity.errors import OutputError, UsageError
+from parity.numerics.verdict import Status, SubjectResult
 from parity.report import formats
 from parity.report.codec import from_json, to_json
 from parity.report.formats import json as report_json
@@ -23,7 +24,6 @@ from parity.report.model import (
     conclude,
     numerics,
 )
-from parity.verdict import Status, SubjectResult
 from tests.report.samples import RUNTIMES, SAMPLES, full, parity, stage
 
 SCHEMA = json.loads(files("parity.report").joinpath("schema/report-v1.json").read_text())

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from parity.rows import Row
-from parity.runtimes import keras_layers, torch_layers
-from parity.table import LayerTable
+from parity.network.rows import Row
+from parity.network.table import LayerTable
+from parity.runtimes.keras import layers as keras_layers
+from parity.runtimes.torch import layers as torch_layers
 
 TABLE = LayerTable((
     Row("main", "body", "conv", "main", "main"), Row("add", "body", "add", "add", "add"),

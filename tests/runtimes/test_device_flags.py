@@ -9,10 +9,11 @@ import tensorflow as tf
 import torch
 
 from parity.errors import DeviceMemory, FlagError, RuntimeMissing, UsageError
-from parity.runtimes import onnx_device, torch_device
-from parity.runtimes.keras import Runtime as KerasRuntime
-from parity.runtimes.onnx import Runtime as OnnxRuntime
-from parity.runtimes.torch import Runtime as TorchRuntime
+from parity.runtimes.keras.runtime import Runtime as KerasRuntime
+from parity.runtimes.onnx import device as onnx_device
+from parity.runtimes.onnx.runtime import Runtime as OnnxRuntime
+from parity.runtimes.torch import device as torch_device
+from parity.runtimes.torch.runtime import Runtime as TorchRuntime
 
 pytestmark = pytest.mark.framework
 
@@ -167,7 +168,7 @@ def test_onnxruntime_without_kernels_for_a_precision():
 
 def _small(runtime):
     """A runtime with a model, whose device holds two items of it."""
-    from parity import spec
+    from parity.network import spec
 
     runtime.load(spec=spec.get("resnet18", classes=3, image_size=(32, 32)).to_json())
     forward = runtime.forward

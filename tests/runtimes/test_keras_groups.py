@@ -27,8 +27,8 @@ def grouped(pad):
 
 
 def described(model):
-    from parity.runtimes import keras_layers
-    from parity.table import LayerTable, Row
+    from parity.network.table import LayerTable, Row
+    from parity.runtimes.keras import layers as keras_layers
 
     table = LayerTable((Row("conv", "body", "conv", "joined", "conv"),))
     return keras_layers.describe(model, table)

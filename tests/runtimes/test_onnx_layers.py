@@ -10,8 +10,10 @@ from onnx import helper, numpy_helper
 
 from exporters.onnx_graph import WeightedModel
 from parity.errors import ProviderFallback
-from parity.runtimes import onnx_batches, onnx_device, onnx_held
-from parity.runtimes.onnx import Setting, session
+from parity.runtimes.onnx import batches as onnx_batches
+from parity.runtimes.onnx import device as onnx_device
+from parity.runtimes.onnx import node_weights
+from parity.runtimes.onnx.runtime import Setting, session
 
 pytestmark = pytest.mark.framework
 
@@ -49,7 +51,7 @@ def matmul():
 
 @pytest.mark.parametrize("make", [gemm, matmul])
 def test_the_weights_of_a_dense_layer(make):
-    held = onnx_held.weights(make(), "logits", "dense")
+    held = node_weights.weights(make(), "logits", "dense")
     assert {role: weight.name for role, weight in held.items()} == {"kernel": "w", "bias": "b"}
     np.testing.assert_array_equal(held["kernel"].value, KERNEL)
     np.testing.assert_array_equal(held["bias"].value, BIAS)
@@ -62,14 +64,14 @@ def test_weights_that_are_kept_beside_the_graph():
     made.skeleton.graph.initializer.append(bias)
     beside = WeightedModel(made.skeleton, {"w": numpy_helper.to_array(kernel)})
     np.testing.assert_array_equal(
-        onnx_held.weights(beside, "logits", "dense")["kernel"].value, KERNEL
+        node_weights.weights(beside, "logits", "dense")["kernel"].value, KERNEL
     )
 
 
 def test_a_layer_of_another_operator_holds_nothing_that_is_known():
-    assert onnx_held.weights(gemm(), "logits", "conv") == {}
-    assert onnx_held.weights(gemm(), "nowhere", "dense") == {}
-    assert onnx_held.weights(gemm(), "logits", "relu") == {}
+    assert node_weights.weights(gemm(), "logits", "conv") == {}
+    assert node_weights.weights(gemm(), "nowhere", "dense") == {}
+    assert node_weights.weights(gemm(), "logits", "relu") == {}
 
 
 def frozen(count):

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 torch = pytest.importorskip("torch")
 
 from parity.errors import UsageError
-from parity.runtimes import torch_graph
+from parity.runtimes.torch import onnx_evaluator
 from tests.runtimes.operator_cases import (
     IMAGE,
     Array,
@@ -84,18 +84,18 @@ def by_hand(model: ModelProto, x: Array) -> Array:
 
 def test_a_network_in_float64_is_free_of_float32_rounding() -> None:
     model = network()
-    logits = torch_graph.evaluate(model, {"input": PHOTO})["logits"]
+    logits = onnx_evaluator.evaluate(model, {"input": PHOTO})["logits"]
     # The Cast to float32 in the middle would leave an error of 1e-8.
     np.testing.assert_allclose(logits, by_hand(model, PHOTO), rtol=1e-13, atol=1e-13)
-    single_precision = torch_graph.evaluate(model, {"input": PHOTO}, dtype="float32")["logits"]
+    single_precision = onnx_evaluator.evaluate(model, {"input": PHOTO}, dtype="float32")["logits"]
     assert single_precision.dtype == np.float32
     assert 0 < np.abs(single_precision - logits).max() < 1e-4
 
 
 def test_a_wrong_pad_is_seen() -> None:
-    right = torch_graph.evaluate(network(), {"input": PHOTO})["logits"]
+    right = onnx_evaluator.evaluate(network(), {"input": PHOTO})["logits"]
     for pads in ((1, 1, 0, 0), (0, 0, 0, 0), (1, 0, 0, 1)):
-        wrong = torch_graph.evaluate(network(pads=pads), {"input": PHOTO})["logits"]
+        wrong = onnx_evaluator.evaluate(network(pads=pads), {"input": PHOTO})["logits"]
         assert np.abs(wrong - right).max() > 1e-3
 
 
@@ -110,14 +110,14 @@ def test_a_tensor_goes_to_the_sink_as_soon_as_it_is_made() -> None:
         assert not array.flags.writeable
 
     wanted = ["logits", "relu", "input", "conv"]
-    result = torch_graph.evaluate(network(), {"input": PHOTO}, sink=sink, wanted=wanted)
+    result = onnx_evaluator.evaluate(network(), {"input": PHOTO}, sink=sink, wanted=wanted)
     assert order == ["input", "conv", "relu", "logits"]
     assert shapes["conv"] == (2, 4, 4, 4)[:2] + shapes["relu"][2:]
     assert list(result) == ["logits"]
 
 
 def test_wanted_tensors_are_returned_where_there_is_no_sink() -> None:
-    assert set(torch_graph.evaluate(network(), {"input": PHOTO}, wanted=["relu"])) == {
+    assert set(onnx_evaluator.evaluate(network(), {"input": PHOTO}, wanted=["relu"])) == {
         "relu",
         "logits",
     }
@@ -125,9 +125,9 @@ def test_wanted_tensors_are_returned_where_there_is_no_sink() -> None:
 
 def test_a_replacement_is_read_by_the_consumers_and_the_own_value_is_reported() -> None:
     model, seen = network(), {}
-    plain = torch_graph.evaluate(model, {"input": PHOTO}, wanted=["bn", "relu"])
+    plain = onnx_evaluator.evaluate(model, {"input": PHOTO}, wanted=["bn", "relu"])
     forced = -plain["bn"].astype(np.float32)
-    torch_graph.evaluate(
+    onnx_evaluator.evaluate(
         model,
         {"input": PHOTO},
         sink=seen.__setitem__,
@@ -137,7 +137,7 @@ def test_a_replacement_is_read_by_the_consumers_and_the_own_value_is_reported() 
     np.testing.assert_array_equal(seen["bn"], plain["bn"])
     np.testing.assert_array_equal(seen["relu"], np.maximum(forced, 0).astype(np.float64))
     with pytest.raises(UsageError, match=r"replacement of 'bn': expected shape \(2, 4"):
-        torch_graph.evaluate(model, {"input": PHOTO}, replace={"bn": np.zeros(3)}.get)
+        onnx_evaluator.evaluate(model, {"input": PHOTO}, replace={"bn": np.zeros(3)}.get)
 
 
 def test_tensors_are_freed_after_their_last_use() -> None:
@@ -155,14 +155,14 @@ def test_tensors_are_freed_after_their_last_use() -> None:
         nonlocal most
         most = max(most, alive())
 
-    torch_graph.evaluate(model_of(nodes, feeds, ["y19"], 18), feeds, sink=sink, wanted=names)
+    onnx_evaluator.evaluate(model_of(nodes, feeds, ["y19"], 18), feeds, sink=sink, wanted=names)
     assert 1 <= most <= 3
 
 
 def test_an_operator_without_a_translation_is_evaluated_by_the_reference_and_named() -> None:
     x, fallen = drawn(3, 3), []
     model, feeds = single(case("Det", x), "float64")
-    result = torch_graph.evaluate(model, feeds, on_fallback=lambda *a: fallen.append(a))
+    result = onnx_evaluator.evaluate(model, feeds, on_fallback=lambda *a: fallen.append(a))
     np.testing.assert_allclose(result["out0"], np.linalg.det(x), rtol=1e-13)
     assert fallen == [("Det", "node")]
 
@@ -172,7 +172,7 @@ def test_an_output_that_nobody_reads_needs_no_fallback() -> None:
     for read, used in ((["y"], []), (["y", "indices"], ["MaxPool"])):
         node = helper.make_node("MaxPool", ["x"], ["y", "indices"], kernel_shape=[2, 2])
         model = model_of([node], {"x": IMAGE}, read, 18)
-        result = torch_graph.evaluate(
+        result = onnx_evaluator.evaluate(
             model, {"x": IMAGE}, on_fallback=lambda op, _: fallen.append(op)
         )
         assert fallen == used
@@ -180,7 +180,7 @@ def test_an_output_that_nobody_reads_needs_no_fallback() -> None:
         np.testing.assert_array_equal(result["y"], expected[0])
     split = helper.make_node("Split", ["x"], ["a", "b", "c"], axis=1)
     model = model_of([split], {"x": drawn(2, 6)}, ["a"], 13)
-    assert torch_graph.evaluate(model, {"x": drawn(2, 6)})["a"].shape == (2, 2)
+    assert onnx_evaluator.evaluate(model, {"x": drawn(2, 6)})["a"].shape == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_an_output_that_nobody_reads_needs_no_fallback() -> None:
 def test_a_fallback_computes_in_the_evaluation_dtype(of: Case) -> None:
     model, feeds = single(of, "float64")
     fallen: list[str] = []
-    actual = torch_graph.evaluate(model, feeds, on_fallback=lambda op, _: fallen.append(op))
+    actual = onnx_evaluator.evaluate(model, feeds, on_fallback=lambda op, _: fallen.append(op))
     assert fallen == [of.op]
     expected = ReferenceEvaluator(model).run(None, feeds)
     for array, reference in zip(actual.values(), expected, strict=True):
@@ -212,7 +212,7 @@ def test_an_operator_that_nobody_knows_is_an_error_that_names_it() -> None:
     model = model_of([node], feeds, ["y"], 18)
     model.opset_import.append(helper.make_opsetid("com.example", 1))
     with pytest.raises(UsageError, match=r"com\.example\.Wobble wobble_7: no translation"):
-        torch_graph.evaluate(model, feeds)
+        onnx_evaluator.evaluate(model, feeds)
 
 
 def test_a_node_with_a_subgraph_is_refused() -> None:
@@ -223,7 +223,7 @@ def test_a_node_with_a_subgraph_is_refused() -> None:
     )  # fmt: skip
     node = helper.make_node("If", ["x"], ["y"], "if", then_branch=branch, else_branch=branch)
     with pytest.raises(UsageError, match="If if: operators with a subgraph"):
-        torch_graph.evaluate(model_of([node], feeds, ["y"], 18), feeds)
+        onnx_evaluator.evaluate(model_of([node], feeds, ["y"], 18), feeds)
 
 
 def test_local_functions_are_inlined() -> None:
@@ -234,7 +234,7 @@ def test_local_functions_are_inlined() -> None:
     model.functions.append(
         helper.make_function("own", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 18)])
     )
-    np.testing.assert_array_equal(torch_graph.evaluate(model, feeds)["y"], 2 * feeds["x"])
+    np.testing.assert_array_equal(onnx_evaluator.evaluate(model, feeds)["y"], 2 * feeds["x"])
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE])
@@ -242,7 +242,7 @@ def test_weights_of_every_float_width_take_part(kind: int) -> None:
     feeds = {"x": np.array([1.5, 2.0])}
     model = model_of([helper.make_node("Mul", ["x", "w"], ["y"])], feeds, ["y"], 18)
     model.graph.initializer.append(helper.make_tensor("w", kind, [2], [0.5, -3.0]))
-    np.testing.assert_array_equal(torch_graph.evaluate(model, feeds)["y"], [0.75, -6.0])
+    np.testing.assert_array_equal(onnx_evaluator.evaluate(model, feeds)["y"], [0.75, -6.0])
 
 
 @pytest.mark.parametrize(
@@ -257,38 +257,38 @@ def test_weights_of_every_float_width_take_part(kind: int) -> None:
 )
 def test_inputs_that_do_not_fit(feeds: dict[str, Array], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        torch_graph.evaluate(network(), feeds)
+        onnx_evaluator.evaluate(network(), feeds)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "kernel"])
 def test_a_wanted_tensor_that_no_node_makes(name: str) -> None:
     with pytest.raises(UsageError, match=f"makes no tensor '{name}'"):
-        torch_graph.evaluate(network(), {"input": PHOTO}, wanted=[name])
+        onnx_evaluator.evaluate(network(), {"input": PHOTO}, wanted=[name])
 
 
 def test_an_unknown_dtype() -> None:
     with pytest.raises(UsageError, match="expected one of float32, float64"):
-        torch_graph.evaluate(network(), {"input": PHOTO}, dtype="float16")
+        onnx_evaluator.evaluate(network(), {"input": PHOTO}, dtype="float16")
 
 
 def test_a_failing_node_is_named_with_its_shapes() -> None:
     feeds = {"a": drawn(2, 3), "b": drawn(2, 3)}
     model = model_of([helper.make_node("MatMul", ["a", "b"], ["c"], "product")], feeds, ["c"], 18)
     with pytest.raises(UsageError, match=r"MatMul product on \[2, 3\], \[2, 3\]: RuntimeError"):
-        torch_graph.evaluate(model, feeds)
+        onnx_evaluator.evaluate(model, feeds)
 
 
 def test_a_graph_that_is_not_sorted() -> None:
     feeds = {"x": drawn(2)}
     nodes = [helper.make_node("Neg", ["y"], ["z"], "late"), helper.make_node("Neg", ["x"], ["y"])]
     with pytest.raises(UsageError, match="Neg late: reads 'y', which nothing before it makes"):
-        torch_graph.evaluate(model_of(nodes, feeds, ["z"], 18), feeds)
+        onnx_evaluator.evaluate(model_of(nodes, feeds, ["z"], 18), feeds)
 
 
 def test_an_exported_twin_is_its_module_in_float64() -> None:
     from exporters import onnx_graph, torch_onnx
-    from parity import spec
-    from parity.models.resnet import torch as twin
+    from parity.network import spec
+    from parity.network.models.resnet import torch as twin
 
     torch.manual_seed(0)
     module = twin.build(spec.get("resnet18", classes=10, image_size=(64, 64))).eval()
@@ -296,7 +296,7 @@ def test_an_exported_twin_is_its_module_in_float64() -> None:
     weights = {name: array.copy() for name, array in torch_onnx.weights(module).items()}
     graph = onnx_graph.inject(structure, weights).proto()
     x, fallen = drawn(2, 3, 64, 64).astype(np.float32), []
-    actual = torch_graph.evaluate(graph, {"input": x}, on_fallback=lambda *a: fallen.append(a))
+    actual = onnx_evaluator.evaluate(graph, {"input": x}, on_fallback=lambda *a: fallen.append(a))
     with torch.inference_mode():
         expected = module.double()(torch.from_numpy(x).double()).numpy()
     assert not fallen

@@ -11,8 +11,8 @@ from onnx.reference import ReferenceEvaluator
 torch = pytest.importorskip("torch")
 
 
-from parity.runtimes import torch_graph
-from parity.runtimes.torch_operators import OPERATORS
+from parity.runtimes.torch import onnx_evaluator
+from parity.runtimes.torch.onnx_operators import OPERATORS
 from tests.runtimes.operator_cases import (
     BY_FORMULA,
     BY_RUNTIME,
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.framework
 def test_agrees_with_the_reference_evaluator(of: Case, dtype: str) -> None:
     model, feeds = single(of, dtype)
     fallen: list[str] = []
-    actual = torch_graph.evaluate(
+    actual = onnx_evaluator.evaluate(
         model, feeds, dtype=dtype, on_fallback=lambda op, _: fallen.append(op)
     )
     assert not fallen
@@ -58,7 +58,7 @@ def test_agrees_with_onnx_runtime(of: Case) -> None:
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     ).run(None, feeds)
     for dtype in ("float32", "float64"):
-        actual = torch_graph.evaluate(model, feeds, dtype=dtype)["out0"]
+        actual = onnx_evaluator.evaluate(model, feeds, dtype=dtype)["out0"]
         assert_same(actual.astype(np.float32), expected[0], "float32")
 
 
@@ -80,7 +80,7 @@ def test_lp_normalisation_of_zeros_is_zeros() -> None:
 
 def only(of: Case, dtype: str = "float64") -> Array:
     model, feeds = single(of, dtype)
-    return next(iter(torch_graph.evaluate(model, feeds, dtype=dtype).values()))
+    return next(iter(onnx_evaluator.evaluate(model, feeds, dtype=dtype).values()))
 
 
 def test_activations_whose_definition_has_no_float32_constant() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from parity import spec as specs
-from parity.models.resnet.keras import build
+from parity.network import spec as specs
+from parity.network.models.resnet.keras import build
 
 SMALL = specs.get("resnet18", classes=10, image_size=(64, 64))
 

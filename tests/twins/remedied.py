@@ -14,8 +14,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from parity import spec as specs
-from parity.models.written_groups.keras import build as variant
+from parity.network import spec as specs
+from parity.network.models.written_groups.keras import build as variant
 
 VARIABLE = "PARITY_TEST_REMEDIES"
 NAME = "resnext14_8x16d@keras-bound-groups"

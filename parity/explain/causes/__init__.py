@@ -16,7 +16,7 @@ from types import ModuleType
 
 from parity.explain.case import Candidate, Case, Shape
 from parity.explain.rerun import Rerun, Run
-from parity.structure import Difference
+from parity.network.structure import Difference
 
 
 @functools.cache

@@ -8,8 +8,8 @@ import numpy as np
 
 from parity.explain.case import Candidate, Case, Shape
 from parity.explain.layer import Array, Layer, then, weighing
-from parity.structure import Difference
-from parity.subjects import side_of
+from parity.network.structure import Difference
+from parity.processes.subjects import side_of
 
 NAME = "bias"
 

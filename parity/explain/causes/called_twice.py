@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from parity.explain.case import Candidate, Case, Shape
 from parity.explain.layer import instead
-from parity.structure import Difference
+from parity.network.structure import Difference
 
 NAME = "called-twice"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from parity.explain.case import Shape
-from parity.structure import Difference
+from parity.network.structure import Difference
 
 SURPLUS, MISSING = "projection-in-every-block", "projection-missing"
 

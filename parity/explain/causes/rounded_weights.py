@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.explain.case import Candidate, Case
 from parity.explain.layer import Step, reweighing
-from parity.explain.rounding import to_bits
+from parity.numerics.rounding import to_bits
 
 NAME = "weights-rounded"
 

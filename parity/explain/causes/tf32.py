@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from parity.explain.case import Candidate, Case
 from parity.explain.rerun import Rerun, Run
-from parity.explain.rounding import operands_to_bits
+from parity.numerics.rounding import operands_to_bits
 
 NAME = "tf32"
 

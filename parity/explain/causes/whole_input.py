@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from parity.explain.case import Shape
-from parity.structure import Difference
+from parity.network.structure import Difference
 
 NAME = "groups-read-whole-input"
 

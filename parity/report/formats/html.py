@@ -11,11 +11,11 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from parity.floor import PRECISIONS
+from parity.numerics.floor import PRECISIONS
+from parity.numerics.verdict import StageResult, Status, SubjectResult
 from parity.report import charts, wording
 from parity.report.codec import to_json
 from parity.report.model import Profile, Report
-from parity.verdict import StageResult, Status, SubjectResult
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from parity.numerics.verdict import StageResult, Status
 from parity.report import wording
 from parity.report.model import Outcome, Report, Verdict
-from parity.verdict import StageResult, Status
 
 SUFFIX = ".xml"
 

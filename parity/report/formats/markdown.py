@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from parity.numerics.verdict import StageResult, Status, SubjectResult
 from parity.report import wording
 from parity.report.model import Outcome, Report, Verdict
 from parity.report.trust import trust
-from parity.verdict import StageResult, Status, SubjectResult
 
 SUFFIX = ".md"
 

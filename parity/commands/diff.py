@@ -1,0 +1,202 @@
+"""Judging saved captures, from one place or from two, without running anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from parity.commands import saved_captures
+from parity.commands.saved_captures import REFERENCE, Comparison
+from parity.errors import CaptureError, UsageError
+from parity.numerics import verdict
+from parity.numerics.capture import CaptureReader
+from parity.numerics.floor import PRECISIONS
+from parity.numerics.verdict import LIMIT, FirstDivergence, StageResult
+from parity.report.model import (
+    LEVELS,
+    Level,
+    Outcome,
+    Report,
+    SubjectFacts,
+    conclude,
+    numerics,
+)
+
+Readers = Mapping[str, CaptureReader]
+Sides = Sequence[tuple[Path, Readers]]
+
+
+def diff(a: Path, b: Path, *, limit: float = LIMIT, judge_as: str | None = None) -> Report:
+    """Judge the captures of `a` and `b`, folders or single files, against the float64 reference.
+
+    Each is judged by the floor of the precision that it was computed in, or of `judge_as`. The
+    reference and its floors are `a`'s where it has them, else `b`'s. Subjects that both have
+    are told apart by the names of their folders. Raises CaptureError for captures that do not
+    belong together: other weights, another input, another depth; UsageError for a precision that
+    is none.
+    """
+    started = time.perf_counter()
+    if judge_as is not None and judge_as not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UsageError(f"judge_as: expected one of {known}, found {judge_as!r}")
+    with saved_captures.opened(a) as left, saved_captures.opened(b) as right:
+        same = a.resolve() == b.resolve()
+        sides = [(a, left)] if same else [(a, left), (b, right)]
+        everything = [reader for _, readers in sides for reader in readers.values()]
+        saved_captures.require_belonging(everything)
+        reference = next((r[REFERENCE] for _, r in sides if REFERENCE in r), None)
+        if reference is None:
+            raise CaptureError(
+                f"neither {a} nor {b} has the reference: give the folder that holds "
+                f"{REFERENCE}{saved_captures.SUFFIX}"
+            )
+        subjects = _subjects(sides)
+        if not subjects:
+            raise CaptureError(f"{a} and {b} hold no subject, only the reference")
+        comparison = saved_captures.comparison_of(reference)
+        _require_depth(comparison, reference, subjects)
+        facts = {
+            name: dataclasses.replace(saved_captures.facts_of(reader), judged_as=judge_as)
+            for name, reader in subjects.items()
+        }
+        stages = verdict.compare(
+            reference=reference,
+            floors=comparison.floors,
+            subjects=subjects,
+            cuts=comparison.cuts,
+            limit=limit,
+            precisions={name: judge_as or told.precision for name, told in facts.items()},
+        )
+        notes = (*_notes(sides), *_judged_as(facts, judge_as))
+        return _report(
+            comparison, reference, subjects, facts, stages, _levels(sides), limit, started, notes
+        )
+
+
+def _subjects(sides: Sides) -> dict[str, CaptureReader]:
+    """The subjects by name; one that is on both sides is followed by where it comes from."""
+    labels = [path.name.removesuffix(saved_captures.SUFFIX) for path, _ in sides]
+    if len(set(labels)) < len(labels):
+        labels = ["A", "B"]
+    found: dict[str, CaptureReader] = {}
+    held = [name for _, readers in sides for name in readers]
+    for label, (_, readers) in zip(labels, sides, strict=True):
+        for name, reader in readers.items():
+            if name != REFERENCE:
+                # "|" separates the two names of a pair.
+                unique = name if held.count(name) == 1 else f"{name}@{label.replace('|', '_')}"
+                found[unique] = reader
+    return found
+
+
+def _require_depth(comparison: Comparison, reference: CaptureReader, subjects: Readers) -> None:
+    for reader in subjects.values():
+        depth = reader.manifest.get("depth")
+        if depth != comparison.depth:
+            raise CaptureError(
+                f"{reader.path} was captured at depth {depth}, {reference.path} at depth "
+                f"{comparison.depth}: capture one of them again"
+            )
+
+
+def _levels(sides: Sides) -> dict[str, Level]:
+    """The levels above numerics as they were found when the captures were made, worst first."""
+    levels: dict[str, Level] = {}
+    for path, readers in sides:
+        if REFERENCE not in readers:
+            continue
+        for name, level in saved_captures.comparison_of(readers[REFERENCE]).levels.items():
+            told = level.messages
+            if len(sides) > 1:
+                told = tuple(f"{path}: {message}" for message in told)
+            levels[name] = _worse(levels.get(name), Level(level.outcome, told))
+    return levels
+
+
+def _worse(one: Level | None, other: Level) -> Level:
+    if one is None:
+        return other
+    order = (Outcome.FAIL, Outcome.PASS, Outcome.SKIPPED)
+    outcome = min(one.outcome, other.outcome, key=order.index)
+    return Level(outcome, (*one.messages, *other.messages))
+
+
+def _notes(sides: Sides) -> tuple[str, ...]:
+    holders = [path for path, readers in sides if REFERENCE in readers]
+    if len(sides) == 1:
+        return ("judged again from saved captures; nothing was run",)
+    return (f"saved captures; the reference and its floors are those of {holders[0]}",)
+
+
+def _judged_as(facts: Mapping[str, SubjectFacts], judge_as: str | None) -> tuple[str, ...]:
+    others = sorted({told.precision for told in facts.values()} - {judge_as})
+    if judge_as is None or not others:
+        return ()
+    return (f"computed in {' and '.join(others)}, judged by the floor of {judge_as}",)
+
+
+def _report(
+    comparison: Comparison,
+    reference: CaptureReader,
+    subjects: Readers,
+    facts: Mapping[str, SubjectFacts],
+    stages: list[StageResult],
+    levels: dict[str, Level],
+    limit: float,
+    started: float,
+    notes: tuple[str, ...],
+) -> Report:
+    skipped = Level(Outcome.SKIPPED, ("it was not looked at when the captures were made",))
+    complete = {name: levels.get(name, skipped) for name in LEVELS}
+    apart = {name: reader.manifest.get("apart") for name, reader in subjects.items()}
+    complete["numerics"] = numerics(stages)
+    if told := strayed(stages, apart, limit):
+        complete["numerics"] = Level(Outcome.FAIL, tuple(told))
+    divergences = tuple(_divergences(stages, subjects))
+    return Report(
+        verdict=conclude(subjects=facts, levels=complete, stages=stages),
+        model=str(reference.manifest["model"]),
+        reference=comparison.reference,
+        input=comparison.input,
+        weights=comparison.weights,
+        subjects=facts,
+        levels=complete,
+        stages=tuple(stages),
+        first_divergence=verdict.first_divergence(stages),
+        divergences=divergences,
+        environment=comparison.environment,
+        seconds=time.perf_counter() - started,
+        limit=limit,
+        depth=comparison.depth,
+        notes=notes,
+    )
+
+
+def strayed(
+    stages: Sequence[StageResult], apart: Mapping[str, Mapping[str, float] | None], limit: float
+) -> list[str]:
+    """Sentences on graphs whose plain form, the one deployed, is not what was captured.
+
+    `apart` is, by subject, how far its final output is from the instrumented graph's.
+    """
+    last = next((stage for stage in reversed(stages) if stage.floor is not None), None)
+    if last is None or last.floor is None:
+        return []
+    return [
+        f"{name}: the plain graph's {last.name} are {found['max_abs']:.1e} away from the "
+        "instrumented graph's: the stages shown are not those of the deployed graph"
+        for name, found in apart.items()
+        if found and not found["rel_l2"] <= limit * last.floor.rel_l2
+    ]
+
+
+def _divergences(stages: list[StageResult], subjects: Readers) -> Iterator[FirstDivergence]:
+    """Each subject's own first cut that differs; its layer, where the cuts are layers."""
+    for name in subjects:
+        for stage in stages:
+            if stage.subjects[name].status in (verdict.Status.DIVERGED, verdict.Status.NON_FINITE):
+                layer = stage.row if stage.name == stage.row else None
+                yield FirstDivergence(name, stage.stage, layer, stage.name, (name,))
+                break

@@ -1,0 +1,142 @@
+"""`parity export --onnx`: a registered model and its weights as one ONNX file that was proved."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity import __version__, files
+from parity.commands import convert
+from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
+from parity.comparison.request import SIDES, Side
+from parity.errors import UsageError
+from parity.network import inputs, spec, weights
+from parity.network.spec import ModelSpec
+from parity.network.table import LOGITS
+from parity.processes import cache
+from parity.processes.children import Child, Children, python_of
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished ONNX file. `checks` are its outputs against the framework's at N = 1, 2 and 3."""
+
+    model: str
+    path: Path
+    side: Side
+    opset: int
+    outputs: tuple[str, ...]
+    weights_sha256: str
+    bytes: int
+    seconds: dict[str, float]
+    checks: tuple[dict[str, Any], ...]
+
+
+def export(
+    model: str,
+    path: str | Path,
+    *,
+    side: Side,
+    weights_from: str | Path | None = None,
+    opset: int | None = None,
+    stage_outputs: bool = False,
+    seed: int = 0,
+    classes: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    use_cache: bool = True,
+    python: dict[str, str] | None = None,
+    progress: Callable[[str, str], None] = lambda runtime, text: None,
+) -> Exported:
+    """Export the `side` twin ("keras" or "torch") of `model` to the ONNX file `path`.
+
+    The graph takes `input` (N, C, H, W) with any N and gives `logits` (N, classes); with
+    `stage_outputs` every stage's tensor too. The weights are a checkpoint of any format that
+    `parity.convert` reads, or seeded random ones. The file is checked before it takes its name:
+    the ONNX checker, shape inference, ONNX Runtime, and its outputs at three batch sizes.
+    """
+    if side not in SIDES:
+        raise UsageError(f"--from must be keras or torch, found '{side}'")
+    path = Path(path)
+    files.require_writable(path)
+    found = spec.get(model, classes=classes, image_size=image_size, channels=channels)
+    if weights_from is not None:
+        convert.format_of(weights_from)
+    with tempfile.TemporaryDirectory(prefix="parity-") as name, Children(python=python) as made:
+        folder = Path(name)
+        child = made[side]
+        progress(side, "starting")
+        canonical = _weights(found, weights_from, folder, made, child, seed, use_cache, progress)
+        child.call("load", spec=found.to_json())
+        child.call("assign", path=str(canonical))
+        progress(side, f"exporting to {path.name}")
+        table = found.table()
+        digest = weights.digest(weights.load(canonical, table))
+        stages = [table.tensor_name(cut.row) for cut in table.cuts("stage")]
+        answer = child.call(
+            "export_file",
+            path=str(path),
+            structure=str(
+                cache.entry_or(
+                    folder,
+                    "graphs",
+                    ".onnx",
+                    graph_facts(found, side, opset, python=python_of(side, python or {})),
+                    cached=use_cache,
+                )
+            ),
+            opset=opset,
+            input_shape=list(found.input_shape),
+            names=tap_names(table, side),
+            outputs=[stage for stage in stages if stage != LOGITS] if stage_outputs else [],
+            metadata={
+                "model": found.name,
+                "weights_sha256": digest,
+                "exporter": f"parity {__version__}",
+            },
+        )
+    return Exported(
+        model=found.name,
+        path=path,
+        side=side,
+        opset=answer["opset"],
+        outputs=tuple(answer["outputs"]),
+        weights_sha256=digest,
+        bytes=path.stat().st_size,
+        seconds=answer["seconds"],
+        checks=tuple(answer["checks"]),
+    )
+
+
+def _weights(
+    found: ModelSpec,
+    source: str | Path | None,
+    folder: Path,
+    children: Children,
+    child: Child,
+    seed: int,
+    cached: bool,
+    progress: Callable[[str, str], None],
+) -> Path:
+    """The canonical file: converted from `source`, or drawn and calibrated."""
+    if source is not None:
+        target = folder / "canonical.safetensors"
+        reader = convert.format_of(source)
+        convert.read(found, Path(source), target, reader, children, progress)
+        return target
+    held = cache.entry_or(
+        folder, "weights", ".safetensors", weight_facts(found, seed), cached=cached
+    )
+    if not held.exists():
+        progress(child.runtime, "drawing and calibrating weights")
+        raw, data = folder / "raw.safetensors", folder / "calibration.npy"
+        weights.save(raw, weights.init(found, seed=seed))
+        np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))
+        child.call("load", spec=found.to_json())
+        child.call("calibrate", source=str(raw), target=str(held), data=str(data))
+    return held

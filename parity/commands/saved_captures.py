@@ -1,0 +1,209 @@
+"""A folder of captures: one file a subject and the float64 reference, which knows the rest.
+
+The reference's manifest also holds, under ``comparison``, what judging needs beside the tensors:
+the cuts, the floors, the levels above numerics and the facts of input and weights. A subject's
+holds, under ``facts``, what it ran on. So each file says by itself what it belongs to, and no file
+beside it can get lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from parity.comparison.request import SUBJECTS
+from parity.errors import CaptureError, OutputError, UsageError
+from parity.numerics import floor
+from parity.numerics.capture import CaptureReader, amend
+from parity.numerics.floor import Floor
+from parity.processes.subjects import parse
+from parity.report import codec
+from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
+
+if TYPE_CHECKING:
+    from parity.network.table import Cut
+    from parity.report.model import Report
+
+SUFFIX = ".safetensors"
+REFERENCE = "reference"
+
+BELONGING = {"model": "model", "weights_sha256": "weights", "input_sha256": "input"}
+"""What captures that are compared must share, and what it is called."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a reference's capture knows of the comparison that it was made in."""
+
+    reference: str
+    depth: str
+    input: InputFacts
+    weights: WeightFacts
+    cuts: tuple[Cut, ...]
+    floors: Mapping[str, Floor]
+    levels: Mapping[str, Level]
+    environment: Mapping[str, Any]
+
+
+def keep(
+    folder: Path,
+    captures: Mapping[str, Path],
+    report: Report,
+    *,
+    cuts: Sequence[Cut],
+    floors: Mapping[str, Floor],
+    apart: Mapping[str, Mapping[str, float] | None],
+) -> None:
+    """Move a comparison's captures, by subject and ``reference``, into `folder`.
+
+    `report` says what they ran on; its judgement is not kept. `apart` is, by subject, how far a
+    plain graph's final output is from the instrumented graph's. Captures of an earlier comparison
+    make way: a folder holds one. Raises OutputError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"*{SUFFIX}"):
+            name = old.name.removesuffix(SUFFIX)
+            if name not in captures and _is_ours(name):
+                old.unlink()
+        for name, path in captures.items():
+            if name == REFERENCE:
+                amend(path, {"comparison": _comparison(report, cuts, floors)})
+            else:
+                facts = codec.to_json(report)["subjects"][name]
+                held = {"facts": facts, "depth": report.depth, "apart": apart.get(name)}
+                amend(path, held)
+            target = folder / f"{name}{SUFFIX}"
+            hidden = target.with_name(f".{target.name}.part")
+            # A rename within a file system, a copy between two: whole or not there either way.
+            shutil.move(path, hidden)
+            hidden.replace(target)
+    except OSError as error:
+        raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file of this name is one that an earlier comparison left."""
+    try:
+        return name == REFERENCE or bool(parse(name))
+    except UsageError:
+        return False
+
+
+def _comparison(report: Report, cuts: Sequence[Cut], floors: Mapping[str, Floor]) -> dict[str, Any]:
+    told = codec.to_json(report)
+    return {
+        **{key: told[key] for key in ("reference", "depth", "input", "weights", "environment")},
+        "cuts": [{"name": cut.name, "stage": cut.stage, "row": cut.row.name} for cut in cuts],
+        "floors": floor.to_json(floors),
+        "levels": {
+            name: {"outcome": level.outcome.value, "messages": list(level.messages)}
+            for name, level in report.levels.items()
+            if name != "numerics"
+        },
+    }
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[dict[str, CaptureReader]]:
+    """The captures of a folder, or the one that a file is, by subject, in the usual order.
+
+    Raises CaptureError for anything that is no capture, and for a folder without any.
+    """
+    files = _files(path)
+    with contextlib.ExitStack() as stack:
+        readers: dict[str, CaptureReader] = {}
+        for file in files:
+            reader = stack.enter_context(CaptureReader(file))
+            name = subject_of(reader)
+            if name in readers:
+                raise CaptureError(f"{file}: holds '{name}', as {readers[name].path.name} does")
+            readers[name] = reader
+        order = {name: index for index, name in enumerate((REFERENCE, *SUBJECTS))}
+        yield dict(sorted(readers.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.glob(f"*{SUFFIX}") if not file.name.startswith("."))
+    if not found:
+        raise CaptureError(f"{path}: holds no capture; `parity capture --out` writes them")
+    return found
+
+
+def subject_of(reader: CaptureReader) -> str:
+    """The subject that a capture is of. Raises CaptureError."""
+    return str(_told(reader, reader.manifest, "subject"))
+
+
+def facts_of(reader: CaptureReader) -> SubjectFacts:
+    """What a subject's capture ran on. Raises CaptureError."""
+    with _malformed(reader):
+        return SubjectFacts(**_told(reader, reader.manifest, "facts"))
+
+
+def comparison_of(reader: CaptureReader) -> Comparison:
+    """What a reference's capture knows. Raises CaptureError."""
+    told = _told(reader, reader.manifest, "comparison")
+    with _malformed(reader):
+        given = told["input"]
+        return Comparison(
+            reference=told["reference"],
+            depth=told["depth"],
+            input=InputFacts(**{**given, "shape": tuple(given["shape"])}),
+            weights=WeightFacts(**told["weights"]),
+            cuts=tuple(_cut(cut, reader) for cut in told["cuts"]),
+            floors=floor.from_json(told["floors"]),
+            levels={
+                name: Level(Outcome(level["outcome"]), tuple(level["messages"]))
+                for name, level in told["levels"].items()
+            },
+            environment=told["environment"],
+        )
+
+
+def _cut(told: Mapping[str, str], reader: CaptureReader) -> Any:
+    # Judging needs a row's name and its shape without the batch axis, no more of the table.
+    row = SimpleNamespace(name=told["row"], shape=reader.shape(told["row"])[1:])
+    return SimpleNamespace(name=told["name"], stage=told["stage"], row=row)
+
+
+def _told(reader: CaptureReader, manifest: Mapping[str, Any], key: str) -> Any:
+    if key not in manifest:
+        raise CaptureError(
+            f"{reader.path}: its manifest has no '{key}'; write it with `parity capture` or "
+            "`parity compare --save-captures`"
+        )
+    return manifest[key]
+
+
+@contextlib.contextmanager
+def _malformed(reader: CaptureReader) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CaptureError(f"{reader.path}: its manifest is malformed: {error}") from error
+
+
+def require_belonging(readers: Sequence[CaptureReader]) -> None:
+    """Raise CaptureError, naming both, unless all captures are of one model, weights and input."""
+    first = readers[0]
+    for reader in readers[1:]:
+        for key, word in BELONGING.items():
+            one, other = (_told(each, each.manifest, key) for each in (first, reader))
+            if one != other:
+                raise CaptureError(
+                    f"{first.path} and {reader.path} do not belong together: "
+                    f"{word} {_short(one)} and {_short(other)}"
+                )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:16] if len(text) == 64 else f"'{text}'"

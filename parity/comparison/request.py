@@ -1,0 +1,229 @@
+"""What a comparison was asked for, checked before anything is started."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from parity.errors import UsageError
+from parity.network import spec as specs
+from parity.network.spec import ModelSpec
+from parity.network.table import Depth, LayerTable
+from parity.processes.subjects import (
+    BACKENDS,
+    DEVICES,
+    KINDS,
+    RUNTIMES,
+    Side,
+    Subject,
+    child_name,
+    of_child,
+    parse,
+    runtime_of,
+    side_of,
+)
+
+__all__ = ["OWN", "RANDOM", "SIDES", "SUBJECTS", "Request", "Side", "runtime_of", "side_of"]
+
+SUBJECTS = KINDS
+SIDES: tuple[Side, ...] = ("torch", "keras")
+"""The frameworks that can be the reference, the preferred one first."""
+
+ASKED = ("float32", "tf32", "float16", "bfloat16")
+"""The precisions that can be asked for, some of `parity.numerics.floor.PRECISIONS`."""
+
+RANDOM, OWN = "random", "own"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One comparison. `model` names a registered architecture; `keras` and `torch` are
+    `module:callable` references to somebody's own models, which `table` pairs. `onnx_keras` and
+    `onnx_torch` are ONNX files to run in place of a fresh export.
+
+    `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own).
+    `isolate` also gives every part the reference's input, so that it shows only its own error;
+    `semantics` also runs every subject in float64; `explain` looks for the causes of whatever
+    differs. `repeat` runs everything so often and finds what changes; `seeds` more random inputs,
+    and with `stress` odd ones, are compared as well. `limit` is in units of the floor, `timeout` in
+    seconds for one request to a child. Captures are kept in `save_captures`; without `judged` that
+    is all that happens to them.
+
+    `device` is for the subjects whose name has none, `precision` for all of them; `judge_as` is
+    the precision whose floor they are judged by, their own by default. `python` gives runtimes and
+    environments an interpreter. `xla` compiles Keras models; `serial` runs one subject at a time.
+    """
+
+    model: str | None = None
+    keras: str | None = None
+    torch: str | None = None
+    table: Path | None = None
+    onnx_keras: Path | None = None
+    onnx_torch: Path | None = None
+    classes: int | None = None
+    image_size: tuple[int, int] | None = None
+    channels: int | None = None
+    weights: str | Path | None = None
+    input: Any = None
+    batch: int | None = None
+    seed: int = 0
+    subjects: tuple[str, ...] = SUBJECTS
+    reference: Side | None = None
+    depth: Depth = "stage"
+    limit: float = 4.0
+    isolate: bool = False
+    semantics: bool = False
+    explain: bool = True
+    repeat: int = 1
+    seeds: int = 0
+    stress: bool = False
+    opset: int | None = None
+    timeout: float = 900.0
+    cache: bool = True
+    save_captures: Path | None = None
+    judged: bool = True
+    device: str = "auto"
+    precision: str = "float32"
+    judge_as: str | None = None
+    python: Mapping[str, str] = field(default_factory=dict)
+    keras_backend: str = "tensorflow"
+    xla: bool = False
+    serial: bool = False
+    references: dict[str, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = {"keras": self.keras, "torch": self.torch}
+        object.__setattr__(self, "references", {k: v for k, v in given.items() if v})
+        self._check_subjects()
+        if self.model is None and not self.references:
+            raise UsageError("nothing to compare: give a MODEL, or --keras and --torch references")
+        if self.model is None and self.table is None:
+            raise UsageError("own models need --table FILE, which pairs their layers")
+        if self.model is None:
+            for subject in self.subjects:
+                if side_of(subject) not in self.references:
+                    raise UsageError(f"subject '{subject}' needs --{side_of(subject)} REF")
+        self._check_places()
+        if not self.limit > 0:
+            raise UsageError(f"--limit must be above 0, found {self.limit}")
+        if self.repeat < 1 or self.seeds < 0:
+            raise UsageError("--repeat must be at least 1, and --seeds at least 0")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"--batch must be at least 1, found {self.batch}")
+        if not 0 < self.timeout < threading.TIMEOUT_MAX:
+            raise UsageError(f"--timeout must be a number of seconds, found {self.timeout}")
+
+    def _check_subjects(self) -> None:
+        if not self.subjects:
+            raise UsageError("--subjects is empty: nothing would be compared")
+        for subject in self.subjects:
+            parse(subject)
+        if len(set(self.subjects)) != len(self.subjects):
+            raise UsageError(f"a subject is given twice: {', '.join(self.subjects)}")
+
+    def _check_places(self) -> None:
+        """Devices, precisions, backends and environments, as far as no runtime need be asked."""
+        for value, known, option in (
+            (self.device, ("auto", *DEVICES), "--device"),
+            (self.precision, ASKED, "--precision"),
+            (self.judge_as or "float32", ASKED, "--judge-as"),
+            (self.keras_backend, BACKENDS, "--keras-backend"),
+        ):
+            if value not in known:
+                raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
+        for subject in self.parsed.values():
+            environment = subject.environment
+            if environment is not None and environment not in self.python:
+                raise UsageError(
+                    f"subject '{subject.name}': there is no environment '{environment}'; name it "
+                    f"with --python {environment}=PATH or under [environments] in parity.toml"
+                )
+        if self.xla and not any(subject.runtime == "keras" for subject in self.parsed.values()):
+            raise UsageError("--xla compiles Keras models, and no subject is one")
+        if self.xla and self.isolate:
+            raise UsageError("--isolate cannot feed the parts of a model that --xla has compiled")
+
+    @cached_property
+    def parsed(self) -> dict[str, Subject]:
+        """The subjects by name."""
+        return {name: parse(name) for name in self.subjects}
+
+    def child(self, subject: str) -> str:
+        """The child that runs a subject."""
+        found = self.parsed[subject]
+        backend = None
+        if found.kind == "keras":
+            backend = found.backend or self.keras_backend
+        return child_name(found.runtime, backend=backend, environment=found.environment)
+
+    def home(self, side: Side) -> str:
+        """The child that holds a framework's model: it exports, calibrates, is the reference.
+
+        It is the plain child where a subject needs that anyway, else the first subject's. Keras
+        exports to ONNX and computes in float64 on TensorFlow alone.
+        """
+        held = [self.child(name) for name, found in self.parsed.items() if found.kind == side]
+        held = [name for name in held if of_child(name).backend is None]
+        return side if side in held or not held else held[0]
+
+    def graph_file(self, side: str) -> Path | None:
+        """The ONNX file that was given for the subject `onnx-SIDE`."""
+        return self.onnx_keras if side == "keras" else self.onnx_torch
+
+    @property
+    def spec(self) -> ModelSpec | None:
+        """The registered architecture; raises `SpecError`."""
+        if self.model is None:
+            return None
+        return specs.get(
+            self.model,
+            classes=self.classes,
+            image_size=self.image_size,
+            channels=self.channels,
+        )
+
+    @property
+    def layer_table(self) -> LayerTable:
+        """The table given, else the architecture's; raises `TableError`."""
+        if self.table is not None:
+            return LayerTable.load(self.table)
+        assert self.spec is not None
+        return self.spec.table()
+
+    @property
+    def weight_source(self) -> str | Path:
+        """Where the weights come from: a file, `random` or `own`."""
+        if self.weights is not None:
+            return self.weights
+        return RANDOM if self.model is not None else OWN
+
+    @property
+    def reference_side(self) -> Side:
+        """The framework that the float64 reference runs in."""
+        if self.reference is not None:
+            return self.reference
+        sides = [side for side in SIDES if side in map(side_of, self.subjects)]
+        meant = None if self.spec is None else self.spec.reference
+        return next((side for side in sides if side == meant), sides[0])
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The frameworks whose models are needed, the reference's first."""
+        needed = [self.reference_side, *map(side_of, self.subjects)]
+        return tuple(dict.fromkeys(needed))
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The children that are needed, the slowest to start first."""
+        needed = [*map(self.home, self.sides), *map(self.child, self.subjects)]
+        order = {runtime: index for index, runtime in enumerate(RUNTIMES)}
+        return tuple(sorted(dict.fromkeys(needed), key=lambda n: order[of_child(n).kind]))
+
+    @property
+    def name(self) -> str:
+        """What the report calls the model."""
+        return self.model or " | ".join(self.references.values())

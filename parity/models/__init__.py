@@ -1,5 +1,0 @@
-"""One folder an architecture family, each with `spec`, `keras` and `torch`; found by `parity.spec`.
-
-`spec` holds `ARCHITECTURES`, a tuple of `ModelSpec`, and imports no framework. `keras` and `torch`
-each hold `build(spec)`, the twins; neither looks at the other, or at the layer table.
-"""

@@ -1,5 +1,0 @@
-"""The PyTorch model beside the variants: ResNeXt itself."""
-
-from parity.models.resnet.torch import build
-
-__all__ = ["build"]

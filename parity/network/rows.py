@@ -1,0 +1,379 @@
+"""One row of a layer table: a layer, its kind, its names in both models, its weights.
+
+`parity.network.table` says how rows are written down.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from parity.errors import TableError
+from parity.network import layouts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+KERAS_NAMES = {
+    "kernel": "kernel",
+    "bias": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "mean": "moving_mean",
+    "variance": "moving_variance",
+}
+"""What Keras calls the variable of each role."""
+
+TORCH_NAMES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "mean": "running_mean",
+    "variance": "running_var",
+}
+"""What PyTorch calls the tensor of each role in its module's state dict."""
+
+_AFFINE = ("kernel", "bias")
+_NORM = ("gamma", "beta")
+KINDS: dict[str, tuple[str, ...]] = {
+    "conv": _AFFINE,
+    "depthwise_conv": _AFFINE,
+    "conv_transpose": _AFFINE,
+    "dense": _AFFINE,
+    "batch_norm": (*_NORM, "mean", "variance"),
+    "layer_norm": _NORM,
+    "group_norm": _NORM,
+    **dict.fromkeys(
+        (
+            "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "hard_sigmoid", "hard_swish",
+            "tanh", "softmax", "max_pool", "avg_pool", "global_max_pool", "global_avg_pool",
+            "add", "multiply", "concat", "pad", "upsample", "flatten", "reshape", "dropout",
+            "identity",
+        ),
+        (),
+    ),
+}  # fmt: skip
+"""The kinds of layers, each with the roles that its weights can have."""
+
+COLUMNS = ("name", "stage", "kind", "keras", "torch", "shape", "weights", "inputs")
+
+INPUT = "input"
+"""What the network is given, as rows and ONNX graphs call it."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_WEIGHT = re.compile(r"[^\s;]+")
+_TORCH = re.compile(r"(?P<module>[^\s#@]+)(#(?P<call>[0-9]{1,6}))?(?P<input>@input)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One tensor of a layer; `name` is its key in PyTorch's state dict, `shape` its shape there.
+
+    Kernels are (O, I, H, W), or (O, I) in dense layers. `keras` is the variable's name in Keras.
+    """
+
+    role: str
+    name: str
+    keras: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One layer. `shape` is its output's without the batch axis, (C, H, W) or (C,); () is unknown.
+
+    `keras` or `torch` is empty where one side has no such layer. `inputs` are the rows that it
+    reads, the shortcut of a sum before its branch; () is the row before it alone.
+    """
+
+    name: str
+    stage: str
+    kind: str
+    keras: str
+    torch: str
+    shape: tuple[int, ...] = ()
+    weights: tuple[Weight, ...] = ()
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def block(self) -> str:
+        """`stage1.block0` for a row in a block, else the stage."""
+        inner = self.name.removeprefix(f"{self.stage}.")
+        if inner == self.name or "." not in inner:
+            return self.stage
+        return f"{self.stage}.{inner.partition('.')[0]}"
+
+    @property
+    def shared(self) -> bool:
+        """Whether both models have this layer, so that it can be compared."""
+        return bool(self.keras and self.torch)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchPoint:
+    """A tensor of a PyTorch model: the output, or the input, of the `call`-th call of a module."""
+
+    module: str
+    call: int
+    is_input: bool
+
+
+def torch_point(reference: str) -> TorchPoint:
+    """Parse the `torch` column, `layer1.0.relu#2@input`; raises `TableError`."""
+    match = _TORCH.fullmatch(reference)
+    if match is None or not reference.isprintable():
+        raise TableError(
+            f"{quote(reference)} is no module path; expected module, module#CALL or module@input"
+        )
+    return TorchPoint(match["module"], int(match["call"] or 0), match["input"] is not None)
+
+
+def canonical_name(row: Row, role: str) -> str:
+    """The name of a row's weight: its key in PyTorch's state dict, whichever model is asked.
+
+    In a row that PyTorch's model does not have, the row's own name stands for the module's path.
+    """
+    if not row.torch:
+        return f"{row.name}.{role}"
+    return f"{torch_point(row.torch).module}.{TORCH_NAMES[role]}"
+
+
+def keras_shape(weight: Weight, kind: str) -> tuple[int, ...]:
+    """The shape of a weight in Keras's layout, in a layer of `kind`."""
+    return layouts.keras_shape(weight.shape, kind=kind, role=weight.role)
+
+
+def check_row(row: Row, where: str) -> None:
+    """Raise `TableError`, beginning with `where`, if a row is wrong by itself."""
+    for field, value in (("name", row.name), ("stage", row.stage)):
+        if not _NAME.fullmatch(value):
+            raise TableError(
+                f"{where}: {field} {quote(value)} must be letters, digits, '_', '-' and '.'"
+            )
+    if row.kind not in KINDS:
+        raise TableError(f"{where}: unknown kind {quote(row.kind)}{closest(row.kind, KINDS)}")
+    if not row.keras and not row.torch:
+        raise TableError(f"{where}: neither model has this layer; give keras, torch or both")
+    if row.keras != row.keras.strip() or not row.keras.isprintable():
+        raise TableError(f"{where}: {quote(row.keras)} is no name of a Keras layer")
+    if row.torch:
+        try:
+            torch_point(row.torch)
+        except TableError as error:
+            raise TableError(f"{where}: {error}") from None
+    for name in row.inputs:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise TableError(f"{where}: inputs must be names of rows, found {quote(name)}")
+    _check_dimensions(row.shape, where)
+    roles = [weight.role for weight in row.weights]
+    for weight in row.weights:
+        _check_weight(row, weight, where)
+        if roles.count(weight.role) > 1:
+            raise TableError(f"{where}: {quote(weight.role)} is given twice")
+
+
+def _check_weight(row: Row, weight: Weight, where: str) -> None:
+    roles = KINDS[row.kind]
+    if weight.role not in roles:
+        known = f"its weights are {', '.join(roles)}" if roles else "it has no weights"
+        raise TableError(f"{where}: a {row.kind} has no {quote(weight.role)}; {known}")
+    if weight.keras != KERAS_NAMES[weight.role]:
+        raise TableError(f"{where}: Keras calls a {weight.role} {KERAS_NAMES[weight.role]!r}")
+    if not _WEIGHT.fullmatch(weight.name) or not weight.name.isprintable():
+        raise TableError(f"{where}: {quote(weight.name)} is no key of a state dict")
+    _check_dimensions(weight.shape, f"{where}: {weight.name}")
+    rank = len(weight.shape)
+    if weight.role != "kernel":
+        if rank != 1:
+            raise TableError(f"{where}: {weight.name} has {rank} axes, expected 1")
+    elif (rank == 2) != (row.kind == "dense") or rank not in (2, 3, 4, 5):
+        raise TableError(f"{where}: {weight.name} has {rank} axes; a {row.kind} has another number")
+    elif row.kind == "depthwise_conv" and (rank != 4 or weight.shape[1] != 1):
+        raise TableError(f"{where}: {weight.name} must be (C, 1, H, W), found {weight.shape}")
+
+
+def _check_dimensions(shape: tuple[int, ...], where: str) -> None:
+    if not all(isinstance(size, int) and size > 0 for size in shape):
+        raise TableError(f"{where}: shape {quote(shape)} must be whole numbers above 0")
+
+
+def identities(row: Row) -> Iterator[tuple[str, str]]:
+    """(what, value) that no other row may have."""
+    yield "name", row.name
+    if row.keras:
+        yield "Keras layer", row.keras
+    if row.torch:
+        point = torch_point(row.torch)
+        yield "PyTorch tensor", f"{point.module}#{point.call}{'@input' * point.is_input}"
+    for weight in row.weights:
+        yield f"weight {quote(weight.name)}", weight.name
+
+
+def quote(value: object) -> str:
+    """A value out of somebody's file, on one line and not too long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean …?`, or nothing where no known word is close."""
+    # Matching is quadratic, and the word is out of somebody's file.
+    close = difflib.get_close_matches(word[:80], known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def format_shape(shape: tuple[int, ...], *, by: str = "x") -> str:
+    """`64x112x112`; empty where the shape is not known."""
+    return by.join(str(size) for size in shape)
+
+
+def shapes_text(row: Row, *, in_keras: bool) -> str:
+    """Each weight as its own framework calls it, with its shape there: `kernel 7×7×3×64`."""
+    return ", ".join(
+        f"{weight.keras} {format_shape(keras_shape(weight, row.kind), by='×')}"
+        if in_keras
+        else f"{weight.name.rpartition('.')[2]} {format_shape(weight.shape, by='×')}"
+        for weight in row.weights
+    )
+
+
+def row_to_json(row: Row) -> dict[str, Any]:
+    """The row as JSON has it, weight shapes in both layouts."""
+    return {
+        "name": row.name,
+        "stage": row.stage,
+        "kind": row.kind,
+        "keras": row.keras,
+        "torch": row.torch,
+        "shape": list(row.shape),
+        "weights": [
+            {
+                "role": weight.role,
+                "name": weight.name,
+                "shape": list(weight.shape),
+                "keras_shape": list(keras_shape(weight, row.kind)),
+            }
+            for weight in row.weights
+        ],
+        **({"inputs": list(row.inputs)} if row.inputs else {}),
+    }
+
+
+def row_from_json(entry: object, where: str) -> Row:
+    """Read what `row_to_json` or `cells` returns; raises `TableError`, beginning with `where`."""
+    if not isinstance(entry, dict):
+        raise TableError(f"{where}: expected a table of {', '.join(COLUMNS)}")
+    if isinstance(entry.get("name"), str):
+        where = f"{where} ({quote(entry['name'])})"
+    check_keys(entry, COLUMNS, required=COLUMNS[:3], where=where)
+    entry = _parse_cells(entry, where)
+    text = {key: entry.get(key, "") for key in COLUMNS[:5]}
+    for key, value in text.items():
+        if not isinstance(value, str):
+            raise TableError(f"{where}: {key} must be text, found {quote(value)}")
+    weights = entry.get("weights", [])
+    if not isinstance(weights, list):
+        raise TableError(f"{where}: weights must be a list, found {quote(weights)}")
+    inputs = entry.get("inputs", [])
+    if not isinstance(inputs, list):
+        raise TableError(f"{where}: inputs must be a list, found {quote(inputs)}")
+    row = Row(
+        **text,
+        shape=_dimensions(entry.get("shape", []), f"{where}: shape"),
+        weights=tuple(_weight_from_json(weight, where) for weight in weights),
+        inputs=tuple(inputs),
+    )
+    check_row(row, where)
+    for weight, given in zip(row.weights, weights, strict=True):
+        expected = keras_shape(weight, row.kind)
+        if given.get("keras_shape", list(expected)) != list(expected):
+            raise TableError(
+                f"{where}: {weight.name}: {weight.shape} is {expected} in Keras, "
+                f"found {quote(given['keras_shape'])}"
+            )
+    return row
+
+
+def _weight_from_json(entry: object, where: str) -> Weight:
+    keys = ("role", "name", "shape", "keras_shape")
+    if not isinstance(entry, dict):
+        raise TableError(f"{where}: a weight is a table of {', '.join(keys)}, found {quote(entry)}")
+    check_keys(entry, keys, required=keys[:3], where=f"{where}: weights")
+    role, name = entry["role"], entry["name"]
+    if role not in tuple(KERAS_NAMES):
+        raise TableError(f"{where}: unknown role {quote(role)}{closest(str(role), KERAS_NAMES)}")
+    if not isinstance(name, str):
+        raise TableError(f"{where}: the name of a weight must be text, found {quote(name)}")
+    return Weight(
+        role, name, KERAS_NAMES[role], _dimensions(entry["shape"], f"{where}: {quote(name)}")
+    )
+
+
+def cells(row: Row) -> dict[str, str]:
+    """The row as CSV and TOML have it: text under each of `COLUMNS`."""
+    weights = (
+        f"{weight.role} {weight.name} {format_shape(weight.shape)} "
+        f"{format_shape(keras_shape(weight, row.kind))}"
+        for weight in row.weights
+    )
+    names = (row.name, row.stage, row.kind, row.keras, row.torch)
+    values = (*names, format_shape(row.shape), "; ".join(weights), " ".join(row.inputs))
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _parse_cells(entry: dict[str, Any], where: str) -> dict[str, Any]:
+    """Turn the text of `shape`, `weights` and `inputs`, if it is text, into the lists of JSON."""
+    entry = dict(entry)
+    if isinstance(entry.get("inputs"), str):
+        entry["inputs"] = entry["inputs"].split()
+    if isinstance(entry.get("shape"), str):
+        entry["shape"] = _parse_shape(entry["shape"], where)
+    if isinstance(entry.get("weights"), str):
+        parts = filter(None, (part.strip() for part in entry["weights"].split(";")))
+        entry["weights"] = [_parse_weight(part, where) for part in parts]
+    return entry
+
+
+def _parse_weight(text: str, where: str) -> dict[str, Any]:
+    words = text.split()
+    if len(words) not in (3, 4):
+        raise TableError(
+            f"{where}: expected 'role name shape' or 'role name shape keras-shape', "
+            f"found {quote(text)}"
+        )
+    role, name, *shapes = words
+    sizes = (_parse_shape(shape, where) for shape in shapes)
+    # One shape or two: the second is there to be checked.
+    return {"role": role, "name": name, **dict(zip(("shape", "keras_shape"), sizes, strict=False))}
+
+
+def _parse_shape(text: str, where: str) -> list[int]:
+    sizes = text.split("x") if text else []
+    if not all(size.isascii() and size.isdigit() and len(size) < 10 for size in sizes):
+        raise TableError(f"{where}: expected a shape such as 64x112x112, found {quote(text)}")
+    return [int(size) for size in sizes]
+
+
+def _dimensions(value: object, where: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or any(type(size) is not int for size in value):
+        raise TableError(f"{where}: expected a list of whole numbers, found {quote(value)}")
+    return tuple(value)
+
+
+def check_keys(
+    found: Iterable[str], known: Collection[str], *, required: Iterable[str], where: str
+) -> None:
+    """Raise `TableError` for the first key that is unknown, given twice or missing."""
+    seen: set[str] = set()
+    for key in found:
+        if key not in known:
+            raise TableError(f"{where}: unknown key {quote(key)}{closest(key, known)}")
+        if key in seen:
+            raise TableError(f"{where}: key {quote(key)} is given twice")
+        seen.add(key)
+    for key in required:
+        if key not in seen:
+            raise TableError(f"{where}: key {key!r} is missing")

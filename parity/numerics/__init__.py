@@ -1,0 +1,1 @@
+"""Arithmetic on arrays and files of arrays, with NumPy alone."""

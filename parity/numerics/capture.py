@@ -1,0 +1,346 @@
+"""A Capture on disk: one subject's tensors on one input, in a safetensors file with a manifest.
+
+The file is written in streaming order behind a header that is reserved first and filled in last,
+and read in pieces, so neither side ever holds more than one tensor. Any safetensors reader opens
+it; the manifest is JSON under the key ``parity`` of the format's ``__metadata__``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.errors import CaptureError, OutputError
+from parity.numerics.checksum import ALIGNMENT, CHUNK, Checksum, aligned, checksum
+
+Array = NDArray[Any]
+
+SCHEMA = "parity.numerics.capture/1"
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+# The safetensors format allows headers up to this size (its MAX_HEADER_SIZE).
+_MAX_HEADER = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a tensor lies: byte offsets count from the end of the header."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    begin: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.size * self.dtype.itemsize
+
+
+class CaptureWriter:
+    """Writes a capture as its tensors are produced; use it as a context manager.
+
+    ``manifest`` may be changed until ``close`` (the seconds of a run are known at its end). The
+    file appears under its name only when it is complete; after an exception nothing is left.
+    """
+
+    def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
+        self.manifest: dict[str, Any] = dict(manifest)
+        self._path = Path(path)
+        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        self._entries: dict[str, _Entry] = {}
+        self._checksums: dict[str, str] = {}
+        self._end = 0
+        # Some 1,000 rows fit; a longer header moves the tensors once, at the end.
+        self._reserved = 2**18
+        try:
+            self._file: BinaryIO = self._temporary.open("wb")
+            self._file.seek(self._reserved)
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
+
+    def add(self, name: str, array: Array) -> None:
+        """Append one tensor (NCHW, batch first; float16, float32 or float64).
+
+        Raises CaptureError for a name given twice or a dtype that a capture cannot hold,
+        OutputError when the disk is full.
+        """
+        if name in self._entries or name == "__metadata__":
+            raise CaptureError(f"{self._path.name}: the row {name!r} was captured twice")
+        dtype = array.dtype.newbyteorder("<")
+        if dtype not in _CODES:
+            raise CaptureError(
+                f"{self._path.name}: {name}: expected float16, float32 or float64, "
+                f"found {array.dtype}"
+            )
+        entry = _Entry(dtype, tuple(array.shape), self._end)
+        flat = np.ascontiguousarray(array, dtype=dtype).reshape(-1)
+        try:
+            self._file.write(flat.view(np.uint8).data)
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
+        self._entries[name] = entry
+        self._checksums[name] = checksum(flat)
+        self._end = entry.end
+
+    def close(self) -> None:
+        """Write the header and give the file its name. Raises OutputError."""
+        header = _encode({**self.manifest, "checksums": self._checksums}, self._entries)
+        try:
+            self._file.close()
+            _write_header(self._temporary, header, self._reserved)
+            self._temporary.replace(self._path)
+        except OSError as error:
+            self._discard()
+            raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
+
+    def _discard(self) -> None:
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._discard()
+
+
+def amend(path: str | Path, facts: Mapping[str, Any]) -> None:
+    """Add `facts`, plain data, to the manifest of a capture; its tensors stay where they are.
+
+    Raises CaptureError for a file that is no capture, OutputError when it cannot be written.
+    """
+    with CaptureReader(path) as reader:
+        header = _encode({**reader.manifest, **facts}, reader._entries)
+        reserved = reader._start
+    try:
+        _write_header(Path(path), header, reserved)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _encode(manifest: Mapping[str, Any], entries: Mapping[str, _Entry]) -> bytes:
+    """The header's JSON: the tensors' entries, and the manifest with its own digest."""
+    held = {**manifest, "schema": SCHEMA}
+    tensors = {
+        name: {
+            "dtype": _CODES[entry.dtype],
+            "shape": list(entry.shape),
+            "data_offsets": [entry.begin, entry.end],
+        }
+        for name, entry in entries.items()
+    }
+    metadata = {"parity": json.dumps({**held, "digest": _digest(held)}, sort_keys=True)}
+    return json.dumps({"__metadata__": metadata, **tensors}).encode()
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """What tells that a manifest was edited: it holds hashes, floors and what was run."""
+    told = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _write_header(path: Path, header: bytes, reserved: int) -> None:
+    """Fill in the header of a file whose tensors begin at `reserved`, or further on if need be."""
+    needed = len(header) + 8
+    if needed > reserved:
+        start = -(-needed // ALIGNMENT) * ALIGNMENT
+        moved = path.with_name(f".{path.name}.{os.getpid()}.move")
+        try:
+            with path.open("rb") as old, moved.open("wb") as new:
+                old.seek(reserved)
+                new.seek(start)
+                shutil.copyfileobj(old, new, 2**20)
+            moved.replace(path)
+        finally:
+            moved.unlink(missing_ok=True)
+        reserved = start
+    with path.open("r+b") as file:
+        file.write((reserved - 8).to_bytes(8, "little"))
+        file.write(header.ljust(reserved - 8))
+
+
+class CaptureReader:
+    """Reads a capture, whole tensors or piece by piece; use it as a context manager.
+
+    Data is read with ``preadv`` into buffers, not mapped: mapped pages count as this process's
+    memory, and a file that is cut short while it is mapped kills the process. Reading from several
+    threads is safe. Raises CaptureError for a file that is truncated, edited or no capture.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._file = self.path.open("rb", buffering=0)
+        except OSError as error:
+            raise CaptureError(f"{self.path}: cannot be read: {error.strerror}") from error
+        try:
+            self._start, header = self._read_header()
+            self.manifest = self._read_manifest(header)
+            self._entries = {name: self._entry(name, value) for name, value in header.items()}
+            self._check_layout()
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rows in the order in which they were captured."""
+        return tuple(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a row's tensor, batch first."""
+        return self._find(name).shape
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the dtype of a row's tensor: float16, float32 or float64."""
+        return self._find(name).dtype
+
+    def nbytes(self, name: str) -> int:
+        """Return how many bytes a row's tensor takes."""
+        entry = self._find(name)
+        return entry.end - entry.begin
+
+    def read(self, name: str) -> Array:
+        """Return a row's whole tensor, checked, as a new array."""
+        entry = self._find(name)
+        flat = np.empty(entry.size, entry.dtype)
+        self._fill(flat, entry.begin, name)
+        self._verify(name, checksum(flat))
+        return flat.reshape(entry.shape)
+
+    def chunks(self, name: str) -> Iterator[Array]:
+        """Yield a row's tensor in C order, in flat pieces of ``CHUNK`` elements.
+
+        Every piece is in the same buffer: the next one overwrites it. The checksum is verified
+        after the last piece.
+        """
+        entry = self._find(name)
+        buffer = aligned(min(CHUNK, entry.size), entry.dtype)
+        total = Checksum()
+        for start in range(0, entry.size, CHUNK):
+            piece = buffer[: min(CHUNK, entry.size - start)]
+            self._fill(piece, entry.begin + start * entry.dtype.itemsize, name)
+            total.add(piece)
+            yield piece
+        self._verify(name, total.hex())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _find(self, name: str) -> _Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise CaptureError(f"{self.path}: has no row {name!r}") from None
+
+    def _fill(self, piece: Array, begin: int, name: str) -> None:
+        view = piece.view(np.uint8).data
+        done = 0
+        while done < len(view):
+            count = os.preadv(self._file.fileno(), [view[done:]], self._start + begin + done)
+            if count == 0:
+                raise CaptureError(f"{self.path}: {name}: the file ends too early (truncated?)")
+            done += count
+
+    def _verify(self, name: str, found: str) -> None:
+        expected = self.manifest["checksums"].get(name)
+        if found != expected:
+            raise CaptureError(
+                f"{self.path}: {name}: expected checksum {expected}, found {found}; "
+                "the file was changed after it was captured, capture it again"
+            )
+
+    def _foreign(self, reason: str) -> CaptureError:
+        return CaptureError(f"{self.path}: is no capture of parity: {reason}")
+
+    def _read_header(self) -> tuple[int, dict[str, Any]]:
+        size = os.fstat(self._file.fileno()).st_size
+        length = int.from_bytes(self._file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(size - 8, _MAX_HEADER):
+            raise self._foreign("it has no safetensors header (truncated?)")
+        try:
+            header = json.loads(self._file.read(length))
+        except (ValueError, RecursionError) as error:
+            raise self._foreign("its header is not JSON") from error
+        if not isinstance(header, dict):
+            raise self._foreign("its header is not a JSON object")
+        return 8 + length, header
+
+    def _read_manifest(self, header: dict[str, Any]) -> dict[str, Any]:
+        metadata = header.pop("__metadata__", None)
+        try:
+            manifest = json.loads(metadata["parity"])
+            schema, checksums = manifest["schema"], manifest["checksums"]
+            digest = manifest.get("digest")
+        except (TypeError, KeyError, ValueError) as error:
+            raise self._foreign("it holds no manifest") from error
+        if schema != SCHEMA:
+            raise CaptureError(f"{self.path}: expected schema {SCHEMA}, found {schema}")
+        if not isinstance(checksums, dict):
+            raise self._foreign("its checksums are no JSON object")
+        if digest != _digest(manifest):
+            raise CaptureError(
+                f"{self.path}: its manifest was changed after it was captured, capture it again"
+            )
+        return dict(manifest)
+
+    def _entry(self, name: str, value: Any) -> _Entry:
+        try:
+            dtype = _DTYPES[value["dtype"]]
+            begin, end = value["data_offsets"]
+            entry = _Entry(dtype, tuple(map(int, value["shape"])), int(begin))
+            sound = min(entry.shape, default=0) >= 0 and begin >= 0 and entry.end == end
+        except (TypeError, KeyError, ValueError) as error:
+            raise self._foreign(f"the header's entry for {name!r} is malformed") from error
+        if not sound:
+            raise self._foreign(f"{name}: its shape does not fit its offsets")
+        return entry
+
+    def _check_layout(self) -> None:
+        end = 0
+        for name, entry in sorted(self._entries.items(), key=lambda item: item[1].begin):
+            if entry.begin != end:
+                raise self._foreign(f"{name}: its data overlap or leave a gap")
+            end = entry.end
+        expected, found = self._start + end, os.fstat(self._file.fileno()).st_size
+        if expected != found:
+            raise CaptureError(
+                f"{self.path}: expected {expected} bytes, found {found} (truncated?)"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,242 @@
+"""How far two arrays are apart: one pass, float64 arithmetic, no full-size temporaries."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.numerics.checksum import ALIGNMENT, CHUNK, aligned
+
+Array = NDArray[Any]
+Float64 = NDArray[np.float64]
+
+# OpenBLAS starts threads for a dot product of 10,000 elements or more; they would cost more than
+# they gain.
+_DOT = 8192
+
+_FEW = 4
+"""Tensors up to which a whole chunk of each, and of the gaps of each pair, fits a core's
+second-level cache of 1 MB; of more, half a chunk is worked on at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """The distance of ``actual`` from ``expected`` (DESIGN.md, "The verdict").
+
+    ``max_abs = max|actual - expected|`` and ``rel_l2 = ||actual - expected|| / ||expected||``, over
+    the places where both are finite; where ``expected`` is all zeros there is nothing to be
+    relative to, and ``rel_l2`` is the norm of the difference itself. Both are infinite when
+    ``wrong`` is not 0 or the shapes differ, so no threshold lets such an error pass.
+    """
+
+    max_abs: float
+    rel_l2: float
+    wrong: int = 0
+    """Places where one is NaN or Inf and the other is not the same."""
+    compared: int = 0
+    """Places where both are finite; 0 means that nothing was compared."""
+    size: int = 0
+    scale: float = 0.0
+    """The largest finite ``|expected|``."""
+    exact: bool = False
+    """Equal bit for bit, once the wider of the two is rounded to the dtype of the other."""
+    worst: tuple[int, ...] | None = None
+    """The index of the largest difference, or of the first wrong value; None when there is none."""
+    actual: float | None = None
+    expected: float | None = None
+    """The two values at ``worst``."""
+    mismatch: str | None = None
+    """Both shapes, when they differ."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data (non-finite floats stay floats)."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Rebuild what ``to_json`` gave."""
+        worst = data["worst"]
+        return cls(**{**data, "worst": None if worst is None else tuple(worst)})
+
+
+def mismatched(*, actual: tuple[int, ...], expected: tuple[int, ...]) -> Error:
+    """Return the error of two tensors whose shapes differ: never broadcast, never passed."""
+    message = f"shape {list(actual)}, expected {list(expected)}"
+    return Error(math.inf, math.inf, size=math.prod(expected), mismatch=message)
+
+
+def measure(*, actual: Array, expected: Array) -> Error:
+    """Measure how far ``actual`` is from ``expected``, two arrays of one shape and any strides."""
+    if actual.shape != expected.shape:
+        return mismatched(actual=actual.shape, expected=expected.shape)
+    distances = Distances([expected.dtype, actual.dtype])
+    for pieces in _in_step(expected, actual):
+        distances.add(pieces)
+    return distances.error(0, 1, expected.shape)
+
+
+def _in_step(*arrays: Array) -> Iterator[Sequence[Array]]:
+    """Yield arrays of one shape in C order, as flat pieces of one length, without copying them."""
+    if arrays[0].size == 0:
+        return
+    if all(array.flags.c_contiguous for array in arrays):
+        flat = [array.reshape(-1) for array in arrays]
+        for start in range(0, flat[0].size, CHUNK):
+            yield [array[start : start + CHUNK] for array in flat]
+    else:
+        # A transposed view is walked through a buffer: a contiguous copy would be a whole tensor.
+        yield from np.nditer(
+            arrays,
+            flags=["external_loop", "buffered"],
+            op_dtypes=[np.float64] * len(arrays),
+            order="C",
+            buffersize=CHUNK,
+        )
+
+
+class Distances:
+    """The distances between any two of several tensors, which are given in step, piece by piece.
+
+    The first tensor is the one that ``rel_l2`` is relative to.
+    """
+
+    def __init__(self, dtypes: Sequence[np.dtype[Any]], *, scaled: bool = True) -> None:
+        """Without ``scaled``, the errors' ``scale``, which costs two passes of many, is left 0."""
+        count = len(dtypes)
+        # In the order in which _add subtracts: all that follow the first, the second, ...
+        self._pairs = list(itertools.combinations(range(count), 2))
+        # Those still equal to the first, bit for bit, and the dtype that both are rounded to.
+        self._exact = {j: min(dtypes[0], dtypes[j], key=_width) for j in range(1, count)}
+        self._block = CHUNK if count <= _FEW else CHUNK // 2
+        self._wide = _rows(count, self._block)
+        self._gaps = _rows(len(self._pairs), self._block)
+        self._magnitude = aligned(self._block, np.float64) if scaled else None
+        self._norm, self._scale = 0.0, 0.0
+        self._squares = np.zeros(len(self._gaps))
+        self._tops = np.zeros(len(self._gaps))
+        self._tallies = [_Tally() for _ in self._pairs]
+        self._seen = 0
+
+    def add(self, pieces: Sequence[Array]) -> None:
+        """Take the next flat piece of every tensor, all of one length."""
+        # Inf - Inf and overflow are looked for, not accidents; the setting is this thread's own.
+        with np.errstate(all="ignore"):
+            for start in range(0, pieces[0].size, self._block):
+                self._add([piece[start : start + self._block] for piece in pieces])
+
+    def _add(self, pieces: Sequence[Array]) -> None:
+        size = pieces[0].size
+        wide, gaps = self._wide[:, :size], self._gaps[:, :size]
+        expected = pieces[0]
+        if expected.dtype != np.float64 or expected.ctypes.data % ALIGNMENT:
+            np.copyto(wide[0], expected)
+            expected = wide[0]
+        for row, piece in zip(wide[1:], pieces[1:], strict=True):
+            np.copyto(row, piece)
+        rows = [expected, *wide[1:]]
+        begin = 0
+        for i in range(len(rows) - 1):
+            end = begin + len(rows) - 1 - i
+            np.subtract(wide[i + 1 :], rows[i], out=gaps[begin:end])
+            begin = end
+        np.abs(gaps, out=gaps)
+        tops = gaps.max(axis=1)
+        # A value that is not finite makes a gap that is not, and a square that is not.
+        norm = float(_squares(expected[None])[0])
+        if not (math.isfinite(norm) and np.isfinite(tops).all()):
+            self._set_aside(rows, gaps)
+            tops = gaps.max(axis=1)
+            expected = np.where(np.isfinite(expected), expected, 0.0)
+            norm = float(_squares(expected[None])[0])
+        larger = tops > self._tops
+        if larger.any():
+            for k in np.flatnonzero(larger):
+                i, j = self._pairs[k]
+                self._tallies[k].point(int(gaps[k].argmax()), self._seen, rows[j], rows[i])
+        for j, dtype in list(self._exact.items()):
+            if not _same_bits(rows[0], rows[j], dtype):
+                del self._exact[j]
+        np.maximum(self._tops, tops, out=self._tops)
+        self._squares += _squares(gaps)
+        self._norm += norm
+        if self._magnitude is not None:
+            magnitude = np.abs(expected, out=self._magnitude[:size])
+            self._scale = max(self._scale, float(magnitude.max()))
+        self._seen += size
+
+    def _set_aside(self, rows: Sequence[Float64], gaps: Float64) -> None:
+        """Count the values that are wrong, and clear what is not finite."""
+        finite = [np.isfinite(row) for row in rows]
+        for (i, j), gap, tally in zip(self._pairs, gaps, self._tallies, strict=True):
+            both = finite[i] & finite[j]
+            same = (rows[i] == rows[j]) | (np.isnan(rows[i]) & np.isnan(rows[j]))
+            wrong = ~both & ~same
+            if wrong.any():
+                tally.point(int(wrong.argmax()), self._seen, rows[j], rows[i])
+            tally.wrong += int(np.count_nonzero(wrong))
+            tally.skipped += both.size - int(np.count_nonzero(both))
+            gap[~both] = 0.0
+
+    def error(self, expected: int, actual: int, shape: tuple[int, ...]) -> Error:
+        """Return the error of one tensor (by its place) against an earlier one."""
+        k = self._pairs.index((expected, actual))
+        tally = self._tallies[k]
+        rel_l2 = math.sqrt(self._squares[k]) / (math.sqrt(self._norm) or 1.0)
+        worst = tally.worst
+        return Error(
+            max_abs=math.inf if tally.wrong else float(self._tops[k]),
+            rel_l2=math.inf if tally.wrong else rel_l2,
+            wrong=tally.wrong,
+            compared=self._seen - tally.skipped,
+            size=self._seen,
+            scale=self._scale,
+            exact=expected == 0 and actual in self._exact and self._seen > 0,
+            worst=None if worst is None else tuple(map(int, np.unravel_index(worst, shape))),
+            actual=None if worst is None else tally.actual,
+            expected=None if worst is None else tally.expected,
+        )
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is kept of a pair beside its sums."""
+
+    wrong: int = 0
+    skipped: int = 0
+    worst: int | None = None
+    actual: float = 0.0
+    expected: float = 0.0
+
+    def point(self, at: int, seen: int, actual: Float64, expected: Float64) -> None:
+        """Remember where, unless a wrong value was met before: the first of those is kept."""
+        if not self.wrong:
+            self.worst = seen + at
+            self.actual, self.expected = float(actual[at]), float(expected[at])
+
+
+def _rows(count: int, size: int) -> Float64:
+    return aligned(count * size, np.float64).reshape(count, size)
+
+
+def _squares(rows: Float64) -> Float64:
+    """The sum of squares of each row."""
+    total = np.zeros(len(rows))
+    for start in range(0, rows.shape[1], _DOT):
+        piece = rows[:, start : start + _DOT]
+        total += np.vecdot(piece, piece)
+    return total
+
+
+def _width(dtype: np.dtype[Any]) -> int:
+    return dtype.itemsize
+
+
+def _same_bits(left: Float64, right: Float64, dtype: np.dtype[Any]) -> bool:
+    left, right = (side.astype(dtype).astype(np.float64) for side in (left, right))
+    return bool(np.array_equal(left.view(np.uint64), right.view(np.uint64)))

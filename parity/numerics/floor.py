@@ -1,0 +1,178 @@
+"""The floor: how much float32 rounding alone moves a model on an input (DESIGN.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.errors import CaptureError
+from parity.numerics.checksum import aligned
+from parity.numerics.distance import Error, measure
+
+Array = NDArray[Any]
+
+REPLICATES = 5
+"""Float32 runs that a floor is measured on: one as it is, the others perturbed."""
+
+ROUNDOFF = 2.0**-24
+"""The unit roundoff of float32."""
+
+# Elements perturbed at once, so that the factors stay in a core's cache.
+_BLOCK = 16384
+
+# A 16-bit integer times this is U(-1, 1) * 2**-23.
+_PER_STEP = np.float32(2.0**-15 * 2.0**-23)
+
+PRECISIONS: Mapping[str, float] = {
+    "float64": 2.0**-29,
+    "float32": 1.0,
+    "tf32": 2.0**13,
+    "float16": 2.0**13,
+    "bfloat16": 2.0**16,
+}
+"""What a precision scales the floor by: its unit roundoff over float32's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The error that rounding alone makes at one row, over the replicates."""
+
+    rel_l2: float
+    max_abs: float
+    replicates: int
+    scale: float
+    """The largest ``|x64|`` of the row."""
+
+    raised: float = 1.0
+    """How many times what was measured this is, where one running sum errs more: see `summed`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild what ``to_json`` gave. Raises ValueError for what is no floor."""
+        found = cls(**data)
+        # Written so that NaN does not pass.
+        for name, least in (("rel_l2", ROUNDOFF), ("max_abs", 0.0), ("raised", 1.0)):
+            value = getattr(found, name)
+            if not isinstance(value, int | float) or not value >= least:
+                raise ValueError(f"a floor's {name} is {value!r}, below {least:g}")
+        return found
+
+    def summed(self, terms: float) -> Floor:
+        """Return the floor of a row in, or behind, which the longest sum has `terms` terms.
+
+        A single sum's error depends on the order of its terms: blocked sums, as most kernels make
+        them, err far less than the sqrt(terms / 6) roundoffs of one running sum (the root mean
+        square of Higham & Mary, "A new approach to probabilistic rounding error analysis", 2019,
+        for terms of random sign). Both are rounding, so the larger is the floor.
+        """
+        factor = max(1.0, ROUNDOFF * math.sqrt(terms / 6.0) / self.rel_l2)
+        return self._times(factor, raised=factor)
+
+    def scaled(self, precision: str) -> Floor:
+        """Return the floor of another precision, one of ``PRECISIONS``.
+
+        What rounds its operands to fewer bits still adds up in float32: there only what was
+        measured grows, and a running sum's part of the floor stays what it is.
+        """
+        factor = PRECISIONS[precision]
+        if factor <= 1.0:
+            return self._times(factor, raised=self.raised)
+        return self._times(max(factor / self.raised, 1.0), raised=max(self.raised / factor, 1.0))
+
+    def _times(self, factor: float, *, raised: float) -> Floor:
+        return replace(
+            self, rel_l2=self.rel_l2 * factor, max_abs=self.max_abs * factor, raised=raised
+        )
+
+
+def floor_of(errors: Sequence[Error]) -> Floor:
+    """Return the floor over the replicates' errors at one row (DESIGN.md, "The verdict").
+
+    ``rel_l2`` is the root mean square of theirs, ``max_abs`` the largest of theirs; neither is
+    below one unit roundoff of the row's scale. A replicate that overflows where float64 does not
+    says nothing about rounding: it is left out of the floor and of ``replicates``. Raises
+    CaptureError when there is no replicate at all, or one of another shape.
+    """
+    if not errors:
+        raise CaptureError("a floor needs at least one replicate, found none")
+    for error in errors:
+        if error.mismatch:
+            raise CaptureError(f"a float32 run of the reference has {error.mismatch}")
+    usable = [error for error in errors if error.wrong == 0]
+    scale = max(error.scale for error in errors)
+    mean_square = math.fsum(error.rel_l2**2 for error in usable) / max(len(usable), 1)
+    return Floor(
+        rel_l2=max(math.sqrt(mean_square), ROUNDOFF),
+        max_abs=max([ROUNDOFF * scale, *(error.max_abs for error in usable)]),
+        replicates=len(usable),
+        scale=scale,
+    )
+
+
+def perturb(array: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the array times ``1 + U(-1, 1) * 2**-23``: values moved by about one ulp at most.
+
+    2**-23 of a value is one ulp just above a power of two, and almost two just below the next. The
+    values must be finite; the result is rounded to float32 and has the same shape, in C order.
+    """
+    moved = np.empty(array.shape, np.float32)
+    flat, source = moved.reshape(-1), np.ascontiguousarray(array).reshape(-1)
+    change = aligned(_BLOCK, np.dtype(np.float32))
+    for start in range(0, flat.size, _BLOCK):
+        piece = source[start : start + _BLOCK]
+        # Sixteen random bits are plenty to choose among five neighbours, and cost half of what a
+        # float32 draw does. Four 16-bit integers a word:
+        words = rng.integers(0, 2**64, -(-piece.size // 4), dtype=np.uint64)
+        delta = change[: piece.size]
+        np.copyto(delta, words.view(np.int16)[: piece.size])
+        # x + x*u*2**-23 rounds to what x*(1 + u*2**-23) does, in float32 throughout; the factor
+        # itself would have only three values there.
+        delta *= _PER_STEP
+        delta *= piece
+        np.add(piece, delta, out=flat[start : start + _BLOCK])
+    return moved
+
+
+class FloorMeter:
+    """Gathers the replicates' errors row by row, in the child that runs them."""
+
+    def __init__(self) -> None:
+        self._errors: dict[str, list[Error]] = {}
+
+    def add(self, row: str, *, actual: Array, expected: Array) -> Error:
+        """Measure one replicate's tensor against the float64 one, and return its error."""
+        error = measure(actual=actual, expected=expected)
+        self._errors.setdefault(row, []).append(error)
+        return error
+
+    def result(self, terms: Mapping[str, float] | None = None) -> dict[str, Floor]:
+        """Return the floor of each row. Raises CaptureError, naming the row.
+
+        `terms` are, by row, those of the longest sum in or behind which it is: see `Floor.summed`.
+        """
+        floors = {}
+        for row, errors in self._errors.items():
+            try:
+                floors[row] = floor_of(errors).summed((terms or {}).get(row, 1))
+            except CaptureError as error:
+                raise CaptureError(f"{row}: {error}") from error
+        return floors
+
+
+def to_json(floors: Mapping[str, Floor]) -> dict[str, Any]:
+    """Return floors as plain data, keyed by row."""
+    return {row: floor.to_json() for row, floor in floors.items()}
+
+
+def from_json(data: Mapping[str, Any]) -> dict[str, Floor]:
+    """Rebuild what ``to_json`` gave."""
+    return {row: Floor.from_json(floor) for row, floor in data.items()}

@@ -1,0 +1,223 @@
+"""The numeric verdict: every subject's capture against the float64 reference, in floors.
+
+The formulas are those of DESIGN.md, "The verdict"; ``numerics.distance`` holds the arithmetic and
+``parity.numerics.floor`` the floor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from parity.errors import CaptureError
+from parity.numerics.capture import CaptureReader
+from parity.numerics.distance import Error, measure
+from parity.numerics.floor import Floor, floor_of
+from parity.numerics.measurement import PairResult, measure_rows
+
+if TYPE_CHECKING:
+    from parity.network.table import Cut
+
+__all__ = [
+    "LIMIT",
+    "Error",
+    "FirstDivergence",
+    "Floor",
+    "Judged",
+    "PairResult",
+    "StageResult",
+    "Status",
+    "SubjectResult",
+    "compare",
+    "first_divergence",
+    "floor_of",
+    "judge",
+    "measure",
+]
+
+LIMIT = 4.0
+"""Floors a correct subject may be away: twice the worst of 192 correct runs (DESIGN.md)."""
+
+
+class Status(StrEnum):
+    """What a subject is at one cut."""
+
+    EXACT = "exact"
+    AT_FLOOR = "at-floor"
+    DIVERGED = "diverged"
+    NON_FINITE = "non-finite"
+    MISSING = "missing"
+
+    @property
+    def passes(self) -> bool:
+        """Whether this is parity."""
+        return self in (Status.EXACT, Status.AT_FLOOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An error in units of the floor, and what that means."""
+
+    x_floor: float
+    x_floor_max: float
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectResult:
+    """One subject at one cut; the figures are infinite where they do not exist (``null`` in JSON).
+
+    ``worst`` is the index of the largest difference from the reference (batch first, NCHW) or of
+    the first value that is NaN or Inf, ``actual`` and ``expected`` the two values there.
+    """
+
+    status: Status
+    max_abs: float = math.inf
+    rel_l2: float = math.inf
+    x_floor: float = math.inf
+    x_floor_max: float = math.inf
+    worst: tuple[int, ...] | None = None
+    actual: float | None = None
+    expected: float | None = None
+    wrong: int = 0
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """All subjects at one cut; ``shape`` is NCHW, batch first."""
+
+    name: str
+    stage: str
+    row: str
+    shape: tuple[int, ...]
+    floor: Floor | None
+    subjects: Mapping[str, SubjectResult]
+    pairs: Mapping[str, PairResult] = field(default_factory=dict)
+    isolated: Mapping[str, SubjectResult] = field(default_factory=dict)
+    """The same subjects, each given the reference's input of this cut: its own error alone."""
+    isolated_floor: Floor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDivergence:
+    """The first cut in execution order at which a subject does not agree, and who does not."""
+
+    subject: str
+    stage: str
+    layer: str | None
+    """The layer's row; None when the depth compared does not tell which layer of the stage."""
+    cut: str
+    subjects: tuple[str, ...]
+
+
+def judge(
+    error: Error, floor: Floor, *, limit: float = LIMIT, precision: str = "float32"
+) -> Judged:
+    """Judge an error by the floor of a precision (DESIGN.md, "The verdict").
+
+    Comparisons are written so that NaN, had it come this far, would not pass.
+    """
+    if error.mismatch:
+        return Judged(math.inf, math.inf, Status.DIVERGED)
+    if error.size == 0:
+        return Judged(math.inf, math.inf, Status.MISSING)
+    if error.wrong or not error.compared:
+        return Judged(math.inf, math.inf, Status.NON_FINITE)
+    scaled = floor.scaled(precision)
+    x_floor = _ratio(error.rel_l2, scaled.rel_l2)
+    x_floor_max = _ratio(error.max_abs, scaled.max_abs)
+    if error.exact:
+        status = Status.EXACT
+    elif x_floor <= limit and x_floor_max <= limit:
+        status = Status.AT_FLOOR
+    else:
+        status = Status.DIVERGED
+    return Judged(x_floor, x_floor_max, status)
+
+
+def _ratio(value: float, floor: float) -> float:
+    if value == 0.0:
+        return 0.0
+    return value / floor if floor else math.inf
+
+
+def compare(
+    *,
+    reference: CaptureReader,
+    floors: Mapping[str, Floor],
+    subjects: Mapping[str, CaptureReader],
+    cuts: Iterable[Cut],
+    limit: float = LIMIT,
+    precisions: Mapping[str, str] | None = None,
+) -> list[StageResult]:
+    """Compare every subject with the float64 reference, and with each other, at every cut.
+
+    ``floors`` are keyed by row; ``precisions`` by subject, float32 where not given. Tensors are
+    read once, in pieces. Raises CaptureError for a capture that is damaged, and for a row that the
+    reference has no floor for.
+    """
+    precisions = precisions or {}
+    cuts = list(cuts)
+    rows = [cut.row.name for cut in cuts if cut.row.name in reference]
+    for row in rows:
+        if row not in floors:
+            raise CaptureError(f"{reference.path}: {row}: has no floor; measure its replicates")
+    measured = measure_rows(rows, reference, subjects)
+    stages = []
+    for cut in cuts:
+        row, floor = cut.row.name, floors.get(cut.row.name)
+        found = measured.get(row)
+        errors = {} if found is None else found.errors
+        results = {
+            name: _result(errors.get(name), floor, limit, precisions.get(name, "float32"))
+            for name in subjects
+        }
+        shape = cut.row.shape if found is None else reference.shape(row)
+        pairs = {} if found is None else found.pairs
+        stages.append(StageResult(cut.name, cut.stage, row, shape, floor, results, pairs))
+    return stages
+
+
+def _result(
+    error: Error | None, floor: Floor | None, limit: float, precision: str
+) -> SubjectResult:
+    if error is None or floor is None:
+        return SubjectResult(Status.MISSING, message="the subject or the reference lacks the row")
+    judged = judge(error, floor, limit=limit, precision=precision)
+    message = error.mismatch
+    if judged.status is Status.NON_FINITE:
+        message = (
+            f"{error.wrong} of {error.size} values are NaN or Inf and not so in the reference"
+            if error.wrong
+            else "no value is finite, so nothing was compared"
+        )
+    return SubjectResult(
+        status=judged.status,
+        max_abs=error.max_abs,
+        rel_l2=error.rel_l2,
+        x_floor=judged.x_floor,
+        x_floor_max=judged.x_floor_max,
+        worst=error.worst,
+        actual=error.actual,
+        expected=error.expected,
+        wrong=error.wrong,
+        message=message,
+    )
+
+
+def first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:
+    """Return the first cut, in execution order, where a subject is diverged or non-finite."""
+    for stage in stages:
+        wrong = tuple(
+            name
+            for name, result in stage.subjects.items()
+            if result.status in (Status.DIVERGED, Status.NON_FINITE)
+        )
+        if wrong:
+            layer = stage.row if stage.name == stage.row else None
+            return FirstDivergence(wrong[0], stage.stage, layer, stage.name, wrong)
+    return None

@@ -1,0 +1,1 @@
+"""Where work runs: child processes, their interpreters and cards, and the cache."""

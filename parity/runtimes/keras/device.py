@@ -1,0 +1,225 @@
+"""The devices and precision flags of Keras's backends: TensorFlow, JAX and PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import keras
+
+from parity.errors import FlagError, RuntimeMissing, UsageError
+from parity.processes import probe
+
+NAMES = {"cpu": "cpu:0", "gpu": "gpu:0"}
+"""Keras's names of the devices, for every backend."""
+
+
+def backend() -> Any:
+    """The module of Keras's backend: tensorflow, jax or torch."""
+    return importlib.import_module(keras.backend.backend())
+
+
+def scope(device: str) -> AbstractContextManager[Any]:
+    """While open, tensors and variables are made on `device`."""
+    made: AbstractContextManager[Any] = keras.device(NAMES[device])
+    return made
+
+
+def require_float64() -> None:
+    """Raise `UsageError` unless the backend can compute in float64 throughout.
+
+    Keras's type promotion gives float32 for float64 and float32 on the other two, so that batch
+    normalisation runs in float32 in a float64 model, silently (5e-8 away).
+    """
+    name = keras.backend.backend()
+    if keras.backend.result_type("float64", "float32") != "float64":
+        raise UsageError(f"Keras computes batch normalisation in float32 on {name}")
+
+
+def pin(precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
+    """Set every flag of the backend that decides the arithmetic, and read each of them back.
+
+    Raises `FlagError` for a flag that did not take.
+    """
+    found: dict[str, Any] = _PINS[keras.backend.backend()](precision == "tf32", device, precision)
+    return {**found, "xla": xla}
+
+
+def flags() -> dict[str, Any]:
+    """Every flag of the backend that decides the arithmetic, as it is now."""
+    held: dict[str, Any] = _FLAGS[keras.backend.backend()]()
+    return held
+
+
+def _pin_tensorflow(tf32: bool, device: str, precision: str) -> dict[str, Any]:
+    tf = backend()
+    tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    # False is the default, but a user's TF_XLA_FLAGS may say otherwise.
+    tf.config.optimizer.set_jit(False)
+    if device == "gpu":
+        tf.config.experimental.enable_op_determinism()
+        for card in tf.config.list_physical_devices("GPU"):
+            if not tf.config.experimental.get_memory_growth(card):
+                tf.config.experimental.set_memory_growth(card, True)
+    found = _tensorflow_flags()
+    _require(found, {"tensor_float_32": tf32, "jit": ""})
+    return found
+
+
+def _tensorflow_flags() -> dict[str, Any]:
+    tf = backend()
+    found = {
+        "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "jit": tf.config.optimizer.get_jit(),
+    }
+    cards = tf.config.list_physical_devices("GPU")
+    if cards:
+        found["memory_growth"] = all(map(tf.config.experimental.get_memory_growth, cards))
+    return found
+
+
+def _pin_jax(tf32: bool, device: str, precision: str) -> dict[str, Any]:
+    jax = backend()
+    wanted = "tensorfloat32" if tf32 else "float32"
+    # A precision above the operands' own is an error to XLA's CPU in bfloat16.
+    if precision in ("float16", "bfloat16"):
+        wanted = "default"
+    jax.config.update("jax_default_matmul_precision", wanted)
+    found = _jax_flags()
+    _require(found, {"jax_default_matmul_precision": wanted})
+    return found
+
+
+def _jax_flags() -> dict[str, Any]:
+    jax = backend()
+    return {
+        "jax_default_matmul_precision": jax.config.jax_default_matmul_precision,
+        "jax_enable_x64": jax.config.jax_enable_x64,
+    }
+
+
+def _pin_torch(tf32: bool, device: str, precision: str) -> dict[str, Any]:
+    from parity.runtimes.torch import device as torch_device
+
+    return torch_device.pin(precision, device)
+
+
+def _torch_flags() -> dict[str, Any]:
+    from parity.runtimes.torch import device as torch_device
+
+    return torch_device.flags()
+
+
+_PINS = {"tensorflow": _pin_tensorflow, "jax": _pin_jax, "torch": _pin_torch}
+_FLAGS = {"tensorflow": _tensorflow_flags, "jax": _jax_flags, "torch": _torch_flags}
+
+
+def _require(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        if found[name] != value:
+            module = backend()
+            raise FlagError(
+                f"{module.__name__} {module.__version__}: {name} was set to {value} and is "
+                f"{found[name]}: the precision would not be the one asked for"
+            )
+
+
+def check(device: str) -> None:
+    """Raise `RuntimeMissing` with what the backend lacks for `device`."""
+    if device == "cpu":
+        return
+    name = keras.backend.backend()
+    if name == "torch":
+        from parity.runtimes.torch import device as torch_device
+
+        torch_device.place("gpu")
+        return
+    found = devices()
+    if len(found) > 1:
+        return
+    version = backend().__version__
+    if name == "jax":
+        raise RuntimeMissing(
+            f"keras: jax {version} finds no GPU; pip install a CUDA build (jax[cuda12])"
+        )
+    lines = probe.problems("keras", gpu=True)
+    if lines:
+        raise RuntimeMissing(lines[0])
+    raise RuntimeMissing(f"keras: tensorflow {version} finds no GPU that it can use")
+
+
+def devices() -> list[str]:
+    """What the backend can compute on here."""
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        cards = backend().config.list_physical_devices("GPU")
+        return ["cpu", *(card.name.removeprefix("/physical_device:") for card in cards)]
+    if name == "torch":
+        from parity.runtimes.torch import device as torch_device
+
+        return torch_device.devices()
+    try:
+        cards = backend().devices("gpu")
+    except RuntimeError:
+        cards = []
+    return ["cpu", *map(str, cards)]
+
+
+def where(tensor: Any) -> str:
+    """The device that a tensor of the backend lies on, as the backend names it."""
+    name = keras.backend.backend()
+    if name == "jax":
+        return ", ".join(sorted(str(device) for device in tensor.devices()))
+    return str(tensor.device)
+
+
+def facts(device: str) -> dict[str, Any]:
+    """The card as the backend sees it, and the libraries that it computes with."""
+    if device == "cpu":
+        return {}
+    name = keras.backend.backend()
+    if name == "torch":
+        from parity.runtimes.torch import device as torch_device
+
+        return torch_device.facts(torch_device.place("gpu"))
+    if name == "tensorflow":
+        tf = backend()
+        build = tf.sysconfig.get_build_info()
+        card = tf.config.list_physical_devices("GPU")[0]
+        details = tf.config.experimental.get_device_details(card)
+        return {
+            "card": details.get("device_name", card.name),
+            "capability": ".".join(map(str, details.get("compute_capability", ()))),
+            "cuda": build.get("cuda_version", ""),
+            "cudnn": build.get("cudnn_version", ""),
+        }
+    card = backend().devices("gpu")[0]
+    return {"card": card.device_kind, "platform": card.client.platform_version.splitlines()[0]}
+
+
+def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function of one tensor, compiled by XLA; raises `UsageError` on a backend without."""
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        made: Callable[[Any], Any] = backend().function(function, jit_compile=True)
+        return made
+    if name == "jax":
+        jitted: Callable[[Any], Any] = backend().jit(function)
+        return jitted
+    raise UsageError("keras: --xla compiles with TensorFlow or JAX, not with Keras's torch backend")
+
+
+def release() -> None:
+    """Give back what can be; TensorFlow keeps what it has grown to until its process ends."""
+    if keras.backend.backend() == "torch":
+        from parity.runtimes.torch import device as torch_device
+
+        torch_device.release()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}".lower()
+    signs = ("resourceexhausted", "resource_exhausted", "out of memory", "outofmemory")
+    return any(sign in text for sign in signs)

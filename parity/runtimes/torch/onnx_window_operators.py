@@ -1,0 +1,346 @@
+"""ONNX operators in PyTorch over images: convolution, pooling, normalisation and resizing.
+
+Images are (N, C, *spatial) with one to three spatial axes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from parity.runtimes.torch.onnx_operators import Call, Unsupported, integers, operator
+
+Pads = list[tuple[int, int]]
+
+_CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_TRANSPOSED = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
+_MAX_POOLS = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
+_MEAN_POOLS = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
+
+
+def padded(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
+    """Pad (or, where negative, cut) the spatial axes, each by (begin, end)."""
+    if not any(begin or end for begin, end in pads):
+        return x
+    # functional.pad counts the axes from the last one.
+    flat = [amount for pair in reversed(pads) for amount in pair]
+    return functional.pad(x, flat, value=value)
+
+
+def _rank(x: Tensor) -> int:
+    if not 3 <= x.ndim <= 5:
+        raise Unsupported(f"{x.ndim - 2} spatial axes")
+    return x.ndim - 2
+
+
+def _window_pads(
+    call: Call, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
+    dilations: Sequence[int],
+) -> Pads:  # fmt: skip
+    """Begin and end of each spatial axis, as `pads` or `auto_pad` says."""
+    mode = call.get("auto_pad", "NOTSET")
+    if mode in ("NOTSET", ""):
+        flat = call.get("pads", [0] * 2 * len(sizes))
+        return list(zip(flat[: len(sizes)], flat[len(sizes) :], strict=True))
+    if mode == "VALID":
+        return [(0, 0)] * len(sizes)
+    pads = []
+    for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        reach = (math.ceil(size / stride) - 1) * stride + (width - 1) * dilation + 1
+        pads.append(_halves(max(reach - size, 0), more_at_end=mode == "SAME_UPPER"))
+    return pads
+
+
+def _halves(total: int, *, more_at_end: bool) -> tuple[int, int]:
+    small, large = total // 2, total - total // 2
+    return (small, large) if more_at_end else (large, small)
+
+
+@operator("Conv")
+def convolve(call: Call, x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    rank, widths = _rank(x), kernel.shape[2:]
+    strides = call.get("strides", [1] * rank)
+    dilations = call.get("dilations", [1] * rank)
+    pads = _window_pads(call, x.shape[2:], widths, strides, dilations)
+    if all(begin == end for begin, end in pads):
+        symmetric = [begin for begin, _ in pads]
+    else:
+        x, symmetric = padded(x, pads), [0] * rank
+    return _CONVOLUTIONS[rank](x, kernel, bias, strides, symmetric, dilations, call.get("group", 1))
+
+
+@operator("ConvTranspose")
+def convolve_transposed(
+    call: Call, x: Tensor, kernel: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    rank, widths = _rank(x), kernel.shape[2:]
+    strides = call.get("strides", [1] * rank)
+    dilations = call.get("dilations", [1] * rank)
+    extra = call.get("output_padding", [0] * rank)
+    whole = _TRANSPOSED[rank](
+        x, kernel, None, strides, groups=call.get("group", 1), dilation=dilations
+    )
+    mode, wanted = call.get("auto_pad", "NOTSET"), call.get("output_shape")
+    same = mode.startswith("SAME")
+    if wanted is None and same:
+        wanted = [size * stride for size, stride in zip(x.shape[2:], strides, strict=True)]
+    if wanted is None:
+        pads = _window_pads(call, x.shape[2:], widths, strides, dilations)
+    else:
+        totals = [
+            size + more - target
+            for size, more, target in zip(whole.shape[2:], extra, wanted, strict=True)
+        ]
+        pads = [_halves(total, more_at_end=mode == "SAME_UPPER") for total in totals]
+    # Cutting the whole result is the definition of its pads; what output_padding adds beyond
+    # the kernel's reach is zero before the bias.
+    whole = padded(
+        whole, [(-begin, more - end) for (begin, end), more in zip(pads, extra, strict=True)]
+    )
+    return whole if bias is None else whole + bias.reshape(-1, *[1] * rank)
+
+
+def _pool_windows(call: Call, x: Tensor) -> tuple[list[int], list[int], list[int], Pads, Pads]:
+    """Kernel, strides and dilations; the pads asked for; what ceil_mode adds at the ends."""
+    rank, kernel = _rank(x), list(call.get("kernel_shape"))
+    strides = list(call.get("strides", [1] * rank))
+    dilations = list(call.get("dilations", [1] * rank))
+    sizes = x.shape[2:]
+    pads = _window_pads(call, sizes, kernel, strides, dilations)
+    ceiled = []
+    for size, width, stride, dilation, (begin, end) in zip(
+        sizes, kernel, strides, dilations, pads, strict=True
+    ):
+        reach = (width - 1) * dilation + 1
+        steps = math.ceil((size + begin + end - reach) / stride)
+        # A window that starts in the padding at the end is dropped.
+        steps -= steps * stride >= size + begin
+        missing = steps * stride + reach - (size + begin + end)
+        ceiled.append((0, max(missing, 0) if call.get("ceil_mode", 0) else 0))
+    return kernel, strides, dilations, pads, ceiled
+
+
+@operator("MaxPool")
+def max_pool(call: Call, x: Tensor) -> Tensor:
+    if call.read > 1 or not x.is_floating_point():
+        raise Unsupported("indices, or a tensor of integers")
+    kernel, strides, dilations, pads, ceiled = _pool_windows(call, x)
+    x = padded(padded(x, pads, -math.inf), ceiled, -math.inf)
+    return _MAX_POOLS[len(kernel)](x, kernel, strides, 0, dilations)
+
+
+@operator("AveragePool")
+def average_pool(call: Call, x: Tensor) -> Tensor:
+    """Padding counts when `count_include_pad` says so; what ceil_mode adds never does."""
+    kernel, strides, dilations, pads, ceiled = _pool_windows(call, x)
+    if any(dilation > 1 for dilation in dilations):
+        raise Unsupported("dilations")
+    pool = _MEAN_POOLS[len(kernel)]
+    total = pool(padded(padded(x, pads), ceiled), kernel, strides)
+    counted = padded(x.new_ones(1, 1, *x.shape[2:]), pads, float(call.get("count_include_pad", 0)))
+    share = pool(padded(counted, ceiled), kernel, strides)
+    return total if bool((share == 1).all()) else total / share
+
+
+@operator("GlobalAveragePool")
+def global_average_pool(call: Call, x: Tensor) -> Tensor:
+    return x.mean(tuple(range(2, x.ndim)), keepdim=True)
+
+
+@operator("GlobalMaxPool")
+def global_max_pool(call: Call, x: Tensor) -> Tensor:
+    return x.amax(tuple(range(2, x.ndim)), keepdim=True)
+
+
+@operator("BatchNormalization")
+def batch_norm(
+    call: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
+) -> Tensor:
+    if call.get("training_mode", 0) or not call.get("spatial", 1):
+        raise Unsupported("training mode, or spatial = 0")
+    epsilon = call.real("epsilon", 1e-5)
+    return functional.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
+
+
+def _standardised(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(variance + epsilon)."""
+    mean = x.mean(axes, keepdim=True)
+    inverse = (x.var(axes, correction=0, keepdim=True) + epsilon).rsqrt()
+    return (x - mean) * inverse, mean, inverse
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (x.ndim - 2))
+
+
+@operator("InstanceNormalization")
+def instance_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    unit, _, _ = _standardised(x, tuple(range(2, x.ndim)), call.real("epsilon", 1e-5))
+    return unit * _per_channel(scale, x) + _per_channel(bias, x)
+
+
+@operator("LayerNormalization")
+def layer_norm(
+    call: Call, x: Tensor, scale: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`stash_type`, a dtype to compute in, is not obeyed: it would bring rounding back."""
+    axes = tuple(range(call.get("axis", -1) % x.ndim, x.ndim))
+    unit, mean, inverse = _standardised(x, axes, call.real("epsilon", 1e-5))
+    return unit * scale + (0 if bias is None else bias), mean, inverse
+
+
+@operator("RMSNormalization")
+def rms_norm(call: Call, x: Tensor, scale: Tensor) -> Tensor:
+    axes = tuple(range(call.get("axis", -1) % x.ndim, x.ndim))
+    square = x.square().mean(axes, keepdim=True)
+    return x * (square + call.real("epsilon", 1e-5)).rsqrt() * scale
+
+
+@operator("GroupNormalization")
+def group_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Scale and bias are one a group before opset 21, one a channel from then on."""
+    groups = call.get("num_groups")
+    parts = x.reshape(x.shape[0], groups, -1)
+    unit, _, _ = _standardised(parts, (2,), call.real("epsilon", 1e-5))
+    each = x.shape[1] // scale.numel()
+    scale, bias = scale.repeat_interleave(each), bias.repeat_interleave(each)
+    return unit.reshape(x.shape) * _per_channel(scale, x) + _per_channel(bias, x)
+
+
+@operator("LpNormalization")
+def lp_normalise(call: Call, x: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(x, call.get("p", 2), dim=call.get("axis", -1), keepdim=True)
+    # A vector of zeros stays zeros.
+    return torch.where(norm == 0, torch.zeros_like(x), x / norm)
+
+
+@operator("Resize")
+def resize(
+    call: Call,
+    x: Tensor,
+    region: Tensor | None = None,
+    scales: Tensor | None = None,
+    sizes: Tensor | None = None,
+) -> Tensor:
+    """Nearest, linear and cubic, one axis after the other. Before opset 11: scales only."""
+    if call.get("antialias", 0) or call.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Unsupported("antialias, or a kept aspect ratio")
+    given = region if call.opset < 11 else scales
+    axes = call.get("axes", range(x.ndim))
+    if sizes is not None and sizes.numel():
+        targets = integers(sizes)
+        factors = [new / x.shape[axis] for new, axis in zip(targets, axes, strict=True)]
+    elif given is not None and given.numel():
+        factors = given.tolist()
+        # In float32, as runtimes do: 3 * float32(5/3) is a little under 5 in float64.
+        targets = [
+            int(np.float32(factor) * np.float32(x.shape[axis]))
+            for factor, axis in zip(factors, axes, strict=True)
+        ]
+    else:
+        raise ValueError("neither scales nor sizes")
+    return _resized(call, x, list(axes), factors, targets)
+
+
+@operator("Upsample")
+def upsample(call: Call, x: Tensor, scales: Tensor | None = None) -> Tensor:
+    factors = scales.tolist() if scales is not None else list(call.get("scales"))
+    targets = [int(factor * size) for factor, size in zip(factors, x.shape, strict=True)]
+    return _resized(call, x, list(range(x.ndim)), factors, targets)
+
+
+def _resized(
+    call: Call, x: Tensor, axes: Sequence[int], factors: Sequence[float], targets: Sequence[int]
+) -> Tensor:
+    # Before opset 11 coordinates are asymmetric and the nearest one is rounded down.
+    default = "half_pixel" if call.opset >= 11 else "asymmetric"
+    transformation = call.get("coordinate_transformation_mode", default)
+    for axis, factor, target in zip(axes, factors, targets, strict=True):
+        size = x.shape[axis]
+        if target == size and factor == 1:
+            continue
+        where = _coordinates(transformation, size, target, factor)
+        x = _sampled(call, x, axis % x.ndim, where)
+    return x
+
+
+def _coordinates(mode: str, size: int, target: int, factor: float) -> NDArray[np.float64]:
+    """Where each new sample lies among the old ones (operator Resize's definitions)."""
+    new = np.arange(target, dtype=np.float64)
+    if mode == "asymmetric":
+        return new / factor
+    if mode == "align_corners":
+        return new * ((size - 1) / (target - 1) if target > 1 else 0)
+    if mode == "tf_half_pixel_for_nn":
+        return (new + 0.5) / factor
+    centred = (new + 0.5) / factor - 0.5
+    if mode == "half_pixel":
+        return centred
+    if mode == "pytorch_half_pixel":
+        return centred if target > 1 else new * 0
+    if mode == "half_pixel_symmetric":
+        return centred + size / 2 * (1 - target / (factor * size))
+    raise Unsupported(f"coordinate_transformation_mode {mode}")
+
+
+def _sampled(call: Call, x: Tensor, axis: int, where: NDArray[np.float64]) -> Tensor:
+    """A weighted sum of shifted copies: one for nearest, two for linear, four for cubic."""
+    mode, last = call.get("mode", "nearest"), x.shape[axis] - 1
+    if mode == "nearest":
+        nearest = call.get("nearest_mode", "round_prefer_floor" if call.opset >= 11 else "floor")
+        index = _nearest(nearest, where)
+        return x.index_select(axis, torch.from_numpy(index.clip(0, last).astype(np.int64)))
+    base = np.floor(where)
+    part = where - base
+    if mode == "linear":
+        taps = {0: 1 - part, 1: part}
+    elif mode == "cubic":
+        taps = _cubic(part, call.real("cubic_coeff_a", -0.75))
+    else:
+        raise Unsupported(f"mode {mode}")
+    if mode == "cubic" and call.get("exclude_outside", 0):
+        inside = {k: w * ((base + k >= 0) & (base + k <= last)) for k, w in taps.items()}
+        whole = sum(inside.values())
+        taps = {k: w / whole for k, w in inside.items()}
+    shape = [-1 if dim == axis else 1 for dim in range(x.ndim)]
+    result = torch.zeros((), dtype=x.dtype)
+    for offset, weight in taps.items():
+        index = torch.from_numpy((base + offset).clip(0, last).astype(np.int64))
+        result = result + x.index_select(axis, index) * torch.from_numpy(weight).to(
+            x.dtype
+        ).reshape(shape)
+    return result
+
+
+def _nearest(mode: str, where: NDArray[np.float64]) -> NDArray[np.float64]:
+    rounded = {
+        "floor": np.floor(where),
+        "ceil": np.ceil(where),
+        "round_prefer_floor": np.ceil(where - 0.5),
+        "round_prefer_ceil": np.floor(where + 0.5),
+    }
+    if mode not in rounded:
+        raise Unsupported(f"nearest_mode {mode}")
+    return rounded[mode]
+
+
+def _cubic(part: NDArray[np.float64], a: float) -> dict[int, NDArray[np.float64]]:
+    """Keys' cubic convolution kernel at the four neighbours."""
+
+    def near(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        return ((a + 2) * t - (a + 3)) * t * t + 1
+
+    def far(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        return ((t - 5) * t + 8) * t * a - 4 * a
+
+    return {-1: far(1 + part), 0: near(part), 1: near(1 - part), 2: far(2 - part)}

@@ -1,0 +1,450 @@
+"""`parity check`: its file, its lock, what it prints and writes, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from parity.commands import cases, check, lock
+from parity.commands.cli import main as cli
+from parity.commands.diff import diff
+from parity.errors import UsageError
+from parity.report import codec
+from parity.report.model import Report, SubjectFacts, Verdict
+from tests.captures import write
+
+TWO = """
+[defaults]
+image_size = 64
+
+[[case]]
+model = "resnet18"
+classes = 10
+
+[[case]]
+name = "second"
+model = "resnet34"
+limit = 3
+subjects = "keras, torch"
+"""
+
+
+def plan(folder: Path, text: str = TWO) -> Path:
+    path = folder / "parity.toml"
+    path.write_text(text)
+    return path
+
+
+# The file
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    found = cases.load(plan(tmp_path, TWO + '[reports]\njunit = "out/parity.xml"\n'))
+    first, second = found.cases
+    assert (first.name, first.line, second.name, second.line) == ("resnet18", 5, "second", 9)
+    assert first.request.image_size == (64, 64)
+    assert (first.request.classes, first.lock_factor) == (10, 2.0)
+    assert second.request.subjects == ("keras", "torch")
+    assert second.request.limit == 3
+    assert found.reports == {"junit": tmp_path / "out/parity.xml"}
+
+
+def test_a_case_outweighs_the_defaults_and_paths_start_at_the_file(tmp_path: Path) -> None:
+    text = """
+[defaults]
+weights = "w.pth"
+input = "random"
+isolate = true
+[[case]]
+model = "resnet18"
+[[case]]
+name = "b"
+model = "resnet18"
+weights = "random"
+input = "photos"
+isolate = false
+image_size = "96x128"
+lock_factor = 3
+"""
+    first, second = (case.request for case in cases.load(plan(tmp_path, text)).cases)
+    assert (first.weights, first.input, first.isolate) == (tmp_path / "w.pth", "random", True)
+    assert (second.weights, second.input) == ("random", tmp_path / "photos")
+    assert (second.isolate, second.image_size) == (False, (96, 128))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[[case]]\nmodle = "resnet18"', r":2: unknown key 'modle'; did you mean 'model'\?"),
+        ('[[case]]\nmodel = "resnet18"\n\n[[case]]\nmodel="resnet18"\nclases = 3', ":6: .*classes"),
+        ("[defaults]\ndeph = 'layer'\n[[case]]\nmodel='resnet18'", ":2: .*'depth'"),
+        ("[default]\n[[case]]\nmodel = 'resnet18'", ":1: unknown key 'default'.*'defaults'"),
+        ("[reports]\njunti = 'x.xml'\n[[case]]\nmodel = 'resnet18'", ":2: .*'junit'"),
+        ("[reports]\njson = 3\n[[case]]\nmodel = 'resnet18'", ":2: json: expected a file"),
+        ("[[case]]\nmodel = 'resnet19'", ":1: case 'resnet19': .*resnet18"),
+        ("[[case]]\nmodel = 'resnet18'\nbatch = 0", ":1: case 'resnet18': --batch"),
+        ("[[case]]\nmodel = 'resnet18'\nbatch = '3'", ":3: batch: expected a whole number"),
+        ("[[case]]\nmodel = 'resnet18'\nbatch = true", ":3: batch: expected a whole number"),
+        ("[[case]]\nmodel = 'resnet18'\nlimit = 'x'", ":3: limit: expected a number"),
+        ("[[case]]\nmodel = 'resnet18'\nisolate = 1", ":3: isolate: expected true or false"),
+        ("[[case]]\nmodel = 'resnet18'\nimage_size = 2.5", ":3: image_size: expected 224"),
+        ("[[case]]\nmodel = 'resnet18'\nsubjects = 4", ":3: subjects: expected a list"),
+        ("[[case]]\nmodel = 'resnet18'\nlock_factor = 0.5", ":3: lock_factor: .*at least 1"),
+        ("[[case]]\nmodel = 'resnet18'\nweights = 3", ":3: weights: expected text"),
+        ("[[case]]\nmodel = 'resnet18'\nsave_captures = 'x'", "unknown key 'save_captures'"),
+        ("[[case]]\nname = '../x'\nmodel = 'resnet18'", ":1: a case needs a name"),
+        ("[[case]]\nmodel='resnet18'\n[[case]]\nmodel='resnet18'", ":3: .*is also on line 1"),
+        ("[[case]]\nkeras = 'a:b'", ":1: a case needs a name"),
+        ("[[case]]\nname = 'x'\nkeras = 'a:b'", ":1: case 'x': own models need"),
+        ("[[case]]\nname = 'x'\nkeras = 'a:b'\ntable = 't.csv'\nsubjects=['keras']", "t.csv"),
+        ("case = 3", ":1: cases are written"),
+        ("[defaults]\nseed = 1", r"holds no \[\[case\]\]"),
+        ("[[case]\n", ": no TOML: .*line 1"),
+        ("[environments]\nold = 3\n[[case]]\nmodel = 'resnet18'", ":2: old: expected the path"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_with_its_line(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        cases.load(plan(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_key_is_a_field_of_the_request(tmp_path: Path) -> None:
+    """So that what `compare` can do, `check` can."""
+    assert {"model", "precision", "semantics", "table", "isolate", "onnx_keras"} <= set(cases.KEYS)
+    with pytest.raises(UsageError, match="cannot be read"):
+        cases.load(tmp_path / "absent.toml")
+
+
+# Cases that are judged without a framework
+
+
+Judge = Callable[..., None]
+
+
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Judge]:
+    """What a comparison would find: by the model, a folder of invented captures."""
+    found: dict[str | None, Report] = {}
+
+    def run(request: Any, **_: Any) -> Report:
+        report = found[request.model]
+        if isinstance(report, Exception):
+            raise report
+        return report
+
+    def judge(model: str = "resnet18", report: Any = None, **options: Any) -> None:
+        if report is None:
+            folder = tmp_path / f"captures{len(list(tmp_path.iterdir()))}"
+            write(folder, **{"model": model, **options})
+            report = diff(folder, folder)
+        found[model] = report
+
+    @contextlib.contextmanager
+    def nobody(**_: Any) -> Iterator[Any]:
+        class Nobody:
+            def start(self, runtimes: object) -> None:
+                pass
+
+        yield Nobody()
+
+    monkeypatch.setattr(check.run, "run", run)
+    monkeypatch.setattr(check, "Children", nobody)
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+    judge("resnet18")
+    judge("resnet34")
+    judge.found = found  # type: ignore[attr-defined]
+    return judge
+
+
+def test_all_cases_agree(tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(plan(tmp_path))]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 2 cases agree" in out
+    assert not lock.path_of(tmp_path / "parity.toml").exists()
+
+
+def test_the_worst_case_decides(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1 beats 3 beats 0."""
+    failed = dataclasses.replace(
+        judged.found["resnet18"],  # type: ignore[attr-defined]
+        verdict=Verdict.UNKNOWN,
+        subjects={"keras": SubjectFacts("Keras", "cpu", failure="keras: no such module")},
+    )
+    judged("resnet18", failed)
+    assert cli.main(["check", str(plan(tmp_path))]) == 3
+    assert "keras: keras: no such module" in capsys.readouterr().out
+    judged("resnet34", broken={"keras": "stem.relu"})
+    assert cli.main(["check", str(plan(tmp_path))]) == 1
+    out = capsys.readouterr().out
+    assert "0 of 2 cases agree" in out
+    assert "keras first at stem.relu" in out
+
+
+def test_one_case_alone(tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]) -> None:
+    judged("resnet34", broken={"keras": "head"})
+    path = str(plan(tmp_path))
+    assert cli.main(["check", path, "--case", "resnet18"]) == 0
+    assert cli.main(["check", path, "--case", "second"]) == 1
+    assert cli.main(["check", path, "--case", "third"]) == 2
+    assert "it has resnet18, second" in capsys.readouterr().err
+
+
+def test_an_error_of_a_case_names_it(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged("resnet34", UsageError("no such file"))
+    path = plan(tmp_path)
+    assert cli.main(["check", str(path)]) == 2
+    assert capsys.readouterr().err == f"error: {path}:9: case 'second': no such file\n"
+
+
+def test_reports_and_github(
+    tmp_path: Path,
+    judged: Judge,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every form, annotations at the right case, and the step's summary."""
+    judged("resnet34", broken={"keras": "head"})
+    reports = '[reports]\njson = "a.json"\njunit = "a.xml"\nmarkdown = "a.md"\nhtml = "pages"\n'
+    path = plan(tmp_path, TWO + reports)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    (tmp_path / "step.md").write_text("before\n")
+    assert cli.main(["check", str(path), "--json", str(tmp_path / "other.json")]) == 1
+    told = json.loads((tmp_path / "other.json").read_text())
+    assert not (tmp_path / "a.json").exists()
+    assert [codec.from_json(each).verdict for each in told["cases"].values()] == [
+        "parity",
+        "divergence",
+    ]
+    suites = ElementTree.parse(tmp_path / "a.xml").getroot()
+    assert suites.get("failures") == str(len(suites.findall(".//failure"))) != "0"
+    assert {case.get("classname", "").split(".")[0] for case in suites.iter("testcase")} == {
+        "resnet18",
+        "second",
+    }
+    assert sorted(page.name for page in (tmp_path / "pages").iterdir()) == [
+        "resnet18.html",
+        "second.html",
+    ]
+    for page in ("a.md", "step.md"):
+        text = (tmp_path / page).read_text()
+        assert "1 of 2 cases agree" in text
+        assert text.index("**second**") < text.index("**resnet18**")
+    assert text.startswith("before\n")
+    annotations = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("::error")
+    ]
+    assert annotations
+    where = f"::error file={path},line=9,title=parity%3A second%3A divergence::"
+    assert all(line.startswith(where) for line in annotations)
+
+
+def test_a_page_for_several_cases_is_refused(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check", str(plan(tmp_path)), "--html", str(tmp_path / "x.html")]) == 2
+    assert "give a folder" in capsys.readouterr().err
+
+
+def test_a_report_that_is_printed(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check", str(plan(tmp_path)), "--json", "-"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["cases"]) == {"resnet18", "second"}
+
+
+# The lock
+
+
+@pytest.fixture
+def locked(tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A lock that `--update` has written."""
+    assert cli.main(["check", str(plan(tmp_path)), "--update"]) == 0
+    path = tmp_path / "parity.lock.json"
+    assert str(path) in capsys.readouterr().out
+    return path
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def figures(data: dict[str, Any], stage: str = "stem.relu") -> dict[str, float]:
+    found: dict[str, float] = data["cases"]["second"]["stages"][stage]["keras"]
+    return found
+
+
+def figures_of(data: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = data["cases"]["second"]["stages"]["head"]
+    return found
+
+
+def test_an_unchanged_run_agrees_and_locks_the_same_bytes(tmp_path: Path, locked: Path) -> None:
+    before = locked.read_bytes()
+    path = str(tmp_path / "parity.toml")
+    assert cli.main(["check", path]) == 0
+    assert cli.main(["check", path, "--update"]) == 0
+    assert locked.read_bytes() == before
+    assert list(json.loads(before)["cases"]) == ["resnet18", "second"]
+
+
+# 240 values, of which chance is part, and 14: both are held against the floor too.
+@pytest.mark.parametrize("figure", ["x_floor", "max_abs"])
+@pytest.mark.parametrize(("shrunk", "code"), [(3.0, 1), (1.8, 0)])
+def test_a_figure_that_triples_is_red(
+    tmp_path: Path,
+    locked: Path,
+    figure: str,
+    shrunk: float,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Though it is far under the limit; that it doubles is allowed."""
+    monkeypatch.setattr(lock, "FEW", 100)
+
+    def shrink(data: dict[str, Any]) -> None:
+        figures(data)[figure] /= shrunk
+
+    edit(locked, shrink)
+    assert cli.main(["check", str(tmp_path / "parity.toml")]) == code
+    out = capsys.readouterr().out
+    if code:
+        assert f"keras at stem.relu: {figure}" in out
+        assert "is more than 2 times the locked" in out
+        assert "1 of 2 cases agree" in out
+
+
+def test_versions_are_locked_in_one_order(judged: Judge) -> None:
+    report = judged.found["resnet34"]  # type: ignore[attr-defined]
+    versions = {"torch": {"torch": "2"}, "keras": {"tensorflow": "2", "keras": "3"}}
+    report = dataclasses.replace(report, environment={"versions": versions})
+    held = lock.figures(report)["versions"]
+    assert [list(held), list(held["keras"])] == [["keras", "torch"], ["keras", "tensorflow"]]
+
+
+def test_another_factor(tmp_path: Path, locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "FEW", 100)
+    edit(locked, lambda data: figures(data).update(x_floor=figures(data)["x_floor"] / 3))
+    path = tmp_path / "parity.toml"
+    assert cli.main(["check", str(path)]) == 1
+    path.write_text(path.read_text().replace("limit = 3", "limit = 3\nlock_factor = 4"))
+    assert cli.main(["check", str(path)]) == 0
+
+
+def test_a_few_numbers_that_were_right_by_luck_are_no_promise(tmp_path: Path, locked: Path) -> None:
+    """Nor is what was exact: rounding alone may move both, by up to the floor."""
+    edit(locked, lambda data: figures(data, "head").update(x_floor=1e-4, max_abs=1e-12))
+    assert cli.main(["check", str(tmp_path / "parity.toml")]) == 0
+    edit(locked, lambda data: figures(data).update(x_floor=0.0, max_abs=0.0))
+    assert cli.main(["check", str(tmp_path / "parity.toml")]) == 0
+
+
+def test_versions_that_changed_are_told(
+    judged: Judge, locked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "FEW", 100)
+    data = json.loads(locked.read_text())["cases"]["second"]
+    report = judged.found["resnet34"]  # type: ignore[attr-defined]
+    now = {"versions": {"keras": {"keras": "3.15"}}}
+    report = dataclasses.replace(report, environment=now)
+    data["versions"] = {"keras": {"keras": "3.14"}}
+    data["stages"]["stem.relu"]["keras"]["max_abs"] = 1e-12
+    (told,) = lock.worse(report, data, 2.0, "x")
+    assert told.endswith("(keras 3.15 was 3.14)")
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [("weights_sha256", "weights"), ("input_sha256", "input"), ("model", "model"), ("depth", "")],
+)
+def test_a_lock_of_something_else(
+    tmp_path: Path, locked: Path, key: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(locked, lambda data: data["cases"]["second"].update({key: "e" * 64}))
+    assert cli.main(["check", str(tmp_path / "parity.toml")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"parity.lock.json is of another {word or key}" in line
+    assert f"locked {'e' * 16}, found" in line
+    assert cli.main(["check", str(tmp_path / "parity.toml"), "--update"]) == 0
+    assert cli.main(["check", str(tmp_path / "parity.toml")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data: data["cases"].pop("second"), ":9: case 'second' is not in"),
+        (lambda data: data["cases"].update(old={}), "case 'old' is not in"),
+        (
+            lambda data: data.update(schema="parity.commands.lock/9"),
+            "expected schema parity.commands.lock/1, found",
+        ),
+        (lambda data: data.update(cases=3), "malformed"),
+        (lambda data: data["cases"]["second"].pop("stages"), "malformed"),
+        (lambda data: data["cases"]["second"]["stages"].pop("head"), "has no figures of keras"),
+        (
+            lambda data: data["cases"]["second"]["stages"]["head"].pop("torch"),
+            "no figures of torch",
+        ),
+    ],
+)
+def test_a_lock_that_does_not_fit(
+    tmp_path: Path,
+    locked: Path,
+    change: Callable[[dict[str, Any]], Any],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    edit(locked, change)
+    assert cli.main(["check", str(tmp_path / "parity.toml")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+def test_a_lock_that_is_no_json(
+    tmp_path: Path, locked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locked.write_text("{")
+    assert cli.main(["check", str(tmp_path / "parity.toml")]) == 2
+    assert "no JSON" in capsys.readouterr().err
+
+
+def test_what_differs_is_not_locked(
+    tmp_path: Path, judged: Judge, locked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = locked.read_bytes()
+    judged("resnet34", broken={"keras": "head"})
+    assert cli.main(["check", str(tmp_path / "parity.toml"), "--update"]) == 1
+    assert locked.read_bytes() == before
+    assert "was not written" in capsys.readouterr().err
+
+
+def test_one_case_is_locked_anew_and_the_other_keeps_its_figures(
+    tmp_path: Path, judged: Judge, locked: Path
+) -> None:
+    before = json.loads(locked.read_text())["cases"]
+    judged("resnet18", seed=7)
+    judged("resnet34", seed=8)
+    path = str(tmp_path / "parity.toml")
+    assert cli.main(["check", path, "--update", "--case", "second"]) == 0
+    after = json.loads(locked.read_text())["cases"]
+    assert after["resnet18"] == before["resnet18"]
+    assert after["second"] != before["second"]
+    assert list(after) == list(before)

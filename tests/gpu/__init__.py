@@ -1,1 +1,0 @@
-"""Everything that needs a card, in one command: `python -m tests.gpu`."""

@@ -1,0 +1,184 @@
+"""The parent's side of a child process, against children that fail in every way they can."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from parity.errors import ChildError, RuntimeMissing, WeightError
+from parity.processes.children import Child, Children
+
+
+@pytest.fixture
+def child(monkeypatch, tmp_path):
+    """A child that serves `tests.fakes.runtime` instead of a framework."""
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    made = Child("fake")
+    yield made
+    made.kill()
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def fake_runtime(monkeypatch):
+    # The worker imports parity.runtimes.NAME; a path hook in the child would be heavier.
+    monkeypatch.setenv("PARITY_RUNTIMES", "tests.fakes")
+
+
+def test_two_threads_get_one_child():
+    """Both graphs ask for ONNX Runtime's child, neither of them first."""
+    with Children() as children, ThreadPoolExecutor(8) as pool:
+        barrier = threading.Barrier(8)
+
+        def ask(_: int) -> Child:
+            barrier.wait()
+            return children["fake"]
+
+        assert len(set(map(id, pool.map(ask, range(8))))) == 1
+
+
+def test_a_child_that_rests_has_no_process_and_comes_back_as_it_was(child):
+    child.call("load", value=1)
+    child.call("load", value=2)
+    with pytest.raises(WeightError):
+        child.call("refuse", message="is not done again")
+    before = child.call("loaded")
+    child.rest()
+    with pytest.raises(ProcessLookupError):
+        os.kill(before["pid"], 0)
+    child.rest()
+    after = child.call("loaded")
+    assert after["held"] == before["held"] == [1, 2]
+    assert after["pid"] != before["pid"]
+
+
+def test_a_child_that_rests_can_be_closed_and_killed(child):
+    child.call("load", value=1)
+    child.rest()
+    child.kill()
+    # Whoever waited for its turn does not bring it back.
+    with pytest.raises(ChildError):
+        child.call("loaded")
+    child.close()
+
+
+def test_answers_and_survives_errors(child):
+    assert child.call("echo", value=[1, 2]) == {"value": [1, 2]}
+    with pytest.raises(WeightError, match="no such weight"):
+        child.call("refuse", message="no such weight")
+    assert child.call("echo", value=3) == {"value": 3}
+
+
+def test_prints_do_not_disturb_the_answers(child):
+    assert child.call("chatter") == {"said": 1000}
+
+
+def test_unforeseen_error_names_its_type(child):
+    with pytest.raises(ChildError, match=r"fake: ZeroDivisionError: division by zero"):
+        child.call("crash")
+
+
+def test_unknown_operation_is_refused(child):
+    with pytest.raises(Exception, match="unknown operation '_secret'"):
+        child.call("_secret")
+
+
+def test_death_is_told_with_the_end_of_stderr(child):
+    told = r"died during 'die' \(exit code 7\).*last words: farewell"
+    with pytest.raises(ChildError, match=told):
+        child.call("die", code=7)
+
+
+def test_a_killed_child_names_the_signal(child):
+    threading.Timer(0.3, lambda: os.kill(child.pid, signal.SIGKILL)).start()
+    with pytest.raises(ChildError, match="SIGKILL, perhaps for want of memory"):
+        child.call("sleep", seconds=30)
+
+
+def test_a_hung_child_is_stopped(monkeypatch):
+    child = Child("fake", timeout=0.5)
+    child.timeout = 30
+    child.call("echo", value=0)
+    child.timeout = 0.3
+    with pytest.raises(ChildError, match=r"no answer to 'sleep' within 0.3 s"):
+        child.call("sleep", seconds=30)
+    child.close()
+
+
+def test_a_missing_framework_says_what_to_install():
+    child = Child("absent")
+    with pytest.raises(RuntimeMissing, match="No module named 'no_such_framework'"):
+        child.call("hello")
+    child.close()
+
+
+def test_an_interpreter_that_is_not_there():
+    with pytest.raises(RuntimeMissing, match="cannot start /no/such/python"):
+        Child("fake", python="/no/such/python")
+
+
+def test_children_are_gone_after_an_error():
+    seen = []
+
+    def interrupted():
+        with Children() as children:
+            seen.append(children["fake"].pid)
+            children["fake"].call("echo", value=1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    (pid,) = seen
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_child_leaves_when_its_parent_is_gone():
+    child = Child("fake")
+    child.call("echo", value=1)
+    thread = threading.Thread(target=lambda: _ignore(child), daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    child._process.stdin.close()
+    assert child._process.wait(timeout=5) == 0
+
+
+def _ignore(child):
+    with contextlib.suppress(ChildError):
+        child.call("sleep", seconds=30)
+
+
+def test_what_a_framework_leaves_in_the_temporary_folder_goes_with_it(child):
+    left = child.call("litter")["path"]
+    assert os.path.exists(left)
+    child.close()
+    assert not os.path.exists(left)
+
+
+def test_ctrl_c_does_not_wait_for_an_answer():
+    """Threads that wait for their children are not waited for until these have answered."""
+
+    def interrupted():
+        with Children() as children:
+            children["fake"].call("echo", value=1)
+            with children.threads(1) as pool:
+                pool.submit(children["fake"].call, "sleep", seconds=30)
+                raise KeyboardInterrupt
+
+    started = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.perf_counter() - started < 15
+
+
+def test_another_error_leaves_the_children_to_those_who_still_ask_them():
+    with Children() as children:
+        with pytest.raises(ChildError), children.threads(1):
+            raise ChildError("one of several has failed")
+        assert children["fake"].call("echo", value=1) == {"value": 1}

@@ -1,0 +1,1 @@
+"""Studies: measurements by hand, each one command."""

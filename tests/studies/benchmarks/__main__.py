@@ -1,0 +1,192 @@
+"""Every promise about speed and memory, measured in one run, as one Markdown table.
+
+    python -m tests.studies.benchmarks [--model resnext50_32x4d] [--runs 3] [--quick]
+
+The variants take turns, so that a machine that slows down slows all of them; each figure is the
+median of its runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.studies.benchmarks import bare, compare, explain, exporters, memory
+
+
+@dataclass(frozen=True)
+class Line:
+    """One promise: what was measured, what it is measured against, and how far it may go."""
+
+    what: str
+    found: float
+    unit: str
+    against: str
+    ratio: float | None
+    limit: float
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        value = self.found if self.ratio is None else self.ratio
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def cells(self) -> list[str]:
+        sign = "≥" if self.at_least else "≤"
+        if self.ratio is None:
+            found, limit = "", f"{sign} {self.limit:g} {self.unit}"
+        else:
+            found, limit = f"{self.ratio:.2f}×", f"{sign} {self.limit:g}×"
+        digits = 0 if self.unit == "MB" else 2
+        figure = f"{self.found:.{digits}f} {self.unit}"
+        return [self.what, figure, self.against, found, limit, "yes" if self.holds else "**no**"]
+
+
+def comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
+    """`parity compare` against the bare frameworks."""
+    names = ("bare", "cold", "warm", "isolate", "semantics")
+    times: dict[str, list[float]] = {label: [] for label in names}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        file = bare.prepare(name, folder)
+        # Not measured: the first to import a framework reads it from the disk for all the others.
+        say("warming up")
+        bare.seconds(name, file)
+        for number in range(runs):
+            say(f"compare, run {number + 1} of {runs}")
+            cache = folder / f"cache{number}"
+            times["bare"].append(sum(bare.seconds(name, file).values()))
+            times["cold"].append(compare.seconds(cache, "compare", name))
+            times["warm"].append(compare.seconds(cache, "compare", name))
+            for extra in ("isolate", "semantics"):
+                times[extra].append(compare.seconds(cache, "compare", name, f"--{extra}"))
+        median = {label: statistics.median(found) for label, found in times.items()}
+        against = f"three frameworks, bare: {median['bare']:.2f} s"
+        for label, words, limit in (
+            ("cold", "nothing cached, both exports included", 1.6),
+            ("warm", "a second time", 0.9),
+        ):
+            yield Line(
+                f"`parity compare {name}`, {words}",
+                median[label],
+                "s",
+                against,
+                median[label] / median["bare"],
+                limit,
+            )
+        for extra, limit in (("isolate", 1.5), ("semantics", 1.3)):
+            yield Line(
+                f"`parity compare {name} --{extra}`, a second time",
+                median[extra],
+                "s",
+                f"the same without: {median['warm']:.2f} s",
+                median[extra] / median["warm"],
+                limit,
+            )
+        say("every layer, and PyTorch's own verification")
+        ours = compare.seconds(folder / "cache0", "compare", name, "--depth", "layer")
+        theirs = compare.verify(name)
+        yield Line(
+            "`--depth layer`, four subjects",
+            ours,
+            "s",
+            f"`verify_onnx_program(compare_intermediates=True)`, two: {theirs:.1f} s",
+            theirs / ours,
+            10.0,
+            at_least=True,
+        )
+        say("memory")
+        options = ("--batch", "16", "--depth", "layer")
+        peak = memory.peak(folder / "cache0", "compare", name, *options)
+        what = "peak memory of the parent, batch 16, `--depth layer`"
+        yield Line(what, peak / 1e6, "MB", "", None, 500.0)
+
+
+def exports(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
+    """The exporters against the frameworks' own ways; `exporters.py` measures."""
+    words = {
+        "keras-export": "Keras to ONNX, verified",
+        "keras-cached": "Keras to ONNX, structure cached, verified",
+        "torch-export": "PyTorch to ONNX, verified",
+        "torch-cached": "PyTorch to ONNX, structure cached, verified",
+    }
+    against = {
+        "keras": "`tf2onnx.convert.from_keras`",
+        "torch": "`torch.onnx.export(dynamo=True)` and `save`",
+    }
+    times: dict[str, list[float]] = {variant: [] for variant in exporters.VARIANTS}
+    with tempfile.TemporaryDirectory() as scratch:
+        for side in against:
+            exporters.run(f"{side}-structure", name, Path(scratch))
+        for number in range(runs):
+            for variant in exporters.VARIANTS:
+                say(f"{variant}, run {number + 1} of {runs}")
+                found = exporters.run(variant, name, Path(scratch))
+                times[variant].append(found["seconds"])
+    median = {variant: statistics.median(found) for variant, found in times.items()}
+    for variant, what in words.items():
+        side = variant.partition("-")[0]
+        base = median[f"{side}-baseline"]
+        yield Line(
+            what,
+            median[variant],
+            "s",
+            f"{against[side]}: {base:.2f} s",
+            median[variant] / base,
+            exporters.TARGETS[variant],
+        )
+
+
+def explaining(runs: int, say: Callable[[str], None]) -> Line:
+    """What naming and proving the cause of one fault adds; the model is always ResNeXt-50."""
+    with tempfile.TemporaryDirectory() as cache:
+        times = explain.measure(Path(cache), runs, say)
+    median = {label: statistics.median(found) for label, found in times.items()}
+    return Line(
+        "`--explain` on ResNeXt-50 with one fault",
+        median["explain"] - median["no-explain"],
+        "s more",
+        f"`--no-explain`: {median['no-explain']:.2f} s",
+        None,
+        explain.LIMIT,
+    )
+
+
+def help_page() -> Line:
+    """`parity --help`, the best of five: nothing of it may depend on a framework."""
+    with tempfile.TemporaryDirectory() as cache:
+        found = min(compare.seconds(Path(cache), "--help") for _ in range(5))
+    return Line("`parity --help`", found, "s", "", None, 0.3)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="resnext50_32x4d")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one run of a small model, no promise")
+    arguments = parser.parse_args()
+    name, runs = ("resnet18", 1) if arguments.quick else (arguments.model, arguments.runs)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    lines = [*comparisons(name, runs, say), *exports(name, runs, say), help_page()]
+    if not arguments.quick:
+        lines.append(explaining(runs, say))
+    print(f"{name}, 224×224, {os.cpu_count()} cores ({platform.machine()}), median of {runs}:\n")
+    print("| what | measured | against | ratio | promised | holds |")
+    print("|---|---|---|---|---|---|")
+    for line in lines:
+        print(f"| {' | '.join(line.cells())} |")
+    return 0 if all(line.holds for line in lines) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

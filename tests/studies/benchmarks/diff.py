@@ -1,0 +1,160 @@
+"""Time `parity diff` of saved captures against reading their files once, cold and warm.
+
+    python tests/studies/benchmarks/diff.py [--batch 16] [--model resnext50_32x4d] [--subjects 2]
+    python tests/studies/benchmarks/diff.py --captures DIR     a folder that `parity capture` wrote
+
+Without `--captures` the tensors are invented, of the shapes that the model has at depth `layer`:
+what they hold does not change how long it takes. Reading is one thread with a buffer of 1 MB.
+"Cold" means that the files' pages were given back to the system first. The peak memory is that of
+the process and of its helpers, each taken to be as large as the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[3]
+# The folder of this script comes first otherwise, where `exporters` is a script.
+sys.path[0] = str(ROOT)
+
+from parity.commands import saved_captures
+from parity.network import spec
+from parity.numerics.capture import CaptureWriter
+from parity.numerics.floor import Floor
+from parity.report.model import (
+    InputFacts,
+    Report,
+    SubjectFacts,
+    Verdict,
+    WeightFacts,
+)
+
+TIME, MEMORY_MB = 2.0, 500.0
+"""Issue 3: at most twice the time of reading, under 500 MB."""
+
+
+def invent(folder: Path, model: str, batch: int, subjects: tuple[str, ...]) -> None:
+    """Write a folder of captures of random tensors, a millionth apart."""
+    cuts = spec.get(model).table().cuts("layer")
+    rng = np.random.default_rng(0)
+    held = {"model": model, "weights_sha256": "0" * 64, "input_sha256": "0" * 64}
+    paths = {name: folder / f"{name}.tmp" for name in (saved_captures.REFERENCE, *subjects)}
+    writers = {n: CaptureWriter(p, {**held, "subject": n}) for n, p in paths.items()}
+    for cut in cuts:
+        exact = rng.standard_normal((batch, *cut.row.shape))
+        for index, writer in enumerate(writers.values()):
+            actual = exact if index == 0 else (exact * (1 + 1e-6 * index)).astype(np.float32)
+            writer.add(cut.row.name, actual)
+    for writer in writers.values():
+        writer.close()
+    report = Report(
+        verdict=Verdict.UNKNOWN,
+        model=model,
+        reference="torch",
+        input=InputFacts("random", (batch, 3, 224, 224), "0" * 64),
+        weights=WeightFacts("0" * 64, 0),
+        subjects={name: SubjectFacts(name, "cpu") for name in subjects},
+        levels={},
+        stages=(),
+        first_divergence=None,
+        depth="layer",
+    )
+    floors = {cut.row.name: Floor(1e-6, 1e-5, 5, 1.0) for cut in cuts}
+    saved_captures.keep(folder, paths, report, cuts=cuts, floors=floors, apart={})
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def forget(folder: Path) -> None:
+    """Give the pages of the files back, so that the next reader finds them on the disk."""
+    for path in files(folder):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read(folder: Path) -> float:
+    buffer = bytearray(2**20)
+    started = time.perf_counter()
+    for path in files(folder):
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+    return time.perf_counter() - started
+
+
+def judge(folder: Path) -> tuple[float, float]:
+    """Seconds and peak memory in MB of `parity diff` in a process of its own, start included."""
+    code = (
+        "import json, resource, sys, time; started = time.perf_counter();"
+        "from pathlib import Path; from parity.commands.diff import diff;"
+        "folder = Path(sys.argv[1]); report = diff(folder, folder, limit=1e9);"
+        "seconds = time.perf_counter() - started;"
+        "from parity.numerics.measurement import MAX_HELPERS, _cores;"
+        "helpers = min(MAX_HELPERS, _cores() - 1);"
+        "own, child = (resource.getrusage(w).ru_maxrss"
+        " for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN));"
+        "peak = own + child * helpers;"
+        "print(json.dumps([seconds, peak / 1024, len(report.stages)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True, capture_output=True
+    )
+    seconds, peak, stages = json.loads(done.stdout)
+    assert stages > 100
+    return seconds, peak
+
+
+def measure(folder: Path, runs: int) -> Iterator[tuple[str, float, float, float]]:
+    for kind in ("cold", "warm"):
+        for _ in range(runs):
+            found = []
+            for work in (lambda: (read(folder), 0.0), lambda: judge(folder)):
+                if kind == "cold":
+                    forget(folder)
+                found.append(work())
+            yield kind, found[0][0], *found[1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="resnext50_32x4d")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--subjects", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--captures", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="parity-benchmark-") as made:
+        folder = options.captures or Path(made)
+        if options.captures is None:
+            names = ("keras", "torch", "onnx-keras", "onnx-torch")[: options.subjects]
+            invent(folder, options.model, options.batch, names)
+        size = sum(path.stat().st_size for path in files(folder))
+        print(f"{len(files(folder))} captures, {size / 1e9:.2f} GB")
+        worst = 0.0
+        for kind, reading, judging, peak in measure(folder, options.runs):
+            ratio = judging / reading
+            print(
+                f"{kind}: read {reading:.2f} s ({size / reading / 1e9:.1f} GB/s), diff "
+                f"{judging:.2f} s, {ratio:.2f}x, {peak:.0f} MB"
+            )
+            if peak > MEMORY_MB:
+                worst = max(worst, peak / MEMORY_MB)
+    print(f"allowed: {TIME:g}x, {MEMORY_MB:g} MB")
+    return int(worst > 1.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

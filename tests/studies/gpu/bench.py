@@ -1,0 +1,109 @@
+"""What the items share: which subjects can be had on the card, comparisons, single children."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import parity
+from parity.comparison.placement import confirm, plan
+from parity.comparison.request import Request
+from parity.errors import ParityError
+from parity.network import spec, weights
+from parity.processes import cards
+from parity.processes.children import Child, Children, python_of
+from parity.report.model import Report
+
+SUBJECTS = (
+    "keras@gpu", "torch@gpu", "onnx-keras@gpu", "onnx-torch@gpu",
+    "keras[jax]@gpu", "keras[torch]@gpu",
+)  # fmt: skip
+"""Everything that could run on a card."""
+
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+"""float32 has TF32 off in every runtime, tf32 has it on."""
+
+
+@dataclass
+class Bench:
+    """A model on a card: the subjects that can run there, and why the others cannot."""
+
+    model: str
+    size: int
+    python: Mapping[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    card: cards.Card | None = None
+
+    def look(self) -> None:
+        """Find out which subjects can be had, by asking each runtime itself."""
+        try:
+            self.card = cards.card()
+        except ParityError as error:
+            self.absent = dict.fromkeys(SUBJECTS, str(error))
+            return
+        for subject in SUBJECTS:
+            try:
+                request = self.request([subject])
+                with Children(python=self.python, timeout=120.0, gpu=True) as children:
+                    placed = confirm(plan(request), request, children)
+                self.facts.update(placed.facts)
+            except ParityError as error:
+                self.absent[subject] = str(error)
+
+    def lacking(self, subjects: Sequence[str]) -> str | None:
+        """Why these subjects cannot be run, if one of them cannot."""
+        reasons = dict.fromkeys(self.absent[name] for name in subjects if name in self.absent)
+        return "; ".join(reasons) or None
+
+    @property
+    def present(self) -> list[str]:
+        """The subjects that can be had."""
+        return [name for name in SUBJECTS if name not in self.absent]
+
+    def request(self, subjects: Sequence[str], **options: Any) -> Request:
+        """A comparison of these subjects on this model."""
+        size = (self.size, self.size)
+        return Request(
+            model=self.model, image_size=size, subjects=tuple(subjects), python=self.python,
+            **{"device": "cpu", "explain": False, **options},
+        )  # fmt: skip
+
+    def compare(self, subjects: Sequence[str], **options: Any) -> Report:
+        """The report of a comparison; subjects without a device are on the CPU."""
+        from parity.commands import compare as run
+
+        return run.run(self.request(subjects, **options))
+
+    @contextmanager
+    def loaded(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:
+        """A framework's child with the model, and the arguments of a run of the logits alone."""
+        built = spec.get(self.model, image_size=(self.size, self.size))
+        runtime = subject.partition("@")[0]
+        with tempfile.TemporaryDirectory(prefix="parity-gpu-") as name:
+            folder = Path(name)
+            held = folder / "weights.safetensors"
+            weights.save(held, weights.init(built, seed=0))
+            data = np.zeros((batch, *built.input_shape), np.float32)
+            np.save(folder / "x.npy", data)
+            child = Child(runtime, python=python_of(runtime, self.python), gpu=True)
+            try:
+                child.call("load", spec=built.to_json(), reference=None)
+                child.call("assign", path=str(held))
+                yield child, {
+                    "x": str(folder / "x.npy"), "rows": ["logits"], "device": "gpu",
+                    "out": str(folder / "out.safetensors"), "manifest": {"subject": subject},
+                }  # fmt: skip
+            finally:
+                child.close()
+
+
+def version() -> str:
+    """The version of `parity` that the record is of."""
+    return parity.__version__

@@ -1,0 +1,193 @@
+"""What is run on the card: one function an item, which returns figures or raises `Failed`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from parity.commands import doctor
+from parity.errors import DeviceMemory, ParityError, UsageError
+from parity.report.model import Report
+from tests.studies.gpu.bench import PRECISIONS, SUBJECTS, Bench
+
+Figures = Mapping[str, Any]
+
+
+class Failed(AssertionError):
+    """An item did not give what it must."""
+
+
+class NotRun(Exception):
+    """An item that cannot be run here, and why."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to show; `needs` are the subjects without which it cannot be run."""
+
+    name: str
+    needs: tuple[str, ...]
+    run: Callable[[Bench], Figures]
+
+
+def require(holds: bool, told: object) -> None:
+    """Raise `Failed` unless something holds."""
+    if not holds:
+        raise Failed(str(told))
+
+
+def precision_item(subject: str, precision: str) -> Item:
+    """A subject in a precision, at the floor of that precision, the flags read back."""
+
+    def run(bench: Bench) -> Figures:
+        try:
+            report = bench.compare([subject], precision=precision)
+        except UsageError as error:
+            # A runtime without kernels for a precision says so; that is not a failure.
+            raise NotRun(str(error)) from error
+        require_parity(report)
+        facts = report.subjects[subject]
+        require(facts.device == "gpu", facts.device)
+        return {
+            "flags": facts.flags,
+            "proof": facts.proof,
+            "run_seconds": facts.seconds.get("run"),
+            "compare_seconds": report.seconds,
+            "stages": stages_of(report, subject),
+        }
+
+    return Item(f"{subject} in {precision}", (subject,), run)
+
+
+def require_parity(report: Report) -> None:
+    """Raise `Failed` unless the verdict is parity, with what stands against it."""
+    failures = [f"{name}: {f.failure}" for name, f in report.subjects.items() if f.failure]
+    worst = max(
+        (r.x_floor for stage in report.stages for r in stage.subjects.values()), default=0.0
+    )
+    require(report.verdict == "parity", f"{report.verdict}, {worst:.3g}x the floor; {failures}")
+
+
+def stages_of(report: Report, subject: str) -> dict[str, dict[str, float]]:
+    """By stage, the largest error of a subject, and how many floors that is."""
+    return {
+        stage.name: {
+            "max_abs": stage.subjects[subject].max_abs,
+            "x_floor": stage.subjects[subject].x_floor,
+        }
+        for stage in report.stages
+    }
+
+
+def cpu_against_gpu(bench: Bench) -> Figures:
+    """The same models on both, against one float64 reference on the CPU."""
+    subjects = ["torch@cpu", "torch@gpu", "keras@gpu", "onnx-torch@gpu"]
+    report = bench.compare(subjects)
+    require_parity(report)
+    pairs = {name: pair.max_abs for name, pair in report.stages[-1].pairs.items()}
+    return {"compare_seconds": report.seconds, "logits_max_abs": pairs}
+
+
+def tf32_is_named(bench: Bench) -> Figures:
+    """TF32, judged as float32, diverges, and turning it off is proved to be the cure."""
+    report = bench.compare(["torch@gpu"], precision="tf32", judge_as="float32", explain=True)
+    require(report.verdict == "divergence", report.verdict)
+    require([cause.cause for cause in report.causes] == ["tf32"], report.causes)
+    return dict(report.causes[0].evidence)
+
+
+def deterministic(bench: Bench) -> Figures:
+    """Three runs of everything that is there, bit for bit the same."""
+    report = bench.compare(bench.present, repeat=3)
+    assert report.repeat is not None
+    moved = {name: count for name, count in report.repeat.differed.items() if count}
+    require(not moved, f"runs that were not bit for bit the first one: {moved}")
+    return {"runs": report.repeat.runs}
+
+
+def backends(bench: Bench) -> Figures:
+    """One Keras model on three backends."""
+    report = bench.compare(["keras@gpu", "keras[jax]@gpu", "keras[torch]@gpu"], reference="keras")
+    require_parity(report)
+    return {"compare_seconds": report.seconds}
+
+
+def one_at_a_time(bench: Bench) -> Figures:
+    """`--serial` gives the same verdict."""
+    report = bench.compare(bench.present, serial=True)
+    require_parity(report)
+    return {"compare_seconds": report.seconds}
+
+
+def compiled(bench: Bench) -> Figures:
+    """`--xla` is at the floor too, and is told."""
+    report = bench.compare(["keras@gpu"], xla=True)
+    require_parity(report)
+    require(report.subjects["keras@gpu"].flags["xla"] is True, "the flag is not told")
+    return {"run_seconds": report.subjects["keras@gpu"].seconds["run"]}
+
+
+def out_of_memory(bench: Bench) -> Figures:
+    """A batch that no card holds is said as such, with one that fits."""
+    assert bench.card is not None
+    # An item of a ResNet-50 at 224 takes some 20 MB of activations at the widest place.
+    batch = int(bench.card.bytes / 8e6)
+    with bench.loaded("torch@gpu", batch) as (child, arguments):
+        try:
+            child.call("run", **arguments)
+        except DeviceMemory as error:
+            require("fits: --batch" in str(error), error)
+            return {"batch": batch, "message": str(error)}
+    raise NotRun(f"a batch of {batch} fits in the card's memory")
+
+
+def bare_forward(subject: str) -> Item:
+    """Seconds of a forward pass at batch 8 with nothing captured but the logits, the best of 5."""
+
+    def run(bench: Bench) -> Figures:
+        with bench.loaded(subject, 8) as (child, arguments):
+            seconds = [child.call("run", **arguments)["seconds"] for _ in range(5)]
+        return {"forward_seconds": min(seconds), "first_seconds": seconds[0]}
+
+    return Item(f"bare forward of {subject}", (subject,), run)
+
+
+def census(bench: Bench) -> Figures:
+    """`parity doctor --device gpu` finds every runtime able."""
+    found = doctor.examine(device="gpu", python=bench.python)
+    require(found.exit_code == 0, found.missing)
+    return {patient.runtime: dict(patient.flags) for patient in found.runtimes}
+
+
+FOUR = ("keras@gpu", "torch@gpu", "onnx-keras@gpu", "onnx-torch@gpu")
+
+ITEMS = (
+    *(precision_item(subject, name) for name in PRECISIONS for subject in SUBJECTS),
+    *(bare_forward(subject) for subject in ("keras@gpu", "torch@gpu")),
+    Item("CPU against GPU", ("torch@gpu", "keras@gpu", "onnx-torch@gpu"), cpu_against_gpu),
+    Item("TF32 is named as the cause", ("torch@gpu",), tf32_is_named),
+    Item("three runs are bit for bit the same", (), deterministic),
+    Item("three backends of Keras", ("keras@gpu", "keras[jax]@gpu", "keras[torch]@gpu"), backends),
+    Item("--xla", ("keras@gpu",), compiled),
+    Item("--serial", (), one_at_a_time),
+    Item("out of memory", ("torch@gpu",), out_of_memory),
+    Item("doctor --device gpu", FOUR, census),
+)
+
+
+def attempt(item: Item, bench: Bench) -> tuple[str, str | None, Figures]:
+    """`passed`, `failed` or `not run`, the reason, and the figures."""
+    reason = bench.lacking(item.needs)
+    if reason is None and not bench.present:
+        reason = next(iter(bench.absent.values()), "no subject can be had")
+    if reason is not None:
+        return "not run", reason, {}
+    try:
+        return "passed", None, item.run(bench)
+    except NotRun as error:
+        return "not run", str(error), {}
+    except (Failed, ParityError) as error:
+        return "failed", str(error), {}
+    except Exception as error:  # noqa: BLE001 (one item's fault must not cost the others' record)
+        return "failed", f"{type(error).__name__}: {error}", {}

@@ -1,0 +1,194 @@
+"""The run on a card, up to the card: without one nothing passes, with one faults are told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import contextmanager
+
+import pytest
+
+from parity.errors import DeviceMemory, RuntimeMissing
+from parity.processes import cards
+from tests.studies.gpu import __main__ as command
+from tests.studies.gpu.bench import SUBJECTS, Bench
+from tests.studies.gpu.items import ITEMS, Failed, Item, NotRun, attempt
+from tests.studies.gpu.record import markdown
+
+CARD = cards.Card("NVIDIA Fake 100", 80 * 2**30, 1, "13.2", "580.65.06")
+
+
+@pytest.fixture
+def no_card(monkeypatch):
+    def none(load=None):
+        raise RuntimeMissing("no NVIDIA driver")
+
+    monkeypatch.setattr(cards, "card", none)
+
+
+def test_without_a_card_every_item_is_not_run(no_card, tmp_path, capsys):
+    assert command.main(["--out", str(tmp_path)]) == 3
+    data = json.loads((tmp_path / "record.json").read_text())
+    assert data["schema"] == "parity.processes.cards/1"
+    assert len(data["entries"]) == len(ITEMS)
+    assert {entry["status"] for entry in data["entries"]} == {"not run"}
+    assert {entry["reason"] for entry in data["entries"]} == {"no NVIDIA driver"}
+    text = (tmp_path / "record.md").read_text()
+    assert "- card: no NVIDIA driver" in text
+    assert "passed |" not in text
+    assert text in capsys.readouterr().out
+
+
+def test_an_interpreter_that_is_none_is_one_line(capsys):
+    assert command.main(["--python", "torch=/no/such"]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no such interpreter" in line
+
+
+class Present(Bench):
+    """A bench on a card where all subjects but those in `absent` can be had."""
+
+    def look(self):
+        self.card = CARD
+
+
+def bench(**absent):
+    held = {SUBJECTS[["keras", "torch"].index(name)]: why for name, why in absent.items()}
+    return Present("resnet18", 64, {}, held)
+
+
+def outcome(result):
+    def run(bench):
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "reason"),
+    [
+        ({"figure": 1}, "passed", None),
+        (Failed("off by 9x"), "failed", "off by 9x"),
+        (NotRun("no kernels"), "not run", "no kernels"),
+        (RuntimeMissing("torch: fell back"), "failed", "torch: fell back"),
+        (KeyError("x"), "failed", "KeyError: 'x'"),
+    ],
+)
+def test_how_an_item_ends(result, status, reason):
+    item = Item("it", ("torch@gpu",), outcome(result))
+    assert attempt(item, bench())[:2] == (status, reason)
+
+
+def test_an_item_whose_runtime_is_missing_is_not_run():
+    never = Item("it", ("torch@gpu",), outcome(AssertionError("it was run")))
+    status, reason, _ = attempt(never, bench(torch="torch: a CPU build"))
+    assert (status, reason) == ("not run", "torch: a CPU build")
+
+
+def test_the_record_of_a_mixed_run(tmp_path):
+    stages = {"stem": {"max_abs": 2.5e-3, "x_floor": 0.81}}
+    figures = {"stages": stages, "run_seconds": 0.5, "compare_seconds": 9.0}
+    items = [
+        Item("torch@gpu in tf32", (), outcome(figures)),
+        Item("broken", (), outcome(Failed("a | b"))),
+        Item("absent", ("keras@gpu",), outcome({})),
+    ]
+    record = command.run(bench(keras="keras: no libcudnn.so.9"), items)
+    assert record.exit_code == 1
+    text = markdown(record)
+    assert "NVIDIA Fake 100, driver 580.65.06, CUDA 13.2" in text
+    assert "| torch@gpu in tf32 | 2.5e-03 (0.81×) | 0.500 | 9.000 |" in text
+    assert "a \\| b" in text
+    assert "1 passed, 1 failed, 1 not run" in text
+    done = command.run(bench(), items[:1])
+    assert done.exit_code == 0
+
+
+def test_no_item_is_begun_when_the_time_is_up():
+    item = Item("late", (), outcome({}))
+    (entry,) = command.run(bench(), [item], budget=-1.0).entries
+    assert entry.status == "not run"
+    assert "no time left" in entry.reason
+
+
+def test_out_of_memory_must_name_a_batch():
+    class Full(Present):
+        message = "too little memory; a batch of 64 fits: --batch 64"
+
+        @contextmanager
+        def loaded(self, subject, batch):
+            message = self.message
+
+            class Child:
+                def call(self, operation, **arguments):
+                    raise DeviceMemory(message)
+
+            yield Child(), {}
+
+    item = next(item for item in ITEMS if item.name == "out of memory")
+    full = Full("resnet18", 64)
+    full.look()
+    assert attempt(item, full)[0] == "passed"
+    full.message = "out of memory"
+    assert attempt(item, full)[0] == "failed"
+
+
+class Rehearsal(Present):
+    """The items as they are, with the CPU in the card's place."""
+
+    def request(self, subjects, **options):
+        on_cpu = [name.replace("@gpu", "@cpu") for name in subjects]
+        return super().request(on_cpu, **{**options, "classes": 10})
+
+    def compare(self, subjects, **options):
+        report = super().compare(subjects, **options)
+
+        def named(held):
+            return {name.replace("@cpu", "@gpu"): value for name, value in held.items()}
+
+        facts = named(report.subjects)
+        return dataclasses.replace(
+            report,
+            subjects={name: dataclasses.replace(f, device="gpu") for name, f in facts.items()},
+            stages=tuple(
+                dataclasses.replace(stage, subjects=named(stage.subjects), pairs=named(stage.pairs))
+                for stage in report.stages
+            ),
+        )
+
+    @contextmanager
+    def loaded(self, subject, batch):
+        with super().loaded(subject, batch) as (child, arguments):
+            yield child, {**arguments, "device": "cpu"}
+
+    @property
+    def present(self):
+        return ["torch@gpu"]
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch@gpu in float32",
+        "torch@gpu in bfloat16",
+        "three runs are bit for bit the same",
+        "--serial",
+        "bare forward of torch@gpu",
+    ],
+)
+def test_the_items_on_the_cpu(name):
+    item = next(item for item in ITEMS if item.name == name)
+    status, reason, figures = attempt(item, Rehearsal("resnet18", 64))
+    assert status == "passed", reason
+    assert figures
+
+
+@pytest.mark.framework
+def test_a_precision_that_cannot_be_had_is_not_run():
+    item = next(item for item in ITEMS if item.name == "torch@gpu in tf32")
+    status, reason, _ = attempt(item, Rehearsal("resnet18", 64))
+    assert status == "not run"
+    assert "tf32 is arithmetic of NVIDIA cards" in reason

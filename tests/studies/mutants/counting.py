@@ -1,0 +1,148 @@
+"""The table of the mutants, and where it falls short of what is promised."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from tests.studies.mutants.result import Result
+
+PROMISED = {"detected": 1.0, "located": 0.98, "named": 0.95}
+MISNAMED = 0.01
+
+COLUMNS = {
+    "detected": "detected",
+    "located": "located",
+    "named": "named",
+    "unexplained": "rightly not explained",
+    "misnamed": "wrongly named",
+}
+"""The columns of the table, each a property of `Result`; where that is None, it does not count."""
+
+
+def line(result: Result) -> str:
+    """One mutant in one line: what came out."""
+    words = "not named"
+    if result.named is None:
+        words = {
+            True: "rightly not explained",
+            False: "NOT CALLED UNEXPLAINED",
+            None: "no cause to name",
+        }[result.unexplained]
+    if result.named:
+        words = "named"
+    if result.misnamed:
+        words = "WRONGLY NAMED"
+    if not result.detectable:
+        words = f"{'FLAGGED' if result.detected else 'as declared'}, undetectable: {result.hidden}"
+    elif not result.detected:
+        words = "NOT DETECTED"
+    elif result.located is False:
+        words += ", NOT LOCATED"
+    told = ", ".join(dict.fromkeys(f"{row}: {cause}" for row, cause in result.answers))
+    flag = " --isolate" if result.isolate else ""
+    return (
+        f"{result.seconds:5.2f} s  {result.model} {result.subject} {result.fault} "
+        f"@ {'+'.join(result.rows)}{flag}, by {result.by or 'nothing'}: {words} ({told})"
+    )
+
+
+def counts(results: Iterable[Result], field: str) -> tuple[int, int]:
+    """How many are so, and how many could be."""
+    held = [value for result in results if (value := getattr(result, field)) is not None]
+    return sum(held), len(held)
+
+
+def table(results: list[Result], clean: list[tuple[str, str, bool]]) -> str:
+    """By fault: how many that any level could see, and what came out of them.
+
+    Where not every mutant has a place to be located at, or a cause to be named, it says of how
+    many; a column in which none has is empty.
+    """
+    hidden = [result for result in results if not result.detectable]
+    results = [result for result in results if result.detectable]
+    lines = [
+        "| fault | mutants | " + " | ".join(COLUMNS.values()) + " |",
+        "|---|" + "---:|" * (len(COLUMNS) + 1),
+    ]
+    lines += [_row(name, held) for name, held in _by_fault(results)]
+    lines.append(_row("**all**", results))
+    if hidden:
+        flagged = sum(result.detected for result in hidden)
+        lines.append(f"| **declared undetectable** | {len(hidden)} | {flagged} |  |  |  |  |")
+    lines.append("")
+    lines += _shares(results)
+    lines += _facts(results)
+    for name, held in _by_fault(hidden):
+        why = "; ".join(sorted({str(result.hidden) for result in held}))
+        flagged = sum(result.detected for result in held)
+        lines.append(f"Undetectable: {len(held)} of {name!r}, {flagged} flagged: {why}.")
+    alarms = sum(not passed for *_, passed in clean)
+    lines.append(f"{len(clean)} runs of unmutated models, {alarms} false alarms.")
+    return "\n".join(lines)
+
+
+def _row(name: str, held: list[Result]) -> str:
+    cells = []
+    for field in COLUMNS:
+        count, of = counts(held, field)
+        cells.append("" if not of else str(count) if of == len(held) else f"{count} of {of}")
+    return f"| {name} | {len(held)} | " + " | ".join(cells) + " |"
+
+
+def _shares(results: list[Result]) -> list[str]:
+    told = []
+    for field, words in COLUMNS.items():
+        count, of = counts(results, field)
+        if of:
+            told.append(f"{words} {count} of {of} ({count / of:.1%})")
+    return [f"Of those that could be: {', '.join(told)}."] if told else []
+
+
+def _facts(results: list[Result]) -> list[str]:
+    models = sorted({result.model for result in results})
+    seen = Counter(result.by or "nothing" for result in results)
+    alone = sum(not result.isolate for result in results)
+    told = [
+        f"{len(models)} architectures: {', '.join(models)}.",
+        f"Detected by {', '.join(f'{level} {n}' for level, n in seen.most_common())}.",
+        f"{alone} were judged as the default command does it, {len(results) - alone} with "
+        "`--isolate`.",
+    ]
+    located = [r for r in results if r.faintest is not None and r.located]
+    if located:
+        faint = min(located, key=lambda r: r.faintest)
+        told.append(
+            f"The faintest that was located is {faint.faintest:.3g}x the floor of its layer alone: "
+            f"{faint.model} {faint.subject} {faint.fault} @ {'+'.join(faint.rows)}."
+        )
+    return told
+
+
+def short(results: list[Result], clean: list[tuple[str, str, bool]]) -> list[str]:
+    """Where the figures fall short of what is promised; nothing where they do not."""
+    flagged = [result for result in results if not result.detectable and result.detected]
+    results = [result for result in results if result.detectable]
+    told = []
+    for field, least in PROMISED.items():
+        count, of = counts(results, field)
+        if of and count / of < least:
+            told.append(f"{field}: {count / of:.1%}, promised are {least:.0%}")
+    share = sum(result.misnamed for result in results) / max(len(results), 1)
+    if share > MISNAMED:
+        told.append(f"wrongly named: {share:.1%}, promised are at most {MISNAMED:.0%}")
+    told += [f"declared undetectable, and flagged: {line(result).strip()}" for result in flagged]
+    alarms = sum(not passed for *_, passed in clean)
+    return told + ([f"{alarms} false alarms"] if alarms else [])
+
+
+def _by_fault(results: list[Result]) -> list[tuple[str, list[Result]]]:
+    found: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        found[result.fault].append(result)
+    return sorted(found.items(), key=lambda item: (not item[0][0].isdigit(), _number(item[0])))
+
+
+def _number(name: str) -> tuple[int, str]:
+    first = name.partition(" ")[0]
+    return (int(first) if first.isdigit() else 999, name)

@@ -1,0 +1,111 @@
+"""Two faults at once: in one layer, or in two layers of one model, which must both be found."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.studies.mutants.plan import CODE, EVERYWHERE, Mutation, code, fault
+from tests.studies.mutants.weight_faults import constant, flipped
+
+
+def _dilated(place):
+    """Dilation 2 with the padding that keeps the shape: two settings at once."""
+    if place.hyper.get("padding") != [[1, 1], [1, 1]]:
+        return None
+    if place.hyper.get("kernel") != [3, 3] or (place.subject == "keras" and place.row.pad is None):
+        return None
+    first = {"layer": place.layer, "change": "dilation", "value": [2, 2]}
+    if place.subject == "keras":
+        second = {"layer": place.layer, "change": "padding", "padding": [[2, 2], [2, 2]],
+                  "pad": place.row.pad}  # fmt: skip
+    else:
+        second = {"layer": place.layer, "change": "padding-setting", "value": [2, 2]}
+    return Mutation((place.row.name,), changes=(first, second))
+
+
+def biased(place):
+    """A bias where the layer has none."""
+    values = (0.2 * place.rng.standard_normal(place.row.shape[0])).tolist()
+    return code("bias", values=values)(place)
+
+
+def _flipped_and_biased(place):
+    kernel = place.values[place.weight("kernel")]
+    if kernel.ndim != 4 or kernel.shape[2:] == (1, 1):
+        return None
+    made = np.ascontiguousarray(kernel[:, :, ::-1, ::-1])
+    return Mutation((place.row.name,), {place.weight("kernel"): made}, biased(place).changes)
+
+
+def _two(plan, cause, *, kinds, other, other_cause, far=False):
+    """One fault at the place, and another at a seeded row of `kinds`, which has its own cause.
+
+    Both in one block, or `far`: in two.
+    """
+
+    def planned(place):
+        first = plan(place)
+        rows = [row for row in place.rows.values()
+                if row.kind in kinds and row.name != place.row.name
+                and (row.block != place.row.block) == far]  # fmt: skip
+        if first is None:
+            return None
+        for index in place.rng.permutation(len(rows)):
+            second = other(place.at(rows[index]))
+            if second is not None:
+                break
+        else:
+            return None
+        names = (place.row.name, rows[index].name)
+        return Mutation(
+            names,
+            {**first.weights, **second.weights},
+            (*first.changes, *second.changes),
+            expected=dict(zip(names, (frozenset({cause}), frozenset({other_cause})), strict=True)),
+        )
+
+    return planned
+
+
+def _two_kernels(far):
+    return _two(flipped, "kernel-flipped", kinds=("batch_norm",), other=constant("gamma", 1.0),
+                other_cause="norm-weight-missing", far=far)  # fmt: skip
+
+
+def _two_settings(far):
+    return _two(code("epsilon", value=1e-3), "batch-norm-epsilon", kinds=("conv",), other=biased,
+                other_cause="bias", far=far)  # fmt: skip
+
+
+_ENDS = _two(constant("bias", 0.0), "bias", kinds=("relu",), other=code("identity"),
+             other_cause="activation-missing", far=True)  # fmt: skip
+
+
+def _rectified_before(place):
+    """The ReLU behind a batch-norm stands before it."""
+    behind = place.behind
+    if behind is None or behind.kind != "relu":
+        return None
+    names = (place.row.name, behind.name)
+    changes = (*code("relu-before")(place).changes, *code("identity")(place.at(behind)).changes)
+    causes = (frozenset({"activation-extra"}), frozenset({"activation-missing"}))
+    return Mutation(names, changes=changes, expected=dict(zip(names, causes, strict=True)))
+
+
+PAIR_FAULTS = (
+    fault("19 ReLU before its batch-norm", "batch_norm", "activation-extra|activation-missing",
+          _rectified_before, CODE),
+    fault("pair: dilation and padding", "conv", "dilation+padding|padding+dilation", _dilated,
+          CODE),
+    fault("pair: flipped kernel and a bias", "conv", "kernel-flipped+bias|bias+kernel-flipped",
+          _flipped_and_biased, CODE),
+    fault("two places of a block: flipped kernel, gamma", "conv",
+          "kernel-flipped|norm-weight-missing", _two_kernels(far=False), EVERYWHERE),
+    fault("two places: flipped kernel, gamma", "conv", "kernel-flipped|norm-weight-missing",
+          _two_kernels(far=True), EVERYWHERE),
+    fault("two places of a block: epsilon, bias", "batch_norm", "batch-norm-epsilon|bias",
+          _two_settings(far=False), CODE),
+    fault("two places: epsilon, bias", "batch_norm", "batch-norm-epsilon|bias",
+          _two_settings(far=True), CODE),
+    fault("two places: no bias, no activation", "dense", "bias|activation-missing", _ENDS, CODE),
+)  # fmt: skip

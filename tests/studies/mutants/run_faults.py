@@ -1,0 +1,87 @@
+"""Faults that lie in how a model is run, exported or captured, and not in what it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tests.studies.mutants.plan import CODE, CONV, Mutation, code, fault
+
+EVERY = ("conv", "max_pool", "add", "relu", "avg_pool", "dense", "batch_norm")
+GRAPH = ("onnx-torch",)
+
+
+def _kept_late(later, place):
+    change = {"change": "late", "row": place.row.name, "later": later}
+    return Mutation((place.row.name,), changes=(change,), depth="layer")
+
+
+def _in_place(place):
+    """The activation behind a layer overwrites what a hook has kept of it.
+
+    Put into the capture of the PyTorch subject: parity's own hooks read a tensor at once, so an
+    activation in place cannot be seen by them ("hidden: ReLU computes in place"), and in Keras and
+    in graphs no tensor changes in place.
+    """
+    behind = place.behind
+    if behind is None or "relu" not in behind.kind or behind.shape != place.row.shape:
+        return None
+    kept = _kept_late(behind.name, place)
+    works = code("in-place", value=True)(place.at(behind))
+    # What the model says of that activation is the evidence.
+    return replace(kept, changes=(*kept.changes, *works.changes), described=True)
+
+
+def _overwritten(place):
+    """The last call of one module overwrites what a hook has kept of its first.
+
+    Put into the capture, too: parity's own hooks count the calls.
+    """
+    last = place.same_module()[-1]
+    if place.row.name == last.name or last.shape != place.row.shape:
+        return None
+    return _kept_late(last.name, place)
+
+
+def _tf32(place):
+    """Both operands with 11 significant bits, as a card that nobody told otherwise computes."""
+    name = place.weight("kernel")
+    bits = place.values[name].view(np.uint32)
+    even = (bits >> np.uint32(13)) & np.uint32(1)
+    kernel = ((bits + np.uint32(0xFFF) + even) & np.uint32(0xFFFFE000)).view(np.float32)
+    return Mutation((place.row.name,), {name: kernel}, code("tf32-before")(place).changes)
+
+
+def _whole(change, *, count=None, **more):
+    """A fault of the whole graph, which has no place; the table has it at the first cut."""
+
+    def plan(place):
+        first = place.first
+        if place.row.name != first:
+            return None
+        call = {"layer": place.layer, "change": change, "value": count}
+        return Mutation((first,), changes=(call,), whole=True, **more)
+
+    return plan
+
+
+RUN_FAULTS = (
+    fault("33 TF32 (emulated)", (*CONV, "dense"), "tf32", _tf32, CODE),
+    fault("35 optimiser adds a sigmoid", ("conv", "batch_norm"), "ort-optimiser",
+          code("sigmoid-after", optimiser=True), GRAPH),
+    fault("35 optimiser adds a sine", ("conv", "batch_norm", "add"), "ort-optimiser",
+          code("sine-after", optimiser=True), GRAPH),
+    fault("36 exporter writes another layer", ("conv", "batch_norm", "add", "relu"),
+          "exported-graph", code("sine-after"), GRAPH),
+    fault("37 batch frozen at 2", EVERY, "batch-frozen", _whole("frozen", count=2, fails=True),
+          GRAPH),
+    fault("37 batch frozen at 3", EVERY, "batch-frozen", _whole("frozen", count=3, fails=True),
+          GRAPH),
+    fault("43 provider fell back", EVERY, "provider-fallback",
+          _whole("no-provider", fails=True, device="gpu"), GRAPH),
+    fault("44 changed in place (put into the capture)", (*CONV, "batch_norm", "add", "dense"),
+          "changed-in-place", _in_place, ("torch",)),
+    fault("45 called twice (put into the capture)", "relu", "called-twice", _overwritten,
+          ("torch",)),
+)  # fmt: skip

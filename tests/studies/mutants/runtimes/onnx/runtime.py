@@ -1,0 +1,96 @@
+"""ONNX Runtime on graphs with faults: nodes that are changed or put in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+
+from parity.runtimes.onnx.runtime import runtime as plain
+
+
+class Runtime(plain.Runtime):
+    """Graphs that can be changed after their export, or by the session that runs them."""
+
+    def __init__(self):
+        super().__init__()
+        self.healthy = {}
+
+    def mutate(self, *, handle, changes):
+        self.healthy.setdefault(handle, self.graphs[handle])
+        self.graphs[handle] = Mutant(self.healthy[handle], changes)
+        if any(change["change"] == "no-provider" for change in changes):
+            # As a build that has the provider, whose libraries then do not load.
+            plain.onnx_device.check = lambda device: None
+
+    def restore(self):
+        self.graphs.update(self.healthy)
+        self.healthy = {}
+        plain.onnx_device.check = CHECK
+
+    def _run(self, graph, data, rows, out, manifest, feed, setting):
+        graph = graph.under(setting) if isinstance(graph, Mutant) else graph
+        return super()._run(graph, data, rows, out, manifest, feed, setting)
+
+
+class Mutant:
+    """A graph of the runtime, changed whenever it is built.
+
+    What is the `optimiser`'s doing is no part of the graph, and only in sessions that optimise.
+    """
+
+    def __init__(self, graph, changes, *, optimise=False):
+        self.graph, self.table, self.all = graph, graph.table, changes
+        self.changes = [c for c in changes if optimise or not c.get("optimiser")]
+
+    def under(self, setting):
+        return Mutant(self.graph, self.all, optimise=setting.optimise)
+
+    def model(self, outputs=()):
+        weighted = self.graph.model(outputs)
+        proto = onnx.ModelProto()
+        proto.CopyFrom(weighted.skeleton)
+        for change in self.changes:
+            CHANGES[change["change"]](proto, change)
+        return replace(weighted, skeleton=proto)
+
+
+def _node(proto, tensor):
+    return next(node for node in proto.graph.node if tensor in node.output)
+
+
+def set_attribute(proto, change):
+    node = _node(proto, change["layer"])
+    for name, value in change["attributes"].items():
+        kept = [a for a in node.attribute if a.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+
+
+def followed_by(operator, **attributes):
+    def change_it(proto, change):
+        tensor = change["layer"]
+        node = _node(proto, tensor)
+        index = list(proto.graph.node).index(node)
+        node.output[list(node.output).index(tensor)] = f"{tensor}/before"
+        made = onnx.helper.make_node(operator, [f"{tensor}/before"], [tensor], **attributes)
+        proto.graph.node.insert(index + 1, made)
+
+    return change_it
+
+
+def freeze(proto, change):
+    """The input's batch is declared as one number, as a trace without dynamic shapes leaves it."""
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = change["value"]
+
+
+CHECK = plain.onnx_device.check
+CHANGES = {
+    "frozen": freeze,
+    "no-provider": lambda proto, change: None,
+    "sine-after": followed_by("Sin"),
+    "attributes": set_attribute,
+    "relu-after": followed_by("Relu"),
+    "sigmoid-after": followed_by("Sigmoid"),
+    "softmax-after": followed_by("Softmax", axis=1),
+}

@@ -1,0 +1,223 @@
+"""PyTorch with faults: forward methods that are replaced, settings that are changed."""
+
+from __future__ import annotations
+
+import types
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from parity.network.table import torch_point
+from parity.runtimes.torch.runtime import runtime as plain
+from tests.studies.mutants.runtimes.late import Late
+
+
+class Runtime(Late, plain.Runtime):
+    """A module whose layers can be made to misbehave."""
+
+    def mutate(self, *, changes):
+        for change in self.take_late(changes):
+            point = torch_point(change["layer"]) if change["layer"] else None
+            # What stands in no block is the model's own.
+            module = self.model if point is None else self.model.get_submodule(point.module)
+            CHANGES[change["change"]](module, point and point.call, change)
+
+    def restore(self):
+        self.late = {}
+        for module in list(self.model.modules()):
+            for name, value in module.__dict__.pop("_mutant", {}).items():
+                setattr(module, name, value)
+            module.__dict__.pop("forward", None)
+            module.__dict__.pop("_calls", None)
+
+
+def set_attribute(module, name, value):
+    module.__dict__.setdefault("_mutant", {})[name] = getattr(module, name)
+    setattr(module, name, value)
+
+
+def wrap(module, *, before=None, after=None, instead=None, call=None, calls=1):
+    """Replace `forward`; a copy of the module is given a `forward` bound to the copy."""
+
+    def forward(self, x):
+        index = self.__dict__.get("_calls", 0) % calls
+        self.__dict__["_calls"] = index + 1
+        if call is not None and index != call:
+            return type(self).forward(self, x)
+        x = x if before is None else before(x)
+        y = type(self).forward(self, x) if instead is None else instead(self, x)
+        return y if after is None else after(y)
+
+    module.__dict__["forward"] = types.MethodType(forward, module)
+
+
+def same_padding(module, call, change):
+    (top, bottom), (left, right) = change["padding"]
+    value = change.get("value", 0.0)
+    set_attribute(module, "padding", (0, 0))
+    wrap(module, before=lambda x: functional.pad(x, (left, right, top, bottom), value=value))
+
+
+def whole_groups(block, call, change):
+    """One convolution without groups is all of them side by side, each reading everything."""
+    right = getattr(block, change["name"])
+    made = nn.Conv2d(
+        right.in_channels, right.out_channels, right.kernel_size, right.stride, right.padding,
+        right.dilation, bias=right.bias is not None,
+    )  # fmt: skip
+    set_attribute(block, change["name"], made)
+
+
+def projected(block, call, change):
+    made = nn.Sequential(
+        nn.Conv2d(change["channels"], change["channels"], 1, bias=False),
+        nn.BatchNorm2d(change["channels"]),
+    )
+    drawn = torch.Generator().manual_seed(change["seed"])
+    with torch.no_grad():
+        for value in made.parameters():
+            value.normal_(std=change["channels"] ** -0.5, generator=drawn)
+    set_attribute(block, "downsample", made.eval())
+
+
+class Cut(nn.Module):
+    """A shortcut without weights: every so many pixels, and zeros for the channels it lacks."""
+
+    def __init__(self, channels, stride):
+        super().__init__()
+        self.channels, self.stride = channels, stride
+
+    def forward(self, x):
+        missing = self.channels - x.shape[1]
+        return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, missing))
+
+
+def unprojected(block, call, change):
+    set_attribute(block, "downsample", Cut(change["channels"], change["stride"]))
+
+
+def one_slice(module, call, change):
+    groups = change["groups"]
+    wrap(module, before=lambda x: x.chunk(groups, 1)[groups - 1].repeat(1, groups, 1, 1))
+
+
+def dealt(module, call, change):
+    groups = change["groups"]
+    wrap(module, before=lambda x: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2))
+
+
+def of_the_batch(module, call, change):
+    def instead(self, x):
+        return functional.batch_norm(
+            x, None, None, self.weight, self.bias, training=True, eps=self.eps
+        )
+
+    wrap(module, instead=instead)
+
+
+def biased(module, call, change):
+    def after(y):
+        bias = torch.tensor(change["values"], dtype=y.dtype)
+        return y + bias.reshape(1, -1, *(1,) * (y.ndim - 2))
+
+    wrap(module, after=after)
+
+
+def setting(name):
+    def change_it(module, call, change):
+        value = change["value"]
+        set_attribute(module, name, tuple(value) if isinstance(value, list) else value)
+
+    return change_it
+
+
+def followed_by(function):
+    return lambda module, call, change: wrap(module, after=function)
+
+
+def dropped(module, call, change):
+    wrap(
+        module,
+        after=lambda y: functional.dropout(y, change["rate"], training=True),
+        call=call,
+        calls=change["calls"],
+    )
+
+
+def becoming(function):
+    def change_it(module, call, change):
+        wrap(module, instead=lambda self, x: function(x), call=call, calls=change["calls"])
+
+    return change_it
+
+
+def tensor_float(x):
+    """Operands of TF32: 11 significant bits, ties to even."""
+    bits = x.float().contiguous().view(torch.int32)
+    cut = (bits + 0xFFF + ((bits >> 13) & 1)) & -0x2000
+    return cut.view(torch.float32).to(x.dtype)
+
+
+def not_a_number(module, call, change):
+    """NaN at one place of the first item."""
+
+    def after(y):
+        y = y.clone()
+        y[(0, *change["index"])] = float("nan")
+        return y
+
+    wrap(module, after=after)
+
+
+def scaled(module, call, change):
+    # A factor of the tensor's own precision: PyTorch would take a float in a wider one.
+    wrap(module, after=lambda y: y * torch.tensor(change["value"], dtype=y.dtype))
+
+
+def doubled(module, call, change):
+    def twice(self, x):
+        return type(self).forward(self, type(self).forward(self, x))
+
+    wrap(module, instead=twice)
+
+
+CHANGES = {
+    "nan-after": not_a_number,
+    "all-nan-after": followed_by(lambda y: y * float("nan")),
+    "rolled-channels-after": followed_by(lambda y: y.roll(1, 1)),
+    "flattened-after": followed_by(lambda y: y.flatten()),
+    "scaled-after": scaled,
+    "doubled": doubled,
+    "relu-before": lambda module, call, change: wrap(module, before=torch.relu),
+    "in-place": setting("inplace"),
+    "padding": same_padding,
+    "epsilon": setting("eps"),
+    "stride": setting("stride"),
+    "dilation": setting("dilation"),
+    "padding-setting": setting("padding"),
+    "ceil": setting("ceil_mode"),
+    "count-padding": setting("count_include_pad"),
+    "slope": setting("negative_slope"),
+    "whole-groups": whole_groups,
+    "projected": projected,
+    "unprojected": unprojected,
+    "one-slice": one_slice,
+    "dealt-groups": dealt,
+    "of-the-batch": of_the_batch,
+    "bias": biased,
+    "dropout": dropped,
+    "relu-after": followed_by(torch.relu),
+    "softmax-after": followed_by(lambda y: torch.softmax(y, 1)),
+    "sigmoid-after": followed_by(torch.sigmoid),
+    "reversed-after": followed_by(lambda y: y.flip(1)),
+    "turned-after": followed_by(lambda y: y.transpose(2, 3)),
+    "rolled-after": followed_by(lambda y: y.roll(1, 2)),
+    "squeezed-after": followed_by(lambda y: y.sign() * y.abs() ** 1.01),
+    "tf32-before": lambda module, call, change: wrap(module, before=tensor_float),
+    "reversed-before": lambda module, call, change: wrap(module, before=lambda x: x.flip(1)),
+    "gelu-tanh": lambda module, call, change: set_attribute(module, "approximate", "tanh"),
+    "identity": becoming(lambda x: x),
+    "silu": becoming(functional.silu),
+    "leaky": becoming(lambda x: functional.leaky_relu(x, 0.01)),
+}

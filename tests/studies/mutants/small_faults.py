@@ -1,0 +1,74 @@
+"""Faults that float32 cannot show, and changes that nothing can: these are declared, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.studies.mutants.plan import CODE, CONV, code, fault
+
+ONE_ULP = {"float32": 1.0 + 2.0**-23, "float64": 1.0 + 2.0**-52}
+"""The least factor above 1 of a precision; in float32 the second is 1."""
+
+NO_CAUSE = ""
+
+
+def hidden(plan, why, **more):
+    """What `plan` changes, declared to be seen by nothing, for the reason `why`."""
+
+    def declared(place):
+        mutation = plan(place)
+        return None if mutation is None else replace(mutation, hidden=why, **more)
+
+    return declared
+
+
+def _epsilon(added):
+    def plan(place):
+        epsilon = place.hyper.get("epsilon", 1e-5)
+        changed = code("epsilon", value=epsilon + added)(place)
+        return replace(changed, described=place.subject == "keras")
+
+    return plan
+
+
+def _rectified_twice(place):
+    return replace(code("relu-after")(place), depth="layer")
+
+
+def _zero_padded_behind_relu(place):
+    padding = place.hyper["padding"]
+    if place.before.kind != "relu" or not any(map(any, padding)):
+        return None
+    return code("padding", padding=padding, value=0.0)(place)
+
+
+def _really_in_place(place):
+    """The activation behind a layer computes in place, so that the layer's own tensor is gone."""
+    behind = place.behind
+    if behind is None or behind.kind not in ("relu", "leaky_relu"):
+        return None
+    return replace(
+        code("in-place", value=True)(place.at(behind)), rows=(place.row.name,), depth="layer"
+    )
+
+
+SMALL_FAULTS = (
+    fault("too small: epsilon by 1e-12", "batch_norm", "batch-norm-epsilon", _epsilon(1e-12), CODE,
+          faint=True),
+    fault("too small: scaled by one ulp of float32", (*CONV, "batch_norm", "dense"), NO_CAUSE,
+          code("scaled-after", value=ONE_ULP["float32"]), CODE, faint=True),
+    fault("hidden: scaled by one ulp of float64", (*CONV, "batch_norm", "dense"), NO_CAUSE,
+          hidden(code("scaled-after", value=ONE_ULP["float64"]),
+                 "one ulp of float64 is below the float64 floor"), CODE),
+    fault("hidden: epsilon by 1e-20", "batch_norm", "batch-norm-epsilon",
+          hidden(_epsilon(1e-20), "added to a variance it is lost in float64, too"), CODE),
+    fault("hidden: ReLU of a ReLU", "relu", "activation-extra",
+          hidden(_rectified_twice, "a ReLU of what a ReLU gave changes no bit"), CODE),
+    fault("hidden: max-pool padded with 0 behind a ReLU", "max_pool", "pool-padded-with-zeros",
+          hidden(_zero_padded_behind_relu, "no value is below the 0 that it is padded with"),
+          ("torch",)),
+    fault("hidden: ReLU computes in place", (*CONV, "batch_norm", "add", "dense"),
+          "changed-in-place",
+          hidden(_really_in_place, "a tensor is read inside the hook, before it is overwritten"),
+          ("torch",)),
+)  # fmt: skip

@@ -1,0 +1,144 @@
+"""A small set of mutants in every test run; `python -m tests.studies.mutants` makes all."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.studies.mutants.__main__ import MODELS
+from tests.studies.mutants.bench import Bench, Refused, faults_for
+from tests.studies.mutants.counting import line, short, table
+from tests.studies.mutants.result import Result
+
+SMALL = (
+    "2 ", "3 ", "5 ", "8 gamma and", "8 mean", "9 training", "11 ", "12 depthwise layout", "14 ",
+    "18 bias added", "19 activation doubled", "19 ReLU doubled", "20 ", "21 ", "27 ", "28 ",
+    "32 weights through float16", "33 ", "36 one weight", "44 ", "6 cases: one NaN",
+    "6 cases: wrong", "no cause covers", "two places", "too small", "hidden",
+)  # fmt: skip
+
+
+def result(*causes, **changes):
+    facts = {
+        "model": "zoo", "subject": "keras", "fault": "5 epsilon 1e-3", "rows": ("a",),
+        "detected": True, "located": True,
+        "answers": tuple(("a", cause) for cause in causes or ("batch-norm-epsilon",)),
+        "wanted": (("a", ("batch-norm-epsilon",)),), "seconds": 1.0,
+    }  # fmt: skip
+    return Result(**{**facts, **changes})
+
+
+def uncovered(*causes):
+    wanted = (("a", ("not-explained",)),)
+    return result(*causes, fault="no cause", wanted=wanted, nameable=False)
+
+
+def test_what_counts_as_named():
+    assert result().named
+    assert result().unexplained is None
+    assert not result().misnamed
+    unexplained = result("not-explained")
+    assert not unexplained.named
+    assert not unexplained.misnamed
+    wrong = result("bias")
+    assert not wrong.named
+    assert wrong.misnamed
+    assert not result(answers=()).named
+
+
+def test_what_no_cause_covers_does_not_count_as_named():
+    assert uncovered("not-explained").named is None
+    assert uncovered("not-explained").unexplained
+    assert not uncovered("bias").unexplained
+    assert uncovered("bias").misnamed
+
+
+def test_of_two_places_both_must_be_named():
+    both = {"rows": ("a", "b"), "wanted": (("a", ("bias",)), ("b", ("softmax",)))}
+    right = (("a", "bias"), ("b", "softmax"))
+    assert result(**both, answers=right).named
+    assert not result(**both, answers=right[:1]).named
+    changed = result(**both, answers=(("a", "softmax"), ("b", "bias")))
+    assert not changed.named
+    assert changed.misnamed
+    assert not result(**both, answers=(*right, ("c", "bias"))).named
+
+
+def test_the_table_counts():
+    printed = table(
+        [result(), result("bias"), result(fault="18 bias", detected=False),
+         result(fault="37 frozen", located=None), uncovered("not-explained")],
+        [("zoo", "keras", True), ("zoo", "keras", False)],
+    )  # fmt: skip
+    assert "| 5 epsilon 1e-3 | 2 | 2 | 2 | 1 |  | 1 |" in printed
+    assert "| 37 frozen | 1 | 1 |  | 1 |  | 0 |" in printed
+    assert "| no cause | 1 | 1 | 1 |  | 1 | 0 |" in printed
+    assert "| **all** | 5 | 4 | 4 of 4 | 3 of 4 | 1 of 1 | 1 |" in printed
+    assert "located 4 of 4 (100.0%), named 3 of 4 (75.0%)" in printed
+    assert "2 runs of unmutated models, 1 false alarms." in printed
+
+
+def test_what_nothing_can_see_is_counted_apart():
+    hidden = result(detected=False, by="", hidden="its channel is dead")
+    printed = table([result(), hidden], [])
+    assert "| **all** | 1 | 1 | 1 | 1 |  | 0 |" in printed
+    assert "| **declared undetectable** | 1 | 0 |" in printed
+    assert "Undetectable: 1 of '5 epsilon 1e-3', 0 flagged: its channel is dead." in printed
+    assert short([hidden], []) == []
+    flagged = result(hidden="its channel is dead")
+    assert short([flagged], [])[0].startswith("declared undetectable, and flagged")
+
+
+def test_a_crash_is_not_detected():
+    crashed = result(detected=False, located=False, answers=(), by="a crash: IndexError()")
+    assert "NOT DETECTED" in line(crashed)
+    assert short([crashed], [])[0].startswith("detected: 0.0%")
+
+
+def test_falling_short_is_told():
+    assert short([result()], [("zoo", "keras", True)]) == []
+    unseen = result(detected=False, by="")
+    assert short([result()] * 99 + [unseen], [])[0].startswith("detected: 99.0%")
+    assert short([result(located=False)], [])[0].startswith("located: 0.0%")
+    assert short([result(located=None)], []) == []
+    assert len(short([result("bias")], [])) == 2
+    assert short([], [("zoo", "keras", False)]) != []
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARITY_RUNTIMES", "parity.runtimes")
+        bench = Bench("zoo", subjects=("keras", "torch"), batch=2, **MODELS["zoo"])
+        yield bench
+        bench.close()
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("subject", ["keras", "torch"])
+def test_a_small_set_is_detected_located_and_named(zoo, subject):
+    results = []
+    for fault in faults_for(subject):
+        if not fault.name.startswith(SMALL):
+            continue
+        places = list(zoo.places(fault, subject, 0))
+        for mutation in places:
+            try:
+                results.append(zoo.measure(fault, subject, mutation, time.perf_counter))
+                break
+            except Refused:
+                continue
+        else:
+            assert not places, f"{fault.name}: refused everywhere"
+    detectable = [r for r in results if r.detectable]
+    assert len(detectable) >= 10
+    assert {r.isolate for r in detectable} == {True, False}
+    assert [r for r in detectable if not r.detected] == []
+    assert [r for r in detectable if r.located is False] == []
+    wrong = [r for r in detectable if r.named is False or r.unexplained is False or r.misnamed]
+    assert wrong == []
+    hidden = [r for r in results if not r.detectable]
+    assert hidden
+    assert [r for r in hidden if r.detected] == []
+    assert all(zoo.clean(subject, seed) for seed in range(3))
