@@ -349,7 +349,8 @@ def test_calibration_batch_is_pink() -> None:
 def test_nothing_heavy_is_imported() -> None:
     """A fresh interpreter, since other tests load what this one must not."""
     code = (
-        "import sys; from parity.network import inputs, structure, weights; inputs.load(None, (3, 8, 8));"
+        "import sys; from parity.network import inputs, structure, weights;"
+        "inputs.load(None, (3, 8, 8));"
         "print({'matplotlib', 'torch', 'keras', 'tensorflow', 'onnx', 'onnxruntime'}"
         " & sys.modules.keys())"
     )
