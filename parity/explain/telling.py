@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from parity.comparison.request import runtime_of
 from parity.explain.case import FRAMEWORKS
+from parity.explain.cause import Cause
 from parity.explain.engine import Trial
 from parity.explain.findings import Finding, close
 from parity.processes.subjects import is_model_of
-from parity.report.model import Cause
 
 UNKNOWN = "not-explained"
 """The name of what no cause explains."""
