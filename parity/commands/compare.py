@@ -89,6 +89,10 @@ def run(
     They must then have been started as `placement` says.
     """
     started = time.perf_counter()
+    if request.cache:
+        cache.require_ours()
+    if request.save_captures is not None:
+        saved_captures.require_ours(request.save_captures, request.subjects)
     with contextlib.ExitStack() as stack:
         if children is None:
             placement = plan(request)
@@ -236,7 +240,7 @@ def _environment(flow: Flow) -> dict[str, Any]:
 
 
 def _notes(flow: Flow, judgement: Judgement) -> tuple[str, ...]:
-    request, notes = flow.request, list(judgement.notes)
+    request, notes = flow.request, [*judgement.notes, *flow.kept.cache.notes]
     if flow.placement.note is not None:
         notes.append(flow.placement.note)
     if request.judge_as not in (None, request.precision):

@@ -29,8 +29,8 @@ from parity.errors import (
 from parity.network import inputs
 from parity.network.inputs import Input
 from parity.network.table import LayerTable
-from parity.processes import cache
 from parity.processes import futures as promises
+from parity.processes.cache import Cache
 from parity.processes.children import Child, Children
 from parity.processes.subjects import of_child
 
@@ -60,7 +60,7 @@ class Flow:
         self.placement = placement
         self.precisions = dict.fromkeys(request.subjects, request.judge_as or request.precision)
         self.spec = request.spec
-        self.kept = Kept(request, folder)
+        self.kept = Kept(request, Cache(request.cache))
         self.sides = request.sides
         self.table: Future[LayerTable] = Future()
         self.input: Future[Input] = Future()
@@ -251,7 +251,7 @@ class Flow:
             return
         with promises.owed(promise):
             own = side in self.request.references or self._own_graphs
-            target = self.folder / f"{side}.onnx" if own else self.kept.graph(side)
+            target = self.folder / f"{side}.onnx"
             self.progress(side, "exporting to ONNX")
             answer = child.call(
                 "export_model" if own else "export",
@@ -261,7 +261,7 @@ class Flow:
                 names=tap_names(self.table.result(), side),
             )
             self.seconds[f"export-{side}"] = answer["seconds"]
-            promise.set_result(target)
+            promise.set_result(target if own else self.kept.keep_graph(side, target))
 
     def _runs_graph_of(self, side: Side) -> bool:
         return any(found.kind == f"onnx-{side}" for found in self.request.parsed.values())
@@ -278,8 +278,7 @@ class Flow:
                 and not self._own_graphs
             ):
                 held = self.kept.graph(side)
-                if held.exists():
-                    cache.touch(held)
+                if held is not None:
                     promise.set_result(held)
 
     def _run_subject(self, subject: str, load_seconds: float) -> None:

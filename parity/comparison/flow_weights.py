@@ -11,7 +11,7 @@ from parity.commands import convert
 from parity.comparison.request import OWN, RANDOM, Side
 from parity.errors import ChildError, RuntimeMissing, UsageError, WeightError
 from parity.network import inputs, weights
-from parity.processes import cache, futures
+from parity.processes import futures
 from parity.processes.children import Child
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def _read(flow: Flow, path: Path) -> Path:
 def _draw(flow: Flow) -> None:
     assert flow.spec is not None
     cached = flow.kept.weights()
-    if cached.exists():
-        cache.touch(cached)
+    if cached is not None:
         futures.settle(flow.weights, cached)
         return
     raw = flow.folder / "raw.safetensors"
@@ -84,11 +83,11 @@ def _calibrate(flow: Flow, child: Child) -> None:
         if flow.weights.done():
             return
         flow.progress(child.runtime, "calibrating batch-norm statistics")
-        target = flow.kept.weights()
+        target = flow.folder / "weights.safetensors"
         child.call(
             "calibrate",
             source=str(raw),
             target=str(target),
             data=str(flow.folder / "calibration.npy"),
         )
-        flow.weights.set_result(target)
+        flow.weights.set_result(flow.kept.keep_weights(target))
