@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -233,8 +235,12 @@ def staged(path: Path) -> Iterator[Path]:
     """Yield a path of the same name in a temporary folder beside `path`; move it in on success.
 
     Whatever else was written there (external data) is moved too, before the model itself. On any
-    failure nothing is left. An OSError becomes an ExportError that names `path`.
+    failure nothing is left. At the end of a symbolic link the file is replaced, not the link.
+    Raises ExportError, naming `path`, when it cannot be written or is no plain file.
     """
+    if _is_special(path):
+        raise ExportError(f"{path}: cannot be written (it is no plain file)")
+    path = Path(os.path.realpath(path))
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             part = Path(folder) / path.name
@@ -243,6 +249,20 @@ def staged(path: Path) -> Iterator[Path]:
                 file.replace(path.parent / file.name)
     except OSError as error:
         raise ExportError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path, links followed, leads to what a rename must not replace.
+
+    `/dev/stdout` may lead to a pipe, or to a plain file that is being printed to.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or any(
+        os.path.samestat(found, os.fstat(stream)) for stream in (1, 2)
+    )
 
 
 def write(model: WeightedModel | ModelProto, path: Path | str) -> None:

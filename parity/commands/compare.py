@@ -60,6 +60,10 @@ def run(
     They must then have been started as `placement` says.
     """
     started = time.perf_counter()
+    if request.cache:
+        cache.require_ours()
+    if request.save_captures is not None:
+        saved_captures.require_ours(request.save_captures, request.subjects)
     with contextlib.ExitStack() as stack:
         if children is None:
             placement = plan(request)

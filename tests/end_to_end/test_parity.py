@@ -28,14 +28,23 @@ QUICK = ("resnet18", "resnext50_32x4d")
 def compared(tmp_path_factory):
     """ResNeXt-50 compared twice: with nothing cached, and with what the first run left."""
     folder = tmp_path_factory.mktemp("compared")
+    requests = harness.counted(folder / "counted")
     arguments = ("compare", "resnext50_32x4d", *SMALL, "--json", folder / "report.json")
-    cold = harness.parity(folder / "cold", *arguments)
+    cold = harness.parity(folder / "cold", *arguments, env=requests.env)
+    asked = {"cold": requests.take()}
     first = json.loads((folder / "report.json").read_text())
     warm = harness.parity(
-        folder / "warm", *arguments, "--save-captures", folder / "captures", "--batch", "2"
+        *(folder / "warm", *arguments, "--save-captures", folder / "captures", "--batch", "2"),
+        env=requests.env,
     )
+    asked["warm"] = requests.take()
     second = json.loads((folder / "report.json").read_text())
-    return {"cold": (cold, first), "warm": (warm, second), "captures": folder / "captures"}
+    return {
+        "cold": (cold, first),
+        "warm": (warm, second),
+        "captures": folder / "captures",
+        "asked": asked,
+    }
 
 
 @pytest.mark.parametrize("which", ["cold", "warm"])
@@ -86,7 +95,10 @@ def test_the_input_and_the_weights_are_identified(compared):
 
 def test_the_second_run_exports_nothing(compared):
     (_, cold), (_, warm) = compared["cold"], compared["warm"]
-    assert compared["warm"][0].seconds < compared["cold"][0].seconds
+    made = ("keras export", "torch export", "torch calibrate")
+    counts = {run: [asked.count(each) for each in made] for run, asked in compared["asked"].items()}
+    assert counts == {"cold": [1, 1, 1], "warm": [0, 0, 0]}
+    assert "torch run" in compared["asked"]["warm"]
     assert cold["stages"][0]["shape"] == [1, 64, 16, 16]
     assert warm["stages"][0]["shape"] == [2, 64, 16, 16]
 

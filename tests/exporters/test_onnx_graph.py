@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +159,42 @@ def test_a_folder_in_the_way_of_the_file_is_one_line(structure, weights, tmp_pat
     with pytest.raises(ExportError, match="cannot be written"):
         write(inject(structure, weights), tmp_path / "a.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_a_link_stays_a_link(structure, weights, tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "a.onnx").symlink_to("far/b.onnx")
+    for _ in range(2):
+        write(inject(structure, weights), tmp_path / "a.onnx")
+        assert (tmp_path / "a.onnx").is_symlink()
+        onnx.load(tmp_path / "far" / "b.onnx")
+    assert [path.name for path in (tmp_path / "far").iterdir()] == ["b.onnx"]
+
+
+def test_what_is_no_plain_file_is_refused_and_stays(structure, weights, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("null", "stdout"):
+        # Links, so that a fault cannot replace the machine's own.
+        (tmp_path / name).symlink_to(f"/dev/{name}")
+    for path in (tmp_path / "fifo", tmp_path / "null", tmp_path / "stdout"):
+        with pytest.raises(ExportError, match=f"{path}: .*no plain file"):
+            write(inject(structure, weights), path)
+    assert (tmp_path / "fifo").is_fifo()
+    assert (tmp_path / "null").is_symlink()
+    assert (tmp_path / "stdout").is_symlink()
+
+
+def test_a_file_that_is_printed_to_is_not_replaced(tmp_path):
+    code = (
+        "import sys, onnx\nfrom exporters.onnx_graph import write\n"
+        "print('before', flush=True)\nwrite(onnx.ModelProto(), sys.argv[1])\n"
+    )
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    with (tmp_path / "out").open("wb") as out:
+        command = [sys.executable, "-c", code, str(tmp_path / "link")]
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True)
+    assert f"ExportError: {tmp_path}/link: cannot be written (it is no plain" in done.stderr
+    assert (tmp_path / "out").read_text() == "before\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

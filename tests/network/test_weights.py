@@ -344,7 +344,7 @@ def test_unwritable_output_leaves_nothing(tmp_path: Path, seeded: Weights) -> No
     with pytest.raises(OutputError, match="cannot be written"):
         weights.save(tmp_path / "none" / "x", seeded)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="is a folder"):
         weights.save(tmp_path / "folder", seeded)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
