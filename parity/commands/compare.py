@@ -13,7 +13,7 @@ from typing import Any
 from parity.commands import saved_captures
 from parity.commands.diff import strayed
 from parity.comparison import details, investigate, passes
-from parity.comparison.flow import LABELS, Flow
+from parity.comparison.flow import Flow
 from parity.comparison.placement import Placement, confirm, plan
 from parity.comparison.request import OWN, Request, runtime_of, side_of
 from parity.errors import OutputError, ParityError, WeightsRefused
@@ -21,10 +21,11 @@ from parity.explain import session, structural
 from parity.network import structure, weights
 from parity.numerics import verdict
 from parity.numerics.floor import PRECISIONS
-from parity.numerics.verdict import FirstDivergence, StageResult
+from parity.numerics.verdict import FirstDivergence, StageResult, without_parity
 from parity.processes import cache
 from parity.processes.children import Children
 from parity.processes.machine import facts as environment_facts
+from parity.processes.subjects import LABELS
 from parity.report.model import (
     Cause,
     Decision,
@@ -71,7 +72,7 @@ def compare(
 ) -> Report:
     """Compare a model's subjects with the float64 reference and with each other.
 
-    `model` and `options` are the fields of `Request`. Raises the `ParityError` of
+    `model` and `options` are the fields of `parity.comparison.request.Request`. Raises the `ParityError` of
     bad input; a runtime that cannot be had is told in the report, whose verdict is then `unknown`.
     """
     return run(Request(model=model, **options), progress=progress)
@@ -138,7 +139,9 @@ def _judge(flow: Flow) -> Judgement:
     causes = session.runs(flow, stages) if request.explain and (wrong or flow.failures) else ()
     # A compiled model's parts cannot be fed, and what is explained needs no look at its layers.
     explained = {cause.subject for cause in causes}
-    explain = request.explain and not request.xla and not (wrong and _diverged(stages) <= explained)
+    explain = (
+        request.explain and not request.xla and not (wrong and without_parity(stages) <= explained)
+    )
     if captures and (request.isolate or (explain and wrong)):
         stages = investigate.isolate(flow, stages)
     divergences: tuple[FirstDivergence, ...] = ()
@@ -178,11 +181,6 @@ def _told(whole: Sequence[StageResult], held: Sequence[StageResult]) -> tuple[St
         replace(stage, isolated=looked.isolated, isolated_floor=looked.isolated_floor)
         for stage, looked in zip(whole, held, strict=True)
     )
-
-
-def _diverged(stages: Sequence[StageResult]) -> set[str]:
-    """The subjects that do not pass."""
-    return {n for stage in stages for n, r in stage.subjects.items() if not r.status.passes}
 
 
 def _report(flow: Flow, judgement: Judgement, seconds: float) -> Report:

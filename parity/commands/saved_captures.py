@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ from parity.numerics import floor
 from parity.numerics.capture import CaptureReader, amend
 from parity.numerics.floor import Floor
 from parity.processes.subjects import parse
-from parity.report import codec
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
+from parity.text import abbreviate
 
 if TYPE_CHECKING:
     from parity.network.table import Cut
@@ -75,7 +75,7 @@ def keep(
             if name == REFERENCE:
                 amend(path, {"comparison": _comparison(report, cuts, floors)})
             else:
-                facts = codec.to_json(report)["subjects"][name]
+                facts = asdict(report.subjects[name])
                 held = {"facts": facts, "depth": report.depth, "apart": apart.get(name)}
                 amend(path, held)
             target = folder / f"{name}{SUFFIX}"
@@ -96,9 +96,12 @@ def _is_ours(name: str) -> bool:
 
 
 def _comparison(report: Report, cuts: Sequence[Cut], floors: Mapping[str, Floor]) -> dict[str, Any]:
-    told = codec.to_json(report)
     return {
-        **{key: told[key] for key in ("reference", "depth", "input", "weights", "environment")},
+        "reference": report.reference,
+        "depth": report.depth,
+        "input": asdict(report.input),
+        "weights": asdict(report.weights),
+        "environment": dict(report.environment),
         "cuts": [{"name": cut.name, "stage": cut.stage, "row": cut.row.name} for cut in cuts],
         "floors": floor.to_json(floors),
         "levels": {
@@ -200,10 +203,5 @@ def require_belonging(readers: Sequence[CaptureReader]) -> None:
             if one != other:
                 raise CaptureError(
                     f"{first.path} and {reader.path} do not belong together: "
-                    f"{word} {_short(one)} and {_short(other)}"
+                    f"{word} {abbreviate(one)} and {abbreviate(other)}"
                 )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text[:16] if len(text) == 64 else f"'{text}'"

@@ -32,10 +32,9 @@ from parity.network.table import LayerTable
 from parity.processes import cache
 from parity.processes import futures as promises
 from parity.processes.children import Child, Children
-from parity.processes.subjects import of_child
+from parity.processes.subjects import LABELS, of_child
 
 T = TypeVar("T")
-LABELS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX Runtime"}
 
 
 class Flow:

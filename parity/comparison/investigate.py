@@ -15,8 +15,8 @@ from parity.network.table import Cut
 from parity.numerics import verdict
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
-from parity.numerics.verdict import FirstDivergence, StageResult, Status, SubjectResult
-from parity.processes.subjects import is_model_of
+from parity.numerics.verdict import FirstDivergence, StageResult, first_failure
+from parity.processes.subjects import LABELS, is_model_of
 from parity.report.model import Level, Outcome
 
 SEMANTICS_SLACK = 2.0
@@ -24,8 +24,6 @@ SEMANTICS_SLACK = 2.0
 
 _FOLDED = 2.0**29
 """One float32 floor, in floors of float64: what constants that were rounded once can add."""
-
-BAD = (Status.DIVERGED, Status.NON_FINITE)
 
 
 def compare(
@@ -63,7 +61,7 @@ def isolate(flow: Flow, stages: Sequence[StageResult]) -> list[StageResult]:
         made = flow.captures.subjects(subjects, rows, "isolated", feed=reference.capture)
     else:
         # Nobody asked for isolation until something was found to differ: only that is looked at.
-        subjects = [name for name in subjects if _first_bad(stages, name) is not None]
+        subjects = [name for name in subjects if first_failure(stages, name) is not None]
         with flow.children.threads(1) as pool:
             floors_of = pool.submit(
                 flow.captures.reference,
@@ -89,7 +87,7 @@ def drill_down(
     """
     if layers is not None:
         return _faults(flow, stages, layers)
-    suspects = {name: _first_bad(stages, name) for name in flow.subjects}
+    suspects = {name: first_failure(stages, name) for name in flow.subjects}
     suspects = {name: stage for name, stage in suspects.items() if stage is not None}
     if not suspects:
         return ()
@@ -99,7 +97,7 @@ def drill_down(
     found = []
     for name, stage in suspects.items():
         assert stage is not None
-        layer = _first_bad([cut for cut in results if cut.stage == stage.stage], name)
+        layer = first_failure([cut for cut in results if cut.stage == stage.stage], name)
         found.append(_divergence(name, layer or stage, layer is not None))
     return _in_order(found, flow)
 
@@ -117,7 +115,7 @@ class Layers:
         """Each subject and layer that is wrong though it is given the right input."""
         for layer in self.results:
             for name, result in layer.subjects.items():
-                if layer.stage in self.inside and result.status in BAD:
+                if layer.stage in self.inside and result.status.is_failure:
                     yield name, layer
 
 
@@ -139,7 +137,7 @@ def _wrong_stages(stages: Sequence[StageResult]) -> set[tuple[str, str]]:
         (name, stage.stage)
         for stage in stages
         for name, alone in stage.isolated.items()
-        if alone.status in BAD
+        if alone.status.is_failure
     }
 
 
@@ -194,7 +192,7 @@ def semantics(flow: Flow) -> Level:
             notes.append(f"{name}: not run in float64: {done or flow.failure(name)}")
             continue
         stages = _compare_float64(flow, name, done.path, reference, cuts)
-        first = _first_bad(stages, name)
+        first = first_failure(stages, name)
         worst = max(stage.subjects[name].rel_l2 for stage in stages)
         how = "" if runtime_of(name) != "onnx" else ", its graph read into PyTorch"
         if first is None:
@@ -246,7 +244,7 @@ def _semantic_fault(flow: Flow, name: str, stage: StageResult) -> str:
     rows = [cut.row.name for cut in cuts]
     reference = flow.captures.reference(rows, "layers-float64")
     layers = _in_float64(flow, name, reference, cuts, "layers-float64-subject")
-    layer = _first_bad(layers, name) or stage
+    layer = first_failure(layers, name) or stage
     result = layer.subjects[name]
     return (
         f"{name}: differs in float64 first at {layer.row}: rel_l2 {result.rel_l2:.1e}, "
@@ -259,11 +257,11 @@ def blame(flow: Flow, stages: Sequence[StageResult]) -> tuple[str, ...]:
     """Sentences that say where a difference enters: in a model, an exporter or a runtime."""
     told = []
     for side in ("keras", "torch"):
-        label = {"keras": "Keras", "torch": "PyTorch"}[side]
+        label = LABELS[side]
         # The first of each kind: `keras@cpu` is a Keras model like any.
         named = {parsed.kind: name for name, parsed in reversed(flow.request.parsed.items())}
         model, graph = named.get(side, side), named.get(f"onnx-{side}", f"onnx-{side}")
-        model_first, graph_first = _first_bad(stages, model), _first_bad(stages, graph)
+        model_first, graph_first = first_failure(stages, model), first_failure(stages, graph)
         if model_first is not None:
             sentence = f"the difference is in the {label} model, first at {model_first.name}"
             if graph_first is not None and _follows(stages, model, graph):
@@ -297,7 +295,7 @@ def _blame_graph(flow: Flow, graph: str, label: str, first: StageResult) -> str:
     plain = flow.captures.subject(graph, rows, "unoptimised", optimise=False)
     stages = compare(flow, reference.capture, reference.floors, {graph: plain.path}, cuts)
     where = f"{graph} differs first at {first.name}"
-    if _first_bad(stages, graph) is None:
+    if first_failure(stages, graph) is None:
         return (
             f"{where}: ONNX Runtime's graph optimiser, since with all optimisations off the same "
             "graph is at the floor"
@@ -322,14 +320,6 @@ def _blame_graph(flow: Flow, graph: str, label: str, first: StageResult) -> str:
         f"{where}: the exported graph, not {label} and not ONNX Runtime, since the graph evaluated "
         "in float64 by PyTorch differs from the reference too"
     )
-
-
-def _first_bad(stages: Iterable[StageResult], subject: str) -> StageResult | None:
-    for stage in stages:
-        result: SubjectResult | None = stage.subjects.get(subject)
-        if result is not None and result.status in BAD:
-            return stage
-    return None
 
 
 def _divergence(subject: str, stage: StageResult, is_layer: bool) -> FirstDivergence:

@@ -6,7 +6,7 @@ floor with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +21,11 @@ from parity.errors import ParityError
 from parity.network import inputs
 from parity.numerics.floor import REPLICATES
 from parity.numerics.measurement import PairResult
-from parity.numerics.verdict import StageResult, Status, SubjectResult
+from parity.numerics.verdict import StageResult, SubjectResult, without_parity
 from parity.report.model import Decision
 
 FEW = 2
 """Float32 runs that a later pass's floor is measured on, unless it differs by that floor."""
-
-_ORDER = list(Status)
 
 
 @dataclass(frozen=True)
@@ -66,18 +64,18 @@ def rest(flow: Flow, stages: list[StageResult]) -> Passes:
     whole, held, looked = flow.input.result().array, stages, inputs.passes(flow.items)[0]
     for first, by_few in _judged(flow, whole):
         done, told = first, by_few
-        if _wrong(told) - _wrong(stages):
+        if without_parity(told) - without_parity(stages):
             # By the floor of few runs: before it is told, all of them are made.
             done = _measured(flow, first)
             told = _compare(flow, done)
         labels = details.labels(flow, done.reference.capture, done.captures)
         decision = decision and labels and _merged(decision, labels, done.items)
-        if _wrong(told) and not _wrong(held):
+        if without_parity(told) and not without_parity(held):
             held, looked = told, done.items
             np.save(flow.captures.input, whole[done.items])
             flow.capture_again()
         stages = [_worst(a, b, done.items.start) for a, b in zip(stages, told, strict=True)]
-    elsewhere = _wrong(stages) - _wrong(held)
+    elsewhere = without_parity(stages) - without_parity(held)
     notes = [
         f"{len(whole)} items in {len(inputs.passes(len(whole)))} passes, each with a floor of its "
         f"own (of {FEW} float32 runs after the first pass, of {REPLICATES} where it differs): each "
@@ -136,11 +134,6 @@ def _compare(flow: Flow, done: _Pass) -> list[StageResult]:
     return investigate.compare(flow, reference.capture, reference.floors, done.captures, cuts)
 
 
-def _wrong(stages: Sequence[StageResult]) -> set[str]:
-    """The subjects that do not pass everywhere."""
-    return {n for stage in stages for n, r in stage.subjects.items() if not r.status.passes}
-
-
 def _worst(known: StageResult, new: StageResult, start: int) -> StageResult:
     """The larger figure of each kind; indices count from the folder's first item."""
     subjects = {
@@ -166,8 +159,8 @@ def _shifted(result: SubjectResult, start: int) -> SubjectResult:
 
 
 def _worse(known: SubjectResult, new: SubjectResult) -> SubjectResult:
-    status = max(known.status, new.status, key=_ORDER.index)
-    ranked = (_ORDER.index(new.status), new.max_abs) > (_ORDER.index(known.status), known.max_abs)
+    status = max(known.status, new.status, key=lambda each: each.severity)
+    ranked = (new.status.severity, new.max_abs) > (known.status.severity, known.max_abs)
     shown = new if ranked else known
     return replace(
         shown,

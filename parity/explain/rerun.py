@@ -11,7 +11,7 @@ from parity.comparison import investigate
 from parity.comparison.flow import Flow
 from parity.comparison.request import runtime_of, side_of
 from parity.errors import ParityError
-from parity.numerics.verdict import StageResult, Status
+from parity.numerics.verdict import StageResult, Status, first_without_parity, without_parity
 from parity.report.model import Cause
 
 
@@ -57,7 +57,7 @@ def causes(
     Nothing else is: same weights, same input. A graph whose own model differs too is left to the
     layers, since what its model has wrong no setting of a session mends.
     """
-    wrong = {name for stage in stages for name, r in stage.subjects.items() if not r.status.passes}
+    wrong = without_parity(stages)
     found: list[Cause] = []
     for name in flow.request.subjects:
         failure = flow.failures.get(name)
@@ -119,9 +119,7 @@ def _proved(flow: Flow, name: str, rerun: Rerun, stages: Sequence[StageResult]) 
     )
     if not all(stage.subjects[name].status.passes for stage in results):
         return None
-    first = next(
-        (s for s in stages if name in s.subjects and not s.subjects[name].status.passes), None
-    )
+    first = first_without_parity(stages, name)
     evidence = {"x_floor_after": _worst(name, results)}
     before = "it could not be run"
     if first is not None:

@@ -1,6 +1,6 @@
 """The numeric verdict: every subject's capture against the float64 reference, in floors.
 
-The formulas are those of DESIGN.md, "The verdict"; ``numerics.distance`` holds the arithmetic and
+The formulas are those of DESIGN.md, "The verdict"; ``parity.numerics.distance`` holds the arithmetic and
 ``parity.numerics.floor`` the floor.
 """
 
@@ -32,10 +32,14 @@ __all__ = [
     "Status",
     "SubjectResult",
     "compare",
+    "divergence_at",
     "first_divergence",
+    "first_failure",
+    "first_without_parity",
     "floor_of",
     "judge",
     "measure",
+    "without_parity",
 ]
 
 LIMIT = 4.0
@@ -43,7 +47,7 @@ LIMIT = 4.0
 
 
 class Status(StrEnum):
-    """What a subject is at one cut."""
+    """What a subject is at one cut, from best to worst."""
 
     EXACT = "exact"
     AT_FLOOR = "at-floor"
@@ -55,6 +59,16 @@ class Status(StrEnum):
     def passes(self) -> bool:
         """Whether this is parity."""
         return self in (Status.EXACT, Status.AT_FLOOR)
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the subject was compared and differs; a missing subject was not compared."""
+        return self in (Status.DIVERGED, Status.NON_FINITE)
+
+    @property
+    def severity(self) -> int:
+        """The place in the order from best, 0, to worst."""
+        return tuple(Status).index(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +223,47 @@ def _result(
     )
 
 
+def first_failure(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+    """Return the first cut, in the order given, where the subject is diverged or non-finite."""
+    for stage in stages:
+        result = stage.subjects.get(subject)
+        if result is not None and result.status.is_failure:
+            return stage
+    return None
+
+
+def first_without_parity(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+    """Return the first cut, in the order given, where the subject does not pass or is missing.
+
+    A cut that does not list the subject at all is passed over.
+    """
+    for stage in stages:
+        result = stage.subjects.get(subject)
+        if result is not None and not result.status.passes:
+            return stage
+    return None
+
+
+def without_parity(stages: Iterable[StageResult]) -> set[str]:
+    """Return the subjects that do not pass, or are missing, at one cut or more."""
+    return {
+        name
+        for stage in stages
+        for name, result in stage.subjects.items()
+        if not result.status.passes
+    }
+
+
+def divergence_at(stage: StageResult, subjects: tuple[str, ...]) -> FirstDivergence:
+    """Return the divergence of these subjects, one or more, at one cut."""
+    layer = stage.row if stage.name == stage.row else None
+    return FirstDivergence(subjects[0], stage.stage, layer, stage.name, subjects)
+
+
 def first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:
     """Return the first cut, in execution order, where a subject is diverged or non-finite."""
     for stage in stages:
-        wrong = tuple(
-            name
-            for name, result in stage.subjects.items()
-            if result.status in (Status.DIVERGED, Status.NON_FINITE)
-        )
+        wrong = tuple(name for name, result in stage.subjects.items() if result.status.is_failure)
         if wrong:
-            layer = stage.row if stage.name == stage.row else None
-            return FirstDivergence(wrong[0], stage.stage, layer, stage.name, wrong)
+            return divergence_at(stage, wrong)
     return None
