@@ -20,7 +20,7 @@ from parity.network.table import Depth, LayerTable, Row
 from parity.numerics import floor, verdict
 from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import LIMIT, StageResult, SubjectResult
+from parity.numerics.verdict import LIMIT, StageResult, SubjectResult, first_not_passing
 from parity.report.wording import listed, number, times
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _live(**given: Any) -> dict[str, Any]:
     for name in ("torch", "keras"):
         if given[name] is not None:
             # Whoever gives a model has imported its framework.
-            module = importlib.import_module(f"parity.runtimes.{name}.live")
+            module = importlib.import_module(f"parity.runtimes.{name}_live")
             models[name] = module.Live(given[name])
     if not models:
         raise UsageError("assert_parity: give a Keras model or a PyTorch module")
@@ -210,7 +210,7 @@ class _Study:
             # Few layers are looked at where nothing is wrong: this is asked for once.
             finer = self.compare("layer")
             stages = stages if _agrees(finer) else finer
-        wrong = {name: _first(stages, name) for name in self.models}
+        wrong = {name: first_not_passing(stages, name) for name in self.models}
         found = {name: stage for name, stage in wrong.items() if stage is not None}
         right = [name for name in self.models if name not in found]
         lines = [
@@ -277,14 +277,6 @@ def _without_absent(stage: StageResult, graph: CaptureReader | None) -> StageRes
     return StageResult(
         stage.name, stage.stage, stage.row, stage.shape, stage.floor, kept, stage.pairs
     )
-
-
-def _first(stages: Sequence[StageResult], name: str) -> StageResult | None:
-    for stage in stages:
-        result = stage.subjects.get(name)
-        if result is not None and not result.status.passes:
-            return stage
-    return None
 
 
 def _values(result: SubjectResult) -> str:

@@ -23,7 +23,6 @@ A case's keys are the fields of `comparison.request.Request`. Files are named fr
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +34,7 @@ from parity.comparison.request import OWN, RANDOM, Request
 from parity.errors import ParityError, UsageError
 from parity.processes.interpreters import interpreters
 from parity.report import formats
+from parity.text import quote, suggest
 
 LOCK_FACTOR = 2.0
 """Issue 3: a figure may be twice its locked one."""
@@ -248,13 +248,12 @@ class _Reader:
         names = list(known)
         if key in names:
             return
-        close = difflib.get_close_matches(key, names, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
-        raise UsageError(f"{self.path}:{line}: unknown key '{told}'; {hint}")
+        hint = suggest(key, names, otherwise=f"known: {', '.join(names)}")
+        raise UsageError(f"{self.path}:{line}: unknown key {quote(told)}{hint}")
 
     def _wrong(self, table: str, index: int, key: str, expected: str, value: Any) -> UsageError:
         line = self.lines.of(table, index, key)
-        return UsageError(f"{self.path}:{line}: {key}: expected {expected}, found {value!r}")
+        return UsageError(f"{self.path}:{line}: {key}: expected {expected}, found {quote(value)}")
 
     def _require_unique(self, cases: Iterable[Case]) -> None:
         seen: dict[str, Case] = {}

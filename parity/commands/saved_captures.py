@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ from parity.numerics.capture import CaptureReader, amend
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
 from parity.processes.subjects import parse
-from parity.report import codec
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
+from parity.text import abbreviate
 
 if TYPE_CHECKING:
     from parity.report.model import Report
@@ -76,9 +76,8 @@ def keep(
             if name == REFERENCE:
                 amend(path, {"comparison": _comparison(report, points, floors)})
             else:
-                facts = codec.to_json(report)["subjects"][name]
                 held = {
-                    "facts": facts,
+                    "facts": asdict(report.subjects[name]),
                     "depth": report.depth,
                     "instrumentation_gap": gaps.get(name),
                 }
@@ -118,9 +117,12 @@ def _is_ours(path: Path) -> bool:
 def _comparison(
     report: Report, points: Sequence[ComparisonPoint], floors: Mapping[str, Floor]
 ) -> dict[str, Any]:
-    told = codec.to_json(report)
     return {
-        **{key: told[key] for key in ("reference", "depth", "input", "weights", "environment")},
+        "reference": report.reference,
+        "depth": report.depth,
+        "input": asdict(report.input),
+        "weights": asdict(report.weights),
+        "environment": dict(report.environment),
         "points": [
             {"name": point.name, "stage": point.stage, "row": point.row} for point in points
         ],
@@ -223,10 +225,5 @@ def require_belonging(readers: Sequence[CaptureReader]) -> None:
             if one != other:
                 raise CaptureError(
                     f"{first.path} and {reader.path} do not belong together: "
-                    f"{word} {_short(one)} and {_short(other)}"
+                    f"{word} {abbreviate(one)} and {abbreviate(other)}"
                 )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text[:16] if len(text) == 64 else f"'{text}'"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parity.comparison.judging import first_failure, judge
-from parity.comparison.request import Side, side_of
+from parity.comparison.judging import judge
+from parity.comparison.request import SIDES, side_of
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import has_rounded_constants_alone, run_and_judge_float64
 from parity.comparison.state import Comparison
 from parity.errors import ParityError
-from parity.numerics.verdict import StageResult
-from parity.processes.subjects import is_model_of
-
-SIDE_LABELS: dict[Side, str] = {"keras": "Keras", "torch": "PyTorch"}
+from parity.numerics.verdict import StageResult, first_failure
+from parity.processes.subjects import LABELS, is_model_of
 
 
 def attribute(
@@ -23,7 +21,8 @@ def attribute(
     sentences = []
     # The first of each kind: `keras@cpu` is a Keras model like any.
     first_of = {found.kind: n for n, found in reversed(runner.request.parsed.items())}
-    for side, label in SIDE_LABELS.items():
+    for side in reversed(SIDES):
+        label = LABELS[side]
         model, graph = first_of.get(side, side), first_of.get(f"onnx-{side}", f"onnx-{side}")
         in_model, in_graph = first_failure(stages, model), first_failure(stages, graph)
         if in_model is not None:

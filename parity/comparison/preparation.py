@@ -34,10 +34,9 @@ from parity.network.table import LayerTable
 from parity.processes import futures
 from parity.processes.cache import Cache
 from parity.processes.children import Child, Children
-from parity.processes.subjects import of_child
+from parity.processes.subjects import LABELS, of_child
 
 T = TypeVar("T")
-LABELS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX Runtime"}
 
 UNAVAILABLE = (RuntimeMissing, ChildError, DeviceMemory, FlagError)
 """The errors that end one subject and leave the others."""

@@ -12,9 +12,9 @@ from parity.explain.fingerprint import Fingerprint
 from parity.explain.layer import Array, Layer
 from parity.network.table import Row
 from parity.numerics.floor import Floor
-from parity.processes.subjects import runtime_of
+from parity.processes.subjects import LABELS, runtime_of
 
-FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "the ONNX graph"}
+FRAMEWORKS = {**LABELS, "onnx": "the ONNX graph"}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import pkgutil
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import parity.network.models
 from parity.errors import SpecError
+from parity.text import closest, did_you_mean, quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,9 +146,8 @@ def get(
     """
     found = _registry().get(name)
     if found is None:
-        close = _closest(name.lower())
-        hint = f"did you mean {', '.join(close)}?" if close else "`parity models` lists them"
-        raise SpecError(f"unknown model {name!r}; {hint}")
+        hint = did_you_mean(_closest(name.lower()), otherwise="`parity models` lists them")
+        raise SpecError(f"unknown model {quote(name)}{hint}")
     return dataclasses.replace(
         found,
         classes=found.classes if classes is None else classes,
@@ -179,8 +178,7 @@ def _closest(name: str) -> list[str]:
     """At most three names: those that `name` begins, resnext50 for resnext50_32x4d, then others."""
     known_names = [*names(), *variants()] if "@" in name else names()
     begun = [known for known in known_names if name and known.startswith(name)]
-    # Matching is quadratic, and no name is long.
-    similar = difflib.get_close_matches(name[:80], known_names, n=3, cutoff=0.5)
+    similar = closest(name, known_names, count=3)
     return list(dict.fromkeys(begun + similar))[:3]
 
 

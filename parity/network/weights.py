@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from parity import files
 from parity.errors import WeightError
-from parity.network.fit import PREFIXES, counters, listed, require_fit, shown
-from parity.network.rows import quote
+from parity.network.fit import PREFIXES, counters, listed, require_fit
+from parity.text import printable, quote
 
 if TYPE_CHECKING:
     from parity.network.spec import ModelSpec
@@ -96,7 +96,7 @@ def check(weights: Mapping[str, Array], table: LayerTable, *, source: str) -> No
     for name, array in weights.items():
         if not isinstance(array, np.ndarray):
             kind = type(array).__name__
-            raise WeightError(f"{source}: {shown(name)}: expected an array, found a {kind}")
+            raise WeightError(f"{source}: {printable(name)}: expected an array, found a {kind}")
     found = {name: (array.dtype.name, array.shape) for name, array in weights.items()}
     require_fit(found, table, source=source)
     _require_sound(weights, table, source=source)

@@ -138,7 +138,7 @@ def of(runtime: str, python: str | None = None) -> dict[str, Any]:
     done = _asked(python, runtime)
     if done.returncode:
         if "No module named" in done.stderr and "parity" in done.stderr:
-            raise InterpreterError(without_parity(runtime, python))
+            raise InterpreterError(failing_subjects(runtime, python))
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise InterpreterError(f"{runtime}: {python} failed: {last}")
     found: dict[str, Any] = json.loads(done.stdout)
@@ -164,7 +164,7 @@ def _asked(python: str, runtime: str) -> subprocess.CompletedProcess[str]:
         raise InterpreterError(f"{runtime}: cannot start {python}: {error}") from error
 
 
-def without_parity(runtime: str, python: str) -> str:
+def failing_subjects(runtime: str, python: str) -> str:
     """What to tell of an interpreter that has no `parity`."""
     return (
         f"{runtime}: {python} has no parity; install it there: {python} -m pip install "

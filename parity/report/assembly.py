@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from parity.comparison.levels import complete_numerics_level, weights_level
-from parity.comparison.preparation import LABELS
 from parity.comparison.request import Request, runtime_of
 from parity.comparison.results import (
     Decision,
@@ -26,6 +25,7 @@ from parity.explain.cause import Cause
 from parity.numerics import verdict
 from parity.numerics.verdict import FirstDivergence, StageResult
 from parity.processes.machine import facts as machine_facts
+from parity.processes.subjects import LABELS
 from parity.report.model import Report, conclude
 
 NO_SEMANTICS = Level(Outcome.SKIPPED, ("not asked for: --semantics runs every model in float64",))

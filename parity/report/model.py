@@ -86,6 +86,28 @@ class Report:
     command: tuple[str, ...] = ()
     """The arguments that make this comparison again, the program's name first."""
 
+    @property
+    def ok(self) -> bool:
+        """Whether the verdict is parity; a verdict of unknown is not."""
+        return self.verdict is Verdict.PARITY
+
+    def __bool__(self) -> bool:
+        """Return `ok`, so that ``assert parity.compare(...)`` fails where there is no parity."""
+        return self.ok
+
+    def __str__(self) -> str:
+        """Say in three lines what the verdict is, where and why."""
+        # Imported late, since its words are about this class.
+        from parity.report import summary
+
+        return summary.text(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the same lines and a table of the stages."""
+        from parity.report import summary
+
+        return summary.html(self)
+
 
 def conclude(
     *,

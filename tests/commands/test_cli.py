@@ -111,7 +111,7 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("resnet51",), "unknown model 'resnet51'; did you mean resnet50"),
+        (("resnet51",), "unknown model 'resnet51'; did you mean 'resnet50"),
         (("zzzz",), "unknown model 'zzzz'"),
         ((), "nothing to compare: give a MODEL, or --keras and --torch references"),
         (("resnet18", "--classes", "0"), "classes must be a whole number above 0, found 0"),
@@ -164,7 +164,7 @@ def test_a_comparison_that_cannot_be(capsys, arguments, told):
         (("export", "resnet18", "--from", "keras"), "Missing option '--onnx'"),
         (("export", "resnet18", "--from", "jax", "--onnx", "o.onnx"), "'jax' is not one of"),
         (("export", "resnet18", "--from", "torch", "--onnx", "no/o.onnx"), "there is no folder no"),
-        (("export", "resnet51", "--from", "torch", "--onnx", "o.onnx"), "did you mean resnet50"),
+        (("export", "resnet51", "--from", "torch", "--onnx", "o.onnx"), "did you mean 'resnet50"),
     ],
 )
 def test_other_commands_that_cannot_be(capsys, arguments, told):
