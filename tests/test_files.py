@@ -18,7 +18,7 @@ from parity.commands import convert
 from parity.commands import export as exporting
 from parity.commands.cli import main as cli
 from parity.errors import OutputError, WeightError
-from parity.network import spec, weights
+from parity.network import architectures, weights
 from parity.numerics.capture import CaptureWriter
 from tests import captures
 
@@ -166,7 +166,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint") / "resnet18.safetensors"
-    weights.save(path, weights.init(spec.get("resnet18", classes=10), seed=0))
+    weights.save(path, weights.init(architectures.get("resnet18", classes=10), seed=0))
     return path
 
 

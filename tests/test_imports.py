@@ -164,8 +164,8 @@ REPORT = "from tests.report.samples import full; report = full(); "
     [
         ("import parity; parity.compare", False),
         (
-            REPORT
-            + "from parity.report import combined, codec; import parity.commands.cli.report_options",
+            REPORT + "import parity.report.combined, parity.report.codec,"
+            "parity.commands.cli.report_options",
             False,
         ),
         (REPORT + "print(report, report._repr_html_())", False),

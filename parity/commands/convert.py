@@ -10,7 +10,7 @@ from pathlib import Path
 from parity import files
 from parity.comparison.checkpoints import CANONICAL, format_of, read_checkpoint
 from parity.errors import WeightError
-from parity.network import spec, weights
+from parity.network import architectures, weights
 from parity.processes.children import Children
 
 
@@ -46,7 +46,7 @@ def convert(
     source, target = Path(source), Path(target)
     format_of(source)
     writer = format_of(target)
-    found = spec.get(model, classes=classes, image_size=image_size, channels=channels)
+    found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
     if not source.is_file():
         raise WeightError(f"{source}: no such file")
     with (

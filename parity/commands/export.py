@@ -15,7 +15,7 @@ from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
 from parity.comparison.checkpoints import format_of, read_checkpoint
 from parity.comparison.request import SIDES, Side
 from parity.errors import UsageError
-from parity.network import inputs, spec, weights
+from parity.network import architectures, inputs, weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
 from parity.processes import cache
@@ -70,7 +70,7 @@ def export(
     if use_cache:
         cache.require_ours()
     kept = Cache(use_cache)
-    found = spec.get(model, classes=classes, image_size=image_size, channels=channels)
+    found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
     if weights_from is not None:
         format_of(weights_from)
     with tempfile.TemporaryDirectory(prefix="parity-") as name, Children(python=python) as made:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parity.errors import WeightError
-from parity.network import spec
+from parity.network import architectures
 from parity.text import printable
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _sizes(found: Found, table: LayerTable) -> _Sizes | None:
 
 def _architectures(found: Found) -> Iterator[str]:
     """The registered architectures whose tables have these names and shapes."""
-    for name in spec.names():
-        sizes = _sizes(found, spec.get(name).table())
+    for name in architectures.names():
+        sizes = _sizes(found, architectures.get(name).table())
         if sizes is not None:
             yield f"{name} with {sizes}" if sizes.changes else name

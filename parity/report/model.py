@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from parity.comparison.levels import numerics_level
@@ -18,6 +17,7 @@ from parity.comparison.results import (
     Repeat,
     SubjectFacts,
     Trial,
+    Verdict,
     WeightFacts,
 )
 from parity.explain.cause import Cause
@@ -39,18 +39,6 @@ __all__ = [
     "WeightFacts",
     "conclude",
 ]
-
-
-class Verdict(StrEnum):
-    """The answer, each with the exit code it ends the command with."""
-
-    PARITY = "parity"
-    DIVERGENCE = "divergence"
-    UNKNOWN = "unknown"
-
-    @property
-    def exit_code(self) -> int:
-        return {"parity": 0, "divergence": 1, "unknown": 3}[self.value]
 
 
 @dataclass(frozen=True, slots=True)

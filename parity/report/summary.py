@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from typing import TYPE_CHECKING
 
+from parity.comparison.results import Outcome
 from parity.numerics.verdict import StageResult, Status
 from parity.report import wording
-from parity.report.model import Outcome, Report, Verdict
 from parity.text import one_line
+
+if TYPE_CHECKING:
+    from parity.report.model import Report
 
 LONGEST = 400
 """Characters of a line."""
@@ -16,7 +20,7 @@ LONGEST = 400
 ROWS = 30
 """Of the table."""
 
-_COLORS = {Verdict.PARITY: "#1a7f37", Verdict.DIVERGENCE: "#cf222e", Verdict.UNKNOWN: "#9a6700"}
+_COLORS = {"parity": "#1a7f37", "divergence": "#cf222e", "unknown": "#9a6700"}
 
 
 def text(report: Report) -> str:
@@ -64,7 +68,7 @@ def _why(report: Report) -> str:
         f"{name}: {message}"
         for name, level in report.levels.items()
         if level.outcome is not Outcome.PASS
-        and (level.outcome is Outcome.FAIL or report.verdict is Verdict.UNKNOWN)
+        and (level.outcome is Outcome.FAIL or report.verdict == "unknown")
         for message in level.messages
     ]
     for reasons in (causes, list(report.blame), failures, messages):

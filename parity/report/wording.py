@@ -7,7 +7,9 @@ import math
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from parity.comparison.results import Outcome, Verdict
 from parity.numerics.verdict import (
     FirstDivergence,
     StageResult,
@@ -15,7 +17,9 @@ from parity.numerics.verdict import (
     SubjectResult,
     first_failure,
 )
-from parity.report.model import Outcome, Report, Verdict
+
+if TYPE_CHECKING:
+    from parity.report.model import Report
 
 MARKS: Mapping[str, str] = {
     Status.EXACT: "✓",

@@ -18,7 +18,7 @@ from exporters.errors import ExportError
 from parity import files
 from parity.errors import DeviceMemory, ExportFailed, FlagError, InputError
 from parity.network import weights
-from parity.network.spec import from_json
+from parity.network.architectures import from_json
 from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
 from parity.processes.requests import RunRequest

@@ -88,9 +88,9 @@ def test_a_checkpoint_of_another_architecture_is_recognised(parity, checkpoint):
 
 
 def test_nan_in_a_checkpoint(parity, checkpoint, tmp_path):
-    from parity.network import spec, weights
+    from parity.network import architectures, weights
 
-    table = spec.get("resnet18", classes=10, image_size=(64, 64)).table()
+    table = architectures.get("resnet18", classes=10, image_size=(64, 64)).table()
     values = weights.load(checkpoint, table)
     values["fc.bias"][3] = np.nan
     weights.save(tmp_path / "nan.safetensors", values)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import parity as api
-from parity.network import spec
+from parity.network import architectures
 from parity.numerics.capture import CaptureReader
 from tests.end_to_end import harness
 from tests.end_to_end.conftest import SMALL
@@ -90,7 +90,9 @@ def test_the_input_and_the_weights_are_identified(compared):
     assert warm["input"]["shape"] == [2, 3, 64, 64]
     assert cold["input"]["sha256"] != warm["input"]["sha256"]
     assert cold["weights"]["sha256"] == warm["weights"]["sha256"]
-    assert cold["weights"]["parameters"] == spec.get("resnext50_32x4d", classes=10).parameters
+    assert (
+        cold["weights"]["parameters"] == architectures.get("resnext50_32x4d", classes=10).parameters
+    )
 
 
 def test_the_second_run_exports_nothing(compared):
@@ -123,7 +125,7 @@ def test_captures_can_be_kept(compared):
     "name",
     [
         name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in spec.names()
+        for name in architectures.names()
     ],
 )
 def test_every_architecture_is_at_parity(name):
@@ -137,7 +139,7 @@ def test_every_architecture_is_at_parity(name):
         for name, found in stage.subjects.items()
         if not found.status.passes
     ]
-    table = spec.get(name, classes=10, image_size=(64, 64)).table()
+    table = architectures.get(name, classes=10, image_size=(64, 64)).table()
     assert len(report.stages) == len(table.points("layer"))
     assert all(set(stage.subjects) == set(SUBJECTS) for stage in report.stages)
 

@@ -19,7 +19,7 @@ from parity.commands import export as exporting
 from parity.comparison import cache_entries
 from parity.comparison.request import Request
 from parity.errors import UsageError
-from parity.network import spec, weights
+from parity.network import architectures, weights
 from parity.processes import cache, probe
 from parity.processes.cache import Cache
 
@@ -67,7 +67,7 @@ def keys():
     """The keys of what the textbook's ResNet-18 leaves in the cache."""
     probe.source_digest.cache_clear()
     cache_entries._interpreter.cache_clear()
-    found = spec.get("resnet18@d2l")
+    found = architectures.get("resnet18@d2l")
     facts = [
         cache_entries.weight_facts(found, 0, "torch"),
         cache_entries.graph_facts(found, "torch", None),
@@ -122,7 +122,7 @@ def test_versions_are_in_both_keys(monkeypatch, change):
 
 
 def test_random_weights_depend_on_who_draws_and_calibrates_them(monkeypatch):
-    found = spec.get("resnet18")
+    found = architectures.get("resnet18")
     facts = cache_entries.weight_facts(found, 0, "torch")
     assert facts != cache_entries.weight_facts(found, 0, "keras")
     assert facts != cache_entries.weight_facts(found, 1, "torch")

@@ -45,9 +45,9 @@ def keras_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], obje
 
     import tensorflow as tf
 
-    from parity.network import spec as specs
+    from parity.network import architectures
 
-    spec = specs.get(name)
+    spec = architectures.get(name)
     model = importlib.import_module(f"parity.network.models.{spec.family}.keras").build(spec)
     out = folder / f"{kind}.onnx"
     options = {"inputs": ["input"], "outputs": ["logits"], "channels_first": True}
@@ -72,9 +72,9 @@ def torch_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], obje
 
     import torch
 
-    from parity.network import spec as specs
+    from parity.network import architectures
 
-    spec = specs.get(name)
+    spec = architectures.get(name)
     module = (
         importlib.import_module(f"parity.network.models.{spec.family}.torch").build(spec).eval()
     )
