@@ -286,7 +286,8 @@ def test_a_graph_that_is_not_sorted() -> None:
 
 
 def test_an_exported_twin_is_its_module_in_float64() -> None:
-    from exporters import onnx_graph, torch_onnx
+    from exporters import graph as onnx_graph
+    from exporters import torch_onnx
     from parity.network import architectures
     from parity.network.models.resnet import torch as twin
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from exporters.errors import ExportError
-from exporters.onnx_graph import inject, write
-from exporters.verify import nudged, samples, verify
+from exporters.graph import inject, write
+from exporters.graph.verification import perturb, samples, verify
 
 pytestmark = pytest.mark.framework
 
@@ -16,11 +16,11 @@ def reference_of(weights, *, change=None):
     """The structure of conftest, in NumPy float32."""
     calls = []
 
-    def run(inputs, *, nudge=None):
-        calls.append((len(inputs[0]), nudge))
+    def run(inputs, *, seed=None):
+        calls.append((len(inputs[0]), seed))
         w = dict(weights)
-        if nudge is not None:
-            w = {k: nudged(v, seed=nudge, index=i) for i, (k, v) in enumerate(w.items())}
+        if seed is not None:
+            w = {k: perturb(v, seed=seed, index=i) for i, (k, v) in enumerate(w.items())}
         shift = w["beta"] - w["mean"] / np.sqrt(w["variance"])
         y = np.maximum(inputs[0] @ w["kernel"].T + shift, 0)
         return [change(y) if change else y]
@@ -51,7 +51,7 @@ def test_replicates_are_run_before_an_export_is_called_wrong(written, weights):
     reference = reference_of(weights, change=lambda y: y * 1.001)
     with pytest.raises(ExportError, match="something else"):
         verify(model, path, reference, inputs)
-    assert [nudge for _, nudge in reference.calls if nudge is not None] == [0, 1, 2, 3, 4]
+    assert [seed for _, seed in reference.calls if seed is not None] == [0, 1, 2, 3, 4]
 
 
 def spoil(y):
@@ -106,18 +106,49 @@ def test_an_invalid_graph_is_one_line(structure, written, weights):
         verify(model, path, reference_of(weights), inputs)
 
 
+def unlike(weights, *, plain, perturbed):
+    """The structure of conftest, changed one way as it is and another way when it is perturbed."""
+    as_it_is, moved = (reference_of(weights, change=change) for change in (plain, perturbed))
+
+    def run(inputs, *, seed=None):
+        return (as_it_is if seed is None else moved)(inputs, seed=seed)
+
+    return run
+
+
+@pytest.mark.parametrize("perturbed", [nan, lambda y: y * np.inf])
+def test_a_replicate_that_is_not_finite_explains_nothing(written, weights, perturbed):
+    model, path, inputs = written
+    reference = unlike(weights, plain=lambda y: y * 1.001, perturbed=perturbed)
+    with pytest.raises(ExportError, match="something else"):
+        verify(model, path, reference, inputs)
+
+
+def test_a_replicate_of_another_shape_is_one_line(written, weights):
+    model, path, inputs = written
+    reference = unlike(weights, plain=lambda y: y * 1.001, perturbed=lambda y: y[:, :1])
+    with pytest.raises(ExportError, match=r"perturbed model has shape \[1, 1\], expected \[1, 2\]"):
+        verify(model, path, reference, inputs)
+
+
+def test_anything_is_infinitely_far_from_zeros(written, weights):
+    model, path, inputs = written
+    with pytest.raises(ExportError, match=r"relative L2 inf \(rounding explains 4\.77e-07\)"):
+        verify(model, path, reference_of(weights, change=lambda y: y * 0), inputs)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_nudges_are_one_unit_at_most(dtype):
+def test_a_perturbation_is_one_unit_at_most(dtype):
     array = np.random.default_rng(1).standard_normal(70_000).astype(dtype)
-    moved = nudged(array, seed=0, index=3)
+    moved = perturb(array, seed=0, index=3)
     relative = np.abs(moved / array - 1)
     assert moved.dtype == dtype
     assert 0.2 < (moved != array).mean() < 1
     assert relative.max() <= 2 * np.finfo(dtype).eps
-    np.testing.assert_array_equal(nudged(array, seed=0, index=3), moved)
-    assert (nudged(array, seed=1, index=3) != moved).any()
+    np.testing.assert_array_equal(perturb(array, seed=0, index=3), moved)
+    assert (perturb(array, seed=1, index=3) != moved).any()
 
 
-def test_integers_are_not_nudged():
+def test_integers_are_not_perturbed():
     array = np.arange(5)
-    assert nudged(array, seed=0) is array
+    assert perturb(array, seed=0) is array

@@ -12,16 +12,16 @@ import keras
 import tensorflow as tf
 
 from exporters.errors import ExportError
-from exporters.taps import Tap, by_layer
+from exporters.taps import Tap, group_by_layer
 
 
 @contextmanager
-def recorded_calls(model: keras.Model, taps: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def record_calls(model: keras.Model, taps: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Record what the tapped layers return (or are given) while the model is called."""
     recorded: dict[str, Any] = {}
     patched = []
     try:
-        for path, places in by_layer(taps).items():
+        for path, places in group_by_layer(taps).items():
             layer = _find_layer(model, path)
             # The instance's own dictionary, past Keras's attribute tracking.
             layer.__dict__["call"] = _recorder(layer.call, path, places, recorded)

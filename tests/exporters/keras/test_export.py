@@ -19,8 +19,8 @@ import tensorflow as tf
 from keras import layers
 
 from exporters.errors import ExportError
-from exporters.onnx_graph import Structure, add_outputs, inject
-from exporters.verify import load
+from exporters.graph import Structure, add_outputs, inject
+from exporters.graph.session import load
 
 
 def grouped() -> keras.Model:
@@ -302,7 +302,7 @@ def test_wrong_counts_of_names_are_refused():
 def test_nothing_is_printed(tmp_path):
     code = f"""
 from exporters import keras_onnx
-from tests.exporters.test_keras_onnx import grouped
+from tests.exporters.keras.test_export import grouped
 keras_onnx.export(grouped(), {str(tmp_path / "a.onnx")!r})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

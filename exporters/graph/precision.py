@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.errors import ExportError
-from exporters.onnx_graph import WeightedModel, opset_of
+from exporters.graph.model import WeightedModel, opset_of
 
 TYPES: dict[str, tuple[int, Any]] = {
     "float16": (TensorProto.FLOAT16, np.float16),
@@ -32,7 +32,7 @@ def convert(model: WeightedModel, precision: str) -> WeightedModel:
     for a graph with inner graphs.
     """
     kind, dtype = TYPES[precision]
-    proto = _upgraded(model.proto(), kind)
+    proto = _upgrade(model.proto(), kind)
     graph = proto.graph
     if any(
         attribute.HasField("g") or attribute.graphs for n in graph.node for attribute in n.attribute
@@ -46,7 +46,7 @@ def convert(model: WeightedModel, precision: str) -> WeightedModel:
     }
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
-            tensor.CopyFrom(_narrowed(tensor, dtype, precision))
+            tensor.CopyFrom(_narrow(tensor, dtype, precision))
     for node in graph.node:
         _convert_attributes(node, kind, dtype, precision, kept)
     for value in graph.value_info:
@@ -56,7 +56,7 @@ def convert(model: WeightedModel, precision: str) -> WeightedModel:
     return WeightedModel(proto, {})
 
 
-def _upgraded(proto: ModelProto, kind: int) -> ModelProto:
+def _upgrade(proto: ModelProto, kind: int) -> ModelProto:
     if kind != TensorProto.BFLOAT16 or opset_of(proto) >= BFLOAT16_OPSET:
         return proto
     try:
@@ -67,7 +67,7 @@ def _upgraded(proto: ModelProto, kind: int) -> ModelProto:
         ) from error
 
 
-def _narrowed(tensor: TensorProto, dtype: Any, precision: str) -> TensorProto:
+def _narrow(tensor: TensorProto, dtype: Any, precision: str) -> TensorProto:
     values = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         narrow = values.astype(dtype)
@@ -81,12 +81,12 @@ def _narrowed(tensor: TensorProto, dtype: Any, precision: str) -> TensorProto:
 def _convert_attributes(
     node: NodeProto, kind: int, dtype: Any, precision: str, kept: Iterable[str]
 ) -> None:
-    """Constants that a node holds, and the type that a cast gives."""
+    """Convert the constants in a node's attributes, and the type that a cast gives."""
     if any(name in kept for name in node.output):
         return
     for attribute in node.attribute:
         if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
-            attribute.t.CopyFrom(_narrowed(attribute.t, dtype, precision))
+            attribute.t.CopyFrom(_narrow(attribute.t, dtype, precision))
         elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
             attribute.i = kind
 

@@ -9,19 +9,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from exporters.onnx_graph import (
-    Array,
-    Structure,
-    add_metadata,
-    inject,
-    staged,
-    write_directly,
-)
-from exporters.verify import Check, Reference, samples, verify
+from exporters.graph.injection import inject
+from exporters.graph.model import Array, add_metadata
+from exporters.graph.serialization import atomic_path, write_directly
+from exporters.graph.structure import Structure
+from exporters.graph.verification import Check, Reference, samples, verify
 
 
 @dataclass(frozen=True)
-class Exported:
+class Export:
     """A finished, verified file, and what each step cost.
 
     `seconds` has "trace" (absent when a structure was given), "inject", "write" and "verify".
@@ -35,7 +31,7 @@ class Exported:
     structure: Structure
 
 
-def finish(
+def export_graph(
     *,
     path: Path,
     structure: Structure | Callable[[], Structure],
@@ -44,26 +40,26 @@ def finish(
     tap_outputs: Sequence[str],
     metadata: Mapping[str, str],
     sample: Sequence[Array] | None,
-) -> Exported:
+) -> Export:
     """Export to `path`; it appears there only once it is verified. Raises ExportError."""
     seconds: dict[str, float] = {}
-    with staged(path) as part:  # first, so that an unwritable path costs no tracing
+    with atomic_path(path) as part:  # first, so that an unwritable path costs no tracing
         if callable(structure):
-            with _timed(seconds, "trace"):
+            with _timer(seconds, "trace"):
                 structure = structure()
-        with _timed(seconds, "inject"):
+        with _timer(seconds, "inject"):
             model = inject(structure, weights(), outputs=tap_outputs)
         add_metadata(model.skeleton, {"onnx": version("onnx"), **metadata})
-        with _timed(seconds, "write"):
+        with _timer(seconds, "write"):
             write_directly(model, part)
-        with _timed(seconds, "verify"):
+        with _timer(seconds, "verify"):
             inputs = sample if sample is not None else samples(model.skeleton.graph.input)
             checks = verify(model, part, reference, inputs)
-    return Exported(path, structure.opset, seconds, tuple(checks), structure)
+    return Export(path, structure.opset, seconds, tuple(checks), structure)
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+def _timer(seconds: dict[str, float], step: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[step] = time.perf_counter() - start

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from exporters import batch_norm
-from exporters.folding import split
-from exporters.graph_edit import attribute, names_read, prune, rename, rename_reads, replace
+from exporters.graph import batch_norm
+from exporters.graph.edits import attribute, input_names, prune, rename, rename_reads, replace
+from exporters.graph.folding import split
 
 
 def _names(listed: str) -> frozenset[str]:
@@ -52,7 +52,7 @@ class View:
 
 
 def channels_last(rank: int) -> tuple[int, ...]:
-    """The permutation from (N, C, …) to (N, …, C)."""
+    """Return the permutation from (N, C, …) to (N, …, C)."""
     return (0, *range(2, rank), 1)
 
 
@@ -68,23 +68,23 @@ class _Pass:
     producer: dict[str, NodeProto] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
-    transposed: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
-    materialised: set[str] = field(default_factory=set)
+    transposes: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
+    view_nodes: set[str] = field(default_factory=set)
 
     def append(self, node: NodeProto) -> None:
         self.nodes.append(node)
         self.producer.update(dict.fromkeys(node.output, node))
 
     def view_of(self, names: Sequence[str]) -> View | None:
-        """The one permutation that all views among `names` share, if they do."""
+        """Return the one permutation that all views among `names` share, if they do."""
         views = [self.views[name] for name in names if name in self.views]
         return views[0] if len({view.perm for view in views}) == 1 else None
 
     def materialise(self, name: str) -> None:
         """Compute a view under its own name, once."""
-        if name not in self.materialised:
+        if name not in self.view_nodes:
             view = self.views[name]
-            self.materialised.add(name)
+            self.view_nodes.add(name)
             self.transpose(view.source, view.perm, name)
 
     def transpose(self, source: str, perm: tuple[int, ...], result: str) -> str:
@@ -94,14 +94,14 @@ class _Pass:
         return result
 
     def constant(self, name: str, values: object) -> str:
-        """A new int64 initializer."""
+        """Add an int64 initializer and return its name."""
         tensor = numpy_helper.from_array(np.asarray(values, np.int64), name)
         self.initializers[name] = tensor
         self.constants.add(name)
         return name
 
     def integers(self, name: str) -> list[int] | None:
-        """The values of an integer initializer."""
+        """Return the values of an integer initializer, None for any other tensor."""
         if name not in self.initializers:
             return None
         return [int(n) for n in numpy_helper.to_array(self.initializers[name]).ravel()]
@@ -119,7 +119,7 @@ class _Pass:
         self.append(node)
 
     def in_source_layout(self, name: str, view: View) -> str | None:
-        """The tensor that broadcasts against `view.source` as `name` does against the view."""
+        """Return the tensor that broadcasts against `view.source` as `name` does against a view."""
         if name in self.views:
             return self.views[name].source
         shape = self.shapes.get(name)
@@ -129,16 +129,16 @@ class _Pass:
             return name
         perm = view.inverse
         if name not in self.constants:
-            return self.transposed.get((name, perm)) if len(shape) == len(perm) else None
+            return self.transposes.get((name, perm)) if len(shape) == len(perm) else None
         key = (name, perm)
-        if key not in self.transposed:
-            self.transposed[key] = self._rearrange(name, shape, perm)
-        return self.transposed[key]
+        if key not in self.transposes:
+            self.transposes[key] = self._rearrange(name, shape, perm)
+        return self.transposes[key]
 
     def _rearrange(self, name: str, shape: tuple[int | str, ...], perm: tuple[int, ...]) -> str:
         """Move the axes of a constant; both nodes are computed before deployment."""
         missing = len(perm) - len(shape)
-        full, moved = name, f"{name}/moved{len(self.transposed)}"
+        full, moved = name, f"{name}/moved{len(self.transposes)}"
         if missing:
             axes = self.constant(f"{moved}/axes", list(range(missing)))
             full = f"{moved}/full"
@@ -158,7 +158,7 @@ def to_channels_first(graph: GraphProto, shapes: dict[str, tuple[int | str, ...]
         handler = _HANDLERS.get(node.op_type)
         if handler is not None and handler(node, state):
             continue
-        for name in sorted(names_read(node)):
+        for name in sorted(input_names(node)):
             if name in state.views:
                 state.materialise(name)
         state.append(node)
@@ -177,7 +177,7 @@ def _start(graph: GraphProto, shapes: dict[str, tuple[int | str, ...]]) -> _Pass
     for value in graph.output:
         consumers[value.name] = [NodeProto(op_type="_Output")]
     for node in graph.node:
-        for name in names_read(node):
+        for name in input_names(node):
             consumers.setdefault(name, []).append(node)
     return _Pass(shapes, initializers, constants, consumers)
 
@@ -221,10 +221,10 @@ def _transpose(node: NodeProto, state: _Pass) -> bool:
     elif source not in state.constants and perm == channels_last(len(perm)) and len(perm) > 2:
         state.views[result] = View(source, perm)
         return True
-    if (source, perm) in state.transposed:
-        state.aliases[result] = state.transposed[source, perm]
+    if (source, perm) in state.transposes:
+        state.aliases[result] = state.transposes[source, perm]
         return True
-    state.transposed[source, perm] = result
+    state.transposes[source, perm] = result
     state.append(node)
     return True
 
@@ -280,12 +280,12 @@ def _batch_norm(node: NodeProto, view: View, state: _Pass) -> bool:
     return True
 
 
-def _skipped(node: NodeProto, state: _Pass) -> bool:
+def _skip(node: NodeProto, state: _Pass) -> bool:
     return True
 
 
 def _axes(node: NodeProto, state: _Pass) -> list[int] | None:
-    """The axes of a reduction, from its attribute or its second input."""
+    """Return the axes of a reduction, from its attribute or its second input."""
     if len(node.input) > 1 and node.input[1]:
         return state.integers(node.input[1])
     axes = attribute(node, "axes")
@@ -301,7 +301,7 @@ def _set_axes(node: NodeProto, axes: Sequence[int], state: _Pass) -> None:
 
 
 def _without(view: View, axes: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that is left when axes (of the view) are taken away."""
+    """Return the permutation that is left when axes (of the view) are taken away."""
     left = [view.perm[axis] for axis in range(len(view.perm)) if axis not in axes]
     return tuple(sorted(left).index(axis) for axis in left)
 
@@ -391,5 +391,5 @@ _HANDLERS: dict[str, Callable[[NodeProto, _Pass], bool]] = {
     "Pad": _pad,
     "Slice": _slice,
     "Split": _split_axis,
-    "_Skipped": _skipped,
+    "_Skipped": _skip,
 }

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from exporters.errors import ExportError
-from exporters.onnx_graph import Structure, add_outputs, inject
-from exporters.verify import load
+from exporters.graph import Structure, add_outputs, inject
+from exporters.graph.session import load
 
 
 class Grouped(nn.Module):
@@ -299,7 +299,7 @@ def test_weights_that_overflow_are_refused(tmp_path):
 
 
 def test_an_unwritable_path_costs_no_tracing(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_onnx, "trace", None)
+    monkeypatch.setattr("exporters.torch.export.trace", None)
     with pytest.raises(ExportError, match="cannot be written"):
         torch_onnx.export(mlp(), [(10,)], tmp_path / "missing" / "a.onnx")
 
@@ -323,7 +323,7 @@ def test_an_opset_that_onnx_runtime_does_not_know_is_one_line(tmp_path):
 def test_nothing_is_printed(tmp_path):
     code = f"""
 from exporters import torch_onnx
-from tests.exporters.test_torch_onnx import Grouped
+from tests.exporters.torch.test_export import Grouped
 torch_onnx.export(Grouped(), [(3, 12, 12)], {str(tmp_path / "a.onnx")!r})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

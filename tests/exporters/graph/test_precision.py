@@ -8,9 +8,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import onnx_precision
 from exporters.errors import ExportError
-from exporters.onnx_graph import WeightedModel
+from exporters.graph import WeightedModel
+from exporters.graph.precision import TYPES, convert
 
 pytestmark = pytest.mark.framework
 
@@ -48,8 +48,8 @@ def graph(*, scale=1.0, opset=17, resize=False):
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 @pytest.mark.parametrize("resize", [False, True])
 def test_everything_between_the_ends_is_narrow(precision, resize):
-    kind = onnx_precision.TYPES[precision][0]
-    narrow = onnx_precision.convert(graph(resize=resize), precision).proto()
+    kind = TYPES[precision][0]
+    narrow = convert(graph(resize=resize), precision).proto()
     onnx.checker.check_model(narrow, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(narrow, strict_mode=True)
     types = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
@@ -71,7 +71,7 @@ def test_float16_is_off_by_its_rounding_and_no_more():
         session = onnxruntime.InferenceSession(made, providers=["CPUExecutionProvider"])
         return session.run(["logits", "middle"], {"x": x})
 
-    wide, narrow = run(graph()), run(onnx_precision.convert(graph(), "float16"))
+    wide, narrow = run(graph()), run(convert(graph(), "float16"))
     for expected, actual in zip(wide, narrow, strict=True):
         assert actual.dtype == np.float32
         relative = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
@@ -81,14 +81,14 @@ def test_float16_is_off_by_its_rounding_and_no_more():
 def test_the_original_is_left_as_it_was():
     model = graph()
     before = model.skeleton.SerializeToString()
-    onnx_precision.convert(model, "float16")
+    convert(model, "float16")
     assert model.skeleton.SerializeToString() == before
 
 
 def test_a_weight_that_float16_cannot_hold_is_an_error():
     with pytest.raises(ExportError, match=r"kernel: .* is too large for float16"):
-        onnx_precision.convert(graph(scale=1e5), "float16")
-    onnx_precision.convert(graph(scale=1e5), "bfloat16")
+        convert(graph(scale=1e5), "float16")
+    convert(graph(scale=1e5), "bfloat16")
 
 
 def test_inner_graphs_are_refused():
@@ -100,4 +100,4 @@ def test_inner_graphs_are_refused():
     node = helper.make_node("If", ["flag"], ["z"], then_branch=inner, else_branch=inner)
     model.skeleton.graph.node.append(node)
     with pytest.raises(ExportError, match="inner graphs"):
-        onnx_precision.convert(model, "float16")
+        convert(model, "float16")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
 from exporters.errors import ExportError
-from exporters.graph_edit import attribute, live, names_read, subgraphs
+from exporters.graph.edits import attribute, input_names, live, subgraphs
 
 Array = NDArray[np.generic]
 
@@ -36,7 +36,7 @@ class Value:
     array: Array
     dtype: np.dtype[np.generic]
 
-    def rounded(self) -> Array:
+    def in_own_precision(self) -> Array:
         return self.array.astype(self.dtype, copy=False)
 
 
@@ -51,7 +51,7 @@ def split(
     constant, other = [], []
     for node in nodes:
         foldable = not node.domain and node.op_type not in _RANDOM and not any(subgraphs(node))
-        if foldable and names_read(node) <= known:
+        if foldable and input_names(node) <= known:
             known.update(node.output)
             constant.append(node)
         else:
@@ -71,7 +71,7 @@ def evaluate(
     for node in live(nodes, wanted):
         results = _apply(node, [known[name] if name else None for name in node.input], opset)
         known.update(zip(node.output, results, strict=True))
-    return {name: known[name].rounded() for name in wanted}
+    return {name: known[name].in_own_precision() for name in wanted}
 
 
 def _apply(node: NodeProto, inputs: list[Value | None], opset: int) -> list[Value]:
@@ -124,7 +124,7 @@ def _reference(node: NodeProto, inputs: list[Value | None], opset: int) -> list[
     from onnx.reference import ReferenceEvaluator
 
     feeds = {
-        name: value.rounded()
+        name: value.in_own_precision()
         for name, value in zip(node.input, inputs, strict=True)
         if value is not None
     }

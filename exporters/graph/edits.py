@@ -1,4 +1,21 @@
-"""Small edits of ONNX graphs: names read, renames, dead nodes, topological order."""
+"""Small edits of ONNX graphs: names used, renames, dead nodes, topological order.
+
+They work on the protobuf message that both converters and ONNX's own inference hand over.
+"""
+
+# Why not onnx_ir's passes (1.1.0), measured on ResNeXt-50's raw graphs from PyTorch (175 nodes) and
+# tf2onnx (711 nodes), milliseconds on one core, ours against theirs:
+#   sort            0.7 / 0.7    2.2 / 2.3
+#   dead nodes      1.0 / 1.0    3.0 / 2.5
+#   identities      1.6 / 0.2    5.0 / 0.6
+#   constants       0.6 / 0.2    1.9 / 0.5    (ours computes them too)
+#   shapes          1.3 / 15.8  13.3 / 41.4   (theirs converts the graph there and back)
+#   message to onnx_ir and back, once: 12, and 14.
+# What the passes gain is less than the conversion costs, and importing onnx_ir, which Keras's side
+# does not need otherwise, takes 0.2 s of an export of 1.4 s. IdentityEliminationPass also loses
+# names: of two outputs that are Identities of one tensor, both get the second's name, so a tap
+# would disappear; and it leaves Dropout. CommonSubexpressionEliminationPass has no counterpart
+# here: it finds nothing in either finished graph.
 
 from __future__ import annotations
 
@@ -6,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
-from onnx import AttributeProto, GraphProto, NodeProto
+from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto
 
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
@@ -26,14 +43,14 @@ def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
             yield from all_nodes(body)
 
 
-def names_read(node: NodeProto) -> set[str]:
-    """Names of the tensors that a node reads, those its subgraphs capture included."""
+def input_names(node: NodeProto) -> set[str]:
+    """Return the names of the tensors that a node reads, those its subgraphs capture included."""
     names = {name for name in node.input if name}
     for body in subgraphs(node):
         inner = {value.name for value in body.input} | {t.name for t in body.initializer}
         read: set[str] = {value.name for value in body.output}
         for child in body.node:
-            read |= names_read(child)
+            read |= input_names(child)
             inner.update(child.output)
         names |= read - inner
     return names
@@ -72,7 +89,7 @@ def live(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
     kept = []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
-            wanted |= names_read(node)
+            wanted |= input_names(node)
             kept.append(node)
     return kept[::-1]
 
@@ -80,7 +97,7 @@ def live(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
 def prune(graph: GraphProto) -> None:
     """Drop what no output depends on, in place: nodes, initializers and shapes (not inputs)."""
     nodes = live(graph.node, [value.name for value in graph.output])
-    read = {value.name for value in graph.output}.union(*(names_read(node) for node in nodes))
+    read = {value.name for value in graph.output}.union(*(input_names(node) for node in nodes))
     produced = {name for node in nodes for name in node.output}
     replace(graph.node, nodes)
     replace(graph.initializer, [t for t in graph.initializer if t.name in read])
@@ -109,7 +126,7 @@ def sort(graph: GraphProto) -> None:
                 continue
             waiting = [
                 producer[name]
-                for name in sorted(names_read(graph.node[index]))
+                for name in sorted(input_names(graph.node[index]))
                 if name not in known and name in producer and producer[name] not in done
             ]
             if waiting:
@@ -122,8 +139,33 @@ def sort(graph: GraphProto) -> None:
 
 
 def attribute(node: NodeProto, name: str, default: object = None) -> Any:
-    """The value of an attribute, or `default`."""
+    """Return the value of an attribute, or `default`."""
     for candidate in node.attribute:
         if candidate.name == name:
             return onnx.helper.get_attribute_value(candidate)
     return default
+
+
+def name_tensors(
+    graph: GraphProto, *, inputs: Mapping[str, str], outputs: Sequence[str | None]
+) -> None:
+    """Rename inputs and outputs in place; an output without a name is dropped.
+
+    One tensor may be several outputs; each name after the first is an Identity. A tensor inside
+    that has one of these names by chance gives way.
+    """
+    wanted = {*inputs.values(), *(name for name in outputs if name)}
+    made = {name for node in graph.node for name in node.output} | set(inputs)
+    inside = {name: f"{name}/inside" for name in made & wanted}
+    rename(graph, inside)
+    rename(graph, {inside.get(old, old): new for old, new in inputs.items()})
+    kept = []
+    for value, name in zip(graph.output, outputs, strict=True):
+        if name is None:
+            continue
+        node = onnx.helper.make_node("Identity", [value.name], [name], name=name)
+        graph.node.append(node)
+        named = ValueInfoProto(name=name)
+        named.type.CopyFrom(value.type)
+        kept.append(named)
+    replace(graph.output, kept)

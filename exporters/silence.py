@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_logging() -> Iterator[None]:
     """Drop log records and warnings of every library inside the block.
 
     By the one global switch, since the loggers are many and some are made on the way.
@@ -27,7 +27,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def without_stderr() -> Iterator[None]:
+def silence_stderr() -> Iterator[None]:
     """Send file descriptor 2 to nowhere, for libraries that write to it from C++ when imported.
 
     The descriptor is the whole process's: keep the block short. Exceptions are not affected.

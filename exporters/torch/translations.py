@@ -88,7 +88,7 @@ def torchlib() -> Any:
 
 
 def registry_for(program: torch.export.ExportedProgram) -> tuple[Any, bool]:
-    """The translations to use, and whether they cover the program as it stands."""
+    """Return the translations to use, and whether they cover the program as it stands."""
     registry = torchlib()
     ours = set()
     for node in program.graph.nodes:

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from exporters import layout, simplify
+from exporters.graph import layout, simplification
 from tests.exporters.conftest import info, model_of
 
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -23,10 +23,10 @@ def transpose(source: str, result: str, perm: list[int]) -> onnx.NodeProto:
 def moved(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> Counter[str]:
     """Move the model, check that it computes the same, and count its operators."""
     before = ReferenceEvaluator(model).run(None, feeds)
-    inferred = simplify.infer_shapes(model)
-    layout.to_channels_first(inferred.graph, simplify.shapes_of(inferred.graph))
-    simplify.simplify(inferred.graph, opset=17)
-    onnx.checker.check_model(simplify.infer_shapes(inferred), full_check=True)
+    inferred = simplification.infer_shapes(model)
+    layout.to_channels_first(inferred.graph, simplification.shapes_of(inferred.graph))
+    simplification.simplify(inferred.graph, opset=17)
+    onnx.checker.check_model(simplification.infer_shapes(inferred), full_check=True)
     after = ReferenceEvaluator(inferred).run(None, feeds)
     for expected, actual in zip(before, after, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
