@@ -27,7 +27,7 @@ second-level cache of 1 MB; of more, half a chunk is worked on at once."""
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """The distance of ``actual`` from ``expected`` (DESIGN.md, "The verdict").
+    """The distance of ``actual`` from ``expected`` (docs/design.md, "The verdict").
 
     ``max_abs = max|actual - expected|`` and ``rel_l2 = ||actual - expected|| / ||expected||``, over
     the places where both are finite; where ``expected`` is all zeros there is nothing to be

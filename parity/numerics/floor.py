@@ -1,4 +1,4 @@
-"""The floor: how much float32 rounding alone moves a model on an input (DESIGN.md)."""
+"""The floor: how much float32 rounding alone moves a model on an input (docs/design.md)."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def unit_roundoff(dtype: np.dtype[Any]) -> float:
 
 
 def floor_of(errors: Sequence[Error], *, roundoff: float = ROUNDOFF) -> Floor:
-    """Return the floor over the replicates' errors at one row (DESIGN.md, "The verdict").
+    """Return the floor over the replicates' errors at one row (docs/design.md, "The verdict").
 
     ``rel_l2`` is the root mean square of theirs, ``max_abs`` the largest of theirs; neither is
     below one unit ``roundoff`` of the row's scale. A replicate that overflows where float64 does

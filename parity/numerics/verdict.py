@@ -1,7 +1,7 @@
 """The numeric verdict: every subject's capture against the float64 reference, in floors.
 
-The formulas are those of DESIGN.md, "The verdict"; ``numerics.distance`` holds the arithmetic and
-``parity.numerics.floor`` the floor.
+The formulas are those of docs/design.md, "The verdict"; ``numerics.distance`` holds the arithmetic
+and ``parity.numerics.floor`` the floor.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 LIMIT = 4.0
-"""Floors a correct subject may be away: twice the worst of 192 correct runs (DESIGN.md)."""
+"""Floors a correct subject may be away: twice the worst of 192 correct runs (docs/design.md)."""
 
 
 class Status(StrEnum):
@@ -131,7 +131,7 @@ class FirstDivergence:
 def judge(
     error: Error, floor: Floor, *, limit: float = LIMIT, precision: str = "float32"
 ) -> Judged:
-    """Judge an error by the floor of a precision (DESIGN.md, "The verdict").
+    """Judge an error by the floor of a precision (docs/design.md, "The verdict").
 
     Comparisons are written so that NaN, had it come this far, would not pass.
     """

@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One comparison, complete: what DESIGN.md's JSON report holds."""
+    """One comparison, complete: the data of the JSON report ``parity.report/1``."""
 
     verdict: Verdict
     model: str

@@ -239,7 +239,7 @@ class ModelRuntime(Framework):
         """Capture the rows in float64, and measure how far float32 rounding alone moves them.
 
         The first replicate is the model as it is; in the others every weight and the input are
-        moved by up to one ulp (DESIGN: the float32 floor). With `isolate`, "isolated" in the
+        moved by up to one ulp (docs/design.md, "The verdict"). With `isolate`, "isolated" in the
         answer is the floor of each part between two rows that is given the reference's input;
         without `accumulate` it is the only one. Without `replicates` nothing is measured.
         `plain` is a capture of the same run as the first replicate, if there is one already, and

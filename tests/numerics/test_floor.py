@@ -37,7 +37,7 @@ def test_root_mean_square_and_largest() -> None:
 
 
 def test_one_lucky_replicate_does_not_lower_it() -> None:
-    """FACTS: one float32 run as the floor of two numbers called a correct model diverged."""
+    """One float32 run as the floor called a correct model diverged (docs/design.md)."""
     assert floor_of([error(0.0, 0.0), *[error(1e-6, 1e-6)] * 4]).rel_l2 > 0.8e-6
 
 

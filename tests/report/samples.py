@@ -1,4 +1,4 @@
-"""Plausible reports: the figures of a ResNeXt-50 (FACTS: 1e-6 at the stem, 1e-3 at stage 4)."""
+"""Plausible reports: the figures of a ResNeXt-50 (errors of 1e-6 at the stem, 1e-3 at stage 4)."""
 
 from __future__ import annotations
 
