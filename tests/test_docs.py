@@ -1,4 +1,4 @@
-"""What the documents say of the code: every path, name, link, command and table in them is right."""
+"""The documents hold: every file, name, link, command and table that they show is right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from parity.commands.cli.main import app
+from parity.commands.cli.main import CommandLineError, app
 from tests import design_tables
 
 ROOT = design_tables.ROOT
@@ -236,8 +236,8 @@ def problem(words: list[str]) -> str | None:
         case ["parity", *_]:
             try:
                 parse(words)
-            except Exception as error:
-                return str(error)
+            except (AssertionError, CommandLineError) as error:
+                return getattr(error, "message", str(error))
         case ["pip", "install", *rest]:
             extras = re.findall(r"\[([\w,-]+)\]", " ".join(rest))
             known = project["project"]["optional-dependencies"]
@@ -275,7 +275,7 @@ def test_every_option_is_there(document: Path) -> None:
     assert sorted(named - known) == []
 
 
-# The tables, the length, the citations of the source ----------------------------------------------
+# The tables, the length, the citations of the source ---------------------------------------------
 
 
 def test_the_tables_of_files_are_those_of_the_source() -> None:
@@ -311,12 +311,16 @@ def comments_and_docstrings(file: Path) -> str:
     return "\n".join(found)
 
 
+CITED = re.compile(r"\b(?:DESIGN|FACTS|STYLE|BRIEF|CAUSES)\b(?!\.md)")
+"""Documents of whoever works on the project, cited by their bare names."""
+
+
 def dangling(text: str) -> list[str]:
     """The documents and files that a text cites and the repository does not hold."""
-    cited = [found.rstrip(".") for found in re.findall(r"[\w./-]*\w\.md\b", text)]
-    missing = [name for name in cited if not exists(name)]
-    # A document cited by its bare name: "the floor (DESIGN, section 2)".
-    missing += re.findall(r"\b(?:DESIGN|FACTS|STYLE|BRIEF)\b", re.sub(r"[\w./-]*\.md", "", text))
+    cited = re.findall(r"[\w./-]*\w\.md\b", text)
+    # A bare name in lower case is that of a file which a user or a command writes.
+    missing = [name for name in cited if name != name.lower() or "/" in name]
+    missing = [name for name in missing if not exists(name)] + CITED.findall(text)
     files = [found.rstrip("./") for found in re.findall(PATH, text)]
     return missing + [name for name in files if "." in name and not exists(name)]
 
@@ -338,7 +342,7 @@ def test_the_documents_are_in_the_repository() -> None:
     assert done.returncode == 0, done.stderr
 
 
-# Each check fails on a document that is wrong -------------------------------------------------------
+# Each check fails on a document that is wrong ---------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """What docs/design.md says is one file or folder to add is no more: a toy of each, dropped in.
 
-They lie in a copy of the source, since a child process must find them too. A kind of layer and a
-runtime have tests of their own: tests/network/kinds/test_kinds.py and
-tests/comparison/test_new_runtime.py.
+An architecture, a cause, a report format and a command. They lie in a copy of the source, since a
+child process must find them too. A kind of layer and a runtime have tests of their own:
+tests/network/kinds/test_kinds.py and tests/comparison/test_new_runtime.py.
 """
 
 from __future__ import annotations
@@ -117,6 +117,22 @@ def text(report):
     return f"{report.model}: {report.verdict}\\n"
 '''
 
+COMMAND = '''
+"""`parity toy`, as a command."""
+
+import typer
+
+from parity.commands.cli.command import Command
+
+
+def toy(times: int = 1) -> None:
+    """Print a word."""
+    typer.echo("toy " * times)
+
+
+COMMANDS = (Command(toy, place=999, examples=("parity toy --times 2",)),)
+'''
+
 
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory):
@@ -130,6 +146,7 @@ def toys(tmp_path_factory):
         (family / name).write_text(text)
     (copy / "parity" / "explain" / "causes" / "toy_scale.py").write_text(CAUSE)
     (copy / "parity" / "report" / "formats" / "toy.py").write_text(FORMAT)
+    (copy / "parity" / "commands" / "cli" / "toy.py").write_text(COMMAND)
     return copy
 
 
@@ -147,6 +164,12 @@ def parity(copy, *arguments):
 def test_an_architecture_is_listed(toys):
     done = parity(toys, "models", "--json")
     assert "toy" in [model["name"] for model in json.loads(done.stdout)], done.stderr
+
+
+def test_a_command_is_run(toys):
+    assert "Print a word." in parity(toys, "--help").stdout
+    assert "parity toy --times 2" in parity(toys, "toy", "--help").stdout
+    assert parity(toys, "toy", "--times", "2").stdout.split() == ["toy", "toy"]
 
 
 @pytest.mark.framework
@@ -180,7 +203,15 @@ def test_an_architecture_is_compared_through_the_public_api(toys):
     assert done.stdout == "parity\n", done.stderr
 
 
-def test_without_their_files_none_is_there(tmp_path):
-    done = parity(ROOT, "compare", "toy", "--toy", str(tmp_path / "report.toy"))
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("toy",), "No such command 'toy'"),
+        (("table", "toy"), "unknown model 'toy'"),
+        (("compare", "resnet18", "--toy", "report.toy"), "No such option: --toy"),
+    ],
+)
+def test_without_their_files_none_is_there(arguments, error):
+    done = parity(ROOT, *arguments)
     assert done.returncode == 2
-    assert "--toy" in done.stderr
+    assert error in done.stderr

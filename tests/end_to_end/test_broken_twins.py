@@ -82,7 +82,7 @@ def test_a_healthy_model_of_ones_own_passes():
     assert report.weights.parameters == 429
 
 
-# The six cases that widely used checkers let pass (CAUSES): each is flagged, and where it is.
+# The six cases that widely used checkers let pass: each is flagged, and where it is.
 @pytest.mark.parametrize(
     ("name", "stage", "layer", "status"),
     [

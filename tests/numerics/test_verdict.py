@@ -260,7 +260,7 @@ def test_a_non_finite_value_never_passes(exact: Array, at: int, value: float) ->
     assert status(actual, exact.astype(np.float64)) is Status.NON_FINITE
 
 
-# CAUSES.md: what widely used checkers let pass
+# What widely used checkers let pass
 
 
 def _reversed_classes(logits: Array) -> Array:

@@ -116,7 +116,7 @@ class Mutation:
 @dataclass(frozen=True)
 class Fault:
     name: str
-    """What it is called in the table; the number is that of CAUSES.md."""
+    """What it is called in the table; the number is the fault's in the catalogue."""
     kinds: tuple[str, ...]
     expected: frozenset[str]
     plan: Callable[[Place], Mutation | None]
