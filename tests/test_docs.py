@@ -237,7 +237,7 @@ def problem(words: list[str]) -> str | None:
             try:
                 parse(words)
             except (AssertionError, CommandLineError) as error:
-                return getattr(error, "message", str(error))
+                return f"{type(error).__name__}: {error}"
         case ["pip", "install", *rest]:
             extras = re.findall(r"\[([\w,-]+)\]", " ".join(rest))
             known = project["project"]["optional-dependencies"]

@@ -285,7 +285,7 @@ def test_the_twins_are_one_function(name, image_size):
 @pytest.mark.framework
 @pytest.mark.usefixtures("float64")
 def test_a_stride_on_the_1x1_convolution_is_seen(monkeypatch):
-    """Fault 16 of the catalogue: every weight has the shape it should have, and so has every output."""
+    """Fault 16: every weight has the shape it should have, and so has every output."""
     from keras import layers
 
     from parity.network.models.resnet import keras as twin
@@ -308,7 +308,7 @@ def test_a_stride_on_the_1x1_convolution_is_seen(monkeypatch):
 @pytest.mark.framework
 @pytest.mark.usefixtures("float64")
 def test_the_epsilon_of_keras_applications_is_seen(monkeypatch):
-    """Fault 5 of the catalogue: 1.001e-5 for 1e-5 is below the float32 floor, far above float64's."""
+    """Fault 5: 1.001e-5 for 1e-5 is below the float32 floor, far above float64's."""
     from parity.network.models.resnet import keras as twin
 
     monkeypatch.setattr(twin, "BN_EPSILON", 1.001e-5)
@@ -318,7 +318,7 @@ def test_the_epsilon_of_keras_applications_is_seen(monkeypatch):
 @pytest.mark.framework
 @pytest.mark.usefixtures("float64")
 def test_same_padding_is_seen(monkeypatch):
-    """Fault 1 of the catalogue: SAME pads (0, 1) where the twins pad (1, 1)."""
+    """Fault 1: SAME pads (0, 1) where the twins pad (1, 1)."""
     from keras import layers
 
     from parity.network.models.resnet import keras as twin
