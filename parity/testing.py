@@ -20,6 +20,7 @@ from parity.network.table import Cut, Depth, LayerTable, Row
 from parity.numerics import floor, verdict
 from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.verdict import LIMIT, StageResult, SubjectResult
+from parity.processes import registry
 from parity.report.wording import listed, number, times
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _image(given: ArrayLike) -> Array:
 def _live(**given: Any) -> dict[str, Any]:
     """The models by name, each in what knows how to run it."""
     models: dict[str, Any] = {}
-    for name in ("torch", "keras"):
+    for name in registry.reference_candidates():
         if given[name] is not None:
             # Whoever gives a model has imported its framework.
             module = importlib.import_module(f"parity.runtimes.{name}.live")
@@ -260,7 +261,7 @@ class _Study:
         if self.table is None:
             yield "  give table=, which pairs the layers, to see which one differs first"
         references = " ".join(
-            f"--{name} MODULE:CALLABLE" for name in ("keras", "torch") if name in self.models
+            f"--{name} MODULE:CALLABLE" for name in registry.model_runtimes() if name in self.models
         )
         yield f"  parity compare {references} --table FILE --isolate --html report.html"
 

@@ -13,7 +13,7 @@ from typing import Any
 from parity.commands import saved_captures
 from parity.commands.diff import strayed
 from parity.comparison import details, investigate, passes
-from parity.comparison.flow import LABELS, Flow
+from parity.comparison.flow import Flow
 from parity.comparison.placement import Placement, confirm, plan
 from parity.comparison.request import OWN, Request, runtime_of, side_of
 from parity.errors import OutputError, ParityError, WeightsRefused
@@ -22,9 +22,10 @@ from parity.network import structure, weights
 from parity.numerics import verdict
 from parity.numerics.floor import PRECISIONS
 from parity.numerics.verdict import FirstDivergence, StageResult
-from parity.processes import cache
+from parity.processes import cache, registry
 from parity.processes.children import Children
-from parity.processes.machine import facts as environment_facts
+from parity.processes.machine import environment_facts
+from parity.processes.subjects import runs_graph
 from parity.report.model import (
     Cause,
     Decision,
@@ -250,13 +251,14 @@ def _subject_facts(flow: Flow, subject: str) -> SubjectFacts:
     device, precision = flow.placement.devices[subject], flow.request.precision
     if done is None:
         failure = str(flow.failure(subject) or "it was not run")
-        return SubjectFacts(LABELS[runtime], device, precision, failure=failure)
-    name = "onnxruntime" if runtime == "onnx" else runtime
+        return SubjectFacts(registry.label(runtime), device, precision, failure=failure)
+    info = registry.get(runtime)
+    name = info.main_package
     backend = next(
         (
             f"{package} {version}"
             for package, version in done.versions.items()
-            if runtime == "keras" and package not in ("keras", "python")
+            if info.backends and package not in (name, "python")
         ),
         None,
     )
@@ -295,8 +297,8 @@ def _batches(flow: Flow) -> tuple[str, ...]:
     """
     told = []
     for subject in flow.request.subjects:
-        runtime, side = runtime_of(subject), side_of(subject)
-        if runtime != "onnx" or flow.request.graph_file(side) is None:
+        side = side_of(subject)
+        if not runs_graph(subject) or flow.request.graph_file(side) is None:
             continue
         try:
             refused = flow.children[flow.request.child(subject)].call(

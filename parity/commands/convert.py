@@ -12,16 +12,11 @@ from parity import files
 from parity.errors import UsageError, WeightError
 from parity.network import spec, weights
 from parity.network.spec import ModelSpec
+from parity.processes import registry
 from parity.processes.children import Children
 
-FORMATS = {
-    ".safetensors": "safetensors",
-    ".pth": "torch",
-    ".pt": "torch",
-    ".weights.h5": "keras",
-    ".keras": "keras",
-}
-"""The suffix of a checkpoint, and the framework that reads and writes it."""
+CANONICAL = "safetensors"
+"""The format of weights that no framework need read."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +35,11 @@ class Converted:
 def format_of(path: str | Path) -> str:
     """The framework of a checkpoint's suffix; raises `UsageError` for an unknown one."""
     name = Path(path).name
-    for suffix, found in FORMATS.items():
+    formats = {f".{CANONICAL}": CANONICAL, **registry.checkpoint_suffixes()}
+    for suffix, found in formats.items():
         if name.endswith(suffix):
             return found
-    known = ", ".join(FORMATS)
+    known = ", ".join(formats)
     raise UsageError(f"{path}: unknown kind of checkpoint; its name must end in {known}")
 
 
@@ -73,7 +69,7 @@ def convert(
         canonical = Path(folder) / "canonical.safetensors"
         notes = read(found, source, canonical, reader, made, progress)
         values = weights.load(canonical, found.table())
-        if writer == "safetensors":
+        if writer == CANONICAL:
             weights.save(target, values, metadata={"model": found.name})
         else:
             progress(writer, f"writing {target.name}")
@@ -99,7 +95,7 @@ def read(
     progress: Callable[[str, str], None],
 ) -> tuple[str, ...]:
     """Read a checkpoint of any format into a canonical file; notes on what was unwrapped."""
-    if reader == "safetensors":
+    if reader == CANONICAL:
         weights.save(target, weights.load(source, found.table()))
         return ()
     progress(reader, f"reading {source.name}")

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import ParityError, RuntimeMissing
-from parity.processes import cache, cards, probe
+from parity.processes import cache, cards, probe, registry
 from parity.processes.children import Children
-from parity.processes.machine import facts as environment_facts
-
-RUNTIMES = ("keras", "torch", "onnx")
+from parity.processes.machine import environment_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +67,15 @@ def examine(
     imported in children, side by side.
     """
     card, found = _card()
+    runtimes = registry.frameworks()
     if device == "gpu" and not found:
         # No framework can find what the driver does not have, so none is asked to use it.
         return _without(card, python or {})
     with Children(python=python, timeout=timeout, gpu=device != "cpu" and found) as children:
-        children.start(RUNTIMES)
-        with children.threads(len(RUNTIMES)) as pool:
+        children.start(runtimes)
+        with children.threads(len(runtimes)) as pool:
             patients = list(
-                pool.map(lambda name: _patient(children, name, device, found), RUNTIMES)
+                pool.map(lambda name: _patient(children, name, device, found), runtimes)
             )
     versions = {patient.runtime: patient.versions for patient in patients}
     return Checkup(environment_facts(versions), device, card, cache_facts(), patients)
@@ -84,21 +83,21 @@ def examine(
 
 def _card() -> tuple[str, bool]:
     try:
-        return str(cards.card()), True
+        return str(cards.find_card()), True
     except RuntimeMissing as error:
         return str(error), False
 
 
 def _without(card: str, python: Mapping[str, str]) -> Checkup:
     patients = []
-    for runtime in RUNTIMES:
-        found = probe.of(runtime, python.get(runtime))
-        lines = probe.told(runtime, found, gpu=True)
+    for runtime in registry.frameworks():
+        found = probe.probe_interpreter(runtime, python.get(runtime))
+        lines = probe.describe_problems(runtime, found, gpu=True)
         patients.append(
             Patient(
                 runtime=runtime,
-                python=found["python"],
-                versions=found["versions"],
+                python=found.python,
+                versions=found.versions,
                 missing=[f"{line}; {card}" for line in lines] or [f"{runtime}: {card}"],
             )
         )

@@ -13,13 +13,15 @@ import numpy as np
 from parity import __version__, files
 from parity.commands import convert
 from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
-from parity.comparison.request import SIDES, Side
+from parity.comparison.request import Side
 from parity.errors import UsageError
 from parity.network import inputs, spec, weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
-from parity.processes import cache
-from parity.processes.children import Child, Children, python_of
+from parity.processes import cache, registry
+from parity.processes.child import Child
+from parity.processes.children import Children
+from parity.processes.interpreters import interpreter_of
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def export(
     `parity.convert` reads, or seeded random ones. The file is checked before it takes its name:
     the ONNX checker, shape inference, ONNX Runtime, and its outputs at three batch sizes.
     """
-    if side not in SIDES:
-        raise UsageError(f"--from must be keras or torch, found '{side}'")
+    known = [name for name, info in registry.all_runtimes().items() if info.exports_onnx]
+    if side not in known:
+        raise UsageError(f"--from must be {' or '.join(known)}, found '{side}'")
     path = Path(path)
     files.require_writable(path)
     found = spec.get(model, classes=classes, image_size=image_size, channels=channels)
@@ -86,7 +89,7 @@ def export(
                     folder,
                     "graphs",
                     ".onnx",
-                    graph_facts(found, side, opset, python=python_of(side, python or {})),
+                    graph_facts(found, side, opset, python=interpreter_of(side, python or {})),
                     cached=use_cache,
                 )
             ),
@@ -133,7 +136,7 @@ def _weights(
         folder, "weights", ".safetensors", weight_facts(found, seed), cached=cached
     )
     if not held.exists():
-        progress(child.runtime, "drawing and calibrating weights")
+        progress(child.name, "drawing and calibrating weights")
         raw, data = folder / "raw.safetensors", folder / "calibration.npy"
         weights.save(raw, weights.init(found, seed=seed))
         np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))

@@ -16,12 +16,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from parity.comparison.request import SUBJECTS
 from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import floor
 from parity.numerics.capture import CaptureReader, amend
 from parity.numerics.floor import Floor
-from parity.processes.subjects import parse
+from parity.processes.subjects import parse_subject, subject_kinds
 from parity.report import codec
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
 
@@ -90,7 +89,7 @@ def keep(
 def _is_ours(name: str) -> bool:
     """Whether a file of this name is one that an earlier comparison left."""
     try:
-        return name == REFERENCE or bool(parse(name))
+        return name == REFERENCE or bool(parse_subject(name))
     except UsageError:
         return False
 
@@ -124,7 +123,7 @@ def opened(path: Path) -> Iterator[dict[str, CaptureReader]]:
             if name in readers:
                 raise CaptureError(f"{file}: holds '{name}', as {readers[name].path.name} does")
             readers[name] = reader
-        order = {name: index for index, name in enumerate((REFERENCE, *SUBJECTS))}
+        order = {name: index for index, name in enumerate((REFERENCE, *subject_kinds()))}
         yield dict(sorted(readers.items(), key=lambda item: order.get(item[0], len(order))))
 
 

@@ -9,23 +9,18 @@ from typing import Any
 from parity.comparison.request import Request, Side
 from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable
-from parity.processes import cache, probe
-from parity.processes.children import python_of
-
-EXPORT_PACKAGES = {
-    "keras": ("keras", "tensorflow", "tf2onnx", "onnx"),
-    "torch": ("torch", "onnx", "onnxscript"),
-}
+from parity.processes import cache, probe, registry
+from parity.processes.interpreters import interpreter_of, is_own_interpreter
 
 
 def graph_facts(
     spec: ModelSpec, side: Side, opset: int | None, *, python: str | None = None
 ) -> dict[str, Any]:
     """All that decides the structure that an exporter traces, in the interpreter `python`."""
-    if probe.is_own(python):
-        versions = cache.package_versions(EXPORT_PACKAGES[side])
+    if is_own_interpreter(python):
+        versions = cache.package_versions(registry.get(side).export_packages)
     else:
-        versions = probe.of(side, python)["versions"]
+        versions = dict(probe.probe_interpreter(side, python).versions)
     return {
         "side": side,
         "spec": spec.to_json(),
@@ -62,7 +57,7 @@ class Kept:
     def graph(self, side: Side) -> Path:
         """The structure that this side's exporter traces."""
         assert self.request.spec is not None
-        python = python_of(self.request.home(side), self.request.python)
+        python = interpreter_of(self.request.home(side), self.request.python)
         facts = graph_facts(self.request.spec, side, self.request.opset, python=python)
         return self._entry("graphs", ".onnx", facts)
 

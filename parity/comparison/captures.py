@@ -13,8 +13,9 @@ from typing import Any
 from parity.comparison.request import Request, runtime_of
 from parity.network.table import LayerTable
 from parity.numerics import floor
+from parity.processes import registry
 from parity.processes.children import Children
-from parity.processes.subjects import keeps_memory
+from parity.processes.subjects import keeps_gpu_memory, runs_graph
 
 Progress = Callable[[str, str], None]
 
@@ -141,9 +142,9 @@ class Captures:
         self.progress(runtime, f"running {subject}" if feed is None else f"isolating {subject}")
         path = self.path(subject, label)
         extra: dict[str, Any] = {}
-        if runtime == "onnx":
+        if runs_graph(subject):
             extra = {"handle": subject, "optimise": optimise}
-        if self.request.xla and runtime == "keras":
+        if self.request.xla and registry.get(runtime).compiles_xla:
             extra["xla"] = True
         precision = precision or self.request.precision
         child = self.request.child(subject)
@@ -159,12 +160,12 @@ class Captures:
                 **{"device": self.devices[subject], "precision": precision, **extra, **changed},
             )
             if self._must_rest(subject, child):
-                self.children[child].rest()
+                self.children[child].suspend()
         return SubjectCapture(path, facts)
 
     def _must_rest(self, subject: str, child: str) -> bool:
         """Whether only the end of its process gives back what a subject has taken of a card."""
-        return self.request.serial and self.devices[subject] == "gpu" and keeps_memory(child)
+        return self.request.serial and self.devices[subject] == "gpu" and keeps_gpu_memory(child)
 
     def subjects(
         self, subjects: Sequence[str], rows: Sequence[str], label: str, *, feed: Path | None = None
@@ -194,7 +195,7 @@ class Captures:
         path = self.path(subject, label)
         runtime = runtime_of(subject)
         common = {"x": str(self.input), "rows": list(rows), "out": str(path)}
-        if runtime != "onnx":
+        if not runs_graph(subject):
             self.progress(runtime, "running in float64")
             child = self.request.child(subject)
             facts = self.children[child].call(
@@ -210,8 +211,9 @@ class Captures:
             self.children[self.request.child(subject)].call(
                 "write", handle=subject, rows=every, path=str(graph)
             )
-        self.progress("torch", f"running the graph of {subject} in float64")
-        child = self.request.home("torch")
+        evaluator = registry.graph_evaluator()
+        self.progress(evaluator, f"running the graph of {subject} in float64")
+        child = self.request.home(evaluator)
         facts = self.children[child].call(
             "run_graph",
             graph=str(graph),

@@ -29,13 +29,13 @@ from parity.errors import (
 from parity.network import inputs
 from parity.network.inputs import Input
 from parity.network.table import LayerTable
-from parity.processes import cache
+from parity.processes import cache, registry
 from parity.processes import futures as promises
-from parity.processes.children import Child, Children
-from parity.processes.subjects import of_child
+from parity.processes.child import Child
+from parity.processes.children import Children
+from parity.processes.subjects import parse_child_name, runs_graph
 
 T = TypeVar("T")
-LABELS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX Runtime"}
 
 
 class Flow:
@@ -67,7 +67,9 @@ class Flow:
         self.weights: Future[Path] = Future()
         self.digest: Future[str] = Future()
         self.raw_weights: Future[Path] = Future()
-        self.graphs: dict[Side, Future[Path]] = {side: Future() for side in ("keras", "torch")}
+        self.graphs: dict[Side, Future[Path]] = {
+            side: Future() for side in registry.model_runtimes()
+        }
         self.reference: Future[Reference] = Future()
         self.subjects: dict[str, SubjectRun] = {}
         self.float64: dict[str, SubjectCapture | ParityError] = {}
@@ -95,7 +97,7 @@ class Flow:
         tasks: list[Callable[[], None]] = [self._prepare_input, partial(flow_weights.prepare, self)]
         tasks += [partial(self._guard_side, side) for side in self.sides]
         for subject in self.request.subjects:
-            if runtime_of(subject) == "onnx":
+            if runs_graph(subject):
                 tasks.append(partial(self._guard, subject, self._graph_flow))
             elif not self._at_home(subject):
                 tasks.append(partial(self._guard, subject, self._further_flow))
@@ -120,7 +122,7 @@ class Flow:
     # What everybody needs --------------------------------------------------------------------
 
     def _prepare_input(self) -> None:
-        with promises.owed(self.input):
+        with promises.pass_errors_to(self.input):
             size = self.request.image_size or (224, 224)
             shape = (self.request.channels or 3, *size)
             shape = self.spec.input_shape if self.spec is not None else shape
@@ -171,7 +173,7 @@ class Flow:
             if found.kind == side and self._at_home(subject):
                 self._run_subject(subject, load_seconds)
         if side == self.request.reference_side:
-            with promises.owed(self.reference):
+            with promises.pass_errors_to(self.reference):
                 same = self.subjects.get(self._plain(side) or "")
                 made = self.captures.reference(
                     self.rows(),
@@ -196,7 +198,7 @@ class Flow:
     def _load(self, side: Side, child: Child) -> float:
         reference = self.request.references.get(side)
         spec = None if reference or self.spec is None else self.spec.to_json()
-        self.progress(child.runtime, "building the model")
+        self.progress(child.name, "building the model")
         seconds: float = child.call("load", spec=spec, reference=reference)["seconds"]
         return seconds
 
@@ -226,18 +228,18 @@ class Flow:
         table = self.table.result()
         if self.request.references.get(side):
             child.call("use_table", table=table.to_json())
-        self.progress(child.runtime, "copying weights")
+        self.progress(child.name, "copying weights")
         child.call("assign", path=str(self.weights.result()))
         shape = list(self.input.result().array.shape[1:])
         self.further_descriptions[subject] = child.call("describe", input_shape=shape)
         self._run_subject(subject, seconds)
-        self.progress(child.runtime, "done")
+        self.progress(child.name, "done")
 
     def _settle_table(self, side: Side, child: Child, shape: list[int]) -> None:
         """Ask the reference's model for the shapes and weights that a hand-written table omits."""
         if self.table.done() or side != self.request.reference_side:
             return
-        with promises.owed(self.table):
+        with promises.pass_errors_to(self.table):
             table = self.request.layer_table
             full = child.call("complete", table=table.to_json(), input_shape=shape)
             self.table.set_result(LayerTable.from_json(full["table"]))
@@ -249,7 +251,7 @@ class Flow:
         promise = self.graphs[side]
         if promise.done():
             return
-        with promises.owed(promise):
+        with promises.pass_errors_to(promise):
             own = side in self.request.references or self._own_graphs
             target = self.folder / f"{side}.onnx" if own else self.kept.graph(side)
             self.progress(side, "exporting to ONNX")
@@ -264,7 +266,7 @@ class Flow:
             promise.set_result(target)
 
     def _runs_graph_of(self, side: Side) -> bool:
-        return any(found.kind == f"onnx-{side}" for found in self.request.parsed.values())
+        return any(s.runs_graph and s.side == side for s in self.request.parsed.values())
 
     def _find_graphs(self) -> None:
         """Take the structures that an earlier run left behind."""
@@ -310,7 +312,7 @@ class Flow:
         """Run a subject in float64 too, while the others still work; an error is kept."""
         if subject == self.request.reference_side:
             return
-        if runtime_of(subject) == "onnx":
+        if runs_graph(subject):
             # A graph is read into PyTorch, which has the reference to run first: until then the
             # processors are Keras's, whose import takes longest.
             wait([self.reference])
@@ -368,7 +370,7 @@ class Flow:
         with self._lock:
             known = runtime in self.versions
         if not known:
-            self.progress(runtime, f"starting {LABELS[of_child(runtime).kind]}")
+            self.progress(runtime, f"starting {registry.label(parse_child_name(runtime).runtime)}")
             started = time.perf_counter()
             hello = child.hello()
             self.seconds[f"start-{runtime}"] = time.perf_counter() - started
@@ -395,7 +397,7 @@ class Flow:
             if side == self.request.reference_side:
                 owed += [self.table, self.weights, self.raw_weights, self.digest, self.reference]
             for future in owed:
-                promises.fail(future, error)
+                promises.set_error_if_pending(future, error)
         except BaseException as error:
             self._abandon(error)
             raise
@@ -410,4 +412,4 @@ class Flow:
         owed: list[Future[Any]] = [self.table, self.input, self.weights, self.digest]
         owed += [self.raw_weights, self.reference, *self.graphs.values()]
         for promise in owed:
-            promises.fail(promise, error)
+            promises.set_error_if_pending(promise, error)

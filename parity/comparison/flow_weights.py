@@ -12,7 +12,7 @@ from parity.comparison.request import OWN, RANDOM, Side
 from parity.errors import ChildError, RuntimeMissing, UsageError, WeightError
 from parity.network import inputs, weights
 from parity.processes import cache, futures
-from parity.processes.children import Child
+from parity.processes.child import Child
 
 if TYPE_CHECKING:
     from parity.comparison.flow import Flow
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 def prepare(flow: Flow) -> None:
     """Find the weights, or draw them; their batch-norm statistics are a child's to measure."""
     source = flow.request.weight_source
-    with futures.owed(flow.weights, flow.raw_weights, flow.digest):
+    with futures.pass_errors_to(flow.weights, flow.raw_weights, flow.digest):
         if source == RANDOM:
             _draw(flow)
         elif source != OWN:
-            futures.settle(flow.weights, _read(flow, Path(source)))
+            futures.set_result_if_pending(flow.weights, _read(flow, Path(source)))
         try:
             path, table = flow.weights.result(), flow.table.result()
         except (RuntimeMissing, ChildError):
             # The child that owed them has failed, which is told with its subjects.
             return
-        futures.settle(flow.digest, weights.digest(weights.load(path, table)))
+        futures.set_result_if_pending(flow.digest, weights.digest(weights.load(path, table)))
 
 
 def _read(flow: Flow, path: Path) -> Path:
@@ -54,13 +54,13 @@ def _draw(flow: Flow) -> None:
     cached = flow.kept.weights()
     if cached.exists():
         cache.touch(cached)
-        futures.settle(flow.weights, cached)
+        futures.set_result_if_pending(flow.weights, cached)
         return
     raw = flow.folder / "raw.safetensors"
     weights.save(raw, weights.init(flow.spec, seed=flow.request.seed))
     data = inputs.calibration_batch(flow.spec.input_shape, seed=flow.request.seed)
     np.save(flow.folder / "calibration.npy", data)
-    futures.settle(flow.raw_weights, raw)
+    futures.set_result_if_pending(flow.raw_weights, raw)
 
 
 def give(flow: Flow, side: Side, child: Child) -> None:
@@ -79,11 +79,11 @@ def give(flow: Flow, side: Side, child: Child) -> None:
 
 
 def _calibrate(flow: Flow, child: Child) -> None:
-    with futures.owed(flow.weights):
-        raw = futures.first(flow.weights, flow.raw_weights)
+    with futures.pass_errors_to(flow.weights):
+        raw = futures.first_result(flow.weights, flow.raw_weights)
         if flow.weights.done():
             return
-        flow.progress(child.runtime, "calibrating batch-norm statistics")
+        flow.progress(child.name, "calibrating batch-norm statistics")
         target = flow.kept.weights()
         child.call(
             "calibrate",

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from parity.comparison.captures import Reference, SubjectCapture
 from parity.comparison.flow import Flow
-from parity.comparison.request import runtime_of, side_of
+from parity.comparison.request import side_of
 from parity.errors import ParityError
 from parity.network.table import Cut
 from parity.numerics import verdict
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import FirstDivergence, StageResult, Status, SubjectResult
-from parity.processes.subjects import is_model_of
+from parity.processes import registry
+from parity.processes.subjects import is_model_of, runs_graph
 from parity.report.model import Level, Outcome
 
 SEMANTICS_SLACK = 2.0
@@ -186,7 +187,7 @@ def semantics(flow: Flow) -> Level:
     notes: list[str] = []
     faulty: set[str] = set()
     # The models before their graphs: what a model has wrong, its graph has too.
-    for name in sorted(flow.subjects, key=lambda subject: runtime_of(subject) == "onnx"):
+    for name in sorted(flow.subjects, key=runs_graph):
         if name == flow.request.reference_side:
             continue
         done = flow.float64.get(name)
@@ -196,7 +197,8 @@ def semantics(flow: Flow) -> Level:
         stages = _compare_float64(flow, name, done.path, reference, cuts)
         first = _first_bad(stages, name)
         worst = max(stage.subjects[name].rel_l2 for stage in stages)
-        how = "" if runtime_of(name) != "onnx" else ", its graph read into PyTorch"
+        evaluator = registry.label(registry.graph_evaluator())
+        how = f", its graph read into {evaluator}" if runs_graph(name) else ""
         if first is None:
             notes.append(f"{name}: the same in float64 to {worst:.1e}{how}")
             continue
@@ -258,11 +260,11 @@ def _semantic_fault(flow: Flow, name: str, stage: StageResult) -> str:
 def blame(flow: Flow, stages: Sequence[StageResult]) -> tuple[str, ...]:
     """Sentences that say where a difference enters: in a model, an exporter or a runtime."""
     told = []
-    for side in ("keras", "torch"):
-        label = {"keras": "Keras", "torch": "PyTorch"}[side]
+    for side in registry.model_runtimes():
+        label = registry.label(side)
         # The first of each kind: `keras@cpu` is a Keras model like any.
-        named = {parsed.kind: name for name, parsed in reversed(flow.request.parsed.items())}
-        model, graph = named.get(side, side), named.get(f"onnx-{side}", f"onnx-{side}")
+        named = {(s.side, s.runs_graph): n for n, s in reversed(flow.request.parsed.items())}
+        model, graph = named.get((side, False), side), named.get((side, True), "")
         model_first, graph_first = _first_bad(stages, model), _first_bad(stages, graph)
         if model_first is not None:
             sentence = f"the difference is in the {label} model, first at {model_first.name}"

@@ -9,9 +9,10 @@ from typing import Any
 
 from parity.comparison import investigate
 from parity.comparison.flow import Flow
-from parity.comparison.request import runtime_of, side_of
+from parity.comparison.request import side_of
 from parity.errors import ParityError
 from parity.numerics.verdict import StageResult, Status
+from parity.processes.subjects import runs_graph
 from parity.report.model import Cause
 
 
@@ -30,8 +31,8 @@ class Run:
     """The batch that a graph's input says it takes; None for any."""
 
     @property
-    def runtime(self) -> str:
-        return runtime_of(self.subject)
+    def runs_graph(self) -> bool:
+        return runs_graph(self.subject)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def causes(
         failure = flow.failures.get(name)
         if name not in wrong and failure is None:
             continue
-        if runtime_of(name) == "onnx" and side_of(name) in wrong:
+        if runs_graph(name) and side_of(name) in wrong:
             continue
         for rerun in reruns(_run(flow, name, stages, failure)):
             cause = _proved(flow, name, rerun, stages)
@@ -89,7 +90,7 @@ def _run(flow: Flow, name: str, stages: Sequence[StageResult], failure: ParityEr
 
 
 def _declared(flow: Flow, name: str) -> int | None:
-    if runtime_of(name) != "onnx":
+    if not runs_graph(name):
         return None
     try:
         answer = flow.children[flow.request.child(name)].call("batch", handle=name)

@@ -18,6 +18,7 @@ from parity.explain.case import Shape
 from parity.explain.findings import Wrong
 from parity.network import structure
 from parity.numerics.verdict import StageResult, SubjectResult
+from parity.processes.subjects import runs_graph
 from parity.report.model import Cause
 
 
@@ -176,7 +177,7 @@ def _is_settled(wrong: Wrong, settled: Settled, opened: study.Study) -> bool:
         return True
     if (side_of(wrong.subject), row) not in settled:
         return False
-    if runtime_of(wrong.subject) != "onnx":
+    if not runs_graph(wrong.subject):
         return True
     return opened.same(wrong.subject, wrong.row, wrong.floor)
 
@@ -198,7 +199,7 @@ def semantic(flow: Flow, layers: Layers | None = None) -> tuple[Cause, ...]:
     )
     found: list[Cause] = []
     for name in flow.subjects:
-        if suspects and runtime_of(name) != "onnx" and name != flow.request.reference_side:
+        if suspects and not runs_graph(name) and name != flow.request.reference_side:
             flow.progress("parity", f"explaining {name} in float64")
             found += _in_float64(flow, name, suspects)
     return tuple(found)

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from parity.numerics.capture import CaptureReader
 from parity.numerics.distance import Distances, Error, mismatched
-from parity.processes.children import Child
+from parity.processes.child import Child
 
 HELPED = 2**28
 """Bytes of captures from which helpers pay: starting one takes as long as measuring these."""

@@ -80,6 +80,6 @@ def survey(runtime: Surveyed, device: str) -> dict[str, Any]:
     return {
         "devices": runtime.devices(),
         "flags": runtime.pin("float32", "cpu" if lacking else device),
-        "missing": probe.problems(runtime.name),
+        "missing": probe.find_problems(runtime.name),
         "lacking": lacking,
     }

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from parity.errors import ChildError, RuntimeMissing, WeightError
-from parity.processes.children import Child, Children
+from parity.processes.child import Child
+from parity.processes.children import Children
 
 
 @pytest.fixture
@@ -49,10 +50,10 @@ def test_a_child_that_rests_has_no_process_and_comes_back_as_it_was(child):
     with pytest.raises(WeightError):
         child.call("refuse", message="is not done again")
     before = child.call("loaded")
-    child.rest()
+    child.suspend()
     with pytest.raises(ProcessLookupError):
         os.kill(before["pid"], 0)
-    child.rest()
+    child.suspend()
     after = child.call("loaded")
     assert after["held"] == before["held"] == [1, 2]
     assert after["pid"] != before["pid"]
@@ -60,7 +61,7 @@ def test_a_child_that_rests_has_no_process_and_comes_back_as_it_was(child):
 
 def test_a_child_that_rests_can_be_closed_and_killed(child):
     child.call("load", value=1)
-    child.rest()
+    child.suspend()
     child.kill()
     # Whoever waited for its turn does not bring it back.
     with pytest.raises(ChildError):

@@ -24,7 +24,7 @@ def _ask_to_stop(number=signal.SIGINT):
 @pytest.fixture
 def heeding():
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    interrupts.heed()
+    interrupts.install_handlers()
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
@@ -72,15 +72,15 @@ def test_in_the_callback_of_a_weak_reference():
 def test_the_callbacks_of_weak_sets_are_known():
     """They are closures of a module of their own."""
     kept = weakref.WeakSet()
-    assert interrupts._deaf(SimpleNamespace(f_code=kept._remove.__code__))
-    assert not interrupts._deaf(SimpleNamespace(f_code=_ask_to_stop.__code__))
+    assert interrupts._drops_exceptions(SimpleNamespace(f_code=kept._remove.__code__))
+    assert not interrupts._drops_exceptions(SimpleNamespace(f_code=_ask_to_stop.__code__))
 
 
 def test_what_was_to_be_ignored_stays_ignored():
     """A shell's `parity … &` ignores Ctrl-C, which is meant for whoever is in front."""
     kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        interrupts.heed()
+        interrupts.install_handlers()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, kept)
@@ -95,7 +95,7 @@ whole = True
 
 IMPORTER = """
 from parity.processes import interrupts
-interrupts.heed()
+interrupts.install_handlers()
 try:
     import interrupted_module
     import time
