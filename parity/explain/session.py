@@ -18,6 +18,7 @@ from parity.explain.case import Shape
 from parity.explain.findings import Wrong
 from parity.network import structure
 from parity.numerics.verdict import StageResult, SubjectResult
+from parity.processes import registry
 from parity.processes.subjects import runs_graph
 from parity.report.model import Cause
 
@@ -113,7 +114,7 @@ def _without(flow: Flow, layers: Layers, shape: Shape) -> dict[str, tuple[float,
     # The structure is that of a side, whose subject may have a place of its own: `torch@cpu`.
     name = next((n for n in flow.subjects if runtime_of(n) == shape.subject), shape.subject)
     wrong = {layer.row: layer.subjects[name] for who, layer in layers.wrong() if who == name}
-    if not shape.bypass or not wrong or runtime_of(name) != "torch":
+    if not shape.bypass or not wrong or not registry.get(runtime_of(name)).bypasses_layers:
         return {}
     cuts = investigate.layers_of(flow, layers.inside, others=True)
     reference = layers.reference

@@ -25,6 +25,7 @@ from parity.network.table import JOINS, LayerTable, Row, torch_point
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
+from parity.processes import registry
 from parity.processes.subjects import is_model_of, runs_graph
 
 NETWORK_INPUT = "input"
@@ -217,7 +218,7 @@ class Study:
         alike = {name: self._tensor(name) for name in near if self.reference.shape(name) == shape}
         behind = tuple(name for name in alike if order.index(name) > here)
         # A graph's nodes write to tensors of their own, and so do Keras's layers.
-        writes = runtime_of(subject) == "torch"
+        writes = registry.get(runtime_of(subject)).writes_in_place
         in_place = tuple(name for name in behind if writes and self._in_place(subject, name))
         return {"tensors": alike, "behind": behind, "calls": calls, "in_place": in_place}
 

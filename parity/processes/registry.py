@@ -96,6 +96,10 @@ class RuntimeInfo:
     """The distributions whose versions decide what the exporter writes."""
     checkpoint_suffixes: tuple[str, ...] = ()
     """The suffixes of the checkpoint files that it reads and writes."""
+    writes_in_place: bool = False
+    """Whether its layers can overwrite the tensors that they read."""
+    bypasses_layers: bool = False
+    """Whether its `run` takes `bypass`, the layers that are to give their input back."""
     runs_graphs: bool = False
     """Whether it runs ONNX graphs: it has a subject `NAME-MODEL` for each exporting runtime."""
     evaluates_graphs_float64: bool = False

@@ -23,6 +23,8 @@ ABOUT = RuntimeInfo(
     exports_onnx=True,
     export_packages=("torch", "onnx", "onnxscript"),
     checkpoint_suffixes=(".pth", ".pt"),
+    writes_in_place=True,
+    bypasses_layers=True,
     evaluates_graphs_float64=True,
     cpu_precisions=("float16", "bfloat16"),
     tf32_remedy="torch.backends.cudnn.conv.fp32_precision = 'ieee', and the same for matmul",

@@ -2,4 +2,4 @@
 
 from parity.processes.registry import RuntimeInfo
 
-ABOUT = RuntimeInfo(label="Fake")
+ABOUT = RuntimeInfo(label="Fake", extra="fake")
