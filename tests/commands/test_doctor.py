@@ -151,24 +151,24 @@ def test_no_card_is_told_at_once_for_every_runtime(monkeypatch, capsys):
     assert all("no NVIDIA driver" in line for line in told)
 
 
-def _sick(**changes):
-    patients = [doctor.Patient("torch", "3.12", missing=changes.pop("missing", ()))]
+def _status(**changes):
+    statuses = [doctor.RuntimeStatus("torch", "3.12", missing=changes.pop("missing", ()))]
     facts = {"path": "/c", "bytes": 0, "writable": changes.pop("writable", True)}
-    return doctor.Checkup({}, "auto", "none", facts, patients)
+    return doctor.MachineStatus({}, "auto", "none", facts, statuses)
 
 
 def test_the_exit_code_is_3_when_something_is_missing():
-    assert _sick().exit_code == 0
-    assert _sick(missing=["torch: not installed"]).exit_code == 3
-    assert _sick(writable=False).exit_code == 3
+    assert _status().exit_code == 0
+    assert _status(missing=["torch: not installed"]).exit_code == 3
+    assert _status(writable=False).exit_code == 3
 
 
 @pytest.mark.framework
 def test_the_doctor_finds_everything(capsys):
     assert cli.main(["doctor", "--json", "--device", "cpu"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [patient["runtime"] for patient in found["runtimes"]] == ["keras", "torch", "onnx"]
-    flags = {patient["runtime"]: patient["flags"] for patient in found["runtimes"]}
+    assert [each["runtime"] for each in found["runtimes"]] == ["keras", "torch", "onnx"]
+    flags = {each["runtime"]: each["flags"] for each in found["runtimes"]}
     assert flags["keras"]["tensor_float_32"] is False
     assert flags["torch"]["torch.backends.cudnn.allow_tf32"] is False
     assert not found["missing"]

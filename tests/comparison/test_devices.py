@@ -16,7 +16,7 @@ from parity.processes.children import Children
 from parity.processes.interpreters import interpreter_of
 from parity.processes.subjects import ChildName, keeps_gpu_memory
 from parity.processes.variables import child_variables
-from parity.runtimes.devices import proved, too_large
+from parity.runtimes.devices import batch_too_large, require_output_on
 from tests.fakes.driver import Driver
 
 ALL = ("keras", "torch", "onnx-keras", "onnx-torch")
@@ -181,12 +181,12 @@ def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
 
 
 def test_an_output_elsewhere_than_asked_for_is_no_result():
-    assert proved("torch", "gpu", "cuda:0") == {"output": "cuda:0"}
-    assert proved("keras", "cpu", "/job:localhost/replica:0/task:0/device:CPU:0")
+    assert require_output_on("torch", "gpu", "cuda:0") == {"output": "cuda:0"}
+    assert require_output_on("keras", "cpu", "/job:localhost/replica:0/task:0/device:CPU:0")
     with pytest.raises(RuntimeMissing, match="asked to compute on the GPU, but the output is on"):
-        proved("torch", "gpu", "cpu")
+        require_output_on("torch", "gpu", "cpu")
     with pytest.raises(RuntimeMissing, match="asked to compute on the CPU"):
-        proved("keras", "cpu", "/device:GPU:0")
+        require_output_on("keras", "cpu", "/device:GPU:0")
 
 
 class Small:
@@ -214,7 +214,7 @@ class Small:
 )
 def test_too_little_memory_is_said_with_the_batch_that_fits(room, told):
     small = Small(room)
-    error = too_large(small, 16, "gpu", small.run)
+    error = batch_too_large(small, 16, "gpu", small.run)
     assert isinstance(error, DeviceMemory)
     assert "the GPU has too little memory for a batch of 16" in str(error)
     assert told in str(error)
@@ -225,7 +225,7 @@ def test_another_error_while_looking_for_the_batch_is_not_swallowed():
     small = Small(16)
     small.is_out_of_memory = lambda error: False
     with pytest.raises(ZeroDivisionError):
-        too_large(small, 16, "gpu", lambda count: 1 / 0)
+        batch_too_large(small, 16, "gpu", lambda count: 1 / 0)
 
 
 def test_a_child_without_a_gpu_does_not_see_one():

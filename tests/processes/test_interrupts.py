@@ -22,7 +22,7 @@ def _ask_to_stop(number=signal.SIGINT):
 
 
 @pytest.fixture
-def heeding():
+def handlers():
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupts.install_handlers()
     yield
@@ -44,12 +44,12 @@ def _interrupted_by(work):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.usefixtures("heeding")
+@pytest.mark.usefixtures("handlers")
 def test_at_once(number):
     assert _interrupted_by(lambda: _ask_to_stop(number)) < 10
 
 
-@pytest.mark.usefixtures("heeding")
+@pytest.mark.usefixtures("handlers")
 def test_in_a_destructor():
     class Dying:
         def __del__(self):
@@ -58,7 +58,7 @@ def test_in_a_destructor():
     assert _interrupted_by(Dying) < 10
 
 
-@pytest.mark.usefixtures("heeding")
+@pytest.mark.usefixtures("handlers")
 def test_in_the_callback_of_a_weak_reference():
     class Thing:
         pass

@@ -21,7 +21,7 @@ from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
 from parity.numerics.distance import measure
 from parity.runtimes.base import hello, read_input
-from parity.runtimes.devices import survey, too_large
+from parity.runtimes.devices import batch_too_large, survey
 from parity.runtimes.onnx import batches as onnx_batches
 from parity.runtimes.onnx import device as onnx_device
 from parity.runtimes.onnx import node_weights
@@ -164,7 +164,7 @@ class Runtime:
         except Exception as error:
             if not self.is_out_of_memory(error):
                 raise
-            raise too_large(
+            raise batch_too_large(
                 self,
                 len(data),
                 device,

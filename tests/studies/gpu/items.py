@@ -155,7 +155,7 @@ def bare_forward(subject: str) -> Item:
 
 def census(bench: Bench) -> Figures:
     """`parity doctor --device gpu` finds every runtime able."""
-    found = doctor.examine(device="gpu", python=bench.python)
+    found = doctor.inspect_machine(device="gpu", python=bench.python)
     require(found.exit_code == 0, found.missing)
     return {patient.runtime: dict(patient.flags) for patient in found.runtimes}
 
