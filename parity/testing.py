@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from parity.errors import InputError, UsageError
 from parity.network import layouts
-from parity.network.table import Cut, Depth, LayerTable, Row
+from parity.network.table import Depth, LayerTable, Row
 from parity.numerics import floor, verdict
 from parity.numerics.capture import CaptureReader, CaptureWriter
+from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import LIMIT, StageResult, SubjectResult
 from parity.processes import registry
 from parity.report.wording import listed, number, times
@@ -31,7 +32,7 @@ __all__ = ["assert_parity"]
 Array = NDArray[Any]
 
 # Names no layer: the output of the whole model, whatever it is made of.
-_OUTPUT = Cut("output", "output", Row("output", "output", "identity", "", "", (), ()))
+_OUTPUT = Row("output", "output", "identity", "", "", (), ())
 
 
 class _Model(Protocol):
@@ -123,9 +124,13 @@ class _Study:
         return next(iter(self.models))
 
     def compare(self, depth: Depth) -> list[StageResult]:
-        """Run every model and judge it at the cuts of a depth."""
-        cuts = (_OUTPUT,) if self.table is None else self.table.cuts(depth)
-        rows = [cut.row for cut in cuts]
+        """Run every model and judge it at the comparison points of a depth."""
+        if self.table is None:
+            rows = [_OUTPUT]
+            points = [ComparisonPoint("output", "output", "output", ())]
+        else:
+            rows = list(self.table.ends(depth).values())
+            points = list(self.table.points(depth))
         exact, floors = self._reference(rows)
         with contextlib.ExitStack() as stack:
             subjects = {
@@ -136,7 +141,7 @@ class _Study:
                 reference=stack.enter_context(CaptureReader(exact)),
                 floors=floors,
                 subjects=subjects,
-                cuts=cuts,
+                points=points,
                 limit=self.limit,
             )
             # A file of somebody else's has few tensors by the table's names.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from parity import __version__, files
-from parity.commands import convert
 from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
+from parity.comparison.checkpoints import format_of, read_checkpoint
 from parity.comparison.request import Side
 from parity.errors import UsageError
 from parity.network import inputs, spec, weights
@@ -69,7 +69,7 @@ def export(
     files.require_writable(path)
     found = spec.get(model, classes=classes, image_size=image_size, channels=channels)
     if weights_from is not None:
-        convert.format_of(weights_from)
+        format_of(weights_from)
     with tempfile.TemporaryDirectory(prefix="parity-") as name, Children(python=python) as made:
         folder = Path(name)
         child = made[side]
@@ -80,7 +80,7 @@ def export(
         progress(side, f"exporting to {path.name}")
         table = found.table()
         digest = weights.digest(weights.load(canonical, table))
-        stages = [table.tensor_name(cut.row) for cut in table.cuts("stage")]
+        stages = [table.tensor_name(row) for row in table.ends("stage").values()]
         answer = child.call(
             "export_file",
             path=str(path),
@@ -129,8 +129,7 @@ def _weights(
     """The canonical file: converted from `source`, or drawn and calibrated."""
     if source is not None:
         target = folder / "canonical.safetensors"
-        reader = convert.format_of(source)
-        convert.read(found, Path(source), target, reader, children, progress)
+        read_checkpoint(found, Path(source), target, children, progress)
         return target
     held = cache.entry_or(
         folder, "weights", ".safetensors", weight_facts(found, seed), cached=cached

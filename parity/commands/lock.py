@@ -13,7 +13,7 @@ from parity.files import write_text
 from parity.numerics.verdict import StageResult
 from parity.report.model import Report
 
-SCHEMA = "parity.commands.lock/1"
+SCHEMA = "parity.lock/1"
 
 FEW = 256
 """Numbers below which a stage's error is partly luck: two numbers can be right by chance."""

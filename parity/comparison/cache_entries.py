@@ -73,4 +73,4 @@ class Kept:
 
 def tap_names(table: LayerTable, side: str) -> dict[str, str]:
     """{tensor name: layer} of every row that both models have, as the exporters take it."""
-    return {table.tensor_name(cut.row): getattr(cut.row, side) for cut in table.cuts("layer")}
+    return {table.tensor_name(row): getattr(row, side) for row in table.ends("layer").values()}

@@ -11,6 +11,7 @@ from typing import Any
 
 from parity.errors import UsageError
 from parity.network import spec as specs
+from parity.network.inputs import PASS, Input
 from parity.network.spec import ModelSpec
 from parity.network.table import Depth, LayerTable
 from parity.processes import registry
@@ -167,6 +168,16 @@ class Request:
         held = [self.child(name) for name, found in self.parsed.items() if found.kind == side]
         held = [name for name in held if parse_child_name(name).backend is None]
         return side if side in held or not held else held[0]
+
+    def is_at_home(self, subject: str) -> bool:
+        """Whether the child that runs a subject is the one that holds its framework's model."""
+        return self.child(subject) == self.home(side_of(subject))
+
+    def streams(self, given: Input) -> bool:
+        """Whether the input is compared in several passes, some items at a time."""
+        # Captures that are kept are files of whole batches.
+        whole = not self.judged or self.save_captures is not None
+        return given.kind == "folder" and len(given.array) > PASS and not whole
 
     def graph_file(self, side: str) -> Path | None:
         """The ONNX file that was given for the subject `onnx-SIDE`."""

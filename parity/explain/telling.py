@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from parity.explain.case import describe_framework
+from parity.explain.cause import Cause
 from parity.explain.engine import Trial
 from parity.explain.findings import Finding, close
 from parity.processes.subjects import is_model_of
-from parity.report.model import Cause
 
 UNKNOWN = "not-explained"
 """The name of what no cause explains."""

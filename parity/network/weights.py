@@ -27,6 +27,7 @@ from parity.network.rows import quote
 if TYPE_CHECKING:
     from parity.network.spec import ModelSpec
     from parity.network.table import LayerTable, Row, Weight
+from parity.numerics.rounding import to_bits
 
 Array = NDArray[Any]
 STATISTIC_BITS = 8
@@ -177,9 +178,7 @@ def round_statistics(statistics: Array) -> NDArray[np.float32]:
     """
     if not np.isfinite(statistics).all():
         raise WeightError("calibrated batch-norm statistics are not finite")
-    mantissa, exponent = np.frexp(statistics.astype(np.float64, copy=False))
-    scale = float(2**STATISTIC_BITS)
-    return np.asarray(np.ldexp(np.rint(mantissa * scale) / scale, exponent), dtype=np.float32)
+    return to_bits(statistics, STATISTIC_BITS).astype(np.float32)
 
 
 def unwrap(checkpoint: object, *, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -26,7 +26,7 @@ from parity.numerics.checksum import ALIGNMENT, CHUNK, Checksum, aligned, checks
 
 Array = NDArray[Any]
 
-SCHEMA = "parity.numerics.capture/1"
+SCHEMA = "parity.capture/1"
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),

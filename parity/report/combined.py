@@ -16,7 +16,7 @@ from parity.report import codec, formats, wording
 from parity.report.formats import markdown
 from parity.report.model import Report, Verdict
 
-SCHEMA = "parity.commands.check/1"
+SCHEMA = "parity.check/1"
 
 STEP_SUMMARY = 900_000
 """Characters: GitHub refuses a step's summary of more than 1 MiB."""

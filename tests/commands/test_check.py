@@ -393,8 +393,8 @@ def test_a_lock_of_something_else(
         (lambda data: data["cases"].pop("second"), ":9: case 'second' is not in"),
         (lambda data: data["cases"].update(old={}), "case 'old' is not in"),
         (
-            lambda data: data.update(schema="parity.commands.lock/9"),
-            "expected schema parity.commands.lock/1, found",
+            lambda data: data.update(schema="parity.lock/9"),
+            "expected schema parity.lock/1, found",
         ),
         (lambda data: data.update(cases=3), "malformed"),
         (lambda data: data["cases"]["second"].pop("stages"), "malformed"),

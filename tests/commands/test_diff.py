@@ -16,8 +16,9 @@ from parity.commands.diff import diff
 from parity.errors import CaptureError, UsageError
 from parity.numerics import measurement
 from parity.numerics.capture import SCHEMA, CaptureReader, CaptureWriter, amend
+from parity.processes import helpers
 from parity.report.model import Level, Outcome
-from tests.captures import CUTS, ROWS, tensors, write
+from tests.captures import POINTS, ROWS, tensors, write
 
 
 def test_a_folder_with_itself_is_judged_again(tmp_path: Path) -> None:
@@ -117,9 +118,9 @@ def test_a_level_that_failed_when_captured_still_fails(tmp_path: Path) -> None:
 
 def test_a_plain_graph_that_strays_still_fails(tmp_path: Path) -> None:
     near = {"max_abs": 0.0, "rel_l2": 0.0}
-    folder = write(tmp_path / "near", apart={"keras": near})
+    folder = write(tmp_path / "near", gaps={"keras": near})
     assert diff(folder, folder).verdict == "parity"
-    folder = write(tmp_path / "far", apart={"keras": {"max_abs": 1.0, "rel_l2": 1.0}})
+    folder = write(tmp_path / "far", gaps={"keras": {"max_abs": 1.0, "rel_l2": 1.0}})
     report = diff(folder, folder)
     assert report.levels["numerics"].outcome == "fail"
     assert "keras: the plain graph's head are 1.0e+00 away" in report.levels["numerics"].messages[0]
@@ -145,7 +146,7 @@ def test_an_earlier_comparison_makes_way(tmp_path: Path) -> None:
         path.rename(path.with_suffix(".part"))
     parts = {path.stem: path for path in (tmp_path / "two").iterdir()}
     report = diff(folder, folder)
-    saved_captures.keep(folder, parts, report, cuts=CUTS, floors={}, apart={})  # type: ignore[arg-type]
+    saved_captures.keep(folder, parts, report, points=POINTS, floors={}, gaps={})
     assert sorted(path.stem for path in folder.iterdir()) == ["keras", "reference"]
 
 
@@ -273,14 +274,14 @@ def test_helpers_measure_what_one_process_does(
     alone = diff(folder, folder)
     started: list[str] = []
 
-    class Counted(measurement.Child):
+    class Counted(helpers.Child):
         def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
             started.append(operation)
             return super().call(operation, **arguments)
 
     monkeypatch.setattr(measurement, "HELPED", 1)
     monkeypatch.setattr(measurement, "_cores", lambda: 3)
-    monkeypatch.setattr(measurement, "Child", Counted)
+    monkeypatch.setattr(helpers, "Child", Counted)
     together = diff(folder, folder)
     assert started.count("open") == 2
     assert together.stages == alone.stages

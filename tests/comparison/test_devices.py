@@ -6,9 +6,9 @@ import pytest
 
 import parity
 from parity.commands.cli import main as cli
-from parity.comparison.captures import Captures
 from parity.comparison.placement import DeviceMissing, confirm, plan
 from parity.comparison.request import Request
+from parity.comparison.runner import Runner
 from parity.errors import DeviceMemory, RuntimeMissing, UsageError
 from parity.processes import cards, probe, registry
 from parity.processes.child import Child
@@ -319,7 +319,7 @@ def test_subjects_whose_processes_end_after_each_run_compute_the_same(monkeypatc
     ended = []
     suspend = Child.suspend
     monkeypatch.setattr(Child, "suspend", lambda child: (ended.append(child.pid), suspend(child)))
-    monkeypatch.setattr(Captures, "_must_rest", lambda *_: True)
+    monkeypatch.setattr(Runner, "_must_suspend", lambda *_: True)
     again = parity.compare("resnet18", **options)
     # Each runs twice: from the input on, and every part by itself.
     assert len(set(ended)) == len(ended) == 4

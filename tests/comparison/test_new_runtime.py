@@ -58,7 +58,7 @@ class Runtime:
         self.graphs[handle] = (onnx.load(path), LayerTable.from_json(table))
         return {"seconds": 0.0}
 
-    def run(self, *, handle, x, rows, out, manifest, feed, optimise, device, precision):
+    def run(self, *, handle, x, rows, out, manifest, **options):
         model, table = self.graphs[handle]
         started = time.perf_counter()
         wanted = [table.by_name(row) for row in rows]

@@ -48,8 +48,8 @@ def edited(tmp_path):
 
 
 def test_a_weight_has_one_name_whichever_model_is_asked():
-    from parity.runtimes.keras.runtime import runtime as keras
-    from parity.runtimes.torch.runtime import runtime as torch
+    from parity.runtimes.keras import runtime as keras
+    from parity.runtimes.torch import runtime as torch
     from tests.twins import keras_small, torch_small
 
     models = keras_small.build(), torch_small.build()

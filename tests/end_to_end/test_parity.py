@@ -126,7 +126,7 @@ def test_every_architecture_is_at_parity(name):
         if not found.status.passes
     ]
     table = spec.get(name, classes=10, image_size=(64, 64)).table()
-    assert len(report.stages) == len(table.cuts("layer"))
+    assert len(report.stages) == len(table.points("layer"))
     assert all(set(stage.subjects) == set(SUBJECTS) for stage in report.stages)
 
 

@@ -9,7 +9,6 @@ from parity.errors import TableError
 from parity.network import spec
 from parity.network.table import (
     KINDS,
-    Cut,
     LayerTable,
     Row,
     TorchPoint,
@@ -17,6 +16,7 @@ from parity.network.table import (
     keras_shape,
     torch_point,
 )
+from parity.numerics.points import ComparisonPoint
 
 MINIMAL = """\
 name,stage,kind,keras,torch
@@ -232,8 +232,8 @@ def test_a_wrong_entry_is_refused(row, expected):
         ("json", b"[]", "with the key 'rows'"),
         (
             "json",
-            b'{"rows": [], "schema": "parity.network.table/2"}',
-            "schema 'parity.network.table/2'",
+            b'{"rows": [], "schema": "parity.table/2"}',
+            "schema 'parity.table/2'",
         ),
         ("csv", b"", "empty; expected the columns name,stage"),
         ("csv", b"name,stage,kind,keras,torch\n", "there are no rows"),
@@ -279,14 +279,16 @@ def test_a_damaged_table_is_read_or_refused_in_one_line(read, data):
     assert len(message.splitlines()) <= 1
 
 
-def test_cuts_end_stages_blocks_and_layers_that_both_models_have():
+def test_points_end_stages_blocks_and_layers_that_both_models_have():
     table = LayerTable.from_csv(MINIMAL)
-    conv, relu, head = (table.by_name(n) for n in ("stem.conv", "body.block0.relu", "head"))
     # The padding ends the stem's rows, but PyTorch has none.
-    stem = Cut("stem", "stem", conv)
-    assert table.cuts("stage") == (stem, Cut("body", "body", relu), Cut("head", "head", head))
-    assert [cut.name for cut in table.cuts("block")] == ["stem", "body.block0", "head"]
-    assert [cut.name for cut in table.cuts("layer")] == [
+    ends = {"stem": "stem.conv", "body": "body.block0.relu", "head": "head"}
+    assert {name: row.name for name, row in table.ends("stage").items()} == ends
+    assert table.points("stage") == tuple(
+        ComparisonPoint(name, name, row, table.by_name(row).shape) for name, row in ends.items()
+    )
+    assert [point.name for point in table.points("block")] == ["stem", "body.block0", "head"]
+    assert [point.name for point in table.points("layer")] == [
         row.name for row in table.rows if row.name != "stem.pad"
     ]
 

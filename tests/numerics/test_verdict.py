@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from parity.errors import CaptureError
 from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.checksum import CHUNK
 from parity.numerics.floor import PRECISIONS, perturb
+from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import (
     LIMIT,
     Floor,
@@ -290,14 +290,9 @@ def test_what_other_checkers_let_pass_is_flagged(case: str) -> None:
 # Captures
 
 
-def cuts(names: Sequence[str]) -> list[Any]:
-    """Layer cuts: name and row are the same, the stage is what comes before the dot."""
-    return [
-        SimpleNamespace(
-            name=name, stage=name.split(".")[0], row=SimpleNamespace(name=name, shape=(8, 6, 5))
-        )
-        for name in names
-    ]
+def points(names: Sequence[str]) -> list[ComparisonPoint]:
+    """Points of the depth "layer": name and row are the same, the stage is before the dot."""
+    return [ComparisonPoint(name, name.split(".")[0], name, (8, 6, 5)) for name in names]
 
 
 class Folder:
@@ -321,7 +316,7 @@ class Folder:
         return compare(
             reference=readers.pop("reference"),
             subjects=readers,
-            **{"floors": floors, "cuts": cuts(list(self.exact)), **options},
+            **{"floors": floors, "points": points(list(self.exact)), **options},
         )
 
 
@@ -389,9 +384,8 @@ def test_first_divergence_is_the_first_in_execution_order(folder: Folder) -> Non
 
 def test_a_cut_that_is_a_stage_does_not_claim_a_layer(folder: Folder) -> None:
     folder.add("keras", {row: x.astype(np.float32) + 1 for row, x in folder.exact.items()})
-    (cut,) = cuts(["stem.conv"])
-    cut.name = "stem"
-    first = first_divergence(folder.compare(cuts=[cut]))
+    point = ComparisonPoint("stem", "stem", "stem.conv", (8, 6, 5))
+    first = first_divergence(folder.compare(points=[point]))
     assert first is not None
     assert (first.stage, first.cut, first.layer) == ("stem", "stem", None)
 
@@ -408,7 +402,7 @@ def test_a_row_that_a_subject_lacks_is_missing(folder: Folder) -> None:
 
 
 def test_a_row_that_the_reference_lacks_is_missing_for_all(folder: Folder) -> None:
-    (stage,) = folder.compare(cuts=cuts(["stage9"]))
+    (stage,) = folder.compare(points=points(["stage9"]))
     assert [result.status for result in stage.subjects.values()] == [Status.MISSING]
     assert stage.floor is None
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import parity as api
-from parity.comparison.investigate import SEMANTICS_SLACK
+from parity.comparison.semantics import SLACK as SEMANTICS_SLACK
 from parity.network import spec
 from parity.report.codec import to_json
 

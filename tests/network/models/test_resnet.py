@@ -71,14 +71,14 @@ def test_rows_are_named_as_in_keras_applications_and_torchvision():
 def test_stages_and_blocks_end_where_they_are_said_to():
     table = spec.get("resnet18").table()
     assert table.stages == ("stem", "stage1", "stage2", "stage3", "stage4", "pool", "logits")
-    assert [cut.row.name for cut in table.cuts("stage")] == [
+    assert [point.row for point in table.points("stage")] == [
         "stem.pool",
         *(f"stage{stage}.block1.relu" for stage in (1, 2, 3, 4)),
         "pool",
         "logits",
     ]
-    assert len(table.cuts("block")) == 1 + 8 + 2
-    assert len(table.cuts("layer")) == sum(row.kind != "pad" for row in table.rows)
+    assert len(table.points("block")) == 1 + 8 + 2
+    assert len(table.points("layer")) == sum(row.kind != "pad" for row in table.rows)
 
 
 def test_basic_blocks_project_only_where_shapes_ask_for_it():
@@ -93,7 +93,7 @@ def test_basic_blocks_project_only_where_shapes_ask_for_it():
 @pytest.mark.parametrize("size", [(1, 1), (33, 70), (224, 224)])
 def test_output_shapes_at_any_size(size):
     table = spec.get("resnet50", image_size=size, classes=3).table()
-    shapes = [cut.row.shape for cut in table.cuts("stage")]
+    shapes = [point.shape for point in table.points("stage")]
     expected = {
         (1, 1): [(64, 1, 1), (256, 1, 1), (512, 1, 1), (1024, 1, 1), (2048, 1, 1)],
         (33, 70): [(64, 9, 18), (256, 9, 18), (512, 5, 9), (1024, 3, 5), (2048, 2, 3)],

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from parity.comparison.flow import Flow
 
 from parity.commands import compare as run
 from parity.comparison import investigate
-from parity.comparison.flow import Flow
 from parity.comparison.placement import plan
 from parity.comparison.request import Request
 from parity.errors import ParityError
@@ -136,7 +136,7 @@ class Bench:
             site = possible[index]
             place = Place(
                 subject, site, hypers, sites, self.values, rng,
-                self.table.cuts(self.request.depth)[0].row.name,
+                self.table.points(self.request.depth)[0].row.name,
             )  # fmt: skip
             mutation = fault.plan(place)
             if mutation is not None:
@@ -282,8 +282,8 @@ class Bench:
 
     def _in_float64(self, flow: Flow, subject: str):
         """The stages at which a subject differs in float64, as `--semantics` finds them."""
-        cuts = self.table.cuts(flow.request.depth)
-        exact = investigate._in_float64(flow, subject, flow.reference.result(), cuts, "exact")
+        points = self.table.points(flow.request.depth)
+        exact = investigate._in_float64(flow, subject, flow.reference.result(), points, "exact")
         return [stage for stage in exact if not stage.subjects[subject].status.passes]
 
     def _rows_of_other_weights(self, subject) -> set[str]:

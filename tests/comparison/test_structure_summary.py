@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.explain.structural import summary
+from parity.comparison.structure_summary import summary
 from parity.network.structure import Difference
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from parity.comparison.flow import Flow
 from parity.comparison.placement import plan
+from parity.comparison.preparation import Preparation
 from parity.comparison.request import Request
 from parity.errors import ChildError
 from parity.processes.children import Children
@@ -53,12 +53,12 @@ def test_ctrl_c_while_the_work_is_handed_out(tmp_path, monkeypatch, submissions)
     monkeypatch.setenv("PARITY_CACHE", str(tmp_path / "cache"))
     request = Request(model="resnet18", image_size=(64, 64), cache=False)
     children = _Deaf()
-    flow = Flow(request, children, tmp_path, lambda runtime, text: None, plan(request))
+    preparation = Preparation(request, children, tmp_path, lambda *_: None, plan(request))
     ended: list[BaseException] = []
 
     def execute():
         try:
-            flow.execute()
+            preparation.run()
         except BaseException as error:  # noqa: BLE001 (the interruption is what is looked for)
             ended.append(error)
 
@@ -71,4 +71,4 @@ def test_ctrl_c_while_the_work_is_handed_out(tmp_path, monkeypatch, submissions)
         assert children.killed.is_set()
     finally:
         children.kill()
-        flow._abandon(ChildError("the test is over"))
+        preparation.pending.fail_all(ChildError("the test is over"))
