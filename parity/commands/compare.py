@@ -13,7 +13,7 @@ from typing import Any
 from parity.commands import saved_captures
 from parity.comparison.attribution import attribute
 from parity.comparison.isolation import isolate, isolate_failing_layers, locate
-from parity.comparison.judging import failing_subjects, judge
+from parity.comparison.judging import judge
 from parity.comparison.levels import structure_level
 from parity.comparison.passes import compare_remaining_passes
 from parity.comparison.placement import Placement, confirm, plan
@@ -28,7 +28,7 @@ from parity.errors import OutputError
 from parity.explain import session
 from parity.explain.cause import Cause
 from parity.numerics import verdict
-from parity.numerics.verdict import FirstDivergence, StageResult
+from parity.numerics.verdict import FirstDivergence, StageResult, failing_subjects
 from parity.processes import cache
 from parity.processes.children import Children
 from parity.report.assembly import NO_SEMANTICS, Findings, assemble
@@ -60,6 +60,10 @@ def run(
     They must then have been started as `placement` says.
     """
     started = time.perf_counter()
+    if request.cache:
+        cache.require_ours()
+    if request.save_captures is not None:
+        saved_captures.require_ours(request.save_captures, request.subjects)
     with contextlib.ExitStack() as stack:
         if children is None:
             placement = plan(request)

@@ -10,7 +10,7 @@ from pathlib import Path
 from parity import files
 from parity.comparison.checkpoints import CANONICAL, format_of, read_checkpoint
 from parity.errors import WeightError
-from parity.network import spec, weights
+from parity.network import architectures, weights
 from parity.processes.children import Children
 
 
@@ -46,26 +46,28 @@ def convert(
     source, target = Path(source), Path(target)
     format_of(source)
     writer = format_of(target)
-    found = spec.get(model, classes=classes, image_size=image_size, channels=channels)
+    found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
     if not source.is_file():
         raise WeightError(f"{source}: no such file")
-    files.require_writable(target)
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder, Children(python=python) as made:
+    with (
+        files.replacing(target) as part,
+        tempfile.TemporaryDirectory(prefix="parity-") as folder,
+        Children(python=python) as made,
+    ):
         canonical = Path(folder) / "canonical.safetensors"
         notes = read_checkpoint(found, source, canonical, made, progress)
         values = weights.load(canonical, found.table())
         if writer == CANONICAL:
-            weights.save(target, values, metadata={"model": found.name})
+            weights.save(part, values, metadata={"model": found.name})
         else:
             progress(writer, f"writing {target.name}")
             made[writer].call(
-                "write_checkpoint", spec=found.to_json(), source=str(canonical), path=str(target)
+                "write_checkpoint", spec=found.to_json(), source=str(canonical), path=str(part)
             )
         again = Path(folder) / "again.safetensors"
-        read_checkpoint(found, target, again, made, progress)
+        read_checkpoint(found, part, again, made, progress, reader=writer)
         digest = weights.digest(values)
         if weights.digest(weights.load(again, found.table())) != digest:
-            target.unlink(missing_ok=True)
             raise WeightError(f"{target}: read back it has other bits than {source}")
     tensors = sum(1 for _ in found.table().weights())
     return Converted(found.name, source, target, tensors, found.parameters, digest, notes)

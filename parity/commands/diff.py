@@ -181,8 +181,6 @@ def _report(
 def _divergences(stages: list[StageResult], subjects: Readers) -> Iterator[FirstDivergence]:
     """Each subject's own first cut that differs; its layer, where the points are layers."""
     for name in subjects:
-        for stage in stages:
-            if stage.subjects[name].status in (verdict.Status.DIVERGED, verdict.Status.NON_FINITE):
-                layer = stage.row if stage.name == stage.row else None
-                yield FirstDivergence(name, stage.stage, layer, stage.name, (name,))
-                break
+        stage = verdict.first_failure(stages, name)
+        if stage is not None:
+            yield verdict.divergence_at(stage, (name,))

@@ -15,10 +15,11 @@ from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
 from parity.comparison.checkpoints import format_of, read_checkpoint
 from parity.comparison.request import Side
 from parity.errors import UsageError
-from parity.network import inputs, spec, weights
+from parity.network import architectures, inputs, weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
 from parity.processes import cache, registry
+from parity.processes.cache import Cache
 from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.interpreters import interpreter_of
@@ -37,6 +38,7 @@ class Exported:
     bytes: int
     seconds: dict[str, float]
     checks: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
 
 
 def export(
@@ -66,33 +68,38 @@ def export(
     if side not in known:
         raise UsageError(f"--from must be {' or '.join(known)}, found '{side}'")
     path = Path(path)
-    files.require_writable(path)
-    found = spec.get(model, classes=classes, image_size=image_size, channels=channels)
+    # The exporter proves the file beside the place that it is for, and then moves it there.
+    target = files.plain(path)
+    if use_cache:
+        cache.require_ours()
+    kept = Cache(use_cache)
+    found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
     if weights_from is not None:
         format_of(weights_from)
     with tempfile.TemporaryDirectory(prefix="parity-") as name, Children(python=python) as made:
         folder = Path(name)
         child = made[side]
         progress(side, "starting")
-        canonical = _weights(found, weights_from, folder, made, child, seed, use_cache, progress)
+        interpreter = interpreter_of(side, python or {})
+        if weights_from is None:
+            facts = weight_facts(found, seed, side, python=interpreter)
+            canonical = _random_weights(found, facts, folder, child, seed, kept, progress)
+        else:
+            canonical = folder / "canonical.safetensors"
+            read_checkpoint(found, Path(weights_from), canonical, made, progress)
         child.call("load", spec=found.to_json())
         child.call("assign", path=str(canonical))
         progress(side, f"exporting to {path.name}")
         table = found.table()
         digest = weights.digest(weights.load(canonical, table))
         stages = [table.tensor_name(row) for row in table.ends("stage").values()]
+        facts = graph_facts(found, side, opset, python=interpreter)
+        held = kept.find("graphs", facts)
+        structure = held or folder / "structure.onnx"
         answer = child.call(
             "export_file",
-            path=str(path),
-            structure=str(
-                cache.entry_or(
-                    folder,
-                    "graphs",
-                    ".onnx",
-                    graph_facts(found, side, opset, python=interpreter_of(side, python or {})),
-                    cached=use_cache,
-                )
-            ),
+            path=str(target),
+            structure=str(structure),
             opset=opset,
             input_shape=list(found.input_shape),
             names=tap_names(table, side),
@@ -103,6 +110,10 @@ def export(
                 "exporter": f"parity {__version__}",
             },
         )
+        if held is None:
+            kept.publish("graphs", facts, structure)
+    if use_cache:
+        cache.prune()
     return Exported(
         model=found.name,
         path=path,
@@ -113,32 +124,28 @@ def export(
         bytes=path.stat().st_size,
         seconds=answer["seconds"],
         checks=tuple(answer["checks"]),
+        notes=tuple(kept.notes),
     )
 
 
-def _weights(
+def _random_weights(
     found: ModelSpec,
-    source: str | Path | None,
+    facts: dict[str, Any],
     folder: Path,
-    children: Children,
     child: Child,
     seed: int,
-    cached: bool,
+    kept: Cache,
     progress: Callable[[str, str], None],
 ) -> Path:
-    """The canonical file: converted from `source`, or drawn and calibrated."""
-    if source is not None:
-        target = folder / "canonical.safetensors"
-        read_checkpoint(found, Path(source), target, children, progress)
-        return target
-    held = cache.entry_or(
-        folder, "weights", ".safetensors", weight_facts(found, seed), cached=cached
-    )
-    if not held.exists():
-        progress(child.name, "drawing and calibrating weights")
-        raw, data = folder / "raw.safetensors", folder / "calibration.npy"
-        weights.save(raw, weights.init(found, seed=seed))
-        np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))
-        child.call("load", spec=found.to_json())
-        child.call("calibrate", source=str(raw), target=str(held), data=str(data))
-    return held
+    """The canonical file of seeded weights, drawn and calibrated unless an earlier run did that."""
+    held = kept.find("weights", facts)
+    if held is not None:
+        return held
+    progress(child.name, "drawing and calibrating weights")
+    raw, data = folder / "raw.safetensors", folder / "calibration.npy"
+    target = folder / "canonical.safetensors"
+    weights.save(raw, weights.init(found, seed=seed))
+    np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))
+    child.call("load", spec=found.to_json())
+    child.call("calibrate", source=str(raw), target=str(target), data=str(data))
+    return kept.publish("weights", facts, target)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity import files
 from parity.comparison.levels import Gaps
 from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import floor
@@ -22,8 +23,8 @@ from parity.numerics.capture import CaptureReader, amend
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
 from parity.processes.subjects import parse_subject, subject_kinds
-from parity.report import codec
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
+from parity.text import abbreviate
 
 if TYPE_CHECKING:
     from parity.report.model import Report
@@ -62,48 +63,65 @@ def keep(
 
     `report` says what they ran on; its judgement is not kept. `gaps` is, by subject, how far a
     plain graph's final output is from the instrumented graph's. Captures of an earlier comparison
-    make way: a folder holds one. Raises OutputError.
+    make way: a folder holds one. Raises OutputError, also where `require_ours` does.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        require_ours(folder, captures)
         for old in folder.glob(f"*{SUFFIX}"):
-            name = old.name.removesuffix(SUFFIX)
-            if name not in captures and _is_ours(name):
+            if old.name.removesuffix(SUFFIX) not in captures and _is_ours(old):
                 old.unlink()
         for name, path in captures.items():
             if name == REFERENCE:
                 amend(path, {"comparison": _comparison(report, points, floors)})
             else:
-                facts = codec.to_json(report)["subjects"][name]
                 held = {
-                    "facts": facts,
+                    "facts": asdict(report.subjects[name]),
                     "depth": report.depth,
                     "instrumentation_gap": gaps.get(name),
                 }
                 amend(path, held)
-            target = folder / f"{name}{SUFFIX}"
-            hidden = target.with_name(f".{target.name}.part")
-            # A rename within a file system, a copy between two: whole or not there either way.
-            shutil.move(path, hidden)
-            hidden.replace(target)
+            with files.replacing(folder / f"{name}{SUFFIX}") as hidden:
+                # A rename within a file system, a copy between two.
+                shutil.move(path, hidden)
     except OSError as error:
         raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a file of this name is one that an earlier comparison left."""
+def require_ours(folder: Path, names: Iterable[str]) -> None:
+    """Raise OutputError if captures of these subjects would replace what is no such capture."""
+    for name in (REFERENCE, *names):
+        path = folder / f"{name}{SUFFIX}"
+        if (path.exists() or path.is_symlink()) and not _is_ours(path):
+            raise OutputError(
+                f"{path}: is no capture of {name} that parity saved, and would be replaced; move "
+                "it away, or name another folder"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether this is a capture that an earlier comparison has left under its subject's name."""
+    name = path.name.removesuffix(SUFFIX)
+    if path.is_symlink() or not path.is_file():
+        return False
     try:
-        return name == REFERENCE or bool(parse_subject(name))
-    except UsageError:
+        if name != REFERENCE:
+            parse_subject(name)
+        with CaptureReader(path) as reader:
+            return subject_of(reader) == name
+    except (UsageError, CaptureError):
         return False
 
 
 def _comparison(
     report: Report, points: Sequence[ComparisonPoint], floors: Mapping[str, Floor]
 ) -> dict[str, Any]:
-    told = codec.to_json(report)
     return {
-        **{key: told[key] for key in ("reference", "depth", "input", "weights", "environment")},
+        "reference": report.reference,
+        "depth": report.depth,
+        "input": asdict(report.input),
+        "weights": asdict(report.weights),
+        "environment": dict(report.environment),
         "points": [
             {"name": point.name, "stage": point.stage, "row": point.row} for point in points
         ],
@@ -206,10 +224,5 @@ def require_belonging(readers: Sequence[CaptureReader]) -> None:
             if one != other:
                 raise CaptureError(
                     f"{first.path} and {reader.path} do not belong together: "
-                    f"{word} {_short(one)} and {_short(other)}"
+                    f"{word} {abbreviate(one)} and {abbreviate(other)}"
                 )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text[:16] if len(text) == 64 else f"'{text}'"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parity.comparison.judging import first_failure, judge
+from parity.comparison.judging import judge
 from parity.comparison.request import side_of
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import has_rounded_constants_alone, run_and_judge_float64
 from parity.comparison.state import Comparison
 from parity.errors import ParityError
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import StageResult, first_failure
 from parity.processes import registry
 from parity.processes.subjects import is_model_of
 

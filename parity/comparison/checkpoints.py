@@ -33,13 +33,16 @@ def read_checkpoint(
     target: Path,
     children: Children,
     progress: Callable[[str, str], None],
+    *,
+    reader: str | None = None,
 ) -> tuple[str, ...]:
     """Write a checkpoint of any format as the canonical file `target`.
 
-    Returns notes on what it was unwrapped from. Raises `WeightError` unless it has exactly the
-    weights of `spec`, and `UsageError` for an unknown suffix.
+    `reader` is its format, by the suffix if it is not given. Returns notes on what it was unwrapped
+    from. Raises `WeightError` unless it has exactly the weights of `spec`, and `UsageError` for an
+    unknown suffix.
     """
-    reader = format_of(source)
+    reader = reader or format_of(source)
     if reader == CANONICAL:
         weights.save(target, weights.load(source, spec.table()))
         return ()

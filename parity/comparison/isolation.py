@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parity.comparison.judging import FAILURES, first_failure, judge
+from parity.comparison.judging import judge
 from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison, Criteria, Reference
 from parity.network.table import LayerTable
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import FirstDivergence, StageResult
+from parity.numerics.verdict import FirstDivergence, StageResult, first_failure
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class IsolatedLayers(IsolatedRun):
         """Each subject and layer that fails though it is given the right input."""
         for layer in self.results:
             for name, result in layer.subjects.items():
-                if layer.stage in self.stages and result.status in FAILURES:
+                if layer.stage in self.stages and result.status.is_failure:
                     yield name, layer
 
 
@@ -118,7 +118,7 @@ def _failing_stages(stages: Sequence[StageResult]) -> set[tuple[str, str]]:
         (name, stage.stage)
         for stage in stages
         for name, alone in stage.isolated.items()
-        if alone.status in FAILURES
+        if alone.status.is_failure
     }
 
 

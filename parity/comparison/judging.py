@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from parity.comparison.state import Criteria
@@ -11,10 +11,8 @@ from parity.numerics import verdict
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import StageResult, Status
+from parity.numerics.verdict import StageResult
 from parity.processes.helpers import measuring_helpers
-
-FAILURES = (Status.DIVERGED, Status.NON_FINITE)
 
 
 def judge(
@@ -41,17 +39,3 @@ def judge(
             precisions=criteria.precisions,
             start_helpers=measuring_helpers,
         )
-
-
-def failing_subjects(stages: Sequence[StageResult]) -> set[str]:
-    """The subjects that do not pass at every point."""
-    return {n for stage in stages for n, r in stage.subjects.items() if not r.status.passes}
-
-
-def first_failure(stages: Iterable[StageResult], subject: str) -> StageResult | None:
-    """The first point, in execution order, at which a subject is diverged or non-finite."""
-    for stage in stages:
-        result = stage.subjects.get(subject)
-        if result is not None and result.status in FAILURES:
-            return stage
-    return None

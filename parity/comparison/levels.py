@@ -85,7 +85,7 @@ def weights_level(state: State) -> Level:
 def numerics_level(stages: Sequence[StageResult]) -> Level:
     """Level 4 by the comparison points alone: a pass needs every subject at every point."""
     statuses = [result.status for stage in stages for result in stage.subjects.values()]
-    if any(status in (Status.DIVERGED, Status.NON_FINITE) for status in statuses):
+    if any(status.is_failure for status in statuses):
         return Level(Outcome.FAIL)
     if statuses and all(status.passes for status in statuses):
         return Level(Outcome.PASS)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.judging import failing_subjects, judge
+from parity.comparison.judging import judge
 from parity.comparison.labels import decide_labels
 from parity.comparison.results import Decision
 from parity.comparison.runner import Runner
@@ -24,12 +24,10 @@ from parity.errors import ParityError
 from parity.network import inputs
 from parity.numerics.floor import REPLICATES
 from parity.numerics.measurement import PairResult
-from parity.numerics.verdict import StageResult, Status, SubjectResult
+from parity.numerics.verdict import StageResult, SubjectResult, failing_subjects
 
 FEW = 2
 """Float32 runs that a later pass's floor is measured on, unless it differs by that floor."""
-
-_ORDER = list(Status)
 
 
 @dataclass(frozen=True)
@@ -202,8 +200,8 @@ def _shift_index(result: SubjectResult, start: int) -> SubjectResult:
 
 
 def _worse(known: SubjectResult, new: SubjectResult) -> SubjectResult:
-    status = max(known.status, new.status, key=_ORDER.index)
-    ranked = (_ORDER.index(new.status), new.max_abs) > (_ORDER.index(known.status), known.max_abs)
+    status = max(known.status, new.status, key=lambda found: found.severity)
+    ranked = (new.status.severity, new.max_abs) > (known.status.severity, known.max_abs)
     shown = new if ranked else known
     return replace(
         shown,

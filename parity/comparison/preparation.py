@@ -31,7 +31,8 @@ from parity.errors import (
 )
 from parity.network import inputs
 from parity.network.table import LayerTable
-from parity.processes import cache, futures, registry
+from parity.processes import futures, registry
+from parity.processes.cache import Cache
 from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.subjects import parse_child_name, runs_graph
@@ -62,7 +63,7 @@ class Preparation:
         self.progress = progress
         self.placement = placement
         self.spec = request.spec
-        self.entries = Kept(request, folder)
+        self.entries = Kept(request, Cache(request.cache))
         self.pending = Pending()
         self.weight_source = WeightSource(
             request, children, folder, self.entries, self.pending, progress
@@ -141,6 +142,7 @@ class Preparation:
                 if future.done() and future.exception() is None
             },
             versions=self._versions,
+            notes=tuple(self.entries.cache.notes),
         )
 
     # What everybody needs --------------------------------------------------------------------
@@ -174,8 +176,7 @@ class Preparation:
                 future.set_result(given)
             elif self._needs_graph_of(side) and not self._has_own_graph(side):
                 held = self.entries.graph(side)
-                if held.exists():
-                    cache.touch(held)
+                if held is not None:
                     future.set_result(held)
 
     # The models of Keras and PyTorch -----------------------------------------------------------
@@ -278,7 +279,7 @@ class Preparation:
             return
         with futures.pass_errors_to(future):
             own = self._has_own_graph(side)
-            target = self.folder / f"{side}.onnx" if own else self.entries.graph(side)
+            target = self.folder / f"{side}.onnx"
             self.progress(side, "exporting to ONNX")
             child.call(
                 "export_model" if own else "export",
@@ -287,7 +288,7 @@ class Preparation:
                 input_shape=shape,
                 names=tap_names(self.pending.table.result(), side),
             )
-            future.set_result(target)
+            future.set_result(target if own else self.entries.keep_graph(side, target))
 
     def _needs_graph_of(self, side: Side) -> bool:
         return any(s.runs_graph and s.side == side for s in self.request.parsed.values())

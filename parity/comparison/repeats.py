@@ -14,7 +14,7 @@ from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison
 from parity.network import inputs
 from parity.numerics.capture import CaptureReader
-from parity.numerics.verdict import StageResult, Status
+from parity.numerics.verdict import StageResult
 
 
 def repeat(comparison: Comparison, runner: Runner, runs: int) -> Repeat:
@@ -78,13 +78,12 @@ def _compare_on(
 
 
 def _trial(name: str, shape: tuple[int, ...], stages: Sequence[StageResult]) -> Trial:
-    order = list(Status)
     status, x_floor, x_max, subject, stage = max(
         (
             (result.status, result.x_floor, result.x_floor_max, who, stage.name)
             for stage in stages
             for who, result in stage.subjects.items()
         ),
-        key=lambda found: (order.index(found[0]), max(found[1], found[2])),
+        key=lambda found: (found[0].severity, max(found[1], found[2])),
     )
     return Trial(name, shape, status, subject, stage, x_floor, x_max)

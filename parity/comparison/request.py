@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import UsageError
-from parity.network import spec as specs
+from parity.network import architectures
 from parity.network.inputs import PASS, Input
 from parity.network.spec import ModelSpec
 from parity.network.table import Depth, LayerTable
@@ -188,7 +188,7 @@ class Request:
         """The registered architecture; raises `SpecError`."""
         if self.model is None:
             return None
-        return specs.get(
+        return architectures.get(
             self.model,
             classes=self.classes,
             image_size=self.image_size,

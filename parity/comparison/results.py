@@ -12,6 +12,18 @@ from parity.numerics.verdict import Status
 LEVELS = ("structure", "weights", "semantics", "numerics")
 
 
+class Verdict(StrEnum):
+    """The answer, each with the exit code it ends the command with."""
+
+    PARITY = "parity"
+    DIVERGENCE = "divergence"
+    UNKNOWN = "unknown"
+
+    @property
+    def exit_code(self) -> int:
+        return {"parity": 0, "divergence": 1, "unknown": 3}[self.value]
+
+
 class Outcome(StrEnum):
     """How one of the four levels ended."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from parity.comparison.isolation import layer_points
-from parity.comparison.judging import first_failure, judge
+from parity.comparison.judging import judge
 from parity.comparison.request import side_of
 from parity.comparison.results import Level, Outcome
 from parity.comparison.runner import Runner
@@ -14,7 +14,7 @@ from parity.comparison.state import Comparison, Criteria, Reference, SubjectCapt
 from parity.errors import ParityError
 from parity.network.table import LayerTable
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import StageResult, first_failure
 from parity.processes import registry
 from parity.processes.subjects import runs_graph
 

@@ -113,6 +113,7 @@ class State:
     graphs: Mapping[Side, Path] = field(default_factory=dict)
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Package versions by child."""
+    notes: tuple[str, ...] = ()
 
     @property
     def criteria(self) -> Criteria:

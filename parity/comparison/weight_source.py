@@ -14,7 +14,7 @@ from parity.comparison.request import OWN, RANDOM, Request, Side
 from parity.comparison.runner import Progress
 from parity.errors import ChildError, RuntimeMissing, UsageError, WeightError
 from parity.network import inputs, weights
-from parity.processes import cache, futures
+from parity.processes import futures
 from parity.processes.child import Child
 from parity.processes.children import Children
 
@@ -67,8 +67,7 @@ class WeightSource:
         spec = self.request.spec
         assert spec is not None
         cached = self.entries.weights()
-        if cached.exists():
-            cache.touch(cached)
+        if cached is not None:
             futures.set_result_if_pending(self.pending.weights, cached)
             return
         raw = self.folder / "raw.safetensors"
@@ -98,11 +97,11 @@ class WeightSource:
             if pending.weights.done():
                 return
             self.progress(child.name, "calibrating batch-norm statistics")
-            target = self.entries.weights()
+            target = self.folder / "weights.safetensors"
             child.call(
                 "calibrate",
                 source=str(raw),
                 target=str(target),
                 data=str(self.folder / "calibration.npy"),
             )
-            pending.weights.set_result(target)
+            pending.weights.set_result(self.entries.keep_weights(target))

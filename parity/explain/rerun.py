@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity.comparison.judging import failing_subjects, judge
+from parity.comparison.judging import judge
 from parity.comparison.request import side_of
 from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison, State
 from parity.errors import ParityError
 from parity.explain.cause import Cause
-from parity.numerics.verdict import StageResult, Status
+from parity.numerics.verdict import StageResult, Status, failing_subjects
 from parity.processes.subjects import runs_graph
 
 

@@ -16,26 +16,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic[Any]]
 
 
-def to_hwio(kernel: Array) -> Array:
-    """Reorder a convolution kernel from (O, I, H, W) to (H, W, I, O); a view."""
-    return kernel.transpose(2, 3, 1, 0)
-
-
-def to_oihw(kernel: Array) -> Array:
-    """Reorder a convolution kernel from (H, W, I, O) to (O, I, H, W); a view."""
-    return kernel.transpose(3, 2, 0, 1)
-
-
-def to_io(kernel: Array) -> Array:
-    """Reorder a dense kernel from (O, I) to (I, O); a view."""
-    return kernel.transpose(1, 0)
-
-
-def to_oi(kernel: Array) -> Array:
-    """Reorder a dense kernel from (I, O) to (O, I); a view."""
-    return kernel.transpose(1, 0)
-
-
 def to_hwcm(kernel: Array, *, multiplier: int = 1) -> Array:
     """Reorder a depthwise kernel from (C·M, 1, H, W) to (H, W, C, M), with M = `multiplier`.
 

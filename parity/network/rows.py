@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from parity.errors import TableError
 from parity.network import layouts
+from parity.text import quote, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -154,7 +154,7 @@ def check_row(row: Row, where: str) -> None:
                 f"{where}: {field} {quote(value)} must be letters, digits, '_', '-' and '.'"
             )
     if row.kind not in KINDS:
-        raise TableError(f"{where}: unknown kind {quote(row.kind)}{closest(row.kind, KINDS)}")
+        raise TableError(f"{where}: unknown kind {quote(row.kind)}{suggest(row.kind, KINDS)}")
     if not row.keras and not row.torch:
         raise TableError(f"{where}: neither model has this layer; give keras, torch or both")
     if row.keras != row.keras.strip() or not row.keras.isprintable():
@@ -210,19 +210,6 @@ def identities(row: Row) -> Iterator[tuple[str, str]]:
         yield "PyTorch tensor", f"{point.module}#{point.call}{'@input' * point.is_input}"
     for weight in row.weights:
         yield f"weight {quote(weight.name)}", weight.name
-
-
-def quote(value: object) -> str:
-    """A value out of somebody's file, on one line and not too long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean …?`, or nothing where no known word is close."""
-    # Matching is quadratic, and the word is out of somebody's file.
-    close = difflib.get_close_matches(word[:80], known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def format_shape(shape: tuple[int, ...], *, by: str = "x") -> str:
@@ -304,7 +291,7 @@ def _weight_from_json(entry: object, where: str) -> Weight:
     check_keys(entry, keys, required=keys[:3], where=f"{where}: weights")
     role, name = entry["role"], entry["name"]
     if role not in tuple(KERAS_NAMES):
-        raise TableError(f"{where}: unknown role {quote(role)}{closest(str(role), KERAS_NAMES)}")
+        raise TableError(f"{where}: unknown role {quote(role)}{suggest(str(role), KERAS_NAMES)}")
     if not isinstance(name, str):
         raise TableError(f"{where}: the name of a weight must be text, found {quote(name)}")
     return Weight(
@@ -370,7 +357,7 @@ def check_keys(
     seen: set[str] = set()
     for key in found:
         if key not in known:
-            raise TableError(f"{where}: unknown key {quote(key)}{closest(key, known)}")
+            raise TableError(f"{where}: unknown key {quote(key)}{suggest(key, known)}")
         if key in seen:
             raise TableError(f"{where}: key {quote(key)} is given twice")
         seen.add(key)

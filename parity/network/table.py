@@ -63,17 +63,16 @@ from parity.network.rows import (
     cells,
     check_keys,
     check_row,
-    closest,
     format_shape,
     identities,
     keras_shape,
-    quote,
     row_from_json,
     row_to_json,
     shapes_text,
     torch_point,
 )
 from parity.numerics.points import ComparisonPoint
+from parity.text import quote, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -155,7 +154,7 @@ class LayerTable:
     def by_name(self, name: str) -> Row:
         """The row called `name`; raises `TableError` with the closest ones."""
         if name not in self._by_name:
-            raise TableError(f"no row is called {quote(name)}{closest(name, self._by_name)}")
+            raise TableError(f"no row is called {quote(name)}{suggest(name, self._by_name)}")
         return self._by_name[name]
 
     def longest_sums(self, ends: Collection[str]) -> dict[str, float]:
@@ -270,7 +269,7 @@ class LayerTable:
             where = f"{source}: row {number} ({quote(row.name)})"
             for name in row.inputs:
                 if name not in before:
-                    hint = closest(name, before)
+                    hint = suggest(name, before)
                     raise TableError(f"{where}: no row before it is called {quote(name)}{hint}")
             known = [(name, before[name]) for name in row.inputs if before[name]]
             if row.kind in ELEMENTWISE and len({shape for _, shape in known}) > 1:

@@ -29,7 +29,11 @@ __all__ = [
     "Status",
     "SubjectResult",
     "compare",
+    "divergence_at",
+    "failing_subjects",
     "first_divergence",
+    "first_failure",
+    "first_not_passing",
     "floor_of",
     "judge",
     "measure",
@@ -40,7 +44,7 @@ LIMIT = 4.0
 
 
 class Status(StrEnum):
-    """What a subject is at one comparison point."""
+    """What a subject is at one comparison point, from best to worst."""
 
     EXACT = "exact"
     AT_FLOOR = "at-floor"
@@ -52,6 +56,16 @@ class Status(StrEnum):
     def passes(self) -> bool:
         """Whether this is parity."""
         return self in (Status.EXACT, Status.AT_FLOOR)
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the subject was compared and differs; a missing subject was not compared."""
+        return self in (Status.DIVERGED, Status.NON_FINITE)
+
+    @property
+    def severity(self) -> int:
+        """The place in the order from best, 0, to worst."""
+        return tuple(Status).index(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +225,47 @@ def _result(
     )
 
 
+def first_failure(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+    """Return the first cut, in the order given, where the subject is diverged or non-finite."""
+    for stage in stages:
+        result = stage.subjects.get(subject)
+        if result is not None and result.status.is_failure:
+            return stage
+    return None
+
+
+def first_not_passing(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+    """Return the first cut, in the order given, where the subject does not pass or is missing.
+
+    A cut that does not list the subject at all is passed over.
+    """
+    for stage in stages:
+        result = stage.subjects.get(subject)
+        if result is not None and not result.status.passes:
+            return stage
+    return None
+
+
+def failing_subjects(stages: Iterable[StageResult]) -> set[str]:
+    """Return the subjects that do not pass, or are missing, at one cut or more."""
+    return {
+        name
+        for stage in stages
+        for name, result in stage.subjects.items()
+        if not result.status.passes
+    }
+
+
+def divergence_at(stage: StageResult, subjects: tuple[str, ...]) -> FirstDivergence:
+    """Return the divergence of these subjects, one or more, at one cut."""
+    layer = stage.row if stage.name == stage.row else None
+    return FirstDivergence(subjects[0], stage.stage, layer, stage.name, subjects)
+
+
 def first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:
     """Return the first point, in execution order, where a subject is diverged or non-finite."""
     for stage in stages:
-        wrong = tuple(
-            name
-            for name, result in stage.subjects.items()
-            if result.status in (Status.DIVERGED, Status.NON_FINITE)
-        )
+        wrong = tuple(name for name, result in stage.subjects.items() if result.status.is_failure)
         if wrong:
-            layer = stage.row if stage.name == stage.row else None
-            return FirstDivergence(wrong[0], stage.stage, layer, stage.name, wrong)
+            return divergence_at(stage, wrong)
     return None

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import hashlib
 import importlib.util
 import json
 import platform
@@ -48,7 +50,10 @@ class Installation:
     """A runtime's packages in one interpreter."""
 
     parity: str = ""
+    source: str = ""
+    """A hash of the source of `parity` itself (`source_digest`)."""
     python: str = ""
+    numpy: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     """By package; those in `missing` have none."""
     missing: tuple[str, ...] = ()
@@ -81,13 +86,31 @@ def probe_runtime(runtime: str) -> Installation:
     cuda = None if missing or info.cuda_build is None else _read_cuda_version(info.cuda_build)
     return Installation(
         parity=parity.__version__,
+        source=source_digest(),
         python=platform.python_version(),
+        numpy=next((version for _, version in _installed_distributions(Package("numpy"))), None),
         versions=versions,
         missing=tuple(missing),
         conflicts=tuple(conflicts),
         cuda=cuda,
         missing_libraries=() if cuda is None else missing_cuda_libraries(cuda),
     )
+
+
+@functools.cache
+def source_digest() -> str:
+    """SHA-256 over the name and text of every Python file of `parity` and the exporters.
+
+    It takes some 4 ms (1 MB in 200 files), once a process.
+    """
+    digest = hashlib.sha256()
+    base = Path(parity.__file__).parent.parent
+    for package in ("exporters", "parity"):
+        for file in sorted((base / package).rglob("*.py")):
+            text = file.read_bytes()
+            digest.update(f"{file.relative_to(base).as_posix()} {len(text)}\n".encode())
+            digest.update(text)
+    return digest.hexdigest()
 
 
 def probe_interpreter(runtime: str, python: str | None = None) -> Installation:

@@ -92,8 +92,6 @@ class RuntimeInfo:
     """Its place among those that can be the float64 reference, 0 the preferred one; else None."""
     exports_onnx: bool = False
     """Whether it exports its models to ONNX, for the subjects `GRAPH_RUNTIME-NAME`."""
-    export_packages: tuple[str, ...] = ()
-    """The distributions whose versions decide what the exporter writes."""
     checkpoint_suffixes: tuple[str, ...] = ()
     """The suffixes of the checkpoint files that it reads and writes."""
     writes_in_place: bool = False

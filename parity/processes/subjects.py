@@ -8,13 +8,13 @@ KIND is a runtime that holds models, or GRAPH_RUNTIME-MODEL_RUNTIME. WHERE is a 
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from parity.errors import UsageError
 from parity.processes import registry
+from parity.text import quote, suggest
 
 Side: TypeAlias = str
 """The name of a runtime that holds models, as the framework that a subject's model is of."""
@@ -78,7 +78,9 @@ def parse_subject(text: str) -> Subject:
     kinds = subject_kinds()
     match = _NAME.fullmatch(text)
     if match is None or match["kind"] not in kinds:
-        raise UsageError(f"unknown subject '{text}'; {_suggest(text, kinds)}")
+        kind = re.split(r"[\[@]", text)[0]
+        hint = suggest(kind, kinds, otherwise=f"known: {', '.join(kinds)}")
+        raise UsageError(f"unknown subject {quote(text)}{hint}")
     kind, backend = match["kind"], match["backend"]
     if backend is not None:
         _check_backend(text, kind, backend)
@@ -89,7 +91,7 @@ def parse_subject(text: str) -> Subject:
         elif place not in DEVICES and environment is None:
             environment = place
         else:
-            raise UsageError(f"subject '{text}': one device and one environment at most")
+            raise UsageError(f"subject {quote(text)}: one device and one environment at most")
     return Subject(text, kind, backend, device, environment)
 
 
@@ -98,18 +100,12 @@ def _check_backend(text: str, kind: str, backend: str) -> None:
     runtimes = registry.all_runtimes()
     if kind not in runtimes or not runtimes[kind].backends:
         several = [name for name, info in runtimes.items() if info.backends]
-        raise UsageError(f"subject '{text}': only {', '.join(several)} has a [backend]")
+        raise UsageError(f"subject {quote(text)}: only {', '.join(several)} has a [backend]")
     known = backend_names(kind)
     if backend not in known:
         raise UsageError(
-            f"subject '{text}': {runtimes[kind].label}'s backends are {', '.join(known)}"
+            f"subject {quote(text)}: {runtimes[kind].label}'s backends are {', '.join(known)}"
         )
-
-
-def _suggest(text: str, kinds: tuple[str, ...]) -> str:
-    """The end of an error message: the closest kind of subject, or all of them."""
-    close = difflib.get_close_matches(re.split(r"[\[@]", text)[0], kinds, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(kinds)}"
 
 
 def backend_names(runtime: str) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from parity.comparison.levels import complete_numerics_level, weights_level
-from parity.comparison.placement import Placement
 from parity.comparison.request import Request, runtime_of
 from parity.comparison.results import (
     Decision,
@@ -81,7 +80,7 @@ def assemble(state: State, findings: Findings, structure: Level, seconds: float)
         trials=findings.trials,
         spread=findings.spread,
         environment=_environment(state),
-        notes=_notes(request, state.placement, findings),
+        notes=_notes(state, findings),
         seconds=seconds,
         limit=request.limit,
         depth=request.depth,
@@ -99,8 +98,9 @@ def _environment(state: State) -> dict[str, Any]:
     return facts if card is None else {**facts, "card": card.to_json()}
 
 
-def _notes(request: Request, placement: Placement, findings: Findings) -> tuple[str, ...]:
-    notes = list(findings.notes)
+def _notes(state: State, findings: Findings) -> tuple[str, ...]:
+    request, placement = state.request, state.placement
+    notes = [*findings.notes, *state.notes]
     if placement.note is not None:
         notes.append(placement.note)
     if request.judge_as not in (None, request.precision):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from parity.comparison.levels import numerics_level
@@ -18,6 +17,7 @@ from parity.comparison.results import (
     Repeat,
     SubjectFacts,
     Trial,
+    Verdict,
     WeightFacts,
 )
 from parity.explain.cause import Cause
@@ -39,18 +39,6 @@ __all__ = [
     "WeightFacts",
     "conclude",
 ]
-
-
-class Verdict(StrEnum):
-    """The answer, each with the exit code it ends the command with."""
-
-    PARITY = "parity"
-    DIVERGENCE = "divergence"
-    UNKNOWN = "unknown"
-
-    @property
-    def exit_code(self) -> int:
-        return {"parity": 0, "divergence": 1, "unknown": 3}[self.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +73,28 @@ class Report:
     """The same comparison on seeded and stress inputs."""
     command: tuple[str, ...] = ()
     """The arguments that make this comparison again, the program's name first."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the verdict is parity; a verdict of unknown is not."""
+        return self.verdict is Verdict.PARITY
+
+    def __bool__(self) -> bool:
+        """Return `ok`, so that ``assert parity.compare(...)`` fails where there is no parity."""
+        return self.ok
+
+    def __str__(self) -> str:
+        """Say in three lines what the verdict is, where and why."""
+        # Imported late, since its words are about this class.
+        from parity.report import summary
+
+        return summary.text(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the same lines and a table of the stages."""
+        from parity.report import summary
+
+        return summary.html(self)
 
 
 def conclude(

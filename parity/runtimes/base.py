@@ -18,7 +18,7 @@ from exporters.errors import ExportError
 from parity import files
 from parity.errors import DeviceMemory, ExportFailed, FlagError, InputError
 from parity.network import weights
-from parity.network.spec import from_json
+from parity.network.architectures import from_json
 from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
 from parity.processes.requests import RunRequest
@@ -298,7 +298,7 @@ class ModelRuntime(Framework):
         self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
     ) -> dict[str, Any]:
         """Export somebody's own model with the weights it has, unverified: a comparison follows."""
-        from exporters import onnx_graph
+        from exporters import graph as onnx_graph
 
         started = time.perf_counter()
         with exporting(self.name):
@@ -318,7 +318,7 @@ class ModelRuntime(Framework):
         metadata: dict[str, str],
     ) -> dict[str, Any]:
         """Write the model as an ONNX file, verified; trace into `structure` if it is not there."""
-        from exporters import onnx_graph
+        from exporters import graph as onnx_graph
 
         started = time.perf_counter()
         with exporting(self.name):

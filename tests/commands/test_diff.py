@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from parity.commands import saved_captures
 from parity.commands.cli import main as cli
 from parity.commands.diff import diff
-from parity.errors import CaptureError, UsageError
+from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import measurement
 from parity.numerics.capture import SCHEMA, CaptureReader, CaptureWriter, amend
 from parity.processes import helpers
@@ -148,6 +150,67 @@ def test_an_earlier_comparison_makes_way(tmp_path: Path) -> None:
     report = diff(folder, folder)
     saved_captures.keep(folder, parts, report, points=POINTS, floors={}, gaps={})
     assert sorted(path.stem for path in folder.iterdir()) == ["keras", "reference"]
+
+
+def _mine(path: Path) -> Path:
+    path.write_bytes(b"weights that I trained for a week")
+    return path
+
+
+def _another_subjects_capture(path: Path) -> Path:
+    one = path.with_name("elsewhere")
+    shutil.copy(write(one) / "keras.safetensors", path)
+    shutil.rmtree(one)
+    return path
+
+
+def _link(path: Path) -> Path:
+    _mine(path.with_name("weights.bin"))
+    path.symlink_to("weights.bin")
+    return path
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("name", ["torch", saved_captures.REFERENCE])
+@pytest.mark.parametrize("foreign", [_mine, _another_subjects_capture, _link, _folder])
+def test_a_file_that_is_no_capture_is_not_replaced(
+    tmp_path: Path, foreign: Callable[[Path], Path], name: str
+) -> None:
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    path = foreign(folder / f"{name}.safetensors")
+    before = {each.name: each.lstat() for each in folder.iterdir()}
+    with pytest.raises(OutputError, match=rf"{path}: is no capture of {name}") as raised:
+        write(folder)
+    assert raised.value.exit_code == 2
+    assert {each.name: each.lstat() for each in folder.iterdir()} == before
+
+
+def test_a_file_that_no_capture_replaces_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    mine = [_mine(folder / name) for name in ("onnx-torch.safetensors", "best.safetensors")]
+    write(folder)
+    write(folder, ("torch",), seed=2)
+    assert not (folder / "keras.safetensors").exists()
+    assert all(path.read_bytes() == b"weights that I trained for a week" for path in mine)
+
+
+def test_a_foreign_file_is_told_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parity.processes.children.Child._start", lambda child: None)
+    monkeypatch.setattr("parity.processes.children.Child.close", lambda child: None)
+    monkeypatch.setattr("parity.processes.children.Child.kill", lambda child: None)
+    _mine(tmp_path / "torch.safetensors")
+    for option in (("capture", "--out"), ("compare", "--save-captures")):
+        told = _refused(capsys, option[0], "resnet18", option[1], tmp_path)
+        assert "torch.safetensors: is no capture of torch" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["torch.safetensors"]
 
 
 def _refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -161,9 +161,9 @@ def test_weights_of_a_file_and_of_a_seed(tmp_path, checkpoint):
 
 
 def _resnet18():
-    from parity.network import spec
+    from parity.network import architectures
 
-    return spec.get("resnet18", classes=10, image_size=(64, 64)).table()
+    return architectures.get("resnet18", classes=10, image_size=(64, 64)).table()
 
 
 def test_captures_are_judged_later(parity, tmp_path):

@@ -12,9 +12,13 @@ def numbered(*shape):
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
-def test_hwio_moves_each_element_to_its_place():
+def to_keras(kernel, kind="conv"):
+    return layouts.to_keras(kernel, kind=kind, role="kernel")
+
+
+def test_a_kernel_moves_each_element_to_its_place():
     kernel = numbered(5, 4, 3, 2)
-    hwio = layouts.to_hwio(kernel)
+    hwio = to_keras(kernel)
     assert hwio.shape == (3, 2, 4, 5)
     for o, i, h, w in np.ndindex(kernel.shape):
         assert hwio[h, w, i, o] == kernel[o, i, h, w]
@@ -22,15 +26,15 @@ def test_hwio_moves_each_element_to_its_place():
 
 def test_a_square_kernel_keeps_height_and_width_apart():
     kernel = numbered(1, 1, 3, 3)
-    hwio = layouts.to_hwio(kernel)
+    hwio = to_keras(kernel)
     assert hwio[0, 2, 0, 0] == kernel[0, 0, 0, 2]
     assert not np.array_equal(hwio[..., 0, 0], kernel[0, 0].T)
 
 
 def test_a_square_dense_kernel_is_transposed():
     kernel = numbered(3, 3)
-    assert np.array_equal(layouts.to_io(kernel), kernel.T)
-    assert not np.array_equal(layouts.to_io(kernel), kernel)
+    assert np.array_equal(to_keras(kernel, "dense"), kernel.T)
+    assert not np.array_equal(to_keras(kernel, "dense"), kernel)
 
 
 def test_depthwise_puts_output_m_of_channel_c_at_c_times_m():
@@ -42,11 +46,15 @@ def test_depthwise_puts_output_m_of_channel_c_at_c_times_m():
     assert np.array_equal(layouts.from_hwcm(hwcm), kernel)
 
 
+def to_canonical(kernel):
+    return layouts.to_canonical(kernel, kind="conv", role="kernel")
+
+
 @pytest.mark.parametrize(
     ("to", "back", "rank"),
     [
-        (layouts.to_hwio, layouts.to_oihw, 4),
-        (layouts.to_io, layouts.to_oi, 2),
+        (to_keras, to_canonical, 4),
+        (to_keras, to_canonical, 2),
         (layouts.to_nhwc, layouts.to_nchw, 4),
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity.errors import TableError
-from parity.network import spec
+from parity.network import architectures
 from parity.network.table import (
     KINDS,
     LayerTable,
@@ -34,9 +34,9 @@ FORMATS = {
 }
 
 
-@pytest.mark.parametrize("name", spec.names())
+@pytest.mark.parametrize("name", architectures.names())
 def test_tables_of_the_registry_are_valid_and_survive_every_format(name):
-    table = spec.get(name).table()
+    table = architectures.get(name).table()
     table.validate()
     for write, read in FORMATS.values():
         assert read(write(table)) == table
@@ -131,7 +131,7 @@ def test_toml_by_hand_may_leave_a_missing_side_out():
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_file_is_read_by_its_suffix(suffix, tmp_path):
-    table = spec.get("resnet18", image_size=(64, 64)).table()
+    table = architectures.get("resnet18", image_size=(64, 64)).table()
     text = FORMATS[suffix][0](table)
     path = tmp_path / f"table.{suffix.upper()}"
     # A byte-order mark, as spreadsheets write it.
@@ -330,7 +330,7 @@ def test_the_first_call_is_the_same_written_or_not():
 
 
 def test_a_wrong_name_of_a_keras_variable_is_refused():
-    table = spec.get("resnet18").table()
+    table = architectures.get("resnet18").table()
     norm = table.by_name("stem.bn")
     swapped = replace(norm, weights=(replace(norm.weights[2], keras="moving_variance"),))
     rows = tuple(swapped if row == norm else row for row in table.rows)
@@ -339,7 +339,7 @@ def test_a_wrong_name_of_a_keras_variable_is_refused():
 
 
 def test_plain_rows_have_both_layouts():
-    table = spec.get("resnext50_32x4d").table()
+    table = architectures.get("resnext50_32x4d").table()
     plain = {row["name"]: row for row in table.plain()}
     conv = plain["stage1.block0.conv2"]
     assert conv["keras_weights"] == "kernel 3×3×4×128"

@@ -25,8 +25,12 @@ from parity.numerics.verdict import (
     Floor,
     StageResult,
     Status,
+    SubjectResult,
     compare,
+    failing_subjects,
     first_divergence,
+    first_failure,
+    first_not_passing,
     floor_of,
     judge,
     measure,
@@ -441,3 +445,52 @@ def test_an_edited_capture_is_an_error(folder: Folder) -> None:
     path.write_bytes(data)
     with pytest.raises(CaptureError, match="changed after it was captured"):
         folder.compare()
+
+
+# The order of the statuses, and which subject fails where
+
+
+def test_statuses_are_ordered_from_best_to_worst() -> None:
+    assert sorted(Status, key=lambda each: each.severity) == [
+        "exact", "at-floor", "diverged", "non-finite", "missing",
+    ]  # fmt: skip
+    assert [each for each in Status if each.passes] == ["exact", "at-floor"]
+    assert [each for each in Status if each.is_failure] == ["diverged", "non-finite"]
+
+
+def _stages(*statuses: Status | None) -> list[StageResult]:
+    """Stages 0, 1, ... where `torch` has these statuses, or is not listed, and `keras` passes."""
+    return [
+        StageResult(
+            name=str(at),
+            stage=str(at),
+            row=f"{at}.out",
+            shape=(1, 2),
+            floor=None,
+            subjects={"keras": SubjectResult(Status.EXACT)}
+            | ({} if each is None else {"torch": SubjectResult(each)}),
+        )
+        for at, each in enumerate(statuses)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "failure", "no_parity"),
+    [
+        ((Status.EXACT, Status.DIVERGED, Status.NON_FINITE), "1", "1"),
+        ((Status.AT_FLOOR, Status.MISSING, Status.NON_FINITE), "2", "1"),
+        ((None, Status.AT_FLOOR, Status.MISSING), None, "2"),
+        ((None, Status.EXACT, Status.AT_FLOOR), None, None),
+        ((), None, None),
+    ],
+)
+def test_the_first_cut_that_fails_a_subject(
+    statuses: tuple[Status | None, ...], failure: str | None, no_parity: str | None
+) -> None:
+    stages = _stages(*statuses)
+    first, without = first_failure(stages, "torch"), first_not_passing(stages, "torch")
+    assert (first and first.name, without and without.name) == (failure, no_parity)
+    assert first_failure(stages, "keras") is None
+    assert failing_subjects(stages) == ({"torch"} if no_parity else set())
+    found = first_divergence(stages)
+    assert (found and found.stage) == failure

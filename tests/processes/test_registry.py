@@ -49,7 +49,6 @@ def test_what_a_runtime_says_of_itself_is_complete():
         assert info.cuda_build.package in info.package_names
         assert info.gpu_remedy
         assert info.tf32_remedy
-        assert info.exports_onnx == bool(info.export_packages)
         # What an extra installs is what the runtime needs.
         required = {text.partition(">")[0].partition("[")[0] for text in extras[info.extra]}
         assert required == set(info.package_names)

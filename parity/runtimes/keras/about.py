@@ -26,7 +26,6 @@ ABOUT = RuntimeInfo(
     holds_models=True,
     reference_rank=1,
     exports_onnx=True,
-    export_packages=("keras", "tensorflow", "tf2onnx", "onnx"),
     checkpoint_suffixes=(".weights.h5", ".keras"),
     backends=(
         # TensorFlow and JAX never shrink their memory pools; PyTorch can be made to.

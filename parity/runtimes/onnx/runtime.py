@@ -13,8 +13,9 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from exporters import onnx_graph, onnx_precision
+from exporters import graph as onnx_graph
 from exporters.errors import ExportError
+from exporters.graph import precision as onnx_precision
 from parity.errors import ExportFailed, TableError
 from parity.network import layouts, weights
 from parity.network.table import LOGITS, LayerTable, Row

@@ -7,7 +7,7 @@ from parity.processes.registry import CudaBuild, Package, RuntimeInfo
 ABOUT = RuntimeInfo(
     label="PyTorch",
     startup_seconds=2.0,
-    packages=(Package("torch"), Package("onnx"), Package("onnxscript")),
+    packages=(Package("torch"), Package("onnx"), Package("onnxscript"), Package("onnx-ir")),
     main_package="torch",
     extra="torch",
     # PyTorch's ordinary Linux packages are built for CUDA, under the same name as the CPU build.
@@ -21,7 +21,6 @@ ABOUT = RuntimeInfo(
     holds_models=True,
     reference_rank=0,
     exports_onnx=True,
-    export_packages=("torch", "onnx", "onnxscript"),
     checkpoint_suffixes=(".pth", ".pt"),
     writes_in_place=True,
     bypasses_layers=True,

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path[0] = str(ROOT)
 
 from parity.commands import saved_captures
-from parity.network import spec
+from parity.network import architectures
 from parity.numerics.capture import CaptureWriter
 from parity.numerics.floor import Floor
 from parity.report.model import (
@@ -45,7 +45,7 @@ TIME, MEMORY_MB = 2.0, 500.0
 
 def invent(folder: Path, model: str, batch: int, subjects: tuple[str, ...]) -> None:
     """Write a folder of captures of random tensors, a millionth apart."""
-    points = spec.get(model).table().points("layer")
+    points = architectures.get(model).table().points("layer")
     rng = np.random.default_rng(0)
     held = {"model": model, "weights_sha256": "0" * 64, "input_sha256": "0" * 64}
     paths = {name: folder / f"{name}.tmp" for name in (saved_captures.REFERENCE, *subjects)}
