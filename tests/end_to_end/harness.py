@@ -35,7 +35,7 @@ if "parity.processes.worker" not in sys.orig_argv:
 
     def call(self, operation, **arguments):
         with open(os.environ["PARITY_TEST_ASKED"], "a") as log:
-            print(self.runtime, operation, file=log)
+            print(self.name, operation, file=log)
         return ask(self, operation, **arguments)
 
     Child.call = call
