@@ -88,7 +88,7 @@ def _live(**given: Any) -> dict[str, Any]:
     for name in ("torch", "keras"):
         if given[name] is not None:
             # Whoever gives a model has imported its framework.
-            module = importlib.import_module(f"parity.runtimes.{name}_live")
+            module = importlib.import_module(f"parity.runtimes.{name}.live")
             models[name] = module.Live(given[name])
     if not models:
         raise UsageError("assert_parity: give a Keras model or a PyTorch module")
