@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import UsageError
-from parity.network import architectures
-from parity.network.inputs import PASS, Input
+from parity.network import architectures, inputs
+from parity.network.inputs import Input
 from parity.network.spec import ModelSpec
 from parity.network.table import Depth, LayerTable
 from parity.processes import registry
@@ -177,7 +177,7 @@ class Request:
         """Whether the input is compared in several passes, some items at a time."""
         # Captures that are kept are files of whole batches.
         whole = not self.judged or self.save_captures is not None
-        return given.kind == "folder" and len(given.array) > PASS and not whole
+        return given.kind == "folder" and len(given.array) > inputs.PASS and not whole
 
     def graph_file(self, side: str) -> Path | None:
         """The ONNX file that was given for the subject `onnx-SIDE`."""
