@@ -12,9 +12,8 @@ from parity.explain.fingerprint import Fingerprint
 from parity.explain.layer import Array, Layer
 from parity.network.table import Row
 from parity.numerics.floor import Floor
-from parity.processes.subjects import LABELS, runtime_of
-
-FRAMEWORKS = {**LABELS, "onnx": "the ONNX graph"}
+from parity.processes import registry
+from parity.processes.subjects import runs_graph, side_of
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,13 @@ class Case:
 
     @property
     def framework(self) -> str:
-        """Where the layer is to be mended: `keras`, `torch` or `onnx`."""
-        return runtime_of(self.subject)
+        """What the layer is written in, where it is to be changed: a framework, or `onnx`."""
+        return "onnx" if runs_graph(self.subject) else side_of(self.subject)
+
+
+def describe_framework(subject: str) -> str:
+    """What a subject's layers are part of, for a text: "PyTorch", "the ONNX graph"."""
+    return "the ONNX graph" if runs_graph(subject) else registry.label(side_of(subject))
 
 
 def fitted(fit: Callable[[], float]) -> str:

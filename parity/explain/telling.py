@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from parity.comparison.request import runtime_of
-from parity.explain.case import FRAMEWORKS
+from parity.explain.case import describe_framework
 from parity.explain.cause import Cause
 from parity.explain.engine import Trial
 from parity.explain.findings import Finding, close
@@ -97,7 +96,7 @@ def _layers(rest: Sequence[Finding]) -> str:
 
 def _unexplained(finding: Finding, before: float, heirs: Sequence[str]) -> Cause:
     wrong, case = finding.wrong, finding.case
-    where = "".join([FRAMEWORKS[runtime_of(wrong.subject)], *(f", and of {n}," for n in heirs)])
+    where = "".join([describe_framework(wrong.subject), *(f", and of {n}," for n in heirs)])
     message = f"not explained: the {wrong.row.kind} of {where} is {_floors(before)} away"
     if case is None:
         message += "; the reference's layer could not be run alone, so nothing could be tried"
