@@ -294,6 +294,13 @@ def test_every_package_has_its_table() -> None:
     assert packages - set(design_tables.folders(design_tables.DESIGN.read_text())) == set()
 
 
+def test_every_import_contract_is_described() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    names = [contract["name"] for contract in project["tool"]["importlinter"]["contracts"]]
+    described = " ".join(design_tables.DESIGN.read_text().split())
+    assert [name for name in names if f"**{name}" not in described] == []
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 200
 
