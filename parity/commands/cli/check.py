@@ -36,7 +36,7 @@ def check(
     """
     with guarded():
         from parity.commands import check as checking
-        from parity.report import combined
+        from parity.report import combined, formats
 
         printed = [form for form, path in reports.items() if str(path) == "-"]
         written = {form: None if form in printed else path for form, path in reports.items()}
@@ -47,7 +47,7 @@ def check(
         places = {each.case.name: (file, each.case.line) for each in result.results}
         combined.tell_github(result.reports, places)
         for form in printed:
-            print(combined.text(result.reports, form), end="")
+            print(formats.combine(result.reports, form), end="")
         if not printed:
             _show(result)
         for note in result.notes:
@@ -56,7 +56,7 @@ def check(
 
 
 def _show(result: "CheckResult") -> None:
-    from parity.report import combined, wording
+    from parity.report import wording
     from parity.report.model import Outcome, Verdict
 
     found = result.reports
@@ -67,7 +67,7 @@ def _show(result: "CheckResult") -> None:
             [
                 name,
                 f"{wording.MARKS[report.verdict]} {report.verdict.value}",
-                *combined.worst(report),
+                *wording.describe_worst(report),
                 f"{report.seconds:.1f}",
             ]
             for name, report in found.items()
