@@ -24,9 +24,11 @@ def parse_image_size(value: ImageSize | None) -> tuple[int, int] | None:
     """Return (height, width) in pixels, and None for None. Raises UsageError."""
     if value is None:
         return None
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    sides: list[object] = [*value] if several else [*str(value).lower().split("x")]
-    if len(sides) not in (1, 2) or not all(str(side).isdecimal() for side in sides):
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        sides = [str(side) for side in value]
+    else:
+        sides = str(value).lower().split("x")
+    if len(sides) not in (1, 2) or not all(map(str.isdecimal, sides)):
         raise UsageError(
             f"--image-size: expected N or HxW, such as 224 or 96x128, found {quote(value)}"
         )
