@@ -10,7 +10,7 @@ import numpy as np
 
 from parity.comparison.flow import Flow
 from parity.errors import ParityError
-from parity.explain.layer import Array
+from parity.explain.proof.layer import Array
 from parity.network.table import Row
 from parity.numerics.capture import CaptureReader
 

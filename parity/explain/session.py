@@ -14,8 +14,8 @@ from parity.comparison.investigate import SEMANTICS_SLACK, Layers
 from parity.comparison.request import runtime_of, side_of
 from parity.errors import ParityError
 from parity.explain import causes, rerun, study, telling
-from parity.explain.case import Shape
 from parity.explain.findings import Wrong
+from parity.explain.proof.case import Shape
 from parity.network import structure
 from parity.numerics.verdict import StageResult, SubjectResult
 from parity.report.model import Cause

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from parity.comparison.request import runtime_of
-from parity.explain.case import FRAMEWORKS
-from parity.explain.engine import Trial
 from parity.explain.findings import Finding, close
+from parity.explain.proof.case import FRAMEWORKS
+from parity.explain.proof.search import Trial
 from parity.processes.subjects import is_model_of
 from parity.report.model import Cause
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from parity.explain.layer import Array, Change, Layer
+from parity.explain.proof.layer import Array, Change, Layer
 
 
 def to_bits(values: Array, bits: int) -> Array:

@@ -16,7 +16,7 @@ import parity as api
 from parity.errors import ParityError
 from parity.network import spec, weights
 from tests.end_to_end.conftest import SMALL
-from tests.models.test_resnet import STATE_DICTS, digest
+from tests.network.models.test_resnet import STATE_DICTS, digest
 
 pytestmark = pytest.mark.framework
 

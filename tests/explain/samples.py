@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.explain import fingerprint
-from parity.explain.case import Case
-from parity.explain.layer import Layer
-from parity.explain.operators import evaluate
+from parity.explain.proof import fingerprint
+from parity.explain.proof.case import Case
+from parity.explain.proof.layer import Layer, evaluate
 from parity.network.table import Row
 from parity.numerics.distance import measure
 from parity.numerics.floor import floor_of
+from parity.processes.subjects import runtime_of
 
 SIZES = {"conv1": (8, 3), "conv2": (8, 8)}
 
@@ -79,6 +79,7 @@ def case(layer, actual, *, subject="keras", **more):
     return Case(
         row=Row("row", "stage", layer.kind, "row", "row", expected.shape[1:]),
         subject=subject,
+        framework=runtime_of(subject),
         layer=layer,
         expected=expected,
         actual=actual,

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from parity.explain import causes, engine
-from parity.explain.layer import Layer
-from parity.explain.operators import evaluate
+from parity.explain.proof.layer import Layer, evaluate
 from tests.explain.samples import batch_norm, case, conv, dense, draw, pointwise, pool
 
 
@@ -122,7 +121,7 @@ FAULTS = {
     "softmax": (dense(), lambda c: soft(evaluate(c))),
     "gelu-form": (
         pointwise("gelu", approximate=False),
-        lambda c: evaluate(replace(c, kind="gelu_tanh")),
+        lambda c: evaluate(c.set(approximate=True)),
     ),
     "leaky-relu-slope": (
         pointwise("leaky_relu", slope=0.01),

@@ -47,7 +47,7 @@ def describe(table: LayerTable, subject: str) -> Description:
                 "class": row.kind.title(),
                 "shape": list(row.shape),
                 "hyper": hyper,
-                "parameters": structure._trained(row),
+                "parameters": row.trained,
             }
         )
     return {"layers": layers, "parameters": table.parameters}

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case, Shape
-from parity.explain.layer import Array, Layer, then, weighing
+from parity.explain.proof.case import Candidate, Case, Shape
+from parity.explain.proof.layer import Array, Layer, then, weighing
 from parity.network.structure import Difference
 from parity.processes.subjects import side_of
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case, fitted
-from parity.explain.layer import Array, Layer, setting
+from parity.explain.proof.case import Candidate, Case, fitted
+from parity.explain.proof.layer import Array, Layer, setting
 
 NAME = "batch-norm-epsilon"
 LAYER_NORM = "layer-norm-epsilon"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import Change
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Change
 from parity.explain.rerun import Rerun, Run
 from parity.numerics.rounding import operands_to_bits, to_bits
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import setting
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import setting
 
 NAME = "same-padding"
 OTHER = "padding"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
+from parity.explain.proof.case import Candidate, Case
 from parity.explain.rerun import Rerun, Run
 from parity.numerics.rounding import operands_to_bits
 

@@ -16,8 +16,8 @@ from parity.network import spec
 from parity.network.spec import Size
 from parity.report.codec import to_json
 from parity.report.model import Outcome
-from tests.models import small_variants
-from tests.models.small_variants import ALL, BOUND, DENSE, LAMBDA, PROJECTED, TEXTBOOK
+from tests.network.models import small_variants
+from tests.network.models.small_variants import ALL, BOUND, DENSE, LAMBDA, PROJECTED, TEXTBOOK
 from tests.report.test_terminal import rendered
 
 SCHEMA = json.loads(files("parity.report").joinpath("schema/report-v1.json").read_text())

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.explain.fingerprint import Fingerprint
-from parity.explain.layer import Array, Layer
+from parity.explain.proof.fingerprint import Fingerprint
+from parity.explain.proof.layer import Array, Layer
 from parity.network.table import Row
 from parity.numerics.floor import Floor
-from parity.processes.subjects import runtime_of
 
 FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "the ONNX graph"}
 
@@ -28,6 +27,8 @@ class Case:
 
     row: Row
     subject: str
+    framework: str
+    """Where the layer is to be mended: `keras`, `torch` or `onnx`."""
     layer: Layer
     expected: Array
     actual: Array
@@ -67,11 +68,6 @@ class Case:
             if value.shape == given.shape and np.array_equal(np.asarray(value, np.float32), given):
                 return name
         return None
-
-    @property
-    def framework(self) -> str:
-        """Where the layer is to be mended: `keras`, `torch` or `onnx`."""
-        return runtime_of(self.subject)
 
 
 def fitted(fit: Callable[[], float]) -> str:
