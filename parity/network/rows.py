@@ -123,9 +123,7 @@ def check_row(row: Row, where: str) -> None:
             raise TableError(
                 f"{where}: {field} {quote(value)} must be letters, digits, '_', '-' and '.'"
             )
-    if kinds.find(row.kind) is None:
-        hint = closest(row.kind, kinds.registry())
-        raise TableError(f"{where}: unknown kind {quote(row.kind)}{hint}")
+    _check_kind(row.kind, where)
     if not row.keras and not row.torch:
         raise TableError(f"{where}: neither model has this layer; give keras, torch or both")
     if row.keras != row.keras.strip() or not row.keras.isprintable():
@@ -144,6 +142,12 @@ def check_row(row: Row, where: str) -> None:
         _check_weight(row, weight, where)
         if roles.count(weight.role) > 1:
             raise TableError(f"{where}: {quote(weight.role)} is given twice")
+
+
+def _check_kind(kind: str, where: str) -> None:
+    if kinds.find(kind) is None:
+        hint = closest(kind, kinds.registry())
+        raise TableError(f"{where}: unknown kind {quote(kind)}{hint}")
 
 
 def _check_weight(row: Row, weight: Weight, where: str) -> None:
@@ -255,6 +259,8 @@ def row_from_json(entry: object, where: str) -> Row:
     inputs = entry.get("inputs", [])
     if not isinstance(inputs, list):
         raise TableError(f"{where}: inputs must be a list, found {quote(inputs)}")
+    if weights:
+        _check_kind(text["kind"], where)
     row = Row(
         **text,
         shape=_dimensions(entry.get("shape", []), f"{where}: shape"),
@@ -283,9 +289,8 @@ def _weight_from_json(entry: object, kind: str, where: str) -> Weight:
         raise TableError(f"{where}: unknown role {quote(role)}{closest(str(role), known)}")
     if not isinstance(name, str):
         raise TableError(f"{where}: the name of a weight must be text, found {quote(name)}")
-    found = kinds.find(kind)
-    # A kind that is unknown or has no such weight is refused with its row.
-    keras = next((r.keras for r in found.roles if r.name == role), "") if found else ""
+    # A role of another kind is refused with its row.
+    keras = next((r.keras for r in kinds.get(kind).roles if r.name == role), "")
     return Weight(role, name, keras, _dimensions(entry["shape"], f"{where}: {quote(name)}"))
 
 

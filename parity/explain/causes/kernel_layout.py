@@ -55,4 +55,4 @@ def _orders(case: Case) -> tuple[str, str]:
 
 
 def _letters(order: str) -> str:
-    return order.replace(" ", "")
+    return axes.describe(order) if "(" in order else order.replace(" ", "")
