@@ -11,8 +11,14 @@ sizes, small = st.integers(1, 40), st.integers(1, 5)
 
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "expected"),
-    [(8, 3, 2, (0, 1)), (7, 3, 2, (1, 1)), (224, 7, 2, (2, 3)), (5, 1, 2, (0, 0)), (5, 4, 1, (1, 2))],
-)  # fmt: skip
+    [
+        (8, 3, 2, (0, 1)),
+        (7, 3, 2, (1, 1)),
+        (224, 7, 2, (2, 3)),
+        (5, 1, 2, (0, 0)),
+        (5, 4, 1, (1, 2)),
+    ],
+)
 def test_same_padding_of_known_cases(size, kernel, stride, expected):
     assert windows.same_padding(size, kernel=kernel, stride=stride) == expected
 
@@ -40,7 +46,7 @@ def test_ceil_mode_adds_what_the_last_window_that_begins_inside_lacks(size, k, s
     if size + low + high < span:
         return
     more = windows.ceil_extension(size, kernel=k, stride=s, padding=(low, high), dilation=d)
-    starts = [start for start in range(0, size + low, s)]
+    starts = range(0, size + low, s)
     # Where the padded input ends, no further window is needed.
     needed = [start for start in starts if start == 0 or start - s + span < size + low + high]
     assert more == max(needed[-1] + span - (size + low + high), 0)

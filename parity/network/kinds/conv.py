@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,8 @@ KINDS = (
         "conv_transpose",
         _conv_transpose,
         roles=(_TRANSPOSED, BIAS),
-        hyper=_SETTINGS,
+        # Keras's has no groups.
+        hyper=tuple(replace(s, keras="") if s.name == "groups" else s for s in _SETTINGS),
         keras=("Conv2DTranspose",),
         torch=("ConvTranspose2d",),
         torch_functions=("conv_transpose2d",),

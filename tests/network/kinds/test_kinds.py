@@ -1,4 +1,4 @@
-"""The registry of kinds: what each states, where it is found, and a new one by dropping a file in."""
+"""The registry of kinds: what each states, and a new one by dropping a file in."""
 
 from __future__ import annotations
 
