@@ -108,6 +108,31 @@ def test_the_verdict_and_the_reports_see_no_more_than_numpy(path):
     assert foreign <= (REPORTERS if path.startswith("parity/report/") else JUDGES)
 
 
+def own_imports(path):
+    """The modules of the project that a module's text imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] in ("parity", "exporters")}
+
+
+@pytest.mark.parametrize(
+    ("folder", "seen"),
+    [
+        ("parity/explain/proof/", ("parity.explain.proof", "parity.numerics", "parity.network")),
+        ("parity/network/kinds/", ("parity.network",)),
+    ],
+)
+def test_the_proof_and_the_kinds_see_only_what_lies_below_them(folder, seen):
+    paths = [path for path in SOURCES if path.startswith(folder)]
+    assert len(paths) > 5
+    for path in paths:
+        assert {name for name in own_imports(path) if not name.startswith(seen)} == set(), path
+
+
 FRAMEWORKS = ("torch", "keras", "tensorflow", "onnxruntime", "onnx", "h5py", "jax")
 
 

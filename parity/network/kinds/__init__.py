@@ -78,9 +78,8 @@ def of_function(framework: str, name: str) -> Kind | None:
 
 def class_name(cls: type, public: object) -> str:
     """Return how a class is named in a kind: bare if it is one of the module `public`."""
-    if getattr(public, cls.__name__, None) is cls:
-        return cls.__name__
-    return f"{cls.__module__}.{cls.__qualname__}"
+    is_public = getattr(public, cls.__name__, None) is cls
+    return str(cls.__name__) if is_public else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def evaluate(

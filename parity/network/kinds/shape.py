@@ -40,7 +40,7 @@ def _reshape(
         return data.reshape(data.shape[0], *target)
     last = (*target[1:], target[0]) if len(target) == 3 else target
     moved = layouts.to_nhwc(data).reshape(data.shape[0], *last)
-    return layouts.to_nchw(moved)
+    return np.asarray(layouts.to_nchw(moved), np.float64)
 
 
 def _pad(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]) -> Array:
@@ -55,12 +55,11 @@ def _upsample(
     output = inputs[0]
     if output.ndim != 4:
         raise ValueError(f"expected (N, C, H, W), found {output.shape}")
-    size, scale = hyper.get("size"), hyper.get("scale")
-    for axis in (2, 3):
-        # A scale that is given is used as it is, though it may leave a part of a pixel over.
-        factor = None if size is not None or scale is None else float(scale[axis - 2])
+    factors = _factors(hyper["scale"]) if hyper.get("size") is None else (None, None)
+    for axis, factor in zip((2, 3), factors, strict=True):
+        # A factor that is given is used as it is, though it may leave a part of a pixel over.
         old = output.shape[axis]
-        new = int(size[axis - 2]) if factor is None else math.floor(old * factor)
+        new = int(hyper["size"][axis - 2]) if factor is None else math.floor(old * factor)
         if hyper["mode"] == "nearest":
             output = output.take(_nearest(old, new, factor), axis=axis)
         elif hyper["mode"] == "bilinear":
@@ -74,7 +73,7 @@ def _nearest(old: int, new: int, factor: float | None) -> NDArray[np.int64]:
     """`nearest_neighbor_compute_source_index` in ATen/native/UpSample.h, which is in float32."""
     step = np.float32(old) / np.float32(new) if factor is None else np.float32(1.0 / factor)
     places = np.floor(np.arange(new, dtype=np.float32) * step)
-    return np.minimum(places.astype(np.int64), old - 1)
+    return np.asarray(np.minimum(places, old - 1), np.int64)
 
 
 def _places(old: int, new: int, factor: float | None, align_corners: bool) -> Array:
@@ -83,14 +82,15 @@ def _places(old: int, new: int, factor: float | None, align_corners: bool) -> Ar
     if align_corners:
         return index * ((old - 1) / (new - 1) if new > 1 else 0.0)
     step = old / new if factor is None else 1.0 / factor
-    return np.maximum((index + 0.5) * step - 0.5, 0.0)
+    return np.asarray(np.maximum((index + 0.5) * step - 0.5, 0.0))
 
 
 def _interpolate(data: Array, axis: int, places: Array) -> Array:
     low = np.minimum(np.floor(places).astype(np.int64), data.shape[axis] - 1)
     high = np.minimum(low + 1, data.shape[axis] - 1)
     part = (places - low).reshape([-1 if dim == axis else 1 for dim in range(data.ndim)])
-    return data.take(low, axis=axis) * (1.0 - part) + data.take(high, axis=axis) * part
+    left, right = data.take(low, axis=axis), data.take(high, axis=axis)
+    return np.asarray(left * (1.0 - part) + right * part)
 
 
 def _factors(value: Any) -> list[float]:
