@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from parity.runtimes.keras.runtime import runtime as plain
+from parity.runtimes.keras import runtime as plain
 
 
 class Runtime(plain.Runtime):

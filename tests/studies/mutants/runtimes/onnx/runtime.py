@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import onnx
 
-from parity.runtimes.onnx.runtime import runtime as plain
+from parity.runtimes.onnx import runtime as plain
 
 
 class Runtime(plain.Runtime):

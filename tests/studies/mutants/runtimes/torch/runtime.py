@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from parity.network.table import torch_point
-from parity.runtimes.torch.runtime import runtime as plain
+from parity.runtimes.torch import runtime as plain
 from tests.studies.mutants.runtimes.late import Late
 
 
