@@ -47,6 +47,6 @@ def build() -> keras.Model:
         else:
             role = ROLES[role]
         variable = next(v for v in held.variables if v.name == role)
-        found = kinds.get(kind_of(held)).role(role)
+        found = next(r for r in kinds.get(kind_of(held)).roles if r.keras == role)
         variable.assign(found.to_keras(value, shape=tuple(variable.shape)))
     return model
