@@ -146,6 +146,8 @@ class Kind:
     """Whether it changes no value in inference: one framework may need it, another not."""
     pools_image: bool = False
     """Whether it leaves one value a channel, (N, C); PyTorch keeps two axes of length 1."""
+    words: str = ""
+    """What a sentence calls such a layer, where that is not the name."""
     averages: bool = False
     """Whether it sums up each channel's whole image, and divides by the number of values."""
 

@@ -28,8 +28,6 @@ NAME = "extra-layers"
 STAGE = "extra"
 """The stage of the rows that stand for layers of no table."""
 
-_WORDS = {"conv": "convolution", "batch_norm": "batch-norm", "dense": "dense layer"}
-
 
 @dataclass(frozen=True)
 class Extra:
@@ -97,10 +95,10 @@ def explain(case: Case, extra: Extra) -> tuple[Explanation, Floor] | None:
 
 
 def _candidates(case: Case, extra: Extra) -> Iterator[Candidate]:
-    words = [_WORDS.get(layer.kind, layer.kind) for layer in extra.layers]
-    kinds = f"{', a '.join(words[:-1])} and a {words[-1]}" if len(words) > 1 else words[0]
+    words = [kinds.get(layer.kind).words or layer.kind for layer in extra.layers]
+    listed = f"{', a '.join(words[:-1])} and a {words[-1]}" if len(words) > 1 else words[0]
     names = " and ".join(f"`{name}`" for name in extra.names)
-    stand = f"A {kinds} stand{'s' * (len(words) == 1)}"
+    stand = f"A {listed} stand{'s' * (len(words) == 1)}"
     text = f"{stand} before the sum, where the reference has nothing"
     remedy = f"leave {names} out"
     if extra.beside:

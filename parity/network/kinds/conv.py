@@ -90,6 +90,7 @@ KINDS = (
     Kind(
         "conv",
         _conv,
+        words="convolution",
         roles=(_KERNEL, BIAS),
         hyper=_SETTINGS,
         keras=("Conv2D",),

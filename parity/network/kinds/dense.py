@@ -33,6 +33,7 @@ KINDS = (
     Kind(
         "dense",
         _dense,
+        words="dense layer",
         roles=(_KERNEL, BIAS),
         hyper=(
             Hyper("bias", keras="use_bias", torch="bias"),

@@ -70,6 +70,7 @@ KINDS = (
     Kind(
         "batch_norm",
         _batch_norm,
+        words="batch-norm",
         roles=(*_AFFINE, *_STATISTICS),
         hyper=(_EPSILON,),
         keras=("BatchNormalization",),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +86,36 @@ def test_kinds_load_numpy_alone():
     found = {name for name in in_fresh_interpreter(program) if "finder" not in name}
     assert {"numpy", "parity"} <= found
     assert not found & {"torch", "keras", "tensorflow", "onnx", "onnxruntime", "h5py"}
+
+
+ROOT = Path(kinds.__file__).resolve().parents[3]
+
+
+def lists_of_kinds(source):
+    """The literals of a module that name three kinds or more."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Dict):
+            elements = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.Tuple | ast.List | ast.Set):
+            elements = node.elts
+        else:
+            continue
+        words = {item.value for item in elements if isinstance(item, ast.Constant)}
+        if len(words & set(NAMES)) > 2:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_kinds_are_listed_nowhere_else():
+    for path in (ROOT / "parity").rglob("*.py"):
+        assert lists_of_kinds(path.read_text()) == [], path
+
+
+def test_a_list_of_kinds_is_seen():
+    assert lists_of_kinds("KINDS = ('conv', 'dense', 'relu')")
+    assert lists_of_kinds("KINDS = {'conv': 1, 'dense': 2, 'relu': 3}")
+    assert not lists_of_kinds("KINDS = ('conv', 'dense')")
 
 
 # A kind that is dropped in ----------------------------------------------------------------------
