@@ -1,10 +1,19 @@
 """What goes wrong in an export."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class ExportError(Exception):
     """A model that could not be exported; says which op, layer or file, and leaves no file."""
 
 
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """Return the first `most` names, with an ellipsis where there are more."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
 def first_line(error: BaseException) -> str:
-    """What an error of a library says, without its advice and traces."""
+    """Return the first line of a library's error, without its advice and traces."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

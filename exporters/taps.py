@@ -20,7 +20,7 @@ class Tap:
     of_input: bool
 
 
-def by_layer(taps: Mapping[str, str]) -> dict[str, list[Tap]]:
+def group_by_layer(taps: Mapping[str, str]) -> dict[str, list[Tap]]:
     """Parse {tensor name: "layer#k@input"} into taps by layer. Raises ExportError."""
     found: dict[str, list[Tap]] = {}
     for name, place in taps.items():
@@ -32,7 +32,7 @@ def by_layer(taps: Mapping[str, str]) -> dict[str, list[Tap]]:
     return found
 
 
-def check_recorded(taps: Mapping[str, str], recorded: Mapping[str, object]) -> None:
+def check_tapped_calls(taps: Mapping[str, str], recorded: Mapping[str, object]) -> None:
     """Raise ExportError when a tapped call never happened."""
     for name, place in taps.items():
         if name not in recorded:

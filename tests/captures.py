@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from parity.commands import saved_captures
 from parity.numerics.capture import CaptureWriter
 from parity.numerics.floor import floor_of, perturb
+from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import measure
 from parity.report.model import (
     InputFacts,
@@ -25,10 +25,7 @@ from parity.report.model import (
 )
 
 ROWS = ("stem.conv", "stem.relu", "head")
-CUTS = tuple(
-    SimpleNamespace(name=row, stage=row.split(".")[0], row=SimpleNamespace(name=row, shape=()))
-    for row in ROWS
-)
+POINTS = tuple(ComparisonPoint(row, row.split(".")[0], row, ()) for row in ROWS)
 LEVELS = {name: Level(Outcome.PASS) for name in ("structure", "weights")}
 
 
@@ -43,7 +40,7 @@ def write(
     *,
     broken: Mapping[str, str] = {},
     levels: Mapping[str, Level] = LEVELS,
-    apart: Mapping[str, Any] = {},
+    gaps: Mapping[str, Any] = {},
     depth: str = "layer",
     seed: int = 1,
     **manifest: str,
@@ -84,6 +81,6 @@ def write(
         first_divergence=None,
         depth=depth,
     )
-    saved_captures.keep(folder, kept, report, cuts=CUTS, floors=floors, apart=apart)  # type: ignore[arg-type]
+    saved_captures.keep(folder, kept, report, points=POINTS, floors=floors, gaps=gaps)
     work.rmdir()
     return folder

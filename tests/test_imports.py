@@ -1,137 +1,14 @@
-"""Who may import what (DESIGN: "Where things live"), over the source and in a fresh process."""
+"""What a fresh process loads; the import contracts over the source are in test_contracts.py."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-
-HOMES = {
-    "torch": (
-        "parity/runtimes/torch/*.py",
-        "parity/network/models/*/torch.py",
-        "exporters/torch_onnx*.py",
-    ),
-    "keras": (
-        "parity/runtimes/keras/*.py",
-        "parity/network/models/*/keras.py",
-        "exporters/keras_onnx*.py",
-    ),
-    "tensorflow": ("parity/runtimes/keras/*.py", "exporters/keras_onnx*.py"),
-    "tf2onnx": ("exporters/keras_onnx*.py",),
-    "onnxscript": ("exporters/torch_onnx*.py",),
-    "onnxruntime": ("parity/runtimes/onnx/*.py", "exporters/verify.py"),
-    "onnx": ("parity/runtimes/*/*.py", "parity/runtimes/*.py", "exporters/*.py"),
-    "parity": ("parity/*.py", "parity/**/*.py"),
-}
-"""The files that may import a package; a package that is not here may be imported anywhere."""
-
-JUDGES = {"numpy", "parity"}
-"""Beside the standard library, all that the verdict sees."""
-
-REPORTERS = JUDGES | {"rich", "jinja2"}
-"""What the reports see: their own libraries too, but no framework."""
-
-SOURCES = sorted(
-    str(path.relative_to(ROOT)) for folder in ("parity", "exporters")
-    for path in (ROOT / folder).rglob("*.py")
-)  # fmt: skip
-
-
-def imports(source):
-    """The top-level packages that a module's text imports, wherever in it, but not for types."""
-    skipped = set()
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            skipped |= {id(inner) for inner in ast.walk(node)}
-    found = set()
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add(str(node.module).partition(".")[0])
-    return found
-
-
-def strays(path, source):
-    """The packages that the module at `path` may not import, and does."""
-    return {
-        package
-        for package in imports(source) & set(HOMES)
-        if not any(fnmatch(path, home) for home in HOMES[package])
-    }
-
-
-@pytest.mark.parametrize("path", SOURCES)
-def test_a_framework_is_imported_in_its_own_modules_alone(path):
-    assert strays(path, (ROOT / path).read_text()) == set()
-
-
-@pytest.mark.parametrize(
-    ("path", "source", "expected"),
-    [
-        ("parity/compare.py", "import torch", {"torch"}),
-        ("parity/runtimes/keras/runtime.py", "def f():\n    from torch import nn", {"torch"}),
-        ("parity/network/weights.py", "import tensorflow.keras as k", {"tensorflow"}),
-        ("exporters/onnx_graph.py", "from parity import weights", {"parity"}),
-        ("exporters/torch_onnx.py", "import onnxruntime", {"onnxruntime"}),
-        ("parity/comparison/flow.py", "if TYPE_CHECKING:\n    import torch", set()),
-        ("parity/runtimes/torch/runtime.py", "import torch", set()),
-    ],
-)
-def test_a_stray_import_is_seen(path, source, expected):
-    assert strays(path, source) == expected
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        path for path in SOURCES
-        if path.startswith("parity/report/")
-        or path.startswith("parity/numerics/")
-    ],
-)  # fmt: skip
-def test_the_verdict_and_the_reports_see_no_more_than_numpy(path):
-    foreign = imports((ROOT / path).read_text()) - set(sys.stdlib_module_names)
-    if path == "parity/commands/cli/report_options.py":
-        # The one thing of a report that is an option on the command line.
-        foreign -= {"typer"}
-    assert foreign <= (REPORTERS if path.startswith("parity/report/") else JUDGES)
-
-
-def own_imports(path):
-    """The modules of the project that a module's text imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] in ("parity", "exporters")}
-
-
-@pytest.mark.parametrize(
-    ("folder", "seen"),
-    [
-        ("parity/explain/proof/", ("parity.explain.proof", "parity.numerics", "parity.network")),
-        ("parity/network/kinds/", ("parity.network",)),
-    ],
-)
-def test_the_proof_and_the_kinds_see_only_what_lies_below_them(folder, seen):
-    paths = [path for path in SOURCES if path.startswith(folder)]
-    assert len(paths) > 5
-    for path in paths:
-        assert {name for name in own_imports(path) if not name.startswith(seen)} == set(), path
-
 
 FRAMEWORKS = ("torch", "keras", "tensorflow", "onnxruntime", "onnx", "h5py", "jax")
 
@@ -175,7 +52,38 @@ def test_no_framework_is_loaded(arguments):
 )
 def test_help_loads_nothing_heavy(arguments):
     heavy = {*FRAMEWORKS, "numpy", "rich", "matplotlib", "PIL", "safetensors"}
+    if "compare" not in arguments:
+        # Newer releases of Typer parse the types of a command's options with it.
+        heavy.add("pydantic")
     assert not loaded(*arguments) & heavy
+
+
+REPORT = "from tests.report.samples import full; report = full(); "
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import parity; parity.compare", False),
+        (
+            REPORT + "import parity.report.combined, parity.report.codec,"
+            "parity.commands.cli.report_options",
+            False,
+        ),
+        (REPORT + "print(report, report._repr_html_())", False),
+        (
+            REPORT + "import io; from rich.console import Console; "
+            "from parity.report import terminal; "
+            "terminal.render(report, Console(file=io.StringIO()))",
+            False,
+        ),
+        (REPORT + "from parity.report.formats import json", False),
+        (REPORT + "from parity.report.formats import markdown; markdown.text(report)", False),
+        (REPORT + "from parity.report.formats import json; json.text(report)", True),
+    ],
+)
+def test_pydantic_is_loaded_only_for_json(code, expected):
+    assert ("pydantic" in loaded("-c", code)) is expected
 
 
 def test_a_framework_that_is_loaded_is_seen():

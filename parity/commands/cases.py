@@ -23,7 +23,6 @@ A case's keys are the fields of `comparison.request.Request`. Files are named fr
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +34,7 @@ from parity.comparison.request import OWN, RANDOM, Request
 from parity.errors import ParityError, UsageError
 from parity.processes.interpreters import interpreters
 from parity.report import formats
+from parity.text import quote, suggest
 
 LOCK_FACTOR = 2.0
 """Issue 3: a figure may be twice its locked one."""
@@ -90,7 +90,11 @@ class _Lines:
         self._found: dict[tuple[str, int, str | None], int] = {}
         counts: dict[str, int] = {}
         at = ("", 0)
-        for number, line in enumerate(text.splitlines(), start=1):
+        continued = _continued(text)
+        # TOML's lines end in newlines alone; `splitlines` knows several other ends.
+        for number, line in enumerate(text.split("\n"), start=1):
+            if number in continued:
+                continue
             header = re.match(r"\s*\[+\s*([\w-]+)\s*\]+", line)
             key = re.match(r"""\s*["']?([\w-]+)["']?\s*=""", line)
             if header:
@@ -105,6 +109,27 @@ class _Lines:
         """The line of a key, else of its table, else the first."""
         found = self._found.get((table, index, key)) or self._found.get((table, index, None))
         return found or self._found.get(("", 0, table), 1)
+
+
+# Strings, in which anything can stand, then what opens and closes an array and ends a line.
+_TOKEN = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"{3,5}|'{3}.*?'{3,5}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|'''
+    r"#[^\n]*|[\[\]{}]|\n",
+    re.DOTALL,
+)
+
+
+def _continued(text: str) -> set[int]:
+    """The numbers of the lines that begin inside a multi-line string or an array; valid TOML."""
+    found: set[int] = set()
+    number, depth = 1, 0
+    for token in _TOKEN.finditer(text):
+        depth += (token[0] in ("[", "{")) - (token[0] in ("]", "}"))
+        newlines = token[0].count("\n")
+        if token[0] != "\n" or depth:
+            found.update(range(number + 1, number + newlines + 1))
+        number += newlines
+    return found
 
 
 class _Reader:
@@ -223,13 +248,12 @@ class _Reader:
         names = list(known)
         if key in names:
             return
-        close = difflib.get_close_matches(key, names, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
-        raise UsageError(f"{self.path}:{line}: unknown key '{told}'; {hint}")
+        hint = suggest(key, names, otherwise=f"known: {', '.join(names)}")
+        raise UsageError(f"{self.path}:{line}: unknown key {quote(told)}{hint}")
 
     def _wrong(self, table: str, index: int, key: str, expected: str, value: Any) -> UsageError:
         line = self.lines.of(table, index, key)
-        return UsageError(f"{self.path}:{line}: {key}: expected {expected}, found {value!r}")
+        return UsageError(f"{self.path}:{line}: {key}: expected {expected}, found {quote(value)}")
 
     def _require_unique(self, cases: Iterable[Case]) -> None:
         seen: dict[str, Case] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,8 +173,3 @@ class _Shared:
 
     def __exit__(self, *exception: object) -> None:
         self._drop()
-
-
-def failures(outcomes: Outcomes) -> Iterator[Checked]:
-    """The cases that do not agree."""
-    return (each for each in outcomes.checked if each.report.verdict is not Verdict.PARITY)

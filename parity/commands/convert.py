@@ -6,22 +6,12 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from parity import files
-from parity.errors import UsageError, WeightError
-from parity.network import spec, weights
-from parity.network.spec import ModelSpec
+from parity.comparison.checkpoints import CANONICAL, format_of, read_checkpoint
+from parity.errors import WeightError
+from parity.network import architectures, weights
 from parity.processes.children import Children
-
-FORMATS = {
-    ".safetensors": "safetensors",
-    ".pth": "torch",
-    ".pt": "torch",
-    ".weights.h5": "keras",
-    ".keras": "keras",
-}
-"""The suffix of a checkpoint, and the framework that reads and writes it."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +25,6 @@ class Converted:
     parameters: int
     sha256: str
     notes: tuple[str, ...]
-
-
-def format_of(path: str | Path) -> str:
-    """The framework of a checkpoint's suffix; raises `UsageError` for an unknown one."""
-    name = Path(path).name
-    for suffix, found in FORMATS.items():
-        if name.endswith(suffix):
-            return found
-    known = ", ".join(FORMATS)
-    raise UsageError(f"{path}: unknown kind of checkpoint; its name must end in {known}")
 
 
 def convert(
@@ -64,46 +44,30 @@ def convert(
     `WeightError`, and nothing is written. What was written is read back and compared bit for bit.
     """
     source, target = Path(source), Path(target)
-    reader, writer = format_of(source), format_of(target)
-    found = spec.get(model, classes=classes, image_size=image_size, channels=channels)
+    format_of(source)
+    writer = format_of(target)
+    found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
     if not source.is_file():
         raise WeightError(f"{source}: no such file")
-    files.require_writable(target)
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder, Children(python=python) as made:
+    with (
+        files.replacing(target) as part,
+        tempfile.TemporaryDirectory(prefix="parity-") as folder,
+        Children(python=python) as made,
+    ):
         canonical = Path(folder) / "canonical.safetensors"
-        notes = read(found, source, canonical, reader, made, progress)
+        notes = read_checkpoint(found, source, canonical, made, progress)
         values = weights.load(canonical, found.table())
-        if writer == "safetensors":
-            weights.save(target, values, metadata={"model": found.name})
+        if writer == CANONICAL:
+            weights.save(part, values, metadata={"model": found.name})
         else:
             progress(writer, f"writing {target.name}")
             made[writer].call(
-                "write_checkpoint", spec=found.to_json(), source=str(canonical), path=str(target)
+                "write_checkpoint", spec=found.to_json(), source=str(canonical), path=str(part)
             )
         again = Path(folder) / "again.safetensors"
-        read(found, target, again, writer, made, progress)
+        read_checkpoint(found, part, again, made, progress, reader=writer)
         digest = weights.digest(values)
         if weights.digest(weights.load(again, found.table())) != digest:
-            target.unlink(missing_ok=True)
             raise WeightError(f"{target}: read back it has other bits than {source}")
     tensors = sum(1 for _ in found.table().weights())
     return Converted(found.name, source, target, tensors, found.parameters, digest, notes)
-
-
-def read(
-    found: ModelSpec,
-    source: Path,
-    target: Path,
-    reader: str,
-    children: Children,
-    progress: Callable[[str, str], None],
-) -> tuple[str, ...]:
-    """Read a checkpoint of any format into a canonical file; notes on what was unwrapped."""
-    if reader == "safetensors":
-        weights.save(target, weights.load(source, found.table()))
-        return ()
-    progress(reader, f"reading {source.name}")
-    answer: dict[str, Any] = children[reader].call(
-        "read_checkpoint", spec=found.to_json(), path=str(source), out=str(target)
-    )
-    return tuple(answer["notes"])

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from parity.commands import saved_captures
-from parity.commands.saved_captures import REFERENCE, Comparison
+from parity.commands.saved_captures import REFERENCE, SavedComparison
+from parity.comparison.levels import describe_instrumentation_gaps, numerics_level
 from parity.errors import CaptureError, UsageError
 from parity.numerics import verdict
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import PRECISIONS
 from parity.numerics.verdict import LIMIT, FirstDivergence, StageResult
+from parity.processes.helpers import measuring_helpers
 from parity.report.model import (
     LEVELS,
     Level,
@@ -21,7 +23,6 @@ from parity.report.model import (
     Report,
     SubjectFacts,
     conclude,
-    numerics,
 )
 
 Readers = Mapping[str, CaptureReader]
@@ -65,8 +66,9 @@ def diff(a: Path, b: Path, *, limit: float = LIMIT, judge_as: str | None = None)
             reference=reference,
             floors=comparison.floors,
             subjects=subjects,
-            cuts=comparison.cuts,
+            points=comparison.points,
             limit=limit,
+            start_helpers=measuring_helpers,
             precisions={name: judge_as or told.precision for name, told in facts.items()},
         )
         notes = (*_notes(sides), *_judged_as(facts, judge_as))
@@ -91,7 +93,9 @@ def _subjects(sides: Sides) -> dict[str, CaptureReader]:
     return found
 
 
-def _require_depth(comparison: Comparison, reference: CaptureReader, subjects: Readers) -> None:
+def _require_depth(
+    comparison: SavedComparison, reference: CaptureReader, subjects: Readers
+) -> None:
     for reader in subjects.values():
         depth = reader.manifest.get("depth")
         if depth != comparison.depth:
@@ -138,7 +142,7 @@ def _judged_as(facts: Mapping[str, SubjectFacts], judge_as: str | None) -> tuple
 
 
 def _report(
-    comparison: Comparison,
+    comparison: SavedComparison,
     reference: CaptureReader,
     subjects: Readers,
     facts: Mapping[str, SubjectFacts],
@@ -150,10 +154,10 @@ def _report(
 ) -> Report:
     skipped = Level(Outcome.SKIPPED, ("it was not looked at when the captures were made",))
     complete = {name: levels.get(name, skipped) for name in LEVELS}
-    apart = {name: reader.manifest.get("apart") for name, reader in subjects.items()}
-    complete["numerics"] = numerics(stages)
-    if told := strayed(stages, apart, limit):
-        complete["numerics"] = Level(Outcome.FAIL, tuple(told))
+    gaps = {name: reader.manifest.get("instrumentation_gap") for name, reader in subjects.items()}
+    complete["numerics"] = numerics_level(stages)
+    if messages := describe_instrumentation_gaps(stages, gaps, limit):
+        complete["numerics"] = Level(Outcome.FAIL, tuple(messages))
     divergences = tuple(_divergences(stages, subjects))
     return Report(
         verdict=conclude(subjects=facts, levels=complete, stages=stages),
@@ -174,29 +178,9 @@ def _report(
     )
 
 
-def strayed(
-    stages: Sequence[StageResult], apart: Mapping[str, Mapping[str, float] | None], limit: float
-) -> list[str]:
-    """Sentences on graphs whose plain form, the one deployed, is not what was captured.
-
-    `apart` is, by subject, how far its final output is from the instrumented graph's.
-    """
-    last = next((stage for stage in reversed(stages) if stage.floor is not None), None)
-    if last is None or last.floor is None:
-        return []
-    return [
-        f"{name}: the plain graph's {last.name} are {found['max_abs']:.1e} away from the "
-        "instrumented graph's: the stages shown are not those of the deployed graph"
-        for name, found in apart.items()
-        if found and not found["rel_l2"] <= limit * last.floor.rel_l2
-    ]
-
-
 def _divergences(stages: list[StageResult], subjects: Readers) -> Iterator[FirstDivergence]:
-    """Each subject's own first cut that differs; its layer, where the cuts are layers."""
+    """Each subject's own first cut that differs; its layer, where the points are layers."""
     for name in subjects:
-        for stage in stages:
-            if stage.subjects[name].status in (verdict.Status.DIVERGED, verdict.Status.NON_FINITE):
-                layer = stage.row if stage.name == stage.row else None
-                yield FirstDivergence(name, stage.stage, layer, stage.name, (name,))
-                break
+        stage = verdict.first_failure(stages, name)
+        if stage is not None:
+            yield verdict.divergence_at(stage, (name,))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity.errors import ParityError, RuntimeMissing
+from parity.errors import ParityError, RuntimeMissing, UsageError
 from parity.processes import cache, cards, probe
 from parity.processes.children import Children
 from parity.processes.machine import facts as environment_facts
@@ -44,7 +44,9 @@ class Checkup:
     def missing(self) -> list[str]:
         """One line for each thing that is missing, with its remedy."""
         lines = [line for patient in self.runtimes for line in patient.missing]
-        if not self.cache["writable"]:
+        if self.cache["problem"] is not None:
+            lines.append(f"cache: {self.cache['problem']}")
+        elif not self.cache["writable"]:
             lines.append(
                 f"cache: {self.cache['path']} cannot be written, so that every run exports and "
                 "calibrates anew; set PARITY_CACHE to a folder that can be"
@@ -128,11 +130,16 @@ def _patient(children: Children, runtime: str, device: str, card: bool) -> Patie
 
 
 def cache_facts() -> dict[str, Any]:
-    """Where the cache is, how many bytes it holds, and whether it can be written."""
-    path = cache.root()
+    """Where the cache is, its entries' bytes, whether it can be written, whose else it may be."""
+    path, problem = cache.root(), None
     with contextlib.suppress(OSError):
         path.mkdir(parents=True, exist_ok=True)
-    return {"path": str(path), "bytes": cache.size(), "writable": _writable(path)}
+    try:
+        cache.require_ours()
+    except UsageError as error:
+        problem = str(error)
+    facts = {"path": str(path), "bytes": cache.size(), "writable": _writable(path)}
+    return {**facts, "problem": problem}
 
 
 def _writable(path: Path) -> bool:

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from parity import __version__, files
-from parity.commands import convert
 from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
+from parity.comparison.checkpoints import format_of, read_checkpoint
 from parity.comparison.request import SIDES, Side
 from parity.errors import UsageError
-from parity.network import inputs, spec, weights
+from parity.network import architectures, inputs, weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
 from parity.processes import cache
+from parity.processes.cache import Cache
 from parity.processes.children import Child, Children, python_of
 
 
@@ -35,6 +36,7 @@ class Exported:
     bytes: int
     seconds: dict[str, float]
     checks: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
 
 
 def export(
@@ -63,33 +65,38 @@ def export(
     if side not in SIDES:
         raise UsageError(f"--from must be keras or torch, found '{side}'")
     path = Path(path)
-    files.require_writable(path)
-    found = spec.get(model, classes=classes, image_size=image_size, channels=channels)
+    # The exporter proves the file beside the place that it is for, and then moves it there.
+    target = files.plain(path)
+    if use_cache:
+        cache.require_ours()
+    kept = Cache(use_cache)
+    found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
     if weights_from is not None:
-        convert.format_of(weights_from)
+        format_of(weights_from)
     with tempfile.TemporaryDirectory(prefix="parity-") as name, Children(python=python) as made:
         folder = Path(name)
         child = made[side]
         progress(side, "starting")
-        canonical = _weights(found, weights_from, folder, made, child, seed, use_cache, progress)
+        interpreter = python_of(side, python or {})
+        if weights_from is None:
+            facts = weight_facts(found, seed, side, python=interpreter)
+            canonical = _random_weights(found, facts, folder, child, seed, kept, progress)
+        else:
+            canonical = folder / "canonical.safetensors"
+            read_checkpoint(found, Path(weights_from), canonical, made, progress)
         child.call("load", spec=found.to_json())
         child.call("assign", path=str(canonical))
         progress(side, f"exporting to {path.name}")
         table = found.table()
         digest = weights.digest(weights.load(canonical, table))
-        stages = [table.tensor_name(cut.row) for cut in table.cuts("stage")]
+        stages = [table.tensor_name(row) for row in table.ends("stage").values()]
+        facts = graph_facts(found, side, opset, python=interpreter)
+        held = kept.find("graphs", facts)
+        structure = held or folder / "structure.onnx"
         answer = child.call(
             "export_file",
-            path=str(path),
-            structure=str(
-                cache.entry_or(
-                    folder,
-                    "graphs",
-                    ".onnx",
-                    graph_facts(found, side, opset, python=python_of(side, python or {})),
-                    cached=use_cache,
-                )
-            ),
+            path=str(target),
+            structure=str(structure),
             opset=opset,
             input_shape=list(found.input_shape),
             names=tap_names(table, side),
@@ -100,6 +107,10 @@ def export(
                 "exporter": f"parity {__version__}",
             },
         )
+        if held is None:
+            kept.publish("graphs", facts, structure)
+    if use_cache:
+        cache.prune()
     return Exported(
         model=found.name,
         path=path,
@@ -110,33 +121,28 @@ def export(
         bytes=path.stat().st_size,
         seconds=answer["seconds"],
         checks=tuple(answer["checks"]),
+        notes=tuple(kept.notes),
     )
 
 
-def _weights(
+def _random_weights(
     found: ModelSpec,
-    source: str | Path | None,
+    facts: dict[str, Any],
     folder: Path,
-    children: Children,
     child: Child,
     seed: int,
-    cached: bool,
+    kept: Cache,
     progress: Callable[[str, str], None],
 ) -> Path:
-    """The canonical file: converted from `source`, or drawn and calibrated."""
-    if source is not None:
-        target = folder / "canonical.safetensors"
-        reader = convert.format_of(source)
-        convert.read(found, Path(source), target, reader, children, progress)
-        return target
-    held = cache.entry_or(
-        folder, "weights", ".safetensors", weight_facts(found, seed), cached=cached
-    )
-    if not held.exists():
-        progress(child.runtime, "drawing and calibrating weights")
-        raw, data = folder / "raw.safetensors", folder / "calibration.npy"
-        weights.save(raw, weights.init(found, seed=seed))
-        np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))
-        child.call("load", spec=found.to_json())
-        child.call("calibrate", source=str(raw), target=str(held), data=str(data))
-    return held
+    """The canonical file of seeded weights, drawn and calibrated unless an earlier run did that."""
+    held = kept.find("weights", facts)
+    if held is not None:
+        return held
+    progress(child.runtime, "drawing and calibrating weights")
+    raw, data = folder / "raw.safetensors", folder / "calibration.npy"
+    target = folder / "canonical.safetensors"
+    weights.save(raw, weights.init(found, seed=seed))
+    np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))
+    child.call("load", spec=found.to_json())
+    child.call("calibrate", source=str(raw), target=str(target), data=str(data))
+    return kept.publish("weights", facts, target)

@@ -12,8 +12,9 @@ from parity.errors import UsageError
 from parity.files import write_text
 from parity.numerics.verdict import StageResult
 from parity.report.model import Report
+from parity.text import abbreviate
 
-SCHEMA = "parity.commands.lock/1"
+SCHEMA = "parity.lock/1"
 
 FEW = 256
 """Numbers below which a stage's error is partly luck: two numbers can be right by chance."""
@@ -75,8 +76,9 @@ def worse(report: Report, locked: Mapping[str, Any], factor: float, source: str)
     for key, value in now.items():
         if locked.get(key) != value:
             raise UsageError(
-                f"{source} is of another {_IDENTITY.get(key, key)}: locked "
-                f"{_told(locked.get(key))}, found {_told(value)}; `--update` locks it anew"
+                f"{source} is of another {_IDENTITY.get(key, key)}: "
+                f"locked {abbreviate(locked.get(key))}, found {abbreviate(value)}; "
+                "`--update` locks it anew"
             )
     try:
         return list(_compare(report, locked, factor, source))
@@ -141,8 +143,3 @@ def _sorted(versions: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, st
 def _short(value: float) -> float:
     """Four digits: more would change with every build of a library, and say nothing."""
     return float(f"{value:.4g}")
-
-
-def _told(value: object) -> str:
-    text = str(value)
-    return text[:16] if len(text) == 64 else f"'{text}'"

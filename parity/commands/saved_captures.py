@@ -1,7 +1,7 @@
 """A folder of captures: one file a subject and the float64 reference, which knows the rest.
 
 The reference's manifest also holds, under ``comparison``, what judging needs beside the tensors:
-the cuts, the floors, the levels above numerics and the facts of input and weights. A subject's
+the points, the floors, the levels above numerics and the facts of input and weights. A subject's
 holds, under ``facts``, what it ran on. So each file says by itself what it belongs to, and no file
 beside it can get lost.
 """
@@ -10,23 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from parity import files
+from parity.comparison.levels import Gaps
 from parity.comparison.request import SUBJECTS
 from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import floor
 from parity.numerics.capture import CaptureReader, amend
 from parity.numerics.floor import Floor
+from parity.numerics.points import ComparisonPoint
 from parity.processes.subjects import parse
-from parity.report import codec
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
+from parity.text import abbreviate
 
 if TYPE_CHECKING:
-    from parity.network.table import Cut
     from parity.report.model import Report
 
 SUFFIX = ".safetensors"
@@ -37,14 +38,14 @@ BELONGING = {"model": "model", "weights_sha256": "weights", "input_sha256": "inp
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SavedComparison:
     """What a reference's capture knows of the comparison that it was made in."""
 
     reference: str
     depth: str
     input: InputFacts
     weights: WeightFacts
-    cuts: tuple[Cut, ...]
+    points: tuple[ComparisonPoint, ...]
     floors: Mapping[str, Floor]
     levels: Mapping[str, Level]
     environment: Mapping[str, Any]
@@ -55,51 +56,76 @@ def keep(
     captures: Mapping[str, Path],
     report: Report,
     *,
-    cuts: Sequence[Cut],
+    points: Sequence[ComparisonPoint],
     floors: Mapping[str, Floor],
-    apart: Mapping[str, Mapping[str, float] | None],
+    gaps: Gaps,
 ) -> None:
     """Move a comparison's captures, by subject and ``reference``, into `folder`.
 
-    `report` says what they ran on; its judgement is not kept. `apart` is, by subject, how far a
+    `report` says what they ran on; its judgement is not kept. `gaps` is, by subject, how far a
     plain graph's final output is from the instrumented graph's. Captures of an earlier comparison
-    make way: a folder holds one. Raises OutputError.
+    make way: a folder holds one. Raises OutputError, also where `require_ours` does.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        require_ours(folder, captures)
         for old in folder.glob(f"*{SUFFIX}"):
-            name = old.name.removesuffix(SUFFIX)
-            if name not in captures and _is_ours(name):
+            if old.name.removesuffix(SUFFIX) not in captures and _is_ours(old):
                 old.unlink()
         for name, path in captures.items():
             if name == REFERENCE:
-                amend(path, {"comparison": _comparison(report, cuts, floors)})
+                amend(path, {"comparison": _comparison(report, points, floors)})
             else:
-                facts = codec.to_json(report)["subjects"][name]
-                held = {"facts": facts, "depth": report.depth, "apart": apart.get(name)}
+                held = {
+                    "facts": asdict(report.subjects[name]),
+                    "depth": report.depth,
+                    "instrumentation_gap": gaps.get(name),
+                }
                 amend(path, held)
-            target = folder / f"{name}{SUFFIX}"
-            hidden = target.with_name(f".{target.name}.part")
-            # A rename within a file system, a copy between two: whole or not there either way.
-            shutil.move(path, hidden)
-            hidden.replace(target)
+            with files.replacing(folder / f"{name}{SUFFIX}") as hidden:
+                # A rename within a file system, a copy between two.
+                shutil.move(path, hidden)
     except OSError as error:
         raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a file of this name is one that an earlier comparison left."""
+def require_ours(folder: Path, names: Iterable[str]) -> None:
+    """Raise OutputError if captures of these subjects would replace what is no such capture."""
+    for name in (REFERENCE, *names):
+        path = folder / f"{name}{SUFFIX}"
+        if (path.exists() or path.is_symlink()) and not _is_ours(path):
+            raise OutputError(
+                f"{path}: is no capture of {name} that parity saved, and would be replaced; move "
+                "it away, or name another folder"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether this is a capture that an earlier comparison has left under its subject's name."""
+    name = path.name.removesuffix(SUFFIX)
+    if path.is_symlink() or not path.is_file():
+        return False
     try:
-        return name == REFERENCE or bool(parse(name))
-    except UsageError:
+        if name != REFERENCE:
+            parse(name)
+        with CaptureReader(path) as reader:
+            return subject_of(reader) == name
+    except (UsageError, CaptureError):
         return False
 
 
-def _comparison(report: Report, cuts: Sequence[Cut], floors: Mapping[str, Floor]) -> dict[str, Any]:
-    told = codec.to_json(report)
+def _comparison(
+    report: Report, points: Sequence[ComparisonPoint], floors: Mapping[str, Floor]
+) -> dict[str, Any]:
     return {
-        **{key: told[key] for key in ("reference", "depth", "input", "weights", "environment")},
-        "cuts": [{"name": cut.name, "stage": cut.stage, "row": cut.row.name} for cut in cuts],
+        "reference": report.reference,
+        "depth": report.depth,
+        "input": asdict(report.input),
+        "weights": asdict(report.weights),
+        "environment": dict(report.environment),
+        "points": [
+            {"name": point.name, "stage": point.stage, "row": point.row} for point in points
+        ],
         "floors": floor.to_json(floors),
         "levels": {
             name: {"outcome": level.outcome.value, "messages": list(level.messages)}
@@ -148,17 +174,17 @@ def facts_of(reader: CaptureReader) -> SubjectFacts:
         return SubjectFacts(**_told(reader, reader.manifest, "facts"))
 
 
-def comparison_of(reader: CaptureReader) -> Comparison:
+def comparison_of(reader: CaptureReader) -> SavedComparison:
     """What a reference's capture knows. Raises CaptureError."""
     told = _told(reader, reader.manifest, "comparison")
     with _malformed(reader):
         given = told["input"]
-        return Comparison(
+        return SavedComparison(
             reference=told["reference"],
             depth=told["depth"],
             input=InputFacts(**{**given, "shape": tuple(given["shape"])}),
             weights=WeightFacts(**told["weights"]),
-            cuts=tuple(_cut(cut, reader) for cut in told["cuts"]),
+            points=tuple(_point(point, reader) for point in told["points"]),
             floors=floor.from_json(told["floors"]),
             levels={
                 name: Level(Outcome(level["outcome"]), tuple(level["messages"]))
@@ -168,10 +194,9 @@ def comparison_of(reader: CaptureReader) -> Comparison:
         )
 
 
-def _cut(told: Mapping[str, str], reader: CaptureReader) -> Any:
-    # Judging needs a row's name and its shape without the batch axis, no more of the table.
-    row = SimpleNamespace(name=told["row"], shape=reader.shape(told["row"])[1:])
-    return SimpleNamespace(name=told["name"], stage=told["stage"], row=row)
+def _point(found: Mapping[str, str], reader: CaptureReader) -> ComparisonPoint:
+    shape = reader.shape(found["row"])[1:]
+    return ComparisonPoint(found["name"], found["stage"], found["row"], shape)
 
 
 def _told(reader: CaptureReader, manifest: Mapping[str, Any], key: str) -> Any:
@@ -200,10 +225,5 @@ def require_belonging(readers: Sequence[CaptureReader]) -> None:
             if one != other:
                 raise CaptureError(
                     f"{first.path} and {reader.path} do not belong together: "
-                    f"{word} {_short(one)} and {_short(other)}"
+                    f"{word} {abbreviate(one)} and {abbreviate(other)}"
                 )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text[:16] if len(text) == 64 else f"'{text}'"

@@ -2,80 +2,97 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from parity.comparison.request import Request, Side
 from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable
-from parity.processes import cache, probe
+from parity.processes import probe
+from parity.processes.cache import Cache
 from parity.processes.children import python_of
-
-EXPORT_PACKAGES = {
-    "keras": ("keras", "tensorflow", "tf2onnx", "onnx"),
-    "torch": ("torch", "onnx", "onnxscript"),
-}
 
 
 def graph_facts(
     spec: ModelSpec, side: Side, opset: int | None, *, python: str | None = None
 ) -> dict[str, Any]:
     """All that decides the structure that an exporter traces, in the interpreter `python`."""
-    if probe.is_own(python):
-        versions = cache.package_versions(EXPORT_PACKAGES[side])
-    else:
-        versions = probe.of(side, python)["versions"]
     return {
         "side": side,
         "spec": spec.to_json(),
         "opset": opset,
-        "versions": versions,
-        "source": cache.source_digest(
-            "exporters",
-            f"parity/network/models/{spec.family}",
-            "parity/network/table.py",
-            "parity/network/rows.py",
-            f"parity/runtimes/{side}",
-        ),
+        "source": probe.source_digest(),
+        "traced by": _interpreter(side, python),
     }
 
 
-def weight_facts(spec: ModelSpec, seed: int) -> dict[str, Any]:
-    """All that decides the random weights of a model."""
-    source = cache.source_digest(
-        "parity/network/weights.py",
-        "parity/network/inputs.py",
-        f"parity/network/models/{spec.family}",
-    )
-    return {"spec": spec.to_json(), "seed": seed, "source": source}
+def weight_facts(
+    spec: ModelSpec, seed: int, side: Side, *, python: str | None = None
+) -> dict[str, Any]:
+    """All that decides a model's random weights: drawn here, calibrated by `side` in `python`."""
+    return {
+        "side": side,
+        "spec": spec.to_json(),
+        "seed": seed,
+        "source": probe.source_digest(),
+        "numpy": np.__version__,
+        "calibrated by": _interpreter(side, python),
+    }
+
+
+@functools.cache
+def _interpreter(side: Side, python: str | None) -> dict[str, Any]:
+    """Versions of Python, NumPy, the framework and `parity` in an interpreter, and its source."""
+    found = probe.of(side, python)
+    return {key: found[key] for key in ("parity", "source", "python", "numpy", "versions")}
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Where one comparison of a registered model finds, or leaves, what later runs can use."""
+    """What one comparison of a registered model takes from the cache, and leaves there."""
 
     request: Request
-    folder: Path
-    """For what is not to be kept."""
+    cache: Cache
 
-    def graph(self, side: Side) -> Path:
-        """The structure that this side's exporter traces."""
-        assert self.request.spec is not None
-        python = python_of(self.request.home(side), self.request.python)
-        facts = graph_facts(self.request.spec, side, self.request.opset, python=python)
-        return self._entry("graphs", ".onnx", facts)
+    def graph(self, side: Side) -> Path | None:
+        """The structure that this side's exporter traces, if it is there."""
+        return self.cache.find("graphs", self._graph_facts(side)) if self.cache.enabled else None
 
-    def weights(self) -> Path:
-        """The seeded random weights, calibrated."""
-        assert self.request.spec is not None
-        facts = weight_facts(self.request.spec, self.request.seed)
-        return self._entry("weights", ".safetensors", facts)
+    def keep_graph(self, side: Side, made: Path) -> Path:
+        """Leave a structure to later runs; where it lies then."""
+        if not self.cache.enabled:
+            return made
+        return self.cache.publish("graphs", self._graph_facts(side), made)
 
-    def _entry(self, kind: str, suffix: str, facts: dict[str, Any]) -> Path:
-        return cache.entry_or(self.folder, kind, suffix, facts, cached=self.request.cache)
+    def weights(self) -> Path | None:
+        """The seeded random weights, calibrated, if they are there."""
+        return self.cache.find("weights", self._weight_facts()) if self.cache.enabled else None
+
+    def keep_weights(self, made: Path) -> Path:
+        """Leave calibrated weights to later runs; where they lie then."""
+        if not self.cache.enabled:
+            return made
+        return self.cache.publish("weights", self._weight_facts(), made)
+
+    def _graph_facts(self, side: Side) -> dict[str, Any]:
+        request = self.request
+        assert request.spec is not None
+        return graph_facts(request.spec, side, request.opset, python=self._python(side))
+
+    def _weight_facts(self) -> dict[str, Any]:
+        request = self.request
+        assert request.spec is not None
+        side = request.reference_side
+        return weight_facts(request.spec, request.seed, side, python=self._python(side))
+
+    def _python(self, side: Side) -> str | None:
+        return python_of(self.request.home(side), self.request.python)
 
 
 def tap_names(table: LayerTable, side: str) -> dict[str, str]:
     """{tensor name: layer} of every row that both models have, as the exporters take it."""
-    return {table.tensor_name(cut.row): getattr(cut.row, side) for cut in table.cuts("layer")}
+    return {table.tensor_name(row): getattr(row, side) for row in table.ends("layer").values()}

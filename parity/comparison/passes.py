@@ -6,7 +6,7 @@ floor with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,70 +14,77 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison import details, investigate
-from parity.comparison.captures import Captures, Reference
-from parity.comparison.flow import Flow
+from parity.comparison.judging import judge
+from parity.comparison.labels import decide_labels
+from parity.comparison.results import Decision
+from parity.comparison.runner import Runner
+from parity.comparison.semantics import try_float64
+from parity.comparison.state import Comparison, State
 from parity.errors import ParityError
 from parity.network import inputs
 from parity.numerics.floor import REPLICATES
 from parity.numerics.measurement import PairResult
-from parity.numerics.verdict import StageResult, Status, SubjectResult
-from parity.report.model import Decision
+from parity.numerics.verdict import StageResult, SubjectResult, failing_subjects
 
 FEW = 2
 """Float32 runs that a later pass's floor is measured on, unless it differs by that floor."""
 
-_ORDER = list(Status)
-
 
 @dataclass(frozen=True)
 class Passes:
-    """What all passes together say, at each cut the worst of them, and what one of them says.
+    """What all passes together show, at each comparison point the worst of them.
 
-    `held` are the cuts of the pass whose captures `flow` holds: where to look further.
+    `state` is that of the pass whose captures are on disk, and `inspected` its results: where to
+    look further.
     """
 
+    state: State
     stages: list[StageResult]
-    held: list[StageResult]
+    inspected: list[StageResult]
     decision: Decision | None
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass: which items it has, its reference and its captures."""
+    """One pass: which items it has, its input file, and what ran on it."""
 
     items: slice
     label: str
     input: Path
-    reference: Reference
-    captures: Mapping[str, Path]
+    comparison: Comparison
 
 
-def rest(flow: Flow, stages: list[StageResult]) -> Passes:
+def compare_remaining_passes(
+    state: State, comparison: Comparison, runner: Runner, stages: list[StageResult]
+) -> Passes:
     """Run what the first pass, whose result is `stages`, has left of the input.
 
-    Where only a later pass differs, `flow` holds that one afterwards, so that whoever looks for
-    the layer looks where it can be found.
+    Where only a later pass differs, that one's captures are on disk afterwards, so that whoever
+    looks for the layer looks where it can be found.
     """
-    decision = details.decision(flow)
-    if not flow.in_passes:
-        return Passes(stages, stages, decision)
-    whole, held, looked = flow.input.result().array, stages, inputs.passes(flow.items)[0]
-    for first, by_few in _judged(flow, whole):
-        done, told = first, by_few
-        if _wrong(told) - _wrong(stages):
-            # By the floor of few runs: before it is told, all of them are made.
-            done = _measured(flow, first)
-            told = _compare(flow, done)
-        labels = details.labels(flow, done.reference.capture, done.captures)
-        decision = decision and labels and _merged(decision, labels, done.items)
-        if _wrong(told) and not _wrong(held):
-            held, looked = told, done.items
-            np.save(flow.captures.input, whole[done.items])
-            flow.capture_again()
-        stages = [_worst(a, b, done.items.start) for a, b in zip(stages, told, strict=True)]
-    elsewhere = _wrong(stages) - _wrong(held)
+    row = comparison.table.points("stage")[-1].row
+    decision = decide_labels(row, comparison.reference.capture, comparison.captures)
+    if not state.request.streams(state.input):
+        return Passes(state, stages, stages, decision)
+    whole, inspected = state.input.array, stages
+    looked = inputs.passes(len(whole))[0]
+    remaining = _Remaining(state, comparison, runner)
+    for first, by_few in remaining.run(whole):
+        done, found = first, by_few
+        if failing_subjects(found) - failing_subjects(stages):
+            # By the floor of few runs: before it is reported, all of them are made.
+            done = _measure_all_replicates(first, runner)
+            found = _judge(done.comparison)
+        capture, captures = done.comparison.reference.capture, done.comparison.captures
+        labels = decide_labels(row, capture, captures)
+        decision = decision and labels and _merge_decisions(decision, labels, done.items)
+        if failing_subjects(found) and not failing_subjects(inspected):
+            inspected, looked = found, done.items
+            np.save(runner.input, whole[done.items])
+            remaining.state = _capture_again(remaining.state, runner)
+        stages = [_worst(a, b, done.items.start) for a, b in zip(stages, found, strict=True)]
+    elsewhere = failing_subjects(stages) - failing_subjects(inspected)
     notes = [
         f"{len(whole)} items in {len(inputs.passes(len(whole)))} passes, each with a floor of its "
         f"own (of {FEW} float32 runs after the first pass, of {REPLICATES} where it differs): each "
@@ -88,63 +95,90 @@ def rest(flow: Flow, stages: list[StageResult]) -> Passes:
     notes += [f"{name} differs in other items only, which were not looked into: give them alone"
               for name in sorted(elsewhere)]  # fmt: skip
     total = [replace(stage, shape=(len(whole), *stage.shape[1:])) for stage in stages]
-    return Passes(total, held, decision, tuple(notes))
+    return Passes(remaining.state, total, inspected, decision, tuple(notes))
 
 
-def _judged(flow: Flow, whole: NDArray[np.float32]) -> Iterator[tuple[_Pass, list[StageResult]]]:
-    """Every later pass and its result; one is measured while the next one runs."""
-    with ThreadPoolExecutor(1) as measuring:
-        before: tuple[_Pass, Future[list[StageResult]]] | None = None
-        for number, items in enumerate(inputs.passes(len(whole))[1:]):
-            flow.progress("parity", f"items {items.start + 1} to {items.stop} of {len(whole)}")
-            # Two places in turn: one pass is read while the next is written.
-            done = _run(flow, whole, items, f"pass{number % 2}")
+class _Remaining:
+    """The passes after the first; a subject that fails in one is left out of those behind it."""
+
+    def __init__(self, state: State, comparison: Comparison, runner: Runner) -> None:
+        self.state = state
+        self.comparison = comparison
+        self.runner = runner
+
+    def run(self, whole: NDArray[np.float32]) -> Iterator[tuple[_Pass, list[StageResult]]]:
+        """Every later pass and its result; one is measured while the next one runs."""
+        with ThreadPoolExecutor(1) as measuring:
+            before: tuple[_Pass, Future[list[StageResult]]] | None = None
+            for number, items in enumerate(inputs.passes(len(whole))[1:]):
+                text = f"items {items.start + 1} to {items.stop} of {len(whole)}"
+                self.runner.progress("parity", text)
+                # Two places in turn: one pass is read while the next is written.
+                done = self._run_pass(whole, items, f"pass{number % 2}")
+                if before is not None:
+                    yield before[0], before[1].result()
+                before = done, measuring.submit(_judge, done.comparison)
             if before is not None:
                 yield before[0], before[1].result()
-            before = done, measuring.submit(_compare, flow, done)
-        if before is not None:
-            yield before[0], before[1].result()
+
+    def _run_pass(self, whole: NDArray[np.float32], items: slice, label: str) -> _Pass:
+        path = self.runner.folder / f"{label}.npy"
+        np.save(path, whole[items])
+        runner = self.runner.on(path)
+        rows, captures = self.comparison.rows, {}
+        subjects = list(self.state.subjects)
+        with runner.children.threads(len(subjects) + 1) as pool:
+            reference = pool.submit(runner.run_reference, rows, label, replicates=FEW)
+            runs = {name: pool.submit(runner.run_subject, name, rows, label) for name in subjects}
+            for name, run in runs.items():
+                try:
+                    captures[name] = run.result().path
+                except ParityError as error:
+                    # What it has passed so far is not the whole folder: that is no verdict.
+                    self._leave_out(name, error)
+            found = replace(self.comparison, reference=reference.result(), captures=captures)
+        return _Pass(items, label, path, found)
+
+    def _leave_out(self, subject: str, error: ParityError) -> None:
+        self.state = replace(
+            self.state,
+            failures={**self.state.failures, subject: error},
+            subjects={n: run for n, run in self.state.subjects.items() if n != subject},
+        )
 
 
-def _measured(flow: Flow, done: _Pass) -> _Pass:
+def _capture_again(state: State, runner: Runner) -> State:
+    """Capture everything anew, of the input that is on disk now."""
+    assert state.table is not None
+    rows = [point.row for point in state.table.points(state.request.depth)]
+    reference = runner.run_reference(rows, "capture", isolate=state.request.isolate)
+    runner.run_subjects(list(state.subjects), rows, "capture")
+    float64 = {name: try_float64(runner, name, rows, state.table) for name in state.float64}
+    return replace(state, reference=reference, float64=float64)
+
+
+def _measure_all_replicates(done: _Pass, runner: Runner) -> _Pass:
     """A pass with the floor of as many float32 runs as any comparison has."""
-    again = flow.captures.on(done.input).reference(flow.rows(), done.label, given=True)
-    return replace(done, reference=again)
+    rows = done.comparison.rows
+    again = runner.on(done.input).run_reference(rows, done.label, given=True)
+    return replace(done, comparison=replace(done.comparison, reference=again))
 
 
-def _run(flow: Flow, whole: NDArray[np.float32], items: slice, label: str) -> _Pass:
-    path = flow.folder / f"{label}.npy"
-    np.save(path, whole[items])
-    captures: Captures = flow.captures.on(path)
-    rows, made = flow.rows(), {}
-    with flow.children.threads(len(flow.subjects) + 1) as pool:
-        reference = pool.submit(captures.reference, rows, label, replicates=FEW)
-        runs = {name: pool.submit(captures.subject, name, rows, label) for name in flow.subjects}
-        for name, run in runs.items():
-            try:
-                made[name] = run.result().path
-            except ParityError as error:
-                # What it has passed so far is not the whole folder: it could not be told.
-                flow.failures[name] = error
-                del flow.subjects[name]
-        return _Pass(items, label, path, reference.result(), made)
-
-
-def _compare(flow: Flow, done: _Pass) -> list[StageResult]:
-    cuts = flow.table.result().cuts(flow.request.depth)
-    reference = done.reference
-    return investigate.compare(flow, reference.capture, reference.floors, done.captures, cuts)
-
-
-def _wrong(stages: Sequence[StageResult]) -> set[str]:
-    """The subjects that do not pass everywhere."""
-    return {n for stage in stages for n, r in stage.subjects.items() if not r.status.passes}
+def _judge(comparison: Comparison) -> list[StageResult]:
+    reference = comparison.reference
+    return judge(
+        reference.capture,
+        reference.floors,
+        comparison.captures,
+        comparison.points,
+        comparison.criteria,
+    )
 
 
 def _worst(known: StageResult, new: StageResult, start: int) -> StageResult:
     """The larger figure of each kind; indices count from the folder's first item."""
     subjects = {
-        name: _worse(result, _shifted(new.subjects[name], start))
+        name: _worse(result, _shift_index(new.subjects[name], start))
         for name, result in known.subjects.items()
         if name in new.subjects
     }
@@ -158,7 +192,7 @@ def _worst(known: StageResult, new: StageResult, start: int) -> StageResult:
     return replace(known, subjects=subjects, pairs=pairs)
 
 
-def _shifted(result: SubjectResult, start: int) -> SubjectResult:
+def _shift_index(result: SubjectResult, start: int) -> SubjectResult:
     if result.worst is None:
         return result
     item, *place = result.worst
@@ -166,8 +200,8 @@ def _shifted(result: SubjectResult, start: int) -> SubjectResult:
 
 
 def _worse(known: SubjectResult, new: SubjectResult) -> SubjectResult:
-    status = max(known.status, new.status, key=_ORDER.index)
-    ranked = (_ORDER.index(new.status), new.max_abs) > (_ORDER.index(known.status), known.max_abs)
+    status = max(known.status, new.status, key=lambda found: found.severity)
+    ranked = (new.status.severity, new.max_abs) > (known.status.severity, known.max_abs)
     shown = new if ranked else known
     return replace(
         shown,
@@ -180,7 +214,7 @@ def _worse(known: SubjectResult, new: SubjectResult) -> SubjectResult:
     )
 
 
-def _merged(known: Decision, new: Decision, items: slice) -> Decision:
+def _merge_decisions(known: Decision, new: Decision, items: slice) -> Decision:
     """Labels over all: `known` is of those before `items`, `new` of these."""
     before, more = items.start, items.stop - items.start
 

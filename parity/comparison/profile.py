@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.report.model import Profile
+from parity.comparison.results import Profile
+from parity.numerics.capture import CaptureReader
+from parity.numerics.floor import Floor
+from parity.numerics.verdict import StageResult, Status
 
 Array = NDArray[Any]
 
 MOST_POSITIONS, MOST_CHANNELS = 64, 4096
+
+
+def profile_worst(
+    stages: Sequence[StageResult],
+    reference: Path,
+    captures: Mapping[str, Path],
+    precisions: Mapping[str, str],
+) -> Profile | None:
+    """Profile the worst error of all stages and subjects; None where nothing was compared.
+
+    In isolation where that was measured, and `captures` are then the isolated ones.
+    """
+    isolated = bool(stages) and bool(stages[0].isolated)
+    candidates = [
+        (result.x_floor_max, index, name)
+        for index, stage in enumerate(stages)
+        for name, result in (stage.isolated if isolated else stage.subjects).items()
+        if result.status is not Status.MISSING and result.message is None
+    ]
+    if not candidates:
+        return None
+    # Of equally bad ones the first: what comes behind may have inherited it.
+    _, index, name = max(candidates, key=lambda found: (found[0], -found[1]))
+    stage = stages[index]
+    floor: Floor | None = stage.isolated_floor if isolated else stage.floor
+    with CaptureReader(reference) as expected, CaptureReader(captures[name]) as actual:
+        if actual.shape(stage.row) != expected.shape(stage.row):
+            return None
+        return measure(
+            actual=actual.read(stage.row),
+            expected=expected.read(stage.row),
+            stage=stage.name,
+            row=stage.row,
+            subject=name,
+            floor_max=0.0 if floor is None else floor.scaled(precisions[name]).max_abs,
+        )
 
 
 def measure(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import UsageError
-from parity.network import spec as specs
+from parity.network import architectures
+from parity.network.inputs import PASS, Input
 from parity.network.spec import ModelSpec
 from parity.network.table import Depth, LayerTable
 from parity.processes.subjects import (
@@ -170,6 +171,16 @@ class Request:
         held = [name for name in held if of_child(name).backend is None]
         return side if side in held or not held else held[0]
 
+    def is_at_home(self, subject: str) -> bool:
+        """Whether the child that runs a subject is the one that holds its framework's model."""
+        return self.child(subject) == self.home(side_of(subject))
+
+    def streams(self, given: Input) -> bool:
+        """Whether the input is compared in several passes, some items at a time."""
+        # Captures that are kept are files of whole batches.
+        whole = not self.judged or self.save_captures is not None
+        return given.kind == "folder" and len(given.array) > PASS and not whole
+
     def graph_file(self, side: str) -> Path | None:
         """The ONNX file that was given for the subject `onnx-SIDE`."""
         return self.onnx_keras if side == "keras" else self.onnx_torch
@@ -179,7 +190,7 @@ class Request:
         """The registered architecture; raises `SpecError`."""
         if self.model is None:
             return None
-        return specs.get(
+        return architectures.get(
             self.model,
             classes=self.classes,
             image_size=self.image_size,

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity.comparison import investigate
-from parity.comparison.flow import Flow
+from parity.comparison.judging import judge
 from parity.comparison.request import runtime_of, side_of
+from parity.comparison.runner import Runner
+from parity.comparison.state import Comparison, State
 from parity.errors import ParityError
-from parity.numerics.verdict import StageResult, Status
-from parity.report.model import Cause
+from parity.explain.cause import Cause
+from parity.numerics.verdict import StageResult, Status, failing_subjects
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Rerun:
-    """One thing to change: `changed` are arguments of `Captures.subject`.
+    """One thing to change: `changed` are fields of `RunRequest`.
 
     `text` says what the subject has, beginning with a capital and without a full stop; `undone`
     what the other run is, as in "with all optimisations off".
@@ -49,73 +50,84 @@ class Rerun:
     remedy: str = ""
 
 
-def causes(
-    flow: Flow, stages: Sequence[StageResult], reruns: Callable[[Run], Iterable[Rerun]]
+def explain_by_rerun(
+    state: State,
+    comparison: Comparison,
+    runner: Runner,
+    stages: Sequence[StageResult],
+    reruns: Callable[[Run], Iterable[Rerun]],
 ) -> tuple[Cause, ...]:
     """A cause for each subject that is at the floor everywhere once one thing is changed.
 
     Nothing else is: same weights, same input. A graph whose own model differs too is left to the
-    layers, since what its model has wrong no setting of a session mends.
+    layers, since no setting of a session repairs its model.
     """
-    wrong = {name for stage in stages for name, r in stage.subjects.items() if not r.status.passes}
+    failing = failing_subjects(stages)
     found: list[Cause] = []
-    for name in flow.request.subjects:
-        failure = flow.failures.get(name)
-        if name not in wrong and failure is None:
+    for name in state.request.subjects:
+        failure = state.failures.get(name)
+        if name not in failing and failure is None:
             continue
-        if runtime_of(name) == "onnx" and side_of(name) in wrong:
+        if runtime_of(name) == "onnx" and side_of(name) in failing:
             continue
-        for rerun in reruns(_run(flow, name, stages, failure)):
-            cause = _proved(flow, name, rerun, stages)
+        for rerun in reruns(_run(state, runner, name, stages, failure)):
+            cause = _prove(comparison, runner, name, rerun, stages)
             if cause is not None:
                 found.append(cause)
                 break
     return tuple(found)
 
 
-def _run(flow: Flow, name: str, stages: Sequence[StageResult], failure: ParityError | None) -> Run:
-    request = flow.request
-    held = [stage.subjects[name] for stage in stages if name in stage.subjects]
+def _run(
+    state: State,
+    runner: Runner,
+    name: str,
+    stages: Sequence[StageResult],
+    failure: ParityError | None,
+) -> Run:
+    request = state.request
+    results = [stage.subjects[name] for stage in stages if name in stage.subjects]
     return Run(
         subject=name,
         precision=request.precision,
         judge_as=request.judge_as or request.precision,
         # Of a folder one pass is looked into, which is not all of the input.
-        batch=stages[0].shape[0] if stages else len(flow.input.result().array),
-        reshaped=any(r.status is Status.DIVERGED and math.isinf(r.x_floor) for r in held),
+        batch=stages[0].shape[0] if stages else len(state.input.array),
+        reshaped=any(r.status is Status.DIVERGED and math.isinf(r.x_floor) for r in results),
         failure=failure,
-        declared=_declared(flow, name) if failure is not None else None,
+        declared=_declared_batch(runner, name) if failure is not None else None,
     )
 
 
-def _declared(flow: Flow, name: str) -> int | None:
+def _declared_batch(runner: Runner, name: str) -> int | None:
     if runtime_of(name) != "onnx":
         return None
     try:
-        answer = flow.children[flow.request.child(name)].call("batch", handle=name)
+        return runner.declared_batch(name)
     except ParityError:
-        # A graph that was never read, or a child that is gone, says nothing.
+        # A graph that was never read, or a child that is gone, declares nothing.
         return None
-    count: int | None = answer["declared"]
-    return count
 
 
-def _proved(flow: Flow, name: str, rerun: Rerun, stages: Sequence[StageResult]) -> Cause | None:
-    reference = flow.reference.result()
-    cuts = flow.table.result().cuts(flow.request.depth)
-    rows = [cut.row.name for cut in cuts]
+def _prove(
+    comparison: Comparison,
+    runner: Runner,
+    name: str,
+    rerun: Rerun,
+    stages: Sequence[StageResult],
+) -> Cause | None:
+    reference = comparison.reference
     try:
-        again = flow.captures.subject(name, rows, "rerun", **rerun.changed)
+        again = runner.run_subject(name, comparison.rows, "rerun", **rerun.changed)
     except ParityError:
         # What cannot be run in another way either leaves the question to the layers.
         return None
-    results = investigate.compare(
-        flow,
+    results = judge(
         reference.capture,
         reference.floors,
         {name: again.path},
-        cuts,
-        precisions={name: flow.request.judge_as or flow.request.precision},
+        comparison.points,
+        comparison.criteria,
     )
     if not all(stage.subjects[name].status.passes for stage in results):
         return None

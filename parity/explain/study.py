@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.flow import Flow
 from parity.comparison.request import runtime_of, side_of
+from parity.comparison.runner import Runner
+from parity.comparison.state import State
 from parity.errors import ParityError
-from parity.explain import engine, graphs
+from parity.explain import engine
 from parity.explain.findings import Finding, Wrong, close
+from parity.explain.graphs import ExactGraphs
 from parity.explain.proof import extra, fingerprint, inputs
 from parity.explain.proof.case import Case
 from parity.explain.proof.layer import Array, Layer
@@ -41,22 +43,26 @@ class Study:
     """The captures of isolated layers, open for reading, and what the models say of themselves."""
 
     def __init__(
-        self, flow: Flow, reference: CaptureReader, subjects: Mapping[str, CaptureReader],
+        self, state: State, table: LayerTable, runner: Runner,
+        reference: CaptureReader, subjects: Mapping[str, CaptureReader],
         *, limit: float, stages: Sequence[StageResult] = (),
     ) -> None:  # fmt: skip
-        self.flow = flow
+        self.state = state
+        self.request = state.request
+        self.runner = runner
         self.reference = reference
         self.subjects = subjects
         self.limit = limit
         self.stages = stages
-        self.exact = graphs.Exact(flow, reference.path, list(reference.names))
-        self.table = flow.table.result()
+        self.exact = ExactGraphs(runner, table, reference.path, list(reference.names))
+        self.table = table
         self._layers: dict[str, Layer | None] = {}
         self._carried: dict[str, Floor] = {}
         self._tensors: dict[str, Array] = {}
         self._again: dict[str, Path | None] = {}
-        self._image: Array = np.load(flow.captures.input).astype(np.float64)
-        values = weights.load(flow.weights.result(), self.table)
+        self._image: Array = np.load(runner.input).astype(np.float64)
+        assert state.weights is not None, "a reference that has run has weights"
+        values = weights.load(state.weights, self.table)
         self._weights: dict[str, dict[str, Array]] = {
             row.name: _by_role(row, values) for row in self.table.rows if row.weights
         }
@@ -77,7 +83,7 @@ class Study:
             if explanation.found is None and self._exporter_differs(case, item):
                 exact = self.exact.read(item.subject, item.row.name)
                 if exact is not None:
-                    given = self.flow.request.graph_file(side_of(item.subject)) is not None
+                    given = self.request.graph_file(side_of(item.subject)) is not None
                     heard = replace(case, exact=exact, given=given)
                     explanation = engine.last(heard) or explanation
             changes = explanation.found is None and self._changes(item)
@@ -103,7 +109,7 @@ class Study:
             return None
         try:
             feed = self.reference.path
-            return self.flow.captures.subject(name, list(first.names), "again", feed=feed).path
+            return self.runner.run_subject(name, list(first.names), "again", feed=feed).path
         except ParityError:
             # That it cannot be run any more is no sign of the layer's.
             return None
@@ -115,12 +121,12 @@ class Study:
         model = self._model_of(wrong.subject)
         if model is None:
             # Only the reference is known to be right without having been compared.
-            return side_of(wrong.subject) == self.flow.request.reference_side
+            return side_of(wrong.subject) == self.request.reference_side
         return model not in self.subjects or not self.same(wrong.subject, wrong.row, wrong.floor)
 
     def _model_of(self, graph: str) -> str | None:
         """The subject whose model a graph was exported from, if one was compared."""
-        return next((name for name in self.flow.subjects if is_model_of(name, graph)), None)
+        return next((name for name in self.state.subjects if is_model_of(name, graph)), None)
 
     def same(self, graph: str, row: Row, floor: Floor) -> bool:
         """Whether a graph's layer is its model's to within rounding, whatever explains it."""
@@ -184,7 +190,7 @@ class Study:
         return bool(behind) and all(result.x_floor <= self.limit for result in behind)
 
     def _reference_layer(self, row: Row) -> Layer | None:
-        side = self.flow.request.reference_side
+        side = self.request.reference_side
         hyper = self._described(side, row).get("hyper", {})
         order = [NETWORK_INPUT, *(name.name for name in self.table.rows)]
         before = order[: order.index(row.name)]
@@ -275,8 +281,8 @@ class Study:
 
     def _layers_of(self, name: str) -> Sequence[Mapping[str, Any]]:
         """What a side's model says of its layers, or that of a subject with a child of its own."""
-        flow = self.flow
-        found = flow.further_descriptions.get(name) or flow.descriptions.get(name, {})
+        state = self.state
+        found = state.further_descriptions.get(name) or state.descriptions.get(name, {})
         layers: Sequence[Mapping[str, Any]] = found.get("layers", ())
         return layers
 
@@ -286,9 +292,9 @@ class Study:
     def _description(self, subject: str, row: Row) -> Mapping[str, Any]:
         """What the subject says of its layer: nothing, where it runs a graph from a file."""
         side = side_of(subject)
-        if runtime_of(subject) == "onnx" and self.flow.request.graph_file(side) is not None:
+        if runtime_of(subject) == "onnx" and self.request.graph_file(side) is not None:
             return {}
-        return self._described(subject if subject in self.flow.further_descriptions else side, row)
+        return self._described(subject if subject in self.state.further_descriptions else side, row)
 
     def _label(self, subject: str, row: Row, described: Mapping[str, Any]) -> str:
         if runtime_of(subject) == "onnx":
@@ -300,16 +306,17 @@ class Study:
         """The case with the weights that the subject holds in this layer."""
         if runtime_of(wrong.subject) != "onnx":
             return replace(case, held=self._held(wrong))
-        values, names = graphs.held(self.flow, wrong.subject, wrong.row)
+        try:
+            values, names = self.runner.node_weights(wrong.subject, wrong.row.name)
+        except ParityError:
+            # A graph that cannot be read so is asked nothing more.
+            values, names = {}, {}
         return replace(case, held=values, names=names)
 
     def _held(self, wrong: Wrong) -> dict[str, Array]:
         """The weights that the subject's own model holds in this layer."""
-        path = self.flow.folder / f"held-{wrong.subject}.safetensors"
         try:
-            if not path.exists():
-                child = self.flow.request.child(wrong.subject)
-                self.flow.children[child].call("dump", path=str(path))
+            path = self.runner.dump_weights(wrong.subject)
             held = self.table.held_by(side_of(wrong.subject))
             return _by_role(wrong.row, weights.load(path, held))
         except ParityError:
@@ -320,17 +327,15 @@ class Study:
         """That layers which only the subject has are why a sum differs, if they are."""
         if wrong.row.kind != "add" or runtime_of(wrong.subject) == "onnx":
             return None
-        own = wrong.subject in self.flow.further_descriptions
+        own = wrong.subject in self.state.further_descriptions
         described = self._layers_of(wrong.subject if own else side_of(wrong.subject))
         layers = extra.beside(wrong.row, described)
         if not layers:
             return None
-        path = self.flow.folder / f"extra-{wrong.subject}-{wrong.row.name}.safetensors"
-        child = self.flow.children[self.flow.request.child(wrong.subject)]
         try:
-            told = child.call("dump_rows", rows=extra.rows_of(layers), path=str(path))["table"]
-            table = LayerTable.from_json(told)
-            values = weights.load(path, table)
+            rows = extra.rows_of(layers)
+            dump = self.runner.dump_rows(wrong.subject, rows, wrong.row.name)
+            table, values = dump.table, weights.load(dump.path, dump.table)
         except ParityError:
             # Layers whose weights cannot be had (a NaN, say) prove nothing.
             return None
@@ -355,8 +360,10 @@ class Study:
 
 
 @contextlib.contextmanager
-def opened(
-    flow: Flow,
+def open_study(
+    state: State,
+    table: LayerTable,
+    runner: Runner,
     reference: Path,
     subjects: Mapping[str, Path],
     *,
@@ -369,7 +376,7 @@ def opened(
             name: stack.enter_context(CaptureReader(path)) for name, path in subjects.items()
         }
         held = stack.enter_context(CaptureReader(reference))
-        yield Study(flow, held, readers, limit=limit, stages=stages)
+        yield Study(state, table, runner, held, readers, limit=limit, stages=stages)
 
 
 def _by_role(row: Row, values: Mapping[str, NDArray[Any]]) -> dict[str, Array]:

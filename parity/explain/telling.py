@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 
 from parity.comparison.request import runtime_of
+from parity.explain.cause import Cause
 from parity.explain.findings import Finding, close
-from parity.explain.proof.case import FRAMEWORKS
 from parity.explain.proof.search import Trial
-from parity.processes.subjects import is_model_of
-from parity.report.model import Cause
+from parity.processes.subjects import LABELS, is_model_of
+
+FRAMEWORKS = {**LABELS, "onnx": "the ONNX graph"}
+"""What a runtime is called in a sentence on the layers of its model."""
 
 UNKNOWN = "not-explained"
 """The name of what no cause explains."""

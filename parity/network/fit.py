@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parity.errors import WeightError
-from parity.network import spec
-from parity.network.rows import quote
+from parity.network import architectures
+from parity.text import printable
 
 if TYPE_CHECKING:
     from parity.network.table import LayerTable
@@ -37,7 +37,7 @@ def require_fit(found: Found, table: LayerTable, *, source: str) -> None:
             f"{name} {shape}" for name, (_, shape) in expected.items() if name not in found
         ],
         "unused": [
-            f"{shown(name)} {shape}" for name, (_, shape) in found.items() if name not in known
+            f"{printable(name)} {shape}" for name, (_, shape) in found.items() if name not in known
         ],
         "mis-shaped": [
             f"{name} expected {known[name][1]}, found {found[name][1]}"
@@ -60,11 +60,6 @@ def listed(items: list[str], *, first: int = 3) -> str:
     """The first few items, and how many more there are."""
     rest = len(items) - first
     return "; ".join(items[:first]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def shown(name: str) -> str:
-    """A name out of somebody's file: quoted where it would break the line, cut where too long."""
-    return name if name.isprintable() and len(name) <= 80 else quote(name)
 
 
 def _reason(found: Found, table: LayerTable) -> str:
@@ -122,7 +117,7 @@ def _sizes(found: Found, table: LayerTable) -> _Sizes | None:
 
 def _architectures(found: Found) -> Iterator[str]:
     """The registered architectures whose tables have these names and shapes."""
-    for name in spec.names():
-        sizes = _sizes(found, spec.get(name).table())
+    for name in architectures.names():
+        sizes = _sizes(found, architectures.get(name).table())
         if sizes is not None:
             yield f"{name} with {sizes}" if sizes.changes else name

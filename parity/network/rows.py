@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from parity.errors import TableError
 from parity.network import axes, kinds
+from parity.text import quote, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -146,7 +146,7 @@ def check_row(row: Row, where: str) -> None:
 
 def _check_kind(kind: str, where: str) -> None:
     if kinds.find(kind) is None:
-        hint = closest(kind, kinds.registry())
+        hint = suggest(kind, kinds.registry())
         raise TableError(f"{where}: unknown kind {quote(kind)}{hint}")
 
 
@@ -189,19 +189,6 @@ def identities(row: Row) -> Iterator[tuple[str, str]]:
         yield "PyTorch tensor", f"{point.module}#{point.call}{'@input' * point.is_input}"
     for weight in row.weights:
         yield f"weight {quote(weight.name)}", weight.name
-
-
-def quote(value: object) -> str:
-    """A value out of somebody's file, on one line and not too long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean …?`, or nothing where no known word is close."""
-    # Matching is quadratic, and the word is out of somebody's file.
-    close = difflib.get_close_matches(word[:80], known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def format_shape(shape: tuple[int, ...], *, by: str = "x") -> str:
@@ -286,7 +273,7 @@ def _weight_from_json(entry: object, kind: str, where: str) -> Weight:
     role, name = entry["role"], entry["name"]
     known = kinds.roles()
     if not isinstance(role, str) or role not in known:
-        raise TableError(f"{where}: unknown role {quote(role)}{closest(str(role), known)}")
+        raise TableError(f"{where}: unknown role {quote(role)}{suggest(str(role), known)}")
     if not isinstance(name, str):
         raise TableError(f"{where}: the name of a weight must be text, found {quote(name)}")
     # A role of another kind is refused with its row.
@@ -352,7 +339,7 @@ def check_keys(
     seen: set[str] = set()
     for key in found:
         if key not in known:
-            raise TableError(f"{where}: unknown key {quote(key)}{closest(key, known)}")
+            raise TableError(f"{where}: unknown key {quote(key)}{suggest(key, known)}")
         if key in seen:
             raise TableError(f"{where}: key {quote(key)} is given twice")
         seen.add(key)

@@ -133,12 +133,12 @@ def _stages(table: LayerTable) -> Iterator[Tensor]:
 
     Keras's layer drops them itself, PyTorch's leaves that to a flatten.
     """
-    for cut in table.cuts("stage"):
-        if kinds.get(cut.row.kind).pools_image and len(cut.row.shape) == 1:
-            yield Tensor(cut.name, (*cut.row.shape, 1, 1))
-            yield Tensor("flatten", cut.row.shape)
+    for stage, row in table.ends("stage").items():
+        if kinds.get(row.kind).pools_image and len(row.shape) == 1:
+            yield Tensor(stage, (*row.shape, 1, 1))
+            yield Tensor("flatten", row.shape)
         else:
-            yield Tensor(cut.name, cut.row.shape)
+            yield Tensor(stage, row.shape)
 
 
 def _sources(table: LayerTable) -> Mapping[str, tuple[str, ...]]:

@@ -13,8 +13,8 @@ all its inputs:
 
 `name`   neutral and unique: letters, digits, `_`, `-` and `.`. A row called `STAGE.BLOCK.LAYER`
          belongs to the block `STAGE.BLOCK`.
-`stage`  the cut that the row belongs to; the rows of a stage stand together, and it ends at its
-         last row that both models have.
+`stage`  the part of the network that the row belongs to; the rows of a stage stand together, and
+         it ends at its last row that both models have.
 `kind`   one of those in `parity.network.kinds`.
 `keras`  the layer's name. Empty where only the PyTorch model has such a layer.
 `torch`  the module's path, `layer1.0.conv1`; then `#1` for its second call in a forward pass
@@ -61,16 +61,16 @@ from parity.network.rows import (
     cells,
     check_keys,
     check_row,
-    closest,
     format_shape,
     identities,
     keras_shape,
-    quote,
     row_from_json,
     row_to_json,
     shapes_text,
     torch_point,
 )
+from parity.numerics.points import ComparisonPoint
+from parity.text import quote, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -79,7 +79,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INPUT",
-    "Cut",
     "Depth",
     "LayerTable",
     "Row",
@@ -95,18 +94,9 @@ Depth = Literal["stage", "block", "layer"]
 LOGITS = "logits"
 """The name of the last tensor of every ONNX graph; `INPUT` is that of the first."""
 
-SCHEMA = "parity.network.table/1"
+SCHEMA = "parity.table/1"
 MAX_BYTES = 16 * 2**20
 """No table is this long: ResNet-152's takes 0.2 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A place where all subjects are compared: the output of `row`."""
-
-    name: str
-    stage: str
-    row: Row
 
 
 @dataclass(frozen=True)
@@ -129,21 +119,28 @@ class LayerTable:
         """How many numbers are batch-norm's running mean and variance."""
         return sum(math.prod(weight.shape) for row in self.rows for weight in row.statistics)
 
-    def cuts(self, depth: Depth) -> tuple[Cut, ...]:
-        """The last row of each stage, or block, or every row, that both models have."""
+    def points(self, depth: Depth) -> tuple[ComparisonPoint, ...]:
+        """The comparison points at a depth, in execution order: the rows of `ends`."""
+        return tuple(
+            ComparisonPoint(name, row.stage, row.name, row.shape)
+            for name, row in self.ends(depth).items()
+        )
+
+    def ends(self, depth: Depth) -> dict[str, Row]:
+        """The last row of each stage, or block, or every row, that both models have, by name."""
         last: dict[str, Row] = {}
         for row in self.rows:
             if row.shared:
                 key = {"stage": row.stage, "block": row.block, "layer": row.name}[depth]
-                # Taken out first, so that the cuts come in the order of their own rows.
+                # Taken out first, so that the points come in the order of their own rows.
                 last.pop(key, None)
                 last[key] = row
-        return tuple(Cut(name, row.stage, row) for name, row in last.items())
+        return last
 
     def by_name(self, name: str) -> Row:
         """The row called `name`; raises `TableError` with the closest ones."""
         if name not in self._by_name:
-            raise TableError(f"no row is called {quote(name)}{closest(name, self._by_name)}")
+            raise TableError(f"no row is called {quote(name)}{suggest(name, self._by_name)}")
         return self._by_name[name]
 
     def longest_sums(self, ends: Collection[str]) -> dict[str, float]:
@@ -206,7 +203,7 @@ class LayerTable:
 
     @cached_property
     def _tensor_names(self) -> dict[str, str]:
-        ends = {cut.row.name: cut.name for cut in self.cuts("stage")}
+        ends = {row.name: stage for stage, row in self.ends("stage").items()}
         if ends:
             ends[next(reversed(ends))] = LOGITS
         return ends
@@ -236,7 +233,7 @@ class LayerTable:
         self._check_inputs(source)
 
     def _check_tensor_names(self, source: str) -> None:
-        compared = {cut.name for cut in self.cuts("stage")}
+        compared = self.ends("stage").keys()
         for stage in self.stages:
             if stage not in compared:
                 raise TableError(f"{source}: stage {quote(stage)} has no row in both models")
@@ -257,7 +254,7 @@ class LayerTable:
             where = f"{source}: row {number} ({quote(row.name)})"
             for name in row.inputs:
                 if name not in before:
-                    hint = closest(name, before)
+                    hint = suggest(name, before)
                     raise TableError(f"{where}: no row before it is called {quote(name)}{hint}")
             known = [(name, before[name]) for name in row.inputs if before[name]]
             # Broadcasting would hide that the shapes differ.

@@ -20,13 +20,15 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from parity.errors import OutputError, WeightError
-from parity.network.fit import PREFIXES, counters, listed, require_fit, shown
-from parity.network.rows import quote
+from parity import files
+from parity.errors import WeightError
+from parity.network.fit import PREFIXES, counters, listed, require_fit
+from parity.text import printable, quote
 
 if TYPE_CHECKING:
     from parity.network.spec import ModelSpec
     from parity.network.table import LayerTable, Row, Weight
+from parity.numerics.rounding import to_bits
 
 Array = NDArray[Any]
 STATISTIC_BITS = 8
@@ -94,7 +96,7 @@ def check(weights: Mapping[str, Array], table: LayerTable, *, source: str) -> No
     for name, array in weights.items():
         if not isinstance(array, np.ndarray):
             kind = type(array).__name__
-            raise WeightError(f"{source}: {shown(name)}: expected an array, found a {kind}")
+            raise WeightError(f"{source}: {printable(name)}: expected an array, found a {kind}")
     found = {name: (array.dtype.name, array.shape) for name, array in weights.items()}
     require_fit(found, table, source=source)
     _require_sound(weights, table, source=source)
@@ -115,17 +117,10 @@ def save(
             raise WeightError(f"{path.name}: {name}: cannot hold {array.dtype}, only float32")
     # The format wants wider dtypes first, so that everything is aligned.
     order = sorted(weights, key=lambda name: (-weights[name].dtype.itemsize, name))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(_header({name: weights[name] for name in order}, metadata or {}))
-            for name in order:
-                file.write(_bytes(weights[name]))
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(_header({name: weights[name] for name in order}, metadata or {}))
+        for name in order:
+            file.write(_bytes(weights[name]))
 
 
 def digest(weights: Mapping[str, Array]) -> str:
@@ -177,9 +172,7 @@ def round_statistics(statistics: Array) -> NDArray[np.float32]:
     """
     if not np.isfinite(statistics).all():
         raise WeightError("calibrated batch-norm statistics are not finite")
-    mantissa, exponent = np.frexp(statistics.astype(np.float64, copy=False))
-    scale = float(2**STATISTIC_BITS)
-    return np.asarray(np.ldexp(np.rint(mantissa * scale) / scale, exponent), dtype=np.float32)
+    return to_bits(statistics, STATISTIC_BITS).astype(np.float32)
 
 
 def unwrap(checkpoint: object, *, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -21,12 +21,13 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from parity import files
 from parity.errors import CaptureError, OutputError
 from parity.numerics.checksum import ALIGNMENT, CHUNK, Checksum, aligned, checksum
 
 Array = NDArray[Any]
 
-SCHEMA = "parity.numerics.capture/1"
+SCHEMA = "parity.capture/1"
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
@@ -65,14 +66,14 @@ class CaptureWriter:
     def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
         self.manifest: dict[str, Any] = dict(manifest)
         self._path = Path(path)
-        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        self._part = files.Part(self._path)
         self._entries: dict[str, _Entry] = {}
         self._checksums: dict[str, str] = {}
         self._end = 0
         # Some 1,000 rows fit; a longer header moves the tensors once, at the end.
         self._reserved = 2**18
         try:
-            self._file: BinaryIO = self._temporary.open("wb")
+            self._file: BinaryIO = self._part.path.open("wb")
             self._file.seek(self._reserved)
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
@@ -106,15 +107,15 @@ class CaptureWriter:
         header = _encode({**self.manifest, "checksums": self._checksums}, self._entries)
         try:
             self._file.close()
-            _write_header(self._temporary, header, self._reserved)
-            self._temporary.replace(self._path)
+            _write_header(self._part.path, header, self._reserved)
+            self._part.commit()
         except OSError as error:
             self._discard()
             raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def _discard(self) -> None:
         self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        self._part.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -171,15 +172,10 @@ def _write_header(path: Path, header: bytes, reserved: int) -> None:
     needed = len(header) + 8
     if needed > reserved:
         start = -(-needed // ALIGNMENT) * ALIGNMENT
-        moved = path.with_name(f".{path.name}.{os.getpid()}.move")
-        try:
-            with path.open("rb") as old, moved.open("wb") as new:
-                old.seek(reserved)
-                new.seek(start)
-                shutil.copyfileobj(old, new, 2**20)
-            moved.replace(path)
-        finally:
-            moved.unlink(missing_ok=True)
+        with files.replacing(path) as moved, path.open("rb") as old, moved.open("wb") as new:
+            old.seek(reserved)
+            new.seek(start)
+            shutil.copyfileobj(old, new, 2**20)
         reserved = start
     with path.open("r+b") as file:
         file.write((reserved - 8).to_bytes(8, "little"))

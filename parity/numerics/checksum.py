@@ -1,7 +1,8 @@
-"""What working through a tensor piece by piece needs: the pieces' size, buffers, a checksum."""
+"""What working through a tensor or a file in pieces needs: their size, buffers, a checksum."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ CHUNK = 16384
 ALIGNMENT = 64
 # 64-bit words a checksum block; a chunk of float16, the smallest, is exactly one block.
 _BLOCK = CHUNK * 2 // 8
+# Bytes of a file that are read at once: whole blocks.
+_PIECE = 32 * _BLOCK * 8
 _MASK = 2**64 - 1
 _STEP = 0x9E3779B97F4A7C15
 
@@ -74,6 +77,10 @@ class Checksum:
     def _chain(self, block_sum: int) -> None:
         self._sum = (self._sum * _STEP + block_sum + 1) & _MASK
 
+    def add_length(self, size: int) -> None:
+        """Take the number of bytes that there are, after the last of them."""
+        self._chain(size)
+
     def hex(self) -> str:
         return f"{self._sum:016x}"
 
@@ -89,4 +96,20 @@ def checksum(flat: Array) -> str:
     total = Checksum()
     for piece in pieces(flat):
         total.add(piece)
+    return total.hex()
+
+
+def stream_checksum(stream: io.BufferedReader) -> str:
+    """Return the checksum of a file's bytes from where it is to its end, and of how many there are.
+
+    Unlike a tensor's, whose shape stands in a header, a file's length is to be covered too: zeros
+    that are cut off at the end would not show otherwise.
+    """
+    total = Checksum()
+    buffer = aligned(_PIECE, np.dtype(np.uint8))
+    size = 0
+    while count := stream.readinto(buffer.data):
+        total.add(buffer[:count])
+        size += count
+    total.add_length(size)
     return total.hex()

@@ -25,8 +25,7 @@ ROUNDOFF = 2.0**-24
 # Elements perturbed at once, so that the factors stay in a core's cache.
 _BLOCK = 16384
 
-# A 16-bit integer times this is U(-1, 1) * 2**-23.
-_PER_STEP = np.float32(2.0**-15 * 2.0**-23)
+_FLOAT32 = np.dtype(np.float32)
 
 PRECISIONS: Mapping[str, float] = {
     "float64": 2.0**-29,
@@ -94,12 +93,17 @@ class Floor:
         )
 
 
-def floor_of(errors: Sequence[Error]) -> Floor:
+def unit_roundoff(dtype: np.dtype[Any]) -> float:
+    """Return the most that one rounding changes a number, relatively; 0 for integers, booleans."""
+    return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
+
+
+def floor_of(errors: Sequence[Error], *, roundoff: float = ROUNDOFF) -> Floor:
     """Return the floor over the replicates' errors at one row (DESIGN.md, "The verdict").
 
     ``rel_l2`` is the root mean square of theirs, ``max_abs`` the largest of theirs; neither is
-    below one unit roundoff of the row's scale. A replicate that overflows where float64 does not
-    says nothing about rounding: it is left out of the floor and of ``replicates``. Raises
+    below one unit ``roundoff`` of the row's scale. A replicate that overflows where float64 does
+    not says nothing about rounding: it is left out of the floor and of ``replicates``. Raises
     CaptureError when there is no replicate at all, or one of another shape.
     """
     if not errors:
@@ -111,34 +115,44 @@ def floor_of(errors: Sequence[Error]) -> Floor:
     scale = max(error.scale for error in errors)
     mean_square = math.fsum(error.rel_l2**2 for error in usable) / max(len(usable), 1)
     return Floor(
-        rel_l2=max(math.sqrt(mean_square), ROUNDOFF),
-        max_abs=max([ROUNDOFF * scale, *(error.max_abs for error in usable)]),
+        rel_l2=max(math.sqrt(mean_square), roundoff),
+        max_abs=max([roundoff * scale, *(error.max_abs for error in usable)]),
         replicates=len(usable),
         scale=scale,
     )
 
 
-def perturb(array: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return the array times ``1 + U(-1, 1) * 2**-23``: values moved by about one ulp at most.
+def perturb(array: Array, rng: np.random.Generator, *, dtype: np.dtype[Any] = _FLOAT32) -> Array:
+    """Return the array times ``1 + U(-1, 1) * eps``: values moved by about one ulp at most.
 
-    2**-23 of a value is one ulp just above a power of two, and almost two just below the next. The
-    values must be finite; the result is rounded to float32 and has the same shape, in C order.
+    ``eps`` is that of ``dtype``, which is float16, float32 or float64: in float32, 2**-23 of a
+    value is one ulp just above a power of two, and almost two just below the next. The result is
+    rounded to ``dtype`` and has the same shape, in C order; what is not finite stays what it is.
     """
-    moved = np.empty(array.shape, np.float32)
+    # 2**-10 / 2**15 of a float16 is below its smallest number, so the change is computed wider.
+    wide = np.promote_types(dtype, _FLOAT32)
+    # A 16-bit integer times this is U(-1, 1) * eps.
+    per_step = wide.type(2.0**-15 * float(np.finfo(dtype).eps))
+    moved = np.empty(array.shape, dtype)
     flat, source = moved.reshape(-1), np.ascontiguousarray(array).reshape(-1)
-    change = aligned(_BLOCK, np.dtype(np.float32))
-    for start in range(0, flat.size, _BLOCK):
-        piece = source[start : start + _BLOCK]
-        # Sixteen random bits are plenty to choose among five neighbours, and cost half of what a
-        # float32 draw does. Four 16-bit integers a word:
-        words = rng.integers(0, 2**64, -(-piece.size // 4), dtype=np.uint64)
-        delta = change[: piece.size]
-        np.copyto(delta, words.view(np.int16)[: piece.size])
-        # x + x*u*2**-23 rounds to what x*(1 + u*2**-23) does, in float32 throughout; the factor
-        # itself would have only three values there.
-        delta *= _PER_STEP
-        delta *= piece
-        np.add(piece, delta, out=flat[start : start + _BLOCK])
+    change = aligned(_BLOCK, wide)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for start in range(0, flat.size, _BLOCK):
+            piece = source[start : start + _BLOCK]
+            # Sixteen random bits are plenty to choose among five neighbours, and cost half of what
+            # a float32 draw does. Four 16-bit integers a word:
+            words = rng.integers(0, 2**64, -(-piece.size // 4), dtype=np.uint64)
+            delta = change[: piece.size]
+            np.copyto(delta, words.view(np.int16)[: piece.size])
+            # x + x*u*eps rounds to what x*(1 + u*eps) does, in one precision throughout; the
+            # factor itself would have only three values there.
+            delta *= per_step
+            delta *= piece
+            result = flat[start : start + _BLOCK]
+            np.add(piece, delta, out=result)
+            finite = np.isfinite(piece)
+            if not finite.all():
+                np.copyto(result, piece, where=~finite)  # Inf * 0 and Inf - Inf are NaN
     return moved
 
 

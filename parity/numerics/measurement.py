@@ -1,19 +1,19 @@
-"""Measuring the rows of captures against each other, by this process and by helpers."""
+"""The distances of captures, row by row, measured by this process and by helper processes."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from parity.numerics.capture import CaptureReader
 from parity.numerics.distance import Distances, Error, mismatched
-from parity.processes.children import Child
 
 HELPED = 2**28
 """Bytes of captures from which helpers pay: starting one takes as long as measuring these."""
@@ -75,8 +75,24 @@ def measure_row(
     return Measured(errors, pairs)
 
 
+class Helper(Protocol):
+    """A process that measures rows; `parity.runtimes.numpy` serves its two operations."""
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Do "open" (captures by path) or "measure" (one row)."""
+        ...
+
+
+StartHelpers = Callable[[int], AbstractContextManager[Sequence[Helper]]]
+"""Starts so many helpers, which end with the context."""
+
+
 def measure_rows(
-    rows: Sequence[str], reference: CaptureReader, subjects: Mapping[str, CaptureReader]
+    rows: Sequence[str],
+    reference: CaptureReader,
+    subjects: Mapping[str, CaptureReader],
+    *,
+    start_helpers: StartHelpers | None = None,
 ) -> dict[str, Measured]:
     """Measure rows that the reference has; large captures with the help of other processes.
 
@@ -86,47 +102,43 @@ def measure_rows(
     """
     readers = (reference, *subjects.values())
     size = sum(reader.nbytes(row) for row in rows for reader in readers if row in reader)
-    helpers = min(MAX_HELPERS, _cores() - 1) if size >= HELPED else 0
-    if helpers <= 0:
+    count = min(MAX_HELPERS, _cores() - 1) if size >= HELPED else 0
+    if count <= 0 or start_helpers is None:
         return {row: measure_row(row, reference, subjects) for row in rows}
     paths = {name: str(reader.path.resolve()) for name, reader in subjects.items()}
     opened = {"reference": str(reference.path.resolve()), "subjects": paths}
     # The largest first, so that all end at about the same time.
-    left: SimpleQueue[str] = SimpleQueue()
+    waiting: SimpleQueue[str] = SimpleQueue()
     for row in sorted(rows, key=reference.nbytes, reverse=True):
-        left.put(row)
+        waiting.put(row)
     found: dict[str, Measured] = {}
 
-    def helped(child: Child) -> None:
-        child.call("open", **opened)
-        for row in _taken(left):
-            found[row] = Measured.from_json(child.call("measure", row=row))
+    def measure_by(helper: Helper) -> None:
+        helper.call("open", **opened)
+        for row in _drain(waiting):
+            found[row] = Measured.from_json(helper.call("measure", row=row))
 
-    def alone() -> None:
-        for row in _taken(left):
+    def measure_here() -> None:
+        for row in _drain(waiting):
             found[row] = measure_row(row, reference, subjects)
 
-    with contextlib.ExitStack() as stack:
-        children = [Child("numpy") for _ in range(helpers)]
-        for child in children:
-            stack.callback(child.close)
-        with ThreadPoolExecutor(helpers + 1) as pool:
-            work = [pool.submit(alone), *(pool.submit(helped, child) for child in children)]
-            try:
-                for done in wait(work, return_when=FIRST_EXCEPTION).done:
-                    done.result()
-            except BaseException:
-                # The others stop after the row that they are at.
-                for _ in _taken(left):
-                    pass
-                raise
+    with start_helpers(count) as helpers, ThreadPoolExecutor(count + 1) as pool:
+        work = [pool.submit(measure_here), *(pool.submit(measure_by, one) for one in helpers)]
+        try:
+            for done in wait(work, return_when=FIRST_EXCEPTION).done:
+                done.result()
+        except BaseException:
+            # The others stop after the row that they are at.
+            for _ in _drain(waiting):
+                pass
+            raise
     return {row: found[row] for row in rows}
 
 
-def _taken(left: SimpleQueue[str]) -> Iterator[str]:
+def _drain(waiting: SimpleQueue[str]) -> Iterator[str]:
     with contextlib.suppress(Empty):
         while True:
-            yield left.get_nowait()
+            yield waiting.get_nowait()
 
 
 def _cores() -> int:

@@ -10,16 +10,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from parity.errors import CaptureError
 from parity.numerics.capture import CaptureReader
 from parity.numerics.distance import Error, measure
 from parity.numerics.floor import Floor, floor_of
-from parity.numerics.measurement import PairResult, measure_rows
-
-if TYPE_CHECKING:
-    from parity.network.table import Cut
+from parity.numerics.measurement import PairResult, StartHelpers, measure_rows
+from parity.numerics.points import ComparisonPoint
 
 __all__ = [
     "LIMIT",
@@ -32,7 +29,11 @@ __all__ = [
     "Status",
     "SubjectResult",
     "compare",
+    "divergence_at",
+    "failing_subjects",
     "first_divergence",
+    "first_failure",
+    "first_not_passing",
     "floor_of",
     "judge",
     "measure",
@@ -43,7 +44,7 @@ LIMIT = 4.0
 
 
 class Status(StrEnum):
-    """What a subject is at one cut."""
+    """What a subject is at one comparison point, from best to worst."""
 
     EXACT = "exact"
     AT_FLOOR = "at-floor"
@@ -55,6 +56,16 @@ class Status(StrEnum):
     def passes(self) -> bool:
         """Whether this is parity."""
         return self in (Status.EXACT, Status.AT_FLOOR)
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the subject was compared and differs; a missing subject was not compared."""
+        return self in (Status.DIVERGED, Status.NON_FINITE)
+
+    @property
+    def severity(self) -> int:
+        """The place in the order from best, 0, to worst."""
+        return tuple(Status).index(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,9 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class SubjectResult:
-    """One subject at one cut; the figures are infinite where they do not exist (``null`` in JSON).
+    """One subject at one comparison point.
+
+    The figures are infinite where they do not exist (``null`` in JSON).
 
     ``worst`` is the index of the largest difference from the reference (batch first, NCHW) or of
     the first value that is NaN or Inf, ``actual`` and ``expected`` the two values there.
@@ -88,7 +101,7 @@ class SubjectResult:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """All subjects at one cut; ``shape`` is NCHW, batch first."""
+    """All subjects at one comparison point; ``shape`` is NCHW, batch first."""
 
     name: str
     stage: str
@@ -98,19 +111,20 @@ class StageResult:
     subjects: Mapping[str, SubjectResult]
     pairs: Mapping[str, PairResult] = field(default_factory=dict)
     isolated: Mapping[str, SubjectResult] = field(default_factory=dict)
-    """The same subjects, each given the reference's input of this cut: its own error alone."""
+    """The same subjects, each given the reference's input of this point: its own error alone."""
     isolated_floor: Floor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FirstDivergence:
-    """The first cut in execution order at which a subject does not agree, and who does not."""
+    """The first comparison point at which a subject does not agree, and who does not."""
 
     subject: str
     stage: str
     layer: str | None
     """The layer's row; None when the depth compared does not tell which layer of the stage."""
     cut: str
+    """The name of the comparison point."""
     subjects: tuple[str, ...]
 
 
@@ -150,35 +164,37 @@ def compare(
     reference: CaptureReader,
     floors: Mapping[str, Floor],
     subjects: Mapping[str, CaptureReader],
-    cuts: Iterable[Cut],
+    points: Iterable[ComparisonPoint],
     limit: float = LIMIT,
     precisions: Mapping[str, str] | None = None,
+    start_helpers: StartHelpers | None = None,
 ) -> list[StageResult]:
-    """Compare every subject with the float64 reference, and with each other, at every cut.
+    """Compare every subject with the float64 reference, and with each other, at every point.
 
     ``floors`` are keyed by row; ``precisions`` by subject, float32 where not given. Tensors are
-    read once, in pieces. Raises CaptureError for a capture that is damaged, and for a row that the
-    reference has no floor for.
+    read once, in pieces; large ones with the help of the processes that ``start_helpers`` starts.
+    Raises CaptureError for a capture that is damaged, and for a row that the reference has no floor
+    for.
     """
     precisions = precisions or {}
-    cuts = list(cuts)
-    rows = [cut.row.name for cut in cuts if cut.row.name in reference]
+    points = list(points)
+    rows = [point.row for point in points if point.row in reference]
     for row in rows:
         if row not in floors:
             raise CaptureError(f"{reference.path}: {row}: has no floor; measure its replicates")
-    measured = measure_rows(rows, reference, subjects)
+    measured = measure_rows(rows, reference, subjects, start_helpers=start_helpers)
     stages = []
-    for cut in cuts:
-        row, floor = cut.row.name, floors.get(cut.row.name)
+    for point in points:
+        row, floor = point.row, floors.get(point.row)
         found = measured.get(row)
         errors = {} if found is None else found.errors
         results = {
             name: _result(errors.get(name), floor, limit, precisions.get(name, "float32"))
             for name in subjects
         }
-        shape = cut.row.shape if found is None else reference.shape(row)
+        shape = point.shape if found is None else reference.shape(row)
         pairs = {} if found is None else found.pairs
-        stages.append(StageResult(cut.name, cut.stage, row, shape, floor, results, pairs))
+        stages.append(StageResult(point.name, point.stage, row, shape, floor, results, pairs))
     return stages
 
 
@@ -209,15 +225,47 @@ def _result(
     )
 
 
-def first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:
-    """Return the first cut, in execution order, where a subject is diverged or non-finite."""
+def first_failure(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+    """Return the first cut, in the order given, where the subject is diverged or non-finite."""
     for stage in stages:
-        wrong = tuple(
-            name
-            for name, result in stage.subjects.items()
-            if result.status in (Status.DIVERGED, Status.NON_FINITE)
-        )
+        result = stage.subjects.get(subject)
+        if result is not None and result.status.is_failure:
+            return stage
+    return None
+
+
+def first_not_passing(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+    """Return the first cut, in the order given, where the subject does not pass or is missing.
+
+    A cut that does not list the subject at all is passed over.
+    """
+    for stage in stages:
+        result = stage.subjects.get(subject)
+        if result is not None and not result.status.passes:
+            return stage
+    return None
+
+
+def failing_subjects(stages: Iterable[StageResult]) -> set[str]:
+    """Return the subjects that do not pass, or are missing, at one cut or more."""
+    return {
+        name
+        for stage in stages
+        for name, result in stage.subjects.items()
+        if not result.status.passes
+    }
+
+
+def divergence_at(stage: StageResult, subjects: tuple[str, ...]) -> FirstDivergence:
+    """Return the divergence of these subjects, one or more, at one cut."""
+    layer = stage.row if stage.name == stage.row else None
+    return FirstDivergence(subjects[0], stage.stage, layer, stage.name, subjects)
+
+
+def first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:
+    """Return the first point, in execution order, where a subject is diverged or non-finite."""
+    for stage in stages:
+        wrong = tuple(name for name, result in stage.subjects.items() if result.status.is_failure)
         if wrong:
-            layer = stage.row if stage.name == stage.row else None
-            return FirstDivergence(wrong[0], stage.stage, layer, stage.name, wrong)
+            return divergence_at(stage, wrong)
     return None

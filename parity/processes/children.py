@@ -206,7 +206,7 @@ class Child:
                 how += ", perhaps for want of memory"
         tail = self._stderr_tail()
         if "No module named 'parity'" in tail or "No module named parity" in tail:
-            return InterpreterError(probe.without_parity(self.runtime, self.python))
+            return InterpreterError(probe.failing_subjects(self.runtime, self.python))
         end = f"; its last words: {tail}" if tail else ""
         return ChildError(f"{self.runtime}: the process died during '{operation}' ({how}){end}")
 

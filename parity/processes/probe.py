@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import hashlib
 import importlib.util
 import json
 import os
@@ -76,7 +78,7 @@ def probe(runtime: str) -> dict[str, Any]:
     """Versions of the runtime's packages, the ones that are missing, and what is wrong with them.
 
     "cuda" is the CUDA version that the runtime was built for, None for a build without; "absent"
-    are the libraries of that version that cannot be found.
+    are the libraries of that version that cannot be found. "source" is a hash of `parity` itself.
     """
     versions: dict[str, str] = {}
     missing: list[str] = []
@@ -96,13 +98,31 @@ def probe(runtime: str) -> dict[str, Any]:
     cuda = _BUILDS[runtime]() if not missing else None
     return {
         "parity": parity.__version__,
+        "source": source_digest(),
         "python": platform.python_version(),
+        "numpy": next((version for _, version in _held("numpy")), None),
         "versions": versions,
         "missing": missing,
         "wrong": wrong,
         "cuda": cuda,
         "absent": absent_libraries(cuda) if cuda is not None else [],
     }
+
+
+@functools.cache
+def source_digest() -> str:
+    """SHA-256 over the name and text of every Python file of `parity` and the exporters.
+
+    It takes some 4 ms (1 MB in 200 files), once a process.
+    """
+    digest = hashlib.sha256()
+    base = Path(parity.__file__).parent.parent
+    for package in ("exporters", "parity"):
+        for file in sorted((base / package).rglob("*.py")):
+            text = file.read_bytes()
+            digest.update(f"{file.relative_to(base).as_posix()} {len(text)}\n".encode())
+            digest.update(text)
+    return digest.hexdigest()
 
 
 def problems(runtime: str, *, gpu: bool = False) -> list[str]:
@@ -118,7 +138,7 @@ def of(runtime: str, python: str | None = None) -> dict[str, Any]:
     done = _asked(python, runtime)
     if done.returncode:
         if "No module named" in done.stderr and "parity" in done.stderr:
-            raise InterpreterError(without_parity(runtime, python))
+            raise InterpreterError(failing_subjects(runtime, python))
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise InterpreterError(f"{runtime}: {python} failed: {last}")
     found: dict[str, Any] = json.loads(done.stdout)
@@ -144,7 +164,7 @@ def _asked(python: str, runtime: str) -> subprocess.CompletedProcess[str]:
         raise InterpreterError(f"{runtime}: cannot start {python}: {error}") from error
 
 
-def without_parity(runtime: str, python: str) -> str:
+def failing_subjects(runtime: str, python: str) -> str:
     """What to tell of an interpreter that has no `parity`."""
     return (
         f"{runtime}: {python} has no parity; install it there: {python} -m pip install "

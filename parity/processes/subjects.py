@@ -7,18 +7,21 @@ WHERE is a device, `cpu` or `gpu`, or the name of an environment; both may be gi
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Literal
 
 from parity.errors import UsageError
+from parity.text import quote, suggest
 
 Side = Literal["keras", "torch"]
 
 KINDS = ("keras", "torch", "onnx-keras", "onnx-torch")
 RUNTIMES = ("keras", "torch", "onnx")
 """The children there are, the slowest to start first."""
+
+LABELS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX Runtime"}
+"""What a reader knows each runtime as."""
 
 BACKENDS = ("tensorflow", "jax", "torch")
 DEVICES = ("cpu", "gpu")
@@ -51,13 +54,15 @@ def parse(text: str) -> Subject:
     """Read a subject's name; raises `UsageError` with the closest one that there is."""
     found = _GRAMMAR.fullmatch(text)
     if found is None or found["kind"] not in KINDS:
-        raise UsageError(f"unknown subject '{text}'; {_closest(text)}")
+        kind = re.split(r"[\[@]", text)[0]
+        hint = suggest(kind, KINDS, otherwise=f"known: {', '.join(KINDS)}")
+        raise UsageError(f"unknown subject {quote(text)}{hint}")
     kind, backend = found["kind"], found["backend"]
     if backend is not None:
         if kind != "keras":
-            raise UsageError(f"subject '{text}': only keras has a [backend]")
+            raise UsageError(f"subject {quote(text)}: only keras has a [backend]")
         if backend not in BACKENDS:
-            raise UsageError(f"subject '{text}': Keras's backends are {', '.join(BACKENDS)}")
+            raise UsageError(f"subject {quote(text)}: Keras's backends are {', '.join(BACKENDS)}")
     device = environment = None
     for place in filter(None, found["where"].split("@")):
         if place in DEVICES and device is None:
@@ -65,13 +70,8 @@ def parse(text: str) -> Subject:
         elif place not in DEVICES and environment is None:
             environment = place
         else:
-            raise UsageError(f"subject '{text}': one device and one environment at most")
+            raise UsageError(f"subject {quote(text)}: one device and one environment at most")
     return Subject(text, kind, backend, device, environment)
-
-
-def _closest(text: str) -> str:
-    close = difflib.get_close_matches(re.split(r"[\[@]", text)[0], KINDS, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(KINDS)}"
 
 
 def child_name(runtime: str, *, backend: str | None = None, environment: str | None = None) -> str:

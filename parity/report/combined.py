@@ -16,7 +16,7 @@ from parity.report import codec, formats, wording
 from parity.report.formats import markdown
 from parity.report.model import Report, Verdict
 
-SCHEMA = "parity.commands.check/1"
+SCHEMA = "parity.check/1"
 
 STEP_SUMMARY = 900_000
 """Characters: GitHub refuses a step's summary of more than 1 MiB."""
@@ -116,15 +116,11 @@ def summary(reports: Reports, longest: int) -> str:
 
 def worst(report: Report) -> tuple[str, str]:
     """The largest ratio of all subjects and cuts, and whose it is."""
-    found = [
-        (wording.worse(result), f"{name}, {stage.name}")
-        for stage in report.stages
-        for name, result in stage.subjects.items()
-    ]
-    if not found:
+    found = wording.worst(report)
+    if found is None:
         return "–", "nothing was compared"
-    ratio, where = max(found)
-    return wording.times(ratio), where
+    ratio, name, stage = found
+    return wording.times(ratio), f"{name}, {stage}"
 
 
 def tell_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> None:

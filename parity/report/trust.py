@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from parity.report.model import Decision, Repeat, Report, Trial
+from parity.comparison.results import Decision, Repeat, Trial
+from parity.report.model import Report
 from parity.report.wording import listed, number, times
 
 

@@ -6,10 +6,20 @@ import itertools
 import math
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from parity.numerics.verdict import FirstDivergence, StageResult, Status, SubjectResult
-from parity.report.model import Outcome, Report, Verdict
+from parity.comparison.results import Outcome, Verdict
+from parity.numerics.verdict import (
+    FirstDivergence,
+    StageResult,
+    Status,
+    SubjectResult,
+    first_failure,
+)
+
+if TYPE_CHECKING:
+    from parity.report.model import Report
 
 MARKS: Mapping[str, str] = {
     Status.EXACT: "✓",
@@ -26,9 +36,6 @@ MARKS: Mapping[str, str] = {
 }
 """A sign beside a word, for whoever sees no colour."""
 
-# From best to worst: a row's status is its worst subject's.
-_ORDER = tuple(Status)
-
 
 def sentence(report: Report) -> str:
     """Say the verdict in one sentence."""
@@ -40,11 +47,10 @@ def sentence(report: Report) -> str:
 
 
 def _parity(report: Report) -> str:
-    ratio, name, stage = max(
-        (worse(result), name, stage.name)
-        for stage in report.stages
-        for name, result in stage.subjects.items()
-    )
+    found = worst(report)
+    if found is None:
+        return "nothing was compared."
+    ratio, name, stage = found
     count = len(report.stages)
     cuts = f"all {count} {report.depth}s" if count > 1 else f"the one {report.depth}"
     return (
@@ -57,8 +63,10 @@ def _parity(report: Report) -> str:
 def _divergence(report: Report) -> str:
     wrong = [name for name in report.subjects if not passes(report, name)]
     right = [name for name in report.subjects if name not in wrong]
-    if report.first_divergence is None:
+    if report.first_divergence is None or not wrong:
         failed = [n for n, level in report.levels.items() if level.outcome is Outcome.FAIL]
+        if not failed:
+            return "the report does not say what differs."
         return f"the {listed(failed)} differ{'s' if len(failed) == 1 else ''}."
     told = (
         f"{listed(wrong)} {'differ' if len(wrong) > 1 else 'differs'} from {report.reference} in "
@@ -90,16 +98,15 @@ def firsts(report: Report) -> Iterator[tuple[str, str]]:
     """Give (names, where and how they diverge first); subjects that do so alike share an entry."""
     groups: dict[tuple[object, ...], list[tuple[str, str]]] = {}
     for name in report.subjects:
-        for stage in report.stages:
-            result = stage.subjects.get(name)
-            if result is not None and result.status in (Status.DIVERGED, Status.NON_FINITE):
-                where = _where(report, name, stage)
-                # A graph differs from its own model by rounding: the same in the digits shown.
-                figures = (number(result.max_abs), times(worse(result)), result.message)
-                alike = (where, result.status, result.worst, *figures)
-                told = f"first at {where}: {how(result)}"
-                groups.setdefault(alike, []).append((name, told))
-                break
+        stage = first_failure(report.stages, name)
+        if stage is None:
+            continue
+        where, result = _where(report, name, stage), stage.subjects[name]
+        # A graph differs from its own model by rounding: the same in the digits shown.
+        figures = (number(result.max_abs), times(worse(result)), result.message)
+        alike = (where, result.status, result.worst, *figures)
+        told = f"first at {where}: {how(result)}"
+        groups.setdefault(alike, []).append((name, told))
     for group in groups.values():
         yield listed(name for name, _ in group), group[0][1]
 
@@ -162,8 +169,7 @@ def _inherited(report: Report) -> Iterator[tuple[str, str]]:
         differ = [
             stage
             for stage in report.stages
-            if name in stage.subjects
-            and stage.subjects[name].status in (Status.DIVERGED, Status.NON_FINITE)
+            if name in stage.subjects and stage.subjects[name].status.is_failure
         ]
         alone = [
             stage.name
@@ -212,7 +218,35 @@ def row_status(report: Report, stage: StageResult) -> Status:
         stage.subjects[name].status if name in stage.subjects else Status.MISSING
         for name in report.subjects
     ]
-    return max(found, key=_ORDER.index, default=Status.MISSING)
+    return max(found, key=lambda status: status.severity, default=Status.MISSING)
+
+
+def main_rows(report: Report, count: int) -> Sequence[StageResult]:
+    """Return at most `count` cuts: all, else those without parity, else the last of each stage."""
+    if len(report.stages) <= count:
+        return report.stages
+    wrong = [stage for stage in report.stages if not row_status(report, stage).passes]
+    last = {stage.stage: stage for stage in report.stages}
+    return (wrong or list(last.values()))[:count]
+
+
+def figures(result: SubjectResult | None) -> str:
+    """Write a subject's error at a cut: its largest, and how many floors that is."""
+    if result is None or result.status is Status.MISSING:
+        return "missing"
+    if result.status is Status.NON_FINITE:
+        return "NaN/Inf"
+    return f"{number(result.max_abs)} ({times(worse(result))})"
+
+
+def worst(report: Report) -> tuple[float, str, str] | None:
+    """Return the largest ratio of all subjects and cuts, in floors, its subject and its cut."""
+    found = [
+        (worse(result), name, stage.name)
+        for stage in report.stages
+        for name, result in stage.subjects.items()
+    ]
+    return max(found, default=None)
 
 
 def worst_pair(stage: StageResult) -> tuple[float, str]:

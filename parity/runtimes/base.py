@@ -18,9 +18,10 @@ from exporters.errors import ExportError
 from parity import files
 from parity.errors import DeviceMemory, ExportFailed, FlagError, InputError
 from parity.network import weights
-from parity.network.spec import from_json
+from parity.network.architectures import from_json
 from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
+from parity.processes.requests import RunRequest
 from parity.runtimes.devices import proved, survey, too_large
 from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.runtimes.framework import Framework
@@ -139,41 +140,32 @@ class ModelRuntime(Framework):
         weights.save(Path(target), values)
         return {"sha256": weights.digest(values)}
 
-    def run(
-        self,
-        *,
-        x: str,
-        rows: list[str],
-        out: str,
-        manifest: dict[str, Any],
-        feed: str | None = None,
-        device: str = "cpu",
-        precision: str = "float32",
-        xla: bool = False,
-    ) -> dict[str, Any]:
-        """Capture the named rows in a precision, on a device.
+    def run(self, **arguments: Any) -> dict[str, Any]:
+        """Capture rows in a precision, on a device; `arguments` are the fields of `RunRequest`.
 
-        `feed` is the reference's capture: each row's tensor is then replaced by the reference's
-        after it was captured, so that every part between two rows is given the right input and
-        shows only its own error. "flags" in the answer are those that were in force, "proof" says
-        where the work was done.
+        "flags" in the answer are those that were in force, "proof" shows where the work was done.
         """
-        flags = self.pin(precision, device, xla=xla)
-        data = read_input(x)
-        wanted = self.rows(rows)
+        request = RunRequest.from_json(arguments)
+        device, precision = request.device, request.precision
+        flags = self.pin(precision, device, xla=request.xla)
+        data = read_input(request.x)
+        wanted = self.rows(request.rows)
         with self._on(precision, device) as model:
 
-            def passed(batch: Array, sink: Sink, on: Sequence[Row]) -> float:
-                return self.forward(batch, on, sink, model=model, device=device, xla=xla)
+            def forward(batch: Array, sink: Sink, on: Sequence[Row]) -> float:
+                return self.forward(batch, on, sink, model=model, device=device, xla=request.xla)
 
-            with capture.CaptureWriter(Path(out), manifest) as writer, fed(feed) as replacement:
+            with (
+                capture.CaptureWriter(Path(request.out), request.manifest) as writer,
+                fed(request.feed) as replacement,
+            ):
 
                 def sink(row: Row, array: Array) -> Array | None:
                     writer.add(row.name, array)
                     return replacement(row, array)
 
                 try:
-                    seconds = passed(data, sink, wanted)
+                    seconds = forward(data, sink, wanted)
                 except Exception as error:
                     if not self.is_out_of_memory(error):
                         raise
@@ -181,7 +173,7 @@ class ModelRuntime(Framework):
                         self,
                         len(data),
                         device,
-                        lambda count: passed(data[:count], lambda row, array: None, ()),
+                        lambda count: forward(data[:count], lambda row, array: None, ()),
                     ) from error
             proof = proved(self.name, device, self.where)
         return {"seconds": seconds, "flags": flags, "proof": proof}
@@ -306,7 +298,7 @@ class ModelRuntime(Framework):
         self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
     ) -> dict[str, Any]:
         """Export somebody's own model with the weights it has, unverified: a comparison follows."""
-        from exporters import onnx_graph
+        from exporters import graph as onnx_graph
 
         started = time.perf_counter()
         with exporting(self.name):
@@ -326,7 +318,7 @@ class ModelRuntime(Framework):
         metadata: dict[str, str],
     ) -> dict[str, Any]:
         """Write the model as an ONNX file, verified; trace into `structure` if it is not there."""
-        from exporters import onnx_graph
+        from exporters import graph as onnx_graph
 
         started = time.perf_counter()
         with exporting(self.name):

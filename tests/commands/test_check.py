@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,39 @@ def test_what_is_wrong_with_a_file_is_told_with_its_line(
     with pytest.raises(UsageError, match=told) as caught:
         cases.load(plan(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+BEFORE = {
+    "a basic string": '''note = """
+[[case]]
+modle = 3
+a quote " and two "" and an escaped \\"""
+batch = 4"""''',
+    "a literal string": "note = '''\n[defaults]\nbatch = 'x'\n'''",
+    "quotes at the end": 'note = """\nbatch = ""\n"""""',
+    "an array": 'note = [\n  "batch = 4",  # ] and """\n  [\n\'batch\'],\n]',
+    "strings on one line": 'note = \'an apostrophe" # [ """\' # """ \'\nfree = "\\"\'["',
+    "other ends of lines": 'note = "a\u2028b\u0085c" # \u2028',
+}
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+def test_the_line_is_right_after_a_value_of_many_lines(tmp_path: Path, before: str) -> None:
+    """What looks like a key or a table there is none."""
+    text = f"[environments]\nother = '3'\n[[case]]\n{before}\nmodel = 'resnet18'\nbatch = 'x'\n"
+    tomllib.loads(text)
+    lines = cases._Lines(text)
+    end = text.count("\n")
+    assert lines.of("case") == 3
+    assert lines.of("case", 0, "note") == 4
+    assert lines.of("case", 0, "model") == end - 1
+    assert lines.of("case", 0, "batch") == end
+
+
+def test_an_error_after_a_string_of_many_lines_is_told_with_its_line(tmp_path: Path) -> None:
+    text = '[[case]]\nname = """\nfirst\\\nbatch = 1 """\nmodel = "resnet18"\nbatch = "x"\n'
+    with pytest.raises(UsageError, match=r"toml:6: batch: expected a whole number"):
+        cases.load(plan(tmp_path, text))
 
 
 def test_every_key_is_a_field_of_the_request(tmp_path: Path) -> None:
@@ -392,10 +426,7 @@ def test_a_lock_of_something_else(
     [
         (lambda data: data["cases"].pop("second"), ":9: case 'second' is not in"),
         (lambda data: data["cases"].update(old={}), "case 'old' is not in"),
-        (
-            lambda data: data.update(schema="parity.commands.lock/9"),
-            "expected schema parity.commands.lock/1, found",
-        ),
+        (lambda data: data.update(schema="parity.lock/9"), "expected schema parity.lock/1, found"),
         (lambda data: data.update(cases=3), "malformed"),
         (lambda data: data["cases"]["second"].pop("stages"), "malformed"),
         (lambda data: data["cases"]["second"]["stages"].pop("head"), "has no figures of keras"),

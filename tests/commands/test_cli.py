@@ -12,7 +12,7 @@ import typer
 
 from parity import __version__
 from parity.commands.cli import main as cli
-from parity.network import spec
+from parity.network import architectures
 from parity.network.table import LayerTable
 
 
@@ -58,7 +58,7 @@ def test_every_command_has_help_with_an_example(capsys, command):
 def test_models(capsys):
     code, out, _ = ran(capsys, "models")
     assert code == 0
-    assert len(out.splitlines()) == 1 + len(spec.names()) + len(spec.variants())
+    assert len(out.splitlines()) == 1 + len(architectures.names()) + len(architectures.variants())
     assert "resnext50_32x4d" in out
     lines = {line.split()[0]: line.split()[1:3] for line in out.splitlines()}
     assert lines["resnext50_32x4d"] == ["25,028,904", "25,097,128"]
@@ -69,7 +69,7 @@ def test_models(capsys):
 def test_models_as_json(capsys):
     _, out, _ = ran(capsys, "models", "--json")
     rows = json.loads(out)
-    assert [row["name"] for row in rows] == [*spec.names(), *spec.variants()]
+    assert [row["name"] for row in rows] == [*architectures.names(), *architectures.variants()]
     sizes = {row["name"]: (row["parameters"], row["with_statistics"]) for row in rows}
     assert sizes["resnet18"] == (11_689_512, 11_699_112)
     # Twelve projections too many.
@@ -82,7 +82,7 @@ def test_a_table_can_be_read_again(capsys, tmp_path, kind):
     assert code == 0
     path = tmp_path / f"table.{kind}"
     path.write_text(out)
-    assert LayerTable.load(path) == spec.get("resnet18", image_size=(96, 128)).table()
+    assert LayerTable.load(path) == architectures.get("resnet18", image_size=(96, 128)).table()
 
 
 def test_a_table_as_text_has_both_layouts(capsys):
@@ -111,7 +111,7 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("resnet51",), "unknown model 'resnet51'; did you mean resnet50"),
+        (("resnet51",), "unknown model 'resnet51'; did you mean 'resnet50"),
         (("zzzz",), "unknown model 'zzzz'"),
         ((), "nothing to compare: give a MODEL, or --keras and --torch references"),
         (("resnet18", "--classes", "0"), "classes must be a whole number above 0, found 0"),
@@ -164,7 +164,7 @@ def test_a_comparison_that_cannot_be(capsys, arguments, told):
         (("export", "resnet18", "--from", "keras"), "Missing option '--onnx'"),
         (("export", "resnet18", "--from", "jax", "--onnx", "o.onnx"), "'jax' is not one of"),
         (("export", "resnet18", "--from", "torch", "--onnx", "no/o.onnx"), "there is no folder no"),
-        (("export", "resnet51", "--from", "torch", "--onnx", "o.onnx"), "did you mean resnet50"),
+        (("export", "resnet51", "--from", "torch", "--onnx", "o.onnx"), "did you mean 'resnet50"),
     ],
 )
 def test_other_commands_that_cannot_be(capsys, arguments, told):
@@ -184,7 +184,7 @@ def test_debug_shows_where_it_came_from(capsys):
 
 
 def test_a_fault_of_our_own_is_said_to_be_one(capsys, monkeypatch):
-    monkeypatch.setattr(spec, "names", lambda: 1 / 0)
+    monkeypatch.setattr(architectures, "names", lambda: 1 / 0)
     code, out, err = ran(capsys, "models")
     assert (code, out) == (3, "")
     assert err == "error: this is a fault of parity itself: ZeroDivisionError: division by zero\n"
@@ -194,7 +194,7 @@ def test_ctrl_c(capsys, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(spec, "names", interrupted)
+    monkeypatch.setattr(architectures, "names", interrupted)
     code, _, err = ran(capsys, "models")
     assert code == 3
     assert err == "error: interrupted: nothing was judged, nothing half-written is left\n"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import pytest
 from parity.commands import saved_captures
 from parity.commands.cli import main as cli
 from parity.commands.diff import diff
-from parity.errors import CaptureError, UsageError
+from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import measurement
 from parity.numerics.capture import SCHEMA, CaptureReader, CaptureWriter, amend
+from parity.processes import helpers
 from parity.report.model import Level, Outcome
-from tests.captures import CUTS, ROWS, tensors, write
+from tests.captures import POINTS, ROWS, tensors, write
 
 
 def test_a_folder_with_itself_is_judged_again(tmp_path: Path) -> None:
@@ -117,9 +120,9 @@ def test_a_level_that_failed_when_captured_still_fails(tmp_path: Path) -> None:
 
 def test_a_plain_graph_that_strays_still_fails(tmp_path: Path) -> None:
     near = {"max_abs": 0.0, "rel_l2": 0.0}
-    folder = write(tmp_path / "near", apart={"keras": near})
+    folder = write(tmp_path / "near", gaps={"keras": near})
     assert diff(folder, folder).verdict == "parity"
-    folder = write(tmp_path / "far", apart={"keras": {"max_abs": 1.0, "rel_l2": 1.0}})
+    folder = write(tmp_path / "far", gaps={"keras": {"max_abs": 1.0, "rel_l2": 1.0}})
     report = diff(folder, folder)
     assert report.levels["numerics"].outcome == "fail"
     assert "keras: the plain graph's head are 1.0e+00 away" in report.levels["numerics"].messages[0]
@@ -145,8 +148,69 @@ def test_an_earlier_comparison_makes_way(tmp_path: Path) -> None:
         path.rename(path.with_suffix(".part"))
     parts = {path.stem: path for path in (tmp_path / "two").iterdir()}
     report = diff(folder, folder)
-    saved_captures.keep(folder, parts, report, cuts=CUTS, floors={}, apart={})  # type: ignore[arg-type]
+    saved_captures.keep(folder, parts, report, points=POINTS, floors={}, gaps={})
     assert sorted(path.stem for path in folder.iterdir()) == ["keras", "reference"]
+
+
+def _mine(path: Path) -> Path:
+    path.write_bytes(b"weights that I trained for a week")
+    return path
+
+
+def _another_subjects_capture(path: Path) -> Path:
+    one = path.with_name("elsewhere")
+    shutil.copy(write(one) / "keras.safetensors", path)
+    shutil.rmtree(one)
+    return path
+
+
+def _link(path: Path) -> Path:
+    _mine(path.with_name("weights.bin"))
+    path.symlink_to("weights.bin")
+    return path
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("name", ["torch", saved_captures.REFERENCE])
+@pytest.mark.parametrize("foreign", [_mine, _another_subjects_capture, _link, _folder])
+def test_a_file_that_is_no_capture_is_not_replaced(
+    tmp_path: Path, foreign: Callable[[Path], Path], name: str
+) -> None:
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    path = foreign(folder / f"{name}.safetensors")
+    before = {each.name: each.lstat() for each in folder.iterdir()}
+    with pytest.raises(OutputError, match=rf"{path}: is no capture of {name}") as raised:
+        write(folder)
+    assert raised.value.exit_code == 2
+    assert {each.name: each.lstat() for each in folder.iterdir()} == before
+
+
+def test_a_file_that_no_capture_replaces_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    mine = [_mine(folder / name) for name in ("onnx-torch.safetensors", "best.safetensors")]
+    write(folder)
+    write(folder, ("torch",), seed=2)
+    assert not (folder / "keras.safetensors").exists()
+    assert all(path.read_bytes() == b"weights that I trained for a week" for path in mine)
+
+
+def test_a_foreign_file_is_told_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parity.processes.children.Child._start", lambda child: None)
+    monkeypatch.setattr("parity.processes.children.Child.close", lambda child: None)
+    monkeypatch.setattr("parity.processes.children.Child.kill", lambda child: None)
+    _mine(tmp_path / "torch.safetensors")
+    for option in (("capture", "--out"), ("compare", "--save-captures")):
+        told = _refused(capsys, option[0], "resnet18", option[1], tmp_path)
+        assert "torch.safetensors: is no capture of torch" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["torch.safetensors"]
 
 
 def _refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -273,14 +337,14 @@ def test_helpers_measure_what_one_process_does(
     alone = diff(folder, folder)
     started: list[str] = []
 
-    class Counted(measurement.Child):
+    class Counted(helpers.Child):
         def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
             started.append(operation)
             return super().call(operation, **arguments)
 
     monkeypatch.setattr(measurement, "HELPED", 1)
     monkeypatch.setattr(measurement, "_cores", lambda: 3)
-    monkeypatch.setattr(measurement, "Child", Counted)
+    monkeypatch.setattr(helpers, "Child", Counted)
     together = diff(folder, folder)
     assert started.count("open") == 2
     assert together.stages == alone.stages

@@ -153,6 +153,7 @@ def test_no_card_is_told_at_once_for_every_runtime(monkeypatch, capsys):
 def _sick(**changes):
     patients = [doctor.Patient("torch", "3.12", missing=changes.pop("missing", ()))]
     facts = {"path": "/c", "bytes": 0, "writable": changes.pop("writable", True)}
+    facts["problem"] = changes.pop("problem", None)
     return doctor.Checkup({}, "auto", "none", facts, patients)
 
 

@@ -1,14 +1,12 @@
-"""What a comparison says beside its verdict."""
+"""Where in its tensor the worst error lies."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import pytest
 
 from parity.commands import saved_captures
 from parity.commands.diff import diff
-from parity.comparison import details
+from parity.comparison.profile import profile_worst
 from tests.captures import write
 
 
@@ -17,18 +15,13 @@ def test_the_worst_profile_has_the_floor_that_judged_it(tmp_path, judged):
     """Each subject by the precision that it is judged as, not all by float32's."""
     folder = write(tmp_path / "captures", broken={"torch": "stem.relu"})
     stages = diff(folder, folder).stages
-    flow = SimpleNamespace(
-        reference=SimpleNamespace(
-            result=lambda: SimpleNamespace(
-                capture=folder / f"{saved_captures.REFERENCE}{saved_captures.SUFFIX}"
-            )
-        ),
-        captures=SimpleNamespace(
-            path=lambda name, label: folder / f"{name}{saved_captures.SUFFIX}"
-        ),
-        precisions={"keras": "float32", "torch": judged},
+    found = profile_worst(
+        stages,
+        folder / f"{saved_captures.REFERENCE}{saved_captures.SUFFIX}",
+        {name: folder / f"{name}{saved_captures.SUFFIX}" for name in ("keras", "torch")},
+        {"keras": "float32", "torch": judged},
     )
-    found = details.worst_profile(flow, stages)
+    assert found is not None
     assert (found.subject, found.row) == ("torch", "stem.relu")
     assert max(found.channels) == pytest.approx(0.25, rel=1e-5)
     (stage,) = (stage for stage in stages if stage.row == "stem.relu")

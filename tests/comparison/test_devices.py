@@ -6,9 +6,9 @@ import pytest
 
 import parity
 from parity.commands.cli import main as cli
-from parity.comparison.captures import Captures
 from parity.comparison.placement import DeviceMissing, confirm, plan
 from parity.comparison.request import Request
+from parity.comparison.runner import Runner
 from parity.errors import DeviceMemory, RuntimeMissing, UsageError
 from parity.processes import cards, children, probe
 from parity.processes.children import Child, Children
@@ -317,7 +317,7 @@ def test_subjects_whose_processes_end_after_each_run_compute_the_same(monkeypatc
     ended = []
     rest = Child.rest
     monkeypatch.setattr(Child, "rest", lambda child: (ended.append(child.pid), rest(child)))
-    monkeypatch.setattr(Captures, "_must_rest", lambda *_: True)
+    monkeypatch.setattr(Runner, "_must_rest", lambda *_: True)
     again = parity.compare("resnet18", **options)
     # Each runs twice: from the input on, and every part by itself.
     assert len(set(ended)) == len(ended) == 4

@@ -38,9 +38,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of resnet18 with 10 classes, canonical, with statistics that are not 0 and 1."""
     import numpy as np
 
-    from parity.network import spec, weights
+    from parity.network import architectures, weights
 
-    table = spec.get("resnet18", classes=10, image_size=(64, 64))
+    table = architectures.get("resnet18", classes=10, image_size=(64, 64))
     values = weights.init(table, seed=3)
     generator = np.random.default_rng(3)
     for name, array in values.items():

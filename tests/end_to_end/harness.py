@@ -26,6 +26,44 @@ _SCRIPT = (
 )
 
 
+# Writes down what the parent asks of its children, one line a request.
+_COUNTER = """
+import os, sys
+if "parity.processes.worker" not in sys.orig_argv:
+    from parity.processes.children import Child
+    ask = Child.call
+
+    def call(self, operation, **arguments):
+        with open(os.environ["PARITY_TEST_ASKED"], "a") as log:
+            print(self.runtime, operation, file=log)
+        return ask(self, operation, **arguments)
+
+    Child.call = call
+"""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What commands that run in the environment `env` ask of their children."""
+
+    log: Path
+    env: dict[str, str]
+
+    def take(self) -> list[str]:
+        """The requests since the last call, such as "torch export"."""
+        found = self.log.read_text().splitlines()
+        self.log.unlink()
+        return found
+
+
+def counted(folder: Path) -> Requests:
+    """An environment in which requests are counted; `folder` is for that alone."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_COUNTER)
+    log = folder / "asked"
+    return Requests(log, {"PYTHONPATH": str(folder), "PARITY_TEST_ASKED": str(log)})
+
+
 @dataclass(frozen=True)
 class Done:
     """One finished command; `left` are its temporary folders, `running` its processes."""

@@ -14,7 +14,7 @@ import torch
 
 import parity as api
 from parity.errors import ParityError
-from parity.network import spec, weights
+from parity.network import architectures, weights
 from tests.end_to_end.conftest import SMALL
 from tests.network.models.test_resnet import STATE_DICTS, digest
 
@@ -36,7 +36,7 @@ def chain(tmp_path_factory, checkpoint):
 
 
 def values(path):
-    return weights.load(path, spec.get("resnet18", **OPTIONS).table())
+    return weights.load(path, architectures.get("resnet18", **OPTIONS).table())
 
 
 def test_a_chain_through_every_format_is_bit_exact(chain, checkpoint):
@@ -60,7 +60,7 @@ def test_pytorch_loads_the_file_strictly(chain):
     from parity.network.models.resnet.torch import build
 
     held = torch.load(chain[0] / "d.pth", weights_only=True)
-    model = build(spec.get("resnet18", **OPTIONS))
+    model = build(architectures.get("resnet18", **OPTIONS))
     assert list(held) == list(model.state_dict())
     missing, unexpected = model.load_state_dict(held, strict=True)
     assert not missing
@@ -72,7 +72,7 @@ def test_a_torchvision_state_dict_loads_with_nothing_left_over(tmp_path):
     """Every key and shape as torchvision publishes them for resnext50_32x4d."""
     generator = torch.Generator().manual_seed(0)
     state = {}
-    for _, weight in spec.get("resnext50_32x4d").table().weights():
+    for _, weight in architectures.get("resnext50_32x4d").table().weights():
         state[weight.name] = torch.rand(weight.shape, generator=generator)
         if weight.role == "variance":
             module = weight.name.removesuffix("running_var")
@@ -84,7 +84,7 @@ def test_a_torchvision_state_dict_loads_with_nothing_left_over(tmp_path):
     torch.save(state, tmp_path / "published.pth")
     done = api.convert("resnext50_32x4d", tmp_path / "published.pth", tmp_path / "r.safetensors")
     assert done.parameters == 25_028_904
-    held = weights.load(tmp_path / "r.safetensors", spec.get("resnext50_32x4d").table())
+    held = weights.load(tmp_path / "r.safetensors", architectures.get("resnext50_32x4d").table())
     for name, array in held.items():
         assert np.array_equal(array, state[name].numpy()), name
 
@@ -146,7 +146,7 @@ def read(path):
     from parity.runtimes.keras import checkpoints
     from parity.runtimes.torch.runtime import Runtime
 
-    table = spec.get("resnet18", **OPTIONS).table()
+    table = architectures.get("resnet18", **OPTIONS).table()
     if path.suffix == ".safetensors":
         return weights.load(path, table)
     if path.suffix == ".pth":

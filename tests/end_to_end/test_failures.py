@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
+from tests.end_to_end import harness
 from tests.end_to_end.conftest import SMALL
 
 pytestmark = pytest.mark.framework
@@ -87,9 +88,9 @@ def test_a_checkpoint_of_another_architecture_is_recognised(parity, checkpoint):
 
 
 def test_nan_in_a_checkpoint(parity, checkpoint, tmp_path):
-    from parity.network import spec, weights
+    from parity.network import architectures, weights
 
-    table = spec.get("resnet18", classes=10, image_size=(64, 64)).table()
+    table = architectures.get("resnet18", classes=10, image_size=(64, 64)).table()
     values = weights.load(checkpoint, table)
     values["fc.bias"][3] = np.nan
     weights.save(tmp_path / "nan.safetensors", values)
@@ -141,6 +142,33 @@ def test_a_report_that_cannot_be_written_is_told_before_any_work(parity, tmp_pat
     done = parity("compare", "resnet18", *SMALL, "--json", tmp_path / where)
     assert done.code == 2
     assert done.seconds < 5
+
+
+def test_a_damaged_cache_is_noted_and_made_anew(parity, tmp_path):
+    """A graph that is cut short, and one weight of which one bit is another."""
+    requests = harness.counted(tmp_path / "counted")
+    env = {**requests.env, "PARITY_CACHE": str(tmp_path / "cache")}
+    arguments = ("compare", "resnet18", *SMALL, "--subjects", "torch,onnx-torch", "--json", "-")
+    first = parity(*arguments, env=env)
+    assert first.code == 0, first.err
+    requests.take()
+    (graph,), (weights,) = ((tmp_path / "cache" / kind).iterdir() for kind in ("graphs", "weights"))
+    sound = {path: path.read_bytes() for path in (graph, weights)}
+    graph.write_bytes(sound[graph][:1000])
+    edited = bytearray(sound[weights])
+    edited[len(edited) // 2] ^= 1
+    weights.write_bytes(edited)
+    second = parity(*arguments, env=env)
+    assert second.code == 0, second.err
+    usual = [note["message"] for note in first.report["notes"]]
+    told = [each["message"] for each in second.report["notes"] if each["message"] not in usual]
+    assert sorted(note.partition(" is ")[0] for note in told) == [
+        f"the cache entry {path.relative_to(tmp_path / 'cache')}" for path in (graph, weights)
+    ]
+    asked = requests.take()
+    assert [asked.count(f"torch {each}") for each in ("export", "calibrate")] == [1, 1]
+    assert {path: path.read_bytes() for path in sound} == sound
+    assert second.report["weights"] == first.report["weights"]
 
 
 @pytest.mark.slow

@@ -48,8 +48,8 @@ def edited(tmp_path):
 
 
 def test_a_weight_has_one_name_whichever_model_is_asked():
-    from parity.runtimes.keras.runtime import runtime as keras
-    from parity.runtimes.torch.runtime import runtime as torch
+    from parity.runtimes.keras import runtime as keras
+    from parity.runtimes.torch import runtime as torch
     from tests.twins import keras_small, torch_small
 
     models = keras_small.build(), torch_small.build()
@@ -161,9 +161,9 @@ def test_weights_of_a_file_and_of_a_seed(tmp_path, checkpoint):
 
 
 def _resnet18():
-    from parity.network import spec
+    from parity.network import architectures
 
-    return spec.get("resnet18", classes=10, image_size=(64, 64)).table()
+    return architectures.get("resnet18", classes=10, image_size=(64, 64)).table()
 
 
 def test_captures_are_judged_later(parity, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import parity as api
-from parity.network import spec
+from parity.network import architectures
 from parity.numerics.capture import CaptureReader
 from tests.end_to_end import harness
 from tests.end_to_end.conftest import SMALL
@@ -28,14 +28,23 @@ QUICK = ("resnet18", "resnext50_32x4d")
 def compared(tmp_path_factory):
     """ResNeXt-50 compared twice: with nothing cached, and with what the first run left."""
     folder = tmp_path_factory.mktemp("compared")
+    requests = harness.counted(folder / "counted")
     arguments = ("compare", "resnext50_32x4d", *SMALL, "--json", folder / "report.json")
-    cold = harness.parity(folder / "cold", *arguments)
+    cold = harness.parity(folder / "cold", *arguments, env=requests.env)
+    asked = {"cold": requests.take()}
     first = json.loads((folder / "report.json").read_text())
     warm = harness.parity(
-        folder / "warm", *arguments, "--save-captures", folder / "captures", "--batch", "2"
+        *(folder / "warm", *arguments, "--save-captures", folder / "captures", "--batch", "2"),
+        env=requests.env,
     )
+    asked["warm"] = requests.take()
     second = json.loads((folder / "report.json").read_text())
-    return {"cold": (cold, first), "warm": (warm, second), "captures": folder / "captures"}
+    return {
+        "cold": (cold, first),
+        "warm": (warm, second),
+        "captures": folder / "captures",
+        "asked": asked,
+    }
 
 
 @pytest.mark.parametrize("which", ["cold", "warm"])
@@ -81,12 +90,17 @@ def test_the_input_and_the_weights_are_identified(compared):
     assert warm["input"]["shape"] == [2, 3, 64, 64]
     assert cold["input"]["sha256"] != warm["input"]["sha256"]
     assert cold["weights"]["sha256"] == warm["weights"]["sha256"]
-    assert cold["weights"]["parameters"] == spec.get("resnext50_32x4d", classes=10).parameters
+    assert (
+        cold["weights"]["parameters"] == architectures.get("resnext50_32x4d", classes=10).parameters
+    )
 
 
 def test_the_second_run_exports_nothing(compared):
     (_, cold), (_, warm) = compared["cold"], compared["warm"]
-    assert compared["warm"][0].seconds < compared["cold"][0].seconds
+    made = ("keras export", "torch export", "torch calibrate")
+    counts = {run: [asked.count(each) for each in made] for run, asked in compared["asked"].items()}
+    assert counts == {"cold": [1, 1, 1], "warm": [0, 0, 0]}
+    assert "torch run" in compared["asked"]["warm"]
     assert cold["stages"][0]["shape"] == [1, 64, 16, 16]
     assert warm["stages"][0]["shape"] == [2, 64, 16, 16]
 
@@ -111,7 +125,7 @@ def test_captures_can_be_kept(compared):
     "name",
     [
         name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in spec.names()
+        for name in architectures.names()
     ],
 )
 def test_every_architecture_is_at_parity(name):
@@ -125,8 +139,8 @@ def test_every_architecture_is_at_parity(name):
         for name, found in stage.subjects.items()
         if not found.status.passes
     ]
-    table = spec.get(name, classes=10, image_size=(64, 64)).table()
-    assert len(report.stages) == len(table.cuts("layer"))
+    table = architectures.get(name, classes=10, image_size=(64, 64)).table()
+    assert len(report.stages) == len(table.points("layer"))
     assert all(set(stage.subjects) == set(SUBJECTS) for stage in report.stages)
 
 

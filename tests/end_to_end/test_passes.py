@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from parity.comparison.captures import Captures
 from PIL import Image
 
 import parity as api
 from parity.comparison import passes
-from parity.comparison.captures import Captures
 from parity.errors import ChildError
 from parity.network import inputs
 from parity.numerics import floor

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from types import SimpleNamespace
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 
-from parity.comparison.captures import Reference
+from parity.comparison.placement import Placement
+from parity.comparison.request import Request
+from parity.comparison.runner import Runner
+from parity.comparison.state import Reference, State, SubjectCapture
 from parity.errors import ChildError, DeviceMemory, ProviderFallback
 from parity.explain import causes, session
 from parity.explain.rerun import Run
-from parity.network.table import Cut, Row
+from parity.network.inputs import Input
+from parity.network.table import LayerTable, Row
 from parity.numerics.capture import CaptureWriter
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult, Status, SubjectResult
@@ -55,19 +59,6 @@ def test_a_declared_batch_is_tried_first():
     assert counts(batch=1) == [2, 3]
 
 
-class Captures:
-    """Gives what a run with the right thing changed gives, and of any other what was wrong."""
-
-    def __init__(self, folder, wanted, mended):
-        self.folder, self.wanted, self.mended, self.asked = folder, wanted, mended, []
-
-    def subject(self, subject, rows, label, **changed):
-        self.asked.append(changed)
-        if changed != self.wanted:
-            raise ChildError(FAILED)
-        return SimpleNamespace(path=written(self.folder / "again", self.mended))
-
-
 class Children:
     """A graph whose input takes one image."""
 
@@ -79,36 +70,54 @@ class Children:
         return {"declared": 1}
 
 
+@dataclass(frozen=True)
+class FakeRunner(Runner):
+    """Gives what a run with the right thing changed gives, and of any other what was wrong."""
+
+    wanted: dict = field(default_factory=dict)
+    repaired: Any = None
+    asked: list = field(default_factory=list)
+
+    def run_subject(self, subject, rows, label, *, feed=None, **changes):
+        self.asked.append(changes)
+        if changes != self.wanted:
+            raise ChildError(FAILED)
+        return SubjectCapture(written(self.folder / "again", self.repaired), {})
+
+
 def written(path, values):
     with CaptureWriter(path, {}) as writer:
         writer.add("logits", values)
     return path
 
 
-def done(value):
-    future = Future()
-    future.set_result(value)
-    return future
-
-
-def flow(tmp_path, wanted, mended, *, subject="onnx-torch", failure=None, **request):
+def prepared(tmp_path, wanted, repaired, *, subjects=("onnx-torch",), failure=None, **options):
+    """What is known of a comparison of one layer, and what can be asked."""
+    request = Request(model="resnet18", subjects=subjects, **options)
+    placement = Placement(dict.fromkeys(subjects, "cpu"))
     reference = Reference(
         written(tmp_path / "reference", RIGHT), {"logits": Floor(1e-7, 2e-7, 5, 2.0)}
     )
-    table = SimpleNamespace(cuts=lambda depth: [Cut("logits", "logits", ROW)])
-    facts = {"precision": "float32", "judge_as": None, "depth": "stage", "limit": 4.0}
-    return SimpleNamespace(
-        request=SimpleNamespace(
-            subjects=(subject,), child=lambda name: "onnx", **{**facts, **request}
-        ),
-        failures={} if failure is None else {subject: failure},
-        reference=done(reference),
-        table=done(table),
-        input=done(SimpleNamespace(array=np.zeros((2, 3, 8, 8)))),
-        children=Children(),
-        captures=Captures(tmp_path, wanted, mended),
-        precisions={},
+    image = np.zeros((2, 3, 8, 8), np.float32)
+    state = State(
+        request=request,
+        placement=placement,
+        folder=tmp_path,
+        input=Input("array", image, "0" * 64, ""),
+        table=LayerTable((ROW,)),
+        reference=reference,
+        failures={} if failure is None else {subjects[-1]: failure},
     )
+    runner = FakeRunner(
+        request, Children(), tmp_path, tmp_path / "input.npy", placement.devices,
+        lambda *_: {}, wanted=wanted, repaired=repaired,
+    )  # fmt: skip
+    return state, runner
+
+
+def explain(prepared_state, before):
+    state, runner = prepared_state
+    return session.explain_runs(state, state.comparison, runner, before)
 
 
 def stages(subject="onnx-torch", *, x_floor=1e5):
@@ -122,7 +131,7 @@ CASES = {
     "provider-fallback": ({"device": "cpu"}, {"failure": ProviderFallback(FELL_BACK)}, []),
     "tf32": (
         {"precision": "float32"},
-        {"subject": "torch", "precision": "tf32", "judge_as": "float32"},
+        {"subjects": ("torch",), "precision": "tf32", "judge_as": "float32"},
         stages("torch"),
     ),
 }
@@ -131,8 +140,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_that_is_mended_by_one_change_is_explained(tmp_path, name):
     wanted, options, before = CASES[name]
-    made = flow(tmp_path, wanted, RIGHT.astype(np.float32), **options)
-    (cause,) = session.runs(made, before)
+    made = prepared(tmp_path, wanted, RIGHT.astype(np.float32), **options)
+    (cause,) = explain(made, before)
     assert cause.cause == name
     assert cause.layer == "logits"
     assert cause.evidence["x_floor_after"] <= 4.0
@@ -143,24 +152,24 @@ def test_a_run_that_is_mended_by_one_change_is_explained(tmp_path, name):
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_that_the_change_does_not_mend_is_not_explained(tmp_path, name):
     wanted, options, before = CASES[name]
-    assert session.runs(flow(tmp_path, wanted, RIGHT * 1.01, **options), before) == ()
+    assert explain(prepared(tmp_path, wanted, RIGHT * 1.01, **options), before) == ()
 
 
 def test_the_words_of_a_session_are_the_evidence(tmp_path):
     wanted, options, before = CASES["provider-fallback"]
-    made = flow(tmp_path, wanted, RIGHT.astype(np.float32), **options)
-    (cause,) = session.runs(made, before)
+    made = prepared(tmp_path, wanted, RIGHT.astype(np.float32), **options)
+    (cause,) = explain(made, before)
     assert FELL_BACK in cause.message
     assert "get_providers" in cause.message
 
 
 def test_a_graph_whose_own_model_is_wrong_is_left_to_the_layers(tmp_path):
     wanted, _, (stage,) = CASES["ort-optimiser"]
-    made = flow(tmp_path, wanted, RIGHT.astype(np.float32))
+    both = ("torch", "onnx-torch")
+    made = prepared(tmp_path, wanted, RIGHT.astype(np.float32), subjects=both)
     (other,) = stages("torch")
-    both = StageResult(
+    stage = StageResult(
         "logits", "logits", "logits", (2, 4), None, {**stage.subjects, **other.subjects}
     )
-    made.request.subjects = ("torch", "onnx-torch")
-    assert session.runs(made, [both]) == ()
-    assert made.captures.asked == []
+    assert explain(made, [stage]) == ()
+    assert made[1].asked == []

@@ -46,7 +46,8 @@ def test_a_bias_too_many_is_told_where_it_is_0_too():
 
 def shaped(*rows):
     (shape,) = causes.shapes(list(map(bias, rows)))
-    return [session.Shaped(shape, {}, {row: f"Conv2D `{row}`: " for row in rows})]
+    labels = {row: f"Conv2D `{row}`: " for row in rows}
+    return session.StructuralCauses((session.StructuralCause(shape, {}, labels),))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def shaped(*rows):
 def test_what_the_numbers_prove_is_not_told_by_the_structure_too(proved, left):
     known = frozenset(("keras", row, "bias") for row in proved)
     known |= {("torch", "c", "bias"), ("keras", "c", "same-padding")}
-    told = session.told(shaped(*"abc"), known)
+    told = shaped(*"abc").describe(known)
     if not left:
         assert told == ()
         return

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.onnx_graph import Structure
+from exporters.graph import Structure
 
 
 def info(name: str, *shape: int | str) -> onnx.ValueInfoProto:
@@ -53,7 +53,7 @@ def older_runtime(monkeypatch, tmp_path):
 
     Which opsets it knows changes with every release, so it is given one that none will.
     """
-    verify = pytest.importorskip("exporters.verify")
+    verify = pytest.importorskip("exporters.graph.session")
     start = verify.onnxruntime.InferenceSession
 
     def session(path, *given, **named):

@@ -12,7 +12,7 @@ import pytest
 
 from parity.commands.cli import main as cli
 from parity.errors import SpecError, TableError
-from parity.network import shapes, spec
+from parity.network import architectures, shapes, spec
 from parity.network.models.resnet import spec as resnet
 from parity.network.table import LayerTable
 
@@ -53,10 +53,10 @@ def test_why_an_addition_without_a_convolution_does_not_fail(capsys):
     assert "refused when it is built, never broadcast" in answer
 
 
-@pytest.mark.parametrize("name", [*spec.names(), *spec.variants()])
+@pytest.mark.parametrize("name", [*architectures.names(), *architectures.variants()])
 def test_every_addition_of_the_registry_has_two_sides_of_one_shape(name):
-    found = shapes.of(spec.get(name))
-    rows = {row.name: row for row in spec.get(name).table().rows}
+    found = shapes.of(architectures.get(name))
+    rows = {row.name: row for row in architectures.get(name).table().rows}
     assert len(found.additions) == sum(row.kind == "add" for row in rows.values()) > 0
     for item in found.additions:
         assert item.sum.shape == item.first.shape == item.second.shape
@@ -89,7 +89,7 @@ def test_a_block_whose_sides_differ_is_refused_by_the_spec(capsys, monkeypatch):
     """A registered family cannot ask for one: its rule for projections is broken here."""
     monkeypatch.setattr(resnet, "_projects", lambda inputs, outputs, stride: False)
     with pytest.raises(SpecError) as caught:
-        spec.get("resnet18").table()
+        architectures.get("resnet18").table()
     assert str(caught.value).startswith(
         "stage2.block0.add: the shortcut 64×56×56 and the branch 128×28×28 cannot be added"
     )
@@ -107,7 +107,7 @@ def test_a_side_that_would_be_broadcast_is_refused_too():
 
 
 def changed(name, **values):
-    table = spec.get("resnet18").table()
+    table = architectures.get("resnet18").table()
     rows = tuple(replace(row, **values) if row.name == name else row for row in table.rows)
     return LayerTable(rows)
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from parity.errors import SpecError
-from parity.network import spec
+from parity.network import architectures, spec
 
 PUBLISHED = {
     "resnet18": 11_689_512,
@@ -23,25 +23,27 @@ PUBLISHED = {
 
 
 def test_every_published_architecture_is_there():
-    assert set(PUBLISHED) <= set(spec.names())
-    assert spec.names() == sorted(spec.names())
+    assert set(PUBLISHED) <= set(architectures.names())
+    assert architectures.names() == sorted(architectures.names())
 
 
-@pytest.mark.parametrize("name", spec.names())
+@pytest.mark.parametrize("name", architectures.names())
 def test_parameters_are_the_published_ones(name):
-    assert spec.get(name).parameters == PUBLISHED[name]
+    assert architectures.get(name).parameters == PUBLISHED[name]
 
 
 def test_another_width_has_another_count():
-    assert spec.get("resnext50_32x4d").parameters != spec.get("resnet50").parameters
-    fewer = spec.get("resnext50_32x4d", classes=10)
+    assert (
+        architectures.get("resnext50_32x4d").parameters != architectures.get("resnet50").parameters
+    )
+    fewer = architectures.get("resnext50_32x4d", classes=10)
     assert fewer.parameters == PUBLISHED["resnext50_32x4d"] - 990 * (2048 + 1)
 
 
 def test_sizes_that_are_asked_for_are_used():
-    asked = spec.get("resnet18", classes=7, image_size=(65, 47), channels=1)
+    asked = architectures.get("resnet18", classes=7, image_size=(65, 47), channels=1)
     assert (asked.name, asked.classes, asked.input_shape) == ("resnet18", 7, (1, 65, 47))
-    assert spec.get("resnet18").input_shape == (3, 224, 224)
+    assert architectures.get("resnet18").input_shape == (3, 224, 224)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_sizes_that_are_asked_for_are_used():
 )
 def test_an_unknown_name_is_refused_with_the_closest(name, hint):
     with pytest.raises(SpecError, match=hint):
-        spec.get(name)
+        architectures.get(name)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +77,14 @@ def test_an_unknown_name_is_refused_with_the_closest(name, hint):
 )
 def test_impossible_sizes_are_refused_by_name(sizes, field):
     with pytest.raises(SpecError, match=f"resnet18: {field} must be") as caught:
-        spec.get("resnet18", **sizes)
+        architectures.get("resnet18", **sizes)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", spec.names())
+@pytest.mark.parametrize("name", architectures.names())
 def test_a_spec_survives_json(name):
-    asked = spec.get(name, classes=12, image_size=(96, 64), channels=4)
-    assert spec.from_json(json.loads(json.dumps(asked.to_json()))) == asked
+    asked = architectures.get(name, classes=12, image_size=(96, 64), channels=4)
+    assert architectures.from_json(json.loads(json.dumps(asked.to_json()))) == asked
 
 
 @pytest.mark.parametrize(
@@ -100,16 +102,16 @@ def test_a_spec_survives_json(name):
     ],
 )
 def test_a_spec_that_is_none_is_refused(change, message):
-    data = spec.get("resnet50").to_json() | change
+    data = architectures.get("resnet50").to_json() | change
     with pytest.raises(SpecError, match=message):
-        spec.from_json(data)
+        architectures.from_json(data)
 
 
 def test_a_spec_with_a_field_missing_is_refused():
-    data = spec.get("resnet50").to_json()
+    data = architectures.get("resnet50").to_json()
     del data["groups"]
     with pytest.raises(SpecError, match="groups"):
-        spec.from_json(data)
+        architectures.from_json(data)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,8 @@ def test_a_window_that_does_not_fit_is_refused():
 
 def test_the_registry_loads_no_framework():
     program = (
-        "import sys; from parity.network import spec; spec.get('resnet18').table().to_csv();"
+        "import sys; from parity.network import architectures;"
+        "architectures.get('resnet18').table().to_csv();"
         "print(sorted({'torch', 'keras', 'tensorflow', 'onnxruntime'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

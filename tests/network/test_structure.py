@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from parity.errors import TableError
-from parity.network import spec, structure
+from parity.network import architectures, structure
 from parity.network.structure import Difference
 from parity.network.table import LayerTable, Row
 
@@ -53,7 +53,7 @@ def describe(table: LayerTable, subject: str) -> Description:
     return {"layers": layers, "parameters": table.parameters}
 
 
-TABLE = spec.get("resnet18", classes=10, image_size=(64, 64)).table()
+TABLE = architectures.get("resnet18", classes=10, image_size=(64, 64)).table()
 SOUND = {subject: describe(TABLE, subject) for subject in ("keras", "torch")}
 
 
@@ -85,9 +85,9 @@ def only(table: LayerTable, models: dict[str, Description]) -> Difference:
     return found
 
 
-@pytest.mark.parametrize("name", spec.names())
+@pytest.mark.parametrize("name", architectures.names())
 def test_faithful_models_do_not_differ(name: str) -> None:
-    table = spec.get(name).table()
+    table = architectures.get(name).table()
     assert structure.check(table, {s: describe(table, s) for s in ("keras", "torch")}) == []
 
 
@@ -346,7 +346,7 @@ def test_models_without_layers_are_no_pass(models: dict[str, Description]) -> No
 
 
 def test_the_largest_table_takes_no_time() -> None:
-    table = spec.get("resnet152").table()
+    table = architectures.get("resnet152").table()
     models = {subject: describe(table, subject) for subject in ("keras", "torch")}
     models["keras"]["layers"].clear()
     # The processor's time: whoever else is at work does not count.

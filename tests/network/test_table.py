@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity.errors import TableError
-from parity.network import kinds, spec
+from parity.network import architectures, kinds
 from parity.network.table import (
-    Cut,
     LayerTable,
     Row,
     TorchPoint,
@@ -16,6 +15,7 @@ from parity.network.table import (
     keras_shape,
     torch_point,
 )
+from parity.numerics.points import ComparisonPoint
 
 MINIMAL = """\
 name,stage,kind,keras,torch
@@ -33,9 +33,9 @@ FORMATS = {
 }
 
 
-@pytest.mark.parametrize("name", spec.names())
+@pytest.mark.parametrize("name", architectures.names())
 def test_tables_of_the_registry_are_valid_and_survive_every_format(name):
-    table = spec.get(name).table()
+    table = architectures.get(name).table()
     table.validate()
     for write, read in FORMATS.values():
         assert read(write(table)) == table
@@ -131,7 +131,7 @@ def test_toml_by_hand_may_leave_a_missing_side_out():
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_file_is_read_by_its_suffix(suffix, tmp_path):
-    table = spec.get("resnet18", image_size=(64, 64)).table()
+    table = architectures.get("resnet18", image_size=(64, 64)).table()
     text = FORMATS[suffix][0](table)
     path = tmp_path / f"table.{suffix.upper()}"
     # A byte-order mark, as spreadsheets write it.
@@ -232,8 +232,8 @@ def test_a_wrong_entry_is_refused(row, expected):
         ("json", b"[]", "with the key 'rows'"),
         (
             "json",
-            b'{"rows": [], "schema": "parity.network.table/2"}',
-            "schema 'parity.network.table/2'",
+            b'{"rows": [], "schema": "parity.table/2"}',
+            "schema 'parity.table/2'",
         ),
         ("csv", b"", "empty; expected the columns name,stage"),
         ("csv", b"name,stage,kind,keras,torch\n", "there are no rows"),
@@ -279,14 +279,16 @@ def test_a_damaged_table_is_read_or_refused_in_one_line(read, data):
     assert len(message.splitlines()) <= 1
 
 
-def test_cuts_end_stages_blocks_and_layers_that_both_models_have():
+def test_points_end_stages_blocks_and_layers_that_both_models_have():
     table = LayerTable.from_csv(MINIMAL)
-    conv, relu, head = (table.by_name(n) for n in ("stem.conv", "body.block0.relu", "head"))
     # The padding ends the stem's rows, but PyTorch has none.
-    stem = Cut("stem", "stem", conv)
-    assert table.cuts("stage") == (stem, Cut("body", "body", relu), Cut("head", "head", head))
-    assert [cut.name for cut in table.cuts("block")] == ["stem", "body.block0", "head"]
-    assert [cut.name for cut in table.cuts("layer")] == [
+    ends = {"stem": "stem.conv", "body": "body.block0.relu", "head": "head"}
+    assert {name: row.name for name, row in table.ends("stage").items()} == ends
+    assert table.points("stage") == tuple(
+        ComparisonPoint(name, name, row, table.by_name(row).shape) for name, row in ends.items()
+    )
+    assert [point.name for point in table.points("block")] == ["stem", "body.block0", "head"]
+    assert [point.name for point in table.points("layer")] == [
         row.name for row in table.rows if row.name != "stem.pad"
     ]
 
@@ -328,7 +330,7 @@ def test_the_first_call_is_the_same_written_or_not():
 
 
 def test_a_wrong_name_of_a_keras_variable_is_refused():
-    table = spec.get("resnet18").table()
+    table = architectures.get("resnet18").table()
     norm = table.by_name("stem.bn")
     swapped = replace(norm, weights=(replace(norm.weights[2], keras="moving_variance"),))
     rows = tuple(swapped if row == norm else row for row in table.rows)
@@ -337,7 +339,7 @@ def test_a_wrong_name_of_a_keras_variable_is_refused():
 
 
 def test_plain_rows_have_both_layouts():
-    table = spec.get("resnext50_32x4d").table()
+    table = architectures.get("resnext50_32x4d").table()
     plain = {row["name"]: row for row in table.plain()}
     conv = plain["stage1.block0.conv2"]
     assert conv["keras_weights"] == "kernel 3×3×4×128"

@@ -208,14 +208,10 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a", {})
     changed = header(path)
-    manifest = json.loads(changed["__metadata__"]["parity"]) | {
-        "schema": "parity.numerics.capture/2"
-    }
+    manifest = json.loads(changed["__metadata__"]["parity"]) | {"schema": "parity.capture/2"}
     changed["__metadata__"]["parity"] = json.dumps(manifest)
     with_header(path, changed)
-    with pytest.raises(
-        CaptureError, match=r"expected schema parity.numerics.capture/1, found .*/2"
-    ):
+    with pytest.raises(CaptureError, match=r"expected schema parity.capture/1, found .*/2"):
         CaptureReader(path)
 
 
@@ -233,12 +229,11 @@ from parity.numerics.capture import CaptureReader
 from parity.numerics.verdict import compare
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 from parity.numerics.floor import Floor
-from types import SimpleNamespace as Named
+from parity.numerics.points import ComparisonPoint
 a, b = CaptureReader(sys.argv[1]), CaptureReader(sys.argv[2])
-row = Named(name="row", shape=())
-cut = Named(name="row", stage="row", row=row)
+point = ComparisonPoint("row", "row", "row", ())
 stages = compare(reference=a, floors={"row": Floor(1e-7, 1e-6, 5, 1.0)}, subjects={"b": b, "c": b},
-                 cuts=[cut])
+                 points=[point])
 assert stages[0].subjects["b"].status == "exact"
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 1024)
 """

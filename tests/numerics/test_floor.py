@@ -12,7 +12,15 @@ import pytest
 from parity.errors import CaptureError
 from parity.numerics import floor
 from parity.numerics.distance import Error, measure
-from parity.numerics.floor import PRECISIONS, ROUNDOFF, Floor, FloorMeter, floor_of, perturb
+from parity.numerics.floor import (
+    PRECISIONS,
+    ROUNDOFF,
+    Floor,
+    FloorMeter,
+    floor_of,
+    perturb,
+    unit_roundoff,
+)
 
 RNG = np.random.default_rng
 
@@ -75,6 +83,36 @@ def test_perturb_moves_each_value_by_about_an_ulp() -> None:
     assert np.abs(relative).max() <= 2.0**-23 + 2.0**-24  # the factor's reach, and the rounding
     assert 0.2 < np.mean(relative == 0.0) < 0.6
     assert abs(np.mean(np.sign(relative))) < 0.02
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_perturb_moves_by_an_ulp_of_the_precision(dtype: type[np.floating]) -> None:
+    array = RNG(1).standard_normal(70_000).astype(dtype)
+    moved = perturb(array, RNG(2), dtype=array.dtype)
+    assert moved.dtype == dtype
+    wide = np.longdouble if dtype is np.float64 else np.float64
+    relative = np.abs(moved.astype(wide) / array.astype(wide) - 1)
+    assert relative.max() <= 1.5 * np.finfo(dtype).eps  # the factor's reach, and the rounding
+    assert 0.2 < np.mean(moved == array) < 0.6
+
+
+def test_perturb_leaves_what_is_not_finite() -> None:
+    array = np.tile(np.array([np.inf, -np.inf, np.nan, 1.0], np.float32), 10_000)
+    with np.errstate(all="raise"):
+        moved = perturb(array, RNG(0))
+    np.testing.assert_array_equal(moved.reshape(-1, 4)[:, :3], array.reshape(-1, 4)[:, :3])
+    assert 0.2 < np.mean(moved[3::4] == 1.0) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(np.float16, 2.0**-11), (np.float32, ROUNDOFF), (np.float64, 2.0**-53), (np.int64, 0.0),
+     (np.bool_, 0.0)],
+)  # fmt: skip
+def test_unit_roundoff_of_a_precision(dtype: type[np.generic], expected: float) -> None:
+    assert unit_roundoff(np.dtype(dtype)) == expected
+    still = floor_of([error(0.0, 0.0, scale=3.0)], roundoff=expected)
+    assert (still.rel_l2, still.max_abs) == (expected, 3.0 * expected)
 
 
 def test_perturb_is_seeded_and_leaves_its_input() -> None:

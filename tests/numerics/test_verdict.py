@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,18 @@ from parity.errors import CaptureError
 from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.checksum import CHUNK
 from parity.numerics.floor import PRECISIONS, perturb
+from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import (
     LIMIT,
     Floor,
     StageResult,
     Status,
+    SubjectResult,
     compare,
+    failing_subjects,
     first_divergence,
+    first_failure,
+    first_not_passing,
     floor_of,
     judge,
     measure,
@@ -290,14 +294,9 @@ def test_what_other_checkers_let_pass_is_flagged(case: str) -> None:
 # Captures
 
 
-def cuts(names: Sequence[str]) -> list[Any]:
-    """Layer cuts: name and row are the same, the stage is what comes before the dot."""
-    return [
-        SimpleNamespace(
-            name=name, stage=name.split(".")[0], row=SimpleNamespace(name=name, shape=(8, 6, 5))
-        )
-        for name in names
-    ]
+def points(names: Sequence[str]) -> list[ComparisonPoint]:
+    """Points of the depth "layer": name and row are the same, the stage is before the dot."""
+    return [ComparisonPoint(name, name.split(".")[0], name, (8, 6, 5)) for name in names]
 
 
 class Folder:
@@ -321,7 +320,7 @@ class Folder:
         return compare(
             reference=readers.pop("reference"),
             subjects=readers,
-            **{"floors": floors, "cuts": cuts(list(self.exact)), **options},
+            **{"floors": floors, "points": points(list(self.exact)), **options},
         )
 
 
@@ -389,9 +388,8 @@ def test_first_divergence_is_the_first_in_execution_order(folder: Folder) -> Non
 
 def test_a_cut_that_is_a_stage_does_not_claim_a_layer(folder: Folder) -> None:
     folder.add("keras", {row: x.astype(np.float32) + 1 for row, x in folder.exact.items()})
-    (cut,) = cuts(["stem.conv"])
-    cut.name = "stem"
-    first = first_divergence(folder.compare(cuts=[cut]))
+    point = ComparisonPoint("stem", "stem", "stem.conv", (8, 6, 5))
+    first = first_divergence(folder.compare(points=[point]))
     assert first is not None
     assert (first.stage, first.cut, first.layer) == ("stem", "stem", None)
 
@@ -408,7 +406,7 @@ def test_a_row_that_a_subject_lacks_is_missing(folder: Folder) -> None:
 
 
 def test_a_row_that_the_reference_lacks_is_missing_for_all(folder: Folder) -> None:
-    (stage,) = folder.compare(cuts=cuts(["stage9"]))
+    (stage,) = folder.compare(points=points(["stage9"]))
     assert [result.status for result in stage.subjects.values()] == [Status.MISSING]
     assert stage.floor is None
 
@@ -447,3 +445,52 @@ def test_an_edited_capture_is_an_error(folder: Folder) -> None:
     path.write_bytes(data)
     with pytest.raises(CaptureError, match="changed after it was captured"):
         folder.compare()
+
+
+# The order of the statuses, and which subject fails where
+
+
+def test_statuses_are_ordered_from_best_to_worst() -> None:
+    assert sorted(Status, key=lambda each: each.severity) == [
+        "exact", "at-floor", "diverged", "non-finite", "missing",
+    ]  # fmt: skip
+    assert [each for each in Status if each.passes] == ["exact", "at-floor"]
+    assert [each for each in Status if each.is_failure] == ["diverged", "non-finite"]
+
+
+def _stages(*statuses: Status | None) -> list[StageResult]:
+    """Stages 0, 1, ... where `torch` has these statuses, or is not listed, and `keras` passes."""
+    return [
+        StageResult(
+            name=str(at),
+            stage=str(at),
+            row=f"{at}.out",
+            shape=(1, 2),
+            floor=None,
+            subjects={"keras": SubjectResult(Status.EXACT)}
+            | ({} if each is None else {"torch": SubjectResult(each)}),
+        )
+        for at, each in enumerate(statuses)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "failure", "no_parity"),
+    [
+        ((Status.EXACT, Status.DIVERGED, Status.NON_FINITE), "1", "1"),
+        ((Status.AT_FLOOR, Status.MISSING, Status.NON_FINITE), "2", "1"),
+        ((None, Status.AT_FLOOR, Status.MISSING), None, "2"),
+        ((None, Status.EXACT, Status.AT_FLOOR), None, None),
+        ((), None, None),
+    ],
+)
+def test_the_first_cut_that_fails_a_subject(
+    statuses: tuple[Status | None, ...], failure: str | None, no_parity: str | None
+) -> None:
+    stages = _stages(*statuses)
+    first, without = first_failure(stages, "torch"), first_not_passing(stages, "torch")
+    assert (first and first.name, without and without.name) == (failure, no_parity)
+    assert first_failure(stages, "keras") is None
+    assert failing_subjects(stages) == ({"torch"} if no_parity else set())
+    found = first_divergence(stages)
+    assert (found and found.stage) == failure

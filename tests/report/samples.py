@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from parity.comparison.levels import numerics_level
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import (
     FirstDivergence,
@@ -27,7 +28,6 @@ from parity.report.model import (
     Trial,
     WeightFacts,
     conclude,
-    numerics,
 )
 
 SUBJECTS = {"keras": 1.02, "torch": 1.0, "onnx-keras": 0.77, "onnx-torch": 0.76}
@@ -68,7 +68,7 @@ def _report(stages: list[StageResult], **changes: object) -> Report:
         "structure": Level(Outcome.PASS),
         "weights": Level(Outcome.PASS),
         "semantics": Level(Outcome.SKIPPED),
-        "numerics": numerics(stages),
+        "numerics": numerics_level(stages),
     }
     report = Report(
         verdict=conclude(subjects=RUNTIMES, levels=levels, stages=stages),

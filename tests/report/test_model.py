@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from parity.comparison.levels import numerics_level
 from parity.errors import OutputError, UsageError
 from parity.numerics.verdict import Status, SubjectResult
 from parity.report import formats
@@ -22,7 +23,6 @@ from parity.report.model import (
     SubjectFacts,
     Verdict,
     conclude,
-    numerics,
 )
 from tests.report.samples import RUNTIMES, SAMPLES, full, parity, stage
 
@@ -136,7 +136,7 @@ def test_parity_needs_every_subject_at_every_cut() -> None:
 def test_nothing_compared_is_unknown() -> None:
     assert conclude(subjects=RUNTIMES, levels=PASSING, stages=[]) is Verdict.UNKNOWN
     assert conclude(subjects={}, levels=PASSING, stages=[STAGE]) is Verdict.UNKNOWN
-    assert numerics([]).outcome is Outcome.SKIPPED
+    assert numerics_level([]).outcome is Outcome.SKIPPED
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -151,7 +151,7 @@ def test_a_difference_outranks_what_could_not_be_run(status: Status) -> None:
     wrong = stage("stem", 1e-6, wrong={"keras": SubjectResult(status)})
     assert conclude(subjects=failed, levels=PASSING, stages=[STAGE]) is Verdict.UNKNOWN
     assert conclude(subjects=failed, levels=PASSING, stages=[wrong]) is Verdict.DIVERGENCE
-    assert numerics([wrong]).outcome is Outcome.FAIL
+    assert numerics_level([wrong]).outcome is Outcome.FAIL
 
 
 def test_exit_codes() -> None:

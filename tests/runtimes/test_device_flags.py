@@ -168,9 +168,9 @@ def test_onnxruntime_without_kernels_for_a_precision():
 
 def _small(runtime):
     """A runtime with a model, whose device holds two items of it."""
-    from parity.network import spec
+    from parity.network import architectures
 
-    runtime.load(spec=spec.get("resnet18", classes=3, image_size=(32, 32)).to_json())
+    runtime.load(spec=architectures.get("resnet18", classes=3, image_size=(32, 32)).to_json())
     forward = runtime.forward
     torch_error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     keras_error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from exporters.onnx_graph import WeightedModel
+from exporters.graph import WeightedModel
 from parity.errors import ProviderFallback
 from parity.runtimes.onnx import batches as onnx_batches
 from parity.runtimes.onnx import device as onnx_device

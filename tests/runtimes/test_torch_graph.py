@@ -286,12 +286,13 @@ def test_a_graph_that_is_not_sorted() -> None:
 
 
 def test_an_exported_twin_is_its_module_in_float64() -> None:
-    from exporters import onnx_graph, torch_onnx
-    from parity.network import spec
+    from exporters import graph as onnx_graph
+    from exporters import torch_onnx
+    from parity.network import architectures
     from parity.network.models.resnet import torch as twin
 
     torch.manual_seed(0)
-    module = twin.build(spec.get("resnet18", classes=10, image_size=(64, 64))).eval()
+    module = twin.build(architectures.get("resnet18", classes=10, image_size=(64, 64))).eval()
     structure = torch_onnx.trace(module, [(3, 64, 64)], inputs=["input"], outputs=["logits"])
     weights = {name: array.copy() for name, array in torch_onnx.weights(module).items()}
     graph = onnx_graph.inject(structure, weights).proto()

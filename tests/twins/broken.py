@@ -12,10 +12,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from parity.network import spec as specs
+from parity.network import architectures
 from parity.network.models.resnet.keras import build
 
-SMALL = specs.get("resnet18", classes=10, image_size=(64, 64))
+SMALL = architectures.get("resnet18", classes=10, image_size=(64, 64))
 
 
 def _changed(changes: Mapping[str, Mapping[str, Any]], spec: Any = SMALL) -> keras.Model:
@@ -50,7 +50,7 @@ def resnext_same_padding() -> keras.Model:
     """The same in a ResNeXt-50 of its published size, to measure on."""
     return _changed(
         {"conv3_block1_2_pad": {"padding": (0, 0)}, "conv3_block1_2_conv": {"padding": "same"}},
-        specs.get("resnext50_32x4d"),
+        architectures.get("resnext50_32x4d"),
     )
 
 
@@ -76,4 +76,4 @@ def two_faults() -> keras.Model:
 
 
 def fewer_classes() -> keras.Model:
-    return build(specs.get("resnet18", classes=9, image_size=(64, 64)))
+    return build(architectures.get("resnet18", classes=9, image_size=(64, 64)))

@@ -14,14 +14,14 @@ from typing import Any
 import keras
 from keras import layers
 
-from parity.network import spec as specs
+from parity.network import architectures
 from parity.network.models.written_groups.keras import build as variant
 
 VARIABLE = "PARITY_TEST_REMEDIES"
 NAME = "resnext14_8x16d@keras-bound-groups"
 
 SMALL = replace(
-    specs.get("resnext50_32x4d@keras-bound-groups", classes=10, image_size=(64, 64)),
+    architectures.get("resnext50_32x4d@keras-bound-groups", classes=10, image_size=(64, 64)),
     name=NAME,
     depths=(1, 1, 1, 1),
     groups=8,

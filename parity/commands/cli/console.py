@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from parity.report.model import Report
 
-DELAY_S = 0.4
-"""Work that ends sooner shows no progress."""
-
 INTERRUPTED = "interrupted: nothing was judged, nothing half-written is left"
 
 debug = False

@@ -96,6 +96,8 @@ def export(
                 python=interpreters(python or []),
                 progress=tell,
             )
+        for note in done.notes:
+            console.note(note)
         worst = max(check["max_abs"] for check in done.checks)
         batches = ", ".join(str(n) for n in sorted({check["batch"] for check in done.checks}))
         output().print(

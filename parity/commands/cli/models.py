@@ -36,9 +36,11 @@ def models(
     numbers of the model that was published.
     """
     with guarded():
-        from parity.network import spec
+        from parity.network import architectures
 
-        found = [spec.get(name) for name in (*spec.names(), *spec.variants())]
+        found = [
+            architectures.get(name) for name in (*architectures.names(), *architectures.variants())
+        ]
         rows = [
             {
                 "name": model.name,
@@ -87,10 +89,10 @@ def table(
     each stage gives, and which two tensors every addition takes.
     """
     with guarded():
-        from parity.network import spec
+        from parity.network import architectures
 
         size = given.size(image_size)
-        found = spec.get(model, classes=classes, image_size=size, channels=channels)
+        found = architectures.get(model, classes=classes, image_size=size, channels=channels)
         if shapes:
             _print_shapes(found, format)
             return

@@ -7,8 +7,9 @@ from functools import partial
 
 from parity.explain.proof.case import Candidate, Case
 from parity.explain.proof.layer import Change
+from parity.explain.proof.operands import operands_to_bits
 from parity.explain.rerun import Rerun, Run
-from parity.numerics.rounding import operands_to_bits, to_bits
+from parity.numerics.rounding import to_bits
 
 NAME = "low-precision"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.operands import operands_to_bits
 from parity.explain.rerun import Rerun, Run
-from parity.numerics.rounding import operands_to_bits
 
 NAME = "tf32"
 

@@ -13,8 +13,6 @@ from parity.explain.proof.layer import Array, Layer
 from parity.network.table import Row
 from parity.numerics.floor import Floor
 
-FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "the ONNX graph"}
-
 
 @dataclass(frozen=True)
 class Case:

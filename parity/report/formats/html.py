@@ -170,8 +170,7 @@ def _details(report: Report) -> list[tuple[StageResult, str, SubjectResult, str]
         (stage, name, stage.subjects[name], wording.origin(stage, name))
         for stage in report.stages
         for name in report.subjects
-        if name in stage.subjects
-        and stage.subjects[name].status in (Status.DIVERGED, Status.NON_FINITE)
+        if name in stage.subjects and stage.subjects[name].status.is_failure
     ]
     return found[:_DETAILS]
 

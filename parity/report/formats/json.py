@@ -1,9 +1,10 @@
-"""The report as a JSON file, version 1 of DESIGN.md; ``schema/report-v1.json`` describes it."""
+"""The report as a JSON file, ``parity.report/1``; ``schema/report-v1.json`` describes it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 from parity.errors import UsageError
 from parity.report.codec import from_json, to_json
@@ -20,11 +21,23 @@ def text(report: Report) -> str:
 def read(path: str | Path) -> Report:
     """Read a report that ``text`` wrote. Raises UsageError when it is none."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
+        # An escaped half of a surrogate pair is read, and could be neither shown nor written.
+        json.dumps(data, ensure_ascii=False).encode()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path}: is not JSON: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: is no report: it is nested too deeply") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path}: is no report: expected a JSON object")
-    return from_json(data)
+    try:
+        return from_json(data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    # Python reads NaN and Infinity, which JSON does not have.
+    raise ValueError(f"{constant} is no JSON value")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from parity.numerics.verdict import StageResult, Status, SubjectResult
 from parity.report import wording
@@ -29,7 +29,7 @@ def text(report: Report) -> str:
         f"### {_SIGNS[report.verdict]} {_escape(report.model)}: {report.verdict.value}",
         _escape(wording.sentence(report)[:2000]),
         _bullets(_findings(report)),
-        _table(report, _shown(report)),
+        _table(report, wording.main_rows(report, _OPEN)),
     ]
     folded = _rest(report, LONGEST - sum(map(len, blocks)) - 4000)
     blocks += [folded, _bullets(_told(report)), _footer(report)]
@@ -58,17 +58,6 @@ def github_errors(
     ]
 
 
-def _shown(report: Report) -> Sequence[StageResult]:
-    """Return the rows that need no unfolding: all when they are few, else the worst of a stage."""
-    if len(report.stages) <= _OPEN:
-        return report.stages
-    wrong = [stage for stage in report.stages if not wording.row_status(report, stage).passes]
-    if wrong:
-        return wrong[:_OPEN]
-    last = {stage.stage: stage for stage in report.stages}
-    return list(last.values())[:_OPEN]
-
-
 def _table(report: Report, stages: Iterable[StageResult]) -> str:
     names = list(report.subjects)
     head = [report.depth, "shape", "floor", *names, "status"]
@@ -87,12 +76,8 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(result: SubjectResult | None) -> str:
-    if result is None or result.status is Status.MISSING:
-        return "missing"
-    if result.status is Status.NON_FINITE:
-        return "**NaN/Inf**"
-    figures = f"{wording.number(result.max_abs)} ({wording.times(wording.worse(result))})"
-    return figures if result.status.passes else f"**{figures}**"
+    figures = wording.figures(result)
+    return f"**{figures}**" if result is not None and result.status.is_failure else figures
 
 
 def _status(status: Status) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from exporters import onnx_graph
+from exporters import graph as onnx_graph
 from parity.errors import UsageError
 from parity.network import layouts
 from parity.network.table import LayerTable, Row

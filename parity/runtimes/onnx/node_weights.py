@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
-from exporters import onnx_graph
+from exporters import graph as onnx_graph
 from parity.network import kinds
 
 Array = NDArray[Any]

@@ -13,13 +13,15 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from exporters import onnx_graph, onnx_precision
+from exporters import graph as onnx_graph
 from exporters.errors import ExportError
+from exporters.graph import precision as onnx_precision
 from parity.errors import ExportFailed, TableError
 from parity.network import kinds, layouts, weights
 from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
 from parity.numerics.distance import measure
+from parity.processes.requests import RunRequest
 from parity.runtimes.base import hello, read_input
 from parity.runtimes.devices import survey, too_large
 from parity.runtimes.onnx import batches as onnx_batches
@@ -132,66 +134,47 @@ class Runtime:
         self.graphs[handle] = FinishedGraph(onnx.load(path), LayerTable.from_json(table))
         return {"seconds": time.perf_counter() - started}
 
-    def run(
-        self,
-        *,
-        handle: str,
-        x: str,
-        rows: list[str],
-        out: str,
-        manifest: dict[str, Any],
-        feed: str | None = None,
-        optimise: bool = True,
-        device: str = "cpu",
-        precision: str = "float32",
-        xla: bool = False,
-        at_once: int | None = None,
-    ) -> dict[str, Any]:
-        """Capture the named rows from an instrumented graph, and the logits from the plain one.
+    def run(self, **arguments: Any) -> dict[str, Any]:
+        """Capture rows from an instrumented graph, and the logits from the plain one.
 
-        The plain graph is the one that is deployed; extra outputs keep the optimiser from fusing
-        across them, so both are run. "instrumented" in the answer is how far the final output of
-        the instrumented graph is from the plain one's. With `feed`, the reference's capture, only
-        an instrumented graph is run, in which every part is given the reference's tensors.
-        `at_once` images are run at a time, all of them by default.
+        `arguments` are the fields of `RunRequest`. The plain graph is the one that is deployed;
+        extra outputs keep the optimiser from fusing across them, so both are run.
+        "instrumentation_gap" in the answer is how far the final output of the instrumented graph is
+        from the plain one's. With `feed`, only an instrumented graph is run, in which every part is
+        given the reference's tensors.
         """
-        setting = Setting(device, precision, optimise, at_once)
-        if device == "gpu":
-            onnx_device.check(device)
-        data = read_input(x)
+        request = RunRequest.from_json(arguments)
+        setting = Setting(request.device, request.precision, request.optimise, request.at_once)
+        if request.device == "gpu":
+            onnx_device.check(request.device)
+        data = read_input(request.x)
+        graph = self.graphs[request.handle]
         try:
-            return self._run(self.graphs[handle], data, rows, Path(out), manifest, feed, setting)
+            return self._run(graph, data, request, setting)
         except Exception as error:
             if not self.is_out_of_memory(error):
                 raise
             raise too_large(
                 self,
                 len(data),
-                device,
-                lambda count: _plain(self.graphs[handle], data[:count], setting),
+                request.device,
+                lambda count: _plain(graph, data[:count], setting),
             ) from error
 
     def _run(
-        self,
-        graph: Graph,
-        data: Array,
-        rows: list[str],
-        out: Path,
-        manifest: dict[str, Any],
-        feed: str | None,
-        setting: Setting,
+        self, graph: Graph, data: Array, request: RunRequest, setting: Setting
     ) -> dict[str, Any]:
-        wanted = [graph.table.by_name(name) for name in rows]
+        wanted = [graph.table.by_name(name) for name in request.rows]
         inner = [row for row in wanted if graph.table.tensor_name(row) != LOGITS]
-        last = graph.table.cuts("stage")[-1].row
+        last = list(graph.table.ends("stage").values())[-1]
         answer: dict[str, Any] = {}
-        tensors, logits = _instrumented(graph, inner, data, feed, setting)
-        if feed is None:
+        tensors, logits = _instrumented(graph, inner, data, request.feed, setting)
+        if request.feed is None:
             final = logits
             (logits,), answer = _plain(graph, data, setting)
             error = measure(actual=final, expected=logits)
-            answer["instrumented"] = {"max_abs": error.max_abs, "rel_l2": error.rel_l2}
-        with capture.CaptureWriter(out, manifest) as writer:
+            answer["instrumentation_gap"] = {"max_abs": error.max_abs, "rel_l2": error.rel_l2}
+        with capture.CaptureWriter(Path(request.out), request.manifest) as writer:
             for row, tensor in zip(inner, tensors, strict=True):
                 writer.add(row.name, canonical(tensor, row))
             if last in wanted:

@@ -28,6 +28,7 @@ from parity.network.table import (
     torch_point,
 )
 from parity.numerics import capture
+from parity.processes.requests import RunRequest
 from parity.runtimes.base import Array, ModelRuntime, read_input
 from parity.runtimes.floors import Sink, fed
 from parity.runtimes.torch import device as torch_device
@@ -181,14 +182,14 @@ class Runtime(ModelRuntime):
     def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
         return torch_layers.describe(self.model, self.table, input_shape)
 
-    def run(self, *, bypass: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-        """As of every model; each module of `bypass` gives its input back meanwhile."""
+    def run(self, **arguments: Any) -> dict[str, Any]:
+        """As of every model; each module that the request bypasses gives its input back."""
         handles = [
             _submodule(self.model, path).register_forward_hook(lambda module, args, made: args[0])
-            for path in bypass
+            for path in RunRequest.from_json(arguments).bypass
         ]
         try:
-            return super().run(**more)
+            return super().run(**arguments)
         finally:
             for handle in handles:
                 handle.remove()

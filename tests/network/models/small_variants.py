@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from parity.network import spec
+from parity.network import architectures
 from parity.network.spec import ModelSpec
 
 LAMBDA = "resnext50_32x4d@keras-lambda-groups"
@@ -18,7 +18,7 @@ ALL = (LAMBDA, BOUND, DENSE, PROJECTED, TEXTBOOK)
 def small(name: str) -> ModelSpec:
     """The variant at 64×64, built by the same code; it is called `NAME-small`."""
     size = 32 if name == TEXTBOOK else 64
-    found = spec.get(name, classes=10, image_size=(size, size))
+    found = architectures.get(name, classes=10, image_size=(size, size))
     called = f"{name}-small"
     if name == TEXTBOOK:
         return replace(found, name=called)
@@ -30,4 +30,4 @@ def small(name: str) -> ModelSpec:
 def registry() -> dict[str, ModelSpec]:
     """Everything that is registered, and the small variants."""
     made = {f"{name}-small": small(name) for name in ALL}
-    return {**spec._registry(), **made}
+    return {**architectures._registry(), **made}

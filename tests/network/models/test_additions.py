@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parity.errors import SpecError
-from parity.network import spec
+from parity.network import architectures
 
 pytestmark = pytest.mark.framework
 
@@ -20,7 +20,7 @@ def test_torch_refuses_a_block_that_strides_beside_a_plain_shortcut(family, monk
     found = {"resnet": "resnet18", "d2l": "resnet18@d2l"}.get(
         family, "resnext50_32x4d@torch-project-every-block"
     )
-    asked = spec.get(found, image_size=(64, 64), classes=10)
+    asked = architectures.get(found, image_size=(64, 64), classes=10)
     with torch.device("meta"):
         twin.build(asked)
     network = twin.ResNeXt if family == "projected" else twin.ResNet
@@ -54,7 +54,7 @@ def test_torch_refuses_what_it_would_broadcast(monkeypatch):
 
     monkeypatch.setattr(twin.ResNet, "__init__", narrows)
     with torch.device("meta"), pytest.raises(SpecError, match="the shortcut 1×8×8 and the branch"):
-        twin.build(spec.get("resnet18", image_size=(64, 64)))
+        twin.build(architectures.get("resnet18", image_size=(64, 64)))
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 64), (8, 8, 1), (1, 1, 128), (4, 4, 64)])
@@ -92,7 +92,7 @@ def test_keras_refuses_a_block_that_is_not_projected(monkeypatch):
             SpecError, match="conv3_block1_add: the shortcut 64×16×16 and the branch 128"
         ),
     ):
-        twin.build(spec.get("resnet18", image_size=(64, 64)))
+        twin.build(architectures.get("resnet18", image_size=(64, 64)))
 
 
 def test_every_builder_of_a_residual_family_refuses(monkeypatch):
@@ -107,8 +107,8 @@ def test_every_builder_of_a_residual_family_refuses(monkeypatch):
         raise SpecError(f"asked at {name}")
 
     monkeypatch.setattr(twin, "require_one_shape", refuse)
-    for name in (*spec.names()[:1], *spec.variants()):
-        asked = spec.get(name, image_size=(32, 32), classes=2)
+    for name in (*architectures.names()[:1], *architectures.variants()):
+        asked = architectures.get(name, image_size=(32, 32), classes=2)
         module = importlib.import_module(f"parity.network.models.{asked.family}.keras")
         with (
             keras.StatelessScope(initialize_variables=False),

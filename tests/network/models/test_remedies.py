@@ -7,8 +7,8 @@ import re
 import pytest
 
 import parity as api
-from parity.comparison.investigate import SEMANTICS_SLACK
-from parity.network import spec
+from parity.comparison.semantics import SLACK as SEMANTICS_SLACK
+from parity.network import architectures
 from parity.report.codec import to_json
 
 BUILDER = "tests.twins.remedied:build"
@@ -35,8 +35,10 @@ def compared(monkeypatch):
     """Compare the small variant with some remedies applied."""
     from tests.twins import remedied
 
-    known = dict(spec._registry())
-    monkeypatch.setattr(spec, "_registry", lambda: {**known, remedied.NAME: remedied.SMALL})
+    known = dict(architectures._registry())
+    monkeypatch.setattr(
+        architectures, "_registry", lambda: {**known, remedied.NAME: remedied.SMALL}
+    )
 
     def compare(*applied, **options):
         monkeypatch.setenv(remedied.VARIABLE, ",".join(applied))

@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from parity.network import kinds, layouts, spec
+from parity.network import architectures, kinds, layouts
 from parity.network.models.resnet.spec import ARCHITECTURES
 from parity.network.table import torch_point
 
@@ -36,7 +36,7 @@ def digest(shapes):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_table_has_exactly_the_weights_of_torchvision(name):
     shapes = []
-    for _, weight in spec.get(name).table().weights():
+    for _, weight in architectures.get(name).table().weights():
         shapes.append((weight.name, weight.shape))
         if weight.role == "variance":
             # A counter of training steps, which is no weight of the network.
@@ -47,7 +47,7 @@ def test_the_table_has_exactly_the_weights_of_torchvision(name):
 
 
 def test_weights_are_named_and_shaped_as_everyone_knows_them():
-    shapes = {w.name: w.shape for _, w in spec.get("resnext50_32x4d").table().weights()}
+    shapes = {w.name: w.shape for _, w in architectures.get("resnext50_32x4d").table().weights()}
     assert shapes["conv1.weight"] == (64, 3, 7, 7)
     assert shapes["layer1.0.conv2.weight"] == (128, 4, 3, 3)
     assert shapes["layer1.0.downsample.0.weight"] == (256, 64, 1, 1)
@@ -56,7 +56,7 @@ def test_weights_are_named_and_shaped_as_everyone_knows_them():
 
 
 def test_rows_are_named_as_in_keras_applications_and_torchvision():
-    table = spec.get("resnet50").table()
+    table = architectures.get("resnet50").table()
     pairs = {row.name: (row.keras, row.torch) for row in table.rows}
     assert pairs["stem.conv"] == ("conv1_conv", "conv1")
     assert pairs["stem.pool"] == ("pool1_pool", "maxpool")
@@ -69,21 +69,21 @@ def test_rows_are_named_as_in_keras_applications_and_torchvision():
 
 
 def test_stages_and_blocks_end_where_they_are_said_to():
-    table = spec.get("resnet18").table()
+    table = architectures.get("resnet18").table()
     assert table.stages == ("stem", "stage1", "stage2", "stage3", "stage4", "pool", "logits")
-    assert [cut.row.name for cut in table.cuts("stage")] == [
+    assert [point.row for point in table.points("stage")] == [
         "stem.pool",
         *(f"stage{stage}.block1.relu" for stage in (1, 2, 3, 4)),
         "pool",
         "logits",
     ]
-    assert len(table.cuts("block")) == 1 + 8 + 2
-    assert len(table.cuts("layer")) == sum(row.kind != "pad" for row in table.rows)
+    assert len(table.points("block")) == 1 + 8 + 2
+    assert len(table.points("layer")) == sum(row.kind != "pad" for row in table.rows)
 
 
 def test_basic_blocks_project_only_where_shapes_ask_for_it():
     def projections(name):
-        rows = spec.get(name).table().rows
+        rows = architectures.get(name).table().rows
         return [row.stage for row in rows if row.name.endswith("downsample.conv")]
 
     assert projections("resnet18") == ["stage2", "stage3", "stage4"]
@@ -92,8 +92,8 @@ def test_basic_blocks_project_only_where_shapes_ask_for_it():
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 70), (224, 224)])
 def test_output_shapes_at_any_size(size):
-    table = spec.get("resnet50", image_size=size, classes=3).table()
-    shapes = [cut.row.shape for cut in table.cuts("stage")]
+    table = architectures.get("resnet50", image_size=size, classes=3).table()
+    shapes = [point.shape for point in table.points("stage")]
     expected = {
         (1, 1): [(64, 1, 1), (256, 1, 1), (512, 1, 1), (1024, 1, 1), (2048, 1, 1)],
         (33, 70): [(64, 9, 18), (256, 9, 18), (512, 5, 9), (1024, 3, 5), (2048, 2, 3)],
@@ -151,7 +151,7 @@ def test_the_torch_twin_is_what_the_table_says(name, sizes):
 
     from parity.network.models.resnet import torch as twin
 
-    asked = spec.get(name, **sizes)
+    asked = architectures.get(name, **sizes)
     table = asked.table()
     with torch.device("meta"):
         model = twin.build(asked)
@@ -183,7 +183,7 @@ def test_the_keras_twin_is_what_the_table_says(name, sizes):
 
     from parity.network.models.resnet import keras as twin
 
-    asked = spec.get(name, **sizes)
+    asked = architectures.get(name, **sizes)
     rows = [row for row in asked.table().rows if row.keras]
     # Shapes only: the variables are never filled.
     with keras.StatelessScope(initialize_variables=False):
@@ -261,7 +261,7 @@ def keras_logits(asked, weights, images):
 
 def difference(name, image_size=(64, 64)):
     """The relative L2 distance between the logits of the two twins, in float64."""
-    asked = spec.get(name, classes=10, image_size=image_size)
+    asked = architectures.get(name, classes=10, image_size=image_size)
     weights = random_weights(asked.table())
     images = np.random.default_rng(1).normal(size=(2, *asked.input_shape))
     expected = torch_logits(asked, weights, images)

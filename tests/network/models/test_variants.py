@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 import parity as api
-from parity.network import spec
+from parity.network import architectures
 from parity.network.spec import Size
 from parity.report.codec import to_json
 from parity.report.model import Outcome
@@ -101,16 +101,17 @@ EXPECTED = {
 
 
 def test_variants_are_found_and_are_no_architectures():
-    assert set(ALL) == set(spec.variants()) == set(EXPECTED)
-    assert not set(spec.variants()) & set(spec.names())
+    assert set(ALL) == set(architectures.variants()) == set(EXPECTED)
+    assert not set(architectures.variants()) & set(architectures.names())
     assert all(
-        spec.from_json(spec.get(name).to_json()) == spec.get(name) for name in spec.variants()
+        architectures.from_json(architectures.get(name).to_json()) == architectures.get(name)
+        for name in architectures.variants()
     )
 
 
-@pytest.mark.parametrize("name", spec.variants())
+@pytest.mark.parametrize("name", architectures.variants())
 def test_their_tables_are_sound(name):
-    spec.get(name).table().validate()
+    architectures.get(name).table().validate()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_their_tables_are_sound(name):
 )
 def test_they_are_as_large_as_they_were_published(name, total):
     """Keras counts the running statistics, too."""
-    assert spec.get(name).size.total == total
+    assert architectures.get(name).size.total == total
 
 
 @pytest.mark.framework
@@ -126,7 +127,7 @@ def test_they_are_as_large_as_they_were_published(name, total):
 @pytest.mark.parametrize("name", ALL)
 def test_their_size_is_that_of_the_model_itself(name, is_small):
     """Both models of a true twin; else the one that is no reference."""
-    found = small_variants.small(name) if is_small else spec.get(name)
+    found = small_variants.small(name) if is_small else architectures.get(name)
     sides = {"keras": _keras_size, "torch": _torch_size}
     if name != TEXTBOOK:
         del sides[found.reference]
@@ -172,7 +173,7 @@ def compared():
 
     with pytest.MonkeyPatch.context() as patch:
         known = small_variants.registry()
-        patch.setattr(spec, "_registry", lambda: known)
+        patch.setattr(architectures, "_registry", lambda: known)
         yield compare
 
 
@@ -190,7 +191,7 @@ CASES = [
 
 def filled(text, report):
     """The text with the sizes of the model that was compared."""
-    found = spec.get(report.model)
+    found = architectures.get(report.model)
     norms = [row.name for row in found.table().rows if row.kind == "batch_norm"]
     facts = {"last": found.depths[3] - 1, "groups": found.groups, "norm": norms[-1]}
     for key, value in facts.items():
@@ -264,7 +265,7 @@ def test_only_the_sums_differ_where_every_block_projects(compared):
 def test_all_four_subjects_give_the_same_explanation(name, monkeypatch):
     """A graph has its model's causes; one that cannot be made is said to be so."""
     known = small_variants.registry()
-    monkeypatch.setattr(spec, "_registry", lambda: known)
+    monkeypatch.setattr(architectures, "_registry", lambda: known)
     report = api.compare(f"{name}-small")
     assert set(report.subjects) == {"keras", "torch", "onnx-keras", "onnx-torch"}
     assert [(c.layer, c.subject, c.cause) for c in report.causes] == list(EXPECTED[name].causes)

@@ -26,33 +26,35 @@ RUNTIMES = ("keras", "torch", "onnx")
 def keras(name: str, file: Path) -> None:
     import keras
 
-    from parity.network import spec
+    from parity.network import architectures
 
-    model = importlib.import_module(f"parity.network.models.{spec.get(name).family}.keras").build(
-        spec.get(name)
-    )
-    shape = (1, *spec.get(name).image_size, spec.get(name).channels)
+    model = importlib.import_module(
+        f"parity.network.models.{architectures.get(name).family}.keras"
+    ).build(architectures.get(name))
+    shape = (1, *architectures.get(name).image_size, architectures.get(name).channels)
     keras.ops.convert_to_numpy(model(np.ones(shape, np.float32), training=False))
 
 
 def torch(name: str, file: Path) -> None:
     import torch
 
-    from parity.network import spec
+    from parity.network import architectures
 
-    module = importlib.import_module(f"parity.network.models.{spec.get(name).family}.torch")
-    model = module.build(spec.get(name)).eval()
+    module = importlib.import_module(
+        f"parity.network.models.{architectures.get(name).family}.torch"
+    )
+    model = module.build(architectures.get(name)).eval()
     with torch.inference_mode():
-        model(torch.ones((1, *spec.get(name).input_shape)))
+        model(torch.ones((1, *architectures.get(name).input_shape)))
 
 
 def onnx(name: str, file: Path) -> None:
     import onnxruntime
 
-    from parity.network import spec
+    from parity.network import architectures
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    session.run(None, {"input": np.ones((1, *spec.get(name).input_shape), np.float32)})
+    session.run(None, {"input": np.ones((1, *architectures.get(name).input_shape), np.float32)})
 
 
 def prepare(name: str, folder: Path) -> Path:

@@ -57,11 +57,11 @@ def _verify(name: str) -> None:
     import torch
     from torch.onnx import verification
 
-    from parity.network import spec
+    from parity.network import architectures
 
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    found = spec.get(name)
+    found = architectures.get(name)
     module = (
         importlib.import_module(f"parity.network.models.{found.family}.torch").build(found).eval()
     )

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path[0] = str(ROOT)
 
 from parity.commands import saved_captures
-from parity.network import spec
+from parity.network import architectures
 from parity.numerics.capture import CaptureWriter
 from parity.numerics.floor import Floor
 from parity.report.model import (
@@ -45,16 +45,16 @@ TIME, MEMORY_MB = 2.0, 500.0
 
 def invent(folder: Path, model: str, batch: int, subjects: tuple[str, ...]) -> None:
     """Write a folder of captures of random tensors, a millionth apart."""
-    cuts = spec.get(model).table().cuts("layer")
+    points = architectures.get(model).table().points("layer")
     rng = np.random.default_rng(0)
     held = {"model": model, "weights_sha256": "0" * 64, "input_sha256": "0" * 64}
     paths = {name: folder / f"{name}.tmp" for name in (saved_captures.REFERENCE, *subjects)}
     writers = {n: CaptureWriter(p, {**held, "subject": n}) for n, p in paths.items()}
-    for cut in cuts:
-        exact = rng.standard_normal((batch, *cut.row.shape))
+    for point in points:
+        exact = rng.standard_normal((batch, *point.shape))
         for index, writer in enumerate(writers.values()):
             actual = exact if index == 0 else (exact * (1 + 1e-6 * index)).astype(np.float32)
-            writer.add(cut.row.name, actual)
+            writer.add(point.row, actual)
     for writer in writers.values():
         writer.close()
     report = Report(
@@ -69,8 +69,8 @@ def invent(folder: Path, model: str, batch: int, subjects: tuple[str, ...]) -> N
         first_divergence=None,
         depth="layer",
     )
-    floors = {cut.row.name: Floor(1e-6, 1e-5, 5, 1.0) for cut in cuts}
-    saved_captures.keep(folder, paths, report, cuts=cuts, floors=floors, apart={})
+    floors = {point.row: Floor(1e-6, 1e-5, 5, 1.0) for point in points}
+    saved_captures.keep(folder, paths, report, points=points, floors=floors, gaps={})
 
 
 def files(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 # The folder of this script comes first otherwise, where `exporters` is this script.
 sys.path[0] = str(ROOT)
 
@@ -45,9 +45,9 @@ def keras_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], obje
 
     import tensorflow as tf
 
-    from parity.network import spec as specs
+    from parity.network import architectures
 
-    spec = specs.get(name)
+    spec = architectures.get(name)
     model = importlib.import_module(f"parity.network.models.{spec.family}.keras").build(spec)
     out = folder / f"{kind}.onnx"
     options = {"inputs": ["input"], "outputs": ["logits"], "channels_first": True}
@@ -63,18 +63,19 @@ def keras_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], obje
 
 def torch_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], object], float]:
     start = time.perf_counter()
-    from exporters import torch_onnx, torch_onnx_ops
+    from exporters import torch_onnx
+    from exporters.torch import translations
 
     if kind != "cached":
-        torch_onnx_ops.torchlib()
+        translations.torchlib()
     imports = time.perf_counter() - start
     import importlib
 
     import torch
 
-    from parity.network import spec as specs
+    from parity.network import architectures
 
-    spec = specs.get(name)
+    spec = architectures.get(name)
     module = (
         importlib.import_module(f"parity.network.models.{spec.family}.torch").build(spec).eval()
     )
@@ -102,7 +103,7 @@ def torch_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], obje
 
 
 def _ours(exporter, arguments, kind, options, structure) -> Callable[[], object]:  # type: ignore[no-untyped-def]
-    from exporters.onnx_graph import Structure
+    from exporters.graph import Structure
 
     if kind == "export":
         return lambda: exporter.export(*arguments, **options)

@@ -44,9 +44,9 @@ def photographs(folder: Path, count: int) -> Path:
 
 def forwards(run: str, name: str, file: Path, count: int) -> float:
     """Seconds of the forwards alone, after one that is not counted."""
-    from parity.network import spec
+    from parity.network import architectures
 
-    found = spec.get(name)
+    found = architectures.get(name)
     x = np.random.default_rng(0).standard_normal((BATCH, *found.input_shape), np.float32)
     if run == "keras":
         import keras

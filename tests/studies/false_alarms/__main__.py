@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from parity.commands import compare as run
 from parity.comparison.request import Request
-from parity.network import spec
+from parity.network import architectures
 from parity.processes.children import Children
 from parity.report.model import Report, Verdict
 
@@ -55,7 +55,7 @@ def reports(model: str, seeds: int, size: int, children: Children) -> Iterator[t
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default=",".join(spec.names()))
+    parser.add_argument("--models", default=",".join(architectures.names()))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=64)
     options = parser.parse_args()

@@ -15,7 +15,7 @@ import parity
 from parity.comparison.placement import confirm, plan
 from parity.comparison.request import Request
 from parity.errors import ParityError
-from parity.network import spec, weights
+from parity.network import architectures, weights
 from parity.processes import cards
 from parity.processes.children import Child, Children, python_of
 from parity.report.model import Report
@@ -84,7 +84,7 @@ class Bench:
     @contextmanager
     def loaded(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:
         """A framework's child with the model, and the arguments of a run of the logits alone."""
-        built = spec.get(self.model, image_size=(self.size, self.size))
+        built = architectures.get(self.model, image_size=(self.size, self.size))
         runtime = subject.partition("@")[0]
         with tempfile.TemporaryDirectory(prefix="parity-gpu-") as name:
             folder = Path(name)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SCHEMA = "parity.processes.cards/1"
+SCHEMA = "parity.gpu/1"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def no_card(monkeypatch):
 def test_without_a_card_every_item_is_not_run(no_card, tmp_path, capsys):
     assert command.main(["--out", str(tmp_path)]) == 3
     data = json.loads((tmp_path / "record.json").read_text())
-    assert data["schema"] == "parity.processes.cards/1"
+    assert data["schema"] == "parity.gpu/1"
     assert len(data["entries"]) == len(ITEMS)
     assert {entry["status"] for entry in data["entries"]} == {"not run"}
     assert {entry["reason"] for entry in data["entries"]} == {"no NVIDIA driver"}

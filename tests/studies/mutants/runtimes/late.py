@@ -23,8 +23,9 @@ class Late:
         self.late = {c["row"]: c["later"] for c in changes if c["change"] == "late"}
         return [change for change in changes if change["change"] != "late"]
 
-    def run(self, *, rows, out, **more):
-        answer = super().run(rows=rows, out=out, **more)
+    def run(self, **arguments):
+        rows, out = arguments["rows"], arguments["out"]
+        answer = super().run(**arguments)
         swapped = {row: later for row, later in self.late.items() if {row, later} <= set(rows)}
         if swapped:
             with CaptureReader(Path(out)) as reader:

@@ -1,0 +1,91 @@
+"""Weights put into a structure: arithmetic on them done once, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+from onnx import ModelProto, numpy_helper
+
+from exporters.errors import ExportError, first_few
+from exporters.graph import folding
+from exporters.graph.edits import input_names, live, prune, rename_reads, replace
+from exporters.graph.model import Array, WeightedModel
+from exporters.graph.structure import Structure
+
+
+def inject(
+    structure: Structure, weights: Mapping[str, Array], *, outputs: Sequence[str] = ()
+) -> WeightedModel:
+    """Return the deployable graph: weights in, arithmetic on weights done, nothing left over.
+
+    `outputs` names taps that become outputs after the network's own.
+    Raises ExportError naming weights that are missing, unexpected or of another shape or dtype.
+    """
+    _check_weights(structure, weights)
+    unknown = sorted(set(outputs) - {*structure.taps, *structure.outputs})
+    if unknown:
+        raise ExportError(f"no tap is called {', '.join(unknown)}")
+    model = ModelProto()
+    model.CopyFrom(structure.model)
+    graph = model.graph
+    extra = [name for name in outputs if name not in structure.outputs]
+    by_name = {value.name: value for value in graph.output}
+    # The shapes of the other taps stay known, for add_outputs.
+    graph.value_info.extend(by_name[name] for name in structure.taps if name not in extra)
+    replace(graph.output, [by_name[name] for name in (*structure.outputs, *extra)])
+    names = [value.name for value in structure.weight_values()]
+    del graph.input[len(structure.inputs) :]
+
+    nodes = live(graph.node, [value.name for value in graph.output])
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    values = constants | {name: weights[name] for name in names}
+    folded, body = folding.split(nodes, set(values))
+    read = {value.name for value in graph.output}.union(*(input_names(node) for node in body))
+    made = {name for node in folded for name in node.output if name}
+    wanted = (read & made) | (read & set(names))
+    arrays = folding.evaluate(folded, values, wanted, opset=structure.opset)
+    renamed = _weight_names(folded, names, wanted, taken=read)
+    for node in body:
+        rename_reads(node, renamed)
+    replace(graph.node, body)
+    prune(graph)
+    order = {name: index for index, name in enumerate(names)}
+    tensors = {renamed.get(name, name): arrays[name] for name in arrays}
+    last = len(order)
+    by_order = sorted(tensors, key=lambda name: (order.get(name, last), name))
+    return WeightedModel(skeleton=model, tensors={name: tensors[name] for name in by_order})
+
+
+def _check_weights(structure: Structure, weights: Mapping[str, Array]) -> None:
+    expected = structure.weights
+    missing = sorted(expected.keys() - weights.keys())
+    if missing:
+        raise ExportError(f"{len(missing)} weights are missing: {first_few(missing)}")
+    unexpected = sorted(weights.keys() - expected.keys() - set(structure.unused))
+    if unexpected:
+        raise ExportError(
+            f"{len(unexpected)} weights are not in the graph: {first_few(unexpected)}"
+        )
+    for value in structure.weight_values():
+        array, shape = weights[value.name], expected[value.name]
+        kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if array.shape != shape or array.dtype != kind:
+            found = f"{array.shape} {array.dtype}"
+            raise ExportError(f"{value.name}: expected {shape} {kind}, found {found}")
+
+
+def _weight_names(
+    folded: Sequence[onnx.NodeProto], weights: Sequence[str], wanted: set[str], *, taken: set[str]
+) -> dict[str, str]:
+    """Name what is only a rearranged weight after that weight, where the name is free."""
+    origin = {name: name for name in weights}
+    for node in folded:
+        if node.op_type in folding.LAYOUT_OPS and node.input[0] in origin:
+            origin[node.output[0]] = origin[node.input[0]]
+    names: dict[str, str] = {}
+    for value in sorted(wanted - set(weights)):
+        weight = origin.get(value)
+        if weight is not None and weight not in taken and weight not in names.values():
+            names[value] = weight
+    return names

@@ -1,0 +1,177 @@
+"""ONNX files and bytes: the protobuf message written as a stream, tensors without a copy."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from exporters.errors import ExportError
+from exporters.graph.model import Array, WeightedModel
+
+# Bytes: what a session is handed inside the message all the same.
+_SMALL = 1024
+
+# External tensors start on a page, so that they can be mapped into memory.
+_ALIGNMENT = 4096
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a temporary folder beside `path`; move it in on success.
+
+    Whatever else was written there (external data) is moved too, before the model itself. On any
+    failure nothing is left. At the end of a symbolic link the file is replaced, not the link.
+    Raises ExportError, naming `path`, when it cannot be written or is no plain file.
+    """
+    if _is_special(path):
+        raise ExportError(f"{path}: cannot be written (it is no plain file)")
+    path = Path(os.path.realpath(path))
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            part = Path(folder) / path.name
+            yield part
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file == part):
+                file.replace(path.parent / file.name)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path, links followed, leads to what a rename must not replace.
+
+    `/dev/stdout` may lead to a pipe, or to a plain file that is being printed to.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or any(
+        os.path.samestat(found, os.fstat(stream)) for stream in (1, 2)
+    )
+
+
+def write(model: WeightedModel | ModelProto, path: Path | str) -> None:
+    """Write atomically; above 2 GB the weights go to `<name>.data` beside it.
+
+    Raises ExportError.
+    """
+    with atomic_path(Path(path)) as part:
+        write_directly(model, part)
+
+
+def to_bytes(model: WeightedModel) -> bytes:
+    """Return the complete model, as a session takes it. Raises ExportError above 2 GB."""
+    if not model.fits_one_message:
+        raise ExportError("the model is larger than 2 GB: write it to a file")
+    with BytesIO() as file:
+        _stream(model, file)
+        return file.getvalue()
+
+
+def detach(model: WeightedModel) -> tuple[ModelProto, dict[str, Array]]:
+    """Return a message that refers to its large tensors as if in a file, and those tensors.
+
+    For a session that is handed the tensors beside the message, so that nothing is copied; they
+    are contiguous and must outlive it.
+    """
+    skeleton = ModelProto()
+    skeleton.CopyFrom(model.skeleton)
+    tensors: dict[str, Array] = {}
+    for name, array in model.tensors.items():
+        if array.nbytes < _SMALL:
+            # Small constants (axes, shapes) are read while the graph is still being resolved.
+            small = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            skeleton.graph.initializer.append(small)
+            continue
+        header = _header(name, array)
+        header.data_location = TensorProto.EXTERNAL
+        place = {"location": "beside", "offset": 0, "length": array.nbytes}
+        for key, value in place.items():
+            header.external_data.add(key=key, value=str(value))
+        skeleton.graph.initializer.append(header)
+        tensors[name] = np.ascontiguousarray(array)
+    return skeleton, tensors
+
+
+def write_directly(model: WeightedModel | ModelProto, path: Path) -> None:
+    """Write without a temporary name: for a path that `atomic_path` gave. Raises OSError."""
+    weighted = WeightedModel(model, {}) if isinstance(model, ModelProto) else model
+    if not weighted.fits_one_message:
+        weighted = _external(weighted, path.with_name(path.name + ".data"))
+    with path.open("wb", buffering=1 << 16) as file:
+        _stream(weighted, file)
+
+
+def _header(name: str, array: Array) -> TensorProto:
+    """Return a tensor message without its values."""
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return TensorProto(name=name, data_type=kind, dims=array.shape)
+
+
+def _stream(model: WeightedModel, file: BinaryIO) -> None:
+    """Write one ModelProto, sending the tensors to the file without a copy in memory.
+
+    A message's fields may stand in any order, so the tensors follow the rest of the graph:
+    ModelProto.graph is field 7, GraphProto.initializer 5, TensorProto.raw_data 9 (onnx.proto).
+    """
+    outside = ModelProto()
+    outside.CopyFrom(model.skeleton)
+    outside.ClearField("graph")
+    graph = model.skeleton.graph.SerializeToString(deterministic=True)
+    pieces = []
+    for name, array in model.tensors.items():
+        start = _header(name, array).SerializeToString() + _tag(9) + _varint(array.nbytes)
+        lead = _tag(5) + _varint(len(start) + array.nbytes) + start
+        pieces.append((lead, array))
+    length = len(graph) + sum(len(lead) + array.nbytes for lead, array in pieces)
+    file.write(outside.SerializeToString(deterministic=True))
+    file.write(_tag(7) + _varint(length) + graph)
+    for lead, array in pieces:
+        file.write(lead)
+        file.write(_bytes(array).data)
+
+
+def _bytes(array: Array) -> NDArray[np.uint8]:
+    """Return the values in row-major order, little-endian, as ONNX stores them."""
+    contiguous = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return contiguous.reshape(-1).view(np.uint8)
+
+
+def _tag(field: int) -> bytes:
+    return bytes([field << 3 | 2])  # wire type 2: a length and that many bytes
+
+
+def _varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*parts, number])
+
+
+def _external(model: WeightedModel, data: Path) -> WeightedModel:
+    """Write the tensors to `data` and return a model that refers to it."""
+    skeleton = ModelProto()
+    skeleton.CopyFrom(model.skeleton)
+    with data.open("wb") as file:
+        for name, array in model.tensors.items():
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            header = _header(name, array)
+            header.data_location = TensorProto.EXTERNAL
+            place = {"location": data.name, "offset": file.tell(), "length": array.nbytes}
+            for key, value in place.items():
+                header.external_data.add(key=key, value=str(value))
+            file.write(_bytes(array).data)
+            skeleton.graph.initializer.append(header)
+    return WeightedModel(skeleton, {})

@@ -1,0 +1,172 @@
+"""A converter's raw graph made smaller: constants folded, shapes inferred, copies dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+from exporters.errors import ExportError, first_line
+from exporters.graph import folding
+from exporters.graph.edits import attribute, input_names, prune, rename, rename_reads, replace, sort
+
+# A folded constant larger than this stays an operator: a file should not grow by a ConstantOfShape.
+_LARGEST_CONSTANT = 1 << 16
+
+
+def simplify(graph: GraphProto, *, opset: int) -> None:
+    """Compute what depends on constants alone and drop Identity and dead nodes, in place."""
+    sort(graph)
+    _fold_constants(graph, opset)
+    _drop_identities(graph)
+    prune(graph)
+
+
+def fold_shapes(model: ModelProto) -> None:
+    """Make constants of the shapes and dtypes that inference has found, in place.
+
+    A Shape (or a part of one) that no batch size enters becomes an initializer, as does the target
+    of a Reshape with one size that varies; CastLike becomes Cast. So what is computed from them
+    can be folded, and what only they needed goes.
+    """
+    graph = model.graph
+    shapes = shapes_of(graph)
+    kinds = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    } | {tensor.name: tensor.data_type for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] in shapes:
+            start, end = attribute(node, "start", 0), attribute(node, "end", None)
+            sizes = shapes[node.input[0]][slice(start, end)]
+            if all(isinstance(size, int) for size in sizes):
+                array = np.asarray(sizes, np.int64)
+                graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+                continue
+        elif node.op_type == "Reshape" and shapes.get(node.output[0]):
+            # One size that varies is what is left; no need to compute it from the input's shape.
+            target = shapes[node.output[0]]
+            fixed = [size if isinstance(size, int) else -1 for size in target]
+            if fixed.count(-1) <= 1 and 0 not in fixed:
+                node.input[1] = f"{node.output[0]}/shape"
+                array = np.asarray(fixed, np.int64)
+                graph.initializer.append(numpy_helper.from_array(array, node.input[1]))
+        elif node.op_type == "CastLike" and kinds.get(node.input[1]):
+            node.op_type = "Cast"
+            kind = onnx.helper.make_attribute("to", kinds[node.input[1]])
+            del node.input[1], node.attribute[:]
+            node.attribute.append(kind)
+        kept.append(node)
+    replace(graph.node, kept)
+
+
+def lower_erfc(graph: GraphProto) -> None:
+    """Write erfc(x) as 1 - erf(x), in place: ONNX has no Erfc."""
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Erfc":
+            x, result = node.input[0], node.output[0]
+            one, cast, erf = (f"{result}/{part}" for part in ("one", "cast", "erf"))
+            value = onnx.helper.make_node("Constant", [], [one], value_float=1.0)
+            nodes += [value, onnx.helper.make_node("CastLike", [one, x], [cast])]
+            nodes += [onnx.helper.make_node("Erf", [x], [erf])]
+            nodes += [onnx.helper.make_node("Sub", [cast, erf], [result], name=node.name)]
+        else:
+            nodes.append(node)
+    replace(graph.node, nodes)
+
+
+def shapes_of(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
+    """Return known shapes by tensor name; a size that varies is a string."""
+    shapes: dict[str, tuple[int | str, ...]] = {
+        tensor.name: tuple(tensor.dims) for tensor in graph.initializer
+    }
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            shapes[value.name] = tuple(
+                dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+                for dim in value.type.tensor_type.shape.dim
+            )
+    return shapes
+
+
+def infer_shapes(model: ModelProto) -> ModelProto:
+    """Infer every shape anew. Raises ExportError naming the node that cannot be right."""
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        return onnx.shape_inference.infer_shapes(
+            model, check_type=True, strict_mode=True, data_prop=True
+        )
+    except Exception as error:  # onnx raises its own InferenceError and plain RuntimeError
+        raise ExportError(f"shape inference failed: {first_line(error)}") from error
+
+
+def _fold_constants(graph: GraphProto, opset: int) -> None:
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    folded, body = folding.split(graph.node, set(values))
+    kept = []
+    for node in folded:
+        outputs = {name for name in node.output if name}
+        if input_names(node) <= values.keys():
+            arrays = folding.evaluate([node], values, outputs, opset=opset)
+            if sum(array.size for array in arrays.values()) <= _LARGEST_CONSTANT:
+                values |= arrays
+                continue
+        kept.append(node)
+    known = {tensor.name for tensor in graph.initializer}
+    graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in values.items() if name not in known
+    )
+    replace(graph.node, [*kept, *body])
+
+
+def _drop_identities(graph: GraphProto) -> None:
+    outputs = [value.name for value in graph.output]
+    aliases: dict[str, str] = {}
+    false = {t.name for t in graph.initializer if _is_false(t)} | {""}
+    _drop_masks(graph)
+    kept = []
+    for node in graph.node:
+        rename_reads(node, aliases)
+        if _is_identity(node, false) and node.output[0] not in outputs:
+            aliases[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    # A tensor with several output names takes the first; the others stay copies of it.
+    produced = {name for node in kept for name in node.output}
+    owners: dict[str, str] = {}
+    for node in sorted(kept, key=lambda node: _rank(node, outputs)):
+        source = node.input[0] if _is_identity(node, false) else ""
+        if source in produced and source not in outputs and source not in owners:
+            owners[source] = node.output[0]
+    replace(graph.node, [n for n in kept if owners.get((*n.input, "")[0]) != n.output[0]])
+    rename(graph, owners)
+
+
+def _is_identity(node: NodeProto, false: set[str]) -> bool:
+    if node.op_type == "Dropout" and len(node.output) == 1:
+        training = node.input[2] if len(node.input) > 2 else ""
+        return training in false
+    return not node.domain and node.op_type == "Identity"
+
+
+def _is_false(tensor: TensorProto) -> bool:
+    return tensor.data_type == TensorProto.BOOL and not numpy_helper.to_array(tensor).any()
+
+
+def _drop_masks(graph: GraphProto) -> None:
+    """Take away the second output of a Dropout where nothing reads it."""
+    read = {name for node in graph.node for name in input_names(node)}
+    read |= {value.name for value in graph.output}
+    for node in graph.node:
+        if node.op_type == "Dropout" and len(node.output) == 2 and node.output[1] not in read:
+            del node.output[1]
+
+
+def _rank(node: NodeProto, outputs: Sequence[str]) -> int:
+    return outputs.index(node.output[0]) if node.output[0] in outputs else len(outputs)

@@ -1,0 +1,61 @@
+"""What a PyTorch module owns, as arrays by name, and its eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from exporters.graph.model import Array
+
+
+def weights(module: torch.nn.Module) -> dict[str, Array]:
+    """Return parameters and buffers as NumPy arrays, sharing memory with a module on the CPU."""
+    return {name: to_array(tensor) for name, tensor in owned_tensors(module).items()}
+
+
+def owned_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return parameters and persistent buffers, in the state dict's order.
+
+    A module's hooks may name or join what its state dict holds; the graph knows nothing of them.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        passing = part._non_persistent_buffers_set
+        named = [*part._parameters.items(), *part._buffers.items()]
+        tensors |= {
+            f"{path}.{name}" if path else name: tensor
+            for name, tensor in named
+            if tensor is not None and name not in passing
+        }
+    return tensors
+
+
+def to_array(tensor: torch.Tensor) -> Array:
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        # NumPy has no bfloat16; ONNX's helper package brings one.
+        import ml_dtypes
+
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    array: Array = tensor.numpy()
+    return array
+
+
+def to_tensor(array: Array) -> torch.Tensor:
+    """Copy to a tensor, so that a module that works in place changes nothing."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view("int16").copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())
+
+
+@contextmanager
+def eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, training in modes:
+            child.training = training

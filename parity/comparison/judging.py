@@ -1,0 +1,41 @@
+"""Captures on disk against the reference's."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from parity.comparison.state import Criteria
+from parity.numerics import verdict
+from parity.numerics.capture import CaptureReader
+from parity.numerics.floor import Floor
+from parity.numerics.points import ComparisonPoint
+from parity.numerics.verdict import StageResult
+from parity.processes.helpers import measuring_helpers
+
+
+def judge(
+    reference: Path,
+    floors: Mapping[str, Floor],
+    captures: Mapping[str, Path],
+    points: Sequence[ComparisonPoint],
+    criteria: Criteria,
+) -> list[StageResult]:
+    """Judge captures, by subject, at every comparison point.
+
+    `floors` are by row. Raises `CaptureError` for a capture that is damaged.
+    """
+    with contextlib.ExitStack() as stack:
+        readers = {
+            name: stack.enter_context(CaptureReader(path)) for name, path in captures.items()
+        }
+        return verdict.compare(
+            reference=stack.enter_context(CaptureReader(reference)),
+            floors=floors,
+            subjects=readers,
+            points=points,
+            limit=criteria.limit,
+            precisions=criteria.precisions,
+            start_helpers=measuring_helpers,
+        )

@@ -1,0 +1,87 @@
+"""The registered architectures: every `ARCHITECTURES` of a family under `network.models`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+import parity.network.models
+from parity.errors import SpecError
+from parity.network.spec import ModelSpec
+from parity.text import closest, did_you_mean, quote
+
+
+def names() -> list[str]:
+    """The names of all architectures, sorted."""
+    return sorted(name for name in _registry() if "@" not in name)
+
+
+def variants() -> list[str]:
+    """The variants of architectures, `MODEL@VARIANT`, sorted: as they were published."""
+    return sorted(name for name in _registry() if "@" in name)
+
+
+def get(
+    name: str,
+    *,
+    classes: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> ModelSpec:
+    """The architecture called `name`, at its published size where nothing else is asked for.
+
+    Raises `SpecError` for an unknown name, with the closest ones, and for impossible sizes.
+    """
+    found = _registry().get(name)
+    if found is None:
+        hint = did_you_mean(_closest(name.lower()), otherwise="`parity models` lists them")
+        raise SpecError(f"unknown model {quote(name)}{hint}")
+    return dataclasses.replace(
+        found,
+        classes=found.classes if classes is None else classes,
+        image_size=found.image_size if image_size is None else image_size,
+        channels=found.channels if channels is None else channels,
+    )
+
+
+def from_json(data: Mapping[str, Any]) -> ModelSpec:
+    """The spec that `ModelSpec.to_json` wrote down; raises `SpecError` if it is none."""
+    fields = dict(data)
+    family = fields.pop("family", None)
+    classes = {type(spec).family: type(spec) for spec in _registry().values()}
+    if family not in classes:
+        raise SpecError(f"unknown model family {family!r}; known: {', '.join(sorted(classes))}")
+    known = {field.name for field in dataclasses.fields(classes[family])}
+    if fields.keys() != known:
+        odd = ", ".join(sorted(fields.keys() ^ known))
+        raise SpecError(f"the spec of a {family} has missing or unknown fields: {odd}")
+    # JSON has no tuples, and no field of a spec is a list.
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    }
+    return classes[family](**values)
+
+
+def _closest(name: str) -> list[str]:
+    """At most three names: those that `name` begins, resnext50 for resnext50_32x4d, then others."""
+    known_names = [*names(), *variants()] if "@" in name else names()
+    begun = [known for known in known_names if name and known.startswith(name)]
+    similar = closest(name, known_names, count=3)
+    return list(dict.fromkeys(begun + similar))[:3]
+
+
+@functools.cache
+def _registry() -> dict[str, ModelSpec]:
+    """Every architecture by name: the `ARCHITECTURES` of each family's `spec` module."""
+    registry: dict[str, ModelSpec] = {}
+    for family in pkgutil.iter_modules(parity.network.models.__path__):
+        module = importlib.import_module(f"{parity.network.models.__name__}.{family.name}.spec")
+        for spec in module.ARCHITECTURES:
+            if spec.name in registry:
+                raise SpecError(f"two architectures are called {spec.name!r}")
+            registry[spec.name] = spec
+    return registry

@@ -1,0 +1,59 @@
+"""What a child is asked to run: one typed request, written as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run of one subject, captured at some rows.
+
+    `x` is the input's `.npy` file, (N, C, H, W) float32. `out` is the capture to write, with
+    `manifest`. `feed` is a capture of the reference: each row's tensor is replaced by the
+    reference's after it was captured, so that every part between two rows shows only its own error.
+    `handle` names one of the graphs that ONNX Runtime's child holds; `optimise` lets its graph
+    optimiser work, and `at_once` runs so many items at a time, all of them by default. `bypass`
+    names PyTorch modules that give their input back. `xla` compiles a Keras model first.
+    """
+
+    x: str
+    rows: tuple[str, ...]
+    out: str
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    feed: str | None = None
+    device: str = "cpu"
+    precision: str = "float32"
+    xla: bool = False
+    handle: str = ""
+    optimise: bool = True
+    at_once: int | None = None
+    bypass: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data, tuples as lists."""
+        return {
+            "x": self.x,
+            "rows": list(self.rows),
+            "out": self.out,
+            "manifest": dict(self.manifest),
+            "feed": self.feed,
+            "device": self.device,
+            "precision": self.precision,
+            "xla": self.xla,
+            "handle": self.handle,
+            "optimise": self.optimise,
+            "at_once": self.at_once,
+            "bypass": list(self.bypass),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild what `to_json` gave; raises TypeError for a field that there is not."""
+        given = dict(data)
+        for name in ("rows", "bypass"):
+            if name in given:
+                given[name] = tuple(given[name])
+        return cls(**given)

@@ -1,0 +1,54 @@
+"""Names and values out of somebody's files and commands, as they stand in a one-line message."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+LONGEST = 80
+"""Characters of a name or value in a message; matching is quadratic in them too."""
+
+_DIGEST = 64
+"""Hexadecimal digits of a SHA-256."""
+
+
+def quote(value: object) -> str:
+    """Return the value's ``repr``: control characters escaped, at most ``LONGEST`` characters."""
+    # Escapes only lengthen a string, so its beginning is enough; the end is there to be cut off.
+    text = repr(value[: LONGEST + 1] if isinstance(value, str) else value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def printable(name: str) -> str:
+    """Return the name itself, but quoted where it would break the line or is too long."""
+    return name if name.isprintable() and len(name) <= LONGEST else quote(name)
+
+
+def one_line(text: str, *, longest: int) -> str:
+    """Return a text on one line: control characters escaped, cut after `longest` characters."""
+    flat = " ".join(text[: 4 * longest].split())
+    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in flat)
+    return safe if len(safe) <= longest else f"{safe[: longest - 1]}…"
+
+
+def abbreviate(value: object) -> str:
+    """Return the first 16 digits of a SHA-256, and any other value quoted as text."""
+    text = str(value)
+    return text[:16] if len(text) == _DIGEST and text.isalnum() else quote(text)
+
+
+def closest(word: str, known: Iterable[str], *, count: int = 1) -> list[str]:
+    """Return at most `count` of the known words that are similar, the most similar first."""
+    return difflib.get_close_matches(word[:LONGEST], list(known), n=count, cutoff=0.5)
+
+
+def did_you_mean(names: Sequence[str], *, otherwise: str = "") -> str:
+    """Return ``; did you mean 'a', 'b'?``; without a name ``; `` and `otherwise`, if given."""
+    if names:
+        return f"; did you mean {', '.join(map(quote, names))}?"
+    return f"; {otherwise}" if otherwise else ""
+
+
+def suggest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """Return `did_you_mean` of the known word that is most similar, if one is."""
+    return did_you_mean(closest(word, known), otherwise=otherwise)

@@ -1,0 +1,154 @@
+"""Verification on files that are right, and on files that are wrong on purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from exporters.errors import ExportError
+from exporters.graph import inject, write
+from exporters.graph.verification import perturb, samples, verify
+
+pytestmark = pytest.mark.framework
+
+
+def reference_of(weights, *, change=None):
+    """The structure of conftest, in NumPy float32."""
+    calls = []
+
+    def run(inputs, *, seed=None):
+        calls.append((len(inputs[0]), seed))
+        w = dict(weights)
+        if seed is not None:
+            w = {k: perturb(v, seed=seed, index=i) for i, (k, v) in enumerate(w.items())}
+        shift = w["beta"] - w["mean"] / np.sqrt(w["variance"])
+        y = np.maximum(inputs[0] @ w["kernel"].T + shift, 0)
+        return [change(y) if change else y]
+
+    run.calls = calls
+    return run
+
+
+@pytest.fixture
+def written(structure, weights, tmp_path):
+    model = inject(structure, weights)
+    path = tmp_path / "a.onnx"
+    write(model, path)
+    return model, path, samples(structure.model.graph.input[:1])
+
+
+def test_a_correct_file_passes(written, weights):
+    model, path, inputs = written
+    reference = reference_of(weights)
+    checks = verify(model, path, reference, inputs)
+    assert [(check.output, check.batch) for check in checks] == [("y", 1), ("y", 2), ("y", 3)]
+    assert all(check.passed for check in checks)
+    assert reference.calls == [(3, None)]
+
+
+def test_replicates_are_run_before_an_export_is_called_wrong(written, weights):
+    model, path, inputs = written
+    reference = reference_of(weights, change=lambda y: y * 1.001)
+    with pytest.raises(ExportError, match="something else"):
+        verify(model, path, reference, inputs)
+    assert [seed for _, seed in reference.calls if seed is not None] == [0, 1, 2, 3, 4]
+
+
+def spoil(y):
+    y = y.copy()
+    y[-1, 0] += 1e-4 * np.abs(y).max()
+    return y
+
+
+def nan(y):
+    y = y.copy()
+    y[0, 0] = np.nan
+    return y
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (spoil, r"computes something else: y at N=\d: max abs"),
+        (nan, "inf"),
+        (lambda y: y[:, ::-1], "something else"),
+        (lambda y: y[:, :1], r"expected shape \(\d, 1\), found \(\d, 2\)"),
+        (lambda y: y * np.nan, "not finite"),
+        (lambda y: y - y.mean(0), "something else"),
+        (lambda y: 1 / 0, "the model itself fails at N=3"),
+    ],
+)
+def test_a_wrong_file_fails_with_numbers(written, weights, change, message):
+    model, path, inputs = written
+    with pytest.raises(ExportError, match=message):
+        verify(model, path, reference_of(weights, change=change), inputs)
+
+
+def test_one_changed_weight_is_found(structure, written, weights):
+    model, path, inputs = written
+    other = {name: array.copy() for name, array in weights.items()}
+    other["kernel"][1, 2] *= 1.0001
+    with pytest.raises(ExportError, match="something else"):
+        verify(model, path, reference_of(other), inputs)
+
+
+def test_a_broken_file_is_one_line(written, weights):
+    model, path, inputs = written
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ExportError, match="does not load"):
+        verify(model, path, reference_of(weights), inputs)
+
+
+def test_an_invalid_graph_is_one_line(structure, written, weights):
+    model, path, inputs = written
+    model.skeleton.graph.node[0].op_type = "Nonsense"
+    with pytest.raises(ExportError, match="not a valid ONNX model"):
+        verify(model, path, reference_of(weights), inputs)
+
+
+def unlike(weights, *, plain, perturbed):
+    """The structure of conftest, changed one way as it is and another way when it is perturbed."""
+    as_it_is, moved = (reference_of(weights, change=change) for change in (plain, perturbed))
+
+    def run(inputs, *, seed=None):
+        return (as_it_is if seed is None else moved)(inputs, seed=seed)
+
+    return run
+
+
+@pytest.mark.parametrize("perturbed", [nan, lambda y: y * np.inf])
+def test_a_replicate_that_is_not_finite_explains_nothing(written, weights, perturbed):
+    model, path, inputs = written
+    reference = unlike(weights, plain=lambda y: y * 1.001, perturbed=perturbed)
+    with pytest.raises(ExportError, match="something else"):
+        verify(model, path, reference, inputs)
+
+
+def test_a_replicate_of_another_shape_is_one_line(written, weights):
+    model, path, inputs = written
+    reference = unlike(weights, plain=lambda y: y * 1.001, perturbed=lambda y: y[:, :1])
+    with pytest.raises(ExportError, match=r"perturbed model has shape \[1, 1\], expected \[1, 2\]"):
+        verify(model, path, reference, inputs)
+
+
+def test_anything_is_infinitely_far_from_zeros(written, weights):
+    model, path, inputs = written
+    with pytest.raises(ExportError, match=r"relative L2 inf \(rounding explains 4\.77e-07\)"):
+        verify(model, path, reference_of(weights, change=lambda y: y * 0), inputs)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_perturbation_is_one_unit_at_most(dtype):
+    array = np.random.default_rng(1).standard_normal(70_000).astype(dtype)
+    moved = perturb(array, seed=0, index=3)
+    relative = np.abs(moved / array - 1)
+    assert moved.dtype == dtype
+    assert 0.2 < (moved != array).mean() < 1
+    assert relative.max() <= 2 * np.finfo(dtype).eps
+    np.testing.assert_array_equal(perturb(array, seed=0, index=3), moved)
+    assert (perturb(array, seed=1, index=3) != moved).any()
+
+
+def test_integers_are_not_perturbed():
+    array = np.arange(5)
+    assert perturb(array, seed=0) is array

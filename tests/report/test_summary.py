@@ -1,0 +1,186 @@
+"""What a report says of itself: in three lines, in a notebook, and as a truth value."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+import pytest
+
+from parity.report import summary
+from parity.report.model import Level, Outcome, Report, Verdict
+from tests.report.samples import SAMPLES, divergence, full, long, parity, unknown
+
+HOSTILE = "<img src=x onerror=alert(1)>\n\x1b[31m&amp;\"'\u202e</table>"
+
+
+class Fragment(HTMLParser):
+    """The elements, attributes and text of a piece of HTML; fails where a tag is not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.rows: list[list[str]] = []
+        self.data = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.data += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+@pytest.mark.parametrize("sample", [*SAMPLES.values(), full, long])
+def test_three_lines_and_a_fragment(sample: object) -> None:
+    report: Report = sample()  # type: ignore[operator]
+    verdict, where, why = str(report).split("\n")
+    assert verdict.startswith(f"{report.verdict.value}: resnext50_32x4d: ")
+    assert where.startswith("where: ")
+    assert why.startswith("why: ")
+    assert max(map(len, (verdict, where, why))) <= summary.LONGEST
+    page = Fragment(report._repr_html_())
+    assert all(line in page.data for line in (verdict, where, why))
+
+
+def test_a_verdict_of_parity_says_how_close_it_is() -> None:
+    verdict, where, why = str(parity()).split("\n")
+    assert "at all 7 stages; the worst is 1.0× the rounding floor" in verdict
+    assert where == "where: no stage differs; the largest error is that of keras at stem"
+    assert why == "why: no error is above 4× the rounding floor"
+
+
+def test_a_divergence_says_where_and_why() -> None:
+    _, where, why = str(full()).split("\n")
+    assert where.startswith("where: keras first at stage1, layer stage1.block0.conv2: max abs")
+    assert why == "why: stage1.block0.conv2, keras: SAME"
+    blamed = dataclasses.replace(full(), causes=())
+    assert str(blamed).split("\n")[2].startswith("why: keras: the framework's own run differs")
+    assert str(divergence()).split("\n")[2] == "why: no cause was found"
+
+
+def test_several_causes_are_counted() -> None:
+    causes = full().causes * 3
+    assert str(dataclasses.replace(full(), causes=causes)).endswith("SAME (and 2 more)")
+
+
+def test_unknown_says_what_is_missing() -> None:
+    _, where, why = str(unknown()).split("\n")
+    assert where == "where: keras cannot be run"
+    assert why == "why: keras: the process was killed by signal 9"
+    facts = {**unknown().subjects, "keras": parity().subjects["keras"]}
+    absent = dataclasses.replace(unknown(), subjects=facts)
+    assert str(absent).split("\n")[1] == "where: keras is missing at stem"
+
+
+def test_a_failed_level_is_where_and_why() -> None:
+    levels = {**parity().levels, "structure": Level(Outcome.FAIL, ("conv1: kernel 3x3, not 7x7",))}
+    report = dataclasses.replace(parity(), verdict=Verdict.DIVERGENCE, levels=levels)
+    assert str(report).split("\n")[1:] == [
+        "where: level structure",
+        "why: structure: conv1: kernel 3x3, not 7x7",
+    ]
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_nothing_compared_can_be_printed(verdict: Verdict) -> None:
+    report = dataclasses.replace(
+        parity(), verdict=verdict, stages=(), levels={}, subjects={}, first_divergence=None
+    )
+    assert len(str(report).split("\n")) == 3
+    assert "<table>" not in report._repr_html_()
+
+
+def test_a_report_is_true_only_for_parity() -> None:
+    assert [bool(SAMPLES[name]()) for name in ("parity", "divergence", "unknown")] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert parity().ok
+    assert not divergence().ok
+    with pytest.raises(AssertionError):
+        assert unknown()
+
+
+def test_the_table_has_every_subject_and_what_is_wrong_stands_out() -> None:
+    report = full()
+    head, *rows = Fragment(report._repr_html_()).rows
+    assert head == ["stage", "shape", "floor", *report.subjects, "status"]
+    assert [row[0] for row in rows] == [stage.name for stage in report.stages]
+    assert rows[1][1:4] == ["256×56×56", "2.1e-5", "2.1e-2 (310×)"]
+    assert [row[-1] for row in rows[:2]] == ["✓ at-floor", "✗ diverged"]
+    assert "<strong>2.1e-2 (310×)</strong>" in report._repr_html_()
+    assert "<td><strong>" not in parity()._repr_html_()
+    assert "<td>missing</td>" in unknown()._repr_html_()
+
+
+def test_a_long_table_is_cut_and_says_so() -> None:
+    page = Fragment(long(347)._repr_html_())
+    assert len(page.rows) - 1 == len(parity().stages)
+    assert "340 more layers are not shown." in page.data
+    wrong = Fragment(long(347, wrong=True)._repr_html_())
+    assert len(wrong.rows) - 1 == summary.ROWS
+    assert len(long(4000, wrong=True)._repr_html_()) < 20_000
+
+
+def _hostile() -> Iterator[Report]:
+    """Reports that differ and that could not run, every text of which is hostile."""
+    for report in (full(), unknown()):
+        names = {name: f"{name}{HOSTILE}" for name in report.subjects}
+        yield dataclasses.replace(
+            report,
+            model=HOSTILE,
+            reference=HOSTILE,
+            depth=HOSTILE,
+            subjects={
+                names[name]: dataclasses.replace(facts, failure=facts.failure and HOSTILE)
+                for name, facts in report.subjects.items()
+            },
+            stages=tuple(
+                dataclasses.replace(
+                    stage,
+                    name=HOSTILE,
+                    subjects={names[name]: result for name, result in stage.subjects.items()},
+                )
+                for stage in report.stages
+            ),
+            causes=tuple(
+                dataclasses.replace(cause, message=HOSTILE, layer=HOSTILE)
+                for cause in report.causes
+            ),
+        )
+
+
+@pytest.mark.parametrize("report", _hostile(), ids=["divergence", "unknown"])
+def test_hostile_text_stays_text(report: Report) -> None:
+    assert len(str(report).split("\n")) == 3
+    assert all(line.isprintable() for line in str(report).split("\n"))
+    page = Fragment(report._repr_html_())
+    assert page.tags <= {
+        "div", "p", "br", "strong", "table", "thead", "tbody", "tr", "th", "td",
+    }  # fmt: skip
+    assert page.attributes <= {"style"}
+    assert r"<img src=x onerror=alert(1)> \x1b[31m" in page.data
+
+
+@pytest.mark.parametrize("sample", [*SAMPLES.values(), full])
+def test_a_notebook_loads_nothing_from_elsewhere(sample: object) -> None:
+    text = sample()._repr_html_()  # type: ignore[operator]
+    assert not re.search(r"https?:|//|src=|href=|url\(|<script|<link|@import", text)
