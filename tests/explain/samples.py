@@ -10,7 +10,7 @@ from parity.explain.proof.layer import Layer, evaluate
 from parity.network.table import Row
 from parity.numerics.distance import measure
 from parity.numerics.floor import floor_of
-from parity.processes.subjects import runtime_of
+from parity.processes.subjects import runs_graph, side_of
 
 SIZES = {"conv1": (8, 3), "conv2": (8, 8)}
 
@@ -100,7 +100,7 @@ def case(layer, actual, *, subject="keras", **more):
     return Case(
         row=Row("row", "stage", layer.kind, "row", "row", expected.shape[1:]),
         subject=subject,
-        framework=runtime_of(subject),
+        framework="onnx" if runs_graph(subject) else side_of(subject),
         layer=layer,
         expected=expected,
         actual=actual,

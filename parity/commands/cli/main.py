@@ -110,14 +110,14 @@ def doctor(
 
         with progress() as tell:
             tell("doctor", "asking every runtime")
-            checkup = doctors.examine(
+            status = doctors.inspect_machine(
                 device=device.value, python=interpreters.interpreters(python or [])
             )
         if as_json:
-            typer.echo(json.dumps(checkup.to_json(), indent=2))
+            typer.echo(json.dumps(status.to_json(), indent=2))
         else:
-            typer.echo("\n".join(doctors.lines(checkup)))
-        raise typer.Exit(checkup.exit_code)
+            typer.echo("\n".join(doctors.format_lines(status)))
+        raise typer.Exit(status.exit_code)
 
 
 app.command(
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Ended by a scheduler, it cleans up as after Ctrl-C.
-    interrupts.heed()
+    interrupts.install_handlers()
     try:
         code = int(app(given or ["--help"], prog_name="parity", standalone_mode=False) or 0)
     except CommandLineError as error:
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return console.interrupted()
     finally:
-        interrupts.done()
+        interrupts.cancel_retry()
     # Typer's own, for Ctrl-C while it reads the command line.
     return console.interrupted() if code == 130 else code
 

@@ -23,7 +23,7 @@ from parity.numerics import capture
 from parity.numerics.distance import measure
 from parity.processes.requests import RunRequest
 from parity.runtimes.base import hello, read_input
-from parity.runtimes.devices import survey, too_large
+from parity.runtimes.devices import batch_too_large, survey
 from parity.runtimes.onnx import batches as onnx_batches
 from parity.runtimes.onnx import device as onnx_device
 from parity.runtimes.onnx import node_weights
@@ -154,7 +154,7 @@ class Runtime:
         except Exception as error:
             if not self.is_out_of_memory(error):
                 raise
-            raise too_large(
+            raise batch_too_large(
                 self,
                 len(data),
                 request.device,

@@ -25,7 +25,7 @@ from tests.studies.mutants.faults import FAULTS
 from tests.studies.mutants.plan import Fault, Mutation, Place, Site
 from tests.studies.mutants.result import Result
 
-RUNTIMES = "tests.studies.mutants.runtimes"
+RUNTIMES = "tests.studies.mutants.runtimes,parity.runtimes"
 SUBJECTS = ("keras", "torch", "onnx-torch")
 
 
