@@ -129,15 +129,15 @@ def _other(driver: Path, folder: Path) -> None:
         venv.create(place, with_pip=False)
         (site,) = place.glob("lib/python*/site-packages")
         package = site / "parity"
-        package.mkdir()
+        (package / "processes").mkdir(parents=True)
         (package / "__init__.py").write_text("__version__ = '0.0.1'\n")
-        (package / "worker.py").write_text(
+        (package / "processes" / "worker.py").write_text(
             "import json, sys\n"
             "for line in sys.stdin:\n"
             "    answer = {'parity': '0.0.1', 'python': '3', 'versions': {}}\n"
             "    print(json.dumps({'id': json.loads(line)['id'], 'result': answer}), flush=True)\n"
         )
-        (package / "probe.py").write_text('print(\'{"parity": "0.0.1"}\')\n')
+        (package / "processes" / "probe.py").write_text('print(\'{"parity": "0.0.1"}\')\n')
     done = _failing(driver, "torch", {"torch": place})
     require(done.returncode == 3, f"exit {done.returncode}")
     require("has parity 0.0.1, this is" in done.stderr, done.stderr)

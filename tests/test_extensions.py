@@ -21,7 +21,7 @@ import pytest
 from parity.commands.cli import command
 from parity.errors import UsageError
 from parity.explain import causes, engine
-from parity.explain.operators import evaluate
+from parity.explain.proof.layer import evaluate
 from parity.network import architectures
 from parity.report import formats
 from tests import toys

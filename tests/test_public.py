@@ -129,9 +129,9 @@ def test_a_type_checker_sees_the_types(tmp_path):
 def test_compare_takes_what_a_request_has():
     found = {name: each.default for name, each in parameters("compare").items()}
     assert found.pop("progress") is None
-    # A mutable default would be shared.
-    assert found["python"] is None
-    assert {**found, "python": {}} == fields()
+    # These two defaults are made anew for each request.
+    assert (found["python"], found["subjects"]) == (None, None)
+    assert {**found, "python": {}, "subjects": values.parse_subjects(None)} == fields()
 
 
 def test_capture_takes_what_compare_does_but_for_judging():
@@ -307,10 +307,13 @@ def test_the_version_has_one_home():
     dynamic = project["tool"]["setuptools"]["dynamic"]
     assert dynamic == {"version": {"attr": "parity.version.__version__"}}
     assert api.__version__ == __version__
-    written = [
-        path.name
+    texts = {
+        str(path.relative_to(ROOT)): path.read_text()
         for package in ("parity", "exporters")
         for path in (ROOT / package).rglob("*.py")
-        if re.search(r"^__version__ *=", path.read_text(), re.MULTILINE)
-    ]
-    assert written == ["version.py"]
+    }
+    written = [name for name, text in texts.items() if re.search(r"(?m)^__version__ *=", text)]
+    assert written == ["parity/version.py"]
+    # The public face is imported for the public functions alone.
+    face = r"\bparity\.__version__|from parity import .*__version__"
+    assert [name for name, text in texts.items() if re.search(face, text)] == []

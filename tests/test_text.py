@@ -69,7 +69,7 @@ def test_a_similar_word_is_suggested_and_no_other() -> None:
         (r"did you mean ", {"text.py"}),
         (r"Status\.DIVERGED, (verdict\.)?Status\.NON_FINITE", {"verdict.py"}),
         (r"(list|tuple)\(Status\)", {"verdict.py"}),
-        (r'"torch": "PyTorch"', {"subjects.py"}),
+        (r'label="PyTorch"', {"about.py"}),
     ],
 )
 def test_a_fact_is_written_in_one_place(pattern: str, homes: set[str]) -> None:

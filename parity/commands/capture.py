@@ -18,7 +18,7 @@ from parity.commands.values import (
     silent,
 )
 from parity.comparison.placement import Placement
-from parity.comparison.request import SUBJECTS, Request, Side
+from parity.comparison.request import Request, Side
 from parity.network.table import Depth
 from parity.processes.children import Children
 
@@ -57,7 +57,7 @@ def capture(
     input: str | Path | NDArray[Any] | None = None,
     batch: int | None = None,
     seed: int = 0,
-    subjects: str | Sequence[str] = SUBJECTS,
+    subjects: str | Sequence[str] | None = None,
     reference: Side | None = None,
     depth: Depth = "stage",
     opset: int | None = None,

@@ -29,7 +29,7 @@ from parity.comparison.placement import Placement, confirm, plan
 from parity.comparison.preparation import Preparation
 from parity.comparison.profile import profile_worst
 from parity.comparison.repeats import repeat, try_other_inputs
-from parity.comparison.request import SUBJECTS, Request, Side
+from parity.comparison.request import Request, Side
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import semantics_level
 from parity.comparison.state import Comparison, State
@@ -63,7 +63,7 @@ def compare(
     input: str | Path | NDArray[Any] | None = None,
     batch: int | None = None,
     seed: int = 0,
-    subjects: str | Sequence[str] = SUBJECTS,
+    subjects: str | Sequence[str] | None = None,
     reference: Side | None = None,
     depth: Depth = "stage",
     limit: float = 4.0,
@@ -107,8 +107,9 @@ def compare(
             (unit noise), or None, a photograph. An array is (N, C, H, W) for every framework.
         batch: How many items to run at once; 1, or as many as the input has.
         seed: Seed of random weights, inputs and crops.
-        subjects: What is compared, "keras,torch" or a sequence. A subject may name a backend, a
-            device and an environment: "keras[jax]@gpu", "torch@old".
+        subjects: What is compared, "keras,torch" or a sequence; None: the models and the graphs
+            exported from them, "keras,torch,onnx-keras,onnx-torch". A subject may name a backend,
+            a device and an environment: "keras[jax]@gpu", "torch@old".
         reference: The framework that computes in float64, "torch" or "keras".
         device: "auto", "cpu" or "gpu", for the subjects that name none.
         precision: "float32", "tf32", "float16" or "bfloat16".

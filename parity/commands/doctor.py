@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import ParityError, RuntimeMissing, UsageError
-from parity.processes import cache, cards, probe
+from parity.processes import cache, cards, probe, registry
 from parity.processes.children import Children
-from parity.processes.machine import facts as environment_facts
-
-RUNTIMES = ("keras", "torch", "onnx")
+from parity.processes.machine import environment_facts
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class RuntimeStatus:
     """One runtime in the interpreter that serves it; `missing` is empty if it works."""
 
     runtime: str
@@ -30,7 +28,7 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkup:
+class MachineStatus:
     """Everything that `parity doctor` prints."""
 
     environment: Mapping[str, Any]
@@ -38,12 +36,12 @@ class Checkup:
     card: str
     """The card, or why there is none."""
     cache: Mapping[str, Any]
-    runtimes: Sequence[Patient]
+    runtimes: Sequence[RuntimeStatus]
 
     @property
     def missing(self) -> list[str]:
         """One line for each thing that is missing, with its remedy."""
-        lines = [line for patient in self.runtimes for line in patient.missing]
+        lines = [line for each in self.runtimes for line in each.missing]
         if self.cache["problem"] is not None:
             lines.append(f"cache: {self.cache['problem']}")
         elif not self.cache["writable"]:
@@ -62,64 +60,65 @@ class Checkup:
         return {**asdict(self), "missing": self.missing}
 
 
-def examine(
+def inspect_machine(
     *, device: str = "auto", python: Mapping[str, str] | None = None, timeout: float = 120.0
-) -> Checkup:
+) -> MachineStatus:
     """Ask every runtime, in the interpreter given for it, what it is and what it lacks.
 
     With the device `gpu` a runtime that cannot compute there lacks something. Frameworks are
     imported in children, side by side.
     """
     card, found = _card()
+    runtimes = registry.frameworks()
     if device == "gpu" and not found:
         # No framework can find what the driver does not have, so none is asked to use it.
-        return _without(card, python or {})
+        return _status_without_card(card, python or {})
     with Children(python=python, timeout=timeout, gpu=device != "cpu" and found) as children:
-        children.start(RUNTIMES)
-        with children.threads(len(RUNTIMES)) as pool:
-            patients = list(
-                pool.map(lambda name: _patient(children, name, device, found), RUNTIMES)
+        children.start(runtimes)
+        with children.threads(len(runtimes)) as pool:
+            statuses = list(
+                pool.map(lambda name: _ask_runtime(children, name, device, found), runtimes)
             )
-    versions = {patient.runtime: patient.versions for patient in patients}
-    return Checkup(environment_facts(versions), device, card, cache_facts(), patients)
+    versions = {each.runtime: each.versions for each in statuses}
+    return MachineStatus(environment_facts(versions), device, card, cache_facts(), statuses)
 
 
 def _card() -> tuple[str, bool]:
     try:
-        return str(cards.card()), True
+        return str(cards.find_card()), True
     except RuntimeMissing as error:
         return str(error), False
 
 
-def _without(card: str, python: Mapping[str, str]) -> Checkup:
-    patients = []
-    for runtime in RUNTIMES:
-        found = probe.of(runtime, python.get(runtime))
-        lines = probe.told(runtime, found, gpu=True)
-        patients.append(
-            Patient(
+def _status_without_card(card: str, python: Mapping[str, str]) -> MachineStatus:
+    statuses = []
+    for runtime in registry.frameworks():
+        found = probe.probe_interpreter(runtime, python.get(runtime))
+        lines = probe.describe_problems(runtime, found, gpu=True)
+        statuses.append(
+            RuntimeStatus(
                 runtime=runtime,
-                python=found["python"],
-                versions=found["versions"],
+                python=found.python,
+                versions=found.versions,
                 missing=[f"{line}; {card}" for line in lines] or [f"{runtime}: {card}"],
             )
         )
-    versions = {patient.runtime: patient.versions for patient in patients}
-    return Checkup(environment_facts(versions), "gpu", card, cache_facts(), patients)
+    versions = {each.runtime: each.versions for each in statuses}
+    return MachineStatus(environment_facts(versions), "gpu", card, cache_facts(), statuses)
 
 
-def _patient(children: Children, runtime: str, device: str, card: bool) -> Patient:
-    """What one child says of itself; a child that cannot be had is what is missing."""
+def _ask_runtime(children: Children, runtime: str, device: str, card: bool) -> RuntimeStatus:
+    """Ask one child for its versions, devices and flags; its error is what is missing."""
     where = "gpu" if device == "gpu" or (device == "auto" and card) else "cpu"
     child = children[runtime]
     try:
         hello = child.hello()
         held = child.call("survey", device=where)
     except ParityError as error:
-        return Patient(runtime, child.python, missing=[str(error)])
+        return RuntimeStatus(runtime, child.python, missing=[str(error)])
     # A card that this runtime cannot use is no fault where nobody asked for it.
     lines = [*held["missing"], *(held["lacking"] if device != "auto" else ())]
-    return Patient(
+    return RuntimeStatus(
         runtime=runtime,
         python=hello["python"],
         versions=hello["versions"],
@@ -146,24 +145,24 @@ def _writable(path: Path) -> bool:
     return path.is_dir() and os.access(path, os.W_OK)
 
 
-def lines(checkup: Checkup) -> list[str]:
-    """The check-up as text, one fact a line."""
-    machine = checkup.environment
+def format_lines(status: MachineStatus) -> list[str]:
+    """Return the status as text, one fact a line."""
+    machine = status.environment
     told = [
         f"parity    {machine['parity']}, Python {machine['python']}, {machine['system']}, "
         f"{machine['machine']}",
         f"processor {machine['processor']}, {machine['cores']} cores",
-        f"card      {checkup.card}",
-        f"cache     {checkup.cache['path']}, {checkup.cache['bytes'] / 1e6:.0f} MB"
-        + ("" if checkup.cache["writable"] else ", cannot be written"),
+        f"card      {status.card}",
+        f"cache     {status.cache['path']}, {status.cache['bytes'] / 1e6:.0f} MB"
+        + ("" if status.cache["writable"] else ", cannot be written"),
     ]
-    for patient in checkup.runtimes:
-        versions = ", ".join(f"{name} {version}" for name, version in patient.versions.items())
-        told += ["", f"{patient.runtime:<9} {versions or 'not there'}, Python {patient.python}"]
-        if patient.devices:
-            told.append(f"  devices   {', '.join(patient.devices)}")
-        told += [f"  {name} = {value}" for name, value in patient.flags.items()]
-    told += ["", *(f"missing   {line}" for line in checkup.missing)]
-    if not checkup.missing:
+    for each in status.runtimes:
+        versions = ", ".join(f"{name} {version}" for name, version in each.versions.items())
+        told += ["", f"{each.runtime:<9} {versions or 'not there'}, Python {each.python}"]
+        if each.devices:
+            told.append(f"  devices   {', '.join(each.devices)}")
+        told += [f"  {name} = {value}" for name, value in each.flags.items()]
+    told += ["", *(f"missing   {line}" for line in status.missing)]
+    if not status.missing:
         told.append("nothing is missing")
     return told

@@ -20,14 +20,17 @@ from parity.commands.values import (
 )
 from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
 from parity.comparison.checkpoints import format_of, read_checkpoint
-from parity.comparison.request import SIDES, Side
+from parity.comparison.request import Side
 from parity.errors import UsageError
 from parity.network import architectures, inputs
 from parity.network import weights as canonical_weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
+from parity.processes import registry
 from parity.processes.cache import Cache, prune, require_ours
-from parity.processes.children import Child, Children, python_of
+from parity.processes.child import Child
+from parity.processes.children import Children
+from parity.processes.interpreters import interpreter_of
 from parity.version import __version__
 
 
@@ -102,8 +105,9 @@ def export(
         True
     """
     progress = progress or silent
-    if side not in SIDES:
-        raise UsageError(f"--from must be keras or torch, found '{side}'")
+    known = [name for name, info in registry.all_runtimes().items() if info.exports_onnx]
+    if side not in known:
+        raise UsageError(f"--from must be {' or '.join(known)}, found '{side}'")
     path = Path(path)
     # The exporter proves the file beside the place that it is for, and then moves it there.
     target = files.plain(path)
@@ -122,7 +126,7 @@ def export(
         folder = Path(name)
         child = made[side]
         progress(side, "starting")
-        interpreter = python_of(side, interpreters)
+        interpreter = interpreter_of(side, interpreters)
         if weights is None:
             facts = weight_facts(found, seed, side, python=interpreter)
             canonical = _random_weights(found, facts, folder, child, seed, kept, progress)
@@ -183,7 +187,7 @@ def _random_weights(
     held = kept.find("weights", facts)
     if held is not None:
         return held
-    progress(child.runtime, "drawing and calibrating weights")
+    progress(child.name, "drawing and calibrating weights")
     raw, data = folder / "raw.safetensors", folder / "calibration.npy"
     target = folder / "canonical.safetensors"
     canonical_weights.save(raw, canonical_weights.init(found, seed=seed))

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from parity import files
 from parity.comparison.levels import Gaps
-from parity.comparison.request import SUBJECTS
 from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import floor
 from parity.numerics.capture import CaptureReader, amend
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
-from parity.processes.subjects import parse
+from parity.processes.subjects import parse_subject, subject_kinds
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
 from parity.text import abbreviate
 
@@ -109,7 +108,7 @@ def _is_ours(path: Path) -> bool:
         return False
     try:
         if name != REFERENCE:
-            parse(name)
+            parse_subject(name)
         with CaptureReader(path) as reader:
             return subject_of(reader) == name
     except (UsageError, CaptureError):
@@ -152,7 +151,7 @@ def opened(path: Path) -> Iterator[dict[str, CaptureReader]]:
             if name in readers:
                 raise CaptureError(f"{file}: holds '{name}', as {readers[name].path.name} does")
             readers[name] = reader
-        order = {name: index for index, name in enumerate((REFERENCE, *SUBJECTS))}
+        order = {name: index for index, name in enumerate((REFERENCE, *subject_kinds()))}
         yield dict(sorted(readers.items(), key=lambda item: order.get(item[0], len(order))))
 
 

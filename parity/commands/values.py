@@ -7,6 +7,7 @@ from pathlib import Path
 
 from parity.errors import UsageError
 from parity.processes.interpreters import interpreters
+from parity.processes.subjects import subject_kinds
 from parity.text import quote
 
 ImageSize = int | str | Sequence[int]
@@ -35,8 +36,10 @@ def parse_image_size(value: ImageSize | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[-1])
 
 
-def parse_subjects(value: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the subjects of a comma-separated text or of a sequence, without empty ones."""
+def parse_subjects(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the subjects of a comma-separated text or of a sequence; None is all kinds."""
+    if value is None:
+        return subject_kinds()
     names = value.split(",") if isinstance(value, str) else value
     return tuple(name.strip() for name in names if name.strip())
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parity.comparison.judging import judge
-from parity.comparison.request import SIDES, side_of
+from parity.comparison.request import side_of
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import has_rounded_constants_alone, run_and_judge_float64
 from parity.comparison.state import Comparison
 from parity.errors import ParityError
 from parity.numerics.verdict import StageResult, first_failure
-from parity.processes.subjects import LABELS, is_model_of
+from parity.processes import registry
+from parity.processes.subjects import is_model_of
 
 
 def attribute(
@@ -20,10 +21,10 @@ def attribute(
     """Return sentences that say where a difference enters."""
     sentences = []
     # The first of each kind: `keras@cpu` is a Keras model like any.
-    first_of = {found.kind: n for n, found in reversed(runner.request.parsed.items())}
-    for side in reversed(SIDES):
-        label = LABELS[side]
-        model, graph = first_of.get(side, side), first_of.get(f"onnx-{side}", f"onnx-{side}")
+    first_of = {(s.side, s.runs_graph): n for n, s in reversed(runner.request.parsed.items())}
+    for side in registry.model_runtimes():
+        label = registry.label(side)
+        model, graph = first_of.get((side, False), side), first_of.get((side, True), "")
         in_model, in_graph = first_failure(stages, model), first_failure(stages, graph)
         if in_model is not None:
             sentence = f"the difference is in the {label} model, first at {in_model.name}"

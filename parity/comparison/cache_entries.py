@@ -14,7 +14,7 @@ from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable
 from parity.processes import probe
 from parity.processes.cache import Cache
-from parity.processes.children import python_of
+from parity.processes.interpreters import interpreter_of
 
 
 def graph_facts(
@@ -47,8 +47,14 @@ def weight_facts(
 @functools.cache
 def _interpreter(side: Side, python: str | None) -> dict[str, Any]:
     """Versions of Python, NumPy, the framework and `parity` in an interpreter, and its source."""
-    found = probe.of(side, python)
-    return {key: found[key] for key in ("parity", "source", "python", "numpy", "versions")}
+    found = probe.probe_interpreter(side, python)
+    return {
+        "parity": found.parity,
+        "source": found.source,
+        "python": found.python,
+        "numpy": found.numpy,
+        "versions": dict(found.versions),
+    }
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class Kept:
         return weight_facts(request.spec, request.seed, side, python=self._python(side))
 
     def _python(self, side: Side) -> str | None:
-        return python_of(self.request.home(side), self.request.python)
+        return interpreter_of(self.request.home(side), self.request.python)
 
 
 def tap_names(table: LayerTable, side: str) -> dict[str, str]:

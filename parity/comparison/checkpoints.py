@@ -9,28 +9,21 @@ from typing import Any
 from parity.errors import UsageError
 from parity.network import weights
 from parity.network.spec import ModelSpec
+from parity.processes import registry
 from parity.processes.children import Children
 
 CANONICAL = "safetensors"
 """The format that no framework is needed for."""
 
-FORMATS = {
-    ".safetensors": CANONICAL,
-    ".pth": "torch",
-    ".pt": "torch",
-    ".weights.h5": "keras",
-    ".keras": "keras",
-}
-"""The suffix of a checkpoint, and the framework that reads and writes it."""
-
 
 def format_of(path: str | Path) -> str:
     """The framework of a checkpoint's suffix; raises `UsageError` for an unknown one."""
     name = Path(path).name
-    for suffix, found in FORMATS.items():
+    formats = {f".{CANONICAL}": CANONICAL, **registry.checkpoint_suffixes()}
+    for suffix, found in formats.items():
         if name.endswith(suffix):
             return found
-    known = ", ".join(FORMATS)
+    known = ", ".join(formats)
     raise UsageError(f"{path}: unknown kind of checkpoint; its name must end in {known}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from parity.comparison.request import OWN, runtime_of, side_of
+from parity.comparison.request import OWN, side_of
 from parity.comparison.results import Level, Outcome, Trial
 from parity.comparison.runner import Runner
 from parity.comparison.state import State
@@ -13,6 +13,7 @@ from parity.errors import ParityError, WeightsRefused
 from parity.network import structure, weights
 from parity.numerics.floor import PRECISIONS
 from parity.numerics.verdict import StageResult, Status
+from parity.processes.subjects import runs_graph
 
 BATCHES = (1, 2, 3)
 """What a given ONNX file is run at, to see whether its batch is frozen."""
@@ -43,7 +44,7 @@ def _frozen_batches(state: State, runner: Runner) -> list[str]:
     lines = []
     for subject in state.request.subjects:
         given = state.request.graph_file(side_of(subject)) is not None
-        if runtime_of(subject) != "onnx" or not given:
+        if not runs_graph(subject) or not given:
             continue
         try:
             refused = runner.refused_batches(subject, BATCHES)

@@ -11,7 +11,7 @@ from parity.comparison.request import Side
 from parity.comparison.state import Reference
 from parity.network.inputs import Input
 from parity.network.table import LayerTable
-from parity.processes import futures
+from parity.processes import futures, registry
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Pending:
     weights_sha256: Future[str] = field(default_factory=Future)
     reference: Future[Reference] = field(default_factory=Future)
     graphs: dict[Side, Future[Path]] = field(
-        default_factory=lambda: {"keras": Future(), "torch": Future()}
+        default_factory=lambda: {side: Future() for side in registry.model_runtimes()}
     )
 
     def fail_all(self, error: BaseException) -> None:
         """Hand an error to everybody who waits for anything."""
         waiting: list[Future[Any]] = [self.input, *self.graphs.values()]
         for future in waiting:
-            futures.fail(future, error)
+            futures.set_error_if_pending(future, error)
         self.fail_reference(error)
 
     def fail_reference(self, error: BaseException) -> None:
@@ -45,4 +45,4 @@ class Pending:
             self.table, self.weights, self.raw_weights, self.weights_sha256, self.reference,
         ]  # fmt: skip
         for future in waiting:
-            futures.fail(future, error)
+            futures.set_error_if_pending(future, error)

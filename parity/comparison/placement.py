@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from parity.errors import ParityError, RuntimeMissing, UsageError
-from parity.processes import cards, probe
-from parity.processes.children import python_of
-from parity.processes.subjects import of_child
+from parity.processes import cards, probe, registry
+from parity.processes.interpreters import interpreter_of
+from parity.processes.subjects import parse_child_name
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
@@ -59,7 +59,7 @@ def plan(request: Request, *, find: cards.Load | None = None) -> Placement:
 
 def _on_card(request: Request, wanted: Mapping[str, str], find: cards.Load | None) -> Placement:
     try:
-        card = cards.card() if find is None else cards.card(find)
+        card = cards.find_card() if find is None else cards.find_card(find)
     except RuntimeMissing as error:
         if "gpu" in wanted.values():
             names = [name for name, device in wanted.items() if device == "gpu"]
@@ -96,12 +96,14 @@ def _lines(request: Request, subjects: Iterable[str], why: str | None = None) ->
     """
     lines = []
     for child in dict.fromkeys(map(request.child, subjects)):
-        found = of_child(child)
+        found = parse_child_name(child)
         told: list[str] = []
         if found.backend is None:
-            python = python_of(child, request.python)
-            told = probe.told(found.kind, probe.of(found.kind, python), gpu=True)
-            told = [line.replace(f"{found.kind}:", f"{child}:", 1) for line in told]
+            python = interpreter_of(child, request.python)
+            told = probe.describe_problems(
+                found.runtime, probe.probe_interpreter(found.runtime, python), gpu=True
+            )
+            told = [line.replace(f"{found.runtime}:", f"{child}:", 1) for line in told]
         if why is not None:
             told = [f"{line}; {why}" for line in told] or [f"{child}: {why}"]
         lines += told
@@ -158,8 +160,8 @@ def _check_precision(name: str, runtime: str, device: str, precision: str) -> No
             f"{name}: tf32 is arithmetic of NVIDIA cards, which the CPU does not have: ask for "
             "--device gpu, or for --precision float32 or bfloat16"
         )
-    if runtime == "onnx":
+    if precision not in registry.get(runtime).cpu_precisions:
         raise UsageError(
-            f"{name}: ONNX Runtime's CPU provider has no {precision} convolution: leave it out "
-            "(--subjects keras,torch), or ask for --device gpu"
+            f"{name}: {registry.label(runtime)}'s CPU provider has no {precision} convolution: "
+            "leave it out (--subjects keras,torch), or ask for --device gpu"
         )

@@ -31,10 +31,11 @@ from parity.errors import (
 )
 from parity.network import inputs
 from parity.network.table import LayerTable
-from parity.processes import futures
+from parity.processes import futures, registry
 from parity.processes.cache import Cache
-from parity.processes.children import Child, Children
-from parity.processes.subjects import LABELS, of_child
+from parity.processes.child import Child
+from parity.processes.children import Children
+from parity.processes.subjects import parse_child_name, runs_graph
 
 T = TypeVar("T")
 
@@ -96,7 +97,7 @@ class Preparation:
         tasks: list[Callable[[], None]] = [self._prepare_input, self.weight_source.prepare]
         tasks += [partial(self._guard_model, side) for side in self.request.sides]
         for subject in self.request.subjects:
-            if runtime_of(subject) == "onnx":
+            if runs_graph(subject):
                 tasks.append(partial(self._guard, subject, self._run_graph))
             elif not self.request.is_at_home(subject):
                 tasks.append(partial(self._guard, subject, self._run_further_model))
@@ -147,7 +148,7 @@ class Preparation:
     # What everybody needs --------------------------------------------------------------------
 
     def _prepare_input(self) -> None:
-        with futures.owed(self.pending.input):
+        with futures.pass_errors_to(self.pending.input):
             size = self.request.image_size or (224, 224)
             shape = (self.request.channels or 3, *size)
             shape = self.spec.input_shape if self.spec is not None else shape
@@ -207,7 +208,7 @@ class Preparation:
         self.progress(side, "done")
 
     def _run_reference(self, side: Side) -> None:
-        with futures.owed(self.pending.reference):
+        with futures.pass_errors_to(self.pending.reference):
             same = self._subjects.get(self._plain_subject(side) or "")
             reference = self.runner.run_reference(
                 self._rows(),
@@ -241,7 +242,7 @@ class Preparation:
     def _load(self, side: Side, child: Child) -> float:
         reference = self.request.references.get(side)
         spec = None if reference or self.spec is None else self.spec.to_json()
-        self.progress(child.runtime, "building the model")
+        self.progress(child.name, "building the model")
         seconds: float = child.call("load", spec=spec, reference=reference)["seconds"]
         return seconds
 
@@ -253,18 +254,18 @@ class Preparation:
         table = self.pending.table.result()
         if self.request.references.get(side):
             child.call("use_table", table=table.to_json())
-        self.progress(child.runtime, "copying weights")
+        self.progress(child.name, "copying weights")
         child.call("assign", path=str(self.pending.weights.result()))
         description = child.call("describe", input_shape=self._input_shape())
         self._further_descriptions[subject] = description
         self._run_subject(subject, seconds)
-        self.progress(child.runtime, "done")
+        self.progress(child.name, "done")
 
     def _complete_table(self, side: Side, child: Child, shape: list[int]) -> None:
         """Ask the reference's model for the shapes and weights that a hand-written table omits."""
         if self.pending.table.done() or side != self.request.reference_side:
             return
-        with futures.owed(self.pending.table):
+        with futures.pass_errors_to(self.pending.table):
             table = self.request.layer_table
             full = child.call("complete", table=table.to_json(), input_shape=shape)
             self.pending.table.set_result(LayerTable.from_json(full["table"]))
@@ -276,7 +277,7 @@ class Preparation:
         future = self.pending.graphs[side]
         if future.done() or not self._needs_graph_of(side):
             return
-        with futures.owed(future):
+        with futures.pass_errors_to(future):
             own = self._has_own_graph(side)
             target = self.folder / f"{side}.onnx"
             self.progress(side, "exporting to ONNX")
@@ -290,7 +291,7 @@ class Preparation:
             future.set_result(target if own else self.entries.keep_graph(side, target))
 
     def _needs_graph_of(self, side: Side) -> bool:
-        return any(found.kind == f"onnx-{side}" for found in self.request.parsed.values())
+        return any(s.runs_graph and s.side == side for s in self.request.parsed.values())
 
     def _has_own_graph(self, side: Side) -> bool:
         """Whether the graph of this side is exported with the weights of its model."""
@@ -330,7 +331,7 @@ class Preparation:
         """Run a subject in float64 too, while the others still work; an error is kept."""
         if subject == self.request.reference_side:
             return
-        if runtime_of(subject) == "onnx":
+        if runs_graph(subject):
             # A graph is read into PyTorch, which has the reference to run first: until then the
             # processors are Keras's, whose import takes longest.
             wait([self.pending.reference])
@@ -358,7 +359,7 @@ class Preparation:
         with self._lock:
             known = runtime in self._versions
         if not known:
-            self.progress(runtime, f"starting {LABELS[of_child(runtime).kind]}")
+            self.progress(runtime, f"starting {registry.label(parse_child_name(runtime).runtime)}")
             hello = child.hello()
             self._versions[runtime] = {**hello["versions"], "python": hello["python"]}
         return child
@@ -381,7 +382,7 @@ class Preparation:
             self._run_model(side)
         except UNAVAILABLE as error:
             self._model_failures[side] = error
-            futures.fail(self.pending.graphs[side], error)
+            futures.set_error_if_pending(self.pending.graphs[side], error)
             if side == self.request.reference_side:
                 self.pending.fail_reference(error)
         except BaseException as error:

@@ -10,29 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import UsageError
-from parity.network import architectures
-from parity.network.inputs import PASS, Input
+from parity.network import architectures, inputs
+from parity.network.inputs import Input
 from parity.network.spec import ModelSpec
 from parity.network.table import Depth, LayerTable
+from parity.processes import registry
 from parity.processes.subjects import (
-    BACKENDS,
     DEVICES,
-    KINDS,
-    RUNTIMES,
     Side,
     Subject,
+    backend_names,
     child_name,
-    of_child,
-    parse,
+    parse_child_name,
+    parse_subject,
     runtime_of,
     side_of,
+    subject_kinds,
 )
 
-__all__ = ["OWN", "RANDOM", "SIDES", "SUBJECTS", "Request", "Side", "runtime_of", "side_of"]
-
-SUBJECTS = KINDS
-SIDES: tuple[Side, ...] = ("torch", "keras")
-"""The frameworks that can be the reference, the preferred one first."""
+__all__ = ["OWN", "RANDOM", "Request", "Side", "runtime_of", "side_of"]
 
 ASKED = ("float32", "tf32", "float16", "bfloat16")
 """The precisions that can be asked for, some of `parity.numerics.floor.PRECISIONS`."""
@@ -72,7 +68,7 @@ class Request:
     input: Any = None
     batch: int | None = None
     seed: int = 0
-    subjects: tuple[str, ...] = SUBJECTS
+    subjects: tuple[str, ...] = field(default_factory=subject_kinds)
     reference: Side | None = None
     depth: Depth = "stage"
     limit: float = 4.0
@@ -122,19 +118,21 @@ class Request:
         if not self.subjects:
             raise UsageError("--subjects is empty: nothing would be compared")
         for subject in self.subjects:
-            parse(subject)
+            parse_subject(subject)
         if len(set(self.subjects)) != len(self.subjects):
             raise UsageError(f"a subject is given twice: {', '.join(self.subjects)}")
 
     def _check_places(self) -> None:
         """Devices, precisions, backends and environments, as far as no runtime need be asked."""
+        sides = registry.reference_candidates()
         for value, known, option in (
             (self.device, ("auto", *DEVICES), "--device"),
             (self.precision, ASKED, "--precision"),
-            (self.judge_as or "float32", ASKED, "--judge-as"),
-            (self.keras_backend, BACKENDS, "--keras-backend"),
+            (self.judge_as, ASKED, "--judge-as"),
+            (self.keras_backend, backend_names("keras"), "--keras-backend"),
+            (self.reference, sides, "--reference"),
         ):
-            if value not in known:
+            if value is not None and value not in known:
                 raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
         for subject in self.parsed.values():
             environment = subject.environment
@@ -143,7 +141,7 @@ class Request:
                     f"subject '{subject.name}': there is no environment '{environment}'; name it "
                     f"with --python {environment}=PATH or under [environments] in parity.toml"
                 )
-        if self.xla and not any(subject.runtime == "keras" for subject in self.parsed.values()):
+        if self.xla and not any(registry.get(s.runtime).compiles_xla for s in self.parsed.values()):
             raise UsageError("--xla compiles Keras models, and no subject is one")
         if self.xla and self.isolate:
             raise UsageError("--isolate cannot feed the parts of a model that --xla has compiled")
@@ -151,7 +149,7 @@ class Request:
     @cached_property
     def parsed(self) -> dict[str, Subject]:
         """The subjects by name."""
-        return {name: parse(name) for name in self.subjects}
+        return {name: parse_subject(name) for name in self.subjects}
 
     def child(self, subject: str) -> str:
         """The child that runs a subject."""
@@ -168,7 +166,7 @@ class Request:
         exports to ONNX and computes in float64 on TensorFlow alone.
         """
         held = [self.child(name) for name, found in self.parsed.items() if found.kind == side]
-        held = [name for name in held if of_child(name).backend is None]
+        held = [name for name in held if parse_child_name(name).backend is None]
         return side if side in held or not held else held[0]
 
     def is_at_home(self, subject: str) -> bool:
@@ -179,7 +177,7 @@ class Request:
         """Whether the input is compared in several passes, some items at a time."""
         # Captures that are kept are files of whole batches.
         whole = not self.judged or self.save_captures is not None
-        return given.kind == "folder" and len(given.array) > PASS and not whole
+        return given.kind == "folder" and len(given.array) > inputs.PASS and not whole
 
     def graph_file(self, side: str) -> Path | None:
         """The ONNX file that was given for the subject `onnx-SIDE`."""
@@ -217,7 +215,8 @@ class Request:
         """The framework that the float64 reference runs in."""
         if self.reference is not None:
             return self.reference
-        sides = [side for side in SIDES if side in map(side_of, self.subjects)]
+        present = set(map(side_of, self.subjects))
+        sides = [side for side in registry.reference_candidates() if side in present]
         meant = None if self.spec is None else self.spec.reference
         return next((side for side in sides if side == meant), sides[0])
 
@@ -231,8 +230,10 @@ class Request:
     def runtimes(self) -> tuple[str, ...]:
         """The children that are needed, the slowest to start first."""
         needed = [*map(self.home, self.sides), *map(self.child, self.subjects)]
-        order = {runtime: index for index, runtime in enumerate(RUNTIMES)}
-        return tuple(sorted(dict.fromkeys(needed), key=lambda n: order[of_child(n).kind]))
+        order = list(registry.all_runtimes())
+        return tuple(
+            sorted(dict.fromkeys(needed), key=lambda n: order.index(parse_child_name(n).runtime))
+        )
 
     @property
     def name(self) -> str:

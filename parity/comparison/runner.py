@@ -14,9 +14,10 @@ from parity.comparison.request import Request, runtime_of
 from parity.comparison.state import Reference, SubjectCapture
 from parity.network.table import LayerTable
 from parity.numerics import floor
+from parity.processes import registry
 from parity.processes.children import Children
 from parity.processes.requests import RunRequest
-from parity.processes.subjects import keeps_memory
+from parity.processes.subjects import keeps_gpu_memory, runs_graph
 
 Progress = Callable[[str, str], None]
 """Called with a runtime and what it does now."""
@@ -116,21 +117,21 @@ class Runner:
             feed=None if feed is None else str(feed),
             device=self.devices[subject],
             precision=self.request.precision,
-            xla=self.request.xla and runtime == "keras",
-            handle=subject if runtime == "onnx" else "",
+            xla=self.request.xla and registry.get(runtime).compiles_xla,
+            handle=subject if runs_graph(subject) else "",
         )
         request = replace(request, **changes)
         manifest = self.manifest(subject, child, request.precision)
         request = replace(request, manifest=manifest)
         with self.turn:
             facts = self.children[child].call("run", **request.to_json())
-            if self._must_rest(subject, child):
-                self.children[child].rest()
+            if self._must_suspend(subject, child):
+                self.children[child].suspend()
         return SubjectCapture(Path(request.out), facts)
 
-    def _must_rest(self, subject: str, child: str) -> bool:
+    def _must_suspend(self, subject: str, child: str) -> bool:
         """Whether only the end of its process gives back what a subject has taken of a card."""
-        return self.request.serial and self.devices[subject] == "gpu" and keeps_memory(child)
+        return self.request.serial and self.devices[subject] == "gpu" and keeps_gpu_memory(child)
 
     def run_subjects(
         self, subjects: Sequence[str], rows: Sequence[str], label: str, *, feed: Path | None = None
@@ -166,7 +167,7 @@ class Runner:
             "feed": None if feed is None else str(feed),
         }
         child = self.request.child(subject)
-        if runtime != "onnx":
+        if not runs_graph(subject):
             self.progress(runtime, "running in float64")
             manifest = self.manifest(subject, child, "float64")
             facts = self.children[child].call("run_float64", manifest=manifest, **common)
@@ -175,8 +176,9 @@ class Runner:
         if not graph.exists():
             every = [point.row for point in table.points("layer")]
             self.children[child].call("write", handle=subject, rows=every, path=str(graph))
-        self.progress("torch", f"running the graph of {subject} in float64")
-        child = self.request.home("torch")
+        evaluator = registry.graph_evaluator()
+        self.progress(evaluator, f"running the graph of {subject} in float64")
+        child = self.request.home(evaluator)
         facts = self.children[child].call(
             "run_graph",
             graph=str(graph),

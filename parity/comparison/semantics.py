@@ -7,7 +7,7 @@ from pathlib import Path
 
 from parity.comparison.isolation import layer_points
 from parity.comparison.judging import judge
-from parity.comparison.request import runtime_of, side_of
+from parity.comparison.request import side_of
 from parity.comparison.results import Level, Outcome
 from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison, Criteria, Reference, SubjectCapture
@@ -15,6 +15,8 @@ from parity.errors import ParityError
 from parity.network.table import LayerTable
 from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import StageResult, first_failure
+from parity.processes import registry
+from parity.processes.subjects import runs_graph
 
 SLACK = 2.0
 """Both sides of a float64 comparison round, the reference too, so twice the limit is allowed."""
@@ -84,7 +86,7 @@ def semantics_level(
     notes: list[str] = []
     faulty: set[str] = set()
     # The models before their graphs: what a model has wrong, its graph has too.
-    for name in sorted(comparison.captures, key=lambda subject: runtime_of(subject) == "onnx"):
+    for name in sorted(comparison.captures, key=runs_graph):
         if name == runner.request.reference_side:
             continue
         done = runs.get(name)
@@ -96,7 +98,8 @@ def semantics_level(
         )
         first = first_failure(stages, name)
         worst = max(stage.subjects[name].rel_l2 for stage in stages)
-        how = "" if runtime_of(name) != "onnx" else ", its graph read into PyTorch"
+        evaluator = registry.label(registry.graph_evaluator())
+        how = f", its graph read into {evaluator}" if runs_graph(name) else ""
         if first is None:
             notes.append(f"{name}: the same in float64 to {worst:.1e}{how}")
             continue

@@ -15,7 +15,8 @@ from parity.comparison.runner import Progress
 from parity.errors import ChildError, RuntimeMissing, UsageError, WeightError
 from parity.network import inputs, weights
 from parity.processes import futures
-from parity.processes.children import Child, Children
+from parity.processes.child import Child
+from parity.processes.children import Children
 
 
 @dataclass
@@ -34,18 +35,18 @@ class WeightSource:
     def prepare(self) -> None:
         """Find the weights, or draw them; their batch-norm statistics are a child's to measure."""
         source, pending = self.request.weight_source, self.pending
-        with futures.owed(pending.weights, pending.raw_weights, pending.weights_sha256):
+        with futures.pass_errors_to(pending.weights, pending.raw_weights, pending.weights_sha256):
             if source == RANDOM:
                 self._draw()
             elif source != OWN:
-                futures.settle(pending.weights, self._read(Path(source)))
+                futures.set_result_if_pending(pending.weights, self._read(Path(source)))
             try:
                 path, table = pending.weights.result(), pending.table.result()
             except (RuntimeMissing, ChildError):
                 # The child that should have given them has failed: its subjects say so.
                 return
             digest = weights.digest(weights.load(path, table))
-            futures.settle(pending.weights_sha256, digest)
+            futures.set_result_if_pending(pending.weights_sha256, digest)
 
     def _read(self, path: Path) -> Path:
         """The canonical file of a checkpoint of any format."""
@@ -67,13 +68,13 @@ class WeightSource:
         assert spec is not None
         cached = self.entries.weights()
         if cached is not None:
-            futures.settle(self.pending.weights, cached)
+            futures.set_result_if_pending(self.pending.weights, cached)
             return
         raw = self.folder / "raw.safetensors"
         weights.save(raw, weights.init(spec, seed=self.request.seed))
         data = inputs.calibration_batch(spec.input_shape, seed=self.request.seed)
         np.save(self.folder / "calibration.npy", data)
-        futures.settle(self.pending.raw_weights, raw)
+        futures.set_result_if_pending(self.pending.raw_weights, raw)
 
     def give(self, side: Side, child: Child) -> None:
         """Calibrate the random weights, or hand out the model's own, if that falls to this side."""
@@ -91,11 +92,11 @@ class WeightSource:
 
     def _calibrate(self, child: Child) -> None:
         pending = self.pending
-        with futures.owed(pending.weights):
-            raw = futures.first(pending.weights, pending.raw_weights)
+        with futures.pass_errors_to(pending.weights):
+            raw = futures.first_result(pending.weights, pending.raw_weights)
             if pending.weights.done():
                 return
-            self.progress(child.runtime, "calibrating batch-norm statistics")
+            self.progress(child.name, "calibrating batch-norm statistics")
             target = self.folder / "weights.safetensors"
             child.call(
                 "calibrate",

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity.comparison.judging import judge
-from parity.comparison.request import runtime_of, side_of
+from parity.comparison.request import side_of
 from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison, State
 from parity.errors import ParityError
 from parity.explain.cause import Cause
 from parity.numerics.verdict import StageResult, Status, failing_subjects
+from parity.processes.subjects import runs_graph
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Run:
     """The batch that a graph's input says it takes; None for any."""
 
     @property
-    def runtime(self) -> str:
-        return runtime_of(self.subject)
+    def runs_graph(self) -> bool:
+        return runs_graph(self.subject)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def explain_by_rerun(
         failure = state.failures.get(name)
         if name not in failing and failure is None:
             continue
-        if runtime_of(name) == "onnx" and side_of(name) in failing:
+        if runs_graph(name) and side_of(name) in failing:
             continue
         for rerun in reruns(_run(state, runner, name, stages, failure)):
             cause = _prove(comparison, runner, name, rerun, stages)
@@ -100,7 +101,7 @@ def _run(
 
 
 def _declared_batch(runner: Runner, name: str) -> int | None:
-    if runtime_of(name) != "onnx":
+    if not runs_graph(name):
         return None
     try:
         return runner.declared_batch(name)

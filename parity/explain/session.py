@@ -15,12 +15,14 @@ from parity.comparison.semantics import SLACK, float64_criteria
 from parity.comparison.state import Comparison, Criteria, State
 from parity.errors import ParityError
 from parity.explain import causes, study, telling
-from parity.explain.case import Shape
 from parity.explain.cause import Cause
 from parity.explain.findings import Wrong
+from parity.explain.proof.case import Shape
 from parity.explain.rerun import explain_by_rerun
 from parity.network import structure
 from parity.numerics.verdict import StageResult, SubjectResult
+from parity.processes import registry
+from parity.processes.subjects import runs_graph
 
 
 def explain_runs(
@@ -130,7 +132,7 @@ def _bypass(
     # The structure is that of a side, whose subject may have a place of its own: `torch@cpu`.
     name = next((n for n in comparison.captures if runtime_of(n) == shape.subject), shape.subject)
     wrong = {layer.row: layer.subjects[name] for who, layer in layers.failing() if who == name}
-    if not shape.bypass or not wrong or runtime_of(name) != "torch":
+    if not shape.bypass or not wrong or not registry.get(runtime_of(name)).bypasses_layers:
         return {}
     points = layer_points(comparison.table, layers.stages, others=True)
     reference = layers.reference
@@ -206,7 +208,7 @@ def _is_explained(wrong: Wrong, explained: Explained, opened: study.Study) -> bo
         return True
     if (side_of(wrong.subject), row) not in explained:
         return False
-    if runtime_of(wrong.subject) != "onnx":
+    if not runs_graph(wrong.subject):
         return True
     return opened.same(wrong.subject, wrong.row, wrong.floor)
 
@@ -230,7 +232,7 @@ def explain_float64(
     found: list[Cause] = []
     for name in comparison.captures:
         reference = name == state.request.reference_side
-        if suspects and runtime_of(name) != "onnx" and not reference:
+        if suspects and not runs_graph(name) and not reference:
             runner.progress("parity", f"explaining {name} in float64")
             found += _explain_in_float64(state, comparison, runner, name, suspects)
     return tuple(found)

@@ -16,18 +16,20 @@ from parity.comparison.request import runtime_of, side_of
 from parity.comparison.runner import Runner
 from parity.comparison.state import State
 from parity.errors import ParityError
-from parity.explain import engine, extra, fingerprint, inputs
-from parity.explain.case import Case
-from parity.explain.engine import Explanation
+from parity.explain import engine
 from parity.explain.findings import Finding, Wrong, close
 from parity.explain.graphs import ExactGraphs
-from parity.explain.layer import Array, Layer
-from parity.network import weights
-from parity.network.table import JOINS, LayerTable, Row, torch_point
+from parity.explain.proof import extra, fingerprint, inputs
+from parity.explain.proof.case import Case
+from parity.explain.proof.layer import Array, Layer
+from parity.explain.proof.search import Explanation
+from parity.network import kinds, weights
+from parity.network.table import LayerTable, Row, torch_point
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
-from parity.processes.subjects import is_model_of
+from parity.processes import registry
+from parity.processes.subjects import is_model_of, runs_graph
 
 NETWORK_INPUT = "input"
 
@@ -70,7 +72,7 @@ class Study:
         """Every wrong layer's cause; a graph's after its model's, whose cause it may share."""
         found: list[Finding] = []
         share = SECONDS / max(len(wrong), 1)
-        for item in sorted(wrong, key=lambda item: runtime_of(item.subject) == "onnx"):
+        for item in sorted(wrong, key=lambda item: runs_graph(item.subject)):
             case = self.case(item)
             if case is None:
                 found.append(Finding(item, None, None))
@@ -115,7 +117,7 @@ class Study:
 
     def _exporter_differs(self, case: Case, wrong: Wrong) -> bool:
         """Whether a graph is known to compute another layer than the model it was exported from."""
-        if runtime_of(wrong.subject) != "onnx":
+        if not runs_graph(wrong.subject):
             return False
         model = self._model_of(wrong.subject)
         if model is None:
@@ -154,6 +156,7 @@ class Study:
         return Case(
             row=row,
             subject=wrong.subject,
+            framework="onnx" if runs_graph(wrong.subject) else side_of(wrong.subject),
             layer=layer,
             expected=expected,
             actual=actual,
@@ -223,7 +226,7 @@ class Study:
         alike = {name: self._tensor(name) for name in near if self.reference.shape(name) == shape}
         behind = tuple(name for name in alike if order.index(name) > here)
         # A graph's nodes write to tensors of their own, and so do Keras's layers.
-        writes = runtime_of(subject) == "torch"
+        writes = registry.get(runtime_of(subject)).writes_in_place
         in_place = tuple(name for name in behind if writes and self._in_place(subject, name))
         return {"tensors": alike, "behind": behind, "calls": calls, "in_place": in_place}
 
@@ -235,7 +238,7 @@ class Study:
         order = [NETWORK_INPUT, *(o.name for o in self.table.rows if o.name in self.reference)]
         here = order.index(row.name)
         # A sum reads from in front of its whole block, and takes no time to try.
-        back = 3 * _NEAR if row.kind in JOINS else _NEAR
+        back = 3 * _NEAR if kinds.joins(row.kind) else _NEAR
         near = order[max(here - back, 0) : here] + order[here + 1 : here + 1 + _NEAR]
         shapes = {tensor.shape for tensor in layer.inputs}
         found = {}
@@ -266,7 +269,7 @@ class Study:
 
     def _calls(self, subject: str, row: Row) -> tuple[str, ...]:
         """The rows that are other calls of this row's layer object, by the table."""
-        if runtime_of(subject) == "onnx":
+        if runs_graph(subject):
             # A graph has nodes, each of them run once.
             return ()
         side = side_of(subject)
@@ -290,19 +293,19 @@ class Study:
     def _description(self, subject: str, row: Row) -> Mapping[str, Any]:
         """What the subject says of its layer: nothing, where it runs a graph from a file."""
         side = side_of(subject)
-        if runtime_of(subject) == "onnx" and self.request.graph_file(side) is not None:
+        if runs_graph(subject) and self.request.graph_file(side) is not None:
             return {}
         return self._described(subject if subject in self.state.further_descriptions else side, row)
 
     def _label(self, subject: str, row: Row, described: Mapping[str, Any]) -> str:
-        if runtime_of(subject) == "onnx":
+        if runs_graph(subject):
             return f"the node that makes `{self.table.tensor_name(row)}`"
         kind = described.get("class") or row.kind
         return f"{kind} `{described.get('name') or getattr(row, side_of(subject))}`"
 
     def _asked(self, case: Case, wrong: Wrong) -> Case:
         """The case with the weights that the subject holds in this layer."""
-        if runtime_of(wrong.subject) != "onnx":
+        if not runs_graph(wrong.subject):
             return replace(case, held=self._held(wrong))
         try:
             values, names = self.runner.node_weights(wrong.subject, wrong.row.name)
@@ -323,7 +326,7 @@ class Study:
 
     def _extra(self, case: Case, wrong: Wrong) -> Explanation | None:
         """That layers which only the subject has are why a sum differs, if they are."""
-        if wrong.row.kind != "add" or runtime_of(wrong.subject) == "onnx":
+        if wrong.row.kind != "add" or runs_graph(wrong.subject):
             return None
         own = wrong.subject in self.state.further_descriptions
         described = self._layers_of(wrong.subject if own else side_of(wrong.subject))

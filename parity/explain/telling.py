@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from parity.comparison.request import runtime_of
-from parity.explain.case import FRAMEWORKS
 from parity.explain.cause import Cause
-from parity.explain.engine import Trial
 from parity.explain.findings import Finding, close
-from parity.processes.subjects import is_model_of
+from parity.explain.proof.search import Trial
+from parity.processes import registry
+from parity.processes.subjects import is_model_of, runs_graph, side_of
 
 UNKNOWN = "not-explained"
 """The name of what no cause explains."""
+
+
+def describe_framework(subject: str) -> str:
+    """What a subject's layers are part of, for a text: "PyTorch", "the ONNX graph"."""
+    return "the ONNX graph" if runs_graph(subject) else registry.label(side_of(subject))
 
 
 def told(findings: Sequence[Finding]) -> tuple[Cause, ...]:
@@ -97,7 +101,7 @@ def _layers(rest: Sequence[Finding]) -> str:
 
 def _unexplained(finding: Finding, before: float, heirs: Sequence[str]) -> Cause:
     wrong, case = finding.wrong, finding.case
-    where = "".join([FRAMEWORKS[runtime_of(wrong.subject)], *(f", and of {n}," for n in heirs)])
+    where = "".join([describe_framework(wrong.subject), *(f", and of {n}," for n in heirs)])
     message = f"not explained: the {wrong.row.kind} of {where} is {_floors(before)} away"
     if case is None:
         message += "; the reference's layer could not be run alone, so nothing could be tried"

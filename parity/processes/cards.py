@@ -1,4 +1,4 @@
-"""The graphics card as its driver tells it, asked without any framework."""
+"""The NVIDIA card, read through its driver's libraries without any framework."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Load = Callable[[str], Any]
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The first card; `cuda` is the newest CUDA that its driver can run."""
+    """The first card; `cuda` is the newest CUDA version that its driver can run."""
 
     name: str
     bytes: int
@@ -38,8 +38,8 @@ class Card:
         return f"{self.name}{more}, {self.bytes / 2**30:.0f} GiB{driver}, CUDA {self.cuda}"
 
 
-def card(load: Load = ctypes.CDLL) -> Card:
-    """The card that a framework would be given; raises `RuntimeMissing` saying why there is none.
+def find_card(load: Load = ctypes.CDLL) -> Card:
+    """Return the card that a framework would use; raises `RuntimeMissing` with why there is none.
 
     Only the driver API is called, which makes no context and takes no memory on the card.
     """
@@ -49,11 +49,11 @@ def card(load: Load = ctypes.CDLL) -> Card:
         raise RuntimeMissing(f"no NVIDIA driver ({DRIVER} cannot be loaded)") from error
     code = driver.cuInit(0)
     if code:
-        raise RuntimeMissing(_refused(code))
+        raise RuntimeMissing(_explain_error(code))
     count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
     if not count.value:
-        raise RuntimeMissing(_refused(NO_DEVICE))
+        raise RuntimeMissing(_explain_error(NO_DEVICE))
     driver.cuDriverGetVersion(ctypes.byref(version))
     driver.cuDeviceGet(ctypes.byref(device), 0)
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
@@ -64,7 +64,8 @@ def card(load: Load = ctypes.CDLL) -> Card:
     return Card(name.value.decode(), memory.value, count.value, cuda, _driver_version(load))
 
 
-def _refused(code: int) -> str:
+def _explain_error(code: int) -> str:
+    """Return why there is no card, by the error code of the CUDA driver API."""
     if code != NO_DEVICE:
         return f"the NVIDIA driver does not start (cuInit gave {code}): is it newer than the card?"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -74,7 +75,7 @@ def _refused(code: int) -> str:
 
 
 def _driver_version(load: Load) -> str | None:
-    """The driver's own version, which only the management library tells."""
+    """Return the driver's version, which only the management library has."""
     try:
         management = load(MANAGEMENT)
     except OSError:

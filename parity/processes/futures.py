@@ -1,4 +1,4 @@
-"""Futures that one part of a comparison owes another."""
+"""Futures whose results one thread of a comparison produces and others wait for."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def first(one: Future[Path], other: Future[Path]) -> Path:
-    """What the first of two promises to be kept, or broken, gives."""
+def first_result(one: Future[Path], other: Future[Path]) -> Path:
+    """Wait for the first of two futures and return its result, or raise its exception."""
     done, _ = wait([one, other], return_when="FIRST_COMPLETED")
     return next(iter(done)).result()
 
 
-def settle(future: Future[T], value: T) -> None:
-    """Keep a promise, unless a child that failed meanwhile has broken it."""
+def set_result_if_pending(future: Future[T], value: T) -> None:
+    """Set a future's result, unless a child that failed meanwhile has set its exception."""
     with contextlib.suppress(InvalidStateError):
         future.set_result(value)
 
 
-def fail(future: Future[Any], error: BaseException) -> None:
-    """Break a promise that nobody has kept yet."""
+def set_error_if_pending(future: Future[Any], error: BaseException) -> None:
+    """Set the exception of a future that has neither result nor exception."""
     with contextlib.suppress(Exception):
         if not future.done():
             future.set_exception(error)
 
 
 @contextlib.contextmanager
-def owed(*promises: Future[Any]) -> Iterator[None]:
-    """Whatever goes wrong inside is handed to those who wait for these promises."""
+def pass_errors_to(*futures: Future[Any]) -> Iterator[None]:
+    """While open, give any exception also to those who wait for these futures."""
     try:
         yield
     except BaseException as error:
-        for promise in promises:
-            fail(promise, error)
+        for future in futures:
+            set_error_if_pending(future, error)
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from parity.processes.children import Child
+from parity.processes.child import Child
 
 
 @contextmanager

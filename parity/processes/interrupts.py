@@ -1,8 +1,9 @@
-"""Ctrl-C, at a moment at which it is heard.
+"""Signal handlers for Ctrl-C and SIGTERM that never lose the interruption.
 
 Python raises `KeyboardInterrupt` between any two steps of the main thread. Within a destructor or
-the callback of a weak reference it is printed and forgotten, and the command goes on as if nobody
-had asked it to stop; an import has such callbacks, and leaves half a module behind besides.
+the callback of a weak reference the exception is printed and dropped, and the command goes on. An
+import has such callbacks, and an interrupted one also leaves half a module behind. In these places
+the handler waits and tries again.
 """
 
 from __future__ import annotations
@@ -13,46 +14,47 @@ import weakref
 from collections.abc import Iterator
 from types import FrameType
 
-AGAIN_S = 0.05
-"""How long until an interruption that would get lost is tried again."""
+RETRY_S = 0.05
+"""Seconds until an interruption that would be dropped is tried again."""
 
-_DEAF_FILES = ("<frozen importlib", weakref.__file__, _weakrefset.__file__)
-_DEAF_NAMES = ("__del__", "weakref_cb")
+_DROPPING_FILES = ("<frozen importlib", weakref.__file__, _weakrefset.__file__)
+_DROPPING_FUNCTIONS = ("__del__", "weakref_cb")
 
 
-def heed() -> None:
-    """From now on Ctrl-C, and a scheduler's SIGTERM, raise `KeyboardInterrupt` where it is heard.
+def install_handlers() -> None:
+    """Raise `KeyboardInterrupt` on SIGINT and SIGTERM, where it reaches the caller.
 
-    One that whoever started us has told us to ignore stays ignored. Must be called in the main
-    thread.
+    A signal that the parent process has set to be ignored stays ignored. Must be called in the
+    main thread.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+            signal.signal(number, _handle)
 
 
-def done() -> None:
-    """There is nothing left to interrupt."""
+def cancel_retry() -> None:
+    """Cancel an interruption that was to be tried again: the command has ended."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Without a timer (Windows) it has to be now.
-    if hasattr(signal, "setitimer") and any(map(_deaf, _stack(frame))):
-        signal.signal(signal.SIGALRM, _interrupt)
-        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+def _handle(number: int, frame: FrameType | None) -> None:
+    # Windows has no timer, so that the exception must be raised at once there.
+    if hasattr(signal, "setitimer") and any(map(_drops_exceptions, _frames(frame))):
+        signal.signal(signal.SIGALRM, _handle)
+        signal.setitimer(signal.ITIMER_REAL, RETRY_S)
         return
     raise KeyboardInterrupt
 
 
-def _stack(frame: FrameType | None) -> Iterator[FrameType]:
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield a frame and its callers."""
     while frame is not None:
         yield frame
         frame = frame.f_back
 
 
-def _deaf(frame: FrameType) -> bool:
-    """Whether what is raised in this frame may reach nobody."""
+def _drops_exceptions(frame: FrameType) -> bool:
+    """Whether an exception that is raised in this frame may be dropped by the interpreter."""
     code = frame.f_code
-    return code.co_filename.startswith(_DEAF_FILES) or code.co_name in _DEAF_NAMES
+    return code.co_filename.startswith(_DROPPING_FILES) or code.co_name in _DROPPING_FUNCTIONS

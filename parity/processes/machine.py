@@ -1,4 +1,4 @@
-"""The machine that a comparison ran on, as the report tells it."""
+"""Facts about the machine that a comparison ran on, for its report."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-import parity
+from parity.version import __version__
 
 
-def facts(versions: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What a figure may depend on: versions by runtime, operating system, processor, threads."""
+def environment_facts(versions: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return what the numbers may depend on: versions, operating system, processor, cores.
+
+    `versions` are those of each child's packages, by the child's name.
+    """
     return {
-        "parity": parity.__version__,
+        "parity": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
-        "versions": {runtime: dict(held) for runtime, held in versions.items()},
+        "versions": {child: dict(packages) for child, packages in versions.items()},
     }
 
 
-def processor() -> str:
-    """The processor's own name, or the architecture where the system does not tell."""
+def processor_name() -> str:
+    """Return the processor's model name, or the architecture where the system has no name."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:

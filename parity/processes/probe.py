@@ -1,4 +1,4 @@
-"""What a runtime's packages are in an interpreter, read without importing any of them.
+"""What is installed for a runtime in an interpreter, read without importing any framework.
 
 `python -m parity.processes.probe RUNTIME` prints it as JSON, for an interpreter other than our own.
 """
@@ -10,29 +10,22 @@ import functools
 import hashlib
 import importlib.util
 import json
-import os
 import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import parity
 from parity.errors import InterpreterError
+from parity.processes import registry
+from parity.processes.interpreters import is_own_interpreter
+from parity.processes.registry import CudaBuild, Package, RuntimeInfo
+from parity.version import __version__
 
-INSTALL = {
-    "keras": 'pip install "parity[keras]"',
-    "torch": 'pip install "parity[torch]"',
-    "onnx": 'pip install "parity[onnx]"',
-}
-INSTALL_GPU = {
-    "keras": 'pip install "parity[keras-gpu]" in an environment of its own',
-    "torch": "pip install a CUDA build of torch (pytorch.org, Get Started)",
-    "onnx": 'pip uninstall onnxruntime; pip install "parity[onnx-gpu]"',
-}
-
-LIBRARIES = {
+CUDA_LIBRARIES = {
     "12": (
         "libcudart.so.12",
         "libcublas.so.12",
@@ -50,63 +43,59 @@ LIBRARIES = {
         "libcudnn.so.9",
     ),
 }
-"""What TensorFlow and ONNX Runtime load, by the CUDA that they were built for."""
-
-REQUIRED = {
-    "keras": ("keras", "tensorflow", "tf2onnx", "onnx"),
-    "torch": ("torch", "onnx", "onnxscript"),
-    "onnx": ("onnxruntime", "onnx"),
-}
-"""The packages that each runtime needs for all that `parity` does."""
-
-ONNXRUNTIMES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-directml",
-    "onnxruntime-openvino",
-    "onnxruntime-training",
-)
-"""Distributions that all install the one module `onnxruntime`."""
-
-_VARIANTS = {
-    "onnxruntime": ONNXRUNTIMES,
-    "tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly"),
-}
+"""What TensorFlow and ONNX Runtime load, by the major CUDA version that they were built for."""
 
 
-def probe(runtime: str) -> dict[str, Any]:
-    """Versions of the runtime's packages, the ones that are missing, and what is wrong with them.
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A runtime's packages in one interpreter."""
 
-    "cuda" is the CUDA version that the runtime was built for, None for a build without; "absent"
-    are the libraries of that version that cannot be found. "source" is a hash of `parity` itself.
-    """
+    parity: str = ""
+    source: str = ""
+    """A hash of the source of `parity` itself (`source_digest`)."""
+    python: str = ""
+    numpy: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """By package; those in `missing` have none."""
+    missing: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    """A sentence for each package of which several distributions are installed together."""
+    cuda: str | None = None
+    """The CUDA version that the runtime was built for; None for a CPU build."""
+    missing_libraries: tuple[str, ...] = ()
+    """The libraries of that CUDA version that cannot be found."""
+
+
+def probe_runtime(runtime: str) -> Installation:
+    """Read what is installed for a runtime in this interpreter."""
+    info = registry.get(runtime)
     versions: dict[str, str] = {}
     missing: list[str] = []
-    for package in REQUIRED[runtime]:
-        held = _held(package)
-        if held:
-            versions[package] = held[0][1]
+    conflicts: list[str] = []
+    for package in info.packages:
+        found = _installed_distributions(package)
+        if found:
+            versions[package.name] = found[0][1]
         else:
-            missing.append(package)
-    wrong = []
-    if runtime == "onnx" and len(held := _held("onnxruntime")) > 1:
-        names = " and ".join(f"{name} {version}" for name, version in held)
-        wrong.append(
-            f"{names} are installed together, and overwrite each other's files: uninstall both, "
-            "then install one"
-        )
-    cuda = _BUILDS[runtime]() if not missing else None
-    return {
-        "parity": parity.__version__,
-        "source": source_digest(),
-        "python": platform.python_version(),
-        "numpy": next((version for _, version in _held("numpy")), None),
-        "versions": versions,
-        "missing": missing,
-        "wrong": wrong,
-        "cuda": cuda,
-        "absent": absent_libraries(cuda) if cuda is not None else [],
-    }
+            missing.append(package.name)
+        if package.exclusive and len(found) > 1:
+            names = " and ".join(f"{name} {version}" for name, version in found)
+            conflicts.append(
+                f"{names} are installed together, and overwrite each other's files: uninstall "
+                "both, then install one"
+            )
+    cuda = None if missing or info.cuda_build is None else _read_cuda_version(info.cuda_build)
+    return Installation(
+        parity=__version__,
+        source=source_digest(),
+        python=platform.python_version(),
+        numpy=next((version for _, version in _installed_distributions(Package("numpy"))), None),
+        versions=versions,
+        missing=tuple(missing),
+        conflicts=tuple(conflicts),
+        cuda=cuda,
+        missing_libraries=() if cuda is None else missing_cuda_libraries(cuda),
+    )
 
 
 @functools.cache
@@ -125,34 +114,29 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def problems(runtime: str, *, gpu: bool = False) -> list[str]:
-    """One line for each thing that keeps the runtime of this interpreter from working."""
-    return told(runtime, probe(runtime), gpu=gpu)
+def probe_interpreter(runtime: str, python: str | None = None) -> Installation:
+    """`probe_runtime` in the interpreter `python`, our own by default.
 
-
-def of(runtime: str, python: str | None = None) -> dict[str, Any]:
-    """`probe` in the interpreter `python`, our own by default; raises `InterpreterError`."""
-    if is_own(python):
-        return probe(runtime)
+    Raises `InterpreterError` for an interpreter that cannot be started, or that has no parity or
+    another version of it.
+    """
+    if is_own_interpreter(python):
+        return probe_runtime(runtime)
     assert python is not None
-    done = _asked(python, runtime)
+    done = _run_probe(python, runtime)
     if done.returncode:
         if "No module named" in done.stderr and "parity" in done.stderr:
-            raise InterpreterError(failing_subjects(runtime, python))
+            raise InterpreterError(describe_missing_parity(runtime, runtime, python))
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise InterpreterError(f"{runtime}: {python} failed: {last}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    if found["parity"] != parity.__version__:
-        raise InterpreterError(other_parity(runtime, python, found["parity"]))
-    return found
+    found = json.loads(done.stdout)
+    if found["parity"] != __version__:
+        raise InterpreterError(describe_other_parity(runtime, runtime, python, found["parity"]))
+    lists = ("missing", "conflicts", "missing_libraries")
+    return Installation(**{**found, **{name: tuple(found[name]) for name in lists}})
 
 
-def is_own(python: str | None) -> bool:
-    """Whether this is our own interpreter, by its name: a link can be another environment."""
-    return python is None or os.path.abspath(python) == os.path.abspath(sys.executable)
-
-
-def _asked(python: str, runtime: str) -> subprocess.CompletedProcess[str]:
+def _run_probe(python: str, runtime: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             [python, "-P", "-m", "parity.processes.probe", runtime],
@@ -164,66 +148,84 @@ def _asked(python: str, runtime: str) -> subprocess.CompletedProcess[str]:
         raise InterpreterError(f"{runtime}: cannot start {python}: {error}") from error
 
 
-def failing_subjects(runtime: str, python: str) -> str:
-    """What to tell of an interpreter that has no `parity`."""
+def describe_missing_parity(child: str, runtime: str, python: str) -> str:
+    """The error of an interpreter without `parity`, which was to run this child."""
+    return f"{child}: {python} has no parity; install it there: {_install_parity(runtime, python)}"
+
+
+def describe_other_parity(child: str, runtime: str, python: str, found: str) -> str:
+    """The error of an interpreter with another version of `parity`."""
     return (
-        f"{runtime}: {python} has no parity; install it there: {python} -m pip install "
-        f'"parity[{runtime}]=={parity.__version__}"'
+        f"{child}: {python} has parity {found}, this is {__version__}; install the same "
+        f"there: {_install_parity(runtime, python)}"
     )
 
 
-def other_parity(runtime: str, python: str, found: str) -> str:
-    """What to tell of an interpreter with another version of `parity`."""
-    return (
-        f"{runtime}: {python} has parity {found}, this is {parity.__version__}; install the same "
-        f'there: {python} -m pip install "parity[{runtime}]=={parity.__version__}"'
-    )
+def _install_parity(runtime: str, python: str) -> str:
+    extra = registry.get(runtime).extra
+    name = "parity" if extra is None else f"parity[{extra}]"
+    return f'{python} -m pip install "{name}=={__version__}"'
 
 
-def told(runtime: str, found: dict[str, Any], *, gpu: bool = False) -> list[str]:
-    """What `probe` found, as lines for a user."""
-    if found["missing"]:
-        return [f"{runtime}: {', '.join(found['missing'])} not installed; {INSTALL[runtime]}"]
-    lines = [f"{runtime}: {line}" for line in found["wrong"]]
+def describe_problems(runtime: str, found: Installation, *, gpu: bool = False) -> list[str]:
+    """One line, with a remedy, for each thing that keeps a runtime from working.
+
+    With `gpu`, also for what keeps it from using a GPU.
+    """
+    info = registry.get(runtime)
+    if found.missing:
+        return [f"{runtime}: {', '.join(found.missing)} not installed; {info.install_command}"]
+    lines = [f"{runtime}: {conflict}" for conflict in found.conflicts]
     if lines or not gpu:
         return lines
-    package = REQUIRED[runtime][1 if runtime == "keras" else 0]
-    version = found["versions"][package]
-    if found["cuda"] is None:
-        return [f"{runtime}: {package} {version} is a CPU build; {INSTALL_GPU[runtime]}"]
-    if found["absent"]:
+    return [f"{runtime}: {line}" for line in _describe_gpu_problems(info, found)]
+
+
+def _describe_gpu_problems(info: RuntimeInfo, found: Installation) -> list[str]:
+    build = info.cuda_build
+    if build is None:
+        return [f"{info.label} has no GPU build that parity knows"]
+    name = f"{build.package} {found.versions[build.package]}"
+    if found.cuda is None:
+        return [f"{name} is a CPU build; {build.remedy}"]
+    if found.missing_libraries:
         return [
-            f"{runtime}: {package} {version} is built for CUDA {found['cuda']}, and "
-            f"{', '.join(found['absent'])} cannot be found; {INSTALL_GPU[runtime]}"
+            f"{name} is built for CUDA {found.cuda}, and {', '.join(found.missing_libraries)} "
+            f"cannot be found; {build.remedy}"
         ]
     return []
 
 
-def absent_libraries(cuda: str) -> list[str]:
-    """The CUDA libraries of a version that neither a package nor the system has.
+def find_problems(runtime: str, *, gpu: bool = False) -> list[str]:
+    """`describe_problems` of a runtime in this interpreter."""
+    return describe_problems(runtime, probe_runtime(runtime), gpu=gpu)
+
+
+def missing_cuda_libraries(cuda: str) -> tuple[str, ...]:
+    """The libraries of a CUDA version that neither a package nor the system has.
 
     They are looked for where NVIDIA's packages put them, `nvidia/*/lib` on the module path, and
     then by the dynamic linker.
     """
     folders = [path for place in sys.path for path in Path(place or ".").glob("nvidia/*/lib")]
-    absent = []
-    for library in LIBRARIES.get(cuda.partition(".")[0], ()):
+    missing = []
+    for library in CUDA_LIBRARIES.get(cuda.partition(".")[0], ()):
         if any((folder / library).exists() for folder in folders):
             continue
         try:
             ctypes.CDLL(library)
         except OSError:
-            absent.append(library)
-    return absent
+            missing.append(library)
+    return tuple(missing)
 
 
-def _held(package: str) -> list[tuple[str, str]]:
+def _installed_distributions(package: Package) -> list[tuple[str, str]]:
     """The installed distributions that provide a package, with their versions."""
     # It takes as long to import as all the rest that a command needs before its children start.
     import importlib.metadata
 
     found = []
-    for name in _VARIANTS.get(package, (package,)):
+    for name in package.distributions or (package.name,):
         try:
             found.append((name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
@@ -231,40 +233,24 @@ def _held(package: str) -> list[tuple[str, str]]:
     return found
 
 
-def _torch_cuda() -> str | None:
-    return _read("torch", "version.py", r"^cuda[^=]*= *'([\d.]+)'")
-
-
-def _tensorflow_cuda() -> str | None:
-    # TensorFlow's plain Linux wheel is built for CUDA; the libraries are what its extra brings.
-    return _read("tensorflow", "python/platform/build_info.py", r"'cuda_version', *'([\d.]+)'")
-
-
-def _onnxruntime_cuda() -> str | None:
-    folder = _folder("onnxruntime")
-    if folder is None or not any((folder / "capi").glob("*onnxruntime_providers_cuda*")):
+def _read_cuda_version(build: CudaBuild) -> str | None:
+    """The CUDA version that a package was built for; None for a CPU build."""
+    folder = _package_folder(build.package)
+    if folder is None or (build.library and not any(folder.glob(build.library))):
         return None
-    return _read("onnxruntime", "capi/build_and_package_info.py", r"^cuda_version *= *'([\d.]+)'")
-
-
-_BUILDS = {"keras": _tensorflow_cuda, "torch": _torch_cuda, "onnx": _onnxruntime_cuda}
-
-
-def _read(package: str, path: str, pattern: str) -> str | None:
-    folder = _folder(package)
     try:
-        text = (folder / path).read_text(encoding="utf-8") if folder else ""
+        text = (folder / build.file).read_text(encoding="utf-8")
     except OSError:
         return None
-    found = re.search(pattern, text.replace('"', "'"), re.MULTILINE)
-    return found.group(1) if found else None
+    match = re.search(build.pattern, text.replace('"', "'"), re.MULTILINE)
+    return match.group(1) if match else None
 
 
-def _folder(package: str) -> Path | None:
+def _package_folder(package: str) -> Path | None:
     spec = importlib.util.find_spec(package)
     places = spec.submodule_search_locations if spec is not None else None
     return Path(next(iter(places))) if places else None
 
 
 if __name__ == "__main__":
-    print(json.dumps(probe(sys.argv[1])))
+    print(json.dumps(asdict(probe_runtime(sys.argv[1]))))

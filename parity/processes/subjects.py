@@ -1,32 +1,29 @@
-"""What can be compared and how it is written: the one place that reads a subject's name.
+"""The names of subjects and of children: the one place that reads and writes them.
 
     KIND[BACKEND]@WHERE    torch   keras[jax]   onnx-torch@gpu   torch@old   keras[torch]@new@cpu
 
-WHERE is a device, `cpu` or `gpu`, or the name of an environment; both may be given.
+KIND is a runtime that holds models, or GRAPH_RUNTIME-MODEL_RUNTIME. WHERE is a device, `cpu` or
+`gpu`, or the name of an environment; both may be given.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeAlias
 
 from parity.errors import UsageError
+from parity.processes import registry
 from parity.text import quote, suggest
 
-Side = Literal["keras", "torch"]
+Side: TypeAlias = str
+"""The name of a runtime that holds models, as the framework that a subject's model is of."""
 
-KINDS = ("keras", "torch", "onnx-keras", "onnx-torch")
-RUNTIMES = ("keras", "torch", "onnx")
-"""The children there are, the slowest to start first."""
-
-LABELS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX Runtime"}
-"""What a reader knows each runtime as."""
-
-BACKENDS = ("tensorflow", "jax", "torch")
 DEVICES = ("cpu", "gpu")
 
-_GRAMMAR = re.compile(r"(?P<kind>[a-z][a-z-]*)(?:\[(?P<backend>[^\]]*)\])?(?P<where>(?:@[\w.-]+)*)")
+_NAME = re.compile(
+    r"(?P<kind>[a-z][a-z0-9_-]*)(?:\[(?P<backend>[^\]]*)\])?(?P<where>(?:@[\w.-]+)*)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +38,54 @@ class Subject:
 
     @property
     def side(self) -> Side:
-        """The framework whose model it runs: `onnx-keras` is Keras's graph."""
-        return "keras" if self.kind.endswith("keras") else "torch"
+        """The framework whose model it runs: `onnx-keras` runs Keras's graph."""
+        return self.kind.rpartition("-")[2]
 
     @property
     def runtime(self) -> str:
-        """What runs it: keras, torch or onnx."""
-        return "onnx" if self.kind.startswith("onnx-") else self.kind
+        """The runtime that runs it: `onnx` for `onnx-keras`."""
+        return self.kind.partition("-")[0]
+
+    @property
+    def runs_graph(self) -> bool:
+        """Whether it runs an ONNX graph instead of the framework's own model."""
+        return self.runtime != self.side
 
 
-def parse(text: str) -> Subject:
+@dataclass(frozen=True, slots=True)
+class ChildName:
+    """A child's name by its parts: `keras[jax]@old`; no backend is the runtime's default."""
+
+    runtime: str
+    backend: str | None = None
+    environment: str | None = None
+
+    def __str__(self) -> str:
+        backend = "" if self.backend is None else f"[{self.backend}]"
+        return f"{self.runtime}{backend}" + (f"@{self.environment}" if self.environment else "")
+
+
+def subject_kinds() -> tuple[str, ...]:
+    """The kinds of subject there are: models first, then the graphs exported from them."""
+    runtimes = registry.all_runtimes()
+    exporting = [name for name, info in runtimes.items() if info.exports_onnx]
+    graphs = [f"{graph}-{model}" for graph in registry.graph_runtimes() for model in exporting]
+    return (*registry.model_runtimes(), *graphs)
+
+
+def parse_subject(text: str) -> Subject:
     """Read a subject's name; raises `UsageError` with the closest one that there is."""
-    found = _GRAMMAR.fullmatch(text)
-    if found is None or found["kind"] not in KINDS:
+    kinds = subject_kinds()
+    match = _NAME.fullmatch(text)
+    if match is None or match["kind"] not in kinds:
         kind = re.split(r"[\[@]", text)[0]
-        hint = suggest(kind, KINDS, otherwise=f"known: {', '.join(KINDS)}")
+        hint = suggest(kind, kinds, otherwise=f"known: {', '.join(kinds)}")
         raise UsageError(f"unknown subject {quote(text)}{hint}")
-    kind, backend = found["kind"], found["backend"]
+    kind, backend = match["kind"], match["backend"]
     if backend is not None:
-        if kind != "keras":
-            raise UsageError(f"subject {quote(text)}: only keras has a [backend]")
-        if backend not in BACKENDS:
-            raise UsageError(f"subject {quote(text)}: Keras's backends are {', '.join(BACKENDS)}")
+        _check_backend(text, kind, backend)
     device = environment = None
-    for place in filter(None, found["where"].split("@")):
+    for place in filter(None, match["where"].split("@")):
         if place in DEVICES and device is None:
             device = place
         elif place not in DEVICES and environment is None:
@@ -74,39 +95,61 @@ def parse(text: str) -> Subject:
     return Subject(text, kind, backend, device, environment)
 
 
+def _check_backend(text: str, kind: str, backend: str) -> None:
+    """Raise `UsageError` unless subjects of this kind can have this backend."""
+    runtimes = registry.all_runtimes()
+    if kind not in runtimes or not runtimes[kind].backends:
+        several = [name for name, info in runtimes.items() if info.backends]
+        raise UsageError(f"subject {quote(text)}: only {', '.join(several)} has a [backend]")
+    known = backend_names(kind)
+    if backend not in known:
+        raise UsageError(
+            f"subject {quote(text)}: {runtimes[kind].label}'s backends are {', '.join(known)}"
+        )
+
+
+def backend_names(runtime: str) -> tuple[str, ...]:
+    """The backends of a runtime, the default first."""
+    return tuple(backend.name for backend in registry.get(runtime).backends)
+
+
 def child_name(runtime: str, *, backend: str | None = None, environment: str | None = None) -> str:
     """The child that a runtime needs: `keras`, `keras[jax]`, `torch@old`."""
-    name = runtime
-    if backend not in (None, "tensorflow"):
-        name += f"[{backend}]"
-    return name if environment is None else f"{name}@{environment}"
+    is_default = backend in backend_names(runtime)[:1]
+    return str(ChildName(runtime, None if is_default else backend, environment))
 
 
-def of_child(name: str) -> Subject:
-    """What a child's name says: its runtime as the kind, its backend and its environment."""
-    found = _GRAMMAR.fullmatch(name)
-    assert found is not None, name
-    return Subject(name, found["kind"], found["backend"], None, found["where"].lstrip("@") or None)
+def parse_child_name(name: str) -> ChildName:
+    """Read what `child_name` has written."""
+    match = _NAME.fullmatch(name)
+    assert match is not None, name
+    return ChildName(match["kind"], match["backend"], match["where"].lstrip("@") or None)
 
 
-def keeps_memory(child: str) -> bool:
-    """Whether a child's framework holds a card's memory until its process ends."""
-    found = of_child(child)
-    # TensorFlow and JAX never shrink their pools; PyTorch and ONNX Runtime can be made to.
-    return found.kind == "keras" and found.backend != "torch"
+def keeps_gpu_memory(child: str) -> bool:
+    """Whether only the end of this child's process gives back the GPU memory that it has taken."""
+    name = parse_child_name(child)
+    backends = registry.get(name.runtime).backends
+    used = [backend for backend in backends if name.backend in (None, backend.name)]
+    return bool(used) and used[0].keeps_gpu_memory
 
 
 def side_of(subject: str) -> Side:
     """The framework whose model the subject of this name runs."""
-    return parse(subject).side
-
-
-def is_model_of(model: str, graph: str) -> bool:
-    """Whether the subject `graph` runs a graph that was exported from the model of the other."""
-    one, other = parse(model), parse(graph)
-    return other.runtime == "onnx" != one.runtime and one.side == other.side
+    return parse_subject(subject).side
 
 
 def runtime_of(subject: str) -> str:
-    """What runs the subject of this name."""
-    return parse(subject).runtime
+    """The runtime that runs the subject of this name."""
+    return parse_subject(subject).runtime
+
+
+def runs_graph(subject: str) -> bool:
+    """Whether the subject of this name runs an ONNX graph."""
+    return parse_subject(subject).runs_graph
+
+
+def is_model_of(model: str, graph: str) -> bool:
+    """Whether the subject `graph` runs a graph that was exported from the model of `model`."""
+    one, other = parse_subject(model), parse_subject(graph)
+    return other.runs_graph and not one.runs_graph and one.side == other.side

@@ -24,8 +24,8 @@ from parity.comparison.state import State
 from parity.explain.cause import Cause
 from parity.numerics import verdict
 from parity.numerics.verdict import FirstDivergence, StageResult
-from parity.processes.machine import facts as machine_facts
-from parity.processes.subjects import LABELS
+from parity.processes import registry
+from parity.processes.machine import environment_facts
 from parity.report.model import Report, conclude
 
 NO_SEMANTICS = Level(Outcome.SKIPPED, ("not asked for: --semantics runs every model in float64",))
@@ -94,7 +94,7 @@ def _source(request: Request) -> str:
 
 def _environment(state: State) -> dict[str, Any]:
     card = state.placement.card
-    facts = machine_facts(state.versions)
+    facts = environment_facts(state.versions)
     return facts if card is None else {**facts, "card": card.to_json()}
 
 
@@ -115,13 +115,14 @@ def _subject_facts(state: State, subject: str) -> SubjectFacts:
     device, precision = state.placement.devices[subject], request.precision
     if done is None:
         failure = str(state.failure(subject) or "it was not run")
-        return SubjectFacts(LABELS[runtime], device, precision, failure=failure)
-    name = "onnxruntime" if runtime == "onnx" else runtime
+        return SubjectFacts(registry.label(runtime), device, precision, failure=failure)
+    info = registry.get(runtime)
+    name = info.main_package
     backend = next(
         (
             f"{package} {version}"
             for package, version in done.versions.items()
-            if runtime == "keras" and package not in ("keras", "python")
+            if info.backends and package not in (name, "python")
         ),
         None,
     )

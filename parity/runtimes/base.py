@@ -21,7 +21,7 @@ from parity.network.architectures import from_json
 from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
 from parity.processes.requests import RunRequest
-from parity.runtimes.devices import proved, survey, too_large
+from parity.runtimes.devices import batch_too_large, require_output_on, survey
 from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.runtimes.framework import Framework
 from parity.version import __version__
@@ -169,13 +169,13 @@ class ModelRuntime(Framework):
                 except Exception as error:
                     if not self.is_out_of_memory(error):
                         raise
-                    raise too_large(
+                    raise batch_too_large(
                         self,
                         len(data),
                         device,
                         lambda count: forward(data[:count], lambda row, array: None, ()),
                     ) from error
-            proof = proved(self.name, device, self.where)
+            proof = require_output_on(self.name, device, self.where)
         return {"seconds": seconds, "flags": flags, "proof": proof}
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What holds for the devices of every runtime: proof of the place, memory that was too little."""
+"""The devices of every runtime: where an output is, a batch that is too large, what is there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from parity.errors import DeviceMemory, RuntimeMissing
 from parity.processes import probe
 
 
-class Frugal(Protocol):
+class MemoryLimited(Protocol):
     """A runtime that can run out of a device's memory."""
 
     name: str
@@ -19,10 +19,10 @@ class Frugal(Protocol):
     def release(self) -> None: ...
 
 
-def too_large(
-    runtime: Frugal, batch: int, device: str, attempt: Callable[[int], Any]
+def batch_too_large(
+    runtime: MemoryLimited, batch: int, device: str, attempt: Callable[[int], Any]
 ) -> DeviceMemory:
-    """The error of a batch that a device has no room for, with one that fits.
+    """Return the error of a batch that a device has too little memory for, with one that fits.
 
     `attempt` runs a number of items; half as many are tried each time.
     """
@@ -44,8 +44,11 @@ def too_large(
     )
 
 
-def proved(runtime: str, device: str, where: str) -> dict[str, Any]:
-    """Where the final output was, as the framework says; raises `RuntimeMissing` for elsewhere."""
+def require_output_on(runtime: str, device: str, where: str) -> dict[str, Any]:
+    """Return where the final output is; raises `RuntimeMissing` if it is not on `device`.
+
+    `where` is the framework's own name of the place.
+    """
     on_gpu = any(sign in where.lower() for sign in ("cuda", "gpu"))
     if (device == "gpu") != on_gpu:
         raise RuntimeMissing(
@@ -55,7 +58,7 @@ def proved(runtime: str, device: str, where: str) -> dict[str, Any]:
     return {"output": where}
 
 
-class Surveyed(Protocol):
+class Inspectable(Protocol):
     """A runtime as `parity doctor` sees it."""
 
     name: str
@@ -67,8 +70,8 @@ class Surveyed(Protocol):
     def require(self, *, device: str) -> dict[str, Any]: ...
 
 
-def survey(runtime: Surveyed, device: str) -> dict[str, Any]:
-    """What a runtime has: devices, the flags of a float32 run on `device`, what is missing.
+def survey(runtime: Inspectable, device: str) -> dict[str, Any]:
+    """Return a runtime's devices, the flags of a float32 run on `device`, and what is missing.
 
     "lacking" is what keeps it from computing on `device`.
     """
@@ -80,6 +83,6 @@ def survey(runtime: Surveyed, device: str) -> dict[str, Any]:
     return {
         "devices": runtime.devices(),
         "flags": runtime.pin("float32", "cpu" if lacking else device),
-        "missing": probe.problems(runtime.name),
+        "missing": probe.find_problems(runtime.name),
         "lacking": lacking,
     }

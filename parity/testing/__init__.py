@@ -21,6 +21,7 @@ from parity.numerics import floor, verdict
 from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import LIMIT, StageResult, SubjectResult, first_not_passing
+from parity.processes import registry
 from parity.report.wording import listed, number, times
 
 if TYPE_CHECKING:
@@ -85,10 +86,10 @@ def _image(given: ArrayLike) -> Array:
 def _live(**given: Any) -> dict[str, Any]:
     """The models by name, each in what knows how to run it."""
     models: dict[str, Any] = {}
-    for name in ("torch", "keras"):
+    for name in registry.reference_candidates():
         if given[name] is not None:
             # Whoever gives a model has imported its framework.
-            module = importlib.import_module(f"parity.runtimes.{name}_live")
+            module = importlib.import_module(f"parity.runtimes.{name}.live")
             models[name] = module.Live(given[name])
     if not models:
         raise UsageError("assert_parity: give a Keras model or a PyTorch module")
@@ -265,7 +266,7 @@ class _Study:
         if self.table is None:
             yield "  give table=, which pairs the layers, to see which one differs first"
         references = " ".join(
-            f"--{name} MODULE:CALLABLE" for name in ("keras", "torch") if name in self.models
+            f"--{name} MODULE:CALLABLE" for name in registry.model_runtimes() if name in self.models
         )
         yield f"  parity compare {references} --table FILE --isolate --html report.html"
 

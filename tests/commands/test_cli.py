@@ -10,10 +10,10 @@ import sys
 import pytest
 import typer
 
-from parity import __version__
 from parity.commands.cli import main as cli
 from parity.network import architectures
 from parity.network.table import LayerTable
+from parity.version import __version__
 
 
 def ran(capsys, *arguments):

@@ -11,12 +11,12 @@ from parity.commands import doctor
 from parity.commands.cli import main as cli
 from parity.errors import InterpreterError, RuntimeMissing
 from parity.processes import cards, probe
-from parity.processes.children import Child
+from parity.processes.child import Child
 from tests.fakes.driver import Driver
 
 
 def test_the_card_as_its_driver_tells_it():
-    card = cards.card(lambda name: Driver(cards=2))
+    card = cards.find_card(lambda name: Driver(cards=2))
     assert (card.name, card.count, card.cuda, card.driver) == (
         "NVIDIA Fake 100", 2, "13.2", "580.65.06",
     )  # fmt: skip
@@ -29,7 +29,7 @@ def test_a_card_without_the_management_library():
             raise OSError(name)
         return Driver()
 
-    assert cards.card(load).driver is None
+    assert cards.find_card(load).driver is None
 
 
 @pytest.mark.parametrize(
@@ -53,11 +53,8 @@ def test_why_there_is_no_card(monkeypatch, driver, visible, told):
         return driver
 
     with pytest.raises(RuntimeMissing) as raised:
-        cards.card(load)
+        cards.find_card(load)
     assert told in str(raised.value)
-
-
-FOUND = {"missing": [], "wrong": [], "cuda": None, "absent": [], "versions": {}}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +68,11 @@ FOUND = {"missing": [], "wrong": [], "cuda": None, "absent": [], "versions": {}}
         ("keras", {"versions": {"tensorflow": "2.21.0"}, "cuda": "12.5.1"}, True, []),
         (
             "keras",
-            {"versions": {"tensorflow": "2.21"}, "cuda": "12.5.1", "absent": ["libcudnn.so.9"]},
+            {
+                "versions": {"tensorflow": "2.21"},
+                "cuda": "12.5.1",
+                "missing_libraries": ["libcudnn.so.9"],
+            },
             True,
             ["built for CUDA 12.5.1, and libcudnn.so.9 cannot be found"],
         ),
@@ -80,13 +81,13 @@ FOUND = {"missing": [], "wrong": [], "cuda": None, "absent": [], "versions": {}}
             ['onnxruntime not installed; pip install "parity[onnx]"'],
         ),
         (
-            "onnx", {"wrong": ["onnxruntime 1 and onnxruntime-gpu 1 are installed together"]},
+            "onnx", {"conflicts": ["onnxruntime 1 and onnxruntime-gpu 1 are installed together"]},
             True, ["onnx: onnxruntime 1 and onnxruntime-gpu 1 are installed together"],
         ),
     ],
 )  # fmt: skip
 def test_what_is_told_of_a_runtime(runtime, found, gpu_too, told):
-    lines = probe.told(runtime, {**FOUND, **found}, gpu=gpu_too)
+    lines = probe.describe_problems(runtime, probe.Installation(**found), gpu=gpu_too)
     assert len(lines) == len(told)
     for line, part in zip(lines, told, strict=True):
         assert part in line
@@ -100,7 +101,7 @@ def test_two_onnxruntimes_together(monkeypatch, tmp_path):
             f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 9.9\n"
         )
     monkeypatch.syspath_prepend(str(tmp_path))
-    (line,) = probe.probe("onnx")["wrong"]
+    (line,) = probe.probe_runtime("onnx").conflicts
     assert "onnxruntime 9.9 and onnxruntime-gpu 9.9 are installed together" in line
     assert "uninstall both" in line
 
@@ -110,15 +111,15 @@ def test_libraries_that_are_in_no_package(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder / "libcudnn.so.9").write_text("")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    absent = probe.absent_libraries("12.5.1")
+    absent = probe.missing_cuda_libraries("12.5.1")
     assert "libcudnn.so.9" not in absent
-    assert probe.absent_libraries("99.0") == []
+    assert probe.missing_cuda_libraries("99.0") == ()
 
 
 def test_the_probe_of_another_interpreter(tmp_path):
-    assert probe.of("torch", sys.executable) == probe.probe("torch")
+    assert probe.probe_interpreter("torch", sys.executable) == probe.probe_runtime("torch")
     with pytest.raises(InterpreterError, match="cannot start"):
-        probe.of("torch", str(tmp_path / "python"))
+        probe.probe_interpreter("torch", str(tmp_path / "python"))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_an_interpreter_that_does_not_fit(tmp_path, script, told):
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     with pytest.raises(InterpreterError) as raised:
-        probe.of("torch", str(python))
+        probe.probe_interpreter("torch", str(python))
     assert told in str(raised.value)
 
 
@@ -142,7 +143,7 @@ def test_no_card_is_told_at_once_for_every_runtime(monkeypatch, capsys):
     def none(load=None):
         raise RuntimeMissing("no NVIDIA driver")
 
-    monkeypatch.setattr(cards, "card", none)
+    monkeypatch.setattr(cards, "find_card", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))
     assert cli.main(["doctor", "--device", "gpu"]) == 3
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing")]
@@ -150,25 +151,25 @@ def test_no_card_is_told_at_once_for_every_runtime(monkeypatch, capsys):
     assert all("no NVIDIA driver" in line for line in told)
 
 
-def _sick(**changes):
-    patients = [doctor.Patient("torch", "3.12", missing=changes.pop("missing", ()))]
+def _status(**changes):
+    statuses = [doctor.RuntimeStatus("torch", "3.12", missing=changes.pop("missing", ()))]
     facts = {"path": "/c", "bytes": 0, "writable": changes.pop("writable", True)}
     facts["problem"] = changes.pop("problem", None)
-    return doctor.Checkup({}, "auto", "none", facts, patients)
+    return doctor.MachineStatus({}, "auto", "none", facts, statuses)
 
 
 def test_the_exit_code_is_3_when_something_is_missing():
-    assert _sick().exit_code == 0
-    assert _sick(missing=["torch: not installed"]).exit_code == 3
-    assert _sick(writable=False).exit_code == 3
+    assert _status().exit_code == 0
+    assert _status(missing=["torch: not installed"]).exit_code == 3
+    assert _status(writable=False).exit_code == 3
 
 
 @pytest.mark.framework
 def test_the_doctor_finds_everything(capsys):
     assert cli.main(["doctor", "--json", "--device", "cpu"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [patient["runtime"] for patient in found["runtimes"]] == ["keras", "torch", "onnx"]
-    flags = {patient["runtime"]: patient["flags"] for patient in found["runtimes"]}
+    assert [each["runtime"] for each in found["runtimes"]] == ["keras", "torch", "onnx"]
+    flags = {each["runtime"]: each["flags"] for each in found["runtimes"]}
     assert flags["keras"]["tensor_float_32"] is False
     assert flags["torch"]["torch.backends.cudnn.allow_tf32"] is False
     assert not found["missing"]
@@ -179,4 +180,7 @@ def test_a_runtime_that_is_not_there_is_missing(monkeypatch, capsys):
     monkeypatch.setenv("PARITY_RUNTIMES", "tests.fakes")
     monkeypatch.setenv("PYTHONPATH", ".")
     assert cli.main(["doctor"]) == 3
-    assert 'pip install "parity[keras]"' in capsys.readouterr().out
+    assert (
+        "absent: No module named 'no_such_framework'; pip install \"parity[absent]\""
+        in capsys.readouterr().out
+    )

@@ -10,10 +10,13 @@ from parity.comparison.placement import DeviceMissing, confirm, plan
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.errors import DeviceMemory, RuntimeMissing, UsageError
-from parity.processes import cards, children, probe
-from parity.processes.children import Child, Children
-from parity.processes.subjects import keeps_memory
-from parity.runtimes.devices import proved, too_large
+from parity.processes import cards, probe, registry
+from parity.processes.child import Child
+from parity.processes.children import Children
+from parity.processes.interpreters import interpreter_of
+from parity.processes.subjects import ChildName, keeps_gpu_memory
+from parity.processes.variables import child_variables
+from parity.runtimes.devices import batch_too_large, require_output_on
 from tests.fakes.driver import Driver
 
 ALL = ("keras", "torch", "onnx-keras", "onnx-torch")
@@ -30,14 +33,13 @@ def a_card(name):
 @pytest.fixture
 def gpu_builds(monkeypatch):
     """Every runtime's packages are built for a GPU and complete, until a test takes one away."""
-    builds = {runtime: {"cuda": "12.9"} for runtime in probe.REQUIRED}
+    builds = {runtime: {"cuda": "12.9"} for runtime in registry.frameworks()}
 
-    def of(runtime, python=None):
-        held = dict.fromkeys(probe.REQUIRED[runtime], "1.0")
-        empty = {"missing": [], "wrong": [], "cuda": None, "absent": [], "versions": held}
-        return {**empty, **builds[runtime]}
+    def probe_interpreter(runtime, python=None):
+        versions = dict.fromkeys(registry.get(runtime).package_names, "1.0")
+        return probe.Installation(versions=versions, **builds[runtime])
 
-    monkeypatch.setattr(probe, "of", of)
+    monkeypatch.setattr(probe, "probe_interpreter", probe_interpreter)
     return builds
 
 
@@ -84,7 +86,7 @@ def test_a_cpu_build_beside_a_card_is_named(gpu_builds):
 
 
 def test_a_missing_library_is_named(gpu_builds):
-    gpu_builds["onnx"] = {"cuda": "13.0", "absent": ["libcudnn.so.9"]}
+    gpu_builds["onnx"] = {"cuda": "13.0", "missing_libraries": ["libcudnn.so.9"]}
     with pytest.raises(DeviceMissing, match=r"built for CUDA 13.0, and libcudnn.so.9 cannot be"):
         plan(Request(model="resnet18", device="gpu"), find=a_card)
 
@@ -169,7 +171,7 @@ def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
     def none(load=None):
         raise RuntimeMissing("no NVIDIA driver")
 
-    monkeypatch.setattr(cards, "card", none)
+    monkeypatch.setattr(cards, "find_card", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))
     assert cli.main(["compare", "resnext50_32x4d", "--device", "gpu"]) == 3
     lines = capsys.readouterr().err.splitlines()
@@ -179,12 +181,12 @@ def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
 
 
 def test_an_output_elsewhere_than_asked_for_is_no_result():
-    assert proved("torch", "gpu", "cuda:0") == {"output": "cuda:0"}
-    assert proved("keras", "cpu", "/job:localhost/replica:0/task:0/device:CPU:0")
+    assert require_output_on("torch", "gpu", "cuda:0") == {"output": "cuda:0"}
+    assert require_output_on("keras", "cpu", "/job:localhost/replica:0/task:0/device:CPU:0")
     with pytest.raises(RuntimeMissing, match="asked to compute on the GPU, but the output is on"):
-        proved("torch", "gpu", "cpu")
+        require_output_on("torch", "gpu", "cpu")
     with pytest.raises(RuntimeMissing, match="asked to compute on the CPU"):
-        proved("keras", "cpu", "/device:GPU:0")
+        require_output_on("keras", "cpu", "/device:GPU:0")
 
 
 class Small:
@@ -212,7 +214,7 @@ class Small:
 )
 def test_too_little_memory_is_said_with_the_batch_that_fits(room, told):
     small = Small(room)
-    error = too_large(small, 16, "gpu", small.run)
+    error = batch_too_large(small, 16, "gpu", small.run)
     assert isinstance(error, DeviceMemory)
     assert "the GPU has too little memory for a batch of 16" in str(error)
     assert told in str(error)
@@ -223,14 +225,14 @@ def test_another_error_while_looking_for_the_batch_is_not_swallowed():
     small = Small(16)
     small.is_out_of_memory = lambda error: False
     with pytest.raises(ZeroDivisionError):
-        too_large(small, 16, "gpu", lambda count: 1 / 0)
+        batch_too_large(small, 16, "gpu", lambda count: 1 / 0)
 
 
 def test_a_child_without_a_gpu_does_not_see_one():
-    hidden = children._environment(own=True, backend=None, gpu=False)
+    hidden = child_variables(ChildName("keras"), own_interpreter=True, gpu=False)
     assert hidden["CUDA_VISIBLE_DEVICES"] == "-1"
     assert hidden["KERAS_BACKEND"] == "tensorflow"
-    seen = children._environment(own=True, backend="jax", gpu=True)
+    seen = child_variables(ChildName("keras", "jax"), own_interpreter=True, gpu=True)
     assert seen["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
     assert seen["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
     assert seen["KERAS_BACKEND"] == "jax"
@@ -239,7 +241,7 @@ def test_a_child_without_a_gpu_does_not_see_one():
 
 def test_the_interpreter_of_a_child():
     python = {"torch": "/t", "old": "/o", "keras[jax]": "/j", "keras": "/k"}
-    named = {name: children.python_of(name, python) for name in (
+    named = {name: interpreter_of(name, python) for name in (
         "torch", "torch@old", "keras[jax]", "keras[torch]", "onnx",
     )}  # fmt: skip
     assert list(named.values()) == ["/t", "/o", "/j", "/k", None]
@@ -306,7 +308,7 @@ def test_one_subject_after_the_other_computes_the_same():
 
 def test_only_what_keeps_a_cards_memory_must_give_it_back_by_its_end():
     assert [name for name in ("keras", "keras[jax]", "keras@old", "keras[torch]", "torch", "onnx")
-            if keeps_memory(name)] == ["keras", "keras[jax]", "keras@old"]  # fmt: skip
+            if keeps_gpu_memory(name)] == ["keras", "keras[jax]", "keras@old"]  # fmt: skip
 
 
 @pytest.mark.framework
@@ -315,9 +317,9 @@ def test_subjects_whose_processes_end_after_each_run_compute_the_same(monkeypatc
     options = {"subjects": ("torch", "onnx-torch"), "serial": True, "isolate": True, **SMALL}
     beside = parity.compare("resnet18", **options)
     ended = []
-    rest = Child.rest
-    monkeypatch.setattr(Child, "rest", lambda child: (ended.append(child.pid), rest(child)))
-    monkeypatch.setattr(Runner, "_must_rest", lambda *_: True)
+    suspend = Child.suspend
+    monkeypatch.setattr(Child, "suspend", lambda child: (ended.append(child.pid), suspend(child)))
+    monkeypatch.setattr(Runner, "_must_suspend", lambda *_: True)
     again = parity.compare("resnet18", **options)
     # Each runs twice: from the input on, and every part by itself.
     assert len(set(ended)) == len(ended) == 4

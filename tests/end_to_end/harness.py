@@ -30,12 +30,12 @@ _SCRIPT = (
 _COUNTER = """
 import os, sys
 if "parity.processes.worker" not in sys.orig_argv:
-    from parity.processes.children import Child
+    from parity.processes.child import Child
     ask = Child.call
 
     def call(self, operation, **arguments):
         with open(os.environ["PARITY_TEST_ASKED"], "a") as log:
-            print(self.runtime, operation, file=log)
+            print(self.name, operation, file=log)
         return ask(self, operation, **arguments)
 
     Child.call = call

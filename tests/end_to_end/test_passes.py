@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parity.comparison.captures import Captures
 from PIL import Image
 
 import parity as api
 from parity.comparison import passes
+from parity.comparison.runner import Runner
 from parity.errors import ChildError
 from parity.network import inputs
 from parity.numerics import floor
@@ -53,13 +53,13 @@ def compared(photographs: Path, keras: str = "build", **options):
 def measured(monkeypatch):
     """How many float32 runs each floor was measured on, and whether its float64 run was given."""
     seen = []
-    reference = Captures.reference
+    reference = Runner.run_reference
 
     def spied(self, rows, label, **options):
         seen.append((options.get("replicates", floor.REPLICATES), options.get("given", False)))
         return reference(self, rows, label, **options)
 
-    monkeypatch.setattr(Captures, "reference", spied)
+    monkeypatch.setattr(Runner, "run_reference", spied)
     return seen
 
 
@@ -122,14 +122,14 @@ def test_every_pass_has_a_floor_of_its_own(tmp_path):
 @pytest.mark.usefixtures("four_at_a_time")
 def test_a_subject_that_fails_in_a_later_pass_leaves_the_others(tmp_path, monkeypatch):
     photographs = folder(tmp_path / "photographs", dim=0, noisy=8)
-    subject = passes.Captures.subject
+    run_subject = Runner.run_subject
 
     def failing(self, name, rows, label, **options):
         if name == "onnx-torch" and label.startswith("pass"):
             raise ChildError("onnx: the batch is not 4")
-        return subject(self, name, rows, label, **options)
+        return run_subject(self, name, rows, label, **options)
 
-    monkeypatch.setattr(passes.Captures, "subject", failing)
+    monkeypatch.setattr(Runner, "run_subject", failing)
     report = compared(photographs)
     assert report.verdict == "unknown"
     assert report.subjects["onnx-torch"].failure == "onnx: the batch is not 4"

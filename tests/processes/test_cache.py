@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,15 +109,15 @@ def test_a_module_that_moves_changes_the_keys(package):
 @pytest.mark.parametrize("change", ["version", "torch", "numpy", "python", "source"])
 def test_versions_are_in_both_keys(monkeypatch, change):
     before = keys()
-    of = probe.of
+    probe_interpreter = probe.probe_interpreter
 
     def changed(runtime, python=None):
-        found = of(runtime, python)
+        found = probe_interpreter(runtime, python)
         if change == "torch":
-            return {**found, "versions": {**found["versions"], "torch": "9.9"}}
-        return {**found, "parity" if change == "version" else change: "9.9"}
+            return replace(found, versions={**found.versions, "torch": "9.9"})
+        return replace(found, **{"parity" if change == "version" else change: "9.9"})
 
-    monkeypatch.setattr(probe, "of", changed)
+    monkeypatch.setattr(probe, "probe_interpreter", changed)
     assert not set(keys()) & set(before)
     cache_entries._interpreter.cache_clear()
 
@@ -371,6 +372,6 @@ def test_the_doctor_counts_entries_and_tells_a_foreign_folder(root):
     users(root)
     facts = doctor.cache_facts()
     assert facts["bytes"] == 0
-    checkup = doctor.Checkup({}, "auto", "none", facts, ())
-    assert checkup.exit_code == 3
-    assert "is no cache of parity" in checkup.missing[0]
+    status = doctor.MachineStatus({}, "auto", "none", facts, ())
+    assert status.exit_code == 3
+    assert "is no cache of parity" in status.missing[0]

@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from parity.errors import ChildError, RuntimeMissing, WeightError
-from parity.processes.children import Child, Children
+import parity
+from parity.errors import ChildError, InterpreterError, RuntimeMissing, WeightError
+from parity.processes.child import Child
+from parity.processes.children import Children
 
 
 @pytest.fixture
 def child(monkeypatch, tmp_path):
-    """A child that serves `tests.fakes.runtime` instead of a framework."""
+    """A child that serves `tests.fakes.fake` instead of a framework."""
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
     made = Child("fake")
     yield made
@@ -27,7 +29,6 @@ def child(monkeypatch, tmp_path):
 
 @pytest.fixture(autouse=True)
 def fake_runtime(monkeypatch):
-    # The worker imports parity.runtimes.NAME; a path hook in the child would be heavier.
     monkeypatch.setenv("PARITY_RUNTIMES", "tests.fakes")
 
 
@@ -43,24 +44,24 @@ def test_two_threads_get_one_child():
         assert len(set(map(id, pool.map(ask, range(8))))) == 1
 
 
-def test_a_child_that_rests_has_no_process_and_comes_back_as_it_was(child):
+def test_a_suspended_child_has_no_process_and_comes_back_as_it_was(child):
     child.call("load", value=1)
     child.call("load", value=2)
     with pytest.raises(WeightError):
         child.call("refuse", message="is not done again")
     before = child.call("loaded")
-    child.rest()
+    child.suspend()
     with pytest.raises(ProcessLookupError):
         os.kill(before["pid"], 0)
-    child.rest()
+    child.suspend()
     after = child.call("loaded")
     assert after["held"] == before["held"] == [1, 2]
     assert after["pid"] != before["pid"]
 
 
-def test_a_child_that_rests_can_be_closed_and_killed(child):
+def test_a_suspended_child_can_be_closed_and_killed(child):
     child.call("load", value=1)
-    child.rest()
+    child.suspend()
     child.kill()
     # Whoever waited for its turn does not bring it back.
     with pytest.raises(ChildError):
@@ -115,6 +116,57 @@ def test_a_missing_framework_says_what_to_install():
     child = Child("absent")
     with pytest.raises(RuntimeMissing, match="No module named 'no_such_framework'"):
         child.call("hello")
+    child.close()
+
+
+def test_a_package_that_is_missed_later_says_what_to_install_too(child, monkeypatch):
+    with pytest.raises(RuntimeMissing) as raised:
+        child.call("export")
+    assert str(raised.value) == (
+        "fake: No module named 'no_such_exporter'; pip install \"parity[fake]\""
+    )
+
+
+def test_a_runtime_that_there_is_not():
+    child = Child("unknown")
+    with pytest.raises(RuntimeMissing, match="there is no runtime 'unknown'; known: "):
+        child.call("hello")
+    child.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("broken", "unreadable answer to 'echo': no line of JSON"),
+        ('{"id": 1}', "unreadable answer to 'echo': a response with a wrong or missing field"),
+        ('{"id": 5, "result": {}}', "answered request 5, not 1"),
+    ],
+)
+def test_an_answer_that_is_none(tmp_path, line, told):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nread line; echo '{line}'; sleep 5\n")
+    python.chmod(0o755)
+    child = Child("fake", python=str(python))
+    with pytest.raises(ChildError) as raised:
+        child.call("echo", value=1)
+    assert told in str(raised.value)
+    child.kill()
+    child.close()
+
+
+@pytest.mark.parametrize("name", ["fake", "fake[other]@old"])
+def test_an_interpreter_without_parity_is_told_which_extra_to_install(tmp_path, name):
+    """The extra is the runtime's, whatever else the child's name says."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho \"x: No module named 'parity'\" >&2; exit 1\n")
+    python.chmod(0o755)
+    child = Child(name, python=str(python))
+    with pytest.raises(InterpreterError) as raised:
+        child.call("hello")
+    assert str(raised.value) == (
+        f"{name}: {python} has no parity; install it there: {python} -m pip install "
+        f'"parity[fake]=={parity.__version__}"'
+    )
     child.close()
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from parity.commands.cli import main as cli
 from parity.errors import InterpreterError, UsageError
-from parity.processes import interpreters
-from parity.processes.interpreters import Wish
-from tests import environments as proof
+from parity.processes import environments, interpreters
+from parity.processes.environments import EnvironmentRequest
+from tests import environments as real
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_parity_toml_is_relative_to_itself_and_outweighed(tmp_path):
 def test_an_environment_of_ones_own_name_is_known(tmp_path):
     for name in ("old", "torch"):
         place = environment(tmp_path / "environments", name)
-        (place / interpreters.MARK).write_text('{"runtime": "torch", "gpu": false}')
+        (place / interpreters.ENVIRONMENT_MARK).write_text('{"runtime": "torch", "gpu": false}')
     # One that is named like a runtime serves it only where that is said.
     assert list(interpreters.interpreters([])) == ["old"]
 
@@ -75,20 +75,20 @@ def test_a_malformed_parity_toml(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("torch", Wish("torch", "torch")),
-        ("torch==2.9.1", Wish("torch", "torch", "==2.9.1")),
-        ("old=torch==2.9.1", Wish("old", "torch", "==2.9.1")),
-        ("mine=onnx", Wish("mine", "onnx")),
+        ("torch", EnvironmentRequest("torch", "torch")),
+        ("torch==2.9.1", EnvironmentRequest("torch", "torch", "==2.9.1")),
+        ("old=torch==2.9.1", EnvironmentRequest("old", "torch", "==2.9.1")),
+        ("mine=onnx", EnvironmentRequest("mine", "onnx")),
     ],
 )
-def test_a_wish_is_read(text, expected):
-    assert interpreters.wish(text) == expected
+def test_an_environment_request_is_read(text, expected):
+    assert environments.parse_request(text) == expected
 
 
 @pytest.mark.parametrize("text", ["jax", "old=jax", "torch 2", "", "==1"])
-def test_a_wish_that_is_none(text):
+def test_a_malformed_environment_request(text):
     with pytest.raises(UsageError, match="expected keras, torch or onnx"):
-        interpreters.wish(text)
+        environments.parse_request(text)
 
 
 @pytest.mark.parametrize("uv", [None, "/usr/bin/uv"])
@@ -98,8 +98,8 @@ def test_a_wish_that_is_none(text):
 )
 def test_the_extras_that_fit_are_installed(tmp_path, uv, runtime, gpu, extra):
     place = tmp_path / "e"
-    commands = interpreters._commands(
-        Wish("e", runtime, "==1.2"), place, place / "bin" / "python", gpu, uv
+    commands = environments._commands(
+        EnvironmentRequest("e", runtime, "==1.2"), place, place / "bin" / "python", gpu, uv
     )
     assert all((command[0] == uv) == (uv is not None) for command in commands)
     assert any(f"[{extra}]" in text for text in commands[-1])
@@ -108,28 +108,28 @@ def test_the_extras_that_fit_are_installed(tmp_path, uv, runtime, gpu, extra):
 
 
 def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch):
-    def broken(wish, place, python, gpu, uv):
+    def broken(request, place, python, gpu, uv):
         place.mkdir(parents=True)
         script = "import sys; print('ERROR: No matching distribution', file=sys.stderr); exit(1)"
         return [[sys.executable, "-c", script]]
 
-    monkeypatch.setattr(interpreters, "_commands", broken)
+    monkeypatch.setattr(environments, "_commands", broken)
     with pytest.raises(InterpreterError, match=r"torch: .*No matching distribution"):
-        interpreters.create([Wish("torch", "torch")])
+        environments.create_environments([EnvironmentRequest("torch", "torch")])
     assert not (tmp_path / "environments" / "torch").exists()
 
 
 def test_an_environment_that_exists_is_left_alone(tmp_path):
     place = environment(tmp_path / "environments", "torch")
     with pytest.raises(UsageError, match="exists already"):
-        interpreters.create([Wish("torch", "torch")])
+        environments.create_environments([EnvironmentRequest("torch", "torch")])
     assert (place / "bin" / "python").exists()
 
 
 def test_half_made_and_broken_environments_in_the_list(tmp_path, capsys):
     environment(tmp_path / "environments", "half")
     place = environment(tmp_path / "environments", "broken")
-    (place / interpreters.MARK).write_text('{"runtime": "torch", "gpu": true}')
+    (place / interpreters.ENVIRONMENT_MARK).write_text('{"runtime": "torch", "gpu": true}')
     assert cli.main(["env", "list", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["name"], found["gpu"], found["versions"]) == ("broken", True, None)
@@ -168,4 +168,4 @@ def test_an_interpreter_that_does_not_fit_ends_with_one_line(tmp_path, capsys, w
 
 @pytest.mark.slow
 def test_real_environments(tmp_path):
-    proof.prove(tmp_path)
+    real.prove(tmp_path)

@@ -22,9 +22,9 @@ def _ask_to_stop(number=signal.SIGINT):
 
 
 @pytest.fixture
-def heeding():
+def handlers():
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    interrupts.heed()
+    interrupts.install_handlers()
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
@@ -44,12 +44,12 @@ def _interrupted_by(work):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.usefixtures("heeding")
+@pytest.mark.usefixtures("handlers")
 def test_at_once(number):
     assert _interrupted_by(lambda: _ask_to_stop(number)) < 10
 
 
-@pytest.mark.usefixtures("heeding")
+@pytest.mark.usefixtures("handlers")
 def test_in_a_destructor():
     class Dying:
         def __del__(self):
@@ -58,7 +58,7 @@ def test_in_a_destructor():
     assert _interrupted_by(Dying) < 10
 
 
-@pytest.mark.usefixtures("heeding")
+@pytest.mark.usefixtures("handlers")
 def test_in_the_callback_of_a_weak_reference():
     class Thing:
         pass
@@ -72,15 +72,15 @@ def test_in_the_callback_of_a_weak_reference():
 def test_the_callbacks_of_weak_sets_are_known():
     """They are closures of a module of their own."""
     kept = weakref.WeakSet()
-    assert interrupts._deaf(SimpleNamespace(f_code=kept._remove.__code__))
-    assert not interrupts._deaf(SimpleNamespace(f_code=_ask_to_stop.__code__))
+    assert interrupts._drops_exceptions(SimpleNamespace(f_code=kept._remove.__code__))
+    assert not interrupts._drops_exceptions(SimpleNamespace(f_code=_ask_to_stop.__code__))
 
 
 def test_what_was_to_be_ignored_stays_ignored():
     """A shell's `parity … &` ignores Ctrl-C, which is meant for whoever is in front."""
     kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        interrupts.heed()
+        interrupts.install_handlers()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, kept)
@@ -95,7 +95,7 @@ whole = True
 
 IMPORTER = """
 from parity.processes import interrupts
-interrupts.heed()
+interrupts.install_handlers()
 try:
     import interrupted_module
     import time

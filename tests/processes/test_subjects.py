@@ -6,7 +6,7 @@ import pytest
 
 from parity.comparison.request import Request
 from parity.errors import UsageError
-from parity.processes.subjects import Subject, child_name, of_child, parse
+from parity.processes.subjects import Subject, child_name, parse_child_name, parse_subject
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from parity.processes.subjects import Subject, child_name, of_child, parse
     ],
 )
 def test_a_subject_is_read(text, expected):
-    assert parse(text) == expected
+    assert parse_subject(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_subject_is_read(text, expected):
 )
 def test_a_subject_that_is_none(text, told):
     with pytest.raises(UsageError) as raised:
-        parse(text)
+        parse_subject(text)
     assert told in str(raised.value)
 
 
@@ -57,8 +57,8 @@ def test_a_subject_that_is_none(text, told):
 )
 def test_a_child_is_named_and_read_back(runtime, backend, environment, name):
     assert child_name(runtime, backend=backend, environment=environment) == name
-    found = of_child(name)
-    assert (found.kind, found.environment) == (runtime, environment)
+    found = parse_child_name(name)
+    assert (found.runtime, found.environment) == (runtime, environment)
     assert found.backend == (None if backend == "tensorflow" else backend)
 
 
@@ -103,6 +103,7 @@ def test_which_children_a_comparison_needs(subjects, options, children, homes):
         ({"subjects": ("torch",), "xla": True}, "--xla compiles Keras models, and no subject"),
         ({"isolate": True, "xla": True}, "--isolate cannot feed"),
         ({"subjects": ("torch", "torch")}, "given twice"),
+        ({"reference": "onnx"}, "--reference: expected one of torch, keras, found 'onnx'"),
     ],
 )
 def test_a_request_that_cannot_be(options, told):

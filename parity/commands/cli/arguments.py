@@ -3,12 +3,17 @@
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from parity.errors import ParityError
+from parity.processes import registry
+from parity.processes.subjects import backend_names, subject_kinds
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
@@ -39,19 +44,24 @@ class Precision(StrEnum):
     bfloat16 = "bfloat16"
 
 
-class Backend(StrEnum):
-    """What Keras computes with."""
-
-    tensorflow = "tensorflow"
-    jax = "jax"
-    torch = "torch"
+def _choice(name: str, values: Iterable[str]) -> type[StrEnum]:
+    """An enumeration of values that are found at run time, as Typer takes a choice."""
+    return StrEnum(name, {value: value for value in values})  # type: ignore[return-value]
 
 
-class Framework(StrEnum):
-    """Which twin to export."""
+if TYPE_CHECKING:
+    Backend = str
+    Framework = str
+else:
+    try:
+        Framework = _choice("Framework", registry.model_runtimes())
+        Backend = _choice("Backend", backend_names("keras"))
+    except ParityError as error:
+        # Typer reads the choices while this module is imported, before a command can report it.
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
 
-    keras = "keras"
-    torch = "torch"
+DEFAULT_BACKEND = Backend(backend_names("keras")[0])
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="An architecture: `parity models`.")]
@@ -85,7 +95,8 @@ Interpreters = Annotated[
     typer.Option(
         "--python",
         metavar="NAME=PATH",
-        help="The Python of a runtime (keras, torch, onnx) or of an environment of your naming.",
+        help=f"The Python of a runtime ({', '.join(registry.frameworks())}) or of an environment "
+        "of your naming.",
     ),
 ]
 Cached = Annotated[bool, typer.Option("--cache/--no-cache", help="Use what earlier runs left.")]
@@ -130,7 +141,7 @@ Table = Annotated[
 ]
 Timeout = Annotated[float, typer.Option(help="Seconds that one step may take.")]
 
-ALL = "keras,torch,onnx-keras,onnx-torch"
+ALL = ",".join(subject_kinds())
 """What is compared when nothing else is asked for."""
 
 
@@ -151,7 +162,7 @@ def _shared(
     opset: Opset = None,
     device: Where = Device.auto,
     precision: Arithmetic = Precision.float32,
-    keras_backend: KerasBackend = Backend.tensorflow,
+    keras_backend: KerasBackend = DEFAULT_BACKEND,
     xla: Xla = False,
     serial: Serial = False,
     python: Interpreters = None,

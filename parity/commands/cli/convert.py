@@ -10,6 +10,7 @@ from parity.commands.cli import arguments as given
 from parity.commands.cli import console
 from parity.commands.cli.command import Command
 from parity.commands.cli.console import guarded, output, progress
+from parity.processes import registry
 
 
 def convert(
@@ -17,7 +18,9 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The checkpoint to write.")],
     weights: Annotated[
         Path,
-        typer.Option(help="The checkpoint to read: .safetensors .pth .pt .weights.h5 .keras"),
+        typer.Option(
+            help=f"The checkpoint to read: .safetensors {' '.join(registry.checkpoint_suffixes())}"
+        ),
     ],
     classes: given.Classes = None,
     image_size: given.Size = None,
@@ -85,7 +88,7 @@ def export(
             done = exporting.export(
                 model,
                 onnx,
-                side=side.value,
+                side=str(side),
                 weights=weights,
                 opset=opset,
                 stage_outputs=stage_outputs,

@@ -26,14 +26,14 @@ def doctor(
 
         with progress() as tell:
             tell("doctor", "asking every runtime")
-            checkup = doctors.examine(
+            status = doctors.inspect_machine(
                 device=device.value, python=interpreters.interpreters(python or [])
             )
         if as_json:
-            typer.echo(json.dumps(checkup.to_json(), indent=2))
+            typer.echo(json.dumps(status.to_json(), indent=2))
         else:
-            typer.echo("\n".join(doctors.lines(checkup)))
-        raise typer.Exit(checkup.exit_code)
+            typer.echo("\n".join(doctors.format_lines(status)))
+        raise typer.Exit(status.exit_code)
 
 
 COMMANDS = (

@@ -10,11 +10,12 @@ import typer
 from parity.commands.cli import console
 from parity.commands.cli.command import Command
 from parity.commands.cli.console import guarded, progress
+from parity.processes import registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parity.processes.interpreters import Environment
+    from parity.processes.environments import Environment
 
 app = typer.Typer(
     help="Make and list environments, one for each runtime.",
@@ -35,7 +36,8 @@ def create(
     wanted: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME=]RUNTIME[==VERSION]...", help="keras, torch, onnx; all by default."
+            metavar="[NAME=]RUNTIME[==VERSION]...",
+            help=f"{', '.join(registry.installable_runtimes())}; all by default.",
         ),
     ] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="With the builds for NVIDIA cards.")] = False,
@@ -46,11 +48,12 @@ def create(
     Uses uv where there is one, else venv and pip.
     """
     with guarded():
-        from parity.processes import interpreters
+        from parity.processes import environments
 
-        wishes = [interpreters.wish(text) for text in wanted or interpreters.RUNTIMES]
+        names = wanted or registry.installable_runtimes()
+        requests = list(map(environments.parse_request, names))
         with progress() as tell:
-            made = interpreters.create(wishes, gpu=gpu, folder=folder, progress=tell)
+            made = environments.create_environments(requests, gpu=gpu, folder=folder, progress=tell)
         _show(made)
         typer.echo("\nto use them, in parity.toml:\n\n[environments]")
         for each in made:
@@ -64,9 +67,9 @@ def list_(
 ) -> None:
     """Print the environments there are, and what each holds."""
     with guarded():
-        from parity.processes import interpreters
+        from parity.processes import environments
 
-        found = interpreters.known(folder)
+        found = environments.list_environments(folder)
         if as_json:
             typer.echo(json.dumps([each.to_json() for each in found], indent=2))
         elif found:

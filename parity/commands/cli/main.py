@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Ended by a scheduler, it cleans up as after Ctrl-C.
-    interrupts.heed()
+    interrupts.install_handlers()
     try:
         code = int(build()(given or ["--help"], prog_name="parity", standalone_mode=False) or 0)
     except CommandLineError as error:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return console.interrupted()
     finally:
-        interrupts.done()
+        interrupts.cancel_retry()
     # Typer's own, for Ctrl-C while it reads the command line.
     return console.interrupted() if code == 130 else code
 

@@ -15,7 +15,7 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
-from parity.explain.case import Candidate, Case, Shape
+from parity.explain.proof.case import Candidate, Case, Shape
 from parity.explain.rerun import Rerun, Run
 from parity.network.structure import Difference
 

@@ -17,7 +17,7 @@ COUNTS = (1, 2, 3)
 
 
 def reruns(run: Run) -> Iterator[Rerun]:
-    if run.runtime != "onnx" or (run.failure is None and not run.reshaped):
+    if not run.runs_graph or (run.failure is None and not run.reshaped):
         return
     if isinstance(run.failure, (DeviceMemory, RuntimeMissing)):
         # Fewer images at a time would fit into a small card, too.

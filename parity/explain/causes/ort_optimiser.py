@@ -13,7 +13,7 @@ NAME = "ort-optimiser"
 
 
 def reruns(run: Run) -> Iterator[Rerun]:
-    if run.runtime != "onnx" or run.failure is not None:
+    if not run.runs_graph or run.failure is not None:
         return
     yield Rerun(
         NAME,

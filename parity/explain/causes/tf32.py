@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
-from parity.explain.operands import operands_to_bits
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.operands import operands_to_bits
 from parity.explain.rerun import Rerun, Run
+from parity.processes import registry
+from parity.processes.subjects import runtime_of
 
 NAME = "tf32"
 
 BITS = 11
 """Significant bits of an operand: ten are stored, and one goes without saying."""
-
-_OFF = {
-    "keras": "tf.config.experimental.enable_tensor_float_32_execution(False)",
-    "torch": "torch.backends.cudnn.conv.fp32_precision = 'ieee', and the same for matmul",
-    "onnx": "set the CUDA provider's use_tf32 to 0",
-}
 
 
 def candidates(case: Case) -> Iterator[Candidate]:
@@ -27,7 +23,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
         NAME,
         operands_to_bits(BITS),
         f"The products are computed in TF32, whose operands have {BITS} significant bits",
-        f"{case.label}: {_OFF[case.framework]}",
+        f"{case.label}: {registry.get(runtime_of(case.subject)).tf32_remedy}",
         0.55 if 1e-5 < case.fingerprint.relative < 0.05 else 0.05,
     )
 

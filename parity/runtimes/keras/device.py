@@ -144,7 +144,7 @@ def check(device: str) -> None:
         raise RuntimeMissing(
             f"keras: jax {version} finds no GPU; pip install a CUDA build (jax[cuda12])"
         )
-    lines = probe.problems("keras", gpu=True)
+    lines = probe.find_problems("keras", gpu=True)
     if lines:
         raise RuntimeMissing(lines[0])
     raise RuntimeMissing(f"keras: tensorflow {version} finds no GPU that it can use")

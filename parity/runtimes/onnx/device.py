@@ -14,6 +14,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImp
 
 from parity.errors import FlagError, ProviderFallback, RuntimeMissing, UsageError
 from parity.processes import probe
+from parity.runtimes.onnx.about import ABOUT
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -40,12 +41,12 @@ def check(device: str) -> None:
     """Raise `RuntimeMissing` with what this build of ONNX Runtime lacks for `device`."""
     if device == "cpu":
         return
-    lines = probe.problems("onnx", gpu=False)
+    lines = probe.find_problems("onnx", gpu=False)
     if lines:
         raise RuntimeMissing(lines[0])
     if CUDA not in ort.get_available_providers():
         raise RuntimeMissing(
-            f"onnx: onnxruntime {ort.__version__} is a CPU build; {probe.INSTALL_GPU['onnx']}"
+            f"onnx: onnxruntime {ort.__version__} is a CPU build; {ABOUT.gpu_remedy}"
         )
     _preload()
 

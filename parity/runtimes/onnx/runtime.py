@@ -17,13 +17,13 @@ from exporters import graph as onnx_graph
 from exporters.errors import ExportError
 from exporters.graph import precision as onnx_precision
 from parity.errors import ExportFailed, TableError
-from parity.network import layouts, weights
+from parity.network import kinds, layouts, weights
 from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
 from parity.numerics.distance import measure
 from parity.processes.requests import RunRequest
 from parity.runtimes.base import hello, read_input
-from parity.runtimes.devices import survey, too_large
+from parity.runtimes.devices import batch_too_large, survey
 from parity.runtimes.onnx import batches as onnx_batches
 from parity.runtimes.onnx import device as onnx_device
 from parity.runtimes.onnx import node_weights
@@ -154,7 +154,7 @@ class Runtime:
         except Exception as error:
             if not self.is_out_of_memory(error):
                 raise
-            raise too_large(
+            raise batch_too_large(
                 self,
                 len(data),
                 request.device,
@@ -301,9 +301,9 @@ def placeholders(table: LayerTable, values: Mapping[str, Array], side: str) -> d
         return dict(values)
     return {
         # A view: the graph's own transposes of kernels undo the reordering without a copy.
-        f"{row.keras}/{weight.keras}": layouts.to_keras(
-            values[weight.name], kind=row.kind, role=weight.role
-        )
+        f"{row.keras}/{weight.keras}": kinds.get(row.kind)
+        .role(weight.role)
+        .to_keras(values[weight.name])
         for row, weight in table.weights()
         if row.keras
     }

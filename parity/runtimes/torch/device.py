@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from parity.errors import FlagError, RuntimeMissing
+from parity.runtimes.torch.about import ABOUT
 
 DTYPES = {
     "float32": torch.float32,
@@ -94,10 +95,7 @@ def place(device: str) -> torch.device:
     if device == "cpu":
         return torch.device("cpu")
     if torch.version.cuda is None:
-        raise RuntimeMissing(
-            f"torch: torch {torch.__version__} is a CPU build; pip install a CUDA build of torch "
-            "(pytorch.org, Get Started)"
-        )
+        raise RuntimeMissing(f"torch: torch {torch.__version__} is a CPU build; {ABOUT.gpu_remedy}")
     try:
         torch.cuda.init()
         probe = torch.zeros(1, device="cuda")

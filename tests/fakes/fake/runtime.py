@@ -47,5 +47,8 @@ class Runtime:
     def sleep(self, seconds):
         time.sleep(seconds)
 
+    def export(self):
+        import no_such_exporter  # noqa: F401
+
     def _secret(self):
         return {}

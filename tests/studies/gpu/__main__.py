@@ -66,7 +66,7 @@ def run(bench: Bench, items: Sequence[Item] = ITEMS, *, budget: float = BUDGET_S
         size=bench.size,
         card=None if bench.card is None else bench.card.to_json(),
         why=None if bench.card is not None else next(iter(bench.absent.values()), None),
-        environment=machine.facts({}),
+        environment=machine.environment_facts({}),
         runtimes=bench.facts,
         entries=entries,
         seconds=time.perf_counter() - started,

@@ -16,7 +16,9 @@ from parity.comparison.request import Request
 from parity.errors import ParityError
 from parity.network import architectures, weights
 from parity.processes import cards
-from parity.processes.children import Child, Children, python_of
+from parity.processes.child import Child
+from parity.processes.children import Children
+from parity.processes.interpreters import interpreter_of
 from parity.report.model import Report
 from parity.version import __version__
 
@@ -44,7 +46,7 @@ class Bench:
     def look(self) -> None:
         """Find out which subjects can be had, by asking each runtime itself."""
         try:
-            self.card = cards.card()
+            self.card = cards.find_card()
         except ParityError as error:
             self.absent = dict.fromkeys(SUBJECTS, str(error))
             return
@@ -92,7 +94,7 @@ class Bench:
             weights.save(held, weights.init(built, seed=0))
             data = np.zeros((batch, *built.input_shape), np.float32)
             np.save(folder / "x.npy", data)
-            child = Child(runtime, python=python_of(runtime, self.python), gpu=True)
+            child = Child(runtime, python=interpreter_of(runtime, self.python), gpu=True)
             try:
                 child.call("load", spec=built.to_json(), reference=None)
                 child.call("assign", path=str(held))

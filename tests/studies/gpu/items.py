@@ -155,9 +155,9 @@ def bare_forward(subject: str) -> Item:
 
 def census(bench: Bench) -> Figures:
     """`parity doctor --device gpu` finds every runtime able."""
-    found = doctor.examine(device="gpu", python=bench.python)
+    found = doctor.inspect_machine(device="gpu", python=bench.python)
     require(found.exit_code == 0, found.missing)
-    return {patient.runtime: dict(patient.flags) for patient in found.runtimes}
+    return {each.runtime: dict(each.flags) for each in found.runtimes}
 
 
 FOUR = ("keras@gpu", "torch@gpu", "onnx-keras@gpu", "onnx-torch@gpu")

@@ -23,7 +23,7 @@ def no_card(monkeypatch):
     def none(load=None):
         raise RuntimeMissing("no NVIDIA driver")
 
-    monkeypatch.setattr(cards, "card", none)
+    monkeypatch.setattr(cards, "find_card", none)
 
 
 def test_without_a_card_every_item_is_not_run(no_card, tmp_path, capsys):

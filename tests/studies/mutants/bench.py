@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from parity.comparison.flow import Flow
 
-from parity.commands import compare as run
-from parity.comparison import investigate
+from parity.commands.compare import find
+from parity.comparison import semantics
+from parity.comparison.levels import structure_level
 from parity.comparison.placement import plan
+from parity.comparison.preparation import Preparation
 from parity.comparison.request import Request
+from parity.comparison.runner import Runner
+from parity.comparison.state import State
 from parity.errors import ParityError
 from parity.network import inputs, weights
 from parity.processes.children import Children
+from parity.report.assembly import Findings
 from tests.studies.mutants.faults import FAULTS
 from tests.studies.mutants.plan import Fault, Mutation, Place, Site
 from tests.studies.mutants.result import Result
 
-RUNTIMES = "tests.studies.mutants.runtimes"
+RUNTIMES = "tests.studies.mutants.runtimes,parity.runtimes"
 SUBJECTS = ("keras", "torch", "onnx-torch")
 
 
@@ -67,23 +69,24 @@ class Bench:
         self.request = Request(subjects=subjects, isolate=True, input="random", **request)
         folder = Path(self.folder.name)
         placement = plan(self.request)
-        self.flow = Flow(self.request, self.children, folder, lambda *told: None, placement)
-        self.flow.execute()
-        if self.flow.failures:
-            raise next(iter(self.flow.failures.values()))
-        self.table = self.flow.table.result()
-        self.weights_path = self.flow.weights.result()
+        preparation = Preparation(self.request, self.children, folder, lambda *_: None, placement)
+        self.state, self.runner = preparation.run(), preparation.runner
+        for failure in (*self.state.failures.values(), *self.state.model_failures.values()):
+            raise failure
+        self.table = self.state.table
+        self.weights_path = self.state.weights
         self.values = weights.load(self.weights_path, self.table)
-        self.runs = dict(self.flow.subjects)
-        self.descriptions = dict(self.flow.descriptions)
+        self.runs = self.state.subjects
+        self.descriptions = self.state.descriptions
         self.name = name
         self.judged = 0
-        self._flows: dict[tuple[str, bool], Flow] = {}
+        self._prepared: dict[tuple[str, bool], tuple[State, Runner]] = {}
         # A mutant counts as detected if anything at all is said, so nothing may be said of these.
-        if self.structure_fails():
-            raise AssertionError(run._structure(self.flow).messages)
+        structure = structure_level(self.state, self.runner)
+        if structure.outcome == "fail":
+            raise AssertionError(structure.messages)
         for subject in self.runs:
-            wrong = self._in_float64(self.flow, subject)
+            wrong = self._in_float64(self.state, self.runner, subject)
             if wrong:
                 raise AssertionError(f"{subject} differs in float64 by itself at {wrong[0].row}")
 
@@ -136,7 +139,7 @@ class Bench:
             site = possible[index]
             place = Place(
                 subject, site, hypers, sites, self.values, rng,
-                self.table.points(self.request.depth)[0].row.name,
+                self.table.points(self.request.depth)[0].row,
             )  # fmt: skip
             mutation = fault.plan(place)
             if mutation is not None:
@@ -148,8 +151,8 @@ class Bench:
         Also the level that saw the fault, and the rows that this level names.
         """
         child = self._child(subject)
-        flow = self._flow(mutation.depth, isolate=isolate)
-        flow.captures.devices = {**self.flow.captures.devices, subject: mutation.device}
+        state, runner = self._prepare(mutation.depth, isolate=isolate)
+        runner = replace(runner, devices={**runner.devices, subject: mutation.device})
         try:
             if mutation.weights:
                 path = Path(self.folder.name) / "mutant.safetensors"
@@ -158,52 +161,47 @@ class Bench:
             if mutation.changes:
                 handle = {"handle": subject} if subject == "onnx-torch" else {}
                 child.call("mutate", changes=list(mutation.changes), **handle)
-            flow.descriptions = dict(self.descriptions)
+            descriptions = dict(self.descriptions)
             if subject == "keras" or mutation.described:
-                shape = list(flow.input.result().array.shape[1:])
-                flow.descriptions[subject] = child.call("describe", input_shape=shape)
+                shape = list(state.input.array.shape[1:])
+                descriptions[subject] = child.call("describe", input_shape=shape)
+            state = replace(state, descriptions=descriptions, subjects={}, failures={})
             for pattern in ("held-*", "*.full.onnx"):
                 for held in Path(self.folder.name).rglob(pattern):
                     held.unlink()
-            flow.subjects, flow.failures = {}, {}
             try:
                 if mutation.copied:
                     self._assign(subject, self.weights_path)
-                capture = flow.captures.subject(subject, flow.rows(), "capture")
+                capture = runner.run_subject(subject, _rows(state), "capture")
             except ParityError as error:
                 if not mutation.fails:
                     raise Refused(str(error)) from error
-                flow.failures = {subject: error}
+                state = replace(state, failures={subject: error})
             else:
-                healthy = self.runs[subject]
-                flow.subjects = {subject: replace(healthy, capture=capture.path)}
-            judgement = run._judge(flow)
-            return judgement, *self._level(flow, subject, judgement, mutation)
+                run = replace(self.runs[subject], capture=capture.path)
+                state = replace(state, subjects={subject: run})
+            state, findings = find(state, runner)
+            return findings, *self._level(state, runner, subject, findings, mutation)
         finally:
             child.call("restore")
             if mutation.weights or mutation.copied:
                 self._assign(subject, self.weights_path)
 
-    def _flow(self, depth: str, *, isolate: bool) -> Flow:
-        """The flow that judges a mutant: at the depth that shows it, with `--isolate` or without.
+    def _prepare(self, depth: str, *, isolate: bool) -> tuple[State, Runner]:
+        """What judges a mutant: at the depth that shows it, with `--isolate` or without.
 
         Each has a folder of its own: captures are looked up again by name, and must be of its rows.
         """
         key = depth, isolate
-        if key not in self._flows:
-            flow = copy.copy(self.flow)
-            flow.captures = copy.copy(flow.captures)
-            flow.captures.folder = Path(self.folder.name) / f"{depth}-{isolate}"
-            flow.captures.folder.mkdir()
-            flow.request = replace(flow.request, depth=depth, isolate=isolate)
-            flow.reference = Future()
-            made = flow.captures.reference(flow.rows(), "capture", isolate=isolate)
-            flow.reference.set_result(made)
-            self._flows[key] = flow
-        return self._flows[key]
-
-    def structure_fails(self) -> bool:
-        return run._structure(self.flow).outcome == "fail"
+        if key not in self._prepared:
+            folder = Path(self.folder.name) / f"{depth}-{isolate}"
+            folder.mkdir()
+            request = replace(self.request, depth=depth, isolate=isolate)
+            runner = replace(self.runner, request=request, folder=folder)
+            state = replace(self.state, request=request)
+            reference = runner.run_reference(_rows(state), "capture", isolate=isolate)
+            self._prepared[key] = replace(state, reference=reference), runner
+        return self._prepared[key]
 
     def _child(self, subject):
         if subject == "torch":
@@ -219,7 +217,7 @@ class Bench:
             "load",
             handle=subject,
             table=self.table.to_json(),
-            structure=str(self.flow.graphs["torch"].result()),
+            structure=str(self.state.graphs["torch"]),
             path=str(path),
             side="torch",
         )
@@ -232,12 +230,12 @@ class Bench:
         started = clock()
         isolate = self.judged % 2 == 0
         try:
-            judgement, by, told = self.judge(subject, mutation, isolate=isolate)
+            findings, by, named = self.judge(subject, mutation, isolate=isolate)
         except CRASHES as error:
-            judgement, by, told = run.Judgement(), f"a crash: {error!r}", set()
+            findings, by, named = Findings(), f"a crash: {error!r}", set()
         self.judged += 1
-        causes = [c for c in judgement.causes if c.subject == subject]
-        layers = {found.layer for found in judgement.divergences} or {c.layer for c in causes}
+        causes = [c for c in findings.causes if c.subject == subject]
+        layers = {found.layer for found in findings.divergences} or {c.layer for c in causes}
         before = [c.evidence["x_floor_before"] for c in causes if "x_floor_before" in c.evidence]
         wanted = {row: mutation.expected.get(row, fault.expected) for row in mutation.rows}
         return Result(
@@ -245,8 +243,8 @@ class Bench:
             subject=subject,
             fault=fault.name,
             rows=mutation.rows,
-            detected=not by.startswith("a crash") and bool(by or causes or judgement.divergences),
-            located=None if mutation.whole else (layers or told) == set(mutation.rows),
+            detected=not by.startswith("a crash") and bool(by or causes or findings.divergences),
+            located=None if mutation.whole else (layers or named) == set(mutation.rows),
             answers=tuple(dict.fromkeys((cause.layer, cause.cause) for cause in causes)),
             wanted=tuple((row, tuple(sorted(names))) for row, names in wanted.items()),
             nameable=fault.nameable,
@@ -258,32 +256,32 @@ class Bench:
             faintest=min(before, default=None),
         )
 
-    def _level(self, flow: Flow, subject: str, judgement, mutation: Mutation):
+    def _level(self, state: State, runner: Runner, subject: str, findings, mutation: Mutation):
         """The level of the comparison that sees a mutant, while its fault is in.
 
         Also the rows that a level names which has no divergences.
         """
-        if subject in flow.failures:
+        if subject in state.failures:
             return "failure", set()
-        results = [stage.subjects[subject] for stage in judgement.stages]
+        results = [stage.subjects[subject] for stage in findings.stages]
         if not all(result.status.passes for result in results):
             return "numerics", set()
-        if (subject == "keras" or mutation.described) and run._structure(flow).outcome == "fail":
+        described = subject == "keras" or mutation.described
+        if described and structure_level(state, runner).outcome == "fail":
             return "structure", set()
         if mutation.weights and subject != "onnx-torch":
             rows = self._rows_of_other_weights(subject)
             if rows:
                 return "weights", rows
-        wrong = self._in_float64(flow, subject)
+        wrong = self._in_float64(state, runner, subject)
         if not wrong:
             return "", set()
-        words = investigate._semantic_fault(flow, subject, wrong[0])
+        words = semantics.describe_float64_failure(state.comparison, runner, subject, wrong[0])
         return "semantics", {words.partition(" first at ")[2].partition(":")[0]}
 
-    def _in_float64(self, flow: Flow, subject: str):
+    def _in_float64(self, state: State, runner: Runner, subject: str):
         """The stages at which a subject differs in float64, as `--semantics` finds them."""
-        points = self.table.points(flow.request.depth)
-        exact = investigate._in_float64(flow, subject, flow.reference.result(), points, "exact")
+        exact = semantics.run_and_judge_float64(state.comparison, runner, subject, "exact")
         return [stage for stage in exact if not stage.subjects[subject].status.passes]
 
     def _rows_of_other_weights(self, subject) -> set[str]:
@@ -299,25 +297,27 @@ class Bench:
 
         Every second seed as the default command does it, without `--isolate`.
         """
-        flow = copy.copy(self.flow)
-        flow.request = replace(flow.request, isolate=seed % 2 == 0)
-        shape = flow.input.result().array.shape[1:]
+        isolate = seed % 2 == 0
+        state = replace(self.state, request=replace(self.request, isolate=isolate))
+        shape = state.input.array.shape[1:]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clean.npy"
             np.save(path, inputs.load("random", shape, seed=1000 + seed).array)
-            flow.captures = self.flow.captures.on(path)
-            flow.captures.folder = Path(folder)
-            rows = flow.rows()
-            flow.reference = Future()
-            flow.reference.set_result(
-                flow.captures.reference(rows, "capture", isolate=seed % 2 == 0)
-            )
-            made = flow.captures.subject(subject, rows, "capture")
-            flow.subjects = {subject: replace(self.runs[subject], capture=made.path)}
-            judgement = run._judge(flow)
-        looked = [h for stage in judgement.stages for h in (stage.subjects, stage.isolated)]
+            runner = replace(self.runner, request=state.request, folder=Path(folder), input=path)
+            rows = _rows(state)
+            reference = runner.run_reference(rows, "capture", isolate=isolate)
+            made = runner.run_subject(subject, rows, "capture")
+            run = replace(self.runs[subject], capture=made.path)
+            state = replace(state, reference=reference, subjects={subject: run})
+            _, findings = find(state, runner)
+        looked = [h for stage in findings.stages for h in (stage.subjects, stage.isolated)]
         passed = all(held[subject].status.passes for held in looked if held)
-        return passed and not (judgement.causes or judgement.divergences or judgement.blame)
+        return passed and not (findings.causes or findings.divergences or findings.blame)
+
+
+def _rows(state: State) -> list[str]:
+    """The rows of the comparison points at the depth compared."""
+    return [point.row for point in state.table.points(state.request.depth)]
 
 
 def faults_for(subject: str) -> list[Fault]:

@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.explain.fingerprint import Fingerprint
-from parity.explain.layer import Array, Layer
+from parity.explain.proof.fingerprint import Fingerprint
+from parity.explain.proof.layer import Array, Layer
 from parity.network.table import Row
 from parity.numerics.floor import Floor
-from parity.processes.subjects import LABELS, runtime_of
-
-FRAMEWORKS = {**LABELS, "onnx": "the ONNX graph"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,8 @@ class Case:
 
     row: Row
     subject: str
+    framework: str
+    """Where the layer is to be mended: `keras`, `torch` or `onnx`."""
     layer: Layer
     expected: Array
     actual: Array
@@ -67,11 +66,6 @@ class Case:
             if value.shape == given.shape and np.array_equal(np.asarray(value, np.float32), given):
                 return name
         return None
-
-    @property
-    def framework(self) -> str:
-        """Where the layer is to be mended: `keras`, `torch` or `onnx`."""
-        return runtime_of(self.subject)
 
 
 def fitted(fit: Callable[[], float]) -> str:

@@ -1,0 +1,229 @@
+"""The parent's side of one child process: start it, send it requests, report how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from typing import IO, Any
+
+from parity.errors import ChildError, InterpreterError, ParityError, RuntimeMissing
+from parity.processes import probe
+from parity.processes.interpreters import is_own_interpreter
+from parity.processes.protocol import OperationRequest, OperationResponse, ProtocolError
+from parity.processes.subjects import parse_child_name
+from parity.processes.variables import child_variables
+from parity.version import __version__
+
+TIMEOUT_S = 900.0
+"""How long one request may take before the child is taken for hung."""
+
+_STDERR_LINES = 12
+
+_STATE_OPERATIONS = frozenset({"load", "read", "use_table", "assign"})
+"""The operations to repeat in a restarted child, so that it is in the same state."""
+
+
+class Child:
+    """One runtime in a process of its own, which answers requests until its input is closed.
+
+    `name` is a child's name (`subjects.child_name`). Requests and responses are JSON lines, arrays
+    travel as files (`processes.protocol`). What the framework prints goes to a log that is quoted
+    only when the child dies.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        python: str | None = None,
+        timeout: float = TIMEOUT_S,
+        gpu: bool = False,
+    ):
+        self.name = name
+        self.python = python or sys.executable
+        self.timeout = timeout
+        parts = parse_child_name(name)
+        self._runtime = parts.runtime
+        self._variables = child_variables(
+            parts, own_interpreter=is_own_interpreter(python), gpu=gpu
+        )
+        self._identities = itertools.count(1)
+        self._lock = threading.Lock()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        # Frameworks leave files of their own in the temporary folder; these go with the child.
+        self._scratch = tempfile.TemporaryDirectory(prefix="parity-", ignore_cleanup_errors=True)
+        self._state_requests: list[tuple[str, Mapping[str, Any]]] = []
+        self._is_suspended = self._is_closed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._responses: queue.SimpleQueue[str] = queue.SimpleQueue()
+        try:
+            self._process = subprocess.Popen(
+                [self.python, "-m", "parity.processes.worker", self._runtime],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env={**self._variables, "TMPDIR": self._scratch.name},
+                text=True,
+                encoding="utf-8",
+            )
+        except OSError as error:
+            self._log.close()
+            self._scratch.cleanup()
+            raise RuntimeMissing(f"{self.name}: cannot start {self.python}: {error}") from error
+        reader = threading.Thread(
+            target=_queue_lines, args=(self._process.stdout, self._responses), daemon=True
+        )
+        reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def hello(self) -> dict[str, Any]:
+        """Return the child's versions; raises `InterpreterError` for another version of parity."""
+        answer = self.call("hello")
+        if answer["parity"] != __version__:
+            raise InterpreterError(
+                probe.describe_other_parity(
+                    self.name, self._runtime, self.python, str(answer["parity"])
+                )
+            )
+        return answer
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Send one request and return the result in its response.
+
+        Raises the `ParityError` that the child raised, `ChildError` if it died or exceeded its
+        time limit, and `RuntimeMissing` if its framework cannot be imported.
+        """
+        with self._lock:
+            if self._is_suspended and not self._is_closed:
+                self._resume()
+            result = self._send(operation, arguments)
+            if operation in _STATE_OPERATIONS:
+                self._state_requests.append((operation, arguments))
+        return result
+
+    def suspend(self) -> None:
+        """End the process, which frees all that it holds; the next call starts another.
+
+        The new process is first brought into the same state: the model, its table and weights.
+        """
+        with self._lock:
+            if not self._is_suspended:
+                self._end()
+                self._is_suspended = True
+
+    def _resume(self) -> None:
+        self._is_suspended = False
+        self._start()
+        if self._is_closed:
+            # `kill` was called meanwhile, when there was no process to kill.
+            self._stop()
+        for operation, arguments in self._state_requests:
+            self._send(operation, arguments)
+
+    def _send(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        request = OperationRequest(next(self._identities), operation, arguments)
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(request.to_line())
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            raise self._describe_death(operation) from None
+        response = self._receive(operation)
+        if response.identity != request.identity:
+            raise ChildError(
+                f"{self.name}: answered request {response.identity}, not {request.identity}"
+            )
+        if response.failure is not None:
+            raise response.failure.to_exception(self.name)
+        return dict(response.result)
+
+    def close(self) -> None:
+        """End the child by closing its input, or by force, and delete its temporary files."""
+        self._is_closed = True
+        self._end()
+        self._log.close()
+        self._scratch.cleanup()
+
+    def _end(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self._stop()
+
+    def kill(self) -> None:
+        """Kill the process at once; the child cannot be used any more."""
+        self._is_closed = True
+        self._stop()
+
+    def _stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+
+    def _receive(self, operation: str) -> OperationResponse:
+        try:
+            line = self._responses.get(timeout=self.timeout)
+        except queue.Empty:
+            self.kill()
+            raise ChildError(
+                f"{self.name}: no answer to '{operation}' within {self.timeout:g} s; "
+                "the process was stopped"
+            ) from None
+        if not line:
+            raise self._describe_death(operation)
+        try:
+            return OperationResponse.from_line(line)
+        except ProtocolError as error:
+            raise ChildError(f"{self.name}: unreadable answer to '{operation}': {error}") from None
+
+    def _describe_death(self, operation: str) -> ParityError:
+        """Return the error of a process that has ended during an operation, with its exit code."""
+        try:
+            code = self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.returncode
+        how = f"exit code {code}"
+        if code < 0:
+            how = f"signal {signal.Signals(-code).name}"
+            if -code == signal.SIGKILL:
+                how += ", perhaps for want of memory"
+        tail = self._stderr_tail()
+        if "No module named 'parity'" in tail or "No module named parity" in tail:
+            return InterpreterError(
+                probe.describe_missing_parity(self.name, self._runtime, self.python)
+            )
+        end = f"; its last words: {tail}" if tail else ""
+        return ChildError(f"{self.name}: the process died during '{operation}' ({how}){end}")
+
+    def _stderr_tail(self) -> str:
+        """Return the last lines that the child wrote to standard error, on one line."""
+        with contextlib.suppress(OSError, ValueError):
+            self._log.seek(0, os.SEEK_END)
+            self._log.seek(max(0, self._log.tell() - 8192))
+            lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+            return " | ".join(line.strip() for line in lines[-_STDERR_LINES:] if line.strip())
+        return ""
+
+
+def _queue_lines(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:
+    """Queue the lines of a stream, and an empty one at its end."""
+    for line in stream:
+        lines.put(line)
+    lines.put("")

@@ -1,0 +1,37 @@
+"""The environment variables that a child process is started with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from parity.processes import registry
+from parity.processes.subjects import ChildName
+
+
+def child_variables(child: ChildName, *, own_interpreter: bool, gpu: bool) -> dict[str, str]:
+    """Return all environment variables of a child, those of this process among them.
+
+    Every child is given the variables of all runtimes, since a user's file may import several
+    frameworks. A child that needs no GPU does not see one: a framework that sees it takes memory
+    there, and may compute there.
+
+    In our own interpreter the child imports this `parity`. Another one must have its own: our
+    folder on its path could bring it packages that were built for this interpreter.
+    """
+    variables = {**os.environ, "PYTHONSAFEPATH": "1"}
+    # Idle OpenMP threads would spin on the cores that the other children compute on.
+    variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not gpu:
+        variables["CUDA_VISIBLE_DEVICES"] = "-1"
+    for info in registry.all_runtimes().values():
+        variables.update(info.variables)
+        variables.update(info.gpu_variables if gpu else info.cpu_variables)
+        if info.backend_variable is not None:
+            chosen = child.backend if info.name == child.runtime else None
+            variables[info.backend_variable] = chosen or info.backends[0].name
+    if own_interpreter:
+        root = str(Path(__file__).resolve().parents[2])
+        inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        variables["PYTHONPATH"] = os.pathsep.join([root, *inherited])
+    return variables
