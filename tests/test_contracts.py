@@ -59,6 +59,13 @@ def copied(tmp_path_factory):
             "import parity.network.table",
             "Exporters import parity's numerics alone",
         ),
+        (
+            "parity/explain/proof/case.py",
+            "import parity.processes.subjects",
+            "The proof imports numerics and network alone",
+        ),
+        ("parity/explain/proof/search.py", "import parity.explain.causes", CIRCLES),
+        ("parity/network/kinds/conv.py", "import parity.network.rows", CIRCLES),
         ("parity/comparison/state.py", "import torch", "PyTorch in its homes alone"),
         ("parity/network/inputs.py", "import keras", "Keras and TensorFlow in their homes alone"),
         (

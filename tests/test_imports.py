@@ -37,7 +37,7 @@ def loaded(*arguments):
     "arguments",
     [
         ("-c", "import parity"),
-        ("-c", "import parity; parity.compare; parity.export; parity.convert"),
+        ("-c", "import parity; [getattr(parity, name) for name in parity.__all__]"),
         ("parity", "models"),
         ("parity", "table", "resnet18"),
     ],
@@ -48,7 +48,12 @@ def test_no_framework_is_loaded(arguments):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("-c", "import parity"), ("parity", "--help"), ("parity",), ("parity", "compare", "--help")],
+    [
+        ("-c", "import parity; dir(parity)"),
+        ("parity", "--help"),
+        ("parity",),
+        ("parity", "compare", "--help"),
+    ],
 )
 def test_help_loads_nothing_heavy(arguments):
     heavy = {*FRAMEWORKS, "numpy", "rich", "matplotlib", "PIL", "safetensors"}

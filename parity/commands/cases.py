@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from parity.commands.values import parse_image_size, parse_subjects
 from parity.comparison.request import OWN, RANDOM, Request
 from parity.errors import ParityError, UsageError
 from parity.processes.interpreters import interpreters
@@ -199,10 +200,12 @@ class _Reader:
         if key == "image_size":
             return self._size(table, index, value)
         if key == "subjects":
-            names = value.split(",") if isinstance(value, str) else value
-            if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            known = isinstance(value, str) or (
+                isinstance(value, list) and all(isinstance(name, str) for name in value)
+            )
+            if not known:
                 raise self._wrong(table, index, key, "a list of subjects", value)
-            return tuple(name.strip() for name in names if name.strip())
+            return parse_subjects(value)
         if key == "python":
             if not isinstance(value, dict) or not all(isinstance(p, str) for p in value.values()):
                 raise self._wrong(table, index, key, "a table of interpreters' paths", value)
@@ -222,10 +225,12 @@ class _Reader:
         return self.path.parent / value if Path in kinds or named else value
 
     def _size(self, table: str, index: int, value: Any) -> tuple[int, int]:
-        sides = value if isinstance(value, list) else str(value).lower().split("x")
-        if len(sides) not in (1, 2) or not all(str(side).isdecimal() for side in sides):
-            raise self._wrong(table, index, "image_size", '224 or "96x128"', value)
-        return int(sides[0]), int(sides[-1])
+        try:
+            size = parse_image_size(value)
+        except UsageError:
+            raise self._wrong(table, index, "image_size", '224 or "96x128"', value) from None
+        assert size is not None
+        return size
 
     def _reports(self, table: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
         for key, value in table.items():

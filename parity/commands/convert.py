@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from parity import files
+from parity.commands.values import (
+    ImageSize,
+    Progress,
+    find_interpreters,
+    parse_image_size,
+    silent,
+)
 from parity.comparison.checkpoints import CANONICAL, format_of, read_checkpoint
 from parity.errors import WeightError
 from parity.network import architectures, weights
@@ -15,8 +22,12 @@ from parity.processes.children import Children
 
 
 @dataclass(frozen=True)
-class Converted:
-    """What was converted; `sha256` is that of the canonical weights, equal on both sides."""
+class Conversion:
+    """What was converted; `sha256` is that of the canonical weights, equal on both sides.
+
+    `tensors` and `parameters` count arrays and trained numbers; `notes` say what was read otherwise
+    than it was written, such as half precision.
+    """
 
     model: str
     source: Path
@@ -33,26 +44,49 @@ def convert(
     target: str | Path,
     *,
     classes: int | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: ImageSize | None = None,
     channels: int | None = None,
-    python: dict[str, str] | None = None,
-    progress: Callable[[str, str], None] = lambda runtime, text: None,
-) -> Converted:
-    """Convert the checkpoint `source` of `model` into `target`, by their suffixes.
+    python: Mapping[str, str | Path] | None = None,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert a checkpoint of a registered model into another format, bit for bit.
 
-    Complete in both directions: a weight that is missing, left over or of another shape raises
-    `WeightError`, and nothing is written. What was written is read back and compared bit for bit.
+    It is complete in both directions: every weight of the layer table is read once and written
+    once, in the target framework's names and axis order. What was written is read back and compared
+    bit for bit before it takes its name.
+
+    Parameters:
+        model: The architecture; `parity models` lists them.
+        source: The checkpoint to read: .safetensors, .pth, .pt, .weights.h5 or .keras.
+        target: The checkpoint to write, its format that of its suffix.
+        classes, image_size, channels: Other sizes than the architecture's own; the image's in
+            pixels: 224, "96x128" or (height, width).
+        python: The interpreter of a runtime: {"keras": "envs/keras"}.
+        progress: Is called with a runtime and what it is doing now.
+
+    Raises `WeightError` for a weight that is missing, left over, of another shape or not finite,
+    `SpecError` for an unknown model or impossible sizes, `UsageError` for an unknown suffix,
+    `OutputError` for a target that cannot be written, `RuntimeMissing` without the framework.
+    No file is written then.
+
+    Example:
+        >>> import parity
+        >>> conversion = parity.convert("resnet18", "resnet18.pth", "resnet18.weights.h5")
+        >>> conversion.tensors, conversion.parameters
+        (102, 11689512)
     """
+    progress = progress or silent
     source, target = Path(source), Path(target)
     format_of(source)
     writer = format_of(target)
-    found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
+    size = parse_image_size(image_size)
+    found = architectures.get(model, classes=classes, image_size=size, channels=channels)
     if not source.is_file():
         raise WeightError(f"{source}: no such file")
     with (
         files.replacing(target) as part,
         tempfile.TemporaryDirectory(prefix="parity-") as folder,
-        Children(python=python) as made,
+        Children(python=find_interpreters(python)) as made,
     ):
         canonical = Path(folder) / "canonical.safetensors"
         notes = read_checkpoint(found, source, canonical, made, progress)
@@ -70,4 +104,4 @@ def convert(
         if weights.digest(weights.load(again, found.table())) != digest:
             raise WeightError(f"{target}: read back it has other bits than {source}")
     tensors = sum(1 for _ in found.table().weights())
-    return Converted(found.name, source, target, tensors, found.parameters, digest, notes)
+    return Conversion(found.name, source, target, tensors, found.parameters, digest, notes)

@@ -29,16 +29,37 @@ Readers = Mapping[str, CaptureReader]
 Sides = Sequence[tuple[Path, Readers]]
 
 
-def diff(a: Path, b: Path, *, limit: float = LIMIT, judge_as: str | None = None) -> Report:
-    """Judge the captures of `a` and `b`, folders or single files, against the float64 reference.
+def diff(
+    a: str | Path, b: str | Path, *, limit: float = LIMIT, judge_as: str | None = None
+) -> Report:
+    """Judge saved captures, of one place or of two, without running anything.
 
-    Each is judged by the floor of the precision that it was computed in, or of `judge_as`. The
-    reference and its floors are `a`'s where it has them, else `b`'s. Subjects that both have
-    are told apart by the names of their folders. Raises CaptureError for captures that do not
-    belong together: other weights, another input, another depth; UsageError for a precision that
-    is none.
+    They must be of one model, one set of weights and one input; versions, devices and machines may
+    differ. Each subject is judged against the float64 reference, in units of the rounding floor.
+    The reference and its floors are those of `a` where it has them, else those of `b`. Subjects
+    that both have are told apart by the names of their folders: `keras@here`, `keras@there`.
+
+    Parameters:
+        a: A folder of captures, or one capture file.
+        b: Another, or the same to judge it again.
+        limit: How many floors are still rounding.
+        judge_as: The precision whose floor is the measure ("float32", "tf32", "float16",
+            "bfloat16"), if not the one that each subject computed in.
+
+    Raises `CaptureError` for what is no capture, and for captures that do not belong together:
+    another model, other weights, another input, another depth, or no reference; `UsageError` for a
+    limit or a precision that is none.
+
+    Example:
+        >>> import parity
+        >>> report = parity.diff("here", "there", limit=2)
+        >>> report.ok
+        True
     """
     started = time.perf_counter()
+    a, b = Path(a), Path(b)
+    if not limit > 0:
+        raise UsageError(f"--limit must be above 0, found {limit}")
     if judge_as is not None and judge_as not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise UsageError(f"judge_as: expected one of {known}, found {judge_as!r}")

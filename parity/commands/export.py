@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parity import __version__, files
+from parity import files
+from parity.commands.values import (
+    ImageSize,
+    Progress,
+    find_interpreters,
+    parse_image_size,
+    silent,
+)
 from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
 from parity.comparison.checkpoints import format_of, read_checkpoint
 from parity.comparison.request import Side
 from parity.errors import UsageError
-from parity.network import architectures, inputs, weights
+from parity.network import architectures, inputs
+from parity.network import weights as canonical_weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
-from parity.processes import cache, registry
-from parity.processes.cache import Cache
+from parity.processes import registry
+from parity.processes.cache import Cache, prune, require_ours
 from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.interpreters import interpreter_of
+from parity.version import __version__
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A finished ONNX file. `checks` are its outputs against the framework's at N = 1, 2 and 3."""
+class Export:
+    """A finished ONNX file. `checks` are its outputs against the framework's at N = 1, 2 and 3.
+
+    `outputs` are the graph's, `seconds` what each step took, `notes` what happened to the cache.
+    """
 
     model: str
     path: Path
@@ -46,52 +58,86 @@ def export(
     path: str | Path,
     *,
     side: Side,
-    weights_from: str | Path | None = None,
+    weights: str | Path | None = None,
     opset: int | None = None,
     stage_outputs: bool = False,
     seed: int = 0,
     classes: int | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: ImageSize | None = None,
     channels: int | None = None,
-    use_cache: bool = True,
-    python: dict[str, str] | None = None,
-    progress: Callable[[str, str], None] = lambda runtime, text: None,
-) -> Exported:
-    """Export the `side` twin ("keras" or "torch") of `model` to the ONNX file `path`.
+    cache: bool = True,
+    python: Mapping[str, str | Path] | None = None,
+    progress: Progress | None = None,
+) -> Export:
+    """Export one twin of a registered model to an ONNX file, and prove the file.
 
-    The graph takes `input` (N, C, H, W) with any N and gives `logits` (N, classes); with
-    `stage_outputs` every stage's tensor too. The weights are a checkpoint of any format that
-    `parity.convert` reads, or seeded random ones. The file is checked before it takes its name:
-    the ONNX checker, shape inference, ONNX Runtime, and its outputs at three batch sizes.
+    The graph takes `input`, float32 (N, C, H, W) with any N, whichever framework it comes from, and
+    gives `logits` (N, classes). The file is proved before it takes its name: it passes the ONNX
+    checker and shape inference, loads in ONNX Runtime, and gives the framework's outputs, up to
+    rounding, at N = 1, 2 and 3.
+
+    Parameters:
+        model: The architecture; `parity models` lists them.
+        path: The file to write.
+        side: Whose twin to export, "keras" or "torch".
+        weights: A checkpoint of any format that `parity.convert` reads; None: random weights,
+            seeded and calibrated.
+        opset: The ONNX opset, 17 or newer.
+        stage_outputs: Give every stage's tensor too, in its framework's axis order.
+        seed: Seed of the random weights.
+        classes, image_size, channels: Other sizes than the architecture's own; the image's in
+            pixels: 224, "96x128" or (height, width).
+        cache: Use exports and calibrated weights that earlier runs left.
+        python: The interpreter of a runtime: {"keras": "envs/keras"}.
+        progress: Is called with a runtime and what it is doing now.
+
+    Raises `ExportFailed` for a graph that does not hold what it must, `WeightError` for a
+    checkpoint that does not fit, `SpecError` for an unknown model or impossible sizes, `UsageError`
+    for a side or suffix that is none, `OutputError` for a path that cannot be written,
+    `RuntimeMissing` without the framework. No file is written then.
+
+    Example:
+        >>> import parity
+        >>> export = parity.export("resnet18", "resnet18.onnx", side="torch", weights="r18.pth")
+        >>> export.outputs
+        ('logits',)
+        >>> max(check["max_abs"] for check in export.checks) < 1e-3
+        True
     """
+    progress = progress or silent
     known = [name for name, info in registry.all_runtimes().items() if info.exports_onnx]
     if side not in known:
         raise UsageError(f"--from must be {' or '.join(known)}, found '{side}'")
     path = Path(path)
     # The exporter proves the file beside the place that it is for, and then moves it there.
     target = files.plain(path)
-    if use_cache:
-        cache.require_ours()
-    kept = Cache(use_cache)
-    found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
-    if weights_from is not None:
-        format_of(weights_from)
-    with tempfile.TemporaryDirectory(prefix="parity-") as name, Children(python=python) as made:
+    if cache:
+        require_ours()
+    kept = Cache(cache)
+    size = parse_image_size(image_size)
+    found = architectures.get(model, classes=classes, image_size=size, channels=channels)
+    interpreters = find_interpreters(python)
+    if weights is not None:
+        format_of(weights)
+    with (
+        tempfile.TemporaryDirectory(prefix="parity-") as name,
+        Children(python=interpreters) as made,
+    ):
         folder = Path(name)
         child = made[side]
         progress(side, "starting")
-        interpreter = interpreter_of(side, python or {})
-        if weights_from is None:
+        interpreter = interpreter_of(side, interpreters)
+        if weights is None:
             facts = weight_facts(found, seed, side, python=interpreter)
             canonical = _random_weights(found, facts, folder, child, seed, kept, progress)
         else:
             canonical = folder / "canonical.safetensors"
-            read_checkpoint(found, Path(weights_from), canonical, made, progress)
+            read_checkpoint(found, Path(weights), canonical, made, progress)
         child.call("load", spec=found.to_json())
         child.call("assign", path=str(canonical))
         progress(side, f"exporting to {path.name}")
         table = found.table()
-        digest = weights.digest(weights.load(canonical, table))
+        digest = canonical_weights.digest(canonical_weights.load(canonical, table))
         stages = [table.tensor_name(row) for row in table.ends("stage").values()]
         facts = graph_facts(found, side, opset, python=interpreter)
         held = kept.find("graphs", facts)
@@ -112,9 +158,9 @@ def export(
         )
         if held is None:
             kept.publish("graphs", facts, structure)
-    if use_cache:
-        cache.prune()
-    return Exported(
+    if cache:
+        prune()
+    return Export(
         model=found.name,
         path=path,
         side=side,
@@ -135,7 +181,7 @@ def _random_weights(
     child: Child,
     seed: int,
     kept: Cache,
-    progress: Callable[[str, str], None],
+    progress: Progress,
 ) -> Path:
     """The canonical file of seeded weights, drawn and calibrated unless an earlier run did that."""
     held = kept.find("weights", facts)
@@ -144,7 +190,7 @@ def _random_weights(
     progress(child.name, "drawing and calibrating weights")
     raw, data = folder / "raw.safetensors", folder / "calibration.npy"
     target = folder / "canonical.safetensors"
-    weights.save(raw, weights.init(found, seed=seed))
+    canonical_weights.save(raw, canonical_weights.init(found, seed=seed))
     np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))
     child.call("load", spec=found.to_json())
     child.call("calibrate", source=str(raw), target=str(target), data=str(data))

@@ -58,13 +58,14 @@ def keep(
     points: Sequence[ComparisonPoint],
     floors: Mapping[str, Floor],
     gaps: Gaps,
-) -> None:
-    """Move a comparison's captures, by subject and ``reference``, into `folder`.
+) -> dict[str, Path]:
+    """Move a comparison's captures, by subject and ``reference``, into `folder`; return the files.
 
     `report` says what they ran on; its judgement is not kept. `gaps` is, by subject, how far a
     plain graph's final output is from the instrumented graph's. Captures of an earlier comparison
     make way: a folder holds one. Raises OutputError, also where `require_ours` does.
     """
+    targets = {name: folder / f"{name}{SUFFIX}" for name in captures}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         require_ours(folder, captures)
@@ -81,11 +82,12 @@ def keep(
                     "instrumentation_gap": gaps.get(name),
                 }
                 amend(path, held)
-            with files.replacing(folder / f"{name}{SUFFIX}") as hidden:
+            with files.replacing(targets[name]) as hidden:
                 # A rename within a file system, a copy between two.
                 shutil.move(path, hidden)
     except OSError as error:
         raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error
+    return targets
 
 
 def require_ours(folder: Path, names: Iterable[str]) -> None:

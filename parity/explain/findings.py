@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parity.explain.case import Case
-from parity.explain.engine import Explanation
-from parity.explain.layer import Array
+from parity.explain.proof.case import Case
+from parity.explain.proof.layer import Array
+from parity.explain.proof.search import Explanation
 from parity.network.table import Row
 from parity.numerics.distance import measure
 from parity.numerics.floor import Floor

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.comparison.runner import Runner
 from parity.errors import ParityError
-from parity.explain.layer import Array
+from parity.explain.proof.layer import Array
 from parity.network.table import LayerTable
 from parity.numerics.capture import CaptureReader
 

@@ -15,9 +15,9 @@ from parity.comparison.semantics import SLACK, float64_criteria
 from parity.comparison.state import Comparison, Criteria, State
 from parity.errors import ParityError
 from parity.explain import causes, study, telling
-from parity.explain.case import Shape
 from parity.explain.cause import Cause
 from parity.explain.findings import Wrong
+from parity.explain.proof.case import Shape
 from parity.explain.rerun import explain_by_rerun
 from parity.network import structure
 from parity.numerics.verdict import StageResult, SubjectResult

@@ -16,14 +16,15 @@ from parity.comparison.request import runtime_of, side_of
 from parity.comparison.runner import Runner
 from parity.comparison.state import State
 from parity.errors import ParityError
-from parity.explain import engine, extra, fingerprint, inputs
-from parity.explain.case import Case
-from parity.explain.engine import Explanation
+from parity.explain import engine
 from parity.explain.findings import Finding, Wrong, close
 from parity.explain.graphs import ExactGraphs
-from parity.explain.layer import Array, Layer
-from parity.network import weights
-from parity.network.table import JOINS, LayerTable, Row, torch_point
+from parity.explain.proof import extra, fingerprint, inputs
+from parity.explain.proof.case import Case
+from parity.explain.proof.layer import Array, Layer
+from parity.explain.proof.search import Explanation
+from parity.network import kinds, weights
+from parity.network.table import LayerTable, Row, torch_point
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
@@ -155,6 +156,7 @@ class Study:
         return Case(
             row=row,
             subject=wrong.subject,
+            framework="onnx" if runs_graph(wrong.subject) else side_of(wrong.subject),
             layer=layer,
             expected=expected,
             actual=actual,
@@ -236,7 +238,7 @@ class Study:
         order = [NETWORK_INPUT, *(o.name for o in self.table.rows if o.name in self.reference)]
         here = order.index(row.name)
         # A sum reads from in front of its whole block, and takes no time to try.
-        back = 3 * _NEAR if row.kind in JOINS else _NEAR
+        back = 3 * _NEAR if kinds.joins(row.kind) else _NEAR
         near = order[max(here - back, 0) : here] + order[here + 1 : here + 1 + _NEAR]
         shapes = {tensor.shape for tensor in layer.inputs}
         found = {}

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from parity.explain.case import describe_framework
 from parity.explain.cause import Cause
-from parity.explain.engine import Trial
 from parity.explain.findings import Finding, close
-from parity.processes.subjects import is_model_of
+from parity.explain.proof.search import Trial
+from parity.processes import registry
+from parity.processes.subjects import is_model_of, runs_graph, side_of
 
 UNKNOWN = "not-explained"
 """The name of what no cause explains."""
+
+
+def describe_framework(subject: str) -> str:
+    """What a subject's layers are part of, for a text: "PyTorch", "the ONNX graph"."""
+    return "the ONNX graph" if runs_graph(subject) else registry.label(side_of(subject))
 
 
 def told(findings: Sequence[Finding]) -> tuple[Cause, ...]:

@@ -5,58 +5,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from parity.errors import TableError
-from parity.network import layouts
+from parity.network import axes, kinds
 from parity.text import quote, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-
-KERAS_NAMES = {
-    "kernel": "kernel",
-    "bias": "bias",
-    "gamma": "gamma",
-    "beta": "beta",
-    "mean": "moving_mean",
-    "variance": "moving_variance",
-}
-"""What Keras calls the variable of each role."""
-
-TORCH_NAMES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "mean": "running_mean",
-    "variance": "running_var",
-}
-"""What PyTorch calls the tensor of each role in its module's state dict."""
-
-_AFFINE = ("kernel", "bias")
-_NORM = ("gamma", "beta")
-KINDS: dict[str, tuple[str, ...]] = {
-    "conv": _AFFINE,
-    "depthwise_conv": _AFFINE,
-    "conv_transpose": _AFFINE,
-    "dense": _AFFINE,
-    "batch_norm": (*_NORM, "mean", "variance"),
-    "layer_norm": _NORM,
-    "group_norm": _NORM,
-    **dict.fromkeys(
-        (
-            "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "hard_sigmoid", "hard_swish",
-            "tanh", "softmax", "max_pool", "avg_pool", "global_max_pool", "global_avg_pool",
-            "add", "multiply", "concat", "pad", "upsample", "flatten", "reshape", "dropout",
-            "identity",
-        ),
-        (),
-    ),
-}  # fmt: skip
-"""The kinds of layers, each with the roles that its weights can have."""
 
 COLUMNS = ("name", "stage", "kind", "keras", "torch", "shape", "weights", "inputs")
 
@@ -111,6 +70,17 @@ class Row:
         """Whether both models have this layer, so that it can be compared."""
         return bool(self.keras and self.torch)
 
+    @property
+    def statistics(self) -> tuple[Weight, ...]:
+        """The weights that are measured on batches: batch-norm's running mean and variance."""
+        return tuple(w for w in self.weights if kinds.get(self.kind).role(w.role).statistic)
+
+    @property
+    def trained(self) -> int:
+        """How many numbers of its weights are trained."""
+        measured = self.statistics
+        return sum(math.prod(w.shape) for w in self.weights if w not in measured)
+
 
 @dataclass(frozen=True, slots=True)
 class TorchPoint:
@@ -138,12 +108,12 @@ def canonical_name(row: Row, role: str) -> str:
     """
     if not row.torch:
         return f"{row.name}.{role}"
-    return f"{torch_point(row.torch).module}.{TORCH_NAMES[role]}"
+    return f"{torch_point(row.torch).module}.{kinds.get(row.kind).role(role).torch}"
 
 
 def keras_shape(weight: Weight, kind: str) -> tuple[int, ...]:
     """The shape of a weight in Keras's layout, in a layer of `kind`."""
-    return layouts.keras_shape(weight.shape, kind=kind, role=weight.role)
+    return kinds.get(kind).role(weight.role).keras_shape(weight.shape)
 
 
 def check_row(row: Row, where: str) -> None:
@@ -153,8 +123,7 @@ def check_row(row: Row, where: str) -> None:
             raise TableError(
                 f"{where}: {field} {quote(value)} must be letters, digits, '_', '-' and '.'"
             )
-    if row.kind not in KINDS:
-        raise TableError(f"{where}: unknown kind {quote(row.kind)}{suggest(row.kind, KINDS)}")
+    _check_kind(row.kind, where)
     if not row.keras and not row.torch:
         raise TableError(f"{where}: neither model has this layer; give keras, torch or both")
     if row.keras != row.keras.strip() or not row.keras.isprintable():
@@ -175,24 +144,34 @@ def check_row(row: Row, where: str) -> None:
             raise TableError(f"{where}: {quote(weight.role)} is given twice")
 
 
+def _check_kind(kind: str, where: str) -> None:
+    if kinds.find(kind) is None:
+        hint = suggest(kind, kinds.registry())
+        raise TableError(f"{where}: unknown kind {quote(kind)}{hint}")
+
+
 def _check_weight(row: Row, weight: Weight, where: str) -> None:
-    roles = KINDS[row.kind]
+    roles = {role.name: role for role in kinds.get(row.kind).roles}
     if weight.role not in roles:
         known = f"its weights are {', '.join(roles)}" if roles else "it has no weights"
         raise TableError(f"{where}: a {row.kind} has no {quote(weight.role)}; {known}")
-    if weight.keras != KERAS_NAMES[weight.role]:
-        raise TableError(f"{where}: Keras calls a {weight.role} {KERAS_NAMES[weight.role]!r}")
+    role = roles[weight.role]
+    if weight.keras != role.keras:
+        raise TableError(f"{where}: Keras calls a {weight.role} {role.keras!r}")
     if not _WEIGHT.fullmatch(weight.name) or not weight.name.isprintable():
         raise TableError(f"{where}: {quote(weight.name)} is no key of a state dict")
     _check_dimensions(weight.shape, f"{where}: {weight.name}")
-    rank = len(weight.shape)
-    if weight.role != "kernel":
-        if rank != 1:
-            raise TableError(f"{where}: {weight.name} has {rank} axes, expected 1")
-    elif (rank == 2) != (row.kind == "dense") or rank not in (2, 3, 4, 5):
-        raise TableError(f"{where}: {weight.name} has {rank} axes; a {row.kind} has another number")
-    elif row.kind == "depthwise_conv" and (rank != 4 or weight.shape[1] != 1):
-        raise TableError(f"{where}: {weight.name} must be (C, 1, H, W), found {weight.shape}")
+    ranks = axes.ranks(role.axes)
+    if len(weight.shape) not in ranks:
+        expected = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+        raise TableError(
+            f"{where}: {weight.name} has {len(weight.shape)} axes, expected {expected}: a "
+            f"{row.kind}'s {weight.role} is {axes.describe(role.axes)}"
+        )
+    if not axes.fits(role.axes, weight.shape):
+        raise TableError(
+            f"{where}: {weight.name} must be {axes.describe(role.axes)}, found {weight.shape}"
+        )
 
 
 def _check_dimensions(shape: tuple[int, ...], where: str) -> None:
@@ -267,10 +246,12 @@ def row_from_json(entry: object, where: str) -> Row:
     inputs = entry.get("inputs", [])
     if not isinstance(inputs, list):
         raise TableError(f"{where}: inputs must be a list, found {quote(inputs)}")
+    if weights:
+        _check_kind(text["kind"], where)
     row = Row(
         **text,
         shape=_dimensions(entry.get("shape", []), f"{where}: shape"),
-        weights=tuple(_weight_from_json(weight, where) for weight in weights),
+        weights=tuple(_weight_from_json(weight, text["kind"], where) for weight in weights),
         inputs=tuple(inputs),
     )
     check_row(row, where)
@@ -284,19 +265,20 @@ def row_from_json(entry: object, where: str) -> Row:
     return row
 
 
-def _weight_from_json(entry: object, where: str) -> Weight:
+def _weight_from_json(entry: object, kind: str, where: str) -> Weight:
     keys = ("role", "name", "shape", "keras_shape")
     if not isinstance(entry, dict):
         raise TableError(f"{where}: a weight is a table of {', '.join(keys)}, found {quote(entry)}")
     check_keys(entry, keys, required=keys[:3], where=f"{where}: weights")
     role, name = entry["role"], entry["name"]
-    if role not in tuple(KERAS_NAMES):
-        raise TableError(f"{where}: unknown role {quote(role)}{suggest(str(role), KERAS_NAMES)}")
+    known = kinds.roles()
+    if not isinstance(role, str) or role not in known:
+        raise TableError(f"{where}: unknown role {quote(role)}{suggest(str(role), known)}")
     if not isinstance(name, str):
         raise TableError(f"{where}: the name of a weight must be text, found {quote(name)}")
-    return Weight(
-        role, name, KERAS_NAMES[role], _dimensions(entry["shape"], f"{where}: {quote(name)}")
-    )
+    # A role of another kind is refused with its row.
+    keras = next((r.keras for r in kinds.get(kind).roles if r.name == role), "")
+    return Weight(role, name, keras, _dimensions(entry["shape"], f"{where}: {quote(name)}"))
 
 
 def cells(row: Row) -> dict[str, str]:

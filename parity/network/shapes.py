@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from parity.network import kinds
 from parity.network.rows import INPUT, Row, format_shape
 from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable
 
 Shape = tuple[int, ...]
 """Without the batch axis, channels first: (C, H, W) or (C,)."""
-
-POOLED = ("global_avg_pool", "global_max_pool")
 
 CSV_COLUMNS = (
     "what", "name", "shape", "first", "first_shape", "second", "second_shape", "fork", "fork_shape",
@@ -135,7 +134,7 @@ def _stages(table: LayerTable) -> Iterator[Tensor]:
     Keras's layer drops them itself, PyTorch's leaves that to a flatten.
     """
     for stage, row in table.ends("stage").items():
-        if row.kind in POOLED and len(row.shape) == 1:
+        if kinds.get(row.kind).pools_image and len(row.shape) == 1:
             yield Tensor(stage, (*row.shape, 1, 1))
             yield Tensor("flatten", row.shape)
         else:

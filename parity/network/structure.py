@@ -20,14 +20,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parity.errors import TableError
+from parity.network import kinds
 from parity.network.table import LayerTable, Row
 
 Layer = Mapping[str, Any]
 
-# Layers that compute nothing in inference, which one framework needs and the other does not.
-_PASSIVE = ("input", "identity", "dropout", "flatten", "reshape")
-# The hyperparameters that can change the shape of the output.
-_GEOMETRY = ("stride", "padding", "dilation", "kernel", "out", "ceil")
 # A framework may keep a constant in float32, which moves it by 6e-8.
 _RELATIVE = 1e-7
 
@@ -118,9 +115,15 @@ def _model(table: LayerTable, subject: str, description: Mapping[str, Any]) -> _
     for layer in description["layers"]:
         if layer["row"] in known:
             layers.setdefault(layer["row"], layer)
-        elif layer["kind"] not in _PASSIVE:
+        elif not _is_passive(layer["kind"]):
             extra.append(layer)
     return _Model(subject, rows, layers, extra, description["parameters"])
+
+
+def _is_passive(name: str) -> bool:
+    """Whether a layer computes nothing in inference: an input, or one of a passive kind."""
+    kind = kinds.find(name)
+    return name == "input" or (kind is not None and kind.passive)
 
 
 def _ambiguous(model: _Model, description: Mapping[str, Any]) -> Iterator[Difference]:
@@ -222,12 +225,14 @@ def _hyper(table: LayerTable, *, expected: _Model, actual: _Model) -> Iterator[D
             # A layer takes in what an earlier one gives out, and has the padding of the row before.
             follows = {"in": upstream, "padding": unpadded}.get(item.field, False)
             yield replace(item, consequence=follows)
-            upstream |= item.field in _GEOMETRY
+            upstream |= item.field in kinds.reshaping()
         upstream, unpadded = upstream or len(unmoved) < 2, False
 
 
 def _hyper_of(row: Row, other: _Model, blamed: _Model) -> Iterator[Difference]:
-    wanted, given = (model.layers[row.name]["hyper"] for model in (other, blamed))
+    wanted, given = _comparable(
+        row, *(model.layers[row.name]["hyper"] for model in (other, blamed))
+    )
     if bool(wanted) != bool(given):
         silent, talking = (blamed, other) if wanted else (other, blamed)
         text = (
@@ -247,9 +252,20 @@ def _hyper_of(row: Row, other: _Model, blamed: _Model) -> Iterator[Difference]:
         yield Difference(row.name, blamed.subject, name, wanted.get(name), given.get(name), text)
 
 
+def _comparable(
+    row: Row, one: Mapping[str, Any], other: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Both layers' settings without the optional ones that only one of them states."""
+    kind = kinds.find(row.kind)
+    optional = {setting.name for setting in kind.hyper if setting.optional} if kind else set()
+    left_out = optional & (set(one) ^ set(other))
+    one, other = ({n: v for n, v in h.items() if n not in left_out} for h in (one, other))
+    return one, other
+
+
 def _contradicts(model: _Model, row: Row, unmoved: Sequence[_Model]) -> bool:
     """Whether the table says that this layer of the model is wrong: its weights, or its shape."""
-    if row.weights and model.layers[row.name]["parameters"] != _trained(row):
+    if row.weights and model.layers[row.name]["parameters"] != row.trained:
         return True
     return any(other is model for other in unmoved) and _reshaped(model, row)
 
@@ -292,7 +308,7 @@ def _padding_is_told(model: _Model, row: Row) -> bool:
 
 def _moved_by(difference: Difference, subject: str) -> Iterable[str]:
     """The row from which on a difference can have changed shapes of `subject`."""
-    if difference.field in _GEOMETRY:
+    if difference.field in kinds.reshaping():
         # It is not known which of the two models is the wrong one.
         return [difference.row]
     if difference.field in ("layer", "kind") and difference.subject == subject:
@@ -315,7 +331,7 @@ def _parameters(
         if row.name in model.broken or (not known and row.name in reference.broken):
             continue
         other = reference.layers.get(row.name)
-        expected = _trained(row) if known or other is None else other["parameters"]
+        expected = row.trained if known or other is None else other["parameters"]
         given = model.layers[row.name]["parameters"]
         if given != expected:
             odd = True
@@ -329,11 +345,6 @@ def _parameters(
         text = f"{model.subject} has {model.parameters:,} parameters, expected {total:,}"
         follows = odd or any(item.subject == model.subject for item in found)
         yield Difference("", model.subject, "parameters", total, model.parameters, text, follows)
-
-
-def _trained(row: Row) -> int:
-    weights = (weight for weight in row.weights if weight.role not in ("mean", "variance"))
-    return sum(math.prod(weight.shape) for weight in weights)
 
 
 def _equal(left: Any, right: Any) -> bool:

@@ -15,7 +15,7 @@ all its inputs:
          belongs to the block `STAGE.BLOCK`.
 `stage`  the part of the network that the row belongs to; the rows of a stage stand together, and
          it ends at its last row that both models have.
-`kind`   one of `KINDS`.
+`kind`   one of those in `parity.network.kinds`.
 `keras`  the layer's name. Empty where only the PyTorch model has such a layer.
 `torch`  the module's path, `layer1.0.conv1`; then `#1` for its second call in a forward pass
          (`#0`, the first, need not be written), and `@input` for what that call is given instead
@@ -50,12 +50,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import tomli_w
 
 from parity.errors import TableError
+from parity.network import kinds
 from parity.network.rows import (
     COLUMNS,
     INPUT,
-    KERAS_NAMES,
-    KINDS,
-    TORCH_NAMES,
     Row,
     TorchPoint,
     Weight,
@@ -77,11 +75,10 @@ from parity.text import quote, suggest
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from parity.network.kind import Role
+
 __all__ = [
     "INPUT",
-    "KERAS_NAMES",
-    "KINDS",
-    "TORCH_NAMES",
     "Depth",
     "LayerTable",
     "Row",
@@ -91,12 +88,6 @@ __all__ = [
     "keras_shape",
     "torch_point",
 ]
-
-ELEMENTWISE = {"add": "added", "multiply": "multiplied"}
-"""The kinds whose inputs must have one shape: broadcasting would hide that they have not."""
-
-JOINS = (*ELEMENTWISE, "concat")
-"""The kinds that several branches end in."""
 
 Depth = Literal["stage", "block", "layer"]
 
@@ -121,17 +112,12 @@ class LayerTable:
     @property
     def parameters(self) -> int:
         """How many numbers are trained: running statistics are not counted."""
-        every = sum(math.prod(weight.shape) for _, weight in self.weights())
-        return every - self.statistics
+        return sum(row.trained for row in self.rows)
 
     @property
     def statistics(self) -> int:
         """How many numbers are batch-norm's running mean and variance."""
-        return sum(
-            math.prod(weight.shape)
-            for _, weight in self.weights()
-            if weight.role in ("mean", "variance")
-        )
+        return sum(math.prod(weight.shape) for row in self.rows for weight in row.statistics)
 
     def points(self, depth: Depth) -> tuple[ComparisonPoint, ...]:
         """The comparison points at a depth, in execution order: the rows of `ends`."""
@@ -175,22 +161,21 @@ class LayerTable:
         found = {INPUT: 1.0}
         for row in self.rows:
             own, before = self._terms(row), max(found[name] for name in self._reads(row))
-            if row.kind == "global_avg_pool":
+            if _averages(row):
                 before /= own
             found[row.name] = max(own, before)
         return found
 
     def _terms(self, row: Row) -> float:
         """How many terms each value of a row adds up: products of a kernel, values of a mean."""
-        if row.kind == "global_avg_pool":
+        if _averages(row):
             read = self._reads(row)[0]
             given = () if read == INPUT else self.by_name(read).shape
             # An adaptive pool may leave more than one mean a channel.
             return max(1.0, math.prod(given[1:]) / max(math.prod(row.shape[1:]), 1))
-        # A transposed convolution's kernel is (I, O, H, W); what it adds up is at most this.
-        own = 1 if row.kind == "conv_transpose" else 0
-        kernels = [w.shape for w in row.weights if w.role == "kernel"]
-        return max([1.0, *(math.prod(k) / k[own] for k in kernels)])
+        kernels = [w for w in row.weights if w.role == "kernel"]
+        # What a transposed convolution adds up is at most this.
+        return max([1.0, *(math.prod(w.shape) / w.shape[_role(row, w).outputs] for w in kernels)])
 
     def _reads(self, row: Row) -> tuple[str, ...]:
         """The rows that a row is given: the one before it, unless it says which.
@@ -198,7 +183,7 @@ class LayerTable:
         Where branches meet and nobody says which, they are any of the rows before it.
         """
         before = (INPUT, *(other.name for other in self.rows[: self.rows.index(row)]))
-        return row.inputs or (before if row.kind in JOINS else before[-1:])
+        return row.inputs or (before if kinds.joins(row.kind) else before[-1:])
 
     def weights(self) -> Iterator[tuple[Row, Weight]]:
         """Every weight with its row, in execution order."""
@@ -272,9 +257,10 @@ class LayerTable:
                     hint = suggest(name, before)
                     raise TableError(f"{where}: no row before it is called {quote(name)}{hint}")
             known = [(name, before[name]) for name in row.inputs if before[name]]
-            if row.kind in ELEMENTWISE and len({shape for _, shape in known}) > 1:
+            # Broadcasting would hide that the shapes differ.
+            done = kinds.get(row.kind).elementwise
+            if done and len({shape for _, shape in known}) > 1:
                 told = " and ".join(f"{name}, {format_shape(s, by='×')}" for name, s in known)
-                done = ELEMENTWISE[row.kind]
                 raise TableError(f"{where}: the shapes of what is to be {done} differ: {told}")
             before[row.name] = row.shape
 
@@ -384,6 +370,15 @@ class LayerTable:
         except (ValueError, RecursionError) as error:
             raise TableError(f"{source}: no JSON: {_first_line(error)}") from None
         return cls.from_json(data, source)
+
+
+def _averages(row: Row) -> bool:
+    kind = kinds.find(row.kind)
+    return kind is not None and kind.averages
+
+
+def _role(row: Row, weight: Weight) -> Role:
+    return kinds.get(row.kind).role(weight.role)
 
 
 def _first_line(error: Exception) -> str:

@@ -14,13 +14,13 @@ import threading
 from collections.abc import Mapping
 from typing import IO, Any
 
-import parity
 from parity.errors import ChildError, InterpreterError, ParityError, RuntimeMissing
 from parity.processes import probe
 from parity.processes.interpreters import is_own_interpreter
 from parity.processes.protocol import OperationRequest, OperationResponse, ProtocolError
 from parity.processes.subjects import parse_child_name
 from parity.processes.variables import child_variables
+from parity.version import __version__
 
 TIMEOUT_S = 900.0
 """How long one request may take before the child is taken for hung."""
@@ -92,7 +92,7 @@ class Child:
     def hello(self) -> dict[str, Any]:
         """Return the child's versions; raises `InterpreterError` for another version of parity."""
         answer = self.call("hello")
-        if answer["parity"] != parity.__version__:
+        if answer["parity"] != __version__:
             raise InterpreterError(
                 probe.describe_other_parity(
                     self.name, self._runtime, self.python, str(answer["parity"])

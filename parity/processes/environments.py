@@ -22,6 +22,7 @@ from parity.processes.interpreters import (
     find_python,
     made_environments,
 )
+from parity.version import __version__
 
 _REQUEST = re.compile(
     r"(?:(?P<name>[A-Za-z][\w.-]*)=(?!=))?(?P<runtime>[a-z]\w*)(?P<version>[=<>!~][^ ]*)?"
@@ -132,7 +133,7 @@ def _parity_requirement(extra: str) -> list[str]:
     source = Path(parity.__file__).resolve().parent.parent
     if (source / "pyproject.toml").exists():
         return ["-e", f"{source}[{extra}]"]
-    return [f"parity[{extra}]=={parity.__version__}"]
+    return [f"parity[{extra}]=={__version__}"]
 
 
 def _install(name: str, command: list[str]) -> None:

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-import parity
+from parity.version import __version__
 
 
 def environment_facts(versions: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def environment_facts(versions: Mapping[str, Mapping[str, str]]) -> dict[str, An
     `versions` are those of each child's packages, by the child's name.
     """
     return {
-        "parity": parity.__version__,
+        "parity": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),

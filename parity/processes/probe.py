@@ -23,6 +23,7 @@ from parity.errors import InterpreterError
 from parity.processes import registry
 from parity.processes.interpreters import is_own_interpreter
 from parity.processes.registry import CudaBuild, Package, RuntimeInfo
+from parity.version import __version__
 
 CUDA_LIBRARIES = {
     "12": (
@@ -85,7 +86,7 @@ def probe_runtime(runtime: str) -> Installation:
             )
     cuda = None if missing or info.cuda_build is None else _read_cuda_version(info.cuda_build)
     return Installation(
-        parity=parity.__version__,
+        parity=__version__,
         source=source_digest(),
         python=platform.python_version(),
         numpy=next((version for _, version in _installed_distributions(Package("numpy"))), None),
@@ -129,7 +130,7 @@ def probe_interpreter(runtime: str, python: str | None = None) -> Installation:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise InterpreterError(f"{runtime}: {python} failed: {last}")
     found = json.loads(done.stdout)
-    if found["parity"] != parity.__version__:
+    if found["parity"] != __version__:
         raise InterpreterError(describe_other_parity(runtime, runtime, python, found["parity"]))
     lists = ("missing", "conflicts", "missing_libraries")
     return Installation(**{**found, **{name: tuple(found[name]) for name in lists}})
@@ -155,7 +156,7 @@ def describe_missing_parity(child: str, runtime: str, python: str) -> str:
 def describe_other_parity(child: str, runtime: str, python: str, found: str) -> str:
     """The error of an interpreter with another version of `parity`."""
     return (
-        f"{child}: {python} has parity {found}, this is {parity.__version__}; install the same "
+        f"{child}: {python} has parity {found}, this is {__version__}; install the same "
         f"there: {_install_parity(runtime, python)}"
     )
 
@@ -163,7 +164,7 @@ def describe_other_parity(child: str, runtime: str, python: str, found: str) -> 
 def _install_parity(runtime: str, python: str) -> str:
     extra = registry.get(runtime).extra
     name = "parity" if extra is None else f"parity[{extra}]"
-    return f'{python} -m pip install "{name}=={parity.__version__}"'
+    return f'{python} -m pip install "{name}=={__version__}"'
 
 
 def describe_problems(runtime: str, found: Installation, *, gpu: bool = False) -> list[str]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 from parity import files
 from parity.errors import OutputError, UsageError
 from parity.files import write_text
-from parity.report import codec, formats, wording
+from parity.report import formats
 from parity.report.formats import markdown
-from parity.report.model import Report, Verdict
-
-SCHEMA = "parity.check/1"
+from parity.report.model import Report
 
 STEP_SUMMARY = 900_000
 """Characters: GitHub refuses a step's summary of more than 1 MiB."""
@@ -25,18 +21,23 @@ Reports = Mapping[str, Report]
 """By case."""
 
 
-def require_writable(paths: Mapping[str, Path], names: list[str]) -> None:
-    """Raise before any work is done if a report cannot be written."""
+def require_writable(paths: Mapping[str, Path], names: Sequence[str]) -> None:
+    """Raise before any work is done if a report of these cases cannot be written.
+
+    Raises UsageError for an unknown format, and for one file of several cases where the format has
+    no such file; OutputError for a place that cannot be written.
+    """
     for form, path in paths.items():
+        formats.require_known(form)
         if is_folder(path):
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OutputError(f"{path}: cannot be a folder: {error.strerror}") from error
         else:
-            if form == "html" and len(names) > 1:
+            if len(names) > 1 and not formats.holds_several(form):
                 raise UsageError(
-                    f"{path}: a page holds one case, and there are {len(names)}: give a folder"
+                    f"{path}: {form} holds one case, and there are {len(names)}: give a folder"
                 )
             files.require_writable(path)
 
@@ -54,73 +55,7 @@ def write(reports: Reports, paths: Mapping[str, Path]) -> None:
             for name, report in reports.items():
                 formats.write(report, path / f"{name}{suffix}", form)
         else:
-            write_text(path, text(reports, form))
-
-
-def text(reports: Reports, form: str) -> str:
-    """One file of all cases."""
-    if form == "json":
-        cases = {name: codec.to_json(report) for name, report in reports.items()}
-        return json.dumps({"schema": SCHEMA, "cases": cases}, indent=2, allow_nan=False) + "\n"
-    if form == "junit":
-        return _junit(reports)
-    if form == "markdown":
-        return summary(reports, markdown.LONGEST)
-    (report,) = reports.values()
-    return formats.load(form).text(report)
-
-
-def _junit(reports: Reports) -> str:
-    root = ElementTree.Element("testsuites", {"name": "parity check"})
-    totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
-    seconds = 0.0
-    for name, report in reports.items():
-        found = ElementTree.fromstring(formats.load("junit").text(report))
-        for key in totals:
-            totals[key] += int(found.get(key, "0"))
-        seconds += float(found.get("time", "0"))
-        for suite in found:
-            suite.set("name", f"{name}: {suite.get('name')}")
-            for case in suite.iter("testcase"):
-                case.set("classname", f"{name}.{case.get('classname')}")
-            root.append(suite)
-    root.attrib.update({key: str(value) for key, value in totals.items()})
-    root.set("time", f"{seconds:.3f}")
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def summary(reports: Reports, longest: int) -> str:
-    """Markdown: a line a case, then the cases' own reports, those that do not agree first."""
-    agreed = sum(report.verdict is Verdict.PARITY for report in reports.values())
-    lines = [f"## parity check: {agreed} of {len(reports)} cases agree", ""]
-    lines += ["| case | verdict | worst | where |", "| --- | --- | ---: | --- |"]
-    for name, report in reports.items():
-        ratio, where = worst(report)
-        lines.append(f"| {name} | {report.verdict.value} | {ratio} | {where} |")
-    blocks = ["\n".join(lines) + "\n"]
-    room = longest - len(blocks[0]) - 200
-    ordered = sorted(reports.items(), key=lambda item: item[1].verdict is Verdict.PARITY)
-    left = 0
-    for name, report in ordered:
-        block = f"---\n\n**{name}**\n\n{markdown.text(report)}"
-        if len(block) > room:
-            left += 1
-            continue
-        room -= len(block)
-        blocks.append(block)
-    if left:
-        blocks.append(f"{left} more reports do not fit here; see the other forms.\n")
-    return "\n".join(blocks)
-
-
-def worst(report: Report) -> tuple[str, str]:
-    """The largest ratio of all subjects and cuts, and whose it is."""
-    found = wording.worst(report)
-    if found is None:
-        return "–", "nothing was compared"
-    ratio, name, stage = found
-    return wording.times(ratio), f"{name}, {stage}"
+            write_text(path, formats.combine(reports, form))
 
 
 def tell_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> None:
@@ -134,6 +69,6 @@ def tell_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> Non
     if step:
         try:
             with open(step, "a", encoding="utf-8") as page:
-                page.write(summary(reports, STEP_SUMMARY))
+                page.write(markdown.combine(reports, STEP_SUMMARY))
         except OSError as error:
             raise OutputError(f"{step}: cannot be written: {error.strerror}") from error

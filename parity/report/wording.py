@@ -249,6 +249,15 @@ def worst(report: Report) -> tuple[float, str, str] | None:
     return max(found, default=None)
 
 
+def describe_worst(report: Report) -> tuple[str, str]:
+    """Return the largest ratio of all subjects and stages, and whose it is, in words."""
+    found = worst(report)
+    if found is None:
+        return "–", "nothing was compared"
+    ratio, name, stage = found
+    return times(ratio), f"{name}, {stage}"
+
+
 def worst_pair(stage: StageResult) -> tuple[float, str]:
     """Return the largest ``max_abs`` between two subjects, and their names, ``a|b``."""
     return max(((pair.max_abs, name) for name, pair in stage.pairs.items()), default=(0.0, ""))

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import parity
 from exporters.errors import ExportError
 from parity import files
 from parity.errors import DeviceMemory, ExportFailed, FlagError, InputError
@@ -25,6 +24,7 @@ from parity.processes.requests import RunRequest
 from parity.runtimes.devices import batch_too_large, require_output_on, survey
 from parity.runtimes.floors import FloorStudy, Sink, fed
 from parity.runtimes.framework import Framework
+from parity.version import __version__
 
 Array = NDArray[Any]
 
@@ -368,7 +368,7 @@ def exporting(side: str) -> Iterator[None]:
 def hello(versions: Mapping[str, str]) -> dict[str, Any]:
     """Who answers: versions of Python, of `parity` and of the runtime's packages."""
     return {
-        "parity": parity.__version__,
+        "parity": __version__,
         "python": platform.python_version(),
         "versions": dict(versions),
     }

@@ -13,10 +13,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+import parity
 from parity.commands import cases, check, lock
 from parity.commands.cli import main as cli
 from parity.commands.diff import diff
-from parity.errors import UsageError
+from parity.errors import OutputError, UsageError
 from parity.report import codec
 from parity.report.model import Report, SubjectFacts, Verdict
 from tests.captures import write
@@ -300,6 +301,64 @@ def test_a_report_that_is_printed(
 ) -> None:
     assert cli.main(["check", str(plan(tmp_path)), "--json", "-"]) == 0
     assert set(json.loads(capsys.readouterr().out)["cases"]) == {"resnet18", "second"}
+
+
+def test_a_page_of_several_cases_cannot_be_printed(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check", str(plan(tmp_path)), "--html", "-"]) == 2
+    assert "html holds one case, and there are 2" in capsys.readouterr().err
+
+
+# From Python
+
+
+def test_the_result_has_the_reports_by_case(tmp_path: Path, judged: Judge) -> None:
+    path = plan(tmp_path, TWO + '[reports]\njunit = "all.xml"\nmarkdown = "all.md"\n')
+    result = parity.check(str(path), reports={"json": tmp_path / "out", "markdown": None})
+    assert result
+    assert (result.ok, result.exit_code, result.verdict) == (True, 0, Verdict.PARITY)
+    assert list(result.reports) == ["resnet18", "second"]
+    assert all(isinstance(report, parity.Report) for report in result.reports.values())
+    assert result.lock_file is None
+    assert (tmp_path / "all.xml").exists()
+    assert not (tmp_path / "all.md").exists()
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["resnet18.json", "second.json"]
+
+
+def test_a_case_that_differs_makes_the_result_false(tmp_path: Path, judged: Judge) -> None:
+    judged("resnet34", broken={"keras": "head"})
+    path = plan(tmp_path)
+    assert parity.check(path, cases=["resnet18"])
+    result = parity.check(path)
+    assert not result
+    assert (result.ok, result.exit_code) == (False, 1)
+    assert not result.reports["second"].ok
+    assert not parity.check(path, update=True)
+    assert not lock.path_of(path).exists()
+    locked = parity.check(path, cases=["resnet18"], update=True)
+    assert locked.lock_file == lock.path_of(path)
+    assert locked.lock_file.exists()
+
+
+def test_what_cannot_be_is_refused_before_anything_runs(
+    tmp_path: Path, judged: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*given: Any, **named: Any) -> Report:
+        raise AssertionError("it was run")
+
+    monkeypatch.setattr(check.run, "run", run)
+    path = plan(tmp_path)
+    with pytest.raises(UsageError, match=r"has no case 'third'; it has resnet18, second"):
+        parity.check(path, cases=["third"])
+    with pytest.raises(UsageError, match="unknown report format 'jsn'; did you mean 'json'"):
+        parity.check(path, reports={"jsn": "out"})
+    with pytest.raises(OutputError, match="there is no folder"):
+        parity.check(path, reports={"json": tmp_path / "no" / "r.json"})
+    monkeypatch.chdir(tmp_path / "..")
+    with pytest.raises(UsageError, match=r"^parity\.toml: cannot be read"):
+        parity.check()
 
 
 # The lock

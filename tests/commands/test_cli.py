@@ -10,10 +10,10 @@ import sys
 import pytest
 import typer
 
-from parity import __version__
 from parity.commands.cli import main as cli
 from parity.network import architectures
 from parity.network.table import LayerTable
+from parity.version import __version__
 
 
 def ran(capsys, *arguments):
@@ -209,7 +209,7 @@ def test_ctrl_c_while_the_command_line_is_read(capsys, monkeypatch, sign):
             return sign
         raise sign
 
-    monkeypatch.setattr(cli, "app", read)
+    monkeypatch.setattr(cli, "build", lambda: read)
     code, out, err = ran(capsys, "models")
     assert (code, out) == (3, "")
     assert err == "error: interrupted: nothing was judged, nothing half-written is left\n"

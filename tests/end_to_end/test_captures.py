@@ -9,6 +9,7 @@ import pytest
 
 import parity as api
 from parity.commands.diff import diff
+from tests.end_to_end.test_failures import BLOCKER
 
 pytestmark = pytest.mark.framework
 
@@ -55,6 +56,35 @@ def test_captures_of_another_input_are_refused(parity, tmp_path):
     refused = parity("diff", tmp_path / "one", tmp_path / "two")
     assert refused.code == 2
     assert "do not belong together: input" in refused.error
+
+
+TWINS = {
+    "keras": "tests.twins.keras_small:build",
+    "torch": "tests.twins.torch_small:build",
+    "table": "tests/twins/small.csv",
+    "image_size": 32,
+    "input": "random",
+    "subjects": "keras,torch",
+}
+
+
+def test_captures_from_python(tmp_path, monkeypatch):
+    """Nothing is judged until they are compared; one that could not be run is missing and named."""
+    captures = api.capture(**TWINS, out=tmp_path / "here")
+    assert captures.ok
+    assert captures.folder == tmp_path / "here"
+    assert sorted(captures.files) == ["keras", "reference", "torch"]
+    assert set(captures.files.values()) == set(captures.folder.iterdir())
+    assert api.diff(str(captures.folder), captures.files["torch"]).ok
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("BLOCKED", "keras")
+    there = api.capture(**TWINS, out=str(tmp_path / "there"))
+    assert not there.ok
+    assert sorted(there.files) == ["reference", "torch"]
+    assert "No module named 'keras'" in there.failures["keras"]
+    assert list(there.failures) == ["keras"]
+    assert api.diff(captures.folder, there.folder).ok
 
 
 CASES = """

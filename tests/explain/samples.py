@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.explain import fingerprint
-from parity.explain.case import Case
-from parity.explain.layer import Layer
-from parity.explain.operators import evaluate
+from parity.explain.proof import fingerprint
+from parity.explain.proof.case import Case
+from parity.explain.proof.layer import Layer, evaluate
 from parity.network.table import Row
 from parity.numerics.distance import measure
 from parity.numerics.floor import floor_of
+from parity.processes.subjects import runs_graph, side_of
 
 SIZES = {"conv1": (8, 3), "conv2": (8, 8)}
 
@@ -48,6 +48,27 @@ def batch_norm(channels=8, size=6):
     return Layer("batch_norm", (data,), {"epsilon": 1e-5}, weights)
 
 
+def conv_transpose(inputs=4, outputs=6, *, kernel=3, stride=2, size=5):
+    weights = {"kernel": draw(inputs, outputs, kernel, kernel, seed=12), "bias": draw(outputs)}
+    hyper = {
+        "kernel": [kernel, kernel],
+        "stride": [stride, stride],
+        "padding": [[1, 0], [1, 0]],
+        "dilation": [1, 1],
+        "groups": 1,
+        "bias": True,
+        "activation": "linear",
+    }
+    data = draw(2, inputs, size, size, seed=13).astype(float)
+    return Layer("conv_transpose", (data,), hyper, weights)
+
+
+def group_norm(channels=8, size=6, groups=2):
+    weights = {"gamma": draw(channels, seed=1) * 0.2 + 1.0, "beta": draw(channels, seed=2)}
+    data = 0.1 * draw(2, channels, size, size, seed=5).astype(float)
+    return Layer("group_norm", (data,), {"epsilon": 1e-5, "groups": groups}, weights)
+
+
 def dense(inputs=8, outputs=8, *, image=False, bias=True):
     data = draw(3, 2, 2, inputs // 4, seed=6) if image else draw(3, inputs, seed=6)
     weights = {"kernel": draw(outputs, inputs, seed=7)}
@@ -79,6 +100,7 @@ def case(layer, actual, *, subject="keras", **more):
     return Case(
         row=Row("row", "stage", layer.kind, "row", "row", expected.shape[1:]),
         subject=subject,
+        framework="onnx" if runs_graph(subject) else side_of(subject),
         layer=layer,
         expected=expected,
         actual=actual,

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 from parity.explain import causes, engine
-from parity.explain.layer import Layer
-from parity.explain.operators import evaluate
-from tests.explain.samples import batch_norm, case, conv, dense, draw, pointwise, pool
+from parity.explain.proof.layer import Layer, evaluate
+from tests.explain.samples import (
+    batch_norm,
+    case,
+    conv,
+    conv_transpose,
+    dense,
+    draw,
+    group_norm,
+    pointwise,
+    pool,
+)  # fmt: skip
 
 
 def kernel_made(layer, change):
@@ -122,7 +131,7 @@ FAULTS = {
     "softmax": (dense(), lambda c: soft(evaluate(c))),
     "gelu-form": (
         pointwise("gelu", approximate=False),
-        lambda c: evaluate(replace(c, kind="gelu_tanh")),
+        lambda c: evaluate(c.set(approximate=True)),
     ),
     "leaky-relu-slope": (
         pointwise("leaky_relu", slope=0.01),
@@ -133,6 +142,24 @@ FAULTS = {
         lambda c: evaluate(
             replace(c, inputs=(c.inputs[0].transpose(0, 2, 3, 1).reshape(3, -1),))
         ),
+    ),
+    "padding/transposed": (
+        conv_transpose(), lambda c: evaluate(c.set(padding=[[0, 0], [0, 0]]))
+    ),
+    "stride/transposed": (conv_transpose(), lambda c: evaluate(c.set(stride=[1, 1]))),
+    "same-padding/transposed": (
+        conv_transpose(), lambda c: evaluate(c.set(padding=[[0, 1], [0, 1]]))
+    ),
+    "bias/transposed": (
+        conv_transpose(), lambda c: evaluate(c) - c.weights["bias"].reshape(1, -1, 1, 1)
+    ),
+    "kernel-layout/transposed": (
+        conv_transpose(),
+        lambda c: kernel_made(c, lambda k: k.transpose(2, 3, 1, 0).reshape(k.shape)),
+    ),
+    "group-norm-epsilon": (group_norm(), lambda c: evaluate(c.set(epsilon=1e-3))),
+    "norm-weight-missing/group": (
+        group_norm(), lambda c: evaluate(c.weigh(beta=np.zeros_like(c.weights["beta"])))
     ),
     "dense-transposed": (dense(), lambda c: kernel_made(c, np.transpose)),
     "channel-order": (

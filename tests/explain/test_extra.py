@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.explain import extra
-from parity.explain.layer import Layer
-from parity.explain.operators import evaluate
+from parity.explain.proof import extra
+from parity.explain.proof.layer import Layer, evaluate
 from parity.network.table import Row
 from tests.explain.samples import batch_norm, case, conv, draw
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.explain.engine import Explanation
 from parity.explain.findings import Finding, Wrong
-from parity.explain.operators import evaluate
+from parity.explain.proof.layer import evaluate
+from parity.explain.proof.search import Explanation
 from parity.explain.telling import told
 from tests.explain.samples import case, conv
 

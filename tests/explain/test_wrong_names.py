@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.explain import engine, fingerprint, telling
-from parity.explain.layer import Layer
-from parity.explain.operators import evaluate
+from parity.explain import causes, engine, telling
+from parity.explain.proof import fingerprint, search
+from parity.explain.proof.layer import Layer, evaluate
 from tests.explain.samples import batch_norm, case, conv, dense, draw, pointwise, pool
 
 
@@ -84,9 +84,9 @@ def test_a_tensor_in_the_place_of_the_output_is_no_half_of_a_pair():
     made = np.maximum(later, 0.0)
     unexplained(layer, made, tensors={"later": later})
     broken = case(layer, later * 1.3, tensors={"later": later})
-    tried = list(engine._singles(broken, None))
+    tried = list(search._singles(broken, causes.candidates, None))
     assert any(trial.candidates[0].whole for trial in tried)
-    pairs = list(engine._pairs(broken, tried))
+    pairs = list(search._pairs(broken, tried))
     assert pairs
     assert not any(candidate.whole for pair in pairs for candidate in pair)
 

@@ -47,7 +47,7 @@ def describe(table: LayerTable, subject: str) -> Description:
                 "class": row.kind.title(),
                 "shape": list(row.shape),
                 "hyper": hyper,
-                "parameters": structure._trained(row),
+                "parameters": row.trained,
             }
         )
     return {"layers": layers, "parameters": table.parameters}
@@ -180,6 +180,21 @@ def test_hyperparameters(models: dict[str, Description], row: str, field: str, v
     assert (found.row, found.subject, found.field) == (row, "keras", field)
     assert (found.expected, found.found) == (expected, value)
     assert f"{row}: {field} is " in found.message
+
+
+@pytest.mark.parametrize("subject", ["keras", "torch"])
+def test_an_optional_field_is_compared_only_where_both_state_it(subject: str) -> None:
+    """A function that a PyTorch model calls says nothing of itself."""
+    table = LayerTable((Row("up", "up", "upsample", "up", "up"),))
+    models = {name: describe(table, name) for name in ("keras", "torch")}
+    layer(models[subject], "up")["hyper"] = {"scale": [2.0, 2.0], "mode": "nearest"}
+    assert structure.check(table, models) == []
+    other = "torch" if subject == "keras" else "keras"
+    layer(models[other], "up")["hyper"] = {"scale": [2, 2]}
+    assert structure.check(table, models) == []
+    layer(models[other], "up")["hyper"] = {"scale": [2, 2], "mode": "bilinear"}
+    found = only(table, models)
+    assert (found.row, found.field) == ("up", "mode")
 
 
 def test_float32_rounding_and_tuples_are_no_difference(models: dict[str, Description]) -> None:

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity.errors import TableError
-from parity.network import architectures
+from parity.network import architectures, kinds
 from parity.network.table import (
-    KINDS,
     LayerTable,
     Row,
     TorchPoint,
@@ -60,7 +59,7 @@ def tables(draw):
         stage = f"{draw(names())}-{index}s"
         for number in range(draw(st.integers(1, 4))):
             mark = f"{index}.{number}"
-            kind = draw(st.sampled_from(sorted(KINDS)))
+            kind = draw(st.sampled_from(sorted(kinds.registry())))
             keras = f"{draw(keras_names())}{mark}"
             torch = f"{draw(names())}.{mark}" + draw(st.sampled_from(["", "#3", "@input"]))
             missing = draw(st.sampled_from([None, "keras", "torch"])) if number else None
@@ -76,7 +75,8 @@ def tables(draw):
 
 @st.composite
 def weights(draw, kind, mark):
-    for role in draw(st.sets(st.sampled_from(KINDS[kind]))) if KINDS[kind] else ():
+    roles = [role.name for role in kinds.get(kind).roles]
+    for role in draw(st.sets(st.sampled_from(roles))) if roles else ():
         rank = 2 if kind == "dense" else 4
         shape = draw(st.lists(st.integers(1, 99), min_size=rank, max_size=rank))
         if role != "kernel":
@@ -204,7 +204,7 @@ KERNEL = {"role": "kernel", "name": "t.weight", "shape": [4, 3, 3, 3]}
         (ROW | {"kind": "relu", "weights": [KERNEL]}, "it has no weights"),
         (ROW | {"kind": "dense", "weights": [KERNEL]}, "has 4 axes"),
         (ROW | {"weights": [KERNEL | {"role": "bias"}]}, "has 4 axes, expected 1"),
-        (ROW | {"kind": "depthwise_conv", "weights": [KERNEL]}, "must be (C, 1, H, W)"),
+        (ROW | {"kind": "depthwise_conv", "weights": [KERNEL]}, "must be (C·M, 1, H, W)"),
         (ROW | {"weights": [KERNEL | {"keras_shape": [3, 3, 4, 3]}]}, "is (3, 3, 3, 4) in Keras"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parity.errors import ParityError, UsageError
+from parity.errors import ParityError
 from parity.processes import registry
 from parity.processes.subjects import backend_names, subject_kinds
 
@@ -145,21 +145,6 @@ ALL = ",".join(subject_kinds())
 """What is compared when nothing else is asked for."""
 
 
-def listed(text: str) -> tuple[str, ...]:
-    """The names in a comma-separated list."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def size(text: str | None) -> tuple[int, int] | None:
-    """Height and width, as `--image-size` gives them; raises `UsageError`."""
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) not in (1, 2) or not all(side.isdecimal() for side in sides):
-        raise UsageError(f"--image-size: expected N or HxW, such as 224 or 96x128, found '{text}'")
-    return int(sides[0]), int(sides[-1])
-
-
 def _shared(
     model: AnyModel = None,
     weights: Weights = None,
@@ -213,11 +198,12 @@ def requesting(command: Callable[..., None]) -> Callable[..., None]:
 
 def request(given: Mapping[str, Any], **more: Any) -> "Request":
     """Make a request of what `requesting` found and of `more` fields; raises `UsageError`."""
+    from parity.commands.values import parse_image_size, parse_subjects
     from parity.comparison.request import Request
     from parity.processes.interpreters import interpreters
 
     plain = {name: v.value if isinstance(v, Enum) else v for name, v in given.items()}
-    plain["image_size"] = size(plain["image_size"])
-    plain["subjects"] = listed(plain["subjects"])
+    plain["image_size"] = parse_image_size(plain["image_size"])
+    plain["subjects"] = parse_subjects(plain["subjects"])
     plain["python"] = interpreters(plain["python"] or [])
     return Request(**plain, **more)

@@ -1,19 +1,18 @@
 """`parity check`, the numeric check for continuous integration, as a command."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from parity.commands.cli import console
+from parity.commands.cli.command import Command
 from parity.commands.cli.console import guarded, output, progress
 from parity.commands.cli.report_options import reported
 
 if TYPE_CHECKING:
-    from parity.commands.check import Outcomes
-    from parity.report.model import Report
+    from parity.commands.check import CheckResult
 
 
 @reported
@@ -36,35 +35,31 @@ def check(
     report's FILE may be a folder, which then gets a file a case.
     """
     with guarded():
-        from parity.commands import cases
         from parity.commands import check as checking
-        from parity.report import combined
+        from parity.report import combined, formats
 
-        plan = cases.load(file)
-        names = case or [each.name for each in plan.cases]
         printed = [form for form, path in reports.items() if str(path) == "-"]
-        written = {**plan.reports, **reports}
-        for form in printed:
-            del written[form]
-        combined.require_writable(written, names)
+        written = {form: None if form in printed else path for form, path in reports.items()}
         with progress() as tell:
-            outcomes = checking.check(plan, only=case or (), update=update, progress=tell)
-        found = {each.case.name: each.report for each in outcomes.checked}
-        combined.write(found, written)
-        places = {each.case.name: (file, each.case.line) for each in outcomes.checked}
-        combined.tell_github(found, places)
+            result = checking.check(
+                file, cases=case or (), update=update, reports=written, progress=tell
+            )
+        places = {each.case.name: (file, each.case.line) for each in result.results}
+        combined.tell_github(result.reports, places)
         for form in printed:
-            print(combined.text(found, form), end="")
+            print(formats.combine(result.reports, form), end="")
         if not printed:
-            _show(outcomes, found)
-        for note in outcomes.notes:
+            _show(result)
+        for note in result.notes:
             console.note(note)
-        raise typer.Exit(outcomes.verdict.exit_code)
+        raise typer.Exit(result.exit_code)
 
 
-def _show(outcomes: "Outcomes", found: Mapping[str, "Report"]) -> None:
-    from parity.report import combined, wording
+def _show(result: "CheckResult") -> None:
+    from parity.report import wording
     from parity.report.model import Outcome, Verdict
+
+    found = result.reports
 
     console.columns(
         ["case", "verdict", "worst", "where", "seconds"],
@@ -72,7 +67,7 @@ def _show(outcomes: "Outcomes", found: Mapping[str, "Report"]) -> None:
             [
                 name,
                 f"{wording.MARKS[report.verdict]} {report.verdict.value}",
-                *combined.worst(report),
+                *wording.describe_worst(report),
                 f"{report.seconds:.1f}",
             ]
             for name, report in found.items()
@@ -95,5 +90,18 @@ def _show(outcomes: "Outcomes", found: Mapping[str, "Report"]) -> None:
                 for told in level.messages:
                     print(f"  {told}")
     agreed = sum(report.verdict is Verdict.PARITY for report in found.values())
-    lock = f"; figures in {outcomes.locked}" if outcomes.locked else ""
-    output().print(f"\n{agreed} of {len(found)} cases agree, {outcomes.seconds:.1f} s{lock}")
+    lock = f"; figures in {result.lock_file}" if result.lock_file else ""
+    output().print(f"\n{agreed} of {len(found)} cases agree, {result.seconds:.1f} s{lock}")
+
+
+COMMANDS = (
+    Command(
+        check,
+        place=90,
+        examples=(
+            "parity check",
+            "parity check --update",
+            "parity check tests/parity.toml --junit parity.xml --html reports",
+        ),
+    ),
+)

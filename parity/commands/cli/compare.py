@@ -3,19 +3,20 @@
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from parity.commands.cli import arguments, console
+from parity.commands.cli.command import Command
 from parity.commands.cli.console import guarded, output, progress
 from parity.commands.cli.report_options import reported, require_writable
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
-    from parity.report.model import Report
 
 OneModel = Annotated[
     Path, typer.Argument(metavar="A", help="A folder of captures, or one capture file.")
@@ -75,7 +76,10 @@ def compare(
             save_captures=save_captures,
         )
         require_writable(reports)
-        report = _run(request)
+        with _children(request) as running:
+            from parity.commands.compare import run
+
+            report = run(**running)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
         console.show(report, reports)
         raise typer.Exit(report.verdict.exit_code)
@@ -92,18 +96,20 @@ def capture(
     The folder gets a file a subject, and the float64 reference with the floor.
     """
     with guarded():
-        report = _run(arguments.request(given, save_captures=out, judged=False))
-        failed = {name: facts.failure for name, facts in report.subjects.items() if facts.failure}
-        for name, failure in failed.items():
+        with _children(arguments.request(given, save_captures=out, judged=False)) as running:
+            from parity.commands.capture import save
+
+            captures = save(**running)
+        for name, failure in captures.failures.items():
             console.note(f"{name} could not be run: {failure}")
-        files = sorted(path for path in out.glob("*.safetensors") if path.name[0] != ".")
-        for path in files:
+        for path in sorted(captures.files.values()):
             output().print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
-        raise typer.Exit(3 if failed or not files else 0)
+        raise typer.Exit(0 if captures.ok else 3)
 
 
-def _run(request: "Request") -> "Report":
-    """Do what was asked for; the children import their frameworks while we import the rest."""
+@contextmanager
+def _children(request: "Request") -> Iterator[dict[str, Any]]:
+    """Start the children, which import their frameworks while we import the rest; see `run`."""
     from parity.comparison.placement import plan
     from parity.processes.children import Children
 
@@ -113,9 +119,7 @@ def _run(request: "Request") -> "Report":
         progress() as tell,
     ):
         children.start(request.runtimes)
-        from parity.commands import compare as run
-
-        return run.run(request, children=children, placement=placed, progress=tell)
+        yield {"request": request, "children": children, "placement": placed, "progress": tell}
 
 
 @reported
@@ -134,13 +138,40 @@ def diff(
     """
     with guarded():
         from parity.commands import diff as diffing
-        from parity.errors import UsageError
 
-        if not limit > 0:
-            raise UsageError(f"--limit must be above 0, found {limit}")
         require_writable(reports)
         precision = None if judge_as is None else judge_as.value
         report = diffing.diff(a, b, limit=limit, judge_as=precision)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
         console.show(report, reports)
         raise typer.Exit(report.verdict.exit_code)
+
+
+COMMANDS = (
+    Command(
+        compare,
+        place=30,
+        examples=(
+            "parity compare resnext50_32x4d",
+            "parity compare resnet50 --weights r50.pth --input photo.jpg",
+            "parity compare --keras mynet:keras_model --torch mynet:torch_model "
+            "--table mynet.csv --json report.json",
+        ),
+    ),
+    Command(
+        capture,
+        place=60,
+        examples=(
+            "parity capture resnet50 --input photo.jpg --depth layer --out captures",
+            "parity capture resnet50 --subjects keras --out on-the-other-machine",
+        ),
+    ),
+    Command(
+        diff,
+        place=70,
+        examples=(
+            "parity diff here there --html report.html",
+            "parity diff here here --limit 2",
+        ),
+    ),
+)

@@ -8,6 +8,7 @@ import typer
 
 from parity.commands.cli import arguments as given
 from parity.commands.cli import console
+from parity.commands.cli.command import Command
 from parity.commands.cli.console import guarded, output, progress
 from parity.processes import registry
 
@@ -40,7 +41,7 @@ def convert(
                 weights,
                 target,
                 classes=classes,
-                image_size=given.size(image_size),
+                image_size=image_size,
                 channels=channels,
                 python=interpreters(python or []),
                 progress=tell,
@@ -88,14 +89,14 @@ def export(
                 model,
                 onnx,
                 side=str(side),
-                weights_from=weights,
+                weights=weights,
                 opset=opset,
                 stage_outputs=stage_outputs,
                 seed=seed,
                 classes=classes,
-                image_size=given.size(image_size),
+                image_size=image_size,
                 channels=channels,
-                use_cache=cache,
+                cache=cache,
                 python=interpreters(python or []),
                 progress=tell,
             )
@@ -108,3 +109,23 @@ def export(
             f"{', '.join(done.outputs)}\nchecked: loads in ONNX Runtime; at N = {batches} the "
             f"largest difference from {done.side} is {worst:.2e}, which is rounding"
         )
+
+
+COMMANDS = (
+    Command(
+        convert,
+        place=40,
+        examples=(
+            "parity convert resnext50_32x4d --weights r.pth r.weights.h5",
+            "parity convert resnet18 --weights r.keras r.safetensors --classes 10",
+        ),
+    ),
+    Command(
+        export,
+        place=50,
+        examples=(
+            "parity export --onnx r.onnx resnext50_32x4d --from keras",
+            "parity export --onnx r.onnx resnet18 --from torch --weights r.pth --stage-outputs",
+        ),
+    ),
+)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from parity.commands.cli import console
+from parity.commands.cli.command import Command
 from parity.commands.cli.console import guarded, progress
 from parity.processes import registry
 
@@ -90,3 +91,6 @@ def _show(found: "Sequence[Environment]") -> None:
             for each in found
         ],
     )
+
+
+COMMANDS = (Command(app, place=100, name="env"),)

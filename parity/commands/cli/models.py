@@ -11,6 +11,7 @@ import typer
 
 from parity.commands.cli import arguments as given
 from parity.commands.cli import console
+from parity.commands.cli.command import Command
 from parity.commands.cli.console import guarded
 
 if TYPE_CHECKING:
@@ -89,9 +90,10 @@ def table(
     each stage gives, and which two tensors every addition takes.
     """
     with guarded():
+        from parity.commands.values import parse_image_size
         from parity.network import architectures
 
-        size = given.size(image_size)
+        size = parse_image_size(image_size)
         found = architectures.get(model, classes=classes, image_size=size, channels=channels)
         if shapes:
             _print_shapes(found, format)
@@ -128,3 +130,16 @@ def _print_shapes(found: "ModelSpec", format: TableFormat) -> None:
             print()
             console.columns(*made.addition_lines())
             print(f"\n{made.answer()}")
+
+
+COMMANDS = (
+    Command(models, place=10, examples=("parity models --json | jq '.[].name'",)),
+    Command(
+        table,
+        place=20,
+        examples=(
+            "parity table resnext50_32x4d --format csv > table.csv",
+            "parity table resnet18@d2l --shapes",
+        ),
+    ),
+)

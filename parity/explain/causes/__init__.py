@@ -1,9 +1,10 @@
 """One file a cause, each found here without a list.
 
-A module holds `NAME` and at least one of three functions; each yields nothing where the cause
-cannot be. `candidates(case)` is what can be tried on a layer: differences applied to the
-reference's. `reruns(run)` is what can be changed in how a subject was run. `shapes(found)` is what
-the differences of structure prove by themselves. The docstring is how the cause shows.
+A module states the name of its cause, as `NAME`, or those of a few that are alike, and holds at
+least one of three functions; each yields nothing where the cause cannot be. `candidates(case)` is
+what can be tried on a layer: differences applied to the reference's. `reruns(run)` is what can be
+changed in how a subject was run. `shapes(found)` is what the differences of structure prove by
+themselves. The docstring is how the cause shows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
-from parity.explain.case import Candidate, Case, Shape
+from parity.explain.proof.case import Candidate, Case, Shape
 from parity.explain.rerun import Rerun, Run
 from parity.network.structure import Difference
 

@@ -5,12 +5,13 @@ Softmax and the two forms of GELU have files of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import Layer, becoming, then
-from parity.explain.operators import ACTIVATIONS, OPERATORS, evaluate
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Array, Layer, Step, becoming, evaluate, then
+from parity.network import kinds
 
 _IDEMPOTENT = ("relu", "relu6")
 
@@ -19,8 +20,7 @@ MISSING, EXTRA, OTHER = "activation-missing", "activation-extra", "activation-ot
 
 def candidates(case: Case) -> Iterator[Candidate]:
     kind = case.layer.kind
-    active = kind in ACTIVATIONS or kind in ("leaky_relu", "gelu")
-    if active:
+    if kinds.get(kind).activation or kind == "leaky_relu":
         yield Candidate(
             MISSING,
             becoming("identity"),
@@ -38,7 +38,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
                 0.5,
             )
         return
-    for name, function in ACTIVATIONS.items():
+    for name, function in _functions().items():
         if name not in (kind, "softmax"):
             yield Candidate(
                 EXTRA,
@@ -57,6 +57,18 @@ def candidates(case: Case) -> Iterator[Candidate]:
         )
 
 
+def _functions() -> Mapping[str, Step]:
+    """What can follow any layer, by name; GELU in both of its forms."""
+    names = (name for name, kind in kinds.registry().items() if kind.activation)
+    found: dict[str, Step] = {name: partial(_apply, name=name) for name in names}
+    found["gelu_tanh"] = partial(_apply, name="gelu", approximate=True)
+    return found
+
+
+def _apply(output: Array, *, name: str, **settings: bool) -> Array:
+    return kinds.evaluate(name, (output,), {}, settings)
+
+
 def _again(layer: Layer) -> Layer:
     return layer.then(
         lambda output: evaluate(replace(layer, inputs=(output,), before=(), after=()))
@@ -64,12 +76,12 @@ def _again(layer: Layer) -> Layer:
 
 
 def _rectified(layer: Layer) -> Layer:
-    return replace(layer, inputs=tuple(ACTIVATIONS["relu"](tensor) for tensor in layer.inputs))
+    return replace(layer, inputs=tuple(_apply(tensor, name="relu") for tensor in layer.inputs))
 
 
 def _others(case: Case) -> Iterator[Candidate]:
-    for name in ACTIVATIONS:
-        if name in (case.layer.kind, "softmax") or name not in OPERATORS or "gelu" in name:
+    for name in _functions():
+        if name in (case.layer.kind, "softmax") or "gelu" in name:
             continue
         yield Candidate(
             OTHER,

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case, Shape
-from parity.explain.layer import Array, Layer, then, weighing
+from parity.explain.proof.case import Candidate, Case, Shape
+from parity.explain.proof.layer import Array, Layer, then, weighing
+from parity.network import kinds
 from parity.network.structure import Difference
 from parity.processes.subjects import side_of
 
@@ -15,7 +16,7 @@ NAME = "bias"
 
 
 def candidates(case: Case) -> Iterator[Candidate]:
-    if case.layer.kind not in ("conv", "depthwise_conv", "dense", "conv_transpose"):
+    if "bias" not in {role.name for role in kinds.get(case.layer.kind).roles}:
         return
     score = 0.9 if case.fingerprint.offset else 0.3
     off = f"{case.label}: {_switch(case.framework, False)}"

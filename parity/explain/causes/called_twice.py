@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from parity.explain.case import Candidate, Case, Shape
-from parity.explain.layer import instead
+from parity.explain.proof.case import Candidate, Case, Shape
+from parity.explain.proof.layer import instead
 from parity.network.structure import Difference
 
 NAME = "called-twice"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import Array, weighing
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Array, weighing
 
 NAME = "changed-weights"
 

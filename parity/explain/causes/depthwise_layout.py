@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import reweighing, taken_for, written_as
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import reweighing, taken_for, written_as
+from parity.network import axes
 
 NAME = "depthwise-layout"
 
@@ -16,11 +17,12 @@ def candidates(case: Case) -> Iterator[Candidate]:
         return
     channels = case.layer.data.shape[1]
     shape = (channels, kernel.shape[0] // channels, *kernel.shape[2:])
-    orders = {(2, 3, 0, 1): "values were read in another order of axes"}
+    orders = {"H W C M": "values were read in another order of axes"}
     if shape[1] > 1:
-        orders[2, 3, 1, 0] = orders[2, 3, 0, 1]
-        orders[1, 0, 2, 3] = "channels and their multiples are swapped"
-    for order, text in orders.items():
+        orders["H W M C"] = orders["H W C M"]
+        orders["M C H W"] = "channels and their multiples are swapped"
+    for other, text in orders.items():
+        order = axes.permutation("C M H W", other)
         for change in (taken_for(order, shape), written_as(order, shape)):
             yield Candidate(
                 NAME,

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case, fitted
-from parity.explain.layer import Array, Layer, setting
+from parity.explain.proof.case import Candidate, Case, fitted
+from parity.explain.proof.layer import Array, Layer, setting
+from parity.network import kinds
 
 NAME = "batch-norm-epsilon"
-LAYER_NORM = "layer-norm-epsilon"
 
 USUAL = (1e-3, 1e-5, 1.001e-5, 1e-6, 2e-5, 1e-4, 1e-12, 0.0)
 """Keras's and PyTorch's defaults, keras.applications', LayerNorm's in ViTs, timm's, BERT's."""
@@ -18,9 +18,10 @@ USUAL = (1e-3, 1e-5, 1.001e-5, 1e-6, 2e-5, 1e-4, 1e-12, 0.0)
 
 def candidates(case: Case) -> Iterator[Candidate]:
     kind = case.layer.kind
-    if kind not in ("batch_norm", "layer_norm"):
+    if "epsilon" not in {setting.name for setting in kinds.get(kind).hyper}:
         return
-    name = NAME if kind == "batch_norm" else LAYER_NORM
+    # batch-norm-epsilon, layer-norm-epsilon, group-norm-epsilon
+    name = f"{kind.replace('_', '-')}-epsilon"
     wanted = float(case.layer.hyper["epsilon"])
     stated = case.settings.get("epsilon")
     values = [] if stated is None else [float(stated)]
@@ -50,7 +51,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
 
 
 def _remedy(case: Case, wanted: float) -> str:
-    name = {"keras": "epsilon", "torch": "eps", "onnx": "epsilon"}[case.framework]
+    name = kinds.get(case.layer.kind).setting("epsilon").attribute(case.framework)
     return f"{case.label}: set {name}={wanted:g}"
 
 

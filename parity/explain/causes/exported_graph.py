@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import instead
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import instead
 
 NAME = "exported-graph"
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import Array, given
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Array, given
 
 NAME = "flatten-order"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import setting
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import setting
 
 NAME = "gelu-form"
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import Array, given, then
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Array, given, then
 
 NAME = "group-order"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import Change
-from parity.explain.operands import operands_to_bits
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Change
+from parity.explain.proof.operands import operands_to_bits
 from parity.explain.rerun import Rerun, Run
 from parity.numerics.rounding import to_bits
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import Array, Change, instead
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Array, Change, instead
 
 MISSING, TWICE, OTHER = "branch-missing", "branch-twice", "merge-other"
 

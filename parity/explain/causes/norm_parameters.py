@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import weighing
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import weighing
+from parity.network import kinds
 
 SWAPPED, ABSENT = "norm-weights-swapped", "norm-weight-missing"
 
@@ -16,7 +17,7 @@ NEUTRAL = {"gamma": 1.0, "beta": 0.0, "mean": 0.0, "variance": 1.0}
 
 def candidates(case: Case) -> Iterator[Candidate]:
     held = case.layer.weights
-    if case.layer.kind not in ("batch_norm", "layer_norm"):
+    if "gamma" not in {role.name for role in kinds.get(case.layer.kind).roles}:
         return
     for one, other in (("gamma", "beta"), ("mean", "variance"), ("gamma", "variance"),
                        ("beta", "mean")):  # fmt: skip

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import weighing
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import weighing
 
 NAME = "other-weights"
 

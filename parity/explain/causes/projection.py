@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from parity.explain.case import Shape
+from parity.explain.proof.case import Shape
 from parity.network.structure import Difference
 
 SURPLUS, MISSING = "projection-in-every-block", "projection-missing"

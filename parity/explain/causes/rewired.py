@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import Array, Layer
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Array, Layer
 
 NAME = "reads-another-tensor"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import Step, reweighing
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Step, reweighing
 from parity.numerics.rounding import to_bits
 
 NAME = "weights-rounded"

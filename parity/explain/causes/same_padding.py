@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import setting
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import setting
+from parity.network import windows
 
 NAME = "same-padding"
 OTHER = "padding"
+
+TRANSPOSED = "conv_transpose"
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def candidates(case: Case) -> Iterator[Candidate]:
     hyper = case.layer.hyper
-    if "padding" not in hyper:
+    if "padding" not in hyper or "kernel" not in hyper:
         return
     expected, same = _pairs(hyper["padding"]), _same(case)
     tried = {expected}
@@ -46,6 +49,8 @@ def candidates(case: Case) -> Iterator[Candidate]:
 
 
 def _remedy(case: Case, wanted: Padding) -> str:
+    if case.layer.kind == TRANSPOSED:
+        return _remedy_of_transposed(case, wanted)
     below = case.layer.kind == "max_pool" and bool((case.layer.data < 0).any())
     if case.framework == "keras":
         how = wanted[0][0] if len({*wanted[0], *wanted[1]}) == 1 else wanted
@@ -66,16 +71,32 @@ def _remedy(case: Case, wanted: Padding) -> str:
     return f"{case.label}: set pads to {[*begin, *end]} and auto_pad to NOTSET"
 
 
+def _remedy_of_transposed(case: Case, wanted: Padding) -> str:
+    """A transposed convolution's padding is cropped from its output."""
+    if case.framework == "keras":
+        return f"{case.label}: use padding='valid' and Cropping2D({wanted}) behind it"
+    begin, end = zip(*wanted, strict=True)
+    if case.framework == "torch":
+        more = tuple(before - after for before, after in wanted)
+        return f"{case.label}: use padding={begin} and output_padding={more}"
+    return f"{case.label}: set pads to {[*begin, *end]} and auto_pad to NOTSET"
+
+
 def _same(case: Case) -> Padding:
-    """TensorFlow's SAME at this size: max((⌈n/s⌉ − 1)·s + d·(k − 1) + 1 − n, 0), less in front."""
+    """TensorFlow's SAME at this size."""
     hyper = case.layer.hyper
-    dilation = hyper.get("dilation", (1, 1))
-    pairs = []
-    for axis, size in enumerate(case.layer.inputs[0].shape[2:]):
-        stride, reach = hyper["stride"][axis], dilation[axis] * (hyper["kernel"][axis] - 1) + 1
-        total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-        pairs.append((total // 2, total - total // 2))
-    return _pairs(pairs)
+    sizes, dilation = case.layer.inputs[0].shape[2:], hyper.get("dilation", (1, 1))
+    windowed = zip(sizes, hyper["kernel"], hyper["stride"], dilation, strict=True)
+    if case.layer.kind == TRANSPOSED:
+        return _pairs(
+            [
+                windows.transposed_crop(n, n * s, kernel=k, stride=s, dilation=d, same=True)
+                for n, k, s, d in windowed
+            ]
+        )
+    return _pairs(
+        [windows.same_padding(n, kernel=k, stride=s, dilation=d) for n, k, s, d in windowed]
+    )
 
 
 def _usual(expected: Padding, same: Padding) -> Iterator[Padding]:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.case import Candidate, Case, fitted
-from parity.explain.layer import Array, Layer
+from parity.explain.proof.case import Candidate, Case, fitted
+from parity.explain.proof.layer import Array, Layer
+from parity.network import kinds
 
 NAME = "leaky-relu-slope"
 
@@ -16,7 +17,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
     if case.layer.kind != "leaky_relu" or case.actual.shape != case.expected.shape:
         return
     wanted = float(case.layer.hyper["slope"])
-    name = "alpha" if case.framework == "onnx" else "negative_slope"
+    name = kinds.get("leaky_relu").setting("slope").attribute(case.framework)
     told = fitted(lambda: _fitted(case.layer, case.actual))
     yield Candidate(
         NAME,

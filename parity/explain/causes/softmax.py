@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import then
-from parity.explain.operators import softmax
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import then
+from parity.network import kinds
 
 NAME = "softmax"
 
@@ -18,7 +18,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
     likely = bool(((case.actual >= 0) & (case.actual <= 1)).all())
     yield Candidate(
         NAME,
-        then(softmax),
+        then(lambda output: kinds.evaluate(NAME, (output,), {}, {})),
         "Softmax is applied to the output: probabilities, where the reference gives logits",
         f"{case.label}: end with logits",
         1.0 if stated else 0.9 if likely else 0.05,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import setting
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import setting
+from parity.network import kinds
 
 NAME = "stride"
 DILATION = "dilation"
@@ -21,12 +22,11 @@ def candidates(case: Case) -> Iterator[Candidate]:
             continue
         expected = tuple(int(value) for value in wanted)
         stated = case.settings.get(field)
+        name_there = kinds.get(case.layer.kind).setting(field).attribute(case.framework)
         values = [] if stated is None else [tuple(int(value) for value in stated)]
         for value in dict.fromkeys([*values, *((v, v) for v in usual)]):
             if value == expected:
                 continue
-            keyword = {"keras": {"stride": "strides", "dilation": "dilation_rate"}}
-            name_there = keyword.get(case.framework, {}).get(field, field)
             yield Candidate(
                 name,
                 setting(**{field: value}),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
-from parity.explain.layer import weighing
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import weighing
 
 NAME = "weights-of-another-layer"
 

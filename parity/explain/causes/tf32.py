@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
-from parity.explain.operands import operands_to_bits
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.operands import operands_to_bits
 from parity.explain.rerun import Rerun, Run
 from parity.processes import registry
 from parity.processes.subjects import runtime_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from parity.explain.case import Shape
+from parity.explain.proof.case import Shape
 from parity.network.structure import Difference
 
 NAME = "groups-read-whole-input"

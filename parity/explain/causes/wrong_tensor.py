@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.case import Candidate, Case
-from parity.explain.inputs import BINARY
-from parity.explain.layer import instead
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import instead
+from parity.network import kinds
 
 NAME = "another-tensor-captured"
 NOTHING_DONE = "layer-left-out"
@@ -31,7 +31,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
                 0.12,
                 whole=True,
             )
-        elif case.layer.kind not in BINARY:
+        elif not kinds.joins(case.layer.kind):
             # A sum that gives one of its inputs leaves out the others, as `merge` says.
             yield Candidate(
                 NOTHING_DONE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,11 +12,19 @@ from parity.report.codec import from_json, to_json
 from parity.report.model import Report
 
 SUFFIX = ".json"
+SEVERAL = "parity.check/1"
+"""The schema of a file of several cases."""
 
 
 def text(report: Report) -> str:
     """Return the report as indented JSON, a newline at its end."""
     return json.dumps(to_json(report), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def combine(reports: Mapping[str, Report]) -> str:
+    """Return all cases as one object, ``parity.check/1``."""
+    cases = {name: to_json(report) for name, report in reports.items()}
+    return json.dumps({"schema": SEVERAL, "cases": cases}, indent=2, allow_nan=False) + "\n"
 
 
 def read(path: str | Path) -> Report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -41,6 +41,27 @@ def text(report: Report) -> str:
         _properties(suite, report, name)
         for case in inside:
             _append(suite, report, case)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def combine(reports: Mapping[str, Report]) -> str:
+    """Return all cases' suites in one document, each named after its case."""
+    root = ElementTree.Element("testsuites", {"name": "parity check"})
+    totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+    seconds = 0.0
+    for name, report in reports.items():
+        found = ElementTree.fromstring(text(report))
+        for key in totals:
+            totals[key] += int(found.get(key, "0"))
+        seconds += float(found.get("time", "0"))
+        for suite in found:
+            suite.set("name", f"{name}: {suite.get('name')}")
+            for case in suite.iter("testcase"):
+                case.set("classname", f"{name}.{case.get('classname')}")
+            root.append(suite)
+    root.attrib.update({key: str(value) for key, value in totals.items()})
+    root.set("time", f"{seconds:.3f}")
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from parity.numerics.verdict import StageResult, Status, SubjectResult
 from parity.report import wording
@@ -34,6 +34,33 @@ def text(report: Report) -> str:
     folded = _rest(report, LONGEST - sum(map(len, blocks)) - 4000)
     blocks += [folded, _bullets(_told(report)), _footer(report)]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def combine(reports: Mapping[str, Report], longest: int = LONGEST) -> str:
+    """Return a line a case, then the cases' own reports, those that do not agree first.
+
+    It is of at most ``longest`` characters, reports that do not fit being left out.
+    """
+    agreed = sum(report.verdict is Verdict.PARITY for report in reports.values())
+    lines = [f"## parity check: {agreed} of {len(reports)} cases agree", ""]
+    lines += ["| case | verdict | worst | where |", "| --- | --- | ---: | --- |"]
+    for name, report in reports.items():
+        ratio, where = wording.describe_worst(report)
+        lines.append(f"| {name} | {report.verdict.value} | {ratio} | {where} |")
+    blocks = ["\n".join(lines) + "\n"]
+    room = longest - len(blocks[0]) - 200
+    ordered = sorted(reports.items(), key=lambda item: item[1].verdict is Verdict.PARITY)
+    left = 0
+    for name, report in ordered:
+        block = f"---\n\n**{name}**\n\n{text(report)}"
+        if len(block) > room:
+            left += 1
+            continue
+        room -= len(block)
+        blocks.append(block)
+    if left:
+        blocks.append(f"{left} more reports do not fit here; see the other forms.\n")
+    return "\n".join(blocks)
 
 
 def github_errors(

@@ -13,20 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import WeightError
-from parity.network import layouts
+from parity.network import kinds
+from parity.network.kind import Role
 from parity.network.table import LayerTable, Row
 
 Array = NDArray[Any]
 
 MEMBER = "model.weights.h5"
 """The weights inside a `.keras` archive, which is a zip file."""
-
-ORDER = {
-    "batch_norm": ("gamma", "beta", "mean", "variance"),
-    "layer_norm": ("gamma", "beta"),
-    "group_norm": ("gamma", "beta"),
-}
-"""The order in which Keras numbers the variables of a layer; kernel and bias elsewhere."""
 
 
 def read(path: Path, table: LayerTable) -> dict[str, Array]:
@@ -62,13 +56,12 @@ def _read(file: Any, path: Path, table: LayerTable) -> dict[str, Array]:
                 found[f"{layer}/{index}"] = array
             continue
         for name, role, array in _named(row, variables, path):
-            canonical = layouts.to_canonical(array, kind=row.kind, role=role)
-            found[name] = np.ascontiguousarray(canonical)
+            found[name] = np.ascontiguousarray(role.from_keras(array))
     return found
 
 
-def _named(row: Row, variables: list[Array], path: Path) -> Iterator[tuple[str, str, Array]]:
-    roles = ORDER.get(row.kind, ("kernel", "bias"))
+def _named(row: Row, variables: list[Array], path: Path) -> Iterator[tuple[str, Role, Array]]:
+    roles = kinds.get(row.kind).roles
     if len(variables) > len(roles):
         raise WeightError(
             f"{path}: layer '{row.keras}' has {len(variables)} variables, a {row.kind} at most "
@@ -76,7 +69,7 @@ def _named(row: Row, variables: list[Array], path: Path) -> Iterator[tuple[str, 
         )
     names = {weight.role: weight.name for weight in row.weights}
     for role, array in zip(roles, variables, strict=False):
-        yield names.get(role, f"{row.keras}/{role}"), role, array
+        yield names.get(role.name, f"{row.keras}/{role.name}"), role, array
 
 
 def _layers(file: Any, path: Path) -> Iterator[tuple[str, list[Array]]]:

@@ -10,37 +10,11 @@ from typing import Any
 import keras
 
 from parity.errors import TableError, UsageError
-from parity.network.table import JOINS, LayerTable, Row
+from parity.network import kinds, windows
+from parity.network.kind import Reader
+from parity.network.table import LayerTable, Row
 from parity.runtimes.keras import grouped_convolutions
 from parity.runtimes.keras.grouped_convolutions import Group
-
-KINDS: dict[type, str] = {
-    keras.layers.Conv2D: "conv",
-    keras.layers.DepthwiseConv2D: "depthwise_conv",
-    keras.layers.Conv2DTranspose: "conv_transpose",
-    keras.layers.Dense: "dense",
-    keras.layers.BatchNormalization: "batch_norm",
-    keras.layers.LayerNormalization: "layer_norm",
-    keras.layers.GroupNormalization: "group_norm",
-    keras.layers.ReLU: "relu",
-    keras.layers.LeakyReLU: "leaky_relu",
-    keras.layers.ELU: "elu",
-    keras.layers.Softmax: "softmax",
-    keras.layers.MaxPooling2D: "max_pool",
-    keras.layers.AveragePooling2D: "avg_pool",
-    keras.layers.GlobalAveragePooling2D: "global_avg_pool",
-    keras.layers.GlobalMaxPooling2D: "global_max_pool",
-    keras.layers.Add: "add",
-    keras.layers.Multiply: "multiply",
-    keras.layers.Concatenate: "concat",
-    keras.layers.ZeroPadding2D: "pad",
-    keras.layers.Flatten: "flatten",
-    keras.layers.Reshape: "reshape",
-    keras.layers.Dropout: "dropout",
-    keras.layers.Identity: "identity",
-    keras.layers.UpSampling2D: "upsample",
-}
-ACTIVATIONS = {"swish": "silu"}
 
 
 def find(model: keras.Model, reference: str) -> Any:
@@ -110,12 +84,19 @@ def walk(model: keras.Model, data: Any, seen: Callable[[str, Any], Any]) -> Any:
 def kind_of(layer: Any) -> str:
     """The layer table's kind of a layer."""
     if isinstance(layer, keras.layers.Activation):
-        name = layer.activation.__name__
-        return ACTIVATIONS.get(name, name)
+        return _function_kind(layer.activation)
     for cls in type(layer).__mro__:
-        if cls in KINDS:
-            return KINDS[cls]
+        found = kinds.of_class("keras", kinds.class_name(cls, keras.layers))
+        if found:
+            # Conditions on settings are not asked: Keras has a class of its own for each kind.
+            return found[-1].name
     return ""
+
+
+def _function_kind(function: Callable[..., Any]) -> str:
+    """The kind that an activation function computes; its own name where that is no kind's."""
+    kind = kinds.of_function("keras", function.__name__)
+    return kind.name if kind is not None else function.__name__
 
 
 Shapes = Mapping[int, tuple[int | None, ...]]
@@ -207,7 +188,7 @@ def _describe_node(
 
 def _read(node: Any) -> set[int]:
     """The tensors that a layer begins a branch with, by identity: a sum ends branches."""
-    if kind_of(node.operation) in JOINS:
+    if kinds.joins(kind_of(node.operation)):
         return set()
     return {id(tensor) for tensor in node.input_tensors}
 
@@ -244,58 +225,88 @@ def channels_first(shape: Any) -> list[int]:
 
 
 def hyper(layer: Any, node: Any, shapes: Shapes) -> dict[str, Any]:
-    """The settings that decide what a layer computes, in the words of `network.structure`."""
-    if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
-        inputs = int(node.input_tensors[0].shape[-1])
-        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-        return {
-            "kernel": list(layer.kernel_size),
-            "stride": list(layer.strides),
-            "padding": effective_padding(
-                layer, node, layer.kernel_size, layer.dilation_rate, shapes
-            ),
-            "dilation": list(layer.dilation_rate),
-            "groups": inputs if depthwise else layer.groups,
-            "bias": layer.use_bias,
-            "in": inputs,
-            "out": int(node.output_tensors[0].shape[-1]),
-            "activation": layer.activation.__name__,
-        }
-    if isinstance(layer, keras.layers.Dense):
-        return {
-            "bias": layer.use_bias,
-            "in": int(node.input_tensors[0].shape[-1]),
-            "out": layer.units,
-            "activation": layer.activation.__name__,
-        }
-    if isinstance(
-        layer,
-        (
-            keras.layers.BatchNormalization,
-            keras.layers.LayerNormalization,
-            keras.layers.GroupNormalization,
-        ),
+    """The settings that decide what a layer computes, as its kind names them."""
+    kind = kinds.find(kind_of(layer))
+    return kind.read("keras", layer, READERS, node, shapes) if kind is not None else {}
+
+
+def _channels_in(layer: Any, node: Any, shapes: Shapes) -> int:
+    return int(node.input_tensors[0].shape[-1])
+
+
+def _channels_out(layer: Any, node: Any, shapes: Shapes) -> int:
+    return int(node.output_tensors[0].shape[-1])
+
+
+def _activation(layer: Any, node: Any, shapes: Shapes) -> str:
+    return _function_kind(layer.activation)
+
+
+def _window_padding(layer: Any, node: Any, shapes: Shapes) -> list[list[int]]:
+    kernel, dilation = _window(layer)
+    return effective_padding(layer, node, kernel, dilation, shapes)
+
+
+def _window(layer: Any) -> tuple[Sequence[int], Sequence[int]]:
+    """The size and the dilation of a convolution's or a pool's window."""
+    if hasattr(layer, "pool_size"):
+        return layer.pool_size, (1, 1)
+    return layer.kernel_size, layer.dilation_rate
+
+
+def _transposed_padding(layer: Any, node: Any, shapes: Shapes) -> list[list[int]] | None:
+    """What is cropped from the whole output; None where the image's size is left open."""
+    before, after = shapes[id(node.input_tensors[0])], shapes[id(node.output_tensors[0])]
+    crops: list[list[int]] = []
+    for size, output, kernel, stride, dilation in zip(
+        before[1:3], after[1:3], layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
     ):
-        return {"epsilon": layer.epsilon}
-    if isinstance(layer, (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)):
-        values: dict[str, Any] = {
-            "kernel": list(layer.pool_size),
-            "stride": list(layer.strides),
-            "padding": effective_padding(layer, node, layer.pool_size, (1, 1), shapes),
-            "ceil": False,
-        }
-        padded = any(map(any, values["padding"]))
-        if padded and isinstance(layer, keras.layers.AveragePooling2D):
-            # A padding layer's zeros are counted; those of padding="same" are not.
-            values["count_padding"] = layer.padding != "same"
-        elif padded:
-            values["pad_value"] = _pad_value(node)
-        return values
-    if isinstance(layer, keras.layers.LeakyReLU):
-        return {"slope": float(layer.negative_slope)}
-    if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.gelu:
-        return {"approximate": False}
-    return {}
+        if size is None or output is None:
+            return None
+        same = layer.padding == "same"
+        crop = windows.transposed_crop(
+            size, output, kernel=kernel, stride=stride, dilation=dilation, same=same
+        )
+        crops.append(list(crop))
+    return crops
+
+
+def _counts_padding(layer: Any, node: Any, shapes: Shapes) -> bool | None:
+    """A padding layer's zeros are counted; those of padding="same" are not."""
+    padded = any(map(any, _window_padding(layer, node, shapes)))
+    return layer.padding != "same" if padded else None
+
+
+def _padded_maximum(layer: Any, node: Any, shapes: Shapes) -> str | None:
+    return _pad_value(node) if any(map(any, _window_padding(layer, node, shapes))) else None
+
+
+def _gelu_form(layer: Any, node: Any, shapes: Shapes) -> bool | None:
+    # Of a function that is only called so nothing is known.
+    return False if layer.activation is keras.activations.gelu else None
+
+
+def _target(layer: Any, node: Any, shapes: Shapes) -> list[int] | None:
+    """A reshaped tensor's shape, channels first."""
+    shape = shapes[id(node.output_tensors[0])]
+    return None if None in shape[1:] else channels_first(shape)
+
+
+READERS: Mapping[str, Reader] = {
+    "in": _channels_in,
+    "out": _channels_out,
+    "activation": _activation,
+    "padding": _window_padding,
+    "conv_transpose.padding": _transposed_padding,
+    "pad.padding": lambda layer, node, shapes: layer.padding,
+    "depthwise_conv.groups": _channels_in,
+    "count_padding": _counts_padding,
+    "pad_value": _padded_maximum,
+    "approximate": _gelu_form,
+    "target": _target,
+    "channels_last": lambda layer, node, shapes: True,
+}
+"""Reads the settings that are no plain attribute of a layer, from the layer and its call."""
 
 
 def effective_padding(
@@ -304,7 +315,7 @@ def effective_padding(
     """The zeros around the input that this call sees: [[top, bottom], [left, right]].
 
     A `ZeroPadding2D` before the layer counts as the layer's own. SAME is resolved at the input's
-    size: TensorFlow pads max((⌈n/s⌉ − 1)·s + d·(k − 1) + 1 − n, 0), the smaller half first.
+    size.
     """
     padding = _padding_before(node)
     if layer.padding == "same":
@@ -314,8 +325,8 @@ def effective_padding(
         ):
             if size is None:
                 continue
-            total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
-            padding[axis] = [padding[axis][0] + total // 2, padding[axis][1] + total - total // 2]
+            before, after = windows.same_padding(size, kernel=k, stride=s, dilation=d)
+            padding[axis] = [padding[axis][0] + before, padding[axis][1] + after]
     return padding
 
 

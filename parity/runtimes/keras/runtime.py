@@ -19,12 +19,10 @@ import keras
 import numpy as np
 
 from parity.errors import TableError, UsageError, WeightError
-from parity.network import callables, layouts
+from parity.network import callables, kinds, layouts
 from parity.network.spec import ModelSpec
 from parity.network.table import (
     INPUT,
-    KERAS_NAMES,
-    KINDS,
     LOGITS,
     LayerTable,
     Row,
@@ -269,19 +267,18 @@ def weights_of(model: keras.Model, row: Row) -> Iterator[Weight]:
     if not row.keras or (row.torch and torch_point(row.torch).is_input):
         return
     held = grouped_convolutions.variables(keras_layers.find(model, row.keras))
-    for role in KINDS[row.kind]:
-        variable = held.get(KERAS_NAMES[role])
+    for role in kinds.get(row.kind).roles:
+        variable = held.get(role.keras)
         if variable is not None:
-            canonical = layouts.to_canonical(np.asarray(variable), kind=row.kind, role=role)
-            name = canonical_name(row, role)
-            yield Weight(role, name, KERAS_NAMES[role], tuple(canonical.shape))
+            shape = role.from_keras(np.asarray(variable)).shape
+            yield Weight(role.name, canonical_name(row, role.name), role.keras, tuple(shape))
 
 
 def read_weights(model: keras.Model, rows: Iterable[Row]) -> dict[str, Array]:
     """The model's weights by canonical name, in PyTorch's layout, as float32."""
     return {
         weight.name: np.ascontiguousarray(
-            layouts.to_canonical(np.asarray(variable), kind=row.kind, role=weight.role),
+            kinds.get(row.kind).role(weight.role).from_keras(np.asarray(variable)),
             dtype=np.float32,
         )
         for row, weight, variable in _variables(model, rows)
@@ -292,11 +289,8 @@ def write_weights(model: keras.Model, rows: Iterable[Row], values: Mapping[str, 
     """Copy canonical weights into the variables that the table pairs them with."""
     for row, weight, variable in _variables(model, rows):
         value = np.asarray(values[weight.name])
-        several = row.kind == "depthwise_conv" and weight.role == "kernel"
-        multiplier = int(variable.shape[-1]) if several else 1
-        if len(value) % multiplier:
-            multiplier = 1
-        value = layouts.to_keras(value, kind=row.kind, role=weight.role, multiplier=multiplier)
+        role = kinds.get(row.kind).role(weight.role)
+        value = role.to_keras(value, shape=tuple(variable.shape))
         if tuple(variable.shape) != value.shape:
             raise TableError(
                 f"{row.name}/{weight.role}: Keras's '{row.keras}' has the shape "

@@ -11,24 +11,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
 from exporters import graph as onnx_graph
+from parity.network import kinds
 
 Array = NDArray[Any]
-
-ROLES = {
-    "Conv": ("kernel", "bias"),
-    "Gemm": ("kernel", "bias"),
-    "MatMul": ("kernel",),
-    "BatchNormalization": ("gamma", "beta", "mean", "variance"),
-}
-"""By operator, what its inputs after the first are."""
-
-OPERATORS = {
-    "conv": ("Conv",),
-    "depthwise_conv": ("Conv",),
-    "dense": ("Gemm", "MatMul"),
-    "batch_norm": ("BatchNormalization",),
-}
-"""By the table's kind, the operators that compute it."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +29,14 @@ def weights(model: onnx_graph.WeightedModel, tensor: str, kind: str) -> dict[str
 
     Behind the operator itself a bias may be added, and axes be moved about.
     """
+    found_kind = kinds.find(kind)
+    if found_kind is None or not found_kind.roles:
+        return {}
     constants = _constants(model)
     makers = {name: node for node in model.skeleton.graph.node for name in node.output}
     found: dict[str, Held] = {}
     node = makers.get(tensor)
-    while node is not None and node.op_type not in OPERATORS.get(kind, ()):
+    while node is not None and node.op_type not in found_kind.onnx:
         variable = [name for name in node.input if name and name not in constants]
         fixed = [name for name in node.input if name in constants]
         if node.op_type == "Add" and len(variable) == 1 and len(fixed) == 1:
@@ -58,23 +46,19 @@ def weights(model: onnx_graph.WeightedModel, tensor: str, kind: str) -> dict[str
         node = makers.get(variable[0]) if variable else None
     if node is None:
         return {}
-    names = dict(zip(ROLES[node.op_type], node.input[1:], strict=False))
-    for role, name in names.items():
+    for role, name in zip(found_kind.roles, node.input[1:], strict=False):
         if name in constants:
             value = constants[name]
-            found[role] = Held(name, value.T if _transposed(node, role) else value)
+            found[role.name] = Held(name, value if _transposed(node) else role.from_onnx(value))
     return {
         role: Held(held.name, np.ascontiguousarray(held.value, np.float32))
         for role, held in found.items()
     }
 
 
-def _transposed(node: NodeProto, role: str) -> bool:
-    """Whether a dense layer's kernel is (inputs, outputs) here: canonically it is the reverse."""
-    if role != "kernel" or node.op_type == "Conv":
-        return False
-    across = {a.name: a.i for a in node.attribute}.get("transB", 0)
-    return node.op_type == "MatMul" or not across
+def _transposed(node: NodeProto) -> bool:
+    """Whether a Gemm transposes its kernel, which then is (outputs, inputs) as PyTorch's."""
+    return any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
 
 
 def _constants(model: onnx_graph.WeightedModel) -> Mapping[str, Array]:

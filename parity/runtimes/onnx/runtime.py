@@ -17,7 +17,7 @@ from exporters import graph as onnx_graph
 from exporters.errors import ExportError
 from exporters.graph import precision as onnx_precision
 from parity.errors import ExportFailed, TableError
-from parity.network import layouts, weights
+from parity.network import kinds, layouts, weights
 from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
 from parity.numerics.distance import measure
@@ -301,9 +301,9 @@ def placeholders(table: LayerTable, values: Mapping[str, Array], side: str) -> d
         return dict(values)
     return {
         # A view: the graph's own transposes of kernels undo the reordering without a copy.
-        f"{row.keras}/{weight.keras}": layouts.to_keras(
-            values[weight.name], kind=row.kind, role=weight.role
-        )
+        f"{row.keras}/{weight.keras}": kinds.get(row.kind)
+        .role(weight.role)
+        .to_keras(values[weight.name])
         for row, weight in table.weights()
         if row.keras
     }

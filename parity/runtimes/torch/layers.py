@@ -4,51 +4,23 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from parity.network.table import JOINS, LayerTable, Row, TorchPoint, torch_point
-
-KINDS: dict[type[nn.Module], str] = {
-    nn.Conv2d: "conv",
-    nn.ConvTranspose2d: "conv_transpose",
-    nn.Linear: "dense",
-    nn.BatchNorm2d: "batch_norm",
-    nn.BatchNorm1d: "batch_norm",
-    nn.LayerNorm: "layer_norm",
-    nn.GroupNorm: "group_norm",
-    nn.ReLU: "relu",
-    nn.LeakyReLU: "leaky_relu",
-    nn.ELU: "elu",
-    nn.GELU: "gelu",
-    nn.SiLU: "silu",
-    nn.Sigmoid: "sigmoid",
-    nn.Hardsigmoid: "hard_sigmoid",
-    nn.Hardswish: "hard_swish",
-    nn.Tanh: "tanh",
-    nn.Softmax: "softmax",
-    nn.MaxPool2d: "max_pool",
-    nn.AvgPool2d: "avg_pool",
-    nn.AdaptiveAvgPool2d: "global_avg_pool",
-    nn.AdaptiveMaxPool2d: "global_max_pool",
-    nn.Flatten: "flatten",
-    nn.Dropout: "dropout",
-    nn.Identity: "identity",
-    nn.Upsample: "upsample",
-}
+from parity.network import kinds
+from parity.network.kind import Reader, pair
+from parity.network.table import LayerTable, Row, TorchPoint, torch_point
 
 
 def kind_of(module: nn.Module) -> str:
     """The layer table's kind of a module; a convolution of one channel a group is depthwise."""
     for cls in type(module).__mro__:
-        if cls in KINDS:
-            kind = KINDS[cls]
-            if kind == "conv" and module.groups == module.in_channels > 1:
-                return "depthwise_conv"
-            return kind
+        for kind in kinds.of_class("torch", kinds.class_name(cls, nn)):
+            if kind.when is None or kind.when(kind.read("torch", module, READERS)):
+                return kind.name
     return ""
 
 
@@ -89,7 +61,7 @@ def describe(
         )
         layers[-1]["in_place"] = bool(getattr(module, "inplace", False))
         # A block is given what its first layer is, and a sum what it ends.
-        if kind not in JOINS and not any(True for _ in module.children()):
+        if not kinds.joins(kind) and not any(True for _ in module.children()):
             forks.read(args[0] if args else None, output, layers[-1])
 
     handles = []
@@ -152,58 +124,22 @@ def _shape(tensor: Any, row: Row | None) -> list[int]:
     rank = len(row.shape) if row is not None and row.shape else len(shape)
     while len(shape) > rank and shape[-1] == 1:
         shape.pop()
-    if row is not None and row.kind in ("global_avg_pool", "global_max_pool"):
+    if row is not None and kinds.get(row.kind).pools_image:
         while len(shape) > 1 and shape[-1] == 1:
             shape.pop()
     return shape
 
 
 def hyper(module: nn.Module) -> dict[str, Any]:
-    """The settings that decide what a layer computes, in the words of `network.structure`."""
-    values: dict[str, Any] = {}
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-        values = {
-            "kernel": list(module.kernel_size),
-            "stride": list(module.stride),
-            "padding": _padding(module),
-            "dilation": list(module.dilation),
-            "groups": module.groups,
-            "bias": module.bias is not None,
-            "in": module.in_channels,
-            "out": module.out_channels,
-            "activation": "linear",
-        }
-    elif isinstance(module, nn.Linear):
-        values = {
-            "bias": module.bias is not None,
-            "in": module.in_features,
-            "out": module.out_features,
-            "activation": "linear",
-        }
-    elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
-        values = {"epsilon": module.eps}
-    elif isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
-        values = {
-            "kernel": _pair(module.kernel_size),
-            "stride": _pair(module.stride),
-            "padding": [[p, p] for p in _pair(module.padding)],
-            "ceil": module.ceil_mode,
-        }
-        if not any(_pair(module.padding)):
-            return values
-        if isinstance(module, nn.MaxPool2d):
-            values["pad_value"] = "-inf"
-        else:
-            values["count_padding"] = module.count_include_pad
-    elif parts := _convolutions(module):
+    """The settings that decide what a layer computes, as its kind names them."""
+    kind = kinds.find(kind_of(module))
+    if kind is not None:
+        return kind.read("torch", module, READERS)
+    if parts := _convolutions(module):
         first = hyper(parts[0])
         channels = {name: sum(getattr(p, name) for p in parts) for name in _CHANNELS}
-        values = {**first, "groups": len(parts), "in": channels[_IN], "out": channels[_OUT]}
-    elif isinstance(module, nn.LeakyReLU):
-        values = {"slope": module.negative_slope}
-    elif isinstance(module, nn.GELU):
-        values = {"approximate": module.approximate == "tanh"}
-    return values
+        return {**first, "groups": len(parts), "in": channels[_IN], "out": channels[_OUT]}
+    return {}
 
 
 _CHANNELS = _IN, _OUT = ("in_channels", "out_channels")
@@ -217,14 +153,49 @@ def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return parts if 1 < len(parts) == len(leaves) and len(settings) == 1 else []
 
 
-def _padding(module: nn.Conv2d | nn.ConvTranspose2d) -> list[list[int]]:
+def _padding(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> list[list[int]]:
     if module.padding == "valid":
         return [[0, 0], [0, 0]]
     if module.padding == "same":
         totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
         return [[total // 2, total - total // 2] for total in totals]
-    return [[int(p), int(p)] for p in module.padding]
+    return [[p, p] for p in pair(module.padding)]
 
 
-def _pair(value: Any) -> list[int]:
-    return [int(v) for v in value] if isinstance(value, (tuple, list)) else [int(value)] * 2
+def _transposed_padding(module: nn.ConvTranspose2d) -> list[list[int]]:
+    """What is cropped from the whole output, the end less by what `output_padding` adds there."""
+    more = pair(module.output_padding)
+    return [[p, p - extra] for p, extra in zip(pair(module.padding), more, strict=True)]
+
+
+def _image_padding(module: nn.ZeroPad2d) -> list[list[int]]:
+    left, right, top, bottom = module.padding
+    return [[top, bottom], [left, right]]
+
+
+def _counts_padding(module: nn.AvgPool2d) -> bool | None:
+    return module.count_include_pad if any(pair(module.padding)) else None
+
+
+def _padded_maximum(module: nn.MaxPool2d) -> str | None:
+    return "-inf" if any(pair(module.padding)) else None
+
+
+def _output_size(module: nn.AdaptiveAvgPool2d) -> Any:
+    """An adaptive pool's; None where an axis keeps the size that it has."""
+    size = module.output_size
+    return None if isinstance(size, tuple) and None in size else size
+
+
+READERS: Mapping[str, Reader] = {
+    "bias": lambda module: module.bias is not None,
+    "padding": _padding,
+    "conv_transpose.padding": _transposed_padding,
+    "pad.padding": _image_padding,
+    "count_padding": _counts_padding,
+    "pad_value": _padded_maximum,
+    "approximate": lambda module: module.approximate == "tanh",
+    "global_avg_pool.size": _output_size,
+    "global_max_pool.size": _output_size,
+}
+"""Reads the settings that are no plain attribute of a module."""

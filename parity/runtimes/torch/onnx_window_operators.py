@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from parity.network import windows
 from parity.runtimes.torch.onnx_operators import Call, Unsupported, integers, operator
 
 Pads = list[tuple[int, int]]
@@ -54,11 +55,11 @@ def _window_pads(
         return list(zip(flat[: len(sizes)], flat[len(sizes) :], strict=True))
     if mode == "VALID":
         return [(0, 0)] * len(sizes)
-    pads = []
-    for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        reach = (math.ceil(size / stride) - 1) * stride + (width - 1) * dilation + 1
-        pads.append(_halves(max(reach - size, 0), more_at_end=mode == "SAME_UPPER"))
-    return pads
+    pads = [
+        windows.same_padding(size, kernel=width, stride=stride, dilation=dilation)
+        for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True)
+    ]
+    return pads if mode == "SAME_UPPER" else [(after, before) for before, after in pads]
 
 
 def _halves(total: int, *, more_at_end: bool) -> tuple[int, int]:
@@ -117,16 +118,12 @@ def _pool_windows(call: Call, x: Tensor) -> tuple[list[int], list[int], list[int
     dilations = list(call.get("dilations", [1] * rank))
     sizes = x.shape[2:]
     pads = _window_pads(call, sizes, kernel, strides, dilations)
-    ceiled = []
-    for size, width, stride, dilation, (begin, end) in zip(
-        sizes, kernel, strides, dilations, pads, strict=True
-    ):
-        reach = (width - 1) * dilation + 1
-        steps = math.ceil((size + begin + end - reach) / stride)
-        # A window that starts in the padding at the end is dropped.
-        steps -= steps * stride >= size + begin
-        missing = steps * stride + reach - (size + begin + end)
-        ceiled.append((0, max(missing, 0) if call.get("ceil_mode", 0) else 0))
+    ceiled = [(0, 0)] * rank
+    if call.get("ceil_mode", 0):
+        ceiled = [
+            (0, windows.ceil_extension(n, kernel=k, stride=s, padding=p, dilation=d))
+            for n, k, s, p, d in zip(sizes, kernel, strides, pads, dilations, strict=True)
+        ]
     return kernel, strides, dilations, pads, ceiled
 
 

@@ -17,13 +17,10 @@ import torch
 from torch import nn
 
 from parity.errors import TableError, UsageError, WeightError
-from parity.network import callables, fit, layouts, weights
+from parity.network import callables, fit, kinds, layouts, weights
 from parity.network.spec import ModelSpec
 from parity.network.table import (
-    KERAS_NAMES,
-    KINDS,
     LOGITS,
-    TORCH_NAMES,
     LayerTable,
     Row,
     Weight,
@@ -375,11 +372,10 @@ def weights_of(model: nn.Module, row: Row) -> Iterator[Weight]:
     module = _submodule(model, torch_point(row.torch).module)
     held: dict[str, Any] = dict(module.named_parameters(recurse=False))
     held.update(module.named_buffers(recurse=False))
-    for role in KINDS[row.kind]:
-        tensor = held.get(TORCH_NAMES[role])
+    for role in kinds.get(row.kind).roles:
+        tensor = held.get(role.torch)
         if tensor is not None:
-            name = canonical_name(row, role)
-            yield Weight(role, name, KERAS_NAMES[role], tuple(tensor.shape))
+            yield Weight(role.name, canonical_name(row, role.name), role.keras, tuple(tensor.shape))
 
 
 def _submodule(model: nn.Module, path: str) -> nn.Module:

@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from parity.network import architectures, layouts
+from parity.network import architectures, kinds, layouts
 from parity.network.models.resnet.spec import ARCHITECTURES
 from parity.network.table import torch_point
 
@@ -197,7 +197,7 @@ def test_the_keras_twin_is_what_the_table_says(name, sizes):
         *space, channels = layer.output.shape[1:]
         assert (channels, *space) == row.shape, row.name
         assert {v.name: tuple(v.shape) for v in layer.variables} == {
-            w.keras: layouts.keras_shape(w.shape, kind=row.kind, role=w.role) for w in row.weights
+            w.keras: kinds.get(row.kind).role(w.role).keras_shape(w.shape) for w in row.weights
         }
     assert model.get_layer("predictions").activation is keras.activations.linear
 
@@ -255,7 +255,7 @@ def keras_logits(asked, weights, images):
     for row, weight in asked.table().weights():
         (variable,) = (v for v in model.get_layer(row.keras).variables if v.name == weight.keras)
         value = weights[weight.name]
-        variable.assign(layouts.to_keras(value, kind=row.kind, role=weight.role))
+        variable.assign(kinds.get(row.kind).role(weight.role).to_keras(value))
     return np.asarray(model(layouts.to_nhwc(images), training=False))
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-import parity
 from parity.comparison.placement import confirm, plan
 from parity.comparison.request import Request
 from parity.errors import ParityError
@@ -21,6 +20,7 @@ from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.interpreters import interpreter_of
 from parity.report.model import Report
+from parity.version import __version__
 
 SUBJECTS = (
     "keras@gpu", "torch@gpu", "onnx-keras@gpu", "onnx-torch@gpu",
@@ -108,4 +108,4 @@ class Bench:
 
 def version() -> str:
     """The version of `parity` that the record is of."""
-    return parity.__version__
+    return __version__

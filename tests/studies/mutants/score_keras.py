@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from parity.network import layouts
+from parity.network import kinds
 from tests.studies.mutants.zoo import score_weights
 
 
@@ -34,5 +34,5 @@ def build() -> keras.Model:
         kind = "conv" if layer == "entry" else "dense"
         held = model.get_layer(layer)
         variable = next(v for v in held.variables if v.name == role)
-        variable.assign(layouts.to_keras(value, kind=kind, role=role))
+        variable.assign(kinds.get(kind).role(role).to_keras(value))
     return model

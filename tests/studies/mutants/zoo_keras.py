@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from parity.network import layouts
+from parity.network import kinds
+from parity.runtimes.keras.layers import kind_of
 from tests.studies.mutants.zoo import CLASSES, SLOPE, weights
 
 ROLES = {
@@ -45,9 +46,7 @@ def build() -> keras.Model:
             role = {"weight": "gamma", "bias": "beta"}.get(role, ROLES.get(role))
         else:
             role = ROLES[role]
-        depthwise = isinstance(held, layers.DepthwiseConv2D)
-        kind = "depthwise_conv" if depthwise else "dense" if value.ndim == 2 else "conv"
-        multiplier = held.depth_multiplier if depthwise else 1
         variable = next(v for v in held.variables if v.name == role)
-        variable.assign(layouts.to_keras(value, kind=kind, role=role, multiplier=multiplier))
+        found = next(r for r in kinds.get(kind_of(held)).roles if r.keras == role)
+        variable.assign(found.to_keras(value, shape=tuple(variable.shape)))
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from parity.explain.layer import Change, Layer
+from parity.explain.proof.layer import Change, Layer
 from parity.numerics.rounding import to_bits
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.explain.layer import Array
+from parity.explain.proof.layer import Array
 
 
 @dataclass(frozen=True)

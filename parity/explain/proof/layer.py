@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.network import kinds
+
 Array = NDArray[np.float64]
 Step = Callable[[Array], Array]
 
@@ -18,7 +20,7 @@ class Layer:
     """A layer's kind, inputs (NCHW or (N, C)), settings and weights (canonical layouts).
 
     `before` is applied to the first input, `after` to the output; settings are in the words of
-    `parity.network.structure`.
+    `parity.network.kinds`.
     """
 
     kind: str
@@ -51,6 +53,19 @@ class Layer:
     def then(self, step: Step) -> Self:
         """The same layer, its output changed."""
         return replace(self, after=(*self.after, step))
+
+
+def evaluate(layer: Layer) -> Array:
+    """The layer's output in float64; raises `ValueError`, `KeyError` or `IndexError` where its
+    parts do not fit together.
+
+    It takes milliseconds, and no framework's rounding, padding or layout has a say in it.
+    """
+    inputs = (layer.data, *layer.inputs[1:]) if layer.inputs else ()
+    output = kinds.evaluate(layer.kind, inputs, layer.weights, layer.hyper)
+    for step in layer.after:
+        output = step(output)
+    return output
 
 
 # Differences, as functions from the reference's layer to the subject's ---------------------------

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.explain.fingerprint import Fingerprint
-from parity.explain.layer import Array, Layer
+from parity.explain.proof.fingerprint import Fingerprint
+from parity.explain.proof.layer import Array, Layer
 from parity.network.table import Row
 from parity.numerics.floor import Floor
-from parity.processes import registry
-from parity.processes.subjects import runs_graph, side_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,8 @@ class Case:
 
     row: Row
     subject: str
+    framework: str
+    """Where the layer is to be mended: `keras`, `torch` or `onnx`."""
     layer: Layer
     expected: Array
     actual: Array
@@ -66,16 +66,6 @@ class Case:
             if value.shape == given.shape and np.array_equal(np.asarray(value, np.float32), given):
                 return name
         return None
-
-    @property
-    def framework(self) -> str:
-        """What the layer is written in, where it is to be changed: a framework, or `onnx`."""
-        return "onnx" if runs_graph(self.subject) else side_of(self.subject)
-
-
-def describe_framework(subject: str) -> str:
-    """What a subject's layers are part of, for a text: "PyTorch", "the ONNX graph"."""
-    return "the ONNX graph" if runs_graph(subject) else registry.label(side_of(subject))
 
 
 def fitted(fit: Callable[[], float]) -> str:

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.explain.layer import Array, Layer
-from parity.explain.operators import evaluate
+from parity.explain.proof.layer import Array, Layer, evaluate
+from parity.network import kinds
 
 TOLERANCE = 1e-9
 """Relative; two float64 runs of one layer differ by some 1e-15."""
-
-BINARY = ("add", "multiply", "concat")
 
 Read = Callable[[str], Array]
 
@@ -46,18 +44,18 @@ def find(
 def _choices(kind: str, earlier: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The nearest tensors first."""
     latest = list(reversed(earlier))
-    if kind not in BINARY:
+    if not kinds.joins(kind):
         yield from ((name,) for name in latest)
         return
     for last, first in itertools.combinations(latest, 2):
         yield first, last
-        if kind == "concat":
+        if not kinds.get(kind).elementwise:
             yield last, first
 
 
 def _fits(layer: Layer, expected: Array) -> bool:
     shapes = {tensor.shape for tensor in layer.inputs}
-    if layer.kind in ("add", "multiply") and shapes != {expected.shape}:
+    if kinds.get(layer.kind).elementwise and shapes != {expected.shape}:
         return False
     try:
         with np.errstate(all="ignore"):

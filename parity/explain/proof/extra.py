@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.explain import engine
-from parity.explain.case import Candidate, Case
-from parity.explain.engine import Explanation
-from parity.explain.layer import Array, Layer
-from parity.explain.operators import evaluate
-from parity.network.table import KINDS, LayerTable, Row
+from parity.explain.proof import search
+from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.layer import Array, Layer, evaluate
+from parity.explain.proof.search import Explanation
+from parity.network import kinds
+from parity.network.table import LayerTable, Row
 from parity.numerics.distance import measure
 from parity.numerics.floor import ROUNDOFF, Floor
 
@@ -27,8 +27,6 @@ NAME = "extra-layers"
 
 STAGE = "extra"
 """The stage of the rows that stand for layers of no table."""
-
-_WORDS = {"conv": "convolution", "batch_norm": "batch-norm", "dense": "dense layer"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def beside(row: Row, described: Sequence[Mapping[str, Any]]) -> list[Mapping[str
     for layer in described:
         if layer["row"] == row.name:
             return found
-        if layer["row"] is None and layer["kind"] in KINDS:
+        if layer["row"] is None and kinds.find(layer["kind"]) is not None:
             found.append(layer)
         elif layer["kind"] == row.kind:
             found.clear()
@@ -88,7 +86,7 @@ def explain(case: Case, extra: Extra) -> tuple[Explanation, Floor] | None:
         except (ValueError, IndexError, KeyError):
             # They do not fit what stands on this side of the sum.
             continue
-        trial = engine.attempt(replace(case, floor=floor), (candidate,))
+        trial = search.attempt(replace(case, floor=floor), (candidate,))
         if trial is not None and trial.after <= case.limit:
             error = measure(actual=case.actual, expected=case.expected)
             before = error.rel_l2 / case.floor.rel_l2
@@ -97,10 +95,10 @@ def explain(case: Case, extra: Extra) -> tuple[Explanation, Floor] | None:
 
 
 def _candidates(case: Case, extra: Extra) -> Iterator[Candidate]:
-    words = [_WORDS.get(layer.kind, layer.kind) for layer in extra.layers]
-    kinds = f"{', a '.join(words[:-1])} and a {words[-1]}" if len(words) > 1 else words[0]
+    words = [kinds.get(layer.kind).words or layer.kind for layer in extra.layers]
+    listed = f"{', a '.join(words[:-1])} and a {words[-1]}" if len(words) > 1 else words[0]
     names = " and ".join(f"`{name}`" for name in extra.names)
-    stand = f"A {kinds} stand{'s' * (len(words) == 1)}"
+    stand = f"A {listed} stand{'s' * (len(words) == 1)}"
     text = f"{stand} before the sum, where the reference has nothing"
     remedy = f"leave {names} out"
     if extra.beside:

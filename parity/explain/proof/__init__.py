@@ -1,0 +1,1 @@
+"""The proof of causes: pure functions of arrays, which import `numerics` and `network` alone."""

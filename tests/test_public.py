@@ -1,0 +1,319 @@
+"""The public functions: complete signatures, docstrings that can be relied on, no framework."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import parity as api
+from parity.commands import capture as capturing
+from parity.commands import compare as comparing
+from parity.commands import values
+from parity.commands.cli import arguments, command
+from parity.comparison.request import Request
+from parity.errors import InterpreterError, UsageError
+from parity.version import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FUNCTIONS = ["capture", "check", "compare", "convert", "diff", "export"]
+JUDGING = {
+    *("limit", "judge_as", "isolate", "explain", "semantics", "repeat", "seeds", "stress"),
+    "save_captures",
+}
+
+
+def parameters(name):
+    return inspect.signature(getattr(api, name)).parameters
+
+
+def fields():
+    """What a comparison can be asked for, and what it is by default."""
+    found = {}
+    for field in dataclasses.fields(Request):
+        if field.init:
+            default = field.default
+            if default is dataclasses.MISSING:
+                default = field.default_factory()
+            found[field.name] = default
+    # What is not judged is what `capture` is for.
+    found.pop("judged")
+    return found
+
+
+# Names, types and words
+
+
+def test_all_are_listed_and_found():
+    assert set(FUNCTIONS) < set(api.__all__) <= set(dir(api))
+    assert all(getattr(api, name) is not None for name in api.__all__)
+    with pytest.raises(AttributeError, match="module 'parity' has no attribute 'compair'"):
+        _ = api.compair
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_parameter_is_typed_and_explained(name):
+    function = getattr(api, name)
+    found = parameters(name)
+    text = inspect.getdoc(function)
+    assert {each.kind for each in found.values()} <= {
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    }
+    assert all(each.annotation is not inspect.Parameter.empty for each in found.values())
+    assert inspect.signature(function).return_annotation is not inspect.Signature.empty
+    assert "Raises" in text
+    described = text
+    if name == "capture":
+        assert "The other parameters are those of `parity.compare`." in text
+        described += inspect.getdoc(api.compare)
+    for parameter in found:
+        assert re.search(rf"\b{parameter}\b", described), parameter
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_example_calls_what_there_is(name):
+    """Each call of its example has a function's parameters; attributes are the result's."""
+    text = inspect.getdoc(getattr(api, name))
+    code = "\n".join(re.findall(r"^ *>>> (.*)$", text.partition("Example:")[2], re.MULTILINE))
+    called = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("parity."):
+            function = getattr(api, ast.unparse(node.func).removeprefix("parity."))
+            keywords = {word.arg: ast.literal_eval(word.value) for word in node.keywords}
+            inspect.signature(function).bind(*map(ast.literal_eval, node.args), **keywords)
+            called.add(function.__name__)
+    assert name in called
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_help_shows_it(name):
+    code = f"import parity; help(parity.{name}); help(parity)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.count(f"{name}(") >= 2, done.stderr
+    assert "options" not in parameters(name)
+
+
+@pytest.mark.slow
+def test_a_type_checker_sees_the_types(tmp_path):
+    file = tmp_path / "user.py"
+    file.write_text(
+        "import parity\n"
+        "report: parity.Report = parity.compare('resnet18', image_size=(32, 48))\n"
+        "size: int = parity.export('resnet18', 'r.onnx', side='keras').bytes\n"
+        "parity.compare('resnet18', bach=3)\n"
+        "parity.check().ok.upper()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", file],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    found = re.findall(r"user\.py:(\d+): error: (.*)", done.stdout)
+    assert [line for line, _ in found] == ["4", "5"], done.stdout + done.stderr
+    assert 'Unexpected keyword argument "bach"' in found[0][1]
+    assert '"bool" has no attribute "upper"' in found[1][1]
+
+
+# What can be asked for, in Python and on the command line
+
+
+def test_compare_takes_what_a_request_has():
+    found = {name: each.default for name, each in parameters("compare").items()}
+    assert found.pop("progress") is None
+    # These two defaults are made anew for each request.
+    assert (found["python"], found["subjects"]) == (None, None)
+    assert {**found, "python": {}, "subjects": values.parse_subjects(None)} == fields()
+
+
+def test_capture_takes_what_compare_does_but_for_judging():
+    found, compared = parameters("capture"), parameters("compare")
+    assert set(compared) - set(found) == JUDGING
+    assert set(found) - set(compared) == {"out"}
+    assert all(compared[name] == each for name, each in found.items() if name != "out")
+
+
+def options(name):
+    """A command's parameters, without its reports."""
+    (call,) = (c.call for c in command.find() if getattr(c.call, "__name__", c.name) == name)
+    return {each for each in inspect.signature(call).parameters if "report_" not in each}
+
+
+@pytest.mark.parametrize("name", ["compare", "capture", "diff"])
+def test_the_command_line_takes_the_same(name):
+    assert options(name) == set(parameters(name)) - {"progress"}
+
+
+def test_the_command_line_has_the_same_defaults():
+    shared = inspect.signature(arguments._shared).parameters
+    given = {name: each.default for name, each in shared.items()}
+    request = arguments.request({**given, "model": "resnet18"})
+    assert request == Request(model="resnet18", python=request.python)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The requests that `compare` and `capture` make, which are not run."""
+    found = []
+
+    def record(request, *, progress):
+        found.append(request)
+
+    monkeypatch.setattr(comparing, "run", record)
+    monkeypatch.setattr(capturing, "save", record)
+    return found
+
+
+def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
+    array = np.zeros((2, 3, 32, 48), np.float32)
+    shared = {
+        "table": "t.csv",
+        "onnx_keras": "k.onnx",
+        "onnx_torch": tmp_path / "t.onnx",
+        "classes": 7,
+        "image_size": (32, 48),
+        "channels": 1,
+        "weights": "w.pth",
+        "input": array,
+        "batch": 2,
+        "seed": 3,
+        "subjects": "keras, torch@old",
+        "reference": "keras",
+        "depth": "layer",
+        "opset": 18,
+        "timeout": 7.0,
+        "cache": False,
+        "device": "cpu",
+        "precision": "bfloat16",
+        "python": {"old": sys.executable},
+        "keras_backend": "jax",
+        "xla": True,
+        "serial": True,
+        "keras": "a:b",
+        "torch": "c:d",
+    }
+    judged = {
+        "limit": 2.0,
+        "semantics": True,
+        "explain": False,
+        "repeat": 2,
+        "seeds": 4,
+        "stress": True,
+        "judge_as": "float16",
+        "save_captures": "kept",
+    }
+    api.compare("resnet18", **shared, **judged)
+    api.capture("resnet18", **shared, out="kept")
+    compared, captured = asked
+    expected = {
+        **shared,
+        "table": Path("t.csv"),
+        "onnx_keras": Path("k.onnx"),
+        "subjects": ("keras", "torch@old"),
+        "model": "resnet18",
+        "save_captures": Path("kept"),
+    }
+    for request, more in ((compared, judged), (captured, {"judged": False})):
+        for name, value in {**more, **expected}.items():
+            found = getattr(request, name)
+            assert found is value if name == "input" else found == value, name
+    # Every field was given another value than its default, but for the one that --xla forbids.
+    same = {name for name, value in fields().items() if getattr(compared, name) is value}
+    assert same == {"isolate"}
+    with pytest.raises(UsageError, match="--isolate cannot feed"):
+        api.compare("resnet18", xla=True, isolate=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (32, (32, 32)),
+        ("32", (32, 32)),
+        ("32x48", (32, 48)),
+        ("32X48", (32, 48)),
+        ((32, 48), (32, 48)),
+        ([32, 48], (32, 48)),
+        (np.array([32, 48]).tolist(), (32, 48)),
+    ],
+)
+def test_an_image_size(value, expected):
+    assert values.parse_image_size(value) == expected
+
+
+@pytest.mark.parametrize("value", ["", "x", "1x2x3", (1, 2, 3), (), 1.5, True, "-1", -1, (1, -1)])
+@pytest.mark.parametrize("name", ["compare", "capture"])
+def test_an_image_size_that_is_none(name, value, asked):
+    with pytest.raises(UsageError, match="image-size: expected N or HxW") as caught:
+        getattr(api, name)(
+            "resnet18", image_size=value, **({"out": "x"} if name == "capture" else {})
+        )
+    assert str(value)[:3] in str(caught.value)
+    assert not asked
+
+
+def test_an_image_size_is_checked_everywhere(tmp_path):
+    source = tmp_path / "a.pth"
+    source.touch()
+    with pytest.raises(UsageError, match="expected N or HxW"):
+        api.convert("resnet18", source, tmp_path / "b.pth", image_size="x")
+    with pytest.raises(UsageError, match="expected N or HxW"):
+        api.export("resnet18", tmp_path / "b.onnx", side="torch", image_size="x")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize(
+    "subjects", ["keras,torch", " keras , torch,", ("keras", "torch"), ["keras", "torch"]]
+)
+def test_subjects(subjects, asked):
+    api.compare("resnet18", subjects=subjects)
+    assert asked[0].subjects == ("keras", "torch")
+
+
+def test_interpreters_are_found_as_on_the_command_line(asked, tmp_path, monkeypatch):
+    """The folder of an environment will do, and parity.toml in the working folder is read."""
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    python = tmp_path / "env" / "bin" / "python"
+    python.touch()
+    (tmp_path / "parity.toml").write_text('[environments]\nold = "env"\ntorch = "env"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARITY_ENVIRONMENTS", str(tmp_path / "none"))
+    api.compare("resnet18", python={"torch": sys.executable, "keras": tmp_path / "env"})
+    assert asked[0].python == {"old": str(python), "torch": sys.executable, "keras": str(python)}
+    with pytest.raises(InterpreterError, match="no such interpreter"):
+        api.compare("resnet18", python={"keras": "no/such/python"})
+
+
+def test_diff_refuses_a_limit_that_is_none(tmp_path):
+    for limit in (0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="--limit must be above 0"):
+            api.diff(tmp_path, tmp_path, limit=limit)
+
+
+# The version
+
+
+def test_the_version_has_one_home():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    dynamic = project["tool"]["setuptools"]["dynamic"]
+    assert dynamic == {"version": {"attr": "parity.version.__version__"}}
+    assert api.__version__ == __version__
+    texts = {
+        str(path.relative_to(ROOT)): path.read_text()
+        for package in ("parity", "exporters")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    written = [name for name, text in texts.items() if re.search(r"(?m)^__version__ *=", text)]
+    assert written == ["parity/version.py"]
+    # The public face is imported for the public functions alone.
+    face = r"\bparity\.__version__|from parity import .*__version__"
+    assert [name for name, text in texts.items() if re.search(face, text)] == []

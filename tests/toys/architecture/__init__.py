@@ -1,0 +1,1 @@
+"""A toy family: a convolution, batch-norm, ReLU, the mean, a dense layer."""
