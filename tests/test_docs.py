@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from parity.commands.cli.main import CommandLineError, app
+from parity.commands.cli.main import CommandLineError, build
 from tests import design_tables
 
 ROOT = design_tables.ROOT
@@ -195,7 +195,7 @@ def test_every_link_resolves(document: Path) -> None:
 
 
 def command_line() -> object:
-    return typer.main.get_command(app)
+    return typer.main.get_command(build())
 
 
 def parse(words: list[str]) -> None:

@@ -97,8 +97,8 @@ def build(spec):
 CAUSE = '''
 """A layer whose input was multiplied by 1.25."""
 
-from parity.explain.case import Candidate
-from parity.explain.layer import given
+from parity.explain.proof.case import Candidate
+from parity.explain.proof.layer import given
 
 NAME = "toy-scale"
 
