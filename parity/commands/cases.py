@@ -229,7 +229,7 @@ class _Reader:
 
     def _reports(self, table: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
         for key, value in table.items():
-            self._known(key, formats.names(), self.lines.of("reports", 0, key), key)
+            self._known(key, formats.list_formats(), self.lines.of("reports", 0, key), key)
             if not isinstance(value, str):
                 raise self._wrong("reports", 0, key, "a file or a folder", value)
             yield key, self.path.parent / value

@@ -12,7 +12,7 @@ from typing import Any
 from parity.commands import compare as run
 from parity.commands import lock
 from parity.commands.cases import Case, Plan
-from parity.comparison.placement import plan as plan_places
+from parity.comparison.placement import plan_placement as plan_places
 from parity.comparison.request import Request
 from parity.errors import ParityError, UsageError
 from parity.processes.children import Children

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parity import files
-from parity.comparison.checkpoints import CANONICAL, format_of, read_checkpoint
+from parity.comparison.checkpoints import CANONICAL, convert_checkpoint, detect_format
 from parity.errors import WeightError
 from parity.network import architectures, weights
 from parity.processes.children import Children
@@ -44,8 +44,8 @@ def convert(
     `WeightError`, and nothing is written. What was written is read back and compared bit for bit.
     """
     source, target = Path(source), Path(target)
-    format_of(source)
-    writer = format_of(target)
+    detect_format(source)
+    writer = detect_format(target)
     found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
     if not source.is_file():
         raise WeightError(f"{source}: no such file")
@@ -55,7 +55,7 @@ def convert(
         Children(python=python) as made,
     ):
         canonical = Path(folder) / "canonical.safetensors"
-        notes = read_checkpoint(found, source, canonical, made, progress)
+        notes = convert_checkpoint(found, source, canonical, made, progress)
         values = weights.load(canonical, found.table())
         if writer == CANONICAL:
             weights.save(part, values, metadata={"model": found.name})
@@ -65,7 +65,7 @@ def convert(
                 "write_checkpoint", spec=found.to_json(), source=str(canonical), path=str(part)
             )
         again = Path(folder) / "again.safetensors"
-        read_checkpoint(found, part, again, made, progress, reader=writer)
+        convert_checkpoint(found, part, again, made, progress, reader=writer)
         digest = weights.digest(values)
         if weights.digest(weights.load(again, found.table())) != digest:
             raise WeightError(f"{target}: read back it has other bits than {source}")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from parity import __version__, files
-from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
-from parity.comparison.checkpoints import format_of, read_checkpoint
+from parity.comparison.cache_entries import build_tap_names, graph_key, weights_key
+from parity.comparison.checkpoints import convert_checkpoint, detect_format
 from parity.comparison.request import Side
 from parity.errors import UsageError
 from parity.network import architectures, inputs, weights
@@ -75,25 +75,25 @@ def export(
     kept = Cache(use_cache)
     found = architectures.get(model, classes=classes, image_size=image_size, channels=channels)
     if weights_from is not None:
-        format_of(weights_from)
+        detect_format(weights_from)
     with tempfile.TemporaryDirectory(prefix="parity-") as name, Children(python=python) as made:
         folder = Path(name)
         child = made[side]
         progress(side, "starting")
         interpreter = interpreter_of(side, python or {})
         if weights_from is None:
-            facts = weight_facts(found, seed, side, python=interpreter)
+            facts = weights_key(found, seed, side, python=interpreter)
             canonical = _random_weights(found, facts, folder, child, seed, kept, progress)
         else:
             canonical = folder / "canonical.safetensors"
-            read_checkpoint(found, Path(weights_from), canonical, made, progress)
+            convert_checkpoint(found, Path(weights_from), canonical, made, progress)
         child.call("load", spec=found.to_json())
         child.call("assign", path=str(canonical))
         progress(side, f"exporting to {path.name}")
         table = found.table()
         digest = weights.digest(weights.load(canonical, table))
         stages = [table.tensor_name(row) for row in table.ends("stage").values()]
-        facts = graph_facts(found, side, opset, python=interpreter)
+        facts = graph_key(found, side, opset, python=interpreter)
         held = kept.find("graphs", facts)
         structure = held or folder / "structure.onnx"
         answer = child.call(
@@ -102,7 +102,7 @@ def export(
             structure=str(structure),
             opset=opset,
             input_shape=list(found.input_shape),
-            names=tap_names(table, side),
+            names=build_tap_names(table, side),
             outputs=[stage for stage in stages if stage != LOGITS] if stage_outputs else [],
             metadata={
                 "model": found.name,

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parity.comparison.judging import judge
+from parity.comparison.judging import judge_captures
 from parity.comparison.request import side_of
 from parity.comparison.runner import Runner
-from parity.comparison.semantics import has_rounded_constants_alone, run_and_judge_float64
+from parity.comparison.semantics import is_explained_by_constant_rounding, run_and_judge_float64
 from parity.comparison.state import Comparison
 from parity.errors import ParityError
-from parity.numerics.verdict import StageResult, first_failure
+from parity.numerics.verdict import StageResult, find_first_failure
 from parity.processes import registry
 from parity.processes.subjects import is_model_of
 
 
-def attribute(
+def attribute_differences(
     comparison: Comparison, runner: Runner, stages: Sequence[StageResult]
 ) -> tuple[str, ...]:
     """Return sentences that say where a difference enters."""
     sentences = []
     # The first of each kind: `keras@cpu` is a Keras model like any.
-    first_of = {(s.side, s.runs_graph): n for n, s in reversed(runner.request.parsed.items())}
+    first_of = {
+        (s.side, s.runs_graph): n for n, s in reversed(runner.request.subjects_by_name.items())
+    }
     for side in registry.model_runtimes():
         label = registry.label(side)
         model, graph = first_of.get((side, False), side), first_of.get((side, True), "")
-        in_model, in_graph = first_failure(stages, model), first_failure(stages, graph)
+        in_model, in_graph = find_first_failure(stages, model), find_first_failure(stages, graph)
         if in_model is not None:
             sentence = f"the difference is in the {label} model, first at {in_model.name}"
-            if in_graph is not None and _follows(stages, model, graph):
+            if in_graph is not None and _graph_matches_model(stages, model, graph):
                 sentence += "; the graph exported from it computes the same"
             sentences.append(sentence)
-            if in_graph is None or _follows(stages, model, graph):
+            if in_graph is None or _graph_matches_model(stages, model, graph):
                 continue
         if graph in comparison.captures and in_graph is not None:
             sentences.append(_attribute_graph(comparison, runner, graph, label, in_graph))
     return tuple(sentences)
 
 
-def _follows(stages: Sequence[StageResult], model: str, graph: str) -> bool:
+def _graph_matches_model(stages: Sequence[StageResult], model: str, graph: str) -> bool:
     """Whether a graph is as close to its own model as rounding lets two runs be."""
     for stage in stages:
         pair = stage.pairs.get(f"{model}|{graph}") or stage.pairs.get(f"{graph}|{model}")
@@ -57,20 +59,20 @@ def _attribute_graph(
     """Tell ONNX Runtime's optimiser, ONNX Runtime and the exported graph from one another."""
     reference, points = comparison.reference, comparison.points
     plain = runner.run_subject(graph, comparison.rows, "unoptimised", optimise=False)
-    stages = judge(
+    stages = judge_captures(
         reference.capture, reference.floors, {graph: plain.path}, points, comparison.criteria
     )
     where = f"{graph} differs first at {first.name}"
-    if first_failure(stages, graph) is None:
+    if find_first_failure(stages, graph) is None:
         return (
             f"{where}: ONNX Runtime's graph optimiser, since with all optimisations off the same "
             "graph is at the floor"
         )
     try:
-        exact = run_and_judge_float64(comparison, runner, graph, "blame-float64")
+        exact = run_and_judge_float64(comparison, runner, graph, "attribution-float64")
     except ParityError as error:
         return f"{where}: the exported graph or ONNX Runtime; they cannot be told apart: {error}"
-    if has_rounded_constants_alone(exact, graph):
+    if is_explained_by_constant_rounding(exact, graph):
         return (
             f"{where}: ONNX Runtime, since the same graph evaluated in float64 by PyTorch agrees "
             "with the reference"

@@ -17,7 +17,7 @@ from parity.processes.cache import Cache
 from parity.processes.interpreters import interpreter_of
 
 
-def graph_facts(
+def graph_key(
     spec: ModelSpec, side: Side, opset: int | None, *, python: str | None = None
 ) -> dict[str, Any]:
     """All that decides the structure that an exporter traces, in the interpreter `python`."""
@@ -26,11 +26,11 @@ def graph_facts(
         "spec": spec.to_json(),
         "opset": opset,
         "source": probe.source_digest(),
-        "traced by": _interpreter(side, python),
+        "traced by": _describe_interpreter(side, python),
     }
 
 
-def weight_facts(
+def weights_key(
     spec: ModelSpec, seed: int, side: Side, *, python: str | None = None
 ) -> dict[str, Any]:
     """All that decides a model's random weights: drawn here, calibrated by `side` in `python`."""
@@ -40,12 +40,12 @@ def weight_facts(
         "seed": seed,
         "source": probe.source_digest(),
         "numpy": np.__version__,
-        "calibrated by": _interpreter(side, python),
+        "calibrated by": _describe_interpreter(side, python),
     }
 
 
 @functools.cache
-def _interpreter(side: Side, python: str | None) -> dict[str, Any]:
+def _describe_interpreter(side: Side, python: str | None) -> dict[str, Any]:
     """Versions of Python, NumPy, the framework and `parity` in an interpreter, and its source."""
     found = probe.probe_interpreter(side, python)
     return {
@@ -58,7 +58,7 @@ def _interpreter(side: Side, python: str | None) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Kept:
+class ComparisonCache:
     """What one comparison of a registered model takes from the cache, and leaves there."""
 
     request: Request
@@ -66,39 +66,39 @@ class Kept:
 
     def graph(self, side: Side) -> Path | None:
         """The structure that this side's exporter traces, if it is there."""
-        return self.cache.find("graphs", self._graph_facts(side)) if self.cache.enabled else None
+        return self.cache.find("graphs", self._graph_key(side)) if self.cache.enabled else None
 
-    def keep_graph(self, side: Side, made: Path) -> Path:
+    def store_graph(self, side: Side, made: Path) -> Path:
         """Leave a structure to later runs; where it lies then."""
         if not self.cache.enabled:
             return made
-        return self.cache.publish("graphs", self._graph_facts(side), made)
+        return self.cache.publish("graphs", self._graph_key(side), made)
 
     def weights(self) -> Path | None:
         """The seeded random weights, calibrated, if they are there."""
-        return self.cache.find("weights", self._weight_facts()) if self.cache.enabled else None
+        return self.cache.find("weights", self._weights_key()) if self.cache.enabled else None
 
-    def keep_weights(self, made: Path) -> Path:
+    def store_weights(self, made: Path) -> Path:
         """Leave calibrated weights to later runs; where they lie then."""
         if not self.cache.enabled:
             return made
-        return self.cache.publish("weights", self._weight_facts(), made)
+        return self.cache.publish("weights", self._weights_key(), made)
 
-    def _graph_facts(self, side: Side) -> dict[str, Any]:
+    def _graph_key(self, side: Side) -> dict[str, Any]:
         request = self.request
         assert request.spec is not None
-        return graph_facts(request.spec, side, request.opset, python=self._python(side))
+        return graph_key(request.spec, side, request.opset, python=self._python(side))
 
-    def _weight_facts(self) -> dict[str, Any]:
+    def _weights_key(self) -> dict[str, Any]:
         request = self.request
         assert request.spec is not None
         side = request.reference_side
-        return weight_facts(request.spec, request.seed, side, python=self._python(side))
+        return weights_key(request.spec, request.seed, side, python=self._python(side))
 
     def _python(self, side: Side) -> str | None:
-        return interpreter_of(self.request.home(side), self.request.python)
+        return interpreter_of(self.request.home_child(side), self.request.python)
 
 
-def tap_names(table: LayerTable, side: str) -> dict[str, str]:
+def build_tap_names(table: LayerTable, side: str) -> dict[str, str]:
     """{tensor name: layer} of every row that both models have, as the exporters take it."""
     return {table.tensor_name(row): getattr(row, side) for row in table.ends("layer").values()}

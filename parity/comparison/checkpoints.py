@@ -16,7 +16,7 @@ CANONICAL = "safetensors"
 """The format that no framework is needed for."""
 
 
-def format_of(path: str | Path) -> str:
+def detect_format(path: str | Path) -> str:
     """The framework of a checkpoint's suffix; raises `UsageError` for an unknown one."""
     name = Path(path).name
     formats = {f".{CANONICAL}": CANONICAL, **registry.checkpoint_suffixes()}
@@ -27,7 +27,7 @@ def format_of(path: str | Path) -> str:
     raise UsageError(f"{path}: unknown kind of checkpoint; its name must end in {known}")
 
 
-def read_checkpoint(
+def convert_checkpoint(
     spec: ModelSpec,
     source: Path,
     target: Path,
@@ -42,7 +42,7 @@ def read_checkpoint(
     from. Raises `WeightError` unless it has exactly the weights of `spec`, and `UsageError` for an
     unknown suffix.
     """
-    reader = reader or format_of(source)
+    reader = reader or detect_format(source)
     if reader == CANONICAL:
         weights.save(target, weights.load(source, spec.table()))
         return ()

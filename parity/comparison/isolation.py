@@ -6,19 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parity.comparison.judging import judge
+from parity.comparison.judging import judge_captures
 from parity.comparison.runner import Runner
-from parity.comparison.state import Comparison, Criteria, Reference
+from parity.comparison.state import Comparison, Criteria, ReferenceRun
 from parity.network.table import LayerTable
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import FirstDivergence, StageResult, first_failure
+from parity.numerics.verdict import FirstDivergence, StageResult, find_first_failure
 
 
 @dataclass(frozen=True)
 class IsolatedRun:
     """Some rows captured in isolation: the reference with its floors, and the subjects."""
 
-    reference: Reference
+    reference: ReferenceRun
     captures: Mapping[str, Path]
     results: Sequence[StageResult]
 
@@ -37,7 +37,7 @@ class IsolatedLayers(IsolatedRun):
                     yield name, layer
 
 
-def isolate(
+def measure_isolated_errors(
     comparison: Comparison, runner: Runner, stages: Sequence[StageResult]
 ) -> tuple[list[StageResult], Mapping[str, Path]]:
     """Give every part between two points the reference's input.
@@ -50,7 +50,7 @@ def isolate(
         captures = runner.run_subjects(subjects, rows, "isolated", feed=reference.capture)
     else:
         # Nobody asked for isolation until something was found to differ: only that is looked at.
-        subjects = [name for name in subjects if first_failure(stages, name) is not None]
+        subjects = [name for name in subjects if find_first_failure(stages, name) is not None]
         with runner.children.threads(1) as pool:
             measuring = pool.submit(
                 runner.run_reference,
@@ -58,7 +58,7 @@ def isolate(
             )  # fmt: skip
             captures = runner.run_subjects(subjects, rows, "isolated", feed=reference.capture)
             reference = measuring.result()
-    found = judge(
+    found = judge_captures(
         reference.capture, reference.isolated_floors, captures, points, comparison.criteria
     )
     isolated = [
@@ -77,12 +77,12 @@ def isolate_failing_layers(
         return None
     inside = frozenset(stage for _, stage in failing)
     subjects = [n for n in comparison.captures if any(n == other for other, _ in failing)]
-    points = layer_points(comparison.table, inside, others=True)
+    points = select_layer_points(comparison.table, inside, others=True)
     run = run_layers(comparison.criteria, runner, points, subjects, isolated=True)
     return IsolatedLayers(run.reference, run.captures, run.results, inside)
 
 
-def locate(
+def locate_divergences(
     comparison: Comparison,
     runner: Runner,
     stages: Sequence[StageResult],
@@ -98,18 +98,18 @@ def locate(
         return _independent_faults(comparison.table, stages, layers)
     suspects: dict[str, StageResult] = {}
     for name in comparison.captures:
-        stage = first_failure(stages, name)
+        stage = find_first_failure(stages, name)
         if stage is not None:
             suspects[name] = stage
     if not suspects:
         return ()
-    points = layer_points(comparison.table, {stage.stage for stage in suspects.values()})
+    points = select_layer_points(comparison.table, {stage.stage for stage in suspects.values()})
     run = run_layers(comparison.criteria, runner, points, list(suspects), isolated=False)
     found = []
     for name, stage in suspects.items():
-        layer = first_failure([r for r in run.results if r.stage == stage.stage], name)
-        found.append(_divergence(name, layer or stage, layer is not None))
-    return _in_order(found, comparison.table)
+        layer = find_first_failure([r for r in run.results if r.stage == stage.stage], name)
+        found.append(_build_divergence(name, layer or stage, layer is not None))
+    return _sort_by_position(found, comparison.table)
 
 
 def _failing_stages(stages: Sequence[StageResult]) -> set[tuple[str, str]]:
@@ -126,16 +126,16 @@ def _independent_faults(
     table: LayerTable, stages: Sequence[StageResult], layers: IsolatedLayers
 ) -> tuple[FirstDivergence, ...]:
     """Every layer that fails though it is given the right input."""
-    found = [_divergence(name, layer, True) for name, layer in layers.failing()]
+    found = [_build_divergence(name, layer, True) for name, layer in layers.failing()]
     located = {(fault.subject, fault.stage) for fault in found}
     for name, stage in _failing_stages(stages) - located:
         # Each layer is within its own floor, but the stage is not: name the stage alone.
         result = next(point for point in stages if point.stage == stage)
-        found.append(_divergence(name, result, False))
-    return _in_order(found, table)
+        found.append(_build_divergence(name, result, False))
+    return _sort_by_position(found, table)
 
 
-def layer_points(
+def select_layer_points(
     table: LayerTable, stages: Iterable[str], *, others: bool = False
 ) -> list[ComparisonPoint]:
     """Every layer of `stages`; with `others`, also the ends of the other stages, to feed them."""
@@ -161,16 +161,18 @@ def run_layers(
     captures = runner.run_subjects(subjects, rows, label, feed=feed)
     floors = reference.isolated_floors if isolated else reference.floors
     return IsolatedRun(
-        reference, captures, judge(reference.capture, floors, captures, points, criteria)
+        reference, captures, judge_captures(reference.capture, floors, captures, points, criteria)
     )
 
 
-def _divergence(subject: str, stage: StageResult, is_layer: bool) -> FirstDivergence:
+def _build_divergence(subject: str, stage: StageResult, is_layer: bool) -> FirstDivergence:
     layer = stage.row if is_layer or stage.name == stage.row else None
     return FirstDivergence(subject, stage.stage, layer, stage.name, (subject,))
 
 
-def _in_order(found: Sequence[FirstDivergence], table: LayerTable) -> tuple[FirstDivergence, ...]:
+def _sort_by_position(
+    found: Sequence[FirstDivergence], table: LayerTable
+) -> tuple[FirstDivergence, ...]:
     """Sort by place in the network; subjects that differ at one place name each other."""
     order = {row.name: index for index, row in enumerate(table.rows)}
     ends = {point.stage: point.row for point in table.points("stage")}

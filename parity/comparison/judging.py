@@ -15,7 +15,7 @@ from parity.numerics.verdict import StageResult
 from parity.processes.helpers import measuring_helpers
 
 
-def judge(
+def judge_captures(
     reference: Path,
     floors: Mapping[str, Floor],
     captures: Mapping[str, Path],
@@ -30,7 +30,7 @@ def judge(
         readers = {
             name: stack.enter_context(CaptureReader(path)) for name, path in captures.items()
         }
-        return verdict.compare(
+        return verdict.compare_captures(
             reference=stack.enter_context(CaptureReader(reference)),
             floors=floors,
             subjects=readers,

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.results import Decision
+from parity.comparison.results import LabelAgreement
 from parity.numerics.capture import CaptureReader
 
 Array = NDArray[np.float64]
 
 
-def decide_labels(row: str, reference: Path, captures: Mapping[str, Path]) -> Decision | None:
+def compare_labels(
+    row: str, reference: Path, captures: Mapping[str, Path]
+) -> LabelAgreement | None:
     """Compare the classes of the final output `row`, (N, classes); None where there are none.
 
     A label can flip from where an error reaches half the distance of the two largest logits.
@@ -32,13 +34,13 @@ def decide_labels(row: str, reference: Path, captures: Mapping[str, Path]) -> De
         if actual.shape != expected.shape:
             continue
         top1[name] = float((actual.argmax(axis=1) == expected.argmax(axis=1)).mean())
-        top5[name] = _share_of_same_best(actual, expected, 5)
+        top5[name] = _top_k_agreement(actual, expected, 5)
         error = float(np.abs(actual - expected).max())
         ratio[name] = 2.0 * error / margin if margin else float("inf")
-    return Decision(top1, top5, margin, ratio)
+    return LabelAgreement(top1, top5, margin, ratio)
 
 
-def _share_of_same_best(actual: Array, expected: Array, count: int) -> float:
+def _top_k_agreement(actual: Array, expected: Array, count: int) -> float:
     """The fraction of the batch whose `count` best classes are the same, in any order."""
     count = min(count, expected.shape[1])
     pairs = zip(actual.argsort(axis=1), expected.argsort(axis=1), strict=True)

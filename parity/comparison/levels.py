@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from parity.comparison.request import OWN, side_of
-from parity.comparison.results import Level, Outcome, Trial
+from parity.comparison.results import InputTrial, Level, Outcome
 from parity.comparison.runner import Runner
 from parity.comparison.state import State
-from parity.comparison.structure_summary import summary
+from parity.comparison.structure_summary import summarise_differences
 from parity.errors import ParityError, WeightsRefused
 from parity.network import structure, weights
-from parity.numerics.floor import PRECISIONS
+from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status
 from parity.processes.subjects import runs_graph
 
@@ -22,21 +22,23 @@ Gaps = Mapping[str, Mapping[str, float] | None]
 """By subject, the distance of a plain graph's final output from the instrumented graph's."""
 
 
-def structure_level(state: State, runner: Runner) -> Level:
+def judge_structure(state: State, runner: Runner) -> Level:
     """Level 1: the models that were built against the table and each other."""
     if not state.descriptions or state.table is None:
         return Level(Outcome.SKIPPED, ("no model was built",))
     found = structure.check(state.table, state.descriptions, reference=state.request.reference_side)
-    messages = [*summary(found)]
+    messages = [*summarise_differences(found)]
     for subject, description in state.further_descriptions.items():
         others = structure.check(state.table, {side_of(subject): description})
-        messages += [f"{subject}: {line}" for line in summary(others) if line not in messages]
+        messages += [
+            f"{subject}: {line}" for line in summarise_differences(others) if line not in messages
+        ]
         found += others
-    messages += _frozen_batches(state, runner)
+    messages += _describe_fixed_batches(state, runner)
     return Level(Outcome.FAIL if found else Outcome.PASS, tuple(messages))
 
 
-def _frozen_batches(state: State, runner: Runner) -> list[str]:
+def _describe_fixed_batches(state: State, runner: Runner) -> list[str]:
     """A line for each given ONNX file that cannot be run at other batch sizes: no failure here.
 
     Whoever deploys a fixed batch has meant it; at the batch compared, the numbers decide.
@@ -47,7 +49,7 @@ def _frozen_batches(state: State, runner: Runner) -> list[str]:
         if not runs_graph(subject) or not given:
             continue
         try:
-            refused = runner.refused_batches(subject, BATCHES)
+            refused = runner.find_refused_batches(subject, BATCHES)
         except ParityError:
             # A graph that cannot be run at all has its failure shown with the subject.
             continue
@@ -56,7 +58,7 @@ def _frozen_batches(state: State, runner: Runner) -> list[str]:
     return lines
 
 
-def weights_level(state: State) -> Level:
+def judge_weights(state: State) -> Level:
     """Level 2: each model was given the same bits and holds them, or its own are the same."""
     if state.request.weight_source != OWN:
         if state.weights is None:
@@ -82,7 +84,7 @@ def weights_level(state: State) -> Level:
     return Level(Outcome.FAIL, tuple(lines)) if lines else Level(Outcome.PASS)
 
 
-def numerics_level(stages: Sequence[StageResult]) -> Level:
+def judge_points(stages: Sequence[StageResult]) -> Level:
     """Level 4 by the comparison points alone: a pass needs every subject at every point."""
     statuses = [result.status for stage in stages for result in stage.subjects.values()]
     if any(status.is_failure for status in statuses):
@@ -94,11 +96,11 @@ def numerics_level(stages: Sequence[StageResult]) -> Level:
     return Level(Outcome.SKIPPED, (reason if statuses else "nothing was compared",))
 
 
-def complete_numerics_level(
-    state: State, stages: Sequence[StageResult], trials: Sequence[Trial]
+def judge_numerics(
+    state: State, stages: Sequence[StageResult], trials: Sequence[InputTrial]
 ) -> Level:
     """Level 4: the points, the other inputs, and the gap between plain and instrumented graphs."""
-    level = numerics_level(stages)
+    level = judge_points(stages)
     messages = list(level.messages)
     messages += [
         f"on the input '{trial.name}' {trial.subject} is {trial.status} at {trial.stage}: "
@@ -107,7 +109,7 @@ def complete_numerics_level(
         if not trial.status.passes
     ]
     gaps = {name: run.instrumentation_gap for name, run in state.subjects.items()}
-    limit = state.request.limit * PRECISIONS[state.request.precision]
+    limit = state.request.limit * PRECISION_FACTORS[state.request.precision]
     messages += describe_instrumentation_gaps(stages, gaps, limit)
     if len(messages) > len(level.messages):
         return Level(Outcome.FAIL, tuple(messages))

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.judging import judge
-from parity.comparison.labels import decide_labels
-from parity.comparison.results import Decision
+from parity.comparison.judging import judge_captures
+from parity.comparison.labels import compare_labels
+from parity.comparison.results import LabelAgreement
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import try_float64
 from parity.comparison.state import Comparison, State
@@ -24,14 +24,14 @@ from parity.errors import ParityError
 from parity.network import inputs
 from parity.numerics.floor import REPLICATES
 from parity.numerics.measurement import PairResult
-from parity.numerics.verdict import StageResult, SubjectResult, failing_subjects
+from parity.numerics.verdict import StageResult, SubjectResult, find_failing_subjects
 
-FEW = 2
+LATER_REPLICATES = 2
 """Float32 runs that a later pass's floor is measured on, unless it differs by that floor."""
 
 
 @dataclass(frozen=True)
-class Passes:
+class PassResults:
     """What all passes together show, at each comparison point the worst of them.
 
     `state` is that of the pass whose captures are on disk, and `inspected` its results: where to
@@ -41,7 +41,7 @@ class Passes:
     state: State
     stages: list[StageResult]
     inspected: list[StageResult]
-    decision: Decision | None
+    decision: LabelAgreement | None
     notes: tuple[str, ...] = ()
 
 
@@ -57,37 +57,37 @@ class _Pass:
 
 def compare_remaining_passes(
     state: State, comparison: Comparison, runner: Runner, stages: list[StageResult]
-) -> Passes:
+) -> PassResults:
     """Run what the first pass, whose result is `stages`, has left of the input.
 
     Where only a later pass differs, that one's captures are on disk afterwards, so that whoever
     looks for the layer looks where it can be found.
     """
     row = comparison.table.points("stage")[-1].row
-    decision = decide_labels(row, comparison.reference.capture, comparison.captures)
-    if not state.request.streams(state.input):
-        return Passes(state, stages, stages, decision)
+    decision = compare_labels(row, comparison.reference.capture, comparison.captures)
+    if not state.request.needs_passes(state.input):
+        return PassResults(state, stages, stages, decision)
     whole, inspected = state.input.array, stages
     looked = inputs.passes(len(whole))[0]
-    remaining = _Remaining(state, comparison, runner)
+    remaining = _RemainingPasses(state, comparison, runner)
     for first, by_few in remaining.run(whole):
         done, found = first, by_few
-        if failing_subjects(found) - failing_subjects(stages):
+        if find_failing_subjects(found) - find_failing_subjects(stages):
             # By the floor of few runs: before it is reported, all of them are made.
             done = _measure_all_replicates(first, runner)
-            found = _judge(done.comparison)
+            found = _judge_pass(done.comparison)
         capture, captures = done.comparison.reference.capture, done.comparison.captures
-        labels = decide_labels(row, capture, captures)
+        labels = compare_labels(row, capture, captures)
         decision = decision and labels and _merge_decisions(decision, labels, done.items)
-        if failing_subjects(found) and not failing_subjects(inspected):
+        if find_failing_subjects(found) and not find_failing_subjects(inspected):
             inspected, looked = found, done.items
             np.save(runner.input, whole[done.items])
-            remaining.state = _capture_again(remaining.state, runner)
-        stages = [_worst(a, b, done.items.start) for a, b in zip(stages, found, strict=True)]
-    elsewhere = failing_subjects(stages) - failing_subjects(inspected)
+            remaining.state = _recapture(remaining.state, runner)
+        stages = [_merge_stages(a, b, done.items.start) for a, b in zip(stages, found, strict=True)]
+    elsewhere = find_failing_subjects(stages) - find_failing_subjects(inspected)
     notes = [
         f"{len(whole)} items in {len(inputs.passes(len(whole)))} passes, each with a floor of its "
-        f"own (of {FEW} float32 runs after the first pass, of {REPLICATES} where it differs): each "
+        f"own (of {LATER_REPLICATES} float32 runs after the first pass, of {REPLICATES} where it differs): each "
         "figure is the worst of them, the floor shown is the first one's; what is looked at "
         f"further (layers, isolation, float64, repeats) is items {looked.start + 1} to "
         f"{looked.stop}"
@@ -95,10 +95,10 @@ def compare_remaining_passes(
     notes += [f"{name} differs in other items only, which were not looked into: give them alone"
               for name in sorted(elsewhere)]  # fmt: skip
     total = [replace(stage, shape=(len(whole), *stage.shape[1:])) for stage in stages]
-    return Passes(remaining.state, total, inspected, decision, tuple(notes))
+    return PassResults(remaining.state, total, inspected, decision, tuple(notes))
 
 
-class _Remaining:
+class _RemainingPasses:
     """The passes after the first; a subject that fails in one is left out of those behind it."""
 
     def __init__(self, state: State, comparison: Comparison, runner: Runner) -> None:
@@ -117,29 +117,29 @@ class _Remaining:
                 done = self._run_pass(whole, items, f"pass{number % 2}")
                 if before is not None:
                     yield before[0], before[1].result()
-                before = done, measuring.submit(_judge, done.comparison)
+                before = done, measuring.submit(_judge_pass, done.comparison)
             if before is not None:
                 yield before[0], before[1].result()
 
     def _run_pass(self, whole: NDArray[np.float32], items: slice, label: str) -> _Pass:
         path = self.runner.folder / f"{label}.npy"
         np.save(path, whole[items])
-        runner = self.runner.on(path)
+        runner = self.runner.with_input(path)
         rows, captures = self.comparison.rows, {}
         subjects = list(self.state.subjects)
         with runner.children.threads(len(subjects) + 1) as pool:
-            reference = pool.submit(runner.run_reference, rows, label, replicates=FEW)
+            reference = pool.submit(runner.run_reference, rows, label, replicates=LATER_REPLICATES)
             runs = {name: pool.submit(runner.run_subject, name, rows, label) for name in subjects}
             for name, run in runs.items():
                 try:
                     captures[name] = run.result().path
                 except ParityError as error:
                     # What it has passed so far is not the whole folder: that is no verdict.
-                    self._leave_out(name, error)
+                    self._exclude(name, error)
             found = replace(self.comparison, reference=reference.result(), captures=captures)
         return _Pass(items, label, path, found)
 
-    def _leave_out(self, subject: str, error: ParityError) -> None:
+    def _exclude(self, subject: str, error: ParityError) -> None:
         self.state = replace(
             self.state,
             failures={**self.state.failures, subject: error},
@@ -147,7 +147,7 @@ class _Remaining:
         )
 
 
-def _capture_again(state: State, runner: Runner) -> State:
+def _recapture(state: State, runner: Runner) -> State:
     """Capture everything anew, of the input that is on disk now."""
     assert state.table is not None
     rows = [point.row for point in state.table.points(state.request.depth)]
@@ -160,13 +160,13 @@ def _capture_again(state: State, runner: Runner) -> State:
 def _measure_all_replicates(done: _Pass, runner: Runner) -> _Pass:
     """A pass with the floor of as many float32 runs as any comparison has."""
     rows = done.comparison.rows
-    again = runner.on(done.input).run_reference(rows, done.label, given=True)
+    again = runner.with_input(done.input).run_reference(rows, done.label, given=True)
     return replace(done, comparison=replace(done.comparison, reference=again))
 
 
-def _judge(comparison: Comparison) -> list[StageResult]:
+def _judge_pass(comparison: Comparison) -> list[StageResult]:
     reference = comparison.reference
-    return judge(
+    return judge_captures(
         reference.capture,
         reference.floors,
         comparison.captures,
@@ -175,10 +175,10 @@ def _judge(comparison: Comparison) -> list[StageResult]:
     )
 
 
-def _worst(known: StageResult, new: StageResult, start: int) -> StageResult:
+def _merge_stages(known: StageResult, new: StageResult, start: int) -> StageResult:
     """The larger figure of each kind; indices count from the folder's first item."""
     subjects = {
-        name: _worse(result, _shift_index(new.subjects[name], start))
+        name: _merge_results(result, _shift_index(new.subjects[name], start))
         for name, result in known.subjects.items()
         if name in new.subjects
     }
@@ -199,7 +199,7 @@ def _shift_index(result: SubjectResult, start: int) -> SubjectResult:
     return replace(result, worst=(item + start, *place))
 
 
-def _worse(known: SubjectResult, new: SubjectResult) -> SubjectResult:
+def _merge_results(known: SubjectResult, new: SubjectResult) -> SubjectResult:
     status = max(known.status, new.status, key=lambda found: found.severity)
     ranked = (new.status.severity, new.max_abs) > (known.status.severity, known.max_abs)
     shown = new if ranked else known
@@ -214,7 +214,7 @@ def _worse(known: SubjectResult, new: SubjectResult) -> SubjectResult:
     )
 
 
-def _merge_decisions(known: Decision, new: Decision, items: slice) -> Decision:
+def _merge_decisions(known: LabelAgreement, new: LabelAgreement, items: slice) -> LabelAgreement:
     """Labels over all: `known` is of those before `items`, `new` of these."""
     before, more = items.start, items.stop - items.start
 
@@ -225,7 +225,7 @@ def _merge_decisions(known: Decision, new: Decision, items: slice) -> Decision:
             if name in right
         }
 
-    return Decision(
+    return LabelAgreement(
         top1=share(known.top1, new.top1),
         top5=share(known.top5, new.top5),
         margin=min(known.margin, new.margin),

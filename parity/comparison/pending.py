@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from parity.comparison.request import Side
-from parity.comparison.state import Reference
+from parity.comparison.state import ReferenceRun
 from parity.network.inputs import Input
 from parity.network.table import LayerTable
 from parity.processes import futures, registry
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingValues:
     """Whatever one part of the work gives to others.
 
     A part that fails hands its error to all who wait for it, so that nobody waits for ever.
@@ -27,7 +27,7 @@ class Pending:
     raw_weights: Future[Path] = field(default_factory=Future)
     """Random weights whose batch-norm statistics have not been calibrated."""
     weights_sha256: Future[str] = field(default_factory=Future)
-    reference: Future[Reference] = field(default_factory=Future)
+    reference: Future[ReferenceRun] = field(default_factory=Future)
     graphs: dict[Side, Future[Path]] = field(
         default_factory=lambda: {side: Future() for side in registry.model_runtimes()}
     )

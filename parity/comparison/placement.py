@@ -31,7 +31,7 @@ class Placement:
     devices: Mapping[str, str]
     note: str | None = None
     card: cards.Card | None = None
-    unsure: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
     """Subjects that were placed on the GPU on the driver's word; their runtimes are not asked."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By child, the card and the libraries as its runtime sees them."""
@@ -42,44 +42,50 @@ class Placement:
         return "gpu" in self.devices.values()
 
 
-def plan(request: Request, *, find: cards.Load | None = None) -> Placement:
+def plan_placement(request: Request, *, find: cards.Load | None = None) -> Placement:
     """Place the subjects before anything is started, which takes milliseconds.
 
     Raises `DeviceMissing` if a GPU was asked for and there is none, and `UsageError` for a
     precision that a subject's device does not have.
     """
-    wanted = {name: found.device or request.device for name, found in request.parsed.items()}
+    wanted = {
+        name: found.device or request.device for name, found in request.subjects_by_name.items()
+    }
     placed = Placement(wanted)
     if set(wanted.values()) != {"cpu"}:
-        placed = _on_card(request, wanted, find)
+        placed = _place_on_card(request, wanted, find)
     for name, device in placed.devices.items():
-        _check_precision(name, request.parsed[name].runtime, device, request.precision)
+        _check_precision(name, request.subjects_by_name[name].runtime, device, request.precision)
     return placed
 
 
-def _on_card(request: Request, wanted: Mapping[str, str], find: cards.Load | None) -> Placement:
+def _place_on_card(
+    request: Request, wanted: Mapping[str, str], find: cards.Load | None
+) -> Placement:
     try:
         card = cards.find_card() if find is None else cards.find_card(find)
     except RuntimeMissing as error:
         if "gpu" in wanted.values():
             names = [name for name, device in wanted.items() if device == "gpu"]
-            raise DeviceMissing(_lines(request, names, str(error))) from None
+            raise DeviceMissing(_describe_gpu_problems(request, names, str(error))) from None
         devices = {name: "cpu" if device == "auto" else device for name, device in wanted.items()}
         return Placement(devices, f"device auto: on the CPU, since there is {error}")
-    lines = _lines(request, [name for name, device in wanted.items() if device == "gpu"])
+    lines = _describe_gpu_problems(
+        request, [name for name, device in wanted.items() if device == "gpu"]
+    )
     if lines:
         raise DeviceMissing(lines)
     auto = [name for name, device in wanted.items() if device == "auto"]
-    lacking = _lines(request, auto)
+    lacking = _describe_gpu_problems(request, auto)
     if lacking:
-        return _fallen_back(Placement(wanted, card=card), lacking)
+        return _fall_back_to_cpu(Placement(wanted, card=card), lacking)
     devices = {name: "gpu" if device == "auto" else device for name, device in wanted.items()}
     asked = tuple(name for name, device in devices.items() if device == "gpu")
     note = f"device auto: on the GPU, {card.name}" if auto else None
     return Placement(devices, note, card, asked)
 
 
-def _fallen_back(placed: Placement, lines: Iterable[str]) -> Placement:
+def _fall_back_to_cpu(placed: Placement, lines: Iterable[str]) -> Placement:
     devices = {n: "cpu" if device == "auto" else device for n, device in placed.devices.items()}
     return Placement(
         devices,
@@ -89,7 +95,9 @@ def _fallen_back(placed: Placement, lines: Iterable[str]) -> Placement:
     )
 
 
-def _lines(request: Request, subjects: Iterable[str], why: str | None = None) -> list[str]:
+def _describe_gpu_problems(
+    request: Request, subjects: Iterable[str], why: str | None = None
+) -> list[str]:
     """For each child of these subjects what its packages lack for a GPU, without importing any.
 
     With `why`, the reason that holds for all of them, every child has a line.
@@ -110,13 +118,13 @@ def _lines(request: Request, subjects: Iterable[str], why: str | None = None) ->
     return lines
 
 
-def confirm(placed: Placement, request: Request, children: Children) -> Placement:
+def confirm_placement(placed: Placement, request: Request, children: Children) -> Placement:
     """Ask the runtimes themselves, once they are started, whether they can use the card.
 
     Raises `DeviceMissing` where one that was told to cannot; what `auto` had put on the GPU goes
     to the CPU together.
     """
-    names = dict.fromkeys(map(request.child, placed.unsure))
+    names = dict.fromkeys(map(request.child, placed.unconfirmed))
     if not names:
         return placed
 
@@ -132,7 +140,7 @@ def confirm(placed: Placement, request: Request, children: Children) -> Placemen
     lacking = {name: str(a) for name, a in answers.items() if isinstance(a, ParityError)}
     told = {
         request.child(name): lacking[request.child(name)]
-        for name in placed.unsure
+        for name in placed.unconfirmed
         if request.child(name) in lacking and not _is_auto(request, name)
     }
     if told:
@@ -145,11 +153,11 @@ def confirm(placed: Placement, request: Request, children: Children) -> Placemen
         }
         note = "device auto: on the CPU, since not every runtime can use the GPU: "
         return Placement(devices, note + "; ".join(lacking.values()), placed.card, (), facts)
-    return replace(placed, unsure=(), facts=facts)
+    return replace(placed, unconfirmed=(), facts=facts)
 
 
 def _is_auto(request: Request, name: str) -> bool:
-    return (request.parsed[name].device or request.device) == "auto"
+    return (request.subjects_by_name[name].device or request.device) == "auto"
 
 
 def _check_precision(name: str, runtime: str, device: str, precision: str) -> None:

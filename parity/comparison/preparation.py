@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from parity.comparison.cache_entries import Kept, tap_names
-from parity.comparison.pending import Pending
+from parity.comparison.cache_entries import ComparisonCache, build_tap_names
+from parity.comparison.pending import PendingValues
 from parity.comparison.placement import Placement
 from parity.comparison.request import OWN, Request, Side, runtime_of, side_of
 from parity.comparison.runner import Progress, Runner
@@ -39,7 +39,7 @@ from parity.processes.subjects import parse_child_name, runs_graph
 
 T = TypeVar("T")
 
-UNAVAILABLE = (RuntimeMissing, ChildError, DeviceMemory, FlagError)
+SUBJECT_ERRORS = (RuntimeMissing, ChildError, DeviceMemory, FlagError)
 """The errors that end one subject and leave the others."""
 
 
@@ -63,8 +63,8 @@ class Preparation:
         self.progress = progress
         self.placement = placement
         self.spec = request.spec
-        self.entries = Kept(request, Cache(request.cache))
-        self.pending = Pending()
+        self.entries = ComparisonCache(request, Cache(request.cache))
+        self.pending = PendingValues()
         self.weight_source = WeightSource(
             request, children, folder, self.entries, self.pending, progress
         )
@@ -76,7 +76,7 @@ class Preparation:
             placement.devices,
             self._manifest,
             progress,
-            **({"turn": Lock()} if request.serial else {}),
+            **({"run_lock": Lock()} if request.serial else {}),
         )
         self._lock = threading.Lock()
         self._subjects: dict[str, SubjectRun] = {}
@@ -88,19 +88,19 @@ class Preparation:
         self._versions: dict[str, dict[str, str]] = {}
         if self.spec is not None or request.table is not None:
             table = request.layer_table
-            if not request.references or all(row.shape for row in table.rows):
+            if not request.model_references or all(row.shape for row in table.rows):
                 self.pending.table.set_result(table)
 
     def run(self) -> State:
         """Do all the work; raises the user's errors, keeps the runtimes' in the state."""
-        self._find_graphs()
+        self._find_cached_graphs()
         tasks: list[Callable[[], None]] = [self._prepare_input, self.weight_source.prepare]
-        tasks += [partial(self._guard_model, side) for side in self.request.sides]
+        tasks += [partial(self._run_model_guarded, side) for side in self.request.sides]
         for subject in self.request.subjects:
             if runs_graph(subject):
-                tasks.append(partial(self._guard, subject, self._run_graph))
+                tasks.append(partial(self._run_guarded, subject, self._run_graph))
             elif not self.request.is_at_home(subject):
-                tasks.append(partial(self._guard, subject, self._run_further_model))
+                tasks.append(partial(self._run_guarded, subject, self._run_further_model))
         with self.children.threads(len(tasks)) as pool:
             try:
                 work = [pool.submit(task) for task in tasks]
@@ -124,10 +124,10 @@ class Preparation:
             placement=self.placement,
             folder=self.folder,
             input=pending.input.result(),
-            table=_result(pending.table),
-            weights=_result(pending.weights),
-            weights_sha256=_result(pending.weights_sha256) or "",
-            reference=_result(pending.reference),
+            table=_result_or_none(pending.table),
+            weights=_result_or_none(pending.weights),
+            weights_sha256=_result_or_none(pending.weights_sha256) or "",
+            reference=_result_or_none(pending.reference),
             # In the order in which they were asked for, not in which they finished.
             subjects={n: self._subjects[n] for n in self.request.subjects if n in self._subjects},
             float64=self._float64,
@@ -155,7 +155,7 @@ class Preparation:
             loaded = inputs.load(
                 self.request.input, shape, batch=self.request.batch, seed=self.request.seed
             )
-            streams = self.request.streams(loaded)
+            streams = self.request.needs_passes(loaded)
             items = inputs.passes(len(loaded.array))[0] if streams else slice(None)
             np.save(self.runner.input, loaded.array[items])
             self.pending.input.set_result(loaded)
@@ -168,7 +168,7 @@ class Preparation:
         """The rows at which everything is compared."""
         return [point.row for point in self.pending.table.result().points(self.request.depth)]
 
-    def _find_graphs(self) -> None:
+    def _find_cached_graphs(self) -> None:
         """Take the structures that an earlier run left behind."""
         for side, future in self.pending.graphs.items():
             given = self.request.graph_file(side)
@@ -183,14 +183,14 @@ class Preparation:
 
     def _run_model(self, side: Side) -> None:
         """Load the framework's own model, export it, and run the subjects that it serves."""
-        child = self._meet(self.request.home(side))
-        reference = self.request.references.get(side)
+        child = self._start_child(self.request.home_child(side))
+        reference = self.request.model_references.get(side)
         load_seconds = self._load(side, child)
         shape = self._input_shape()
         self._complete_table(side, child, shape)
         if reference:
             child.call("use_table", table=self.pending.table.result().to_json())
-        self.weight_source.give(side, child)
+        self.weight_source.provide(side, child)
         # A structure has no weights: whoever runs that need not wait for them here.
         with_weights = self._has_own_graph(side)
         if not with_weights:
@@ -200,7 +200,7 @@ class Preparation:
         if with_weights:
             self._export(side, child, shape)
         self._descriptions[side] = child.call("describe", input_shape=shape)
-        for subject, found in self.request.parsed.items():
+        for subject, found in self.request.subjects_by_name.items():
             if found.kind == side and self.request.is_at_home(subject):
                 self._run_subject(subject, load_seconds)
         if side == self.request.reference_side:
@@ -222,7 +222,7 @@ class Preparation:
         """The subject that is the reference's own model in float32 on the CPU, if there is one."""
         if self.request.precision != "float32" or self.request.xla:
             return None
-        for name, found in self.request.parsed.items():
+        for name, found in self.request.subjects_by_name.items():
             on_cpu = self.placement.devices[name] == "cpu"
             if found.kind == side and on_cpu and self.request.is_at_home(name):
                 return name
@@ -240,7 +240,7 @@ class Preparation:
             raise WeightsRefused(f"its weights cannot be copied: {error}") from error
 
     def _load(self, side: Side, child: Child) -> float:
-        reference = self.request.references.get(side)
+        reference = self.request.model_references.get(side)
         spec = None if reference or self.spec is None else self.spec.to_json()
         self.progress(child.name, "building the model")
         seconds: float = child.call("load", spec=spec, reference=reference)["seconds"]
@@ -248,11 +248,11 @@ class Preparation:
 
     def _run_further_model(self, subject: str) -> None:
         """A model beside the one at home: of another backend, or in another environment."""
-        child = self._meet(self.request.child(subject))
+        child = self._start_child(self.request.child(subject))
         side = side_of(subject)
         seconds = self._load(side, child)
         table = self.pending.table.result()
-        if self.request.references.get(side):
+        if self.request.model_references.get(side):
             child.call("use_table", table=table.to_json())
         self.progress(child.name, "copying weights")
         child.call("assign", path=str(self.pending.weights.result()))
@@ -286,20 +286,20 @@ class Preparation:
                 path=str(target),
                 opset=self.request.opset,
                 input_shape=shape,
-                names=tap_names(self.pending.table.result(), side),
+                names=build_tap_names(self.pending.table.result(), side),
             )
-            future.set_result(target if own else self.entries.keep_graph(side, target))
+            future.set_result(target if own else self.entries.store_graph(side, target))
 
     def _needs_graph_of(self, side: Side) -> bool:
-        return any(s.runs_graph and s.side == side for s in self.request.parsed.values())
+        return any(s.runs_graph and s.side == side for s in self.request.subjects_by_name.values())
 
     def _has_own_graph(self, side: Side) -> bool:
         """Whether the graph of this side is exported with the weights of its model."""
         variant = self.spec is not None and self.spec.own_graphs
-        return side in self.request.references or variant
+        return side in self.request.model_references or variant
 
     def _run_graph(self, subject: str) -> None:
-        child = self._meet(self.request.child(subject))
+        child = self._start_child(self.request.child(subject))
         side = side_of(subject)
         graph = self.pending.graphs[side].result()
         table = self.pending.table.result()
@@ -324,7 +324,7 @@ class Preparation:
             proof=done.facts.get("proof", {}),
             instrumentation_gap=done.facts.get("instrumentation_gap"),
         )
-        if self.request.semantics and self.request.judged:
+        if self.request.semantics and self.request.judge:
             self._run_float64(subject)
 
     def _run_float64(self, subject: str) -> None:
@@ -342,7 +342,7 @@ class Preparation:
         self._float64[subject] = try_float64(self.runner, subject, self._rows(), table)
 
     def _manifest(self, subject: str, child: str, precision: str) -> dict[str, Any]:
-        self._meet(child)
+        self._start_child(child)
         return {
             "subject": subject,
             "model": self.request.name,
@@ -353,7 +353,7 @@ class Preparation:
             "input_sha256": self.pending.input.result().sha256,
         }
 
-    def _meet(self, runtime: str) -> Child:
+    def _start_child(self, runtime: str) -> Child:
         """The child, once it has answered with its versions."""
         child = self.children[runtime]
         with self._lock:
@@ -366,21 +366,21 @@ class Preparation:
 
     # Failures ------------------------------------------------------------------------------------
 
-    def _guard(self, subject: str, work: Callable[[str], None]) -> None:
+    def _run_guarded(self, subject: str, work: Callable[[str], None]) -> None:
         """Do a subject's work; a runtime that cannot be had ends it, not the others'."""
         try:
             work(subject)
-        except UNAVAILABLE as error:
+        except SUBJECT_ERRORS as error:
             self._failures[subject] = error
         except BaseException as error:
             self.pending.fail_all(error)
             raise
 
-    def _guard_model(self, side: Side) -> None:
+    def _run_model_guarded(self, side: Side) -> None:
         """Do a framework's work; if it cannot be had, whoever waits for it gets the error."""
         try:
             self._run_model(side)
-        except UNAVAILABLE as error:
+        except SUBJECT_ERRORS as error:
             self._model_failures[side] = error
             futures.set_error_if_pending(self.pending.graphs[side], error)
             if side == self.request.reference_side:
@@ -390,6 +390,6 @@ class Preparation:
             raise
 
 
-def _result(future: Future[T]) -> T | None:
+def _result_or_none(future: Future[T]) -> T | None:
     """The value of a future that is done; None where it failed or was never set."""
     return future.result() if future.done() and future.exception() is None else None

@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.results import Profile
+from parity.comparison.results import ErrorProfile
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult, Status
 
 Array = NDArray[Any]
 
-MOST_POSITIONS, MOST_CHANNELS = 64, 4096
+MAX_POSITIONS, MAX_CHANNELS = 64, 4096
 
 
-def profile_worst(
+def profile_worst_error(
     stages: Sequence[StageResult],
     reference: Path,
     captures: Mapping[str, Path],
     precisions: Mapping[str, str],
-) -> Profile | None:
+) -> ErrorProfile | None:
     """Profile the worst error of all stages and subjects; None where nothing was compared.
 
     In isolation where that was measured, and `captures` are then the isolated ones.
@@ -45,19 +45,19 @@ def profile_worst(
     with CaptureReader(reference) as expected, CaptureReader(captures[name]) as actual:
         if actual.shape(stage.row) != expected.shape(stage.row):
             return None
-        return measure(
+        return measure_profile(
             actual=actual.read(stage.row),
             expected=expected.read(stage.row),
             stage=stage.name,
             row=stage.row,
             subject=name,
-            floor_max=0.0 if floor is None else floor.scaled(precisions[name]).max_abs,
+            floor_max=0.0 if floor is None else floor.for_precision(precisions[name]).max_abs,
         )
 
 
-def measure(
+def measure_profile(
     *, actual: Array, expected: Array, stage: str, row: str, subject: str, floor_max: float
-) -> Profile:
+) -> ErrorProfile:
     """Profile the difference of two tensors of one shape, in float64: NCHW, NC, NTC or N alone.
 
     The channels are the second axis, of sequences the last one. A value that is NaN or Inf on one
@@ -70,26 +70,28 @@ def measure(
     spatial = np.zeros((height, width))
     channels = np.zeros(1 if expected.ndim == 1 else shape[1 if expected.ndim in (2, 4) else -1])
     for found, wanted in zip(actual, expected, strict=True):
-        error = _error(np.atleast_1d(found).astype(np.float64), np.atleast_1d(wanted).astype(float))
+        error = _absolute_error(
+            np.atleast_1d(found).astype(np.float64), np.atleast_1d(wanted).astype(float)
+        )
         if error.ndim == 3:
             np.maximum(spatial, error.max(axis=0), out=spatial)
             error = error.max(axis=(1, 2))
         elif error.ndim == 2:
             error = error.max(axis=0)
         np.maximum(channels, error, out=channels)
-    pooled = _pooled(_pooled(spatial, MOST_POSITIONS).T, MOST_POSITIONS).T
-    return Profile(
+    pooled = _max_pool(_max_pool(spatial, MAX_POSITIONS).T, MAX_POSITIONS).T
+    return ErrorProfile(
         stage=stage,
         row=row,
         subject=subject,
         shape=expected.shape,
         spatial=tuple(tuple(line) for line in pooled.tolist()) if spatial.size else (),
         floor_max=floor_max,
-        channels=tuple(_pooled(channels, MOST_CHANNELS).tolist()),
+        channels=tuple(_max_pool(channels, MAX_CHANNELS).tolist()),
     )
 
 
-def _error(found: Array, wanted: Array) -> Array:
+def _absolute_error(found: Array, wanted: Array) -> Array:
     same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
     with np.errstate(invalid="ignore"):
         error = np.abs(found - wanted)
@@ -98,7 +100,7 @@ def _error(found: Array, wanted: Array) -> Array:
     return np.asarray(error)
 
 
-def _pooled(array: Array, most: int) -> Array:
+def _max_pool(array: Array, most: int) -> Array:
     """Take the maximum over neighbours along the first axis, so that at most ``most`` remain."""
     count = len(array)
     if count <= most:

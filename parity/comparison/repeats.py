@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.judging import judge
-from parity.comparison.results import Repeat, Trial
+from parity.comparison.judging import judge_captures
+from parity.comparison.results import InputTrial, Repeatability
 from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison
 from parity.network import inputs
@@ -17,14 +17,14 @@ from parity.numerics.capture import CaptureReader
 from parity.numerics.verdict import StageResult
 
 
-def repeat(comparison: Comparison, runner: Runner, runs: int) -> Repeat:
+def measure_repeatability(comparison: Comparison, runner: Runner, runs: int) -> Repeatability:
     """Run every subject again, and count the runs that are not bit for bit the first one."""
     differed = dict.fromkeys(comparison.captures, 0)
     for _ in range(runs - 1):
         again = runner.run_subjects(list(comparison.captures), comparison.rows, "repeat")
         for name, path in again.items():
             differed[name] += _checksums(path) != _checksums(comparison.captures[name])
-    return Repeat(runs, differed)
+    return Repeatability(runs, differed)
 
 
 def _checksums(path: Path) -> Mapping[str, str]:
@@ -33,33 +33,35 @@ def _checksums(path: Path) -> Mapping[str, str]:
         return checksums
 
 
-def try_other_inputs(
+def compare_other_inputs(
     comparison: Comparison,
     runner: Runner,
     shape: tuple[int, int, int],
     *,
     seeds: int,
     stress: bool,
-) -> tuple[tuple[Trial, ...], dict[str, tuple[float, float]]]:
+) -> tuple[tuple[InputTrial, ...], dict[str, tuple[float, float]]]:
     """Compare on `seeds` random inputs of `shape` (C, H, W), and with `stress` on odd ones.
 
     Also, by comparison point, the least and largest `x_floor` over the seeded inputs and all
     subjects.
     """
-    found: list[Trial] = []
+    found: list[InputTrial] = []
     ratios: dict[str, list[float]] = {}
     for number in range(1, seeds + 1):
         seed = runner.request.seed + number
         data = inputs.load("random", shape, seed=seed).array
         stages = _compare_on(comparison, runner, f"seed {number}", data)
-        found.append(_trial(f"seed {seed}", data.shape, stages))
+        found.append(_summarise_trial(f"seed {seed}", data.shape, stages))
         for stage in stages:
             ratios.setdefault(stage.name, []).extend(
                 result.x_floor for result in stage.subjects.values()
             )
     if stress:
         for name, data in inputs.stress(shape).items():
-            found.append(_trial(name, data.shape, _compare_on(comparison, runner, name, data)))
+            found.append(
+                _summarise_trial(name, data.shape, _compare_on(comparison, runner, name, data))
+            )
     return tuple(found), {name: (min(held), max(held)) for name, held in ratios.items()}
 
 
@@ -69,15 +71,17 @@ def _compare_on(
     runner.progress("parity", f"input {label}")
     path = runner.folder / "trial.npy"
     np.save(path, data)
-    other = runner.on(path)
+    other = runner.with_input(path)
     reference = other.run_reference(comparison.rows, "trial")
     captures = other.run_subjects(list(comparison.captures), comparison.rows, "trial")
-    return judge(
+    return judge_captures(
         reference.capture, reference.floors, captures, comparison.points, comparison.criteria
     )
 
 
-def _trial(name: str, shape: tuple[int, ...], stages: Sequence[StageResult]) -> Trial:
+def _summarise_trial(
+    name: str, shape: tuple[int, ...], stages: Sequence[StageResult]
+) -> InputTrial:
     status, x_floor, x_max, subject, stage = max(
         (
             (result.status, result.x_floor, result.x_floor_max, who, stage.name)
@@ -86,4 +90,4 @@ def _trial(name: str, shape: tuple[int, ...], stages: Sequence[StageResult]) -> 
         ),
         key=lambda found: (found[0].severity, max(found[1], found[2])),
     )
-    return Trial(name, shape, status, subject, stage, x_floor, x_max)
+    return InputTrial(name, shape, status, subject, stage, x_floor, x_max)

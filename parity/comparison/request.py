@@ -30,8 +30,8 @@ from parity.processes.subjects import (
 
 __all__ = ["OWN", "RANDOM", "Request", "Side", "runtime_of", "side_of"]
 
-ASKED = ("float32", "tf32", "float16", "bfloat16")
-"""The precisions that can be asked for, some of `parity.numerics.floor.PRECISIONS`."""
+SELECTABLE_PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+"""The precisions that can be asked for, some of `parity.numerics.floor.PRECISION_FACTORS`."""
 
 RANDOM, OWN = "random", "own"
 
@@ -47,7 +47,7 @@ class Request:
     `semantics` also runs every subject in float64; `explain` looks for the causes of whatever
     differs. `repeat` runs everything so often and finds what changes; `seeds` more random inputs,
     and with `stress` odd ones, are compared as well. `limit` is in units of the floor, `timeout` in
-    seconds for one request to a child. Captures are kept in `save_captures`; without `judged` that
+    seconds for one request to a child. Captures are kept in `save_captures`; without `judge` that
     is all that happens to them.
 
     `device` is for the subjects whose name has none, `precision` for all of them; `judge_as` is
@@ -82,7 +82,7 @@ class Request:
     timeout: float = 900.0
     cache: bool = True
     save_captures: Path | None = None
-    judged: bool = True
+    judge: bool = True
     device: str = "auto"
     precision: str = "float32"
     judge_as: str | None = None
@@ -90,19 +90,20 @@ class Request:
     keras_backend: str = "tensorflow"
     xla: bool = False
     serial: bool = False
-    references: dict[str, str] = field(init=False, default_factory=dict)
+    model_references: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = {"keras": self.keras, "torch": self.torch}
-        object.__setattr__(self, "references", {k: v for k, v in given.items() if v})
+        by_side = {"keras": self.keras, "torch": self.torch}
+        references = {side: reference for side, reference in by_side.items() if reference}
+        object.__setattr__(self, "model_references", references)
         self._check_subjects()
-        if self.model is None and not self.references:
+        if self.model is None and not self.model_references:
             raise UsageError("nothing to compare: give a MODEL, or --keras and --torch references")
         if self.model is None and self.table is None:
             raise UsageError("own models need --table FILE, which pairs their layers")
         if self.model is None:
             for subject in self.subjects:
-                if side_of(subject) not in self.references:
+                if side_of(subject) not in self.model_references:
                     raise UsageError(f"subject '{subject}' needs --{side_of(subject)} REF")
         self._check_places()
         if not self.limit > 0:
@@ -127,56 +128,60 @@ class Request:
         sides = registry.reference_candidates()
         for value, known, option in (
             (self.device, ("auto", *DEVICES), "--device"),
-            (self.precision, ASKED, "--precision"),
-            (self.judge_as, ASKED, "--judge-as"),
+            (self.precision, SELECTABLE_PRECISIONS, "--precision"),
+            (self.judge_as, SELECTABLE_PRECISIONS, "--judge-as"),
             (self.keras_backend, backend_names("keras"), "--keras-backend"),
             (self.reference, sides, "--reference"),
         ):
             if value is not None and value not in known:
                 raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
-        for subject in self.parsed.values():
+        for subject in self.subjects_by_name.values():
             environment = subject.environment
             if environment is not None and environment not in self.python:
                 raise UsageError(
                     f"subject '{subject.name}': there is no environment '{environment}'; name it "
                     f"with --python {environment}=PATH or under [environments] in parity.toml"
                 )
-        if self.xla and not any(registry.get(s.runtime).compiles_xla for s in self.parsed.values()):
+        if self.xla and not any(
+            registry.get(s.runtime).compiles_xla for s in self.subjects_by_name.values()
+        ):
             raise UsageError("--xla compiles Keras models, and no subject is one")
         if self.xla and self.isolate:
             raise UsageError("--isolate cannot feed the parts of a model that --xla has compiled")
 
     @cached_property
-    def parsed(self) -> dict[str, Subject]:
+    def subjects_by_name(self) -> dict[str, Subject]:
         """The subjects by name."""
         return {name: parse_subject(name) for name in self.subjects}
 
     def child(self, subject: str) -> str:
         """The child that runs a subject."""
-        found = self.parsed[subject]
+        found = self.subjects_by_name[subject]
         backend = None
         if found.kind == "keras":
             backend = found.backend or self.keras_backend
         return child_name(found.runtime, backend=backend, environment=found.environment)
 
-    def home(self, side: Side) -> str:
+    def home_child(self, side: Side) -> str:
         """The child that holds a framework's model: it exports, calibrates, is the reference.
 
         It is the plain child where a subject needs that anyway, else the first subject's. Keras
         exports to ONNX and computes in float64 on TensorFlow alone.
         """
-        held = [self.child(name) for name, found in self.parsed.items() if found.kind == side]
+        held = [
+            self.child(name) for name, found in self.subjects_by_name.items() if found.kind == side
+        ]
         held = [name for name in held if parse_child_name(name).backend is None]
         return side if side in held or not held else held[0]
 
     def is_at_home(self, subject: str) -> bool:
         """Whether the child that runs a subject is the one that holds its framework's model."""
-        return self.child(subject) == self.home(side_of(subject))
+        return self.child(subject) == self.home_child(side_of(subject))
 
-    def streams(self, given: Input) -> bool:
+    def needs_passes(self, given: Input) -> bool:
         """Whether the input is compared in several passes, some items at a time."""
         # Captures that are kept are files of whole batches.
-        whole = not self.judged or self.save_captures is not None
+        whole = not self.judge or self.save_captures is not None
         return given.kind == "folder" and len(given.array) > inputs.PASS and not whole
 
     def graph_file(self, side: str) -> Path | None:
@@ -229,7 +234,7 @@ class Request:
     @property
     def runtimes(self) -> tuple[str, ...]:
         """The children that are needed, the slowest to start first."""
-        needed = [*map(self.home, self.sides), *map(self.child, self.subjects)]
+        needed = [*map(self.home_child, self.sides), *map(self.child, self.subjects)]
         order = list(registry.all_runtimes())
         return tuple(
             sorted(dict.fromkeys(needed), key=lambda n: order.index(parse_child_name(n).runtime))
@@ -238,4 +243,4 @@ class Request:
     @property
     def name(self) -> str:
         """What the report calls the model."""
-        return self.model or " | ".join(self.references.values())
+        return self.model or " | ".join(self.model_references.values())

@@ -78,7 +78,7 @@ class SubjectFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class ErrorProfile:
     """Where in one tensor the error lies, for the subject and stage that are furthest off.
 
     The largest ``|x - x64|``: ``spatial[h][w]`` over the batch and channels, ``channels[c]`` over
@@ -99,7 +99,7 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class LabelAgreement:
     """Whether the errors can change the label that a user would be shown."""
 
     top1: Mapping[str, float]
@@ -113,7 +113,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeatability:
     """Whether running again gives the same bits."""
 
     runs: int
@@ -122,7 +122,7 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class InputTrial:
     """The same comparison on another input: its worst subject and comparison point."""
 
     name: str

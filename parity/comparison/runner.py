@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from parity.comparison.request import Request, runtime_of
-from parity.comparison.state import Reference, SubjectCapture
+from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.network.table import LayerTable
 from parity.numerics import floor
 from parity.processes import registry
@@ -22,7 +22,7 @@ from parity.processes.subjects import keeps_gpu_memory, runs_graph
 Progress = Callable[[str, str], None]
 """Called with a runtime and what it does now."""
 
-Manifest = Callable[[str, str, str], dict[str, Any]]
+BuildManifest = Callable[[str, str, str], dict[str, Any]]
 """Gives the manifest of a capture of a subject, by a child, in a precision."""
 
 
@@ -40,12 +40,12 @@ class Runner:
     """The input's `.npy` file, (N, C, H, W) float32."""
     devices: Mapping[str, str]
     """By subject, `cpu` or `gpu`."""
-    manifest: Manifest
+    manifest: BuildManifest
     progress: Progress = lambda runtime, text: None
-    turn: AbstractContextManager[Any] = field(default_factory=nullcontext)
+    run_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
     """Held while a model runs: a small card has no room for two runtimes at a time."""
 
-    def on(self, path: Path) -> Self:
+    def with_input(self, path: Path) -> Self:
         """The same children on another input file."""
         return replace(self, input=path)
 
@@ -63,7 +63,7 @@ class Runner:
         plain: Path | None = None,
         replicates: int = floor.REPLICATES,
         given: bool = False,
-    ) -> Reference:
+    ) -> ReferenceRun:
         """Run the reference in float64 and its float32 replicates at `rows`.
 
         Without `replicates` there is no floor. `plain` is the capture of the reference's own model
@@ -74,9 +74,9 @@ class Runner:
         side = self.request.reference_side
         self.progress(side, "float64 reference and float32 floor")
         path = self.path("reference", label)
-        child = self.request.home(side)
+        child = self.request.home_child(side)
         manifest = self.manifest("reference", child, "float64")
-        with self.turn:
+        with self.run_lock:
             answer = self.children[child].call(
                 "reference",
                 x=str(self.input),
@@ -90,7 +90,7 @@ class Runner:
                 given=given,
                 plain=None if plain is None else str(plain),
             )
-        return Reference(
+        return ReferenceRun(
             path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
         )
 
@@ -123,7 +123,7 @@ class Runner:
         request = replace(request, **changes)
         manifest = self.manifest(subject, child, request.precision)
         request = replace(request, manifest=manifest)
-        with self.turn:
+        with self.run_lock:
             facts = self.children[child].call("run", **request.to_json())
             if self._must_suspend(subject, child):
                 self.children[child].suspend()
@@ -178,7 +178,7 @@ class Runner:
             self.children[child].call("write", handle=subject, rows=every, path=str(graph))
         evaluator = registry.graph_evaluator()
         self.progress(evaluator, f"running the graph of {subject} in float64")
-        child = self.request.home(evaluator)
+        child = self.request.home_child(evaluator)
         facts = self.children[child].call(
             "run_graph",
             graph=str(graph),
@@ -195,7 +195,7 @@ class Runner:
         declared: int | None = self._ask(subject, "batch", handle=subject)["declared"]
         return declared
 
-    def refused_batches(self, subject: str, counts: Sequence[int]) -> list[str]:
+    def find_refused_batches(self, subject: str, counts: Sequence[int]) -> list[str]:
         """A line for each batch size of `counts` that a graph cannot be run at."""
         refused: list[str] = self._ask(
             subject, "batches", handle=subject, x=str(self.input), counts=list(counts)
@@ -209,11 +209,11 @@ class Runner:
             self._ask(subject, "dump", path=str(path))
         return path
 
-    def dump_rows(self, subject: str, rows: Sequence[Mapping[str, Any]], name: str) -> Dump:
+    def dump_rows(self, subject: str, rows: Sequence[Mapping[str, Any]], name: str) -> WeightDump:
         """Write the weights of layers that no table has; the answer has their completed table."""
         path = self.folder / f"extra-{subject}-{name}.safetensors"
         answer = self._ask(subject, "dump_rows", rows=list(rows), path=str(path))
-        return Dump(LayerTable.from_json(answer["table"]), path)
+        return WeightDump(LayerTable.from_json(answer["table"]), path)
 
     def node_weights(
         self, subject: str, row: str
@@ -232,7 +232,7 @@ class Runner:
 
 
 @dataclass(frozen=True)
-class Dump:
+class WeightDump:
     """Weights on disk, and the table that names them."""
 
     table: LayerTable

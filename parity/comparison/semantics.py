@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from parity.comparison.isolation import layer_points
-from parity.comparison.judging import judge
+from parity.comparison.isolation import select_layer_points
+from parity.comparison.judging import judge_captures
 from parity.comparison.request import side_of
 from parity.comparison.results import Level, Outcome
 from parity.comparison.runner import Runner
-from parity.comparison.state import Comparison, Criteria, Reference, SubjectCapture
+from parity.comparison.state import Comparison, Criteria, ReferenceRun, SubjectCapture
 from parity.errors import ParityError
 from parity.network.table import LayerTable
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import StageResult, first_failure
+from parity.numerics.verdict import StageResult, find_first_failure
 from parity.processes import registry
 from parity.processes.subjects import runs_graph
 
@@ -31,14 +31,14 @@ def float64_criteria(criteria: Criteria, subject: str) -> Criteria:
 
 
 def judge_float64(
-    reference: Reference,
+    reference: ReferenceRun,
     subject: str,
     capture: Path,
     points: Sequence[ComparisonPoint],
     criteria: Criteria,
 ) -> list[StageResult]:
     """Judge one subject's float64 capture; `criteria` are those of the comparison."""
-    return judge(
+    return judge_captures(
         reference.capture,
         reference.floors,
         {subject: capture},
@@ -67,12 +67,12 @@ def run_and_judge_float64(
     )
 
 
-def has_rounded_constants_alone(stages: Sequence[StageResult], subject: str) -> bool:
+def is_explained_by_constant_rounding(stages: Sequence[StageResult], subject: str) -> bool:
     """Whether constants that were rounded to float32 once can explain all float64 errors."""
     return all(stage.subjects[subject].x_floor <= FOLDED_CONSTANTS for stage in stages)
 
 
-def semantics_level(
+def judge_semantics(
     comparison: Comparison,
     runner: Runner,
     runs: Mapping[str, SubjectCapture | ParityError],
@@ -96,7 +96,7 @@ def semantics_level(
         stages = judge_float64(
             comparison.reference, name, done.path, comparison.points, comparison.criteria
         )
-        first = first_failure(stages, name)
+        first = find_first_failure(stages, name)
         worst = max(stage.subjects[name].rel_l2 for stage in stages)
         evaluator = registry.label(registry.graph_evaluator())
         how = f", its graph read into {evaluator}" if runs_graph(name) else ""
@@ -104,7 +104,7 @@ def semantics_level(
             notes.append(f"{name}: the same in float64 to {worst:.1e}{how}")
             continue
         inherited = side_of(name) in faulty
-        if how and not inherited and has_rounded_constants_alone(stages, name):
+        if how and not inherited and is_explained_by_constant_rounding(stages, name):
             notes.append(
                 f"{name}: the same in float64 to {worst:.1e}{how}; it holds constants that were "
                 "rounded to float32"
@@ -124,12 +124,12 @@ def describe_float64_failure(
     comparison: Comparison, runner: Runner, subject: str, stage: StageResult
 ) -> str:
     """Name the first layer of a stage at which a subject differs in float64."""
-    points = layer_points(comparison.table, [stage.stage])
+    points = select_layer_points(comparison.table, [stage.stage])
     rows = [point.row for point in points]
     reference = runner.run_reference(rows, "layers-float64")
     capture = runner.run_float64(subject, rows, "layers-float64-subject", comparison.table)
     layers = judge_float64(reference, subject, capture.path, points, comparison.criteria)
-    layer = first_failure(layers, subject) or stage
+    layer = find_first_failure(layers, subject) or stage
     result = layer.subjects[subject]
     return (
         f"{subject}: differs in float64 first at {layer.row}: rel_l2 {result.rel_l2:.1e}, "

@@ -20,7 +20,7 @@ Description = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceRun:
     """The float64 reference: its capture, and the floor of each row, accumulated and isolated."""
 
     capture: Path
@@ -69,7 +69,7 @@ class Comparison:
     table: LayerTable
     depth: Depth
     criteria: Criteria
-    reference: Reference
+    reference: ReferenceRun
     captures: Mapping[str, Path]
     """By subject."""
 
@@ -100,7 +100,7 @@ class State:
     weights: Path | None = None
     """The canonical weights that every model was given, a safetensors file."""
     weights_sha256: str = ""
-    reference: Reference | None = None
+    reference: ReferenceRun | None = None
     subjects: Mapping[str, SubjectRun] = field(default_factory=dict)
     float64: Mapping[str, SubjectCapture | ParityError] = field(default_factory=dict)
     """The subjects' float64 runs, or why there is none."""
@@ -133,5 +133,7 @@ class State:
     def failure(self, subject: str) -> ParityError | None:
         """Why a subject could not be run."""
         side = side_of(subject)
-        own = self.request.parsed[subject].kind == side and self.request.is_at_home(subject)
+        own = self.request.subjects_by_name[subject].kind == side and self.request.is_at_home(
+            subject
+        )
         return self.failures.get(subject) or (self.model_failures.get(side) if own else None)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.comparison.cache_entries import Kept
-from parity.comparison.checkpoints import CANONICAL, format_of, read_checkpoint
-from parity.comparison.pending import Pending
+from parity.comparison.cache_entries import ComparisonCache
+from parity.comparison.checkpoints import CANONICAL, convert_checkpoint, detect_format
+from parity.comparison.pending import PendingValues
 from parity.comparison.request import OWN, RANDOM, Request, Side
 from parity.comparison.runner import Progress
 from parity.errors import ChildError, RuntimeMissing, UsageError, WeightError
@@ -26,8 +26,8 @@ class WeightSource:
     request: Request
     children: Children
     folder: Path
-    entries: Kept
-    pending: Pending
+    entries: ComparisonCache
+    pending: PendingValues
     progress: Progress
     own_weights: dict[Side, Path] = field(default_factory=dict)
     """The weights that each framework's model brought."""
@@ -50,7 +50,7 @@ class WeightSource:
 
     def _read(self, path: Path) -> Path:
         """The canonical file of a checkpoint of any format."""
-        reader = format_of(path)
+        reader = detect_format(path)
         if not path.is_file():
             raise WeightError(f"{path}: no such file")
         if reader == CANONICAL:
@@ -60,7 +60,7 @@ class WeightSource:
         if spec is None:
             raise UsageError(f"{path}: weights of own models must be a .safetensors file")
         target = self.folder / "canonical.safetensors"
-        read_checkpoint(spec, path, target, self.children, self.progress)
+        convert_checkpoint(spec, path, target, self.children, self.progress)
         return target
 
     def _draw(self) -> None:
@@ -76,7 +76,7 @@ class WeightSource:
         np.save(self.folder / "calibration.npy", data)
         futures.set_result_if_pending(self.pending.raw_weights, raw)
 
-    def give(self, side: Side, child: Child) -> None:
+    def provide(self, side: Side, child: Child) -> None:
         """Calibrate the random weights, or hand out the model's own, if that falls to this side."""
         if self.request.weight_source == OWN:
             path = self.folder / f"own-{side}.safetensors"
@@ -104,4 +104,4 @@ class WeightSource:
                 target=str(target),
                 data=str(self.folder / "calibration.npy"),
             )
-            pending.weights.set_result(self.entries.keep_weights(target))
+            pending.weights.set_result(self.entries.store_weights(target))

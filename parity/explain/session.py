@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parity.comparison.isolation import IsolatedLayers, layer_points
-from parity.comparison.judging import judge
+from parity.comparison.isolation import IsolatedLayers, select_layer_points
+from parity.comparison.judging import judge_captures
 from parity.comparison.request import runtime_of, side_of
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import SLACK, float64_criteria
@@ -134,7 +134,7 @@ def _bypass(
     wrong = {layer.row: layer.subjects[name] for who, layer in layers.failing() if who == name}
     if not shape.bypass or not wrong or not registry.get(runtime_of(name)).bypasses_layers:
         return {}
-    points = layer_points(comparison.table, layers.stages, others=True)
+    points = select_layer_points(comparison.table, layers.stages, others=True)
     reference = layers.reference
     try:
         made = runner.run_subject(
@@ -147,7 +147,7 @@ def _bypass(
     except ParityError:
         # A module that cannot give its input back leaves it at what the structure tells.
         return {}
-    results = judge(
+    results = judge_captures(
         reference.capture,
         reference.isolated_floors,
         {name: made.path},
@@ -248,7 +248,7 @@ def _explain_in_float64(
     """The causes of the rows `suspects`; others may hold a constant that was rounded to float32."""
     table, criteria = comparison.table, comparison.criteria
     inside = frozenset(row.stage for row in table.rows if row.name in suspects)
-    points = layer_points(table, inside, others=True)
+    points = select_layer_points(table, inside, others=True)
     rows = [point.row for point in points]
     reference = runner.run_reference(rows, "explain-float64", isolate=True, accumulate=False)
     try:
@@ -258,7 +258,9 @@ def _explain_in_float64(
         return ()
     captures: Mapping[str, Path] = {name: made.path}
     float64: Criteria = float64_criteria(criteria, name)
-    results = judge(reference.capture, reference.isolated_floors, captures, points, float64)
+    results = judge_captures(
+        reference.capture, reference.isolated_floors, captures, points, float64
+    )
     layers = IsolatedLayers(reference, captures, results, inside)
     wrong = [
         _wrong(comparison, subject, layer, "float64")
@@ -276,5 +278,5 @@ def _wrong(
     if layer.floor is None:
         return None
     row = comparison.table.by_name(layer.row)
-    floor = layer.floor.scaled(precision)
+    floor = layer.floor.for_precision(precision)
     return Wrong(subject, row, floor, _worse(layer.subjects[subject]))

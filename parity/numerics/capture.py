@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from parity import files
 from parity.errors import CaptureError, OutputError
-from parity.numerics.checksum import ALIGNMENT, CHUNK, Checksum, aligned, checksum
+from parity.numerics.checksum import ALIGNMENT, CHUNK, Checksum, allocate_aligned, compute_checksum
 
 Array = NDArray[Any]
 
@@ -40,7 +40,7 @@ _MAX_HEADER = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _TensorEntry:
     """Where a tensor lies: byte offsets count from the end of the header."""
 
     dtype: np.dtype[Any]
@@ -67,7 +67,7 @@ class CaptureWriter:
         self.manifest: dict[str, Any] = dict(manifest)
         self._path = Path(path)
         self._part = files.Part(self._path)
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, _TensorEntry] = {}
         self._checksums: dict[str, str] = {}
         self._end = 0
         # Some 1,000 rows fit; a longer header moves the tensors once, at the end.
@@ -92,19 +92,19 @@ class CaptureWriter:
                 f"{self._path.name}: {name}: expected float16, float32 or float64, "
                 f"found {array.dtype}"
             )
-        entry = _Entry(dtype, tuple(array.shape), self._end)
+        entry = _TensorEntry(dtype, tuple(array.shape), self._end)
         flat = np.ascontiguousarray(array, dtype=dtype).reshape(-1)
         try:
             self._file.write(flat.view(np.uint8).data)
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._entries[name] = entry
-        self._checksums[name] = checksum(flat)
+        self._checksums[name] = compute_checksum(flat)
         self._end = entry.end
 
     def close(self) -> None:
         """Write the header and give the file its name. Raises OutputError."""
-        header = _encode({**self.manifest, "checksums": self._checksums}, self._entries)
+        header = _encode_header({**self.manifest, "checksums": self._checksums}, self._entries)
         try:
             self._file.close()
             _write_header(self._part.path, header, self._reserved)
@@ -132,13 +132,13 @@ class CaptureWriter:
             self._discard()
 
 
-def amend(path: str | Path, facts: Mapping[str, Any]) -> None:
+def update_manifest(path: str | Path, facts: Mapping[str, Any]) -> None:
     """Add `facts`, plain data, to the manifest of a capture; its tensors stay where they are.
 
     Raises CaptureError for a file that is no capture, OutputError when it cannot be written.
     """
     with CaptureReader(path) as reader:
-        header = _encode({**reader.manifest, **facts}, reader._entries)
+        header = _encode_header({**reader.manifest, **facts}, reader._entries)
         reserved = reader._start
     try:
         _write_header(Path(path), header, reserved)
@@ -146,7 +146,7 @@ def amend(path: str | Path, facts: Mapping[str, Any]) -> None:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _encode(manifest: Mapping[str, Any], entries: Mapping[str, _Entry]) -> bytes:
+def _encode_header(manifest: Mapping[str, Any], entries: Mapping[str, _TensorEntry]) -> bytes:
     """The header's JSON: the tensors' entries, and the manifest with its own digest."""
     held = {**manifest, "schema": SCHEMA}
     tensors = {
@@ -157,11 +157,11 @@ def _encode(manifest: Mapping[str, Any], entries: Mapping[str, _Entry]) -> bytes
         }
         for name, entry in entries.items()
     }
-    metadata = {"parity": json.dumps({**held, "digest": _digest(held)}, sort_keys=True)}
+    metadata = {"parity": json.dumps({**held, "digest": _manifest_digest(held)}, sort_keys=True)}
     return json.dumps({"__metadata__": metadata, **tensors}).encode()
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
     """What tells that a manifest was edited: it holds hashes, floors and what was run."""
     told = {key: value for key, value in manifest.items() if key != "digest"}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
@@ -199,7 +199,7 @@ class CaptureReader:
         try:
             self._start, header = self._read_header()
             self.manifest = self._read_manifest(header)
-            self._entries = {name: self._entry(name, value) for name, value in header.items()}
+            self._entries = {name: self._parse_entry(name, value) for name, value in header.items()}
             self._check_layout()
         except BaseException:
             self._file.close()
@@ -230,8 +230,8 @@ class CaptureReader:
         """Return a row's whole tensor, checked, as a new array."""
         entry = self._find(name)
         flat = np.empty(entry.size, entry.dtype)
-        self._fill(flat, entry.begin, name)
-        self._verify(name, checksum(flat))
+        self._read_into(flat, entry.begin, name)
+        self._verify_checksum(name, compute_checksum(flat))
         return flat.reshape(entry.shape)
 
     def chunks(self, name: str) -> Iterator[Array]:
@@ -241,26 +241,26 @@ class CaptureReader:
         after the last piece.
         """
         entry = self._find(name)
-        buffer = aligned(min(CHUNK, entry.size), entry.dtype)
+        buffer = allocate_aligned(min(CHUNK, entry.size), entry.dtype)
         total = Checksum()
         for start in range(0, entry.size, CHUNK):
             piece = buffer[: min(CHUNK, entry.size - start)]
-            self._fill(piece, entry.begin + start * entry.dtype.itemsize, name)
+            self._read_into(piece, entry.begin + start * entry.dtype.itemsize, name)
             total.add(piece)
             yield piece
-        self._verify(name, total.hex())
+        self._verify_checksum(name, total.hex())
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _find(self, name: str) -> _Entry:
+    def _find(self, name: str) -> _TensorEntry:
         try:
             return self._entries[name]
         except KeyError:
             raise CaptureError(f"{self.path}: has no row {name!r}") from None
 
-    def _fill(self, piece: Array, begin: int, name: str) -> None:
+    def _read_into(self, piece: Array, begin: int, name: str) -> None:
         view = piece.view(np.uint8).data
         done = 0
         while done < len(view):
@@ -269,7 +269,7 @@ class CaptureReader:
                 raise CaptureError(f"{self.path}: {name}: the file ends too early (truncated?)")
             done += count
 
-    def _verify(self, name: str, found: str) -> None:
+    def _verify_checksum(self, name: str, found: str) -> None:
         expected = self.manifest["checksums"].get(name)
         if found != expected:
             raise CaptureError(
@@ -277,20 +277,20 @@ class CaptureReader:
                 "the file was changed after it was captured, capture it again"
             )
 
-    def _foreign(self, reason: str) -> CaptureError:
+    def _format_error(self, reason: str) -> CaptureError:
         return CaptureError(f"{self.path}: is no capture of parity: {reason}")
 
     def _read_header(self) -> tuple[int, dict[str, Any]]:
         size = os.fstat(self._file.fileno()).st_size
         length = int.from_bytes(self._file.read(8), "little")
         if size < 8 or not 2 <= length <= min(size - 8, _MAX_HEADER):
-            raise self._foreign("it has no safetensors header (truncated?)")
+            raise self._format_error("it has no safetensors header (truncated?)")
         try:
             header = json.loads(self._file.read(length))
         except (ValueError, RecursionError) as error:
-            raise self._foreign("its header is not JSON") from error
+            raise self._format_error("its header is not JSON") from error
         if not isinstance(header, dict):
-            raise self._foreign("its header is not a JSON object")
+            raise self._format_error("its header is not a JSON object")
         return 8 + length, header
 
     def _read_manifest(self, header: dict[str, Any]) -> dict[str, Any]:
@@ -300,34 +300,34 @@ class CaptureReader:
             schema, checksums = manifest["schema"], manifest["checksums"]
             digest = manifest.get("digest")
         except (TypeError, KeyError, ValueError) as error:
-            raise self._foreign("it holds no manifest") from error
+            raise self._format_error("it holds no manifest") from error
         if schema != SCHEMA:
             raise CaptureError(f"{self.path}: expected schema {SCHEMA}, found {schema}")
         if not isinstance(checksums, dict):
-            raise self._foreign("its checksums are no JSON object")
-        if digest != _digest(manifest):
+            raise self._format_error("its checksums are no JSON object")
+        if digest != _manifest_digest(manifest):
             raise CaptureError(
                 f"{self.path}: its manifest was changed after it was captured, capture it again"
             )
         return dict(manifest)
 
-    def _entry(self, name: str, value: Any) -> _Entry:
+    def _parse_entry(self, name: str, value: Any) -> _TensorEntry:
         try:
             dtype = _DTYPES[value["dtype"]]
             begin, end = value["data_offsets"]
-            entry = _Entry(dtype, tuple(map(int, value["shape"])), int(begin))
+            entry = _TensorEntry(dtype, tuple(map(int, value["shape"])), int(begin))
             sound = min(entry.shape, default=0) >= 0 and begin >= 0 and entry.end == end
         except (TypeError, KeyError, ValueError) as error:
-            raise self._foreign(f"the header's entry for {name!r} is malformed") from error
+            raise self._format_error(f"the header's entry for {name!r} is malformed") from error
         if not sound:
-            raise self._foreign(f"{name}: its shape does not fit its offsets")
+            raise self._format_error(f"{name}: its shape does not fit its offsets")
         return entry
 
     def _check_layout(self) -> None:
         end = 0
         for name, entry in sorted(self._entries.items(), key=lambda item: item[1].begin):
             if entry.begin != end:
-                raise self._foreign(f"{name}: its data overlap or leave a gap")
+                raise self._format_error(f"{name}: its data overlap or leave a gap")
             end = entry.end
         expected, found = self._start + end, os.fstat(self._file.fileno()).st_size
         if expected != found:

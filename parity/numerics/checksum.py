@@ -23,7 +23,7 @@ _MASK = 2**64 - 1
 _STEP = 0x9E3779B97F4A7C15
 
 
-def aligned(count: int, dtype: np.dtype[Any] | type[np.float64]) -> Array:
+def allocate_aligned(count: int, dtype: np.dtype[Any] | type[np.float64]) -> Array:
     """Return an uninitialised flat array at a 64-byte boundary.
 
     NumPy's own allocations are 16-byte aligned, and a subtraction of float64 arrays at such
@@ -40,7 +40,7 @@ def _block_weights() -> NDArray[np.uint64]:
     state = np.arange(1, _BLOCK + 1, dtype=np.uint64) * np.uint64(_STEP)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    weights: NDArray[np.uint64] = aligned(_BLOCK, np.dtype(np.uint64))
+    weights: NDArray[np.uint64] = allocate_aligned(_BLOCK, np.dtype(np.uint64))
     np.bitwise_or(state ^ (state >> np.uint64(31)), np.uint64(1), out=weights)
     return weights
 
@@ -85,28 +85,28 @@ class Checksum:
         return f"{self._sum:016x}"
 
 
-def pieces(flat: Array) -> Iterator[Array]:
+def _split_chunks(flat: Array) -> Iterator[Array]:
     """Yield a flat array in views of ``CHUNK`` elements."""
     for start in range(0, flat.size, CHUNK):
         yield flat[start : start + CHUNK]
 
 
-def checksum(flat: Array) -> str:
+def compute_checksum(flat: Array) -> str:
     """Return the checksum of a whole flat contiguous array."""
     total = Checksum()
-    for piece in pieces(flat):
+    for piece in _split_chunks(flat):
         total.add(piece)
     return total.hex()
 
 
-def stream_checksum(stream: io.BufferedReader) -> str:
+def compute_stream_checksum(stream: io.BufferedReader) -> str:
     """Return the checksum of a file's bytes from where it is to its end, and of how many there are.
 
     Unlike a tensor's, whose shape stands in a header, a file's length is to be covered too: zeros
     that are cut off at the end would not show otherwise.
     """
     total = Checksum()
-    buffer = aligned(_PIECE, np.dtype(np.uint8))
+    buffer = allocate_aligned(_PIECE, np.dtype(np.uint8))
     size = 0
     while count := stream.readinto(buffer.data):
         total.add(buffer[:count])

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.numerics.checksum import ALIGNMENT, CHUNK, aligned
+from parity.numerics.checksum import ALIGNMENT, CHUNK, allocate_aligned
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
@@ -26,7 +26,7 @@ second-level cache of 1 MB; of more, half a chunk is worked on at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Error:
+class ErrorMetrics:
     """The distance of ``actual`` from ``expected`` (DESIGN.md, "The verdict").
 
     ``max_abs = max|actual - expected|`` and ``rel_l2 = ||actual - expected|| / ||expected||``, over
@@ -65,23 +65,23 @@ class Error:
         return cls(**{**data, "worst": None if worst is None else tuple(worst)})
 
 
-def mismatched(*, actual: tuple[int, ...], expected: tuple[int, ...]) -> Error:
+def build_mismatch(*, actual: tuple[int, ...], expected: tuple[int, ...]) -> ErrorMetrics:
     """Return the error of two tensors whose shapes differ: never broadcast, never passed."""
     message = f"shape {list(actual)}, expected {list(expected)}"
-    return Error(math.inf, math.inf, size=math.prod(expected), mismatch=message)
+    return ErrorMetrics(math.inf, math.inf, size=math.prod(expected), mismatch=message)
 
 
-def measure(*, actual: Array, expected: Array) -> Error:
+def measure_error(*, actual: Array, expected: Array) -> ErrorMetrics:
     """Measure how far ``actual`` is from ``expected``, two arrays of one shape and any strides."""
     if actual.shape != expected.shape:
-        return mismatched(actual=actual.shape, expected=expected.shape)
-    distances = Distances([expected.dtype, actual.dtype])
-    for pieces in _in_step(expected, actual):
+        return build_mismatch(actual=actual.shape, expected=expected.shape)
+    distances = PairwiseErrors([expected.dtype, actual.dtype])
+    for pieces in _iterate_chunks(expected, actual):
         distances.add(pieces)
     return distances.error(0, 1, expected.shape)
 
 
-def _in_step(*arrays: Array) -> Iterator[Sequence[Array]]:
+def _iterate_chunks(*arrays: Array) -> Iterator[Sequence[Array]]:
     """Yield arrays of one shape in C order, as flat pieces of one length, without copying them."""
     if arrays[0].size == 0:
         return
@@ -100,7 +100,7 @@ def _in_step(*arrays: Array) -> Iterator[Sequence[Array]]:
         )
 
 
-class Distances:
+class PairwiseErrors:
     """The distances between any two of several tensors, which are given in step, piece by piece.
 
     The first tensor is the one that ``rel_l2`` is relative to.
@@ -112,15 +112,15 @@ class Distances:
         # In the order in which _add subtracts: all that follow the first, the second, ...
         self._pairs = list(itertools.combinations(range(count), 2))
         # Those still equal to the first, bit for bit, and the dtype that both are rounded to.
-        self._exact = {j: min(dtypes[0], dtypes[j], key=_width) for j in range(1, count)}
+        self._exact = {j: min(dtypes[0], dtypes[j], key=_itemsize) for j in range(1, count)}
         self._block = CHUNK if count <= _FEW else CHUNK // 2
-        self._wide = _rows(count, self._block)
-        self._gaps = _rows(len(self._pairs), self._block)
-        self._magnitude = aligned(self._block, np.float64) if scaled else None
+        self._wide = _allocate_rows(count, self._block)
+        self._gaps = _allocate_rows(len(self._pairs), self._block)
+        self._magnitude = allocate_aligned(self._block, np.float64) if scaled else None
         self._norm, self._scale = 0.0, 0.0
-        self._squares = np.zeros(len(self._gaps))
+        self._sum_squares = np.zeros(len(self._gaps))
         self._tops = np.zeros(len(self._gaps))
-        self._tallies = [_Tally() for _ in self._pairs]
+        self._tallies = [_PairTally() for _ in self._pairs]
         self._seen = 0
 
     def add(self, pieces: Sequence[Array]) -> None:
@@ -148,29 +148,29 @@ class Distances:
         np.abs(gaps, out=gaps)
         tops = gaps.max(axis=1)
         # A value that is not finite makes a gap that is not, and a square that is not.
-        norm = float(_squares(expected[None])[0])
+        norm = float(_sum_squares(expected[None])[0])
         if not (math.isfinite(norm) and np.isfinite(tops).all()):
-            self._set_aside(rows, gaps)
+            self._exclude_non_finite(rows, gaps)
             tops = gaps.max(axis=1)
             expected = np.where(np.isfinite(expected), expected, 0.0)
-            norm = float(_squares(expected[None])[0])
+            norm = float(_sum_squares(expected[None])[0])
         larger = tops > self._tops
         if larger.any():
             for k in np.flatnonzero(larger):
                 i, j = self._pairs[k]
                 self._tallies[k].point(int(gaps[k].argmax()), self._seen, rows[j], rows[i])
         for j, dtype in list(self._exact.items()):
-            if not _same_bits(rows[0], rows[j], dtype):
+            if not _equal_bits(rows[0], rows[j], dtype):
                 del self._exact[j]
         np.maximum(self._tops, tops, out=self._tops)
-        self._squares += _squares(gaps)
+        self._sum_squares += _sum_squares(gaps)
         self._norm += norm
         if self._magnitude is not None:
             magnitude = np.abs(expected, out=self._magnitude[:size])
             self._scale = max(self._scale, float(magnitude.max()))
         self._seen += size
 
-    def _set_aside(self, rows: Sequence[Float64], gaps: Float64) -> None:
+    def _exclude_non_finite(self, rows: Sequence[Float64], gaps: Float64) -> None:
         """Count the values that are wrong, and clear what is not finite."""
         finite = [np.isfinite(row) for row in rows]
         for (i, j), gap, tally in zip(self._pairs, gaps, self._tallies, strict=True):
@@ -183,13 +183,13 @@ class Distances:
             tally.skipped += both.size - int(np.count_nonzero(both))
             gap[~both] = 0.0
 
-    def error(self, expected: int, actual: int, shape: tuple[int, ...]) -> Error:
+    def error(self, expected: int, actual: int, shape: tuple[int, ...]) -> ErrorMetrics:
         """Return the error of one tensor (by its place) against an earlier one."""
         k = self._pairs.index((expected, actual))
         tally = self._tallies[k]
-        rel_l2 = math.sqrt(self._squares[k]) / (math.sqrt(self._norm) or 1.0)
+        rel_l2 = math.sqrt(self._sum_squares[k]) / (math.sqrt(self._norm) or 1.0)
         worst = tally.worst
-        return Error(
+        return ErrorMetrics(
             max_abs=math.inf if tally.wrong else float(self._tops[k]),
             rel_l2=math.inf if tally.wrong else rel_l2,
             wrong=tally.wrong,
@@ -204,7 +204,7 @@ class Distances:
 
 
 @dataclass(slots=True)
-class _Tally:
+class _PairTally:
     """What is kept of a pair beside its sums."""
 
     wrong: int = 0
@@ -220,11 +220,11 @@ class _Tally:
             self.actual, self.expected = float(actual[at]), float(expected[at])
 
 
-def _rows(count: int, size: int) -> Float64:
-    return aligned(count * size, np.float64).reshape(count, size)
+def _allocate_rows(count: int, size: int) -> Float64:
+    return allocate_aligned(count * size, np.float64).reshape(count, size)
 
 
-def _squares(rows: Float64) -> Float64:
+def _sum_squares(rows: Float64) -> Float64:
     """The sum of squares of each row."""
     total = np.zeros(len(rows))
     for start in range(0, rows.shape[1], _DOT):
@@ -233,10 +233,10 @@ def _squares(rows: Float64) -> Float64:
     return total
 
 
-def _width(dtype: np.dtype[Any]) -> int:
+def _itemsize(dtype: np.dtype[Any]) -> int:
     return dtype.itemsize
 
 
-def _same_bits(left: Float64, right: Float64, dtype: np.dtype[Any]) -> bool:
+def _equal_bits(left: Float64, right: Float64, dtype: np.dtype[Any]) -> bool:
     left, right = (side.astype(dtype).astype(np.float64) for side in (left, right))
     return bool(np.array_equal(left.view(np.uint64), right.view(np.uint64)))

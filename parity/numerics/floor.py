@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import CaptureError
-from parity.numerics.checksum import aligned
-from parity.numerics.distance import Error, measure
+from parity.numerics.checksum import allocate_aligned
+from parity.numerics.distance import ErrorMetrics, measure_error
 
 Array = NDArray[Any]
 
@@ -27,7 +27,7 @@ _BLOCK = 16384
 
 _FLOAT32 = np.dtype(np.float32)
 
-PRECISIONS: Mapping[str, float] = {
+PRECISION_FACTORS: Mapping[str, float] = {
     "float64": 2.0**-29,
     "float32": 1.0,
     "tf32": 2.0**13,
@@ -65,7 +65,7 @@ class Floor:
                 raise ValueError(f"a floor's {name} is {value!r}, below {least:g}")
         return found
 
-    def summed(self, terms: float) -> Floor:
+    def for_sum_length(self, terms: float) -> Floor:
         """Return the floor of a row in, or behind, which the longest sum has `terms` terms.
 
         A single sum's error depends on the order of its terms: blocked sums, as most kernels make
@@ -76,13 +76,13 @@ class Floor:
         factor = max(1.0, ROUNDOFF * math.sqrt(terms / 6.0) / self.rel_l2)
         return self._times(factor, raised=factor)
 
-    def scaled(self, precision: str) -> Floor:
-        """Return the floor of another precision, one of ``PRECISIONS``.
+    def for_precision(self, precision: str) -> Floor:
+        """Return the floor of another precision, one of ``PRECISION_FACTORS``.
 
         What rounds its operands to fewer bits still adds up in float32: there only what was
         measured grows, and a running sum's part of the floor stays what it is.
         """
-        factor = PRECISIONS[precision]
+        factor = PRECISION_FACTORS[precision]
         if factor <= 1.0:
             return self._times(factor, raised=self.raised)
         return self._times(max(factor / self.raised, 1.0), raised=max(self.raised / factor, 1.0))
@@ -98,7 +98,7 @@ def unit_roundoff(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
 
 
-def floor_of(errors: Sequence[Error], *, roundoff: float = ROUNDOFF) -> Floor:
+def compute_floor(errors: Sequence[ErrorMetrics], *, roundoff: float = ROUNDOFF) -> Floor:
     """Return the floor over the replicates' errors at one row (DESIGN.md, "The verdict").
 
     ``rel_l2`` is the root mean square of theirs, ``max_abs`` the largest of theirs; neither is
@@ -135,7 +135,7 @@ def perturb(array: Array, rng: np.random.Generator, *, dtype: np.dtype[Any] = _F
     per_step = wide.type(2.0**-15 * float(np.finfo(dtype).eps))
     moved = np.empty(array.shape, dtype)
     flat, source = moved.reshape(-1), np.ascontiguousarray(array).reshape(-1)
-    change = aligned(_BLOCK, wide)
+    change = allocate_aligned(_BLOCK, wide)
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, flat.size, _BLOCK):
             piece = source[start : start + _BLOCK]
@@ -156,15 +156,15 @@ def perturb(array: Array, rng: np.random.Generator, *, dtype: np.dtype[Any] = _F
     return moved
 
 
-class FloorMeter:
+class FloorAccumulator:
     """Gathers the replicates' errors row by row, in the child that runs them."""
 
     def __init__(self) -> None:
-        self._errors: dict[str, list[Error]] = {}
+        self._errors: dict[str, list[ErrorMetrics]] = {}
 
-    def add(self, row: str, *, actual: Array, expected: Array) -> Error:
+    def add(self, row: str, *, actual: Array, expected: Array) -> ErrorMetrics:
         """Measure one replicate's tensor against the float64 one, and return its error."""
-        error = measure(actual=actual, expected=expected)
+        error = measure_error(actual=actual, expected=expected)
         self._errors.setdefault(row, []).append(error)
         return error
 
@@ -176,7 +176,7 @@ class FloorMeter:
         floors = {}
         for row, errors in self._errors.items():
             try:
-                floors[row] = floor_of(errors).summed((terms or {}).get(row, 1))
+                floors[row] = compute_floor(errors).for_sum_length((terms or {}).get(row, 1))
             except CaptureError as error:
                 raise CaptureError(f"{row}: {error}") from error
         return floors

@@ -13,9 +13,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol, Self
 
 from parity.numerics.capture import CaptureReader
-from parity.numerics.distance import Distances, Error, mismatched
+from parity.numerics.distance import ErrorMetrics, PairwiseErrors, build_mismatch
 
-HELPED = 2**28
+HELPER_THRESHOLD = 2**28
 """Bytes of captures from which helpers pay: starting one takes as long as measuring these."""
 
 MAX_HELPERS = 7
@@ -31,10 +31,10 @@ class PairResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class RowErrors:
     """One row: each subject's error against the reference, and each pair's, by ``a|b``."""
 
-    errors: Mapping[str, Error]
+    errors: Mapping[str, ErrorMetrics]
     pairs: Mapping[str, PairResult]
 
     def to_json(self) -> dict[str, Any]:
@@ -48,31 +48,31 @@ class Measured:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild what ``to_json`` gave."""
         return cls(
-            {name: Error.from_json(error) for name, error in data["errors"].items()},
+            {name: ErrorMetrics.from_json(error) for name, error in data["errors"].items()},
             {name: PairResult(**pair) for name, pair in data["pairs"].items()},
         )
 
 
 def measure_row(
     row: str, reference: CaptureReader, subjects: Mapping[str, CaptureReader]
-) -> Measured:
+) -> RowErrors:
     """Read one row of every capture in step, once, and measure subjects and pairs."""
     shape = reference.shape(row)
     present = {name: reader for name, reader in subjects.items() if row in reader}
     streamed = {name: reader for name, reader in present.items() if reader.shape(row) == shape}
     readers = [reference, *streamed.values()]
     # The floor has the row's scale already.
-    distances = Distances([reader.dtype(row) for reader in readers], scaled=False)
+    distances = PairwiseErrors([reader.dtype(row) for reader in readers], scaled=False)
     for pieces in zip(*(reader.chunks(row) for reader in readers), strict=True):
         distances.add(pieces)
     errors = {name: distances.error(0, k, shape) for k, name in enumerate(streamed, 1)}
     for name in present.keys() - streamed.keys():
-        errors[name] = mismatched(actual=present[name].shape(row), expected=shape)
+        errors[name] = build_mismatch(actual=present[name].shape(row), expected=shape)
     pairs = {}
     for (i, left), (j, right) in itertools.combinations(enumerate(streamed, 1), 2):
         error = distances.error(i, j, shape)
         pairs[f"{left}|{right}"] = PairResult(error.max_abs, error.rel_l2)
-    return Measured(errors, pairs)
+    return RowErrors(errors, pairs)
 
 
 class Helper(Protocol):
@@ -93,7 +93,7 @@ def measure_rows(
     subjects: Mapping[str, CaptureReader],
     *,
     start_helpers: StartHelpers | None = None,
-) -> dict[str, Measured]:
+) -> dict[str, RowErrors]:
     """Measure rows that the reference has; large captures with the help of other processes.
 
     The pieces are small, so that they stay in a core's cache, and a thread would hand the
@@ -102,7 +102,7 @@ def measure_rows(
     """
     readers = (reference, *subjects.values())
     size = sum(reader.nbytes(row) for row in rows for reader in readers if row in reader)
-    count = min(MAX_HELPERS, _cores() - 1) if size >= HELPED else 0
+    count = min(MAX_HELPERS, _count_cores() - 1) if size >= HELPER_THRESHOLD else 0
     if count <= 0 or start_helpers is None:
         return {row: measure_row(row, reference, subjects) for row in rows}
     paths = {name: str(reader.path.resolve()) for name, reader in subjects.items()}
@@ -111,12 +111,12 @@ def measure_rows(
     waiting: SimpleQueue[str] = SimpleQueue()
     for row in sorted(rows, key=reference.nbytes, reverse=True):
         waiting.put(row)
-    found: dict[str, Measured] = {}
+    found: dict[str, RowErrors] = {}
 
     def measure_by(helper: Helper) -> None:
         helper.call("open", **opened)
         for row in _drain(waiting):
-            found[row] = Measured.from_json(helper.call("measure", row=row))
+            found[row] = RowErrors.from_json(helper.call("measure", row=row))
 
     def measure_here() -> None:
         for row in _drain(waiting):
@@ -141,5 +141,5 @@ def _drain(waiting: SimpleQueue[str]) -> Iterator[str]:
             yield waiting.get_nowait()
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

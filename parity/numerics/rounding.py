@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def to_bits(values: Array, bits: int) -> Array:
+def round_to_bits(values: Array, bits: int) -> Array:
     """Round to `bits` significant bits, ties to even, in float64.
 
     The exponent's range stays float64's.

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity.comparison.levels import complete_numerics_level, weights_level
+from parity.comparison.levels import judge_numerics, judge_weights
 from parity.comparison.request import Request, runtime_of
 from parity.comparison.results import (
-    Decision,
+    ErrorProfile,
     InputFacts,
+    InputTrial,
+    LabelAgreement,
     Level,
     Outcome,
-    Profile,
-    Repeat,
+    Repeatability,
     SubjectFacts,
-    Trial,
     WeightFacts,
 )
 from parity.comparison.state import State
@@ -26,9 +26,11 @@ from parity.numerics import verdict
 from parity.numerics.verdict import FirstDivergence, StageResult
 from parity.processes import registry
 from parity.processes.machine import environment_facts
-from parity.report.model import Report, conclude
+from parity.report.model import Report, decide_verdict
 
-NO_SEMANTICS = Level(Outcome.SKIPPED, ("not asked for: --semantics runs every model in float64",))
+SEMANTICS_SKIPPED = Level(
+    Outcome.SKIPPED, ("not asked for: --semantics runs every model in float64",)
+)
 
 
 @dataclass(frozen=True)
@@ -37,31 +39,31 @@ class Findings:
 
     stages: tuple[StageResult, ...] = ()
     divergences: tuple[FirstDivergence, ...] = ()
-    blame: tuple[str, ...] = ()
+    attribution: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
-    semantics: Level = NO_SEMANTICS
-    profile: Profile | None = None
-    decision: Decision | None = None
-    repeat: Repeat | None = None
-    trials: tuple[Trial, ...] = ()
+    semantics: Level = SEMANTICS_SKIPPED
+    profile: ErrorProfile | None = None
+    decision: LabelAgreement | None = None
+    repeat: Repeatability | None = None
+    trials: tuple[InputTrial, ...] = ()
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def assemble(state: State, findings: Findings, structure: Level, seconds: float) -> Report:
+def assemble_report(state: State, findings: Findings, structure: Level, seconds: float) -> Report:
     """Put a report together; `seconds` is what the whole comparison took."""
     request = state.request
     facts = {name: _subject_facts(state, name) for name in request.subjects}
     levels = {
         "structure": structure,
-        "weights": weights_level(state),
+        "weights": judge_weights(state),
         "semantics": findings.semantics,
-        "numerics": complete_numerics_level(state, findings.stages, findings.trials),
+        "numerics": judge_numerics(state, findings.stages, findings.trials),
     }
     given = state.input
     parameters = 0 if state.table is None else state.table.parameters
     return Report(
-        verdict=conclude(subjects=facts, levels=levels, stages=findings.stages),
+        verdict=decide_verdict(subjects=facts, levels=levels, stages=findings.stages),
         model=request.name,
         reference=request.reference_side,
         input=InputFacts(given.kind, given.array.shape, given.sha256, given.source),
@@ -70,9 +72,9 @@ def assemble(state: State, findings: Findings, structure: Level, seconds: float)
         levels=levels,
         stages=findings.stages,
         first_divergence=next(iter(findings.divergences), None)
-        or verdict.first_divergence(findings.stages),
+        or verdict.find_first_divergence(findings.stages),
         divergences=findings.divergences,
-        blame=findings.blame,
+        attribution=findings.attribution,
         causes=findings.causes,
         profile=findings.profile,
         decision=findings.decision,

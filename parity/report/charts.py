@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from parity.numerics.verdict import Status, SubjectResult
-from parity.report.model import Profile, Report
+from parity.report.model import ErrorProfile, Report
 
 WIDTH, LEFT, RIGHT, TOP = 1120.0, 64.0, 12.0, 14.0
 CHANNELS_WIDTH = 800.0
-_LABELLED = 16
+_MAX_LABELS = 16
 """Cuts that can each have a label under the axis; with more, the stages have."""
 
-_SPARSE = 60
+_MAX_MARKS = 60
 """Cuts that can each have a mark; with more, a run of wrong ones has two, at its ends."""
 
 BUCKETS = 8
@@ -94,14 +94,14 @@ class Scale:
         """Return at most eight ticks, at whole decades."""
         step = -(-(self.high - self.low) // 7)
         exponents = range(self.low, self.high + 1, step)
-        return tuple(Tick(self(10.0**power), _decade(power) + suffix) for power in exponents)
+        return tuple(Tick(self(10.0**power), _format_decade(power) + suffix) for power in exponents)
 
 
-def _decade(power: int) -> str:
+def _format_decade(power: int) -> str:
     return f"{10.0**power:g}" if -2 <= power <= 3 else f"1e{power}"
 
 
-def along(
+def plot_along_network(
     report: Report, figure: Figure, floors: Sequence[float], *, title: str, suffix: str = ""
 ) -> Plot:
     """Plot a figure of every subject at every cut, with the floor and the limit at each.
@@ -113,13 +113,15 @@ def along(
     }
     values = [figure(r) for line in results.values() for r in line if r is not None]
     limits = [floor * report.limit for floor in floors]
-    columns, x_ticks, borders, low = _columns(report, LEFT, WIDTH - RIGHT)
+    columns, x_ticks, borders, low = _layout_columns(report, LEFT, WIDTH - RIGHT)
     height = 340.0
     bottom = height - low
     known = [value for value in (*floors, *limits) if value == value]
     scale = Scale([*values, *known], top=TOP, bottom=bottom)
     series = tuple(
-        _series(name, index, [None if r is None else (figure(r), r) for r in line], columns, scale)
+        _build_series(
+            name, index, [None if r is None else (figure(r), r) for r in line], columns, scale
+        )
         for index, (name, line) in enumerate(results.items())
     )
     return Plot(
@@ -130,14 +132,14 @@ def along(
         x_ticks=x_ticks,
         borders=borders,
         y_ticks=scale.ticks(suffix=suffix),
-        band=_band(limits, columns, scale),
-        floor=_line(zip(columns, floors, strict=True), scale),
-        limit=_line(zip(columns, limits, strict=True), scale),
+        band=_build_band_path(limits, columns, scale),
+        floor=_build_line_path(zip(columns, floors, strict=True), scale),
+        limit=_build_line_path(zip(columns, limits, strict=True), scale),
         series=series,
     )
 
 
-def isolated(report: Report, name: str, index: int, figure: Figure) -> Plot:
+def plot_isolated_errors(report: Report, name: str, index: int, figure: Figure) -> Plot:
     """Plot one subject's error in floors as it accumulates (first), and of each part alone."""
     both = [
         [stage.subjects.get(name) for stage in report.stages],
@@ -150,12 +152,12 @@ def isolated(report: Report, name: str, index: int, figure: Figure) -> Plot:
         for held in (stage.subjects, stage.isolated)
         for result in held.values()
     ]
-    columns, x_ticks, borders, low = _columns(report, LEFT, WIDTH / 2 - RIGHT, labelled=8)
+    columns, x_ticks, borders, low = _layout_columns(report, LEFT, WIDTH / 2 - RIGHT, labelled=8)
     height = 230.0
     bottom = height - low
     scale = Scale([*values, 1.0, report.limit], top=TOP, bottom=bottom)
     lines = [
-        _series(
+        _build_series(
             label,
             index,
             [None if r is None else (figure(r), r) for r in line],
@@ -173,15 +175,15 @@ def isolated(report: Report, name: str, index: int, figure: Figure) -> Plot:
         x_ticks=x_ticks,
         borders=borders,
         y_ticks=scale.ticks(suffix="×"),
-        band=_band(limits, columns, scale),
-        floor=_line([(x, 1.0) for x in columns], scale),
-        limit=_line(zip(columns, limits, strict=True), scale),
+        band=_build_band_path(limits, columns, scale),
+        floor=_build_line_path([(x, 1.0) for x in columns], scale),
+        limit=_build_line_path(zip(columns, limits, strict=True), scale),
         series=tuple(lines),
     )
 
 
-def _columns(
-    report: Report, left: float, right: float, *, labelled: int = _LABELLED
+def _layout_columns(
+    report: Report, left: float, right: float, *, labelled: int = _MAX_LABELS
 ) -> tuple[tuple[float, ...], tuple[Tick, ...], tuple[float, ...], float]:
     """Return each cut's x, the labels, the borders between stages and the room under the axis."""
     count = len(report.stages)
@@ -204,28 +206,28 @@ def _columns(
     return columns, tuple(ticks), tuple(borders), 30.0
 
 
-def _series(
+def _build_series(
     name: str,
     index: int,
     points: Sequence[tuple[float, SubjectResult] | None],
     columns: Sequence[float],
     scale: Scale,
 ) -> Series:
-    kinds = [_kind(point) for point in points]
+    kinds = [_classify(point) for point in points]
     values = [math.nan if point is None else point[0] for point in points]
     marks, dots = [], {"fine": [""], "wrong": [""]}
     around = zip(["", *kinds], kinds, [*kinds[1:], ""], strict=False)
     for x, value, (before, kind, after) in zip(columns, values, around, strict=True):
         ends = kind != "fine" and not before == kind == after
-        if kind and (ends or len(columns) <= _SPARSE):
+        if kind and (ends or len(columns) <= _MAX_MARKS):
             marks.append(Mark(x, scale(value), kind))
         elif kind in dots:
             dots[kind].append(f"M{x:g} {scale(value):g}h0")
-    line = _line(zip(columns, values, strict=True), scale)
+    line = _build_line_path(zip(columns, values, strict=True), scale)
     return Series(name, index, line, tuple(marks), "".join(dots["fine"]), "".join(dots["wrong"]))
 
 
-def _kind(point: tuple[float, SubjectResult] | None) -> str:
+def _classify(point: tuple[float, SubjectResult] | None) -> str:
     if point is None or point[1].status is Status.MISSING:
         return ""
     if not math.isfinite(point[0]):
@@ -233,7 +235,9 @@ def _kind(point: tuple[float, SubjectResult] | None) -> str:
     return "fine" if point[1].status.passes else "wrong"
 
 
-def _line(points: Sequence[tuple[float, float]] | zip[tuple[float, float]], scale: Scale) -> str:
+def _build_line_path(
+    points: Sequence[tuple[float, float]] | zip[tuple[float, float]], scale: Scale
+) -> str:
     """Join the points, with a gap where a value is not finite."""
     parts, down = [], False
     for x, value in points:
@@ -243,7 +247,7 @@ def _line(points: Sequence[tuple[float, float]] | zip[tuple[float, float]], scal
     return "".join(parts)
 
 
-def _band(limits: Sequence[float], columns: Sequence[float], scale: Scale) -> str:
+def _build_band_path(limits: Sequence[float], columns: Sequence[float], scale: Scale) -> str:
     """Return the area below the limit: what is inside is rounding."""
     known = [(x, limit) for x, limit in zip(columns, limits, strict=True) if limit == limit]
     if not known:
@@ -253,7 +257,7 @@ def _band(limits: Sequence[float], columns: Sequence[float], scale: Scale) -> st
 
 
 @dataclass(frozen=True, slots=True)
-class Heat:
+class HeatMap:
     """A heat map, a unit a position: one path for each shade, the calmest first."""
 
     width: int
@@ -264,7 +268,7 @@ class Heat:
     """Where each shade begins; the first one ends at ``edges[1]``."""
 
 
-def heat(profile: Profile) -> Heat:
+def build_heat_map(profile: ErrorProfile) -> HeatMap:
     """Shade the positions by the logarithm of their error, from the floor up to the largest.
 
     Where all are above the floor, or all at it, from the least: the pattern is what matters then.
@@ -281,7 +285,7 @@ def heat(profile: Profile) -> Heat:
     found: list[list[str]] = [[] for _ in range(BUCKETS + 1)]
     broken: list[str] = []
     for y, line in enumerate(profile.spatial):
-        shades = [_shade(error, low, ratio) for error in line]
+        shades = [_select_shade(error, low, ratio) for error in line]
         start = 0
         for shade, run in itertools.groupby(shades):
             length = len(list(run))
@@ -289,10 +293,10 @@ def heat(profile: Profile) -> Heat:
             (broken if shade is None else found[shade]).append(path)
             start += length
     height, width = len(profile.spatial), len(profile.spatial[0])
-    return Heat(width, height, tuple("".join(each) for each in found), "".join(broken), edges)
+    return HeatMap(width, height, tuple("".join(each) for each in found), "".join(broken), edges)
 
 
-def _shade(error: float, low: float, ratio: float) -> int | None:
+def _select_shade(error: float, low: float, ratio: float) -> int | None:
     if error == math.inf:
         return None
     if error <= low:
@@ -301,7 +305,7 @@ def _shade(error: float, low: float, ratio: float) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
+class ChannelBars:
     """A bar for each channel, those above the limit apart from the rest."""
 
     height: float
@@ -314,7 +318,7 @@ class Channels:
     bar: float
 
 
-def channels(profile: Profile, limit: float) -> Channels:
+def build_channel_bars(profile: ErrorProfile, limit: float) -> ChannelBars:
     """Draw the channels' errors; neighbours share a bar, by the largest, where they are many."""
     count = len(profile.channels)
     errors, left, right = list(profile.channels), LEFT, CHANNELS_WIDTH - RIGHT
@@ -331,7 +335,7 @@ def channels(profile: Profile, limit: float) -> Channels:
     total = profile.shape[1] if len(profile.shape) > 1 else count
     labels = sorted({round(share * (total - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
     each = (right - left) / total
-    return Channels(
+    return ChannelBars(
         height=height,
         bottom=bottom,
         fine="".join(paths[False]),

@@ -31,7 +31,7 @@ def to_json(report: Report) -> dict[str, Any]:
         form = schema.Report.model_validate(report)
         return form.model_dump(mode="json", by_alias=True)
     except ValidationError as error:
-        raise OutputError(f"the report cannot be JSON: {_first_fault(error)}") from error
+        raise OutputError(f"the report cannot be JSON: {_describe_first_error(error)}") from error
     except ValueError as error:
         # Of facts of any type: what JSON has no form for, or what is nested too deeply.
         raise OutputError(f"the report cannot be JSON: {error}") from error
@@ -53,7 +53,7 @@ def from_json(data: Mapping[str, Any]) -> Report:
     try:
         report: Report = schema.Report.model_validate(data).build()
     except ValidationError as error:
-        raise UsageError(f"report: {_first_fault(error)}") from error
+        raise UsageError(f"report: {_describe_first_error(error)}") from error
     except RecursionError as error:
         raise UsageError("report: malformed: it is nested too deeply") from error
     return report
@@ -72,7 +72,7 @@ _EXPECTED = {
 """By pydantic's type of error: what it says in words of Python, in those of JSON."""
 
 
-def _first_fault(error: ValidationError) -> str:
+def _describe_first_error(error: ValidationError) -> str:
     """Return the path to the first wrong field, and what is wrong with it, on one line."""
     first, *rest = error.errors(include_url=False)
     path = ""

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity.comparison.levels import numerics_level
+from parity.comparison.levels import judge_points
 from parity.comparison.results import (
     LEVELS,
-    Decision,
+    ErrorProfile,
     InputFacts,
+    InputTrial,
+    LabelAgreement,
     Level,
     Outcome,
-    Profile,
-    Repeat,
+    Repeatability,
     SubjectFacts,
-    Trial,
     Verdict,
     WeightFacts,
 )
@@ -26,18 +26,18 @@ from parity.numerics.verdict import LIMIT, FirstDivergence, StageResult
 __all__ = [
     "LEVELS",
     "Cause",
-    "Decision",
+    "ErrorProfile",
     "InputFacts",
+    "InputTrial",
+    "LabelAgreement",
     "Level",
     "Outcome",
-    "Profile",
-    "Repeat",
+    "Repeatability",
     "Report",
     "SubjectFacts",
-    "Trial",
     "Verdict",
     "WeightFacts",
-    "conclude",
+    "decide_verdict",
 ]
 
 
@@ -62,14 +62,14 @@ class Report:
     notes: tuple[str, ...] = ()
     divergences: tuple[FirstDivergence, ...] = ()
     """Every diverging subject's own first layer, one entry a subject."""
-    blame: tuple[str, ...] = ()
+    attribution: tuple[str, ...] = ()
     """Sentences that say where a difference enters: framework, exporter or runtime."""
-    profile: Profile | None = None
-    decision: Decision | None = None
-    repeat: Repeat | None = None
+    profile: ErrorProfile | None = None
+    decision: LabelAgreement | None = None
+    repeat: Repeatability | None = None
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By comparison point, the least and largest ``x_floor`` over the seeded inputs."""
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[InputTrial, ...] = ()
     """The same comparison on seeded and stress inputs."""
     command: tuple[str, ...] = ()
     """The arguments that make this comparison again, the program's name first."""
@@ -88,16 +88,16 @@ class Report:
         # Imported late, since its words are about this class.
         from parity.report import summary
 
-        return summary.text(self)
+        return summary.render_text(self)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the same lines and a table of the stages."""
         from parity.report import summary
 
-        return summary.html(self)
+        return summary.render_html(self)
 
 
-def conclude(
+def decide_verdict(
     *,
     subjects: Mapping[str, SubjectFacts],
     levels: Mapping[str, Level],
@@ -111,7 +111,7 @@ def conclude(
     """
     if any(level.outcome is Outcome.FAIL for level in levels.values()):
         return Verdict.DIVERGENCE
-    compared = numerics_level(stages).outcome
+    compared = judge_points(stages).outcome
     if compared is Outcome.FAIL:
         return Verdict.DIVERGENCE
     absent = any(name not in stage.subjects for stage in stages for name in subjects)

@@ -13,20 +13,20 @@ from rich.text import Text
 
 from parity.numerics.verdict import Status, SubjectResult
 from parity.report.model import Level, Outcome, Report, Verdict
-from parity.report.trust import trust
+from parity.report.reliability import describe_reliability
 from parity.report.wording import (
-    by_size,
-    failures,
-    firsts,
-    growth,
-    inherited,
-    machine,
-    number,
-    row_status,
-    sentence,
-    times,
-    worse,
-    worst_pair,
+    compute_growth,
+    describe_failures,
+    describe_first_failures,
+    describe_inheritance,
+    describe_machine,
+    describe_verdict,
+    find_worst_pair,
+    format_number,
+    format_ratio,
+    format_shape,
+    larger_ratio,
+    worst_status,
 )
 
 _STYLES: Mapping[str, str] = {
@@ -80,7 +80,7 @@ def _heading(report: Report) -> Text:
     weights, source = report.weights, report.input.source or report.input.kind
     text = Text.assemble((report.model, "bold"), f" · {weights.parameters:,} parameters")
     text.append(f"\nweights {weights.source or weights.sha256[:12]}", "dim")
-    text.append(f" · input {source} {by_size(report.input.shape)}", "dim")
+    text.append(f" · input {source} {format_shape(report.input.shape)}", "dim")
     return text.append(f" · reference {report.reference} in float64", "dim")
 
 
@@ -102,13 +102,13 @@ def _table(report: Report, *, stacked: bool) -> Table:
     table.add_column("status", no_wrap=True)
     for stage in report.stages:
         cells = [_cell(stage.subjects.get(name), gap) for name in report.subjects]
-        shape = Text(by_size(stage.shape[1:]), style="dim")
+        shape = Text(format_shape(stage.shape[1:]), style="dim")
         row = [Text.assemble(stage.name, "\n", shape)] if stacked else [Text(stage.name), shape]
-        row.append(Text(number(stage.floor.max_abs) if stage.floor else "-"))
+        row.append(Text(format_number(stage.floor.max_abs) if stage.floor else "-"))
         row.extend(cells)
         if paired:
-            row.append(Text(number(worst_pair(stage)[0])))
-        row.append(_word(row_status(report, stage)))
+            row.append(Text(format_number(find_worst_pair(stage)[0])))
+        row.append(_word(worst_status(report, stage)))
         table.add_row(*row)
     return table
 
@@ -119,7 +119,7 @@ def _isolated(report: Report) -> Table:
     table.add_column("isolated", no_wrap=True)
     # Not asked for, isolation looks only at the subjects that differ.
     subjects = [n for n in report.subjects if any(n in stage.isolated for stage in report.stages)]
-    growths = {name: growth(report, name) for name in subjects}
+    growths = {name: compute_growth(report, name) for name in subjects}
     for name in subjects:
         table.add_column(Text(name), justify="right", no_wrap=True)
     for at, stage in enumerate(report.stages):
@@ -130,8 +130,8 @@ def _isolated(report: Report) -> Table:
                 own = Text("missing", style=_STYLES[Status.MISSING])
             else:
                 style = "" if alone.status.passes else _STYLES[alone.status]
-                own = Text(times(worse(alone)), style=style)
-            grown = "-" if factor is None else times(factor)
+                own = Text(format_ratio(larger_ratio(alone)), style=style)
+            grown = "-" if factor is None else format_ratio(factor)
             cells.append(own.append(f"{grown:>7}", style="dim"))
         table.add_row(Text(stage.name), *cells)
     return table
@@ -145,7 +145,9 @@ def _cell(result: SubjectResult | None, gap: str) -> Text:
         return Text("NaN/Inf", style=style)
     if math.isinf(result.rel_l2):
         return Text("shape", style=style)
-    return Text(f"{number(result.max_abs)}{gap}{times(worse(result)):>4}", style)
+    return Text(
+        f"{format_number(result.max_abs)}{gap}{format_ratio(larger_ratio(result)):>4}", style
+    )
 
 
 def _word(word: Status | Verdict | Outcome) -> Text:
@@ -153,14 +155,14 @@ def _word(word: Status | Verdict | Outcome) -> Text:
 
 
 def _conclusion(report: Report) -> Iterator[Text]:
-    yield Text.assemble(_word(report.verdict), ": ", sentence(report))
-    for name, told in firsts(report):
+    yield Text.assemble(_word(report.verdict), ": ", describe_verdict(report))
+    for name, told in describe_first_failures(report):
         yield Text(f"  {name} {told}")
-    for name, told in inherited(report):
+    for name, told in describe_inheritance(report):
         yield Text(f"  {name} {told}")
-    for told in report.blame:
+    for told in report.attribution:
         yield Text(f"  {told}")
-    for name, failure in failures(report):
+    for name, failure in describe_failures(report):
         yield Text(f"  {name}: {failure}", style="yellow")
     levels = Text("levels: ", style="dim")
     for position, (name, level) in enumerate(report.levels.items()):
@@ -172,7 +174,7 @@ def _conclusion(report: Report) -> Iterator[Text]:
         # Why a level was skipped matters only where the verdict hangs on it.
         if level.outcome is not Outcome.SKIPPED or report.verdict is Verdict.UNKNOWN:
             yield from _messages(name, level)
-    for name, told, fine in trust(report):
+    for name, told, fine in describe_reliability(report):
         yield Text(f"  {name}: {told}", style="dim" if fine else "yellow")
     for cause in report.causes:
         yield Text(f"  {cause.layer}, {cause.subject}: {cause.message}")
@@ -187,17 +189,18 @@ def _messages(name: str, level: Level) -> Iterator[Text]:
 
 
 def _footer(report: Report) -> Iterator[Text]:
-    pairs = [(*worst_pair(stage), stage.name) for stage in report.stages if stage.pairs]
+    pairs = [(*find_worst_pair(stage), stage.name) for stage in report.stages if stage.pairs]
     if pairs:
         top, pair, stage = max(pairs)
         both = " and ".join(pair.split("|"))
     if pairs and math.isfinite(top):
         yield Text(
-            f"largest difference between two subjects: {number(top)}, {both}, at {stage}", "dim"
+            f"largest difference between two subjects: {format_number(top)}, {both}, at {stage}",
+            "dim",
         )
     width = max((len(name) for name in report.subjects), default=0)
     for name, facts in report.subjects.items():
         backend = f" on {facts.backend}" if facts.backend else ""
         line = f"{name:{width}}  {facts.runtime}{backend}, {facts.device}, {facts.precision}"
         yield Text(line, style="dim")
-    yield Text(" · ".join([*machine(report), f"{report.seconds:.1f} s"]), style="dim")
+    yield Text(" · ".join([*describe_machine(report), f"{report.seconds:.1f} s"]), style="dim")

@@ -17,7 +17,7 @@ from parity.commands.cli import main as cli
 from parity.commands.diff import diff
 from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import measurement
-from parity.numerics.capture import SCHEMA, CaptureReader, CaptureWriter, amend
+from parity.numerics.capture import SCHEMA, CaptureReader, CaptureWriter, update_manifest
 from parity.processes import helpers
 from parity.report.model import Level, Outcome
 from tests.captures import POINTS, ROWS, tensors, write
@@ -280,7 +280,7 @@ def test_a_capture_that_was_never_kept(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_malformed_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "one")
-    amend(folder / "reference.safetensors", {"comparison": {"input": 3}})
+    update_manifest(folder / "reference.safetensors", {"comparison": {"input": 3}})
     assert "its manifest is malformed" in _refused(capsys, "diff", folder, folder)
 
 
@@ -295,7 +295,7 @@ def test_a_floor_that_is_none(
     with CaptureReader(path) as reader:
         told = json.loads(json.dumps(reader.manifest["comparison"]))
     told["floors"]["head"][field] = value
-    amend(path, {"comparison": told})
+    update_manifest(path, {"comparison": told})
     line = _refused(capsys, "diff", folder, folder, "--judge-as", "bfloat16")
     assert f"its manifest is malformed: a floor's {field}" in line
 
@@ -324,7 +324,7 @@ def test_a_manifest_that_outgrows_its_header_moves_the_tensors(tmp_path: Path) -
     folder = write(tmp_path / "one")
     path = folder / "keras.safetensors"
     before = path.stat().st_size
-    amend(path, {"note": "x" * 400_000})
+    update_manifest(path, {"note": "x" * 400_000})
     assert path.stat().st_size > before
     assert diff(folder, folder).verdict == "parity"
     assert not [found for found in folder.iterdir() if found.name.startswith(".")]

@@ -65,12 +65,16 @@ def measured(monkeypatch):
 
 def test_few_runs_of_a_later_pass_are_enough_unless_it_differs(tmp_path, four_at_a_time, measured):
     compared(folder(tmp_path / "same", dim=0, noisy=10), explain=False)
-    assert measured == [(floor.REPLICATES, False), (passes.FEW, False), (passes.FEW, False)]
+    assert measured == [
+        (floor.REPLICATES, False),
+        (passes.LATER_REPLICATES, False),
+        (passes.LATER_REPLICATES, False),
+    ]
     measured.clear()
     report = compared(folder(tmp_path / "loud", dim=6, noisy=2), "capped", explain=False)
     assert report.verdict == "divergence"
     again = (floor.REPLICATES, True)
-    assert measured[:3] == [(floor.REPLICATES, False), (passes.FEW, False), again]
+    assert measured[:3] == [(floor.REPLICATES, False), (passes.LATER_REPLICATES, False), again]
 
 
 def test_passes_say_what_one_comparison_says(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from parity.errors import CaptureError, OutputError
 from parity.numerics.capture import CaptureReader, CaptureWriter
-from parity.numerics.checksum import CHUNK, aligned
+from parity.numerics.checksum import CHUNK, allocate_aligned
 
 DTYPES = ("float16", "float32", "float64")
 ODD = [(), (0,), (1,), (2, 3, 5), (CHUNK - 1,), (CHUNK,), (2 * CHUNK + 3,)]
@@ -217,7 +217,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 7, 1000])
 def test_aligned(count: int) -> None:
-    array = aligned(count, np.float64)
+    array = allocate_aligned(count, np.float64)
     assert array.shape == (count,)
     assert array.ctypes.data % 64 == 0
 
@@ -226,13 +226,13 @@ _PEAK = """
 import resource, sys
 import numpy as np
 from parity.numerics.capture import CaptureReader
-from parity.numerics.verdict import compare
+from parity.numerics.verdict import compare_captures
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
 a, b = CaptureReader(sys.argv[1]), CaptureReader(sys.argv[2])
 point = ComparisonPoint("row", "row", "row", ())
-stages = compare(reference=a, floors={"row": Floor(1e-7, 1e-6, 5, 1.0)}, subjects={"b": b, "c": b},
+stages = compare_captures(reference=a, floors={"row": Floor(1e-7, 1e-6, 5, 1.0)}, subjects={"b": b, "c": b},
                  points=[point])
 assert stages[0].subjects["b"].status == "exact"
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 1024)

@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 import pytest
 
 from parity.numerics.verdict import Status
-from parity.report.formats.junit import text
-from parity.report.model import Level, Outcome, Report, Verdict, conclude
+from parity.report.formats.junit import render
+from parity.report.model import Level, Outcome, Report, Verdict, decide_verdict
 from tests.report.samples import SAMPLES, SHAPES, SUBJECTS, divergence, full, parity
 
 
 def suites(report: Report) -> dict[str, ElementTree.Element]:
-    root = ElementTree.fromstring(text(report).encode())
+    root = ElementTree.fromstring(render(report).encode())
     assert root.tag == "testsuites"
     for suite in root:
         cases = suite.findall("testcase")
@@ -98,7 +98,7 @@ def test_a_failed_level_is_a_failure() -> None:
 
 def test_nothing_compared_is_not_green() -> None:
     report = dataclasses.replace(parity(), stages=())
-    verdict = conclude(subjects=report.subjects, levels={}, stages=())
+    verdict = decide_verdict(subjects=report.subjects, levels={}, stages=())
     found = suites(dataclasses.replace(report, verdict=verdict))
     assert not passed(found["verdict"])
 

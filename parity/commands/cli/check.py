@@ -38,7 +38,7 @@ def check(
     with guarded():
         from parity.commands import cases
         from parity.commands import check as checking
-        from parity.report import combined
+        from parity.report import collection
 
         plan = cases.load(file)
         names = case or [each.name for each in plan.cases]
@@ -46,15 +46,15 @@ def check(
         written = {**plan.reports, **reports}
         for form in printed:
             del written[form]
-        combined.require_writable(written, names)
+        collection.require_writable(written, names)
         with progress() as tell:
             outcomes = checking.check(plan, only=case or (), update=update, progress=tell)
         found = {each.case.name: each.report for each in outcomes.checked}
-        combined.write(found, written)
+        collection.write(found, written)
         places = {each.case.name: (file, each.case.line) for each in outcomes.checked}
-        combined.tell_github(found, places)
+        collection.publish_to_github(found, places)
         for form in printed:
-            print(combined.text(found, form), end="")
+            print(collection.render(found, form), end="")
         if not printed:
             _show(outcomes, found)
         for note in outcomes.notes:
@@ -63,7 +63,7 @@ def check(
 
 
 def _show(outcomes: "Outcomes", found: Mapping[str, "Report"]) -> None:
-    from parity.report import combined, wording
+    from parity.report import collection, wording
     from parity.report.model import Outcome, Verdict
 
     console.columns(
@@ -71,8 +71,8 @@ def _show(outcomes: "Outcomes", found: Mapping[str, "Report"]) -> None:
         [
             [
                 name,
-                f"{wording.MARKS[report.verdict]} {report.verdict.value}",
-                *combined.worst(report),
+                f"{wording.SYMBOLS[report.verdict]} {report.verdict.value}",
+                *collection.format_worst(report),
                 f"{report.seconds:.1f}",
             ]
             for name, report in found.items()
@@ -82,10 +82,10 @@ def _show(outcomes: "Outcomes", found: Mapping[str, "Report"]) -> None:
     for name, report in found.items():
         if report.verdict is Verdict.PARITY:
             continue
-        print(f"\n{name}: {wording.sentence(report)}")
-        for subject, told in wording.firsts(report):
+        print(f"\n{name}: {wording.describe_verdict(report)}")
+        for subject, told in wording.describe_first_failures(report):
             print(f"  {subject} {told}")
-        for told in report.blame:
+        for told in report.attribution:
             print(f"  {told}")
         for subject, facts in report.subjects.items():
             if facts.failure:

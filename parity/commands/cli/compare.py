@@ -92,7 +92,7 @@ def capture(
     The folder gets a file a subject, and the float64 reference with the floor.
     """
     with guarded():
-        report = _run(arguments.request(given, save_captures=out, judged=False))
+        report = _run(arguments.request(given, save_captures=out, judge=False))
         failed = {name: facts.failure for name, facts in report.subjects.items() if facts.failure}
         for name, failure in failed.items():
             console.note(f"{name} could not be run: {failure}")
@@ -104,10 +104,10 @@ def capture(
 
 def _run(request: "Request") -> "Report":
     """Do what was asked for; the children import their frameworks while we import the rest."""
-    from parity.comparison.placement import plan
+    from parity.comparison.placement import plan_placement
     from parity.processes.children import Children
 
-    placed = plan(request)
+    placed = plan_placement(request)
     with (
         Children(python=request.python, timeout=request.timeout, gpu=placed.gpu) as children,
         progress() as tell,

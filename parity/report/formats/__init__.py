@@ -1,6 +1,6 @@
 """The forms that a report is written in: each module here is one, and an option of that name.
 
-A format is a module with ``SUFFIX``, of the files it is known by, and ``text(report)``.
+A format is a module with ``SUFFIX``, of the files it is known by, and ``render(report)``.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ class Format(Protocol):
 
     SUFFIX: str
 
-    def text(self, report: Report) -> str:
+    def render(self, report: Report) -> str:
         """Return the whole file."""
 
 
-def names() -> list[str]:
+def list_formats() -> list[str]:
     """Return the formats' names, sorted; imports none of them."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def load(name: str) -> Format:
+def load_format(name: str) -> Format:
     """Import a format."""
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
 
-def named_for(path: str | Path) -> str:
+def format_of_path(path: str | Path) -> str:
     """Return the format of a file of this name. Raises UsageError for an unknown suffix."""
-    known = {load(name).SUFFIX: name for name in names()}
+    known = {load_format(name).SUFFIX: name for name in list_formats()}
     suffix = Path(path).suffix
     if suffix not in known:
         endings = " ".join(known)
@@ -46,9 +46,9 @@ def named_for(path: str | Path) -> str:
     return known[suffix]
 
 
-def write(report: Report, path: str | Path, name: str | None = None) -> None:
+def write_report(report: Report, path: str | Path, name: str | None = None) -> None:
     """Write the report, whole or not at all, in the format named, else that of the suffix.
 
     Raises OutputError, and UsageError for an unknown suffix.
     """
-    write_text(path, load(name or named_for(path)).text(report))
+    write_text(path, load_format(name or format_of_path(path)).render(report))

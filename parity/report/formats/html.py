@@ -11,11 +11,11 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from parity.numerics.floor import PRECISIONS
+from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status, SubjectResult
 from parity.report import charts, wording
 from parity.report.codec import to_json
-from parity.report.model import Profile, Report
+from parity.report.model import ErrorProfile, Report
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,7 +29,7 @@ _DETAILS = 200
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def text(report: Report) -> str:
+def render(report: Report) -> str:
     """Return the page."""
     script = _resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -41,25 +41,25 @@ def text(report: Report) -> str:
         script=script,
         script_hash=digest,
         data=_embedded(report),
-        verdict=wording.sentence(report),
-        firsts=list(wording.firsts(report)),
-        inherited=list(wording.inherited(report)),
+        verdict=wording.describe_verdict(report),
+        firsts=list(wording.describe_first_failures(report)),
+        inherited=list(wording.describe_inheritance(report)),
         details=_details(report),
         plots=plots,
         isolated=[
-            charts.isolated(report, name, index, wording.worse)
+            charts.plot_isolated_errors(report, name, index, wording.larger_ratio)
             for index, name in enumerate(report.subjects)
         ]
         if isolated
         else [],
         rows=list(_rows(report)),
         stages=list(dict.fromkeys(stage.stage for stage in report.stages)),
-        statuses=list(dict.fromkeys(wording.row_status(report, s) for s in report.stages)),
-        heat=charts.heat(report.profile) if report.profile and report.profile.spatial else None,
-        channels=charts.channels(report.profile, report.limit) if report.profile else None,
+        statuses=list(dict.fromkeys(wording.worst_status(report, s) for s in report.stages)),
+        heat=charts.build_heat_map(report.profile) if report.profile and report.profile.spatial else None,
+        channels=charts.build_channel_bars(report.profile, report.limit) if report.profile else None,
         profile_told=_profile_told(report.profile, report.limit) if report.profile else "",
-        machine=wording.machine(report),
-        command=wording.command(report),
+        machine=wording.describe_machine(report),
+        command=wording.format_command(report),
         width=charts.WIDTH,
         left=charts.LEFT,
         right=charts.WIDTH - charts.RIGHT,
@@ -81,16 +81,20 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": wording.number,
-        "times": wording.times,
-        "shape": wording.by_size,
+        "number": wording.format_number,
+        "times": wording.format_ratio,
+        "shape": wording.format_shape,
         "seconds": lambda value: f"{value:.2f} s",
         "ratio": lambda value: "∞" if value == math.inf else f"{value:.2g}",
         "percent": lambda value: f"{100 * value:.4g}%",
         "value": _setting,
-        "listed": wording.listed,
+        "listed": wording.join_names,
     }
-    environment.globals |= {"marks": wording.MARKS, "how": wording.how, "worse": wording.worse}
+    environment.globals |= {
+        "marks": wording.SYMBOLS,
+        "how": wording.describe_error,
+        "worse": wording.larger_ratio,
+    }
     return environment
 
 
@@ -115,27 +119,29 @@ def _plots(report: Report) -> tuple[charts.Plot, ...]:
     precisions = {facts.judged_as or facts.precision for facts in report.subjects.values()}
     shared = precisions.pop() if len(precisions) == 1 else "float32"
     scaled = [
-        stage.floor.scaled(shared) if stage.floor and shared in PRECISIONS else stage.floor
+        stage.floor.for_precision(shared)
+        if stage.floor and shared in PRECISION_FACTORS
+        else stage.floor
         for stage in report.stages
     ]
     relative = [floor.rel_l2 if floor else math.nan for floor in scaled]
     largest = [floor.max_abs if floor else math.nan for floor in scaled]
     one = [1.0 if floor else math.nan for floor in scaled]
     return (
-        charts.along(report, lambda r: r.rel_l2, relative, title="relative L2"),
-        charts.along(report, lambda r: r.max_abs, largest, title="max abs"),
-        charts.along(report, wording.worse, one, title="× floor", suffix="×"),
+        charts.plot_along_network(report, lambda r: r.rel_l2, relative, title="relative L2"),
+        charts.plot_along_network(report, lambda r: r.max_abs, largest, title="max abs"),
+        charts.plot_along_network(report, wording.larger_ratio, one, title="× floor", suffix="×"),
     )
 
 
 def _rows(report: Report) -> Iterator[dict[str, Any]]:
-    growths = {name: wording.growth(report, name) for name in report.subjects}
+    growths = {name: wording.compute_growth(report, name) for name in report.subjects}
     for at, stage in enumerate(report.stages):
         yield {
             "at": at,
             "stage": stage,
-            "status": wording.row_status(report, stage),
-            "pair": wording.worst_pair(stage) if stage.pairs else None,
+            "status": wording.worst_status(report, stage),
+            "pair": wording.find_worst_pair(stage) if stage.pairs else None,
             "cells": [
                 _cell(stage, name, growths[name][at], report.limit) for name in report.subjects
             ],
@@ -158,7 +164,7 @@ def _cell(stage: StageResult, name: str, growth: float | None, limit: float) -> 
 
 def _bar(result: SubjectResult, limit: float) -> int:
     """Return the percentage that a cell's bar fills: a half at the limit, full at 1000 limits."""
-    ratio = wording.worse(result) / limit
+    ratio = wording.larger_ratio(result) / limit
     if ratio <= 1.0:
         return round(50 * ratio)
     return 100 if ratio == math.inf else round(min(50 + 50 * math.log10(ratio) / 3, 100))
@@ -167,7 +173,7 @@ def _bar(result: SubjectResult, limit: float) -> int:
 def _details(report: Report) -> list[tuple[StageResult, str, SubjectResult, str]]:
     """List the cells that do not agree, in execution order."""
     found = [
-        (stage, name, stage.subjects[name], wording.origin(stage, name))
+        (stage, name, stage.subjects[name], wording.describe_origin(stage, name))
         for stage in report.stages
         for name in report.subjects
         if name in stage.subjects and stage.subjects[name].status.is_failure
@@ -175,7 +181,7 @@ def _details(report: Report) -> list[tuple[StageResult, str, SubjectResult, str]
     return found[:_DETAILS]
 
 
-def _profile_told(profile: Profile, limit: float) -> str:
+def _profile_told(profile: ErrorProfile, limit: float) -> str:
     """Say in words what the profile's pictures show."""
     allowed = profile.floor_max * limit
     above = sum(error > allowed for error in profile.channels)
@@ -192,7 +198,7 @@ def _profile_told(profile: Profile, limit: float) -> str:
                 else:
                     inside = max(inside, error)
         told.append(
-            f"the largest error on the border is {wording.number(edge)}, "
-            f"inside it {wording.number(inside)}"
+            f"the largest error on the border is {wording.format_number(edge)}, "
+            f"inside it {wording.format_number(inside)}"
         )
     return "; ".join(told) + "."

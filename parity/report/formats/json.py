@@ -13,13 +13,13 @@ from parity.report.model import Report
 SUFFIX = ".json"
 
 
-def text(report: Report) -> str:
+def render(report: Report) -> str:
     """Return the report as indented JSON, a newline at its end."""
     return json.dumps(to_json(report), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def read(path: str | Path) -> Report:
-    """Read a report that ``text`` wrote. Raises UsageError when it is none."""
+    """Read a report that ``render`` wrote. Raises UsageError when it is none."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
         # An escaped half of a surrogate pair is read, and could be neither shown nor written.

@@ -28,7 +28,7 @@ class Case:
     details: str = ""
 
 
-def text(report: Report) -> str:
+def render(report: Report) -> str:
     """Return the XML document. What was skipped or is missing is never a passed case."""
     found = list(cases(report))
     root = ElementTree.Element("testsuites", _attributes(report.model, found, report.seconds))
@@ -47,15 +47,15 @@ def text(report: Report) -> str:
 
 def cases(report: Report) -> Iterator[Case]:
     """Give the cases: the verdict's and levels' first, then each subject's."""
-    told = wording.sentence(report)
+    told = wording.describe_verdict(report)
     wrong = {Verdict.DIVERGENCE: "failure", Verdict.UNKNOWN: "error"}.get(report.verdict, "passed")
-    yield Case("verdict", report.verdict.value, wrong, told, "\n".join(report.blame))
+    yield Case("verdict", report.verdict.value, wrong, told, "\n".join(report.attribution))
     for name, level in report.levels.items():
         outcome = {Outcome.FAIL: "failure", Outcome.SKIPPED: "skipped"}.get(level.outcome, "passed")
         first = level.messages[0] if level.messages else f"{name}: {level.outcome.value}"
         yield Case("levels", name, outcome, first, "\n".join(level.messages))
     for trial in report.trials:
-        ratio = wording.times(max(trial.x_floor, trial.x_floor_max))
+        ratio = wording.format_ratio(max(trial.x_floor, trial.x_floor_max))
         told = f"{trial.status.value}: {trial.subject} at {trial.stage}, {ratio} the floor"
         kind = "error" if trial.status is Status.MISSING else "failure"
         yield Case("inputs", trial.name, "passed" if trial.status.passes else kind, told)
@@ -74,13 +74,13 @@ def _case(report: Report, name: str, stage: StageResult) -> Case:
     if result.status.passes:
         return Case(name, stage.name)
     details = [
-        wording.how(result),
-        f"max abs {wording.number(result.max_abs)}, {wording.times(result.x_floor_max)} the floor",
-        f"relative L2 {wording.number(result.rel_l2)}, {wording.times(result.x_floor)} the floor",
-        f"{report.limit:g}× is allowed; shape {wording.by_size(stage.shape)}, row {stage.row}",
+        wording.describe_error(result),
+        f"max abs {wording.format_number(result.max_abs)}, {wording.format_ratio(result.x_floor_max)} the floor",
+        f"relative L2 {wording.format_number(result.rel_l2)}, {wording.format_ratio(result.x_floor)} the floor",
+        f"{report.limit:g}× is allowed; shape {wording.format_shape(stage.shape)}, row {stage.row}",
     ]
-    alone = wording.origin(stage, name)
-    message = f"{result.status.value}: {wording.how(result)}"
+    alone = wording.describe_origin(stage, name)
+    message = f"{result.status.value}: {wording.describe_error(result)}"
     return Case(name, stage.name, "failure", message, "\n".join([*details, alone]).rstrip())
 
 
@@ -99,7 +99,7 @@ def _properties(suite: ElementTree.Element, report: Report, name: str) -> None:
             "model": report.model,
             "weights.sha256": report.weights.sha256,
             "input.sha256": report.input.sha256,
-            "machine": " · ".join(wording.machine(report)),
+            "machine": " · ".join(wording.describe_machine(report)),
         }
     else:
         held = {"runtime": facts.runtime, "device": facts.device, "precision": facts.precision}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from parity.numerics.verdict import StageResult, Status, SubjectResult
 from parity.report import wording
 from parity.report.model import Outcome, Report, Verdict
-from parity.report.trust import trust
+from parity.report.reliability import describe_reliability
 
 SUFFIX = ".md"
 
@@ -23,20 +23,20 @@ _SIGNS = {Verdict.PARITY: "✅", Verdict.DIVERGENCE: "❌", Verdict.UNKNOWN: "�
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#|~$@!])")
 
 
-def text(report: Report) -> str:
+def render(report: Report) -> str:
     """Return the report as GitHub-flavoured Markdown of at most ``LONGEST`` characters."""
     blocks = [
         f"### {_SIGNS[report.verdict]} {_escape(report.model)}: {report.verdict.value}",
-        _escape(wording.sentence(report)[:2000]),
+        _escape(wording.describe_verdict(report)[:2000]),
         _bullets(_findings(report)),
-        _table(report, wording.main_rows(report, _OPEN)),
+        _table(report, wording.select_rows(report, _OPEN)),
     ]
     folded = _rest(report, LONGEST - sum(map(len, blocks)) - 4000)
     blocks += [folded, _bullets(_told(report)), _footer(report)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def github_errors(
+def render_github_annotations(
     report: Report, *, case: str | None = None, file: str | None = None, line: int = 1
 ) -> list[str]:
     """Return GitHub's workflow commands, one an error: they mark the run where it is read.
@@ -45,7 +45,7 @@ def github_errors(
     """
     if report.verdict is Verdict.PARITY:
         return []
-    told = [f"{name} {how}" for name, how in wording.firsts(report)]
+    told = [f"{name} {how}" for name, how in wording.describe_first_failures(report)]
     told += [f"{name}: {facts.failure}" for name, facts in report.subjects.items() if facts.failure]
     for name, level in report.levels.items():
         if level.outcome is Outcome.FAIL:
@@ -54,7 +54,7 @@ def github_errors(
     place = "" if file is None else f"file={_property(file)},line={line},"
     return [
         f"::error {place}title={title}::{_message(each)}"
-        for each in told or [wording.sentence(report)]
+        for each in told or [wording.describe_verdict(report)]
     ]
 
 
@@ -63,10 +63,10 @@ def _table(report: Report, stages: Iterable[StageResult]) -> str:
     head = [report.depth, "shape", "floor", *names, "status"]
     lines = [_line(map(_escape, head)), _line(["---", "---", *["---:"] * (len(names) + 1), "---"])]
     for stage in stages:
-        status = wording.row_status(report, stage)
-        floor = wording.number(stage.floor.max_abs) if stage.floor else "–"
+        status = wording.worst_status(report, stage)
+        floor = wording.format_number(stage.floor.max_abs) if stage.floor else "–"
         cells = [_cell(stage.subjects.get(name)) for name in names]
-        shape = wording.by_size(stage.shape[1:])
+        shape = wording.format_shape(stage.shape[1:])
         lines.append(_line([_escape(stage.name), shape, floor, *cells, _status(status)]))
     return "\n".join(lines) if len(lines) > 2 else ""
 
@@ -76,7 +76,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(result: SubjectResult | None) -> str:
-    figures = wording.figures(result)
+    figures = wording.format_figures(result)
     return f"**{figures}**" if result is not None and result.status.is_failure else figures
 
 
@@ -106,11 +106,11 @@ def _rest(report: Report, room: int) -> str:
 
 
 def _findings(report: Report) -> Iterator[str]:
-    for name, how in wording.firsts(report):
+    for name, how in wording.describe_first_failures(report):
         yield f"**{_escape(name)}** {_escape(how)}"
-    for name, told in wording.inherited(report):
+    for name, told in wording.describe_inheritance(report):
         yield f"**{_escape(name)}** {_escape(told)}"
-    for line in report.blame:
+    for line in report.attribution:
         yield _escape(line)
     for cause in report.causes:
         yield f"{_escape(cause.layer)}, {_escape(cause.subject)}: {_escape(cause.message)}"
@@ -125,7 +125,7 @@ def _told(report: Report) -> Iterator[str]:
     for name, level in report.levels.items():
         for message in level.messages[:20]:
             yield f"{_escape(name)}: {_escape(message)}"
-    for name, told, fine in trust(report):
+    for name, told, fine in describe_reliability(report):
         yield f"{name}: {'' if fine else '❌ '}{_escape(told)}"
     for note in report.notes:
         yield _escape(note)
@@ -141,9 +141,9 @@ def _footer(report: Report) -> str:
     for name, facts in report.subjects.items():
         backend = f" on {facts.backend}" if facts.backend else ""
         runtimes.append(f"{name}: {facts.runtime}{backend}, {facts.device}, {facts.precision}")
-    line = " · ".join([*runtimes, *wording.machine(report), f"{report.seconds:.1f} s"])
+    line = " · ".join([*runtimes, *wording.describe_machine(report), f"{report.seconds:.1f} s"])
     legend = "Each subject: max abs error (× the rounding floor)."
-    command = wording.command(report)
+    command = wording.format_command(report)
     # A fence longer than any run of backticks inside cannot be closed from within.
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
     how = f"\n\n{fence}sh\n{command}\n{fence}" if command and "\n" not in command else ""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import parity
-from parity.comparison.placement import confirm, plan
+from parity.comparison.placement import confirm_placement, plan_placement
 from parity.comparison.request import Request
 from parity.errors import ParityError
 from parity.network import architectures, weights
@@ -54,7 +54,7 @@ class Bench:
             try:
                 request = self.request([subject])
                 with Children(python=self.python, timeout=120.0, gpu=True) as children:
-                    placed = confirm(plan(request), request, children)
+                    placed = confirm_placement(plan_placement(request), request, children)
                 self.facts.update(placed.facts)
             except ParityError as error:
                 self.absent[subject] = str(error)

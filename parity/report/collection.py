@@ -50,14 +50,14 @@ def write(reports: Reports, paths: Mapping[str, Path]) -> None:
     """Write every format asked for, a file a case into folders. Raises `OutputError`."""
     for form, path in paths.items():
         if is_folder(path):
-            suffix = formats.load(form).SUFFIX
+            suffix = formats.load_format(form).SUFFIX
             for name, report in reports.items():
-                formats.write(report, path / f"{name}{suffix}", form)
+                formats.write_report(report, path / f"{name}{suffix}", form)
         else:
-            write_text(path, text(reports, form))
+            write_text(path, render(reports, form))
 
 
-def text(reports: Reports, form: str) -> str:
+def render(reports: Reports, form: str) -> str:
     """One file of all cases."""
     if form == "json":
         cases = {name: codec.to_json(report) for name, report in reports.items()}
@@ -67,7 +67,7 @@ def text(reports: Reports, form: str) -> str:
     if form == "markdown":
         return summary(reports, markdown.LONGEST)
     (report,) = reports.values()
-    return formats.load(form).text(report)
+    return formats.load_format(form).render(report)
 
 
 def _junit(reports: Reports) -> str:
@@ -75,7 +75,7 @@ def _junit(reports: Reports) -> str:
     totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     seconds = 0.0
     for name, report in reports.items():
-        found = ElementTree.fromstring(formats.load("junit").text(report))
+        found = ElementTree.fromstring(formats.load_format("junit").render(report))
         for key in totals:
             totals[key] += int(found.get(key, "0"))
         seconds += float(found.get("time", "0"))
@@ -96,14 +96,14 @@ def summary(reports: Reports, longest: int) -> str:
     lines = [f"## parity check: {agreed} of {len(reports)} cases agree", ""]
     lines += ["| case | verdict | worst | where |", "| --- | --- | ---: | --- |"]
     for name, report in reports.items():
-        ratio, where = worst(report)
+        ratio, where = format_worst(report)
         lines.append(f"| {name} | {report.verdict.value} | {ratio} | {where} |")
     blocks = ["\n".join(lines) + "\n"]
     room = longest - len(blocks[0]) - 200
     ordered = sorted(reports.items(), key=lambda item: item[1].verdict is Verdict.PARITY)
     left = 0
     for name, report in ordered:
-        block = f"---\n\n**{name}**\n\n{markdown.text(report)}"
+        block = f"---\n\n**{name}**\n\n{markdown.render(report)}"
         if len(block) > room:
             left += 1
             continue
@@ -114,21 +114,23 @@ def summary(reports: Reports, longest: int) -> str:
     return "\n".join(blocks)
 
 
-def worst(report: Report) -> tuple[str, str]:
+def format_worst(report: Report) -> tuple[str, str]:
     """The largest ratio of all subjects and cuts, and whose it is."""
-    found = wording.worst(report)
+    found = wording.find_worst(report)
     if found is None:
         return "–", "nothing was compared"
     ratio, name, stage = found
-    return wording.times(ratio), f"{name}, {stage}"
+    return wording.format_ratio(ratio), f"{name}, {stage}"
 
 
-def tell_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> None:
+def publish_to_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> None:
     """In a GitHub workflow: an annotation an error at its case's line, and the step's summary."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for name, report in reports.items():
             file, line = places[name]
-            for told in markdown.github_errors(report, case=name, file=str(file), line=line):
+            for told in markdown.render_github_annotations(
+                report, case=name, file=str(file), line=line
+            ):
                 print(told, file=sys.stderr)
     step = os.environ.get("GITHUB_STEP_SUMMARY")
     if step:
