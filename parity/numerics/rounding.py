@@ -1,4 +1,4 @@
-"""Rounding to fewer significant bits, as narrower formats do."""
+"""Rounding to fewer significant bits, as in narrower floating-point formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = NDArray[Any]
 def round_to_bits(values: Array, bits: int) -> Array:
     """Round to `bits` significant bits, ties to even, in float64.
 
-    The exponent's range stays float64's.
+    The exponent keeps the range of float64.
     """
     mantissa, exponent = np.frexp(values.astype(np.float64, copy=False))
     scale = 2.0**bits

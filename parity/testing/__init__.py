@@ -174,7 +174,7 @@ class _Study:
                     set_weights(moved)
                     x = floor.perturb(x, rng)
                 live.forward(x, rows, sink, model=copy)
-        return path, meter.result(self._sums())
+        return path, meter.floors(self._sums())
 
     def _sums(self) -> Mapping[str, float]:
         """The sums that rows are made of, with the kernels that a table written by hand lacks."""

@@ -235,7 +235,7 @@ def test_an_edited_tensor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     held = bytearray(path.read_bytes())
     held[-3] ^= 1
     path.write_bytes(held)
-    assert "was changed after it was captured" in _refused(capsys, "diff", folder, folder)
+    assert "was changed after the capture" in _refused(capsys, "diff", folder, folder)
 
 
 def test_an_edited_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,4 +362,4 @@ def test_a_helper_that_meets_an_edited_tensor_says_so(
     monkeypatch.setattr(measurement, "_cores", lambda: 2)
     # All rows are the helper's.
     monkeypatch.setattr(measurement, "measure_row", lambda *_: time.sleep(1))
-    assert "was changed after it was captured" in _refused(capsys, "diff", folder, folder)
+    assert "was changed after the capture" in _refused(capsys, "diff", folder, folder)

@@ -142,7 +142,7 @@ def test_one_flipped_bit_is_found(tmp_path: Path, place: float, dtype: str) -> N
     data[len(data) - tensor.nbytes + int(place * tensor.nbytes)] ^= 0x80
     path.write_bytes(data)
     for consume in (lambda r: r.read("row"), lambda r: list(r.chunks("row"))):
-        with pytest.raises(CaptureError, match="changed after it was captured"):
+        with pytest.raises(CaptureError, match="changed after the capture"):
             consume(CaptureReader(path))
 
 
@@ -184,7 +184,7 @@ def test_a_malformed_entry_is_refused(tmp_path: Path, field: str, value: Any) ->
     changed = header(path)
     changed["row"][field] = value
     with_header(path, changed)
-    with pytest.raises(CaptureError, match="is no capture of parity"):
+    with pytest.raises(CaptureError, match="is not a parity capture"):
         CaptureReader(path)
 
 

@@ -59,7 +59,7 @@ def test_no_replicate_and_another_shape_are_errors() -> None:
     meter = FloorAccumulator()
     meter.add("stem", actual=np.zeros((2, 3), np.float32), expected=np.zeros((2, 4)))
     with pytest.raises(CaptureError, match=r"stem: .*shape \[2, 3\], expected \[2, 4\]"):
-        meter.result()
+        meter.floors()
 
 
 def test_meter_gathers_rows_and_survives_json() -> None:
@@ -68,7 +68,7 @@ def test_meter_gathers_rows_and_survives_json() -> None:
     for _ in range(3):
         for row, tensor in exact.items():
             meter.add(row, actual=perturb(tensor.astype(np.float32), rng), expected=tensor)
-    floors = meter.result()
+    floors = meter.floors()
     assert list(floors) == ["stem", "logits"]
     assert floors["stem"].replicates == 3
     assert floor.from_json(json.loads(json.dumps(floor.to_json(floors)))) == floors
@@ -155,8 +155,8 @@ def test_no_floor_is_below_one_running_sums_rounding() -> None:
     exact = RNG(6).standard_normal((2, 64))
     for row in ("short", "long"):
         meter.add(row, actual=exact.astype(np.float32), expected=exact)
-    plain = meter.result()
-    raised = meter.result({"short": 6, "long": 6 * 16**2})
+    plain = meter.floors()
+    raised = meter.floors({"short": 6, "long": 6 * 16**2})
     assert raised["short"] == plain["short"]
     assert raised["long"].rel_l2 == pytest.approx(16.0 * ROUNDOFF)
     ratio = raised["long"].rel_l2 / plain["long"].rel_l2

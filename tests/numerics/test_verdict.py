@@ -445,7 +445,7 @@ def test_an_edited_capture_is_an_error(folder: Folder) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CaptureError, match="changed after it was captured"):
+    with pytest.raises(CaptureError, match="changed after the capture"):
         folder.compare()
 
 
