@@ -122,7 +122,7 @@ def find(state: State, runner: Runner) -> tuple[State, Findings]:
     )
     passes = compare_remaining_passes(state, comparison, runner, stages)
     # Of a folder, one pass is looked into; what all of them show is put together at the end.
-    state, stages = passes.state, passes.inspected
+    state, stages = passes.state, passes.detail_stages
     comparison = state.comparison or comparison
     found = _look_further(state, comparison, runner, stages)
     trials, spread = compare_other_inputs(
@@ -130,7 +130,9 @@ def find(state: State, runner: Runner) -> tuple[State, Findings]:
     )
     semantics = SEMANTICS_SKIPPED
     if request.semantics:
-        failures = {n: error for n in request.subjects if (error := state.failure(n)) is not None}
+        failures = {
+            n: error for n in request.subjects if (error := state.find_failure(n)) is not None
+        }
         semantics = judge_semantics(comparison, runner, state.float64, failures)
     again = (
         measure_repeatability(comparison, runner, request.repeat) if request.repeat > 1 else None
@@ -173,7 +175,7 @@ def _look_further(
         divergences = locate_divergences(comparison, runner, stages, layers)
         attribution = attribute_differences(comparison, runner, stages)
         if explain and layers is not None:
-            known = {(n, layer.row) for n, layer in layers.failing() if n in explained}
+            known = {(n, layer.row) for n, layer in layers.failures() if n in explained}
             numeric, by_numbers = session.explain_layers(
                 state, comparison, runner, layers, stages, structural.explained | known
             )

@@ -1,4 +1,4 @@
-"""Where a difference enters: in a model, in its exporter, or in ONNX Runtime."""
+"""Attribution of a difference to a model, its exporter or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from parity.processes.subjects import is_model_of
 def attribute_differences(
     comparison: Comparison, runner: Runner, stages: Sequence[StageResult]
 ) -> tuple[str, ...]:
-    """Return sentences that say where a difference enters."""
+    """Return a sentence for each model or graph that introduces a difference."""
     sentences = []
-    # The first of each kind: `keras@cpu` is a Keras model like any.
-    first_of = {
+    # The first subject of each side: `keras@cpu` is a Keras model too.
+    first_subjects = {
         (s.side, s.runs_graph): n for n, s in reversed(runner.request.subjects_by_name.items())
     }
     for side in registry.model_runtimes():
         label = registry.label(side)
-        model, graph = first_of.get((side, False), side), first_of.get((side, True), "")
+        model, graph = first_subjects.get((side, False), side), first_subjects.get((side, True), "")
         in_model, in_graph = find_first_failure(stages, model), find_first_failure(stages, graph)
         if in_model is not None:
             sentence = f"the difference is in the {label} model, first at {in_model.name}"
@@ -41,12 +41,12 @@ def attribute_differences(
 
 
 def _graph_matches_model(stages: Sequence[StageResult], model: str, graph: str) -> bool:
-    """Whether a graph is as close to its own model as rounding lets two runs be."""
+    """Whether a graph differs from its own model by rounding alone."""
     for stage in stages:
         pair = stage.pairs.get(f"{model}|{graph}") or stage.pairs.get(f"{graph}|{model}")
         if pair is None or stage.floor is None:
             continue
-        # Both are off by up to the floor, and what one differs by scales with its own size.
+        # Both differ by up to the floor, and an error that both have scales the rounding.
         own = stage.subjects[model].rel_l2
         if not pair.rel_l2 <= 8.0 * stage.floor.rel_l2 * max(1.0, own):
             return False
@@ -56,7 +56,7 @@ def _graph_matches_model(stages: Sequence[StageResult], model: str, graph: str) 
 def _attribute_graph(
     comparison: Comparison, runner: Runner, graph: str, label: str, first: StageResult
 ) -> str:
-    """Tell ONNX Runtime's optimiser, ONNX Runtime and the exported graph from one another."""
+    """Attribute a graph's difference to ONNX Runtime's optimiser, ONNX Runtime or the graph."""
     reference, points = comparison.reference, comparison.points
     plain = runner.run_subject(graph, comparison.rows, "unoptimised", optimise=False)
     stages = judge_captures(
@@ -69,10 +69,10 @@ def _attribute_graph(
             "graph is at the floor"
         )
     try:
-        exact = run_and_judge_float64(comparison, runner, graph, "attribution-float64")
+        float64_stages = run_and_judge_float64(comparison, runner, graph, "attribution-float64")
     except ParityError as error:
-        return f"{where}: the exported graph or ONNX Runtime; they cannot be told apart: {error}"
-    if is_explained_by_constant_rounding(exact, graph):
+        return f"{where}: the exported graph or ONNX Runtime; which of them is unknown: {error}"
+    if is_explained_by_constant_rounding(float64_stages, graph):
         return (
             f"{where}: ONNX Runtime, since the same graph evaluated in float64 by PyTorch agrees "
             "with the reference"
@@ -82,7 +82,7 @@ def _attribute_graph(
     if not models and side != runner.request.reference_side:
         return (
             f"{where}: the {label} model or the graph exported from it, not ONNX Runtime; add "
-            f"{side} to --subjects to tell which"
+            f"{side} to --subjects to find out which"
         )
     return (
         f"{where}: the exported graph, not {label} and not ONNX Runtime, since the graph evaluated "

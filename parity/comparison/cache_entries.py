@@ -1,4 +1,4 @@
-"""What the cache's entries depend on: a traced structure, and a model's random weights."""
+"""Cache entries of a comparison: traced graph structures and calibrated random weights."""
 
 from __future__ import annotations
 
@@ -20,69 +20,69 @@ from parity.processes.interpreters import interpreter_of
 def graph_key(
     spec: ModelSpec, side: Side, opset: int | None, *, python: str | None = None
 ) -> dict[str, Any]:
-    """All that decides the structure that an exporter traces, in the interpreter `python`."""
+    """Return the cache key of the structure that an exporter traces in interpreter `python`."""
     return {
         "side": side,
         "spec": spec.to_json(),
         "opset": opset,
         "source": probe.source_digest(),
-        "traced by": _describe_interpreter(side, python),
+        "exporter": _describe_interpreter(side, python),
     }
 
 
 def weights_key(
     spec: ModelSpec, seed: int, side: Side, *, python: str | None = None
 ) -> dict[str, Any]:
-    """All that decides a model's random weights: drawn here, calibrated by `side` in `python`."""
+    """Return the cache key of random weights: drawn here, calibrated by `side` in `python`."""
     return {
         "side": side,
         "spec": spec.to_json(),
         "seed": seed,
         "source": probe.source_digest(),
         "numpy": np.__version__,
-        "calibrated by": _describe_interpreter(side, python),
+        "calibrator": _describe_interpreter(side, python),
     }
 
 
 @functools.cache
 def _describe_interpreter(side: Side, python: str | None) -> dict[str, Any]:
-    """Versions of Python, NumPy, the framework and `parity` in an interpreter, and its source."""
-    found = probe.probe_interpreter(side, python)
+    """Return an interpreter's versions of Python, NumPy, framework and `parity`, and its source."""
+    facts = probe.probe_interpreter(side, python)
     return {
-        "parity": found.parity,
-        "source": found.source,
-        "python": found.python,
-        "numpy": found.numpy,
-        "versions": dict(found.versions),
+        "parity": facts.parity,
+        "source": facts.source,
+        "python": facts.python,
+        "numpy": facts.numpy,
+        "versions": dict(facts.versions),
     }
 
 
 @dataclass(frozen=True)
 class ComparisonCache:
-    """What one comparison of a registered model takes from the cache, and leaves there."""
+    """The cache entries of one comparison of a registered model."""
 
     request: Request
     cache: Cache
 
-    def graph(self, side: Side) -> Path | None:
-        """The structure that this side's exporter traces, if it is there."""
+    def find_graph(self, side: Side) -> Path | None:
+        """Return the structure that this side's exporter traces, or None."""
         return self.cache.find("graphs", self._graph_key(side)) if self.cache.enabled else None
 
-    def store_graph(self, side: Side, made: Path) -> Path:
-        """Leave a structure to later runs; where it lies then."""
+    def store_graph(self, side: Side, file: Path) -> Path:
+        """Move a structure into the cache, and return its new path."""
         if not self.cache.enabled:
-            return made
-        return self.cache.publish("graphs", self._graph_key(side), made)
+            return file
+        return self.cache.publish("graphs", self._graph_key(side), file)
 
-    def weights(self) -> Path | None:
-        """The seeded random weights, calibrated, if they are there."""
+    def find_weights(self) -> Path | None:
+        """Return the calibrated random weights, or None."""
         return self.cache.find("weights", self._weights_key()) if self.cache.enabled else None
 
-    def store_weights(self, made: Path) -> Path:
-        """Leave calibrated weights to later runs; where they lie then."""
+    def store_weights(self, file: Path) -> Path:
+        """Move calibrated weights into the cache, and return their new path."""
         if not self.cache.enabled:
-            return made
-        return self.cache.publish("weights", self._weights_key(), made)
+            return file
+        return self.cache.publish("weights", self._weights_key(), file)
 
     def _graph_key(self, side: Side) -> dict[str, Any]:
         request = self.request
@@ -100,5 +100,5 @@ class ComparisonCache:
 
 
 def build_tap_names(table: LayerTable, side: str) -> dict[str, str]:
-    """{tensor name: layer} of every row that both models have, as the exporters take it."""
+    """Return {tensor name: layer} for every row that both models have, as exporters expect it."""
     return {table.tensor_name(row): getattr(row, side) for row in table.ends("layer").values()}

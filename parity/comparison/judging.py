@@ -1,4 +1,4 @@
-"""Captures on disk against the reference's."""
+"""Judging captures on disk against the reference's."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def judge_captures(
     points: Sequence[ComparisonPoint],
     criteria: Criteria,
 ) -> list[StageResult]:
-    """Judge captures, by subject, at every comparison point.
+    """Judge each subject's capture at every comparison point.
 
-    `floors` are by row. Raises `CaptureError` for a capture that is damaged.
+    `floors` are keyed by row. Raises `CaptureError` for a capture that is damaged.
     """
     with contextlib.ExitStack() as stack:
         readers = {

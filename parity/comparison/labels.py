@@ -1,4 +1,4 @@
-"""Whether errors can change the label that a user would be shown."""
+"""Comparison of the predicted labels, and of the errors with the top-1 margin."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Array = NDArray[np.float64]
 def compare_labels(
     row: str, reference: Path, captures: Mapping[str, Path]
 ) -> LabelAgreement | None:
-    """Compare the classes of the final output `row`, (N, classes); None where there are none.
+    """Compare the labels of the final output `row`, (N, classes); None for another output.
 
-    A label can flip from where an error reaches half the distance of the two largest logits.
+    A label can change once an error reaches half the difference of the two largest logits.
     """
     with CaptureReader(reference) as reader:
         expected = reader.read(row).astype(np.float64)
     if expected.ndim != 2 or expected.shape[1] < 2:
         return None
-    ranked = np.sort(expected, axis=1)
-    margin = float((ranked[:, -1] - ranked[:, -2]).min())
+    logits = np.sort(expected, axis=1)
+    margin = float((logits[:, -1] - logits[:, -2]).min())
     top1, top5, ratio = {}, {}, {}
     for name, path in captures.items():
         with CaptureReader(path) as reader:
@@ -41,7 +41,7 @@ def compare_labels(
 
 
 def _top_k_agreement(actual: Array, expected: Array, count: int) -> float:
-    """The fraction of the batch whose `count` best classes are the same, in any order."""
+    """Return the fraction of the batch whose `count` best classes agree, in any order."""
     count = min(count, expected.shape[1])
     pairs = zip(actual.argsort(axis=1), expected.argsort(axis=1), strict=True)
     same = [set(left[-count:]) == set(right[-count:]) for left, right in pairs]

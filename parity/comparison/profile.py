@@ -1,4 +1,4 @@
-"""Where in a tensor the error lies: its largest at each position and in each channel."""
+"""The error profile of a tensor: the largest error at each position and in each channel."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def profile_worst_error(
     captures: Mapping[str, Path],
     precisions: Mapping[str, str],
 ) -> ErrorProfile | None:
-    """Profile the worst error of all stages and subjects; None where nothing was compared.
+    """Profile the worst error of all stages and subjects; None if nothing was compared.
 
-    In isolation where that was measured, and `captures` are then the isolated ones.
+    If isolated errors were measured, the worst of them is profiled, and `captures` are the isolated
+    captures.
     """
     isolated = bool(stages) and bool(stages[0].isolated)
     candidates = [
@@ -38,8 +39,8 @@ def profile_worst_error(
     ]
     if not candidates:
         return None
-    # Of equally bad ones the first: what comes behind may have inherited it.
-    _, index, name = max(candidates, key=lambda found: (found[0], -found[1]))
+    # Of equal errors the first: the later ones may be inherited.
+    _, index, name = max(candidates, key=lambda candidate: (candidate[0], -candidate[1]))
     stage = stages[index]
     floor: Floor | None = stage.isolated_floor if isolated else stage.floor
     with CaptureReader(reference) as expected, CaptureReader(captures[name]) as actual:
@@ -58,10 +59,10 @@ def profile_worst_error(
 def measure_profile(
     *, actual: Array, expected: Array, stage: str, row: str, subject: str, floor_max: float
 ) -> ErrorProfile:
-    """Profile the difference of two tensors of one shape, in float64: NCHW, NC, NTC or N alone.
+    """Profile the difference of two tensors of one shape, in float64: NCHW, NC, NTC or N.
 
-    The channels are the second axis, of sequences the last one. A value that is NaN or Inf on one
-    side only, or differently so, is an infinite error. An item of the batch is read at a time.
+    The channels are the second axis, or the last axis of a sequence. A NaN or Inf that the other
+    tensor does not share is an infinite error. The batch is processed item by item.
     """
     if actual.shape != expected.shape:
         raise ValueError(f"{row}: expected {expected.shape}, found {actual.shape}")
@@ -69,9 +70,9 @@ def measure_profile(
     height, width = shape[2:] if expected.ndim == 4 else (0, 0)
     spatial = np.zeros((height, width))
     channels = np.zeros(1 if expected.ndim == 1 else shape[1 if expected.ndim in (2, 4) else -1])
-    for found, wanted in zip(actual, expected, strict=True):
+    for item, expected_item in zip(actual, expected, strict=True):
         error = _absolute_error(
-            np.atleast_1d(found).astype(np.float64), np.atleast_1d(wanted).astype(float)
+            np.atleast_1d(item).astype(np.float64), np.atleast_1d(expected_item).astype(float)
         )
         if error.ndim == 3:
             np.maximum(spatial, error.max(axis=0), out=spatial)
@@ -79,31 +80,31 @@ def measure_profile(
         elif error.ndim == 2:
             error = error.max(axis=0)
         np.maximum(channels, error, out=channels)
-    pooled = _max_pool(_max_pool(spatial, MAX_POSITIONS).T, MAX_POSITIONS).T
+    positions = _max_pool(_max_pool(spatial, MAX_POSITIONS).T, MAX_POSITIONS).T
     return ErrorProfile(
         stage=stage,
         row=row,
         subject=subject,
         shape=expected.shape,
-        spatial=tuple(tuple(line) for line in pooled.tolist()) if spatial.size else (),
+        spatial=tuple(tuple(line) for line in positions.tolist()) if spatial.size else (),
         floor_max=floor_max,
         channels=tuple(_max_pool(channels, MAX_CHANNELS).tolist()),
     )
 
 
-def _absolute_error(found: Array, wanted: Array) -> Array:
-    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+def _absolute_error(actual: Array, expected: Array) -> Array:
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
-        error = np.abs(found - wanted)
+        error = np.abs(actual - expected)
     error[~np.isfinite(error)] = np.inf
     error[same] = 0.0
     return np.asarray(error)
 
 
-def _max_pool(array: Array, most: int) -> Array:
-    """Take the maximum over neighbours along the first axis, so that at most ``most`` remain."""
+def _max_pool(array: Array, limit: int) -> Array:
+    """Pool the first axis to at most ``limit`` elements, by the maximum over neighbours."""
     count = len(array)
-    if count <= most:
+    if count <= limit:
         return array
-    starts = np.arange(most) * count // most
+    starts = np.arange(limit) * count // limit
     return np.asarray(np.maximum.reduceat(array, starts, axis=0))

@@ -1,4 +1,4 @@
-"""The same comparison again: on the same input, and on others."""
+"""Further runs of one comparison: on the same input, and on other inputs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from parity.numerics.verdict import StageResult
 
 
 def measure_repeatability(comparison: Comparison, runner: Runner, runs: int) -> Repeatability:
-    """Run every subject again, and count the runs that are not bit for bit the first one."""
+    """Run every subject again, and count the runs that differ from the first, bit for bit."""
     differed = dict.fromkeys(comparison.captures, 0)
     for _ in range(runs - 1):
-        again = runner.run_subjects(list(comparison.captures), comparison.rows, "repeat")
-        for name, path in again.items():
-            differed[name] += _checksums(path) != _checksums(comparison.captures[name])
+        captures = runner.run_subjects(list(comparison.captures), comparison.rows, "repeat")
+        for name, path in captures.items():
+            differed[name] += _read_checksums(path) != _read_checksums(comparison.captures[name])
     return Repeatability(runs, differed)
 
 
-def _checksums(path: Path) -> Mapping[str, str]:
+def _read_checksums(path: Path) -> Mapping[str, str]:
     with CaptureReader(path) as reader:
         checksums: Mapping[str, str] = reader.manifest["checksums"]
         return checksums
@@ -41,28 +41,28 @@ def compare_other_inputs(
     seeds: int,
     stress: bool,
 ) -> tuple[tuple[InputTrial, ...], dict[str, tuple[float, float]]]:
-    """Compare on `seeds` random inputs of `shape` (C, H, W), and with `stress` on odd ones.
+    """Compare on `seeds` random inputs of `shape` (C, H, W), and on stress inputs if requested.
 
-    Also, by comparison point, the least and largest `x_floor` over the seeded inputs and all
-    subjects.
+    Also returns, by comparison point, the smallest and the largest `x_floor` over the seeded inputs
+    and all subjects.
     """
-    found: list[InputTrial] = []
+    trials: list[InputTrial] = []
     ratios: dict[str, list[float]] = {}
     for number in range(1, seeds + 1):
         seed = runner.request.seed + number
         data = inputs.load("random", shape, seed=seed).array
         stages = _compare_on(comparison, runner, f"seed {number}", data)
-        found.append(_summarise_trial(f"seed {seed}", data.shape, stages))
+        trials.append(_summarise_trial(f"seed {seed}", data.shape, stages))
         for stage in stages:
             ratios.setdefault(stage.name, []).extend(
                 result.x_floor for result in stage.subjects.values()
             )
     if stress:
         for name, data in inputs.stress(shape).items():
-            found.append(
+            trials.append(
                 _summarise_trial(name, data.shape, _compare_on(comparison, runner, name, data))
             )
-    return tuple(found), {name: (min(held), max(held)) for name, held in ratios.items()}
+    return tuple(trials), {name: (min(values), max(values)) for name, values in ratios.items()}
 
 
 def _compare_on(
@@ -88,6 +88,6 @@ def _summarise_trial(
             for stage in stages
             for who, result in stage.subjects.items()
         ),
-        key=lambda found: (found[0].severity, max(found[1], found[2])),
+        key=lambda result: (result[0].severity, max(result[1], result[2])),
     )
     return InputTrial(name, shape, status, subject, stage, x_floor, x_max)

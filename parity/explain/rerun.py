@@ -104,7 +104,7 @@ def _declared_batch(runner: Runner, name: str) -> int | None:
     if not runs_graph(name):
         return None
     try:
-        return runner.declared_batch(name)
+        return runner.read_declared_batch(name)
     except ParityError:
         # A graph that was never read, or a child that is gone, declares nothing.
         return None

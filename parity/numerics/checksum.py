@@ -52,8 +52,8 @@ class Checksum:
     """A running 64-bit checksum that depends on the position of each word.
 
     A block's sum is its words times fixed odd multipliers, modulo 2**64, and blocks are chained by
-    an odd multiplier too, so a change of any one word is always detected. It guards against damage and
-    edits by hand, not against an adversary. It runs at about 10 GB/s, CRC-32 at 3.
+    an odd multiplier too, so a change of any one word is always detected. It guards against damage
+    and edits by hand, not against an adversary. It runs at about 10 GB/s, CRC-32 at 3.
     """
 
     def __init__(self) -> None:

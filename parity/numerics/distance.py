@@ -109,7 +109,7 @@ class PairwiseErrors:
     def __init__(self, dtypes: Sequence[np.dtype[Any]], *, with_scale: bool = True) -> None:
         """Without ``with_scale``, ``scale`` stays 0, which saves two passes over each chunk."""
         count = len(dtypes)
-        # In the order of the subtractions in _add: all pairs of the first tensor, of the second, ...
+        # In the order of the subtractions in _add: the pairs of the first tensor, the second, ...
         self._pairs = list(itertools.combinations(range(count), 2))
         # The tensors still equal to the first, bit for bit, and the dtype that both are rounded to.
         self._equal_dtypes = {j: min(dtypes[0], dtypes[j], key=_itemsize) for j in range(1, count)}
@@ -214,7 +214,7 @@ class _PairTally:
     expected: float = 0.0
 
     def record_worst(self, at: int, start: int, actual: Float64, expected: Float64) -> None:
-        """Record the element ``start + at`` as the worst, unless a wrong value was recorded before."""
+        """Record element ``start + at`` as the worst, unless a wrong value was recorded before."""
         if not self.wrong:
             self.worst = start + at
             self.actual, self.expected = float(actual[at]), float(expected[at])

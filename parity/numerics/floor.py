@@ -69,9 +69,9 @@ class Floor:
         """Return the floor of a row where the longest sum, in it or before it, has `terms` terms.
 
         The error of a sum depends on the order of its terms: blocked sums, as in most kernels,
-        have a far smaller error than the sqrt(terms / 6) roundoffs of one running sum (the root mean
-        square of Higham & Mary, "A new approach to probabilistic rounding error analysis", 2019,
-        for terms of random sign). Both are rounding, so the larger is the floor.
+        have a far smaller error than the sqrt(terms / 6) roundoffs of one running sum (the root
+        mean square of Higham & Mary, "A new approach to probabilistic rounding error analysis",
+        2019, for terms of random sign). Both are rounding, so the larger is the floor.
         """
         factor = max(1.0, ROUNDOFF * math.sqrt(terms / 6.0) / self.rel_l2)
         return self._times(factor, raised=factor)

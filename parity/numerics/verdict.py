@@ -225,7 +225,7 @@ def _result(
 
 
 def find_first_failure(stages: Iterable[StageResult], subject: str) -> StageResult | None:
-    """Return the first comparison point, in the order given, where the subject is diverged or non-finite."""
+    """Return the first point of `stages` where the subject is diverged or non-finite, or None."""
     for stage in stages:
         result = stage.subjects.get(subject)
         if result is not None and result.status.is_failure:
@@ -234,7 +234,7 @@ def find_first_failure(stages: Iterable[StageResult], subject: str) -> StageResu
 
 
 def find_first_not_passing(stages: Iterable[StageResult], subject: str) -> StageResult | None:
-    """Return the first comparison point, in the order given, where the subject does not pass or is missing.
+    """Return the first point of `stages` where the subject does not pass or is missing, or None.
 
     A point that does not list the subject at all is skipped.
     """

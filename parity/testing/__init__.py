@@ -238,12 +238,12 @@ class _Study:
         count, size = self._off(name, stage)
         yield f"  Mismatched elements: {count} / {size} ({100 * count / size:.1f}%)"
         yield (
-            f"  Greatest absolute difference: {format_number(result.max_abs)} at index {result.worst}, "
-            f"{_values(result)}"
+            f"  Greatest absolute difference: {format_number(result.max_abs)} at index "
+            f"{result.worst}, {_values(result)}"
         )
         yield (
-            f"    {format_ratio(result.x_floor_max)} the floor of {format_number(stage.floor.max_abs)} (up to "
-            f"{self.limit:g}× is rounding)"
+            f"    {format_ratio(result.x_floor_max)} the floor of "
+            f"{format_number(stage.floor.max_abs)} (up to {self.limit:g}× is rounding)"
         )
         yield (
             f"  Relative difference of the whole: {format_number(result.rel_l2)}, "

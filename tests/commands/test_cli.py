@@ -113,7 +113,7 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
     [
         (("resnet51",), "unknown model 'resnet51'; did you mean 'resnet50"),
         (("zzzz",), "unknown model 'zzzz'"),
-        ((), "nothing to compare: give a MODEL, or --keras and --torch references"),
+        ((), "nothing to compare: give a MODEL, or --keras REF and --torch REF"),
         (("resnet18", "--classes", "0"), "classes must be a whole number above 0, found 0"),
         (("resnet18", "--channels", "-1"), "channels must be a whole number above 0"),
         (("resnet18", "--image-size", "x"), "expected N or HxW, such as 224 or 96x128, found 'x'"),

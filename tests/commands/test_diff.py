@@ -260,7 +260,7 @@ def test_another_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_foreign_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "one")
     (folder / "weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    assert "no capture of parity" in _refused(capsys, "diff", folder, folder)
+    assert "is not a parity capture" in _refused(capsys, "diff", folder, folder)
 
 
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,8 +342,8 @@ def test_helpers_measure_what_one_process_does(
             started.append(operation)
             return super().call(operation, **arguments)
 
-    monkeypatch.setattr(measurement, "HELPED", 1)
-    monkeypatch.setattr(measurement, "_cores", lambda: 3)
+    monkeypatch.setattr(measurement, "HELPER_THRESHOLD", 1)
+    monkeypatch.setattr(measurement, "_count_cores", lambda: 3)
     monkeypatch.setattr(helpers, "Child", Counted)
     together = diff(folder, folder)
     assert started.count("open") == 2
@@ -358,8 +358,8 @@ def test_a_helper_that_meets_an_edited_tensor_says_so(
     held = bytearray(path.read_bytes())
     held[-3] ^= 1
     path.write_bytes(held)
-    monkeypatch.setattr(measurement, "HELPED", 1)
-    monkeypatch.setattr(measurement, "_cores", lambda: 2)
+    monkeypatch.setattr(measurement, "HELPER_THRESHOLD", 1)
+    monkeypatch.setattr(measurement, "_count_cores", lambda: 2)
     # All rows are the helper's.
     monkeypatch.setattr(measurement, "measure_row", lambda *_: time.sleep(1))
     assert "was changed after the capture" in _refused(capsys, "diff", folder, folder)

@@ -56,7 +56,9 @@ def measured(monkeypatch):
     reference = Runner.run_reference
 
     def spied(self, rows, label, **options):
-        seen.append((options.get("replicates", floor.REPLICATES), options.get("given", False)))
+        seen.append(
+            (options.get("replicates", floor.REPLICATES), options.get("reuse_capture", False))
+        )
         return reference(self, rows, label, **options)
 
     monkeypatch.setattr(Runner, "run_reference", spied)
@@ -84,7 +86,7 @@ def test_passes_say_what_one_comparison_says(tmp_path, monkeypatch):
     in_passes = compared(photographs)
     assert at_once.verdict == in_passes.verdict == "parity"
     assert at_once.input == in_passes.input
-    assert in_passes.notes[0].startswith("10 items in 3 passes")
+    assert in_passes.notes[0].startswith("10 items were compared in 3 passes")
     for one, many in zip(at_once.stages, in_passes.stages, strict=True):
         assert one.shape == many.shape == (10, *one.shape[1:])
         for name, result in one.subjects.items():

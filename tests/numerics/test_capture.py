@@ -194,7 +194,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="no manifest"):
         CaptureReader(path)
     path.write_bytes(b"\xff" * 4096)
-    with pytest.raises(CaptureError, match="is no capture"):
+    with pytest.raises(CaptureError, match="is not a parity capture"):
         CaptureReader(path)
     path.write_bytes((8).to_bytes(8, "little") + b"notjson!")
     with pytest.raises(CaptureError, match="not JSON"):
@@ -232,8 +232,8 @@ from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
 a, b = CaptureReader(sys.argv[1]), CaptureReader(sys.argv[2])
 point = ComparisonPoint("row", "row", "row", ())
-stages = compare_captures(reference=a, floors={"row": Floor(1e-7, 1e-6, 5, 1.0)}, subjects={"b": b, "c": b},
-                 points=[point])
+stages = compare_captures(reference=a, floors={"row": Floor(1e-7, 1e-6, 5, 1.0)},
+                          subjects={"b": b, "c": b}, points=[point])
 assert stages[0].subjects["b"].status == "exact"
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 1024)
 """

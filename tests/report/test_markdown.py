@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from parity.numerics.verdict import Status
-from parity.report.formats.markdown import LONGEST, render, render_github_annotations
+from parity.report.formats.markdown import MAX_LENGTH, render, render_github_annotations
 from parity.report.model import Level, Outcome, Verdict
 from tests.report.samples import SAMPLES, divergence, full, long, parity
 
@@ -52,7 +52,7 @@ def test_unknown_is_not_a_check_mark() -> None:
 @pytest.mark.parametrize("wrong", [False, True])
 def test_a_long_report_fits_a_comment(count: int, wrong: bool) -> None:
     markdown = render(long(count, wrong=wrong))
-    assert len(markdown) <= LONGEST
+    assert len(markdown) <= MAX_LENGTH
     assert f"<details><summary>all {count} layers</summary>" in markdown
     assert ("more rows do not fit" in markdown) == (count == 4000)
 

@@ -69,7 +69,7 @@ def test_a_field_is_described_as_in_its_data_class() -> None:
     found = json.loads(schema.generate_schema())
     assert found["properties"]["blame"]["description"].startswith("Sentences that say where")
     ratio = found["$defs"]["LabelAgreement"]["properties"]["worst_ratio"]
-    assert ratio["description"].endswith("from 1 on a label can flip.")
+    assert ratio["description"].endswith("from 1 on a label can change.")
     assert found["$defs"]["Cause"]["description"].startswith("Why a layer differs")
     assert found["title"] == "parity report, version 1"
 

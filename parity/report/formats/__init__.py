@@ -1,6 +1,6 @@
-"""The forms that a report is written in: each module here is one, and an option of that name.
+"""The formats of a report: each module here is a format, and a command-line option of that name.
 
-A format is a module with ``SUFFIX``, of the files it is known by, and ``render(report)``.
+A format is a module with ``SUFFIX``, the suffix of its files, and ``render(report)``.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """What a module of this package offers."""
+    """The interface of a format module."""
 
     SUFFIX: str
 
     def render(self, report: Report) -> str:
-        """Return the whole file."""
+        """Return the whole file as text."""
 
 
 def list_formats() -> list[str]:
-    """Return the formats' names, sorted; imports none of them."""
+    """Return the names of all formats, sorted, without importing them."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load_format(name: str) -> Format:
-    """Import a format."""
+    """Import a format by its name."""
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
 
 def format_of_path(path: str | Path) -> str:
-    """Return the format of a file of this name. Raises UsageError for an unknown suffix."""
+    """Return the format of a path by its suffix. Raises UsageError for an unknown suffix."""
     known = {load_format(name).SUFFIX: name for name in list_formats()}
     suffix = Path(path).suffix
     if suffix not in known:
         endings = " ".join(known)
-        raise UsageError(f"{path}: a report ends in one of {endings}, found '{suffix}'")
+        raise UsageError(f"{path}: expected a name that ends in one of {endings}, found '{suffix}'")
     return known[suffix]
 
 
 def write_report(report: Report, path: str | Path, name: str | None = None) -> None:
-    """Write the report, whole or not at all, in the format named, else that of the suffix.
+    """Write the report atomically, in format `name`, by default that of the suffix.
 
     Raises OutputError, and UsageError for an unknown suffix.
     """
