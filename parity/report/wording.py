@@ -138,8 +138,8 @@ def describe_error(result: SubjectResult) -> str:
     if result.worst is not None:
         index = ", ".join(map(str, result.worst))
         label = "first" if result.status is Status.NON_FINITE else "worst"
-        values = f"{result.actual:.6g}, expected {result.expected:.6g}"
-        parts.append(f"{label} at index [{index}]: found {values}")
+        values = f"expected {result.expected:.6g}, found {result.actual:.6g}"
+        parts.append(f"{label} at index [{index}]: {values}")
     return "; ".join(parts)
 
 

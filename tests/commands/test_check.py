@@ -224,7 +224,7 @@ def test_the_worst_case_decides(
     assert cli.main(["check", str(plan(tmp_path))]) == 1
     out = capsys.readouterr().out
     assert "0 of 2 cases agree" in out
-    assert "keras first at stem.relu" in out
+    assert "keras differs first at stem.relu" in out
 
 
 def test_one_case_alone(tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,8 @@ def test_no_folder_is_one_line(name: str, tmp_path: Path) -> None:
 
 def test_unknown_suffix() -> None:
     with pytest.raises(
-        UsageError, match=r"report\.doc: a report ends in one of .*\.html.*found '\.doc'"
+        UsageError,
+        match=r"report\.doc: expected a name that ends in one of .*\.html.*found '\.doc'",
     ):
         formats.write_report(parity(), "report.doc")
 

@@ -159,9 +159,9 @@ def test_heat_shades_every_position_once() -> None:
     lines = [list(line) for line in profile.spatial]
     lines[5][6] = float("inf")
     heat = charts.build_heat_map(dataclasses.replace(profile, spatial=tuple(map(tuple, lines))))
-    drawn = "".join((*heat.shades, heat.broken))
+    drawn = "".join((*heat.shades, heat.non_finite))
     assert sum(map(int, re.findall(r"M\d+ \d+h(\d+)", drawn))) == 56 * 56
-    assert heat.broken == "M6 5h1v1h-1z"
+    assert heat.non_finite == "M6 5h1v1h-1z"
     assert heat.shades[charts.BUCKETS].startswith("M0 0h56v1h-56z")
 
 
@@ -181,7 +181,7 @@ def test_the_band_is_the_floor_that_was_judged_by() -> None:
         subjects = {
             name: dataclasses.replace(subject, **facts) for name, subject in report.subjects.items()
         }
-        return html._plots(dataclasses.replace(report, subjects=subjects))
+        return html._build_plots(dataclasses.replace(report, subjects=subjects))
 
     assert drawn(precision="bfloat16") != drawn(precision="float32")
     assert drawn(precision="bfloat16", judged_as="float32") == drawn(precision="float32")

@@ -54,8 +54,8 @@ def test_a_failure_has_figures() -> None:
     assert failure is not None
     assert "max abs 2.1e-2" in failure.get("message", "")
     assert "relative L2 3.0e-4, 310× the floor" in (failure.text or "")
-    assert "worst at [0, 7, 0, 3], 1.02 instead of 1" in (failure.text or "")
-    assert "wrong by itself" in (failure.text or "")
+    assert "worst at index [0, 7, 0, 3]: expected 1, found 1.02" in (failure.text or "")
+    assert "own error: in isolation, it is 310× the floor" in (failure.text or "")
     later = suites(full())["keras"].find("testcase[@name='stage2']/failure")
     assert later is not None
     assert "inherited" in (later.text or "")

@@ -34,7 +34,9 @@ def test_parity() -> None:
 
 def test_divergence_names_who_and_where() -> None:
     markdown = render(full())
-    assert "- **keras** first at stage1, layer stage1.block0.conv2: max abs 2.1e-2" in markdown
+    assert (
+        "- **keras** differs first at stage1, layer stage1.block0.conv2: max abs 2.1e-2" in markdown
+    )
     assert "**2.1e-2 (310×)**" in markdown
     assert "❌ diverged" in markdown
     assert (
@@ -73,7 +75,9 @@ def test_annotations_are_one_line_each_and_escaped() -> None:
     lines = render_github_annotations(dataclasses.replace(divergence(), model="50%,\n::error::x:y"))
     assert len(lines) == 1
     title = "parity%3A 50%25%2C%0A%3A%3Aerror%3A%3Ax%3Ay%3A divergence"
-    assert lines[0].startswith(f"::error title={title}::keras and onnx-keras first at stage1: max")
+    assert lines[0].startswith(
+        f"::error title={title}::keras and onnx-keras differ first at stage1: max"
+    )
     assert all("\n" not in line for line in lines)
 
 

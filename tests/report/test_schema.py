@@ -67,7 +67,9 @@ def test_a_form_has_the_fields_of_its_data_class(form: type[schema.JsonModel]) -
 
 def test_a_field_is_described_as_in_its_data_class() -> None:
     found = json.loads(schema.generate_schema())
-    assert found["properties"]["blame"]["description"].startswith("Sentences that say where")
+    assert found["properties"]["blame"]["description"].startswith(
+        "Sentences that attribute a difference"
+    )
     ratio = found["$defs"]["LabelAgreement"]["properties"]["worst_ratio"]
     assert ratio["description"].endswith("from 1 on a label can change.")
     assert found["$defs"]["Cause"]["description"].startswith("Why a layer differs")
@@ -183,9 +185,15 @@ def test_data_nested_too_deeply_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seconds": math.inf}, "cannot be JSON: malformed: seconds: expected a finite number"),
-        ({"model": 3}, "cannot be JSON: malformed: model: expected a valid string, found 3"),
-        ({"environment": {"a": object()}}, "cannot be JSON: "),
+        (
+            {"seconds": math.inf},
+            "cannot be written as JSON: malformed: seconds: expected a finite number",
+        ),
+        (
+            {"model": 3},
+            "cannot be written as JSON: malformed: model: expected a valid string, found 3",
+        ),
+        ({"environment": {"a": object()}}, "cannot be written as JSON: "),
     ],
 )
 def test_a_report_that_is_no_json_is_not_written(changes: dict[str, Any], message: str) -> None:
