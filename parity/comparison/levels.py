@@ -130,7 +130,7 @@ def describe_instrumentation_gaps(
     if last is None or last.floor is None:
         return []
     return [
-        f"{name}: {last.name} of the plain graph and of the instrumented graph differ by "
+        f"{name}: at {last.name}, the plain graph differs from the instrumented graph by "
         f"{gap['max_abs']:.1e}: the stages reported are not those of the deployed graph"
         for name, gap in gaps.items()
         if gap and not gap["rel_l2"] <= limit * last.floor.rel_l2

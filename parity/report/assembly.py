@@ -107,7 +107,7 @@ def _collect_notes(state: State, findings: Findings) -> tuple[str, ...]:
     if placement.note is not None:
         notes.append(placement.note)
     if request.judge_as not in (None, request.precision):
-        notes.append(f"computed in {request.precision}, judged by the {request.judge_as} floor")
+        notes.append(f"computed in {request.precision}, judged by the floor of {request.judge_as}")
     return tuple(notes)
 
 

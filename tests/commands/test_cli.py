@@ -159,8 +159,14 @@ def test_a_comparison_that_cannot_be(capsys, arguments, told):
         (("table", "resnet18", "--format", "yaml"), "'yaml' is not one of 'text', 'json', 'csv'"),
         (("convert", "resnet18", "out.pth"), "Missing option '--weights'"),
         (("convert", "resnet18", "out.pth", "--weights", "no.pth"), "no.pth: no such file"),
-        (("convert", "resnet18", "out.pth", "--weights", "a.bin"), "its name must end in .safeten"),
-        (("convert", "resnet18", "out.h5", "--weights", "a.pth"), "out.h5: unknown kind of"),
+        (
+            ("convert", "resnet18", "out.pth", "--weights", "a.bin"),
+            "expected a name that ends in one of .safeten",
+        ),
+        (
+            ("convert", "resnet18", "out.h5", "--weights", "a.pth"),
+            "out.h5: unknown checkpoint format",
+        ),
         (("export", "resnet18", "--from", "keras"), "Missing option '--onnx'"),
         (("export", "resnet18", "--from", "jax", "--onnx", "o.onnx"), "'jax' is not one of"),
         (("export", "resnet18", "--from", "torch", "--onnx", "no/o.onnx"), "there is no folder no"),

@@ -125,7 +125,10 @@ def test_a_plain_graph_that_strays_still_fails(tmp_path: Path) -> None:
     folder = write(tmp_path / "far", gaps={"keras": {"max_abs": 1.0, "rel_l2": 1.0}})
     report = diff(folder, folder)
     assert report.levels["numerics"].outcome == "fail"
-    assert "keras: the plain graph's head are 1.0e+00 away" in report.levels["numerics"].messages[0]
+    message = report.levels["numerics"].messages[0]
+    assert (
+        "keras: at head, the plain graph differs from the instrumented graph by 1.0e+00" in message
+    )
 
 
 def test_a_row_that_was_not_captured_is_no_pass(tmp_path: Path) -> None:
