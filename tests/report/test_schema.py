@@ -65,6 +65,15 @@ def test_a_form_has_the_fields_of_its_data_class(form: type[schema.JsonModel]) -
     assert form.__name__ == form.data.__name__
 
 
+def test_json_keys_outlive_renamed_fields() -> None:
+    data = to_json(full())
+    assert data["blame"] == list(full().attribution)
+    assert [each["cut"] for each in data["divergences"]] == ["stage1", "stage3"]
+    assert "attribution" not in data
+    assert "point" not in data["divergences"][0]
+    assert from_json(data).divergences == full().divergences
+
+
 def test_a_field_is_described_as_in_its_data_class() -> None:
     found = json.loads(schema.generate_schema())
     assert found["properties"]["blame"]["description"].startswith(
