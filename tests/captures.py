@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from parity.commands import saved_captures
 from parity.numerics.capture import CaptureWriter
-from parity.numerics.floor import floor_of, perturb
+from parity.numerics.floor import compute_floor, perturb
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import measure
+from parity.numerics.verdict import measure_error
 from parity.report.model import (
     InputFacts,
     Level,
@@ -54,9 +54,10 @@ def write(
     floors = {}
     for row, array in exact.items():
         errors = [
-            measure(actual=perturb(array.astype(np.float32), rng), expected=array) for _ in range(5)
+            measure_error(actual=perturb(array.astype(np.float32), rng), expected=array)
+            for _ in range(5)
         ]
-        floors[row] = floor_of(errors)
+        floors[row] = compute_floor(errors)
     kept = {}
     for name in (*subjects, saved_captures.REFERENCE):
         kept[name] = work / f"{name}.tmp"

@@ -176,13 +176,13 @@ def test_a_format_is_known_by_its_name_and_its_suffix(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="unknown report format 'toy'"):
         formats.require_known("toy")
     with pytest.raises(UsageError, match=r"found '\.toy'"):
-        formats.write(parity(), tmp_path / "report.toy")
+        formats.write_report(parity(), tmp_path / "report.toy")
     dropped_into(formats, "format.py", "toy", tmp_path, monkeypatch)
     formats.require_known("toy")
-    formats.write(divergence(), tmp_path / "report.toy")
+    formats.write_report(divergence(), tmp_path / "report.toy")
     assert (tmp_path / "report.toy").read_text().startswith("divergence")
     assert not formats.holds_several("toy")
-    with pytest.raises(UsageError, match="toy holds one case, and there are 2: give a folder"):
+    with pytest.raises(UsageError, match="toy holds one case, found 2; give a folder"):
         formats.combine({"a": parity(), "b": parity()}, "toy")
 
 
@@ -277,7 +277,7 @@ def test_none_is_mentioned_outside_their_folder(names, home):
 @pytest.mark.parametrize(
     ("names", "home", "allowed"),
     [
-        (set(formats.names()), "parity/report/formats", set()),
+        (set(formats.list_formats()), "parity/report/formats", set()),
         # The public functions are called as their commands are.
         (command_names(), "parity/commands/cli", {"parity/__init__.py"}),
     ],

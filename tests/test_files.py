@@ -181,7 +181,7 @@ def test_a_checkpoint_is_converted_at_the_end_of_a_link(tmp_path, checkpoint):
 def test_a_conversion_that_is_read_back_otherwise_leaves_the_old_file(
     tmp_path, checkpoint, monkeypatch
 ):
-    read = convert.read_checkpoint
+    read = convert.convert_checkpoint
 
     def with_an_edit(found, source, target, *more, **options):
         notes = read(found, source, target, *more, **options)
@@ -191,7 +191,7 @@ def test_a_conversion_that_is_read_back_otherwise_leaves_the_old_file(
             weights.save(target, values)
         return notes
 
-    monkeypatch.setattr(convert, "read_checkpoint", with_an_edit)
+    monkeypatch.setattr(convert, "convert_checkpoint", with_an_edit)
     target = tmp_path / "out.safetensors"
     target.write_text("old")
     with pytest.raises(WeightError, match="read back it has other bits"):

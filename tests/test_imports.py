@@ -71,7 +71,7 @@ REPORT = "from tests.report.samples import full; report = full(); "
     [
         ("import parity; parity.compare", False),
         (
-            REPORT + "import parity.report.combined, parity.report.codec,"
+            REPORT + "import parity.report.collection, parity.report.codec,"
             "parity.commands.cli.report_options",
             False,
         ),
@@ -83,8 +83,8 @@ REPORT = "from tests.report.samples import full; report = full(); "
             False,
         ),
         (REPORT + "from parity.report.formats import json", False),
-        (REPORT + "from parity.report.formats import markdown; markdown.text(report)", False),
-        (REPORT + "from parity.report.formats import json; json.text(report)", True),
+        (REPORT + "from parity.report.formats import markdown; markdown.render(report)", False),
+        (REPORT + "from parity.report.formats import json; json.render(report)", True),
     ],
 )
 def test_pydantic_is_loaded_only_for_json(code, expected):

@@ -46,7 +46,7 @@ def fields():
                 default = field.default_factory()
             found[field.name] = default
     # What is not judged is what `capture` is for.
-    found.pop("judged")
+    found.pop("judge")
     return found
 
 
@@ -221,7 +221,7 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
         "model": "resnet18",
         "save_captures": Path("kept"),
     }
-    for request, more in ((compared, judged), (captured, {"judged": False})):
+    for request, more in ((compared, judged), (captured, {"judge": False})):
         for name, value in {**more, **expected}.items():
             found = getattr(request, name)
             assert found is value if name == "input" else found == value, name

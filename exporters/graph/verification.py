@@ -31,7 +31,7 @@ from exporters.errors import ExportError, first_line
 from exporters.graph.model import WeightedModel
 from exporters.graph.session import check_model, load
 from parity.numerics import floor
-from parity.numerics.distance import Error, measure
+from parity.numerics.distance import ErrorMetrics, measure_error
 
 Array = NDArray[Any]
 
@@ -84,14 +84,14 @@ class _Replicates:
     """How far one output moved when the input alone, or the weights too, were perturbed."""
 
     roundoff: float
-    by_input: list[Error] = field(default_factory=list)
-    by_weights: list[Error] = field(default_factory=list)
+    by_input: list[ErrorMetrics] = field(default_factory=list)
+    by_weights: list[ErrorMetrics] = field(default_factory=list)
 
     def bounds(self, scale: float) -> tuple[float, float]:
         """Return the largest (max_abs, rel_l2) that rounding explains, of magnitudes `scale`."""
         floors = [
-            floor.floor_of(
-                [replace(error, scale=scale) for error in errors or [Error(0.0, 0.0)]],
+            floor.compute_floor(
+                [replace(error, scale=scale) for error in errors or [ErrorMetrics(0.0, 0.0)]],
                 roundoff=self.roundoff,
             )
             for errors in (self.by_input, self.by_weights)
@@ -230,10 +230,10 @@ def _perturb_last_row(array: Array, index: int) -> Array:
     return array
 
 
-def _effect(actual: Array, plain: Array) -> Error:
+def _effect(actual: Array, plain: Array) -> ErrorMetrics:
     """Measure how far a replicate moved an output; integers must agree exactly, so 0 for them."""
     if plain.dtype.kind != "f" and actual.shape == plain.shape:
-        return Error(0.0, 0.0)
+        return ErrorMetrics(0.0, 0.0)
     return _error(actual=actual, expected=plain)
 
 
@@ -269,12 +269,12 @@ def _checks(
     return checks
 
 
-def _error(*, actual: Array, expected: Array) -> Error:
+def _error(*, actual: Array, expected: Array) -> ErrorMetrics:
     """Measure a difference; relative to an output of zeros alone, any is infinite.
 
     Raises ExportError when there are numbers and not one is finite: nothing would be compared.
     """
     if expected.size and not np.isfinite(expected).any():
         raise ExportError("the model's outputs are not finite on the input it is verified on")
-    error = measure(actual=actual, expected=expected)
+    error = measure_error(actual=actual, expected=expected)
     return replace(error, rel_l2=math.inf) if error.max_abs and not error.scale else error

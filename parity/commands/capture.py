@@ -114,7 +114,7 @@ def capture(
         timeout=timeout,
         cache=cache,
         save_captures=Path(out),
-        judged=False,
+        judge=False,
         device=device,
         precision=precision,
         python=find_interpreters(python),
@@ -134,7 +134,7 @@ def save(
 ) -> Captures:
     """Run a request that is not judged; `children` and `placement` are those of `compare.run`."""
     assert request.save_captures is not None
-    assert not request.judged
+    assert not request.judge
     report, files = run_and_save(request, children=children, placement=placement, progress=progress)
     failures = {name: facts.failure for name, facts in report.subjects.items() if facts.failure}
     return Captures(request.save_captures, files, failures)

@@ -41,7 +41,7 @@ LOCK_FACTOR = 2.0
 """Issue 3: a figure may be twice its locked one."""
 
 _TABLES = ("defaults", "case", "reports", "environments")
-_NOT_ASKED = {"save_captures", "judged", "cache", "references"}
+_NOT_ASKED = {"save_captures", "judge", "cache", "model_references"}
 """Fields of a request that are no property of a case."""
 
 KEYS = (
@@ -234,7 +234,7 @@ class _Reader:
 
     def _reports(self, table: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
         for key, value in table.items():
-            self._known(key, formats.names(), self.lines.of("reports", 0, key), key)
+            self._known(key, formats.list_formats(), self.lines.of("reports", 0, key), key)
             if not isinstance(value, str):
                 raise self._wrong("reports", 0, key, "a file or a folder", value)
             yield key, self.path.parent / value

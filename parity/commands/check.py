@@ -14,11 +14,11 @@ from parity.commands import compare as run
 from parity.commands import lock
 from parity.commands.cases import Case, Plan
 from parity.commands.values import Progress, silent
-from parity.comparison.placement import plan as plan_places
+from parity.comparison.placement import plan_placement as plan_places
 from parity.comparison.request import Request
 from parity.errors import ParityError, UsageError
 from parity.processes.children import Children
-from parity.report import combined
+from parity.report import collection
 from parity.report.model import Level, Outcome, Report, Verdict
 
 _ORDER = (Verdict.DIVERGENCE, Verdict.UNKNOWN, Verdict.PARITY)
@@ -105,9 +105,9 @@ def check(
     given = {**plan.reports, **(reports or {})}
     written = {form: Path(place) for form, place in given.items() if place is not None}
     names = [case.name for case in _chosen(plan, cases)]
-    combined.require_writable(written, names)
+    collection.require_writable(written, names)
     result = run_cases(plan, only=cases, update=update, progress=progress or silent)
-    combined.write(result.reports, written)
+    collection.write(result.reports, written)
     return result
 
 

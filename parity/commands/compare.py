@@ -20,28 +20,32 @@ from parity.commands.values import (
     parse_subjects,
     silent,
 )
-from parity.comparison.attribution import attribute
-from parity.comparison.isolation import isolate, isolate_failing_layers, locate
-from parity.comparison.judging import judge
-from parity.comparison.levels import structure_level
+from parity.comparison.attribution import attribute_differences
+from parity.comparison.isolation import (
+    isolate_failing_layers,
+    locate_divergences,
+    measure_isolated_errors,
+)
+from parity.comparison.judging import judge_captures
+from parity.comparison.levels import judge_structure
 from parity.comparison.passes import compare_remaining_passes
-from parity.comparison.placement import Placement, confirm, plan
+from parity.comparison.placement import Placement, confirm_placement, plan_placement
 from parity.comparison.preparation import Preparation
-from parity.comparison.profile import profile_worst
-from parity.comparison.repeats import repeat, try_other_inputs
+from parity.comparison.profile import profile_worst_error
+from parity.comparison.repeats import compare_other_inputs, measure_repeatability
 from parity.comparison.request import Request, Side
 from parity.comparison.runner import Runner
-from parity.comparison.semantics import semantics_level
+from parity.comparison.semantics import judge_semantics
 from parity.comparison.state import Comparison, State
 from parity.errors import OutputError
 from parity.explain import session
 from parity.explain.cause import Cause
 from parity.network.table import Depth
 from parity.numerics import verdict
-from parity.numerics.verdict import FirstDivergence, StageResult, failing_subjects
+from parity.numerics.verdict import FirstDivergence, StageResult, find_failing_subjects
 from parity.processes import cache
 from parity.processes.children import Children
-from parity.report.assembly import NO_SEMANTICS, Findings, assemble
+from parity.report.assembly import SEMANTICS_SKIPPED, Findings, assemble_report
 from parity.report.model import Report
 
 if TYPE_CHECKING:
@@ -221,20 +225,20 @@ def run_and_save(
     files: dict[str, Path] = {}
     with contextlib.ExitStack() as stack:
         if children is None:
-            placement = plan(request)
+            placement = plan_placement(request)
             children = stack.enter_context(
                 Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
             )
             children.start(request.runtimes)
-        placement = confirm(placement or plan(request), request, children)
+        placement = confirm_placement(placement or plan_placement(request), request, children)
         folder = stack.enter_context(_working_folder(request.save_captures))
         preparation = Preparation(request, children, folder, progress, placement)
         state, runner = preparation.run(), preparation.runner
         findings = Findings()
-        if request.judged:
+        if request.judge:
             state, findings = find(state, runner)
-        structure = structure_level(state, runner)
-        report = assemble(state, findings, structure, time.perf_counter() - started)
+        structure = judge_structure(state, runner)
+        report = assemble_report(state, findings, structure, time.perf_counter() - started)
         if request.save_captures is not None:
             files = _keep(state, request.save_captures, report)
     if request.cache:
@@ -264,7 +268,7 @@ def find(state: State, runner: Runner) -> tuple[State, Findings]:
     if comparison is None:
         return state, Findings()
     request = state.request
-    stages = judge(
+    stages = judge_captures(
         comparison.reference.capture,
         comparison.reference.floors,
         comparison.captures,
@@ -273,17 +277,21 @@ def find(state: State, runner: Runner) -> tuple[State, Findings]:
     )
     passes = compare_remaining_passes(state, comparison, runner, stages)
     # Of a folder, one pass is looked into; what all of them show is put together at the end.
-    state, stages = passes.state, passes.inspected
+    state, stages = passes.state, passes.detail_stages
     comparison = state.comparison or comparison
     found = _look_further(state, comparison, runner, stages)
-    trials, spread = try_other_inputs(
+    trials, spread = compare_other_inputs(
         comparison, runner, _image_shape(state), seeds=request.seeds, stress=request.stress
     )
-    semantics = NO_SEMANTICS
+    semantics = SEMANTICS_SKIPPED
     if request.semantics:
-        failures = {n: error for n in request.subjects if (error := state.failure(n)) is not None}
-        semantics = semantics_level(comparison, runner, state.float64, failures)
-    again = repeat(comparison, runner, request.repeat) if request.repeat > 1 else None
+        failures = {
+            n: error for n in request.subjects if (error := state.find_failure(n)) is not None
+        }
+        semantics = judge_semantics(comparison, runner, state.float64, failures)
+    again = (
+        measure_repeatability(comparison, runner, request.repeat) if request.repeat > 1 else None
+    )
     return state, replace(
         found,
         stages=_with_isolated(passes.stages, found.stages),
@@ -301,28 +309,28 @@ def _look_further(
 ) -> Findings:
     """Isolate, locate, attribute and explain what `stages` show."""
     request, captures = state.request, comparison.captures
-    differs = verdict.first_divergence(stages) is not None
+    differs = verdict.find_first_divergence(stages) is not None
     causes: tuple[Cause, ...] = ()
     if request.explain and (differs or state.failures):
         causes = session.explain_runs(state, comparison, runner, stages)
     # A compiled model's parts cannot be fed, and what is explained needs no look at its layers.
     explained = {cause.subject for cause in causes}
     explain = request.explain and not request.xla
-    explain = explain and not (differs and failing_subjects(stages) <= explained)
+    explain = explain and not (differs and find_failing_subjects(stages) <= explained)
     if captures and (request.isolate or (explain and differs)):
-        stages, captures = isolate(comparison, runner, stages)
+        stages, captures = measure_isolated_errors(comparison, runner, stages)
     layers = isolate_failing_layers(comparison, runner, stages) if differs else None
     divergences: tuple[FirstDivergence, ...] = ()
-    blame: tuple[str, ...] = ()
+    attribution: tuple[str, ...] = ()
     by_numbers: session.NumericProofs = frozenset()
     structural = session.StructuralCauses()
     if request.explain:
         structural = session.explain_structure(state, comparison, runner, layers)
     if differs:
-        divergences = locate(comparison, runner, stages, layers)
-        blame = attribute(comparison, runner, stages)
+        divergences = locate_divergences(comparison, runner, stages, layers)
+        attribution = attribute_differences(comparison, runner, stages)
         if explain and layers is not None:
-            known = {(n, layer.row) for n, layer in layers.failing() if n in explained}
+            known = {(n, layer.row) for n, layer in layers.failures() if n in explained}
             numeric, by_numbers = session.explain_layers(
                 state, comparison, runner, layers, stages, structural.explained | known
             )
@@ -333,9 +341,9 @@ def _look_further(
     return Findings(
         stages=tuple(stages),
         divergences=divergences,
-        blame=blame,
+        attribution=attribution,
         causes=causes + structural.describe(by_numbers),
-        profile=profile_worst(
+        profile=profile_worst_error(
             stages, comparison.reference.capture, captures, comparison.criteria.precisions
         ),
     )

@@ -15,7 +15,7 @@ from parity.commands.values import (
     parse_image_size,
     silent,
 )
-from parity.comparison.checkpoints import CANONICAL, format_of, read_checkpoint
+from parity.comparison.checkpoints import CANONICAL, convert_checkpoint, detect_format
 from parity.errors import WeightError
 from parity.network import architectures, weights
 from parity.processes.children import Children
@@ -77,8 +77,8 @@ def convert(
     """
     progress = progress or silent
     source, target = Path(source), Path(target)
-    format_of(source)
-    writer = format_of(target)
+    detect_format(source)
+    writer = detect_format(target)
     size = parse_image_size(image_size)
     found = architectures.get(model, classes=classes, image_size=size, channels=channels)
     if not source.is_file():
@@ -89,7 +89,7 @@ def convert(
         Children(python=find_interpreters(python)) as made,
     ):
         canonical = Path(folder) / "canonical.safetensors"
-        notes = read_checkpoint(found, source, canonical, made, progress)
+        notes = convert_checkpoint(found, source, canonical, made, progress)
         values = weights.load(canonical, found.table())
         if writer == CANONICAL:
             weights.save(part, values, metadata={"model": found.name})
@@ -99,7 +99,7 @@ def convert(
                 "write_checkpoint", spec=found.to_json(), source=str(canonical), path=str(part)
             )
         again = Path(folder) / "again.safetensors"
-        read_checkpoint(found, part, again, made, progress, reader=writer)
+        convert_checkpoint(found, part, again, made, progress, reader=writer)
         digest = weights.digest(values)
         if weights.digest(weights.load(again, found.table())) != digest:
             raise WeightError(f"{target}: read back it has other bits than {source}")

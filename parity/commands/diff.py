@@ -9,11 +9,11 @@ from pathlib import Path
 
 from parity.commands import saved_captures
 from parity.commands.saved_captures import REFERENCE, SavedComparison
-from parity.comparison.levels import describe_instrumentation_gaps, numerics_level
+from parity.comparison.levels import describe_instrumentation_gaps, judge_points
 from parity.errors import CaptureError, UsageError
 from parity.numerics import verdict
 from parity.numerics.capture import CaptureReader
-from parity.numerics.floor import PRECISIONS
+from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import LIMIT, FirstDivergence, StageResult
 from parity.processes.helpers import measuring_helpers
 from parity.report.model import (
@@ -22,7 +22,7 @@ from parity.report.model import (
     Outcome,
     Report,
     SubjectFacts,
-    conclude,
+    decide_verdict,
 )
 
 Readers = Mapping[str, CaptureReader]
@@ -60,8 +60,8 @@ def diff(
     a, b = Path(a), Path(b)
     if not limit > 0:
         raise UsageError(f"--limit must be above 0, found {limit}")
-    if judge_as is not None and judge_as not in PRECISIONS:
-        known = ", ".join(PRECISIONS)
+    if judge_as is not None and judge_as not in PRECISION_FACTORS:
+        known = ", ".join(PRECISION_FACTORS)
         raise UsageError(f"judge_as: expected one of {known}, found {judge_as!r}")
     with saved_captures.opened(a) as left, saved_captures.opened(b) as right:
         same = a.resolve() == b.resolve()
@@ -83,7 +83,7 @@ def diff(
             name: dataclasses.replace(saved_captures.facts_of(reader), judged_as=judge_as)
             for name, reader in subjects.items()
         }
-        stages = verdict.compare(
+        stages = verdict.compare_captures(
             reference=reference,
             floors=comparison.floors,
             subjects=subjects,
@@ -176,12 +176,12 @@ def _report(
     skipped = Level(Outcome.SKIPPED, ("it was not looked at when the captures were made",))
     complete = {name: levels.get(name, skipped) for name in LEVELS}
     gaps = {name: reader.manifest.get("instrumentation_gap") for name, reader in subjects.items()}
-    complete["numerics"] = numerics_level(stages)
+    complete["numerics"] = judge_points(stages)
     if messages := describe_instrumentation_gaps(stages, gaps, limit):
         complete["numerics"] = Level(Outcome.FAIL, tuple(messages))
     divergences = tuple(_divergences(stages, subjects))
     return Report(
-        verdict=conclude(subjects=facts, levels=complete, stages=stages),
+        verdict=decide_verdict(subjects=facts, levels=complete, stages=stages),
         model=str(reference.manifest["model"]),
         reference=comparison.reference,
         input=comparison.input,
@@ -189,7 +189,7 @@ def _report(
         subjects=facts,
         levels=complete,
         stages=tuple(stages),
-        first_divergence=verdict.first_divergence(stages),
+        first_divergence=verdict.find_first_divergence(stages),
         divergences=divergences,
         environment=comparison.environment,
         seconds=time.perf_counter() - started,
@@ -202,6 +202,6 @@ def _report(
 def _divergences(stages: list[StageResult], subjects: Readers) -> Iterator[FirstDivergence]:
     """Each subject's own first cut that differs; its layer, where the points are layers."""
     for name in subjects:
-        stage = verdict.first_failure(stages, name)
+        stage = verdict.find_first_failure(stages, name)
         if stage is not None:
-            yield verdict.divergence_at(stage, (name,))
+            yield verdict.build_divergence(stage, (name,))

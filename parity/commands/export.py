@@ -18,8 +18,8 @@ from parity.commands.values import (
     parse_image_size,
     silent,
 )
-from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
-from parity.comparison.checkpoints import format_of, read_checkpoint
+from parity.comparison.cache_entries import build_tap_names, graph_key, weights_key
+from parity.comparison.checkpoints import convert_checkpoint, detect_format
 from parity.comparison.request import Side
 from parity.errors import UsageError
 from parity.network import architectures, inputs
@@ -118,7 +118,7 @@ def export(
     found = architectures.get(model, classes=classes, image_size=size, channels=channels)
     interpreters = find_interpreters(python)
     if weights is not None:
-        format_of(weights)
+        detect_format(weights)
     with (
         tempfile.TemporaryDirectory(prefix="parity-") as name,
         Children(python=interpreters) as made,
@@ -128,18 +128,18 @@ def export(
         progress(side, "starting")
         interpreter = interpreter_of(side, interpreters)
         if weights is None:
-            facts = weight_facts(found, seed, side, python=interpreter)
+            facts = weights_key(found, seed, side, python=interpreter)
             canonical = _random_weights(found, facts, folder, child, seed, kept, progress)
         else:
             canonical = folder / "canonical.safetensors"
-            read_checkpoint(found, Path(weights), canonical, made, progress)
+            convert_checkpoint(found, Path(weights), canonical, made, progress)
         child.call("load", spec=found.to_json())
         child.call("assign", path=str(canonical))
         progress(side, f"exporting to {path.name}")
         table = found.table()
         digest = canonical_weights.digest(canonical_weights.load(canonical, table))
         stages = [table.tensor_name(row) for row in table.ends("stage").values()]
-        facts = graph_facts(found, side, opset, python=interpreter)
+        facts = graph_key(found, side, opset, python=interpreter)
         held = kept.find("graphs", facts)
         structure = held or folder / "structure.onnx"
         answer = child.call(
@@ -148,7 +148,7 @@ def export(
             structure=str(structure),
             opset=opset,
             input_shape=list(found.input_shape),
-            names=tap_names(table, side),
+            names=build_tap_names(table, side),
             outputs=[stage for stage in stages if stage != LOGITS] if stage_outputs else [],
             metadata={
                 "model": found.name,

@@ -19,7 +19,7 @@ from parity import files
 from parity.comparison.levels import Gaps
 from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import floor
-from parity.numerics.capture import CaptureReader, amend
+from parity.numerics.capture import CaptureReader, update_manifest
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
 from parity.processes.subjects import parse_subject, subject_kinds
@@ -74,14 +74,14 @@ def keep(
                 old.unlink()
         for name, path in captures.items():
             if name == REFERENCE:
-                amend(path, {"comparison": _comparison(report, points, floors)})
+                update_manifest(path, {"comparison": _comparison(report, points, floors)})
             else:
                 held = {
                     "facts": asdict(report.subjects[name]),
                     "depth": report.depth,
                     "instrumentation_gap": gaps.get(name),
                 }
-                amend(path, held)
+                update_manifest(path, held)
             with files.replacing(targets[name]) as hidden:
                 # A rename within a file system, a copy between two.
                 shutil.move(path, hidden)

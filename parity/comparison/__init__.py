@@ -1,1 +1,1 @@
-"""One comparison: what was asked, where it runs, what is known, and how it is judged."""
+"""One comparison: its request, the placement of subjects, their runs, and the judgement."""

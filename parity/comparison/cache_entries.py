@@ -1,4 +1,4 @@
-"""What the cache's entries depend on: a traced structure, and a model's random weights."""
+"""Cache entries of a comparison: traced graph structures and calibrated random weights."""
 
 from __future__ import annotations
 
@@ -17,88 +17,88 @@ from parity.processes.cache import Cache
 from parity.processes.interpreters import interpreter_of
 
 
-def graph_facts(
+def graph_key(
     spec: ModelSpec, side: Side, opset: int | None, *, python: str | None = None
 ) -> dict[str, Any]:
-    """All that decides the structure that an exporter traces, in the interpreter `python`."""
+    """Return the cache key of the structure that an exporter traces in interpreter `python`."""
     return {
         "side": side,
         "spec": spec.to_json(),
         "opset": opset,
         "source": probe.source_digest(),
-        "traced by": _interpreter(side, python),
+        "exporter": _describe_interpreter(side, python),
     }
 
 
-def weight_facts(
+def weights_key(
     spec: ModelSpec, seed: int, side: Side, *, python: str | None = None
 ) -> dict[str, Any]:
-    """All that decides a model's random weights: drawn here, calibrated by `side` in `python`."""
+    """Return the cache key of random weights: drawn here, calibrated by `side` in `python`."""
     return {
         "side": side,
         "spec": spec.to_json(),
         "seed": seed,
         "source": probe.source_digest(),
         "numpy": np.__version__,
-        "calibrated by": _interpreter(side, python),
+        "calibrator": _describe_interpreter(side, python),
     }
 
 
 @functools.cache
-def _interpreter(side: Side, python: str | None) -> dict[str, Any]:
-    """Versions of Python, NumPy, the framework and `parity` in an interpreter, and its source."""
-    found = probe.probe_interpreter(side, python)
+def _describe_interpreter(side: Side, python: str | None) -> dict[str, Any]:
+    """Return an interpreter's versions of Python, NumPy, framework and `parity`, and its source."""
+    facts = probe.probe_interpreter(side, python)
     return {
-        "parity": found.parity,
-        "source": found.source,
-        "python": found.python,
-        "numpy": found.numpy,
-        "versions": dict(found.versions),
+        "parity": facts.parity,
+        "source": facts.source,
+        "python": facts.python,
+        "numpy": facts.numpy,
+        "versions": dict(facts.versions),
     }
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What one comparison of a registered model takes from the cache, and leaves there."""
+class ComparisonCache:
+    """The cache entries of one comparison of a registered model."""
 
     request: Request
     cache: Cache
 
-    def graph(self, side: Side) -> Path | None:
-        """The structure that this side's exporter traces, if it is there."""
-        return self.cache.find("graphs", self._graph_facts(side)) if self.cache.enabled else None
+    def find_graph(self, side: Side) -> Path | None:
+        """Return the structure that this side's exporter traces, or None."""
+        return self.cache.find("graphs", self._graph_key(side)) if self.cache.enabled else None
 
-    def keep_graph(self, side: Side, made: Path) -> Path:
-        """Leave a structure to later runs; where it lies then."""
+    def store_graph(self, side: Side, file: Path) -> Path:
+        """Move a structure into the cache, and return its new path."""
         if not self.cache.enabled:
-            return made
-        return self.cache.publish("graphs", self._graph_facts(side), made)
+            return file
+        return self.cache.publish("graphs", self._graph_key(side), file)
 
-    def weights(self) -> Path | None:
-        """The seeded random weights, calibrated, if they are there."""
-        return self.cache.find("weights", self._weight_facts()) if self.cache.enabled else None
+    def find_weights(self) -> Path | None:
+        """Return the calibrated random weights, or None."""
+        return self.cache.find("weights", self._weights_key()) if self.cache.enabled else None
 
-    def keep_weights(self, made: Path) -> Path:
-        """Leave calibrated weights to later runs; where they lie then."""
+    def store_weights(self, file: Path) -> Path:
+        """Move calibrated weights into the cache, and return their new path."""
         if not self.cache.enabled:
-            return made
-        return self.cache.publish("weights", self._weight_facts(), made)
+            return file
+        return self.cache.publish("weights", self._weights_key(), file)
 
-    def _graph_facts(self, side: Side) -> dict[str, Any]:
+    def _graph_key(self, side: Side) -> dict[str, Any]:
         request = self.request
         assert request.spec is not None
-        return graph_facts(request.spec, side, request.opset, python=self._python(side))
+        return graph_key(request.spec, side, request.opset, python=self._python(side))
 
-    def _weight_facts(self) -> dict[str, Any]:
+    def _weights_key(self) -> dict[str, Any]:
         request = self.request
         assert request.spec is not None
         side = request.reference_side
-        return weight_facts(request.spec, request.seed, side, python=self._python(side))
+        return weights_key(request.spec, request.seed, side, python=self._python(side))
 
     def _python(self, side: Side) -> str | None:
-        return interpreter_of(self.request.home(side), self.request.python)
+        return interpreter_of(self.request.home_child(side), self.request.python)
 
 
-def tap_names(table: LayerTable, side: str) -> dict[str, str]:
-    """{tensor name: layer} of every row that both models have, as the exporters take it."""
+def build_tap_names(table: LayerTable, side: str) -> dict[str, str]:
+    """Return {tensor name: layer} for every row that both models have, as exporters expect it."""
     return {table.tensor_name(row): getattr(row, side) for row in table.ends("layer").values()}

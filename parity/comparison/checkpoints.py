@@ -1,4 +1,4 @@
-"""Checkpoints of any format, brought into canonical form by the child of their framework."""
+"""Conversion of checkpoints of any format to canonical form, by the child of their framework."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from parity.processes import registry
 from parity.processes.children import Children
 
 CANONICAL = "safetensors"
-"""The format that no framework is needed for."""
+"""The format that needs no framework."""
 
 
-def format_of(path: str | Path) -> str:
-    """The framework of a checkpoint's suffix; raises `UsageError` for an unknown one."""
+def detect_format(path: str | Path) -> str:
+    """Return the format of a checkpoint by its suffix; raises `UsageError` for an unknown one."""
     name = Path(path).name
     formats = {f".{CANONICAL}": CANONICAL, **registry.checkpoint_suffixes()}
-    for suffix, found in formats.items():
+    for suffix, format_name in formats.items():
         if name.endswith(suffix):
-            return found
+            return format_name
     known = ", ".join(formats)
-    raise UsageError(f"{path}: unknown kind of checkpoint; its name must end in {known}")
+    raise UsageError(
+        f"{path}: unknown checkpoint format; expected a name that ends in one of {known}"
+    )
 
 
-def read_checkpoint(
+def convert_checkpoint(
     spec: ModelSpec,
     source: Path,
     target: Path,
@@ -38,11 +40,11 @@ def read_checkpoint(
 ) -> tuple[str, ...]:
     """Write a checkpoint of any format as the canonical file `target`.
 
-    `reader` is its format, by the suffix if it is not given. Returns notes on what it was unwrapped
-    from. Raises `WeightError` unless it has exactly the weights of `spec`, and `UsageError` for an
-    unknown suffix.
+    `reader` is its format, by default that of the suffix. Returns notes on the nesting that was
+    removed. Raises `WeightError` unless it has exactly the weights of `spec`, and `UsageError` for
+    an unknown suffix.
     """
-    reader = reader or format_of(source)
+    reader = reader or detect_format(source)
     if reader == CANONICAL:
         weights.save(target, weights.load(source, spec.table()))
         return ()

@@ -1,4 +1,4 @@
-"""Captures on disk against the reference's."""
+"""Judging captures on disk against the reference's."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from parity.numerics.verdict import StageResult
 from parity.processes.helpers import measuring_helpers
 
 
-def judge(
+def judge_captures(
     reference: Path,
     floors: Mapping[str, Floor],
     captures: Mapping[str, Path],
     points: Sequence[ComparisonPoint],
     criteria: Criteria,
 ) -> list[StageResult]:
-    """Judge captures, by subject, at every comparison point.
+    """Judge each subject's capture at every comparison point.
 
-    `floors` are by row. Raises `CaptureError` for a capture that is damaged.
+    `floors` are keyed by row. Raises `CaptureError` for a capture that is damaged.
     """
     with contextlib.ExitStack() as stack:
         readers = {
             name: stack.enter_context(CaptureReader(path)) for name, path in captures.items()
         }
-        return verdict.compare(
+        return verdict.compare_captures(
             reference=stack.enter_context(CaptureReader(reference)),
             floors=floors,
             subjects=readers,

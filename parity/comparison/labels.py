@@ -1,4 +1,4 @@
-"""Whether errors can change the label that a user would be shown."""
+"""Comparison of the predicted labels, and of the errors with the top-1 margin."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.results import Decision
+from parity.comparison.results import LabelAgreement
 from parity.numerics.capture import CaptureReader
 
 Array = NDArray[np.float64]
 
 
-def decide_labels(row: str, reference: Path, captures: Mapping[str, Path]) -> Decision | None:
-    """Compare the classes of the final output `row`, (N, classes); None where there are none.
+def compare_labels(
+    row: str, reference: Path, captures: Mapping[str, Path]
+) -> LabelAgreement | None:
+    """Compare the labels of the final output `row`, (N, classes); None for another output.
 
-    A label can flip from where an error reaches half the distance of the two largest logits.
+    A label can change once an error reaches half the difference of the two largest logits.
     """
     with CaptureReader(reference) as reader:
         expected = reader.read(row).astype(np.float64)
     if expected.ndim != 2 or expected.shape[1] < 2:
         return None
-    ranked = np.sort(expected, axis=1)
-    margin = float((ranked[:, -1] - ranked[:, -2]).min())
+    logits = np.sort(expected, axis=1)
+    margin = float((logits[:, -1] - logits[:, -2]).min())
     top1, top5, ratio = {}, {}, {}
     for name, path in captures.items():
         with CaptureReader(path) as reader:
@@ -32,14 +34,14 @@ def decide_labels(row: str, reference: Path, captures: Mapping[str, Path]) -> De
         if actual.shape != expected.shape:
             continue
         top1[name] = float((actual.argmax(axis=1) == expected.argmax(axis=1)).mean())
-        top5[name] = _share_of_same_best(actual, expected, 5)
+        top5[name] = _top_k_agreement(actual, expected, 5)
         error = float(np.abs(actual - expected).max())
         ratio[name] = 2.0 * error / margin if margin else float("inf")
-    return Decision(top1, top5, margin, ratio)
+    return LabelAgreement(top1, top5, margin, ratio)
 
 
-def _share_of_same_best(actual: Array, expected: Array, count: int) -> float:
-    """The fraction of the batch whose `count` best classes are the same, in any order."""
+def _top_k_agreement(actual: Array, expected: Array, count: int) -> float:
+    """Return the fraction of the batch whose `count` best classes agree, in any order."""
     count = min(count, expected.shape[1])
     pairs = zip(actual.argsort(axis=1), expected.argsort(axis=1), strict=True)
     same = [set(left[-count:]) == set(right[-count:]) for left, right in pairs]

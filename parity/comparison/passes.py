@@ -1,7 +1,6 @@
-"""A folder of many photographs, compared some at a time, so that memory does not grow with it.
+"""Comparison of a large image folder in several passes, with bounded memory.
 
-Each pass is a comparison of its own, with a floor of its own: photographs differ in scale, and a
-floor with them.
+Each pass is a separate comparison with its own floor: images differ in scale, and floors with them.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.judging import judge
-from parity.comparison.labels import decide_labels
-from parity.comparison.results import Decision
+from parity.comparison.judging import judge_captures
+from parity.comparison.labels import compare_labels
+from parity.comparison.results import LabelAgreement
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import try_float64
 from parity.comparison.state import Comparison, State
@@ -24,30 +23,30 @@ from parity.errors import ParityError
 from parity.network import inputs
 from parity.numerics.floor import REPLICATES
 from parity.numerics.measurement import PairResult
-from parity.numerics.verdict import StageResult, SubjectResult, failing_subjects
+from parity.numerics.verdict import StageResult, SubjectResult, find_failing_subjects
 
-FEW = 2
-"""Float32 runs that a later pass's floor is measured on, unless it differs by that floor."""
+LATER_REPLICATES = 2
+"""Float32 runs for the floor of a later pass; a pass that differs is measured with all runs."""
 
 
 @dataclass(frozen=True)
-class Passes:
-    """What all passes together show, at each comparison point the worst of them.
+class PassResults:
+    """The results of all passes: at each comparison point the worst of them.
 
-    `state` is that of the pass whose captures are on disk, and `inspected` its results: where to
-    look further.
+    `state` and `detail_stages` belong to the pass whose captures are on disk, which later steps
+    (isolation, explanation) examine.
     """
 
     state: State
     stages: list[StageResult]
-    inspected: list[StageResult]
-    decision: Decision | None
+    detail_stages: list[StageResult]
+    decision: LabelAgreement | None
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass: which items it has, its input file, and what ran on it."""
+    """One pass: its items, its input file and its comparison."""
 
     items: slice
     label: str
@@ -57,49 +56,54 @@ class _Pass:
 
 def compare_remaining_passes(
     state: State, comparison: Comparison, runner: Runner, stages: list[StageResult]
-) -> Passes:
-    """Run what the first pass, whose result is `stages`, has left of the input.
+) -> PassResults:
+    """Run the passes after the first, whose result is `stages`.
 
-    Where only a later pass differs, that one's captures are on disk afterwards, so that whoever
-    looks for the layer looks where it can be found.
+    If only a later pass differs, its captures replace those on disk, so that the difference can be
+    located.
     """
     row = comparison.table.points("stage")[-1].row
-    decision = decide_labels(row, comparison.reference.capture, comparison.captures)
-    if not state.request.streams(state.input):
-        return Passes(state, stages, stages, decision)
-    whole, inspected = state.input.array, stages
-    looked = inputs.passes(len(whole))[0]
-    remaining = _Remaining(state, comparison, runner)
-    for first, by_few in remaining.run(whole):
-        done, found = first, by_few
-        if failing_subjects(found) - failing_subjects(stages):
-            # By the floor of few runs: before it is reported, all of them are made.
-            done = _measure_all_replicates(first, runner)
-            found = _judge(done.comparison)
-        capture, captures = done.comparison.reference.capture, done.comparison.captures
-        labels = decide_labels(row, capture, captures)
-        decision = decision and labels and _merge_decisions(decision, labels, done.items)
-        if failing_subjects(found) and not failing_subjects(inspected):
-            inspected, looked = found, done.items
-            np.save(runner.input, whole[done.items])
-            remaining.state = _capture_again(remaining.state, runner)
-        stages = [_worst(a, b, done.items.start) for a, b in zip(stages, found, strict=True)]
-    elsewhere = failing_subjects(stages) - failing_subjects(inspected)
+    decision = compare_labels(row, comparison.reference.capture, comparison.captures)
+    if not state.request.needs_passes(state.input):
+        return PassResults(state, stages, stages, decision)
+    whole, detail_stages = state.input.array, stages
+    detail_items = inputs.passes(len(whole))[0]
+    remaining = _RemainingPasses(state, comparison, runner)
+    for first_run, few_stages in remaining.run(whole):
+        current, pass_stages = first_run, few_stages
+        if find_failing_subjects(pass_stages) - find_failing_subjects(stages):
+            # The floor is of few runs: measure all replicates before a difference is reported.
+            current = _measure_all_replicates(first_run, runner)
+            pass_stages = _judge_pass(current.comparison)
+        capture, captures = current.comparison.reference.capture, current.comparison.captures
+        labels = compare_labels(row, capture, captures)
+        decision = decision and labels and _merge_labels(decision, labels, current.items)
+        if find_failing_subjects(pass_stages) and not find_failing_subjects(detail_stages):
+            detail_stages, detail_items = pass_stages, current.items
+            np.save(runner.input, whole[current.items])
+            remaining.state = _recapture(remaining.state, runner)
+        stages = [
+            _merge_stages(known, new, current.items.start)
+            for known, new in zip(stages, pass_stages, strict=True)
+        ]
+    undetailed = find_failing_subjects(stages) - find_failing_subjects(detail_stages)
     notes = [
-        f"{len(whole)} items in {len(inputs.passes(len(whole)))} passes, each with a floor of its "
-        f"own (of {FEW} float32 runs after the first pass, of {REPLICATES} where it differs): each "
-        "figure is the worst of them, the floor shown is the first one's; what is looked at "
-        f"further (layers, isolation, float64, repeats) is items {looked.start + 1} to "
-        f"{looked.stop}"
+        f"{len(whole)} items were compared in {len(inputs.passes(len(whole)))} passes, each with "
+        f"its own floor: {LATER_REPLICATES} float32 runs after the first pass, {REPLICATES} where "
+        "a pass differs. Each figure is the worst of all passes; the floor shown is that of the "
+        "first pass. Layers, isolation, float64 and repeats use items "
+        f"{detail_items.start + 1} to {detail_items.stop}"
     ]
-    notes += [f"{name} differs in other items only, which were not looked into: give them alone"
-              for name in sorted(elsewhere)]  # fmt: skip
+    notes += [
+        f"{name} differs only in other items, which were not examined further: compare them alone"
+        for name in sorted(undetailed)
+    ]
     total = [replace(stage, shape=(len(whole), *stage.shape[1:])) for stage in stages]
-    return Passes(remaining.state, total, inspected, decision, tuple(notes))
+    return PassResults(remaining.state, total, detail_stages, decision, tuple(notes))
 
 
-class _Remaining:
-    """The passes after the first; a subject that fails in one is left out of those behind it."""
+class _RemainingPasses:
+    """The passes after the first; a subject that fails in one is excluded from later passes."""
 
     def __init__(self, state: State, comparison: Comparison, runner: Runner) -> None:
         self.state = state
@@ -107,39 +111,39 @@ class _Remaining:
         self.runner = runner
 
     def run(self, whole: NDArray[np.float32]) -> Iterator[tuple[_Pass, list[StageResult]]]:
-        """Every later pass and its result; one is measured while the next one runs."""
-        with ThreadPoolExecutor(1) as measuring:
-            before: tuple[_Pass, Future[list[StageResult]]] | None = None
+        """Yield every later pass and its result; a pass is judged while the next one runs."""
+        with ThreadPoolExecutor(1) as judges:
+            previous: tuple[_Pass, Future[list[StageResult]]] | None = None
             for number, items in enumerate(inputs.passes(len(whole))[1:]):
                 text = f"items {items.start + 1} to {items.stop} of {len(whole)}"
                 self.runner.progress("parity", text)
-                # Two places in turn: one pass is read while the next is written.
-                done = self._run_pass(whole, items, f"pass{number % 2}")
-                if before is not None:
-                    yield before[0], before[1].result()
-                before = done, measuring.submit(_judge, done.comparison)
-            if before is not None:
-                yield before[0], before[1].result()
+                # Two files in turn: one pass is read while the next is written.
+                current = self._run_pass(whole, items, f"pass{number % 2}")
+                if previous is not None:
+                    yield previous[0], previous[1].result()
+                previous = current, judges.submit(_judge_pass, current.comparison)
+            if previous is not None:
+                yield previous[0], previous[1].result()
 
     def _run_pass(self, whole: NDArray[np.float32], items: slice, label: str) -> _Pass:
         path = self.runner.folder / f"{label}.npy"
         np.save(path, whole[items])
-        runner = self.runner.on(path)
+        runner = self.runner.with_input(path)
         rows, captures = self.comparison.rows, {}
         subjects = list(self.state.subjects)
         with runner.children.threads(len(subjects) + 1) as pool:
-            reference = pool.submit(runner.run_reference, rows, label, replicates=FEW)
+            reference = pool.submit(runner.run_reference, rows, label, replicates=LATER_REPLICATES)
             runs = {name: pool.submit(runner.run_subject, name, rows, label) for name in subjects}
             for name, run in runs.items():
                 try:
                     captures[name] = run.result().path
                 except ParityError as error:
-                    # What it has passed so far is not the whole folder: that is no verdict.
-                    self._leave_out(name, error)
-            found = replace(self.comparison, reference=reference.result(), captures=captures)
-        return _Pass(items, label, path, found)
+                    # The earlier passes are not the whole folder, so they give no verdict.
+                    self._exclude(name, error)
+            comparison = replace(self.comparison, reference=reference.result(), captures=captures)
+        return _Pass(items, label, path, comparison)
 
-    def _leave_out(self, subject: str, error: ParityError) -> None:
+    def _exclude(self, subject: str, error: ParityError) -> None:
         self.state = replace(
             self.state,
             failures={**self.state.failures, subject: error},
@@ -147,8 +151,8 @@ class _Remaining:
         )
 
 
-def _capture_again(state: State, runner: Runner) -> State:
-    """Capture everything anew, of the input that is on disk now."""
+def _recapture(state: State, runner: Runner) -> State:
+    """Capture the reference and all subjects again, on the input that is now on disk."""
     assert state.table is not None
     rows = [point.row for point in state.table.points(state.request.depth)]
     reference = runner.run_reference(rows, "capture", isolate=state.request.isolate)
@@ -157,16 +161,17 @@ def _capture_again(state: State, runner: Runner) -> State:
     return replace(state, reference=reference, float64=float64)
 
 
-def _measure_all_replicates(done: _Pass, runner: Runner) -> _Pass:
-    """A pass with the floor of as many float32 runs as any comparison has."""
-    rows = done.comparison.rows
-    again = runner.on(done.input).run_reference(rows, done.label, given=True)
-    return replace(done, comparison=replace(done.comparison, reference=again))
+def _measure_all_replicates(source: _Pass, runner: Runner) -> _Pass:
+    """Return a pass with the floor of all replicates."""
+    rows = source.comparison.rows
+    other = runner.with_input(source.input)
+    reference = other.run_reference(rows, source.label, reuse_capture=True)
+    return replace(source, comparison=replace(source.comparison, reference=reference))
 
 
-def _judge(comparison: Comparison) -> list[StageResult]:
+def _judge_pass(comparison: Comparison) -> list[StageResult]:
     reference = comparison.reference
-    return judge(
+    return judge_captures(
         reference.capture,
         reference.floors,
         comparison.captures,
@@ -175,10 +180,13 @@ def _judge(comparison: Comparison) -> list[StageResult]:
     )
 
 
-def _worst(known: StageResult, new: StageResult, start: int) -> StageResult:
-    """The larger figure of each kind; indices count from the folder's first item."""
+def _merge_stages(known: StageResult, new: StageResult, start: int) -> StageResult:
+    """Merge a point's results by the worst of each figure.
+
+    The indices of `new` count from item `start` of the folder.
+    """
     subjects = {
-        name: _worse(result, _shift_index(new.subjects[name], start))
+        name: _merge_results(result, _shift_index(new.subjects[name], start))
         for name, result in known.subjects.items()
         if name in new.subjects
     }
@@ -199,12 +207,11 @@ def _shift_index(result: SubjectResult, start: int) -> SubjectResult:
     return replace(result, worst=(item + start, *place))
 
 
-def _worse(known: SubjectResult, new: SubjectResult) -> SubjectResult:
-    status = max(known.status, new.status, key=lambda found: found.severity)
-    ranked = (new.status.severity, new.max_abs) > (known.status.severity, known.max_abs)
-    shown = new if ranked else known
+def _merge_results(known: SubjectResult, new: SubjectResult) -> SubjectResult:
+    status = max(known.status, new.status, key=lambda status: status.severity)
+    is_worse = (new.status.severity, new.max_abs) > (known.status.severity, known.max_abs)
     return replace(
-        shown,
+        new if is_worse else known,
         status=status,
         max_abs=max(known.max_abs, new.max_abs),
         rel_l2=max(known.rel_l2, new.rel_l2),
@@ -214,20 +221,20 @@ def _worse(known: SubjectResult, new: SubjectResult) -> SubjectResult:
     )
 
 
-def _merge_decisions(known: Decision, new: Decision, items: slice) -> Decision:
-    """Labels over all: `known` is of those before `items`, `new` of these."""
-    before, more = items.start, items.stop - items.start
+def _merge_labels(known: LabelAgreement, new: LabelAgreement, items: slice) -> LabelAgreement:
+    """Merge the agreement of the items before `items` with that of `items`."""
+    before, count = items.start, items.stop - items.start
 
-    def share(left: Mapping[str, float], right: Mapping[str, float]) -> dict[str, float]:
+    def mean(left: Mapping[str, float], right: Mapping[str, float]) -> dict[str, float]:
         return {
-            name: (left[name] * before + right[name] * more) / items.stop
+            name: (left[name] * before + right[name] * count) / items.stop
             for name in left
             if name in right
         }
 
-    return Decision(
-        top1=share(known.top1, new.top1),
-        top5=share(known.top5, new.top5),
+    return LabelAgreement(
+        top1=mean(known.top1, new.top1),
+        top5=mean(known.top5, new.top5),
         margin=min(known.margin, new.margin),
         worst_ratio={
             name: max(ratio, new.worst_ratio.get(name, ratio))

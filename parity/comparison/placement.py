@@ -1,4 +1,4 @@
-"""Where every subject computes: what was asked for, what there is, and why it is not the GPU."""
+"""The device of every subject: the request, the available hardware, and the fallback to CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DeviceMissing(RuntimeMissing):
-    """No GPU for a runtime that was asked to use one: one line for each runtime."""
+    """No usable GPU for a runtime that must use one; `lines` has a line for each runtime."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
@@ -26,99 +26,109 @@ class DeviceMissing(RuntimeMissing):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The device of each subject, `cpu` or `gpu`; `note` says what `auto` came to, and why."""
+    """The device of each subject, `cpu` or `gpu`; `note` explains the choice of `auto`."""
 
     devices: Mapping[str, str]
     note: str | None = None
     card: cards.Card | None = None
-    unsure: tuple[str, ...] = ()
-    """Subjects that were placed on the GPU on the driver's word; their runtimes are not asked."""
+    unconfirmed: tuple[str, ...] = ()
+    """Subjects that the driver allows on the GPU, before their runtimes confirm it."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By child, the card and the libraries as its runtime sees them."""
+    """By child, the card and the libraries that its runtime reports."""
 
     @property
     def gpu(self) -> bool:
-        """Whether any child may see the card."""
+        """Whether any subject runs on the GPU."""
         return "gpu" in self.devices.values()
 
 
-def plan(request: Request, *, find: cards.Load | None = None) -> Placement:
-    """Place the subjects before anything is started, which takes milliseconds.
+def plan_placement(request: Request, *, load_driver: cards.Load | None = None) -> Placement:
+    """Place the subjects before any child is started; this takes milliseconds.
 
-    Raises `DeviceMissing` if a GPU was asked for and there is none, and `UsageError` for a
+    Raises `DeviceMissing` if a GPU was requested and there is none, and `UsageError` for a
     precision that a subject's device does not have.
     """
-    wanted = {name: found.device or request.device for name, found in request.parsed.items()}
-    placed = Placement(wanted)
-    if set(wanted.values()) != {"cpu"}:
-        placed = _on_card(request, wanted, find)
-    for name, device in placed.devices.items():
-        _check_precision(name, request.parsed[name].runtime, device, request.precision)
-    return placed
+    requested = {
+        name: subject.device or request.device for name, subject in request.subjects_by_name.items()
+    }
+    placement = Placement(requested)
+    if set(requested.values()) != {"cpu"}:
+        placement = _place_on_card(request, requested, load_driver)
+    for name, device in placement.devices.items():
+        _check_precision(name, request.subjects_by_name[name].runtime, device, request.precision)
+    return placement
 
 
-def _on_card(request: Request, wanted: Mapping[str, str], find: cards.Load | None) -> Placement:
+def _place_on_card(
+    request: Request, requested: Mapping[str, str], load_driver: cards.Load | None
+) -> Placement:
     try:
-        card = cards.find_card() if find is None else cards.find_card(find)
+        card = cards.find_card() if load_driver is None else cards.find_card(load_driver)
     except RuntimeMissing as error:
-        if "gpu" in wanted.values():
-            names = [name for name, device in wanted.items() if device == "gpu"]
-            raise DeviceMissing(_lines(request, names, str(error))) from None
-        devices = {name: "cpu" if device == "auto" else device for name, device in wanted.items()}
+        if "gpu" in requested.values():
+            names = [name for name, device in requested.items() if device == "gpu"]
+            raise DeviceMissing(_describe_gpu_problems(request, names, str(error))) from None
+        devices = {
+            name: "cpu" if device == "auto" else device for name, device in requested.items()
+        }
         return Placement(devices, f"device auto: on the CPU, since there is {error}")
-    lines = _lines(request, [name for name, device in wanted.items() if device == "gpu"])
+    lines = _describe_gpu_problems(
+        request, [name for name, device in requested.items() if device == "gpu"]
+    )
     if lines:
         raise DeviceMissing(lines)
-    auto = [name for name, device in wanted.items() if device == "auto"]
-    lacking = _lines(request, auto)
-    if lacking:
-        return _fallen_back(Placement(wanted, card=card), lacking)
-    devices = {name: "gpu" if device == "auto" else device for name, device in wanted.items()}
-    asked = tuple(name for name, device in devices.items() if device == "gpu")
+    auto = [name for name, device in requested.items() if device == "auto"]
+    problems = _describe_gpu_problems(request, auto)
+    if problems:
+        return _fall_back_to_cpu(Placement(requested, card=card), problems)
+    devices = {name: "gpu" if device == "auto" else device for name, device in requested.items()}
+    on_gpu = tuple(name for name, device in devices.items() if device == "gpu")
     note = f"device auto: on the GPU, {card.name}" if auto else None
-    return Placement(devices, note, card, asked)
+    return Placement(devices, note, card, on_gpu)
 
 
-def _fallen_back(placed: Placement, lines: Iterable[str]) -> Placement:
-    devices = {n: "cpu" if device == "auto" else device for n, device in placed.devices.items()}
+def _fall_back_to_cpu(placement: Placement, lines: Iterable[str]) -> Placement:
+    devices = {n: "cpu" if device == "auto" else device for n, device in placement.devices.items()}
     return Placement(
         devices,
         f"device auto: on the CPU, since not every runtime can use the GPU: {'; '.join(lines)}",
-        placed.card,
+        placement.card,
         tuple(name for name, device in devices.items() if device == "gpu"),
     )
 
 
-def _lines(request: Request, subjects: Iterable[str], why: str | None = None) -> list[str]:
-    """For each child of these subjects what its packages lack for a GPU, without importing any.
+def _describe_gpu_problems(
+    request: Request, subjects: Iterable[str], reason: str | None = None
+) -> list[str]:
+    """Describe what the packages of the subjects' children lack for a GPU; imports no framework.
 
-    With `why`, the reason that holds for all of them, every child has a line.
+    With `reason`, which holds for all children, every child has a line.
     """
     lines = []
     for child in dict.fromkeys(map(request.child, subjects)):
-        found = parse_child_name(child)
-        told: list[str] = []
-        if found.backend is None:
+        name = parse_child_name(child)
+        problems: list[str] = []
+        if name.backend is None:
             python = interpreter_of(child, request.python)
-            told = probe.describe_problems(
-                found.runtime, probe.probe_interpreter(found.runtime, python), gpu=True
+            problems = probe.describe_problems(
+                name.runtime, probe.probe_interpreter(name.runtime, python), gpu=True
             )
-            told = [line.replace(f"{found.runtime}:", f"{child}:", 1) for line in told]
-        if why is not None:
-            told = [f"{line}; {why}" for line in told] or [f"{child}: {why}"]
-        lines += told
+            problems = [line.replace(f"{name.runtime}:", f"{child}:", 1) for line in problems]
+        if reason is not None:
+            problems = [f"{line}; {reason}" for line in problems] or [f"{child}: {reason}"]
+        lines += problems
     return lines
 
 
-def confirm(placed: Placement, request: Request, children: Children) -> Placement:
-    """Ask the runtimes themselves, once they are started, whether they can use the card.
+def confirm_placement(placement: Placement, request: Request, children: Children) -> Placement:
+    """Ask the runtimes, once they are started, whether they can use the card.
 
-    Raises `DeviceMissing` where one that was told to cannot; what `auto` had put on the GPU goes
-    to the CPU together.
+    Raises `DeviceMissing` if one that must use it cannot. If one placed by `auto` cannot, all
+    subjects placed by `auto` move to the CPU.
     """
-    names = dict.fromkeys(map(request.child, placed.unsure))
+    names = dict.fromkeys(map(request.child, placement.unconfirmed))
     if not names:
-        return placed
+        return placement
 
     def ask(name: str) -> dict[str, Any] | ParityError:
         try:
@@ -129,27 +139,27 @@ def confirm(placed: Placement, request: Request, children: Children) -> Placemen
 
     with children.threads(len(names)) as pool:
         answers = dict(zip(names, pool.map(ask, names), strict=True))
-    lacking = {name: str(a) for name, a in answers.items() if isinstance(a, ParityError)}
-    told = {
-        request.child(name): lacking[request.child(name)]
-        for name in placed.unsure
-        if request.child(name) in lacking and not _is_auto(request, name)
+    refusals = {name: str(a) for name, a in answers.items() if isinstance(a, ParityError)}
+    errors = {
+        request.child(name): refusals[request.child(name)]
+        for name in placement.unconfirmed
+        if request.child(name) in refusals and not _is_auto(request, name)
     }
-    if told:
-        raise DeviceMissing(told.values())
+    if errors:
+        raise DeviceMissing(errors.values())
     facts = {name: a for name, a in answers.items() if not isinstance(a, ParityError)}
-    if lacking:
+    if refusals:
         devices = {
             name: "cpu" if _is_auto(request, name) else device
-            for name, device in placed.devices.items()
+            for name, device in placement.devices.items()
         }
         note = "device auto: on the CPU, since not every runtime can use the GPU: "
-        return Placement(devices, note + "; ".join(lacking.values()), placed.card, (), facts)
-    return replace(placed, unsure=(), facts=facts)
+        return Placement(devices, note + "; ".join(refusals.values()), placement.card, (), facts)
+    return replace(placement, unconfirmed=(), facts=facts)
 
 
 def _is_auto(request: Request, name: str) -> bool:
-    return (request.parsed[name].device or request.device) == "auto"
+    return (request.subjects_by_name[name].device or request.device) == "auto"
 
 
 def _check_precision(name: str, runtime: str, device: str, precision: str) -> None:
@@ -157,11 +167,11 @@ def _check_precision(name: str, runtime: str, device: str, precision: str) -> No
         return
     if precision == "tf32":
         raise UsageError(
-            f"{name}: tf32 is arithmetic of NVIDIA cards, which the CPU does not have: ask for "
-            "--device gpu, or for --precision float32 or bfloat16"
+            f"{name}: tf32 needs an NVIDIA GPU, and this subject runs on the CPU: use "
+            "--device gpu, or --precision float32 or bfloat16"
         )
     if precision not in registry.get(runtime).cpu_precisions:
         raise UsageError(
             f"{name}: {registry.label(runtime)}'s CPU provider has no {precision} convolution: "
-            "leave it out (--subjects keras,torch), or ask for --device gpu"
+            "leave it out (--subjects keras,torch), or use --device gpu"
         )

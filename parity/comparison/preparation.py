@@ -1,4 +1,4 @@
-"""One comparison's work in the children, side by side, until every subject has run."""
+"""The preparation of one comparison: all work in the children until every subject has run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from parity.comparison.cache_entries import Kept, tap_names
-from parity.comparison.pending import Pending
+from parity.comparison.cache_entries import ComparisonCache, build_tap_names
+from parity.comparison.pending import PendingValues
 from parity.comparison.placement import Placement
 from parity.comparison.request import OWN, Request, Side, runtime_of, side_of
 from parity.comparison.runner import Progress, Runner
@@ -39,14 +39,14 @@ from parity.processes.subjects import parse_child_name, runs_graph
 
 T = TypeVar("T")
 
-UNAVAILABLE = (RuntimeMissing, ChildError, DeviceMemory, FlagError)
-"""The errors that end one subject and leave the others."""
+SUBJECT_ERRORS = (RuntimeMissing, ChildError, DeviceMemory, FlagError)
+"""The errors that end one subject; the other subjects continue."""
 
 
 class Preparation:
     """Loads the models, copies the weights, exports the graphs and runs every subject once.
 
-    `run` gives the `State`, and `runner` asks the same children for more.
+    `run` returns the `State`; `runner` sends further requests to the same children.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Preparation:
         self.progress = progress
         self.placement = placement
         self.spec = request.spec
-        self.entries = Kept(request, Cache(request.cache))
-        self.pending = Pending()
+        self.entries = ComparisonCache(request, Cache(request.cache))
+        self.pending = PendingValues()
         self.weight_source = WeightSource(
             request, children, folder, self.entries, self.pending, progress
         )
@@ -76,7 +76,7 @@ class Preparation:
             placement.devices,
             self._manifest,
             progress,
-            **({"turn": Lock()} if request.serial else {}),
+            **({"run_lock": Lock()} if request.serial else {}),
         )
         self._lock = threading.Lock()
         self._subjects: dict[str, SubjectRun] = {}
@@ -88,28 +88,28 @@ class Preparation:
         self._versions: dict[str, dict[str, str]] = {}
         if self.spec is not None or request.table is not None:
             table = request.layer_table
-            if not request.references or all(row.shape for row in table.rows):
+            if not request.model_references or all(row.shape for row in table.rows):
                 self.pending.table.set_result(table)
 
     def run(self) -> State:
-        """Do all the work; raises the user's errors, keeps the runtimes' in the state."""
-        self._find_graphs()
+        """Run all tasks. Raises user errors; errors of runtimes are kept in the state."""
+        self._find_cached_graphs()
         tasks: list[Callable[[], None]] = [self._prepare_input, self.weight_source.prepare]
-        tasks += [partial(self._guard_model, side) for side in self.request.sides]
+        tasks += [partial(self._run_model_guarded, side) for side in self.request.sides]
         for subject in self.request.subjects:
             if runs_graph(subject):
-                tasks.append(partial(self._guard, subject, self._run_graph))
+                tasks.append(partial(self._run_guarded, subject, self._run_graph))
             elif not self.request.is_at_home(subject):
-                tasks.append(partial(self._guard, subject, self._run_further_model))
+                tasks.append(partial(self._run_guarded, subject, self._run_further_model))
         with self.children.threads(len(tasks)) as pool:
             try:
                 work = [pool.submit(task) for task in tasks]
-                done, _ = wait(work, return_when=FIRST_EXCEPTION)
-                for future in done:
+                finished, _ = wait(work, return_when=FIRST_EXCEPTION)
+                for future in finished:
                     future.result()
             except BaseException as error:
-                # Threads wait for children and for one another, and for tasks that an interruption
-                # has kept from being handed out: end all these waits.
+                # Threads wait for children, for each other, and for tasks that an interruption kept
+                # from starting: end all these waits.
                 try:
                     self.children.kill()
                 finally:
@@ -124,11 +124,11 @@ class Preparation:
             placement=self.placement,
             folder=self.folder,
             input=pending.input.result(),
-            table=_result(pending.table),
-            weights=_result(pending.weights),
-            weights_sha256=_result(pending.weights_sha256) or "",
-            reference=_result(pending.reference),
-            # In the order in which they were asked for, not in which they finished.
+            table=_result_or_none(pending.table),
+            weights=_result_or_none(pending.weights),
+            weights_sha256=_result_or_none(pending.weights_sha256) or "",
+            reference=_result_or_none(pending.reference),
+            # In the order of the request, not of completion.
             subjects={n: self._subjects[n] for n in self.request.subjects if n in self._subjects},
             float64=self._float64,
             failures=self._failures,
@@ -145,53 +145,53 @@ class Preparation:
             notes=tuple(self.entries.cache.notes),
         )
 
-    # What everybody needs --------------------------------------------------------------------
+    # Input and graphs -------------------------------------------------------------------------
 
     def _prepare_input(self) -> None:
         with futures.pass_errors_to(self.pending.input):
             size = self.request.image_size or (224, 224)
             shape = (self.request.channels or 3, *size)
             shape = self.spec.input_shape if self.spec is not None else shape
-            loaded = inputs.load(
+            source = inputs.load(
                 self.request.input, shape, batch=self.request.batch, seed=self.request.seed
             )
-            streams = self.request.streams(loaded)
-            items = inputs.passes(len(loaded.array))[0] if streams else slice(None)
-            np.save(self.runner.input, loaded.array[items])
-            self.pending.input.set_result(loaded)
+            streams = self.request.needs_passes(source)
+            items = inputs.passes(len(source.array))[0] if streams else slice(None)
+            np.save(self.runner.input, source.array[items])
+            self.pending.input.set_result(source)
 
     def _input_shape(self) -> list[int]:
-        """The input's (C, H, W)."""
+        """Return the input's (C, H, W)."""
         return list(self.pending.input.result().array.shape[1:])
 
     def _rows(self) -> list[str]:
-        """The rows at which everything is compared."""
+        """Return the rows of the comparison points."""
         return [point.row for point in self.pending.table.result().points(self.request.depth)]
 
-    def _find_graphs(self) -> None:
-        """Take the structures that an earlier run left behind."""
+    def _find_cached_graphs(self) -> None:
+        """Use given graph files, and structures that an earlier run cached."""
         for side, future in self.pending.graphs.items():
-            given = self.request.graph_file(side)
-            if given is not None:
-                future.set_result(given)
+            file = self.request.graph_file(side)
+            if file is not None:
+                future.set_result(file)
             elif self._needs_graph_of(side) and not self._has_own_graph(side):
-                held = self.entries.graph(side)
-                if held is not None:
-                    future.set_result(held)
+                cached = self.entries.find_graph(side)
+                if cached is not None:
+                    future.set_result(cached)
 
     # The models of Keras and PyTorch -----------------------------------------------------------
 
     def _run_model(self, side: Side) -> None:
         """Load the framework's own model, export it, and run the subjects that it serves."""
-        child = self._meet(self.request.home(side))
-        reference = self.request.references.get(side)
+        child = self._start_child(self.request.home_child(side))
+        model_reference = self.request.model_references.get(side)
         load_seconds = self._load(side, child)
         shape = self._input_shape()
         self._complete_table(side, child, shape)
-        if reference:
+        if model_reference:
             child.call("use_table", table=self.pending.table.result().to_json())
-        self.weight_source.give(side, child)
-        # A structure has no weights: whoever runs that need not wait for them here.
+        self.weight_source.provide(side, child)
+        # A structure has no weights, so its subjects need not wait for the copy.
         with_weights = self._has_own_graph(side)
         if not with_weights:
             self._export(side, child, shape)
@@ -200,8 +200,8 @@ class Preparation:
         if with_weights:
             self._export(side, child, shape)
         self._descriptions[side] = child.call("describe", input_shape=shape)
-        for subject, found in self.request.parsed.items():
-            if found.kind == side and self.request.is_at_home(subject):
+        for subject, parts in self.request.subjects_by_name.items():
+            if parts.kind == side and self.request.is_at_home(subject):
                 self._run_subject(subject, load_seconds)
         if side == self.request.reference_side:
             self._run_reference(side)
@@ -209,27 +209,27 @@ class Preparation:
 
     def _run_reference(self, side: Side) -> None:
         with futures.pass_errors_to(self.pending.reference):
-            same = self._subjects.get(self._plain_subject(side) or "")
+            plain_run = self._subjects.get(self._find_plain_subject(side) or "")
             reference = self.runner.run_reference(
                 self._rows(),
                 "capture",
                 isolate=self.request.isolate,
-                plain=None if same is None else same.capture,
+                plain_capture=None if plain_run is None else plain_run.capture,
             )
             self.pending.reference.set_result(reference)
 
-    def _plain_subject(self, side: Side) -> str | None:
-        """The subject that is the reference's own model in float32 on the CPU, if there is one."""
+    def _find_plain_subject(self, side: Side) -> str | None:
+        """Return the subject that runs the reference's model in float32 on the CPU, or None."""
         if self.request.precision != "float32" or self.request.xla:
             return None
-        for name, found in self.request.parsed.items():
+        for name, parts in self.request.subjects_by_name.items():
             on_cpu = self.placement.devices[name] == "cpu"
-            if found.kind == side and on_cpu and self.request.is_at_home(name):
+            if parts.kind == side and on_cpu and self.request.is_at_home(name):
                 return name
         return None
 
     def _copy_weights(self, side: Side, child: Child, shape: list[int]) -> None:
-        """Give the model its weights; a variant that they do not fit is described all the same."""
+        """Copy the weights into the model; a variant that they do not fit is still described."""
         self.progress(side, "copying weights")
         try:
             child.call("assign", path=str(self.pending.weights.result()))
@@ -240,19 +240,20 @@ class Preparation:
             raise WeightsRefused(f"its weights cannot be copied: {error}") from error
 
     def _load(self, side: Side, child: Child) -> float:
-        reference = self.request.references.get(side)
-        spec = None if reference or self.spec is None else self.spec.to_json()
+        model_reference = self.request.model_references.get(side)
+        spec = None if model_reference or self.spec is None else self.spec.to_json()
         self.progress(child.name, "building the model")
-        seconds: float = child.call("load", spec=spec, reference=reference)["seconds"]
+        answer = child.call("load", spec=spec, reference=model_reference)
+        seconds: float = answer["seconds"]
         return seconds
 
     def _run_further_model(self, subject: str) -> None:
-        """A model beside the one at home: of another backend, or in another environment."""
-        child = self._meet(self.request.child(subject))
+        """Load and run a model outside its home child: another backend or another environment."""
+        child = self._start_child(self.request.child(subject))
         side = side_of(subject)
         seconds = self._load(side, child)
         table = self.pending.table.result()
-        if self.request.references.get(side):
+        if self.request.model_references.get(side):
             child.call("use_table", table=table.to_json())
         self.progress(child.name, "copying weights")
         child.call("assign", path=str(self.pending.weights.result()))
@@ -262,18 +263,18 @@ class Preparation:
         self.progress(child.name, "done")
 
     def _complete_table(self, side: Side, child: Child, shape: list[int]) -> None:
-        """Ask the reference's model for the shapes and weights that a hand-written table omits."""
+        """Complete a hand-written table with the shapes and weights of the reference's model."""
         if self.pending.table.done() or side != self.request.reference_side:
             return
         with futures.pass_errors_to(self.pending.table):
             table = self.request.layer_table
-            full = child.call("complete", table=table.to_json(), input_shape=shape)
-            self.pending.table.set_result(LayerTable.from_json(full["table"]))
+            answer = child.call("complete", table=table.to_json(), input_shape=shape)
+            self.pending.table.set_result(LayerTable.from_json(answer["table"]))
 
     # Graphs --------------------------------------------------------------------------------------
 
     def _export(self, side: Side, child: Child, shape: list[int]) -> None:
-        """Trace the graph of this side, if a subject runs it and no earlier run left it behind."""
+        """Export the graph of this side, if a subject runs it and it is not cached."""
         future = self.pending.graphs[side]
         if future.done() or not self._needs_graph_of(side):
             return
@@ -286,20 +287,20 @@ class Preparation:
                 path=str(target),
                 opset=self.request.opset,
                 input_shape=shape,
-                names=tap_names(self.pending.table.result(), side),
+                names=build_tap_names(self.pending.table.result(), side),
             )
-            future.set_result(target if own else self.entries.keep_graph(side, target))
+            future.set_result(target if own else self.entries.store_graph(side, target))
 
     def _needs_graph_of(self, side: Side) -> bool:
-        return any(s.runs_graph and s.side == side for s in self.request.parsed.values())
+        return any(s.runs_graph and s.side == side for s in self.request.subjects_by_name.values())
 
     def _has_own_graph(self, side: Side) -> bool:
-        """Whether the graph of this side is exported with the weights of its model."""
+        """Whether this side's graph is exported with its model's weights."""
         variant = self.spec is not None and self.spec.own_graphs
-        return side in self.request.references or variant
+        return side in self.request.model_references or variant
 
     def _run_graph(self, subject: str) -> None:
-        child = self._meet(self.request.child(subject))
+        child = self._start_child(self.request.child(subject))
         side = side_of(subject)
         graph = self.pending.graphs[side].result()
         table = self.pending.table.result()
@@ -314,35 +315,35 @@ class Preparation:
     # Subjects ------------------------------------------------------------------------------------
 
     def _run_subject(self, subject: str, load_seconds: float) -> None:
-        done = self.runner.run_subject(subject, self._rows(), "capture")
+        result = self.runner.run_subject(subject, self._rows(), "capture")
         self._subjects[subject] = SubjectRun(
-            capture=done.path,
+            capture=result.path,
             runtime=runtime_of(subject),
             versions=self._versions[self.request.child(subject)],
-            seconds={"load": load_seconds, "run": done.facts["seconds"]},
-            flags=done.facts.get("flags", {}),
-            proof=done.facts.get("proof", {}),
-            instrumentation_gap=done.facts.get("instrumentation_gap"),
+            seconds={"load": load_seconds, "run": result.facts["seconds"]},
+            flags=result.facts.get("flags", {}),
+            proof=result.facts.get("proof", {}),
+            instrumentation_gap=result.facts.get("instrumentation_gap"),
         )
-        if self.request.semantics and self.request.judged:
+        if self.request.semantics and self.request.judge:
             self._run_float64(subject)
 
     def _run_float64(self, subject: str) -> None:
-        """Run a subject in float64 too, while the others still work; an error is kept."""
+        """Run a subject in float64 while other subjects run; an error is kept in the state."""
         if subject == self.request.reference_side:
             return
         if runs_graph(subject):
-            # A graph is read into PyTorch, which has the reference to run first: until then the
-            # processors are Keras's, whose import takes longest.
+            # A graph is evaluated by PyTorch, after the reference has run: until then the
+            # processors are left to Keras, whose import takes longest.
             wait([self.pending.reference])
             if self.pending.reference.exception() is not None:
-                # Without it there is nothing to compare with, and that ends the comparison.
+                # Without the reference there is nothing to compare with; the comparison ends.
                 return
         table = self.pending.table.result()
         self._float64[subject] = try_float64(self.runner, subject, self._rows(), table)
 
     def _manifest(self, subject: str, child: str, precision: str) -> dict[str, Any]:
-        self._meet(child)
+        self._start_child(child)
         return {
             "subject": subject,
             "model": self.request.name,
@@ -353,12 +354,12 @@ class Preparation:
             "input_sha256": self.pending.input.result().sha256,
         }
 
-    def _meet(self, runtime: str) -> Child:
-        """The child, once it has answered with its versions."""
+    def _start_child(self, runtime: str) -> Child:
+        """Return the child, once it has answered with its versions."""
         child = self.children[runtime]
         with self._lock:
-            known = runtime in self._versions
-        if not known:
+            is_known = runtime in self._versions
+        if not is_known:
             self.progress(runtime, f"starting {registry.label(parse_child_name(runtime).runtime)}")
             hello = child.hello()
             self._versions[runtime] = {**hello["versions"], "python": hello["python"]}
@@ -366,21 +367,21 @@ class Preparation:
 
     # Failures ------------------------------------------------------------------------------------
 
-    def _guard(self, subject: str, work: Callable[[str], None]) -> None:
-        """Do a subject's work; a runtime that cannot be had ends it, not the others'."""
+    def _run_guarded(self, subject: str, work: Callable[[str], None]) -> None:
+        """Run a subject's task; the failure of its runtime ends this subject alone."""
         try:
             work(subject)
-        except UNAVAILABLE as error:
+        except SUBJECT_ERRORS as error:
             self._failures[subject] = error
         except BaseException as error:
             self.pending.fail_all(error)
             raise
 
-    def _guard_model(self, side: Side) -> None:
-        """Do a framework's work; if it cannot be had, whoever waits for it gets the error."""
+    def _run_model_guarded(self, side: Side) -> None:
+        """Run a framework's task; its failure is set in the futures that depend on it."""
         try:
             self._run_model(side)
-        except UNAVAILABLE as error:
+        except SUBJECT_ERRORS as error:
             self._model_failures[side] = error
             futures.set_error_if_pending(self.pending.graphs[side], error)
             if side == self.request.reference_side:
@@ -390,6 +391,6 @@ class Preparation:
             raise
 
 
-def _result(future: Future[T]) -> T | None:
-    """The value of a future that is done; None where it failed or was never set."""
+def _result_or_none(future: Future[T]) -> T | None:
+    """Return the value of a future, or None if it failed or was never set."""
     return future.result() if future.done() and future.exception() is None else None

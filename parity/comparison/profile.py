@@ -1,4 +1,4 @@
-"""Where in a tensor the error lies: its largest at each position and in each channel."""
+"""The error profile of a tensor: the largest error at each position and in each channel."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.results import Profile
+from parity.comparison.results import ErrorProfile
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult, Status
 
 Array = NDArray[Any]
 
-MOST_POSITIONS, MOST_CHANNELS = 64, 4096
+MAX_POSITIONS, MAX_CHANNELS = 64, 4096
 
 
-def profile_worst(
+def profile_worst_error(
     stages: Sequence[StageResult],
     reference: Path,
     captures: Mapping[str, Path],
     precisions: Mapping[str, str],
-) -> Profile | None:
-    """Profile the worst error of all stages and subjects; None where nothing was compared.
+) -> ErrorProfile | None:
+    """Profile the worst error of all stages and subjects; None if nothing was compared.
 
-    In isolation where that was measured, and `captures` are then the isolated ones.
+    If isolated errors were measured, the worst of them is profiled, and `captures` are the isolated
+    captures.
     """
     isolated = bool(stages) and bool(stages[0].isolated)
     candidates = [
@@ -38,30 +39,30 @@ def profile_worst(
     ]
     if not candidates:
         return None
-    # Of equally bad ones the first: what comes behind may have inherited it.
-    _, index, name = max(candidates, key=lambda found: (found[0], -found[1]))
+    # Of equal errors the first: the later ones may be inherited.
+    _, index, name = max(candidates, key=lambda candidate: (candidate[0], -candidate[1]))
     stage = stages[index]
     floor: Floor | None = stage.isolated_floor if isolated else stage.floor
     with CaptureReader(reference) as expected, CaptureReader(captures[name]) as actual:
         if actual.shape(stage.row) != expected.shape(stage.row):
             return None
-        return measure(
+        return measure_profile(
             actual=actual.read(stage.row),
             expected=expected.read(stage.row),
             stage=stage.name,
             row=stage.row,
             subject=name,
-            floor_max=0.0 if floor is None else floor.scaled(precisions[name]).max_abs,
+            floor_max=0.0 if floor is None else floor.for_precision(precisions[name]).max_abs,
         )
 
 
-def measure(
+def measure_profile(
     *, actual: Array, expected: Array, stage: str, row: str, subject: str, floor_max: float
-) -> Profile:
-    """Profile the difference of two tensors of one shape, in float64: NCHW, NC, NTC or N alone.
+) -> ErrorProfile:
+    """Profile the difference of two tensors of one shape, in float64: NCHW, NC, NTC or N.
 
-    The channels are the second axis, of sequences the last one. A value that is NaN or Inf on one
-    side only, or differently so, is an infinite error. An item of the batch is read at a time.
+    The channels are the second axis, or the last axis of a sequence. A NaN or Inf that the other
+    tensor does not share is an infinite error. The batch is processed item by item.
     """
     if actual.shape != expected.shape:
         raise ValueError(f"{row}: expected {expected.shape}, found {actual.shape}")
@@ -69,39 +70,41 @@ def measure(
     height, width = shape[2:] if expected.ndim == 4 else (0, 0)
     spatial = np.zeros((height, width))
     channels = np.zeros(1 if expected.ndim == 1 else shape[1 if expected.ndim in (2, 4) else -1])
-    for found, wanted in zip(actual, expected, strict=True):
-        error = _error(np.atleast_1d(found).astype(np.float64), np.atleast_1d(wanted).astype(float))
+    for item, expected_item in zip(actual, expected, strict=True):
+        error = _absolute_error(
+            np.atleast_1d(item).astype(np.float64), np.atleast_1d(expected_item).astype(float)
+        )
         if error.ndim == 3:
             np.maximum(spatial, error.max(axis=0), out=spatial)
             error = error.max(axis=(1, 2))
         elif error.ndim == 2:
             error = error.max(axis=0)
         np.maximum(channels, error, out=channels)
-    pooled = _pooled(_pooled(spatial, MOST_POSITIONS).T, MOST_POSITIONS).T
-    return Profile(
+    positions = _max_pool(_max_pool(spatial, MAX_POSITIONS).T, MAX_POSITIONS).T
+    return ErrorProfile(
         stage=stage,
         row=row,
         subject=subject,
         shape=expected.shape,
-        spatial=tuple(tuple(line) for line in pooled.tolist()) if spatial.size else (),
+        spatial=tuple(tuple(line) for line in positions.tolist()) if spatial.size else (),
         floor_max=floor_max,
-        channels=tuple(_pooled(channels, MOST_CHANNELS).tolist()),
+        channels=tuple(_max_pool(channels, MAX_CHANNELS).tolist()),
     )
 
 
-def _error(found: Array, wanted: Array) -> Array:
-    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+def _absolute_error(actual: Array, expected: Array) -> Array:
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
-        error = np.abs(found - wanted)
+        error = np.abs(actual - expected)
     error[~np.isfinite(error)] = np.inf
     error[same] = 0.0
     return np.asarray(error)
 
 
-def _pooled(array: Array, most: int) -> Array:
-    """Take the maximum over neighbours along the first axis, so that at most ``most`` remain."""
+def _max_pool(array: Array, limit: int) -> Array:
+    """Pool the first axis to at most ``limit`` elements, by the maximum over neighbours."""
     count = len(array)
-    if count <= most:
+    if count <= limit:
         return array
-    starts = np.arange(most) * count // most
+    starts = np.arange(limit) * count // limit
     return np.asarray(np.maximum.reduceat(array, starts, axis=0))

@@ -1,4 +1,4 @@
-"""What a comparison was asked for, checked before anything is started."""
+"""The request for a comparison, validated before any child is started."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from parity.processes.subjects import (
 
 __all__ = ["OWN", "RANDOM", "Request", "Side", "runtime_of", "side_of"]
 
-ASKED = ("float32", "tf32", "float16", "bfloat16")
-"""The precisions that can be asked for, some of `parity.numerics.floor.PRECISIONS`."""
+SELECTABLE_PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+"""The precisions that a request can name, a subset of `parity.numerics.floor.PRECISION_FACTORS`."""
 
 RANDOM, OWN = "random", "own"
 
@@ -39,18 +39,18 @@ RANDOM, OWN = "random", "own"
 @dataclass(frozen=True)
 class Request:
     """One comparison. `model` names a registered architecture; `keras` and `torch` are
-    `module:callable` references to somebody's own models, which `table` pairs. `onnx_keras` and
+    `module:callable` references to the user's own models, which `table` pairs. `onnx_keras` and
     `onnx_torch` are ONNX files to run in place of a fresh export.
 
     `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own).
-    `isolate` also gives every part the reference's input, so that it shows only its own error;
-    `semantics` also runs every subject in float64; `explain` looks for the causes of whatever
-    differs. `repeat` runs everything so often and finds what changes; `seeds` more random inputs,
-    and with `stress` odd ones, are compared as well. `limit` is in units of the floor, `timeout` in
-    seconds for one request to a child. Captures are kept in `save_captures`; without `judged` that
-    is all that happens to them.
+    `isolate` also measures isolated errors: every part is given the reference's input. `semantics`
+    also runs every subject in float64. `explain` searches for the causes of differences. `repeat`
+    is the number of runs of each subject, which must agree bit for bit. `seeds` is the number of
+    further random inputs, and `stress` adds stress inputs. `limit` is in units of the floor,
+    `timeout` in seconds for one request to a child. Captures are saved in `save_captures`; without
+    `judge` they are only saved.
 
-    `device` is for the subjects whose name has none, `precision` for all of them; `judge_as` is
+    `device` applies to the subjects whose name has none, `precision` to all subjects; `judge_as` is
     the precision whose floor they are judged by, their own by default. `python` gives runtimes and
     environments an interpreter. `xla` compiles Keras models; `serial` runs one subject at a time.
     """
@@ -82,7 +82,7 @@ class Request:
     timeout: float = 900.0
     cache: bool = True
     save_captures: Path | None = None
-    judged: bool = True
+    judge: bool = True
     device: str = "auto"
     precision: str = "float32"
     judge_as: str | None = None
@@ -90,19 +90,20 @@ class Request:
     keras_backend: str = "tensorflow"
     xla: bool = False
     serial: bool = False
-    references: dict[str, str] = field(init=False, default_factory=dict)
+    model_references: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = {"keras": self.keras, "torch": self.torch}
-        object.__setattr__(self, "references", {k: v for k, v in given.items() if v})
+        by_side = {"keras": self.keras, "torch": self.torch}
+        references = {side: reference for side, reference in by_side.items() if reference}
+        object.__setattr__(self, "model_references", references)
         self._check_subjects()
-        if self.model is None and not self.references:
-            raise UsageError("nothing to compare: give a MODEL, or --keras and --torch references")
+        if self.model is None and not self.model_references:
+            raise UsageError("nothing to compare: give a MODEL, or --keras REF and --torch REF")
         if self.model is None and self.table is None:
             raise UsageError("own models need --table FILE, which pairs their layers")
         if self.model is None:
             for subject in self.subjects:
-                if side_of(subject) not in self.references:
+                if side_of(subject) not in self.model_references:
                     raise UsageError(f"subject '{subject}' needs --{side_of(subject)} REF")
         self._check_places()
         if not self.limit > 0:
@@ -123,64 +124,68 @@ class Request:
             raise UsageError(f"a subject is given twice: {', '.join(self.subjects)}")
 
     def _check_places(self) -> None:
-        """Devices, precisions, backends and environments, as far as no runtime need be asked."""
+        """Check devices, precisions, backends and environments, without asking a runtime."""
         sides = registry.reference_candidates()
         for value, known, option in (
             (self.device, ("auto", *DEVICES), "--device"),
-            (self.precision, ASKED, "--precision"),
-            (self.judge_as, ASKED, "--judge-as"),
+            (self.precision, SELECTABLE_PRECISIONS, "--precision"),
+            (self.judge_as, SELECTABLE_PRECISIONS, "--judge-as"),
             (self.keras_backend, backend_names("keras"), "--keras-backend"),
             (self.reference, sides, "--reference"),
         ):
             if value is not None and value not in known:
                 raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
-        for subject in self.parsed.values():
+        for subject in self.subjects_by_name.values():
             environment = subject.environment
             if environment is not None and environment not in self.python:
                 raise UsageError(
                     f"subject '{subject.name}': there is no environment '{environment}'; name it "
                     f"with --python {environment}=PATH or under [environments] in parity.toml"
                 )
-        if self.xla and not any(registry.get(s.runtime).compiles_xla for s in self.parsed.values()):
+        if self.xla and not any(
+            registry.get(s.runtime).compiles_xla for s in self.subjects_by_name.values()
+        ):
             raise UsageError("--xla compiles Keras models, and no subject is one")
         if self.xla and self.isolate:
             raise UsageError("--isolate cannot feed the parts of a model that --xla has compiled")
 
     @cached_property
-    def parsed(self) -> dict[str, Subject]:
-        """The subjects by name."""
+    def subjects_by_name(self) -> dict[str, Subject]:
+        """The parsed subjects by name."""
         return {name: parse_subject(name) for name in self.subjects}
 
     def child(self, subject: str) -> str:
-        """The child that runs a subject."""
-        found = self.parsed[subject]
+        """Return the name of the child that runs a subject."""
+        parts = self.subjects_by_name[subject]
         backend = None
-        if found.kind == "keras":
-            backend = found.backend or self.keras_backend
-        return child_name(found.runtime, backend=backend, environment=found.environment)
+        if parts.kind == "keras":
+            backend = parts.backend or self.keras_backend
+        return child_name(parts.runtime, backend=backend, environment=parts.environment)
 
-    def home(self, side: Side) -> str:
-        """The child that holds a framework's model: it exports, calibrates, is the reference.
+    def home_child(self, side: Side) -> str:
+        """Return the child that exports and calibrates a framework's model, and runs the reference.
 
-        It is the plain child where a subject needs that anyway, else the first subject's. Keras
-        exports to ONNX and computes in float64 on TensorFlow alone.
+        It is the child without a backend where a subject needs that, else the first subject's: only
+        on TensorFlow does Keras export to ONNX and compute in float64.
         """
-        held = [self.child(name) for name, found in self.parsed.items() if found.kind == side]
-        held = [name for name in held if parse_child_name(name).backend is None]
-        return side if side in held or not held else held[0]
+        children = [
+            self.child(name) for name, parts in self.subjects_by_name.items() if parts.kind == side
+        ]
+        without_backend = [name for name in children if parse_child_name(name).backend is None]
+        return next(iter(without_backend), side) if side not in without_backend else side
 
     def is_at_home(self, subject: str) -> bool:
-        """Whether the child that runs a subject is the one that holds its framework's model."""
-        return self.child(subject) == self.home(side_of(subject))
+        """Whether a subject runs in its framework's home child."""
+        return self.child(subject) == self.home_child(side_of(subject))
 
-    def streams(self, given: Input) -> bool:
+    def needs_passes(self, source: Input) -> bool:
         """Whether the input is compared in several passes, some items at a time."""
-        # Captures that are kept are files of whole batches.
-        whole = not self.judged or self.save_captures is not None
-        return given.kind == "folder" and len(given.array) > inputs.PASS and not whole
+        # Saved captures are files of whole batches.
+        whole = not self.judge or self.save_captures is not None
+        return source.kind == "folder" and len(source.array) > inputs.PASS and not whole
 
     def graph_file(self, side: str) -> Path | None:
-        """The ONNX file that was given for the subject `onnx-SIDE`."""
+        """Return the ONNX file given for the subject `onnx-SIDE`."""
         return self.onnx_keras if side == "keras" else self.onnx_torch
 
     @property
@@ -217,8 +222,8 @@ class Request:
             return self.reference
         present = set(map(side_of, self.subjects))
         sides = [side for side in registry.reference_candidates() if side in present]
-        meant = None if self.spec is None else self.spec.reference
-        return next((side for side in sides if side == meant), sides[0])
+        preferred = None if self.spec is None else self.spec.reference
+        return next((side for side in sides if side == preferred), sides[0])
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -229,7 +234,7 @@ class Request:
     @property
     def runtimes(self) -> tuple[str, ...]:
         """The children that are needed, the slowest to start first."""
-        needed = [*map(self.home, self.sides), *map(self.child, self.subjects)]
+        needed = [*map(self.home_child, self.sides), *map(self.child, self.subjects)]
         order = list(registry.all_runtimes())
         return tuple(
             sorted(dict.fromkeys(needed), key=lambda n: order.index(parse_child_name(n).runtime))
@@ -237,5 +242,5 @@ class Request:
 
     @property
     def name(self) -> str:
-        """What the report calls the model."""
-        return self.model or " | ".join(self.references.values())
+        """The model's name in the report."""
+        return self.model or " | ".join(self.model_references.values())

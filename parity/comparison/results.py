@@ -1,4 +1,4 @@
-"""What one comparison finds, as data: its levels, its input and weights, its subjects."""
+"""The results of one comparison as data: levels, input, weights and subjects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEVELS = ("structure", "weights", "semantics", "numerics")
 
 
 class Verdict(StrEnum):
-    """The answer, each with the exit code it ends the command with."""
+    """The verdict on a comparison, with its exit code."""
 
     PARITY = "parity"
     DIVERGENCE = "divergence"
@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How one of the four levels ended."""
+    """The outcome of one of the four levels."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of parity, and what there is to say about it."""
+    """The outcome of one level of parity, and its messages."""
 
     outcome: Outcome
     messages: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class InputFacts:
-    """The input that was compared on; ``shape`` is NCHW."""
+    """The input of the comparison; ``shape`` is NCHW."""
 
     kind: str
     shape: tuple[int, ...]
@@ -52,7 +52,7 @@ class InputFacts:
 
 @dataclass(frozen=True, slots=True)
 class WeightFacts:
-    """The weights that every subject was given."""
+    """The weights of all subjects."""
 
     sha256: str
     parameters: int
@@ -61,25 +61,25 @@ class WeightFacts:
 
 @dataclass(frozen=True, slots=True)
 class SubjectFacts:
-    """What a subject ran on; ``failure`` says why it could not be run, if it could not."""
+    """The runtime and device of a subject; ``failure`` is the error if it could not be run."""
 
     runtime: str
     device: str
     precision: str = "float32"
     judged_as: str | None = None
-    """The precision whose floor it is judged by, where that is another one."""
+    """The precision whose floor it is judged by, if that is another one."""
     backend: str | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
     proof: Mapping[str, Any] = field(default_factory=dict)
-    """Where the work was done, as the runtime says: the output's device, or the session's
-    providers and their nodes; on a GPU also the card, CUDA and cuDNN."""
+    """The devices that the runtime reports: the output's device, or the session's providers and
+    their nodes; on a GPU also the card, CUDA and cuDNN."""
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
-    """Where in one tensor the error lies, for the subject and stage that are furthest off.
+class ErrorProfile:
+    """The errors by position and channel of one tensor, for the worst subject and stage.
 
     The largest ``|x - x64|``: ``spatial[h][w]`` over the batch and channels, ``channels[c]`` over
     the batch and positions. NaN or Inf in the subject alone is infinite (``null`` in JSON).
@@ -89,7 +89,7 @@ class Profile:
     row: str
     subject: str
     shape: tuple[int, ...]
-    """NCHW or NC, batch first: that of the tensor, before any pooling."""
+    """NCHW or NC, batch first: the shape of the tensor before any pooling."""
     spatial: tuple[tuple[float, ...], ...]
     """Rows from the top; at most 64x64, pooled by the maximum. Empty for a tensor without H, W."""
     floor_max: float
@@ -99,30 +99,30 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether the errors can change the label that a user would be shown."""
+class LabelAgreement:
+    """The agreement of predicted labels, and the errors relative to the top-1 margin."""
 
     top1: Mapping[str, float]
     """By subject, the fraction of the batch whose first label is the reference's."""
     top5: Mapping[str, float]
-    """By subject, the fraction of the batch whose first five labels, as a set, are its."""
+    """By subject, the fraction of the batch with the reference's first five labels, as a set."""
     margin: float
     """The smallest difference between the reference's two largest logits over the batch."""
     worst_ratio: Mapping[str, float]
-    """By subject, the largest logit error over half the margin; from 1 on a label can flip."""
+    """By subject, the largest logit error over half the margin; from 1 on a label can change."""
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
-    """Whether running again gives the same bits."""
+class Repeatability:
+    """Whether repeated runs give the same bits."""
 
     runs: int
     differed: Mapping[str, int]
-    """By subject, how many runs were not bit for bit the first one."""
+    """By subject, the number of runs that differ from the first, bit for bit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class InputTrial:
     """The same comparison on another input: its worst subject and comparison point."""
 
     name: str

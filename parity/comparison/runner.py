@@ -1,4 +1,4 @@
-"""What can be asked of the children of one comparison, once their models are loaded."""
+"""Requests to the children of one comparison, once their models are loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from parity.comparison.request import Request, runtime_of
-from parity.comparison.state import Reference, SubjectCapture
+from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.network.table import LayerTable
 from parity.numerics import floor
 from parity.processes import registry
@@ -20,17 +20,17 @@ from parity.processes.requests import RunRequest
 from parity.processes.subjects import keeps_gpu_memory, runs_graph
 
 Progress = Callable[[str, str], None]
-"""Called with a runtime and what it does now."""
+"""Called with a runtime and its current step."""
 
-Manifest = Callable[[str, str, str], dict[str, Any]]
-"""Gives the manifest of a capture of a subject, by a child, in a precision."""
+BuildManifest = Callable[[str, str, str], dict[str, Any]]
+"""Returns the manifest of a capture, from subject, child and precision."""
 
 
 @dataclass(frozen=True)
 class Runner:
-    """The children of one comparison, the input that they run on, and where captures are written.
+    """The children of one comparison, their input, and the folder of their captures.
 
-    Every method raises the `ParityError` that a child answers, and `ChildError` when it dies.
+    Every method raises the `ParityError` that a child reports, and `ChildError` when it dies.
     """
 
     request: Request
@@ -40,17 +40,17 @@ class Runner:
     """The input's `.npy` file, (N, C, H, W) float32."""
     devices: Mapping[str, str]
     """By subject, `cpu` or `gpu`."""
-    manifest: Manifest
+    build_manifest: BuildManifest
     progress: Progress = lambda runtime, text: None
-    turn: AbstractContextManager[Any] = field(default_factory=nullcontext)
-    """Held while a model runs: a small card has no room for two runtimes at a time."""
+    run_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
+    """Acquired while a model runs: a small card has no memory for two runtimes at a time."""
 
-    def on(self, path: Path) -> Self:
-        """The same children on another input file."""
+    def with_input(self, path: Path) -> Self:
+        """Return a runner of the same children on another input file."""
         return replace(self, input=path)
 
-    def path(self, subject: str, label: str) -> Path:
-        """Where the capture of a subject under a label lies."""
+    def capture_path(self, subject: str, label: str) -> Path:
+        """Return the path of the capture of a subject under a label."""
         return self.folder / f"{label}.{subject}.safetensors"
 
     def run_reference(
@@ -60,23 +60,23 @@ class Runner:
         *,
         isolate: bool = False,
         accumulate: bool = True,
-        plain: Path | None = None,
+        plain_capture: Path | None = None,
         replicates: int = floor.REPLICATES,
-        given: bool = False,
-    ) -> Reference:
+        reuse_capture: bool = False,
+    ) -> ReferenceRun:
         """Run the reference in float64 and its float32 replicates at `rows`.
 
-        Without `replicates` there is no floor. `plain` is the capture of the reference's own model
-        in float32 on the CPU, if there is one. Where the float64 run is `given`, captured under
-        this label at these rows, it is not run again. Without `accumulate` only the floors of
+        With 0 `replicates` no floor is measured. `plain_capture` is the capture of the reference's
+        model in float32 on the CPU, if there is one. With `reuse_capture` the float64 capture under
+        this label, at the same rows, is used again. Without `accumulate` only the floors of
         isolated parts are measured, in half the time.
         """
         side = self.request.reference_side
         self.progress(side, "float64 reference and float32 floor")
-        path = self.path("reference", label)
-        child = self.request.home(side)
-        manifest = self.manifest("reference", child, "float64")
-        with self.turn:
+        path = self.capture_path("reference", label)
+        child = self.request.home_child(side)
+        manifest = self.build_manifest("reference", child, "float64")
+        with self.run_lock:
             answer = self.children[child].call(
                 "reference",
                 x=str(self.input),
@@ -87,10 +87,10 @@ class Runner:
                 seed=self.request.seed,
                 isolate=isolate,
                 accumulate=accumulate,
-                given=given,
-                plain=None if plain is None else str(plain),
+                given=reuse_capture,
+                plain=None if plain_capture is None else str(plain_capture),
             )
-        return Reference(
+        return ReferenceRun(
             path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
         )
 
@@ -103,9 +103,9 @@ class Runner:
         feed: Path | None = None,
         **changes: Any,
     ) -> SubjectCapture:
-        """Run a subject at `rows`; with `feed` every part is given the reference's input.
+        """Run a subject at `rows`; with `feed`, a reference capture, every part is isolated.
 
-        `changes` are other fields of `RunRequest` than the comparison's, to show their effect.
+        `changes` replace fields of the comparison's `RunRequest`.
         """
         runtime = runtime_of(subject)
         self.progress(runtime, f"running {subject}" if feed is None else f"isolating {subject}")
@@ -113,7 +113,7 @@ class Runner:
         request = RunRequest(
             x=str(self.input),
             rows=tuple(rows),
-            out=str(self.path(subject, label)),
+            out=str(self.capture_path(subject, label)),
             feed=None if feed is None else str(feed),
             device=self.devices[subject],
             precision=self.request.precision,
@@ -121,22 +121,22 @@ class Runner:
             handle=subject if runs_graph(subject) else "",
         )
         request = replace(request, **changes)
-        manifest = self.manifest(subject, child, request.precision)
+        manifest = self.build_manifest(subject, child, request.precision)
         request = replace(request, manifest=manifest)
-        with self.turn:
+        with self.run_lock:
             facts = self.children[child].call("run", **request.to_json())
             if self._must_suspend(subject, child):
                 self.children[child].suspend()
         return SubjectCapture(Path(request.out), facts)
 
     def _must_suspend(self, subject: str, child: str) -> bool:
-        """Whether only the end of its process gives back what a subject has taken of a card."""
+        """Whether a subject's GPU memory is released only when its process ends."""
         return self.request.serial and self.devices[subject] == "gpu" and keeps_gpu_memory(child)
 
     def run_subjects(
         self, subjects: Sequence[str], rows: Sequence[str], label: str, *, feed: Path | None = None
     ) -> dict[str, Path]:
-        """Run several subjects side by side; their captures by subject."""
+        """Run several subjects in parallel, and return their captures by subject."""
         with self.children.threads(max(len(subjects), 1)) as pool:
             runs = {
                 name: pool.submit(self.run_subject, name, rows, label, feed=feed)
@@ -153,12 +153,12 @@ class Runner:
         *,
         feed: Path | None = None,
     ) -> SubjectCapture:
-        """Run a subject in float64: a model by itself, a graph read into PyTorch.
+        """Run a subject in float64: a model in its framework, a graph read into PyTorch.
 
-        With `feed` every part is given the reference's input. ONNX Runtime's CPU provider has no
+        With `feed`, a reference capture, every part is isolated. ONNX Runtime's CPU provider has no
         float64 convolution.
         """
-        path = self.path(subject, label)
+        path = self.capture_path(subject, label)
         runtime = runtime_of(subject)
         common = {
             "x": str(self.input),
@@ -169,71 +169,68 @@ class Runner:
         child = self.request.child(subject)
         if not runs_graph(subject):
             self.progress(runtime, "running in float64")
-            manifest = self.manifest(subject, child, "float64")
+            manifest = self.build_manifest(subject, child, "float64")
             facts = self.children[child].call("run_float64", manifest=manifest, **common)
             return SubjectCapture(path, facts)
         graph = self.folder / f"{subject}.full.onnx"
         if not graph.exists():
-            every = [point.row for point in table.points("layer")]
-            self.children[child].call("write", handle=subject, rows=every, path=str(graph))
+            all_rows = [point.row for point in table.points("layer")]
+            self.children[child].call("write", handle=subject, rows=all_rows, path=str(graph))
         evaluator = registry.graph_evaluator()
         self.progress(evaluator, f"running the graph of {subject} in float64")
-        child = self.request.home(evaluator)
+        child = self.request.home_child(evaluator)
         facts = self.children[child].call(
             "run_graph",
             graph=str(graph),
             table=table.to_json(),
-            manifest=self.manifest(subject, child, "float64"),
+            manifest=self.build_manifest(subject, child, "float64"),
             **common,
         )
         return SubjectCapture(path, facts)
 
-    # What the explanation of a difference asks ---------------------------------------------------
+    # Requests of the explanation of a difference -------------------------------------------------
 
-    def declared_batch(self, subject: str) -> int | None:
-        """The batch that a graph's input declares; None for any."""
-        declared: int | None = self._ask(subject, "batch", handle=subject)["declared"]
-        return declared
+    def read_declared_batch(self, subject: str) -> int | None:
+        """Return the batch size that a graph's input declares; None for any."""
+        batch: int | None = self._call(subject, "batch", handle=subject)["declared"]
+        return batch
 
-    def refused_batches(self, subject: str, counts: Sequence[int]) -> list[str]:
-        """A line for each batch size of `counts` that a graph cannot be run at."""
-        refused: list[str] = self._ask(
+    def find_refused_batches(self, subject: str, counts: Sequence[int]) -> list[str]:
+        """Return a line for each batch size of `counts` with which a graph cannot be run."""
+        refusals: list[str] = self._call(
             subject, "batches", handle=subject, x=str(self.input), counts=list(counts)
         )["refused"]
-        return refused
+        return refusals
 
     def dump_weights(self, subject: str) -> Path:
-        """Write the weights that a subject's own model holds, in canonical form, once."""
-        path = self.folder / f"held-{subject}.safetensors"
+        """Write the weights of a subject's own model in canonical form, and return the file."""
+        path = self.folder / f"weights-{subject}.safetensors"
         if not path.exists():
-            self._ask(subject, "dump", path=str(path))
+            self._call(subject, "dump", path=str(path))
         return path
 
-    def dump_rows(self, subject: str, rows: Sequence[Mapping[str, Any]], name: str) -> Dump:
-        """Write the weights of layers that no table has; the answer has their completed table."""
+    def dump_rows(self, subject: str, rows: Sequence[Mapping[str, Any]], name: str) -> WeightDump:
+        """Write the weights of layers outside the table, and return the file with their table."""
         path = self.folder / f"extra-{subject}-{name}.safetensors"
-        answer = self._ask(subject, "dump_rows", rows=list(rows), path=str(path))
-        return Dump(LayerTable.from_json(answer["table"]), path)
+        answer = self._call(subject, "dump_rows", rows=list(rows), path=str(path))
+        return WeightDump(LayerTable.from_json(answer["table"]), path)
 
-    def node_weights(
+    def read_node_weights(
         self, subject: str, row: str
     ) -> tuple[dict[str, np.ndarray[Any, Any]], Mapping[str, str]]:
-        """The weights that a graph has in a row, by role, and the names of their tensors.
-
-        They are in canonical layouts.
-        """
-        path = self.folder / f"held-{subject}-{row}.npz"
-        answer = self._ask(subject, "held", handle=subject, row=row, path=str(path))
+        """Return a graph's weights and tensor names in a row, by role; layouts are canonical."""
+        path = self.folder / f"weights-{subject}-{row}.npz"
+        answer = self._call(subject, "held", handle=subject, row=row, path=str(path))
         with np.load(path) as arrays:
             return {role: arrays[role] for role in arrays.files}, answer["names"]
 
-    def _ask(self, subject: str, operation: str, **arguments: Any) -> dict[str, Any]:
+    def _call(self, subject: str, operation: str, **arguments: Any) -> dict[str, Any]:
         return self.children[self.request.child(subject)].call(operation, **arguments)
 
 
 @dataclass(frozen=True)
-class Dump:
-    """Weights on disk, and the table that names them."""
+class WeightDump:
+    """A weights file, and the layer table that names its weights."""
 
     table: LayerTable
     path: Path

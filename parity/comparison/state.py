@@ -1,4 +1,4 @@
-"""What is known of one comparison: plain data, once its subjects have run."""
+"""The state of one comparison after its subjects have run, as plain data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
 
 Description = Mapping[str, Any]
-"""A model's layers and parameter count, as its runtime reads them."""
+"""A model's layers and parameter count, from its runtime."""
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The float64 reference: its capture, and the floor of each row, accumulated and isolated."""
+class ReferenceRun:
+    """The run of the reference: its float64 capture, and accumulated and isolated floors by row."""
 
     capture: Path
     floors: Mapping[str, Floor]
@@ -30,7 +30,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class SubjectCapture:
-    """The capture of one run, and the facts that its child answered."""
+    """The capture of one run, and the facts that its child reported."""
 
     path: Path
     facts: Mapping[str, Any]
@@ -38,10 +38,10 @@ class SubjectCapture:
 
 @dataclass(frozen=True)
 class SubjectRun:
-    """What one subject produced: its capture, and facts for the report.
+    """The run of one subject: its capture, and facts for the report.
 
-    `seconds` are those of loading and of the run. `instrumentation_gap` is the distance (`max_abs`,
-    `rel_l2`) of a plain graph's final output from the instrumented graph's.
+    `seconds` holds the durations of loading and of the run. `instrumentation_gap` is the error
+    (`max_abs`, `rel_l2`) of a plain graph's final output against the instrumented graph's.
     """
 
     capture: Path
@@ -55,21 +55,21 @@ class SubjectRun:
 
 @dataclass(frozen=True)
 class Criteria:
-    """How errors are judged: the limit in floors, and each subject's precision."""
+    """The criteria for errors: the limit in floors, and each subject's precision."""
 
     limit: float
     precisions: Mapping[str, str] = field(default_factory=dict)
-    """The precision whose floor a subject is judged by; float32 where it has none here."""
+    """By subject, the precision whose floor it is judged by; float32 by default."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Subjects that have run on one input, and all that judging their captures takes."""
+    """The captures of subjects on one input, and the data needed to judge them."""
 
     table: LayerTable
     depth: Depth
     criteria: Criteria
-    reference: Reference
+    reference: ReferenceRun
     captures: Mapping[str, Path]
     """By subject."""
 
@@ -86,10 +86,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class State:
-    """All that is known once the subjects have run; what could not be had is None or absent.
+    """The results of all runs; a result that is not available is None or absent.
 
-    Failures are kept by subject, and by the framework whose model failed. `descriptions` are by
-    framework, `further_descriptions` by the subjects whose child is not their framework's own.
+    `failures` is keyed by subject, `model_failures` by the framework whose model failed.
+    `descriptions` is keyed by framework, `further_descriptions` by the subjects that do not run in
+    their framework's home child.
     """
 
     request: Request
@@ -98,18 +99,18 @@ class State:
     input: Input
     table: LayerTable | None = None
     weights: Path | None = None
-    """The canonical weights that every model was given, a safetensors file."""
+    """The canonical weights of all models, a safetensors file."""
     weights_sha256: str = ""
-    reference: Reference | None = None
+    reference: ReferenceRun | None = None
     subjects: Mapping[str, SubjectRun] = field(default_factory=dict)
     float64: Mapping[str, SubjectCapture | ParityError] = field(default_factory=dict)
-    """The subjects' float64 runs, or why there is none."""
+    """By subject, the float64 run or its error."""
     failures: Mapping[str, ParityError] = field(default_factory=dict)
     model_failures: Mapping[str, ParityError] = field(default_factory=dict)
     descriptions: Mapping[str, Description] = field(default_factory=dict)
     further_descriptions: Mapping[str, Description] = field(default_factory=dict)
     own_weights: Mapping[Side, Path] = field(default_factory=dict)
-    """The weights that each framework's model brought, where none were given."""
+    """By framework, the own weights of its model, where none were given."""
     graphs: Mapping[Side, Path] = field(default_factory=dict)
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Package versions by child."""
@@ -117,21 +118,23 @@ class State:
 
     @property
     def criteria(self) -> Criteria:
-        """The limit asked for, and the precision that every subject is judged by."""
+        """The limit, and the precision that every subject is judged by."""
         judged_as = self.request.judge_as or self.request.precision
         return Criteria(self.request.limit, dict.fromkeys(self.request.subjects, judged_as))
 
     @property
     def comparison(self) -> Comparison | None:
-        """What can be judged; None where there is no reference to judge by."""
+        """The captures to judge; None if there is no reference."""
         if self.table is None or self.reference is None:
             return None
         captures = {name: run.capture for name, run in self.subjects.items()}
         depth = self.request.depth
         return Comparison(self.table, depth, self.criteria, self.reference, captures)
 
-    def failure(self, subject: str) -> ParityError | None:
-        """Why a subject could not be run."""
+    def find_failure(self, subject: str) -> ParityError | None:
+        """Return the error of a subject that could not be run."""
         side = side_of(subject)
-        own = self.request.parsed[subject].kind == side and self.request.is_at_home(subject)
+        own = self.request.subjects_by_name[subject].kind == side and self.request.is_at_home(
+            subject
+        )
         return self.failures.get(subject) or (self.model_failures.get(side) if own else None)

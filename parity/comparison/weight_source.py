@@ -1,4 +1,4 @@
-"""Where one comparison's weights come from: a checkpoint, a seed, or the models themselves."""
+"""The source of a comparison's weights: a checkpoint, a seed, or the models themselves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.comparison.cache_entries import Kept
-from parity.comparison.checkpoints import CANONICAL, format_of, read_checkpoint
-from parity.comparison.pending import Pending
+from parity.comparison.cache_entries import ComparisonCache
+from parity.comparison.checkpoints import CANONICAL, convert_checkpoint, detect_format
+from parity.comparison.pending import PendingValues
 from parity.comparison.request import OWN, RANDOM, Request, Side
 from parity.comparison.runner import Progress
 from parity.errors import ChildError, RuntimeMissing, UsageError, WeightError
@@ -21,19 +21,19 @@ from parity.processes.children import Children
 
 @dataclass
 class WeightSource:
-    """Finds, draws or takes the weights, and sets the futures of `pending` that are theirs."""
+    """Reads, draws or dumps the weights, and sets their futures in `pending`."""
 
     request: Request
     children: Children
     folder: Path
-    entries: Kept
-    pending: Pending
+    entries: ComparisonCache
+    pending: PendingValues
     progress: Progress
     own_weights: dict[Side, Path] = field(default_factory=dict)
-    """The weights that each framework's model brought."""
+    """By framework, the file of its model's own weights."""
 
     def prepare(self) -> None:
-        """Find the weights, or draw them; their batch-norm statistics are a child's to measure."""
+        """Read the weights or draw them; a child calibrates the batch-norm statistics."""
         source, pending = self.request.weight_source, self.pending
         with futures.pass_errors_to(pending.weights, pending.raw_weights, pending.weights_sha256):
             if source == RANDOM:
@@ -43,14 +43,14 @@ class WeightSource:
             try:
                 path, table = pending.weights.result(), pending.table.result()
             except (RuntimeMissing, ChildError):
-                # The child that should have given them has failed: its subjects say so.
+                # The child that provides them has failed: its subjects report the error.
                 return
             digest = weights.digest(weights.load(path, table))
             futures.set_result_if_pending(pending.weights_sha256, digest)
 
     def _read(self, path: Path) -> Path:
-        """The canonical file of a checkpoint of any format."""
-        reader = format_of(path)
+        """Return the canonical file of a checkpoint of any format."""
+        reader = detect_format(path)
         if not path.is_file():
             raise WeightError(f"{path}: no such file")
         if reader == CANONICAL:
@@ -58,15 +58,15 @@ class WeightSource:
             return path
         spec = self.request.spec
         if spec is None:
-            raise UsageError(f"{path}: weights of own models must be a .safetensors file")
+            raise UsageError(f"{path}: weights of your own models must be a .safetensors file")
         target = self.folder / "canonical.safetensors"
-        read_checkpoint(spec, path, target, self.children, self.progress)
+        convert_checkpoint(spec, path, target, self.children, self.progress)
         return target
 
     def _draw(self) -> None:
         spec = self.request.spec
         assert spec is not None
-        cached = self.entries.weights()
+        cached = self.entries.find_weights()
         if cached is not None:
             futures.set_result_if_pending(self.pending.weights, cached)
             return
@@ -76,13 +76,13 @@ class WeightSource:
         np.save(self.folder / "calibration.npy", data)
         futures.set_result_if_pending(self.pending.raw_weights, raw)
 
-    def give(self, side: Side, child: Child) -> None:
-        """Calibrate the random weights, or hand out the model's own, if that falls to this side."""
+    def provide(self, side: Side, child: Child) -> None:
+        """Provide this side's part of the weights: its model's own weights, or the calibration."""
         if self.request.weight_source == OWN:
             path = self.folder / f"own-{side}.safetensors"
             child.call("dump", path=str(path))
             if self.request.serial:
-                # A child that is started again may draw others.
+                # A restarted child may draw other weights.
                 child.call("assign", path=str(path), own=True)
             self.own_weights[side] = path
             if side == self.request.reference_side:
@@ -104,4 +104,4 @@ class WeightSource:
                 target=str(target),
                 data=str(self.folder / "calibration.npy"),
             )
-            pending.weights.set_result(self.entries.keep_weights(target))
+            pending.weights.set_result(self.entries.store_weights(target))

@@ -8,7 +8,7 @@ from parity.explain.proof.case import Case
 from parity.explain.proof.layer import Array
 from parity.explain.proof.search import Explanation
 from parity.network.table import Row
-from parity.numerics.distance import measure
+from parity.numerics.distance import measure_error
 from parity.numerics.floor import Floor
 
 
@@ -35,5 +35,5 @@ class Finding:
 
 def close(actual: Array, expected: Array, floor: Floor, limit: float) -> bool:
     """Whether two runs of one layer are apart by no more than both may round."""
-    apart = measure(actual=actual, expected=expected)
+    apart = measure_error(actual=actual, expected=expected)
     return not apart.mismatch and apart.rel_l2 <= 2.0 * limit * floor.rel_l2

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity.comparison.judging import judge
+from parity.comparison.judging import judge_captures
 from parity.comparison.request import side_of
 from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison, State
 from parity.errors import ParityError
 from parity.explain.cause import Cause
-from parity.numerics.verdict import StageResult, Status, failing_subjects
+from parity.numerics.verdict import StageResult, Status, find_failing_subjects
 from parity.processes.subjects import runs_graph
 
 
@@ -63,7 +63,7 @@ def explain_by_rerun(
     Nothing else is: same weights, same input. A graph whose own model differs too is left to the
     layers, since no setting of a session repairs its model.
     """
-    failing = failing_subjects(stages)
+    failing = find_failing_subjects(stages)
     found: list[Cause] = []
     for name in state.request.subjects:
         failure = state.failures.get(name)
@@ -104,7 +104,7 @@ def _declared_batch(runner: Runner, name: str) -> int | None:
     if not runs_graph(name):
         return None
     try:
-        return runner.declared_batch(name)
+        return runner.read_declared_batch(name)
     except ParityError:
         # A graph that was never read, or a child that is gone, declares nothing.
         return None
@@ -123,7 +123,7 @@ def _prove(
     except ParityError:
         # What cannot be run in another way either leaves the question to the layers.
         return None
-    results = judge(
+    results = judge_captures(
         reference.capture,
         reference.floors,
         {name: again.path},

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parity.comparison.isolation import IsolatedLayers, layer_points
-from parity.comparison.judging import judge
+from parity.comparison.isolation import IsolatedLayers, select_layer_points
+from parity.comparison.judging import judge_captures
 from parity.comparison.request import runtime_of, side_of
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import SLACK, float64_criteria
@@ -131,10 +131,10 @@ def _bypass(
     """
     # The structure is that of a side, whose subject may have a place of its own: `torch@cpu`.
     name = next((n for n in comparison.captures if runtime_of(n) == shape.subject), shape.subject)
-    wrong = {layer.row: layer.subjects[name] for who, layer in layers.failing() if who == name}
+    wrong = {layer.row: layer.subjects[name] for who, layer in layers.failures() if who == name}
     if not shape.bypass or not wrong or not registry.get(runtime_of(name)).bypasses_layers:
         return {}
-    points = layer_points(comparison.table, layers.stages, others=True)
+    points = select_layer_points(comparison.table, layers.stages, with_stage_ends=True)
     reference = layers.reference
     try:
         made = runner.run_subject(
@@ -147,7 +147,7 @@ def _bypass(
     except ParityError:
         # A module that cannot give its input back leaves it at what the structure tells.
         return {}
-    results = judge(
+    results = judge_captures(
         reference.capture,
         reference.isolated_floors,
         {name: made.path},
@@ -180,7 +180,7 @@ def explain_layers(
     """
     runner.progress("parity", "explaining")
     precisions = comparison.criteria.precisions
-    wrong = [_wrong(comparison, n, layer, precisions[n]) for n, layer in layers.failing()]
+    wrong = [_wrong(comparison, n, layer, precisions[n]) for n, layer in layers.failures()]
     with study.open_study(
         state,
         comparison.table,
@@ -223,7 +223,7 @@ def explain_float64(
     table = comparison.table
     differences = structure.check(table, state.descriptions, reference=state.request.reference_side)
     rows = {row.name for row in table.rows}
-    seen = set() if layers is None else {layer.row for _, layer in layers.failing()}
+    seen = set() if layers is None else {layer.row for _, layer in layers.failures()}
     suspects = frozenset(
         item.row
         for item in differences
@@ -248,7 +248,7 @@ def _explain_in_float64(
     """The causes of the rows `suspects`; others may hold a constant that was rounded to float32."""
     table, criteria = comparison.table, comparison.criteria
     inside = frozenset(row.stage for row in table.rows if row.name in suspects)
-    points = layer_points(table, inside, others=True)
+    points = select_layer_points(table, inside, with_stage_ends=True)
     rows = [point.row for point in points]
     reference = runner.run_reference(rows, "explain-float64", isolate=True, accumulate=False)
     try:
@@ -258,11 +258,13 @@ def _explain_in_float64(
         return ()
     captures: Mapping[str, Path] = {name: made.path}
     float64: Criteria = float64_criteria(criteria, name)
-    results = judge(reference.capture, reference.isolated_floors, captures, points, float64)
+    results = judge_captures(
+        reference.capture, reference.isolated_floors, captures, points, float64
+    )
     layers = IsolatedLayers(reference, captures, results, inside)
     wrong = [
         _wrong(comparison, subject, layer, "float64")
-        for subject, layer in layers.failing()
+        for subject, layer in layers.failures()
         if layer.row in suspects
     ]
     limit = criteria.limit * SLACK
@@ -276,5 +278,5 @@ def _wrong(
     if layer.floor is None:
         return None
     row = comparison.table.by_name(layer.row)
-    floor = layer.floor.scaled(precision)
+    floor = layer.floor.for_precision(precision)
     return Wrong(subject, row, floor, _worse(layer.subjects[subject]))

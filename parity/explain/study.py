@@ -308,7 +308,7 @@ class Study:
         if not runs_graph(wrong.subject):
             return replace(case, held=self._held(wrong))
         try:
-            values, names = self.runner.node_weights(wrong.subject, wrong.row.name)
+            values, names = self.runner.read_node_weights(wrong.subject, wrong.row.name)
         except ParityError:
             # A graph that cannot be read so is asked nothing more.
             values, names = {}, {}

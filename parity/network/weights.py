@@ -28,7 +28,7 @@ from parity.text import printable, quote
 if TYPE_CHECKING:
     from parity.network.spec import ModelSpec
     from parity.network.table import LayerTable, Row, Weight
-from parity.numerics.rounding import to_bits
+from parity.numerics.rounding import round_to_bits
 
 Array = NDArray[Any]
 STATISTIC_BITS = 8
@@ -172,7 +172,7 @@ def round_statistics(statistics: Array) -> NDArray[np.float32]:
     """
     if not np.isfinite(statistics).all():
         raise WeightError("calibrated batch-norm statistics are not finite")
-    return to_bits(statistics, STATISTIC_BITS).astype(np.float32)
+    return round_to_bits(statistics, STATISTIC_BITS).astype(np.float32)
 
 
 def unwrap(checkpoint: object, *, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:

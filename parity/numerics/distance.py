@@ -1,4 +1,4 @@
-"""How far two arrays are apart: one pass, float64 arithmetic, no full-size temporaries."""
+"""Error metrics of arrays: one pass, float64 arithmetic, no full-size temporaries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.numerics.checksum import ALIGNMENT, CHUNK, aligned
+from parity.numerics.checksum import ALIGNMENT, CHUNK, allocate_aligned
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
@@ -21,26 +21,26 @@ Float64 = NDArray[np.float64]
 _DOT = 8192
 
 _FEW = 4
-"""Tensors up to which a whole chunk of each, and of the gaps of each pair, fits a core's
-second-level cache of 1 MB; of more, half a chunk is worked on at once."""
+"""Number of tensors up to which a whole chunk of each, and of each pair's differences, fits a
+core's second-level cache of 1 MB; with more tensors, half a chunk is processed at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Error:
-    """The distance of ``actual`` from ``expected`` (docs/design.md, "The verdict").
+class ErrorMetrics:
+    """The error of ``actual`` relative to ``expected`` (docs/design.md, "The verdict").
 
     ``max_abs = max|actual - expected|`` and ``rel_l2 = ||actual - expected|| / ||expected||``, over
-    the places where both are finite; where ``expected`` is all zeros there is nothing to be
-    relative to, and ``rel_l2`` is the norm of the difference itself. Both are infinite when
+    the elements where both are finite; where ``expected`` is all zeros, ``rel_l2`` is the norm of
+    the difference itself. Both are infinite when
     ``wrong`` is not 0 or the shapes differ, so no threshold lets such an error pass.
     """
 
     max_abs: float
     rel_l2: float
     wrong: int = 0
-    """Places where one is NaN or Inf and the other is not the same."""
+    """Number of elements where one is NaN or Inf and the other is not the same."""
     compared: int = 0
-    """Places where both are finite; 0 means that nothing was compared."""
+    """Number of elements where both are finite; 0 means that nothing was compared."""
     size: int = 0
     scale: float = 0.0
     """The largest finite ``|expected|``."""
@@ -60,29 +60,29 @@ class Error:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Rebuild what ``to_json`` gave."""
+        """Return the metrics that ``to_json`` serialised."""
         worst = data["worst"]
         return cls(**{**data, "worst": None if worst is None else tuple(worst)})
 
 
-def mismatched(*, actual: tuple[int, ...], expected: tuple[int, ...]) -> Error:
-    """Return the error of two tensors whose shapes differ: never broadcast, never passed."""
+def build_mismatch(*, actual: tuple[int, ...], expected: tuple[int, ...]) -> ErrorMetrics:
+    """Return the metrics of two tensors whose shapes differ: no broadcasting, never a pass."""
     message = f"shape {list(actual)}, expected {list(expected)}"
-    return Error(math.inf, math.inf, size=math.prod(expected), mismatch=message)
+    return ErrorMetrics(math.inf, math.inf, size=math.prod(expected), mismatch=message)
 
 
-def measure(*, actual: Array, expected: Array) -> Error:
-    """Measure how far ``actual`` is from ``expected``, two arrays of one shape and any strides."""
+def measure_error(*, actual: Array, expected: Array) -> ErrorMetrics:
+    """Measure the error of ``actual`` relative to ``expected``, of the same shape, any strides."""
     if actual.shape != expected.shape:
-        return mismatched(actual=actual.shape, expected=expected.shape)
-    distances = Distances([expected.dtype, actual.dtype])
-    for pieces in _in_step(expected, actual):
-        distances.add(pieces)
-    return distances.error(0, 1, expected.shape)
+        return build_mismatch(actual=actual.shape, expected=expected.shape)
+    pairwise = PairwiseErrors([expected.dtype, actual.dtype])
+    for chunks in _iterate_chunks(expected, actual):
+        pairwise.add(chunks)
+    return pairwise.metrics(0, 1, expected.shape)
 
 
-def _in_step(*arrays: Array) -> Iterator[Sequence[Array]]:
-    """Yield arrays of one shape in C order, as flat pieces of one length, without copying them."""
+def _iterate_chunks(*arrays: Array) -> Iterator[Sequence[Array]]:
+    """Yield arrays of one shape in C order, as flat chunks of equal length, without a copy."""
     if arrays[0].size == 0:
         return
     if all(array.flags.c_contiguous for array in arrays):
@@ -100,45 +100,45 @@ def _in_step(*arrays: Array) -> Iterator[Sequence[Array]]:
         )
 
 
-class Distances:
-    """The distances between any two of several tensors, which are given in step, piece by piece.
+class PairwiseErrors:
+    """Accumulates the errors between each two of several tensors, chunk by chunk.
 
-    The first tensor is the one that ``rel_l2`` is relative to.
+    ``rel_l2`` is relative to the first tensor.
     """
 
-    def __init__(self, dtypes: Sequence[np.dtype[Any]], *, scaled: bool = True) -> None:
-        """Without ``scaled``, the errors' ``scale``, which costs two passes of many, is left 0."""
+    def __init__(self, dtypes: Sequence[np.dtype[Any]], *, with_scale: bool = True) -> None:
+        """Without ``with_scale``, ``scale`` stays 0, which saves two passes over each chunk."""
         count = len(dtypes)
-        # In the order in which _add subtracts: all that follow the first, the second, ...
+        # In the order of the subtractions in _add: the pairs of the first tensor, the second, ...
         self._pairs = list(itertools.combinations(range(count), 2))
-        # Those still equal to the first, bit for bit, and the dtype that both are rounded to.
-        self._exact = {j: min(dtypes[0], dtypes[j], key=_width) for j in range(1, count)}
+        # The tensors still equal to the first, bit for bit, and the dtype that both are rounded to.
+        self._equal_dtypes = {j: min(dtypes[0], dtypes[j], key=_itemsize) for j in range(1, count)}
         self._block = CHUNK if count <= _FEW else CHUNK // 2
-        self._wide = _rows(count, self._block)
-        self._gaps = _rows(len(self._pairs), self._block)
-        self._magnitude = aligned(self._block, np.float64) if scaled else None
+        self._wide = _allocate_rows(count, self._block)
+        self._differences = _allocate_rows(len(self._pairs), self._block)
+        self._magnitude = allocate_aligned(self._block, np.float64) if with_scale else None
         self._norm, self._scale = 0.0, 0.0
-        self._squares = np.zeros(len(self._gaps))
-        self._tops = np.zeros(len(self._gaps))
-        self._tallies = [_Tally() for _ in self._pairs]
-        self._seen = 0
+        self._sum_squares = np.zeros(len(self._differences))
+        self._largest = np.zeros(len(self._differences))
+        self._tallies = [_PairTally() for _ in self._pairs]
+        self._count = 0
 
-    def add(self, pieces: Sequence[Array]) -> None:
-        """Take the next flat piece of every tensor, all of one length."""
-        # Inf - Inf and overflow are looked for, not accidents; the setting is this thread's own.
+    def add(self, chunks: Sequence[Array]) -> None:
+        """Add the next flat chunk of every tensor, all of equal length."""
+        # Inf - Inf and overflow are expected and counted; the setting applies to this thread only.
         with np.errstate(all="ignore"):
-            for start in range(0, pieces[0].size, self._block):
-                self._add([piece[start : start + self._block] for piece in pieces])
+            for start in range(0, chunks[0].size, self._block):
+                self._add([chunk[start : start + self._block] for chunk in chunks])
 
-    def _add(self, pieces: Sequence[Array]) -> None:
-        size = pieces[0].size
-        wide, gaps = self._wide[:, :size], self._gaps[:, :size]
-        expected = pieces[0]
+    def _add(self, blocks: Sequence[Array]) -> None:
+        size = blocks[0].size
+        wide, gaps = self._wide[:, :size], self._differences[:, :size]
+        expected = blocks[0]
         if expected.dtype != np.float64 or expected.ctypes.data % ALIGNMENT:
             np.copyto(wide[0], expected)
             expected = wide[0]
-        for row, piece in zip(wide[1:], pieces[1:], strict=True):
-            np.copyto(row, piece)
+        for row, block in zip(wide[1:], blocks[1:], strict=True):
+            np.copyto(row, block)
         rows = [expected, *wide[1:]]
         begin = 0
         for i in range(len(rows) - 1):
@@ -146,57 +146,57 @@ class Distances:
             np.subtract(wide[i + 1 :], rows[i], out=gaps[begin:end])
             begin = end
         np.abs(gaps, out=gaps)
-        tops = gaps.max(axis=1)
-        # A value that is not finite makes a gap that is not, and a square that is not.
-        norm = float(_squares(expected[None])[0])
-        if not (math.isfinite(norm) and np.isfinite(tops).all()):
-            self._set_aside(rows, gaps)
-            tops = gaps.max(axis=1)
+        largest = gaps.max(axis=1)
+        # A non-finite value makes a non-finite difference and a non-finite square.
+        norm = float(_sum_squares(expected[None])[0])
+        if not (math.isfinite(norm) and np.isfinite(largest).all()):
+            self._exclude_non_finite(rows, gaps)
+            largest = gaps.max(axis=1)
             expected = np.where(np.isfinite(expected), expected, 0.0)
-            norm = float(_squares(expected[None])[0])
-        larger = tops > self._tops
+            norm = float(_sum_squares(expected[None])[0])
+        larger = largest > self._largest
         if larger.any():
             for k in np.flatnonzero(larger):
                 i, j = self._pairs[k]
-                self._tallies[k].point(int(gaps[k].argmax()), self._seen, rows[j], rows[i])
-        for j, dtype in list(self._exact.items()):
-            if not _same_bits(rows[0], rows[j], dtype):
-                del self._exact[j]
-        np.maximum(self._tops, tops, out=self._tops)
-        self._squares += _squares(gaps)
+                self._tallies[k].record_worst(int(gaps[k].argmax()), self._count, rows[j], rows[i])
+        for j, dtype in list(self._equal_dtypes.items()):
+            if not _equal_bits(rows[0], rows[j], dtype):
+                del self._equal_dtypes[j]
+        np.maximum(self._largest, largest, out=self._largest)
+        self._sum_squares += _sum_squares(gaps)
         self._norm += norm
         if self._magnitude is not None:
             magnitude = np.abs(expected, out=self._magnitude[:size])
             self._scale = max(self._scale, float(magnitude.max()))
-        self._seen += size
+        self._count += size
 
-    def _set_aside(self, rows: Sequence[Float64], gaps: Float64) -> None:
-        """Count the values that are wrong, and clear what is not finite."""
+    def _exclude_non_finite(self, rows: Sequence[Float64], gaps: Float64) -> None:
+        """Count the non-finite values that differ, and clear the non-finite differences."""
         finite = [np.isfinite(row) for row in rows]
         for (i, j), gap, tally in zip(self._pairs, gaps, self._tallies, strict=True):
             both = finite[i] & finite[j]
             same = (rows[i] == rows[j]) | (np.isnan(rows[i]) & np.isnan(rows[j]))
             wrong = ~both & ~same
             if wrong.any():
-                tally.point(int(wrong.argmax()), self._seen, rows[j], rows[i])
+                tally.record_worst(int(wrong.argmax()), self._count, rows[j], rows[i])
             tally.wrong += int(np.count_nonzero(wrong))
             tally.skipped += both.size - int(np.count_nonzero(both))
             gap[~both] = 0.0
 
-    def error(self, expected: int, actual: int, shape: tuple[int, ...]) -> Error:
-        """Return the error of one tensor (by its place) against an earlier one."""
+    def metrics(self, expected: int, actual: int, shape: tuple[int, ...]) -> ErrorMetrics:
+        """Return the error of tensor number ``actual`` relative to ``expected``, an earlier one."""
         k = self._pairs.index((expected, actual))
         tally = self._tallies[k]
-        rel_l2 = math.sqrt(self._squares[k]) / (math.sqrt(self._norm) or 1.0)
+        rel_l2 = math.sqrt(self._sum_squares[k]) / (math.sqrt(self._norm) or 1.0)
         worst = tally.worst
-        return Error(
-            max_abs=math.inf if tally.wrong else float(self._tops[k]),
+        return ErrorMetrics(
+            max_abs=math.inf if tally.wrong else float(self._largest[k]),
             rel_l2=math.inf if tally.wrong else rel_l2,
             wrong=tally.wrong,
-            compared=self._seen - tally.skipped,
-            size=self._seen,
+            compared=self._count - tally.skipped,
+            size=self._count,
             scale=self._scale,
-            exact=expected == 0 and actual in self._exact and self._seen > 0,
+            exact=expected == 0 and actual in self._equal_dtypes and self._count > 0,
             worst=None if worst is None else tuple(map(int, np.unravel_index(worst, shape))),
             actual=None if worst is None else tally.actual,
             expected=None if worst is None else tally.expected,
@@ -204,8 +204,8 @@ class Distances:
 
 
 @dataclass(slots=True)
-class _Tally:
-    """What is kept of a pair beside its sums."""
+class _PairTally:
+    """The counts and the worst element of a pair of tensors."""
 
     wrong: int = 0
     skipped: int = 0
@@ -213,19 +213,19 @@ class _Tally:
     actual: float = 0.0
     expected: float = 0.0
 
-    def point(self, at: int, seen: int, actual: Float64, expected: Float64) -> None:
-        """Remember where, unless a wrong value was met before: the first of those is kept."""
+    def record_worst(self, at: int, start: int, actual: Float64, expected: Float64) -> None:
+        """Record element ``start + at`` as the worst, unless a wrong value was recorded before."""
         if not self.wrong:
-            self.worst = seen + at
+            self.worst = start + at
             self.actual, self.expected = float(actual[at]), float(expected[at])
 
 
-def _rows(count: int, size: int) -> Float64:
-    return aligned(count * size, np.float64).reshape(count, size)
+def _allocate_rows(count: int, size: int) -> Float64:
+    return allocate_aligned(count * size, np.float64).reshape(count, size)
 
 
-def _squares(rows: Float64) -> Float64:
-    """The sum of squares of each row."""
+def _sum_squares(rows: Float64) -> Float64:
+    """Return the sum of squares of each row."""
     total = np.zeros(len(rows))
     for start in range(0, rows.shape[1], _DOT):
         piece = rows[:, start : start + _DOT]
@@ -233,10 +233,10 @@ def _squares(rows: Float64) -> Float64:
     return total
 
 
-def _width(dtype: np.dtype[Any]) -> int:
+def _itemsize(dtype: np.dtype[Any]) -> int:
     return dtype.itemsize
 
 
-def _same_bits(left: Float64, right: Float64, dtype: np.dtype[Any]) -> bool:
+def _equal_bits(left: Float64, right: Float64, dtype: np.dtype[Any]) -> bool:
     left, right = (side.astype(dtype).astype(np.float64) for side in (left, right))
     return bool(np.array_equal(left.view(np.uint64), right.view(np.uint64)))

@@ -1,4 +1,7 @@
-"""The floor: how much float32 rounding alone moves a model on an input (docs/design.md)."""
+"""The rounding floor: the error that float32 rounding alone causes in a model on an input.
+
+The formulas are those of docs/design.md, "The verdict".
+"""
 
 from __future__ import annotations
 
@@ -11,35 +14,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import CaptureError
-from parity.numerics.checksum import aligned
-from parity.numerics.distance import Error, measure
+from parity.numerics.checksum import allocate_aligned
+from parity.numerics.distance import ErrorMetrics, measure_error
 
 Array = NDArray[Any]
 
 REPLICATES = 5
-"""Float32 runs that a floor is measured on: one as it is, the others perturbed."""
+"""Number of float32 runs that a floor is measured on: one unperturbed, the others perturbed."""
 
 ROUNDOFF = 2.0**-24
 """The unit roundoff of float32."""
 
-# Elements perturbed at once, so that the factors stay in a core's cache.
+# Number of elements perturbed at once: the factors stay in a core's cache.
 _BLOCK = 16384
 
 _FLOAT32 = np.dtype(np.float32)
 
-PRECISIONS: Mapping[str, float] = {
+PRECISION_FACTORS: Mapping[str, float] = {
     "float64": 2.0**-29,
     "float32": 1.0,
     "tf32": 2.0**13,
     "float16": 2.0**13,
     "bfloat16": 2.0**16,
 }
-"""What a precision scales the floor by: its unit roundoff over float32's."""
+"""By precision, the factor on the floor: its unit roundoff over float32's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The error that rounding alone makes at one row, over the replicates."""
+    """The error that rounding alone causes at one row, over the replicates."""
 
     rel_l2: float
     max_abs: float
@@ -48,7 +51,7 @@ class Floor:
     """The largest ``|x64|`` of the row."""
 
     raised: float = 1.0
-    """How many times what was measured this is, where one running sum errs more: see `summed`."""
+    """The factor by which the longest sum raised the measured floor: see `for_sum_length`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
@@ -56,33 +59,33 @@ class Floor:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild what ``to_json`` gave. Raises ValueError for what is no floor."""
-        found = cls(**data)
+        """Return the floor that ``to_json`` serialised. Raises ValueError for invalid fields."""
+        floor = cls(**data)
         # Written so that NaN does not pass.
         for name, least in (("rel_l2", ROUNDOFF), ("max_abs", 0.0), ("raised", 1.0)):
-            value = getattr(found, name)
+            value = getattr(floor, name)
             if not isinstance(value, int | float) or not value >= least:
                 raise ValueError(f"a floor's {name} is {value!r}, below {least:g}")
-        return found
+        return floor
 
-    def summed(self, terms: float) -> Floor:
-        """Return the floor of a row in, or behind, which the longest sum has `terms` terms.
+    def for_sum_length(self, terms: float) -> Floor:
+        """Return the floor of a row where the longest sum, in it or before it, has `terms` terms.
 
-        A single sum's error depends on the order of its terms: blocked sums, as most kernels make
-        them, err far less than the sqrt(terms / 6) roundoffs of one running sum (the root mean
-        square of Higham & Mary, "A new approach to probabilistic rounding error analysis", 2019,
-        for terms of random sign). Both are rounding, so the larger is the floor.
+        The error of a sum depends on the order of its terms: blocked sums, as in most kernels,
+        have a far smaller error than the sqrt(terms / 6) roundoffs of one running sum (the root
+        mean square of Higham & Mary, "A new approach to probabilistic rounding error analysis",
+        2019, for terms of random sign). Both are rounding, so the larger is the floor.
         """
         factor = max(1.0, ROUNDOFF * math.sqrt(terms / 6.0) / self.rel_l2)
         return self._times(factor, raised=factor)
 
-    def scaled(self, precision: str) -> Floor:
-        """Return the floor of another precision, one of ``PRECISIONS``.
+    def for_precision(self, precision: str) -> Floor:
+        """Return the floor of another precision, one of ``PRECISION_FACTORS``.
 
-        What rounds its operands to fewer bits still adds up in float32: there only what was
-        measured grows, and a running sum's part of the floor stays what it is.
+        A lower precision rounds its operands to fewer bits and still accumulates in float32: only
+        the measured part of the floor grows, and the part of the longest sum stays the same.
         """
-        factor = PRECISIONS[precision]
+        factor = PRECISION_FACTORS[precision]
         if factor <= 1.0:
             return self._times(factor, raised=self.raised)
         return self._times(max(factor / self.raised, 1.0), raised=max(self.raised / factor, 1.0))
@@ -94,17 +97,17 @@ class Floor:
 
 
 def unit_roundoff(dtype: np.dtype[Any]) -> float:
-    """Return the most that one rounding changes a number, relatively; 0 for integers, booleans."""
+    """Return the largest relative error of one rounding; 0 for integers and booleans."""
     return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
 
 
-def floor_of(errors: Sequence[Error], *, roundoff: float = ROUNDOFF) -> Floor:
+def compute_floor(errors: Sequence[ErrorMetrics], *, roundoff: float = ROUNDOFF) -> Floor:
     """Return the floor over the replicates' errors at one row (docs/design.md, "The verdict").
 
     ``rel_l2`` is the root mean square of theirs, ``max_abs`` the largest of theirs; neither is
     below one unit ``roundoff`` of the row's scale. A replicate that overflows where float64 does
-    not says nothing about rounding: it is left out of the floor and of ``replicates``. Raises
-    CaptureError when there is no replicate at all, or one of another shape.
+    not has no rounding error to measure: it is excluded from the floor and from ``replicates``.
+    Raises CaptureError when there is no replicate, or one of another shape.
     """
     if not errors:
         raise CaptureError("a floor needs at least one replicate, found none")
@@ -123,19 +126,19 @@ def floor_of(errors: Sequence[Error], *, roundoff: float = ROUNDOFF) -> Floor:
 
 
 def perturb(array: Array, rng: np.random.Generator, *, dtype: np.dtype[Any] = _FLOAT32) -> Array:
-    """Return the array times ``1 + U(-1, 1) * eps``: values moved by about one ulp at most.
+    """Return the array times ``1 + U(-1, 1) * eps``: a change of about one ulp at most.
 
     ``eps`` is that of ``dtype``, which is float16, float32 or float64: in float32, 2**-23 of a
     value is one ulp just above a power of two, and almost two just below the next. The result is
-    rounded to ``dtype`` and has the same shape, in C order; what is not finite stays what it is.
+    rounded to ``dtype`` and has the same shape, in C order; non-finite values are unchanged.
     """
     # 2**-10 / 2**15 of a float16 is below its smallest number, so the change is computed wider.
     wide = np.promote_types(dtype, _FLOAT32)
     # A 16-bit integer times this is U(-1, 1) * eps.
     per_step = wide.type(2.0**-15 * float(np.finfo(dtype).eps))
-    moved = np.empty(array.shape, dtype)
-    flat, source = moved.reshape(-1), np.ascontiguousarray(array).reshape(-1)
-    change = aligned(_BLOCK, wide)
+    perturbed = np.empty(array.shape, dtype)
+    flat, source = perturbed.reshape(-1), np.ascontiguousarray(array).reshape(-1)
+    change = allocate_aligned(_BLOCK, wide)
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, flat.size, _BLOCK):
             piece = source[start : start + _BLOCK]
@@ -153,40 +156,41 @@ def perturb(array: Array, rng: np.random.Generator, *, dtype: np.dtype[Any] = _F
             finite = np.isfinite(piece)
             if not finite.all():
                 np.copyto(result, piece, where=~finite)  # Inf * 0 and Inf - Inf are NaN
-    return moved
+    return perturbed
 
 
-class FloorMeter:
-    """Gathers the replicates' errors row by row, in the child that runs them."""
+class FloorAccumulator:
+    """Accumulates the replicates' errors by row, in the child that runs them."""
 
     def __init__(self) -> None:
-        self._errors: dict[str, list[Error]] = {}
+        self._errors: dict[str, list[ErrorMetrics]] = {}
 
-    def add(self, row: str, *, actual: Array, expected: Array) -> Error:
-        """Measure one replicate's tensor against the float64 one, and return its error."""
-        error = measure(actual=actual, expected=expected)
+    def add(self, row: str, *, actual: Array, expected: Array) -> ErrorMetrics:
+        """Measure one replicate's tensor against the float64 tensor, and return its error."""
+        error = measure_error(actual=actual, expected=expected)
         self._errors.setdefault(row, []).append(error)
         return error
 
-    def result(self, terms: Mapping[str, float] | None = None) -> dict[str, Floor]:
+    def floors(self, terms: Mapping[str, float] | None = None) -> dict[str, Floor]:
         """Return the floor of each row. Raises CaptureError, naming the row.
 
-        `terms` are, by row, those of the longest sum in or behind which it is: see `Floor.summed`.
+        `terms` holds, by row, the number of terms of the longest sum in it or before it: see
+        `Floor.for_sum_length`.
         """
         floors = {}
         for row, errors in self._errors.items():
             try:
-                floors[row] = floor_of(errors).summed((terms or {}).get(row, 1))
+                floors[row] = compute_floor(errors).for_sum_length((terms or {}).get(row, 1))
             except CaptureError as error:
                 raise CaptureError(f"{row}: {error}") from error
         return floors
 
 
 def to_json(floors: Mapping[str, Floor]) -> dict[str, Any]:
-    """Return floors as plain data, keyed by row."""
+    """Return floors by row as plain data."""
     return {row: floor.to_json() for row, floor in floors.items()}
 
 
 def from_json(data: Mapping[str, Any]) -> dict[str, Floor]:
-    """Rebuild what ``to_json`` gave."""
+    """Return the floors that ``to_json`` serialised."""
     return {row: Floor.from_json(floor) for row, floor in data.items()}

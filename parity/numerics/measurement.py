@@ -1,4 +1,4 @@
-"""The distances of captures, row by row, measured by this process and by helper processes."""
+"""The errors of captures by row, measured by this process and by helper processes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol, Self
 
 from parity.numerics.capture import CaptureReader
-from parity.numerics.distance import Distances, Error, mismatched
+from parity.numerics.distance import ErrorMetrics, PairwiseErrors, build_mismatch
 
-HELPED = 2**28
-"""Bytes of captures from which helpers pay: starting one takes as long as measuring these."""
+HELPER_THRESHOLD = 2**28
+"""Bytes of captures above which helpers save time: measuring them takes as long as a start."""
 
 MAX_HELPERS = 7
-"""Each takes some 40 MB; beyond a few the memory's speed is the limit."""
+"""Each takes about 40 MB; with more helpers, memory bandwidth is the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class PairResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One row: each subject's error against the reference, and each pair's, by ``a|b``."""
+class RowErrors:
+    """The errors at one row: each subject's against the reference, and each pair's, by ``a|b``."""
 
-    errors: Mapping[str, Error]
+    errors: Mapping[str, ErrorMetrics]
     pairs: Mapping[str, PairResult]
 
     def to_json(self) -> dict[str, Any]:
@@ -46,45 +46,45 @@ class Measured:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild what ``to_json`` gave."""
+        """Return the errors that ``to_json`` serialised."""
         return cls(
-            {name: Error.from_json(error) for name, error in data["errors"].items()},
+            {name: ErrorMetrics.from_json(error) for name, error in data["errors"].items()},
             {name: PairResult(**pair) for name, pair in data["pairs"].items()},
         )
 
 
 def measure_row(
     row: str, reference: CaptureReader, subjects: Mapping[str, CaptureReader]
-) -> Measured:
-    """Read one row of every capture in step, once, and measure subjects and pairs."""
+) -> RowErrors:
+    """Measure subjects and pairs at one row; each capture is read once, chunk by chunk."""
     shape = reference.shape(row)
     present = {name: reader for name, reader in subjects.items() if row in reader}
-    streamed = {name: reader for name, reader in present.items() if reader.shape(row) == shape}
-    readers = [reference, *streamed.values()]
-    # The floor has the row's scale already.
-    distances = Distances([reader.dtype(row) for reader in readers], scaled=False)
-    for pieces in zip(*(reader.chunks(row) for reader in readers), strict=True):
-        distances.add(pieces)
-    errors = {name: distances.error(0, k, shape) for k, name in enumerate(streamed, 1)}
-    for name in present.keys() - streamed.keys():
-        errors[name] = mismatched(actual=present[name].shape(row), expected=shape)
+    comparable = {name: reader for name, reader in present.items() if reader.shape(row) == shape}
+    readers = [reference, *comparable.values()]
+    # The floor holds the scale of the row.
+    pairwise = PairwiseErrors([reader.dtype(row) for reader in readers], with_scale=False)
+    for chunks in zip(*(reader.chunks(row) for reader in readers), strict=True):
+        pairwise.add(chunks)
+    errors = {name: pairwise.metrics(0, k, shape) for k, name in enumerate(comparable, 1)}
+    for name in present.keys() - comparable.keys():
+        errors[name] = build_mismatch(actual=present[name].shape(row), expected=shape)
     pairs = {}
-    for (i, left), (j, right) in itertools.combinations(enumerate(streamed, 1), 2):
-        error = distances.error(i, j, shape)
+    for (i, left), (j, right) in itertools.combinations(enumerate(comparable, 1), 2):
+        error = pairwise.metrics(i, j, shape)
         pairs[f"{left}|{right}"] = PairResult(error.max_abs, error.rel_l2)
-    return Measured(errors, pairs)
+    return RowErrors(errors, pairs)
 
 
 class Helper(Protocol):
     """A process that measures rows; `parity.runtimes.numpy` serves its two operations."""
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Do "open" (captures by path) or "measure" (one row)."""
+        """Run "open" (captures by path) or "measure" (one row)."""
         ...
 
 
 StartHelpers = Callable[[int], AbstractContextManager[Sequence[Helper]]]
-"""Starts so many helpers, which end with the context."""
+"""Starts a number of helpers, which end with the context."""
 
 
 def measure_rows(
@@ -93,53 +93,53 @@ def measure_rows(
     subjects: Mapping[str, CaptureReader],
     *,
     start_helpers: StartHelpers | None = None,
-) -> dict[str, Measured]:
-    """Measure rows that the reference has; large captures with the help of other processes.
+) -> dict[str, RowErrors]:
+    """Measure rows of the reference; helper processes share the work on large captures.
 
-    The pieces are small, so that they stay in a core's cache, and a thread would hand the
-    interpreter's lock over for each of them: two threads were slower than one, two processes take
-    half the time.
+    Chunks are small so that they stay in a core's cache, and a thread would hand over the
+    interpreter's lock for each chunk: two threads were slower than one, two processes take half
+    the time.
     """
     readers = (reference, *subjects.values())
     size = sum(reader.nbytes(row) for row in rows for reader in readers if row in reader)
-    count = min(MAX_HELPERS, _cores() - 1) if size >= HELPED else 0
+    count = min(MAX_HELPERS, _count_cores() - 1) if size >= HELPER_THRESHOLD else 0
     if count <= 0 or start_helpers is None:
         return {row: measure_row(row, reference, subjects) for row in rows}
     paths = {name: str(reader.path.resolve()) for name, reader in subjects.items()}
-    opened = {"reference": str(reference.path.resolve()), "subjects": paths}
+    arguments = {"reference": str(reference.path.resolve()), "subjects": paths}
     # The largest first, so that all end at about the same time.
-    waiting: SimpleQueue[str] = SimpleQueue()
+    queue: SimpleQueue[str] = SimpleQueue()
     for row in sorted(rows, key=reference.nbytes, reverse=True):
-        waiting.put(row)
-    found: dict[str, Measured] = {}
+        queue.put(row)
+    errors: dict[str, RowErrors] = {}
 
     def measure_by(helper: Helper) -> None:
-        helper.call("open", **opened)
-        for row in _drain(waiting):
-            found[row] = Measured.from_json(helper.call("measure", row=row))
+        helper.call("open", **arguments)
+        for row in _drain(queue):
+            errors[row] = RowErrors.from_json(helper.call("measure", row=row))
 
     def measure_here() -> None:
-        for row in _drain(waiting):
-            found[row] = measure_row(row, reference, subjects)
+        for row in _drain(queue):
+            errors[row] = measure_row(row, reference, subjects)
 
     with start_helpers(count) as helpers, ThreadPoolExecutor(count + 1) as pool:
         work = [pool.submit(measure_here), *(pool.submit(measure_by, one) for one in helpers)]
         try:
-            for done in wait(work, return_when=FIRST_EXCEPTION).done:
-                done.result()
+            for future in wait(work, return_when=FIRST_EXCEPTION).done:
+                future.result()
         except BaseException:
-            # The others stop after the row that they are at.
-            for _ in _drain(waiting):
+            # The other workers stop after their current row.
+            for _ in _drain(queue):
                 pass
             raise
-    return {row: found[row] for row in rows}
+    return {row: errors[row] for row in rows}
 
 
-def _drain(waiting: SimpleQueue[str]) -> Iterator[str]:
+def _drain(queue: SimpleQueue[str]) -> Iterator[str]:
     with contextlib.suppress(Empty):
         while True:
-            yield waiting.get_nowait()
+            yield queue.get_nowait()
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class ComparisonPoint:
     """The output of one row of a layer table.
 
-    `name` is that of the stage, the block or the layer that the row ends, by the depth compared.
-    `shape` is the tensor's without its batch axis, channels first.
+    `name` is the name of the stage, block or layer that ends at the row, by the depth compared.
+    `shape` is the tensor's shape without the batch axis, channels first.
     """
 
     name: str

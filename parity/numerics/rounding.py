@@ -1,4 +1,4 @@
-"""Rounding to fewer significant bits, as narrower formats do."""
+"""Rounding to fewer significant bits, as in narrower floating-point formats."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def to_bits(values: Array, bits: int) -> Array:
+def round_to_bits(values: Array, bits: int) -> Array:
     """Round to `bits` significant bits, ties to even, in float64.
 
-    The exponent's range stays float64's.
+    The exponent keeps the range of float64.
     """
     mantissa, exponent = np.frexp(values.astype(np.float64, copy=False))
     scale = 2.0**bits

@@ -1,7 +1,7 @@
 """The numeric verdict: every subject's capture against the float64 reference, in floors.
 
-The formulas are those of docs/design.md, "The verdict"; ``numerics.distance`` holds the arithmetic
-and ``parity.numerics.floor`` the floor.
+The formulas are those of docs/design.md, "The verdict"; ``parity.numerics.distance`` measures the
+errors and ``parity.numerics.floor`` the floor.
 """
 
 from __future__ import annotations
@@ -13,38 +13,39 @@ from enum import StrEnum
 
 from parity.errors import CaptureError
 from parity.numerics.capture import CaptureReader
-from parity.numerics.distance import Error, measure
-from parity.numerics.floor import Floor, floor_of
+from parity.numerics.distance import ErrorMetrics, measure_error
+from parity.numerics.floor import Floor, compute_floor
 from parity.numerics.measurement import PairResult, StartHelpers, measure_rows
 from parity.numerics.points import ComparisonPoint
 
 __all__ = [
     "LIMIT",
-    "Error",
+    "ErrorMetrics",
     "FirstDivergence",
     "Floor",
-    "Judged",
+    "Judgement",
     "PairResult",
     "StageResult",
     "Status",
     "SubjectResult",
-    "compare",
-    "divergence_at",
-    "failing_subjects",
-    "first_divergence",
-    "first_failure",
-    "first_not_passing",
-    "floor_of",
-    "judge",
-    "measure",
+    "build_divergence",
+    "compare_captures",
+    "compute_floor",
+    "find_failing_subjects",
+    "find_first_divergence",
+    "find_first_failure",
+    "find_first_not_passing",
+    "judge_error",
+    "measure_error",
 ]
 
 LIMIT = 4.0
-"""Floors a correct subject may be away: twice the worst of 192 correct runs (docs/design.md)."""
+"""The largest error, in floors, that passes: twice the worst of 192 correct runs (docs/design.md).
+"""
 
 
 class Status(StrEnum):
-    """What a subject is at one comparison point, from best to worst."""
+    """The result of a subject at one comparison point, from best to worst."""
 
     EXACT = "exact"
     AT_FLOOR = "at-floor"
@@ -54,7 +55,7 @@ class Status(StrEnum):
 
     @property
     def passes(self) -> bool:
-        """Whether this is parity."""
+        """Whether the status is parity."""
         return self in (Status.EXACT, Status.AT_FLOOR)
 
     @property
@@ -64,13 +65,13 @@ class Status(StrEnum):
 
     @property
     def severity(self) -> int:
-        """The place in the order from best, 0, to worst."""
+        """The rank of the status, from 0 for the best."""
         return tuple(Status).index(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """An error in units of the floor, and what that means."""
+class Judgement:
+    """An error in units of the floor, and its status."""
 
     x_floor: float
     x_floor_max: float
@@ -111,46 +112,46 @@ class StageResult:
     subjects: Mapping[str, SubjectResult]
     pairs: Mapping[str, PairResult] = field(default_factory=dict)
     isolated: Mapping[str, SubjectResult] = field(default_factory=dict)
-    """The same subjects, each given the reference's input of this point: its own error alone."""
+    """The isolated results: each subject was given the reference's input of this point."""
     isolated_floor: Floor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FirstDivergence:
-    """The first comparison point at which a subject does not agree, and who does not."""
+    """The first comparison point at which a subject differs, and the subjects that differ there."""
 
     subject: str
     stage: str
     layer: str | None
-    """The layer's row; None when the depth compared does not tell which layer of the stage."""
-    cut: str
+    """The layer's row; None when the depth compared does not resolve the layers of the stage."""
+    point: str
     """The name of the comparison point."""
     subjects: tuple[str, ...]
 
 
-def judge(
-    error: Error, floor: Floor, *, limit: float = LIMIT, precision: str = "float32"
-) -> Judged:
+def judge_error(
+    error: ErrorMetrics, floor: Floor, *, limit: float = LIMIT, precision: str = "float32"
+) -> Judgement:
     """Judge an error by the floor of a precision (docs/design.md, "The verdict").
 
     Comparisons are written so that NaN, had it come this far, would not pass.
     """
     if error.mismatch:
-        return Judged(math.inf, math.inf, Status.DIVERGED)
+        return Judgement(math.inf, math.inf, Status.DIVERGED)
     if error.size == 0:
-        return Judged(math.inf, math.inf, Status.MISSING)
+        return Judgement(math.inf, math.inf, Status.MISSING)
     if error.wrong or not error.compared:
-        return Judged(math.inf, math.inf, Status.NON_FINITE)
-    scaled = floor.scaled(precision)
-    x_floor = _ratio(error.rel_l2, scaled.rel_l2)
-    x_floor_max = _ratio(error.max_abs, scaled.max_abs)
+        return Judgement(math.inf, math.inf, Status.NON_FINITE)
+    precision_floor = floor.for_precision(precision)
+    x_floor = _ratio(error.rel_l2, precision_floor.rel_l2)
+    x_floor_max = _ratio(error.max_abs, precision_floor.max_abs)
     if error.exact:
         status = Status.EXACT
     elif x_floor <= limit and x_floor_max <= limit:
         status = Status.AT_FLOOR
     else:
         status = Status.DIVERGED
-    return Judged(x_floor, x_floor_max, status)
+    return Judgement(x_floor, x_floor_max, status)
 
 
 def _ratio(value: float, floor: float) -> float:
@@ -159,7 +160,7 @@ def _ratio(value: float, floor: float) -> float:
     return value / floor if floor else math.inf
 
 
-def compare(
+def compare_captures(
     *,
     reference: CaptureReader,
     floors: Mapping[str, Floor],
@@ -182,41 +183,41 @@ def compare(
     for row in rows:
         if row not in floors:
             raise CaptureError(f"{reference.path}: {row}: has no floor; measure its replicates")
-    measured = measure_rows(rows, reference, subjects, start_helpers=start_helpers)
+    errors_by_row = measure_rows(rows, reference, subjects, start_helpers=start_helpers)
     stages = []
     for point in points:
         row, floor = point.row, floors.get(point.row)
-        found = measured.get(row)
-        errors = {} if found is None else found.errors
+        row_errors = errors_by_row.get(row)
+        errors = {} if row_errors is None else row_errors.errors
         results = {
             name: _result(errors.get(name), floor, limit, precisions.get(name, "float32"))
             for name in subjects
         }
-        shape = point.shape if found is None else reference.shape(row)
-        pairs = {} if found is None else found.pairs
+        shape = point.shape if row_errors is None else reference.shape(row)
+        pairs = {} if row_errors is None else row_errors.pairs
         stages.append(StageResult(point.name, point.stage, row, shape, floor, results, pairs))
     return stages
 
 
 def _result(
-    error: Error | None, floor: Floor | None, limit: float, precision: str
+    error: ErrorMetrics | None, floor: Floor | None, limit: float, precision: str
 ) -> SubjectResult:
     if error is None or floor is None:
         return SubjectResult(Status.MISSING, message="the subject or the reference lacks the row")
-    judged = judge(error, floor, limit=limit, precision=precision)
+    judgement = judge_error(error, floor, limit=limit, precision=precision)
     message = error.mismatch
-    if judged.status is Status.NON_FINITE:
+    if judgement.status is Status.NON_FINITE:
         message = (
-            f"{error.wrong} of {error.size} values are NaN or Inf and not so in the reference"
+            f"{error.wrong} of {error.size} values are NaN or Inf, unlike the reference's"
             if error.wrong
             else "no value is finite, so nothing was compared"
         )
     return SubjectResult(
-        status=judged.status,
+        status=judgement.status,
         max_abs=error.max_abs,
         rel_l2=error.rel_l2,
-        x_floor=judged.x_floor,
-        x_floor_max=judged.x_floor_max,
+        x_floor=judgement.x_floor,
+        x_floor_max=judgement.x_floor_max,
         worst=error.worst,
         actual=error.actual,
         expected=error.expected,
@@ -225,8 +226,8 @@ def _result(
     )
 
 
-def first_failure(stages: Iterable[StageResult], subject: str) -> StageResult | None:
-    """Return the first cut, in the order given, where the subject is diverged or non-finite."""
+def find_first_failure(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+    """Return the first point of `stages` where the subject is diverged or non-finite, or None."""
     for stage in stages:
         result = stage.subjects.get(subject)
         if result is not None and result.status.is_failure:
@@ -234,10 +235,10 @@ def first_failure(stages: Iterable[StageResult], subject: str) -> StageResult | 
     return None
 
 
-def first_not_passing(stages: Iterable[StageResult], subject: str) -> StageResult | None:
-    """Return the first cut, in the order given, where the subject does not pass or is missing.
+def find_first_not_passing(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+    """Return the first point of `stages` where the subject does not pass or is missing, or None.
 
-    A cut that does not list the subject at all is passed over.
+    A point that does not list the subject at all is skipped.
     """
     for stage in stages:
         result = stage.subjects.get(subject)
@@ -246,8 +247,8 @@ def first_not_passing(stages: Iterable[StageResult], subject: str) -> StageResul
     return None
 
 
-def failing_subjects(stages: Iterable[StageResult]) -> set[str]:
-    """Return the subjects that do not pass, or are missing, at one cut or more."""
+def find_failing_subjects(stages: Iterable[StageResult]) -> set[str]:
+    """Return the subjects that do not pass, or are missing, at one comparison point or more."""
     return {
         name
         for stage in stages
@@ -256,16 +257,16 @@ def failing_subjects(stages: Iterable[StageResult]) -> set[str]:
     }
 
 
-def divergence_at(stage: StageResult, subjects: tuple[str, ...]) -> FirstDivergence:
-    """Return the divergence of these subjects, one or more, at one cut."""
+def build_divergence(stage: StageResult, subjects: tuple[str, ...]) -> FirstDivergence:
+    """Return the divergence of one or more subjects at one comparison point."""
     layer = stage.row if stage.name == stage.row else None
     return FirstDivergence(subjects[0], stage.stage, layer, stage.name, subjects)
 
 
-def first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:
+def find_first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:
     """Return the first point, in execution order, where a subject is diverged or non-finite."""
     for stage in stages:
         wrong = tuple(name for name, result in stage.subjects.items() if result.status.is_failure)
         if wrong:
-            return divergence_at(stage, wrong)
+            return build_divergence(stage, wrong)
     return None

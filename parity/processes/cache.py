@@ -24,7 +24,7 @@ from typing import Any
 
 from parity import files
 from parity.errors import OutputError, UsageError
-from parity.numerics.checksum import stream_checksum
+from parity.numerics.checksum import compute_stream_checksum
 
 MAX_BYTES = 4 * 2**30
 """The oldest entries make room for new ones above this size."""
@@ -92,7 +92,7 @@ class Cache:
             folder = _prepared(root()) / kind
             folder.mkdir(exist_ok=True)
             with made.open("rb") as stream:
-                checksum = stream_checksum(stream)
+                checksum = compute_stream_checksum(stream)
             path = folder / f"{_key(facts)}-{checksum}{SUFFIXES[kind]}"
             with files.replacing(path) as part:
                 shutil.copyfile(made, part)
@@ -166,7 +166,7 @@ def _examine(path: Path) -> tuple[str | None, os.stat_result | None]:
         if not stat.S_ISREG(path.lstat().st_mode):
             return "is no plain file", None
         with path.open("rb") as stream:
-            checksum = stream_checksum(stream)
+            checksum = compute_stream_checksum(stream)
             seen = os.fstat(stream.fileno())
     except OSError as error:
         return f"cannot be read ({error.strerror})", None

@@ -1,1 +1,1 @@
-"""What a comparison found (``model``), and one module for each form it is shown in."""
+"""The report of a comparison as data (``model``), and its formats."""

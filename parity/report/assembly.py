@@ -1,4 +1,4 @@
-"""A report from what a comparison knows and what was found."""
+"""Assembly of a report from a comparison's state and findings."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity.comparison.levels import complete_numerics_level, weights_level
+from parity.comparison.levels import judge_numerics, judge_weights
 from parity.comparison.request import Request, runtime_of
 from parity.comparison.results import (
-    Decision,
+    ErrorProfile,
     InputFacts,
+    InputTrial,
+    LabelAgreement,
     Level,
     Outcome,
-    Profile,
-    Repeat,
+    Repeatability,
     SubjectFacts,
-    Trial,
     WeightFacts,
 )
 from parity.comparison.state import State
@@ -26,79 +26,82 @@ from parity.numerics import verdict
 from parity.numerics.verdict import FirstDivergence, StageResult
 from parity.processes import registry
 from parity.processes.machine import environment_facts
-from parity.report.model import Report, conclude
+from parity.report.model import Report, decide_verdict
 
-NO_SEMANTICS = Level(Outcome.SKIPPED, ("not asked for: --semantics runs every model in float64",))
+SEMANTICS_SKIPPED = Level(
+    Outcome.SKIPPED, ("not requested: --semantics runs every model in float64",)
+)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What judging the captures and looking further has given."""
+    """The results of judging the captures and of the further analysis."""
 
     stages: tuple[StageResult, ...] = ()
     divergences: tuple[FirstDivergence, ...] = ()
-    blame: tuple[str, ...] = ()
+    attribution: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
-    semantics: Level = NO_SEMANTICS
-    profile: Profile | None = None
-    decision: Decision | None = None
-    repeat: Repeat | None = None
-    trials: tuple[Trial, ...] = ()
+    semantics: Level = SEMANTICS_SKIPPED
+    profile: ErrorProfile | None = None
+    decision: LabelAgreement | None = None
+    repeat: Repeatability | None = None
+    trials: tuple[InputTrial, ...] = ()
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def assemble(state: State, findings: Findings, structure: Level, seconds: float) -> Report:
-    """Put a report together; `seconds` is what the whole comparison took."""
+def assemble_report(state: State, findings: Findings, structure: Level, seconds: float) -> Report:
+    """Return the report; `seconds` is the duration of the whole comparison."""
     request = state.request
-    facts = {name: _subject_facts(state, name) for name in request.subjects}
+    facts = {name: _collect_subject_facts(state, name) for name in request.subjects}
     levels = {
         "structure": structure,
-        "weights": weights_level(state),
+        "weights": judge_weights(state),
         "semantics": findings.semantics,
-        "numerics": complete_numerics_level(state, findings.stages, findings.trials),
+        "numerics": judge_numerics(state, findings.stages, findings.trials),
     }
-    given = state.input
     parameters = 0 if state.table is None else state.table.parameters
     return Report(
-        verdict=conclude(subjects=facts, levels=levels, stages=findings.stages),
+        verdict=decide_verdict(subjects=facts, levels=levels, stages=findings.stages),
         model=request.name,
         reference=request.reference_side,
-        input=InputFacts(given.kind, given.array.shape, given.sha256, given.source),
-        weights=WeightFacts(state.weights_sha256, parameters, _source(request)),
+        input=InputFacts(
+            state.input.kind, state.input.array.shape, state.input.sha256, state.input.source
+        ),
+        weights=WeightFacts(state.weights_sha256, parameters, _describe_weight_source(request)),
         subjects=facts,
         levels=levels,
         stages=findings.stages,
         first_divergence=next(iter(findings.divergences), None)
-        or verdict.first_divergence(findings.stages),
+        or verdict.find_first_divergence(findings.stages),
         divergences=findings.divergences,
-        blame=findings.blame,
+        attribution=findings.attribution,
         causes=findings.causes,
         profile=findings.profile,
         decision=findings.decision,
         repeat=findings.repeat,
         trials=findings.trials,
         spread=findings.spread,
-        environment=_environment(state),
-        notes=_notes(state, findings),
+        environment=_collect_environment(state),
+        notes=_collect_notes(state, findings),
         seconds=seconds,
         limit=request.limit,
         depth=request.depth,
     )
 
 
-def _source(request: Request) -> str:
+def _describe_weight_source(request: Request) -> str:
     source = request.weight_source
     return f"random, seed {request.seed}" if source == "random" else Path(source).name
 
 
-def _environment(state: State) -> dict[str, Any]:
+def _collect_environment(state: State) -> dict[str, Any]:
     card = state.placement.card
     facts = environment_facts(state.versions)
     return facts if card is None else {**facts, "card": card.to_json()}
 
 
-def _notes(state: State, findings: Findings) -> tuple[str, ...]:
+def _collect_notes(state: State, findings: Findings) -> tuple[str, ...]:
     request, placement = state.request, state.placement
     notes = [*findings.notes, *state.notes]
     if placement.note is not None:
@@ -108,32 +111,32 @@ def _notes(state: State, findings: Findings) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _subject_facts(state: State, subject: str) -> SubjectFacts:
+def _collect_subject_facts(state: State, subject: str) -> SubjectFacts:
     request = state.request
     runtime = runtime_of(subject)
-    done = state.subjects.get(subject)
+    run = state.subjects.get(subject)
     device, precision = state.placement.devices[subject], request.precision
-    if done is None:
-        failure = str(state.failure(subject) or "it was not run")
+    if run is None:
+        failure = str(state.find_failure(subject) or "not run")
         return SubjectFacts(registry.label(runtime), device, precision, failure=failure)
     info = registry.get(runtime)
     name = info.main_package
     backend = next(
         (
             f"{package} {version}"
-            for package, version in done.versions.items()
+            for package, version in run.versions.items()
             if info.backends and package not in (name, "python")
         ),
         None,
     )
     card = state.placement.facts.get(request.child(subject), {}) if device == "gpu" else {}
     return SubjectFacts(
-        runtime=f"{name} {done.versions[name]}",
+        runtime=f"{name} {run.versions[name]}",
         backend=backend,
         device=device,
         precision=precision,
         judged_as=request.judge_as,
-        flags=done.flags,
-        seconds=done.seconds,
-        proof={**done.proof, **card},
+        flags=run.flags,
+        seconds=run.seconds,
+        proof={**run.proof, **card},
     )

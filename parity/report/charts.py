@@ -8,35 +8,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from parity.numerics.verdict import Status, SubjectResult
-from parity.report.model import Profile, Report
+from parity.report.model import ErrorProfile, Report
 
 WIDTH, LEFT, RIGHT, TOP = 1120.0, 64.0, 12.0, 14.0
 CHANNELS_WIDTH = 800.0
-_LABELLED = 16
-"""Cuts that can each have a label under the axis; with more, the stages have."""
+_MAX_LABELS = 16
+"""Number of points up to which each has a label below the axis; above it, each stage has one."""
 
-_SPARSE = 60
-"""Cuts that can each have a mark; with more, a run of wrong ones has two, at its ends."""
+_MAX_MARKS = 60
+"""Number of points up to which each has a mark; above it, only the ends of failing runs have."""
 
 BUCKETS = 8
-"""Shades of the heat map, above the one for all that is at the floor."""
+"""Number of shades of the heat map above the shade for errors at the floor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A label at a place along an axis, and the line that goes with it."""
+    """A label at a position on an axis, with its grid line."""
 
-    at: float
+    position: float
     label: str
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point of a series: ``kind`` is "fine", "wrong" or "off" (no finite figure: at the top)."""
+    """A point of a series; ``outcome`` is "pass", "fail" or "non-finite" (drawn at the top)."""
 
     x: float
     y: float
-    kind: str
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Series:
     path: str
     marks: tuple[Mark, ...]
     dots: str = ""
-    wrong_dots: str = ""
-    """Where the cuts are too many for marks of their own: a dot each, as paths of no length."""
+    failing_dots: str = ""
+    """Dots for the points without a mark, as paths of zero length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class Plot:
 
 
 Figure = Callable[[SubjectResult], float]
-"""The figure of a result that a plot shows."""
+"""Returns the plotted figure of a result."""
 
 
 class Scale:
-    """A logarithmic axis over whole decades that hold the values, low at the bottom."""
+    """A logarithmic axis over the whole decades around the values, low values at the bottom."""
 
     def __init__(self, values: Sequence[float], *, top: float, bottom: float) -> None:
         usable = [value for value in values if 0.0 < value < math.inf] or [1.0]
@@ -83,7 +83,7 @@ class Scale:
         self.top, self.bottom = top, bottom
 
     def __call__(self, value: float) -> float:
-        """Return the y of a value; what is zero lies on the axis, what is infinite on the top."""
+        """Return the y of a value; zero maps to the axis, infinity to the top."""
         if value == math.inf:
             return self.top
         exponent = math.log10(value) if value > 0.0 else self.low
@@ -94,32 +94,34 @@ class Scale:
         """Return at most eight ticks, at whole decades."""
         step = -(-(self.high - self.low) // 7)
         exponents = range(self.low, self.high + 1, step)
-        return tuple(Tick(self(10.0**power), _decade(power) + suffix) for power in exponents)
+        return tuple(Tick(self(10.0**power), _format_decade(power) + suffix) for power in exponents)
 
 
-def _decade(power: int) -> str:
+def _format_decade(power: int) -> str:
     return f"{10.0**power:g}" if -2 <= power <= 3 else f"1e{power}"
 
 
-def along(
+def plot_along_network(
     report: Report, figure: Figure, floors: Sequence[float], *, title: str, suffix: str = ""
 ) -> Plot:
-    """Plot a figure of every subject at every cut, with the floor and the limit at each.
+    """Plot a figure of every subject at every comparison point, with floors and limits.
 
-    ``floors`` has an entry a cut, NaN where there is none.
+    ``floors`` has one entry for each point, NaN if it has no floor.
     """
     results = {
         name: [stage.subjects.get(name) for stage in report.stages] for name in report.subjects
     }
     values = [figure(r) for line in results.values() for r in line if r is not None]
     limits = [floor * report.limit for floor in floors]
-    columns, x_ticks, borders, low = _columns(report, LEFT, WIDTH - RIGHT)
+    columns, x_ticks, borders, low = _layout_columns(report, LEFT, WIDTH - RIGHT)
     height = 340.0
     bottom = height - low
     known = [value for value in (*floors, *limits) if value == value]
     scale = Scale([*values, *known], top=TOP, bottom=bottom)
     series = tuple(
-        _series(name, index, [None if r is None else (figure(r), r) for r in line], columns, scale)
+        _build_series(
+            name, index, [None if r is None else (figure(r), r) for r in line], columns, scale
+        )
         for index, (name, line) in enumerate(results.items())
     )
     return Plot(
@@ -130,39 +132,39 @@ def along(
         x_ticks=x_ticks,
         borders=borders,
         y_ticks=scale.ticks(suffix=suffix),
-        band=_band(limits, columns, scale),
-        floor=_line(zip(columns, floors, strict=True), scale),
-        limit=_line(zip(columns, limits, strict=True), scale),
+        band=_build_band_path(limits, columns, scale),
+        floor=_build_line_path(zip(columns, floors, strict=True), scale),
+        limit=_build_line_path(zip(columns, limits, strict=True), scale),
         series=series,
     )
 
 
-def isolated(report: Report, name: str, index: int, figure: Figure) -> Plot:
-    """Plot one subject's error in floors as it accumulates (first), and of each part alone."""
-    both = [
+def plot_isolated_errors(report: Report, name: str, index: int, figure: Figure) -> Plot:
+    """Plot one subject's accumulated and isolated errors, in floors."""
+    lines = [
         [stage.subjects.get(name) for stage in report.stages],
         [stage.isolated.get(name) for stage in report.stages],
     ]
-    # One scale for all subjects: their panels stand side by side.
+    # One scale for all subjects: their panels are side by side.
     values = [
         figure(result)
         for stage in report.stages
-        for held in (stage.subjects, stage.isolated)
-        for result in held.values()
+        for results in (stage.subjects, stage.isolated)
+        for result in results.values()
     ]
-    columns, x_ticks, borders, low = _columns(report, LEFT, WIDTH / 2 - RIGHT, labelled=8)
+    columns, x_ticks, borders, low = _layout_columns(report, LEFT, WIDTH / 2 - RIGHT, max_labels=8)
     height = 230.0
     bottom = height - low
     scale = Scale([*values, 1.0, report.limit], top=TOP, bottom=bottom)
-    lines = [
-        _series(
+    series = [
+        _build_series(
             label,
             index,
             [None if r is None else (figure(r), r) for r in line],
             columns,
             scale,
         )
-        for label, line in zip(("accumulated", "isolated"), both, strict=True)
+        for label, line in zip(("accumulated", "isolated"), lines, strict=True)
     ]
     limits = [report.limit] * len(columns)
     return Plot(
@@ -173,29 +175,29 @@ def isolated(report: Report, name: str, index: int, figure: Figure) -> Plot:
         x_ticks=x_ticks,
         borders=borders,
         y_ticks=scale.ticks(suffix="×"),
-        band=_band(limits, columns, scale),
-        floor=_line([(x, 1.0) for x in columns], scale),
-        limit=_line(zip(columns, limits, strict=True), scale),
-        series=tuple(lines),
+        band=_build_band_path(limits, columns, scale),
+        floor=_build_line_path([(x, 1.0) for x in columns], scale),
+        limit=_build_line_path(zip(columns, limits, strict=True), scale),
+        series=tuple(series),
     )
 
 
-def _columns(
-    report: Report, left: float, right: float, *, labelled: int = _LABELLED
+def _layout_columns(
+    report: Report, left: float, right: float, *, max_labels: int = _MAX_LABELS
 ) -> tuple[tuple[float, ...], tuple[Tick, ...], tuple[float, ...], float]:
-    """Return each cut's x, the labels, the borders between stages and the room under the axis."""
+    """Return each point's x, the labels, the stage borders and the height below the axis."""
     count = len(report.stages)
     step = (right - left) / max(count, 1)
     columns = tuple(round(left + (at + 0.5) * step, 1) for at in range(count))
-    if count <= labelled:
+    if count <= max_labels:
         labels = [Tick(x, stage.name) for x, stage in zip(columns, report.stages, strict=True)]
-        # Names that would run into each other are slanted, and need more room.
-        slanted = any(len(tick.label) * 6.6 > step for tick in labels)
-        return columns, tuple(labels), (), 74.0 if slanted else 30.0
+        # Labels that would overlap are slanted, and need more height.
+        is_slanted = any(len(tick.label) * 6.6 > step for tick in labels)
+        return columns, tuple(labels), (), 74.0 if is_slanted else 30.0
     ticks, borders, start = [], [], 0
     for name, group in itertools.groupby(stage.stage for stage in report.stages):
         end = start + len(list(group))
-        # A stage that is too narrow for its name is left without one: the border shows it.
+        # A stage that is too narrow for its name has a border alone.
         if len(name) * 6.2 < (end - start) * step or end - start > count // 12:
             ticks.append(Tick(round(left + (start + end) / 2 * step, 1), name))
         if start:
@@ -204,47 +206,49 @@ def _columns(
     return columns, tuple(ticks), tuple(borders), 30.0
 
 
-def _series(
+def _build_series(
     name: str,
     index: int,
     points: Sequence[tuple[float, SubjectResult] | None],
     columns: Sequence[float],
     scale: Scale,
 ) -> Series:
-    kinds = [_kind(point) for point in points]
+    outcomes = [_classify(point) for point in points]
     values = [math.nan if point is None else point[0] for point in points]
-    marks, dots = [], {"fine": [""], "wrong": [""]}
-    around = zip(["", *kinds], kinds, [*kinds[1:], ""], strict=False)
-    for x, value, (before, kind, after) in zip(columns, values, around, strict=True):
-        ends = kind != "fine" and not before == kind == after
-        if kind and (ends or len(columns) <= _SPARSE):
-            marks.append(Mark(x, scale(value), kind))
-        elif kind in dots:
-            dots[kind].append(f"M{x:g} {scale(value):g}h0")
-    line = _line(zip(columns, values, strict=True), scale)
-    return Series(name, index, line, tuple(marks), "".join(dots["fine"]), "".join(dots["wrong"]))
+    marks, dots = [], {"pass": [""], "fail": [""]}
+    neighbours = zip(["", *outcomes], outcomes, [*outcomes[1:], ""], strict=False)
+    for x, value, (before, outcome, after) in zip(columns, values, neighbours, strict=True):
+        is_end = outcome != "pass" and not before == outcome == after
+        if outcome and (is_end or len(columns) <= _MAX_MARKS):
+            marks.append(Mark(x, scale(value), outcome))
+        elif outcome in dots:
+            dots[outcome].append(f"M{x:g} {scale(value):g}h0")
+    line = _build_line_path(zip(columns, values, strict=True), scale)
+    return Series(name, index, line, tuple(marks), "".join(dots["pass"]), "".join(dots["fail"]))
 
 
-def _kind(point: tuple[float, SubjectResult] | None) -> str:
+def _classify(point: tuple[float, SubjectResult] | None) -> str:
     if point is None or point[1].status is Status.MISSING:
         return ""
     if not math.isfinite(point[0]):
-        return "off"
-    return "fine" if point[1].status.passes else "wrong"
+        return "non-finite"
+    return "pass" if point[1].status.passes else "fail"
 
 
-def _line(points: Sequence[tuple[float, float]] | zip[tuple[float, float]], scale: Scale) -> str:
-    """Join the points, with a gap where a value is not finite."""
-    parts, down = [], False
+def _build_line_path(
+    points: Sequence[tuple[float, float]] | zip[tuple[float, float]], scale: Scale
+) -> str:
+    """Return the path through the points, with a gap where a value is not finite."""
+    parts, is_drawing = [], False
     for x, value in points:
         if math.isfinite(value):
-            parts.append(f"{'L' if down else 'M'}{x:g} {scale(value):g}")
-        down = math.isfinite(value)
+            parts.append(f"{'L' if is_drawing else 'M'}{x:g} {scale(value):g}")
+        is_drawing = math.isfinite(value)
     return "".join(parts)
 
 
-def _band(limits: Sequence[float], columns: Sequence[float], scale: Scale) -> str:
-    """Return the area below the limit: what is inside is rounding."""
+def _build_band_path(limits: Sequence[float], columns: Sequence[float], scale: Scale) -> str:
+    """Return the path around the area below the limit."""
     known = [(x, limit) for x, limit in zip(columns, limits, strict=True) if limit == limit]
     if not known:
         return ""
@@ -253,21 +257,22 @@ def _band(limits: Sequence[float], columns: Sequence[float], scale: Scale) -> st
 
 
 @dataclass(frozen=True, slots=True)
-class Heat:
-    """A heat map, a unit a position: one path for each shade, the calmest first."""
+class HeatMap:
+    """A heat map, one unit for each position, one path for each shade, smallest errors first."""
 
     width: int
     height: int
     shades: tuple[str, ...]
-    broken: str
+    non_finite: str
     edges: tuple[float, ...]
-    """Where each shade begins; the first one ends at ``edges[1]``."""
+    """The smallest error of each shade; the first shade ends at ``edges[1]``."""
 
 
-def heat(profile: Profile) -> Heat:
-    """Shade the positions by the logarithm of their error, from the floor up to the largest.
+def build_heat_map(profile: ErrorProfile) -> HeatMap:
+    """Shade the positions by the logarithm of their error, from the floor to the largest error.
 
-    Where all are above the floor, or all at it, from the least: the pattern is what matters then.
+    If all errors are above the floor, or all are at it, the scale begins at the smallest error, so
+    that the pattern is visible.
     """
     cells = [error for line in profile.spatial for error in line]
     finite = [error for error in cells if error < math.inf]
@@ -278,21 +283,23 @@ def heat(profile: Profile) -> Heat:
         low = least
     ratio = max(largest / low, 1.0 + 1e-9)
     edges = (0.0, *(low * ratio ** (at / BUCKETS) for at in range(BUCKETS)))
-    found: list[list[str]] = [[] for _ in range(BUCKETS + 1)]
-    broken: list[str] = []
+    paths: list[list[str]] = [[] for _ in range(BUCKETS + 1)]
+    non_finite: list[str] = []
     for y, line in enumerate(profile.spatial):
-        shades = [_shade(error, low, ratio) for error in line]
+        shades = [_select_shade(error, low, ratio) for error in line]
         start = 0
         for shade, run in itertools.groupby(shades):
             length = len(list(run))
             path = f"M{start} {y}h{length}v1h-{length}z"
-            (broken if shade is None else found[shade]).append(path)
+            (non_finite if shade is None else paths[shade]).append(path)
             start += length
     height, width = len(profile.spatial), len(profile.spatial[0])
-    return Heat(width, height, tuple("".join(each) for each in found), "".join(broken), edges)
+    return HeatMap(
+        width, height, tuple("".join(each) for each in paths), "".join(non_finite), edges
+    )
 
 
-def _shade(error: float, low: float, ratio: float) -> int | None:
+def _select_shade(error: float, low: float, ratio: float) -> int | None:
     if error == math.inf:
         return None
     if error <= low:
@@ -301,21 +308,21 @@ def _shade(error: float, low: float, ratio: float) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
-    """A bar for each channel, those above the limit apart from the rest."""
+class ChannelBars:
+    """A bar for each channel; those above the limit are a separate path."""
 
     height: float
     bottom: float
-    fine: str
-    wrong: str
+    within_limit: str
+    above_limit: str
     floor: float
     y_ticks: tuple[Tick, ...]
     x_ticks: tuple[Tick, ...]
     bar: float
 
 
-def channels(profile: Profile, limit: float) -> Channels:
-    """Draw the channels' errors; neighbours share a bar, by the largest, where they are many."""
+def build_channel_bars(profile: ErrorProfile, limit: float) -> ChannelBars:
+    """Draw the channels' errors; many channels share bars, by the largest of neighbours."""
     count = len(profile.channels)
     errors, left, right = list(profile.channels), LEFT, CHANNELS_WIDTH - RIGHT
     group = -(-count // 720)
@@ -327,15 +334,15 @@ def channels(profile: Profile, limit: float) -> Channels:
     for at, error in enumerate(bars):
         line = f"M{left + (at + 0.5) * step:.1f} {bottom:g}V{scale(error):g}"
         paths[error > profile.floor_max * limit].append(line)
-    # The tensor's own channels, which may be more than the profile's.
+    # The tensor can have more channels than the pooled profile.
     total = profile.shape[1] if len(profile.shape) > 1 else count
     labels = sorted({round(share * (total - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
     each = (right - left) / total
-    return Channels(
+    return ChannelBars(
         height=height,
         bottom=bottom,
-        fine="".join(paths[False]),
-        wrong="".join(paths[True]),
+        within_limit="".join(paths[False]),
+        above_limit="".join(paths[True]),
         floor=scale(profile.floor_max),
         y_ticks=scale.ticks(),
         x_ticks=tuple(Tick(round(left + (at + 0.5) * each, 1), str(at)) for at in labels),

@@ -1,7 +1,7 @@
 """The report as JSON data, ``parity.report/1``, and back.
 
-``parity.report.schema`` has the form of that data. It loads pydantic, so it is imported here only
-when a report is read or written.
+``parity.report.schema`` defines the data. It loads pydantic, so it is imported only when a report
+is read or written.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ def to_json(report: Report) -> dict[str, Any]:
         form = schema.Report.model_validate(report)
         return form.model_dump(mode="json", by_alias=True)
     except ValidationError as error:
-        raise OutputError(f"the report cannot be JSON: {_first_fault(error)}") from error
+        raise OutputError(
+            f"the report cannot be written as JSON: {_describe_first_error(error)}"
+        ) from error
     except ValueError as error:
-        # Of facts of any type: what JSON has no form for, or what is nested too deeply.
-        raise OutputError(f"the report cannot be JSON: {error}") from error
+        # Facts have any type: JSON cannot hold some, and nesting can be too deep.
+        raise OutputError(f"the report cannot be written as JSON: {error}") from error
 
 
 def from_json(data: Mapping[str, Any]) -> Report:
-    """Rebuild what ``to_json`` gave.
+    """Return the report that ``to_json`` serialised.
 
-    Nothing is converted: a number in quotes is no number. Raises UsageError, naming the field, for
-    another schema, a missing field and a value that the schema does not allow.
+    No value is converted: a number in quotes is not a number. Raises UsageError, naming the
+    field, for another schema, a missing field and a value that the schema does not allow.
     """
     from pydantic import ValidationError
 
@@ -53,7 +55,7 @@ def from_json(data: Mapping[str, Any]) -> Report:
     try:
         report: Report = schema.Report.model_validate(data).build()
     except ValidationError as error:
-        raise UsageError(f"report: {_first_fault(error)}") from error
+        raise UsageError(f"report: {_describe_first_error(error)}") from error
     except RecursionError as error:
         raise UsageError("report: malformed: it is nested too deeply") from error
     return report
@@ -69,11 +71,11 @@ _EXPECTED = {
     "greater_than_equal": "expected at least {ge:g}",
     "less_than_equal": "expected at most {le:g}",
 }
-"""By pydantic's type of error: what it says in words of Python, in those of JSON."""
+"""By pydantic's error type, the message in terms of JSON instead of Python."""
 
 
-def _first_fault(error: ValidationError) -> str:
-    """Return the path to the first wrong field, and what is wrong with it, on one line."""
+def _describe_first_error(error: ValidationError) -> str:
+    """Return the path and the error of the first invalid field, on one line."""
     first, *rest = error.errors(include_url=False)
     path = ""
     for key in first["loc"]:

@@ -1,4 +1,4 @@
-"""The report: everything that one comparison found, as data, and the verdict on it."""
+"""The report: the results of one comparison as data, and its verdict."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity.comparison.levels import numerics_level
+from parity.comparison.levels import judge_points
 from parity.comparison.results import (
     LEVELS,
-    Decision,
+    ErrorProfile,
     InputFacts,
+    InputTrial,
+    LabelAgreement,
     Level,
     Outcome,
-    Profile,
-    Repeat,
+    Repeatability,
     SubjectFacts,
-    Trial,
     Verdict,
     WeightFacts,
 )
@@ -26,24 +26,24 @@ from parity.numerics.verdict import LIMIT, FirstDivergence, StageResult
 __all__ = [
     "LEVELS",
     "Cause",
-    "Decision",
+    "ErrorProfile",
     "InputFacts",
+    "InputTrial",
+    "LabelAgreement",
     "Level",
     "Outcome",
-    "Profile",
-    "Repeat",
+    "Repeatability",
     "Report",
     "SubjectFacts",
-    "Trial",
     "Verdict",
     "WeightFacts",
-    "conclude",
+    "decide_verdict",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One comparison, complete: the data of the JSON report ``parity.report/1``."""
+    """The complete report of one comparison, ``parity.report/1`` in JSON."""
 
     verdict: Verdict
     model: str
@@ -61,18 +61,18 @@ class Report:
     depth: str = "stage"
     notes: tuple[str, ...] = ()
     divergences: tuple[FirstDivergence, ...] = ()
-    """Every diverging subject's own first layer, one entry a subject."""
-    blame: tuple[str, ...] = ()
-    """Sentences that say where a difference enters: framework, exporter or runtime."""
-    profile: Profile | None = None
-    decision: Decision | None = None
-    repeat: Repeat | None = None
+    """The first differing layer of every diverging subject."""
+    attribution: tuple[str, ...] = ()
+    """Sentences that attribute a difference to a framework, an exporter or a runtime."""
+    profile: ErrorProfile | None = None
+    decision: LabelAgreement | None = None
+    repeat: Repeatability | None = None
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By comparison point, the least and largest ``x_floor`` over the seeded inputs."""
-    trials: tuple[Trial, ...] = ()
+    """By comparison point, the smallest and largest ``x_floor`` over the seeded inputs."""
+    trials: tuple[InputTrial, ...] = ()
     """The same comparison on seeded and stress inputs."""
     command: tuple[str, ...] = ()
-    """The arguments that make this comparison again, the program's name first."""
+    """The command line that repeats this comparison, the program's name first."""
 
     @property
     def ok(self) -> bool:
@@ -84,38 +84,38 @@ class Report:
         return self.ok
 
     def __str__(self) -> str:
-        """Say in three lines what the verdict is, where and why."""
-        # Imported late, since its words are about this class.
+        """Return three lines: the verdict, where and why."""
+        # Imported late: the module imports this class.
         from parity.report import summary
 
-        return summary.text(self)
+        return summary.render_text(self)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the same lines and a table of the stages."""
+        """Return HTML for a notebook: the same lines and a table of the stages."""
         from parity.report import summary
 
-        return summary.html(self)
+        return summary.render_html(self)
 
 
-def conclude(
+def decide_verdict(
     *,
     subjects: Mapping[str, SubjectFacts],
     levels: Mapping[str, Level],
     stages: Sequence[StageResult],
 ) -> Verdict:
-    """Return the verdict: parity only if all that ran passes and every subject was compared.
+    """Return the verdict: parity only if every level passes and every subject was compared.
 
-    A difference that was found stays found, whatever else could not be run. ``unknown`` is left
-    for a comparison that found none but is not complete: a subject that failed to run, a row that
-    a subject lacks, or nothing compared at all.
+    A difference gives ``divergence``, whatever else could not be run. ``unknown`` is the verdict of
+    an incomplete comparison without a difference: a subject failed to run, a subject lacks a row,
+    or nothing was compared.
     """
     if any(level.outcome is Outcome.FAIL for level in levels.values()):
         return Verdict.DIVERGENCE
-    compared = numerics_level(stages).outcome
-    if compared is Outcome.FAIL:
+    outcome = judge_points(stages).outcome
+    if outcome is Outcome.FAIL:
         return Verdict.DIVERGENCE
-    absent = any(name not in stage.subjects for stage in stages for name in subjects)
-    failed = not subjects or any(facts.failure for facts in subjects.values())
-    if absent or failed or compared is not Outcome.PASS:
+    has_gaps = any(name not in stage.subjects for stage in stages for name in subjects)
+    has_failures = not subjects or any(facts.failure for facts in subjects.values())
+    if has_gaps or has_failures or outcome is not Outcome.PASS:
         return Verdict.UNKNOWN
     return Verdict.PARITY

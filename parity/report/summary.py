@@ -14,44 +14,48 @@ from parity.text import one_line
 if TYPE_CHECKING:
     from parity.report.model import Report
 
-LONGEST = 400
+MAX_LINE_LENGTH = 400
 """Characters of a line."""
 
-ROWS = 30
-"""Of the table."""
+MAX_ROWS = 30
+"""Rows of the table."""
 
 _COLORS = {"parity": "#1a7f37", "divergence": "#cf222e", "unknown": "#9a6700"}
 
 
-def text(report: Report) -> str:
+def render_text(report: Report) -> str:
     """Return three lines without control characters: the verdict, where and why."""
-    return "\n".join(lines(report))
+    return "\n".join(build_lines(report))
 
 
-def lines(report: Report) -> tuple[str, str, str]:
-    """Return the verdict, where and why, each on one line of at most ``LONGEST`` characters."""
+def build_lines(report: Report) -> tuple[str, str, str]:
+    """Return the verdict, where and why, each a line of at most ``MAX_LINE_LENGTH`` characters."""
     verdict, where, why = (
-        one_line(line, longest=LONGEST)
+        one_line(line, longest=MAX_LINE_LENGTH)
         for line in (
-            f"{report.verdict.value}: {report.model}: {wording.sentence(report)}",
-            f"where: {_where(report)}",
-            f"why: {_why(report)}",
+            f"{report.verdict.value}: {report.model}: {wording.describe_verdict(report)}",
+            f"where: {_describe_where(report)}",
+            f"why: {_describe_why(report)}",
         )
     )
     return verdict, where, why
 
 
-def _where(report: Report) -> str:
-    found = wording.worst(report)
-    if report.ok and found is not None:
-        return f"no {report.depth} differs; the largest error is that of {found[1]} at {found[2]}"
-    told = [f"{names} {how}" for names, how in wording.firsts(report)]
-    told += [f"{name} cannot be run" for name, facts in report.subjects.items() if facts.failure]
-    told += [f"level {name}" for name in _failed_levels(report) if name != "numerics" or not told]
-    return "; ".join(told) or "; ".join(_missing(report)) or "nothing was compared"
+def _describe_where(report: Report) -> str:
+    worst = wording.find_worst(report)
+    if report.ok and worst is not None:
+        return f"no {report.depth} differs; the largest error is that of {worst[1]} at {worst[2]}"
+    places = [f"{names} {how}" for names, how in wording.describe_first_failures(report)]
+    places += [
+        f"{name} could not be run" for name, facts in report.subjects.items() if facts.failure
+    ]
+    places += [
+        f"level {name}" for name in _failed_levels(report) if name != "numerics" or not places
+    ]
+    return "; ".join(places) or "; ".join(_describe_missing(report)) or "nothing was compared"
 
 
-def _missing(report: Report) -> Iterator[str]:
+def _describe_missing(report: Report) -> Iterator[str]:
     for name in report.subjects:
         for stage in report.stages:
             if name not in stage.subjects or stage.subjects[name].status is Status.MISSING:
@@ -59,11 +63,11 @@ def _missing(report: Report) -> Iterator[str]:
                 break
 
 
-def _why(report: Report) -> str:
+def _describe_why(report: Report) -> str:
     if report.ok:
         return f"no error is above {report.limit:g}× the rounding floor"
     causes = [f"{cause.layer}, {cause.subject}: {cause.message}" for cause in report.causes]
-    failures = [f"{names}: {failure}" for names, failure in wording.failures(report)]
+    failures = [f"{names}: {failure}" for names, failure in wording.describe_failures(report)]
     messages = [
         f"{name}: {message}"
         for name, level in report.levels.items()
@@ -71,7 +75,7 @@ def _why(report: Report) -> str:
         and (level.outcome is Outcome.FAIL or report.verdict == "unknown")
         for message in level.messages
     ]
-    for reasons in (causes, list(report.blame), failures, messages):
+    for reasons in (causes, list(report.attribution), failures, messages):
         if reasons:
             more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
             return reasons[0] + more
@@ -82,38 +86,38 @@ def _failed_levels(report: Report) -> list[str]:
     return [name for name, level in report.levels.items() if level.outcome is Outcome.FAIL]
 
 
-def html(report: Report) -> str:
-    """Return an HTML fragment that loads nothing and runs nothing; every text is escaped."""
-    verdict, *rest = lines(report)
+def render_html(report: Report) -> str:
+    """Return an HTML fragment without scripts or external resources; all text is escaped."""
+    verdict, *rest = build_lines(report)
     first = f'<strong style="color:{_COLORS[report.verdict]}">{escape(verdict)}</strong>'
     paragraphs = "<br>".join([first, *map(escape, rest)])
     return f"<div><p>{paragraphs}</p>{_table(report)}</div>"
 
 
 def _table(report: Report) -> str:
-    stages = wording.main_rows(report, ROWS)
+    stages = wording.select_rows(report, MAX_ROWS)
     if not stages:
         return ""
     names = [report.depth, "shape", "floor", *report.subjects, "status"]
     head = "".join(f"<th>{_cell(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(_row(report, stage))}</tr>" for stage in stages)
-    left = len(report.stages) - len(stages)
-    foot = f"<p>{left} more {escape(report.depth)}s are not shown.</p>" if left else ""
+    hidden = len(report.stages) - len(stages)
+    foot = f"<p>{hidden} more {escape(report.depth)}s are not shown.</p>" if hidden else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
 
 
 def _row(report: Report, stage: StageResult) -> Iterator[str]:
-    floor = wording.number(stage.floor.max_abs) if stage.floor else "–"
-    for value in (stage.name, wording.by_size(stage.shape[1:]), floor):
+    floor = wording.format_number(stage.floor.max_abs) if stage.floor else "–"
+    for value in (stage.name, wording.format_shape(stage.shape[1:]), floor):
         yield f"<td>{_cell(value)}</td>"
     for name in report.subjects:
         result = stage.subjects.get(name)
-        figures = _cell(wording.figures(result))
-        wrong = result is not None and result.status.is_failure
-        yield f"<td><strong>{figures}</strong></td>" if wrong else f"<td>{figures}</td>"
-    status = wording.row_status(report, stage)
-    yield f"<td>{wording.MARKS[status]} {status.value}</td>"
+        figures = _cell(wording.format_figures(result))
+        is_failure = result is not None and result.status.is_failure
+        yield f"<td><strong>{figures}</strong></td>" if is_failure else f"<td>{figures}</td>"
+    status = wording.worst_status(report, stage)
+    yield f"<td>{wording.SYMBOLS[status]} {status.value}</td>"
 
 
 def _cell(value: str) -> str:
-    return escape(one_line(value, longest=LONGEST))
+    return escape(one_line(value, longest=MAX_LINE_LENGTH))

@@ -1,4 +1,4 @@
-"""The report's sentences and figures, in the words that every form of it shares."""
+"""The sentences and formatted figures that all report formats share."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from parity.numerics.verdict import (
     StageResult,
     Status,
     SubjectResult,
-    first_failure,
+    find_first_failure,
 )
 
 if TYPE_CHECKING:
     from parity.report.model import Report
 
-MARKS: Mapping[str, str] = {
+SYMBOLS: Mapping[str, str] = {
     Status.EXACT: "✓",
     Status.AT_FLOOR: "✓",
     Status.DIVERGED: "✗",
@@ -34,239 +34,242 @@ MARKS: Mapping[str, str] = {
     Outcome.FAIL: "✗",
     Outcome.SKIPPED: "–",
 }
-"""A sign beside a word, for whoever sees no colour."""
+"""The symbol beside a status, readable without colour."""
 
 
-def sentence(report: Report) -> str:
-    """Say the verdict in one sentence."""
+def describe_verdict(report: Report) -> str:
+    """Return the verdict as a sentence."""
     return {
-        Verdict.PARITY: _parity,
-        Verdict.DIVERGENCE: _divergence,
-        Verdict.UNKNOWN: _unknown,
+        Verdict.PARITY: _describe_parity,
+        Verdict.DIVERGENCE: _describe_divergence,
+        Verdict.UNKNOWN: _describe_unknown,
     }[report.verdict](report)
 
 
-def _parity(report: Report) -> str:
-    found = worst(report)
-    if found is None:
+def _describe_parity(report: Report) -> str:
+    worst = find_worst(report)
+    if worst is None:
         return "nothing was compared."
-    ratio, name, stage = found
+    ratio, name, point = worst
     count = len(report.stages)
-    cuts = f"all {count} {report.depth}s" if count > 1 else f"the one {report.depth}"
+    points = f"all {count} {report.depth}s" if count > 1 else f"the one {report.depth}"
     return (
-        f"{listed(report.subjects)} {'agree' if len(report.subjects) > 1 else 'agrees'} with "
-        f"{report.reference} in float64 at {cuts}; the worst is {times(ratio)} the rounding "
-        f"floor ({name}, {stage}), {report.limit:g}× is allowed."
+        f"{join_names(report.subjects)} {'agree' if len(report.subjects) > 1 else 'agrees'} with "
+        f"{report.reference} in float64 at {points}; the largest error is {format_ratio(ratio)} "
+        f"the rounding floor ({name}, {point}), the limit is {report.limit:g}×."
     )
 
 
-def _divergence(report: Report) -> str:
-    wrong = [name for name in report.subjects if not passes(report, name)]
+def _describe_divergence(report: Report) -> str:
+    wrong = [name for name in report.subjects if not subject_passes(report, name)]
     right = [name for name in report.subjects if name not in wrong]
     if report.first_divergence is None or not wrong:
         failed = [n for n, level in report.levels.items() if level.outcome is Outcome.FAIL]
         if not failed:
-            return "the report does not say what differs."
-        return f"the {listed(failed)} differ{'s' if len(failed) == 1 else ''}."
-    told = (
-        f"{listed(wrong)} {'differ' if len(wrong) > 1 else 'differs'} from {report.reference} in "
-        f"float64 by more than {report.limit:g}× the rounding floor"
+            return "no difference is named."
+        return f"the {join_names(failed)} differ{'s' if len(failed) == 1 else ''}."
+    difference = (
+        f"{join_names(wrong)} {'differ' if len(wrong) > 1 else 'differs'} from "
+        f"{report.reference} in float64 by more than {report.limit:g}× the rounding floor"
     )
     if right:
-        told += f"; {listed(right)} {'agree' if len(right) > 1 else 'agrees'}"
-    return told + "."
+        difference += f"; {join_names(right)} {'agree' if len(right) > 1 else 'agrees'}"
+    return difference + "."
 
 
-def _unknown(report: Report) -> str:
+def _describe_unknown(report: Report) -> str:
     failed = [name for name, facts in report.subjects.items() if facts.failure]
     if failed:
-        return f"{listed(failed)} could not be run."
-    missing = [name for name in report.subjects if not passes(report, name)]
+        return f"{join_names(failed)} could not be run."
+    missing = [name for name in report.subjects if not subject_passes(report, name)]
     if report.stages and missing:
-        return f"{listed(missing)} could not be compared everywhere."
+        return f"{join_names(missing)} could not be compared at every {report.depth}."
     return "nothing was compared."
 
 
-def passes(report: Report, name: str) -> bool:
-    """Whether the subject agrees at every cut."""
+def subject_passes(report: Report, name: str) -> bool:
+    """Whether the subject passes at every comparison point."""
     return all(
         name in stage.subjects and stage.subjects[name].status.passes for stage in report.stages
     )
 
 
-def firsts(report: Report) -> Iterator[tuple[str, str]]:
-    """Give (names, where and how they diverge first); subjects that do so alike share an entry."""
+def describe_first_failures(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield (names, sentence on the first failure); subjects with the same failure share one."""
     groups: dict[tuple[object, ...], list[tuple[str, str]]] = {}
     for name in report.subjects:
-        stage = first_failure(report.stages, name)
+        stage = find_first_failure(report.stages, name)
         if stage is None:
             continue
-        where, result = _where(report, name, stage), stage.subjects[name]
-        # A graph differs from its own model by rounding: the same in the digits shown.
-        figures = (number(result.max_abs), times(worse(result)), result.message)
-        alike = (where, result.status, result.worst, *figures)
-        told = f"first at {where}: {how(result)}"
-        groups.setdefault(alike, []).append((name, told))
+        where, result = _describe_place(report, name, stage), stage.subjects[name]
+        # A graph differs from its own model by rounding, which these digits do not show.
+        figures = (
+            format_number(result.max_abs),
+            format_ratio(larger_ratio(result)),
+            result.message,
+        )
+        key = (where, result.status, result.worst, *figures)
+        text = f"first at {where}: {describe_error(result)}"
+        groups.setdefault(key, []).append((name, text))
     for group in groups.values():
-        yield listed(name for name, _ in group), group[0][1]
+        verb = "differs" if len(group) == 1 else "differ"
+        yield join_names(name for name, _ in group), f"{verb} {group[0][1]}"
 
 
-def _where(report: Report, name: str, stage: StageResult) -> str:
-    layer = _layer(report, name)
+def _describe_place(report: Report, name: str, stage: StageResult) -> str:
+    layer = _find_layer(report, name)
     return stage.name if layer is None or layer == stage.name else f"{stage.name}, layer {layer}"
 
 
-def _layer(report: Report, name: str) -> str | None:
-    for found in report.divergences:
-        if found.subject == name:
-            return found.layer
+def _find_layer(report: Report, name: str) -> str | None:
+    for divergence in report.divergences:
+        if divergence.subject == name:
+            return divergence.layer
     first: FirstDivergence | None = report.first_divergence
     return first.layer if first is not None and name in first.subjects else None
 
 
-def how(result: SubjectResult) -> str:
-    """Say how far off a subject is, and where and by which values it is so most."""
-    figures = f"max abs {number(result.max_abs)}, {times(worse(result))} the floor"
+def describe_error(result: SubjectResult) -> str:
+    """Return a subject's error, the index of its worst value and the two values there."""
+    figures = (
+        f"max abs {format_number(result.max_abs)}, {format_ratio(larger_ratio(result))} the floor"
+    )
     parts = [result.message or figures]
     if result.worst is not None:
-        where = ", ".join(map(str, result.worst))
-        kind = "first" if result.status is Status.NON_FINITE else "worst"
-        parts.append(f"{kind} at [{where}], {result.actual:.6g} instead of {result.expected:.6g}")
+        index = ", ".join(map(str, result.worst))
+        label = "first" if result.status is Status.NON_FINITE else "worst"
+        values = f"expected {result.expected:.6g}, found {result.actual:.6g}"
+        parts.append(f"{label} at index [{index}]: {values}")
     return "; ".join(parts)
 
 
-def failures(report: Report) -> Iterator[tuple[str, str]]:
-    """Give (names, why they could not be run); a level that fails for that reason tells it."""
-    told = {line for level in report.levels.values() for line in level.messages}
+def describe_failures(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield (names, the error of the subjects that could not be run).
+
+    An error that is already the message of a level is not repeated.
+    """
+    messages = {line for level in report.levels.values() for line in level.messages}
     groups: dict[str, list[str]] = {}
     for name, facts in report.subjects.items():
         if facts.failure:
             groups.setdefault(facts.failure, []).append(name)
     for failure, names in groups.items():
-        if any(f"{name}: {failure}" in told for name in names):
-            yield listed(names), "could not be run with weights that are not its own"
+        if any(f"{name}: {failure}" in messages for name in names):
+            yield join_names(names), "could not be run, since the weights could not be copied"
         else:
-            yield listed(names), failure
+            yield join_names(names), failure
 
 
-def inherited(report: Report) -> Iterator[tuple[str, str]]:
-    """Give (names, which of their cuts that differ are wrong by themselves, which only inherit)."""
-    groups: dict[str, list[str]] = {}
-    for name, told in _inherited(report):
-        groups.setdefault(told, []).append(name)
-    for told, names in groups.items():
-        one, many = next((verb for verb in _VERBS if told.startswith(verb[0])), ("", ""))
-        yield listed(names), many + told.removeprefix(one) if len(names) > 1 else told
-
-
-_VERBS = (("is wrong by itself", "are wrong by themselves"), ("differs", "differ"))
-"""How what is said of one subject begins, and of several."""
-
-
-def _inherited(report: Report) -> Iterator[tuple[str, str]]:
-    """The same of each subject alone."""
+def describe_inheritance(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield (names, sentence on which of their errors are inherited)."""
+    groups: dict[tuple[tuple[str, str], str], list[str]] = {}
     for name in report.subjects:
-        differ = [
-            stage
-            for stage in report.stages
-            if name in stage.subjects and stage.subjects[name].status.is_failure
-        ]
-        alone = [
-            stage.name
-            for stage in report.stages
-            if name in stage.isolated and not stage.isolated[name].status.passes
-        ]
-        measured = any(stage.isolated for stage in report.stages)
-        later = sum(stage.name not in alone for stage in differ) if measured else len(differ) - 1
-        if measured and alone:
-            one = later == 1
-            told = "also differs only inherits" if one else "also differ only inherit"
-            rest = f"; the {_counted(later, report.depth)} that {told}"
-            yield name, f"is wrong by itself at {listed(alone)}{rest if later else ''}"
-        elif not measured and later > 0:
-            yield (
-                name,
-                (
-                    f"differs at {_counted(later, report.depth)} after that, which is inherited as "
-                    "far as this run tells (--isolate tells more)"
-                ),
-            )
+        parts = _describe_inheritance(report, name)
+        if parts is not None:
+            groups.setdefault(parts, []).append(name)
+    for ((singular, plural), rest), names in groups.items():
+        yield join_names(names), f"{singular if len(names) == 1 else plural} {rest}"
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+def _describe_inheritance(report: Report, name: str) -> tuple[tuple[str, str], str] | None:
+    """Return the verb, singular and plural, and the rest of the sentence on one subject."""
+    failing = [
+        stage
+        for stage in report.stages
+        if name in stage.subjects and stage.subjects[name].status.is_failure
+    ]
+    own = [
+        stage.name
+        for stage in report.stages
+        if name in stage.isolated and not stage.isolated[name].status.passes
+    ]
+    if any(stage.isolated for stage in report.stages):
+        if not own:
+            return None
+        count = sum(stage.name not in own for stage in failing)
+        rest = f"in isolation at {join_names(own)}"
+        if count == 1:
+            rest += f"; the error at 1 other {report.depth} is inherited"
+        elif count:
+            rest += f"; the errors at {count} other {report.depth}s are inherited"
+        return ("fails", "fail"), rest
+    count = len(failing) - 1
+    if count < 1:
+        return None
+    places = f"{count} later {report.depth}{'s' if count > 1 else ''}"
+    return ("differs", "differ"), f"at {places}; --isolate shows whether that is inherited"
 
 
-def origin(stage: StageResult, name: str) -> str:
-    """Say whether a wrong subject is wrong by itself here; empty where that was not measured."""
-    alone = stage.isolated.get(name)
-    if alone is None or alone.status is Status.MISSING:
+def describe_origin(stage: StageResult, name: str) -> str:
+    """Return whether a subject's error at a point is inherited; empty if it was not isolated."""
+    isolated = stage.isolated.get(name)
+    if isolated is None or isolated.status is Status.MISSING:
         return ""
-    if alone.status.passes:
-        return "inherited: given the reference's input, it is at the floor here"
-    return f"wrong by itself: given the reference's input, it is {times(worse(alone))} the floor"
+    if isolated.status.passes:
+        return "inherited: in isolation, the error is at the floor"
+    return f"own error: in isolation, it is {format_ratio(larger_ratio(isolated))} the floor"
 
 
-def worse(result: SubjectResult) -> float:
-    """Return the larger of the two ratios that the verdict looks at."""
+def larger_ratio(result: SubjectResult) -> float:
+    """Return the larger of the two ratios that the verdict uses."""
     return max(result.x_floor, result.x_floor_max)
 
 
-def row_status(report: Report, stage: StageResult) -> Status:
-    """Return the status of a cut, which is that of its worst subject."""
-    found = [
+def worst_status(report: Report, stage: StageResult) -> Status:
+    """Return the status of a comparison point: that of its worst subject."""
+    statuses = [
         stage.subjects[name].status if name in stage.subjects else Status.MISSING
         for name in report.subjects
     ]
-    return max(found, key=lambda status: status.severity, default=Status.MISSING)
+    return max(statuses, key=lambda status: status.severity, default=Status.MISSING)
 
 
-def main_rows(report: Report, count: int) -> Sequence[StageResult]:
-    """Return at most `count` cuts: all, else those without parity, else the last of each stage."""
+def select_rows(report: Report, count: int) -> Sequence[StageResult]:
+    """Return at most `count` points: all, else the failing ones, else the last of each stage."""
     if len(report.stages) <= count:
         return report.stages
-    wrong = [stage for stage in report.stages if not row_status(report, stage).passes]
+    failing = [stage for stage in report.stages if not worst_status(report, stage).passes]
     last = {stage.stage: stage for stage in report.stages}
-    return (wrong or list(last.values()))[:count]
+    return (failing or list(last.values()))[:count]
 
 
-def figures(result: SubjectResult | None) -> str:
-    """Write a subject's error at a cut: its largest, and how many floors that is."""
+def format_figures(result: SubjectResult | None) -> str:
+    """Format a subject's error at a point: the largest error and its ratio to the floor."""
     if result is None or result.status is Status.MISSING:
         return "missing"
     if result.status is Status.NON_FINITE:
         return "NaN/Inf"
-    return f"{number(result.max_abs)} ({times(worse(result))})"
+    return f"{format_number(result.max_abs)} ({format_ratio(larger_ratio(result))})"
 
 
-def worst(report: Report) -> tuple[float, str, str] | None:
-    """Return the largest ratio of all subjects and cuts, in floors, its subject and its cut."""
-    found = [
-        (worse(result), name, stage.name)
+def find_worst(report: Report) -> tuple[float, str, str] | None:
+    """Return the largest ratio of all subjects and points, in floors, its subject and its point."""
+    ratios = [
+        (larger_ratio(result), name, stage.name)
         for stage in report.stages
         for name, result in stage.subjects.items()
     ]
-    return max(found, default=None)
+    return max(ratios, default=None)
 
 
 def describe_worst(report: Report) -> tuple[str, str]:
-    """Return the largest ratio of all subjects and stages, and whose it is, in words."""
-    found = worst(report)
-    if found is None:
+    """Return the largest ratio of all subjects and points, and its subject and point."""
+    worst = find_worst(report)
+    if worst is None:
         return "–", "nothing was compared"
-    ratio, name, stage = found
-    return times(ratio), f"{name}, {stage}"
+    ratio, name, stage = worst
+    return format_ratio(ratio), f"{name}, {stage}"
 
 
-def worst_pair(stage: StageResult) -> tuple[float, str]:
+def find_worst_pair(stage: StageResult) -> tuple[float, str]:
     """Return the largest ``max_abs`` between two subjects, and their names, ``a|b``."""
     return max(((pair.max_abs, name) for name, pair in stage.pairs.items()), default=(0.0, ""))
 
 
-def growth(report: Report, name: str) -> list[float | None]:
-    """Return, a cut, by what factor a subject's ``rel_l2`` grew since the cut before.
+def compute_growth(report: Report, name: str) -> list[float | None]:
+    """Return, for each point, a subject's ``rel_l2`` divided by that of the point before.
 
-    None where there is no cut before, or either figure is zero or not finite.
+    None for the first point, and where either figure is zero or not finite.
     """
     errors = [
         stage.subjects[name].rel_l2 if name in stage.subjects else math.inf
@@ -279,18 +282,18 @@ def growth(report: Report, name: str) -> list[float | None]:
     return factors
 
 
-def machine(report: Report) -> list[str]:
-    """Say what the comparison ran on, a part an entry; runtimes are told with the subjects."""
+def describe_machine(report: Report) -> list[str]:
+    """Return the parts of a description of the machine; subjects name their runtimes."""
     facts = dict(report.environment)
     version, python, cores = (facts.pop(key, None) for key in ("parity", "python", "cores"))
     system = [str(facts.pop(key, "")) for key in ("system", "machine")]
-    # "Linux 6.18.44" says more than a reader needs: the JSON report has it.
-    named = " ".join(filter(None, [system[0].split(" ")[0], system[1]]))
+    # The system's version is in the JSON report alone.
+    platform = " ".join(filter(None, [system[0].split(" ")[0], system[1]]))
     processor = re.sub(r"\((R|TM)\)|\bCPU\b", "", str(facts.pop("processor", "")))
     parts = [
         f"parity {version}" if version else "",
         f"Python {python}" if python else "",
-        named,
+        platform,
         " ".join(processor.split()),
         f"{cores} core{'s' if cores != 1 else ''}" if cores else "",
         *(value for value in facts.values() if isinstance(value, str)),
@@ -298,24 +301,24 @@ def machine(report: Report) -> list[str]:
     return [part for part in parts if part]
 
 
-def command(report: Report) -> str:
-    """Return the shell command that makes this comparison again; empty when it is not known."""
+def format_command(report: Report) -> str:
+    """Return the shell command that repeats this comparison; empty if it is unknown."""
     return shlex.join(report.command)
 
 
-def listed(names: Iterable[str]) -> str:
-    """Write names as a sentence does: ``a, b and c``."""
+def join_names(names: Iterable[str]) -> str:
+    """Join names for a sentence: ``a, b and c``."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def by_size(shape: tuple[int, ...]) -> str:
-    """Write a shape: ``64×56×56``."""
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Format a shape: ``64×56×56``."""
     return "×".join(map(str, shape)) or "scalar"
 
 
-def number(value: float) -> str:
-    """Write a figure in two digits: 3.6e-6, 0.31, 8.4, 146."""
+def format_number(value: float) -> str:
+    """Format a number in two digits: 3.6e-6, 0.31, 8.4, 146."""
     if not math.isfinite(value):
         return "NaN/Inf"
     if value == 0.0:
@@ -326,10 +329,10 @@ def number(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def times(value: float) -> str:
-    """Write a ratio in at most six characters: 0.8×, 31×, 2.4e5×."""
+def format_ratio(value: float) -> str:
+    """Format a ratio in at most six characters: 0.8×, 31×, 2.4e5×."""
     if not math.isfinite(value):
         return "∞×"
     if value < 10:
         return f"{value:.1f}×"
-    return f"{value:.0f}×" if value < 1000 else f"{number(value)}×"
+    return f"{value:.0f}×" if value < 1000 else f"{format_number(value)}×"

@@ -61,7 +61,7 @@ class FloorStudy:
 
         Both are JSON. `plain` is a capture of the first replicate, which is then not run again.
         """
-        accumulated, isolated = floor.FloorMeter(), floor.FloorMeter()
+        accumulated, isolated = floor.FloorAccumulator(), floor.FloorAccumulator()
         with capture.CaptureReader(self.reference) as expected:
             for replicate in range(replicates):
                 if replicate == 0 and plain is not None and not isolate:
@@ -76,11 +76,13 @@ class FloorStudy:
                 if isolate:
                     self._run(x, expected, isolated, moved)
         ends = {row.name for row in self.rows}
-        found = accumulated.result(self.table.carried_sums())
-        alone = isolated.result(self.table.longest_sums(ends))
+        found = accumulated.floors(self.table.carried_sums())
+        alone = isolated.floors(self.table.longest_sums(ends))
         return floor.to_json(found), floor.to_json(alone)
 
-    def _read(self, plain: Path, expected: capture.CaptureReader, meter: floor.FloorMeter) -> None:
+    def _read(
+        self, plain: Path, expected: capture.CaptureReader, meter: floor.FloorAccumulator
+    ) -> None:
         with capture.CaptureReader(plain) as reader:
             for row in self.rows:
                 actual = reader.read(row.name)
@@ -90,7 +92,7 @@ class FloorStudy:
         self,
         x: Array,
         expected: capture.CaptureReader,
-        meter: floor.FloorMeter,
+        meter: floor.FloorAccumulator,
         moved: Callable[[Array], Array] | None,
     ) -> None:
         def sink(row: Row, array: Array) -> Array | None:

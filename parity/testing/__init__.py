@@ -20,9 +20,9 @@ from parity.network.table import Depth, LayerTable, Row
 from parity.numerics import floor, verdict
 from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import LIMIT, StageResult, SubjectResult, first_not_passing
+from parity.numerics.verdict import LIMIT, StageResult, SubjectResult, find_first_not_passing
 from parity.processes import registry
-from parity.report.wording import listed, number, times
+from parity.report.wording import format_number, format_ratio, join_names
 
 if TYPE_CHECKING:
     from parity.runtimes.floors import Sink
@@ -137,7 +137,7 @@ class _Study:
                 name: stack.enter_context(CaptureReader(self._run(name, model, rows)))
                 for name, model in self.models.items()
             }
-            stages = verdict.compare(
+            stages = verdict.compare_captures(
                 reference=stack.enter_context(CaptureReader(exact)),
                 floors=floors,
                 subjects=subjects,
@@ -157,7 +157,7 @@ class _Study:
             "reference",
             lambda sink: live.forward(self.data.astype(np.float64), rows, sink, model=model),
         )
-        meter = floor.FloorMeter()
+        meter = floor.FloorAccumulator()
         copy, set_weights = live.replica("float32")
         values = live.values()
         with CaptureReader(path) as expected:
@@ -174,7 +174,7 @@ class _Study:
                     set_weights(moved)
                     x = floor.perturb(x, rng)
                 live.forward(x, rows, sink, model=copy)
-        return path, meter.result(self._sums())
+        return path, meter.floors(self._sums())
 
     def _sums(self) -> Mapping[str, float]:
         """The sums that rows are made of, with the kernels that a table written by hand lacks."""
@@ -211,18 +211,18 @@ class _Study:
             # Few layers are looked at where nothing is wrong: this is asked for once.
             finer = self.compare("layer")
             stages = stages if _agrees(finer) else finer
-        wrong = {name: first_not_passing(stages, name) for name in self.models}
+        wrong = {name: find_first_not_passing(stages, name) for name in self.models}
         found = {name: stage for name, stage in wrong.items() if stage is not None}
         right = [name for name in self.models if name not in found]
         lines = [
-            f"The models are not the same: {listed(found) or 'nothing'} "
+            f"The models are not the same: {join_names(found) or 'nothing'} "
             f"{'differ' if len(found) > 1 else 'differs'} from {self.reference} in float64 by more "
             f"than {self.limit:g}× the rounding floor."
         ]
         for name, stage in found.items():
             lines += ["", *self._told(name, stage)]
         if right:
-            lines += ["", f"{listed(right)} agree{'s' if len(right) == 1 else ''}."]
+            lines += ["", f"{join_names(right)} agree{'s' if len(right) == 1 else ''}."]
         return "\n".join([*lines, "", *self._next()])
 
     def _told(self, name: str, stage: StageResult) -> Iterator[str]:
@@ -238,16 +238,16 @@ class _Study:
         count, size = self._off(name, stage)
         yield f"  Mismatched elements: {count} / {size} ({100 * count / size:.1f}%)"
         yield (
-            f"  Greatest absolute difference: {number(result.max_abs)} at index {result.worst}, "
-            f"{_values(result)}"
+            f"  Greatest absolute difference: {format_number(result.max_abs)} at index "
+            f"{result.worst}, {_values(result)}"
         )
         yield (
-            f"    {times(result.x_floor_max)} the floor of {number(stage.floor.max_abs)} (up to "
-            f"{self.limit:g}× is rounding)"
+            f"    {format_ratio(result.x_floor_max)} the floor of "
+            f"{format_number(stage.floor.max_abs)} (up to {self.limit:g}× is rounding)"
         )
         yield (
-            f"  Relative difference of the whole: {number(result.rel_l2)}, "
-            f"{times(result.x_floor)} the floor of {number(stage.floor.rel_l2)}"
+            f"  Relative difference of the whole: {format_number(result.rel_l2)}, "
+            f"{format_ratio(result.x_floor)} the floor of {format_number(stage.floor.rel_l2)}"
         )
 
     def _off(self, name: str, stage: StageResult) -> tuple[int, int]:

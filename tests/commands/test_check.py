@@ -225,7 +225,7 @@ def test_the_worst_case_decides(
     assert cli.main(["check", str(plan(tmp_path))]) == 1
     out = capsys.readouterr().out
     assert "0 of 2 cases agree" in out
-    assert "keras first at stem.relu" in out
+    assert "keras differs first at stem.relu" in out
 
 
 def test_one_case_alone(tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,7 +307,7 @@ def test_a_page_of_several_cases_cannot_be_printed(
     tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["check", str(plan(tmp_path)), "--html", "-"]) == 2
-    assert "html holds one case, and there are 2" in capsys.readouterr().err
+    assert "html holds one case, found 2" in capsys.readouterr().err
 
 
 # From Python

@@ -113,7 +113,7 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
     [
         (("resnet51",), "unknown model 'resnet51'; did you mean 'resnet50"),
         (("zzzz",), "unknown model 'zzzz'"),
-        ((), "nothing to compare: give a MODEL, or --keras and --torch references"),
+        ((), "nothing to compare: give a MODEL, or --keras REF and --torch REF"),
         (("resnet18", "--classes", "0"), "classes must be a whole number above 0, found 0"),
         (("resnet18", "--channels", "-1"), "channels must be a whole number above 0"),
         (("resnet18", "--image-size", "x"), "expected N or HxW, such as 224 or 96x128, found 'x'"),
@@ -159,8 +159,14 @@ def test_a_comparison_that_cannot_be(capsys, arguments, told):
         (("table", "resnet18", "--format", "yaml"), "'yaml' is not one of 'text', 'json', 'csv'"),
         (("convert", "resnet18", "out.pth"), "Missing option '--weights'"),
         (("convert", "resnet18", "out.pth", "--weights", "no.pth"), "no.pth: no such file"),
-        (("convert", "resnet18", "out.pth", "--weights", "a.bin"), "its name must end in .safeten"),
-        (("convert", "resnet18", "out.h5", "--weights", "a.pth"), "out.h5: unknown kind of"),
+        (
+            ("convert", "resnet18", "out.pth", "--weights", "a.bin"),
+            "expected a name that ends in one of .safeten",
+        ),
+        (
+            ("convert", "resnet18", "out.h5", "--weights", "a.pth"),
+            "out.h5: unknown checkpoint format",
+        ),
         (("export", "resnet18", "--from", "keras"), "Missing option '--onnx'"),
         (("export", "resnet18", "--from", "jax", "--onnx", "o.onnx"), "'jax' is not one of"),
         (("export", "resnet18", "--from", "torch", "--onnx", "no/o.onnx"), "there is no folder no"),

@@ -17,7 +17,7 @@ from parity.commands.cli import main as cli
 from parity.commands.diff import diff
 from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import measurement
-from parity.numerics.capture import SCHEMA, CaptureReader, CaptureWriter, amend
+from parity.numerics.capture import SCHEMA, CaptureReader, CaptureWriter, update_manifest
 from parity.processes import helpers
 from parity.report.model import Level, Outcome
 from tests.captures import POINTS, ROWS, tensors, write
@@ -125,7 +125,10 @@ def test_a_plain_graph_that_strays_still_fails(tmp_path: Path) -> None:
     folder = write(tmp_path / "far", gaps={"keras": {"max_abs": 1.0, "rel_l2": 1.0}})
     report = diff(folder, folder)
     assert report.levels["numerics"].outcome == "fail"
-    assert "keras: the plain graph's head are 1.0e+00 away" in report.levels["numerics"].messages[0]
+    message = report.levels["numerics"].messages[0]
+    assert (
+        "keras: at head, the plain graph differs from the instrumented graph by 1.0e+00" in message
+    )
 
 
 def test_a_row_that_was_not_captured_is_no_pass(tmp_path: Path) -> None:
@@ -235,7 +238,7 @@ def test_an_edited_tensor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     held = bytearray(path.read_bytes())
     held[-3] ^= 1
     path.write_bytes(held)
-    assert "was changed after it was captured" in _refused(capsys, "diff", folder, folder)
+    assert "was changed after the capture" in _refused(capsys, "diff", folder, folder)
 
 
 def test_an_edited_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,7 +263,7 @@ def test_another_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_foreign_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "one")
     (folder / "weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    assert "no capture of parity" in _refused(capsys, "diff", folder, folder)
+    assert "is not a parity capture" in _refused(capsys, "diff", folder, folder)
 
 
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,7 +283,7 @@ def test_a_capture_that_was_never_kept(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_malformed_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "one")
-    amend(folder / "reference.safetensors", {"comparison": {"input": 3}})
+    update_manifest(folder / "reference.safetensors", {"comparison": {"input": 3}})
     assert "its manifest is malformed" in _refused(capsys, "diff", folder, folder)
 
 
@@ -295,7 +298,7 @@ def test_a_floor_that_is_none(
     with CaptureReader(path) as reader:
         told = json.loads(json.dumps(reader.manifest["comparison"]))
     told["floors"]["head"][field] = value
-    amend(path, {"comparison": told})
+    update_manifest(path, {"comparison": told})
     line = _refused(capsys, "diff", folder, folder, "--judge-as", "bfloat16")
     assert f"its manifest is malformed: a floor's {field}" in line
 
@@ -324,7 +327,7 @@ def test_a_manifest_that_outgrows_its_header_moves_the_tensors(tmp_path: Path) -
     folder = write(tmp_path / "one")
     path = folder / "keras.safetensors"
     before = path.stat().st_size
-    amend(path, {"note": "x" * 400_000})
+    update_manifest(path, {"note": "x" * 400_000})
     assert path.stat().st_size > before
     assert diff(folder, folder).verdict == "parity"
     assert not [found for found in folder.iterdir() if found.name.startswith(".")]
@@ -342,8 +345,8 @@ def test_helpers_measure_what_one_process_does(
             started.append(operation)
             return super().call(operation, **arguments)
 
-    monkeypatch.setattr(measurement, "HELPED", 1)
-    monkeypatch.setattr(measurement, "_cores", lambda: 3)
+    monkeypatch.setattr(measurement, "HELPER_THRESHOLD", 1)
+    monkeypatch.setattr(measurement, "_count_cores", lambda: 3)
     monkeypatch.setattr(helpers, "Child", Counted)
     together = diff(folder, folder)
     assert started.count("open") == 2
@@ -358,8 +361,8 @@ def test_a_helper_that_meets_an_edited_tensor_says_so(
     held = bytearray(path.read_bytes())
     held[-3] ^= 1
     path.write_bytes(held)
-    monkeypatch.setattr(measurement, "HELPED", 1)
-    monkeypatch.setattr(measurement, "_cores", lambda: 2)
+    monkeypatch.setattr(measurement, "HELPER_THRESHOLD", 1)
+    monkeypatch.setattr(measurement, "_count_cores", lambda: 2)
     # All rows are the helper's.
     monkeypatch.setattr(measurement, "measure_row", lambda *_: time.sleep(1))
-    assert "was changed after it was captured" in _refused(capsys, "diff", folder, folder)
+    assert "was changed after the capture" in _refused(capsys, "diff", folder, folder)

@@ -6,7 +6,7 @@ import pytest
 
 from parity.commands import saved_captures
 from parity.commands.diff import diff
-from parity.comparison.profile import profile_worst
+from parity.comparison.profile import profile_worst_error
 from tests.captures import write
 
 
@@ -15,7 +15,7 @@ def test_the_worst_profile_has_the_floor_that_judged_it(tmp_path, judged):
     """Each subject by the precision that it is judged as, not all by float32's."""
     folder = write(tmp_path / "captures", broken={"torch": "stem.relu"})
     stages = diff(folder, folder).stages
-    found = profile_worst(
+    found = profile_worst_error(
         stages,
         folder / f"{saved_captures.REFERENCE}{saved_captures.SUFFIX}",
         {name: folder / f"{name}{saved_captures.SUFFIX}" for name in ("keras", "torch")},

@@ -6,7 +6,7 @@ import pytest
 
 import parity
 from parity.commands.cli import main as cli
-from parity.comparison.placement import DeviceMissing, confirm, plan
+from parity.comparison.placement import DeviceMissing, confirm_placement, plan_placement
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.errors import DeviceMemory, RuntimeMissing, UsageError
@@ -44,7 +44,7 @@ def gpu_builds(monkeypatch):
 
 
 def test_auto_without_a_card_is_the_cpu_and_says_why():
-    placed = plan(Request(model="resnet18"), find=no_driver)
+    placed = plan_placement(Request(model="resnet18"), load_driver=no_driver)
     assert set(placed.devices.values()) == {"cpu"}
     assert not placed.gpu
     assert placed.note == (
@@ -56,14 +56,14 @@ def test_the_cpu_is_not_looked_into():
     def never(name):
         raise AssertionError("no library is loaded for a run on the CPU")
 
-    placed = plan(Request(model="resnet18", device="cpu"), find=never)
+    placed = plan_placement(Request(model="resnet18", device="cpu"), load_driver=never)
     assert placed.note is None
     assert set(placed.devices.values()) == {"cpu"}
 
 
 def test_a_gpu_that_is_not_there_is_a_line_for_each_runtime():
     with pytest.raises(DeviceMissing) as raised:
-        plan(Request(model="resnet18", device="gpu"), find=no_driver)
+        plan_placement(Request(model="resnet18", device="gpu"), load_driver=no_driver)
     lines = raised.value.lines
     assert [line.partition(":")[0] for line in lines] == ["keras", "torch", "onnx"]
     assert all("no NVIDIA driver" in line for line in lines)
@@ -73,14 +73,14 @@ def test_a_gpu_that_is_not_there_is_a_line_for_each_runtime():
 def test_one_subject_on_the_gpu_is_a_line_for_its_runtime():
     request = Request(model="resnet18", subjects=("torch@cpu", "torch@gpu", "keras"))
     with pytest.raises(DeviceMissing) as raised:
-        plan(request, find=no_driver)
+        plan_placement(request, load_driver=no_driver)
     assert [line.partition(":")[0] for line in raised.value.lines] == ["torch"]
 
 
 def test_a_cpu_build_beside_a_card_is_named(gpu_builds):
     gpu_builds["torch"] = {}
     with pytest.raises(DeviceMissing) as raised:
-        plan(Request(model="resnet18", device="gpu"), find=a_card)
+        plan_placement(Request(model="resnet18", device="gpu"), load_driver=a_card)
     (line,) = raised.value.lines
     assert line.startswith("torch: torch 1.0 is a CPU build; pip install a CUDA build")
 
@@ -88,15 +88,15 @@ def test_a_cpu_build_beside_a_card_is_named(gpu_builds):
 def test_a_missing_library_is_named(gpu_builds):
     gpu_builds["onnx"] = {"cuda": "13.0", "missing_libraries": ["libcudnn.so.9"]}
     with pytest.raises(DeviceMissing, match=r"built for CUDA 13.0, and libcudnn.so.9 cannot be"):
-        plan(Request(model="resnet18", device="gpu"), find=a_card)
+        plan_placement(Request(model="resnet18", device="gpu"), load_driver=a_card)
 
 
 def test_auto_takes_the_card_only_if_every_subject_can(gpu_builds):
-    placed = plan(Request(model="resnet18"), find=a_card)
+    placed = plan_placement(Request(model="resnet18"), load_driver=a_card)
     assert set(placed.devices.values()) == {"gpu"}
     assert placed.note == "device auto: on the GPU, NVIDIA Fake 100"
     gpu_builds["onnx"] = {}
-    placed = plan(Request(model="resnet18"), find=a_card)
+    placed = plan_placement(Request(model="resnet18"), load_driver=a_card)
     assert set(placed.devices.values()) == {"cpu"}
     assert "not every runtime can use the GPU: onnx: onnxruntime 1.0 is a CPU" in placed.note
 
@@ -129,28 +129,28 @@ class Answer:
 
 def test_the_runtimes_have_the_last_word(gpu_builds):
     request = Request(model="resnet18")
-    placed = plan(request, find=a_card)
-    sure = confirm(placed, request, Answers())
+    placed = plan_placement(request, load_driver=a_card)
+    sure = confirm_placement(placed, request, Answers())
     assert set(sure.devices.values()) == {"gpu"}
     assert sure.facts["torch"] == {"card": "NVIDIA Fake 100"}
-    fallen = confirm(placed, request, Answers(failing=["torch"]))
+    fallen = confirm_placement(placed, request, Answers(failing=["torch"]))
     assert set(fallen.devices.values()) == {"cpu"}
     assert fallen.note.endswith("torch: CUDA does not start")
 
 
 def test_a_runtime_that_was_told_to_use_the_card_and_cannot(gpu_builds):
     request = Request(model="resnet18", device="gpu")
-    placed = plan(request, find=a_card)
+    placed = plan_placement(request, load_driver=a_card)
     with pytest.raises(DeviceMissing) as raised:
-        confirm(placed, request, Answers(failing=["keras", "onnx"]))
+        confirm_placement(placed, request, Answers(failing=["keras", "onnx"]))
     assert len(raised.value.lines) == 2
 
 
 @pytest.mark.parametrize(
     ("precision", "subjects", "told"),
     [
-        ("tf32", ("torch",), "torch: tf32 is arithmetic of NVIDIA cards"),
-        ("tf32", ("onnx-torch",), "onnx-torch: tf32 is arithmetic of NVIDIA cards"),
+        ("tf32", ("torch",), "torch: tf32 needs an NVIDIA GPU"),
+        ("tf32", ("onnx-torch",), "onnx-torch: tf32 needs an NVIDIA GPU"),
         ("float16", ALL, "ONNX Runtime's CPU provider has no float16 convolution"),
         ("bfloat16", ALL, "ONNX Runtime's CPU provider has no bfloat16 convolution"),
         ("bfloat16", ("keras", "torch"), None),
@@ -160,10 +160,10 @@ def test_a_runtime_that_was_told_to_use_the_card_and_cannot(gpu_builds):
 def test_a_precision_that_a_device_does_not_have(precision, subjects, told):
     request = Request(model="resnet18", device="cpu", subjects=subjects, precision=precision)
     if told is None:
-        plan(request)
+        plan_placement(request)
         return
     with pytest.raises(UsageError) as raised:
-        plan(request)
+        plan_placement(request)
     assert told in str(raised.value)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from parity.comparison.placement import plan
+from parity.comparison.placement import plan_placement
 from parity.comparison.preparation import Preparation
 from parity.comparison.request import Request
 from parity.errors import ChildError
@@ -53,7 +53,7 @@ def test_ctrl_c_while_the_work_is_handed_out(tmp_path, monkeypatch, submissions)
     monkeypatch.setenv("PARITY_CACHE", str(tmp_path / "cache"))
     request = Request(model="resnet18", image_size=(64, 64), cache=False)
     children = _Deaf()
-    preparation = Preparation(request, children, tmp_path, lambda *_: None, plan(request))
+    preparation = Preparation(request, children, tmp_path, lambda *_: None, plan_placement(request))
     ended: list[BaseException] = []
 
     def execute():

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from parity.comparison.profile import measure
+from parity.comparison.profile import measure_profile
 
 
 def profile(actual, expected):
-    return measure(
+    return measure_profile(
         actual=actual, expected=expected, stage="s", row="r", subject="keras", floor_max=1e-6
     )
 

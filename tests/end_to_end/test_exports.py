@@ -112,7 +112,7 @@ def test_stage_outputs_and_a_newer_opset(parity, tmp_path, checkpoint, side):
         (("--opset", "9"), "opset 9"),
         (("--opset", "999"), "opset 999"),
         (("--weights", "no.safetensors"), "no.safetensors"),
-        (("--weights", __file__), "unknown kind of checkpoint"),
+        (("--weights", __file__), "unknown checkpoint format"),
     ],
 )
 def test_a_refused_export_leaves_the_target_as_it_was(parity, tmp_path, arguments, told):

@@ -80,7 +80,7 @@ def test_one_weight_of_a_file_that_was_changed(files, tmp_path, side):
     assert f"the reference has {held['before']:.9g}; no other differs" in cause.message
     assert cause.evidence["x_floor_after"] <= 4.0 < cause.evidence["x_floor_before"]
     assert to_json(report)["causes"][0]["cause"] == "changed-weights"
-    assert any("the exported graph" in line for line in report.blame)
+    assert any("the exported graph" in line for line in report.attribution)
 
 
 def test_an_exporter_that_wrote_another_layer(files, tmp_path):

@@ -86,7 +86,7 @@ def test_a_changed_initializer_is_the_graphs_fault(tmp_path):
         "stage2",
         "stage2.block0.conv2",
     )
-    (sentence,) = report.blame
+    (sentence,) = report.attribution
     assert "the exported graph, not PyTorch and not ONNX Runtime" in sentence
     for stage in report.stages:
         assert stage.subjects["keras"].status.passes

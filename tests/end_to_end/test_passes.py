@@ -56,7 +56,9 @@ def measured(monkeypatch):
     reference = Runner.run_reference
 
     def spied(self, rows, label, **options):
-        seen.append((options.get("replicates", floor.REPLICATES), options.get("given", False)))
+        seen.append(
+            (options.get("replicates", floor.REPLICATES), options.get("reuse_capture", False))
+        )
         return reference(self, rows, label, **options)
 
     monkeypatch.setattr(Runner, "run_reference", spied)
@@ -65,12 +67,16 @@ def measured(monkeypatch):
 
 def test_few_runs_of_a_later_pass_are_enough_unless_it_differs(tmp_path, four_at_a_time, measured):
     compared(folder(tmp_path / "same", dim=0, noisy=10), explain=False)
-    assert measured == [(floor.REPLICATES, False), (passes.FEW, False), (passes.FEW, False)]
+    assert measured == [
+        (floor.REPLICATES, False),
+        (passes.LATER_REPLICATES, False),
+        (passes.LATER_REPLICATES, False),
+    ]
     measured.clear()
     report = compared(folder(tmp_path / "loud", dim=6, noisy=2), "capped", explain=False)
     assert report.verdict == "divergence"
     again = (floor.REPLICATES, True)
-    assert measured[:3] == [(floor.REPLICATES, False), (passes.FEW, False), again]
+    assert measured[:3] == [(floor.REPLICATES, False), (passes.LATER_REPLICATES, False), again]
 
 
 def test_passes_say_what_one_comparison_says(tmp_path, monkeypatch):
@@ -80,7 +86,7 @@ def test_passes_say_what_one_comparison_says(tmp_path, monkeypatch):
     in_passes = compared(photographs)
     assert at_once.verdict == in_passes.verdict == "parity"
     assert at_once.input == in_passes.input
-    assert in_passes.notes[0].startswith("10 items in 3 passes")
+    assert in_passes.notes[0].startswith("10 items were compared in 3 passes")
     for one, many in zip(at_once.stages, in_passes.stages, strict=True):
         assert one.shape == many.shape == (10, *one.shape[1:])
         for name, result in one.subjects.items():

@@ -8,8 +8,8 @@ from parity.explain.proof import fingerprint
 from parity.explain.proof.case import Case
 from parity.explain.proof.layer import Layer, evaluate
 from parity.network.table import Row
-from parity.numerics.distance import measure
-from parity.numerics.floor import floor_of
+from parity.numerics.distance import measure_error
+from parity.numerics.floor import compute_floor
 from parity.processes.subjects import runs_graph, side_of
 
 SIZES = {"conv1": (8, 3), "conv2": (8, 8)}
@@ -96,7 +96,7 @@ def case(layer, actual, *, subject="keras", **more):
     """The case of a subject that gives `actual`, rounded to float32, for this layer."""
     expected = evaluate(layer)
     actual = np.asarray(actual).astype(np.float32).astype(float)
-    floor = floor_of([measure(actual=expected.astype(np.float32), expected=expected)])
+    floor = compute_floor([measure_error(actual=expected.astype(np.float32), expected=expected)])
     return Case(
         row=Row("row", "stage", layer.kind, "row", "row", expected.shape[1:]),
         subject=subject,

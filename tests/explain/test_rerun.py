@@ -11,7 +11,7 @@ import pytest
 from parity.comparison.placement import Placement
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
-from parity.comparison.state import Reference, State, SubjectCapture
+from parity.comparison.state import ReferenceRun, State, SubjectCapture
 from parity.errors import ChildError, DeviceMemory, ProviderFallback
 from parity.explain import causes, session
 from parity.explain.rerun import Run
@@ -95,7 +95,7 @@ def prepared(tmp_path, wanted, repaired, *, subjects=("onnx-torch",), failure=No
     """What is known of a comparison of one layer, and what can be asked."""
     request = Request(model="resnet18", subjects=subjects, **options)
     placement = Placement(dict.fromkeys(subjects, "cpu"))
-    reference = Reference(
+    reference = ReferenceRun(
         written(tmp_path / "reference", RIGHT), {"logits": Floor(1e-7, 2e-7, 5, 2.0)}
     )
     image = np.zeros((2, 3, 8, 8), np.float32)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from parity.errors import CaptureError, OutputError
 from parity.numerics.capture import CaptureReader, CaptureWriter
-from parity.numerics.checksum import CHUNK, aligned
+from parity.numerics.checksum import CHUNK, allocate_aligned
 
 DTYPES = ("float16", "float32", "float64")
 ODD = [(), (0,), (1,), (2, 3, 5), (CHUNK - 1,), (CHUNK,), (2 * CHUNK + 3,)]
@@ -142,7 +142,7 @@ def test_one_flipped_bit_is_found(tmp_path: Path, place: float, dtype: str) -> N
     data[len(data) - tensor.nbytes + int(place * tensor.nbytes)] ^= 0x80
     path.write_bytes(data)
     for consume in (lambda r: r.read("row"), lambda r: list(r.chunks("row"))):
-        with pytest.raises(CaptureError, match="changed after it was captured"):
+        with pytest.raises(CaptureError, match="changed after the capture"):
             consume(CaptureReader(path))
 
 
@@ -184,7 +184,7 @@ def test_a_malformed_entry_is_refused(tmp_path: Path, field: str, value: Any) ->
     changed = header(path)
     changed["row"][field] = value
     with_header(path, changed)
-    with pytest.raises(CaptureError, match="is no capture of parity"):
+    with pytest.raises(CaptureError, match="is not a parity capture"):
         CaptureReader(path)
 
 
@@ -194,7 +194,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="no manifest"):
         CaptureReader(path)
     path.write_bytes(b"\xff" * 4096)
-    with pytest.raises(CaptureError, match="is no capture"):
+    with pytest.raises(CaptureError, match="is not a parity capture"):
         CaptureReader(path)
     path.write_bytes((8).to_bytes(8, "little") + b"notjson!")
     with pytest.raises(CaptureError, match="not JSON"):
@@ -217,7 +217,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 7, 1000])
 def test_aligned(count: int) -> None:
-    array = aligned(count, np.float64)
+    array = allocate_aligned(count, np.float64)
     assert array.shape == (count,)
     assert array.ctypes.data % 64 == 0
 
@@ -226,14 +226,14 @@ _PEAK = """
 import resource, sys
 import numpy as np
 from parity.numerics.capture import CaptureReader
-from parity.numerics.verdict import compare
+from parity.numerics.verdict import compare_captures
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
 a, b = CaptureReader(sys.argv[1]), CaptureReader(sys.argv[2])
 point = ComparisonPoint("row", "row", "row", ())
-stages = compare(reference=a, floors={"row": Floor(1e-7, 1e-6, 5, 1.0)}, subjects={"b": b, "c": b},
-                 points=[point])
+stages = compare_captures(reference=a, floors={"row": Floor(1e-7, 1e-6, 5, 1.0)},
+                          subjects={"b": b, "c": b}, points=[point])
 assert stages[0].subjects["b"].status == "exact"
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 1024)
 """

@@ -11,13 +11,13 @@ import pytest
 
 from parity.errors import CaptureError
 from parity.numerics import floor
-from parity.numerics.distance import Error, measure
+from parity.numerics.distance import ErrorMetrics, measure_error
 from parity.numerics.floor import (
-    PRECISIONS,
+    PRECISION_FACTORS,
     ROUNDOFF,
     Floor,
-    FloorMeter,
-    floor_of,
+    FloorAccumulator,
+    compute_floor,
     perturb,
     unit_roundoff,
 )
@@ -25,12 +25,12 @@ from parity.numerics.floor import (
 RNG = np.random.default_rng
 
 
-def error(rel_l2: float, max_abs: float, *, scale: float = 1.0, wrong: int = 0) -> Error:
-    return Error(max_abs, rel_l2, wrong=wrong, compared=9, size=9, scale=scale)
+def error(rel_l2: float, max_abs: float, *, scale: float = 1.0, wrong: int = 0) -> ErrorMetrics:
+    return ErrorMetrics(max_abs, rel_l2, wrong=wrong, compared=9, size=9, scale=scale)
 
 
 def test_root_mean_square_and_largest() -> None:
-    found = floor_of([error(3e-6, 1e-5), error(4e-6, 9e-5), error(0.0, 2e-5)])
+    found = compute_floor([error(3e-6, 1e-5), error(4e-6, 9e-5), error(0.0, 2e-5)])
     assert found.rel_l2 == pytest.approx(math.sqrt(25e-12 / 3))
     assert found.max_abs == 9e-5
     assert found.replicates == 3
@@ -38,37 +38,37 @@ def test_root_mean_square_and_largest() -> None:
 
 def test_one_lucky_replicate_does_not_lower_it() -> None:
     """One float32 run as the floor called a correct model diverged (docs/design.md)."""
-    assert floor_of([error(0.0, 0.0), *[error(1e-6, 1e-6)] * 4]).rel_l2 > 0.8e-6
+    assert compute_floor([error(0.0, 0.0), *[error(1e-6, 1e-6)] * 4]).rel_l2 > 0.8e-6
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 1e6])
 def test_never_below_a_unit_roundoff_of_the_scale(scale: float) -> None:
-    found = floor_of([error(0.0, 0.0, scale=scale)] * 5)
+    found = compute_floor([error(0.0, 0.0, scale=scale)] * 5)
     assert found == Floor(2.0**-24, 2.0**-24 * scale, 5, scale)
 
 
 def test_a_replicate_that_overflows_is_left_out() -> None:
     broken = error(math.inf, math.inf, wrong=2)
-    assert floor_of([broken, error(1e-6, 1e-5)]) == Floor(1e-6, 1e-5, 1, 1.0)
-    assert floor_of([broken, broken]) == Floor(ROUNDOFF, ROUNDOFF, 0, 1.0)
+    assert compute_floor([broken, error(1e-6, 1e-5)]) == Floor(1e-6, 1e-5, 1, 1.0)
+    assert compute_floor([broken, broken]) == Floor(ROUNDOFF, ROUNDOFF, 0, 1.0)
 
 
 def test_no_replicate_and_another_shape_are_errors() -> None:
     with pytest.raises(CaptureError, match="at least one replicate"):
-        floor_of([])
-    meter = FloorMeter()
+        compute_floor([])
+    meter = FloorAccumulator()
     meter.add("stem", actual=np.zeros((2, 3), np.float32), expected=np.zeros((2, 4)))
     with pytest.raises(CaptureError, match=r"stem: .*shape \[2, 3\], expected \[2, 4\]"):
-        meter.result()
+        meter.floors()
 
 
 def test_meter_gathers_rows_and_survives_json() -> None:
-    rng, meter = RNG(0), FloorMeter()
+    rng, meter = RNG(0), FloorAccumulator()
     exact = {"stem": rng.standard_normal((2, 3, 4)), "logits": rng.standard_normal((2, 10))}
     for _ in range(3):
         for row, tensor in exact.items():
             meter.add(row, actual=perturb(tensor.astype(np.float32), rng), expected=tensor)
-    floors = meter.result()
+    floors = meter.floors()
     assert list(floors) == ["stem", "logits"]
     assert floors["stem"].replicates == 3
     assert floor.from_json(json.loads(json.dumps(floor.to_json(floors)))) == floors
@@ -111,7 +111,7 @@ def test_perturb_leaves_what_is_not_finite() -> None:
 )  # fmt: skip
 def test_unit_roundoff_of_a_precision(dtype: type[np.generic], expected: float) -> None:
     assert unit_roundoff(np.dtype(dtype)) == expected
-    still = floor_of([error(0.0, 0.0, scale=3.0)], roundoff=expected)
+    still = compute_floor([error(0.0, 0.0, scale=3.0)], roundoff=expected)
     assert (still.rel_l2, still.max_abs) == (expected, 3.0 * expected)
 
 
@@ -136,8 +136,8 @@ def test_perturb_keeps_zeros_scalars_empties_and_strides() -> None:
                             ("bfloat16", 8)],
 )  # fmt: skip
 def test_a_precision_scales_by_its_unit_roundoff(precision: str, bits: int) -> None:
-    assert PRECISIONS[precision] == 2.0**-bits / ROUNDOFF
-    scaled = Floor(1e-6, 1e-5, 5, 1.0).scaled(precision)
+    assert PRECISION_FACTORS[precision] == 2.0**-bits / ROUNDOFF
+    scaled = Floor(1e-6, 1e-5, 5, 1.0).for_precision(precision)
     assert scaled == dataclasses.replace(
         scaled, rel_l2=1e-6 * 2.0 ** (24 - bits), max_abs=1e-5 * 2.0 ** (24 - bits)
     )
@@ -145,18 +145,18 @@ def test_a_precision_scales_by_its_unit_roundoff(precision: str, bits: int) -> N
 
 def test_rounding_to_float32_is_below_the_lowest_floor() -> None:
     exact = RNG(5).standard_normal(10_000)
-    found = measure(actual=exact.astype(np.float32), expected=exact)
+    found = measure_error(actual=exact.astype(np.float32), expected=exact)
     assert found.rel_l2 < ROUNDOFF
     assert found.max_abs <= ROUNDOFF * found.scale
 
 
 def test_no_floor_is_below_one_running_sums_rounding() -> None:
-    meter = FloorMeter()
+    meter = FloorAccumulator()
     exact = RNG(6).standard_normal((2, 64))
     for row in ("short", "long"):
         meter.add(row, actual=exact.astype(np.float32), expected=exact)
-    plain = meter.result()
-    raised = meter.result({"short": 6, "long": 6 * 16**2})
+    plain = meter.floors()
+    raised = meter.floors({"short": 6, "long": 6 * 16**2})
     assert raised["short"] == plain["short"]
     assert raised["long"].rel_l2 == pytest.approx(16.0 * ROUNDOFF)
     ratio = raised["long"].rel_l2 / plain["long"].rel_l2
@@ -166,13 +166,17 @@ def test_no_floor_is_below_one_running_sums_rounding() -> None:
 
 def test_a_lower_precision_scales_what_was_measured_and_not_a_running_sum() -> None:
     measured = Floor(1e-7, 1e-6, 5, 1.0)
-    raised = measured.summed(4608)
+    raised = measured.for_sum_length(4608)
     assert raised.raised > 10.0
-    assert raised.scaled("bfloat16").rel_l2 == pytest.approx(measured.scaled("bfloat16").rel_l2)
-    assert raised.scaled("bfloat16").max_abs == pytest.approx(measured.scaled("bfloat16").max_abs)
-    assert raised.scaled("bfloat16").raised == 1.0
+    assert raised.for_precision("bfloat16").rel_l2 == pytest.approx(
+        measured.for_precision("bfloat16").rel_l2
+    )
+    assert raised.for_precision("bfloat16").max_abs == pytest.approx(
+        measured.for_precision("bfloat16").max_abs
+    )
+    assert raised.for_precision("bfloat16").raised == 1.0
     # A sum so long that it errs more than the operands' own rounding.
-    longest = measured.summed(10**12)
-    assert longest.scaled("tf32").rel_l2 == pytest.approx(longest.rel_l2)
+    longest = measured.for_sum_length(10**12)
+    assert longest.for_precision("tf32").rel_l2 == pytest.approx(longest.rel_l2)
     # In float64 both are of one kind.
-    assert raised.scaled("float64").rel_l2 == pytest.approx(raised.rel_l2 * 2.0**-29)
+    assert raised.for_precision("float64").rel_l2 == pytest.approx(raised.rel_l2 * 2.0**-29)

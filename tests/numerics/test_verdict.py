@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from parity.errors import CaptureError
 from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.checksum import CHUNK
-from parity.numerics.floor import PRECISIONS, perturb
+from parity.numerics.floor import PRECISION_FACTORS, perturb
 from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import (
     LIMIT,
@@ -26,14 +26,14 @@ from parity.numerics.verdict import (
     StageResult,
     Status,
     SubjectResult,
-    compare,
-    failing_subjects,
-    first_divergence,
-    first_failure,
-    first_not_passing,
-    floor_of,
-    judge,
-    measure,
+    compare_captures,
+    compute_floor,
+    find_failing_subjects,
+    find_first_divergence,
+    find_first_failure,
+    find_first_not_passing,
+    judge_error,
+    measure_error,
 )
 
 Array = NDArray[Any]
@@ -50,12 +50,12 @@ def floor_on(exact: Array) -> Floor:
     rng = np.random.default_rng(9)
     exact = np.nan_to_num(exact, posinf=0.0, neginf=0.0)
     copies = [perturb(exact.astype(np.float32), rng) for _ in range(5)]
-    return floor_of([measure(actual=copy, expected=exact) for copy in copies])
+    return compute_floor([measure_error(actual=copy, expected=exact) for copy in copies])
 
 
 def status(actual: Array, exact: Array, precision: str = "float32") -> Status:
-    error = measure(actual=actual, expected=exact)
-    return judge(error, floor_on(exact), precision=precision).status
+    error = measure_error(actual=actual, expected=exact)
+    return judge_error(error, floor_on(exact), precision=precision).status
 
 
 # Distances
@@ -66,7 +66,7 @@ def status(actual: Array, exact: Array, precision: str = "float32") -> Status:
 def test_measure_is_the_formula(shape: tuple[int, ...], dtype: str) -> None:
     expected = exact64(shape)
     actual = (expected + 1e-3 * exact64(shape, seed=1)).astype(dtype)
-    found = measure(actual=actual, expected=expected)
+    found = measure_error(actual=actual, expected=expected)
     gap = np.abs(actual.astype(np.float64) - expected)
     assert found.max_abs == gap.max()
     assert found.rel_l2 == pytest.approx(np.linalg.norm(gap) / np.linalg.norm(expected), rel=1e-12)
@@ -79,12 +79,12 @@ def test_measure_is_the_formula(shape: tuple[int, ...], dtype: str) -> None:
 
 def test_measure_walks_any_strides() -> None:
     expected, actual = exact64(), exact64(seed=1).astype(np.float32)
-    contiguous = measure(actual=actual, expected=expected)
+    contiguous = measure_error(actual=actual, expected=expected)
     for order in [(0, 2, 3, 1), (3, 1, 0, 2)]:
         back = np.argsort(order)
         strided = [np.ascontiguousarray(x.transpose(order)).transpose(back) for x in
                    (actual, expected)]  # fmt: skip
-        found = measure(actual=strided[0], expected=strided[1])
+        found = measure_error(actual=strided[0], expected=strided[1])
         assert found.worst == contiguous.worst
         assert found.max_abs == contiguous.max_abs
         assert found.rel_l2 == pytest.approx(contiguous.rel_l2, rel=1e-12)
@@ -93,20 +93,20 @@ def test_measure_walks_any_strides() -> None:
 def test_exact_means_bit_for_bit_at_the_narrower_dtype() -> None:
     exact = exact64()
     for dtype in ("float16", "float32", "float64"):
-        assert measure(actual=exact.astype(dtype), expected=exact).exact
+        assert measure_error(actual=exact.astype(dtype), expected=exact).exact
     moved = exact.astype(np.float32)
     moved.reshape(-1)[-1] = np.nextafter(moved.reshape(-1)[-1], np.float32(INF))
-    assert not measure(actual=moved, expected=exact).exact
+    assert not measure_error(actual=moved, expected=exact).exact
 
 
 def test_negative_zero_is_no_error_but_not_exact() -> None:
-    found = measure(actual=np.array([-0.0, 1.0], np.float32), expected=np.array([0.0, 1.0]))
+    found = measure_error(actual=np.array([-0.0, 1.0], np.float32), expected=np.array([0.0, 1.0]))
     assert (found.max_abs, found.rel_l2, found.exact) == (0.0, 0.0, False)
-    assert judge(found, Floor(1e-7, 1e-7, 5, 1.0)).status is Status.AT_FLOOR
+    assert judge_error(found, Floor(1e-7, 1e-7, 5, 1.0)).status is Status.AT_FLOOR
 
 
 def test_worst_is_none_where_nothing_differs() -> None:
-    found = measure(actual=np.ones(3), expected=np.ones(3))
+    found = measure_error(actual=np.ones(3), expected=np.ones(3))
     assert (found.worst, found.actual, found.expected) == (None, None, None)
 
 
@@ -131,7 +131,7 @@ def test_non_finite(actual: float, expected: float, wrong: int, at: int) -> None
     exact = exact64((2 * CHUNK + 1,))
     moved = exact.astype(np.float32)
     exact[at], moved[at] = expected, actual
-    found = measure(actual=moved, expected=exact)
+    found = measure_error(actual=moved, expected=exact)
     assert found.wrong == wrong
     assert found.compared == exact.size - 1
     if wrong:
@@ -149,28 +149,28 @@ def test_a_later_large_error_does_not_hide_where_the_first_nan_is() -> None:
     exact = exact64((3 * CHUNK,))
     actual = exact.copy()
     actual[7], actual[-1] = NAN, 1e9
-    found = measure(actual=actual, expected=exact)
+    found = measure_error(actual=actual, expected=exact)
     assert found.worst == (7,)
     assert math.isnan(found.actual or 0.0)
 
 
 def test_all_non_finite_compares_nothing() -> None:
     exact = np.full(4, NAN)
-    found = measure(actual=exact.astype(np.float32), expected=exact)
+    found = measure_error(actual=exact.astype(np.float32), expected=exact)
     assert (found.wrong, found.compared) == (0, 0)
-    assert judge(found, Floor(1e-7, 1e-7, 5, 0.0)).status is Status.NON_FINITE
+    assert judge_error(found, Floor(1e-7, 1e-7, 5, 0.0)).status is Status.NON_FINITE
 
 
 def test_empty_compares_nothing() -> None:
-    found = measure(actual=np.zeros((0, 3)), expected=np.zeros((0, 3)))
-    assert judge(found, Floor(1e-7, 1e-7, 5, 0.0)).status is Status.MISSING
+    found = measure_error(actual=np.zeros((0, 3)), expected=np.zeros((0, 3)))
+    assert judge_error(found, Floor(1e-7, 1e-7, 5, 0.0)).status is Status.MISSING
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (1, 3), (2, 3, 1), (6,), ()])
 def test_shapes_are_never_broadcast(shape: tuple[int, ...]) -> None:
-    found = measure(actual=np.ones(shape), expected=np.ones((2, 3)))
+    found = measure_error(actual=np.ones(shape), expected=np.ones((2, 3)))
     assert found.mismatch == f"shape {list(shape)}, expected [2, 3]"
-    assert judge(found, Floor(1.0, 1.0, 5, 1.0)).status is Status.DIVERGED
+    assert judge_error(found, Floor(1.0, 1.0, 5, 1.0)).status is Status.DIVERGED
 
 
 # The verdict
@@ -187,8 +187,8 @@ def test_reference_of_zeros() -> None:
 
 def test_zeros_whose_replicates_move_have_a_floor() -> None:
     zeros = np.zeros(4)
-    floor = floor_of([measure(actual=np.full(4, 1e-6), expected=zeros)] * 5)
-    found = judge(measure(actual=np.full(4, 2e-6), expected=zeros), floor)
+    floor = compute_floor([measure_error(actual=np.full(4, 1e-6), expected=zeros)] * 5)
+    found = judge_error(measure_error(actual=np.full(4, 2e-6), expected=zeros), floor)
     assert found.status is Status.AT_FLOOR
     assert found.x_floor == pytest.approx(2.0)
 
@@ -202,9 +202,9 @@ def test_one_element_is_judged() -> None:
 @pytest.mark.parametrize("above", [0.999, 1.001])
 def test_the_limit_holds_for_both_ratios(above: float) -> None:
     floor = Floor(1e-6, 1e-5, 5, 1.0)
-    error = measure(actual=exact64() + 1e-9, expected=exact64())
+    error = measure_error(actual=exact64() + 1e-9, expected=exact64())
     for changed in ({"rel_l2": LIMIT * above * 1e-6}, {"max_abs": LIMIT * above * 1e-5}):
-        found = judge(
+        found = judge_error(
             dataclasses.replace(error, **{"rel_l2": 0.0, "max_abs": 0.0} | changed), floor
         )
         assert found.status is (Status.AT_FLOOR if above < 1 else Status.DIVERGED)
@@ -214,25 +214,27 @@ def test_one_wrong_element_among_a_million_is_found() -> None:
     exact = exact64((1_000_000,))
     actual = exact.astype(np.float32)
     actual[765_432] += np.float32(1e-4)
-    found = judge(measure(actual=actual, expected=exact), floor_on(exact))
+    found = judge_error(measure_error(actual=actual, expected=exact), floor_on(exact))
     assert found.x_floor < LIMIT < found.x_floor_max
     assert found.status is Status.DIVERGED
 
 
 def test_nan_figures_do_not_pass() -> None:
-    error = measure(actual=exact64() + 1e-9, expected=exact64())
+    error = measure_error(actual=exact64() + 1e-9, expected=exact64())
     broken = dataclasses.replace(error, rel_l2=NAN)
-    assert judge(broken, Floor(1e-6, 1e-6, 5, 1.0)).status is Status.DIVERGED
+    assert judge_error(broken, Floor(1e-6, 1e-6, 5, 1.0)).status is Status.DIVERGED
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISION_FACTORS)
 def test_precision_is_named_not_an_atol(precision: str) -> None:
     exact = exact64()
     floor = floor_on(exact)
-    unit = 2.0**-24 * PRECISIONS[precision]
+    unit = 2.0**-24 * PRECISION_FACTORS[precision]
     near, far = exact * (1 + 2 * unit), exact * (1 + 40 * unit)
     for actual, expected in ((near, Status.AT_FLOOR), (far, Status.DIVERGED)):
-        found = judge(measure(actual=actual, expected=exact), floor, precision=precision)
+        found = judge_error(
+            measure_error(actual=actual, expected=exact), floor, precision=precision
+        )
         assert found.status is expected
 
 
@@ -317,7 +319,7 @@ class Folder:
     def compare(self, **options: Any) -> list[StageResult]:
         readers = {name: CaptureReader(path) for name, path in self.subjects.items()}
         floors = {row: floor_on(tensor) for row, tensor in self.exact.items()}
-        return compare(
+        return compare_captures(
             reference=readers.pop("reference"),
             subjects=readers,
             **{"floors": floors, "points": points(list(self.exact)), **options},
@@ -347,7 +349,7 @@ def test_compare_measures_what_measure_measures(folder: Folder) -> None:
     torch = CaptureReader(folder.subjects["torch"])
     for stage in stages:
         exact = folder.exact[stage.row]
-        expected = measure(actual=moved[stage.row], expected=exact)
+        expected = measure_error(actual=moved[stage.row], expected=exact)
         result = stage.subjects["keras"]
         assert (result.max_abs, result.worst) == (expected.max_abs, expected.worst)
         assert result.rel_l2 == pytest.approx(expected.rel_l2, rel=1e-12)
@@ -360,7 +362,7 @@ def test_compare_measures_what_measure_measures(folder: Folder) -> None:
             np.linalg.norm(gap) / np.linalg.norm(exact)
         )
         assert stage.shape == exact.shape
-    assert first_divergence(stages) is None
+    assert find_first_divergence(stages) is None
 
 
 def test_first_divergence_is_the_first_in_execution_order(folder: Folder) -> None:
@@ -376,12 +378,12 @@ def test_first_divergence_is_the_first_in_execution_order(folder: Folder) -> Non
         ["at-floor", "exact", "non-finite"],
         ["at-floor", "diverged", "exact"],
     ]
-    first = first_divergence(stages)
+    first = find_first_divergence(stages)
     assert first is not None
     assert (first.subject, first.stage, first.layer) == ("onnx-keras", "stem", "stem.relu")
     result = stages[1].subjects["onnx-keras"]
     assert result.worst == (0, 1, 2, 3)
-    assert result.message == "1 of 480 values are NaN or Inf and not so in the reference"
+    assert result.message == "1 of 480 values are NaN or Inf, unlike the reference's"
     assert math.isinf(stages[1].pairs["torch|onnx-keras"].max_abs)
     assert math.isfinite(stages[1].pairs["torch|keras"].max_abs)
 
@@ -389,9 +391,9 @@ def test_first_divergence_is_the_first_in_execution_order(folder: Folder) -> Non
 def test_a_cut_that_is_a_stage_does_not_claim_a_layer(folder: Folder) -> None:
     folder.add("keras", {row: x.astype(np.float32) + 1 for row, x in folder.exact.items()})
     point = ComparisonPoint("stem", "stem", "stem.conv", (8, 6, 5))
-    first = first_divergence(folder.compare(points=[point]))
+    first = find_first_divergence(folder.compare(points=[point]))
     assert first is not None
-    assert (first.stage, first.cut, first.layer) == ("stem", "stem", None)
+    assert (first.stage, first.point, first.layer) == ("stem", "stem", None)
 
 
 def test_a_row_that_a_subject_lacks_is_missing(folder: Folder) -> None:
@@ -443,7 +445,7 @@ def test_an_edited_capture_is_an_error(folder: Folder) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CaptureError, match="changed after it was captured"):
+    with pytest.raises(CaptureError, match="changed after the capture"):
         folder.compare()
 
 
@@ -488,9 +490,9 @@ def test_the_first_cut_that_fails_a_subject(
     statuses: tuple[Status | None, ...], failure: str | None, no_parity: str | None
 ) -> None:
     stages = _stages(*statuses)
-    first, without = first_failure(stages, "torch"), first_not_passing(stages, "torch")
+    first, without = find_first_failure(stages, "torch"), find_first_not_passing(stages, "torch")
     assert (first and first.name, without and without.name) == (failure, no_parity)
-    assert first_failure(stages, "keras") is None
-    assert failing_subjects(stages) == ({"torch"} if no_parity else set())
-    found = first_divergence(stages)
+    assert find_first_failure(stages, "keras") is None
+    assert find_failing_subjects(stages) == ({"torch"} if no_parity else set())
+    found = find_first_divergence(stages)
     assert (found and found.stage) == failure

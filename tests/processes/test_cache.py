@@ -67,11 +67,11 @@ def package(tmp_path, monkeypatch):
 def keys():
     """The keys of what the textbook's ResNet-18 leaves in the cache."""
     probe.source_digest.cache_clear()
-    cache_entries._interpreter.cache_clear()
+    cache_entries._describe_interpreter.cache_clear()
     found = architectures.get("resnet18@d2l")
     facts = [
-        cache_entries.weight_facts(found, 0, "torch"),
-        cache_entries.graph_facts(found, "torch", None),
+        cache_entries.weights_key(found, 0, "torch"),
+        cache_entries.graph_key(found, "torch", None),
     ]
     return [cache._key(each) for each in facts]
 
@@ -119,16 +119,16 @@ def test_versions_are_in_both_keys(monkeypatch, change):
 
     monkeypatch.setattr(probe, "probe_interpreter", changed)
     assert not set(keys()) & set(before)
-    cache_entries._interpreter.cache_clear()
+    cache_entries._describe_interpreter.cache_clear()
 
 
 def test_random_weights_depend_on_who_draws_and_calibrates_them(monkeypatch):
     found = architectures.get("resnet18")
-    facts = cache_entries.weight_facts(found, 0, "torch")
-    assert facts != cache_entries.weight_facts(found, 0, "keras")
-    assert facts != cache_entries.weight_facts(found, 1, "torch")
+    facts = cache_entries.weights_key(found, 0, "torch")
+    assert facts != cache_entries.weights_key(found, 0, "keras")
+    assert facts != cache_entries.weights_key(found, 1, "torch")
     monkeypatch.setattr(np, "__version__", "9.9")
-    assert facts != cache_entries.weight_facts(found, 0, "torch")
+    assert facts != cache_entries.weights_key(found, 0, "torch")
 
 
 def test_the_source_is_hashed_once_and_in_milliseconds():

@@ -89,7 +89,7 @@ def test_which_children_a_comparison_needs(subjects, options, children, homes):
     assert set(request.runtimes) == set(children)
     for side, home in zip(("keras", "torch"), homes, strict=True):
         if home is not None:
-            assert request.home(side) == home
+            assert request.home_child(side) == home
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from parity.comparison.levels import numerics_level
+from parity.comparison.levels import judge_points
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import (
     FirstDivergence,
@@ -13,21 +13,21 @@ from parity.numerics.verdict import (
     StageResult,
     Status,
     SubjectResult,
-    first_divergence,
+    find_first_divergence,
 )
 from parity.report.model import (
     Cause,
-    Decision,
+    ErrorProfile,
     InputFacts,
+    InputTrial,
+    LabelAgreement,
     Level,
     Outcome,
-    Profile,
-    Repeat,
+    Repeatability,
     Report,
     SubjectFacts,
-    Trial,
     WeightFacts,
-    conclude,
+    decide_verdict,
 )
 
 SUBJECTS = {"keras": 1.02, "torch": 1.0, "onnx-keras": 0.77, "onnx-torch": 0.76}
@@ -68,10 +68,10 @@ def _report(stages: list[StageResult], **changes: object) -> Report:
         "structure": Level(Outcome.PASS),
         "weights": Level(Outcome.PASS),
         "semantics": Level(Outcome.SKIPPED),
-        "numerics": numerics_level(stages),
+        "numerics": judge_points(stages),
     }
     report = Report(
-        verdict=conclude(subjects=RUNTIMES, levels=levels, stages=stages),
+        verdict=decide_verdict(subjects=RUNTIMES, levels=levels, stages=stages),
         model="resnext50_32x4d",
         reference="torch",
         input=InputFacts("photo", (1, 3, 224, 224), "ab" * 32, "grace_hopper.jpg"),
@@ -79,7 +79,7 @@ def _report(stages: list[StageResult], **changes: object) -> Report:
         subjects=RUNTIMES,
         levels=levels,
         stages=tuple(stages),
-        first_divergence=first_divergence(stages),
+        first_divergence=find_first_divergence(stages),
         environment={
             "parity": "0.1.0",
             "python": "3.11.7",
@@ -123,7 +123,7 @@ def divergence() -> Report:
                 actual=float("nan"),
                 expected=0.25,
                 wrong=3,
-                message="3 of 100352 values are NaN or Inf and not so in the reference",
+                message="3 of 100352 values are NaN or Inf, unlike the reference's",
             )
         stages.append(stage(name, floor, wrong=wrong))
     return _report(stages)
@@ -136,7 +136,7 @@ def unknown() -> Report:
     failed = dataclasses.replace(RUNTIMES["keras"], failure="the process was killed by signal 9")
     subjects = {**RUNTIMES, "keras": failed}
     report = _report(stages, subjects=subjects)
-    verdict = conclude(subjects=subjects, levels=report.levels, stages=stages)
+    verdict = decide_verdict(subjects=subjects, levels=report.levels, stages=stages)
     return dataclasses.replace(report, verdict=verdict)
 
 
@@ -163,19 +163,21 @@ def full() -> Report:
             FirstDivergence("keras", "stage1", "stage1.block0.conv2", "stage1", ("keras",)),
             FirstDivergence("onnx-keras", "stage3", "stage3.block1.bn2", "stage3", ("onnx-keras",)),
         ),
-        blame=("keras: the framework's own run differs; its graph in ONNX Runtime does not",),
+        attribution=("keras: the framework's own run differs; its graph in ONNX Runtime does not",),
         profile=border_profile(),
-        decision=Decision(
+        decision=LabelAgreement(
             dict.fromkeys(SUBJECTS, 1.0),
             {name: 0.5 if name == "keras" else 1.0 for name in SUBJECTS},
             0.0125,
             {"keras": 3.4, "torch": 0.01, "onnx-keras": math.inf, "onnx-torch": 0.01},
         ),
-        repeat=Repeat(3, {"keras": 0, "torch": 0, "onnx-keras": 2, "onnx-torch": 0}),
+        repeat=Repeatability(3, {"keras": 0, "torch": 0, "onnx-keras": 2, "onnx-torch": 0}),
         trials=(
-            Trial("seed 1", (1, 3, 224, 224), Status.AT_FLOOR, "torch", "stage4", 1.1, 0.9),
-            Trial("zeros", (1, 3, 224, 224), Status.DIVERGED, "keras", "stage1", 41.0, 7.5),
-            Trial("large", (1, 3, 224, 224), Status.NON_FINITE, None, None, math.inf, math.inf),
+            InputTrial("seed 1", (1, 3, 224, 224), Status.AT_FLOOR, "torch", "stage4", 1.1, 0.9),
+            InputTrial("zeros", (1, 3, 224, 224), Status.DIVERGED, "keras", "stage1", 41.0, 7.5),
+            InputTrial(
+                "large", (1, 3, 224, 224), Status.NON_FINITE, None, None, math.inf, math.inf
+            ),
         ),
         spread=dict.fromkeys(SHAPES, (0.71, 1.21)),
         command=("parity", "compare", "resnext50_32x4d", "--isolate", "--html", "my report.html"),
@@ -198,9 +200,9 @@ def long(count: int = 347, *, wrong: bool = False) -> Report:
     return dataclasses.replace(template, stages=tuple(stages), depth="layer")
 
 
-def border_profile() -> Profile:
+def border_profile() -> ErrorProfile:
     """A padding fault: the error sits on the top and left border, and in three channels."""
-    return Profile(
+    return ErrorProfile(
         stage="stage1",
         row="stage1.block1.relu3",
         subject="keras",

@@ -53,7 +53,7 @@ def test_a_page_that_fetches_or_complains_is_noticed(browser: Any, tmp_path: Pat
 def opened(driver: Any, report: Report, folder: Path) -> None:
     """Open the report."""
     path = folder / "report.html"
-    formats.write(report, path)
+    formats.write_report(report, path)
     show(driver, path)
 
 

@@ -15,31 +15,32 @@ from tests.report.samples import divergence, full, parity
 
 
 def test_every_module_is_a_format() -> None:
-    assert {"html", "json", "junit", "markdown"} <= set(formats.names())
-    suffixes = [formats.load(name).SUFFIX for name in formats.names()]
+    assert {"html", "json", "junit", "markdown"} <= set(formats.list_formats())
+    suffixes = [formats.load_format(name).SUFFIX for name in formats.list_formats()]
     assert len(set(suffixes)) == len(suffixes)
 
 
-@pytest.mark.parametrize("name", formats.names())
+@pytest.mark.parametrize("name", formats.list_formats())
 @pytest.mark.parametrize("report", [parity(), divergence(), full()])
 def test_each_is_written_whole(name: str, report, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    path = tmp_path / f"report{formats.load(name).SUFFIX}"
-    formats.write(report, path)
-    assert path.read_text(encoding="utf-8") == formats.load(name).text(report)
+    path = tmp_path / f"report{formats.load_format(name).SUFFIX}"
+    formats.write_report(report, path)
+    assert path.read_text(encoding="utf-8") == formats.load_format(name).render(report)
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", formats.names())
+@pytest.mark.parametrize("name", formats.list_formats())
 def test_no_folder_is_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no folder"):
-        formats.write(parity(), tmp_path / "absent" / "report", name)
+        formats.write_report(parity(), tmp_path / "absent" / "report", name)
 
 
 def test_unknown_suffix() -> None:
     with pytest.raises(
-        UsageError, match=r"report\.doc: a report ends in one of .*\.html.*found '\.doc'"
+        UsageError,
+        match=r"report\.doc: expected a name that ends in one of .*\.html.*found '\.doc'",
     ):
-        formats.write(parity(), "report.doc")
+        formats.write_report(parity(), "report.doc")
 
 
 def command() -> typer.Typer:
@@ -56,7 +57,9 @@ def command() -> typer.Typer:
 
 
 def test_a_command_has_an_option_for_each(tmp_path: Path) -> None:
-    paths = {name: tmp_path / f"r{formats.load(name).SUFFIX}" for name in formats.names()}
+    paths = {
+        name: tmp_path / f"r{formats.load_format(name).SUFFIX}" for name in formats.list_formats()
+    }
     arguments = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     result = CliRunner().invoke(command(), ["resnet18", *arguments])
     assert result.output == "the table of resnet18\n"
@@ -65,7 +68,7 @@ def test_a_command_has_an_option_for_each(tmp_path: Path) -> None:
 
 def test_one_can_be_printed_instead() -> None:
     result = CliRunner().invoke(command(), ["resnet18", "--markdown", "-"])
-    assert result.stdout == formats.load("markdown").text(parity())
+    assert result.stdout == formats.load_format("markdown").render(parity())
 
 
 def test_two_cannot_be_printed() -> None:

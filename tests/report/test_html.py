@@ -14,7 +14,7 @@ import pytest
 from parity.report import charts
 from parity.report.codec import from_json, to_json
 from parity.report.formats import html
-from parity.report.formats.html import text
+from parity.report.formats.html import render
 from parity.report.model import Cause, Level, Outcome, Report, SubjectFacts, Verdict
 from tests.report.samples import SAMPLES, SUBJECTS, border_profile, full, long, parity
 
@@ -58,7 +58,7 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("sample", [*SAMPLES, "full"])
 def test_a_row_each_and_the_report_inside(sample: str) -> None:
     report = full() if sample == "full" else SAMPLES[sample]()
-    page = Page(text(report))
+    page = Page(render(report))
     rows = [tr for tr in page.all("tr") if "data-at" in tr]
     assert [tr["data-at"] for tr in rows] == [str(at) for at in range(len(report.stages))]
     assert to_json(page.embedded()) == to_json(report)
@@ -66,14 +66,14 @@ def test_a_row_each_and_the_report_inside(sample: str) -> None:
 
 def test_every_coordinate_is_a_number() -> None:
     for report in (full(), SAMPLES["divergence"](), SAMPLES["unknown"](), long(wrong=True)):
-        paths = [path["d"] for path in Page(text(report)).all("path")]
+        paths = [path["d"] for path in Page(render(report)).all("path")]
         assert len([path for path in paths if path.count("L") >= 6]) >= 4
         for path in paths:
             assert PATH.fullmatch(path) or not path
 
 
 def test_nothing_is_referred_to_but_the_page_itself() -> None:
-    page = text(full())
+    page = render(full())
     for _, attributes in Page(page).elements:
         for name in ("src", "href", "action", "data", "srcset"):
             assert attributes.get(name, "#")[:1] in ("#", "d"), attributes
@@ -82,7 +82,7 @@ def test_nothing_is_referred_to_but_the_page_itself() -> None:
 
 
 def test_the_policy_allows_the_one_script() -> None:
-    page = text(full())
+    page = render(full())
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
@@ -104,7 +104,7 @@ def hostile() -> Report:
         report,
         model=HOSTILE,
         notes=(HOSTILE,),
-        blame=(HOSTILE,),
+        attribution=(HOSTILE,),
         subjects={**report.subjects, HOSTILE: facts},
         levels={**report.levels, "structure": Level(Outcome.FAIL, (HOSTILE,))},
         causes=(Cause(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: 1.0}, HOSTILE),),
@@ -114,7 +114,7 @@ def hostile() -> Report:
 
 
 def test_hostile_names_stay_text() -> None:
-    page = text(hostile())
+    page = render(hostile())
     clean = Page(page)
     assert len(clean.all("script")) == 2
     assert clean.all("img") == []
@@ -124,44 +124,44 @@ def test_hostile_names_stay_text() -> None:
 
 
 def test_what_was_not_measured_is_not_shown() -> None:
-    page = text(parity())
+    page = render(parity())
     for name in ("isolated", "profile", "trust"):
         assert f'<section id="{name}"' not in page
-        assert f'<section id="{name}"' in text(full())
+        assert f'<section id="{name}"' in render(full())
     assert "--isolate" in page
 
 
 def test_a_report_without_stages() -> None:
-    page = text(dataclasses.replace(parity(), stages=(), verdict=Verdict.UNKNOWN))
+    page = render(dataclasses.replace(parity(), stages=(), verdict=Verdict.UNKNOWN))
     assert "nothing was compared." in page
     assert '<table id="rows"' not in page
 
 
 def test_the_profile_is_told_in_words() -> None:
-    page = text(full())
+    page = render(full())
     assert "3 of 256 channels are above 4× the floor" in page
     assert "the largest error on the border is 2.1e-2, inside it 4.5e-5" in page
 
 
 def test_the_command_can_be_pasted() -> None:
     command = "parity compare resnext50_32x4d --isolate --html &#39;my report.html&#39;"
-    assert f'<code id="command">{command}</code>' in text(full())
+    assert f'<code id="command">{command}</code>' in render(full())
 
 
 def test_a_network_of_347_layers_is_under_3_megabytes() -> None:
     report = long(347, wrong=True)
     assert set(report.stages[0].isolated) == set(SUBJECTS)
-    assert len(text(report).encode()) < 3e6
+    assert len(render(report).encode()) < 3e6
 
 
 def test_heat_shades_every_position_once() -> None:
     profile = border_profile()
     lines = [list(line) for line in profile.spatial]
     lines[5][6] = float("inf")
-    heat = charts.heat(dataclasses.replace(profile, spatial=tuple(map(tuple, lines))))
-    drawn = "".join((*heat.shades, heat.broken))
+    heat = charts.build_heat_map(dataclasses.replace(profile, spatial=tuple(map(tuple, lines))))
+    drawn = "".join((*heat.shades, heat.non_finite))
     assert sum(map(int, re.findall(r"M\d+ \d+h(\d+)", drawn))) == 56 * 56
-    assert heat.broken == "M6 5h1v1h-1z"
+    assert heat.non_finite == "M6 5h1v1h-1z"
     assert heat.shades[charts.BUCKETS].startswith("M0 0h56v1h-56z")
 
 
@@ -170,7 +170,7 @@ def test_a_flat_profile_is_drawn(value: float) -> None:
     profile = dataclasses.replace(
         border_profile(), spatial=((value,) * 3,) * 2, channels=(value,) * 3, shape=(1, 3, 2, 3)
     )
-    page = text(dataclasses.replace(full(), profile=profile))
+    page = render(dataclasses.replace(full(), profile=profile))
     paths = [path["d"] for path in Page(page).all("path")]
     assert all(PATH.fullmatch(path) or not path for path in paths)
 
@@ -181,7 +181,7 @@ def test_the_band_is_the_floor_that_was_judged_by() -> None:
         subjects = {
             name: dataclasses.replace(subject, **facts) for name, subject in report.subjects.items()
         }
-        return html._plots(dataclasses.replace(report, subjects=subjects))
+        return html._build_plots(dataclasses.replace(report, subjects=subjects))
 
     assert drawn(precision="bfloat16") != drawn(precision="float32")
     assert drawn(precision="bfloat16", judged_as="float32") == drawn(precision="float32")

@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 import pytest
 
 from parity.numerics.verdict import Status
-from parity.report.formats.junit import text
-from parity.report.model import Level, Outcome, Report, Verdict, conclude
+from parity.report.formats.junit import render
+from parity.report.model import Level, Outcome, Report, Verdict, decide_verdict
 from tests.report.samples import SAMPLES, SHAPES, SUBJECTS, divergence, full, parity
 
 
 def suites(report: Report) -> dict[str, ElementTree.Element]:
-    root = ElementTree.fromstring(text(report).encode())
+    root = ElementTree.fromstring(render(report).encode())
     assert root.tag == "testsuites"
     for suite in root:
         cases = suite.findall("testcase")
@@ -54,8 +54,8 @@ def test_a_failure_has_figures() -> None:
     assert failure is not None
     assert "max abs 2.1e-2" in failure.get("message", "")
     assert "relative L2 3.0e-4, 310× the floor" in (failure.text or "")
-    assert "worst at [0, 7, 0, 3], 1.02 instead of 1" in (failure.text or "")
-    assert "wrong by itself" in (failure.text or "")
+    assert "worst at index [0, 7, 0, 3]: expected 1, found 1.02" in (failure.text or "")
+    assert "own error: in isolation, it is 310× the floor" in (failure.text or "")
     later = suites(full())["keras"].find("testcase[@name='stage2']/failure")
     assert later is not None
     assert "inherited" in (later.text or "")
@@ -98,7 +98,7 @@ def test_a_failed_level_is_a_failure() -> None:
 
 def test_nothing_compared_is_not_green() -> None:
     report = dataclasses.replace(parity(), stages=())
-    verdict = conclude(subjects=report.subjects, levels={}, stages=())
+    verdict = decide_verdict(subjects=report.subjects, levels={}, stages=())
     found = suites(dataclasses.replace(report, verdict=verdict))
     assert not passed(found["verdict"])
 

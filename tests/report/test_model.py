@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from parity.comparison.levels import numerics_level
+from parity.comparison.levels import judge_points
 from parity.errors import OutputError, UsageError
 from parity.numerics.verdict import Status, SubjectResult
 from parity.report import formats
@@ -22,7 +22,7 @@ from parity.report.model import (
     Outcome,
     SubjectFacts,
     Verdict,
-    conclude,
+    decide_verdict,
 )
 from tests.report.samples import RUNTIMES, SAMPLES, full, parity, stage
 
@@ -126,32 +126,32 @@ def test_first_divergence_names_cut_and_all_subjects() -> None:
 
 
 def test_parity_needs_every_subject_at_every_cut() -> None:
-    assert conclude(subjects=RUNTIMES, levels=PASSING, stages=[STAGE]) is Verdict.PARITY
+    assert decide_verdict(subjects=RUNTIMES, levels=PASSING, stages=[STAGE]) is Verdict.PARITY
     absent = dataclasses.replace(STAGE, subjects={"keras": STAGE.subjects["keras"]})
-    assert conclude(subjects=RUNTIMES, levels=PASSING, stages=[absent]) is Verdict.UNKNOWN
+    assert decide_verdict(subjects=RUNTIMES, levels=PASSING, stages=[absent]) is Verdict.UNKNOWN
     missing = stage("stem", 1e-6, wrong={"torch": SubjectResult(Status.MISSING)})
-    assert conclude(subjects=RUNTIMES, levels=PASSING, stages=[missing]) is Verdict.UNKNOWN
+    assert decide_verdict(subjects=RUNTIMES, levels=PASSING, stages=[missing]) is Verdict.UNKNOWN
 
 
 def test_nothing_compared_is_unknown() -> None:
-    assert conclude(subjects=RUNTIMES, levels=PASSING, stages=[]) is Verdict.UNKNOWN
-    assert conclude(subjects={}, levels=PASSING, stages=[STAGE]) is Verdict.UNKNOWN
-    assert numerics_level([]).outcome is Outcome.SKIPPED
+    assert decide_verdict(subjects=RUNTIMES, levels=PASSING, stages=[]) is Verdict.UNKNOWN
+    assert decide_verdict(subjects={}, levels=PASSING, stages=[STAGE]) is Verdict.UNKNOWN
+    assert judge_points([]).outcome is Outcome.SKIPPED
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_failed_level_is_divergence(level: str) -> None:
     levels = PASSING | {level: Level(Outcome.FAIL)}
-    assert conclude(subjects=RUNTIMES, levels=levels, stages=[STAGE]) is Verdict.DIVERGENCE
+    assert decide_verdict(subjects=RUNTIMES, levels=levels, stages=[STAGE]) is Verdict.DIVERGENCE
 
 
 @pytest.mark.parametrize("status", [Status.DIVERGED, Status.NON_FINITE])
 def test_a_difference_outranks_what_could_not_be_run(status: Status) -> None:
     failed = RUNTIMES | {"torch": SubjectFacts("torch", "cpu", failure="died")}
     wrong = stage("stem", 1e-6, wrong={"keras": SubjectResult(status)})
-    assert conclude(subjects=failed, levels=PASSING, stages=[STAGE]) is Verdict.UNKNOWN
-    assert conclude(subjects=failed, levels=PASSING, stages=[wrong]) is Verdict.DIVERGENCE
-    assert numerics_level([wrong]).outcome is Outcome.FAIL
+    assert decide_verdict(subjects=failed, levels=PASSING, stages=[STAGE]) is Verdict.UNKNOWN
+    assert decide_verdict(subjects=failed, levels=PASSING, stages=[wrong]) is Verdict.DIVERGENCE
+    assert judge_points([wrong]).outcome is Outcome.FAIL
 
 
 def test_exit_codes() -> None:
@@ -159,14 +159,14 @@ def test_exit_codes() -> None:
 
 
 def test_file_round_trip(tmp_path: Any) -> None:
-    formats.write(parity(), tmp_path / "report.json")
+    formats.write_report(parity(), tmp_path / "report.json")
     assert to_json(report_json.read(tmp_path / "report.json")) == to_json(parity())
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_unwritable_file_is_one_line(tmp_path: Any) -> None:
     with pytest.raises(OutputError, match="no folder"):
-        formats.write(parity(), tmp_path / "absent" / "report.json")
+        formats.write_report(parity(), tmp_path / "absent" / "report.json")
 
 
 @pytest.mark.parametrize(

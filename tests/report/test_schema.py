@@ -20,7 +20,7 @@ from parity.report.codec import from_json, to_json
 from parity.report.formats import json as report_json
 from tests.report.samples import full, parity
 
-FORMS = schema.Form.__subclasses__()
+FORMS = schema.JsonModel.__subclasses__()
 
 NESTED = {"SubjectResult": {"actual", "expected"}}
 """Fields of a data class that are within another field in JSON."""
@@ -41,7 +41,7 @@ def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
     reason="older releases write the same schema with 0.0 for 0",
 )
 def test_the_schema_file_is_the_generated_one() -> None:
-    assert schema.FILE.read_text(encoding="utf-8") == schema.text(), (
+    assert schema.FILE.read_text(encoding="utf-8") == schema.generate_schema(), (
         "run python -m parity.report.schema"
     )
 
@@ -54,28 +54,39 @@ def test_the_command_writes_the_schema_file(tmp_path: Path) -> None:
         "runpy.run_module('parity.report.schema.__main__')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert target.read_text(encoding="utf-8") == schema.text()
+    assert target.read_text(encoding="utf-8") == schema.generate_schema()
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-def test_a_form_has_the_fields_of_its_data_class(form: type[schema.Form]) -> None:
-    names = {field.alias or name for name, field in form.model_fields.items()} - {"schema"}
+def test_a_form_has_the_fields_of_its_data_class(form: type[schema.JsonModel]) -> None:
+    names = set(form.model_fields) - {"schema_name"}
     fields = {field.name for field in dataclasses.fields(form.data)}
     assert names == fields - NESTED.get(form.__name__, set())
     assert form.__name__ == form.data.__name__
 
 
+def test_json_keys_outlive_renamed_fields() -> None:
+    data = to_json(full())
+    assert data["blame"] == list(full().attribution)
+    assert [each["cut"] for each in data["divergences"]] == ["stage1", "stage3"]
+    assert "attribution" not in data
+    assert "point" not in data["divergences"][0]
+    assert from_json(data).divergences == full().divergences
+
+
 def test_a_field_is_described_as_in_its_data_class() -> None:
-    found = json.loads(schema.text())
-    assert found["properties"]["blame"]["description"].startswith("Sentences that say where")
-    ratio = found["$defs"]["Decision"]["properties"]["worst_ratio"]
-    assert ratio["description"].endswith("from 1 on a label can flip.")
+    found = json.loads(schema.generate_schema())
+    assert found["properties"]["blame"]["description"].startswith(
+        "Sentences that attribute a difference"
+    )
+    ratio = found["$defs"]["LabelAgreement"]["properties"]["worst_ratio"]
+    assert ratio["description"].endswith("from 1 on a label can change.")
     assert found["$defs"]["Cause"]["description"].startswith("Why a layer differs")
     assert found["title"] == "parity report, version 1"
 
 
 def test_attribute_docstrings_are_those_under_an_attribute() -> None:
-    found = schema.attribute_docstrings(schema.reports.SubjectFacts)
+    found = schema.read_attribute_docstrings(schema.reports.SubjectFacts)
     assert set(found) == {"judged_as", "proof"}
     assert "\n" not in found["proof"]
 
@@ -183,11 +194,17 @@ def test_data_nested_too_deeply_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seconds": math.inf}, "cannot be JSON: malformed: seconds: expected a finite number"),
-        ({"model": 3}, "cannot be JSON: malformed: model: expected a valid string, found 3"),
-        ({"environment": {"a": object()}}, "cannot be JSON: "),
+        (
+            {"seconds": math.inf},
+            "cannot be written as JSON: malformed: seconds: expected a finite number",
+        ),
+        (
+            {"model": 3},
+            "cannot be written as JSON: malformed: model: expected a valid string, found 3",
+        ),
+        ({"environment": {"a": object()}}, "cannot be written as JSON: "),
     ],
 )
 def test_a_report_that_is_no_json_is_not_written(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(OutputError, match=message):
-        report_json.text(dataclasses.replace(parity(), **changes))
+        report_json.render(dataclasses.replace(parity(), **changes))

@@ -56,24 +56,26 @@ def test_three_lines_and_a_fragment(sample: object) -> None:
     assert verdict.startswith(f"{report.verdict.value}: resnext50_32x4d: ")
     assert where.startswith("where: ")
     assert why.startswith("why: ")
-    assert max(map(len, (verdict, where, why))) <= summary.LONGEST
+    assert max(map(len, (verdict, where, why))) <= summary.MAX_LINE_LENGTH
     page = Fragment(report._repr_html_())
     assert all(line in page.data for line in (verdict, where, why))
 
 
 def test_a_verdict_of_parity_says_how_close_it_is() -> None:
     verdict, where, why = str(parity()).split("\n")
-    assert "at all 7 stages; the worst is 1.0× the rounding floor" in verdict
+    assert "at all 7 stages; the largest error is 1.0× the rounding floor" in verdict
     assert where == "where: no stage differs; the largest error is that of keras at stem"
     assert why == "why: no error is above 4× the rounding floor"
 
 
 def test_a_divergence_says_where_and_why() -> None:
     _, where, why = str(full()).split("\n")
-    assert where.startswith("where: keras first at stage1, layer stage1.block0.conv2: max abs")
+    assert where.startswith(
+        "where: keras differs first at stage1, layer stage1.block0.conv2: max abs"
+    )
     assert why == "why: stage1.block0.conv2, keras: SAME"
-    blamed = dataclasses.replace(full(), causes=())
-    assert str(blamed).split("\n")[2].startswith("why: keras: the framework's own run differs")
+    attributed = dataclasses.replace(full(), causes=())
+    assert str(attributed).split("\n")[2].startswith("why: keras: the framework's own run differs")
     assert str(divergence()).split("\n")[2] == "why: no cause was found"
 
 
@@ -84,7 +86,7 @@ def test_several_causes_are_counted() -> None:
 
 def test_unknown_says_what_is_missing() -> None:
     _, where, why = str(unknown()).split("\n")
-    assert where == "where: keras cannot be run"
+    assert where == "where: keras could not be run"
     assert why == "why: keras: the process was killed by signal 9"
     facts = {**unknown().subjects, "keras": parity().subjects["keras"]}
     absent = dataclasses.replace(unknown(), subjects=facts)
@@ -136,7 +138,7 @@ def test_a_long_table_is_cut_and_says_so() -> None:
     assert len(page.rows) - 1 == len(parity().stages)
     assert "340 more layers are not shown." in page.data
     wrong = Fragment(long(347, wrong=True)._repr_html_())
-    assert len(wrong.rows) - 1 == summary.ROWS
+    assert len(wrong.rows) - 1 == summary.MAX_ROWS
     assert len(long(4000, wrong=True)._repr_html_()) < 20_000
 
 

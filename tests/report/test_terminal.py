@@ -53,7 +53,7 @@ def test_parity_is_one_sentence() -> None:
     text = " ".join(rendered(parity(), width=200).split())
     assert (
         "parity: keras, torch, onnx-keras and onnx-torch agree with torch in float64 at all "
-        "7 stages; the worst is 1.0× the rounding floor (keras, stem), 4× is allowed."
+        "7 stages; the largest error is 1.0× the rounding floor (keras, stem), the limit is 4×."
     ) in text
     assert "keras 3.15.1 on tensorflow 2.21.0, cpu, float32" in text
     assert "structure pass · weights pass · semantics skipped · numerics pass" in text
@@ -77,8 +77,8 @@ def test_divergence_says_who_where_and_what() -> None:
     assert "divergence: keras and onnx-keras differ from torch" in text
     assert "torch and onnx-torch agree." in text
     assert (
-        "keras first at stage1: max abs 0.31, 2.4e5× the floor; "
-        "worst at [0, 12, 3, 55], 1.625 instead of 1.3125"
+        "keras and onnx-keras differ first at stage1: max abs 0.31, 2.4e5× the floor; "
+        "worst at index [0, 12, 3, 55]: expected 1.3125, found 1.625"
     ) in text
     assert "non-finite" in text
 
@@ -89,7 +89,7 @@ def test_the_diverging_layer_is_named_when_it_is_known() -> None:
     assert first is not None
     known = dataclasses.replace(first, layer="stage1.block0.conv2")
     text = rendered(dataclasses.replace(report, first_divergence=known), width=200)
-    assert "keras first at stage1, layer stage1.block0.conv2:" in text
+    assert "keras and onnx-keras differ first at stage1, layer stage1.block0.conv2:" in text
 
 
 def test_isolated_errors_stand_beside_the_growth() -> None:
@@ -100,15 +100,16 @@ def test_isolated_errors_stand_beside_the_growth() -> None:
     assert "isolated" not in rendered(parity(), width=80)
 
 
-def test_what_is_inherited_is_told() -> None:
+def test_inherited_errors_are_named() -> None:
     text = " ".join(rendered(full(), width=400).split())
-    assert "keras is wrong by itself at stage1; the 5 stages that also differ only inherit" in text
-    assert "onnx-keras is wrong by itself at stage3; the 3 stages that also differ" in text
+    assert "keras fails in isolation at stage1; the errors at 5 other stages are inherited" in text
+    sentence = "onnx-keras fails in isolation at stage3; the errors at 3 other stages are inherited"
+    assert sentence in text
     text = " ".join(rendered(SAMPLES["divergence"](), width=400).split())
-    assert (
-        "keras and onnx-keras differ at 5 stages after that, which is inherited as far as this"
-        in text
+    sentence = (
+        "keras and onnx-keras differ at 5 later stages; --isolate shows whether that is inherited"
     )
+    assert sentence in text
 
 
 def test_subjects_that_are_wrong_in_one_way_share_their_lines() -> None:
@@ -126,28 +127,28 @@ def test_subjects_that_are_wrong_in_one_way_share_their_lines() -> None:
         rendered(dataclasses.replace(report, stages=same, divergences=()), width=400).split()
     )
     assert text.count("first at stage1") == 1
-    assert "keras and onnx-keras first at stage1" in text
-    assert text.count("that also differ") == 1
-    told = "keras and onnx-keras are wrong by themselves at stage1; the 5 stages that also differ"
-    assert told in text
+    assert "keras and onnx-keras differ first at stage1" in text
+    assert text.count("are inherited") == 1
+    sentence = "keras and onnx-keras fail in isolation at stage1; the errors at 5 other stages"
+    assert sentence in text
 
 
-def test_one_stage_that_inherits_is_spoken_of_as_one() -> None:
+def test_one_inherited_error_is_singular() -> None:
     report = full()
     short = dataclasses.replace(report, stages=report.stages[:3])
     text = " ".join(rendered(short, width=400).split())
-    assert "keras is wrong by itself at stage1; the 1 stage that also differs only inherits" in text
+    assert "keras fails in isolation at stage1; the error at 1 other stage is inherited" in text
 
 
-def test_trust_is_told() -> None:
+def test_reliability_is_described() -> None:
     text = " ".join(rendered(full(), width=400).split())
-    assert "labels: all first labels agree and one could flip" in text
+    assert "labels: all top-1 labels agree, but one can change; " in text
     assert (
-        "inputs: of 3 more inputs, zeros (diverged) and large (non-finite) do not agree; "
-        "the worst ∞× (large)"
+        "inputs: of 3 more inputs, zeros (diverged) and large (non-finite) fail; "
+        "the largest error is ∞× the floor (large)"
     ) in text
-    assert "runs: not all are the same bit for bit: onnx-keras in 2 of 3" in text
-    assert "floor: correct runs over the seeds are 0.7× to 1.2× the floor" in text
+    assert "runs: repeated runs differ bit for bit: onnx-keras in 2 of 3" in text
+    assert "floor: errors on the seeded inputs are 0.7× to 1.2× the floor" in text
 
 
 def test_unknown_says_why() -> None:
@@ -186,11 +187,11 @@ def test_a_failure_is_told_once_for_all_subjects_that_have_it() -> None:
     text = " ".join(rendered(failed, width=400).split())
     assert text.count(why) == 1
     assert f"keras and onnx-keras: {why}" in text
-    # Where a level fails for that reason, it is the level that tells it.
+    # If a level fails for that reason, the error is the message of the level alone.
     levels = {**report.levels, "weights": Level(Outcome.FAIL, (f"keras: {why}",))}
     text = " ".join(rendered(dataclasses.replace(failed, levels=levels), width=400).split())
     assert text.count(why) == 1
-    assert "keras and onnx-keras: could not be run with weights that are not its own" in text
+    assert "keras and onnx-keras: could not be run, since the weights could not be copied" in text
 
 
 def test_only_who_was_isolated_has_a_column() -> None:

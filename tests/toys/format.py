@@ -7,6 +7,6 @@ from parity.report.model import Report
 SUFFIX = ".toy"
 
 
-def text(report: Report) -> str:
+def render(report: Report) -> str:
     """Return the verdict and the causes."""
     return " ".join([report.verdict.value, *(cause.cause for cause in report.causes)]) + "\n"

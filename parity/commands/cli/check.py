@@ -36,7 +36,7 @@ def check(
     """
     with guarded():
         from parity.commands import check as checking
-        from parity.report import combined, formats
+        from parity.report import collection, formats
 
         printed = [form for form, path in reports.items() if str(path) == "-"]
         written = {form: None if form in printed else path for form, path in reports.items()}
@@ -45,7 +45,7 @@ def check(
                 file, cases=case or (), update=update, reports=written, progress=tell
             )
         places = {each.case.name: (file, each.case.line) for each in result.results}
-        combined.tell_github(result.reports, places)
+        collection.publish_to_github(result.reports, places)
         for form in printed:
             print(formats.combine(result.reports, form), end="")
         if not printed:
@@ -66,7 +66,7 @@ def _show(result: "CheckResult") -> None:
         [
             [
                 name,
-                f"{wording.MARKS[report.verdict]} {report.verdict.value}",
+                f"{wording.SYMBOLS[report.verdict]} {report.verdict.value}",
                 *wording.describe_worst(report),
                 f"{report.seconds:.1f}",
             ]
@@ -77,10 +77,10 @@ def _show(result: "CheckResult") -> None:
     for name, report in found.items():
         if report.verdict is Verdict.PARITY:
             continue
-        print(f"\n{name}: {wording.sentence(report)}")
-        for subject, told in wording.firsts(report):
+        print(f"\n{name}: {wording.describe_verdict(report)}")
+        for subject, told in wording.describe_first_failures(report):
             print(f"  {subject} {told}")
-        for told in report.blame:
+        for told in report.attribution:
             print(f"  {told}")
         for subject, facts in report.subjects.items():
             if facts.failure:

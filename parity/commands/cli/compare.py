@@ -96,7 +96,7 @@ def capture(
     The folder gets a file a subject, and the float64 reference with the floor.
     """
     with guarded():
-        with _children(arguments.request(given, save_captures=out, judged=False)) as running:
+        with _children(arguments.request(given, save_captures=out, judge=False)) as running:
             from parity.commands.capture import save
 
             captures = save(**running)
@@ -110,10 +110,10 @@ def capture(
 @contextmanager
 def _children(request: "Request") -> Iterator[dict[str, Any]]:
     """Start the children, which import their frameworks while we import the rest; see `run`."""
-    from parity.comparison.placement import plan
+    from parity.comparison.placement import plan_placement
     from parity.processes.children import Children
 
-    placed = plan(request)
+    placed = plan_placement(request)
     with (
         Children(python=request.python, timeout=request.timeout, gpu=placed.gpu) as children,
         progress() as tell,

@@ -27,7 +27,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
 
     ``reports`` maps the formats that were asked for to the files to write.
     """
-    options = {f"report_{name}": name for name in formats.names()}
+    options = {f"report_{name}": name for name in formats.list_formats()}
 
     @functools.wraps(command)
     def with_reports(**given: Any) -> None:
@@ -71,14 +71,14 @@ def write(report: Report, reports: Mapping[str, Path]) -> bool:
     In a GitHub workflow the errors are also annotations of the run.
     """
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        from parity.report.formats.markdown import github_errors
+        from parity.report.formats.markdown import render_github_annotations
 
         # Standard error is read for commands too, and keeps a printed report whole.
-        for line in github_errors(report):
+        for line in render_github_annotations(report):
             print(line, file=sys.stderr)
     for name, path in reports.items():
         if path == STDOUT:
-            print(formats.load(name).text(report), end="")
+            print(formats.load_format(name).render(report), end="")
         else:
-            formats.write(report, path, name)
+            formats.write_report(report, path, name)
     return STDOUT in reports.values()

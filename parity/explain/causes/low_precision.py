@@ -9,7 +9,7 @@ from parity.explain.proof.case import Candidate, Case
 from parity.explain.proof.layer import Change
 from parity.explain.proof.operands import operands_to_bits
 from parity.explain.rerun import Rerun, Run
-from parity.numerics.rounding import to_bits
+from parity.numerics.rounding import round_to_bits
 
 NAME = "low-precision"
 
@@ -40,4 +40,4 @@ def reruns(run: Run) -> Iterator[Rerun]:
 
 def _throughout(bits: int) -> Change:
     operands = operands_to_bits(bits)
-    return lambda layer: operands(layer).then(partial(to_bits, bits=bits))
+    return lambda layer: operands(layer).then(partial(round_to_bits, bits=bits))

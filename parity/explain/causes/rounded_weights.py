@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.explain.proof.case import Candidate, Case
 from parity.explain.proof.layer import Step, reweighing
-from parity.numerics.rounding import to_bits
+from parity.numerics.rounding import round_to_bits
 
 NAME = "weights-rounded"
 
@@ -19,7 +19,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
     small = 1e-6 < case.fingerprint.relative < 0.05
     options: list[tuple[str, Step]] = [
         ("float16", lambda value: value.astype(np.float16).astype(np.float64)),
-        ("bfloat16", lambda value: to_bits(value, 8)),
+        ("bfloat16", lambda value: round_to_bits(value, 8)),
     ]
     for name, change in options:
         for roles, what in _selections(case):

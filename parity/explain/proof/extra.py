@@ -20,7 +20,7 @@ from parity.explain.proof.layer import Array, Layer, evaluate
 from parity.explain.proof.search import Explanation
 from parity.network import kinds
 from parity.network.table import LayerTable, Row
-from parity.numerics.distance import measure
+from parity.numerics.distance import measure_error
 from parity.numerics.floor import ROUNDOFF, Floor
 
 NAME = "extra-layers"
@@ -88,7 +88,7 @@ def explain(case: Case, extra: Extra) -> tuple[Explanation, Floor] | None:
             continue
         trial = search.attempt(replace(case, floor=floor), (candidate,))
         if trial is not None and trial.after <= case.limit:
-            error = measure(actual=case.actual, expected=case.expected)
+            error = measure_error(actual=case.actual, expected=case.expected)
             before = error.rel_l2 / case.floor.rel_l2
             return Explanation(before, trial), floor
     return None
@@ -138,7 +138,7 @@ def _floor(case: Case, extra: Extra, position: int) -> Floor:
     made = evaluate(_with(case.layer, extra=extra, position=position))
     if clean.shape != inputs[position].shape:
         raise ValueError(f"{clean.shape} on a shortcut of {inputs[position].shape}")
-    error = measure(actual=made + (noisy - clean), expected=made)
+    error = measure_error(actual=made + (noisy - clean), expected=made)
     return replace(
         case.floor,
         rel_l2=math.hypot(case.floor.rel_l2, error.rel_l2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from parity.explain.proof.layer import Change, Layer
-from parity.numerics.rounding import to_bits
+from parity.numerics.rounding import round_to_bits
 
 
 def operands_to_bits(bits: int) -> Change:
@@ -13,7 +13,7 @@ def operands_to_bits(bits: int) -> Change:
 
     def change(layer: Layer) -> Layer:
         kernels = {role: v for role, v in layer.weights.items() if role == "kernel"}
-        rounded = {role: to_bits(value, bits) for role, value in kernels.items()}
-        return layer.weigh(**rounded).given(partial(to_bits, bits=bits))
+        rounded = {role: round_to_bits(value, bits) for role, value in kernels.items()}
+        return layer.weigh(**rounded).given(partial(round_to_bits, bits=bits))
 
     return change

@@ -16,9 +16,9 @@ import numpy as np
 
 from parity.explain.proof.case import Candidate, Case
 from parity.explain.proof.layer import Array, Layer, evaluate
-from parity.numerics.distance import measure
+from parity.numerics.distance import measure_error
 from parity.numerics.floor import Floor
-from parity.numerics.verdict import judge
+from parity.numerics.verdict import judge_error
 
 PAIRED = 12
 """How many single causes, the most promising ones, are tried in pairs."""
@@ -199,7 +199,7 @@ def _carried(layer: Layer, made: Array, floor: Floor) -> Floor:
     noisy = plain + spread * np.random.default_rng(0).standard_normal(plain.shape)
     for step in layer.after:
         noisy = step(noisy)
-    error = measure(actual=noisy, expected=made)
+    error = measure_error(actual=noisy, expected=made)
     # Rounding to a few bits turns any noise into whole steps, which says nothing of the layer.
     rel_l2 = min(error.rel_l2, CARRIED * floor.rel_l2)
     max_abs = min(error.max_abs, CARRIED * floor.max_abs)
@@ -217,10 +217,10 @@ def _error(case: Case, made: Array, floor: Floor) -> float:
     A difference may make the layer's values larger or smaller; the floor's largest error goes
     with their scale.
     """
-    error = measure(actual=case.actual, expected=made)
+    error = measure_error(actual=case.actual, expected=made)
     if error.mismatch or error.wrong or not error.compared:
         return math.inf
     scale = error.scale / floor.scale if floor.scale else 1.0
     moved = replace(floor, max_abs=floor.max_abs * max(scale, 1e-300))
-    judged = judge(error, moved, limit=case.limit)
+    judged = judge_error(error, moved, limit=case.limit)
     return max(judged.x_floor, judged.x_floor_max)

@@ -1,7 +1,8 @@
-"""The forms that a report is written in: each module here is one, and an option of that name.
+"""The formats of a report: each module here is a format, and a command-line option of that name.
 
-A format is a module with ``SUFFIX``, of the files it is known by, and ``text(report)``. One whose
-files can hold several cases of `parity check` also has ``combine(reports)``, given them by case.
+A format is a module with ``SUFFIX``, the suffix of its files, and ``render(report)``. A format
+whose files can hold several cases of `parity check` also has ``combine(reports)``, the reports by
+case.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """What a module of this package offers."""
+    """The interface of a format module."""
 
     SUFFIX: str
 
-    def text(self, report: Report) -> str:
-        """Return the whole file."""
+    def render(self, report: Report) -> str:
+        """Return the whole file as text."""
 
 
-def names() -> list[str]:
-    """Return the formats' names, sorted; imports none of them."""
+def list_formats() -> list[str]:
+    """Return the names of all formats, sorted, without importing them."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def load(name: str) -> Format:
-    """Import a format."""
+def load_format(name: str) -> Format:
+    """Import a format by its name."""
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
 
 def require_known(name: str) -> None:
-    """Raise UsageError for a format that is none, with the closest."""
-    known = names()
+    """Raise UsageError for an unknown format, with the closest name."""
+    known = list_formats()
     if name not in known:
         hint = suggest(name, known, otherwise=f"known: {', '.join(known)}")
         raise UsageError(f"unknown report format {quote(name)}{hint}")
@@ -49,7 +50,7 @@ def require_known(name: str) -> None:
 
 def holds_several(name: str) -> bool:
     """Return whether one file of this format can hold several cases."""
-    return hasattr(load(name), "combine")
+    return hasattr(load_format(name), "combine")
 
 
 def combine(reports: Mapping[str, Report], name: str) -> str:
@@ -57,28 +58,28 @@ def combine(reports: Mapping[str, Report], name: str) -> str:
 
     Raises UsageError for several reports in a format that holds one.
     """
-    form: Any = load(name)
+    form: Any = load_format(name)
     if hasattr(form, "combine"):
         return str(form.combine(reports))
     if len(reports) != 1:
-        raise UsageError(f"{name} holds one case, and there are {len(reports)}: give a folder")
+        raise UsageError(f"{name} holds one case, found {len(reports)}; give a folder")
     (report,) = reports.values()
-    return str(form.text(report))
+    return str(form.render(report))
 
 
-def named_for(path: str | Path) -> str:
-    """Return the format of a file of this name. Raises UsageError for an unknown suffix."""
-    known = {load(name).SUFFIX: name for name in names()}
+def format_of_path(path: str | Path) -> str:
+    """Return the format of a path by its suffix. Raises UsageError for an unknown suffix."""
+    known = {load_format(name).SUFFIX: name for name in list_formats()}
     suffix = Path(path).suffix
     if suffix not in known:
         endings = " ".join(known)
-        raise UsageError(f"{path}: a report ends in one of {endings}, found '{suffix}'")
+        raise UsageError(f"{path}: expected a name that ends in one of {endings}, found '{suffix}'")
     return known[suffix]
 
 
-def write(report: Report, path: str | Path, name: str | None = None) -> None:
-    """Write the report, whole or not at all, in the format named, else that of the suffix.
+def write_report(report: Report, path: str | Path, name: str | None = None) -> None:
+    """Write the report atomically, in format `name`, by default that of the suffix.
 
     Raises OutputError, and UsageError for an unknown suffix.
     """
-    write_text(path, load(name or named_for(path)).text(report))
+    write_text(path, load_format(name or format_of_path(path)).render(report))

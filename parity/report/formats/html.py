@@ -1,4 +1,4 @@
-"""The report as one self-contained page: nothing is fetched, nothing in it can be injected."""
+"""The report as one self-contained HTML page: no external resources, all text escaped."""
 
 from __future__ import annotations
 
@@ -11,55 +11,56 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from parity.numerics.floor import PRECISIONS
+from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status, SubjectResult
 from parity.report import charts, wording
 from parity.report.codec import to_json
-from parity.report.model import Profile, Report
+from parity.report.model import ErrorProfile, Report
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 SUFFIX = ".html"
 
-_DETAILS = 200
-"""Wrong cells that are described one by one."""
+_MAX_FAILURES = 200
+"""Largest number of failing values that are listed."""
 
-# What ends a script element, or a line of JavaScript, inside a JSON string.
+# Characters that end a script element, or a line of JavaScript, inside a JSON string.
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def text(report: Report) -> str:
-    """Return the page."""
-    script = _resource("report.js")
+def render(report: Report) -> str:
+    """Return the HTML page."""
+    script = _read_resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    isolated = any(stage.isolated for stage in report.stages)
-    plots = _plots(report) if report.stages else ()
-    return _environment().get_template("report.html").render(
+    has_isolated = any(stage.isolated for stage in report.stages)
+    profile = report.profile
+    plots = _build_plots(report) if report.stages else ()
+    return _build_environment().get_template("report.html").render(
         report=report,
-        style=_resource("report.css"),
+        style=_read_resource("report.css"),
         script=script,
         script_hash=digest,
-        data=_embedded(report),
-        verdict=wording.sentence(report),
-        firsts=list(wording.firsts(report)),
-        inherited=list(wording.inherited(report)),
-        details=_details(report),
+        data=_embed_json(report),
+        verdict=wording.describe_verdict(report),
+        first_failures=list(wording.describe_first_failures(report)),
+        inheritance=list(wording.describe_inheritance(report)),
+        details=_list_failures(report),
         plots=plots,
         isolated=[
-            charts.isolated(report, name, index, wording.worse)
+            charts.plot_isolated_errors(report, name, index, wording.larger_ratio)
             for index, name in enumerate(report.subjects)
         ]
-        if isolated
+        if has_isolated
         else [],
-        rows=list(_rows(report)),
+        rows=list(_build_rows(report)),
         stages=list(dict.fromkeys(stage.stage for stage in report.stages)),
-        statuses=list(dict.fromkeys(wording.row_status(report, s) for s in report.stages)),
-        heat=charts.heat(report.profile) if report.profile and report.profile.spatial else None,
-        channels=charts.channels(report.profile, report.limit) if report.profile else None,
-        profile_told=_profile_told(report.profile, report.limit) if report.profile else "",
-        machine=wording.machine(report),
-        command=wording.command(report),
+        statuses=list(dict.fromkeys(wording.worst_status(report, s) for s in report.stages)),
+        heat=charts.build_heat_map(profile) if profile and profile.spatial else None,
+        channels=charts.build_channel_bars(profile, report.limit) if profile else None,
+        profile_text=_describe_profile(profile, report.limit) if profile else "",
+        machine=wording.describe_machine(report),
+        command=wording.format_command(report),
         width=charts.WIDTH,
         left=charts.LEFT,
         right=charts.WIDTH - charts.RIGHT,
@@ -69,8 +70,8 @@ def text(report: Report) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    # Imported late: listing the formats, as every command does, need not wait for Jinja2.
+def _build_environment() -> Environment:
+    # Imported late: every command lists the formats, and few need Jinja2.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -81,107 +82,116 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": wording.number,
-        "times": wording.times,
-        "shape": wording.by_size,
+        "number": wording.format_number,
+        "times": wording.format_ratio,
+        "shape": wording.format_shape,
         "seconds": lambda value: f"{value:.2f} s",
         "ratio": lambda value: "∞" if value == math.inf else f"{value:.2g}",
         "percent": lambda value: f"{100 * value:.4g}%",
-        "value": _setting,
-        "listed": wording.listed,
+        "value": _format_setting,
+        "listed": wording.join_names,
     }
-    environment.globals |= {"marks": wording.MARKS, "how": wording.how, "worse": wording.worse}
+    environment.globals |= {
+        "symbols": wording.SYMBOLS,
+        "describe_error": wording.describe_error,
+        "larger_ratio": wording.larger_ratio,
+    }
     return environment
 
 
-def _resource(name: str) -> str:
+def _read_resource(name: str) -> str:
     return files("parity.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _embedded(report: Report) -> str:
-    """Return the JSON report so that no string in it can end the element that holds it."""
+def _embed_json(report: Report) -> str:
+    """Return the JSON report, escaped so that no string ends the element around it."""
     plain = json.dumps(to_json(report), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for unsafe, escape in _UNSAFE.items():
         plain = plain.replace(unsafe, escape)
     return plain
 
 
-def _setting(value: object) -> str:
+def _format_setting(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _plots(report: Report) -> tuple[charts.Plot, ...]:
-    """Return the plots along the network: relative L2, largest error, and both in floors."""
+def _build_plots(report: Report) -> tuple[charts.Plot, ...]:
+    """Return the plots along the network: relative L2, max abs, and the ratio to the floor."""
     precisions = {facts.judged_as or facts.precision for facts in report.subjects.values()}
-    shared = precisions.pop() if len(precisions) == 1 else "float32"
-    scaled = [
-        stage.floor.scaled(shared) if stage.floor and shared in PRECISIONS else stage.floor
+    precision = precisions.pop() if len(precisions) == 1 else "float32"
+    floors = [
+        stage.floor.for_precision(precision)
+        if stage.floor and precision in PRECISION_FACTORS
+        else stage.floor
         for stage in report.stages
     ]
-    relative = [floor.rel_l2 if floor else math.nan for floor in scaled]
-    largest = [floor.max_abs if floor else math.nan for floor in scaled]
-    one = [1.0 if floor else math.nan for floor in scaled]
+    relative = [floor.rel_l2 if floor else math.nan for floor in floors]
+    largest = [floor.max_abs if floor else math.nan for floor in floors]
+    ones = [1.0 if floor else math.nan for floor in floors]
     return (
-        charts.along(report, lambda r: r.rel_l2, relative, title="relative L2"),
-        charts.along(report, lambda r: r.max_abs, largest, title="max abs"),
-        charts.along(report, wording.worse, one, title="× floor", suffix="×"),
+        charts.plot_along_network(report, lambda r: r.rel_l2, relative, title="relative L2"),
+        charts.plot_along_network(report, lambda r: r.max_abs, largest, title="max abs"),
+        charts.plot_along_network(report, wording.larger_ratio, ones, title="× floor", suffix="×"),
     )
 
 
-def _rows(report: Report) -> Iterator[dict[str, Any]]:
-    growths = {name: wording.growth(report, name) for name in report.subjects}
+def _build_rows(report: Report) -> Iterator[dict[str, Any]]:
+    growths = {name: wording.compute_growth(report, name) for name in report.subjects}
     for at, stage in enumerate(report.stages):
         yield {
             "at": at,
             "stage": stage,
-            "status": wording.row_status(report, stage),
-            "pair": wording.worst_pair(stage) if stage.pairs else None,
+            "status": wording.worst_status(report, stage),
+            "pair": wording.find_worst_pair(stage) if stage.pairs else None,
             "cells": [
-                _cell(stage, name, growths[name][at], report.limit) for name in report.subjects
+                _build_cell(stage, name, growths[name][at], report.limit)
+                for name in report.subjects
             ],
         }
 
 
-def _cell(stage: StageResult, name: str, growth: float | None, limit: float) -> dict[str, Any]:
+def _build_cell(
+    stage: StageResult, name: str, growth: float | None, limit: float
+) -> dict[str, Any]:
     result = stage.subjects.get(name)
-    missing = result is None or result.status is Status.MISSING
-    alone = stage.isolated.get(name)
+    is_missing = result is None or result.status is Status.MISSING
+    isolated = stage.isolated.get(name)
     return {
         "name": name,
-        "result": None if missing else result,
-        "off": result is not None and not missing and not math.isfinite(result.rel_l2),
-        "bar": 0 if result is None or missing else _bar(result, limit),
+        "result": None if is_missing else result,
+        "non_finite": result is not None and not is_missing and not math.isfinite(result.rel_l2),
+        "bar": 0 if result is None or is_missing else _bar_percentage(result, limit),
         "growth": growth,
-        "alone": None if alone is None or alone.status is Status.MISSING else alone,
+        "isolated": None if isolated is None or isolated.status is Status.MISSING else isolated,
     }
 
 
-def _bar(result: SubjectResult, limit: float) -> int:
-    """Return the percentage that a cell's bar fills: a half at the limit, full at 1000 limits."""
-    ratio = wording.worse(result) / limit
+def _bar_percentage(result: SubjectResult, limit: float) -> int:
+    """Return the length of a cell's bar in percent: 50 at the limit, 100 at 1000 limits."""
+    ratio = wording.larger_ratio(result) / limit
     if ratio <= 1.0:
         return round(50 * ratio)
     return 100 if ratio == math.inf else round(min(50 + 50 * math.log10(ratio) / 3, 100))
 
 
-def _details(report: Report) -> list[tuple[StageResult, str, SubjectResult, str]]:
-    """List the cells that do not agree, in execution order."""
-    found = [
-        (stage, name, stage.subjects[name], wording.origin(stage, name))
+def _list_failures(report: Report) -> list[tuple[StageResult, str, SubjectResult, str]]:
+    """Return the failing values, in execution order."""
+    failures = [
+        (stage, name, stage.subjects[name], wording.describe_origin(stage, name))
         for stage in report.stages
         for name in report.subjects
         if name in stage.subjects and stage.subjects[name].status.is_failure
     ]
-    return found[:_DETAILS]
+    return failures[:_MAX_FAILURES]
 
 
-def _profile_told(profile: Profile, limit: float) -> str:
-    """Say in words what the profile's pictures show."""
+def _describe_profile(profile: ErrorProfile, limit: float) -> str:
+    """Return the profile as a sentence."""
     allowed = profile.floor_max * limit
     above = sum(error > allowed for error in profile.channels)
-    told = [f"{above} of {len(profile.channels)} channels are above {limit:g}× the floor"]
+    parts = [f"{above} of {len(profile.channels)} channels are above {limit:g}× the floor"]
     if profile.spatial and min(map(min, profile.spatial)) > allowed:
-        told.append("so is every position")
+        parts.append("every position is above it")
     if profile.spatial:
         last = (len(profile.spatial) - 1, len(profile.spatial[0]) - 1)
         edge, inside = 0.0, 0.0
@@ -191,8 +201,8 @@ def _profile_told(profile: Profile, limit: float) -> str:
                     edge = max(edge, error)
                 else:
                     inside = max(inside, error)
-        told.append(
-            f"the largest error on the border is {wording.number(edge)}, "
-            f"inside it {wording.number(inside)}"
+        parts.append(
+            f"the largest error on the border is {wording.format_number(edge)}, "
+            f"inside it {wording.format_number(inside)}"
         )
-    return "; ".join(told) + "."
+    return "; ".join(parts) + "."

@@ -16,8 +16,8 @@ SEVERAL = "parity.check/1"
 """The schema of a file of several cases."""
 
 
-def text(report: Report) -> str:
-    """Return the report as indented JSON, a newline at its end."""
+def render(report: Report) -> str:
+    """Return the report as indented JSON with a final newline."""
     return json.dumps(to_json(report), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -28,19 +28,19 @@ def combine(reports: Mapping[str, Report]) -> str:
 
 
 def read(path: str | Path) -> Report:
-    """Read a report that ``text`` wrote. Raises UsageError when it is none."""
+    """Read a report that ``render`` wrote. Raises UsageError for any other file."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
-        # An escaped half of a surrogate pair is read, and could be neither shown nor written.
+        # A single escaped surrogate can be parsed, but neither printed nor written.
         json.dumps(data, ensure_ascii=False).encode()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path}: is not JSON: {error}") from error
     except RecursionError as error:
-        raise UsageError(f"{path}: is no report: it is nested too deeply") from error
+        raise UsageError(f"{path}: is not a report: it is nested too deeply") from error
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: is no report: expected a JSON object")
+        raise UsageError(f"{path}: is not a report: expected a JSON object")
     try:
         return from_json(data)
     except UsageError as error:
@@ -49,4 +49,4 @@ def read(path: str | Path) -> Report:
 
 def _refuse(constant: str) -> NoReturn:
     # Python reads NaN and Infinity, which JSON does not have.
-    raise ValueError(f"{constant} is no JSON value")
+    raise ValueError(f"{constant} is not a JSON value")

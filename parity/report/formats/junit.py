@@ -1,4 +1,4 @@
-"""The report as JUnit XML: a case for each cut and subject, each level, and the verdict."""
+"""The report as JUnit XML: test cases for the verdict, each level, and each subject and point."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from parity.report.model import Outcome, Report, Verdict
 
 SUFFIX = ".xml"
 
-# What XML 1.0 cannot hold, escaped or not (its production `Char`).
+# Characters that XML 1.0 does not allow, escaped or not (its production `Char`).
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """A test case; ``outcome`` is "passed" or the tag that says that it did not pass."""
+class JUnitCase:
+    """A test case; ``outcome`` is "passed", or the tag "failure", "error" or "skipped"."""
 
     suite: str
     name: str
@@ -28,19 +28,19 @@ class Case:
     details: str = ""
 
 
-def text(report: Report) -> str:
-    """Return the XML document. What was skipped or is missing is never a passed case."""
-    found = list(cases(report))
-    root = ElementTree.Element("testsuites", _attributes(report.model, found, report.seconds))
-    for name in dict.fromkeys(case.suite for case in found):
-        inside = [case for case in found if case.suite == name]
+def render(report: Report) -> str:
+    """Return the XML document. Skipped and missing results are never passed cases."""
+    cases = list(build_cases(report))
+    root = ElementTree.Element("testsuites", _suite_attributes(report.model, cases, report.seconds))
+    for name in dict.fromkeys(case.suite for case in cases):
+        inside = [case for case in cases if case.suite == name]
         seconds = 0.0
         if name in report.subjects:
             seconds = sum(report.subjects[name].seconds.values())
-        suite = ElementTree.SubElement(root, "testsuite", _attributes(name, inside, seconds))
-        _properties(suite, report, name)
+        suite = ElementTree.SubElement(root, "testsuite", _suite_attributes(name, inside, seconds))
+        _append_properties(suite, report, name)
         for case in inside:
-            _append(suite, report, case)
+            _append_case(suite, report, case)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -51,7 +51,7 @@ def combine(reports: Mapping[str, Report]) -> str:
     totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     seconds = 0.0
     for name, report in reports.items():
-        found = ElementTree.fromstring(text(report))
+        found = ElementTree.fromstring(render(report))
         for key in totals:
             totals[key] += int(found.get(key, "0"))
         seconds += float(found.get("time", "0"))
@@ -66,73 +66,84 @@ def combine(reports: Mapping[str, Report]) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def cases(report: Report) -> Iterator[Case]:
-    """Give the cases: the verdict's and levels' first, then each subject's."""
-    told = wording.sentence(report)
-    wrong = {Verdict.DIVERGENCE: "failure", Verdict.UNKNOWN: "error"}.get(report.verdict, "passed")
-    yield Case("verdict", report.verdict.value, wrong, told, "\n".join(report.blame))
+def build_cases(report: Report) -> Iterator[JUnitCase]:
+    """Yield the cases: verdict, levels, other inputs, then each subject's points."""
+    sentence = wording.describe_verdict(report)
+    outcome = {Verdict.DIVERGENCE: "failure", Verdict.UNKNOWN: "error"}.get(
+        report.verdict, "passed"
+    )
+    yield JUnitCase(
+        "verdict", report.verdict.value, outcome, sentence, "\n".join(report.attribution)
+    )
     for name, level in report.levels.items():
         outcome = {Outcome.FAIL: "failure", Outcome.SKIPPED: "skipped"}.get(level.outcome, "passed")
         first = level.messages[0] if level.messages else f"{name}: {level.outcome.value}"
-        yield Case("levels", name, outcome, first, "\n".join(level.messages))
+        yield JUnitCase("levels", name, outcome, first, "\n".join(level.messages))
     for trial in report.trials:
-        ratio = wording.times(max(trial.x_floor, trial.x_floor_max))
-        told = f"{trial.status.value}: {trial.subject} at {trial.stage}, {ratio} the floor"
-        kind = "error" if trial.status is Status.MISSING else "failure"
-        yield Case("inputs", trial.name, "passed" if trial.status.passes else kind, told)
+        ratio = wording.format_ratio(max(trial.x_floor, trial.x_floor_max))
+        message = f"{trial.status.value}: {trial.subject} at {trial.stage}, {ratio} the floor"
+        tag = "error" if trial.status is Status.MISSING else "failure"
+        yield JUnitCase("inputs", trial.name, "passed" if trial.status.passes else tag, message)
     for name, facts in report.subjects.items():
         if facts.failure:
-            yield Case(name, "run", "error", facts.failure, facts.failure)
+            yield JUnitCase(name, "run", "error", facts.failure, facts.failure)
         for stage in report.stages:
-            yield _case(report, name, stage)
+            yield _build_case(report, name, stage)
 
 
-def _case(report: Report, name: str, stage: StageResult) -> Case:
+def _build_case(report: Report, name: str, stage: StageResult) -> JUnitCase:
     result = stage.subjects.get(name)
     if result is None or result.status is Status.MISSING:
         reason = result.message if result is not None else None
-        return Case(name, stage.name, "error", reason or "missing: nothing was compared here")
+        return JUnitCase(
+            name, stage.name, "error", reason or "missing: nothing was compared at this point"
+        )
     if result.status.passes:
-        return Case(name, stage.name)
+        return JUnitCase(name, stage.name)
+    max_abs, rel_l2 = map(wording.format_number, (result.max_abs, result.rel_l2))
     details = [
-        wording.how(result),
-        f"max abs {wording.number(result.max_abs)}, {wording.times(result.x_floor_max)} the floor",
-        f"relative L2 {wording.number(result.rel_l2)}, {wording.times(result.x_floor)} the floor",
-        f"{report.limit:g}× is allowed; shape {wording.by_size(stage.shape)}, row {stage.row}",
+        wording.describe_error(result),
+        f"max abs {max_abs}, {wording.format_ratio(result.x_floor_max)} the floor",
+        f"relative L2 {rel_l2}, {wording.format_ratio(result.x_floor)} the floor",
+        f"{report.limit:g}× is allowed; shape {wording.format_shape(stage.shape)}, row {stage.row}",
     ]
-    alone = wording.origin(stage, name)
-    message = f"{result.status.value}: {wording.how(result)}"
-    return Case(name, stage.name, "failure", message, "\n".join([*details, alone]).rstrip())
+    origin = wording.describe_origin(stage, name)
+    message = f"{result.status.value}: {wording.describe_error(result)}"
+    return JUnitCase(name, stage.name, "failure", message, "\n".join([*details, origin]).rstrip())
 
 
-def _attributes(name: str, found: list[Case], seconds: float) -> dict[str, str]:
+def _suite_attributes(name: str, cases: list[JUnitCase], seconds: float) -> dict[str, str]:
     counts = {
-        plural: str(sum(case.outcome == tag for case in found))
+        plural: str(sum(case.outcome == tag for case in cases))
         for plural, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
     }
-    return {"name": _clean(name), "tests": str(len(found)), **counts, "time": f"{seconds:.3f}"}
+    return {"name": _clean(name), "tests": str(len(cases)), **counts, "time": f"{seconds:.3f}"}
 
 
-def _properties(suite: ElementTree.Element, report: Report, name: str) -> None:
+def _append_properties(suite: ElementTree.Element, report: Report, name: str) -> None:
     facts = report.subjects.get(name)
     if facts is None:
-        held = {
+        properties = {
             "model": report.model,
             "weights.sha256": report.weights.sha256,
             "input.sha256": report.input.sha256,
-            "machine": " · ".join(wording.machine(report)),
+            "machine": " · ".join(wording.describe_machine(report)),
         }
     else:
-        held = {"runtime": facts.runtime, "device": facts.device, "precision": facts.precision}
-        held |= {"backend": facts.backend} if facts.backend else {}
-        held |= {f"flags.{key}": str(value) for key, value in facts.flags.items()}
-    properties = ElementTree.SubElement(suite, "properties")
-    for key, value in held.items():
+        properties = {
+            "runtime": facts.runtime,
+            "device": facts.device,
+            "precision": facts.precision,
+        }
+        properties |= {"backend": facts.backend} if facts.backend else {}
+        properties |= {f"flags.{key}": str(value) for key, value in facts.flags.items()}
+    element = ElementTree.SubElement(suite, "properties")
+    for key, value in properties.items():
         attributes = {"name": _clean(key), "value": _clean(value)}
-        ElementTree.SubElement(properties, "property", attributes)
+        ElementTree.SubElement(element, "property", attributes)
 
 
-def _append(suite: ElementTree.Element, report: Report, case: Case) -> None:
+def _append_case(suite: ElementTree.Element, report: Report, case: JUnitCase) -> None:
     attributes = {"classname": _clean(f"{report.model}.{case.suite}"), "name": _clean(case.name)}
     element = ElementTree.SubElement(suite, "testcase", attributes)
     if case.outcome == "passed":

@@ -8,80 +8,82 @@ from collections.abc import Iterable, Iterator, Mapping
 from parity.numerics.verdict import StageResult, Status, SubjectResult
 from parity.report import wording
 from parity.report.model import Outcome, Report, Verdict
-from parity.report.trust import trust
+from parity.report.reliability import describe_reliability
 
 SUFFIX = ".md"
 
-LONGEST = 60_000
-"""Characters: GitHub refuses a comment of more than 65,536."""
+MAX_LENGTH = 60_000
+"""Characters; GitHub refuses a comment of more than 65,536."""
 
-_OPEN = 12
-"""Rows that are shown without being unfolded."""
+_VISIBLE_ROWS = 12
+"""Rows that are visible without unfolding."""
 
-_SIGNS = {Verdict.PARITY: "✅", Verdict.DIVERGENCE: "❌", Verdict.UNKNOWN: "❔"}
+_SYMBOLS = {Verdict.PARITY: "✅", Verdict.DIVERGENCE: "❌", Verdict.UNKNOWN: "❔"}
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#|~$@!])")
 
 
-def text(report: Report) -> str:
-    """Return the report as GitHub-flavoured Markdown of at most ``LONGEST`` characters."""
+def render(report: Report) -> str:
+    """Return the report as GitHub-flavoured Markdown of at most ``MAX_LENGTH`` characters."""
     blocks = [
-        f"### {_SIGNS[report.verdict]} {_escape(report.model)}: {report.verdict.value}",
-        _escape(wording.sentence(report)[:2000]),
-        _bullets(_findings(report)),
-        _table(report, wording.main_rows(report, _OPEN)),
+        f"### {_SYMBOLS[report.verdict]} {_escape(report.model)}: {report.verdict.value}",
+        _escape(wording.describe_verdict(report)[:2000]),
+        _bullets(_describe_findings(report)),
+        _table(report, wording.select_rows(report, _VISIBLE_ROWS)),
     ]
-    folded = _rest(report, LONGEST - sum(map(len, blocks)) - 4000)
-    blocks += [folded, _bullets(_told(report)), _footer(report)]
+    folded = _build_folded_table(report, MAX_LENGTH - sum(map(len, blocks)) - 4000)
+    blocks += [folded, _bullets(_describe_levels(report)), _footer(report)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def combine(reports: Mapping[str, Report], longest: int = LONGEST) -> str:
-    """Return a line a case, then the cases' own reports, those that do not agree first.
+def combine(reports: Mapping[str, Report], longest: int = MAX_LENGTH) -> str:
+    """Return one line for each case, then the cases' reports, failing cases first.
 
-    It is of at most ``longest`` characters, reports that do not fit being left out.
+    The result has at most ``longest`` characters; reports that do not fit are left out.
     """
-    agreed = sum(report.verdict is Verdict.PARITY for report in reports.values())
-    lines = [f"## parity check: {agreed} of {len(reports)} cases agree", ""]
+    count = sum(report.verdict is Verdict.PARITY for report in reports.values())
+    lines = [f"## parity check: {count} of {len(reports)} cases agree", ""]
     lines += ["| case | verdict | worst | where |", "| --- | --- | ---: | --- |"]
     for name, report in reports.items():
         ratio, where = wording.describe_worst(report)
         lines.append(f"| {name} | {report.verdict.value} | {ratio} | {where} |")
     blocks = ["\n".join(lines) + "\n"]
     room = longest - len(blocks[0]) - 200
-    ordered = sorted(reports.items(), key=lambda item: item[1].verdict is Verdict.PARITY)
-    left = 0
-    for name, report in ordered:
-        block = f"---\n\n**{name}**\n\n{text(report)}"
+    sorted_reports = sorted(reports.items(), key=lambda item: item[1].verdict is Verdict.PARITY)
+    omitted = 0
+    for name, report in sorted_reports:
+        block = f"---\n\n**{name}**\n\n{render(report)}"
         if len(block) > room:
-            left += 1
+            omitted += 1
             continue
         room -= len(block)
         blocks.append(block)
-    if left:
-        blocks.append(f"{left} more reports do not fit here; see the other forms.\n")
+    if omitted:
+        blocks.append(f"{omitted} more reports do not fit here; see the other formats.\n")
     return "\n".join(blocks)
 
 
-def github_errors(
+def render_github_annotations(
     report: Report, *, case: str | None = None, file: str | None = None, line: int = 1
 ) -> list[str]:
-    """Return GitHub's workflow commands, one an error: they mark the run where it is read.
+    """Return a GitHub workflow command for each error, which annotates the run.
 
-    ``case`` is what the comparison is called where ``file`` asks for it, in line ``line``.
+    ``case`` is the name of the comparison, defined in line ``line`` of ``file``.
     """
     if report.verdict is Verdict.PARITY:
         return []
-    told = [f"{name} {how}" for name, how in wording.firsts(report)]
-    told += [f"{name}: {facts.failure}" for name, facts in report.subjects.items() if facts.failure]
+    errors = [f"{names} {text}" for names, text in wording.describe_first_failures(report)]
+    errors += [
+        f"{name}: {facts.failure}" for name, facts in report.subjects.items() if facts.failure
+    ]
     for name, level in report.levels.items():
         if level.outcome is Outcome.FAIL:
-            told += [f"{name}: {message}" for message in level.messages]
+            errors += [f"{name}: {message}" for message in level.messages]
     title = _property(f"parity: {case or report.model}: {report.verdict.value}")
     place = "" if file is None else f"file={_property(file)},line={line},"
     return [
-        f"::error {place}title={title}::{_message(each)}"
-        for each in told or [wording.sentence(report)]
+        f"::error {place}title={title}::{_message(error)}"
+        for error in errors or [wording.describe_verdict(report)]
     ]
 
 
@@ -90,10 +92,10 @@ def _table(report: Report, stages: Iterable[StageResult]) -> str:
     head = [report.depth, "shape", "floor", *names, "status"]
     lines = [_line(map(_escape, head)), _line(["---", "---", *["---:"] * (len(names) + 1), "---"])]
     for stage in stages:
-        status = wording.row_status(report, stage)
-        floor = wording.number(stage.floor.max_abs) if stage.floor else "–"
+        status = wording.worst_status(report, stage)
+        floor = wording.format_number(stage.floor.max_abs) if stage.floor else "–"
         cells = [_cell(stage.subjects.get(name)) for name in names]
-        shape = wording.by_size(stage.shape[1:])
+        shape = wording.format_shape(stage.shape[1:])
         lines.append(_line([_escape(stage.name), shape, floor, *cells, _status(status)]))
     return "\n".join(lines) if len(lines) > 2 else ""
 
@@ -103,7 +105,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(result: SubjectResult | None) -> str:
-    figures = wording.figures(result)
+    figures = wording.format_figures(result)
     return f"**{figures}**" if result is not None and result.status.is_failure else figures
 
 
@@ -111,33 +113,34 @@ def _status(status: Status) -> str:
     return status.value if status.passes else f"❌ {status.value}"
 
 
-def _rest(report: Report, room: int) -> str:
-    """Fold the whole table away, as many of its rows as there is room for."""
-    if len(report.stages) <= _OPEN:
+def _build_folded_table(report: Report, room: int) -> str:
+    """Return the whole table, folded, with as many rows as fit in ``room`` characters."""
+    if len(report.stages) <= _VISIBLE_ROWS:
         return ""
     lines = _table(report, report.stages).split("\n")
-    kept, used = 0, 0
+    count_lines, used = 0, 0
     for line in lines:
         used += len(line) + 1
         if used > room:
             break
-        kept += 1
+        count_lines += 1
     count = len(report.stages)
-    shown = min(count, kept - 2)
-    cut = (
-        "" if shown == count else f"\n\n{count - shown} more rows do not fit; see the JSON report."
+    visible = min(count, count_lines - 2)
+    remark = (
+        ""
+        if visible == count
+        else f"\n\n{count - visible} more rows do not fit; see the JSON report."
     )
     title = f"all {count} {report.depth}s"
-    body = "\n".join(lines[:kept])
-    return f"<details><summary>{title}</summary>\n\n{body}{cut}\n\n</details>"
+    body = "\n".join(lines[:count_lines])
+    return f"<details><summary>{title}</summary>\n\n{body}{remark}\n\n</details>"
 
 
-def _findings(report: Report) -> Iterator[str]:
-    for name, how in wording.firsts(report):
-        yield f"**{_escape(name)}** {_escape(how)}"
-    for name, told in wording.inherited(report):
-        yield f"**{_escape(name)}** {_escape(told)}"
-    for line in report.blame:
+def _describe_findings(report: Report) -> Iterator[str]:
+    sentences = (*wording.describe_first_failures(report), *wording.describe_inheritance(report))
+    for names, text in sentences:
+        yield f"**{_escape(names)}** {_escape(text)}"
+    for line in report.attribution:
         yield _escape(line)
     for cause in report.causes:
         yield f"{_escape(cause.layer)}, {_escape(cause.subject)}: {_escape(cause.message)}"
@@ -146,20 +149,20 @@ def _findings(report: Report) -> Iterator[str]:
             yield f"**{_escape(name)}** could not be run: {_escape(facts.failure)}"
 
 
-def _told(report: Report) -> Iterator[str]:
+def _describe_levels(report: Report) -> Iterator[str]:
     levels = (f"{name} {level.outcome.value}" for name, level in report.levels.items())
     yield "levels: " + " · ".join(levels)
     for name, level in report.levels.items():
         for message in level.messages[:20]:
             yield f"{_escape(name)}: {_escape(message)}"
-    for name, told, fine in trust(report):
-        yield f"{name}: {'' if fine else '❌ '}{_escape(told)}"
+    for name, text, is_good in describe_reliability(report):
+        yield f"{name}: {'' if is_good else '❌ '}{_escape(text)}"
     for note in report.notes:
         yield _escape(note)
 
 
 def _bullets(lines: Iterable[str]) -> str:
-    # One that is long as a book would leave no room for the table.
+    # A very long line would leave no room for the table.
     return "\n".join(f"- {line[:1000]}" for line in list(lines)[:30])
 
 
@@ -168,17 +171,17 @@ def _footer(report: Report) -> str:
     for name, facts in report.subjects.items():
         backend = f" on {facts.backend}" if facts.backend else ""
         runtimes.append(f"{name}: {facts.runtime}{backend}, {facts.device}, {facts.precision}")
-    line = " · ".join([*runtimes, *wording.machine(report), f"{report.seconds:.1f} s"])
+    line = " · ".join([*runtimes, *wording.describe_machine(report), f"{report.seconds:.1f} s"])
     legend = "Each subject: max abs error (× the rounding floor)."
-    command = wording.command(report)
+    command = wording.format_command(report)
     # A fence longer than any run of backticks inside cannot be closed from within.
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
-    how = f"\n\n{fence}sh\n{command}\n{fence}" if command and "\n" not in command else ""
-    return f"<sub>{legend} {_escape(line)}</sub>{how}"
+    block = f"\n\n{fence}sh\n{command}\n{fence}" if command and "\n" not in command else ""
+    return f"<sub>{legend} {_escape(line)}</sub>{block}"
 
 
 def _escape(text: str) -> str:
-    """Make text that came from files and models show as it is, on one line."""
+    """Escape text from files and models, on one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")
 
 

@@ -1,9 +1,9 @@
 """The JSON report ``parity.report/1``: a pydantic model for each data class, and the schema file.
 
-A model has the fields of its data class under the same names, with the types and bounds that hold
-in JSON; what a field means is documented there. Importing this package loads pydantic, so only
-reading and writing JSON does it (``parity.report.codec``). ``python -m parity.report.schema``
-writes the schema file anew.
+A model has the fields of its data class, with the types and bounds that hold in JSON. An alias
+gives the JSON name of a field that the data class names otherwise. The data class documents the
+fields. Importing this package loads pydantic, so only ``parity.report.codec`` imports it, to read
+or write JSON. ``python -m parity.report.schema`` writes the schema file.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def _validate_value(value: object, validate: ValidatorFunctionWrapHandler) -> fl
 # Pydantic would take "3" and true for numbers.
 Number = Annotated[float, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=0)]
-Shape = tuple[Count, ...]
+TensorShape = tuple[Count, ...]
+TensorIndex = tuple[Count, ...]
 
 Figure = Annotated[
     Number,
@@ -76,7 +77,7 @@ Figure = Annotated[
     PlainSerializer(lambda figure: figure if math.isfinite(figure) else None),
     WithJsonSchema({"type": ["number", "null"], "minimum": 0}),
 ]
-"""A measured number, infinite where it does not exist; there JSON has null."""
+"""A measured number: infinite where it does not exist, null in JSON."""
 
 Value = Annotated[
     Number,
@@ -87,19 +88,19 @@ Value = Annotated[
 """An element of a tensor: a number, or "nan", "inf" or "-inf"."""
 
 
-class Form(BaseModel):
-    """The JSON form of a data class, which `data` is; other keys are ignored."""
+class JsonModel(BaseModel):
+    """The JSON form of the data class `data`; unknown keys are ignored."""
 
     model_config = ConfigDict(from_attributes=True, allow_inf_nan=False, frozen=True)
 
     data: ClassVar[type]
 
     def build(self) -> Any:
-        """Return the data class with these values."""
+        """Return an instance of the data class."""
         return self.data(**self.values())
 
     def values(self) -> dict[str, Any]:
-        """Return the fields by name, every form among them as its data class."""
+        """Return the fields by the data class's names, nested models as their data classes."""
         return {name: _build(getattr(self, name)) for name in type(self).model_fields}
 
     @classmethod
@@ -107,16 +108,17 @@ class Form(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler(core_schema)
-        found = handler.resolve_ref_schema(schema)
-        found["description"] = _unwrap(inspect.getdoc(cls.data) or "")
-        for name, description in attribute_docstrings(cls.data).items():
-            if name in found["properties"]:
-                found["properties"][name].setdefault("description", description)
+        definition = handler.resolve_ref_schema(schema)
+        definition["description"] = _unwrap(inspect.getdoc(cls.data) or "")
+        for name, description in read_attribute_docstrings(cls.data).items():
+            if name in cls.model_fields:
+                key = cls.model_fields[name].alias or name
+                definition["properties"][key].setdefault("description", description)
         return schema
 
 
 def _build(value: Any) -> Any:
-    if isinstance(value, Form):
+    if isinstance(value, JsonModel):
         return value.build()
     if isinstance(value, tuple):
         return tuple(map(_build, value))
@@ -125,16 +127,16 @@ def _build(value: Any) -> Any:
     return value
 
 
-class InputFacts(Form):
+class InputFacts(JsonModel):
     data = reports.InputFacts
 
     kind: str
-    shape: Shape
+    shape: TensorShape
     sha256: str
     source: str = ""
 
 
-class WeightFacts(Form):
+class WeightFacts(JsonModel):
     data = reports.WeightFacts
 
     sha256: str
@@ -142,7 +144,7 @@ class WeightFacts(Form):
     source: str = ""
 
 
-class SubjectFacts(Form):
+class SubjectFacts(JsonModel):
     data = reports.SubjectFacts
 
     runtime: str
@@ -157,7 +159,7 @@ class SubjectFacts(Form):
 
 
 class Levels(BaseModel):
-    """How each of the four levels ended; what there is to say about it is among the notes."""
+    """The outcome of each of the four levels; their messages are among the notes."""
 
     structure: reports.Outcome
     weights: reports.Outcome
@@ -166,13 +168,13 @@ class Levels(BaseModel):
 
 
 class Note(BaseModel):
-    """A remark on the level that it names, or on the whole comparison."""
+    """A remark on one level, or on the whole comparison where `level` is null."""
 
     level: str | None
     message: str
 
 
-class Floor(Form):
+class Floor(JsonModel):
     data = floors.Floor
 
     rel_l2: Annotated[Number, Field(ge=floors.ROUNDOFF)]
@@ -183,14 +185,14 @@ class Floor(Form):
 
 
 class Worst(BaseModel):
-    """Where in a tensor a subject is furthest off, and the two values there."""
+    """The index of a subject's largest error in a tensor, and the two values there."""
 
-    index: Shape
+    index: TensorIndex
     actual: Value
     expected: Value
 
 
-class SubjectResult(Form):
+class SubjectResult(JsonModel):
     data = verdicts.SubjectResult
 
     max_abs: Figure
@@ -204,38 +206,41 @@ class SubjectResult(Form):
 
     @model_validator(mode="before")
     @classmethod
-    def _nest_worst(cls, given: object) -> object:
-        if not isinstance(given, verdicts.SubjectResult):
-            return given
-        values = {name: getattr(given, name) for name in cls.model_fields}
-        if given.worst is not None:
-            point = {"index": given.worst, "actual": given.actual, "expected": given.expected}
-            values["worst"] = point
+    def _nest_worst(cls, source: object) -> object:
+        if not isinstance(source, verdicts.SubjectResult):
+            return source
+        values = {name: getattr(source, name) for name in cls.model_fields}
+        if source.worst is not None:
+            values["worst"] = {
+                "index": source.worst,
+                "actual": source.actual,
+                "expected": source.expected,
+            }
         return values
 
     def values(self) -> dict[str, Any]:
-        point = self.worst
+        worst = self.worst
         return super().values() | {
-            "worst": point and point.index,
-            "actual": point and point.actual,
-            "expected": point and point.expected,
+            "worst": worst and worst.index,
+            "actual": worst and worst.actual,
+            "expected": worst and worst.expected,
         }
 
 
-class PairResult(Form):
+class PairResult(JsonModel):
     data = verdicts.PairResult
 
     max_abs: Figure
     rel_l2: Figure
 
 
-class StageResult(Form):
+class StageResult(JsonModel):
     data = verdicts.StageResult
 
     name: str
     stage: str
     row: str
-    shape: Shape
+    shape: TensorShape
     floor: Floor | None
     subjects: Mapping[str, SubjectResult]
     pairs: Mapping[str, PairResult]
@@ -243,17 +248,25 @@ class StageResult(Form):
     isolated_floor: Floor | None = None
 
 
-class FirstDivergence(Form):
+class FirstDivergence(JsonModel):
     data = verdicts.FirstDivergence
 
     subject: str
     stage: str
     layer: str | None
-    cut: str
+    point: Annotated[str, Field(alias="cut")]
     subjects: tuple[str, ...]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _use_json_names(cls, source: object) -> object:
+        if not isinstance(source, verdicts.FirstDivergence):
+            return source
+        fields = cls.model_fields.items()
+        return {field.alias or name: getattr(source, name) for name, field in fields}
 
-class Cause(Form):
+
+class Cause(JsonModel):
     data = reports.Cause
 
     layer: str
@@ -263,13 +276,13 @@ class Cause(Form):
     message: str
 
 
-class Profile(Form):
-    data = reports.Profile
+class ErrorProfile(JsonModel):
+    data = reports.ErrorProfile
 
     stage: str
     row: str
     subject: str
-    shape: Shape
+    shape: TensorShape
     spatial: Annotated[
         tuple[Annotated[tuple[Figure, ...], Field(max_length=64)], ...], Field(max_length=64)
     ]
@@ -277,8 +290,8 @@ class Profile(Form):
     channels: Annotated[tuple[Figure, ...], Field(max_length=4096)]
 
 
-class Decision(Form):
-    data = reports.Decision
+class LabelAgreement(JsonModel):
+    data = reports.LabelAgreement
 
     top1: Mapping[str, Annotated[Number, Field(ge=0, le=1)]]
     top5: Mapping[str, Annotated[Number, Field(ge=0, le=1)]]
@@ -286,18 +299,18 @@ class Decision(Form):
     worst_ratio: Mapping[str, Figure]
 
 
-class Repeat(Form):
-    data = reports.Repeat
+class Repeatability(JsonModel):
+    data = reports.Repeatability
 
     runs: Count
     differed: Mapping[str, Count]
 
 
-class Trial(Form):
-    data = reports.Trial
+class InputTrial(JsonModel):
+    data = reports.InputTrial
 
     name: str
-    shape: Shape
+    shape: TensorShape
     status: verdicts.Status
     subject: str | None
     stage: str | None
@@ -305,7 +318,7 @@ class Trial(Form):
     x_floor_max: Figure
 
 
-class Report(Form):
+class Report(JsonModel):
     data = reports.Report
 
     # `schema` would hide a method of pydantic's models.
@@ -326,28 +339,29 @@ class Report(Form):
     depth: Literal["stage", "block", "layer"] = "stage"
     notes: tuple[Note, ...] = ()
     divergences: tuple[FirstDivergence, ...] = ()
-    blame: tuple[str, ...] = ()
-    profile: Profile | None = None
-    decision: Decision | None = None
-    repeat: Repeat | None = None
+    attribution: Annotated[tuple[str, ...], Field(alias="blame")] = ()
+    profile: ErrorProfile | None = None
+    decision: LabelAgreement | None = None
+    repeat: Repeatability | None = None
     spread: Mapping[str, tuple[Figure, Figure]] = {}
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[InputTrial, ...] = ()
     command: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
-    def _fold_levels(cls, given: object) -> object:
-        """Give each level its outcome alone, and its messages to the notes."""
-        if not isinstance(given, reports.Report):
-            return given
-        values = {field.name: getattr(given, field.name) for field in dataclasses.fields(given)}
+    def _fold_levels(cls, source: object) -> object:
+        """Reduce each level to its outcome, and move its messages to the notes."""
+        if not isinstance(source, reports.Report):
+            return source
+        values = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
         values["schema"] = NAME
-        values["levels"] = {name: level.outcome for name, level in given.levels.items()}
+        values["blame"] = values.pop("attribution")
+        values["levels"] = {name: level.outcome for name, level in source.levels.items()}
         values["notes"] = (
-            *({"level": None, "message": note} for note in given.notes),
+            *({"level": None, "message": note} for note in source.notes),
             *(
                 {"level": name, "message": message}
-                for name, level in given.levels.items()
+                for name, level in source.levels.items()
                 for message in level.messages
             ),
         )
@@ -367,27 +381,27 @@ class Report(Form):
         return values
 
 
-def text() -> str:
+def generate_schema() -> str:
     """Return the schema file: JSON Schema 2020-12, generated from the models."""
-    found = Report.model_json_schema(schema_generator=_Generator)
-    definitions = found.pop("$defs")
+    report = Report.model_json_schema(schema_generator=_Generator)
+    definitions = report.pop("$defs")
     head = {"$schema": _Generator.schema_dialect, "title": _TITLE, "description": _DESCRIPTION}
-    whole = head | found | head | {"$defs": definitions}
+    whole = head | report | head | {"$defs": definitions}
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
 class _Generator(GenerateJsonSchema):
-    """Without a title for each field, which would repeat its name."""
+    """Omits the title of each field, which would repeat its name."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
-def attribute_docstrings(cls: type) -> dict[str, str]:
-    """Return, by name, what a class says under each of its attributes, each on one line."""
+def read_attribute_docstrings(cls: type) -> dict[str, str]:
+    """Return the docstrings below a class's attributes by attribute, each on one line."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
-    found = {}
+    docstrings = {}
     for node, after in itertools.pairwise(definition.body):
         if (
             isinstance(node, ast.AnnAssign)
@@ -396,8 +410,8 @@ def attribute_docstrings(cls: type) -> dict[str, str]:
             and isinstance(after.value, ast.Constant)
             and isinstance(after.value.value, str)
         ):
-            found[node.target.id] = _unwrap(inspect.cleandoc(after.value.value))
-    return found
+            docstrings[node.target.id] = _unwrap(inspect.cleandoc(after.value.value))
+    return docstrings
 
 
 def _unwrap(docstring: str) -> str:

@@ -1,5 +1,5 @@
-"""Write the schema file anew: ``python -m parity.report.schema``."""
+"""Write the schema file: ``python -m parity.report.schema``."""
 
-from parity.report.schema import FILE, text
+from parity.report.schema import FILE, generate_schema
 
-FILE.write_text(text(), encoding="utf-8")
+FILE.write_text(generate_schema(), encoding="utf-8")

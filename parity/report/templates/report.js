@@ -4,7 +4,7 @@
   let parsed;
   const report = () => (parsed ??= JSON.parse($("report").textContent));
 
-  // Figures as the table writes them: two digits, and ratios with a sign.
+  // Format figures as the table does: two digits, and ratios with a multiplication sign.
   const number = (v) => {
     if (v === null || !isFinite(v)) return "NaN/Inf";
     if (v === 0) return "0";
@@ -13,12 +13,12 @@
     return `${mantissa}e${Number(exponent)}`;
   };
   const times = (v) => (v === null || !isFinite(v) ? "∞×" : v < 10 ? `${v.toFixed(1)}×` : v < 1000 ? `${v.toFixed(0)}×` : `${number(v)}×`);
-  const worse = (r) => (r.x_floor === null || r.x_floor_max === null ? null : Math.max(r.x_floor, r.x_floor_max));
+  const largerRatio = (r) => (r.x_floor === null || r.x_floor_max === null ? null : Math.max(r.x_floor, r.x_floor_max));
   const element = (tag, text, className) => {
-    const made = document.createElement(tag);
-    if (text !== undefined) made.textContent = text;
-    if (className) made.className = className;
-    return made;
+    const node = document.createElement(tag);
+    if (text !== undefined) node.textContent = text;
+    if (className) node.className = className;
+    return node;
   };
 
   // The table: sort by a column, filter by name, stage and status.
@@ -37,28 +37,28 @@
       button.addEventListener("click", () => {
         const head = button.closest("th");
         const column = Number(button.dataset.column);
-        const was = head.getAttribute("aria-sort");
-        // What is largest matters first, except in names.
+        const order = head.getAttribute("aria-sort");
+        // Numbers sort from the largest, names from the first.
         const first = head.classList.contains("name") || head.classList.contains("text") ? "ascending" : "descending";
-        const now = was === null ? first : was === "ascending" ? "descending" : "ascending";
+        const next = order === null ? first : order === "ascending" ? "descending" : "ascending";
         for (const other of buttons) other.closest("th").removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", now);
-        const sign = now === "ascending" ? 1 : -1;
+        head.setAttribute("aria-sort", next);
+        const sign = next === "ascending" ? 1 : -1;
         rows.sort((a, b) => sign * compare(value(a, column), value(b, column)) || a.dataset.at - b.dataset.at);
         body.append(...rows);
       });
     }
     const filter = () => {
       const query = $("query").value.trim().toLowerCase();
-      let shown = 0;
+      let visible = 0;
       for (const row of rows) {
         const keep = row.cells[0].textContent.toLowerCase().includes(query)
           && (!$("stage").value || row.dataset.stage === $("stage").value)
           && (!$("status").value || row.dataset.status === $("status").value);
         row.hidden = !keep;
-        shown += keep;
+        visible += keep;
       }
-      $("count").textContent = `${shown} of ${rows.length}`;
+      $("count").textContent = `${visible} of ${rows.length}`;
     };
     for (const id of ["query", "stage", "status"]) $(id).addEventListener("input", filter);
     for (const name of ["isolated", "growth"]) {
@@ -75,22 +75,22 @@
     filter();
   }
 
-  // The plots: a cursor and the figures of the cut under the pointer, or chosen by arrow keys.
+  // The plots: a cursor and the figures of the comparison point at the pointer or chosen by arrow keys.
   const tip = $("tip");
-  const describe = (at, alone) => {
+  const describe = (at, subject) => {
     const stage = report().stages[at];
     const lines = element("table");
     Object.keys(report().subjects).forEach((name, index) => {
-      if (alone && alone !== name) return;
+      if (subject && subject !== name) return;
       const result = stage.subjects[name];
       const line = lines.insertRow();
       const label = line.insertCell();
       label.append(element("i", undefined, `s${index % 6}`), name);
-      for (const text of result ? [number(result.max_abs), times(worse(result)), result.status] : ["missing"]) line.insertCell().textContent = text;
-      const part = alone && stage.isolated[name];
-      if (part) {
+      for (const text of result ? [number(result.max_abs), times(largerRatio(result)), result.status] : ["missing"]) line.insertCell().textContent = text;
+      const isolated = subject && stage.isolated[name];
+      if (isolated) {
         const second = lines.insertRow();
-        for (const text of ["isolated", number(part.max_abs), times(worse(part)), part.status]) second.insertCell().textContent = text;
+        for (const text of ["isolated", number(isolated.max_abs), times(largerRatio(isolated)), isolated.status]) second.insertCell().textContent = text;
       }
     });
     const floor = stage.floor ? `floor ${number(stage.floor.max_abs)}` : "no floor";
@@ -99,11 +99,11 @@
   for (const plot of document.querySelectorAll("svg.plot[data-columns]")) {
     const columns = plot.dataset.columns.split(" ").map(Number);
     const cursor = plot.querySelector(".cursor");
-    const alone = plot.closest(".panel")?.querySelector("figcaption b").textContent;
+    const subject = plot.closest(".panel")?.querySelector("figcaption b").textContent;
     let current = -1;
     const hide = () => { tip.hidden = true; cursor.setAttribute("hidden", ""); };
     const show = (at, x, y) => {
-      if (at !== current || tip.hidden) describe(at, alone);
+      if (at !== current || tip.hidden) describe(at, subject);
       current = at;
       cursor.setAttribute("transform", `translate(${columns[at]} 0)`);
       cursor.removeAttribute("hidden");
@@ -141,14 +141,14 @@
       const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(heat.getScreenCTM().inverse());
       const [y, x] = [Math.floor(point.y), Math.floor(point.x)];
       if (!(y in spatial) || !(x in spatial[y])) return;
-      // Several of the tensor's positions share a cell where it was pooled.
+      // A cell of a pooled map covers several positions of the tensor.
       const range = (at, cells, size) => (cells === size ? `${at}` : `${Math.floor((at * size) / cells)}–${Math.floor(((at + 1) * size) / cells) - 1}`);
       place.textContent = `h ${range(y, spatial.length, shape[2])}, w ${range(x, spatial[0].length, shape[3])}: ${number(spatial[y][x])}`;
     });
     heat.addEventListener("pointerleave", () => { place.textContent = "\u00a0"; });
   }
 
-  // What needs a script is shown by the script.
+  // The buttons work only with scripts, so the script shows them.
   const copy = $("copy");
   if (copy && navigator.clipboard) {
     copy.hidden = false;

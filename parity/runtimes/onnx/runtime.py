@@ -20,7 +20,7 @@ from parity.errors import ExportFailed, TableError
 from parity.network import kinds, layouts, weights
 from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
-from parity.numerics.distance import measure
+from parity.numerics.distance import measure_error
 from parity.processes.requests import RunRequest
 from parity.runtimes.base import hello, read_input
 from parity.runtimes.devices import batch_too_large, survey
@@ -172,7 +172,7 @@ class Runtime:
         if request.feed is None:
             final = logits
             (logits,), answer = _plain(graph, data, setting)
-            error = measure(actual=final, expected=logits)
+            error = measure_error(actual=final, expected=logits)
             answer["instrumentation_gap"] = {"max_abs": error.max_abs, "rel_l2": error.rel_l2}
         with capture.CaptureWriter(Path(request.out), request.manifest) as writer:
             for row, tensor in zip(inner, tensors, strict=True):

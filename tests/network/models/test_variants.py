@@ -79,8 +79,8 @@ EXPECTED = {
             "stem.conv: padding is ((3, 3), (3, 3)) in torch, ((2, 3), (2, 3)) in keras",
             EPSILON,
             "4 layers, stem.pool to stage4.block0.conv2: padding is ((1, 1), (1, 1)) in torch",
-            "stage4.block{last}.conv2: groups is {groups} in torch, 1 in keras, which reads the "
-            "whole input and is no grouped convolution",
+            "stage4.block{last}.conv2: groups is {groups} in torch, 1 in keras; the layer "
+            "with groups=1 reads the whole input and is not a grouped convolution",
             SOFTMAX,
             COUNT,
         ),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.comparison.placement import confirm, plan
+from parity.comparison.placement import confirm_placement, plan_placement
 from parity.comparison.request import Request
 from parity.errors import ParityError
 from parity.network import architectures, weights
@@ -28,7 +28,7 @@ SUBJECTS = (
 )  # fmt: skip
 """Everything that could run on a card."""
 
-PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+PRECISION_FACTORS = ("float32", "tf32", "float16", "bfloat16")
 """float32 has TF32 off in every runtime, tf32 has it on."""
 
 
@@ -54,7 +54,7 @@ class Bench:
             try:
                 request = self.request([subject])
                 with Children(python=self.python, timeout=120.0, gpu=True) as children:
-                    placed = confirm(plan(request), request, children)
+                    placed = confirm_placement(plan_placement(request), request, children)
                 self.facts.update(placed.facts)
             except ParityError as error:
                 self.absent[subject] = str(error)

@@ -191,4 +191,4 @@ def test_a_precision_that_cannot_be_had_is_not_run():
     item = next(item for item in ITEMS if item.name == "torch@gpu in tf32")
     status, reason, _ = attempt(item, Rehearsal("resnet18", 64))
     assert status == "not run"
-    assert "tf32 is arithmetic of NVIDIA cards" in reason
+    assert "tf32 needs an NVIDIA GPU" in reason

@@ -11,8 +11,8 @@ import numpy as np
 
 from parity.commands.compare import find
 from parity.comparison import semantics
-from parity.comparison.levels import structure_level
-from parity.comparison.placement import plan
+from parity.comparison.levels import judge_structure
+from parity.comparison.placement import plan_placement
 from parity.comparison.preparation import Preparation
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
@@ -68,7 +68,7 @@ class Bench:
         self.children.__class__ = type("Routed", (Children,), {"__getitem__": self._routed(held)})
         self.request = Request(subjects=subjects, isolate=True, input="random", **request)
         folder = Path(self.folder.name)
-        placement = plan(self.request)
+        placement = plan_placement(self.request)
         preparation = Preparation(self.request, self.children, folder, lambda *_: None, placement)
         self.state, self.runner = preparation.run(), preparation.runner
         for failure in (*self.state.failures.values(), *self.state.model_failures.values()):
@@ -82,7 +82,7 @@ class Bench:
         self.judged = 0
         self._prepared: dict[tuple[str, bool], tuple[State, Runner]] = {}
         # A mutant counts as detected if anything at all is said, so nothing may be said of these.
-        structure = structure_level(self.state, self.runner)
+        structure = judge_structure(self.state, self.runner)
         if structure.outcome == "fail":
             raise AssertionError(structure.messages)
         for subject in self.runs:
@@ -267,7 +267,7 @@ class Bench:
         if not all(result.status.passes for result in results):
             return "numerics", set()
         described = subject == "keras" or mutation.described
-        if described and structure_level(state, runner).outcome == "fail":
+        if described and judge_structure(state, runner).outcome == "fail":
             return "structure", set()
         if mutation.weights and subject != "onnx-torch":
             rows = self._rows_of_other_weights(subject)
@@ -312,7 +312,7 @@ class Bench:
             _, findings = find(state, runner)
         looked = [h for stage in findings.stages for h in (stage.subjects, stage.isolated)]
         passed = all(held[subject].status.passes for held in looked if held)
-        return passed and not (findings.causes or findings.divergences or findings.blame)
+        return passed and not (findings.causes or findings.divergences or findings.attribution)
 
 
 def _rows(state: State) -> list[str]:

@@ -1,4 +1,4 @@
-"""The reports of several comparisons: a folder with one of each, or one file of them all."""
+"""The reports of several comparisons: a folder with a file for each, or one file for all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Reports = Mapping[str, Report]
 
 
 def require_writable(paths: Mapping[str, Path], names: Sequence[str]) -> None:
-    """Raise before any work is done if a report of these cases cannot be written.
+    """Raise an error before the comparisons if a report of these cases cannot be written.
 
     Raises UsageError for an unknown format, and for one file of several cases where the format has
     no such file; OutputError for a place that cannot be written.
@@ -37,34 +37,39 @@ def require_writable(paths: Mapping[str, Path], names: Sequence[str]) -> None:
         else:
             if len(names) > 1 and not formats.holds_several(form):
                 raise UsageError(
-                    f"{path}: {form} holds one case, and there are {len(names)}: give a folder"
+                    f"{path}: {form} holds one case, found {len(names)}; give a folder"
                 )
             files.require_writable(path)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a report's place is a folder: it is one, or its name has no suffix."""
+    """Whether a report's path is a folder: it exists as one, or its name has no suffix."""
     return path.is_dir() or not path.suffix
 
 
 def write(reports: Reports, paths: Mapping[str, Path]) -> None:
-    """Write every format asked for, a file a case into folders. Raises `OutputError`."""
+    """Write every requested format, one file for each case in a folder. Raises `OutputError`."""
     for form, path in paths.items():
         if is_folder(path):
-            suffix = formats.load(form).SUFFIX
+            suffix = formats.load_format(form).SUFFIX
             for name, report in reports.items():
-                formats.write(report, path / f"{name}{suffix}", form)
+                formats.write_report(report, path / f"{name}{suffix}", form)
         else:
             write_text(path, formats.combine(reports, form))
 
 
-def tell_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> None:
-    """In a GitHub workflow: an annotation an error at its case's line, and the step's summary."""
+def publish_to_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> None:
+    """In a GitHub workflow, print an annotation for each error and write the step's summary.
+
+    `places` holds the file and line of each case.
+    """
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for name, report in reports.items():
             file, line = places[name]
-            for told in markdown.github_errors(report, case=name, file=str(file), line=line):
-                print(told, file=sys.stderr)
+            for annotation in markdown.render_github_annotations(
+                report, case=name, file=str(file), line=line
+            ):
+                print(annotation, file=sys.stderr)
     step = os.environ.get("GITHUB_STEP_SUMMARY")
     if step:
         try:
