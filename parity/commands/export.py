@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from parity import __version__, files
 from parity.comparison.cache_entries import graph_facts, tap_names, weight_facts
 from parity.comparison.checkpoints import format_of, read_checkpoint
+from parity.comparison.random_weights import draw_and_calibrate
 from parity.comparison.request import Side
 from parity.errors import UsageError
-from parity.network import architectures, inputs, weights
+from parity.network import architectures, weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
 from parity.processes import cache, registry
@@ -88,7 +87,7 @@ def export(
             canonical = folder / "canonical.safetensors"
             read_checkpoint(found, Path(weights_from), canonical, made, progress)
         child.call("load", spec=found.to_json())
-        child.call("assign", path=str(canonical))
+        child.call("load_weights", path=str(canonical))
         progress(side, f"exporting to {path.name}")
         table = found.table()
         digest = weights.digest(weights.load(canonical, table))
@@ -97,7 +96,7 @@ def export(
         held = kept.find("graphs", facts)
         structure = held or folder / "structure.onnx"
         answer = child.call(
-            "export_file",
+            "export_and_verify",
             path=str(target),
             structure=str(structure),
             opset=opset,
@@ -142,10 +141,6 @@ def _random_weights(
     if held is not None:
         return held
     progress(child.name, "drawing and calibrating weights")
-    raw, data = folder / "raw.safetensors", folder / "calibration.npy"
-    target = folder / "canonical.safetensors"
-    weights.save(raw, weights.init(found, seed=seed))
-    np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))
     child.call("load", spec=found.to_json())
-    child.call("calibrate", source=str(raw), target=str(target), data=str(data))
-    return kept.publish("weights", facts, target)
+    made = draw_and_calibrate(found, seed, child, folder / "canonical.safetensors")
+    return kept.publish("weights", facts, made)

@@ -123,7 +123,7 @@ def confirm(placed: Placement, request: Request, children: Children) -> Placemen
     def ask(name: str) -> dict[str, Any] | ParityError:
         try:
             children[name].hello()
-            return children[name].call("require", device="gpu")
+            return children[name].call("require_device", device="gpu")
         except ParityError as error:
             return error
 

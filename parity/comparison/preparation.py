@@ -232,7 +232,7 @@ class Preparation:
         """Give the model its weights; a variant that they do not fit is described all the same."""
         self.progress(side, "copying weights")
         try:
-            child.call("assign", path=str(self.pending.weights.result()))
+            child.call("load_weights", path=str(self.pending.weights.result()))
         except TableError as error:
             if self.spec is None or not self.spec.own_graphs:
                 raise
@@ -243,7 +243,7 @@ class Preparation:
         reference = self.request.references.get(side)
         spec = None if reference or self.spec is None else self.spec.to_json()
         self.progress(child.name, "building the model")
-        seconds: float = child.call("load", spec=spec, reference=reference)["seconds"]
+        seconds: float = child.call("load", spec=spec, callable_path=reference)["seconds"]
         return seconds
 
     def _run_further_model(self, subject: str) -> None:
@@ -255,7 +255,7 @@ class Preparation:
         if self.request.references.get(side):
             child.call("use_table", table=table.to_json())
         self.progress(child.name, "copying weights")
-        child.call("assign", path=str(self.pending.weights.result()))
+        child.call("load_weights", path=str(self.pending.weights.result()))
         description = child.call("describe", input_shape=self._input_shape())
         self._further_descriptions[subject] = description
         self._run_subject(subject, seconds)
@@ -267,7 +267,7 @@ class Preparation:
             return
         with futures.pass_errors_to(self.pending.table):
             table = self.request.layer_table
-            full = child.call("complete", table=table.to_json(), input_shape=shape)
+            full = child.call("complete_table", table=table.to_json(), input_shape=shape)
             self.pending.table.set_result(LayerTable.from_json(full["table"]))
 
     # Graphs --------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class Preparation:
             target = self.folder / f"{side}.onnx"
             self.progress(side, "exporting to ONNX")
             child.call(
-                "export_model" if own else "export",
+                "export_model" if own else "export_structure",
                 path=str(target),
                 opset=self.request.opset,
                 input_shape=shape,
@@ -305,10 +305,12 @@ class Preparation:
         table = self.pending.table.result()
         common = {"handle": subject, "table": table.to_json()}
         if self._has_own_graph(side) or self.request.graph_file(side) is not None:
-            answer = child.call("read", path=str(graph), **common)
+            answer = child.call("load_file", path=str(graph), **common)
         else:
             path = str(self.pending.weights.result())
-            answer = child.call("load", structure=str(graph), path=path, side=side, **common)
+            answer = child.call(
+                "load_structure", structure=str(graph), path=path, side=side, **common
+            )
         self._run_subject(subject, answer["seconds"])
 
     # Subjects ------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Runner:
         manifest = self.manifest("reference", child, "float64")
         with self.turn:
             answer = self.children[child].call(
-                "reference",
+                "run_reference",
                 x=str(self.input),
                 rows=list(rows),
                 out=str(path),
@@ -87,8 +87,8 @@ class Runner:
                 seed=self.request.seed,
                 isolate=isolate,
                 accumulate=accumulate,
-                given=given,
-                plain=None if plain is None else str(plain),
+                reuse_float64=given,
+                plain_capture=None if plain is None else str(plain),
             )
         return Reference(
             path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
@@ -175,12 +175,12 @@ class Runner:
         graph = self.folder / f"{subject}.full.onnx"
         if not graph.exists():
             every = [point.row for point in table.points("layer")]
-            self.children[child].call("write", handle=subject, rows=every, path=str(graph))
+            self.children[child].call("save_graph", handle=subject, rows=every, path=str(graph))
         evaluator = registry.graph_evaluator()
         self.progress(evaluator, f"running the graph of {subject} in float64")
         child = self.request.home(evaluator)
         facts = self.children[child].call(
-            "run_graph",
+            "run_graph_float64",
             graph=str(graph),
             table=table.to_json(),
             manifest=self.manifest(subject, child, "float64"),
@@ -192,27 +192,27 @@ class Runner:
 
     def declared_batch(self, subject: str) -> int | None:
         """The batch that a graph's input declares; None for any."""
-        declared: int | None = self._ask(subject, "batch", handle=subject)["declared"]
+        declared: int | None = self._ask(subject, "read_batch_size", handle=subject)["declared"]
         return declared
 
     def refused_batches(self, subject: str, counts: Sequence[int]) -> list[str]:
         """A line for each batch size of `counts` that a graph cannot be run at."""
         refused: list[str] = self._ask(
-            subject, "batches", handle=subject, x=str(self.input), counts=list(counts)
-        )["refused"]
+            subject, "check_batch_sizes", handle=subject, x=str(self.input), counts=list(counts)
+        )["problems"]
         return refused
 
     def dump_weights(self, subject: str) -> Path:
         """Write the weights that a subject's own model holds, in canonical form, once."""
         path = self.folder / f"held-{subject}.safetensors"
         if not path.exists():
-            self._ask(subject, "dump", path=str(path))
+            self._ask(subject, "save_weights", path=str(path))
         return path
 
     def dump_rows(self, subject: str, rows: Sequence[Mapping[str, Any]], name: str) -> Dump:
         """Write the weights of layers that no table has; the answer has their completed table."""
         path = self.folder / f"extra-{subject}-{name}.safetensors"
-        answer = self._ask(subject, "dump_rows", rows=list(rows), path=str(path))
+        answer = self._ask(subject, "save_row_weights", rows=list(rows), path=str(path))
         return Dump(LayerTable.from_json(answer["table"]), path)
 
     def node_weights(
@@ -223,7 +223,7 @@ class Runner:
         They are in canonical layouts.
         """
         path = self.folder / f"held-{subject}-{row}.npz"
-        answer = self._ask(subject, "held", handle=subject, row=row, path=str(path))
+        answer = self._ask(subject, "save_node_weights", handle=subject, row=row, path=str(path))
         with np.load(path) as arrays:
             return {role: arrays[role] for role in arrays.files}, answer["names"]
 

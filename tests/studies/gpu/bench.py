@@ -96,8 +96,8 @@ class Bench:
             np.save(folder / "x.npy", data)
             child = Child(runtime, python=interpreter_of(runtime, self.python), gpu=True)
             try:
-                child.call("load", spec=built.to_json(), reference=None)
-                child.call("assign", path=str(held))
+                child.call("load", spec=built.to_json(), callable_path=None)
+                child.call("load_weights", path=str(held))
                 yield child, {
                     "x": str(folder / "x.npy"), "rows": ["logits"], "device": "gpu",
                     "out": str(folder / "out.safetensors"), "manifest": {"subject": subject},

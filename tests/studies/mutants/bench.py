@@ -36,7 +36,7 @@ class Twice:
         self.healthy, self.mutant = healthy, mutant
 
     def call(self, operation, **arguments):
-        if operation in ("load", "assign", "use_table"):
+        if operation in ("load", "load_weights", "use_table"):
             self.mutant.call(operation, **arguments)
         chosen = self.healthy if operation in BY_REFERENCE else self.mutant
         return chosen.call(operation, **arguments)
@@ -52,8 +52,9 @@ class Refused(Exception):
 CRASHES = (ParityError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What ends a comparison with no word of what is wrong: the mutant was not detected."""
 
-BY_REFERENCE = ("load", "assign", "use_table", "reference", "calibrate", "hello", "complete",
-                "export", "export_model", "run_graph", "require")  # fmt: skip
+BY_REFERENCE = ("load", "load_weights", "use_table", "run_reference", "calibrate", "hello",
+                "complete_table", "export_structure", "export_model", "run_graph_float64",
+                "require_device")  # fmt: skip
 
 
 class Bench:
@@ -211,10 +212,10 @@ class Bench:
     def _assign(self, subject, path):
         child = self._child(subject)
         if subject != "onnx-torch":
-            child.call("assign", path=str(path))
+            child.call("load_weights", path=str(path))
             return
         child.call(
-            "load",
+            "load_structure",
             handle=subject,
             table=self.table.to_json(),
             structure=str(self.state.graphs["torch"]),
@@ -287,7 +288,7 @@ class Bench:
     def _rows_of_other_weights(self, subject) -> set[str]:
         """What `compare` says of the weights that a person's own models bring."""
         path = Path(self.folder.name) / "held-weights.safetensors"
-        self._child(subject).call("dump", path=str(path))
+        self._child(subject).call("save_weights", path=str(path))
         told = weights.differences(self.values, weights.load(path, self.table))
         named = {line.partition(":")[0] for line in told}
         return {row.name for row in self.table.rows for w in row.weights if w.name in named}

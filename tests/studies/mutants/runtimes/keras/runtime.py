@@ -27,8 +27,8 @@ class Runtime(plain.Runtime):
                 object.__setattr__(layer, name, value)
             layer.__dict__.pop("call", None)
 
-    def _again(self):
-        model = super()._again()
+    def _rebuild(self):
+        model = super()._rebuild()
         _apply(model, self.changes)
         return model
 
