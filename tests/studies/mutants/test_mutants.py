@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 
+from parity.network.table import LayerTable, Row
+from parity.numerics.capture import CaptureReader
 from tests.studies.mutants.__main__ import MODELS
 from tests.studies.mutants.bench import Bench, Refused, faults_for
 from tests.studies.mutants.counting import line, short, table
@@ -104,6 +107,41 @@ def test_falling_short_is_told():
     assert short([result(located=None)], []) == []
     assert len(short([result("bias")], [])) == 2
     assert short([], [("zoo", "keras", False)]) != []
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("optimiser", [False, True])
+def test_a_graph_is_changed_run_and_restored(tmp_path, optimiser):
+    """A change of the optimiser is in sessions that optimise, and in no others."""
+    import onnx
+    from onnx import helper
+
+    from tests.studies.mutants.runtimes.onnx.runtime import Runtime
+
+    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 2])
+            for n in ("input", "logits")]  # fmt: skip
+    node = helper.make_node("Identity", ["input"], ["logits"])
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "g.onnx")
+    np.save(tmp_path / "x.npy", np.array([[-1.0, 2.0]], np.float32))
+    table = LayerTable((Row("head", "head", "dense", "head", "head", (2,)),))
+    runtime = Runtime()
+    runtime.load_file(handle="g", table=table.to_json(), path=str(tmp_path / "g.onnx"))
+
+    def logits(*, optimise=True):
+        out = tmp_path / "out.safetensors"
+        runtime.run(handle="g", x=str(tmp_path / "x.npy"), rows=["head"], out=str(out),
+                    manifest={"subject": "onnx"}, optimise=optimise)  # fmt: skip
+        with CaptureReader(out) as reader:
+            return reader.read("head").tolist()
+
+    change = {"layer": "logits", "change": "relu-after", "optimiser": optimiser}
+    runtime.mutate(handle="g", changes=[change])
+    assert logits() == [[0.0, 2.0]]
+    assert logits(optimise=False) == ([[-1.0, 2.0]] if optimiser else [[0.0, 2.0]])
+    runtime.restore()
+    assert logits() == [[-1.0, 2.0]]
 
 
 @pytest.fixture(scope="module")
