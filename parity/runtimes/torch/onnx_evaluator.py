@@ -123,8 +123,10 @@ class _Evaluation:
                 if not name:
                     continue
                 yield name, tensor
-                array = replace(name) if replace is not None else None
-                self.values[name] = tensor if array is None else self._replace(name, tensor, array)
+                replacement = replace(name) if replace is not None else None
+                self.values[name] = (
+                    tensor if replacement is None else self._replace(name, tensor, replacement)
+                )
             for name in {*node.input, *node.output}:
                 if self.last_use.get(name, index) <= index:
                     self.values.pop(name, None)
