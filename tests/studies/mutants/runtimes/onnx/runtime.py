@@ -67,7 +67,7 @@ def set_attribute(proto, change):
         node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
 
 
-def followed_by(operator, **attributes):
+def apply_after(operator, **attributes):
     def change_it(proto, change):
         tensor = change["layer"]
         node = _node(proto, tensor)
@@ -88,9 +88,9 @@ CHECK = plain.onnx_device.require_device
 CHANGES = {
     "frozen": freeze,
     "no-provider": lambda proto, change: None,
-    "sine-after": followed_by("Sin"),
+    "sine-after": apply_after("Sin"),
     "attributes": set_attribute,
-    "relu-after": followed_by("Relu"),
-    "sigmoid-after": followed_by("Sigmoid"),
-    "softmax-after": followed_by("Softmax", axis=1),
+    "relu-after": apply_after("Relu"),
+    "sigmoid-after": apply_after("Sigmoid"),
+    "softmax-after": apply_after("Softmax", axis=1),
 }
