@@ -70,7 +70,9 @@ def evaluate_nodes(
     """
     known = {name: Value(array, array.dtype) for name, array in values.items()}
     for node in live_nodes(nodes, wanted):
-        results = _evaluate_node(node, [known[name] if name else None for name in node.input], opset)
+        results = _evaluate_node(
+            node, [known[name] if name else None for name in node.input], opset
+        )
         known.update(zip(node.output, results, strict=True))
     return {name: known[name].in_own_precision() for name in wanted}
 

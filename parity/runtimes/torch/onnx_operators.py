@@ -318,20 +318,19 @@ def _reduction(name: str) -> Function:
 OPERATORS.update({name: _reduction(name) for name in _REDUCTIONS})
 
 
-@operator("ArgMax")
-def argmax(call: Call, x: Tensor) -> Tensor:
-    axis, keep = call.get("axis", 0) % x.ndim, bool(call.get("keepdims", 1))
-    if not call.get("select_last_index", 0):
-        return torch.argmax(x, axis, keepdim=keep)
-    return x.shape[axis] - 1 - torch.argmax(x.flip(axis), axis, keepdim=keep)
+def _index_of_extreme(function: Callable[..., Tensor]) -> Function:
+    def apply(call: Call, x: Tensor) -> Tensor:
+        axis, keep = call.get("axis", 0) % x.ndim, bool(call.get("keepdims", 1))
+        if not call.get("select_last_index", 0):
+            return function(x, axis, keepdim=keep)
+        return x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=keep)
+
+    return apply
 
 
-@operator("ArgMin")
-def argmin(call: Call, x: Tensor) -> Tensor:
-    axis, keep = call.get("axis", 0) % x.ndim, bool(call.get("keepdims", 1))
-    if not call.get("select_last_index", 0):
-        return torch.argmin(x, axis, keepdim=keep)
-    return x.shape[axis] - 1 - torch.argmin(x.flip(axis), axis, keepdim=keep)
+OPERATORS.update(
+    {"ArgMax": _index_of_extreme(torch.argmax), "ArgMin": _index_of_extreme(torch.argmin)}
+)
 
 
 @operator("TopK")

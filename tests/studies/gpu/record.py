@@ -67,9 +67,7 @@ def write(record: Record, folder: Path) -> tuple[Path, Path]:
 def markdown(record: Record) -> str:
     """Return the record as Markdown: the card, errors by stage and precision, every item."""
     card = record.card
-    title = (
-        f"{card['name']}, driver {card['driver']}, CUDA {card['cuda']}" if card else record.why
-    )
+    title = f"{card['name']}, driver {card['driver']}, CUDA {card['cuda']}" if card else record.why
     lines = [
         f"# {record.model} at {record.size}×{record.size} on the GPU, {record.date}",
         "",
