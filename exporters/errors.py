@@ -1,4 +1,4 @@
-"""What goes wrong in an export."""
+"""The error of a failed export, and helpers for its message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class ExportError(Exception):
-    """A model that could not be exported; says which op, layer or file, and leaves no file."""
+    """A model could not be exported; the message names the operator, layer or file."""
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

@@ -1,4 +1,4 @@
-"""Silence the frameworks' logging while they convert: what fails is raised, not logged."""
+"""Silence the frameworks' logging while they convert: a failure is raised, not logged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 def silence_logging() -> Iterator[None]:
     """Drop log records and warnings of every library inside the block.
 
-    By the one global switch, since the loggers are many and some are made on the way.
+    It uses the one global switch, since there are many loggers, and some are created meanwhile.
     """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -28,16 +28,16 @@ def silence_logging() -> Iterator[None]:
 
 @contextmanager
 def silence_stderr() -> Iterator[None]:
-    """Send file descriptor 2 to nowhere, for libraries that write to it from C++ when imported.
+    """Redirect file descriptor 2 to the null device, for libraries whose C++ code writes to it.
 
     The descriptor is the whole process's: keep the block short. Exceptions are not affected.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)

@@ -1,4 +1,4 @@
-"""Where in a network a tap is: which call of which layer, and which side of it."""
+"""Taps: tensors inside a network that become named, by a layer's call and its input or output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from exporters.errors import ExportError
 
-_PLACE = re.compile(r"(?P<layer>[^#@]+)(#(?P<call>\d+))?(?P<input>@input)?")
+_LOCATION = re.compile(r"(?P<layer>[^#@]+)(#(?P<call>\d+))?(?P<input>@input)?")
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Tap:
 def group_by_layer(taps: Mapping[str, str]) -> dict[str, list[Tap]]:
     """Parse {tensor name: "layer#k@input"} into taps by layer. Raises ExportError."""
     found: dict[str, list[Tap]] = {}
-    for name, place in taps.items():
-        match = _PLACE.fullmatch(place)
+    for name, location in taps.items():
+        match = _LOCATION.fullmatch(location)
         if match is None:
-            raise ExportError(f"{name}: {place!r} is not of the form layer#k@input")
+            raise ExportError(f"{name}: {location!r} is not of the form layer#k@input")
         tap = Tap(name, int(match["call"] or 0), bool(match["input"]))
         found.setdefault(match["layer"], []).append(tap)
     return found
@@ -34,6 +34,6 @@ def group_by_layer(taps: Mapping[str, str]) -> dict[str, list[Tap]]:
 
 def check_tapped_calls(taps: Mapping[str, str], recorded: Mapping[str, object]) -> None:
     """Raise ExportError when a tapped call never happened."""
-    for name, place in taps.items():
+    for name, location in taps.items():
         if name not in recorded:
-            raise ExportError(f"{name}: the model never made the call {place!r}")
+            raise ExportError(f"{name}: the model never made the call {location!r}")

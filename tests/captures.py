@@ -1,4 +1,4 @@
-"""A folder of captures as a comparison leaves it, of invented tensors."""
+"""A folder of captures as a comparison writes it, of random tensors."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ LEVELS = {name: Level(Outcome.PASS) for name in ("structure", "weights")}
 
 
 def tensors(seed: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Return random float64 tensors by row."""
     rng = np.random.default_rng(seed)
     return {row: rng.standard_normal((2, 4, 5, 6) if "." in row else (2, 7)) for row in ROWS}
 
@@ -45,24 +46,27 @@ def write(
     seed: int = 1,
     **manifest: str,
 ) -> Path:
-    """Write a folder; `broken` is, by subject, the row that is off; `seed` is of the rounding."""
+    """Write a folder of captures.
+
+    `broken` has the row with an error, by subject; `seed` is that of the rounding.
+    """
     work = folder.with_name(f"{folder.name}.work")
     work.mkdir(parents=True)
-    exact = tensors()
-    held = {"model": "tiny", "weights_sha256": "a" * 64, "input_sha256": "b" * 64, **manifest}
+    float64 = tensors()
+    common = {"model": "tiny", "weights_sha256": "a" * 64, "input_sha256": "b" * 64, **manifest}
     rng = np.random.default_rng(seed)
     floors = {}
-    for row, array in exact.items():
+    for row, array in float64.items():
         errors = [
             measure_error(actual=perturb(array.astype(np.float32), rng), expected=array)
             for _ in range(5)
         ]
         floors[row] = compute_floor(errors)
-    kept = {}
+    paths = {}
     for name in (*subjects, saved_captures.REFERENCE):
-        kept[name] = work / f"{name}.tmp"
-        with CaptureWriter(kept[name], {**held, "subject": name}) as writer:
-            for row, array in exact.items():
+        paths[name] = work / f"{name}.tmp"
+        with CaptureWriter(paths[name], {**common, "subject": name}) as writer:
+            for row, array in float64.items():
                 values = array
                 if name != saved_captures.REFERENCE:
                     values = perturb(array.astype(np.float32), rng)
@@ -72,16 +76,16 @@ def write(
     facts = {name: SubjectFacts(f"{name} 1.0", "cpu") for name in subjects}
     report = Report(
         verdict=Verdict.UNKNOWN,
-        model=held["model"],
+        model=common["model"],
         reference="torch",
-        input=InputFacts("random", (2, 3, 8, 8), held["input_sha256"]),
-        weights=WeightFacts(held["weights_sha256"], 9),
+        input=InputFacts("random", (2, 3, 8, 8), common["input_sha256"]),
+        weights=WeightFacts(common["weights_sha256"], 9),
         subjects=facts,
         levels=levels,
         stages=(),
         first_divergence=None,
         depth=depth,
     )
-    saved_captures.keep(folder, kept, report, points=POINTS, floors=floors, gaps=gaps)
+    saved_captures.keep(folder, paths, report, points=POINTS, floors=floors, gaps=gaps)
     work.rmdir()
     return folder

@@ -1,8 +1,8 @@
-"""`python -m tests.environments`: real environments, one for each framework, driven from a third.
+"""`python -m tests.environments`: check comparisons across virtual environments.
 
-Makes one with Keras only, one with PyTorch only and one with neither, and compares the two from
-the third. Takes some minutes and a package index. `--keep DIR` leaves the environments there, and
-uses those that an earlier run left.
+Creates one with Keras only, one with PyTorch only and one with neither, and compares the first two
+from the third. Takes some minutes and needs a package index. `--keep DIR` creates them in a folder,
+and uses those that an earlier run has left there.
 """
 
 from __future__ import annotations
@@ -22,68 +22,71 @@ SMALL = ("--image-size", "64", "--classes", "10", "--device", "cpu")
 
 
 class Failure(AssertionError):
-    """An environment did not do what it must."""
+    """A check failed."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run everything; 0 if all holds."""
+    """Run every check; return 0 if none fails."""
     parser = argparse.ArgumentParser(prog="python -m tests.environments", description=__doc__)
     parser.add_argument("--keep", type=Path, help="a folder for the environments")
     keep = parser.parse_args(arguments).keep
     with tempfile.TemporaryDirectory(prefix="parity-environments-") as name:
         folder = Path(name) if keep is None else keep.absolute()
-        prove(folder)
+        check_environments(folder)
     return 0
 
 
-def prove(folder: Path) -> None:
-    """Make what is not there yet, and run every check; raises `Failure`."""
-    driver = made(folder)
+def check_environments(folder: Path) -> None:
+    """Create the missing environments, and run every check; raises `Failure`."""
+    driver = create_environments(folder)
     python = {"keras": folder / "keras", "torch": folder / "torch"}
-    check("the driver has no framework", lambda: _has_none(driver))
-    check("Keras and PyTorch in environments of their own", lambda: _parity(driver, python))
-    check("one runtime in two environments", lambda: _two_of_one(driver, python["torch"]))
-    check("parity.toml names the environments", lambda: _configured(driver, python, folder))
-    check("an interpreter without parity", lambda: _bare(driver, folder))
-    check("an interpreter with another parity", lambda: _other(driver, folder))
-    check("env list", lambda: _listed(driver, folder))
+    check("the driver has no framework", lambda: _check_no_framework(driver))
+    check("Keras and PyTorch in environments of their own", lambda: _check_parity(driver, python))
+    check(
+        "one runtime in two environments",
+        lambda: _check_two_of_one(driver, python["torch"]),
+    )
+    check("parity.toml names the environments", lambda: _check_config(driver, python, folder))
+    check("an interpreter without parity", lambda: _check_without_parity(driver, folder))
+    check("an interpreter with another parity", lambda: _check_other_version(driver, folder))
+    check("env list", lambda: _check_list(driver, folder))
 
 
-def made(folder: Path) -> Path:
-    """The Python of an environment that has parity alone; beside it those of the frameworks."""
+def create_environments(folder: Path) -> Path:
+    """Create the environments; return the Python of the one that has parity alone."""
     folder.mkdir(parents=True, exist_ok=True)
     driver = folder / "driver" / "bin" / "python"
     if not driver.exists():
         venv.create(folder / "driver", with_pip=True)
         _run(str(driver), "-m", "pip", "install", "--quiet", "-e", str(ROOT))
-    wanted = [name for name in ("keras", "torch") if not (folder / name).exists()]
-    if wanted:
-        told = _run(
+    missing = [name for name in ("keras", "torch") if not (folder / name).exists()]
+    if missing:
+        done = _run(
             str(driver),
             "-m",
             "parity.commands.cli.main",
             "env",
             "create",
-            *wanted,
+            *missing,
             "--folder",
             str(folder),
         )
-        print(told.stdout)
+        print(done.stdout)
     return driver
 
 
-def check(what: str, run) -> None:
-    """Run one check, and say what it was and how long it took."""
+def check(title: str, run) -> None:
+    """Run one check, and print its title and its seconds."""
     started = time.perf_counter()
     try:
         run()
     except Failure as failure:
-        print(f"FAILED  {what}: {failure}")
+        print(f"FAILED  {title}: {failure}")
         raise
-    print(f"ok      {what} ({time.perf_counter() - started:.1f} s)", flush=True)
+    print(f"ok      {title} ({time.perf_counter() - started:.1f} s)", flush=True)
 
 
-def _has_none(driver: Path) -> None:
+def _check_no_framework(driver: Path) -> None:
     code = (
         "import importlib.util as u; print([n for n in "
         "('keras', 'tensorflow', 'torch', 'onnxruntime', 'onnx') if u.find_spec(n)])"
@@ -91,21 +94,21 @@ def _has_none(driver: Path) -> None:
     require(_run(str(driver), "-c", code).stdout.strip() == "[]", "it has one")
 
 
-def _parity(driver: Path, python: dict[str, Path]) -> None:
+def _check_parity(driver: Path, python: dict[str, Path]) -> None:
     report = _compare(driver, "keras,torch", python)
     require(report["verdict"] == "parity", report["verdict"])
     versions = report["environment"]["versions"]
     require("keras" in versions["keras"] and "torch" in versions["torch"], versions)
 
 
-def _two_of_one(driver: Path, torch: Path) -> None:
+def _check_two_of_one(driver: Path, torch: Path) -> None:
     report = _compare(driver, "torch@old,torch@new", {"old": torch, "new": torch})
     require(report["verdict"] == "parity", report["verdict"])
     require(list(report["subjects"]) == ["torch@old", "torch@new"], report["subjects"])
     require({"torch@old", "torch@new"} <= set(report["environment"]["versions"]), "versions")
 
 
-def _configured(driver: Path, python: dict[str, Path], folder: Path) -> None:
+def _check_config(driver: Path, python: dict[str, Path], folder: Path) -> None:
     lines = [f'{name} = "{path.name}"' for name, path in python.items()]
     (folder / "parity.toml").write_text("[environments]\n" + "\n".join(lines) + "\n")
     report = _compare(driver, "keras,torch", {}, cwd=folder)
@@ -113,17 +116,17 @@ def _configured(driver: Path, python: dict[str, Path], folder: Path) -> None:
     (folder / "parity.toml").unlink()
 
 
-def _bare(driver: Path, folder: Path) -> None:
+def _check_without_parity(driver: Path, folder: Path) -> None:
     place = folder / "bare"
     if not place.exists():
         venv.create(place, with_pip=False)
-    done = _failing(driver, "torch", {"torch": place})
+    done = _start_failing(driver, "torch", {"torch": place})
     require(done.returncode == 3, f"exit {done.returncode}")
     require("has no parity; install it there" in done.stderr, done.stderr)
     require(len(done.stderr.splitlines()) == 1, done.stderr)
 
 
-def _other(driver: Path, folder: Path) -> None:
+def _check_other_version(driver: Path, folder: Path) -> None:
     place = folder / "other"
     if not place.exists():
         venv.create(place, with_pip=False)
@@ -138,14 +141,14 @@ def _other(driver: Path, folder: Path) -> None:
             "    print(json.dumps({'id': json.loads(line)['id'], 'result': answer}), flush=True)\n"
         )
         (package / "processes" / "probe.py").write_text('print(\'{"parity": "0.0.1"}\')\n')
-    done = _failing(driver, "torch", {"torch": place})
+    done = _start_failing(driver, "torch", {"torch": place})
     require(done.returncode == 3, f"exit {done.returncode}")
     require("has parity 0.0.1, this is" in done.stderr, done.stderr)
     require(len(done.stderr.splitlines()) == 1, done.stderr)
 
 
-def _listed(driver: Path, folder: Path) -> None:
-    told = _run(
+def _check_list(driver: Path, folder: Path) -> None:
+    output = _run(
         str(driver),
         "-m",
         "parity.commands.cli.main",
@@ -155,7 +158,7 @@ def _listed(driver: Path, folder: Path) -> None:
         "--folder",
         str(folder),
     ).stdout
-    found = {each["name"]: each["versions"] for each in json.loads(told)}
+    found = {each["name"]: each["versions"] for each in json.loads(output)}
     require(set(found) == {"keras", "torch"}, found)
     require("tensorflow" in found["keras"] and "torch" in found["torch"], found)
 
@@ -166,7 +169,7 @@ def _compare(driver: Path, subjects: str, python: dict[str, Path], cwd: Path | N
     return json.loads(done.stdout)
 
 
-def _failing(driver: Path, subjects: str, python: dict[str, Path]):
+def _start_failing(driver: Path, subjects: str, python: dict[str, Path]):
     return _start(driver, subjects, python, None)
 
 
@@ -192,15 +195,15 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def _clean(**more: str) -> dict[str, str]:
-    """Our environment without what would lend an interpreter our packages."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return {**kept, **more}
+    """Return our environment variables without PYTHONPATH, which would add our packages."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**variables, **more}
 
 
-def require(holds: bool, told: object) -> None:
-    """Raise `Failure` unless something holds."""
-    if not holds:
-        raise Failure(str(told))
+def require(condition: bool, message: object) -> None:
+    """Raise `Failure` with a message unless a condition is true."""
+    if not condition:
+        raise Failure(str(message))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Find batch-norm in the arithmetic that TensorFlow writes it as."""
+"""Recognition of batch-norm in the multiplications and additions that TensorFlow traces."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def match(
 ) -> BatchNorm | None:
     """Match scaled = x * scale, addition = scaled + shift, as tf.nn.batch_normalization has them:
 
-    scale = gamma / sqrt(variance + epsilon), shift = beta - mean * scale. As one operator the four
-    weights stay what they are, bit for bit.
+    scale = gamma / sqrt(variance + epsilon), shift = beta - mean * scale. In one operator the four
+    weights keep every bit.
     """
     if addition.op_type != "Add":
         return None
-    found = _scale(scale, producer, initializers)
+    matched = _match_scale(scale, producer, initializers)
     others = [name for name in addition.input if name != scaled]
     shift = producer.get(others[0]) if len(others) == 1 else None
-    if found is None or shift is None or shift.op_type != "Sub":
+    if matched is None or shift is None or shift.op_type != "Sub":
         return None
     product = producer.get(shift.input[1])
     if product is None or product.op_type != "Mul" or scale not in product.input:
@@ -42,14 +42,14 @@ def match(
     means = [name for name in product.input if name != scale]
     if len(means) != 1:
         return None
-    gamma, variance, epsilon = found
+    gamma, variance, epsilon = matched
     return BatchNorm((gamma, shift.input[0], means[0], variance), epsilon)
 
 
-def _scale(
+def _match_scale(
     scale: str, producer: Mapping[str, NodeProto], initializers: Mapping[str, TensorProto]
 ) -> tuple[str, str, float] | None:
-    """Match gamma * (1 / sqrt(variance + epsilon)): its gamma, variance and epsilon."""
+    """Match gamma * (1 / sqrt(variance + epsilon)); return gamma, variance and epsilon."""
     product = producer.get(scale)
     if product is None or product.op_type != "Mul":
         return None

@@ -1,4 +1,4 @@
-"""What a model must satisfy to be exported: its opset, its names and its operators."""
+"""Checks that a model can be exported: its opset, its names and its operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OLDEST_OPSET = 17
 
 
 def check_opset(opset: int) -> None:
-    """Raise ExportError unless `opset` is one that these exporters write."""
+    """Raise ExportError unless these exporters write `opset`."""
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= opset <= newest:
         raise ExportError(f"opset {opset}: this version writes {OLDEST_OPSET} to {newest}")
@@ -24,7 +24,7 @@ def check_opset(opset: int) -> None:
 def check_names(
     *, weights: Sequence[str], inputs: Sequence[str], outputs: Sequence[str], taps: Iterable[str]
 ) -> None:
-    """Raise ExportError when one name would mean two tensors."""
+    """Raise ExportError if two tensors would have one name."""
     count = Counter((*weights, *inputs, *outputs))
     count.update(tap for tap in taps if tap not in outputs)
     twice = sorted(name for name, times in count.items() if times > 1)

@@ -1,4 +1,4 @@
-"""Small edits of ONNX graphs: names used, renames, dead nodes, topological order.
+"""Small edits of ONNX graphs: tensor names, renames, dead nodes, topological order.
 
 They work on the protobuf message that both converters and ONNX's own inference hand over.
 """
@@ -57,7 +57,7 @@ def input_names(node: NodeProto) -> set[str]:
 
 
 def rename_reads(node: NodeProto, names: Mapping[str, str]) -> None:
-    """Rename in place what a node reads, inside its subgraphs too."""
+    """Rename the tensors that a node reads, in place, also inside its subgraphs."""
     for index, name in enumerate(node.input):
         if name in names:
             node.input[index] = names[name]
@@ -83,8 +83,8 @@ def rename(graph: GraphProto, names: Mapping[str, str]) -> None:
             value.name = names.get(value.name, value.name)
 
 
-def live(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
-    """Keep the nodes that `outputs` depend on, in their order (which is topological)."""
+def live_nodes(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
+    """Return the nodes that `outputs` depend on, in their order, which is topological."""
     wanted = set(outputs)
     kept = []
     for node in reversed(nodes):
@@ -95,24 +95,24 @@ def live(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
 
 
 def prune(graph: GraphProto) -> None:
-    """Drop what no output depends on, in place: nodes, initializers and shapes (not inputs)."""
-    nodes = live(graph.node, [value.name for value in graph.output])
+    """Drop the nodes, initializers and shapes that no output depends on, in place; keep inputs."""
+    nodes = live_nodes(graph.node, [value.name for value in graph.output])
     read = {value.name for value in graph.output}.union(*(input_names(node) for node in nodes))
     produced = {name for node in nodes for name in node.output}
-    replace(graph.node, nodes)
-    replace(graph.initializer, [t for t in graph.initializer if t.name in read])
-    replace(graph.value_info, [v for v in graph.value_info if v.name in produced])
+    set_field(graph.node, nodes)
+    set_field(graph.initializer, [t for t in graph.initializer if t.name in read])
+    set_field(graph.value_info, [v for v in graph.value_info if v.name in produced])
 
 
-def replace(field: object, values: Sequence[object]) -> None:
+def set_field(field: object, values: Sequence[object]) -> None:
     """Set a repeated protobuf field; `values` may be elements of the field itself."""
     values = list(values)
     del field[:]  # type: ignore[attr-defined]
     field.extend(values)  # type: ignore[attr-defined]
 
 
-def sort(graph: GraphProto) -> None:
-    """Put the nodes in topological order, in place, otherwise as they were."""
+def sort_nodes(graph: GraphProto) -> None:
+    """Put the nodes in topological order, in place; keep their order otherwise."""
     known = {value.name for value in graph.input} | {t.name for t in graph.initializer} | {""}
     producer = {name: index for index, node in enumerate(graph.node) for name in node.output}
     ordered: list[int] = []
@@ -135,11 +135,11 @@ def sort(graph: GraphProto) -> None:
             done.add(index)
             ordered.append(index)
             stack.pop()
-    replace(graph.node, [graph.node[index] for index in ordered])
+    set_field(graph.node, [graph.node[index] for index in ordered])
 
 
-def attribute(node: NodeProto, name: str, default: object = None) -> Any:
-    """Return the value of an attribute, or `default`."""
+def read_attribute(node: NodeProto, name: str, default: object = None) -> Any:
+    """Return the value of a node's attribute, or `default`."""
     for candidate in node.attribute:
         if candidate.name == name:
             return onnx.helper.get_attribute_value(candidate)
@@ -151,14 +151,14 @@ def name_tensors(
 ) -> None:
     """Rename inputs and outputs in place; an output without a name is dropped.
 
-    One tensor may be several outputs; each name after the first is an Identity. A tensor inside
-    that has one of these names by chance gives way.
+    One tensor may be several outputs; each name after the first is an Identity. An inner tensor
+    that has one of these names by chance is renamed.
     """
     wanted = {*inputs.values(), *(name for name in outputs if name)}
-    made = {name for node in graph.node for name in node.output} | set(inputs)
-    inside = {name: f"{name}/inside" for name in made & wanted}
-    rename(graph, inside)
-    rename(graph, {inside.get(old, old): new for old, new in inputs.items()})
+    present = {name for node in graph.node for name in node.output} | set(inputs)
+    inner = {name: f"{name}/inside" for name in present & wanted}
+    rename(graph, inner)
+    rename(graph, {inner.get(old, old): new for old, new in inputs.items()})
     kept = []
     for value, name in zip(graph.output, outputs, strict=True):
         if name is None:
@@ -168,4 +168,4 @@ def name_tensors(
         named = ValueInfoProto(name=name)
         named.type.CopyFrom(value.type)
         kept.append(named)
-    replace(graph.output, kept)
+    set_field(graph.output, kept)

@@ -1,4 +1,4 @@
-"""Arithmetic on weights that can be done before deployment: which nodes, and their values."""
+"""Constant folding: the nodes that depend on weights alone, and their values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
 from exporters.errors import ExportError
-from exporters.graph.edits import attribute, input_names, live, subgraphs
+from exporters.graph.edits import input_names, live_nodes, read_attribute, subgraphs
 
 Array = NDArray[np.generic]
 
-# A value that random numbers went into is not a constant, whatever its inputs are.
+# A random value is not a constant, even if all its inputs are.
 _RANDOM = frozenset(
     {
         "Bernoulli",
@@ -37,10 +37,11 @@ class Value:
     dtype: np.dtype[np.generic]
 
     def in_own_precision(self) -> Array:
+        """Return the array rounded to `dtype`."""
         return self.array.astype(self.dtype, copy=False)
 
 
-def split(
+def split_constant_nodes(
     nodes: Sequence[NodeProto], constants: set[str]
 ) -> tuple[list[NodeProto], list[NodeProto]]:
     """Split nodes into (those that depend on `constants` alone, the others), both in order.
@@ -59,33 +60,35 @@ def split(
     return constant, other
 
 
-def evaluate(
+def evaluate_nodes(
     nodes: Sequence[NodeProto], values: Mapping[str, Array], wanted: set[str], *, opset: int
 ) -> dict[str, Array]:
-    """Compute `wanted` from `values`.
+    """Compute the tensors `wanted` from `values`, by name.
 
     Arithmetic on floats is done in float64 and rounded to the tensor's own precision once, at the
     end, so folding batch-norm costs half a unit in the last place and not several.
     """
     known = {name: Value(array, array.dtype) for name, array in values.items()}
-    for node in live(nodes, wanted):
-        results = _apply(node, [known[name] if name else None for name in node.input], opset)
+    for node in live_nodes(nodes, wanted):
+        results = _evaluate_node(
+            node, [known[name] if name else None for name in node.input], opset
+        )
         known.update(zip(node.output, results, strict=True))
     return {name: known[name].in_own_precision() for name in wanted}
 
 
-def _apply(node: NodeProto, inputs: list[Value | None], opset: int) -> list[Value]:
+def _evaluate_node(node: NodeProto, inputs: list[Value | None], opset: int) -> list[Value]:
     present = [value for value in inputs if value is not None]
     if node.op_type in _ARITHMETIC and present and present[0].dtype.kind == "f":
         wide = [value.array.astype(np.float64, copy=False) for value in present]
         with np.errstate(all="ignore"):  # a NaN or Inf among the weights is the caller's to judge
             return [Value(np.asarray(_ARITHMETIC[node.op_type](*wide)), present[0].dtype)]
-    if node.op_type in LAYOUT_OPS and (arranged := _arrange(node, present)) is not None:
-        return [arranged]
-    if node.op_type == "Constant" and (value := attribute(node, "value")) is not None:
+    if node.op_type in LAYOUT_OPS and (rearranged := _rearrange(node, present)) is not None:
+        return [rearranged]
+    if node.op_type == "Constant" and (value := read_attribute(node, "value")) is not None:
         array = numpy_helper.to_array(value)
         return [Value(array, array.dtype)]
-    return _reference(node, inputs, opset)
+    return _evaluate_with_onnx(node, inputs, opset)
 
 
 _ARITHMETIC: dict[str, Callable[..., Array]] = {
@@ -100,13 +103,13 @@ _ARITHMETIC: dict[str, Callable[..., Array]] = {
 }
 
 
-def _arrange(node: NodeProto, inputs: list[Value]) -> Value | None:
-    """Move axes without touching values; None for a form that is left to onnx.reference."""
+def _rearrange(node: NodeProto, inputs: list[Value]) -> Value | None:
+    """Move axes, without arithmetic; return None for a form that onnx.reference evaluates."""
     source = inputs[0]
     if node.op_type == "Identity":
         return source
     if node.op_type == "Transpose":
-        return Value(np.transpose(source.array, attribute(node, "perm")), source.dtype)
+        return Value(np.transpose(source.array, read_attribute(node, "perm")), source.dtype)
     if len(inputs) != 2:
         return None
     numbers = [int(n) for n in inputs[1].array.ravel()]
@@ -119,7 +122,7 @@ def _arrange(node: NodeProto, inputs: list[Value]) -> Value | None:
     return None
 
 
-def _reference(node: NodeProto, inputs: list[Value | None], opset: int) -> list[Value]:
+def _evaluate_with_onnx(node: NodeProto, inputs: list[Value | None], opset: int) -> list[Value]:
     # Importing onnx.reference takes a third of a second, and few networks need it.
     from onnx.reference import ReferenceEvaluator
 

@@ -9,7 +9,7 @@ from onnx import ModelProto, numpy_helper
 
 from exporters.errors import ExportError, first_few
 from exporters.graph import folding
-from exporters.graph.edits import input_names, live, prune, rename_reads, replace
+from exporters.graph.edits import input_names, live_nodes, prune, rename_reads, set_field
 from exporters.graph.model import Array, WeightedModel
 from exporters.graph.structure import Structure
 
@@ -17,7 +17,7 @@ from exporters.graph.structure import Structure
 def inject(
     structure: Structure, weights: Mapping[str, Array], *, outputs: Sequence[str] = ()
 ) -> WeightedModel:
-    """Return the deployable graph: weights in, arithmetic on weights done, nothing left over.
+    """Return the deployable graph: with weights, and the arithmetic on weights folded.
 
     `outputs` names taps that become outputs after the network's own.
     Raises ExportError naming weights that are missing, unexpected or of another shape or dtype.
@@ -33,22 +33,22 @@ def inject(
     by_name = {value.name: value for value in graph.output}
     # The shapes of the other taps stay known, for add_outputs.
     graph.value_info.extend(by_name[name] for name in structure.taps if name not in extra)
-    replace(graph.output, [by_name[name] for name in (*structure.outputs, *extra)])
+    set_field(graph.output, [by_name[name] for name in (*structure.outputs, *extra)])
     names = [value.name for value in structure.weight_values()]
     del graph.input[len(structure.inputs) :]
 
-    nodes = live(graph.node, [value.name for value in graph.output])
+    nodes = live_nodes(graph.node, [value.name for value in graph.output])
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     values = constants | {name: weights[name] for name in names}
-    folded, body = folding.split(nodes, set(values))
+    folded, body = folding.split_constant_nodes(nodes, set(values))
     read = {value.name for value in graph.output}.union(*(input_names(node) for node in body))
-    made = {name for node in folded for name in node.output if name}
-    wanted = (read & made) | (read & set(names))
-    arrays = folding.evaluate(folded, values, wanted, opset=structure.opset)
+    computed = {name for node in folded for name in node.output if name}
+    wanted = (read & computed) | (read & set(names))
+    arrays = folding.evaluate_nodes(folded, values, wanted, opset=structure.opset)
     renamed = _weight_names(folded, names, wanted, taken=read)
     for node in body:
         rename_reads(node, renamed)
-    replace(graph.node, body)
+    set_field(graph.node, body)
     prune(graph)
     order = {name: index for index, name in enumerate(names)}
     tensors = {renamed.get(name, name): arrays[name] for name in arrays}
@@ -69,16 +69,16 @@ def _check_weights(structure: Structure, weights: Mapping[str, Array]) -> None:
         )
     for value in structure.weight_values():
         array, shape = weights[value.name], expected[value.name]
-        kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        if array.shape != shape or array.dtype != kind:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if array.shape != shape or array.dtype != dtype:
             found = f"{array.shape} {array.dtype}"
-            raise ExportError(f"{value.name}: expected {shape} {kind}, found {found}")
+            raise ExportError(f"{value.name}: expected {shape} {dtype}, found {found}")
 
 
 def _weight_names(
     folded: Sequence[onnx.NodeProto], weights: Sequence[str], wanted: set[str], *, taken: set[str]
 ) -> dict[str, str]:
-    """Name what is only a rearranged weight after that weight, where the name is free."""
+    """Return new names: a weight that is only rearranged gets the weight's name, if it is free."""
     origin = {name: name for name in weights}
     for node in folded:
         if node.op_type in folding.LAYOUT_OPS and node.input[0] in origin:

@@ -1,9 +1,9 @@
-"""Move a traced channels-last graph to channels-first, so that no Transpose is left in its body.
+"""Conversion of a channels-last graph to channels-first, without a Transpose in its body.
 
-tf2onnx puts a Transpose before and after every convolution and pooling. Here each Transpose from
-NCHW to NHWC is not computed but remembered (the tensor is a *view* of its NCHW source) and carried
-through the operators that can work on the source instead; where the next convolution asks for NCHW,
-the two cancel. Only a consumer that really needs NHWC (a Reshape, say) gets a Transpose.
+tf2onnx adds a Transpose before and after every convolution and pooling. Here a Transpose from NCHW
+to NHWC is not computed: its result is a *view* of the NCHW source, and operators that can work on
+the source do so. Before the next convolution, which needs NCHW, the two permutations cancel. Only a
+consumer that needs NHWC (a Reshape, say) reads a Transpose.
 """
 
 from __future__ import annotations
@@ -15,24 +15,31 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.graph import batch_norm
-from exporters.graph.edits import attribute, input_names, prune, rename, rename_reads, replace
-from exporters.graph.folding import split
+from exporters.graph.edits import (
+    input_names,
+    prune,
+    read_attribute,
+    rename,
+    rename_reads,
+    set_field,
+)
+from exporters.graph.folding import split_constant_nodes
 
 
-def _names(listed: str) -> frozenset[str]:
-    return frozenset(listed.split())
+def _split_names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
-_UNARY = _names(
+_UNARY = _split_names(
     "Abs Cast Ceil Celu Clip Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN"
     " LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign"
     " Sqrt Swish Tanh ThresholdedRelu"
 )
-_BROADCASTING = _names(
+_BROADCASTING = _split_names(
     "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow PRelu"
     " Sub Sum Where Xor"
 )
-_REDUCING = _names(
+_REDUCING = _split_names(
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd"
     " ReduceSum ReduceSumSquare"
 )
@@ -57,8 +64,8 @@ def channels_last(rank: int) -> tuple[int, ...]:
 
 
 @dataclass
-class _Pass:
-    """What is known while the nodes are gone through once, in topological order."""
+class _LayoutPass:
+    """The state of one pass over the nodes, in topological order."""
 
     shapes: dict[str, tuple[int | str, ...]]
     initializers: dict[str, TensorProto]
@@ -72,6 +79,7 @@ class _Pass:
     view_nodes: set[str] = field(default_factory=set)
 
     def append(self, node: NodeProto) -> None:
+        """Add a node to the new graph."""
         self.nodes.append(node)
         self.producer.update(dict.fromkeys(node.output, node))
 
@@ -81,33 +89,34 @@ class _Pass:
         return views[0] if len({view.perm for view in views}) == 1 else None
 
     def materialise(self, name: str) -> None:
-        """Compute a view under its own name, once."""
+        """Add the Transpose that computes a view under its own name, once."""
         if name not in self.view_nodes:
             view = self.views[name]
             self.view_nodes.add(name)
             self.transpose(view.source, view.perm, name)
 
     def transpose(self, source: str, perm: tuple[int, ...], result: str) -> str:
+        """Add a Transpose and return the name of its result."""
         self.append(
             helper.make_node("Transpose", [source], [result], name=f"{result}/transpose", perm=perm)
         )
         return result
 
-    def constant(self, name: str, values: object) -> str:
+    def add_constant(self, name: str, values: object) -> str:
         """Add an int64 initializer and return its name."""
         tensor = numpy_helper.from_array(np.asarray(values, np.int64), name)
         self.initializers[name] = tensor
         self.constants.add(name)
         return name
 
-    def integers(self, name: str) -> list[int] | None:
+    def read_integers(self, name: str) -> list[int] | None:
         """Return the values of an integer initializer, None for any other tensor."""
         if name not in self.initializers:
             return None
         return [int(n) for n in numpy_helper.to_array(self.initializers[name]).ravel()]
 
     def emit(self, node: NodeProto, view: View, *, perm: tuple[int, ...] | None = None) -> None:
-        """Append a node that was rewritten to work on the source; its outputs become views."""
+        """Add a node that was rewritten to work on the source; its outputs become views."""
         perm = view.perm if perm is None else perm
         for index, name in enumerate(node.output):
             moved = f"{name}/moved"
@@ -136,11 +145,11 @@ class _Pass:
         return self.transposes[key]
 
     def _rearrange(self, name: str, shape: tuple[int | str, ...], perm: tuple[int, ...]) -> str:
-        """Move the axes of a constant; both nodes are computed before deployment."""
+        """Add nodes that move the axes of a constant; both are folded before deployment."""
         missing = len(perm) - len(shape)
         full, moved = name, f"{name}/moved{len(self.transposes)}"
         if missing:
-            axes = self.constant(f"{moved}/axes", list(range(missing)))
+            axes = self.add_constant(f"{moved}/axes", list(range(missing)))
             full = f"{moved}/full"
             self.append(helper.make_node("Unsqueeze", [name, axes], [full], name=full))
         self.constants.update((full, moved))
@@ -165,33 +174,35 @@ def to_channels_first(graph: GraphProto, shapes: dict[str, tuple[int | str, ...]
     _finish(graph, state)
 
 
-def _start(graph: GraphProto, shapes: dict[str, tuple[int | str, ...]]) -> _Pass:
+def _start(graph: GraphProto, shapes: dict[str, tuple[int | str, ...]]) -> _LayoutPass:
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     constants = set(initializers)
     # A weight is an input without a batch axis: only its shape is fixed in every dimension.
     for value in graph.input:
         if all(isinstance(size, int) for size in shapes.get(value.name, ("?",))):
             constants.add(value.name)
-    constants.update(name for node in split(graph.node, constants)[0] for name in node.output)
+    constants.update(
+        name for node in split_constant_nodes(graph.node, constants)[0] for name in node.output
+    )
     consumers: dict[str, list[NodeProto]] = {}
     for value in graph.output:
         consumers[value.name] = [NodeProto(op_type="_Output")]
     for node in graph.node:
         for name in input_names(node):
             consumers.setdefault(name, []).append(node)
-    return _Pass(shapes, initializers, constants, consumers)
+    return _LayoutPass(shapes, initializers, constants, consumers)
 
 
-def _finish(graph: GraphProto, state: _Pass) -> None:
-    """Put the nodes back, and give moved tensors their own names where those are free."""
+def _finish(graph: GraphProto, state: _LayoutPass) -> None:
+    """Replace the graph's nodes; moved tensors get their own names where those are free."""
     for value in graph.output:
         if value.name in state.views:
             state.materialise(value.name)
         elif value.name in state.aliases:
             source = state.aliases[value.name]
             state.append(helper.make_node("Identity", [source], [value.name]))
-    replace(graph.node, state.nodes)
-    replace(graph.initializer, list(state.initializers.values()))
+    set_field(graph.node, state.nodes)
+    set_field(graph.initializer, list(state.initializers.values()))
     prune(graph)
     taken = {name for node in graph.node for name in node.output}
     taken |= {value.name for value in graph.input}
@@ -203,8 +214,8 @@ def _finish(graph: GraphProto, state: _Pass) -> None:
     rename(graph, free)
 
 
-def _transpose(node: NodeProto, state: _Pass) -> bool:
-    perm = tuple(attribute(node, "perm", ()))
+def _transpose(node: NodeProto, state: _LayoutPass) -> bool:
+    perm = tuple(read_attribute(node, "perm", ()))
     source, result = node.input[0], node.output[0]
     if not perm:
         return False
@@ -229,7 +240,7 @@ def _transpose(node: NodeProto, state: _Pass) -> bool:
     return True
 
 
-def _unary(node: NodeProto, state: _Pass) -> bool:
+def _unary(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.views.get(node.input[0])
     if view is None or any(name in state.views for name in node.input[1:]):
         return False
@@ -238,7 +249,7 @@ def _unary(node: NodeProto, state: _Pass) -> bool:
     return True
 
 
-def _broadcasting(node: NodeProto, state: _Pass) -> bool:
+def _broadcasting(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.view_of(node.input)
     if view is None:
         return False
@@ -247,12 +258,12 @@ def _broadcasting(node: NodeProto, state: _Pass) -> bool:
     sources = [state.in_source_layout(name, view) for name in node.input]
     if any(source is None for source in sources):
         return False
-    replace(node.input, sources)
+    set_field(node.input, sources)
     state.emit(node, view)
     return True
 
 
-def _batch_norm(node: NodeProto, view: View, state: _Pass) -> bool:
+def _batch_norm(node: NodeProto, view: View, state: _LayoutPass) -> bool:
     """Write the multiplication and addition of a batch-norm as one BatchNormalization."""
     scale = next((name for name in node.input if name not in state.views), None)
     following = state.consumers.get(node.output[0], [])
@@ -280,70 +291,75 @@ def _batch_norm(node: NodeProto, view: View, state: _Pass) -> bool:
     return True
 
 
-def _skip(node: NodeProto, state: _Pass) -> bool:
+def _skip(node: NodeProto, state: _LayoutPass) -> bool:
     return True
 
 
-def _axes(node: NodeProto, state: _Pass) -> list[int] | None:
+def _read_axes(node: NodeProto, state: _LayoutPass) -> list[int] | None:
     """Return the axes of a reduction, from its attribute or its second input."""
     if len(node.input) > 1 and node.input[1]:
-        return state.integers(node.input[1])
-    axes = attribute(node, "axes")
+        return state.read_integers(node.input[1])
+    axes = read_attribute(node, "axes")
     return None if axes is None else [int(axis) for axis in axes]
 
 
-def _set_axes(node: NodeProto, axes: Sequence[int], state: _Pass) -> None:
+def _set_axes(node: NodeProto, axes: Sequence[int], state: _LayoutPass) -> None:
     if len(node.input) > 1 and node.input[1]:
-        node.input[1] = state.constant(f"{node.output[0]}/axes", axes)
+        node.input[1] = state.add_constant(f"{node.output[0]}/axes", axes)
     else:
-        kept = [item for item in node.attribute if item.name != "axes"]
-        replace(node.attribute, [*kept, helper.make_attribute("axes", list(axes))])
+        others = [item for item in node.attribute if item.name != "axes"]
+        set_field(node.attribute, [*others, helper.make_attribute("axes", list(axes))])
 
 
-def _without(view: View, axes: Sequence[int]) -> tuple[int, ...]:
-    """Return the permutation that is left when axes (of the view) are taken away."""
+def _move_axis(node: NodeProto, view: View, *, default: int) -> None:
+    """Change the attribute `axis` from an axis of the view to the same one of the source."""
+    axis = int(read_attribute(node, "axis", default))
+    others = [item for item in node.attribute if item.name != "axis"]
+    moved = helper.make_attribute("axis", view.perm[axis % len(view.perm)])
+    set_field(node.attribute, [*others, moved])
+
+
+def _remaining_perm(view: View, axes: Sequence[int]) -> tuple[int, ...]:
+    """Return the permutation without some axes of the view."""
     left = [view.perm[axis] for axis in range(len(view.perm)) if axis not in axes]
     return tuple(sorted(left).index(axis) for axis in left)
 
 
-def _reducing(node: NodeProto, state: _Pass) -> bool:
+def _reducing(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.views.get(node.input[0])
-    if view is None or (axes := _axes(node, state)) is None:
+    if view is None or (axes := _read_axes(node, state)) is None:
         return False
     axes = [axis % len(view.perm) for axis in axes]
-    keep = node.op_type != "Squeeze" and attribute(node, "keepdims", 1) == 1
+    keep = node.op_type != "Squeeze" and read_attribute(node, "keepdims", 1) == 1
     node.input[0] = view.source
     _set_axes(node, [view.perm[axis] for axis in axes], state)
-    state.emit(node, view, perm=view.perm if keep else _without(view, axes))
+    state.emit(node, view, perm=view.perm if keep else _remaining_perm(view, axes))
     return True
 
 
-def _one_axis(node: NodeProto, state: _Pass) -> bool:
+def _one_axis(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.view_of(node.input)
     if view is None:
         return False
     sources = [state.in_source_layout(name, view) for name in node.input]
     if any(source is None for source in sources):
         return False
-    axis = int(attribute(node, "axis", -1))
-    kept = [item for item in node.attribute if item.name != "axis"]
-    moved = helper.make_attribute("axis", view.perm[axis % len(view.perm)])
-    replace(node.attribute, [*kept, moved])
-    replace(node.input, sources)
+    _move_axis(node, view, default=-1)
+    set_field(node.input, sources)
     state.emit(node, view)
     return True
 
 
-def _concat(node: NodeProto, state: _Pass) -> bool:
+def _concat(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.view_of(node.input)
     if view is None or any(len(state.shapes.get(n, ())) != len(view.perm) for n in node.input):
         return False
     return _one_axis(node, state)
 
 
-def _pad(node: NodeProto, state: _Pass) -> bool:
+def _pad(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.views.get(node.input[0])
-    pads = state.integers(node.input[1]) if len(node.input) > 1 else None
+    pads = state.read_integers(node.input[1]) if len(node.input) > 1 else None
     if view is None or pads is None or (len(node.input) > 3 and node.input[3]):
         return False
     rank = len(view.perm)
@@ -351,36 +367,33 @@ def _pad(node: NodeProto, state: _Pass) -> bool:
     for axis, source in enumerate(view.perm):
         moved[source], moved[source + rank] = pads[axis], pads[axis + rank]
     node.input[0] = view.source
-    node.input[1] = state.constant(f"{node.output[0]}/pads", moved)
+    node.input[1] = state.add_constant(f"{node.output[0]}/pads", moved)
     state.emit(node, view)
     return True
 
 
-def _slice(node: NodeProto, state: _Pass) -> bool:
+def _slice(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.views.get(node.input[0])
-    if view is None or len(node.input) < 4 or (axes := state.integers(node.input[3])) is None:
+    if view is None or len(node.input) < 4 or (axes := state.read_integers(node.input[3])) is None:
         return False
     node.input[0] = view.source
     moved = [view.perm[axis % len(view.perm)] for axis in axes]
-    node.input[3] = state.constant(f"{node.output[0]}/axes", moved)
+    node.input[3] = state.add_constant(f"{node.output[0]}/axes", moved)
     state.emit(node, view)
     return True
 
 
-def _split_axis(node: NodeProto, state: _Pass) -> bool:
+def _split_axis(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.views.get(node.input[0])
     if view is None:
         return False
-    axis = int(attribute(node, "axis", 0))
-    kept = [item for item in node.attribute if item.name != "axis"]
-    moved = helper.make_attribute("axis", view.perm[axis % len(view.perm)])
-    replace(node.attribute, [*kept, moved])
+    _move_axis(node, view, default=0)
     node.input[0] = view.source
     state.emit(node, view)
     return True
 
 
-_HANDLERS: dict[str, Callable[[NodeProto, _Pass], bool]] = {
+_HANDLERS: dict[str, Callable[[NodeProto, _LayoutPass], bool]] = {
     **dict.fromkeys(_UNARY, _unary),
     **dict.fromkeys(_BROADCASTING, _broadcasting),
     **dict.fromkeys(_REDUCING, _reducing),

@@ -1,4 +1,4 @@
-"""A deployable model: a graph, and its large tensors beside it as NumPy arrays."""
+"""A deployable model: a graph, and its large tensors as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from exporters.errors import ExportError, first_few, first_line
-from exporters.graph.edits import replace
+from exporters.graph.edits import set_field
 
 Array = NDArray[np.generic]
 
@@ -21,7 +21,7 @@ _LARGEST_MESSAGE = 2**31 - 2**24
 
 @dataclass(frozen=True)
 class WeightedModel:
-    """A deployable graph whose large tensors are still NumPy arrays, so nothing is copied twice.
+    """A deployable graph; its large tensors are still NumPy arrays, so that none is copied twice.
 
     `skeleton` lacks exactly the initializers in `tensors`.
     """
@@ -73,7 +73,7 @@ def add_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
 def add_metadata(model: ModelProto, properties: Mapping[str, str]) -> None:
     """Set metadata properties in place; a key that exists is replaced."""
     kept = [item for item in model.metadata_props if item.key not in properties]
-    replace(model.metadata_props, kept)
+    set_field(model.metadata_props, kept)
     for key, value in properties.items():
         model.metadata_props.add(key=key, value=value)
 
@@ -84,7 +84,7 @@ def opset_of(model: ModelProto) -> int:
 
 
 def convert_opset(model: ModelProto, opset: int) -> ModelProto:
-    """Move a model to another version of the operators. Raises ExportError."""
+    """Convert a model to another version of the operators. Raises ExportError."""
     if opset_of(model) == opset:
         return model
     try:

@@ -1,4 +1,4 @@
-"""What every export does after tracing: inject, write, verify, and only then put the file there."""
+"""The steps of every export: trace, inject, write, verify, and move the file to its place."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from exporters.graph.injection import inject
 from exporters.graph.model import Array, add_metadata
 from exporters.graph.serialization import atomic_path, write_directly
 from exporters.graph.structure import Structure
-from exporters.graph.verification import Check, Reference, samples, verify
+from exporters.graph.verification import Check, ModelFunction, draw_samples, verify
 
 
 @dataclass(frozen=True)
 class Export:
-    """A finished, verified file, and what each step cost.
+    """A verified file, and the seconds of each step.
 
-    `seconds` has "trace" (absent when a structure was given), "inject", "write" and "verify".
+    `seconds` has "trace" (unless a structure was passed), "inject", "write" and "verify".
     `structure` can be saved and used for the same architecture with other weights.
     """
 
@@ -36,12 +36,12 @@ def export_graph(
     path: Path,
     structure: Structure | Callable[[], Structure],
     weights: Callable[[], Mapping[str, Array]],
-    reference: Reference,
+    function: ModelFunction,
     tap_outputs: Sequence[str],
     metadata: Mapping[str, str],
     sample: Sequence[Array] | None,
 ) -> Export:
-    """Export to `path`; it appears there only once it is verified. Raises ExportError."""
+    """Export to `path`; the file gets that name after it is verified. Raises ExportError."""
     seconds: dict[str, float] = {}
     with atomic_path(path) as part:  # first, so that an unwritable path costs no tracing
         if callable(structure):
@@ -53,8 +53,8 @@ def export_graph(
         with _timer(seconds, "write"):
             write_directly(model, part)
         with _timer(seconds, "verify"):
-            inputs = sample if sample is not None else samples(model.skeleton.graph.input)
-            checks = verify(model, part, reference, inputs)
+            inputs = sample if sample is not None else draw_samples(model.skeleton.graph.input)
+            checks = verify(model, part, function, inputs)
     return Export(path, structure.opset, seconds, tuple(checks), structure)
 
 

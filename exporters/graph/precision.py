@@ -1,8 +1,8 @@
-"""A float32 graph in float16 or bfloat16: weights, constants and every tensor between its ends."""
+"""Conversion of a float32 graph to float16 or bfloat16; its inputs and outputs stay float32."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
 from typing import Any
 
 import ml_dtypes
@@ -21,43 +21,47 @@ TYPES: dict[str, tuple[int, Any]] = {
 BFLOAT16_OPSET = 22
 """The first opset whose convolutions and pools take bfloat16."""
 
-STAYS = {"Resize": (1, 2), "Upsample": (1,)}
-"""Inputs that an operator takes in float32 whatever the type of its data, by index."""
+FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
+"""The inputs, by index, that an operator reads in float32 for any type of its data."""
 
 
 def convert(model: WeightedModel, precision: str) -> WeightedModel:
     """Return the graph in another precision; its inputs and outputs stay float32.
 
-    Raises ExportError for a weight that float16 has no room for, which would be an infinity, and
-    for a graph with inner graphs.
+    Raises ExportError for a weight that would overflow to an infinity, and for a graph with inner
+    graphs.
     """
-    kind, dtype = TYPES[precision]
-    proto = _upgrade(model.proto(), kind)
+    onnx_type, dtype = TYPES[precision]
+    proto = _upgrade(model.proto(), onnx_type)
     graph = proto.graph
     if any(
         attribute.HasField("g") or attribute.graphs for n in graph.node for attribute in n.attribute
     ):
         raise ExportError(f"{precision}: a graph with inner graphs (If, Loop) is not converted")
-    kept = {
+    float32_names = {
         node.input[index]
         for node in graph.node
-        for index in STAYS.get(node.op_type, ())
+        for index in FLOAT32_INPUTS.get(node.op_type, ())
         if index < len(node.input)
     }
     for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in float32_names:
             tensor.CopyFrom(_narrow(tensor, dtype, precision))
     for node in graph.node:
-        _convert_attributes(node, kind, dtype, precision, kept)
+        _convert_attributes(node, onnx_type, dtype, precision, float32_names)
     for value in graph.value_info:
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name not in kept:
-            value.type.tensor_type.elem_type = kind
-    _cast_ends(proto, kind)
+        if (
+            value.type.tensor_type.elem_type == TensorProto.FLOAT
+            and value.name not in float32_names
+        ):
+            value.type.tensor_type.elem_type = onnx_type
+    _cast_ends(proto, onnx_type)
     return WeightedModel(proto, {})
 
 
-def _upgrade(proto: ModelProto, kind: int) -> ModelProto:
-    if kind != TensorProto.BFLOAT16 or opset_of(proto) >= BFLOAT16_OPSET:
+def _upgrade(proto: ModelProto, onnx_type: int) -> ModelProto:
+    """Return the model in an opset whose operators take the type."""
+    if onnx_type != TensorProto.BFLOAT16 or opset_of(proto) >= BFLOAT16_OPSET:
         return proto
     try:
         return onnx.version_converter.convert_version(proto, BFLOAT16_OPSET)
@@ -68,30 +72,31 @@ def _upgrade(proto: ModelProto, kind: int) -> ModelProto:
 
 
 def _narrow(tensor: TensorProto, dtype: Any, precision: str) -> TensorProto:
+    """Return a tensor in a narrower type; raises ExportError where a value would be infinite."""
     values = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         narrow = values.astype(dtype)
-    lost = np.isfinite(values) & ~np.isfinite(narrow.astype(np.float32))
-    if lost.any():
-        worst = float(np.abs(values[lost]).max())
+    overflowed = np.isfinite(values) & ~np.isfinite(narrow.astype(np.float32))
+    if overflowed.any():
+        worst = float(np.abs(values[overflowed]).max())
         raise ExportError(f"{tensor.name}: {worst:.3g} is too large for {precision}")
     return numpy_helper.from_array(narrow, tensor.name)
 
 
 def _convert_attributes(
-    node: NodeProto, kind: int, dtype: Any, precision: str, kept: Iterable[str]
+    node: NodeProto, onnx_type: int, dtype: Any, precision: str, float32_names: Container[str]
 ) -> None:
-    """Convert the constants in a node's attributes, and the type that a cast gives."""
-    if any(name in kept for name in node.output):
+    """Convert the constants in a node's attributes, and the result type of a cast."""
+    if any(name in float32_names for name in node.output):
         return
     for attribute in node.attribute:
         if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
             attribute.t.CopyFrom(_narrow(attribute.t, dtype, precision))
         elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-            attribute.i = kind
+            attribute.i = onnx_type
 
 
-def _cast_ends(proto: ModelProto, kind: int) -> None:
+def _cast_ends(proto: ModelProto, onnx_type: int) -> None:
     """Cast the float32 inputs once, and the tensors that are outputs back."""
     graph = proto.graph
     inner: dict[str, str] = {}
@@ -101,7 +106,7 @@ def _cast_ends(proto: ModelProto, kind: int) -> None:
             inner[value.name] = f"{value.name}/narrow"
             first.append(
                 helper.make_node(
-                    "Cast", [value.name], [inner[value.name]], f"{value.name}/cast", to=kind
+                    "Cast", [value.name], [inner[value.name]], f"{value.name}/cast", to=onnx_type
                 )
             )
     for value in graph.output:

@@ -1,4 +1,4 @@
-"""ONNX files and bytes: the protobuf message written as a stream, tensors without a copy."""
+"""ONNX files and bytes: the protobuf message is written as a stream, tensors without a copy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from exporters.errors import ExportError
 from exporters.graph.model import Array, WeightedModel
 
-# Bytes: what a session is handed inside the message all the same.
+# Bytes: smaller tensors stay inside the message for a session.
 _SMALL = 1024
 
 # External tensors start on a page, so that they can be mapped into memory.
@@ -30,8 +30,8 @@ _ALIGNMENT = 4096
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path of the same name in a temporary folder beside `path`; move it in on success.
 
-    Whatever else was written there (external data) is moved too, before the model itself. On any
-    failure nothing is left. At the end of a symbolic link the file is replaced, not the link.
+    Other files there (external data) are moved too, before the model itself. On any failure nothing
+    is left. Of a symbolic link the target is replaced, not the link.
     Raises ExportError, naming `path`, when it cannot be written or is no plain file.
     """
     if _is_special(path):
@@ -48,16 +48,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether a path, links followed, leads to what a rename must not replace.
+    """Return whether a path, links followed, must not be replaced by a rename.
 
-    `/dev/stdout` may lead to a pipe, or to a plain file that is being printed to.
+    `/dev/stdout` may be a link to a pipe, or to a plain file that is being printed to.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return False
-    return not stat.S_ISREG(found.st_mode) or any(
-        os.path.samestat(found, os.fstat(stream)) for stream in (1, 2)
+    return not stat.S_ISREG(status.st_mode) or any(
+        os.path.samestat(status, os.fstat(stream)) for stream in (1, 2)
     )
 
 
@@ -71,7 +71,7 @@ def write(model: WeightedModel | ModelProto, path: Path | str) -> None:
 
 
 def to_bytes(model: WeightedModel) -> bytes:
-    """Return the complete model, as a session takes it. Raises ExportError above 2 GB."""
+    """Return the complete serialised model. Raises ExportError above 2 GB."""
     if not model.fits_one_message:
         raise ExportError("the model is larger than 2 GB: write it to a file")
     with BytesIO() as file:
@@ -82,8 +82,8 @@ def to_bytes(model: WeightedModel) -> bytes:
 def detach(model: WeightedModel) -> tuple[ModelProto, dict[str, Array]]:
     """Return a message that refers to its large tensors as if in a file, and those tensors.
 
-    For a session that is handed the tensors beside the message, so that nothing is copied; they
-    are contiguous and must outlive it.
+    For a session that receives the tensors as external initializers, so that nothing is copied;
+    they are contiguous and must outlive the session.
     """
     skeleton = ModelProto()
     skeleton.CopyFrom(model.skeleton)
@@ -95,10 +95,7 @@ def detach(model: WeightedModel) -> tuple[ModelProto, dict[str, Array]]:
             skeleton.graph.initializer.append(small)
             continue
         header = _header(name, array)
-        header.data_location = TensorProto.EXTERNAL
-        place = {"location": "beside", "offset": 0, "length": array.nbytes}
-        for key, value in place.items():
-            header.external_data.add(key=key, value=str(value))
+        _set_location(header, "beside", 0, array.nbytes)
         skeleton.graph.initializer.append(header)
         tensors[name] = np.ascontiguousarray(array)
     return skeleton, tensors
@@ -108,37 +105,44 @@ def write_directly(model: WeightedModel | ModelProto, path: Path) -> None:
     """Write without a temporary name: for a path that `atomic_path` gave. Raises OSError."""
     weighted = WeightedModel(model, {}) if isinstance(model, ModelProto) else model
     if not weighted.fits_one_message:
-        weighted = _external(weighted, path.with_name(path.name + ".data"))
+        weighted = _write_external(weighted, path.with_name(path.name + ".data"))
     with path.open("wb", buffering=1 << 16) as file:
         _stream(weighted, file)
 
 
 def _header(name: str, array: Array) -> TensorProto:
     """Return a tensor message without its values."""
-    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    return TensorProto(name=name, data_type=kind, dims=array.shape)
+    data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return TensorProto(name=name, data_type=data_type, dims=array.shape)
+
+
+def _set_location(header: TensorProto, location: str, offset: int, length: int) -> None:
+    """Make a tensor refer to bytes in another file."""
+    header.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": offset, "length": length}.items():
+        header.external_data.add(key=key, value=str(value))
 
 
 def _stream(model: WeightedModel, file: BinaryIO) -> None:
-    """Write one ModelProto, sending the tensors to the file without a copy in memory.
+    """Write one ModelProto; the tensors go to the file without a copy in memory.
 
-    A message's fields may stand in any order, so the tensors follow the rest of the graph:
+    A message's fields may have any order, so that the tensors follow the rest of the graph:
     ModelProto.graph is field 7, GraphProto.initializer 5, TensorProto.raw_data 9 (onnx.proto).
     """
-    outside = ModelProto()
-    outside.CopyFrom(model.skeleton)
-    outside.ClearField("graph")
+    without_graph = ModelProto()
+    without_graph.CopyFrom(model.skeleton)
+    without_graph.ClearField("graph")
     graph = model.skeleton.graph.SerializeToString(deterministic=True)
-    pieces = []
+    tensors = []
     for name, array in model.tensors.items():
         start = _header(name, array).SerializeToString() + _tag(9) + _varint(array.nbytes)
-        lead = _tag(5) + _varint(len(start) + array.nbytes) + start
-        pieces.append((lead, array))
-    length = len(graph) + sum(len(lead) + array.nbytes for lead, array in pieces)
-    file.write(outside.SerializeToString(deterministic=True))
+        prefix = _tag(5) + _varint(len(start) + array.nbytes) + start
+        tensors.append((prefix, array))
+    length = len(graph) + sum(len(prefix) + array.nbytes for prefix, array in tensors)
+    file.write(without_graph.SerializeToString(deterministic=True))
     file.write(_tag(7) + _varint(length) + graph)
-    for lead, array in pieces:
-        file.write(lead)
+    for prefix, array in tensors:
+        file.write(prefix)
         file.write(_bytes(array).data)
 
 
@@ -149,10 +153,12 @@ def _bytes(array: Array) -> NDArray[np.uint8]:
 
 
 def _tag(field: int) -> bytes:
-    return bytes([field << 3 | 2])  # wire type 2: a length and that many bytes
+    """Return the tag of a protobuf field that has a length and that many bytes."""
+    return bytes([field << 3 | 2])
 
 
 def _varint(number: int) -> bytes:
+    """Return a number in protobuf's encoding of variable length."""
     parts = bytearray()
     while number > 0x7F:
         parts.append(number & 0x7F | 0x80)
@@ -160,7 +166,7 @@ def _varint(number: int) -> bytes:
     return bytes([*parts, number])
 
 
-def _external(model: WeightedModel, data: Path) -> WeightedModel:
+def _write_external(model: WeightedModel, data: Path) -> WeightedModel:
     """Write the tensors to `data` and return a model that refers to it."""
     skeleton = ModelProto()
     skeleton.CopyFrom(model.skeleton)
@@ -168,10 +174,7 @@ def _external(model: WeightedModel, data: Path) -> WeightedModel:
         for name, array in model.tensors.items():
             file.write(bytes(-file.tell() % _ALIGNMENT))
             header = _header(name, array)
-            header.data_location = TensorProto.EXTERNAL
-            place = {"location": data.name, "offset": file.tell(), "length": array.nbytes}
-            for key, value in place.items():
-                header.external_data.add(key=key, value=str(value))
+            _set_location(header, data.name, file.tell(), array.nbytes)
             file.write(_bytes(array).data)
             skeleton.graph.initializer.append(header)
     return WeightedModel(skeleton, {})

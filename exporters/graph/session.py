@@ -1,4 +1,4 @@
-"""A model checked by ONNX and loaded by ONNX Runtime, on the CPU."""
+"""Checks of a model with ONNX, and a session of ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from exporters.graph.model import WeightedModel
 def check_model(model: WeightedModel) -> None:
     """Run onnx.checker and strict shape inference. Raises ExportError.
 
-    The large tensors stand as typed inputs: their values play no part in either, and parsing them
-    once more would cost more than all the rest. ONNX Runtime reads them from the file.
+    The large tensors are typed inputs here: their values do not matter for either, and parsing
+    them again would take most of the time. ONNX Runtime reads them from the file.
     """
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model.skeleton)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model.skeleton)
     for name, array in model.tensors.items():
-        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        whole.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        copy.graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, array.shape))
     try:
-        onnx.checker.check_model(whole, full_check=True)
+        onnx.checker.check_model(copy, full_check=True)
     except Exception as error:  # ValidationError, InferenceError, DecodeError share no base class
         raise ExportError(f"not a valid ONNX model: {first_line(error)}") from error
 
 
-def load(path: Path) -> onnxruntime.InferenceSession:
-    """Open a session with ONNX Runtime's default optimisations. Raises ExportError."""
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """Return a session with ONNX Runtime's default optimisations. Raises ExportError."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal: what fails is raised
     # Waiting threads that spin would take the cores from the framework, whose turn it is.

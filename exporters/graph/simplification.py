@@ -1,4 +1,4 @@
-"""A converter's raw graph made smaller: constants folded, shapes inferred, copies dropped."""
+"""Simplification of a converter's graph: constant folding, shape inference, no identities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from exporters.errors import ExportError, first_line
 from exporters.graph import folding
-from exporters.graph.edits import attribute, input_names, prune, rename, rename_reads, replace, sort
+from exporters.graph.edits import (
+    input_names,
+    prune,
+    read_attribute,
+    rename,
+    rename_reads,
+    set_field,
+    sort_nodes,
+)
+from exporters.graph.model import opset_of
 
 # A folded constant larger than this stays an operator: a file should not grow by a ConstantOfShape.
 _LARGEST_CONSTANT = 1 << 16
@@ -18,49 +27,62 @@ _LARGEST_CONSTANT = 1 << 16
 
 def simplify(graph: GraphProto, *, opset: int) -> None:
     """Compute what depends on constants alone and drop Identity and dead nodes, in place."""
-    sort(graph)
+    sort_nodes(graph)
     _fold_constants(graph, opset)
     _drop_identities(graph)
     prune(graph)
 
 
-def fold_shapes(model: ModelProto) -> None:
-    """Make constants of the shapes and dtypes that inference has found, in place.
+def simplify_with_shapes(model: ModelProto) -> ModelProto:
+    """Simplify before and after shape inference; return the model with every shape.
 
-    A Shape (or a part of one) that no batch size enters becomes an initializer, as does the target
-    of a Reshape with one size that varies; CastLike becomes Cast. So what is computed from them
-    can be folded, and what only they needed goes.
+    Raises ExportError where a shape cannot be inferred.
+    """
+    opset = opset_of(model)
+    simplify(model.graph, opset=opset)
+    model = infer_shapes(model)
+    fold_shapes(model)
+    simplify(model.graph, opset=opset)
+    return model
+
+
+def fold_shapes(model: ModelProto) -> None:
+    """Replace nodes by constants where shape inference has found the shape or dtype, in place.
+
+    A Shape (or a part of one) without the batch size becomes an initializer, as does the target of
+    a Reshape with one size that varies; CastLike becomes Cast. The nodes that read them can then
+    be folded.
     """
     graph = model.graph
     shapes = shapes_of(graph)
-    kinds = {
+    dtypes = {
         value.name: value.type.tensor_type.elem_type
         for value in (*graph.input, *graph.value_info, *graph.output)
     } | {tensor.name: tensor.data_type for tensor in graph.initializer}
     kept = []
     for node in graph.node:
         if node.op_type == "Shape" and node.input[0] in shapes:
-            start, end = attribute(node, "start", 0), attribute(node, "end", None)
+            start, end = read_attribute(node, "start", 0), read_attribute(node, "end", None)
             sizes = shapes[node.input[0]][slice(start, end)]
             if all(isinstance(size, int) for size in sizes):
                 array = np.asarray(sizes, np.int64)
                 graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
                 continue
         elif node.op_type == "Reshape" and shapes.get(node.output[0]):
-            # One size that varies is what is left; no need to compute it from the input's shape.
+            # One size that varies can be -1, and need not be computed from the input's shape.
             target = shapes[node.output[0]]
             fixed = [size if isinstance(size, int) else -1 for size in target]
             if fixed.count(-1) <= 1 and 0 not in fixed:
                 node.input[1] = f"{node.output[0]}/shape"
                 array = np.asarray(fixed, np.int64)
                 graph.initializer.append(numpy_helper.from_array(array, node.input[1]))
-        elif node.op_type == "CastLike" and kinds.get(node.input[1]):
+        elif node.op_type == "CastLike" and dtypes.get(node.input[1]):
             node.op_type = "Cast"
-            kind = onnx.helper.make_attribute("to", kinds[node.input[1]])
+            target_type = onnx.helper.make_attribute("to", dtypes[node.input[1]])
             del node.input[1], node.attribute[:]
-            node.attribute.append(kind)
+            node.attribute.append(target_type)
         kept.append(node)
-    replace(graph.node, kept)
+    set_field(graph.node, kept)
 
 
 def lower_erfc(graph: GraphProto) -> None:
@@ -76,7 +98,7 @@ def lower_erfc(graph: GraphProto) -> None:
             nodes += [onnx.helper.make_node("Sub", [cast, erf], [result], name=node.name)]
         else:
             nodes.append(node)
-    replace(graph.node, nodes)
+    set_field(graph.node, nodes)
 
 
 def shapes_of(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
@@ -94,7 +116,7 @@ def shapes_of(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
 
 
 def infer_shapes(model: ModelProto) -> ModelProto:
-    """Infer every shape anew. Raises ExportError naming the node that cannot be right."""
+    """Infer every shape again. Raises ExportError with the node that does not fit."""
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -108,12 +130,12 @@ def infer_shapes(model: ModelProto) -> ModelProto:
 
 def _fold_constants(graph: GraphProto, opset: int) -> None:
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    folded, body = folding.split(graph.node, set(values))
+    folded, body = folding.split_constant_nodes(graph.node, set(values))
     kept = []
     for node in folded:
         outputs = {name for name in node.output if name}
         if input_names(node) <= values.keys():
-            arrays = folding.evaluate([node], values, outputs, opset=opset)
+            arrays = folding.evaluate_nodes([node], values, outputs, opset=opset)
             if sum(array.size for array in arrays.values()) <= _LARGEST_CONSTANT:
                 values |= arrays
                 continue
@@ -122,7 +144,7 @@ def _fold_constants(graph: GraphProto, opset: int) -> None:
     graph.initializer.extend(
         numpy_helper.from_array(array, name) for name, array in values.items() if name not in known
     )
-    replace(graph.node, [*kept, *body])
+    set_field(graph.node, [*kept, *body])
 
 
 def _drop_identities(graph: GraphProto) -> None:
@@ -139,13 +161,13 @@ def _drop_identities(graph: GraphProto) -> None:
             kept.append(node)
     # A tensor with several output names takes the first; the others stay copies of it.
     produced = {name for node in kept for name in node.output}
-    owners: dict[str, str] = {}
-    for node in sorted(kept, key=lambda node: _rank(node, outputs)):
+    output_names: dict[str, str] = {}
+    for node in sorted(kept, key=lambda node: _output_index(node, outputs)):
         source = node.input[0] if _is_identity(node, false) else ""
-        if source in produced and source not in outputs and source not in owners:
-            owners[source] = node.output[0]
-    replace(graph.node, [n for n in kept if owners.get((*n.input, "")[0]) != n.output[0]])
-    rename(graph, owners)
+        if source in produced and source not in outputs and source not in output_names:
+            output_names[source] = node.output[0]
+    set_field(graph.node, [n for n in kept if output_names.get((*n.input, "")[0]) != n.output[0]])
+    rename(graph, output_names)
 
 
 def _is_identity(node: NodeProto, false: set[str]) -> bool:
@@ -160,7 +182,7 @@ def _is_false(tensor: TensorProto) -> bool:
 
 
 def _drop_masks(graph: GraphProto) -> None:
-    """Take away the second output of a Dropout where nothing reads it."""
+    """Remove the second output of each Dropout where nothing reads it."""
     read = {name for node in graph.node for name in input_names(node)}
     read |= {value.name for value in graph.output}
     for node in graph.node:
@@ -168,5 +190,5 @@ def _drop_masks(graph: GraphProto) -> None:
             del node.output[1]
 
 
-def _rank(node: NodeProto, outputs: Sequence[str]) -> int:
+def _output_index(node: NodeProto, outputs: Sequence[str]) -> int:
     return outputs.index(node.output[0]) if node.output[0] in outputs else len(outputs)

@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto
 
 from exporters.errors import ExportError
-from exporters.graph.edits import input_names, replace
+from exporters.graph.edits import input_names, set_field
 from exporters.graph.model import add_metadata, opset_of
 from exporters.graph.serialization import atomic_path
 from exporters.graph.simplification import infer_shapes
@@ -23,7 +23,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Structure:
-    """A traced graph in which every weight is an input that has the weight's own name.
+    """A traced graph in which every weight is an input with the weight's own name.
 
     `model` is a valid ONNX model of a few hundred kilobytes: its inputs are the network's inputs
     and then the weights, its outputs the network's outputs and then the taps.
@@ -33,10 +33,11 @@ class Structure:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     taps: tuple[str, ...]
-    unused: tuple[str, ...]  # weights that the model owns and this graph does not read
+    unused: tuple[str, ...]  # weights of the model that this graph does not read
 
     @property
     def opset(self) -> int:
+        """The version of ONNX's operators."""
         return opset_of(self.model)
 
     @property
@@ -48,6 +49,7 @@ class Structure:
         }
 
     def weight_values(self) -> Sequence[ValueInfoProto]:
+        """Return the graph inputs that are weights."""
         return list(self.model.graph.input)[len(self.inputs) :]
 
     def save(self, path: Path | str) -> None:
@@ -62,7 +64,7 @@ class Structure:
 
     @staticmethod
     def load(path: Path | str) -> Structure:
-        """Read what `save` wrote. Raises ExportError when it is not that."""
+        """Read the file that `save` wrote. Raises ExportError for any other file."""
         try:
             model = onnx.load_from_string(Path(path).read_bytes())
             stored = {item.key: item.value for item in model.metadata_props}
@@ -77,8 +79,8 @@ class Structure:
             raise
         except Exception as error:  # protobuf's DecodeError is no subclass of ValueError
             raise ExportError(f"{path}: not a saved structure; trace the model again") from error
-        kept = [item for item in model.metadata_props if item.key != _PROPERTY]
-        replace(model.metadata_props, kept)
+        others = [item for item in model.metadata_props if item.key != _PROPERTY]
+        set_field(model.metadata_props, others)
         return structure
 
 
@@ -88,20 +90,20 @@ def build_structure(
     inputs: Sequence[str],
     outputs: Sequence[str],
     taps: Sequence[str],
-    owned: Sequence[str],
+    weights: Sequence[str],
     producer: str,
 ) -> Structure:
     """Finish a simplified graph whose outputs are `outputs` and then `taps`.
 
-    Of the weights that the model `owned`, those that the graph reads follow its `inputs`. Axis 0
+    Those of the model's `weights` that the graph reads follow its `inputs`. Axis 0
     of every input, and of every output whose size varies, is named "batch".
     """
     graph = model.graph
     read = {name for node in graph.node for name in input_names(node)}
     read |= {value.name for value in graph.output}
     by_name = {value.name: value for value in graph.input}
-    used = [name for name in owned if name in read]
-    replace(graph.input, [by_name[name] for name in (*inputs, *used)])
+    used = [name for name in weights if name in read]
+    set_field(graph.input, [by_name[name] for name in (*inputs, *used)])
     for value in graph.input[: len(inputs)]:
         _name_batch(value)
         for axis, dim in enumerate(value.type.tensor_type.shape.dim[1:], start=1):
@@ -114,9 +116,9 @@ def build_structure(
     del graph.metadata_props[:]
     for value in (*graph.input, *graph.output):
         del value.metadata_props[:]
-    # What a converter imported and then inlined or lowered is no longer there.
-    ours = [item for item in model.opset_import if item.domain in ("", "ai.onnx")]
-    replace(model.opset_import, ours)
+    # The graph no longer uses the other domains that a converter imported.
+    onnx_imports = [item for item in model.opset_import if item.domain in ("", "ai.onnx")]
+    set_field(model.opset_import, onnx_imports)
     del model.functions[:]
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = producer.split(" ", 1)
@@ -125,7 +127,7 @@ def build_structure(
     model = infer_shapes(model)
     for value in model.graph.output:
         _name_batch(value)
-    unused = tuple(name for name in owned if name not in read)
+    unused = tuple(name for name in weights if name not in read)
     return Structure(model, tuple(inputs), tuple(outputs), tuple(taps), unused)
 
 

@@ -1,17 +1,17 @@
-"""Prove that an ONNX file is valid, loads, and computes what the framework computes.
+"""Verification that an ONNX file is valid, loads, and computes the same as the framework.
 
-How far two correct programs may differ is measured, not guessed. The framework itself is run again
-with every weight and input multiplied by 1 + U(-1, 1) * eps, the smallest change that its precision
-can hold: what that does to an output is the *floor*, the distance that rounding alone explains in
-this network (`parity.numerics.floor`). A correct float32 run of a residual network lies within
+The allowed difference of two correct programs is measured. The framework itself is run again with
+every weight and input multiplied by 1 + U(-1, 1) * eps, the smallest change in its precision: the
+effect on an output is the *floor*, the distance that rounding alone explains in this network
+(`parity.numerics.floor`). A correct float32 run of a residual network lies within
 about twice the floor of the float64 result, so an export passes when it lies within `LIMIT` floors
 of the framework, both in the L2 norm and at its worst element (so that one wrong element among many
 cannot hide). A floor is never below one unit roundoff of the output's own scale.
 
-Too small a floor only makes the check stricter, so the cheapest estimate comes first: one row of
-the batch is another with its input perturbed, which costs no run. Where that does not explain the
-difference, the weights are perturbed too, up to `REPLICATES` times, before an export is called
-wrong.
+Too small a floor only makes the check stricter, so that the cheapest estimate comes first: the last
+row of the batch is the first one with its input perturbed, which costs no run. Where that does not
+explain the difference, the weights are perturbed too, up to `REPLICATES` times, before an export
+is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from exporters.errors import ExportError, first_line
 from exporters.graph.model import WeightedModel
-from exporters.graph.session import check_model, load
+from exporters.graph.session import check_model, open_session
 from parity.numerics import floor
 from parity.numerics.distance import ErrorMetrics, measure_error
 
@@ -41,13 +41,13 @@ REPLICATES = 5
 """Runs with perturbed weights at most; unlike the floor's own, none of them is the plain run."""
 
 _UNKNOWN_SIZE = 32
-# A perturbation that moves an output by more than this (relative L2) is looked at again: it may be
-# that the rows of a batch are mixed, which is not rounding.
-_SUSPICIOUS = 2.0**-15
+# A perturbation that moves an output by more than this (relative L2) may not be rounding, but the
+# effect of other rows of the batch.
+_ROUNDING_LIMIT = 2.0**-15
 
 
-class Reference(Protocol):
-    """The framework's model as a function of arrays.
+class ModelFunction(Protocol):
+    """A framework's model as a function of arrays.
 
     Inputs and outputs are in the order and layout of the graph's. With a `seed`, the weights are
     perturbed first (`perturb`); the model itself never changes.
@@ -102,22 +102,22 @@ class _Replicates:
 def verify(
     model: WeightedModel,
     path: Path,
-    reference: Reference,
+    function: ModelFunction,
     inputs: Sequence[Array],
     *,
     batches: Sequence[int] = (1, 2, 3),
 ) -> list[Check]:
-    """Check `model`, written at `path`, against `reference` for each N in `batches`.
+    """Compare `model`, written at `path`, with the framework's `function` for each N in `batches`.
 
     `inputs`: one array per input of the graph, with at least max(batches) rows. The graph's outputs
-    beyond the reference's (taps) are run but not compared. Raises ExportError with the numbers
-    when an output differs by more than rounding.
+    after the function's (taps) are run but not compared. Raises ExportError with the numbers when
+    an output differs by more than rounding.
     """
     with ThreadPoolExecutor(1) as pool:
         # ONNX Runtime loads on one core while the graph is checked and the framework computes.
-        loading = pool.submit(load, path)
+        loading = pool.submit(open_session, path)
         check_model(model)
-        expected = _Expected(reference, inputs, max(batches))
+        expected = _FrameworkRuns(function, inputs, max(batches))
         session = loading.result()
     names = [value.name for value in session.get_outputs()]
     feeds = [value.name for value in session.get_inputs()]
@@ -135,7 +135,9 @@ def verify(
     return checks
 
 
-def samples(values: Sequence[onnx.ValueInfoProto], *, rows: int = 3, seed: int = 0) -> list[Array]:
+def draw_samples(
+    values: Sequence[onnx.ValueInfoProto], *, rows: int = 3, seed: int = 0
+) -> list[Array]:
     """Draw seeded arrays for a graph's inputs: normal, or 0 and 1 for integers and booleans.
 
     A size that varies, other than the batch's, is 32.
@@ -145,12 +147,12 @@ def samples(values: Sequence[onnx.ValueInfoProto], *, rows: int = 3, seed: int =
     for value in values:
         tensor = value.type.tensor_type
         sizes = [dim.dim_value or _UNKNOWN_SIZE for dim in tensor.shape.dim]
-        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         shape = (rows, *sizes[1:])
-        if kind.kind in "biu":
-            arrays.append(rng.integers(0, 2, shape).astype(kind))
+        if dtype.kind in "biu":
+            arrays.append(rng.integers(0, 2, shape).astype(dtype))
         else:
-            arrays.append(rng.standard_normal(shape, np.float32).astype(kind))
+            arrays.append(rng.standard_normal(shape, np.float32).astype(dtype))
     return arrays
 
 
@@ -165,57 +167,59 @@ def perturb(array: Array, *, seed: int, index: int = 0) -> Array:
     return floor.perturb(array, rng, dtype=array.dtype)
 
 
-class _Expected:
-    """The framework's outputs, run as seldom as possible, and the replicates of each.
+class _FrameworkRuns:
+    """The framework's outputs, from as few runs as possible, and the replicates of each.
 
-    Smaller batches are read off the rows of the largest. Where that does not agree with the graph
-    (a model may mix the rows of a batch), the framework is run at that N itself before anything is
-    called wrong.
+    Smaller batches are rows of the largest. Where these do not agree with the graph (a model may
+    mix the rows of a batch), the framework is run at that N itself before the export is refused.
     """
 
-    def __init__(self, reference: Reference, inputs: Sequence[Array], rows: int) -> None:
-        self.reference = reference
+    def __init__(self, function: ModelFunction, inputs: Sequence[Array], rows: int) -> None:
+        self.function = function
         self.inputs = [_perturb_last_row(a[:rows], i) for i, a in enumerate(inputs)]
         self.rows = rows
         self.runs: dict[int, list[Array]] = {}
-        self.replicates = [_Replicates(floor.unit_roundoff(a.dtype)) for a in self.at(rows)]
-        for replicates, array in zip(self.replicates, self.at(rows), strict=True):
+        self.replicates = [_Replicates(floor.unit_roundoff(a.dtype)) for a in self.run_at(rows)]
+        for replicates, array in zip(self.replicates, self.run_at(rows), strict=True):
             if rows > 1 and array.ndim and len(array) == rows:
-                error = _effect(array[-1:], array[:1])
-                if error.rel_l2 <= _SUSPICIOUS:
+                error = _measure_effect(array[-1:], array[:1])
+                if error.rel_l2 <= _ROUNDING_LIMIT:
                     replicates.by_input.append(error)
 
-    def at(self, batch: int) -> list[Array]:
-        """Return what the framework computes at this N."""
+    def run_at(self, batch: int) -> list[Array]:
+        """Return the framework's outputs at this N."""
         if batch not in self.runs:
             try:
-                arrays = self.reference([array[:batch] for array in self.inputs])
+                arrays = self.function([array[:batch] for array in self.inputs])
             except Exception as error:  # whatever a layer's own call raises
                 message = f"the model itself fails at N={batch}: {first_line(error)}"
                 raise ExportError(message) from error
             self.runs[batch] = [np.asarray(array) for array in arrays]
         return self.runs[batch]
 
-    def first_guess(self, batch: int) -> list[Array]:
-        """Return the rows of what has been computed already, where outputs have rows."""
+    def rows_of_largest(self, batch: int) -> list[Array]:
+        """Return the first rows of the largest run's outputs, or those at N without rows."""
         largest = self.runs[self.rows]
         if batch in self.runs or any(a.ndim == 0 or len(a) != self.rows for a in largest):
-            return self.at(batch)
+            return self.run_at(batch)
         return [array[:batch] for array in largest]
 
     def run_replicate(self) -> bool:
-        """Run one more replicate, on one row; return False when there were enough."""
+        """Run one more replicate, on one row; return False if there are `REPLICATES` already."""
         seed = len(self.replicates[0].by_weights) if self.replicates else REPLICATES
         if seed >= REPLICATES:
             return False
         inputs = [perturb(a[:1], seed=seed, index=i) for i, a in enumerate(self.inputs)]
-        results = [np.asarray(array) for array in self.reference(inputs, seed=seed)]
-        plain = self.first_guess(1)
-        if any(_effect(a, e).rel_l2 > _SUSPICIOUS for a, e in zip(results, plain, strict=True)):
-            # As large as that, it may be the other rows' doing: compare at the same N.
-            plain = self.at(1)
+        results = [np.asarray(array) for array in self.function(inputs, seed=seed)]
+        plain = self.rows_of_largest(1)
+        if any(
+            _measure_effect(a, e).rel_l2 > _ROUNDING_LIMIT
+            for a, e in zip(results, plain, strict=True)
+        ):
+            # So large an effect may come from the other rows: compare at the same N.
+            plain = self.run_at(1)
         for replicates, actual, expected in zip(self.replicates, results, plain, strict=True):
-            error = _effect(actual, expected)
+            error = _measure_effect(actual, expected)
             if error.mismatch:
                 raise ExportError(f"an output of the perturbed model has {error.mismatch}")
             replicates.by_weights.append(error)
@@ -230,49 +234,48 @@ def _perturb_last_row(array: Array, index: int) -> Array:
     return array
 
 
-def _effect(actual: Array, plain: Array) -> ErrorMetrics:
+def _measure_effect(actual: Array, plain: Array) -> ErrorMetrics:
     """Measure how far a replicate moved an output; integers must agree exactly, so 0 for them."""
     if plain.dtype.kind != "f" and actual.shape == plain.shape:
         return ErrorMetrics(0.0, 0.0)
-    return _error(actual=actual, expected=plain)
+    return _measure_error(actual=actual, expected=plain)
 
 
-def _judge(expected: _Expected, actual: Mapping[str, Array], batch: int) -> list[Check]:
+def _judge(expected: _FrameworkRuns, actual: Mapping[str, Array], batch: int) -> list[Check]:
+    """Check every output at one N, with more runs of the framework as long as one fails."""
     compared = list(actual.items())[: len(expected.replicates)]
     if len(compared) < len(expected.replicates):
         raise ExportError(f"expected {len(expected.replicates)} outputs, found {len(compared)}")
-    checks = _checks(expected, expected.first_guess(batch), compared, batch)
+    checks = _check_outputs(expected, expected.rows_of_largest(batch), compared, batch)
     if not all(check.passed for check in checks):
-        checks = _checks(expected, expected.at(batch), compared, batch)
+        checks = _check_outputs(expected, expected.run_at(batch), compared, batch)
     while not all(check.passed for check in checks) and expected.run_replicate():
-        checks = _checks(expected, expected.at(batch), compared, batch)
+        checks = _check_outputs(expected, expected.run_at(batch), compared, batch)
     return checks
 
 
-def _checks(
-    expected: _Expected,
-    references: Sequence[Array],
+def _check_outputs(
+    expected: _FrameworkRuns,
+    outputs: Sequence[Array],
     actual: Sequence[tuple[str, Array]],
     batch: int,
 ) -> list[Check]:
     checks = []
-    for (name, array), reference, replicates in zip(
-        actual, references, expected.replicates, strict=True
-    ):
-        if array.shape != reference.shape:
+    for (name, array), output, replicates in zip(actual, outputs, expected.replicates, strict=True):
+        if array.shape != output.shape:
             raise ExportError(
-                f"{name} at N={batch}: expected shape {reference.shape}, found {array.shape}"
+                f"{name} at N={batch}: expected shape {output.shape}, found {array.shape}"
             )
-        error = _error(actual=array, expected=reference)
+        error = _measure_error(actual=array, expected=output)
         bound_max_abs, bound_rel_l2 = replicates.bounds(error.scale)
         checks.append(Check(name, batch, error.max_abs, bound_max_abs, error.rel_l2, bound_rel_l2))
     return checks
 
 
-def _error(*, actual: Array, expected: Array) -> ErrorMetrics:
-    """Measure a difference; relative to an output of zeros alone, any is infinite.
+def _measure_error(*, actual: Array, expected: Array) -> ErrorMetrics:
+    """Measure a difference; relative to an output of zeros, any difference is infinite.
 
-    Raises ExportError when there are numbers and not one is finite: nothing would be compared.
+    Raises ExportError if no number of the output is finite: nothing would be compared.
     """
     if expected.size and not np.isfinite(expected).any():
         raise ExportError("the model's outputs are not finite on the input it is verified on")

@@ -16,6 +16,7 @@ from exporters.graph import layout
 
 
 def require_tensorflow() -> None:
+    """Raise ExportError unless Keras runs on TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             f"Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=tensorflow to export"
@@ -23,7 +24,7 @@ def require_tensorflow() -> None:
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Tell equal names apart with _1, _2, …, in order."""
+    """Add _1, _2, … to names that occur again, in order."""
     seen: dict[str, int] = {}
     distinct = []
     for name in names:
@@ -37,13 +38,13 @@ def input_specs(model: keras.Model) -> list[tf.TensorSpec]:
     """Return name, shape (batch None) and dtype of each input, in the model's order."""
     tensors = getattr(model, "inputs", None)
     if tensors:
-        # Keras numbers nameless inputs as they are made, so the same model has other names twice.
-        nameless = "input" if len(tensors) == 1 else "input_{}"
+        # Keras numbers unnamed inputs globally, so one model built twice has different names.
+        default = "input" if len(tensors) == 1 else "input_{}"
         return [
             tf.TensorSpec(
                 (None, *tensor.shape[1:]),
                 tensor.dtype,
-                nameless.format(i) if tensor.name.startswith("keras_tensor") else tensor.name,
+                default.format(i) if tensor.name.startswith("keras_tensor") else tensor.name,
             )
             for i, tensor in enumerate(tensors)
         ]
@@ -61,6 +62,7 @@ def input_specs(model: keras.Model) -> list[tf.TensorSpec]:
 
 
 def output_names(model: keras.Model, count: int) -> tuple[str, ...]:
+    """Return the model's output names, or `output` or `output_0`, … where it has none."""
     names = list(getattr(model, "output_names", None) or [])
     if len(names) != count:
         names = ["output"] if count == 1 else [f"output_{index}" for index in range(count)]
@@ -77,8 +79,8 @@ def call_arguments(model: keras.Model, tensors: Sequence[Any]) -> list[Any]:
 
 def inference_keywords(model: keras.Model) -> dict[str, bool]:
     """Return the keyword for inference, for a model whose call takes it."""
-    takes = "training" in inspect.signature(model.call).parameters
-    return {"training": False} if takes else {}
+    has_training = "training" in inspect.signature(model.call).parameters
+    return {"training": False} if has_training else {}
 
 
 def move_channels(tensor: Any, *, first: bool) -> Any:
@@ -92,6 +94,7 @@ def move_channels(tensor: Any, *, first: bool) -> Any:
 
 @contextmanager
 def eager_functions() -> Iterator[None]:
+    """While open, TensorFlow runs the bodies of `tf.function` eagerly."""
     # Keras wraps each grouped convolution in tf.function(jit_compile=True); traced as it is, it is
     # a StatefulPartitionedCall that tf2onnx cannot convert (tensorflow-onnx #2099). Run eagerly,
     # its body goes into the graph around it. The switch is global, so it is put back.

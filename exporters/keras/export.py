@@ -1,4 +1,4 @@
-"""Export a Keras model to an ONNX file that is verified before it is there."""
+"""Export a Keras model to an ONNX file that is verified before it gets its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exporters.graph.model import Array
 from exporters.graph.pipeline import Export, export_graph
 from exporters.graph.structure import Structure
 from exporters.keras.calls import unique_names
-from exporters.keras.reference import reference_of
+from exporters.keras.function import to_function
 from exporters.keras.trace import trace
 
 
@@ -40,14 +40,14 @@ def export(
     structure: Structure | None = None,
     sample: Sequence[Array] | None = None,
 ) -> Export:
-    """Export and verify; on any failure ExportError, and no file.
+    """Export to an ONNX file and verify it; on any failure raise ExportError and leave no file.
 
-    `tap_outputs` names taps that become outputs of the file. `structure` is what `trace` gave for
-    this architecture, with the same options, whatever the weights were. `sample`: inputs to verify
-    on, in the graph's layout, batch of 3 or more (default: seeded random).
+    `tap_outputs` names taps that become outputs of the file. `structure` is the result of `trace`
+    for this architecture with the same options; its weights do not matter. `sample`: inputs to
+    verify on, in the graph's layout, batch of 3 or more (default: seeded random).
     """
 
-    def traced() -> Structure:
+    def trace_model() -> Structure:
         return trace(
             model,
             opset=opset,
@@ -59,9 +59,9 @@ def export(
 
     return export_graph(
         path=Path(path),
-        structure=structure or traced,
+        structure=structure or trace_model,
         weights=functools.partial(weights, model),
-        reference=reference_of(model, channels_first),
+        function=to_function(model, channels_first),
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
         sample=sample,

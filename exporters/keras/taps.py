@@ -1,4 +1,4 @@
-"""Record what the layers of a Keras model return while it is called."""
+"""Recording of the tensors that the layers of a Keras model return while it is called."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from exporters.taps import Tap, group_by_layer
 
 @contextmanager
 def record_calls(model: keras.Model, taps: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Record what the tapped layers return (or are given) while the model is called."""
+    """While open, record the outputs (or inputs) of the tapped layers in each call of the model.
+
+    Yields the tensors by tap name. Raises ExportError for an unknown layer.
+    """
     recorded: dict[str, Any] = {}
     patched = []
     try:
-        for path, places in group_by_layer(taps).items():
+        for path, layer_taps in group_by_layer(taps).items():
             layer = _find_layer(model, path)
             # The instance's own dictionary, past Keras's attribute tracking.
-            layer.__dict__["call"] = _recorder(layer.call, path, places, recorded)
+            layer.__dict__["call"] = _recorder(layer.call, path, layer_taps, recorded)
             patched.append(layer)
         yield recorded
     finally:
@@ -35,7 +38,7 @@ def record_calls(model: keras.Model, taps: Mapping[str, str]) -> Iterator[dict[s
 def _recorder(
     call: Callable[..., Any],
     path: str,
-    places: Sequence[Tap],
+    taps: Sequence[Tap],
     recorded: dict[str, Any],
 ) -> Callable[..., Any]:
     calls = 0
@@ -45,7 +48,7 @@ def _recorder(
     def recording(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         result = call(*args, **kwargs)
-        for tap in places:
+        for tap in taps:
             if tap.call == calls:
                 tensors = keras.tree.flatten([*args, kwargs] if tap.of_input else result)
                 tensors = [tensor for tensor in tensors if tf.is_tensor(tensor)]

@@ -1,7 +1,7 @@
 """A Keras model traced to the structure of its ONNX graph.
 
-The weights are inputs of the traced graph, so none is read, copied or folded while TensorFlow and
-tf2onnx work; they are put in afterwards (`graph.injection.inject`).
+The weights are inputs of the traced graph, so that TensorFlow and tf2onnx read, copy or fold none
+of them. `graph.injection.inject` adds them afterwards.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TF2ONNX_NEWEST = 18
 
 @dataclass(frozen=True)
 class _TensorFlowGraph:
-    """A TensorFlow graph, and what its tensors are called in it."""
+    """A TensorFlow graph, and the names of its tensors."""
 
     graph: tf.Graph
     feeds: list[str]  # the inputs, then the weights
@@ -70,14 +70,14 @@ def trace(
     if len(inputs) != len(signature):
         raise ExportError(f"{model.name} has {len(signature)} inputs, {len(inputs)} names given")
     with silence_logging(), eager_functions():
-        traced = _build_graph(model, signature, taps or {}, channels_first)
-        converted = _convert(traced, min(opset, _TF2ONNX_NEWEST))
-    count = len(traced.outputs)
+        graph = _build_graph(model, signature, taps or {}, channels_first)
+        converted = _convert(graph, min(opset, _TF2ONNX_NEWEST))
+    count = len(graph.outputs)
     outputs = tuple(outputs) or output_names(model, count)
     if len(outputs) != count:
         raise ExportError(f"{model.name} has {count} outputs, {len(outputs)} names given")
-    checks.check_names(weights=traced.weights, inputs=inputs, outputs=outputs, taps=traced.taps)
-    return _finish(converted, traced, inputs=inputs, outputs=outputs, opset=opset)
+    checks.check_names(weights=graph.weights, inputs=inputs, outputs=outputs, taps=graph.taps)
+    return _finish(converted, graph, inputs=inputs, outputs=outputs, opset=opset)
 
 
 def _build_graph(
@@ -86,6 +86,7 @@ def _build_graph(
     taps: Mapping[str, str],
     channels_first: bool,
 ) -> _TensorFlowGraph:
+    """Call the model in a new TensorFlow graph, with placeholders for inputs and weights."""
     graph = tf.Graph()
     with graph.as_default():
         tensors, feeds = [], []
@@ -93,9 +94,9 @@ def _build_graph(
             shape = list(spec.shape)
             if channels_first and len(shape) in (4, 5):
                 shape = [shape[0], shape[-1], *shape[1:-1]]
-            fed = tf.compat.v1.placeholder(spec.dtype, shape, name=f"input_{index}")
-            feeds.append(fed.name)
-            tensors.append(move_channels(fed, first=False) if channels_first else fed)
+            tensor = tf.compat.v1.placeholder(spec.dtype, shape, name=f"input_{index}")
+            feeds.append(tensor.name)
+            tensors.append(move_channels(tensor, first=False) if channels_first else tensor)
         placeholders = {
             id(variable): tf.compat.v1.placeholder(variable.dtype, variable.shape, name=f"w_{i}")
             for i, variable in enumerate(model.variables)
@@ -123,7 +124,8 @@ def _build_graph(
     return _TensorFlowGraph(graph, feeds, paths, named, tapped)
 
 
-def _convert(traced: _TensorFlowGraph, opset: int) -> ModelProto:
+def _convert(graph: _TensorFlowGraph, opset: int) -> ModelProto:
+    """Convert with tf2onnx; raises ExportError."""
     # Imported here: with a cached structure it is not needed.
     from tf2onnx import tfonnx
 
@@ -132,10 +134,10 @@ def _convert(traced: _TensorFlowGraph, opset: int) -> ModelProto:
     tfonnx.rewriter_lstm_tf2 = lambda graph, operations: operations
     try:
         converted = tfonnx.process_tf_graph(
-            traced.graph,
+            graph.graph,
             opset=opset,
-            input_names=traced.feeds,
-            output_names=[*traced.outputs, *traced.taps.values()],
+            input_names=graph.feeds,
+            output_names=[*graph.outputs, *graph.taps.values()],
         )
         return converted.make_model("keras")
     except Exception as error:  # tf2onnx raises ValueError, KeyError, AssertionError and more
@@ -152,7 +154,7 @@ def _finish(
     outputs: Sequence[str],
     opset: int,
 ) -> Structure:
-    """Put names right, move to channels-first, and check."""
+    """Name the graph's tensors, move it to channels-first, simplify it, convert it to the opset."""
     simplification.lower_erfc(model.graph)
     checks.check_operators(model.graph, framework="TensorFlow")
     taps = {tap: tensor for tap, tensor in graph.taps.items() if tap not in outputs}
@@ -161,22 +163,18 @@ def _finish(
         ordered = [by_name[name] for name in (*graph.outputs, *taps.values())]
     except KeyError as error:
         raise ExportError(f"tf2onnx lost an output of the model ({error})") from error
-    edits.replace(model.graph.output, ordered)
-    fed = dict(zip(graph.feeds, (*inputs, *graph.weights), strict=True))
-    edits.name_tensors(model.graph, inputs=fed, outputs=(*outputs, *taps))
-    source = opset_of(model)
-    simplification.simplify(model.graph, opset=source)
-    model = simplification.infer_shapes(model)
-    simplification.fold_shapes(model)
-    simplification.simplify(model.graph, opset=source)
+    edits.set_field(model.graph.output, ordered)
+    input_names = dict(zip(graph.feeds, (*inputs, *graph.weights), strict=True))
+    edits.name_tensors(model.graph, inputs=input_names, outputs=(*outputs, *taps))
+    model = simplification.simplify_with_shapes(model)
     layout.to_channels_first(model.graph, simplification.shapes_of(model.graph))
-    simplification.simplify(model.graph, opset=source)
+    simplification.simplify(model.graph, opset=opset_of(model))
     model = convert_opset(model, opset)
     return build_structure(
         model,
         inputs=inputs,
         outputs=outputs,
         taps=tuple(taps),
-        owned=graph.weights,
+        weights=graph.weights,
         producer=f"exporters.keras_onnx {keras.__version__}",
     )

@@ -1,4 +1,4 @@
-"""What a PyTorch module owns, as arrays by name, and its eval mode."""
+"""The weights of a PyTorch module as arrays by name, and its eval mode."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ def weights(module: torch.nn.Module) -> dict[str, Array]:
 def owned_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return parameters and persistent buffers, in the state dict's order.
 
-    A module's hooks may name or join what its state dict holds; the graph knows nothing of them.
+    Not the state dict itself: a module's hooks may rename or join its entries, unlike the graph.
     """
     tensors: dict[str, torch.Tensor] = {}
     for path, part in module.named_modules(remove_duplicate=False):
-        passing = part._non_persistent_buffers_set
+        transient = part._non_persistent_buffers_set
         named = [*part._parameters.items(), *part._buffers.items()]
         tensors |= {
             f"{path}.{name}" if path else name: tensor
             for name, tensor in named
-            if tensor is not None and name not in passing
+            if tensor is not None and name not in transient
         }
     return tensors
 
 
 def to_array(tensor: torch.Tensor) -> Array:
+    """Return a tensor's values in its own dtype, without a copy if it is on the CPU."""
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype == torch.bfloat16:
         # NumPy has no bfloat16; ONNX's helper package brings one.
@@ -44,7 +45,7 @@ def to_array(tensor: torch.Tensor) -> Array:
 
 
 def to_tensor(array: Array) -> torch.Tensor:
-    """Copy to a tensor, so that a module that works in place changes nothing."""
+    """Copy an array to a tensor, so that a module that works in place cannot change the array."""
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view("int16").copy()).view(torch.bfloat16)
     return torch.from_numpy(array.copy())
@@ -52,6 +53,7 @@ def to_tensor(array: Array) -> torch.Tensor:
 
 @contextmanager
 def eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    """While open, the module and all its children are in eval mode."""
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:

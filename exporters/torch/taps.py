@@ -1,4 +1,4 @@
-"""Record what the modules inside a PyTorch module return while it is called."""
+"""Recording of the tensors that modules inside a PyTorch module return while it is called."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from exporters.taps import Tap, check_tapped_calls, group_by_layer
 
 @contextmanager
 def record_calls(module: torch.nn.Module, taps: Mapping[str, str]) -> Iterator[None]:
-    """Make a forward pass return (its outputs, the tapped tensors in order)."""
+    """While open, a forward pass of `module` returns (its outputs, the tapped tensors in order)."""
     recorded: dict[str, torch.Tensor] = {}
     with ExitStack() as stack:
-        for path, places in group_by_layer(taps).items():
+        for path, layer_taps in group_by_layer(taps).items():
             try:
                 child = module.get_submodule(path)
             except AttributeError as error:
-                raise ExportError(f"{places[0].name}: no module {path!r} ({error})") from error
-            for handle in _hooks(child, path, places, recorded):
+                raise ExportError(f"{layer_taps[0].name}: no module {path!r} ({error})") from error
+            for handle in _hooks(child, path, layer_taps, recorded):
                 stack.callback(handle.remove)
 
         def add_taps(_: object, __: object, result: object) -> object:
@@ -37,12 +37,12 @@ def record_calls(module: torch.nn.Module, taps: Mapping[str, str]) -> Iterator[N
 
 
 def _hooks(
-    child: torch.nn.Module, path: str, places: Sequence[Tap], recorded: dict[str, torch.Tensor]
+    child: torch.nn.Module, path: str, taps: Sequence[Tap], recorded: dict[str, torch.Tensor]
 ) -> Iterator[torch.utils.hooks.RemovableHandle]:
     calls = {True: 0, False: 0}
 
     def record(values: object, *, of_input: bool) -> None:
-        for tap in places:
+        for tap in taps:
             if tap.of_input == of_input and tap.call == calls[of_input]:
                 tensors = [v for v in pytree.tree_leaves(values) if isinstance(v, torch.Tensor)]
                 if not tensors:

@@ -1,8 +1,7 @@
 """A PyTorch module traced to the structure of its ONNX graph.
 
-The weights become inputs of the graph before anything is optimised or serialised, so none is
-read, copied or folded; they are put in afterwards (`graph.injection.inject`), under their
-state-dict keys.
+The weights become inputs of the graph before it is optimised or serialised, so that none is
+read, copied or folded. `graph.injection.inject` adds them afterwards, by their state-dict keys.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from exporters.errors import ExportError, first_line
 from exporters.graph import checks, edits, simplification
-from exporters.graph.model import convert_opset, opset_of
+from exporters.graph.model import convert_opset
 from exporters.graph.structure import Structure, build_structure
 from exporters.silence import silence_logging
 from exporters.torch.module import eval_mode, owned_tensors
@@ -52,29 +51,33 @@ def trace(
         raise ExportError(f"{len(arguments)} inputs, {len(inputs)} names given")
     with silence_logging(), eval_mode(module):
         program, tapped = _export(module, arguments, taps or {})
-        model, owned = _convert(program)
+        model, weights = _convert(program)
     count = len(model.graph.output) - len(tapped)
     outputs = tuple(outputs) or numbered_names("output", count)
     if len(outputs) != count:
         raise ExportError(f"the module has {count} outputs, {len(outputs)} names given")
-    owned = tuple(dict.fromkeys((*owned, *owned_tensors(module))))
-    checks.check_names(weights=owned, inputs=inputs, outputs=outputs, taps=tapped)
-    return _finish(model, inputs=inputs, outputs=outputs, taps=tapped, owned=owned, opset=opset)
+    weights = tuple(dict.fromkeys((*weights, *owned_tensors(module))))
+    checks.check_names(weights=weights, inputs=inputs, outputs=outputs, taps=tapped)
+    return _finish(model, inputs=inputs, outputs=outputs, taps=tapped, weights=weights, opset=opset)
 
 
 def numbered_names(stem: str, count: int) -> tuple[str, ...]:
+    """Return `stem`, or `stem_0`, `stem_1`, … for several names."""
     return (stem,) if count == 1 else tuple(f"{stem}_{index}" for index in range(count))
 
 
 def _arguments(module: torch.nn.Module, example: Example) -> tuple[torch.Tensor, ...]:
-    """Make tensors of two rows or more on the module's device: one would be taken as fixed."""
+    """Return tensors of two or more samples on the module's device.
+
+    torch.export takes a batch of one as a fixed size.
+    """
     first = next(iter(module.state_dict().values()), torch.empty(0))
     tensors = []
-    for given in example:
-        if isinstance(given, torch.Tensor):
-            tensor = given if len(given) > 1 else torch.cat([given, given])
+    for item in example:
+        if isinstance(item, torch.Tensor):
+            tensor = item if len(item) > 1 else torch.cat([item, item])
         else:
-            tensor = torch.zeros((2, *given))
+            tensor = torch.zeros((2, *item))
         tensors.append(tensor.to(first.device))
     return tuple(tensors)
 
@@ -103,7 +106,7 @@ def _export(
 
 
 def _convert(program: torch.export.ExportedProgram) -> tuple[ModelProto, tuple[str, ...]]:
-    """Return the graph with its weights as inputs, and their names."""
+    """Return the ONNX graph, whose weights are inputs, and the weights' names."""
     # Imported here: with a cached structure they are not needed, and they take a second.
     import onnx.inliner
     import onnx_ir
@@ -118,19 +121,19 @@ def _convert(program: torch.export.ExportedProgram) -> tuple[ModelProto, tuple[s
         model = _core.exported_program_to_ir(program, registry=registry)
     except Exception as error:  # torch.onnx raises its own classes and many others
         raise ExportError(f"torch.onnx could not convert the module: {_cause(error)}") from error
-    owned = tuple(name for name in program.state_dict if name in model.graph.initializers)
-    for name in owned:
+    weights = tuple(name for name in program.state_dict if name in model.graph.initializers)
+    for name in weights:
         value = model.graph.initializers.pop(name)
         value.const_value = None
         model.graph.inputs.append(value)
     proto = onnx_ir.serde.serialize_model(model)
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
-    return proto, owned
+    return proto, weights
 
 
 def _cause(error: BaseException) -> str:
-    """Return the line that names the operator: torch.onnx puts advice in front of it."""
+    """Return the line of an error that names the operator, without torch.onnx's advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {first_line(error)}"
@@ -142,29 +145,26 @@ def _finish(
     inputs: Sequence[str],
     outputs: Sequence[str],
     taps: Sequence[str],
-    owned: Sequence[str],
+    weights: Sequence[str],
     opset: int,
 ) -> Structure:
+    """Name the graph's tensors, simplify it and convert it to the opset."""
     graph = model.graph
     checks.check_operators(graph, framework="PyTorch")
-    feeds = [value.name for value in graph.input if value.name not in owned]
+    feeds = [value.name for value in graph.input if value.name not in weights]
     if len(feeds) != len(inputs):
         raise ExportError(f"the graph takes {len(feeds)} of the module's {len(inputs)} inputs")
-    kept = [tap for tap in taps if tap not in outputs]
-    names = [*outputs, *(tap if tap in kept else None for tap in taps)]
-    fed = dict(zip(feeds, inputs, strict=True)) | {name: name for name in owned}
-    edits.name_tensors(graph, inputs=fed, outputs=names)
-    source = opset_of(model)
-    simplification.simplify(graph, opset=source)
-    model = simplification.infer_shapes(model)
-    simplification.fold_shapes(model)
-    simplification.simplify(model.graph, opset=source)
+    inner_taps = [tap for tap in taps if tap not in outputs]
+    output_names = [*outputs, *(tap if tap in inner_taps else None for tap in taps)]
+    input_names = dict(zip(feeds, inputs, strict=True)) | {name: name for name in weights}
+    edits.name_tensors(graph, inputs=input_names, outputs=output_names)
+    model = simplification.simplify_with_shapes(model)
     model = convert_opset(model, opset)
     return build_structure(
         model,
         inputs=inputs,
         outputs=outputs,
-        taps=kept,
-        owned=owned,
+        taps=inner_taps,
+        weights=weights,
         producer=f"exporters.torch_onnx {torch.__version__}",
     )

@@ -1,4 +1,4 @@
-"""Which ONNX operators PyTorch's become: torch.onnx's own translations, and a few before them."""
+"""Translations of PyTorch operators to ONNX: torch.onnx's own, and a few that replace them."""
 
 from __future__ import annotations
 
@@ -82,15 +82,16 @@ _TRANSLATIONS: dict[Any, tuple[Callable[..., Any], Callable[[torch.fx.Node], boo
 
 @functools.cache
 def torchlib() -> Any:
+    """Return torch.onnx's registry of translations."""
     from torch.onnx._internal.exporter import _registration
 
     return _registration.ONNXRegistry.from_torchlib()
 
 
 def registry_for(program: torch.export.ExportedProgram) -> tuple[Any, bool]:
-    """Return the translations to use, and whether they cover the program as it stands."""
+    """Return the translations, and whether they cover the program without decompositions."""
     registry = torchlib()
-    ours = set()
+    replaced = set()
     for node in program.graph.nodes:
         target = node.target
         if node.op == "get_attr":
@@ -98,17 +99,17 @@ def registry_for(program: torch.export.ExportedProgram) -> tuple[Any, bool]:
         if node.op != "call_function" or _is_assertion(target):
             continue
         if target in _TRANSLATIONS and _TRANSLATIONS[target][1](node):
-            ours.add(target)
-        elif target is not operator.getitem and not _translates(target, registry):
+            replaced.add(target)
+        elif target is not operator.getitem and not _has_translation(target, registry):
             return registry, False
     extended = copy.copy(registry)
-    extended.functions = {name: list(found) for name, found in registry.functions.items()}
-    for target in ours:
+    extended.functions = {name: list(functions) for name, functions in registry.functions.items()}
+    for target in replaced:
         extended.register_op(target, _TRANSLATIONS[target][0])
     return extended, True
 
 
-def _translates(target: Any, registry: Any) -> bool:
+def _has_translation(target: Any, registry: Any) -> bool:
     # An operator that works in place has to be made functional first.
     in_place = getattr(getattr(target, "_schema", None), "is_mutable", False)
     return not in_place and bool(registry.is_registered(target))

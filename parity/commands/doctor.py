@@ -113,7 +113,7 @@ def _ask_runtime(children: Children, runtime: str, device: str, card: bool) -> R
     child = children[runtime]
     try:
         hello = child.hello()
-        held = child.call("survey", device=where)
+        held = child.call("inspect_device", device=where)
     except ParityError as error:
         return RuntimeStatus(runtime, child.python, missing=[str(error)])
     # A card that this runtime cannot use is no fault where nobody asked for it.

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from parity import files
 from parity.commands.values import (
     ImageSize,
@@ -20,9 +18,10 @@ from parity.commands.values import (
 )
 from parity.comparison.cache_entries import build_tap_names, graph_key, weights_key
 from parity.comparison.checkpoints import convert_checkpoint, detect_format
+from parity.comparison.random_weights import draw_and_calibrate
 from parity.comparison.request import Side
 from parity.errors import UsageError
-from parity.network import architectures, inputs
+from parity.network import architectures
 from parity.network import weights as canonical_weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
@@ -134,7 +133,7 @@ def export(
             canonical = folder / "canonical.safetensors"
             convert_checkpoint(found, Path(weights), canonical, made, progress)
         child.call("load", spec=found.to_json())
-        child.call("assign", path=str(canonical))
+        child.call("load_weights", path=str(canonical))
         progress(side, f"exporting to {path.name}")
         table = found.table()
         digest = canonical_weights.digest(canonical_weights.load(canonical, table))
@@ -143,7 +142,7 @@ def export(
         held = kept.find("graphs", facts)
         structure = held or folder / "structure.onnx"
         answer = child.call(
-            "export_file",
+            "export_and_verify",
             path=str(target),
             structure=str(structure),
             opset=opset,
@@ -188,10 +187,6 @@ def _random_weights(
     if held is not None:
         return held
     progress(child.name, "drawing and calibrating weights")
-    raw, data = folder / "raw.safetensors", folder / "calibration.npy"
-    target = folder / "canonical.safetensors"
-    canonical_weights.save(raw, canonical_weights.init(found, seed=seed))
-    np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))
     child.call("load", spec=found.to_json())
-    child.call("calibrate", source=str(raw), target=str(target), data=str(data))
-    return kept.publish("weights", facts, target)
+    made = draw_and_calibrate(found, seed, child, folder / "canonical.safetensors")
+    return kept.publish("weights", facts, made)

@@ -133,7 +133,7 @@ def confirm_placement(placement: Placement, request: Request, children: Children
     def ask(name: str) -> dict[str, Any] | ParityError:
         try:
             children[name].hello()
-            return children[name].call("require", device="gpu")
+            return children[name].call("require_device", device="gpu")
         except ParityError as error:
             return error
 

@@ -232,7 +232,7 @@ class Preparation:
         """Copy the weights into the model; a variant that they do not fit is still described."""
         self.progress(side, "copying weights")
         try:
-            child.call("assign", path=str(self.pending.weights.result()))
+            child.call("load_weights", path=str(self.pending.weights.result()))
         except TableError as error:
             if self.spec is None or not self.spec.own_graphs:
                 raise
@@ -243,7 +243,7 @@ class Preparation:
         model_reference = self.request.model_references.get(side)
         spec = None if model_reference or self.spec is None else self.spec.to_json()
         self.progress(child.name, "building the model")
-        answer = child.call("load", spec=spec, reference=model_reference)
+        answer = child.call("load", spec=spec, callable_path=model_reference)
         seconds: float = answer["seconds"]
         return seconds
 
@@ -256,7 +256,7 @@ class Preparation:
         if self.request.model_references.get(side):
             child.call("use_table", table=table.to_json())
         self.progress(child.name, "copying weights")
-        child.call("assign", path=str(self.pending.weights.result()))
+        child.call("load_weights", path=str(self.pending.weights.result()))
         description = child.call("describe", input_shape=self._input_shape())
         self._further_descriptions[subject] = description
         self._run_subject(subject, seconds)
@@ -268,7 +268,7 @@ class Preparation:
             return
         with futures.pass_errors_to(self.pending.table):
             table = self.request.layer_table
-            answer = child.call("complete", table=table.to_json(), input_shape=shape)
+            answer = child.call("complete_table", table=table.to_json(), input_shape=shape)
             self.pending.table.set_result(LayerTable.from_json(answer["table"]))
 
     # Graphs --------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ class Preparation:
             target = self.folder / f"{side}.onnx"
             self.progress(side, "exporting to ONNX")
             child.call(
-                "export_model" if own else "export",
+                "export_model" if own else "export_structure",
                 path=str(target),
                 opset=self.request.opset,
                 input_shape=shape,
@@ -306,10 +306,12 @@ class Preparation:
         table = self.pending.table.result()
         common = {"handle": subject, "table": table.to_json()}
         if self._has_own_graph(side) or self.request.graph_file(side) is not None:
-            answer = child.call("read", path=str(graph), **common)
+            answer = child.call("load_file", path=str(graph), **common)
         else:
             path = str(self.pending.weights.result())
-            answer = child.call("load", structure=str(graph), path=path, side=side, **common)
+            answer = child.call(
+                "load_structure", structure=str(graph), path=path, side=side, **common
+            )
         self._run_subject(subject, answer["seconds"])
 
     # Subjects ------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Runner:
         manifest = self.build_manifest("reference", child, "float64")
         with self.run_lock:
             answer = self.children[child].call(
-                "reference",
+                "run_reference",
                 x=str(self.input),
                 rows=list(rows),
                 out=str(path),
@@ -87,8 +87,8 @@ class Runner:
                 seed=self.request.seed,
                 isolate=isolate,
                 accumulate=accumulate,
-                given=reuse_capture,
-                plain=None if plain_capture is None else str(plain_capture),
+                reuse_float64=reuse_capture,
+                plain_capture=None if plain_capture is None else str(plain_capture),
             )
         return ReferenceRun(
             path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
@@ -175,12 +175,12 @@ class Runner:
         graph = self.folder / f"{subject}.full.onnx"
         if not graph.exists():
             all_rows = [point.row for point in table.points("layer")]
-            self.children[child].call("write", handle=subject, rows=all_rows, path=str(graph))
+            self.children[child].call("save_graph", handle=subject, rows=all_rows, path=str(graph))
         evaluator = registry.graph_evaluator()
         self.progress(evaluator, f"running the graph of {subject} in float64")
         child = self.request.home_child(evaluator)
         facts = self.children[child].call(
-            "run_graph",
+            "run_graph_float64",
             graph=str(graph),
             table=table.to_json(),
             manifest=self.build_manifest(subject, child, "float64"),
@@ -192,27 +192,27 @@ class Runner:
 
     def read_declared_batch(self, subject: str) -> int | None:
         """Return the batch size that a graph's input declares; None for any."""
-        batch: int | None = self._call(subject, "batch", handle=subject)["declared"]
+        batch: int | None = self._call(subject, "read_batch_size", handle=subject)["declared"]
         return batch
 
     def find_refused_batches(self, subject: str, counts: Sequence[int]) -> list[str]:
         """Return a line for each batch size of `counts` with which a graph cannot be run."""
         refusals: list[str] = self._call(
-            subject, "batches", handle=subject, x=str(self.input), counts=list(counts)
-        )["refused"]
+            subject, "check_batch_sizes", handle=subject, x=str(self.input), counts=list(counts)
+        )["problems"]
         return refusals
 
     def dump_weights(self, subject: str) -> Path:
         """Write the weights of a subject's own model in canonical form, and return the file."""
         path = self.folder / f"weights-{subject}.safetensors"
         if not path.exists():
-            self._call(subject, "dump", path=str(path))
+            self._call(subject, "save_weights", path=str(path))
         return path
 
     def dump_rows(self, subject: str, rows: Sequence[Mapping[str, Any]], name: str) -> WeightDump:
         """Write the weights of layers outside the table, and return the file with their table."""
         path = self.folder / f"extra-{subject}-{name}.safetensors"
-        answer = self._call(subject, "dump_rows", rows=list(rows), path=str(path))
+        answer = self._call(subject, "save_row_weights", rows=list(rows), path=str(path))
         return WeightDump(LayerTable.from_json(answer["table"]), path)
 
     def read_node_weights(
@@ -220,7 +220,7 @@ class Runner:
     ) -> tuple[dict[str, np.ndarray[Any, Any]], Mapping[str, str]]:
         """Return a graph's weights and tensor names in a row, by role; layouts are canonical."""
         path = self.folder / f"weights-{subject}-{row}.npz"
-        answer = self._call(subject, "held", handle=subject, row=row, path=str(path))
+        answer = self._call(subject, "save_node_weights", handle=subject, row=row, path=str(path))
         with np.load(path) as arrays:
             return {role: arrays[role] for role in arrays.files}, answer["names"]
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from parity.comparison.cache_entries import ComparisonCache
 from parity.comparison.checkpoints import CANONICAL, convert_checkpoint, detect_format
 from parity.comparison.pending import PendingValues
+from parity.comparison.random_weights import calibrate, draw
 from parity.comparison.request import OWN, RANDOM, Request, Side
 from parity.comparison.runner import Progress
 from parity.errors import ChildError, RuntimeMissing, UsageError, WeightError
-from parity.network import inputs, weights
+from parity.network import weights
 from parity.processes import futures
 from parity.processes.child import Child
 from parity.processes.children import Children
@@ -70,20 +69,17 @@ class WeightSource:
         if cached is not None:
             futures.set_result_if_pending(self.pending.weights, cached)
             return
-        raw = self.folder / "raw.safetensors"
-        weights.save(raw, weights.init(spec, seed=self.request.seed))
-        data = inputs.calibration_batch(spec.input_shape, seed=self.request.seed)
-        np.save(self.folder / "calibration.npy", data)
+        raw = draw(spec, self.request.seed, self.folder)
         futures.set_result_if_pending(self.pending.raw_weights, raw)
 
     def provide(self, side: Side, child: Child) -> None:
         """Provide this side's part of the weights: its model's own weights, or the calibration."""
         if self.request.weight_source == OWN:
             path = self.folder / f"own-{side}.safetensors"
-            child.call("dump", path=str(path))
+            child.call("save_weights", path=str(path))
             if self.request.serial:
                 # A restarted child may draw other weights.
-                child.call("assign", path=str(path), own=True)
+                child.call("load_weights", path=str(path), own=True)
             self.own_weights[side] = path
             if side == self.request.reference_side:
                 self.pending.weights.set_result(path)
@@ -97,11 +93,5 @@ class WeightSource:
             if pending.weights.done():
                 return
             self.progress(child.name, "calibrating batch-norm statistics")
-            target = self.folder / "weights.safetensors"
-            child.call(
-                "calibrate",
-                source=str(raw),
-                target=str(target),
-                data=str(self.folder / "calibration.npy"),
-            )
-            pending.weights.set_result(self.entries.store_weights(target))
+            calibrated = calibrate(raw, child, self.folder / "weights.safetensors")
+            pending.weights.set_result(self.entries.store_weights(calibrated))

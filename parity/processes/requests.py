@@ -15,7 +15,7 @@ class RunRequest:
     `manifest`. `feed` is a capture of the reference: each row's tensor is replaced by the
     reference's after it was captured, so that every part between two rows shows only its own error.
     `handle` names one of the graphs that ONNX Runtime's child holds; `optimise` lets its graph
-    optimiser work, and `at_once` runs so many items at a time, all of them by default. `bypass`
+    optimiser work, and `chunk_size` runs so many items at a time, all of them by default. `bypass`
     names PyTorch modules that give their input back. `xla` compiles a Keras model first.
     """
 
@@ -29,7 +29,7 @@ class RunRequest:
     xla: bool = False
     handle: str = ""
     optimise: bool = True
-    at_once: int | None = None
+    chunk_size: int | None = None
     bypass: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class RunRequest:
             "xla": self.xla,
             "handle": self.handle,
             "optimise": self.optimise,
-            "at_once": self.at_once,
+            "chunk_size": self.chunk_size,
             "bypass": list(self.bypass),
         }
 

@@ -1,1 +1,1 @@
-"""The runtimes: each module loads one framework and serves the child process's operations."""
+"""The runtimes: each package imports one framework and has the operations of its child process."""

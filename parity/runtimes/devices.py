@@ -1,8 +1,9 @@
-"""The devices of every runtime: where an output is, a batch that is too large, what is there."""
+"""Checks of a device that are the same for every runtime: memory, output, flags."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from parity.errors import DeviceMemory, RuntimeMissing
@@ -16,19 +17,19 @@ class MemoryLimited(Protocol):
 
     def is_out_of_memory(self, error: Exception) -> bool: ...
 
-    def release(self) -> None: ...
+    def release_memory(self) -> None: ...
 
 
-def batch_too_large(
+def batch_memory_error(
     runtime: MemoryLimited, batch: int, device: str, attempt: Callable[[int], Any]
 ) -> DeviceMemory:
-    """Return the error of a batch that a device has too little memory for, with one that fits.
+    """Return the error for a batch that needs too much memory; it names a batch that fits.
 
-    `attempt` runs a number of items; half as many are tried each time.
+    `attempt` runs a number of items; each time half as many are tried.
     """
     fits = batch // 2
     while fits:
-        runtime.release()
+        runtime.release_memory()
         try:
             attempt(fits)
         except Exception as error:
@@ -44,45 +45,58 @@ def batch_too_large(
     )
 
 
-def require_output_on(runtime: str, device: str, where: str) -> dict[str, Any]:
-    """Return where the final output is; raises `RuntimeMissing` if it is not on `device`.
+@contextmanager
+def report_batch_memory(
+    runtime: MemoryLimited, batch: int, device: str, attempt: Callable[[int], Any]
+) -> Iterator[None]:
+    """Raise `batch_memory_error` where the body runs out of memory."""
+    try:
+        yield
+    except Exception as error:
+        if not runtime.is_out_of_memory(error):
+            raise
+        raise batch_memory_error(runtime, batch, device, attempt) from error
 
-    `where` is the framework's own name of the place.
+
+def require_output_on(runtime: str, device: str, output_device: str) -> dict[str, Any]:
+    """Return the device of the final output; raises `RuntimeMissing` if it is not `device`.
+
+    `output_device` is the framework's own name of it.
     """
-    on_gpu = any(sign in where.lower() for sign in ("cuda", "gpu"))
+    on_gpu = any(sign in output_device.lower() for sign in ("cuda", "gpu"))
     if (device == "gpu") != on_gpu:
         raise RuntimeMissing(
             f"{runtime}: asked to compute on the {device.upper()}, but the output is on "
-            f"'{where}': nothing was judged"
+            f"'{output_device}': nothing was judged"
         )
-    return {"output": where}
+    return {"output": output_device}
 
 
 class Inspectable(Protocol):
-    """A runtime as `parity doctor` sees it."""
+    """A runtime whose devices and flags can be listed."""
 
     name: str
 
-    def pin(self, precision: str, device: str) -> dict[str, Any]: ...
+    def pin_flags(self, precision: str, device: str) -> dict[str, Any]: ...
 
-    def devices(self) -> list[str]: ...
+    def list_devices(self) -> list[str]: ...
 
-    def require(self, *, device: str) -> dict[str, Any]: ...
+    def require_device(self, *, device: str) -> dict[str, Any]: ...
 
 
-def survey(runtime: Inspectable, device: str) -> dict[str, Any]:
+def inspect_device(runtime: Inspectable, device: str) -> dict[str, Any]:
     """Return a runtime's devices, the flags of a float32 run on `device`, and what is missing.
 
-    "lacking" is what keeps it from computing on `device`.
+    "missing" are problems of its packages, "lacking" is why it cannot compute on `device`.
     """
     lacking = []
     try:
-        runtime.require(device=device)
+        runtime.require_device(device=device)
     except RuntimeMissing as error:
         lacking.append(str(error))
     return {
-        "devices": runtime.devices(),
-        "flags": runtime.pin("float32", "cpu" if lacking else device),
+        "devices": runtime.list_devices(),
+        "flags": runtime.pin_flags("float32", "cpu" if lacking else device),
         "missing": probe.find_problems(runtime.name),
         "lacking": lacking,
     }

@@ -1,9 +1,10 @@
-"""The float32 floor of a model, measured in the child that holds it."""
+"""The float32 rounding floor of a model, measured in the process that runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,16 +17,52 @@ from parity.numerics import capture, floor
 Array = NDArray[Any]
 
 Sink = Callable[[Row, Array], Array | None]
-"""Takes each row's tensor as it is made. An array that it gives back, of the same shape, is what
-the layers behind are fed instead."""
+"""Receives each row's tensor when it is computed. If it returns an array, of the same shape, the
+layers that follow read that one instead."""
 
 
-class Runs(Protocol):
-    """A runtime that can run replicas of its model."""
+class ReplicaRunner(Protocol):
+    """A runtime that can build and run replicas of its model."""
 
-    def replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]: ...
+    def build_replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]: ...
 
     def forward(self, x: Array, rows: Sequence[Row], sink: Sink, *, model: Any) -> float: ...
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What one float32 replicate does to every floating array, weights and input alike.
+
+    Replicate 0 leaves them unchanged; the others move each value by up to one ulp (docs/design.md,
+    "The verdict"). The arrays must be perturbed in one fixed order: they share a random generator.
+    """
+
+    rng: np.random.Generator | None
+
+    @classmethod
+    def of_replicate(cls, replicate: int, *, seed: int) -> Perturbation:
+        """Return the perturbation of a replicate, counted from 0."""
+        rng = np.random.Generator(np.random.SFC64([seed, replicate])) if replicate else None
+        return cls(rng)
+
+    def __call__(self, array: Array) -> Array:
+        """Return the array as this replicate has it."""
+        return array if self.rng is None else floor.perturb(array, self.rng)
+
+
+def iterate_replicates(
+    values: Mapping[str, Array],
+    x: Array,
+    set_weights: Callable[[Mapping[str, Array]], None],
+    *,
+    replicates: Sequence[int],
+    seed: int,
+) -> Iterator[tuple[Array, Perturbation]]:
+    """Set the weights of each replicate in turn; yield its input and its perturbation."""
+    for replicate in replicates:
+        perturbation = Perturbation.of_replicate(replicate, seed=seed)
+        set_weights({name: perturbation(value) for name, value in values.items()})
+        yield perturbation(x), perturbation
 
 
 class FloorStudy:
@@ -33,7 +70,7 @@ class FloorStudy:
 
     def __init__(
         self,
-        runtime: Runs,
+        runtime: ReplicaRunner,
         data: Array,
         rows: Sequence[Row],
         values: Mapping[str, Array],
@@ -46,7 +83,7 @@ class FloorStudy:
         self.values = values
         self.reference = reference
         self.table = table
-        self.model, self.set_weights = runtime.replica("float32")
+        self.model, self.set_weights = runtime.build_replica("float32")
 
     def measure(
         self,
@@ -54,31 +91,35 @@ class FloorStudy:
         seed: int,
         *,
         isolate: bool,
-        plain: Path | None,
+        plain_capture: Path | None,
         accumulate: bool = True,
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The floors of the rows, accumulated (unless told not to) and, with `isolate`, isolated.
+    ) -> tuple[dict[str, floor.Floor], dict[str, floor.Floor]]:
+        """Return the floors of the rows: of whole runs, and of isolated parts.
 
-        Both are JSON. `plain` is a capture of the first replicate, which is then not run again.
+        Without `accumulate` the first are left out, without `isolate` the second. `plain_capture`
+        is a capture of the first replicate, which is then not run again.
         """
         accumulated, isolated = floor.FloorAccumulator(), floor.FloorAccumulator()
         with capture.CaptureReader(self.reference) as expected:
-            for replicate in range(replicates):
-                if replicate == 0 and plain is not None and not isolate:
-                    self._read(plain, expected, accumulated)
-                    continue
-                rng = np.random.Generator(np.random.SFC64([seed, replicate]))
-                moved = (lambda array, rng=rng: floor.perturb(array, rng)) if replicate else _same
-                self.set_weights({name: moved(value) for name, value in self.values.items()})
-                x = moved(self.data)
+            skip_first = plain_capture is not None and not isolate and replicates > 0
+            if plain_capture is not None and skip_first:
+                self._read(plain_capture, expected, accumulated)
+            for x, perturbation in iterate_replicates(
+                self.values,
+                self.data,
+                self.set_weights,
+                replicates=range(int(skip_first), replicates),
+                seed=seed,
+            ):
                 if accumulate:
                     self._run(x, expected, accumulated, None)
                 if isolate:
-                    self._run(x, expected, isolated, moved)
+                    self._run(x, expected, isolated, perturbation)
         ends = {row.name for row in self.rows}
-        found = accumulated.floors(self.table.carried_sums())
-        alone = isolated.floors(self.table.longest_sums(ends))
-        return floor.to_json(found), floor.to_json(alone)
+        return (
+            accumulated.floors(self.table.carried_sums()),
+            isolated.floors(self.table.longest_sums(ends)),
+        )
 
     def _read(
         self, plain: Path, expected: capture.CaptureReader, meter: floor.FloorAccumulator
@@ -93,23 +134,26 @@ class FloorStudy:
         x: Array,
         expected: capture.CaptureReader,
         meter: floor.FloorAccumulator,
-        moved: Callable[[Array], Array] | None,
+        perturbation: Perturbation | None,
     ) -> None:
+        """Run one replicate; with a perturbation each part reads the reference's input, moved."""
+
         def sink(row: Row, array: Array) -> Array | None:
-            right = expected.read(row.name)
-            meter.add(row.name, actual=array, expected=right)
-            return None if moved is None else moved(right.astype(np.float32))
+            reference = expected.read(row.name)
+            meter.add(row.name, actual=array, expected=reference)
+            if perturbation is None:
+                return None
+            return perturbation(reference.astype(np.float32))
 
         self.runtime.forward(x, self.rows, sink, model=self.model)
 
 
-def _same(array: Array) -> Array:
-    return array
-
-
 @contextmanager
-def fed(path: str | None) -> Iterator[Callable[[Row, Array], Array | None]]:
-    """What takes the place of a row's tensor: the reference's, in the tensor's own dtype."""
+def open_feed(path: str | None) -> Iterator[Callable[[Row, Array], Array | None]]:
+    """Yield a function of a row and its tensor that returns the reference's, in the same dtype.
+
+    `path` is the capture of the reference; without one the function returns None.
+    """
     if path is None:
         yield lambda row, array: None
         return

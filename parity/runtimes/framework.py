@@ -1,4 +1,4 @@
-"""What a framework must provide so that its child process can be asked for captures."""
+"""The interface that each framework implements, so that its child can load, run and export."""
 
 from __future__ import annotations
 
@@ -16,61 +16,109 @@ Array = NDArray[Any]
 
 
 class Framework:
-    """How one framework builds, reads, writes and runs a model; `ModelRuntime` does the rest."""
+    """How one framework builds, reads, writes, runs and exports a model.
+
+    The operations that are the same for all frameworks are in `load`, `weights`, `run` and
+    `export`.
+    """
 
     name: str
     model: Any
     table: LayerTable
     spec: ModelSpec | None = None
-    where: str = ""
-    """The device that the final output of the last pass was on, as the framework names it."""
+    output_device: str = ""
+    """The device of the last pass's final output, as the framework names it."""
+
+    # Versions and devices ------------------------------------------------------------------------
 
     def versions(self) -> dict[str, str]:
-        """Version of each package that has a say in the numbers."""
+        """Return the version of each package that affects the numbers."""
         raise NotImplementedError
 
-    def pin(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
-        """Set every flag that decides the arithmetic, and read each of them back."""
+    def pin_flags(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
+        """Set every flag that affects the arithmetic, read each one back, and return them.
+
+        Raises `FlagError` for a flag that did not take effect.
+        """
         raise NotImplementedError
 
-    def placed(self, precision: str, device: str) -> Any:
-        """A copy of the model, weights and all, in a precision and on a device."""
+    def list_devices(self) -> list[str]:
+        """Return the names of the devices that this framework can compute on here."""
         raise NotImplementedError
 
-    def release(self) -> None:
-        """Give back the device memory that nothing holds any more."""
+    def require_device(self, *, device: str) -> dict[str, Any]:
+        """Return the card and its libraries; raises `RuntimeMissing` with what `device` lacks."""
+        raise NotImplementedError
+
+    def release_memory(self) -> None:
+        """Free the device memory that no tensor uses."""
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """Whether the framework's error says that a device's memory was too little."""
+        """Return whether a framework's error means that a device has too little memory."""
         raise NotImplementedError
 
-    def devices(self) -> list[str]:
-        """What this framework can compute on here."""
-        raise NotImplementedError
-
-    def require(self, *, device: str) -> dict[str, Any]:
-        """The card and its libraries; raises `RuntimeMissing` with what `device` lacks."""
-        raise NotImplementedError
+    # Models and their weights --------------------------------------------------------------------
 
     def build(self, spec: ModelSpec) -> Any:
-        """The registered twin, its weights not yet meaningful."""
+        """Build the registered twin; its weights have no defined values."""
         raise NotImplementedError
 
-    def call_reference(self, reference: str) -> Any:
-        """Somebody's own model, ready for inference."""
+    def build_from_callable(self, callable_path: str) -> Any:
+        """Call the user's `module:callable` and return its model, in inference mode.
+
+        Raises `UsageError` if that is no model of this framework.
+        """
+        raise NotImplementedError
+
+    def build_replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]:
+        """Build a second model of `dtype` on the CPU; also return a function that sets its
+        weights."""
+        raise NotImplementedError
+
+    def copy_model(self, dtype: str) -> Any:
+        """Return a second model of `dtype` on the CPU, with this one's weights."""
+        model, set_weights = self.build_replica(dtype)
+        set_weights(self.read_weights())
+        return model
+
+    def copy_to_device(self, precision: str, device: str) -> Any:
+        """Return a copy of the model, weights included, in a precision and on a device."""
+        raise NotImplementedError
+
+    def find_weights(self, row: Row) -> Iterable[Weight]:
+        """Return the weights that the layer of a row has, by PyTorch's state-dict names."""
         raise NotImplementedError
 
     def read_weights(self) -> dict[str, Array]:
-        """The model's weights by canonical name and layout, float32 copies."""
-        raise NotImplementedError
-
-    def weights_of(self, row: Row) -> Iterable[Weight]:
-        """The weights that this model's layer has, under the names of PyTorch's state dict."""
+        """Return float32 copies of the table's weights by canonical name, in canonical layouts."""
         raise NotImplementedError
 
     def write_weights(self, values: Mapping[str, Array]) -> None:
-        """Copy canonical weights into the model, and read every bit of them back."""
+        """Copy canonical weights into the model and compare every bit with what it then has."""
         raise NotImplementedError
+
+    def count_parameters(self) -> int:
+        """Return the number of trainable scalars."""
+        raise NotImplementedError
+
+    def describe_layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
+        """Describe every layer in execution order, as `network.structure` reads it.
+
+        `input_shape` is (C, H, W), and so are the layers' shapes.
+        """
+        raise NotImplementedError
+
+    def parse_checkpoint(
+        self, path: Path, table: LayerTable
+    ) -> tuple[dict[str, Array], Sequence[str]]:
+        """Return the weights of a checkpoint of this framework by canonical name, and notes."""
+        raise NotImplementedError
+
+    def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
+        """Write `values`, which are the model's weights, as a checkpoint of this framework."""
+        raise NotImplementedError
+
+    # Forward passes ------------------------------------------------------------------------------
 
     def forward(
         self,
@@ -82,52 +130,31 @@ class Framework:
         device: str = "cpu",
         xla: bool = False,
     ) -> float:
-        """Run once on `x` (N, C, H, W); hand each row's tensor to `sink`; seconds of the pass.
+        """Run once on `x` (N, C, H, W), pass each row's tensor to `sink`, return the seconds.
 
-        `model`, the float32 one by default, is on `device`, and computes in its own dtype. `where`
-        is set to what the final output was on. With `xla` the pass is compiled first. The tensors
-        are canonical: NCHW, trailing axes of length 1 as the row's shape has them.
+        `model`, the float32 one by default, is on `device`, and computes in its own dtype.
+        `output_device` is set. With `xla` the pass is compiled first. The tensors are canonical:
+        NCHW, trailing axes of length 1 as the row's shape has them.
         """
         raise NotImplementedError
 
-    def replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]:
-        """A second model of `dtype` on the CPU and the function that sets its weights."""
+    def measure_batch_norms(self, model: Any, x: Array) -> Iterable[tuple[Row, Array, Array]]:
+        """Return each batch-norm's row and its input's mean and biased variance.
+
+        The pass on `x` (N, C, H, W) normalises by the batch, as in training.
+        """
         raise NotImplementedError
 
-    def copied(self, dtype: str) -> Any:
-        """A second model of `dtype` on the CPU that holds this one's weights."""
-        model, set_weights = self.replica(dtype)
-        set_weights(self.read_weights())
-        return model
-
-    def statistics(self, model: Any, x: Array) -> Iterable[tuple[Row, Array, Array]]:
-        """Mean and biased variance of each batch-norm's input, normalised as in training."""
-        raise NotImplementedError
-
-    def parameters(self) -> int:
-        """How many numbers are trained."""
-        raise NotImplementedError
-
-    def layers(self, input_shape: Sequence[int]) -> list[dict[str, Any]]:
-        """Every layer in execution order, as `network.structure` reads it; shapes are NCHW."""
-        raise NotImplementedError
-
-    def checkpoint(self, path: Path, table: LayerTable) -> tuple[dict[str, Array], Sequence[str]]:
-        """A checkpoint file of this framework by canonical name, and notes for the user."""
-        raise NotImplementedError
-
-    def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
-        """Write `values`, which the model holds, as a checkpoint file of this framework."""
-        raise NotImplementedError
+    # ONNX ----------------------------------------------------------------------------------------
 
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
-        """The exporter's `Structure` of the model, its layers' tensors named by `names`."""
+        """Return the exporter's `Structure` of the model; `names` is {tensor name: layer}."""
         raise NotImplementedError
 
-    def placeholders(self) -> Mapping[str, Array]:
-        """All that the model holds, under the names and in the layouts of the traced structure."""
+    def read_structure_weights(self) -> Mapping[str, Array]:
+        """Return all of the model's weights by the names and in the layouts of `trace`."""
         raise NotImplementedError
 
-    def export_to(self, path: Path, *, input_shape: Sequence[int], **options: Any) -> Any:
-        """The exporter's `Exported`: the model as a finished and verified ONNX file."""
+    def export_onnx(self, path: Path, *, input_shape: Sequence[int], **options: Any) -> Any:
+        """Write a verified ONNX file and return the exporter's `Export`."""
         raise NotImplementedError

@@ -16,7 +16,7 @@ from parity.processes.children import Children
 from parity.processes.interpreters import interpreter_of
 from parity.processes.subjects import ChildName, keeps_gpu_memory
 from parity.processes.variables import child_variables
-from parity.runtimes.devices import batch_too_large, require_output_on
+from parity.runtimes.devices import batch_memory_error, require_output_on
 from tests.fakes.driver import Driver
 
 ALL = ("keras", "torch", "onnx-keras", "onnx-torch")
@@ -121,7 +121,7 @@ class Answer:
         return {}
 
     def call(self, operation, **arguments):
-        assert (operation, arguments) == ("require", {"device": "gpu"})
+        assert (operation, arguments) == ("require_device", {"device": "gpu"})
         if self.fails:
             raise RuntimeMissing(f"{self.name}: CUDA does not start")
         return {"card": "NVIDIA Fake 100"}
@@ -204,7 +204,7 @@ class Small:
     def is_out_of_memory(self, error):
         return isinstance(error, MemoryError)
 
-    def release(self):
+    def release_memory(self):
         self.released += 1
 
 
@@ -214,7 +214,7 @@ class Small:
 )
 def test_too_little_memory_is_said_with_the_batch_that_fits(room, told):
     small = Small(room)
-    error = batch_too_large(small, 16, "gpu", small.run)
+    error = batch_memory_error(small, 16, "gpu", small.run)
     assert isinstance(error, DeviceMemory)
     assert "the GPU has too little memory for a batch of 16" in str(error)
     assert told in str(error)
@@ -225,7 +225,7 @@ def test_another_error_while_looking_for_the_batch_is_not_swallowed():
     small = Small(16)
     small.is_out_of_memory = lambda error: False
     with pytest.raises(ZeroDivisionError):
-        batch_too_large(small, 16, "gpu", lambda count: 1 / 0)
+        batch_memory_error(small, 16, "gpu", lambda count: 1 / 0)
 
 
 def test_a_child_without_a_gpu_does_not_see_one():

@@ -54,7 +54,7 @@ class Runtime:
         return {"parity": parity.__version__, "python": platform.python_version(),
                 "versions": versions}
 
-    def read(self, *, handle, table, path):
+    def load_file(self, *, handle, table, path):
         self.graphs[handle] = (onnx.load(path), LayerTable.from_json(table))
         return {"seconds": 0.0}
 

@@ -50,7 +50,7 @@ class Requests:
     env: dict[str, str]
 
     def take(self) -> list[str]:
-        """The requests since the last call, such as "torch export"."""
+        """The requests since the last call, such as "torch export_structure"."""
         found = self.log.read_text().splitlines()
         self.log.unlink()
         return found

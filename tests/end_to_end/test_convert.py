@@ -143,15 +143,15 @@ NAMES = ["a.pth", "b.weights.h5", "c.keras", "e.safetensors"]
 
 def read(path):
     """The file as its child reads it, without the seconds that starting a child takes."""
-    from parity.runtimes.keras import checkpoints
-    from parity.runtimes.torch.runtime import Runtime
+    from parity.runtimes.keras import checkpoints as keras_checkpoints
+    from parity.runtimes.torch import checkpoints as torch_checkpoints
 
     table = architectures.get("resnet18", **OPTIONS).table()
     if path.suffix == ".safetensors":
         return weights.load(path, table)
     if path.suffix == ".pth":
-        return Runtime().checkpoint(path, table)[0]
-    return checkpoints.read(path, table)
+        return torch_checkpoints.read(path)[0]
+    return keras_checkpoints.read(path, table)
 
 
 @pytest.mark.parametrize("name", NAMES)

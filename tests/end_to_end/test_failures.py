@@ -166,7 +166,7 @@ def test_a_damaged_cache_is_noted_and_made_anew(parity, tmp_path):
         f"the cache entry {path.relative_to(tmp_path / 'cache')}" for path in (graph, weights)
     ]
     asked = requests.take()
-    assert [asked.count(f"torch {each}") for each in ("export", "calibrate")] == [1, 1]
+    assert [asked.count(f"torch {each}") for each in ("export_structure", "calibrate")] == [1, 1]
     assert {path: path.read_bytes() for path in sound} == sound
     assert second.report["weights"] == first.report["weights"]
 

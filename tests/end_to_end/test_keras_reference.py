@@ -48,13 +48,13 @@ def edited(tmp_path):
 
 
 def test_a_weight_has_one_name_whichever_model_is_asked():
-    from parity.runtimes.keras import runtime as keras
-    from parity.runtimes.torch import runtime as torch
+    from parity.runtimes.keras import weights as keras
+    from parity.runtimes.torch import weights as torch
     from tests.twins import keras_small, torch_small
 
     models = keras_small.build(), torch_small.build()
     for row in LayerTable.load(TABLE).rows:
-        assert [*keras.weights_of(models[0], row)] == [*torch.weights_of(models[1], row)]
+        assert [*keras.find_weights(models[0], row)] == [*torch.find_weights(models[1], row)]
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_a_size_that_such_a_model_cannot_take():
 
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Conv2D(4, 5)(image))
-    (layer,) = keras_layers.describe(model, LayerTable(()), (3, 6, 7))
+    (layer,) = keras_layers.describe_layers(model, LayerTable(()), (3, 6, 7))
     assert layer["shape"] == [4, 2, 3]
     with pytest.raises(UsageError, match=r"cannot be given \(3, 4, 4\)"):
-        keras_layers.describe(model, LayerTable(()), (3, 4, 4))
+        keras_layers.describe_layers(model, LayerTable(()), (3, 4, 4))
 
 
 def test_weights_of_a_file_and_of_a_seed(tmp_path, checkpoint):

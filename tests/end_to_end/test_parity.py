@@ -99,7 +99,7 @@ def test_the_input_and_the_weights_are_identified(compared):
 
 def test_the_second_run_exports_nothing(compared):
     (_, cold), (_, warm) = compared["cold"], compared["warm"]
-    made = ("keras export", "torch export", "torch calibrate")
+    made = ("keras export_structure", "torch export_structure", "torch calibrate")
     counts = {run: [asked.count(each) for each in made] for run, asked in compared["asked"].items()}
     assert counts == {"cold": [1, 1, 1], "warm": [0, 0, 0]}
     assert "torch run" in compared["asked"]["warm"]

@@ -50,7 +50,7 @@ def test_what_is_tried_on_a_run():
 
 def counts(**changes):
     made = causes.reruns(run(failure=ChildError(FAILED), **changes))
-    return [rerun.changed["at_once"] for rerun in made]
+    return [rerun.changed["chunk_size"] for rerun in made]
 
 
 def test_a_declared_batch_is_tried_first():
@@ -66,7 +66,7 @@ class Children:
         return self
 
     def call(self, operation, *, handle):
-        assert operation == "batch"
+        assert operation == "read_batch_size"
         return {"declared": 1}
 
 
@@ -127,7 +127,7 @@ def stages(subject="onnx-torch", *, x_floor=1e5):
 
 CASES = {
     "ort-optimiser": ({"optimise": False}, {}, stages()),
-    "batch-frozen": ({"at_once": 1}, {"failure": ChildError(FAILED)}, []),
+    "batch-frozen": ({"chunk_size": 1}, {"failure": ChildError(FAILED)}, []),
     "provider-fallback": ({"device": "cpu"}, {"failure": ProviderFallback(FELL_BACK)}, []),
     "tf32": (
         {"precision": "float32"},

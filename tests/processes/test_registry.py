@@ -144,7 +144,7 @@ class Runtime:
         return {"parity": parity.__version__, "python": platform.python_version(),
                 "versions": versions}
 
-    def survey(self, *, device):
+    def inspect_device(self, *, device):
         return {"devices": [device], "flags": {"toy": True}, "missing": [], "lacking": []}
 
     def variable(self):

@@ -65,8 +65,8 @@ def keras_block(place: str) -> keras.Model:
 @pytest.mark.parametrize("place", PLACES)
 def test_a_layer_on_the_shortcut_stands_beside_the_main_path(place):
     told = {
-        "torch": torch_layers.describe(Block(place), TABLE, (4, 8, 8)),
-        "keras": keras_layers.describe(keras_block(place), TABLE),
+        "torch": torch_layers.describe_layers(Block(place), TABLE, (4, 8, 8)),
+        "keras": keras_layers.describe_layers(keras_block(place), TABLE),
     }
     for subject, layers in told.items():
         beside = {layer["name"]: layer["beside"] for layer in layers}

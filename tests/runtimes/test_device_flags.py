@@ -22,19 +22,19 @@ pytestmark = pytest.mark.framework
 def restored():
     """Flags are the process's: leave them as a float32 run wants them."""
     yield
-    torch_device.pin("float32", "cpu")
+    torch_device.pin_flags("float32", "cpu")
     torch.use_deterministic_algorithms(False)
 
 
 def test_torch_turns_tf32_off_and_on_everywhere():
-    off = torch_device.pin("float32", "gpu")
+    off = torch_device.pin_flags("float32", "gpu")
     assert off["torch.backends.cuda.matmul.allow_tf32"] is False
     assert off["torch.backends.cudnn.allow_tf32"] is False
     assert off["torch.backends.cudnn.conv.fp32_precision"] == "ieee"
     assert off["torch.backends.cudnn.deterministic"] is True
     assert off["torch.backends.cudnn.benchmark"] is False
     assert off["deterministic_algorithms"] is True
-    on = torch_device.pin("tf32", "gpu")
+    on = torch_device.pin_flags("tf32", "gpu")
     assert on["torch.backends.cuda.matmul.allow_tf32"] is True
     assert on["torch.backends.cudnn.allow_tf32"] is True
     for name in ("cuda.matmul", "cudnn.conv", "cudnn.rnn"):
@@ -46,7 +46,7 @@ def test_torch_turns_tf32_off_and_on_everywhere():
 def test_no_flag_undoes_another():
     """In PyTorch 2.13 `torch.backends.mkldnn.fp32_precision` sets cuDNN's and cuBLAS's too."""
     for precision, wanted in (("tf32", "tf32"), ("float32", "ieee")):
-        found = torch_device.pin(precision, "gpu")
+        found = torch_device.pin_flags(precision, "gpu")
         assert found["torch.backends.fp32_precision"] == wanted
         assert found["torch.backends.cuda.matmul.fp32_precision"] == wanted
 
@@ -56,26 +56,26 @@ def test_torch_is_pinned_whatever_the_user_has_mixed():
     torch.backends.cudnn.rnn.fp32_precision = "ieee"
     with pytest.raises(RuntimeError):
         _ = torch.backends.cudnn.allow_tf32
-    assert torch_device.pin("float32", "cpu")["torch.backends.cudnn.allow_tf32"] is False
+    assert torch_device.pin_flags("float32", "cpu")["torch.backends.cudnn.allow_tf32"] is False
 
 
 def test_a_torch_flag_that_does_not_take(monkeypatch):
-    real = torch_device._set
+    real = torch_device._set_flag
 
     def deaf(name, value):
         # As in releases whose newer switch does not reach cuDNN.
         if name.startswith("torch.backends.cuda.matmul"):
             real(name, value)
 
-    torch_device.pin("float32", "gpu")
-    monkeypatch.setattr(torch_device, "_set", deaf)
+    torch_device.pin_flags("float32", "gpu")
+    monkeypatch.setattr(torch_device, "_set_flag", deaf)
     with pytest.raises(FlagError, match=r"cudnn.allow_tf32 was set to True and is False"):
-        torch_device.pin("tf32", "gpu")
+        torch_device.pin_flags("tf32", "gpu")
 
 
 def test_torch_says_that_it_is_a_cpu_build():
     with pytest.raises(RuntimeMissing, match="is a CPU build; pip install a CUDA build"):
-        torch_device.place("gpu")
+        torch_device.find_device("gpu")
 
 
 def test_a_cuda_build_that_does_not_start(monkeypatch):
@@ -85,23 +85,28 @@ def test_a_cuda_build_that_does_not_start(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", broken)
     with pytest.raises(RuntimeMissing, match=r"CUDA 13.0 does not start: libcudart.so.13"):
-        torch_device.place("gpu")
+        torch_device.find_device("gpu")
 
 
 def test_onnxruntime_says_that_it_is_a_cpu_build():
     with pytest.raises(RuntimeMissing, match="is a CPU build; pip uninstall onnxruntime"):
-        onnx_device.check("gpu")
+        onnx_device.require_device("gpu")
 
 
 def test_a_session_that_fell_back_is_found_out():
     """Asked for CUDA, this build warns, runs on the CPU and says so only in get_providers()."""
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        session = onnx_device.smallest("gpu", "float32")
+        session = onnx_device.create_relu_session("gpu", "float32")
     with pytest.raises(RuntimeMissing, match="CUDAExecutionProvider did not load") as raised:
-        onnx_device.prove(session, "gpu", "float32")
+        onnx_device.require_provider(session, "gpu", "float32")
     # What was missing is named: a CPU build has no such library at all.
     assert "libonnxruntime_providers_cuda.so: cannot open" in str(raised.value)
-    assert onnx_device.prove(onnx_device.smallest("cpu", "float32"), "cpu", "float32") == {}
+    assert (
+        onnx_device.require_provider(
+            onnx_device.create_relu_session("cpu", "float32"), "cpu", "float32"
+        )
+        == {}
+    )
 
 
 class Session:
@@ -131,39 +136,41 @@ class Part:
 
 
 def test_onnxruntime_is_given_tf32_and_an_algorithm():
-    assert onnx_device.prove(Session(), "gpu", "float32") == {
+    assert onnx_device.require_provider(Session(), "gpu", "float32") == {
         "cuda.use_tf32": "0", "cuda.cudnn_conv_algo_search": "DEFAULT",
     }  # fmt: skip
     assert onnx_device.providers("gpu", "tf32")[0][1]["use_tf32"] == "1"
     with pytest.raises(FlagError, match="use_tf32 was set to 0 and is 1"):
-        onnx_device.prove(Session({"use_tf32": "1"}), "gpu", "float32")
+        onnx_device.require_provider(Session({"use_tf32": "1"}), "gpu", "float32")
 
 
 def test_nodes_on_the_cpu_are_counted_and_the_work_among_them_is_refused():
     parts = [Part(onnx_device.CUDA, "Conv", "Relu"), Part(onnx_device.CPU, "Shape", "Gather")]
-    placed = onnx_device.placement(Session(parts=parts))
+    placed = onnx_device.node_placement(Session(parts=parts))
     assert placed == {
         "nodes": {onnx_device.CUDA: 2, onnx_device.CPU: 2}, "cpu_operators": ["Gather", "Shape"],
     }  # fmt: skip
-    onnx_device.require_placed(placed)
+    onnx_device.require_no_fallback(placed)
     with pytest.raises(RuntimeMissing, match="Conv, Gemm nodes were placed on CPUExecution"):
-        onnx_device.require_placed({"cpu_operators": ["Conv", "Gemm", "Shape"]})
+        onnx_device.require_no_fallback({"cpu_operators": ["Conv", "Gemm", "Shape"]})
 
 
 def test_the_placement_of_a_real_session():
     """This build records placements too: the names that are read are those that there are."""
-    options = onnx_device.options("gpu")
-    model = onnx_device.relu()
+    options = onnx_device.session_options("gpu")
+    model = onnx_device.relu_model()
     session = onnxruntime.InferenceSession(model, options, providers=[onnx_device.CPU])
-    assert onnx_device.placement(session) == {
+    assert onnx_device.node_placement(session) == {
         "nodes": {onnx_device.CPU: 1}, "cpu_operators": ["Relu"],
     }  # fmt: skip
 
 
 def test_onnxruntime_without_kernels_for_a_precision():
-    options = onnx_device.options("cpu")
+    options = onnx_device.session_options("cpu")
     with pytest.raises(UsageError, match="no bfloat16 kernels for this graph on the cpu"):
-        onnx_device.start(onnx_device.relu("BFLOAT16", "Relu"), options, "cpu", "bfloat16")
+        onnx_device.create_session(
+            onnx_device.relu_model("BFLOAT16", "Relu"), options, "cpu", "bfloat16"
+        )
 
 
 def _small(runtime):

@@ -10,15 +10,14 @@ import keras
 import numpy as np
 import pytest
 
-from parity.runtimes.keras import float64 as keras_exact
-from parity.runtimes.keras import grouped_convolutions
+from parity.runtimes.keras import float64, grouped_convolutions
 
 pytestmark = pytest.mark.framework
 
 
 @pytest.fixture(autouse=True, scope="module")
 def exact():
-    keras_exact.install()
+    float64.install()
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -31,7 +30,7 @@ def test_grouped_convolution_means_the_same(padding, size, strides, dilation):
     )
     model, x = _model(layer)
     by_xla = np.asarray(model(x))
-    grouped_convolutions.without_xla(model)
+    grouped_convolutions.disable_xla(model)
     direct = np.asarray(model(x))
     assert direct.dtype == np.float64
     np.testing.assert_allclose(direct, by_xla, rtol=1e-12, atol=1e-12)
@@ -49,7 +48,7 @@ def test_what_is_not_a_plain_grouped_convolution_is_left_alone():
     for layer in (Own(6, 3, groups=3), keras.layers.Conv2D(6, 3)):
         model, x = _model(layer)
         before = np.asarray(model(x))
-        grouped_convolutions.without_xla(model)
+        grouped_convolutions.disable_xla(model)
         assert "convolution_op" not in vars(layer)
         np.testing.assert_array_equal(np.asarray(model(x)), before)
 
@@ -111,7 +110,7 @@ def test_in_float32_tensorflow_computes_as_ever(function):
 def test_a_depthwise_kernel_with_a_multiplier_is_copied_as_it_is():
     """PyTorch's output channel is c·M + m, as Keras's is."""
     from parity.network.table import Row, Weight
-    from parity.runtimes.keras.runtime import read_weights, write_weights
+    from parity.runtimes.keras.weights import read_weights, write_weights
 
     layer = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, name="depth")
     feed = keras.Input((5, 5, 4))

@@ -31,7 +31,7 @@ def described(model):
     from parity.runtimes.keras import layers as keras_layers
 
     table = LayerTable((Row("conv", "body", "conv", "joined", "conv"),))
-    return keras_layers.describe(model, table)
+    return keras_layers.describe_layers(model, table)
 
 
 @pytest.mark.parametrize(

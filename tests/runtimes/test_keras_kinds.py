@@ -99,7 +99,9 @@ def test_the_operator_with_the_settings_that_are_read_is_the_layer(kind):
 
         assert keras_layers.kind_of(layer) == kind
         node = layer._inbound_nodes[0]
-        settings = keras_layers.hyper(layer, node, keras_layers.shapes_at(model, None))
+        settings = keras_layers.read_hyperparameters(
+            layer, node, keras_layers.infer_shapes(model, None)
+        )
         weights = {
             role.name: role.from_keras(np.asarray(variable))
             for role in found.roles
@@ -146,6 +148,8 @@ def test_a_size_that_is_left_open_leaves_the_crop_unstated():
     layer = layers.Conv2DTranspose(2, 3, strides=2)
     model = keras.Model(image, layer(image))
     node = layer._inbound_nodes[0]
-    assert "padding" not in keras_layers.hyper(layer, node, keras_layers.shapes_at(model, None))
-    known = keras_layers.shapes_at(model, (3, 5, 6))
-    assert keras_layers.hyper(layer, node, known)["padding"] == [[0, 0], [0, 0]]
+    assert "padding" not in keras_layers.read_hyperparameters(
+        layer, node, keras_layers.infer_shapes(model, None)
+    )
+    known = keras_layers.infer_shapes(model, (3, 5, 6))
+    assert keras_layers.read_hyperparameters(layer, node, known)["padding"] == [[0, 0], [0, 0]]

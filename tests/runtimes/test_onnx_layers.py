@@ -10,10 +10,14 @@ from onnx import helper, numpy_helper
 
 from exporters.graph import WeightedModel
 from parity.errors import ProviderFallback
-from parity.runtimes.onnx import batches as onnx_batches
 from parity.runtimes.onnx import device as onnx_device
-from parity.runtimes.onnx import node_weights
-from parity.runtimes.onnx.runtime import Setting, session
+from parity.runtimes.onnx.node_weights import read_node_weights
+from parity.runtimes.onnx.sessions import (
+    SessionSettings,
+    create_session,
+    find_batch_problems,
+    run_in_chunks,
+)
 
 pytestmark = pytest.mark.framework
 
@@ -51,7 +55,7 @@ def matmul():
 
 @pytest.mark.parametrize("make", [gemm, matmul])
 def test_the_weights_of_a_dense_layer(make):
-    held = node_weights.weights(make(), "logits", "dense")
+    held = read_node_weights(make(), "logits", "dense")
     assert {role: weight.name for role, weight in held.items()} == {"kernel": "w", "bias": "b"}
     np.testing.assert_array_equal(held["kernel"].value, KERNEL)
     np.testing.assert_array_equal(held["bias"].value, BIAS)
@@ -64,20 +68,20 @@ def test_weights_that_are_kept_beside_the_graph():
     made.skeleton.graph.initializer.append(bias)
     beside = WeightedModel(made.skeleton, {"w": numpy_helper.to_array(kernel)})
     np.testing.assert_array_equal(
-        node_weights.weights(beside, "logits", "dense")["kernel"].value, KERNEL
+        read_node_weights(beside, "logits", "dense")["kernel"].value, KERNEL
     )
 
 
 def test_a_layer_of_another_operator_holds_nothing_that_is_known():
-    assert node_weights.weights(gemm(), "logits", "conv") == {}
-    assert node_weights.weights(gemm(), "nowhere", "dense") == {}
-    assert node_weights.weights(gemm(), "logits", "relu") == {}
+    assert read_node_weights(gemm(), "logits", "conv") == {}
+    assert read_node_weights(gemm(), "nowhere", "dense") == {}
+    assert read_node_weights(gemm(), "logits", "relu") == {}
 
 
 def frozen(count):
     """The batch is in the input's shape."""
-    return session(model(gemm().skeleton.graph.node, {"w": KERNEL, "b": BIAS}, batch=count),
-                   Setting())[0]  # fmt: skip
+    return create_session(model(gemm().skeleton.graph.node, {"w": KERNEL, "b": BIAS}, batch=count),
+                   SessionSettings())[0]  # fmt: skip
 
 
 def mixed():
@@ -87,30 +91,33 @@ def mixed():
         helper.make_node("Sub", ["input", "mean"], ["centred"]),
         helper.make_node("Gemm", ["centred", "w", "b"], ["logits"], transB=1),
     ]
-    return session(model(nodes, {"w": KERNEL, "b": BIAS}), Setting())[0]
+    return create_session(model(nodes, {"w": KERNEL, "b": BIAS}), SessionSettings())[0]
 
 
 DATA = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
 
 
 def test_a_dynamic_batch_takes_any():
-    assert onnx_batches.refused(session(gemm(), Setting())[0], "logits", DATA, (1, 2, 3)) == []
+    assert (
+        find_batch_problems(create_session(gemm(), SessionSettings())[0], "logits", DATA, (1, 2, 3))
+        == []
+    )
 
 
 def test_a_frozen_batch_is_told():
-    told = onnx_batches.refused(frozen(1), "logits", DATA, (1, 2, 3))
+    told = find_batch_problems(frozen(1), "logits", DATA, (1, 2, 3))
     assert [line.partition(":")[0] for line in told] == ["N=2", "N=3"]
 
 
 def test_samples_that_depend_on_one_another_are_told():
-    (first, second) = onnx_batches.refused(mixed(), "logits", DATA, (1, 2, 3))
+    (first, second) = find_batch_problems(mixed(), "logits", DATA, (1, 2, 3))
     assert first == "N=2: the first image gives other values than at N=1"
     assert second.startswith("N=3")
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_a_frozen_graph_is_run_some_at_a_time(count):
-    (found,) = onnx_batches.run(frozen(count), ["logits"], {"input": DATA}, count)
+    (found,) = run_in_chunks(frozen(count), ["logits"], {"input": DATA}, count)
     np.testing.assert_allclose(found, DATA @ KERNEL.T + BIAS, rtol=1e-5, atol=1e-5)
 
 
@@ -120,6 +127,6 @@ def test_a_frozen_graph_is_run_some_at_a_time(count):
 def test_a_provider_that_is_not_there_is_a_fallback_by_the_sessions_own_word():
     """A CPU build makes the session all the same, and only its providers tell."""
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        made = onnx_device.smallest("gpu", "float32")
+        made = onnx_device.create_relu_session("gpu", "float32")
     with pytest.raises(ProviderFallback, match="fell back to CPUExecutionProvider"):
-        onnx_device.prove(made, "gpu", "float32")
+        onnx_device.require_provider(made, "gpu", "float32")

@@ -93,7 +93,7 @@ def test_the_operator_with_the_settings_that_are_read_is_the_module(kind):
         assert torch_layers.kind_of(module) == kind
         weights = {r.name: held[r.torch].detach().numpy() for r in found.roles if r.torch in held}
         assert len(weights) == sum(tensor.is_floating_point() for tensor in held.values())
-        settings = torch_layers.hyper(module)
+        settings = torch_layers.read_hyperparameters(module)
         actual = kinds.evaluate(kind, [data.numpy()], weights, settings)
         if found.pools_image and expected.shape[2:] == (1, 1):
             expected = expected[:, :, 0, 0]
@@ -115,7 +115,7 @@ def test_every_name_is_one_of_pytorch(kind):
 
 
 def test_an_adaptive_pool_that_keeps_an_axis_states_no_size():
-    assert torch_layers.hyper(nn.AdaptiveAvgPool2d((None, 1))) == {}
+    assert torch_layers.read_hyperparameters(nn.AdaptiveAvgPool2d((None, 1))) == {}
 
 
 def test_a_convolution_of_one_channel_is_not_depthwise():

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity import testing
 from parity.errors import InputError, UsageError
 from parity.network.table import LayerTable
-from parity.testing import assert_parity
+from parity.testing import assert_parity, study
 
 TABLE = "tests/twins/small.csv"
 X = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
@@ -78,13 +77,13 @@ def test_twins_agree(torch_model, keras_model, torch_onnx, depth):
 @framework
 @pytest.mark.parametrize("side", ["torch", "keras"])
 def test_a_table_written_by_hand_has_the_kernels_of_the_model(torch_model, keras_model, side):
-    models = testing._live(torch=torch_model, keras=keras_model, onnx=None)
+    models = study.find_models(torch=torch_model, keras=keras_model, onnx=None)
     table = LayerTable.load(TABLE)
-    study = testing._Study({side: models[side]}, X, table, Path(), 4.0, 0)
+    small = study.Study({side: models[side]}, X, table, Path(), 4.0, 0)
     terms = torch_model.entry.weight[0].numel()
     assert terms > max(p[0].numel() for p in torch_model.head.parameters())
-    # Nobody has told the shapes, so that the mean's values are not counted.
-    assert study._sums()["head"] == terms
+    # The table has no shapes, so that the mean's values are not counted.
+    assert small.sum_lengths()["head"] == terms
 
 
 @framework

@@ -1,1 +1,1 @@
-"""Models of somebody's own: a small healthy pair, and models that are broken on purpose."""
+"""Models as of a user: a small healthy pair, and models that are broken on purpose."""

@@ -13,7 +13,7 @@ SIZE, CLASSES = 32, 5
 
 
 def weights(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Values in PyTorch's layout, drawn by NumPy, so that both twins can draw the same."""
+    """Return seeded values in PyTorch's layout, the same for both twins."""
     scale = 1.0 / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.3
     return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
 
@@ -29,7 +29,7 @@ def build(
     reordered: bool = False,
     size: int | None = SIZE,
 ) -> keras.Model:
-    """The model with some layers replaced; `extra` has an activation that the table lacks.
+    """Return the model with some layers replaced; `extra` has an activation that the table lacks.
 
     `reordered` has the batch-norm behind the ReLU.
     """
@@ -74,7 +74,7 @@ class _ReversedChannels(layers.Conv2D):
 
 
 class _Rippled(layers.ReLU):
-    """Like nothing that anybody writes by mistake: the slope changes with the value."""
+    """An error that no cause covers: the slope changes with the value."""
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         plain = super().call(inputs)

@@ -1,6 +1,6 @@
 """The variant with bound groups, made smaller, with some of the report's remedies applied.
 
-`PARITY_TEST_REMEDIES` lists what was mended: `same-padding`, `batch-norm-epsilon`, `softmax` and
+`PARITY_TEST_REMEDIES` lists the remedies: `same-padding`, `batch-norm-epsilon`, `softmax` and
 `bias`.
 """
 
@@ -31,9 +31,9 @@ SMALL = replace(
 
 
 def build() -> keras.Model:
-    """The model, with the remedies that the environment asks for."""
-    asked = set(filter(None, os.environ.get(VARIABLE, "").split(",")))
-    unknown = asked - {"same-padding", "batch-norm-epsilon", "softmax", "bias"}
+    """Return the model with the remedies of the environment variable."""
+    remedies = set(filter(None, os.environ.get(VARIABLE, "").split(",")))
+    unknown = remedies - {"same-padding", "batch-norm-epsilon", "softmax", "bias"}
     if unknown:
         raise ValueError(f"no such remedy: {', '.join(sorted(unknown))}")
     padded: dict[str, keras.KerasTensor] = {}
@@ -41,12 +41,12 @@ def build() -> keras.Model:
     def clone(layer: layers.Layer) -> layers.Layer:
         if isinstance(layer, layers.Lambda):
             return layers.Lambda(layer.function, name=layer.name)
-        return type(layer).from_config({**layer.get_config(), **_changes(layer, asked)})
+        return type(layer).from_config({**layer.get_config(), **_changes(layer, remedies)})
 
     def call(layer: layers.Layer, *args: Any, **kwargs: Any) -> Any:
         """`ZeroPadding2D(1)` before the slices, once for all groups of a convolution."""
         name, _, slice_ = layer.name.partition("_slice")
-        if slice_ and _strides(name) and "same-padding" in asked:
+        if slice_ and _strides(name) and "same-padding" in remedies:
             if name not in padded:
                 padded[name] = layers.ZeroPadding2D(1, name=f"{name}_pad")(args[0])
             args = (padded[name], *args[1:])
@@ -60,13 +60,13 @@ def _strides(name: str) -> bool:
     return any(name.startswith(f"conv{stage}_block1_2") for stage in (3, 4, 5))
 
 
-def _changes(layer: layers.Layer, asked: set[str]) -> dict[str, Any]:
-    if isinstance(layer, layers.BatchNormalization) and "batch-norm-epsilon" in asked:
+def _changes(layer: layers.Layer, remedies: set[str]) -> dict[str, Any]:
+    if isinstance(layer, layers.BatchNormalization) and "batch-norm-epsilon" in remedies:
         return {"epsilon": 1e-5}
-    if layer.name == "predictions" and "softmax" in asked:
+    if layer.name == "predictions" and "softmax" in remedies:
         return {"activation": "linear"}
-    if layer.name == "conv1_conv" and "bias" in asked:
+    if layer.name == "conv1_conv" and "bias" in remedies:
         return {"use_bias": False}
-    if "_group" in layer.name and _strides(layer.name) and "same-padding" in asked:
+    if "_group" in layer.name and _strides(layer.name) and "same-padding" in remedies:
         return {"padding": "valid"}
     return {}

@@ -27,7 +27,7 @@ def reruns(run: Run) -> Iterator[Rerun]:
             continue
         yield Rerun(
             NAME,
-            {"at_once": count},
+            {"chunk_size": count},
             f"The graph's batch dimension is frozen at {count}, and it is given {run.batch} images",
             f"run {count} at a time",
             "export it with a dynamic batch: dynamic_shapes with a Dim for axis 0, traced with "

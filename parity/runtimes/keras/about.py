@@ -1,4 +1,4 @@
-"""What the parent process must know of Keras."""
+"""Facts about Keras that the parent process reads without importing it."""
 
 from __future__ import annotations
 

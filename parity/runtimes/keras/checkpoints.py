@@ -1,4 +1,4 @@
-"""Keras's weight files, read by the names of layers and without running anything they hold."""
+"""Keras's weight files, read by layer names, without running any code that they contain."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MEMBER = "model.weights.h5"
 
 
 def read(path: Path, table: LayerTable) -> dict[str, Array]:
-    """The weights of a `.weights.h5` or `.keras` file by canonical name and layout.
+    """Return the weights of a `.weights.h5` or `.keras` file by canonical name and layout.
 
-    The architecture that a `.keras` file describes is not built, so no code of its can run. Raises
-    `WeightError` for a file that is damaged, links out of itself, or names unknown layers.
+    The architecture in a `.keras` file is not built, so that none of its code can run. Raises
+    `WeightError` for a file that is damaged or has links to other files.
     """
     try:
         if path.suffix == ".keras":
@@ -36,7 +36,7 @@ def read(path: Path, table: LayerTable) -> dict[str, Array]:
         else:
             source = path
         with h5py.File(source, "r") as file:
-            return _read(file, path, table)
+            return _read_layers(file, path, table)
     except KeyError as error:
         raise WeightError(f"{path}: is no Keras model: it has no {MEMBER}") from error
     except (OSError, zipfile.BadZipFile, RuntimeError) as error:
@@ -44,23 +44,26 @@ def read(path: Path, table: LayerTable) -> dict[str, Array]:
         raise WeightError(f"{path}: cannot be read as Keras weights: {reason}") from error
 
 
-def _read(file: Any, path: Path, table: LayerTable) -> dict[str, Array]:
+def _read_layers(file: Any, path: Path, table: LayerTable) -> dict[str, Array]:
     rows = {row.keras: row for row in table.rows if row.keras}
-    found: dict[str, Array] = {}
-    for layer, variables in _layers(file, path):
+    weights: dict[str, Array] = {}
+    for layer, variables in _iterate_layers(file, path):
         if not variables:
             continue
         row = rows.get(layer)
         if row is None or not row.weights:
             for index, array in enumerate(variables):
-                found[f"{layer}/{index}"] = array
+                weights[f"{layer}/{index}"] = array
             continue
-        for name, role, array in _named(row, variables, path):
-            found[name] = np.ascontiguousarray(role.from_keras(array))
-    return found
+        for name, role, array in _pair_with_roles(row, variables, path):
+            weights[name] = np.ascontiguousarray(role.from_keras(array))
+    return weights
 
 
-def _named(row: Row, variables: list[Array], path: Path) -> Iterator[tuple[str, Role, Array]]:
+def _pair_with_roles(
+    row: Row, variables: list[Array], path: Path
+) -> Iterator[tuple[str, Role, Array]]:
+    """Yield each variable of a row's layer with its canonical name and role, by their order."""
     roles = kinds.get(row.kind).roles
     if len(variables) > len(roles):
         raise WeightError(
@@ -72,29 +75,30 @@ def _named(row: Row, variables: list[Array], path: Path) -> Iterator[tuple[str, 
         yield names.get(role.name, f"{row.keras}/{role.name}"), role, array
 
 
-def _layers(file: Any, path: Path) -> Iterator[tuple[str, list[Array]]]:
-    """Each layer's name and variables, in Keras's order."""
+def _iterate_layers(file: Any, path: Path) -> Iterator[tuple[str, list[Array]]]:
+    """Yield each layer's name and variables, in Keras's order."""
     if not isinstance(file.get("layers", getlink=True), h5py.HardLink):
         raise WeightError(f"{path}: holds no layers; is it written by Keras 3's save_weights?")
     for key in file["layers"]:
-        group = _own(file["layers"], key, path)
-        variables = _own(group, "vars", path)
+        group = _member(file["layers"], key, path)
+        variables = _member(group, "vars", path)
         name = variables.attrs.get("name")
         if len(variables) and not isinstance(name, str):
             raise WeightError(f"{path}: '{key}' has no layer name; save it with a newer Keras 3")
         numbers = sorted(variables, key=lambda text: (len(text), text))
-        yield str(name), [_array(variables, number, path) for number in numbers]
+        yield str(name), [_read_array(variables, number, path) for number in numbers]
 
 
-def _own(group: Any, key: str, path: Path) -> Any:
+def _member(group: Any, key: str, path: Path) -> Any:
+    """Return a member of an HDF5 group; raises `WeightError` for a link or a missing one."""
     # A link may lead to any file of the machine; Keras itself writes none.
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
         raise WeightError(f"{path}: '{key}' is a link, or missing; Keras writes no such file")
     return group[key]
 
 
-def _array(group: Any, key: str, path: Path) -> Array:
-    data = _own(group, key, path)
+def _read_array(group: Any, key: str, path: Path) -> Array:
+    data = _member(group, key, path)
     if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
         raise WeightError(f"{path}: '{data.name}' is not stored in the file itself")
     array: Array = data[()]

@@ -13,18 +13,18 @@ from parity.errors import FlagError, RuntimeMissing, UsageError
 from parity.processes import probe
 
 NAMES = {"cpu": "cpu:0", "gpu": "gpu:0"}
-"""Keras's names of the devices, for every backend."""
+"""Keras's names of the devices, the same for every backend."""
 
 
 def backend() -> Any:
-    """The module of Keras's backend: tensorflow, jax or torch."""
+    """Return the module of Keras's backend: tensorflow, jax or torch."""
     return importlib.import_module(keras.backend.backend())
 
 
-def scope(device: str) -> AbstractContextManager[Any]:
-    """While open, tensors and variables are made on `device`."""
-    made: AbstractContextManager[Any] = keras.device(NAMES[device])
-    return made
+def device_scope(device: str) -> AbstractContextManager[Any]:
+    """While open, tensors and variables are created on `device`."""
+    context: AbstractContextManager[Any] = keras.device(NAMES[device])
+    return context
 
 
 def require_float64() -> None:
@@ -38,19 +38,19 @@ def require_float64() -> None:
         raise UsageError(f"Keras computes batch normalisation in float32 on {name}")
 
 
-def pin(precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
-    """Set every flag of the backend that decides the arithmetic, and read each of them back.
+def pin_flags(precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
+    """Set every flag of the backend that affects the arithmetic, read each back, return them.
 
-    Raises `FlagError` for a flag that did not take.
+    Raises `FlagError` for a flag that did not take effect.
     """
-    found: dict[str, Any] = _PINS[keras.backend.backend()](precision == "tf32", device, precision)
-    return {**found, "xla": xla}
+    flags: dict[str, Any] = _PINS[keras.backend.backend()](precision == "tf32", device, precision)
+    return {**flags, "xla": xla}
 
 
-def flags() -> dict[str, Any]:
-    """Every flag of the backend that decides the arithmetic, as it is now."""
-    held: dict[str, Any] = _FLAGS[keras.backend.backend()]()
-    return held
+def read_flags() -> dict[str, Any]:
+    """Return every flag of the backend that affects the arithmetic, as it is now."""
+    flags: dict[str, Any] = _FLAGS[keras.backend.backend()]()
+    return flags
 
 
 def _pin_tensorflow(tf32: bool, device: str, precision: str) -> dict[str, Any]:
@@ -63,21 +63,21 @@ def _pin_tensorflow(tf32: bool, device: str, precision: str) -> dict[str, Any]:
         for card in tf.config.list_physical_devices("GPU"):
             if not tf.config.experimental.get_memory_growth(card):
                 tf.config.experimental.set_memory_growth(card, True)
-    found = _tensorflow_flags()
-    _require(found, {"tensor_float_32": tf32, "jit": ""})
-    return found
+    flags = _tensorflow_flags()
+    _require_flags(flags, {"tensor_float_32": tf32, "jit": ""})
+    return flags
 
 
 def _tensorflow_flags() -> dict[str, Any]:
     tf = backend()
-    found = {
+    flags = {
         "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "jit": tf.config.optimizer.get_jit(),
     }
     cards = tf.config.list_physical_devices("GPU")
     if cards:
-        found["memory_growth"] = all(map(tf.config.experimental.get_memory_growth, cards))
-    return found
+        flags["memory_growth"] = all(map(tf.config.experimental.get_memory_growth, cards))
+    return flags
 
 
 def _pin_jax(tf32: bool, device: str, precision: str) -> dict[str, Any]:
@@ -87,9 +87,9 @@ def _pin_jax(tf32: bool, device: str, precision: str) -> dict[str, Any]:
     if precision in ("float16", "bfloat16"):
         wanted = "default"
     jax.config.update("jax_default_matmul_precision", wanted)
-    found = _jax_flags()
-    _require(found, {"jax_default_matmul_precision": wanted})
-    return found
+    flags = _jax_flags()
+    _require_flags(flags, {"jax_default_matmul_precision": wanted})
+    return flags
 
 
 def _jax_flags() -> dict[str, Any]:
@@ -103,30 +103,30 @@ def _jax_flags() -> dict[str, Any]:
 def _pin_torch(tf32: bool, device: str, precision: str) -> dict[str, Any]:
     from parity.runtimes.torch import device as torch_device
 
-    return torch_device.pin(precision, device)
+    return torch_device.pin_flags(precision, device)
 
 
 def _torch_flags() -> dict[str, Any]:
     from parity.runtimes.torch import device as torch_device
 
-    return torch_device.flags()
+    return torch_device.read_flags()
 
 
 _PINS = {"tensorflow": _pin_tensorflow, "jax": _pin_jax, "torch": _pin_torch}
 _FLAGS = {"tensorflow": _tensorflow_flags, "jax": _jax_flags, "torch": _torch_flags}
 
 
-def _require(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for name, value in wanted.items():
-        if found[name] != value:
+def _require_flags(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name, value in expected.items():
+        if actual[name] != value:
             module = backend()
             raise FlagError(
                 f"{module.__name__} {module.__version__}: {name} was set to {value} and is "
-                f"{found[name]}: the precision would not be the one asked for"
+                f"{actual[name]}: the precision would not be the one asked for"
             )
 
 
-def check(device: str) -> None:
+def require_device(device: str) -> None:
     """Raise `RuntimeMissing` with what the backend lacks for `device`."""
     if device == "cpu":
         return
@@ -134,10 +134,9 @@ def check(device: str) -> None:
     if name == "torch":
         from parity.runtimes.torch import device as torch_device
 
-        torch_device.place("gpu")
+        torch_device.find_device("gpu")
         return
-    found = devices()
-    if len(found) > 1:
+    if len(list_devices()) > 1:
         return
     version = backend().__version__
     if name == "jax":
@@ -150,8 +149,8 @@ def check(device: str) -> None:
     raise RuntimeMissing(f"keras: tensorflow {version} finds no GPU that it can use")
 
 
-def devices() -> list[str]:
-    """What the backend can compute on here."""
+def list_devices() -> list[str]:
+    """Return the names of the devices that the backend can compute on here."""
     name = keras.backend.backend()
     if name == "tensorflow":
         cards = backend().config.list_physical_devices("GPU")
@@ -159,7 +158,7 @@ def devices() -> list[str]:
     if name == "torch":
         from parity.runtimes.torch import device as torch_device
 
-        return torch_device.devices()
+        return torch_device.list_devices()
     try:
         cards = backend().devices("gpu")
     except RuntimeError:
@@ -167,23 +166,23 @@ def devices() -> list[str]:
     return ["cpu", *map(str, cards)]
 
 
-def where(tensor: Any) -> str:
-    """The device that a tensor of the backend lies on, as the backend names it."""
+def device_of(tensor: Any) -> str:
+    """Return the device of a tensor, as the backend names it."""
     name = keras.backend.backend()
     if name == "jax":
         return ", ".join(sorted(str(device) for device in tensor.devices()))
     return str(tensor.device)
 
 
-def facts(device: str) -> dict[str, Any]:
-    """The card as the backend sees it, and the libraries that it computes with."""
+def describe_device(device: str) -> dict[str, Any]:
+    """Return the card's name and the versions of its libraries; empty on the CPU."""
     if device == "cpu":
         return {}
     name = keras.backend.backend()
     if name == "torch":
         from parity.runtimes.torch import device as torch_device
 
-        return torch_device.facts(torch_device.place("gpu"))
+        return torch_device.describe_device(torch_device.find_device("gpu"))
     if name == "tensorflow":
         tf = backend()
         build = tf.sysconfig.get_build_info()
@@ -199,27 +198,28 @@ def facts(device: str) -> dict[str, Any]:
     return {"card": card.device_kind, "platform": card.client.platform_version.splitlines()[0]}
 
 
-def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The function of one tensor, compiled by XLA; raises `UsageError` on a backend without."""
+def compile_xla(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Compile a function of one tensor with XLA; raises `UsageError` on a backend without XLA."""
     name = keras.backend.backend()
     if name == "tensorflow":
-        made: Callable[[Any], Any] = backend().function(function, jit_compile=True)
-        return made
+        compiled: Callable[[Any], Any] = backend().function(function, jit_compile=True)
+        return compiled
     if name == "jax":
         jitted: Callable[[Any], Any] = backend().jit(function)
         return jitted
     raise UsageError("keras: --xla compiles with TensorFlow or JAX, not with Keras's torch backend")
 
 
-def release() -> None:
-    """Give back what can be; TensorFlow keeps what it has grown to until its process ends."""
+def release_memory() -> None:
+    """Free unused device memory; TensorFlow and JAX keep theirs until the process ends."""
     if keras.backend.backend() == "torch":
         from parity.runtimes.torch import device as torch_device
 
-        torch_device.release()
+        torch_device.release_memory()
 
 
 def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of any backend means that a device has too little memory."""
     text = f"{type(error).__name__} {error}".lower()
     signs = ("resourceexhausted", "resource_exhausted", "out of memory", "outofmemory")
     return any(sign in text for sign in signs)

@@ -1,7 +1,7 @@
-"""Grouped convolutions of Keras models: written out as many Conv2D, and run in float64.
+"""Grouped convolutions of Keras models: found where they are many Conv2D, and run in float64.
 
-A convolution that is written out is put together by a Concatenate. The layer table has one row for
-it, and names the Concatenate.
+Such convolutions are joined by a Concatenate. The layer table has one row for all of them, which
+names the Concatenate.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Group:
-    """The convolutions whose outputs a Concatenate puts together, and all that they are fed by."""
+    """The convolutions whose outputs a Concatenate joins, and the layers that make their inputs."""
 
     convolutions: tuple[Any, ...]
     members: frozenset[Any]
     node: Any
-    """The first convolution's call."""
+    """The call of the first convolution."""
     channels: int
-    """Of the tensor that all of them read, or read a slice of."""
-    whole: bool
-    """Whether each reads all of it, which is no grouped convolution."""
+    """The channels of the tensor that all of them read, or read a slice of."""
+    reads_all_channels: bool
+    """Whether each reads all the channels, so that it is no grouped convolution."""
     padding: tuple[tuple[int, int], tuple[int, int]]
-    """What a ZeroPadding2D adds before the slices; one behind them is the convolution's own."""
+    """The padding of a ZeroPadding2D before the slices; one after them is the convolution's."""
 
 
-def written_out(layer: Any) -> Group | None:
-    """The grouped convolution that ends in `layer`, if it is one."""
+def find_group(layer: Any) -> Group | None:
+    """Return the grouped convolution that ends in `layer`; None if there is none."""
     if not isinstance(layer, keras.layers.Concatenate) or len(layer._inbound_nodes) != 1:
         return None
     histories = [tensor._keras_history for tensor in layer._inbound_nodes[0].input_tensors]
@@ -50,30 +50,30 @@ def written_out(layer: Any) -> Group | None:
     if len(settings) != 1:
         return None
     nodes = [c._inbound_nodes[h.node_index] for c, h in zip(convolutions, histories, strict=True)]
-    fed = [_feeding(node) for node in nodes]
-    sources = {id(source) for source, _ in fed}
+    inputs = [_trace_input(node) for node in nodes]
+    sources = {id(source) for source, _ in inputs}
     slices, pads = (
-        [[layer for layer in layers if isinstance(layer, kind)] for _, layers in fed]
+        [[layer for layer in layers if isinstance(layer, kind)] for _, layers in inputs]
         for kind in (keras.layers.Lambda, keras.layers.ZeroPadding2D)
     )
-    paddings = {tuple(pad.padding for pad in found) for found in pads}
-    if len(sources) != 1 or len(paddings) != 1 or {len(found) for found in slices} - {0, 1}:
+    paddings = {tuple(pad.padding for pad in layers) for layers in pads}
+    if len(sources) != 1 or len(paddings) != 1 or {len(layers) for layers in slices} - {0, 1}:
         return None
-    sliced = [found[0] for found in slices if found]
-    if len(sliced) not in (0, len(nodes)) or len(pads[0]) > 1:
+    slicers = [layers[0] for layers in slices if layers]
+    if len(slicers) not in (0, len(nodes)) or len(pads[0]) > 1:
         return None
-    members = {*convolutions, *sliced}
-    if sliced:
+    members = {*convolutions, *slicers}
+    if slicers:
         # Without slices a padding layer is an ordinary one, in a row of its own.
-        members |= {pad for found in pads for pad in found}
-    channels = int(fed[0][0].shape[-1])
-    early = sliced and pads[0] and fed[0][1][0] is not pads[0][0]
-    padding = pads[0][0].padding if early else ((0, 0), (0, 0))
-    return Group(tuple(convolutions), frozenset(members), nodes[0], channels, not sliced, padding)
+        members |= {pad for layers in pads for pad in layers}
+    channels = int(inputs[0][0].shape[-1])
+    pads_first = slicers and pads[0] and inputs[0][1][0] is not pads[0][0]
+    padding = pads[0][0].padding if pads_first else ((0, 0), (0, 0))
+    return Group(tuple(convolutions), frozenset(members), nodes[0], channels, not slicers, padding)
 
 
-def _feeding(node: Any) -> tuple[Any, list[Any]]:
-    """The tensor that a group's convolution is made of, and the layers that slice and pad it."""
+def _trace_input(node: Any) -> tuple[Any, list[Any]]:
+    """Return a call's input before it is sliced and padded, and the layers that do that."""
     tensor, layers = node.input_tensors[0], []
     while isinstance(
         (before := tensor._keras_history).operation,
@@ -84,8 +84,8 @@ def _feeding(node: Any) -> tuple[Any, list[Any]]:
     return tensor, layers
 
 
-class Joined:
-    """The variables of one role in all convolutions of a group, as one array (outputs last)."""
+class GroupVariable:
+    """One variable of all convolutions of a group, as one array (outputs on the last axis)."""
 
     def __init__(self, variables: list[Any]) -> None:
         self.variables = variables
@@ -93,38 +93,40 @@ class Joined:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the joined array."""
         first = tuple(self.variables[0].shape)
         return (*first[:-1], sum(int(variable.shape[-1]) for variable in self.variables))
 
     def assign(self, value: Array) -> None:
+        """Give each convolution its part of the joined array."""
         for part, variable in zip(
             np.split(value, len(self.variables), axis=-1), self.variables, strict=True
         ):
             variable.assign(part)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        made: Array = np.concatenate([np.asarray(v) for v in self.variables], axis=-1)
-        return made if dtype is None else made.astype(dtype)
+        joined: Array = np.concatenate([np.asarray(v) for v in self.variables], axis=-1)
+        return joined if dtype is None else joined.astype(dtype)
 
 
 def variables(layer: Any) -> dict[str, Any]:
-    """The layer's variables by name; those of its convolutions, joined, if it ends a group."""
-    group = written_out(layer)
+    """Return a layer's variables by name; those of its convolutions, joined, if it ends a group."""
+    group = find_group(layer)
     if group is None:
         return {variable.name: variable for variable in layer.variables}
     first = group.convolutions[0]
     return {
-        variable.name: Joined([conv.variables[index] for conv in group.convolutions])
+        variable.name: GroupVariable([conv.variables[index] for conv in group.convolutions])
         for index, variable in enumerate(first.variables)
     }
 
 
-def without_xla(model: keras.Model) -> None:
-    """Let a float64 model's grouped convolutions call TensorFlow's kernel directly.
+def disable_xla(model: keras.Model) -> None:
+    """Make a float64 model's grouped convolutions call TensorFlow's kernel directly.
 
     Keras compiles each call of such a convolution with XLA anew, whose float64 loops then take two
-    thirds of a ResNeXt-50's forward. The layers stay what they are: strides, padding and dilation
-    are the layer's own, and the kernel sums the same products.
+    thirds of a ResNeXt-50's forward pass. Strides, padding and dilation are still the layer's, and
+    the kernel sums the same products.
     """
     if keras.backend.backend() != "tensorflow":
         return

@@ -1,4 +1,4 @@
-"""What a Keras model says of its layers: kind, shape, hyperparameters, in execution order."""
+"""Descriptions of a Keras model's layers: kind, shape, hyperparameters, in execution order."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from parity.runtimes.keras import grouped_convolutions
 from parity.runtimes.keras.grouped_convolutions import Group
 
 
-def find(model: keras.Model, reference: str) -> Any:
-    """The layer called `NAME` or `NAME#CALL`; raises `TableError`."""
-    name = reference.partition("#")[0]
+def find_layer(model: keras.Model, call: str) -> Any:
+    """Return the layer of a call, `NAME` or `NAME#NUMBER`; raises `TableError`."""
+    name = call.partition("#")[0]
     try:
         return model.get_layer(name)
     except ValueError:
         raise TableError(f"the Keras model has no layer '{name}'") from None
 
 
-def tensor(model: keras.Model, reference: str) -> Any:
-    """The symbolic output of a layer's call, `NAME` or `NAME#CALL`; raises `TableError`."""
-    layer = find(model, reference)
-    call = int(reference.partition("#")[2] or 0)
+def find_tensor(model: keras.Model, call: str) -> Any:
+    """Return the symbolic output of a call, `NAME` or `NAME#NUMBER`; raises `TableError`."""
+    layer = find_layer(model, call)
+    number = int(call.partition("#")[2] or 0)
     inside = nodes_of(model)
     nodes = [node for node in layer._inbound_nodes if node in inside]
-    if call >= len(nodes):
-        raise TableError(f"'{reference}': the Keras layer is called {len(nodes)} times")
-    outputs = nodes[call].output_tensors
+    if number >= len(nodes):
+        raise TableError(f"'{call}': the Keras layer is called {len(nodes)} times")
+    outputs = nodes[number].output_tensors
     if len(outputs) != 1:
-        raise TableError(f"'{reference}': the Keras layer has {len(outputs)} outputs, not one")
+        raise TableError(f"'{call}': the Keras layer has {len(outputs)} outputs, not one")
     return outputs[0]
 
 
 def nodes_of(model: keras.Model) -> list[Any]:
-    """Every call of every layer, in execution order; raises `TableError` for a subclassed model."""
+    """Return every layer's every call in execution order; raises `TableError` if subclassed."""
     functional = model._functional if isinstance(model, keras.Sequential) else model
     if not hasattr(functional, "_nodes_by_depth"):
         raise TableError(
@@ -52,11 +52,11 @@ def nodes_of(model: keras.Model) -> list[Any]:
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
 
 
-def walk(model: keras.Model, data: Any, seen: Callable[[str, Any], Any]) -> Any:
-    """Run `model` in inference mode, layer by layer, as its own call does.
+def run_layers(model: keras.Model, data: Any, record: Callable[[str, Any], Any]) -> Any:
+    """Run `model` in inference mode, layer by layer, as its own call does; return its output.
 
-    Each layer's output is handed to `seen` with its reference, `NAME` or `NAME#CALL`, and what
-    comes back is what the next layers are given.
+    `record` is called with each layer's call, `NAME` or `NAME#NUMBER`, and its output; the next
+    layers read the tensor that it returns.
     """
     functional = model._functional if isinstance(model, keras.Sequential) else model
     nodes_of(functional)
@@ -73,7 +73,7 @@ def walk(model: keras.Model, data: Any, seen: Callable[[str, Any], Any]) -> Any:
             output = layer(*args, **kwargs)
             number = calls[layer.name]
             calls[layer.name] += 1
-            return seen(layer.name if number == 0 else f"{layer.name}#{number}", output)
+            return record(layer.name if number == 0 else f"{layer.name}#{number}", output)
 
         return call
 
@@ -82,46 +82,49 @@ def walk(model: keras.Model, data: Any, seen: Callable[[str, Any], Any]) -> Any:
 
 
 def kind_of(layer: Any) -> str:
-    """The layer table's kind of a layer."""
+    """Return the kind of a layer; an empty text if it is none."""
     if isinstance(layer, keras.layers.Activation):
         return _function_kind(layer.activation)
     for cls in type(layer).__mro__:
-        found = kinds.of_class("keras", kinds.class_name(cls, keras.layers))
-        if found:
-            # Conditions on settings are not asked: Keras has a class of its own for each kind.
-            return found[-1].name
+        matches = kinds.of_class("keras", kinds.class_name(cls, keras.layers))
+        if matches:
+            # Without the kinds' conditions: Keras has a class of its own for each kind.
+            return matches[-1].name
     return ""
 
 
 def _function_kind(function: Callable[..., Any]) -> str:
-    """The kind that an activation function computes; its own name where that is no kind's."""
+    """Return the kind that an activation function computes; its own name where there is none."""
     kind = kinds.of_function("keras", function.__name__)
     return kind.name if kind is not None else function.__name__
 
 
 Shapes = Mapping[int, tuple[int | None, ...]]
-"""The shape of each symbolic tensor of a model, batch first and channels last, by its identity."""
+"""The shape of each symbolic tensor of a model by its id; batch first, channels last."""
 
 
-def shapes_at(model: keras.Model, input_shape: Sequence[int] | None) -> Shapes:
-    """The shapes for an image of `input_shape`, (C, H, W), which a model may leave open."""
+def infer_shapes(model: keras.Model, input_shape: Sequence[int] | None) -> Shapes:
+    """Return the shapes for an image of `input_shape`, (C, H, W); a model may leave H, W open.
+
+    Raises `UsageError` for a size that the model cannot be run on.
+    """
     nodes = [node for node in nodes_of(model) if not node.is_input]
     open_axes = any(axis is None for axis in model.inputs[0].shape[1:])
     if input_shape is None or not open_axes:
-        found = [node.output_tensors for node in nodes] + [model.inputs]
-        return {id(tensor): tuple(tensor.shape) for tensors in found for tensor in tensors}
+        outputs = [node.output_tensors for node in nodes] + [model.inputs]
+        return {id(tensor): tuple(tensor.shape) for tensors in outputs for tensor in tensors}
     channels, *size = input_shape
     shapes: dict[int, tuple[int | None, ...]] = {id(model.inputs[0]): (None, *size, channels)}
-    called = iter(nodes)
+    calls = iter(nodes)
 
     def operation(layer: Any) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            made = layer.compute_output_spec(*args, **kwargs)
-            # As Keras itself lists what a layer gives, be it a list or a dict.
-            tensors = keras.tree.flatten(made)
-            for tensor, known in zip(next(called).output_tensors, tensors, strict=True):
-                shapes[id(tensor)] = tuple(known.shape)
-            return made
+            output = layer.compute_output_spec(*args, **kwargs)
+            # In the order in which Keras lists the outputs of a layer, also of a list or a dict.
+            tensors = keras.tree.flatten(output)
+            for tensor, inferred in zip(next(calls).output_tensors, tensors, strict=True):
+                shapes[id(tensor)] = tuple(inferred.shape)
+            return output
 
         return call
 
@@ -137,24 +140,24 @@ def shapes_at(model: keras.Model, input_shape: Sequence[int] | None) -> Shapes:
     return shapes
 
 
-def describe(
+def describe_layers(
     model: keras.Model, table: LayerTable, input_shape: Sequence[int] | None = None
 ) -> list[dict[str, Any]]:
-    """Every call of every layer but the inputs, in execution order, shapes (C, H, W).
+    """Describe every call of every layer but the inputs, in execution order, shapes (C, H, W).
 
-    `beside` is whether another layer reads the same tensor, where that is no sum: where a block's
-    branches begin.
+    `beside` is true where another layer, but no sum, reads the same tensor: at the start of a
+    block's branches.
     """
     rows = {row.keras.removesuffix("#0"): row for row in table.rows if row.keras}
     nodes = [node for node in nodes_of(model) if not node.is_input]
-    groups = {node.operation: grouped_convolutions.written_out(node.operation) for node in nodes}
-    readers = Counter(tensor for node in nodes for tensor in _read(node))
-    inside = {member for group in groups.values() if group for member in group.members}
-    shapes = shapes_at(model, input_shape)
+    groups = {node.operation: grouped_convolutions.find_group(node.operation) for node in nodes}
+    readers = Counter(tensor for node in nodes for tensor in _branch_inputs(node))
+    in_groups = {member for group in groups.values() if group for member in group.members}
+    shapes = infer_shapes(model, input_shape)
     return [
         _describe_node(node, nodes, rows, groups[node.operation], readers, shapes)
         for node in nodes
-        if node.operation not in inside
+        if node.operation not in in_groups
     ]
 
 
@@ -179,31 +182,33 @@ def _describe_node(
         "name": name,
         "kind": kind_of(layer) or (row.kind if row is not None else ""),
         "class": type(layer).__name__,
-        "shape": channels_first(shapes[id(outputs[0])]) if len(outputs) == 1 else [],
-        "hyper": hyper(layer, node, shapes),
+        "shape": to_channels_first(shapes[id(outputs[0])]) if len(outputs) == 1 else [],
+        "hyper": read_hyperparameters(layer, node, shapes),
         "parameters": sum(math.prod(v.shape) for v in layer.trainable_variables) * (call == 0),
-        "beside": any(readers[tensor] > 1 for tensor in _read(node)),
+        "beside": any(readers[tensor] > 1 for tensor in _branch_inputs(node)),
     }
 
 
-def _read(node: Any) -> set[int]:
-    """The tensors that a layer begins a branch with, by identity: a sum ends branches."""
+def _branch_inputs(node: Any) -> set[int]:
+    """Return the ids of the tensors at which a call can start a branch; a sum ends branches."""
     if kinds.joins(kind_of(node.operation)):
         return set()
     return {id(tensor) for tensor in node.input_tensors}
 
 
 def _describe_group(node: Any, group: Group, row: Row | None, shapes: Shapes) -> dict[str, Any]:
-    """A grouped convolution that is written out, as the one layer that it stands for."""
+    """Describe a group of convolutions as the one layer that it is in the table."""
     count, first = len(group.convolutions), group.convolutions[0]
-    shape = channels_first(shapes[id(node.output_tensors[0])])
-    values = hyper(first, group.node, shapes)
-    values.update({"groups": 1 if group.whole else count, "in": group.channels, "out": shape[0]})
+    shape = to_channels_first(shapes[id(node.output_tensors[0])])
+    values = read_hyperparameters(first, group.node, shapes)
+    values.update(
+        {"groups": 1 if group.reads_all_channels else count, "in": group.channels, "out": shape[0]}
+    )
     values["padding"] = [
-        [low + before, high + behind]
-        for (low, high), (before, behind) in zip(values["padding"], group.padding, strict=True)
+        [low + before, high + after]
+        for (low, high), (before, after) in zip(values["padding"], group.padding, strict=True)
     ]
-    reads = "all of the input" if group.whole else "a slice"
+    reads = "all of the input" if group.reads_all_channels else "a slice"
     return {
         "row": row.name if row is not None else None,
         "name": node.operation.name,
@@ -218,14 +223,14 @@ def _describe_group(node: Any, group: Group, row: Row | None, shapes: Shapes) ->
     }
 
 
-def channels_first(shape: Any) -> list[int]:
-    """(N, H, W, C) as [C, H, W]; other ranks without their batch axis; an unknown axis is 0."""
+def to_channels_first(shape: Any) -> list[int]:
+    """Return (N, H, W, C) as [C, H, W], other ranks without batch axis; an unknown axis is 0."""
     rest = [int(axis or 0) for axis in shape[1:]]
     return [rest[-1], *rest[:-1]] if len(rest) == 3 else rest
 
 
-def hyper(layer: Any, node: Any, shapes: Shapes) -> dict[str, Any]:
-    """The settings that decide what a layer computes, as its kind names them."""
+def read_hyperparameters(layer: Any, node: Any, shapes: Shapes) -> dict[str, Any]:
+    """Return the settings that decide what a layer computes, as its kind names them."""
     kind = kinds.find(kind_of(layer))
     return kind.read("keras", layer, READERS, node, shapes) if kind is not None else {}
 
@@ -248,14 +253,14 @@ def _window_padding(layer: Any, node: Any, shapes: Shapes) -> list[list[int]]:
 
 
 def _window(layer: Any) -> tuple[Sequence[int], Sequence[int]]:
-    """The size and the dilation of a convolution's or a pool's window."""
+    """Return the size and the dilation of a convolution's or a pool's window."""
     if hasattr(layer, "pool_size"):
         return layer.pool_size, (1, 1)
     return layer.kernel_size, layer.dilation_rate
 
 
 def _transposed_padding(layer: Any, node: Any, shapes: Shapes) -> list[list[int]] | None:
-    """What is cropped from the whole output; None where the image's size is left open."""
+    """Return the crop of the whole output; None where the image's size is left open."""
     before, after = shapes[id(node.input_tensors[0])], shapes[id(node.output_tensors[0])]
     crops: list[list[int]] = []
     for size, output, kernel, stride, dilation in zip(
@@ -271,25 +276,25 @@ def _transposed_padding(layer: Any, node: Any, shapes: Shapes) -> list[list[int]
     return crops
 
 
-def _counts_padding(layer: Any, node: Any, shapes: Shapes) -> bool | None:
-    """A padding layer's zeros are counted; those of padding="same" are not."""
+def _count_padding(layer: Any, node: Any, shapes: Shapes) -> bool | None:
+    """Return whether an average counts its padding: a padding layer's, but not "same"."""
     padded = any(map(any, _window_padding(layer, node, shapes)))
     return layer.padding != "same" if padded else None
 
 
-def _padded_maximum(layer: Any, node: Any, shapes: Shapes) -> str | None:
+def _max_pool_border(layer: Any, node: Any, shapes: Shapes) -> str | None:
     return _pad_value(node) if any(map(any, _window_padding(layer, node, shapes))) else None
 
 
 def _gelu_form(layer: Any, node: Any, shapes: Shapes) -> bool | None:
-    # Of a function that is only called so nothing is known.
+    # Of another function with that name nothing is known.
     return False if layer.activation is keras.activations.gelu else None
 
 
-def _target(layer: Any, node: Any, shapes: Shapes) -> list[int] | None:
-    """A reshaped tensor's shape, channels first."""
+def _target_shape(layer: Any, node: Any, shapes: Shapes) -> list[int] | None:
+    """Return a reshaped tensor's shape, channels first."""
     shape = shapes[id(node.output_tensors[0])]
-    return None if None in shape[1:] else channels_first(shape)
+    return None if None in shape[1:] else to_channels_first(shape)
 
 
 READERS: Mapping[str, Reader] = {
@@ -300,19 +305,19 @@ READERS: Mapping[str, Reader] = {
     "conv_transpose.padding": _transposed_padding,
     "pad.padding": lambda layer, node, shapes: layer.padding,
     "depthwise_conv.groups": _channels_in,
-    "count_padding": _counts_padding,
-    "pad_value": _padded_maximum,
+    "count_padding": _count_padding,
+    "pad_value": _max_pool_border,
     "approximate": _gelu_form,
-    "target": _target,
+    "target": _target_shape,
     "channels_last": lambda layer, node, shapes: True,
 }
-"""Reads the settings that are no plain attribute of a layer, from the layer and its call."""
+"""Functions that read the settings that are no plain attribute, from the layer and its call."""
 
 
 def effective_padding(
     layer: Any, node: Any, kernel: Any, dilation: Any, shapes: Shapes
 ) -> list[list[int]]:
-    """The zeros around the input that this call sees: [[top, bottom], [left, right]].
+    """Return the zeros around the input of this call: [[top, bottom], [left, right]].
 
     A `ZeroPadding2D` before the layer counts as the layer's own. SAME is resolved at the input's
     size.
@@ -331,7 +336,7 @@ def effective_padding(
 
 
 def _pad_value(node: Any) -> str:
-    """What a max-pool's border holds: zeros after a ReLU give the same maxima as −∞."""
+    """Return the value of a max-pool's border; after a ReLU zeros give the same maxima as −∞."""
     producer = node.input_tensors[0]._keras_history
     if not isinstance(producer.operation, keras.layers.ZeroPadding2D):
         return "-inf"
@@ -340,6 +345,7 @@ def _pad_value(node: Any) -> str:
 
 
 def _padding_before(node: Any) -> list[list[int]]:
+    """Return the padding of the ZeroPadding2D before a call; zeros if there is none."""
     producer = node.input_tensors[0]._keras_history.operation
     if isinstance(producer, keras.layers.ZeroPadding2D):
         return [list(pair) for pair in producer.padding]

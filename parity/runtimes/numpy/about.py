@@ -1,4 +1,4 @@
-"""What the parent process must know of NumPy, which helps to measure captures."""
+"""Facts about NumPy as a runtime, whose children help to measure captures."""
 
 from __future__ import annotations
 

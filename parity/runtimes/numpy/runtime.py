@@ -1,4 +1,4 @@
-"""NumPy: measure captures beside another process that measures other rows of them."""
+"""The NumPy child's operations: measure some rows of captures, while other processes do others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from parity.numerics.measurement import measure_row
 
 
 class Runtime:
-    """The child process's operations."""
+    """The captures of one comparison, and measurements of their rows."""
 
     def open(self, *, reference: str, subjects: dict[str, str]) -> None:
-        """Open the captures that the rows are read from."""
+        """Open the reference's capture and those of the subjects, by name."""
         self.reference = CaptureReader(Path(reference))
         self.subjects = {name: CaptureReader(Path(path)) for name, path in subjects.items()}
 
     def measure(self, *, row: str) -> dict[str, Any]:
-        """Measure one row."""
+        """Return the measurements of one row as plain data."""
         return measure_row(row, self.reference, self.subjects).to_json()

@@ -1,4 +1,4 @@
-"""What the parent process must know of ONNX Runtime."""
+"""Facts about ONNX Runtime that the parent process reads without importing it."""
 
 from __future__ import annotations
 

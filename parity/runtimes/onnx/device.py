@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers: what is asked of them, and what a session really has."""
+"""ONNX Runtime's execution providers: their options, and checks of what a session has."""
 
 from __future__ import annotations
 
@@ -18,12 +18,20 @@ from parity.runtimes.onnx.about import ABOUT
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-_HEAVY = {"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul"}
-"""Operators that no shape arithmetic needs: on the CPU they are a fallback."""
+_COMPUTE_OPERATORS = {
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+}
+"""Operators that are no shape arithmetic: with a GPU session, on the CPU they are a fallback."""
 
 
 def providers(device: str, precision: str) -> list[Any]:
-    """The providers of a session, with their options, as `InferenceSession` takes them."""
+    """Return the providers for a session, with their options, as `InferenceSession` takes them."""
     if device == "cpu":
         return [CPU]
     options = {
@@ -37,7 +45,7 @@ def providers(device: str, precision: str) -> list[Any]:
     return [(CUDA, options), CPU]
 
 
-def check(device: str) -> None:
+def require_device(device: str) -> None:
     """Raise `RuntimeMissing` with what this build of ONNX Runtime lacks for `device`."""
     if device == "cpu":
         return
@@ -48,29 +56,29 @@ def check(device: str) -> None:
         raise RuntimeMissing(
             f"onnx: onnxruntime {ort.__version__} is a CPU build; {ABOUT.gpu_remedy}"
         )
-    _preload()
+    _preload_cuda()
 
 
-def options(device: str) -> ort.SessionOptions:
-    """Session options with everything pinned that can be."""
-    made = ort.SessionOptions()
-    made.log_severity_level = 3
+def session_options(device: str) -> ort.SessionOptions:
+    """Return session options that are as deterministic as ONNX Runtime can be."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
     if device == "gpu":
-        made.use_deterministic_compute = True
-        # What is recorded says which provider each node was given.
-        made.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    return made
+        options.use_deterministic_compute = True
+        # Records the provider of each node, which `node_placement` reads.
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
 
 
-def smallest(device: str, precision: str) -> ort.InferenceSession:
-    """A session of one node, to see what a session is given here."""
-    return start(relu(), options(device), device, precision)
+def create_relu_session(device: str, precision: str) -> ort.InferenceSession:
+    """Return a session with one node, to read which providers and options a session has here."""
+    return create_session(relu_model(), session_options(device), device, precision)
 
 
-def relu(kind: str = "FLOAT", operator: str = "Relu") -> bytes:
-    """The smallest model there is."""
+def relu_model(dtype: str = "FLOAT", operator: str = "Relu") -> bytes:
+    """Return a serialised model with one unary node, of one of `TensorProto`'s types."""
     ends = [
-        onnx.helper.make_tensor_value_info(name, getattr(onnx.TensorProto, kind), [1])
+        onnx.helper.make_tensor_value_info(name, getattr(onnx.TensorProto, dtype), [1])
         for name in ("x", "y")
     ]
     node = onnx.helper.make_node(operator, ["x"], ["y"])
@@ -81,12 +89,12 @@ def relu(kind: str = "FLOAT", operator: str = "Relu") -> bytes:
     return serialised
 
 
-def start(
-    model: bytes, chosen: ort.SessionOptions, device: str, precision: str
+def create_session(
+    model: bytes, options: ort.SessionOptions, device: str, precision: str
 ) -> ort.InferenceSession:
-    """A session on `device`; raises `UsageError` for a precision without kernels."""
+    """Return a session on `device`; raises `UsageError` for a precision without kernels."""
     try:
-        return ort.InferenceSession(model, chosen, providers=providers(device, precision))
+        return ort.InferenceSession(model, options, providers=providers(device, precision))
     except (NotImplemented_, InvalidGraph) as error:
         if precision in ("float16", "bfloat16"):
             reason = " ".join(str(error).split())[:160]
@@ -97,33 +105,34 @@ def start(
         raise
 
 
-def prove(session: Any, device: str, precision: str) -> dict[str, Any]:
-    """The flags that a session holds; raises `ProviderFallback` if it does not run on `device`.
+def require_provider(session: Any, device: str, precision: str) -> dict[str, Any]:
+    """Return a session's flags; raises `ProviderFallback` unless it runs on `device`.
 
-    `onnxruntime.get_available_providers()` says what was built; only the session knows what was
+    Also raises `FlagError` for a flag that did not take effect.
+    `onnxruntime.get_available_providers()` lists what was built; only the session knows what was
     loaded (onnxruntime#23372).
     """
-    wanted = CUDA if device == "gpu" else CPU
-    found = session.get_providers()
-    if not found or found[0] != wanted:
+    expected = CUDA if device == "gpu" else CPU
+    loaded = session.get_providers()
+    if not loaded or loaded[0] != expected:
         raise ProviderFallback(
-            f"onnx: {wanted} did not load, the session fell back to "
-            f"{', '.join(found) or 'nothing'}{_why() if device == 'gpu' else ''}"
+            f"onnx: {expected} did not load, the session fell back to "
+            f"{', '.join(loaded) or 'nothing'}{_load_error() if device == 'gpu' else ''}"
         )
     if device == "cpu":
         return {}
-    held = session.get_provider_options().get(CUDA, {})
+    actual = session.get_provider_options().get(CUDA, {})
     for name, value in providers(device, precision)[0][1].items():
-        if str(held.get(name)) != value:
+        if str(actual.get(name)) != value:
             raise FlagError(
                 f"onnxruntime {ort.__version__}: {name} was set to {value} and is "
-                f"{held.get(name)}: the run would not be the one asked for"
+                f"{actual.get(name)}: the run would not be the one asked for"
             )
-    return {f"cuda.{name}": held[name] for name in ("use_tf32", "cudnn_conv_algo_search")}
+    return {f"cuda.{name}": actual[name] for name in ("use_tf32", "cudnn_conv_algo_search")}
 
 
-def placement(session: Any) -> dict[str, Any]:
-    """How many nodes each provider was given, and the operators of those on the CPU."""
+def node_placement(session: Any) -> dict[str, Any]:
+    """Return the number of nodes of each provider, and the operators of those on the CPU."""
     count: dict[str, int] = {}
     on_cpu: list[str] = []
     read = getattr(session, "get_provider_graph_assignment_info", None)
@@ -137,13 +146,13 @@ def placement(session: Any) -> dict[str, Any]:
     return {"nodes": count, "cpu_operators": sorted(set(on_cpu))}
 
 
-def require_placed(placed: dict[str, Any]) -> None:
-    """Raise `ProviderFallback` when the work itself, not shape arithmetic, is on the CPU."""
-    heavy = sorted(_HEAVY & set(placed.get("cpu_operators", ())))
-    if heavy:
+def require_no_fallback(placement: dict[str, Any]) -> None:
+    """Raise `ProviderFallback` if a node that is no shape arithmetic is on the CPU."""
+    operators = sorted(_COMPUTE_OPERATORS & set(placement.get("cpu_operators", ())))
+    if operators:
         raise ProviderFallback(
-            f"onnx: {', '.join(heavy)} nodes were placed on {CPU}: {CUDA} has no kernel for them "
-            "in this precision"
+            f"onnx: {', '.join(operators)} nodes were placed on {CPU}: {CUDA} has no kernel for "
+            "them in this precision"
         )
 
 
@@ -151,7 +160,7 @@ def _operator(node: Any) -> str:
     return str(getattr(node, "op_type", None) or getattr(node, "operator_type", ""))
 
 
-def _preload() -> None:
+def _preload_cuda() -> None:
     """Load the CUDA libraries of NVIDIA's packages, which are not on the linker's path."""
     preload = getattr(ort, "preload_dlls", None)
     if preload is not None:
@@ -159,8 +168,8 @@ def _preload() -> None:
             preload()
 
 
-def _why() -> str:
-    """Which library the CUDA provider could not load, by loading it as a plain library."""
+def _load_error() -> str:
+    """Return why the CUDA provider's libraries cannot be loaded; an empty text if they can."""
     folder = Path(ort.__file__).parent / "capi"
     for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
         try:
@@ -170,12 +179,13 @@ def _why() -> str:
     return ""
 
 
-def devices() -> list[str]:
-    """What this build of ONNX Runtime has providers for."""
+def list_providers() -> list[str]:
+    """Return the CPU and CUDA providers of this build of ONNX Runtime."""
     return [name for name in ort.get_available_providers() if name in (CPU, CUDA)]
 
 
 def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of ONNX Runtime means that a device has too little memory."""
     text = str(error).lower()
     return any(
         sign in text

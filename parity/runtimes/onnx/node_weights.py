@@ -1,4 +1,4 @@
-"""Which weights the node that makes a tensor holds: what an ONNX file has, in canonical layouts."""
+"""The weights of a layer in an ONNX graph, in canonical layouts."""
 
 from __future__ import annotations
 
@@ -17,52 +17,55 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Held:
+class NodeWeight:
     """One weight of a graph: its tensor's name there, and its value."""
 
     name: str
     value: Array
 
 
-def weights(model: onnx_graph.WeightedModel, tensor: str, kind: str) -> dict[str, Held]:
-    """The weights of the layer of `kind` whose output is `tensor`, by role, as float32.
+def read_node_weights(
+    model: onnx_graph.WeightedModel, tensor: str, kind: str
+) -> dict[str, NodeWeight]:
+    """Return the weights of the layer of `kind` whose output is `tensor`, by role, as float32.
 
-    Behind the operator itself a bias may be added, and axes be moved about.
+    Between the operator and the tensor, a bias may be added and axes may be moved.
     """
-    found_kind = kinds.find(kind)
-    if found_kind is None or not found_kind.roles:
+    layer_kind = kinds.find(kind)
+    if layer_kind is None or not layer_kind.roles:
         return {}
     constants = _constants(model)
-    makers = {name: node for node in model.skeleton.graph.node for name in node.output}
-    found: dict[str, Held] = {}
-    node = makers.get(tensor)
-    while node is not None and node.op_type not in found_kind.onnx:
+    producers = {name: node for node in model.skeleton.graph.node for name in node.output}
+    found: dict[str, NodeWeight] = {}
+    node = producers.get(tensor)
+    while node is not None and node.op_type not in layer_kind.onnx:
         variable = [name for name in node.input if name and name not in constants]
-        fixed = [name for name in node.input if name in constants]
-        if node.op_type == "Add" and len(variable) == 1 and len(fixed) == 1:
-            found["bias"] = Held(fixed[0], constants[fixed[0]].reshape(-1))
+        constant = [name for name in node.input if name in constants]
+        if node.op_type == "Add" and len(variable) == 1 and len(constant) == 1:
+            found["bias"] = NodeWeight(constant[0], constants[constant[0]].reshape(-1))
         elif node.op_type not in ("Identity", "Transpose", "Reshape", "Squeeze", "Flatten"):
             return {}
-        node = makers.get(variable[0]) if variable else None
+        node = producers.get(variable[0]) if variable else None
     if node is None:
         return {}
-    for role, name in zip(found_kind.roles, node.input[1:], strict=False):
+    for role, name in zip(layer_kind.roles, node.input[1:], strict=False):
         if name in constants:
             value = constants[name]
-            found[role.name] = Held(name, value if _transposed(node) else role.from_onnx(value))
+            canonical = value if _is_transposed(node) else role.from_onnx(value)
+            found[role.name] = NodeWeight(name, canonical)
     return {
-        role: Held(held.name, np.ascontiguousarray(held.value, np.float32))
-        for role, held in found.items()
+        role: NodeWeight(weight.name, np.ascontiguousarray(weight.value, np.float32))
+        for role, weight in found.items()
     }
 
 
-def _transposed(node: NodeProto) -> bool:
+def _is_transposed(node: NodeProto) -> bool:
     """Whether a Gemm transposes its kernel, which then is (outputs, inputs) as PyTorch's."""
     return any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
 
 
 def _constants(model: onnx_graph.WeightedModel) -> Mapping[str, Array]:
-    """Initializers and Constant nodes; large ones of the file stay where they are until read."""
+    """Return the values of initializers and Constant nodes by tensor name."""
     graph = model.skeleton.graph
     found: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     for node in graph.node:

@@ -1,84 +1,31 @@
-"""ONNX Runtime: put weights into exported graphs, run them as deployed and instrumented."""
+"""The ONNX Runtime child's operations."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from exporters import graph as onnx_graph
-from exporters.errors import ExportError
-from exporters.graph import precision as onnx_precision
-from parity.errors import ExportFailed, TableError
-from parity.network import kinds, layouts, weights
-from parity.network.table import LOGITS, LayerTable, Row
-from parity.numerics import capture
-from parity.numerics.distance import measure_error
+from parity.network import weights
+from parity.network.table import LOGITS, LayerTable
 from parity.processes.requests import RunRequest
-from parity.runtimes.base import hello, read_input
-from parity.runtimes.devices import batch_too_large, survey
-from parity.runtimes.onnx import batches as onnx_batches
+from parity.runtimes.devices import inspect_device, report_batch_memory
+from parity.runtimes.load import hello_answer
 from parity.runtimes.onnx import device as onnx_device
-from parity.runtimes.onnx import node_weights
-from parity.runtimes.onnx.feeds import SUFFIX, add_feeds
-
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a session is made."""
-
-    device: str = "cpu"
-    precision: str = "float32"
-    optimise: bool = True
-    at_once: int | None = None
-
-
-class Graph(Protocol):
-    """One exported graph with its weights, and the table that its tensors are named by."""
-
-    @property
-    def table(self) -> LayerTable: ...
-
-    def model(self, outputs: Sequence[str] = ()) -> onnx_graph.WeightedModel:
-        """The model as it is deployed; with `outputs`, those tensors are outputs too."""
-        ...
-
-
-@dataclass(frozen=True)
-class TracedGraph:
-    """A structure and its weights, under the structure's own names."""
-
-    structure: onnx_graph.Structure
-    values: Mapping[str, Array]
-    table: LayerTable
-
-    def model(self, outputs: Sequence[str] = ()) -> onnx_graph.WeightedModel:
-        return onnx_graph.inject(self.structure, self.values, outputs=outputs)
-
-
-@dataclass(frozen=True)
-class FinishedGraph:
-    """A complete ONNX file."""
-
-    proto: onnx.ModelProto
-    table: LayerTable
-
-    def model(self, outputs: Sequence[str] = ()) -> onnx_graph.WeightedModel:
-        model = onnx_graph.add_outputs(self.proto, outputs) if outputs else self.proto
-        return onnx_graph.WeightedModel(model, {})
+from parity.runtimes.onnx import graphs, run, sessions
+from parity.runtimes.onnx.graphs import Graph
+from parity.runtimes.onnx.node_weights import read_node_weights
+from parity.runtimes.onnx.sessions import SessionSettings
+from parity.runtimes.run import read_input
 
 
 class Runtime:
-    """The child process's ONNX Runtime operations; a handle names one graph."""
+    """The graphs of one child; a handle names each of them."""
 
     name = "onnx"
 
@@ -88,227 +35,108 @@ class Runtime:
         self.graphs: dict[str, Graph] = {}
 
     def hello(self) -> dict[str, Any]:
-        return hello({"onnxruntime": ort.__version__, "onnx": onnx.__version__})
+        """Return the versions; see `hello_answer`."""
+        return hello_answer({"onnxruntime": ort.__version__, "onnx": onnx.__version__})
 
-    def survey(self, *, device: str) -> dict[str, Any]:
-        """The providers, and the options of a float32 run; see `survey`."""
-        return survey(self, device)
+    # Devices -------------------------------------------------------------------------------------
 
-    def devices(self) -> list[str]:
-        return onnx_device.devices()
+    def inspect_device(self, *, device: str) -> dict[str, Any]:
+        """Return the providers and the flags of a float32 run; see `devices.inspect_device`."""
+        return inspect_device(self, device)
 
-    def release(self) -> None:
-        """A session gives everything back when it ends."""
+    def list_devices(self) -> list[str]:
+        """Return the execution providers of this build that are devices of parity."""
+        return onnx_device.list_providers()
+
+    def release_memory(self) -> None:
+        """Do nothing: a session frees all its memory when it ends."""
 
     def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether an error means that a device has too little memory."""
         return onnx_device.is_out_of_memory(error)
 
-    def pin(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
-        """The flags that a session of one node holds."""
-        made = onnx_device.smallest(device, precision)
-        return onnx_device.prove(made, device, precision)
+    def pin_flags(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
+        """Return the flags of a session with one node."""
+        session = onnx_device.create_relu_session(device, precision)
+        return onnx_device.require_provider(session, device, precision)
 
-    def require(self, *, device: str) -> dict[str, Any]:
+    def require_device(self, *, device: str) -> dict[str, Any]:
         """Raise `RuntimeMissing` with what `device` lacks."""
-        onnx_device.check(device)
-        onnx_device.prove(onnx_device.smallest(device, "float32"), device, "float32")
+        onnx_device.require_device(device)
+        self.pin_flags("float32", device)
         return {}
 
-    def load(
+    # Graphs --------------------------------------------------------------------------------------
+
+    def load_structure(
         self, *, handle: str, table: dict[str, Any], structure: str, path: str, side: str
     ) -> dict[str, Any]:
-        """Put the canonical weights of `path` into a cached structure traced from `side`."""
+        """Combine the canonical weights of `path` with a structure traced from `side`."""
         started = time.perf_counter()
         layer_table = LayerTable.from_json(table)
         values = weights.load(Path(path), layer_table)
-        held = onnx_graph.Structure.load(Path(structure))
-        named = placeholders(layer_table, values, side)
-        self.graphs[handle] = TracedGraph(
-            held, {name: named[name] for name in held.weights}, layer_table
-        )
+        self.graphs[handle] = graphs.load_structure(Path(structure), layer_table, values, side)
         return {"seconds": time.perf_counter() - started}
 
-    def read(self, *, handle: str, table: dict[str, Any], path: str) -> dict[str, Any]:
-        """Take a finished ONNX file."""
+    def load_file(self, *, handle: str, table: dict[str, Any], path: str) -> dict[str, Any]:
+        """Load a complete ONNX file."""
         started = time.perf_counter()
-        self.graphs[handle] = FinishedGraph(onnx.load(path), LayerTable.from_json(table))
+        self.graphs[handle] = graphs.FileGraph(onnx.load(path), LayerTable.from_json(table))
         return {"seconds": time.perf_counter() - started}
 
-    def run(self, **arguments: Any) -> dict[str, Any]:
-        """Capture rows from an instrumented graph, and the logits from the plain one.
-
-        `arguments` are the fields of `RunRequest`. The plain graph is the one that is deployed;
-        extra outputs keep the optimiser from fusing across them, so both are run.
-        "instrumentation_gap" in the answer is how far the final output of the instrumented graph is
-        from the plain one's. With `feed`, only an instrumented graph is run, in which every part is
-        given the reference's tensors.
-        """
-        request = RunRequest.from_json(arguments)
-        setting = Setting(request.device, request.precision, request.optimise, request.at_once)
-        if request.device == "gpu":
-            onnx_device.check(request.device)
-        data = read_input(request.x)
-        graph = self.graphs[request.handle]
-        try:
-            return self._run(graph, data, request, setting)
-        except Exception as error:
-            if not self.is_out_of_memory(error):
-                raise
-            raise batch_too_large(
-                self,
-                len(data),
-                request.device,
-                lambda count: _plain(graph, data[:count], setting),
-            ) from error
-
-    def _run(
-        self, graph: Graph, data: Array, request: RunRequest, setting: Setting
-    ) -> dict[str, Any]:
-        wanted = [graph.table.by_name(name) for name in request.rows]
-        inner = [row for row in wanted if graph.table.tensor_name(row) != LOGITS]
-        last = list(graph.table.ends("stage").values())[-1]
-        answer: dict[str, Any] = {}
-        tensors, logits = _instrumented(graph, inner, data, request.feed, setting)
-        if request.feed is None:
-            final = logits
-            (logits,), answer = _plain(graph, data, setting)
-            error = measure_error(actual=final, expected=logits)
-            answer["instrumentation_gap"] = {"max_abs": error.max_abs, "rel_l2": error.rel_l2}
-        with capture.CaptureWriter(Path(request.out), request.manifest) as writer:
-            for row, tensor in zip(inner, tensors, strict=True):
-                writer.add(row.name, canonical(tensor, row))
-            if last in wanted:
-                writer.add(last.name, canonical(logits, last))
-        return answer
-
-    def held(self, *, handle: str, row: str, path: str) -> dict[str, Any]:
-        """Write the weights that the graph has in a row, by role; the answer names their tensors.
-
-        A weight that was folded into another, or is not where its kind has it, is left out.
-        """
-        graph = self.graphs[handle]
-        wanted = graph.table.by_name(row)
-        found = node_weights.weights(graph.model(), graph.table.tensor_name(wanted), wanted.kind)
-        arrays: dict[str, Any] = {role: weight.value for role, weight in found.items()}
-        np.savez(path, **arrays)
-        return {"names": {role: weight.name for role, weight in found.items()}}
-
-    def batch(self, *, handle: str) -> dict[str, Any]:
-        """The batch that the graph's input declares, None for any."""
-        value = self.graphs[handle].model().skeleton.graph.input[0]
-        return {"declared": value.type.tensor_type.shape.dim[0].dim_value or None}
-
-    def batches(self, *, handle: str, x: str, counts: list[int]) -> dict[str, Any]:
-        """What the graph says of other batch sizes: `refused` has a line for each that it cannot.
-
-        Its samples must be the same as when they are run `counts[0]` at a time.
-        """
-        plain, _ = session(self.graphs[handle].model(), Setting())
-        return {"refused": onnx_batches.refused(plain, LOGITS, read_input(x), counts)}
-
-    def write(self, *, handle: str, rows: list[str], path: str) -> dict[str, Any]:
-        """Write the graph, the tensors of the named rows kept alive as outputs, for a reader."""
+    def save_graph(self, *, handle: str, rows: list[str], path: str) -> dict[str, Any]:
+        """Write the graph as a file, in which the tensors of the named rows are outputs."""
         graph = self.graphs[handle]
         names = [graph.table.tensor_name(graph.table.by_name(name)) for name in rows]
         model = graph.model([name for name in names if name != LOGITS])
         onnx_graph.write(model, Path(path))
         return {}
 
+    def save_node_weights(self, *, handle: str, row: str, path: str) -> dict[str, Any]:
+        """Write a row's weights in the graph by role (`.npz`); the answer has their tensors' names.
 
-def _plain(graph: Graph, data: Array, setting: Setting) -> tuple[list[Array], dict[str, Any]]:
-    """The final output of the graph as it is deployed, how long it took, and where it was made."""
-    started = time.perf_counter()
-    plain, flags = session(graph.model(), setting)
-    built = time.perf_counter() - started
-    started = time.perf_counter()
-    feeds = {plain.get_inputs()[0].name: data}
-    outputs = onnx_batches.run(plain, [LOGITS], feeds, setting.at_once)
-    seconds = time.perf_counter() - started
-    proof = {"providers": plain.get_providers()}
-    if setting.device == "gpu":
-        placed = onnx_device.placement(plain)
-        onnx_device.require_placed(placed)
-        proof.update(placed)
-    facts = {"seconds": seconds, "session_seconds": built, "flags": flags, "proof": proof}
-    return outputs, facts
+        A weight that was folded into another, or is not an input of its kind's node, is left out.
+        """
+        graph = self.graphs[handle]
+        layer = graph.table.by_name(row)
+        found = read_node_weights(graph.model(), graph.table.tensor_name(layer), layer.kind)
+        arrays: dict[str, Any] = {role: weight.value for role, weight in found.items()}
+        np.savez(path, **arrays)
+        return {"names": {role: weight.name for role, weight in found.items()}}
 
+    # Runs ----------------------------------------------------------------------------------------
 
-def _instrumented(
-    graph: Graph,
-    rows: Sequence[Row],
-    data: Array,
-    feed: str | None,
-    setting: Setting,
-) -> tuple[list[Array], Array]:
-    """The tensors of the rows and the final output, each part fed from `feed` if it is given."""
-    names = [graph.table.tensor_name(row) for row in rows]
-    try:
-        model = graph.model(names)
-    except ExportError as error:
-        raise TableError(f"the exported graph does not hold every layer: {error}") from error
-    feeds: dict[str, Array] = {}
-    if feed is not None:
-        skeleton, read = add_feeds(model.skeleton, names)
-        model = onnx_graph.WeightedModel(skeleton, model.tensors)
-        ranks = {value.name: value for value in skeleton.graph.value_info}
-        with capture.CaptureReader(Path(feed)) as reader:
-            for row, name in zip(rows, names, strict=True):
-                if name in read:
-                    array = reader.read(row.name).astype(np.float32)
-                    feeds[name + SUFFIX] = _as_declared(array, ranks.get(name))
-    tapped, _ = session(model, setting)
-    inputs = {tapped.get_inputs()[0].name: data, **feeds}
-    *tensors, final = onnx_batches.run(tapped, [*names, LOGITS], inputs, setting.at_once)
-    return tensors, final
+    def run(self, **arguments: Any) -> dict[str, Any]:
+        """Capture rows; `arguments` are the fields of `RunRequest`. See `run.capture_graph`."""
+        request = RunRequest.from_json(arguments)
+        settings = SessionSettings(
+            request.device, request.precision, request.optimise, request.chunk_size
+        )
+        if request.device == "gpu":
+            onnx_device.require_device(request.device)
+        data = read_input(request.x)
+        graph = self.graph_for(request.handle, settings)
 
+        def attempt(count: int) -> None:
+            run.run_plain(graph, data[:count], settings)
 
-def _as_declared(array: Array, value: onnx.ValueInfoProto | None) -> Array:
-    """Give an array the trailing axes of length 1 back that a row's shape leaves out."""
-    if value is None or not value.type.tensor_type.HasField("shape"):
-        return array
-    missing = len(value.type.tensor_type.shape.dim) - array.ndim
-    return array.reshape(array.shape + (1,) * max(missing, 0))
+        with report_batch_memory(self, len(data), request.device, attempt):
+            return run.capture_graph(graph, data, request, settings)
 
+    def graph_for(self, handle: str, settings: SessionSettings) -> Graph:
+        """Return the graph that a session with these settings runs."""
+        return self.graphs[handle]
 
-def session(
-    model: onnx_graph.WeightedModel, setting: Setting
-) -> tuple[ort.InferenceSession, dict[str, Any]]:
-    """A session and the flags that it holds; raises `RuntimeMissing` if it would run elsewhere."""
-    if setting.precision in onnx_precision.TYPES:
-        try:
-            model = onnx_precision.convert(model, setting.precision)
-        except ExportError as error:
-            raise ExportFailed(f"onnx: {error}") from error
-    options = onnx_device.options(setting.device)
-    if not setting.optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # Idle threads would spin on the cores that the other children compute on.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    skeleton, tensors = onnx_graph.detach(model)
-    # Weights in the message itself would be copied three times on their way into the session.
-    options.add_external_initializers(
-        list(tensors), [ort.OrtValue.ortvalue_from_numpy(array) for array in tensors.values()]
-    )
-    made = onnx_device.start(
-        skeleton.SerializeToString(), options, setting.device, setting.precision
-    )
-    return made, onnx_device.prove(made, setting.device, setting.precision)
+    def read_batch_size(self, *, handle: str) -> dict[str, Any]:
+        """Return the batch size that the graph's input declares, None for any."""
+        value = self.graphs[handle].model().skeleton.graph.input[0]
+        return {"declared": value.type.tensor_type.shape.dim[0].dim_value or None}
 
+    def check_batch_sizes(self, *, handle: str, x: str, counts: list[int]) -> dict[str, Any]:
+        """Return "problems", a line for each batch size of `counts` that the graph cannot run.
 
-def placeholders(table: LayerTable, values: Mapping[str, Array], side: str) -> dict[str, Array]:
-    """Canonical weights under the names and in the layouts of the framework `side`."""
-    if side == "torch":
-        return dict(values)
-    return {
-        # A view: the graph's own transposes of kernels undo the reordering without a copy.
-        f"{row.keras}/{weight.keras}": kinds.get(row.kind)
-        .role(weight.role)
-        .to_keras(values[weight.name])
-        for row, weight in table.weights()
-        if row.keras
-    }
-
-
-def canonical(tensor: Array, row: Row) -> Array:
-    """A graph's tensor (N, C, H, W) without the axes of length 1 that its row leaves out."""
-    return layouts.drop_axes(tensor, len(row.shape) + 1) if row.shape else tensor
+        Its samples must be the same as when they are run `counts[0]` at a time.
+        """
+        session, _ = sessions.create_session(self.graphs[handle].model(), SessionSettings())
+        data = read_input(x)
+        return {"problems": sessions.find_batch_problems(session, LOGITS, data, counts)}

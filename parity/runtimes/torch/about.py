@@ -1,4 +1,4 @@
-"""What the parent process must know of PyTorch."""
+"""Facts about PyTorch that the parent process reads without importing it."""
 
 from __future__ import annotations
 

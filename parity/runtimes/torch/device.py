@@ -20,7 +20,7 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
 }
 
-_NEW = (
+_FP32_PRECISION_OBJECTS = (
     "torch.backends",
     "torch.backends.cuda.matmul",
     "torch.backends.cudnn",
@@ -30,29 +30,29 @@ _NEW = (
     "torch.backends.mkldnn.conv",
     "torch.backends.mkldnn.rnn",
 )
-"""What has the newer switch, `fp32_precision`, from the widest to the narrowest.
+"""The objects with the newer switch, `fp32_precision`, from the widest scope to the narrowest.
 
 `torch.backends.mkldnn` itself is left out: in PyTorch 2.13 setting it sets `torch.backends`, and
 with that cuDNN and cuBLAS too.
 """
 
-_LEGACY = ("torch.backends.cuda.matmul", "torch.backends.cudnn")
-"""What has the older switch, `allow_tf32`."""
+_ALLOW_TF32_OBJECTS = ("torch.backends.cuda.matmul", "torch.backends.cudnn")
+"""The objects with the older switch, `allow_tf32`."""
 
 
-def pin(precision: str, device: str) -> dict[str, Any]:
-    """Set every flag that decides the arithmetic, and read each of them back.
+def pin_flags(precision: str, device: str) -> dict[str, Any]:
+    """Set every flag that affects the arithmetic, read each one back, and return them.
 
-    Raises `FlagError` for a flag that did not take.
+    Raises `FlagError` for a flag that did not take effect.
     """
     tf32 = precision == "tf32"
     wanted: dict[str, Any] = {}
     # Either switch alone leaves convolutions as they were in some releases, and a mix of the two
     # that disagrees raises (pytorch#179445): both are set, the older one first.
-    for path in _LEGACY:
+    for path in _ALLOW_TF32_OBJECTS:
         wanted[f"{path}.allow_tf32"] = tf32
-    for path in _NEW:
-        if hasattr(_at(path), "fp32_precision"):
+    for path in _FP32_PRECISION_OBJECTS:
+        if hasattr(_find_object(path), "fp32_precision"):
             # oneDNN knows TF32 too, on processors that have it; on the CPU it is never wanted.
             cpu = ".mkldnn" in path
             wanted[f"{path}.fp32_precision"] = "tf32" if tf32 and not cpu else "ieee"
@@ -60,10 +60,10 @@ def pin(precision: str, device: str) -> dict[str, Any]:
         wanted["torch.backends.cudnn.benchmark"] = False
         wanted["torch.backends.cudnn.deterministic"] = True
         torch.use_deterministic_algorithms(True, warn_only=True)
-    with _quiet():
+    with _ignore_warnings():
         for name, value in wanted.items():
-            _set(name, value)
-    found = flags()
+            _set_flag(name, value)
+    found = read_flags()
     for name, value in wanted.items():
         if found.get(name) != value:
             raise FlagError(
@@ -73,25 +73,29 @@ def pin(precision: str, device: str) -> dict[str, Any]:
     return found
 
 
-def flags() -> dict[str, Any]:
-    """Every flag that decides the arithmetic, as PyTorch reads it back."""
-    names = [f"{path}.allow_tf32" for path in _LEGACY]
-    names += [f"{path}.fp32_precision" for path in _NEW if hasattr(_at(path), "fp32_precision")]
+def read_flags() -> dict[str, Any]:
+    """Return every flag that affects the arithmetic, as PyTorch reports it."""
+    names = [f"{path}.allow_tf32" for path in _ALLOW_TF32_OBJECTS]
+    names += [
+        f"{path}.fp32_precision"
+        for path in _FP32_PRECISION_OBJECTS
+        if hasattr(_find_object(path), "fp32_precision")
+    ]
     names += ["torch.backends.cudnn.benchmark", "torch.backends.cudnn.deterministic"]
     found = {}
-    with _quiet():
+    with _ignore_warnings():
         for name in names:
             try:
-                found[name] = _get(name)
+                found[name] = _get_flag(name)
             except RuntimeError as error:
-                # What the older switch says when the two disagree.
+                # The older switch raises when the two disagree.
                 found[name] = f"unreadable: {' '.join(str(error).split())[:80]}"
     found["deterministic_algorithms"] = torch.are_deterministic_algorithms_enabled()
     return found
 
 
-def place(device: str) -> torch.device:
-    """The device, proved to be usable; raises `RuntimeMissing` with what is missing."""
+def find_device(device: str) -> torch.device:
+    """Return the device, after a test that it works; raises `RuntimeMissing` with what it lacks."""
     if device == "cpu":
         return torch.device("cpu")
     if torch.version.cuda is None:
@@ -105,8 +109,8 @@ def place(device: str) -> torch.device:
     return probe.device
 
 
-def facts(device: torch.device) -> dict[str, Any]:
-    """The card as PyTorch sees it, and the libraries that it computes with; empty on the CPU."""
+def describe_device(device: torch.device) -> dict[str, Any]:
+    """Return the card's name and the versions of its libraries; empty on the CPU."""
     if device.type == "cpu":
         return {}
     properties = torch.cuda.get_device_properties(device)
@@ -118,8 +122,8 @@ def facts(device: torch.device) -> dict[str, Any]:
     }
 
 
-def devices() -> list[str]:
-    """What PyTorch can compute on here."""
+def list_devices() -> list[str]:
+    """Return the names of the devices that PyTorch can compute on here."""
     found = ["cpu"]
     with contextlib.suppress(RuntimeError, AssertionError):
         found += [
@@ -129,42 +133,44 @@ def devices() -> list[str]:
     return found
 
 
-def wait(device: torch.device) -> None:
-    """Let the card finish, so that a clock read now means something."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the card has finished its work, so that a clock read next measures it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def release() -> None:
-    """Give back the card's memory that no tensor holds."""
+def release_memory() -> None:
+    """Free the card's memory that no tensor uses."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of PyTorch means that a device has too little memory."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The older switches warn that they are old."""
+def _ignore_warnings() -> Iterator[None]:
+    """Ignore the deprecation warnings of the older switches."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _at(path: str) -> Any:
+def _find_object(path: str) -> Any:
+    """Return the object at a dotted path that starts with torch; None where there is none."""
     found: Any = torch
     for name in path.split(".")[1:]:
         found = getattr(found, name, None)
     return found
 
 
-def _set(name: str, value: Any) -> None:
+def _set_flag(name: str, value: Any) -> None:
     path, _, attribute = name.rpartition(".")
-    setattr(_at(path), attribute, value)
+    setattr(_find_object(path), attribute, value)
 
 
-def _get(name: str) -> Any:
+def _get_flag(name: str) -> Any:
     path, _, attribute = name.rpartition(".")
-    return getattr(_at(path), attribute)
+    return getattr(_find_object(path), attribute)

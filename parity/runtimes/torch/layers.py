@@ -1,4 +1,4 @@
-"""What a PyTorch model says of its layers: kind, shape, hyperparameters, in execution order."""
+"""Descriptions of a PyTorch model's layers: kind, shape, hyperparameters, in execution order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parity.network.table import LayerTable, Row, TorchPoint, torch_point
 
 
 def kind_of(module: nn.Module) -> str:
-    """The layer table's kind of a module; a convolution of one channel a group is depthwise."""
+    """Return the kind of a module; a convolution with one channel a group is depthwise."""
     for cls in type(module).__mro__:
         for kind in kinds.of_class("torch", kinds.class_name(cls, nn)):
             if kind.when is None or kind.when(kind.read("torch", module, READERS)):
@@ -24,13 +24,13 @@ def kind_of(module: nn.Module) -> str:
     return ""
 
 
-def describe(
+def describe_layers(
     model: nn.Module, table: LayerTable, input_shape: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Every call of a leaf module, and of each row's module, with shapes (C, H, W).
+    """Describe every call of a leaf module, and of each row's module, with shapes (C, H, W).
 
-    `beside` is whether another layer reads the same tensor, where that is no sum: where a block's
-    branches begin; `in_place`, whether it overwrites what it reads.
+    `beside` is true where another layer, but no sum, reads the same tensor: at the start of a
+    block's branches. `in_place` is true where the layer overwrites its input.
 
     The model runs once, on zeros: on the meta device it would take ten times as long, since
     PyTorch first imports what computes shapes there.
@@ -39,12 +39,12 @@ def describe(
     paths = {point.module for point in rows}
     calls: dict[str, int] = defaultdict(int)
     layers: list[dict[str, Any]] = []
-    forks = _Forks()
+    branches = _Branches()
 
     def before(module: nn.Module, args: tuple[Any, ...], path: str) -> None:
         row = rows.get(TorchPoint(path, calls[path], True))
         if row is not None and args:
-            # What no module owns cannot be asked for its kind: the table's word is taken.
+            # A tensor that is no module's output has the kind that the table gives.
             layers.append(_layer(row, f"{path}@input", row.kind, "", _shape(args[0], row), {}, 0))
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any, path: str) -> None:
@@ -56,19 +56,25 @@ def describe(
         kind = kind_of(module) or (row.kind if row is not None else "")
         layers.append(
             _layer(
-                row, name, kind, type(module).__name__, _shape(output, row), hyper(module), count
+                row,
+                name,
+                kind,
+                type(module).__name__,
+                _shape(output, row),
+                read_hyperparameters(module),
+                count,
             )
         )
         layers[-1]["in_place"] = bool(getattr(module, "inplace", False))
-        # A block is given what its first layer is, and a sum what it ends.
+        # A block reads what its first layer reads, and a sum ends branches.
         if not kinds.joins(kind) and not any(True for _ in module.children()):
-            forks.read(args[0] if args else None, output, layers[-1])
+            branches.add(args[0] if args else None, output, layers[-1])
 
     handles = []
     inner = tuple(f"{path}." for path in paths if path)
     for path, module in model.named_modules():
         is_leaf = path and not any(True for _ in module.children())
-        # What a row's module is made of is the row's own affair.
+        # The layers inside a row's module are part of that row.
         if path in paths or (is_leaf and not path.startswith(inner)):
             handles += [
                 module.register_forward_pre_hook(lambda m, a, path=path: before(m, a, path)),
@@ -83,22 +89,22 @@ def describe(
     return layers
 
 
-class _Forks:
-    """Which layers read a tensor that another layer reads too, told in their `beside`."""
+class _Branches:
+    """Finds the layers that read a tensor that another layer reads too; sets their `beside`."""
 
     def __init__(self) -> None:
         self._readers: dict[int, tuple[weakref.ref[Any], dict[str, Any]]] = {}
 
-    def read(self, given: Any, made: Any, layer: dict[str, Any]) -> None:
-        """`layer` was given a tensor and made another; in place, it has read nothing of its own."""
-        if not isinstance(given, torch.Tensor) or given is made:
+    def add(self, source: Any, result: Any, layer: dict[str, Any]) -> None:
+        """Note that `layer` computed `result` from `source`; in place, they are one tensor."""
+        if not isinstance(source, torch.Tensor) or source is result:
             return
-        held, other = self._readers.get(id(given), (None, None))
-        if other is not None and held is not None and held() is given:
+        reference, other = self._readers.get(id(source), (None, None))
+        if other is not None and reference is not None and reference() is source:
             other["beside"] = layer["beside"] = True
         else:
-            # By the tensor's identity, for as long as it lives: an id is used again.
-            self._readers[id(given)] = (weakref.ref(given), layer)
+            # By the tensor's identity, while the tensor exists: Python uses an id again.
+            self._readers[id(source)] = (weakref.ref(source), layer)
 
 
 def _layer(
@@ -130,13 +136,13 @@ def _shape(tensor: Any, row: Row | None) -> list[int]:
     return shape
 
 
-def hyper(module: nn.Module) -> dict[str, Any]:
-    """The settings that decide what a layer computes, as its kind names them."""
+def read_hyperparameters(module: nn.Module) -> dict[str, Any]:
+    """Return the settings that decide what a layer computes, as its kind names them."""
     kind = kinds.find(kind_of(module))
     if kind is not None:
         return kind.read("torch", module, READERS)
     if parts := _convolutions(module):
-        first = hyper(parts[0])
+        first = read_hyperparameters(parts[0])
         channels = {name: sum(getattr(p, name) for p in parts) for name in _CHANNELS}
         return {**first, "groups": len(parts), "in": channels[_IN], "out": channels[_OUT]}
     return {}
@@ -146,7 +152,10 @@ _CHANNELS = _IN, _OUT = ("in_channels", "out_channels")
 
 
 def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    """What a grouped convolution is written out as: two or more alike, and nothing else."""
+    """Return the convolutions of a module that has two or more equal ones, and nothing else.
+
+    A grouped convolution can be written so.
+    """
     leaves = [leaf for leaf in module.modules() if not any(True for _ in leaf.children())]
     parts = [leaf for leaf in leaves if isinstance(leaf, nn.Conv2d)]
     settings = {str(part) for part in parts}
@@ -163,7 +172,7 @@ def _padding(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> list[list[int]]
 
 
 def _transposed_padding(module: nn.ConvTranspose2d) -> list[list[int]]:
-    """What is cropped from the whole output, the end less by what `output_padding` adds there."""
+    """Return the crop of the whole output; `output_padding` makes it smaller at the ends."""
     more = pair(module.output_padding)
     return [[p, p - extra] for p, extra in zip(pair(module.padding), more, strict=True)]
 
@@ -173,16 +182,16 @@ def _image_padding(module: nn.ZeroPad2d) -> list[list[int]]:
     return [[top, bottom], [left, right]]
 
 
-def _counts_padding(module: nn.AvgPool2d) -> bool | None:
+def _count_padding(module: nn.AvgPool2d) -> bool | None:
     return module.count_include_pad if any(pair(module.padding)) else None
 
 
-def _padded_maximum(module: nn.MaxPool2d) -> str | None:
+def _pad_value(module: nn.MaxPool2d) -> str | None:
     return "-inf" if any(pair(module.padding)) else None
 
 
 def _output_size(module: nn.AdaptiveAvgPool2d) -> Any:
-    """An adaptive pool's; None where an axis keeps the size that it has."""
+    """Return an adaptive pool's size; None where an axis keeps the input's."""
     size = module.output_size
     return None if isinstance(size, tuple) and None in size else size
 
@@ -192,10 +201,10 @@ READERS: Mapping[str, Reader] = {
     "padding": _padding,
     "conv_transpose.padding": _transposed_padding,
     "pad.padding": _image_padding,
-    "count_padding": _counts_padding,
-    "pad_value": _padded_maximum,
+    "count_padding": _count_padding,
+    "pad_value": _pad_value,
     "approximate": lambda module: module.approximate == "tanh",
     "global_avg_pool.size": _output_size,
     "global_max_pool.size": _output_size,
 }
-"""Reads the settings that are no plain attribute of a module."""
+"""Functions that read the settings that are no plain attribute of a module."""

@@ -1,8 +1,8 @@
-"""An ONNX graph evaluated in float64 with PyTorch: what the graph means, without rounding.
+"""ONNX graphs evaluated in float64 with PyTorch, without float32 rounding.
 
 ONNX Runtime has no float64 convolution and onnx's reference evaluator is far too slow for a
-ResNeXt, so the graph is read into PyTorch, one function an operator. An operator that has none
-here is evaluated alone by onnx.reference, and that is reported to the caller.
+ResNeXt, so the graph is read into PyTorch, one function an operator. An operator without a
+function is evaluated alone by onnx.reference, and that is reported to the caller.
 """
 
 from __future__ import annotations
@@ -46,21 +46,19 @@ def evaluate(
 ) -> dict[str, Array]:
     """Run a graph on the CPU and return its outputs by name.
 
-    Every float tensor (inputs, weights, constants) is cast to `dtype` and stays there: a Cast to
-    float32 or float16 inside the graph is not obeyed, nor LayerNormalization's `stash_type`,
-    since the rounding that the evaluation is to be free of would come back in by them. Integers
-    and booleans keep their types. A float attribute (epsilon, alpha), which ONNX can only hold
-    as a float32, is taken for the decimal of six digits that rounds to it, if there is one;
-    constants and weights are taken literally.
+    Every floating tensor (inputs, weights, constants) is cast to `dtype`: a Cast to float32 or
+    float16 inside the graph and LayerNormalization's `stash_type` are ignored, since they would add
+    rounding. Integers and booleans keep their types. A float attribute (epsilon, alpha), which is a
+    float32 in the file, is replaced by the decimal of six digits that rounds to it, if there is
+    one; constants and weights are not.
 
     Nodes run in the order of the graph, and a tensor is freed after its last use. Each tensor of
-    `wanted` goes to `sink` as soon as it is made (without a sink, into the result, with the
-    outputs). Where `replace(name)` has an array for a node's output, all consumers read that one
-    ("teacher forcing"); the sink and the result still get what the graph computed. Arrays handed
-    out are read-only. `on_fallback(operator, node)` is told of every node that onnx.reference
-    evaluated.
+    `wanted` is passed to `sink` when it is computed (without a sink, it is in the result, with the
+    outputs). Where `replace(name)` returns an array for a node's output, all consumers read that
+    one ("teacher forcing"); the sink and the result still have the computed tensor. The arrays are
+    read-only. `on_fallback(operator, node)` is called for every node that onnx.reference evaluates.
 
-    Raises UsageError for inputs that do not fit the graph, a wanted tensor that it has not, a
+    Raises UsageError for inputs that do not fit the graph, a wanted tensor that the graph lacks, a
     replacement of another shape, and a node that cannot be evaluated.
     """
     if dtype not in DTYPES:
@@ -68,18 +66,18 @@ def evaluate(
     if model.functions:
         model = inliner.inline_local_functions(model)
     outputs = {value.name for value in model.graph.output}
-    run = _Run(model, DTYPES[dtype], {*outputs, *wanted}, on_fallback)
-    unknown = sorted(set(wanted) - run.names)
+    evaluation = _Evaluation(model, DTYPES[dtype], {*outputs, *wanted}, on_fallback)
+    unknown = sorted(set(wanted) - evaluation.names)
     if unknown:
         raise UsageError(
             f"the graph makes no tensor '{unknown[0]}' ({len(unknown)} of {len(wanted)} missing)"
         )
     result: dict[str, Array] = {}
     with torch.inference_mode():
-        for name, tensor in run.tensors(_checked(model.graph, inputs), replace):
+        for name, tensor in evaluation.tensors(_check_inputs(model.graph, inputs), replace):
             if name not in outputs and name not in wanted:
                 continue
-            array = _array(tensor)
+            array = _read_only_array(tensor)
             if name in wanted and sink is not None:
                 sink(name, array)
             if name in outputs or sink is None:
@@ -87,8 +85,8 @@ def evaluate(
     return result
 
 
-class _Run:
-    """One evaluation: the tensors alive, and when each is read for the last time."""
+class _Evaluation:
+    """One evaluation of a graph: the tensors in use, and the last node that reads each."""
 
     def __init__(
         self,
@@ -109,24 +107,26 @@ class _Run:
         for index, node in enumerate(self.graph.node):
             self.names.update(name for name in node.output if name)
             self.last_use.update({name: index for name in node.input if name})
-        # An output that nobody reads (the indices of a MaxPool, say) need not be made.
-        self.read = reported | self.last_use.keys()
+        # An output that nothing reads (the indices of a MaxPool, say) need not be computed.
+        self.used = reported | self.last_use.keys()
 
     def tensors(
         self, inputs: Mapping[str, Array], replace: Callable[[str], Array | None] | None
     ) -> Iterator[tuple[str, Tensor]]:
-        """The inputs, every node's outputs as they are made, and weights that are outputs."""
+        """Yield the inputs, every node's outputs when computed, and weights that are outputs."""
         for name, array in inputs.items():
             self.values[name] = to_tensor(array, self.dtype)
             yield name, self.values[name]
         for index, node in enumerate(self.graph.node):
-            made = self._evaluated(node)
-            for name, tensor in zip(node.output, made, strict=False):
+            outputs = self._run_node(node)
+            for name, tensor in zip(node.output, outputs, strict=False):
                 if not name:
                     continue
                 yield name, tensor
-                forced = replace(name) if replace is not None else None
-                self.values[name] = tensor if forced is None else self._forced(name, tensor, forced)
+                replacement = replace(name) if replace is not None else None
+                self.values[name] = (
+                    tensor if replacement is None else self._replace(name, tensor, replacement)
+                )
             for name in {*node.input, *node.output}:
                 if self.last_use.get(name, index) <= index:
                     self.values.pop(name, None)
@@ -134,34 +134,36 @@ class _Run:
             if value.name in self.weights:
                 yield value.name, from_proto(self.weights[value.name], self.dtype)
 
-    def _evaluated(self, node: NodeProto) -> tuple[Tensor, ...]:
-        arguments = [self._read(name, node) for name in node.input]
+    def _run_node(self, node: NodeProto) -> tuple[Tensor, ...]:
+        """Return a node's outputs, by a function of `OPERATORS` or by onnx.reference."""
+        arguments = [self._load_tensor(name, node) for name in node.input]
         domain = node.domain or "ai.onnx"
         opset = self.opsets.get(domain, 1)
         function = OPERATORS.get(node.op_type) if domain == "ai.onnx" else None
         try:
             if function is not None:
-                read = [i for i, name in enumerate(node.output, 1) if name in self.read]
-                counts = len(node.output), max(read, default=0)
-                made = function(Call(_attributes(node), opset, *counts, self.dtype), *arguments)
-                return made if isinstance(made, tuple) else (made,)
+                used = [i for i, name in enumerate(node.output, 1) if name in self.used]
+                counts = len(node.output), max(used, default=0)
+                call = Call(_read_attributes(node), opset, *counts, self.dtype)
+                result = function(call, *arguments)
+                return result if isinstance(result, tuple) else (result,)
         except Unsupported:
             pass
         except _FAILURES as error:
             shapes = ", ".join("-" if a is None else str(list(a.shape)) for a in arguments)
-            raise UsageError(f"{_title(node)} on {shapes}: {_line(error)}") from error
-        made = self._borrowed(node, opset, arguments)
+            raise UsageError(f"{_node_label(node)} on {shapes}: {_first_line(error)}") from error
+        outputs = self._run_onnx_reference(node, opset, arguments)
         if self.on_fallback is not None:
             self.on_fallback(node.op_type, node.name)
-        return made
+        return outputs
 
-    def _borrowed(
+    def _run_onnx_reference(
         self, node: NodeProto, opset: int, arguments: list[Tensor | None]
     ) -> tuple[Tensor, ...]:
-        """One node by onnx.reference, on arrays of the evaluation's dtype."""
+        """Run one node with onnx.reference, on arrays of the evaluation's dtype."""
         if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
             # Casts and constants inside a branch would be float32 again.
-            raise UsageError(f"{_title(node)}: operators with a subgraph are not evaluated")
+            raise UsageError(f"{_node_label(node)}: operators with a subgraph are not evaluated")
         feeds = {
             name: tensor.numpy()
             for name, tensor in zip(node.input, arguments, strict=True)
@@ -176,27 +178,30 @@ class _Run:
             evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=imports))
             arrays = dict(zip(names, evaluator.run(None, feeds), strict=True))
             # An omitted optional output keeps its place.
-            made = [to_tensor(arrays[n], self.dtype) if n else None for n in node.output]
+            results = [to_tensor(arrays[n], self.dtype) if n else None for n in node.output]
         except (*_FAILURES, Unsupported) as error:
             raise UsageError(
-                f"{_title(node)}: no translation of this operator to PyTorch, and onnx.reference "
-                f"fails on it: {_line(error)}"
+                f"{_node_label(node)}: no translation of this operator to PyTorch, and "
+                f"onnx.reference fails on it: {_first_line(error)}"
             ) from error
-        return tuple(torch.empty(0) if tensor is None else tensor for tensor in made)
+        return tuple(torch.empty(0) if tensor is None else tensor for tensor in results)
 
-    def _read(self, name: str, node: NodeProto) -> Tensor | None:
+    def _load_tensor(self, name: str, node: NodeProto) -> Tensor | None:
         if not name:
             return None
         if name not in self.values:
             if name not in self.weights:
-                raise UsageError(f"{_title(node)}: reads '{name}', which nothing before it makes")
+                raise UsageError(
+                    f"{_node_label(node)}: reads '{name}', which nothing before it makes"
+                )
             try:
                 self.values[name] = from_proto(self.weights[name], self.dtype)
             except Unsupported as error:
                 raise UsageError(f"initializer '{name}': {error} are not evaluated") from error
         return self.values[name]
 
-    def _forced(self, name: str, computed: Tensor, array: Array) -> Tensor:
+    def _replace(self, name: str, computed: Tensor, array: Array) -> Tensor:
+        """Return a replacement as a tensor; raises UsageError for another shape."""
         if array.shape != tuple(computed.shape):
             raise UsageError(
                 f"replacement of '{name}': expected shape {tuple(computed.shape)}, "
@@ -205,8 +210,8 @@ class _Run:
         return to_tensor(array, self.dtype).to(computed.dtype)
 
 
-def _checked(graph: GraphProto, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The inputs, if they are those of the graph, in ranks, fixed sizes and kinds of number."""
+def _check_inputs(graph: GraphProto, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Return the inputs; raises UsageError unless names, shapes and types fit the graph."""
     weights = {proto.name for proto in graph.initializer}
     declared = {value.name: value.type.tensor_type for value in graph.input}
     missing = [name for name in declared if name not in inputs and name not in weights]
@@ -217,26 +222,27 @@ def _checked(graph: GraphProto, inputs: Mapping[str, Array]) -> Mapping[str, Arr
             f"found {sorted(inputs)}"
         )
     for name, array in inputs.items():
-        kind = declared[name]
-        sizes = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+        expected_type = declared[name]
+        sizes = [d.dim_value if d.HasField("dim_value") else None for d in expected_type.shape.dim]
         fits = len(sizes) == array.ndim and all(
             size is None or size == length for size, length in zip(sizes, array.shape, strict=True)
         )
-        if kind.HasField("shape") and not fits:
+        if expected_type.HasField("shape") and not fits:
             expected = tuple(size or "?" for size in sizes)
             raise UsageError(f"input '{name}': expected shape {expected}, found {array.shape}")
-        if kind.elem_type and (kind.elem_type in FLOATS) != (array.dtype.kind in "fV"):
-            expected = TensorProto.DataType.Name(kind.elem_type)
+        element = expected_type.elem_type
+        if element and (element in FLOATS) != (array.dtype.kind in "fV"):
+            expected = TensorProto.DataType.Name(element)
             raise UsageError(f"input '{name}': expected {expected}, found {array.dtype}")
     return inputs
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return {k: v.decode() if isinstance(v, bytes) else v for k, v in found.items()}
+def _read_attributes(node: NodeProto) -> dict[str, Any]:
+    values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
 
 
-def _array(tensor: Tensor) -> Array:
+def _read_only_array(tensor: Tensor) -> Array:
     array = np.ascontiguousarray(tensor.numpy())
     # The tensor may still be read by other nodes.
     array.setflags(write=False)
@@ -244,11 +250,11 @@ def _array(tensor: Tensor) -> Array:
     return array.reshape(tuple(tensor.shape))
 
 
-def _title(node: NodeProto) -> str:
+def _node_label(node: NodeProto) -> str:
     name = node.name or f"(making '{node.output[0] if node.output else ''}')"
     return f"{node.domain + '.' if node.domain else ''}{node.op_type} {name}"
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

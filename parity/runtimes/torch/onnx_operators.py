@@ -40,32 +40,33 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a node says beside its inputs."""
+    """A node without its inputs: attributes, opset, number of outputs."""
 
     attributes: Mapping[str, Any]
     opset: int
     outputs: int
-    read: int  # outputs up to the last one that anybody reads
+    used_outputs: int  # up to the last one that another node or the caller reads
     dtype: torch.dtype
 
     def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of an attribute, or `default`."""
         return self.attributes.get(name, default)
 
-    def real(self, name: str, default: float, *constants: float) -> float:
-        """A float attribute as it was meant before the file rounded it to float32.
+    def float_attribute(self, name: str, default: float, *constants: float) -> float:
+        """Return a float attribute with the value that it had before it was rounded to float32.
 
         That is the default, one of `constants`, or a decimal of six digits (as many as float32
-        tells apart) if the file holds what it rounds to: 1e-5 and not 9.99999974737875e-06.
-        Anything else is taken literally.
+        resolves), if it rounds to the file's value: 1e-5 and not 9.99999974737875e-06. Any other
+        value is returned as it is in the file.
         """
-        held = np.float32(self.attributes.get(name, default))
-        for meant in (default, *constants, float(f"{held:.6g}")):
-            if held == np.float32(meant):
-                return meant
-        return float(held)
+        stored = np.float32(self.attributes.get(name, default))
+        for value in (default, *constants, float(f"{stored:.6g}")):
+            if stored == np.float32(value):
+                return value
+        return float(stored)
 
     def torch_dtype(self, onnx_type: int) -> torch.dtype:
-        """The dtype that stands for an ONNX one: every float is the evaluation's own."""
+        """Return the dtype for an ONNX one; all floating types are evaluated in one dtype."""
         if onnx_type in FLOATS:
             return self.dtype
         if onnx_type not in _OTHERS:
@@ -84,7 +85,7 @@ def operator(*names: str) -> Callable[[Function], Function]:
 
 
 def integers(tensor: Tensor) -> list[int]:
-    """A shape, axes or the like, as Python integers."""
+    """Return the values of a shape or axes tensor as Python integers."""
     return [int(value) for value in tensor.reshape(-1).tolist()]
 
 
@@ -123,7 +124,7 @@ def modulo(call: Call, a: Tensor, b: Tensor) -> Tensor:
     return torch.fmod(a, b) if call.get("fmod", 0) else torch.remainder(a, b)
 
 
-def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
+def _fold_inputs(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
     def fold(call: Call, first: Tensor, *others: Tensor) -> Tensor:
         for other in others:
             first = function(first, other)
@@ -133,7 +134,11 @@ def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
 
 
 OPERATORS.update(
-    {"Max": _folded(torch.maximum), "Min": _folded(torch.minimum), "Sum": _folded(torch.add)}
+    {
+        "Max": _fold_inputs(torch.maximum),
+        "Min": _fold_inputs(torch.minimum),
+        "Sum": _fold_inputs(torch.add),
+    }
 )
 
 
@@ -148,13 +153,13 @@ def clip(call: Call, x: Tensor, low: Tensor | None = None, high: Tensor | None =
     for limit, bound in ((low, torch.maximum), (high, torch.minimum)):
         x = x if limit is None else bound(x, limit)
     if call.opset < 11:
-        x = x.clamp(call.real("min", -math.inf), call.real("max", math.inf))
+        x = x.clamp(call.float_attribute("min", -math.inf), call.float_attribute("max", math.inf))
     return x
 
 
 @operator("LeakyRelu")
 def leaky_relu(call: Call, x: Tensor) -> Tensor:
-    return functional.leaky_relu(x, call.real("alpha", 0.01))
+    return functional.leaky_relu(x, call.float_attribute("alpha", 0.01))
 
 
 @operator("PRelu")
@@ -164,32 +169,34 @@ def prelu(call: Call, x: Tensor, slope: Tensor) -> Tensor:
 
 @operator("Elu")
 def elu(call: Call, x: Tensor) -> Tensor:
-    return torch.where(x < 0, call.real("alpha", 1.0) * torch.expm1(x), x)
+    return torch.where(x < 0, call.float_attribute("alpha", 1.0) * torch.expm1(x), x)
 
 
 @operator("Celu")
 def celu(call: Call, x: Tensor) -> Tensor:
-    alpha = call.real("alpha", 1.0)
+    alpha = call.float_attribute("alpha", 1.0)
     return torch.where(x < 0, alpha * torch.expm1(x / alpha), x)
 
 
 @operator("Selu")
 def selu(call: Call, x: Tensor) -> Tensor:
     # Klambauer et al., Self-Normalizing Neural Networks (2017), to the last bit of a float64.
-    alpha = call.real("alpha", 1.6732632423543772)
-    gamma = call.real("gamma", 1.0507009873554805)
+    alpha = call.float_attribute("alpha", 1.6732632423543772)
+    gamma = call.float_attribute("gamma", 1.0507009873554805)
     return gamma * torch.where(x < 0, alpha * torch.expm1(x), x)
 
 
 @operator("ThresholdedRelu")
 def thresholded_relu(call: Call, x: Tensor) -> Tensor:
-    return torch.where(x > call.real("alpha", 1.0), x, torch.zeros_like(x))
+    return torch.where(x > call.float_attribute("alpha", 1.0), x, torch.zeros_like(x))
 
 
 @operator("HardSigmoid")
 def hard_sigmoid(call: Call, x: Tensor) -> Tensor:
     # PyTorch's is x / 6 + 1 / 2.
-    return (x * call.real("alpha", 0.2, 1 / 6) + call.real("beta", 0.5)).clamp(0, 1)
+    return (
+        x * call.float_attribute("alpha", 0.2, 1 / 6) + call.float_attribute("beta", 0.5)
+    ).clamp(0, 1)
 
 
 @operator("HardSwish")
@@ -207,7 +214,7 @@ def gelu(call: Call, x: Tensor) -> Tensor:
 
 @operator("Swish")
 def swish(call: Call, x: Tensor) -> Tensor:
-    return x * torch.sigmoid(call.real("alpha", 1.0) * x)
+    return x * torch.sigmoid(call.float_attribute("alpha", 1.0) * x)
 
 
 @operator("Softplus")
@@ -221,7 +228,7 @@ def mish(call: Call, x: Tensor) -> Tensor:
     return x * torch.tanh(torch.logaddexp(x, torch.zeros_like(x)))
 
 
-def _over_axis(function: Callable[..., Tensor]) -> Function:
+def _apply_on_axis(function: Callable[..., Tensor]) -> Function:
     def apply(call: Call, x: Tensor) -> Tensor:
         if call.opset >= 13:
             return function(x, dim=call.get("axis", -1))
@@ -233,7 +240,7 @@ def _over_axis(function: Callable[..., Tensor]) -> Function:
 
 
 OPERATORS.update(
-    {"Softmax": _over_axis(torch.softmax), "LogSoftmax": _over_axis(torch.log_softmax)}
+    {"Softmax": _apply_on_axis(torch.softmax), "LogSoftmax": _apply_on_axis(torch.log_softmax)}
 )
 
 
@@ -260,8 +267,8 @@ def cast_like(call: Call, x: Tensor, like: Tensor) -> Tensor:
 def gemm(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     a = a.T if call.get("transA", 0) else a
     b = b.T if call.get("transB", 0) else b
-    product = call.real("alpha", 1.0) * (a @ b)
-    return product if c is None else product + call.real("beta", 1.0) * c
+    product = call.float_attribute("alpha", 1.0) * (a @ b)
+    return product if c is None else product + call.float_attribute("beta", 1.0) * c
 
 
 @operator("Einsum")
@@ -296,12 +303,12 @@ def _reduction(name: str) -> Function:
 
     def apply(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
         """Axes are an attribute first, an input from opset 13 (ReduceSum) or 18 on."""
-        chosen = integers(axes) if axes is not None else list(call.get("axes", ()))
-        if not chosen and call.get("noop_with_empty_axes", 0):
+        reduced = integers(axes) if axes is not None else list(call.get("axes", ()))
+        if not reduced and call.get("noop_with_empty_axes", 0):
             if name not in _LINEAR:
                 raise Unsupported("noop_with_empty_axes")
             return x
-        every = [axis % x.ndim for axis in chosen] or list(range(x.ndim))
+        every = [axis % x.ndim for axis in reduced] or list(range(x.ndim))
         # Integer sums are int64 in PyTorch; ONNX keeps the type.
         return reduce(x, every, bool(call.get("keepdims", 1))).to(x.dtype)
 
@@ -311,20 +318,19 @@ def _reduction(name: str) -> Function:
 OPERATORS.update({name: _reduction(name) for name in _REDUCTIONS})
 
 
-@operator("ArgMax")
-def argmax(call: Call, x: Tensor) -> Tensor:
-    axis, keep = call.get("axis", 0) % x.ndim, bool(call.get("keepdims", 1))
-    if not call.get("select_last_index", 0):
-        return torch.argmax(x, axis, keepdim=keep)
-    return x.shape[axis] - 1 - torch.argmax(x.flip(axis), axis, keepdim=keep)
+def _index_of_extreme(function: Callable[..., Tensor]) -> Function:
+    def apply(call: Call, x: Tensor) -> Tensor:
+        axis, keep = call.get("axis", 0) % x.ndim, bool(call.get("keepdims", 1))
+        if not call.get("select_last_index", 0):
+            return function(x, axis, keepdim=keep)
+        return x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=keep)
+
+    return apply
 
 
-@operator("ArgMin")
-def argmin(call: Call, x: Tensor) -> Tensor:
-    axis, keep = call.get("axis", 0) % x.ndim, bool(call.get("keepdims", 1))
-    if not call.get("select_last_index", 0):
-        return torch.argmin(x, axis, keepdim=keep)
-    return x.shape[axis] - 1 - torch.argmin(x.flip(axis), axis, keepdim=keep)
+OPERATORS.update(
+    {"ArgMax": _index_of_extreme(torch.argmax), "ArgMin": _index_of_extreme(torch.argmin)}
+)
 
 
 @operator("TopK")

@@ -1,4 +1,4 @@
-"""ONNX operators in PyTorch that move, cut, join or make tensors and compute no values."""
+"""ONNX operators in PyTorch that reshape, slice, join or create tensors, without arithmetic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def to_tensor(array: Any, dtype: torch.dtype) -> Tensor:
-    """Copy an array; floats of every width, bfloat16 included, become `dtype`."""
+    """Copy an array to a tensor; every floating type, bfloat16 too, becomes `dtype`."""
     array = np.asarray(array)
     # bfloat16 and its like are NumPy extension types, of kind V.
     if array.dtype.kind in "fV":
@@ -33,7 +33,7 @@ def to_tensor(array: Any, dtype: torch.dtype) -> Tensor:
 
 
 def from_proto(proto: TensorProto, dtype: torch.dtype) -> Tensor:
-    """Read an initializer or a constant."""
+    """Return an initializer or a constant as a tensor; floating types become `dtype`."""
     if proto.data_type not in FLOATS and proto.data_type > TensorProto.UINT64:
         raise Unsupported(f"tensors of type {TensorProto.DataType.Name(proto.data_type)}")
     return to_tensor(numpy_helper.to_array(proto), dtype)
@@ -96,20 +96,20 @@ def transpose(call: Call, x: Tensor) -> Tensor:
 
 @operator("Squeeze")
 def squeeze(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    chosen = integers(axes) if axes is not None else call.get("axes")
-    if chosen is None:
+    squeezed = integers(axes) if axes is not None else call.get("axes")
+    if squeezed is None:
         return x.squeeze()
-    dropped = {axis % x.ndim for axis in chosen}
-    if any(x.shape[axis] != 1 for axis in dropped):
-        raise ValueError(f"axes {sorted(dropped)} of shape {tuple(x.shape)} are not all 1")
-    return x.squeeze(tuple(dropped))
+    unit_axes = {axis % x.ndim for axis in squeezed}
+    if any(x.shape[axis] != 1 for axis in unit_axes):
+        raise ValueError(f"axes {sorted(unit_axes)} of shape {tuple(x.shape)} are not all 1")
+    return x.squeeze(tuple(unit_axes))
 
 
 @operator("Unsqueeze")
 def unsqueeze(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    chosen = integers(axes) if axes is not None else call.get("axes")
-    rank = x.ndim + len(chosen)
-    for axis in sorted(axis % rank for axis in chosen):
+    new_axes = integers(axes) if axes is not None else call.get("axes")
+    rank = x.ndim + len(new_axes)
+    for axis in sorted(axis % rank for axis in new_axes):
         x = x.unsqueeze(axis)
     return x
 
@@ -123,16 +123,16 @@ def concatenate(call: Call, *inputs: Tensor) -> Tensor:
 def split(call: Call, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
     """Sizes are an attribute before opset 13; without any, parts are equal but for the last."""
     axis = call.get("axis", 0)
-    chosen = integers(sizes) if sizes is not None else call.get("split")
-    if chosen is None:
+    lengths = integers(sizes) if sizes is not None else call.get("split")
+    if lengths is None:
         length, count = x.shape[axis], call.get("num_outputs", call.outputs)
         part = math.ceil(length / count)
-        chosen = [min(part, max(length - i * part, 0)) for i in range(count)]
-    return torch.split(x, list(chosen), dim=axis)
+        lengths = [min(part, max(length - i * part, 0)) for i in range(count)]
+    return torch.split(x, list(lengths), dim=axis)
 
 
 @operator("Slice")
-def cut(
+def slice_tensor(
     call: Call,
     x: Tensor,
     starts: Tensor | None = None,
@@ -143,16 +143,16 @@ def cut(
     """All are attributes before opset 10, without steps."""
     first = integers(starts) if starts is not None else call.get("starts")
     last = integers(ends) if ends is not None else call.get("ends")
-    which = integers(axes) if axes is not None else call.get("axes", range(len(first)))
+    sliced_axes = integers(axes) if axes is not None else call.get("axes", range(len(first)))
     stride = integers(steps) if steps is not None else [1] * len(first)
-    for start, end, axis, step in zip(first, last, which, stride, strict=True):
-        kept = range(*slice(start, end, step).indices(x.shape[axis]))
-        x = x.index_select(axis, torch.tensor(kept, dtype=torch.int64))
+    for start, end, axis, step in zip(first, last, sliced_axes, stride, strict=True):
+        indices = range(*slice(start, end, step).indices(x.shape[axis]))
+        x = x.index_select(axis, torch.tensor(indices, dtype=torch.int64))
     return x
 
 
-def _counted(indices: Tensor, length: int) -> Tensor:
-    """Indices counted from the end made positive."""
+def _wrap_indices(indices: Tensor, length: int) -> Tensor:
+    """Return indices with the negative ones counted from the end."""
     indices = indices.to(torch.int64)
     return torch.where(indices < 0, indices + length, indices)
 
@@ -160,7 +160,7 @@ def _counted(indices: Tensor, length: int) -> Tensor:
 @operator("Gather")
 def gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0) % x.ndim
-    flat = _counted(indices, x.shape[axis]).reshape(-1)
+    flat = _wrap_indices(indices, x.shape[axis]).reshape(-1)
     sizes = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     return x.index_select(axis, flat).reshape(sizes)
 
@@ -168,7 +168,7 @@ def gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
 @operator("GatherElements")
 def gather_elements(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0)
-    return x.gather(axis, _counted(indices, x.shape[axis]))
+    return x.gather(axis, _wrap_indices(indices, x.shape[axis]))
 
 
 @operator("Expand")
@@ -223,16 +223,16 @@ def pad(
     """Pads are an attribute before opset 11; negative ones cut."""
     mode = call.get("mode", "constant")
     amounts = integers(pads) if pads is not None else list(call.get("pads"))
-    which = integers(axes) if axes is not None else list(range(x.ndim))
-    fill = call.real("value", 0.0) if value is None else value.item()
+    padded_axes = integers(axes) if axes is not None else list(range(x.ndim))
+    fill = call.float_attribute("value", 0.0) if value is None else value.item()
     half = len(amounts) // 2
-    for axis, before, after in zip(which, amounts[:half], amounts[half:], strict=True):
+    for axis, before, after in zip(padded_axes, amounts[:half], amounts[half:], strict=True):
         if before or after:
-            x = _padded(x, axis % x.ndim, before, after, mode, fill)
+            x = _pad_axis(x, axis % x.ndim, before, after, mode, fill)
     return x
 
 
-def _padded(x: Tensor, axis: int, before: int, after: int, mode: str, fill: float) -> Tensor:
+def _pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str, fill: float) -> Tensor:
     x = x.narrow(axis, max(-before, 0), x.shape[axis] + min(before, 0) + min(after, 0))
     before, after = max(before, 0), max(after, 0)
     if mode == "constant":

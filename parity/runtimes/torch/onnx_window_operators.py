@@ -29,7 +29,7 @@ _MAX_POOLS = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.
 _MEAN_POOLS = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
-def padded(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
+def pad_spatial(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
     """Pad (or, where negative, cut) the spatial axes, each by (begin, end)."""
     if not any(begin or end for begin, end in pads):
         return x
@@ -38,7 +38,8 @@ def padded(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
     return functional.pad(x, flat, value=value)
 
 
-def _rank(x: Tensor) -> int:
+def _spatial_rank(x: Tensor) -> int:
+    """Return the number of spatial axes; raises `Unsupported` unless it is 1, 2 or 3."""
     if not 3 <= x.ndim <= 5:
         raise Unsupported(f"{x.ndim - 2} spatial axes")
     return x.ndim - 2
@@ -48,7 +49,7 @@ def _window_pads(
     call: Call, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
     dilations: Sequence[int],
 ) -> Pads:  # fmt: skip
-    """Begin and end of each spatial axis, as `pads` or `auto_pad` says."""
+    """Return the padding (begin, end) of each spatial axis, from `pads` or `auto_pad`."""
     mode = call.get("auto_pad", "NOTSET")
     if mode in ("NOTSET", ""):
         flat = call.get("pads", [0] * 2 * len(sizes))
@@ -62,21 +63,22 @@ def _window_pads(
     return pads if mode == "SAME_UPPER" else [(after, before) for before, after in pads]
 
 
-def _halves(total: int, *, more_at_end: bool) -> tuple[int, int]:
+def _split_padding(total: int, *, more_at_end: bool) -> tuple[int, int]:
+    """Split a padding into begin and end; an odd one is larger at one of them."""
     small, large = total // 2, total - total // 2
     return (small, large) if more_at_end else (large, small)
 
 
 @operator("Conv")
 def convolve(call: Call, x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    rank, widths = _rank(x), kernel.shape[2:]
+    rank, widths = _spatial_rank(x), kernel.shape[2:]
     strides = call.get("strides", [1] * rank)
     dilations = call.get("dilations", [1] * rank)
     pads = _window_pads(call, x.shape[2:], widths, strides, dilations)
     if all(begin == end for begin, end in pads):
         symmetric = [begin for begin, _ in pads]
     else:
-        x, symmetric = padded(x, pads), [0] * rank
+        x, symmetric = pad_spatial(x, pads), [0] * rank
     return _CONVOLUTIONS[rank](x, kernel, bias, strides, symmetric, dilations, call.get("group", 1))
 
 
@@ -84,68 +86,70 @@ def convolve(call: Call, x: Tensor, kernel: Tensor, bias: Tensor | None = None) 
 def convolve_transposed(
     call: Call, x: Tensor, kernel: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    rank, widths = _rank(x), kernel.shape[2:]
+    rank, widths = _spatial_rank(x), kernel.shape[2:]
     strides = call.get("strides", [1] * rank)
     dilations = call.get("dilations", [1] * rank)
     extra = call.get("output_padding", [0] * rank)
     whole = _TRANSPOSED[rank](
         x, kernel, None, strides, groups=call.get("group", 1), dilation=dilations
     )
-    mode, wanted = call.get("auto_pad", "NOTSET"), call.get("output_shape")
+    mode, target = call.get("auto_pad", "NOTSET"), call.get("output_shape")
     same = mode.startswith("SAME")
-    if wanted is None and same:
-        wanted = [size * stride for size, stride in zip(x.shape[2:], strides, strict=True)]
-    if wanted is None:
+    if target is None and same:
+        target = [size * stride for size, stride in zip(x.shape[2:], strides, strict=True)]
+    if target is None:
         pads = _window_pads(call, x.shape[2:], widths, strides, dilations)
     else:
         totals = [
-            size + more - target
-            for size, more, target in zip(whole.shape[2:], extra, wanted, strict=True)
+            size + more - length
+            for size, more, length in zip(whole.shape[2:], extra, target, strict=True)
         ]
-        pads = [_halves(total, more_at_end=mode == "SAME_UPPER") for total in totals]
-    # Cutting the whole result is the definition of its pads; what output_padding adds beyond
-    # the kernel's reach is zero before the bias.
-    whole = padded(
+        pads = [_split_padding(total, more_at_end=mode == "SAME_UPPER") for total in totals]
+    # The pads are by definition a crop of the whole result; the positions that output_padding
+    # adds beyond the kernel's reach are zero before the bias.
+    whole = pad_spatial(
         whole, [(-begin, more - end) for (begin, end), more in zip(pads, extra, strict=True)]
     )
     return whole if bias is None else whole + bias.reshape(-1, *[1] * rank)
 
 
 def _pool_windows(call: Call, x: Tensor) -> tuple[list[int], list[int], list[int], Pads, Pads]:
-    """Kernel, strides and dilations; the pads asked for; what ceil_mode adds at the ends."""
-    rank, kernel = _rank(x), list(call.get("kernel_shape"))
+    """Return kernel, strides, dilations, the pads, and the pads that ceil_mode adds at the ends."""
+    rank, kernel = _spatial_rank(x), list(call.get("kernel_shape"))
     strides = list(call.get("strides", [1] * rank))
     dilations = list(call.get("dilations", [1] * rank))
     sizes = x.shape[2:]
     pads = _window_pads(call, sizes, kernel, strides, dilations)
-    ceiled = [(0, 0)] * rank
+    ceil_pads = [(0, 0)] * rank
     if call.get("ceil_mode", 0):
-        ceiled = [
+        ceil_pads = [
             (0, windows.ceil_extension(n, kernel=k, stride=s, padding=p, dilation=d))
             for n, k, s, p, d in zip(sizes, kernel, strides, pads, dilations, strict=True)
         ]
-    return kernel, strides, dilations, pads, ceiled
+    return kernel, strides, dilations, pads, ceil_pads
 
 
 @operator("MaxPool")
 def max_pool(call: Call, x: Tensor) -> Tensor:
-    if call.read > 1 or not x.is_floating_point():
+    if call.used_outputs > 1 or not x.is_floating_point():
         raise Unsupported("indices, or a tensor of integers")
-    kernel, strides, dilations, pads, ceiled = _pool_windows(call, x)
-    x = padded(padded(x, pads, -math.inf), ceiled, -math.inf)
+    kernel, strides, dilations, pads, ceil_pads = _pool_windows(call, x)
+    x = pad_spatial(pad_spatial(x, pads, -math.inf), ceil_pads, -math.inf)
     return _MAX_POOLS[len(kernel)](x, kernel, strides, 0, dilations)
 
 
 @operator("AveragePool")
 def average_pool(call: Call, x: Tensor) -> Tensor:
-    """Padding counts when `count_include_pad` says so; what ceil_mode adds never does."""
-    kernel, strides, dilations, pads, ceiled = _pool_windows(call, x)
+    """Padding counts with `count_include_pad`; the positions that ceil_mode adds never count."""
+    kernel, strides, dilations, pads, ceil_pads = _pool_windows(call, x)
     if any(dilation > 1 for dilation in dilations):
         raise Unsupported("dilations")
     pool = _MEAN_POOLS[len(kernel)]
-    total = pool(padded(padded(x, pads), ceiled), kernel, strides)
-    counted = padded(x.new_ones(1, 1, *x.shape[2:]), pads, float(call.get("count_include_pad", 0)))
-    share = pool(padded(counted, ceiled), kernel, strides)
+    total = pool(pad_spatial(pad_spatial(x, pads), ceil_pads), kernel, strides)
+    counted = pad_spatial(
+        x.new_ones(1, 1, *x.shape[2:]), pads, float(call.get("count_include_pad", 0))
+    )
+    share = pool(pad_spatial(counted, ceil_pads), kernel, strides)
     return total if bool((share == 1).all()) else total / share
 
 
@@ -165,12 +169,12 @@ def batch_norm(
 ) -> Tensor:
     if call.get("training_mode", 0) or not call.get("spatial", 1):
         raise Unsupported("training mode, or spatial = 0")
-    epsilon = call.real("epsilon", 1e-5)
+    epsilon = call.float_attribute("epsilon", 1e-5)
     return functional.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
 
 
-def _standardised(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(variance + epsilon)."""
+def _standardise(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(variance + epsilon)."""
     mean = x.mean(axes, keepdim=True)
     inverse = (x.var(axes, correction=0, keepdim=True) + epsilon).rsqrt()
     return (x - mean) * inverse, mean, inverse
@@ -182,7 +186,7 @@ def _per_channel(values: Tensor, x: Tensor) -> Tensor:
 
 @operator("InstanceNormalization")
 def instance_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    unit, _, _ = _standardised(x, tuple(range(2, x.ndim)), call.real("epsilon", 1e-5))
+    unit, _, _ = _standardise(x, tuple(range(2, x.ndim)), call.float_attribute("epsilon", 1e-5))
     return unit * _per_channel(scale, x) + _per_channel(bias, x)
 
 
@@ -190,9 +194,9 @@ def instance_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 def layer_norm(
     call: Call, x: Tensor, scale: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`stash_type`, a dtype to compute in, is not obeyed: it would bring rounding back."""
+    """`stash_type`, a dtype to compute in, is ignored: it would add rounding."""
     axes = tuple(range(call.get("axis", -1) % x.ndim, x.ndim))
-    unit, mean, inverse = _standardised(x, axes, call.real("epsilon", 1e-5))
+    unit, mean, inverse = _standardise(x, axes, call.float_attribute("epsilon", 1e-5))
     return unit * scale + (0 if bias is None else bias), mean, inverse
 
 
@@ -200,7 +204,7 @@ def layer_norm(
 def rms_norm(call: Call, x: Tensor, scale: Tensor) -> Tensor:
     axes = tuple(range(call.get("axis", -1) % x.ndim, x.ndim))
     square = x.square().mean(axes, keepdim=True)
-    return x * (square + call.real("epsilon", 1e-5)).rsqrt() * scale
+    return x * (square + call.float_attribute("epsilon", 1e-5)).rsqrt() * scale
 
 
 @operator("GroupNormalization")
@@ -208,7 +212,7 @@ def group_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Scale and bias are one a group before opset 21, one a channel from then on."""
     groups = call.get("num_groups")
     parts = x.reshape(x.shape[0], groups, -1)
-    unit, _, _ = _standardised(parts, (2,), call.real("epsilon", 1e-5))
+    unit, _, _ = _standardise(parts, (2,), call.float_attribute("epsilon", 1e-5))
     each = x.shape[1] // scale.numel()
     scale, bias = scale.repeat_interleave(each), bias.repeat_interleave(each)
     return unit.reshape(x.shape) * _per_channel(scale, x) + _per_channel(bias, x)
@@ -232,13 +236,13 @@ def resize(
     """Nearest, linear and cubic, one axis after the other. Before opset 11: scales only."""
     if call.get("antialias", 0) or call.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise Unsupported("antialias, or a kept aspect ratio")
-    given = region if call.opset < 11 else scales
+    scale_input = region if call.opset < 11 else scales
     axes = call.get("axes", range(x.ndim))
     if sizes is not None and sizes.numel():
         targets = integers(sizes)
         factors = [new / x.shape[axis] for new, axis in zip(targets, axes, strict=True)]
-    elif given is not None and given.numel():
-        factors = given.tolist()
+    elif scale_input is not None and scale_input.numel():
+        factors = scale_input.tolist()
         # In float32, as runtimes do: 3 * float32(5/3) is a little under 5 in float64.
         targets = [
             int(np.float32(factor) * np.float32(x.shape[axis]))
@@ -246,17 +250,17 @@ def resize(
         ]
     else:
         raise ValueError("neither scales nor sizes")
-    return _resized(call, x, list(axes), factors, targets)
+    return _resize_axes(call, x, list(axes), factors, targets)
 
 
 @operator("Upsample")
 def upsample(call: Call, x: Tensor, scales: Tensor | None = None) -> Tensor:
     factors = scales.tolist() if scales is not None else list(call.get("scales"))
     targets = [int(factor * size) for factor, size in zip(factors, x.shape, strict=True)]
-    return _resized(call, x, list(range(x.ndim)), factors, targets)
+    return _resize_axes(call, x, list(range(x.ndim)), factors, targets)
 
 
-def _resized(
+def _resize_axes(
     call: Call, x: Tensor, axes: Sequence[int], factors: Sequence[float], targets: Sequence[int]
 ) -> Tensor:
     # Before opset 11 coordinates are asymmetric and the nearest one is rounded down.
@@ -266,13 +270,13 @@ def _resized(
         size = x.shape[axis]
         if target == size and factor == 1:
             continue
-        where = _coordinates(transformation, size, target, factor)
-        x = _sampled(call, x, axis % x.ndim, where)
+        coordinates = _coordinates(transformation, size, target, factor)
+        x = _resample_axis(call, x, axis % x.ndim, coordinates)
     return x
 
 
 def _coordinates(mode: str, size: int, target: int, factor: float) -> NDArray[np.float64]:
-    """Where each new sample lies among the old ones (operator Resize's definitions)."""
+    """Return each new sample's coordinate among the old ones, as operator Resize defines it."""
     new = np.arange(target, dtype=np.float64)
     if mode == "asymmetric":
         return new / factor
@@ -290,28 +294,28 @@ def _coordinates(mode: str, size: int, target: int, factor: float) -> NDArray[np
     raise Unsupported(f"coordinate_transformation_mode {mode}")
 
 
-def _sampled(call: Call, x: Tensor, axis: int, where: NDArray[np.float64]) -> Tensor:
-    """A weighted sum of shifted copies: one for nearest, two for linear, four for cubic."""
+def _resample_axis(call: Call, x: Tensor, axis: int, coordinates: NDArray[np.float64]) -> Tensor:
+    """Return a weighted sum of shifted copies: one for nearest, two for linear, four for cubic."""
     mode, last = call.get("mode", "nearest"), x.shape[axis] - 1
     if mode == "nearest":
         nearest = call.get("nearest_mode", "round_prefer_floor" if call.opset >= 11 else "floor")
-        index = _nearest(nearest, where)
+        index = _nearest_index(nearest, coordinates)
         return x.index_select(axis, torch.from_numpy(index.clip(0, last).astype(np.int64)))
-    base = np.floor(where)
-    part = where - base
+    base = np.floor(coordinates)
+    part = coordinates - base
     if mode == "linear":
-        taps = {0: 1 - part, 1: part}
+        weights = {0: 1 - part, 1: part}
     elif mode == "cubic":
-        taps = _cubic(part, call.real("cubic_coeff_a", -0.75))
+        weights = _cubic_weights(part, call.float_attribute("cubic_coeff_a", -0.75))
     else:
         raise Unsupported(f"mode {mode}")
     if mode == "cubic" and call.get("exclude_outside", 0):
-        inside = {k: w * ((base + k >= 0) & (base + k <= last)) for k, w in taps.items()}
+        inside = {k: w * ((base + k >= 0) & (base + k <= last)) for k, w in weights.items()}
         whole = sum(inside.values())
-        taps = {k: w / whole for k, w in inside.items()}
+        weights = {k: w / whole for k, w in inside.items()}
     shape = [-1 if dim == axis else 1 for dim in range(x.ndim)]
     result = torch.zeros((), dtype=x.dtype)
-    for offset, weight in taps.items():
+    for offset, weight in weights.items():
         index = torch.from_numpy((base + offset).clip(0, last).astype(np.int64))
         result = result + x.index_select(axis, index) * torch.from_numpy(weight).to(
             x.dtype
@@ -319,20 +323,20 @@ def _sampled(call: Call, x: Tensor, axis: int, where: NDArray[np.float64]) -> Te
     return result
 
 
-def _nearest(mode: str, where: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nearest_index(mode: str, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
     rounded = {
-        "floor": np.floor(where),
-        "ceil": np.ceil(where),
-        "round_prefer_floor": np.ceil(where - 0.5),
-        "round_prefer_ceil": np.floor(where + 0.5),
+        "floor": np.floor(coordinates),
+        "ceil": np.ceil(coordinates),
+        "round_prefer_floor": np.ceil(coordinates - 0.5),
+        "round_prefer_ceil": np.floor(coordinates + 0.5),
     }
     if mode not in rounded:
         raise Unsupported(f"nearest_mode {mode}")
     return rounded[mode]
 
 
-def _cubic(part: NDArray[np.float64], a: float) -> dict[int, NDArray[np.float64]]:
-    """Keys' cubic convolution kernel at the four neighbours."""
+def _cubic_weights(part: NDArray[np.float64], a: float) -> dict[int, NDArray[np.float64]]:
+    """Return Keys' cubic convolution kernel (1981, `a` its parameter) at the four neighbours."""
 
     def near(t: NDArray[np.float64]) -> NDArray[np.float64]:
         return ((a + 2) * t - (a + 3)) * t * t + 1

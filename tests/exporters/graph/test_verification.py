@@ -7,12 +7,12 @@ import pytest
 
 from exporters.errors import ExportError
 from exporters.graph import inject, write
-from exporters.graph.verification import perturb, samples, verify
+from exporters.graph.verification import draw_samples, perturb, verify
 
 pytestmark = pytest.mark.framework
 
 
-def reference_of(weights, *, change=None):
+def to_function(weights, *, change=None):
     """The structure of conftest, in NumPy float32."""
     calls = []
 
@@ -34,24 +34,24 @@ def written(structure, weights, tmp_path):
     model = inject(structure, weights)
     path = tmp_path / "a.onnx"
     write(model, path)
-    return model, path, samples(structure.model.graph.input[:1])
+    return model, path, draw_samples(structure.model.graph.input[:1])
 
 
 def test_a_correct_file_passes(written, weights):
     model, path, inputs = written
-    reference = reference_of(weights)
-    checks = verify(model, path, reference, inputs)
+    function = to_function(weights)
+    checks = verify(model, path, function, inputs)
     assert [(check.output, check.batch) for check in checks] == [("y", 1), ("y", 2), ("y", 3)]
     assert all(check.passed for check in checks)
-    assert reference.calls == [(3, None)]
+    assert function.calls == [(3, None)]
 
 
 def test_replicates_are_run_before_an_export_is_called_wrong(written, weights):
     model, path, inputs = written
-    reference = reference_of(weights, change=lambda y: y * 1.001)
+    function = to_function(weights, change=lambda y: y * 1.001)
     with pytest.raises(ExportError, match="something else"):
-        verify(model, path, reference, inputs)
-    assert [seed for _, seed in reference.calls if seed is not None] == [0, 1, 2, 3, 4]
+        verify(model, path, function, inputs)
+    assert [seed for _, seed in function.calls if seed is not None] == [0, 1, 2, 3, 4]
 
 
 def spoil(y):
@@ -81,7 +81,7 @@ def nan(y):
 def test_a_wrong_file_fails_with_numbers(written, weights, change, message):
     model, path, inputs = written
     with pytest.raises(ExportError, match=message):
-        verify(model, path, reference_of(weights, change=change), inputs)
+        verify(model, path, to_function(weights, change=change), inputs)
 
 
 def test_one_changed_weight_is_found(structure, written, weights):
@@ -89,26 +89,26 @@ def test_one_changed_weight_is_found(structure, written, weights):
     other = {name: array.copy() for name, array in weights.items()}
     other["kernel"][1, 2] *= 1.0001
     with pytest.raises(ExportError, match="something else"):
-        verify(model, path, reference_of(other), inputs)
+        verify(model, path, to_function(other), inputs)
 
 
 def test_a_broken_file_is_one_line(written, weights):
     model, path, inputs = written
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ExportError, match="does not load"):
-        verify(model, path, reference_of(weights), inputs)
+        verify(model, path, to_function(weights), inputs)
 
 
 def test_an_invalid_graph_is_one_line(structure, written, weights):
     model, path, inputs = written
     model.skeleton.graph.node[0].op_type = "Nonsense"
     with pytest.raises(ExportError, match="not a valid ONNX model"):
-        verify(model, path, reference_of(weights), inputs)
+        verify(model, path, to_function(weights), inputs)
 
 
 def unlike(weights, *, plain, perturbed):
     """The structure of conftest, changed one way as it is and another way when it is perturbed."""
-    as_it_is, moved = (reference_of(weights, change=change) for change in (plain, perturbed))
+    as_it_is, moved = (to_function(weights, change=change) for change in (plain, perturbed))
 
     def run(inputs, *, seed=None):
         return (as_it_is if seed is None else moved)(inputs, seed=seed)
@@ -119,22 +119,22 @@ def unlike(weights, *, plain, perturbed):
 @pytest.mark.parametrize("perturbed", [nan, lambda y: y * np.inf])
 def test_a_replicate_that_is_not_finite_explains_nothing(written, weights, perturbed):
     model, path, inputs = written
-    reference = unlike(weights, plain=lambda y: y * 1.001, perturbed=perturbed)
+    function = unlike(weights, plain=lambda y: y * 1.001, perturbed=perturbed)
     with pytest.raises(ExportError, match="something else"):
-        verify(model, path, reference, inputs)
+        verify(model, path, function, inputs)
 
 
 def test_a_replicate_of_another_shape_is_one_line(written, weights):
     model, path, inputs = written
-    reference = unlike(weights, plain=lambda y: y * 1.001, perturbed=lambda y: y[:, :1])
+    function = unlike(weights, plain=lambda y: y * 1.001, perturbed=lambda y: y[:, :1])
     with pytest.raises(ExportError, match=r"perturbed model has shape \[1, 1\], expected \[1, 2\]"):
-        verify(model, path, reference, inputs)
+        verify(model, path, function, inputs)
 
 
 def test_anything_is_infinitely_far_from_zeros(written, weights):
     model, path, inputs = written
     with pytest.raises(ExportError, match=r"relative L2 inf \(rounding explains 4\.77e-07\)"):
-        verify(model, path, reference_of(weights, change=lambda y: y * 0), inputs)
+        verify(model, path, to_function(weights, change=lambda y: y * 0), inputs)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

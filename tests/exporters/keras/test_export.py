@@ -20,7 +20,7 @@ from keras import layers
 
 from exporters.errors import ExportError
 from exporters.graph import Structure, add_outputs, inject
-from exporters.graph.session import load
+from exporters.graph.session import open_session
 
 
 def grouped() -> keras.Model:
@@ -122,7 +122,7 @@ def test_any_model_is_exported_and_runs_at_batch_5(build, tmp_path):
     done = keras_onnx.export(shaken(build()), path)
     assert {check.batch for check in done.checks} == {1, 2, 3}
     assert set(done.seconds) == {"trace", "inject", "write", "verify"}
-    session = load(path)
+    session = open_session(path)
     feeds = {}
     for value in session.get_inputs():
         assert value.shape[0] == "batch"

@@ -19,7 +19,7 @@ from torch import nn
 
 from exporters.errors import ExportError
 from exporters.graph import Structure, add_outputs, inject
-from exporters.graph.session import load
+from exporters.graph.session import open_session
 
 
 class Grouped(nn.Module):
@@ -138,7 +138,7 @@ def test_any_module_is_exported_and_runs_at_batch_5(name, tmp_path):
     path = tmp_path / "a.onnx"
     done = torch_onnx.export(shaken(build()), example, path)
     assert {check.batch for check in done.checks} == {1, 2, 3}
-    session = load(path)
+    session = open_session(path)
     feeds = {}
     for value in session.get_inputs():
         assert value.shape[0] == "batch"

@@ -1,9 +1,9 @@
-"""What a comparison cannot do without: each framework imported, the model built, one forward.
+"""The least that a comparison needs: each framework imported, the model built, one forward pass.
 
     python -m tests.studies.benchmarks.bare [--model resnext50_32x4d]
 
-Three processes, one after the other; no export, no capture, no comparison. ONNX Runtime is given
-a finished file, which is made before the clock starts.
+Three processes, one after the other; no export, no capture, no comparison. ONNX Runtime reads
+a finished file, which is written before the clock starts.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def onnx(name: str, file: Path) -> None:
 
 
 def prepare(name: str, folder: Path) -> Path:
-    """The ONNX file that ONNX Runtime is given."""
+    """Write the ONNX file for ONNX Runtime, and return its path."""
     path = folder / "bare.onnx"
     command = [
         sys.executable,
@@ -74,7 +74,7 @@ def prepare(name: str, folder: Path) -> Path:
 
 
 def seconds(name: str, file: Path) -> dict[str, float]:
-    """Wall time of each runtime's process, from its start to its end."""
+    """Return the wall time of each runtime's process, from its start to its end."""
     found = {}
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     for runtime in RUNTIMES:

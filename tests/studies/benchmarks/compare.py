@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def seconds(cache: Path, *arguments: str) -> float:
-    """Wall time of one command with this cache; raises unless it ends with exit code 0."""
+    """Return the wall time of one command with this cache; raises unless its exit code is 0."""
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "parity.commands.cli.main", *arguments],
@@ -33,10 +33,10 @@ def seconds(cache: Path, *arguments: str) -> float:
 
 
 def verify(name: str) -> float:
-    """Seconds of PyTorch's own comparison of every intermediate value with ONNX Runtime.
+    """Return the seconds of PyTorch's own comparison of every intermediate value with ONNX Runtime.
 
     `torch.onnx.verification.verify_onnx_program(compare_intermediates=True)`, without the export
-    before it; it runs in a process of its own, since it leaves much behind.
+    before it; it runs in a process of its own, since it leaves much in memory.
     """
     command = [
         sys.executable,

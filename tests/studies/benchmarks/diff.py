@@ -3,9 +3,9 @@
     python tests/studies/benchmarks/diff.py [--batch 16] [--model resnext50_32x4d] [--subjects 2]
     python tests/studies/benchmarks/diff.py --captures DIR     a folder that `parity capture` wrote
 
-Without `--captures` the tensors are invented, of the shapes that the model has at depth `layer`:
-what they hold does not change how long it takes. Reading is one thread with a buffer of 1 MB.
-"Cold" means that the files' pages were given back to the system first. The peak memory is that of
+Without `--captures` the tensors are random, in the shapes of the model at depth `layer`:
+their values do not change the time. Reading is one thread with a buffer of 1 MB.
+"Cold" means that the files are not in the page cache. The peak memory is that of
 the process and of its helpers, each taken to be as large as the largest.
 """
 
@@ -43,17 +43,17 @@ TIME, MEMORY_MB = 2.0, 500.0
 """Issue 3: at most twice the time of reading, under 500 MB."""
 
 
-def invent(folder: Path, model: str, batch: int, subjects: tuple[str, ...]) -> None:
+def write_captures(folder: Path, model: str, batch: int, subjects: tuple[str, ...]) -> None:
     """Write a folder of captures of random tensors, a millionth apart."""
     points = architectures.get(model).table().points("layer")
     rng = np.random.default_rng(0)
-    held = {"model": model, "weights_sha256": "0" * 64, "input_sha256": "0" * 64}
+    common = {"model": model, "weights_sha256": "0" * 64, "input_sha256": "0" * 64}
     paths = {name: folder / f"{name}.tmp" for name in (saved_captures.REFERENCE, *subjects)}
-    writers = {n: CaptureWriter(p, {**held, "subject": n}) for n, p in paths.items()}
+    writers = {n: CaptureWriter(p, {**common, "subject": n}) for n, p in paths.items()}
     for point in points:
-        exact = rng.standard_normal((batch, *point.shape))
+        float64 = rng.standard_normal((batch, *point.shape))
         for index, writer in enumerate(writers.values()):
-            actual = exact if index == 0 else (exact * (1 + 1e-6 * index)).astype(np.float32)
+            actual = float64 if index == 0 else (float64 * (1 + 1e-6 * index)).astype(np.float32)
             writer.add(point.row, actual)
     for writer in writers.values():
         writer.close()
@@ -77,8 +77,8 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def forget(folder: Path) -> None:
-    """Give the pages of the files back, so that the next reader finds them on the disk."""
+def drop_from_page_cache(folder: Path) -> None:
+    """Drop the files from the page cache, so that the next reader reads the disk."""
     for path in files(folder):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -86,6 +86,7 @@ def forget(folder: Path) -> None:
 
 
 def read(folder: Path) -> float:
+    """Return the seconds of reading every file once."""
     buffer = bytearray(2**20)
     started = time.perf_counter()
     for path in files(folder):
@@ -96,7 +97,7 @@ def read(folder: Path) -> float:
 
 
 def judge(folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory in MB of `parity diff` in a process of its own, start included."""
+    """Return seconds, start included, and peak memory in MB of `parity diff` in its own process."""
     code = (
         "import json, resource, sys, time; started = time.perf_counter();"
         "from pathlib import Path; from parity.commands.diff import diff;"
@@ -123,7 +124,7 @@ def measure(folder: Path, runs: int) -> Iterator[tuple[str, float, float, float]
             found = []
             for work in (lambda: (read(folder), 0.0), lambda: judge(folder)):
                 if kind == "cold":
-                    forget(folder)
+                    drop_from_page_cache(folder)
                 found.append(work())
             yield kind, found[0][0], *found[1]
 
@@ -140,7 +141,7 @@ def main() -> int:
         folder = options.captures or Path(made)
         if options.captures is None:
             names = ("keras", "torch", "onnx-keras", "onnx-torch")[: options.subjects]
-            invent(folder, options.model, options.batch, names)
+            write_captures(folder, options.model, options.batch, names)
         size = sum(path.stat().st_size for path in files(folder))
         print(f"{len(files(folder))} captures, {size / 1e9:.2f} GB")
         worst = 0.0

@@ -32,7 +32,7 @@ RUNS = {"keras": "keras", "torch": "torch", "onnx-torch": "onnx", "reference": "
 
 
 def photographs(folder: Path, count: int) -> Path:
-    """Pictures of seeded blobs, as large as a photograph that was scaled down."""
+    """Write pictures of seeded blobs, 320×256, and return their folder."""
     made = folder / "photographs"
     made.mkdir()
     rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def photographs(folder: Path, count: int) -> Path:
 
 
 def forwards(run: str, name: str, file: Path, count: int) -> float:
-    """Seconds of the forwards alone, after one that is not counted."""
+    """Return the seconds of the forward passes, after one that is not counted."""
     from parity.network import architectures
 
     found = architectures.get(name)
@@ -87,17 +87,17 @@ def main() -> int:
     parser.add_argument("--model", default="resnext50_32x4d")
     parser.add_argument("--only", choices=RUNS.values(), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.only:
-        print(json.dumps(forwards(asked.only, asked.model, asked.file, asked.photographs)))
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(forwards(options.only, options.model, options.file, options.photographs)))
         return 0
-    with tempfile.TemporaryDirectory() as held:
-        folder = Path(held)
-        file, found = bare.prepare(asked.model, folder), {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file, found = bare.prepare(options.model, folder), {}
         for label, run in RUNS.items():
             command = [sys.executable, "-m", "tests.studies.benchmarks.folder", "--only", run]
-            command += ["--model", asked.model, "--file", str(file)]
-            command += ["--photographs", str(asked.photographs)]
+            command += ["--model", options.model, "--file", str(file)]
+            command += ["--photographs", str(options.photographs)]
             environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
             done = subprocess.run(
                 command, check=True, cwd=bare.ROOT, env=environment, capture_output=True, text=True
@@ -110,10 +110,10 @@ def main() -> int:
             "-m",
             "parity.commands.cli.main",
             "compare",
-            asked.model,
+            options.model,
             "--input",
         ]
-        command += [str(photographs(folder, asked.photographs))]
+        command += [str(photographs(folder, options.photographs))]
         started = time.perf_counter()
         subprocess.run(command, check=True, cwd=bare.ROOT, capture_output=True)
         took = time.perf_counter() - started

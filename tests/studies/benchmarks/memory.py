@@ -19,15 +19,15 @@ ROOT = Path(__file__).resolve().parents[3]
 # included, in KiB on Linux.
 PARENT = """
 import json, resource, sys
-from parity import cli
-code = cli.main(sys.argv[1:])
+from parity.commands.cli.main import main
+code = main(sys.argv[1:])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"code": code, "peak": peak * 1024}), file=sys.stderr)
 """
 
 
 def peak(cache: Path, *arguments: str) -> int:
-    """Bytes; raises unless the comparison ends with exit code 0."""
+    """Return the largest resident size in bytes; raises unless the exit code is 0."""
     done = subprocess.run(
         [sys.executable, "-c", PARENT, *arguments],
         cwd=ROOT,
@@ -37,11 +37,11 @@ def peak(cache: Path, *arguments: str) -> int:
         text=True,
         check=True,
     )
-    found = json.loads(done.stderr.strip().splitlines()[-1])
-    if found["code"]:
-        raise SystemExit(f"the comparison ended with {found['code']}:\n{done.stderr}")
-    bytes_: int = found["peak"]
-    return bytes_
+    answer = json.loads(done.stderr.strip().splitlines()[-1])
+    if answer["code"]:
+        raise SystemExit(f"the comparison ended with {answer['code']}:\n{done.stderr}")
+    size: int = answer["peak"]
+    return size
 
 
 def main() -> None:

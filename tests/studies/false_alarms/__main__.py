@@ -22,7 +22,7 @@ from parity.report.model import Report, Verdict
 
 @dataclass
 class Tally:
-    """What one architecture's comparisons came to."""
+    """The results of one architecture's comparisons."""
 
     comparisons: int = 0
     alarms: list[str] = field(default_factory=list)
@@ -30,6 +30,7 @@ class Tally:
     worst_max: float = 0.0
 
     def add(self, report: Report, label: str) -> None:
+        """Count one comparison; an alarm is any verdict but parity."""
         self.comparisons += 1
         if report.verdict is not Verdict.PARITY:
             self.alarms.append(f"{report.model} {label}: {report.verdict}")
@@ -40,7 +41,7 @@ class Tally:
 
 
 def reports(model: str, seeds: int, size: int, children: Children) -> Iterator[tuple[str, Report]]:
-    """The comparisons of one architecture: each seed's weights, on the photograph and on noise."""
+    """Yield one architecture's comparisons: each seed's weights, on the photograph and on noise."""
     for seed in range(seeds):
         for source in (None, "random"):
             request = Request(
@@ -67,7 +68,7 @@ def main() -> int:
         with Children() as children:
             for label, report in reports(model, options.seeds, options.image_size, children):
                 tally.add(report, label)
-        every = [ratio for held in tally.ratios.values() for ratio in held]
+        every = [ratio for ratios in tally.ratios.values() for ratio in ratios]
         print(
             f"| {model} | {tally.comparisons} | {len(tally.alarms)} | "
             f"{statistics.median(every):.2f} | {max(every):.2f} | {tally.worst_max:.2f} |",

@@ -1,1 +1,1 @@
-"""Everything that needs a card, in one command: `python -m tests.studies.gpu`."""
+"""All checks that need a card, in one command: `python -m tests.studies.gpu`."""

@@ -1,7 +1,7 @@
-"""`python -m tests.studies.gpu`: run everything that needs a card, and record it.
+"""`python -m tests.studies.gpu`: run all checks that need a card, and record the results.
 
-A runtime that cannot be had is listed as not run, with the reason. Exits 0 if nothing failed, 1 if
-something did, 3 if nothing could be run.
+An item whose runtime is missing is listed as not run, with the reason. Exits 0 if no item failed, 1
+if one did, 3 if none could be run.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--out", type=Path, default=Path("gpu-record"), metavar="FOLDER")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        python = interpreters.interpreters(given.python)
+        python = interpreters.interpreters(options.python)
     except ParityError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    record = run(Bench(given.model, given.image_size, python))
-    paths = write(record, given.out)
+    record = run(Bench(options.model, options.image_size, python))
+    paths = write(record, options.out)
     print(paths[1].read_text(encoding="utf-8"))
     print("written:", *paths)
     return record.exit_code
 
 
 def run(bench: Bench, items: Sequence[Item] = ITEMS, *, budget: float = BUDGET_S) -> Record:
-    """Attempt every item, the ones that no time is left for too."""
+    """Attempt every item; those for which no time is left are recorded as not run."""
     started = time.perf_counter()
-    bench.look()
+    bench.find_subjects()
     entries = []
     for item in items:
-        began = time.perf_counter()
-        if began - started > budget:
+        item_started = time.perf_counter()
+        if item_started - started > budget:
             entries.append(Entry(item.name, "not run", f"no time left after {budget:g} s", 0.0))
             continue
         status, reason, figures = attempt(item, bench)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - item_started
         entries.append(Entry(item.name, status, reason, seconds, figures))
         print(f"{status:8}{item.name} ({seconds:.1f} s)", file=sys.stderr, flush=True)
     return Record(

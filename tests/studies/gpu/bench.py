@@ -1,4 +1,4 @@
-"""What the items share: which subjects can be had on the card, comparisons, single children."""
+"""A model on a card: the subjects that can run there, comparisons, and single children."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Bench:
     facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     card: cards.Card | None = None
 
-    def look(self) -> None:
-        """Find out which subjects can be had, by asking each runtime itself."""
+    def find_subjects(self) -> None:
+        """Ask each runtime whether its subject can run on the card."""
         try:
             self.card = cards.find_card()
         except ParityError as error:
@@ -60,17 +60,17 @@ class Bench:
                 self.absent[subject] = str(error)
 
     def lacking(self, subjects: Sequence[str]) -> str | None:
-        """Why these subjects cannot be run, if one of them cannot."""
+        """Return why these subjects cannot be run; None if all can."""
         reasons = dict.fromkeys(self.absent[name] for name in subjects if name in self.absent)
         return "; ".join(reasons) or None
 
     @property
     def present(self) -> list[str]:
-        """The subjects that can be had."""
+        """The subjects that can be run."""
         return [name for name in SUBJECTS if name not in self.absent]
 
     def request(self, subjects: Sequence[str], **options: Any) -> Request:
-        """A comparison of these subjects on this model."""
+        """Return the request of a comparison of these subjects on this model."""
         size = (self.size, self.size)
         return Request(
             model=self.model, image_size=size, subjects=tuple(subjects), python=self.python,
@@ -78,26 +78,26 @@ class Bench:
         )  # fmt: skip
 
     def compare(self, subjects: Sequence[str], **options: Any) -> Report:
-        """The report of a comparison; subjects without a device are on the CPU."""
+        """Run a comparison and return its report; subjects without a device are on the CPU."""
         from parity.commands import compare as run
 
         return run.run(self.request(subjects, **options))
 
     @contextmanager
-    def loaded(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:
-        """A framework's child with the model, and the arguments of a run of the logits alone."""
+    def load_child(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:
+        """Yield a framework's child with the model, and the arguments of a run of the logits."""
         built = architectures.get(self.model, image_size=(self.size, self.size))
         runtime = subject.partition("@")[0]
         with tempfile.TemporaryDirectory(prefix="parity-gpu-") as name:
             folder = Path(name)
-            held = folder / "weights.safetensors"
-            weights.save(held, weights.init(built, seed=0))
+            path = folder / "weights.safetensors"
+            weights.save(path, weights.init(built, seed=0))
             data = np.zeros((batch, *built.input_shape), np.float32)
             np.save(folder / "x.npy", data)
             child = Child(runtime, python=interpreter_of(runtime, self.python), gpu=True)
             try:
-                child.call("load", spec=built.to_json(), reference=None)
-                child.call("assign", path=str(held))
+                child.call("load", spec=built.to_json(), callable_path=None)
+                child.call("load_weights", path=str(path))
                 yield child, {
                     "x": str(folder / "x.npy"), "rows": ["logits"], "device": "gpu",
                     "out": str(folder / "out.safetensors"), "manifest": {"subject": subject},

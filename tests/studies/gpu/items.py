@@ -1,4 +1,4 @@
-"""What is run on the card: one function an item, which returns figures or raises `Failed`."""
+"""The items that are run on the card: one function each, which returns figures or raises."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ Figures = Mapping[str, Any]
 
 
 class Failed(AssertionError):
-    """An item did not give what it must."""
+    """The result of an item is wrong."""
 
 
 class NotRun(Exception):
-    """An item that cannot be run here, and why."""
+    """An item cannot be run here; the message says why."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to show; `needs` are the subjects without which it cannot be run."""
+    """One check; `needs` are the subjects without which it cannot be run."""
 
     name: str
     needs: tuple[str, ...]
     run: Callable[[Bench], Figures]
 
 
-def require(holds: bool, told: object) -> None:
-    """Raise `Failed` unless something holds."""
-    if not holds:
-        raise Failed(str(told))
+def require(condition: bool, message: object) -> None:
+    """Raise `Failed` with a message unless a condition is true."""
+    if not condition:
+        raise Failed(str(message))
 
 
 def precision_item(subject: str, precision: str) -> Item:
-    """A subject in a precision, at the floor of that precision, the flags read back."""
+    """Return the check of a subject in a precision: at that precision's floor, flags included."""
 
     def run(bench: Bench) -> Figures:
         try:
             report = bench.compare([subject], precision=precision)
         except UsageError as error:
-            # A runtime without kernels for a precision says so; that is not a failure.
+            # A runtime without kernels for a precision is no failure.
             raise NotRun(str(error)) from error
         require_parity(report)
         facts = report.subjects[subject]
@@ -61,7 +61,7 @@ def precision_item(subject: str, precision: str) -> Item:
 
 
 def require_parity(report: Report) -> None:
-    """Raise `Failed` unless the verdict is parity, with what stands against it."""
+    """Raise `Failed`, with the failures and the largest error, unless the verdict is parity."""
     failures = [f"{name}: {f.failure}" for name, f in report.subjects.items() if f.failure]
     worst = max(
         (r.x_floor for stage in report.stages for r in stage.subjects.values()), default=0.0
@@ -70,7 +70,7 @@ def require_parity(report: Report) -> None:
 
 
 def stages_of(report: Report, subject: str) -> dict[str, dict[str, float]]:
-    """By stage, the largest error of a subject, and how many floors that is."""
+    """Return the largest error of a subject by stage, and how many floors that is."""
     return {
         stage.name: {
             "max_abs": stage.subjects[subject].max_abs,
@@ -89,20 +89,20 @@ def cpu_against_gpu(bench: Bench) -> Figures:
     return {"compare_seconds": report.seconds, "logits_max_abs": pairs}
 
 
-def tf32_is_named(bench: Bench) -> Figures:
-    """TF32, judged as float32, diverges, and turning it off is proved to be the cure."""
+def explain_tf32(bench: Bench) -> Figures:
+    """TF32, judged as float32, diverges, and the cause is found to be TF32."""
     report = bench.compare(["torch@gpu"], precision="tf32", judge_as="float32", explain=True)
     require(report.verdict == "divergence", report.verdict)
     require([cause.cause for cause in report.causes] == ["tf32"], report.causes)
     return dict(report.causes[0].evidence)
 
 
-def deterministic(bench: Bench) -> Figures:
-    """Three runs of everything that is there, bit for bit the same."""
+def repeat_runs(bench: Bench) -> Figures:
+    """Three runs of all subjects are bit for bit the same."""
     report = bench.compare(bench.present, repeat=3)
     assert report.repeat is not None
-    moved = {name: count for name, count in report.repeat.differed.items() if count}
-    require(not moved, f"runs that were not bit for bit the first one: {moved}")
+    changed = {name: count for name, count in report.repeat.differed.items() if count}
+    require(not changed, f"runs that were not bit for bit the first one: {changed}")
     return {"runs": report.repeat.runs}
 
 
@@ -120,20 +120,20 @@ def one_at_a_time(bench: Bench) -> Figures:
     return {"compare_seconds": report.seconds}
 
 
-def compiled(bench: Bench) -> Figures:
-    """`--xla` is at the floor too, and is told."""
+def compile_with_xla(bench: Bench) -> Figures:
+    """`--xla` is at the floor too, and is in the report."""
     report = bench.compare(["keras@gpu"], xla=True)
     require_parity(report)
-    require(report.subjects["keras@gpu"].flags["xla"] is True, "the flag is not told")
+    require(report.subjects["keras@gpu"].flags["xla"] is True, "the flag is not in the report")
     return {"run_seconds": report.subjects["keras@gpu"].seconds["run"]}
 
 
 def out_of_memory(bench: Bench) -> Figures:
-    """A batch that no card holds is said as such, with one that fits."""
+    """A batch that is too large for any card is an error that names one that fits."""
     assert bench.card is not None
     # An item of a ResNet-50 at 224 takes some 20 MB of activations at the widest place.
     batch = int(bench.card.bytes / 8e6)
-    with bench.loaded("torch@gpu", batch) as (child, arguments):
+    with bench.load_child("torch@gpu", batch) as (child, arguments):
         try:
             child.call("run", **arguments)
         except DeviceMemory as error:
@@ -143,21 +143,21 @@ def out_of_memory(bench: Bench) -> Figures:
 
 
 def bare_forward(subject: str) -> Item:
-    """Seconds of a forward pass at batch 8 with nothing captured but the logits, the best of 5."""
+    """Return the check that times a forward pass at batch 8, the best of 5; logits captured."""
 
     def run(bench: Bench) -> Figures:
-        with bench.loaded(subject, 8) as (child, arguments):
+        with bench.load_child(subject, 8) as (child, arguments):
             seconds = [child.call("run", **arguments)["seconds"] for _ in range(5)]
         return {"forward_seconds": min(seconds), "first_seconds": seconds[0]}
 
     return Item(f"bare forward of {subject}", (subject,), run)
 
 
-def census(bench: Bench) -> Figures:
-    """`parity doctor --device gpu` finds every runtime able."""
-    found = doctor.inspect_machine(device="gpu", python=bench.python)
-    require(found.exit_code == 0, found.missing)
-    return {each.runtime: dict(each.flags) for each in found.runtimes}
+def inspect_runtimes(bench: Bench) -> Figures:
+    """`parity doctor --device gpu` finds no problem in any runtime."""
+    status = doctor.inspect_machine(device="gpu", python=bench.python)
+    require(status.exit_code == 0, status.missing)
+    return {each.runtime: dict(each.flags) for each in status.runtimes}
 
 
 FOUR = ("keras@gpu", "torch@gpu", "onnx-keras@gpu", "onnx-torch@gpu")
@@ -166,21 +166,21 @@ ITEMS = (
     *(precision_item(subject, name) for name in PRECISION_FACTORS for subject in SUBJECTS),
     *(bare_forward(subject) for subject in ("keras@gpu", "torch@gpu")),
     Item("CPU against GPU", ("torch@gpu", "keras@gpu", "onnx-torch@gpu"), cpu_against_gpu),
-    Item("TF32 is named as the cause", ("torch@gpu",), tf32_is_named),
-    Item("three runs are bit for bit the same", (), deterministic),
+    Item("TF32 is named as the cause", ("torch@gpu",), explain_tf32),
+    Item("three runs are bit for bit the same", (), repeat_runs),
     Item("three backends of Keras", ("keras@gpu", "keras[jax]@gpu", "keras[torch]@gpu"), backends),
-    Item("--xla", ("keras@gpu",), compiled),
+    Item("--xla", ("keras@gpu",), compile_with_xla),
     Item("--serial", (), one_at_a_time),
     Item("out of memory", ("torch@gpu",), out_of_memory),
-    Item("doctor --device gpu", FOUR, census),
+    Item("doctor --device gpu", FOUR, inspect_runtimes),
 )
 
 
 def attempt(item: Item, bench: Bench) -> tuple[str, str | None, Figures]:
-    """`passed`, `failed` or `not run`, the reason, and the figures."""
+    """Run an item; return `passed`, `failed` or `not run`, the reason, and the figures."""
     reason = bench.lacking(item.needs)
     if reason is None and not bench.present:
-        reason = next(iter(bench.absent.values()), "no subject can be had")
+        reason = next(iter(bench.absent.values()), "no subject can be run")
     if reason is not None:
         return "not run", reason, {}
     try:

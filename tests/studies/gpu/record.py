@@ -34,12 +34,12 @@ class Record:
     """Why there is no card."""
     environment: Mapping[str, Any]
     runtimes: Mapping[str, Mapping[str, Any]]
-    """By child, the card and the libraries as its runtime sees them."""
+    """By child, the card and the libraries as its runtime reports them."""
     entries: Sequence[Entry]
     seconds: float
 
     def count(self, status: str) -> int:
-        """How many items ended so."""
+        """Return how many items have a status."""
         return sum(entry.status == status for entry in self.entries)
 
     @property
@@ -65,13 +65,13 @@ def write(record: Record, folder: Path) -> tuple[Path, Path]:
 
 
 def markdown(record: Record) -> str:
-    """The record for a reader: the card, errors by stage and precision, every item."""
+    """Return the record as Markdown: the card, errors by stage and precision, every item."""
     card = record.card
-    where = f"{card['name']}, driver {card['driver']}, CUDA {card['cuda']}" if card else record.why
+    title = f"{card['name']}, driver {card['driver']}, CUDA {card['cuda']}" if card else record.why
     lines = [
         f"# {record.model} at {record.size}×{record.size} on the GPU, {record.date}",
         "",
-        f"- card: {where}",
+        f"- card: {title}",
         *(f"- {name}: {_facts(facts)}" for name, facts in record.runtimes.items()),
         f"- {record.count('passed')} passed, {record.count('failed')} failed, "
         f"{record.count('not run')} not run, in {record.seconds:.0f} s",
@@ -94,14 +94,14 @@ def markdown(record: Record) -> str:
 
 
 def _row(entry: Entry, stages: Sequence[str]) -> str:
-    found = entry.figures["stages"]
-    cells = [f"{found[s]['max_abs']:.1e} ({found[s]['x_floor']:.2f}×)" for s in stages]
+    figures = entry.figures["stages"]
+    cells = [f"{figures[s]['max_abs']:.1e} ({figures[s]['x_floor']:.2f}×)" for s in stages]
     seconds = [entry.figures.get(key) or 0.0 for key in ("run_seconds", "compare_seconds")]
     return f"| {entry.name} | {' | '.join([*cells, *(f'{s:.3f}' for s in seconds)])} |"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in facts.items()) or "no more is told"
+    return ", ".join(f"{name} {value}" for name, value in facts.items()) or "no facts"
 
 
 def _cell(text: str) -> str:

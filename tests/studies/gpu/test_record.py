@@ -46,9 +46,9 @@ def test_an_interpreter_that_is_none_is_one_line(capsys):
 
 
 class Present(Bench):
-    """A bench on a card where all subjects but those in `absent` can be had."""
+    """A bench on a card where all subjects but those in `absent` can be run."""
 
-    def look(self):
+    def find_subjects(self):
         self.card = CARD
 
 
@@ -118,7 +118,7 @@ def test_out_of_memory_must_name_a_batch():
         message = "too little memory; a batch of 64 fits: --batch 64"
 
         @contextmanager
-        def loaded(self, subject, batch):
+        def load_child(self, subject, batch):
             message = self.message
 
             class Child:
@@ -129,7 +129,7 @@ def test_out_of_memory_must_name_a_batch():
 
     item = next(item for item in ITEMS if item.name == "out of memory")
     full = Full("resnet18", 64)
-    full.look()
+    full.find_subjects()
     assert attempt(item, full)[0] == "passed"
     full.message = "out of memory"
     assert attempt(item, full)[0] == "failed"
@@ -159,8 +159,8 @@ class Rehearsal(Present):
         )
 
     @contextmanager
-    def loaded(self, subject, batch):
-        with super().loaded(subject, batch) as (child, arguments):
+    def load_child(self, subject, batch):
+        with super().load_child(subject, batch) as (child, arguments):
             yield child, {**arguments, "device": "cpu"}
 
     @property

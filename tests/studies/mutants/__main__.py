@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.studies.mutants.bench import SUBJECTS, Bench, Refused, faults_for
-from tests.studies.mutants.counting import line, short, table
+from tests.studies.mutants.counting import find_shortfalls, format_result, format_table
 from tests.studies.mutants.result import Result
 
 MODELS = {
@@ -69,13 +69,13 @@ def main() -> int:
             bench.close()
         if asked.json:
             _write(asked.json, results, clean)
-    printed = table(results, clean)
+    printed = format_table(results, clean)
     print(printed)
     if asked.markdown:
         asked.markdown.write_text(printed + "\n")
-    failed = short(results, clean)
-    for told in failed:
-        print(told, file=sys.stderr)
+    failed = find_shortfalls(results, clean)
+    for message in failed:
+        print(message, file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -93,7 +93,7 @@ def _mutants(bench, subject, asked):
                 print(f"refused: {subject} {fault.name}: {error}", file=sys.stderr, flush=True)
                 continue
             made += 1
-            print(line(result), file=sys.stderr, flush=True)
+            print(format_result(result), file=sys.stderr, flush=True)
             yield result
 
 

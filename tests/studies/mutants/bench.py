@@ -1,4 +1,4 @@
-"""Healthy models loaded once, mutants of them judged one after the other by the tool itself."""
+"""Healthy models, loaded once, and comparisons of mutants of them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ RUNTIMES = "tests.studies.mutants.runtimes,parity.runtimes"
 SUBJECTS = ("keras", "torch", "onnx-torch")
 
 
-class Twice:
-    """A child for the reference and another one for the mutants: one name, two models."""
+class ChildPair:
+    """Two children under one name: one runs the reference, the other one the mutants."""
 
     def __init__(self, healthy, mutant):
         self.healthy, self.mutant = healthy, mutant
 
     def call(self, operation, **arguments):
-        if operation in ("load", "assign", "use_table"):
+        if operation in ("load", "load_weights", "use_table"):
             self.mutant.call(operation, **arguments)
         chosen = self.healthy if operation in BY_REFERENCE else self.mutant
         return chosen.call(operation, **arguments)
@@ -46,14 +46,15 @@ class Twice:
 
 
 class Refused(Exception):
-    """The framework itself does not run such a model: its shapes fit no longer."""
+    """The framework does not run such a model: its shapes do not fit."""
 
 
 CRASHES = (ParityError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What ends a comparison with no word of what is wrong: the mutant was not detected."""
+"""Errors that end a comparison without a report: the mutant was not detected."""
 
-BY_REFERENCE = ("load", "assign", "use_table", "reference", "calibrate", "hello", "complete",
-                "export", "export_model", "run_graph", "require")  # fmt: skip
+BY_REFERENCE = ("load", "load_weights", "use_table", "run_reference", "calibrate", "hello",
+                "complete_table", "export_structure", "export_model", "run_graph_float64",
+                "require_device")  # fmt: skip
 
 
 class Bench:
@@ -64,8 +65,10 @@ class Bench:
         self.folder = tempfile.TemporaryDirectory(prefix="mutants-")
         self.children = Children(timeout=600)
         self.spare = Children(timeout=600)
-        held = self.children.__getitem__
-        self.children.__class__ = type("Routed", (Children,), {"__getitem__": self._routed(held)})
+        get_child = self.children.__getitem__
+        self.children.__class__ = type(
+            "Routed", (Children,), {"__getitem__": self._routed(get_child)}
+        )
         self.request = Request(subjects=subjects, isolate=True, input="random", **request)
         folder = Path(self.folder.name)
         placement = plan_placement(self.request)
@@ -81,24 +84,24 @@ class Bench:
         self.name = name
         self.judged = 0
         self._prepared: dict[tuple[str, bool], tuple[State, Runner]] = {}
-        # A mutant counts as detected if anything at all is said, so nothing may be said of these.
+        # A mutant counts as detected if anything is reported, so nothing may be reported of these.
         structure = judge_structure(self.state, self.runner)
         if structure.outcome == "fail":
             raise AssertionError(structure.messages)
         for subject in self.runs:
-            wrong = self._in_float64(self.state, self.runner, subject)
+            wrong = self._find_float64_differences(self.state, self.runner, subject)
             if wrong:
                 raise AssertionError(f"{subject} differs in float64 by itself at {wrong[0].row}")
 
-    def _routed(self, held):
+    def _routed(self, get_child):
         pairs = {}
 
         def get(children, name):
-            child = held(name)
+            child = get_child(name)
             if name != "torch":
                 return child
             if name not in pairs:
-                pairs[name] = Twice(child, self.spare[name])
+                pairs[name] = ChildPair(child, self.spare[name])
             return pairs[name]
 
         return get
@@ -111,7 +114,7 @@ class Bench:
     # ------------------------------------------------------------------------------------------
 
     def sites(self) -> dict[str, Site]:
-        """Every row that both models have, as faults see it."""
+        """Return every row that both models have, by name."""
         found, pad, before = {}, None, None
         for row in self.table.rows:
             if row.kind == "pad":
@@ -128,7 +131,7 @@ class Bench:
         return found
 
     def places(self, fault: Fault, subject: str, seed: int):
-        """The mutations that a fault can make in a subject, in a seeded order."""
+        """Yield the mutations that a fault can make in a subject, in a seeded order."""
         sites = self.sites()
         layers = self.descriptions["torch"]["layers"]
         hypers = {layer["row"]: layer["hyper"] for layer in layers}
@@ -146,9 +149,9 @@ class Bench:
                 yield mutation
 
     def judge(self, subject: str, mutation: Mutation, *, isolate: bool):
-        """Put the fault in, let the tool judge the subject, and mend it again.
+        """Apply a mutation, compare the subject, and restore it.
 
-        Also the level that saw the fault, and the rows that this level names.
+        Return the findings, the level that detects the mutation, and the rows that it names.
         """
         child = self._child(subject)
         state, runner = self._prepare(mutation.depth, isolate=isolate)
@@ -162,15 +165,15 @@ class Bench:
                 handle = {"handle": subject} if subject == "onnx-torch" else {}
                 child.call("mutate", changes=list(mutation.changes), **handle)
             descriptions = dict(self.descriptions)
-            if subject == "keras" or mutation.described:
+            if subject == "keras" or mutation.changes_description:
                 shape = list(state.input.array.shape[1:])
                 descriptions[subject] = child.call("describe", input_shape=shape)
             state = replace(state, descriptions=descriptions, subjects={}, failures={})
             for pattern in ("held-*", "*.full.onnx"):
-                for held in Path(self.folder.name).rglob(pattern):
-                    held.unlink()
+                for stale in Path(self.folder.name).rglob(pattern):
+                    stale.unlink()
             try:
-                if mutation.copied:
+                if mutation.copies_weights:
                     self._assign(subject, self.weights_path)
                 capture = runner.run_subject(subject, _rows(state), "capture")
             except ParityError as error:
@@ -181,16 +184,16 @@ class Bench:
                 run = replace(self.runs[subject], capture=capture.path)
                 state = replace(state, subjects={subject: run})
             state, findings = find(state, runner)
-            return findings, *self._level(state, runner, subject, findings, mutation)
+            return findings, *self._find_level(state, runner, subject, findings, mutation)
         finally:
             child.call("restore")
-            if mutation.weights or mutation.copied:
+            if mutation.weights or mutation.copies_weights:
                 self._assign(subject, self.weights_path)
 
     def _prepare(self, depth: str, *, isolate: bool) -> tuple[State, Runner]:
-        """What judges a mutant: at the depth that shows it, with `--isolate` or without.
+        """Return the state and runner for mutants at a depth, with `--isolate` or without.
 
-        Each has a folder of its own: captures are looked up again by name, and must be of its rows.
+        Each has a folder of its own, since captures are found again by name.
         """
         key = depth, isolate
         if key not in self._prepared:
@@ -211,10 +214,10 @@ class Bench:
     def _assign(self, subject, path):
         child = self._child(subject)
         if subject != "onnx-torch":
-            child.call("assign", path=str(path))
+            child.call("load_weights", path=str(path))
             return
         child.call(
-            "load",
+            "load_structure",
             handle=subject,
             table=self.table.to_json(),
             structure=str(self.state.graphs["torch"]),
@@ -223,9 +226,9 @@ class Bench:
         )
 
     def measure(self, fault: Fault, subject: str, mutation: Mutation, clock) -> Result:
-        """Judge one mutant, and hold the tool's words against what was done.
+        """Judge one mutant, and compare the report with the mutation.
 
-        Every second one is judged as the default command does it, without `--isolate`.
+        Every second one is judged without `--isolate`, as by the default command.
         """
         started = clock()
         isolate = self.judged % 2 == 0
@@ -237,7 +240,7 @@ class Bench:
         causes = [c for c in findings.causes if c.subject == subject]
         layers = {found.layer for found in findings.divergences} or {c.layer for c in causes}
         before = [c.evidence["x_floor_before"] for c in causes if "x_floor_before" in c.evidence]
-        wanted = {row: mutation.expected.get(row, fault.expected) for row in mutation.rows}
+        expected = {row: mutation.expected.get(row, fault.expected) for row in mutation.rows}
         return Result(
             model=self.name,
             subject=subject,
@@ -246,56 +249,56 @@ class Bench:
             detected=not by.startswith("a crash") and bool(by or causes or findings.divergences),
             located=None if mutation.whole else (layers or named) == set(mutation.rows),
             answers=tuple(dict.fromkeys((cause.layer, cause.cause) for cause in causes)),
-            wanted=tuple((row, tuple(sorted(names))) for row, names in wanted.items()),
+            expected=tuple((row, tuple(sorted(names))) for row, names in expected.items()),
             nameable=fault.nameable,
             isolate=isolate,
             seconds=clock() - started,
-            told=tuple(cause.message for cause in causes),
+            messages=tuple(cause.message for cause in causes),
             by=by,
             hidden=mutation.hidden,
             faintest=min(before, default=None),
         )
 
-    def _level(self, state: State, runner: Runner, subject: str, findings, mutation: Mutation):
-        """The level of the comparison that sees a mutant, while its fault is in.
+    def _find_level(self, state: State, runner: Runner, subject: str, findings, mutation: Mutation):
+        """Return the level of the comparison that detects a mutant, while it is applied.
 
-        Also the rows that a level names which has no divergences.
+        Also return the rows that a level without divergences names.
         """
         if subject in state.failures:
             return "failure", set()
         results = [stage.subjects[subject] for stage in findings.stages]
         if not all(result.status.passes for result in results):
             return "numerics", set()
-        described = subject == "keras" or mutation.described
-        if described and judge_structure(state, runner).outcome == "fail":
+        has_description = subject == "keras" or mutation.changes_description
+        if has_description and judge_structure(state, runner).outcome == "fail":
             return "structure", set()
         if mutation.weights and subject != "onnx-torch":
-            rows = self._rows_of_other_weights(subject)
+            rows = self._find_weight_differences(subject)
             if rows:
                 return "weights", rows
-        wrong = self._in_float64(state, runner, subject)
+        wrong = self._find_float64_differences(state, runner, subject)
         if not wrong:
             return "", set()
         words = semantics.describe_float64_failure(state.comparison, runner, subject, wrong[0])
         return "semantics", {words.partition(" first at ")[2].partition(":")[0]}
 
-    def _in_float64(self, state: State, runner: Runner, subject: str):
-        """The stages at which a subject differs in float64, as `--semantics` finds them."""
-        exact = semantics.run_and_judge_float64(state.comparison, runner, subject, "exact")
-        return [stage for stage in exact if not stage.subjects[subject].status.passes]
+    def _find_float64_differences(self, state: State, runner: Runner, subject: str):
+        """Return the stages at which a subject differs in float64, as by `--semantics`."""
+        stages = semantics.run_and_judge_float64(state.comparison, runner, subject, "exact")
+        return [stage for stage in stages if not stage.subjects[subject].status.passes]
 
-    def _rows_of_other_weights(self, subject) -> set[str]:
-        """What `compare` says of the weights that a person's own models bring."""
+    def _find_weight_differences(self, subject) -> set[str]:
+        """Return the rows whose weights differ, as `compare` finds them in users' own models."""
         path = Path(self.folder.name) / "held-weights.safetensors"
-        self._child(subject).call("dump", path=str(path))
-        told = weights.differences(self.values, weights.load(path, self.table))
-        named = {line.partition(":")[0] for line in told}
+        self._child(subject).call("save_weights", path=str(path))
+        lines = weights.differences(self.values, weights.load(path, self.table))
+        named = {line.partition(":")[0] for line in lines}
         return {row.name for row in self.table.rows for w in row.weights if w.name in named}
 
     def clean(self, subject: str, seed: int) -> bool:
-        """Whether an unmutated subject passes on a seeded input, by itself too, and unexplained.
+        """Return whether an unmutated subject passes on a seeded input, without any cause.
 
-        Every second seed as the default command does it, without `--isolate`.
+        Every second seed is compared without `--isolate`, as by the default command.
         """
         isolate = seed % 2 == 0
         state = replace(self.state, request=replace(self.request, isolate=isolate))
@@ -306,17 +309,17 @@ class Bench:
             runner = replace(self.runner, request=state.request, folder=Path(folder), input=path)
             rows = _rows(state)
             reference = runner.run_reference(rows, "capture", isolate=isolate)
-            made = runner.run_subject(subject, rows, "capture")
-            run = replace(self.runs[subject], capture=made.path)
+            done = runner.run_subject(subject, rows, "capture")
+            run = replace(self.runs[subject], capture=done.path)
             state = replace(state, reference=reference, subjects={subject: run})
             _, findings = find(state, runner)
-        looked = [h for stage in findings.stages for h in (stage.subjects, stage.isolated)]
-        passed = all(held[subject].status.passes for held in looked if held)
+        results = [r for stage in findings.stages for r in (stage.subjects, stage.isolated)]
+        passed = all(each[subject].status.passes for each in results if each)
         return passed and not (findings.causes or findings.divergences or findings.attribution)
 
 
 def _rows(state: State) -> list[str]:
-    """The rows of the comparison points at the depth compared."""
+    """Return the rows of the comparison points at the compared depth."""
     return [point.row for point in state.table.points(state.request.depth)]
 
 

@@ -1,4 +1,4 @@
-"""The table of the mutants, and where it falls short of what is promised."""
+"""The table of the mutants, and the shares in it that are below the promised ones."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ COLUMNS = {
 """The columns of the table, each a property of `Result`; where that is None, it does not count."""
 
 
-def line(result: Result) -> str:
-    """One mutant in one line: what came out."""
+def format_result(result: Result) -> str:
+    """Return one mutant and its result as one line."""
     words = "not named"
     if result.named is None:
         words = {
@@ -39,25 +39,25 @@ def line(result: Result) -> str:
         words = "NOT DETECTED"
     elif result.located is False:
         words += ", NOT LOCATED"
-    told = ", ".join(dict.fromkeys(f"{row}: {cause}" for row, cause in result.answers))
+    causes = ", ".join(dict.fromkeys(f"{row}: {cause}" for row, cause in result.answers))
     flag = " --isolate" if result.isolate else ""
     return (
         f"{result.seconds:5.2f} s  {result.model} {result.subject} {result.fault} "
-        f"@ {'+'.join(result.rows)}{flag}, by {result.by or 'nothing'}: {words} ({told})"
+        f"@ {'+'.join(result.rows)}{flag}, by {result.by or 'nothing'}: {words} ({causes})"
     )
 
 
 def counts(results: Iterable[Result], field: str) -> tuple[int, int]:
-    """How many are so, and how many could be."""
-    held = [value for result in results if (value := getattr(result, field)) is not None]
-    return sum(held), len(held)
+    """Return how many results have a property, and how many could have it."""
+    values = [value for result in results if (value := getattr(result, field)) is not None]
+    return sum(values), len(values)
 
 
-def table(results: list[Result], clean: list[tuple[str, str, bool]]) -> str:
-    """By fault: how many that any level could see, and what came out of them.
+def format_table(results: list[Result], clean: list[tuple[str, str, bool]]) -> str:
+    """Return the table as Markdown: a row for each fault, then all, then the undetectable ones.
 
-    Where not every mutant has a place to be located at, or a cause to be named, it says of how
-    many; a column in which none has is empty.
+    `clean` has the model, the subject and whether it passed, for each unmutated run. Where not
+    every mutant has a place or a cause, the cell has "of" how many; without any it is empty.
     """
     hidden = [result for result in results if not result.detectable]
     results = [result for result in results if result.detectable]
@@ -65,7 +65,7 @@ def table(results: list[Result], clean: list[tuple[str, str, bool]]) -> str:
         "| fault | mutants | " + " | ".join(COLUMNS.values()) + " |",
         "|---|" + "---:|" * (len(COLUMNS) + 1),
     ]
-    lines += [_row(name, held) for name, held in _by_fault(results)]
+    lines += [_row(name, group) for name, group in _by_fault(results)]
     lines.append(_row("**all**", results))
     if hidden:
         flagged = sum(result.detected for result in hidden)
@@ -73,74 +73,76 @@ def table(results: list[Result], clean: list[tuple[str, str, bool]]) -> str:
     lines.append("")
     lines += _shares(results)
     lines += _facts(results)
-    for name, held in _by_fault(hidden):
-        why = "; ".join(sorted({str(result.hidden) for result in held}))
-        flagged = sum(result.detected for result in held)
-        lines.append(f"Undetectable: {len(held)} of {name!r}, {flagged} flagged: {why}.")
+    for name, group in _by_fault(hidden):
+        why = "; ".join(sorted({str(result.hidden) for result in group}))
+        flagged = sum(result.detected for result in group)
+        lines.append(f"Undetectable: {len(group)} of {name!r}, {flagged} flagged: {why}.")
     alarms = sum(not passed for *_, passed in clean)
     lines.append(f"{len(clean)} runs of unmutated models, {alarms} false alarms.")
     return "\n".join(lines)
 
 
-def _row(name: str, held: list[Result]) -> str:
+def _row(name: str, group: list[Result]) -> str:
     cells = []
     for field in COLUMNS:
-        count, of = counts(held, field)
-        cells.append("" if not of else str(count) if of == len(held) else f"{count} of {of}")
-    return f"| {name} | {len(held)} | " + " | ".join(cells) + " |"
+        count, of = counts(group, field)
+        cells.append("" if not of else str(count) if of == len(group) else f"{count} of {of}")
+    return f"| {name} | {len(group)} | " + " | ".join(cells) + " |"
 
 
 def _shares(results: list[Result]) -> list[str]:
-    told = []
+    shares = []
     for field, words in COLUMNS.items():
         count, of = counts(results, field)
         if of:
-            told.append(f"{words} {count} of {of} ({count / of:.1%})")
-    return [f"Of those that could be: {', '.join(told)}."] if told else []
+            shares.append(f"{words} {count} of {of} ({count / of:.1%})")
+    return [f"Of those that could be: {', '.join(shares)}."] if shares else []
 
 
 def _facts(results: list[Result]) -> list[str]:
     models = sorted({result.model for result in results})
-    seen = Counter(result.by or "nothing" for result in results)
+    levels = Counter(result.by or "nothing" for result in results)
     alone = sum(not result.isolate for result in results)
-    told = [
+    lines = [
         f"{len(models)} architectures: {', '.join(models)}.",
-        f"Detected by {', '.join(f'{level} {n}' for level, n in seen.most_common())}.",
+        f"Detected by {', '.join(f'{level} {n}' for level, n in levels.most_common())}.",
         f"{alone} were judged as the default command does it, {len(results) - alone} with "
         "`--isolate`.",
     ]
     located = [r for r in results if r.faintest is not None and r.located]
     if located:
         faint = min(located, key=lambda r: r.faintest)
-        told.append(
+        lines.append(
             f"The faintest that was located is {faint.faintest:.3g}x the floor of its layer alone: "
             f"{faint.model} {faint.subject} {faint.fault} @ {'+'.join(faint.rows)}."
         )
-    return told
+    return lines
 
 
-def short(results: list[Result], clean: list[tuple[str, str, bool]]) -> list[str]:
-    """Where the figures fall short of what is promised; nothing where they do not."""
+def find_shortfalls(results: list[Result], clean: list[tuple[str, str, bool]]) -> list[str]:
+    """Return a line for each figure that is worse than the promised one."""
     flagged = [result for result in results if not result.detectable and result.detected]
     results = [result for result in results if result.detectable]
-    told = []
+    lines = []
     for field, least in PROMISED.items():
         count, of = counts(results, field)
         if of and count / of < least:
-            told.append(f"{field}: {count / of:.1%}, promised are {least:.0%}")
+            lines.append(f"{field}: {count / of:.1%}, promised are {least:.0%}")
     share = sum(result.misnamed for result in results) / max(len(results), 1)
     if share > MISNAMED:
-        told.append(f"wrongly named: {share:.1%}, promised are at most {MISNAMED:.0%}")
-    told += [f"declared undetectable, and flagged: {line(result).strip()}" for result in flagged]
+        lines.append(f"wrongly named: {share:.1%}, promised are at most {MISNAMED:.0%}")
+    lines += [
+        f"declared undetectable, and flagged: {format_result(result).strip()}" for result in flagged
+    ]
     alarms = sum(not passed for *_, passed in clean)
-    return told + ([f"{alarms} false alarms"] if alarms else [])
+    return lines + ([f"{alarms} false alarms"] if alarms else [])
 
 
 def _by_fault(results: list[Result]) -> list[tuple[str, list[Result]]]:
-    found: dict[str, list[Result]] = defaultdict(list)
+    groups: dict[str, list[Result]] = defaultdict(list)
     for result in results:
-        found[result.fault].append(result)
-    return sorted(found.items(), key=lambda item: (not item[0][0].isdigit(), _number(item[0])))
+        groups[result.fault].append(result)
+    return sorted(groups.items(), key=lambda item: (not item[0][0].isdigit(), _number(item[0])))
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -47,7 +47,7 @@ def _padding(asymmetric):
 
 
 def _stride_moved(place):
-    """A block strides in the convolution before, or behind, the one that should."""
+    """A block strides in the convolution before, or after, the right one."""
     if place.hyper.get("stride") != [2, 2] or place.hyper.get("kernel") != [3, 3]:
         return None
     block = [row for row in place.rows.values() if row.kind == "conv"
@@ -83,7 +83,8 @@ def _whole_groups(place):
         return None
     path, _, name = place.row.torch.rpartition(".")
     change = {"layer": path, "change": "whole-groups", "name": name}
-    return Mutation((place.row.name,), changes=(change,), described=True, fails=True, copied=True)
+    return Mutation((place.row.name,), changes=(change,), changes_description=True, fails=True,
+                    copies_weights=True)  # fmt: skip
 
 
 def _projected(place):
@@ -93,7 +94,7 @@ def _projected(place):
         return None
     change = {"layer": _block_of(place.row), "change": "projected", "channels": place.row.shape[0],
               "seed": int(place.rng.integers(2**31))}  # fmt: skip
-    return Mutation((place.row.name,), changes=(change,), described=True)
+    return Mutation((place.row.name,), changes=(change,), changes_description=True)
 
 
 def _unprojected(place):
@@ -102,7 +103,8 @@ def _unprojected(place):
         return None
     change = {"layer": place.row.torch.rpartition(".downsample")[0], "change": "unprojected",
               "channels": place.row.shape[0], "stride": place.hyper["stride"][0]}  # fmt: skip
-    return Mutation((place.row.name,), changes=(change,), described=True, fails=True, copied=True)
+    return Mutation((place.row.name,), changes=(change,), changes_description=True, fails=True,
+                    copies_weights=True)  # fmt: skip
 
 
 def _block_of(row):
@@ -127,8 +129,8 @@ def _rectified(*, doubled):
     """
 
     def plan(place):
-        behind = place.behind
-        if (behind is not None and behind.kind == "relu") != doubled:
+        following = place.following
+        if (following is not None and following.kind == "relu") != doubled:
             return None
         made = code("relu-after")(place)
         return replace(made, depth="layer") if doubled else made
@@ -142,7 +144,7 @@ def _permuted(change):
 
 
 def _one_nan(place):
-    """One value of the first item is NaN, which a max-pool behind it may swallow."""
+    """One value of the first item is NaN, which a max-pool after it may drop."""
     index = [int(place.rng.integers(size)) for size in place.row.shape]
     made = code("nan-after", index=index, shape=place.row.shape)(place)
     return replace(made, depth="layer")
@@ -150,7 +152,7 @@ def _one_nan(place):
 
 def _ceiling(place):
     """Only where the windows leave a rest: elsewhere nothing changes."""
-    size = place.before.shape[1]
+    size = place.preceding.shape[1]
     (top, bottom), _ = place.hyper["padding"]
     rest = (size + top + bottom - place.hyper["kernel"][0]) % place.hyper["stride"][0]
     return code("ceil", value=True)(place) if rest else None
@@ -163,7 +165,7 @@ def _rolled(place):
 
 def _zero_pool(place):
     """−∞ gives way to 0, which is the same where a ReLU comes before."""
-    if place.before.kind == "relu" or not any(map(any, place.hyper["padding"])):
+    if place.preceding.kind == "relu" or not any(map(any, place.hyper["padding"])):
         return None
     return code("padding", padding=place.hyper["padding"], value=0.0)(place)
 
@@ -178,10 +180,10 @@ FAULTS = (
     fault("4 ceil_mode", "max_pool", "ceil-mode", _ceiling, ("torch",)),
     fault("5 epsilon 1e-3", "batch_norm", "batch-norm-epsilon", _epsilon(1e-3), CODE),
     fault("5 epsilon 1.001e-5", "batch_norm", "batch-norm-epsilon", _epsilon(1.001e-5), ("keras",)),
-    fault("9 training mode", "batch_norm", "training-mode", code("of-the-batch"), CODE),
+    fault("9 training mode", "batch_norm", "training-mode", code("batch-statistics"), CODE),
     fault("9 dropout", ("relu", "dense"), "dropout", code("dropout", rate=0.25),
           CODE),
-    fault("13 groups in another order", "conv", "group-order", _groups("dealt-groups"), CODE),
+    fault("13 groups in another order", "conv", "group-order", _groups("interleaved-groups"), CODE),
     fault("14 every group reads the last slice", "conv", "groups-read-one-slice",
           _groups("one-slice"), CODE),
     fault("15 groups read the whole input", "conv", "groups-read-whole-input", _whole_groups,

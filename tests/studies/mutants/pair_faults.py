@@ -1,4 +1,4 @@
-"""Two faults at once: in one layer, or in two layers of one model, which must both be found."""
+"""Two faults at once: in one layer, or in two layers of one model."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ _ENDS = _two(constant("bias", 0.0), "bias", kinds=("relu",), other=code("identit
 
 
 def _rectified_before(place):
-    """The ReLU behind a batch-norm stands before it."""
-    behind = place.behind
-    if behind is None or behind.kind != "relu":
+    """The ReLU after a batch-norm is before it."""
+    following = place.following
+    if following is None or following.kind != "relu":
         return None
-    names = (place.row.name, behind.name)
-    changes = (*code("relu-before")(place).changes, *code("identity")(place.at(behind)).changes)
+    names = (place.row.name, following.name)
+    changes = (*code("relu-before")(place).changes, *code("identity")(place.at(following)).changes)
     causes = (frozenset({"activation-extra"}), frozenset({"activation-missing"}))
     return Mutation(names, changes=changes, expected=dict(zip(names, causes, strict=True)))
 

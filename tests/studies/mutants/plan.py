@@ -18,7 +18,7 @@ NAMELESS = frozenset({"not-explained"})
 
 @dataclass(frozen=True)
 class Site:
-    """A row of the table, its tensor's name in a graph, and what stands before it."""
+    """A row of the table, its tensor's name in a graph, and the layers before it."""
 
     name: str
     kind: str
@@ -65,18 +65,19 @@ class Place:
         return len([row for row in inside if "@" not in row.torch]) or 1
 
     @property
-    def behind(self) -> Site | None:
-        """The row that comes next in the table."""
+    def following(self) -> Site | None:
+        """The next row in the table."""
         order = list(self.rows.values())
         return next(iter(order[order.index(self.row) + 1 :]), None)
 
     @property
-    def before(self) -> Site:
+    def preceding(self) -> Site:
+        """The row before this one in the table."""
         order = list(self.rows.values())
         return order[order.index(self.row) - 1]
 
     def at(self, row: Site) -> Place:
-        """Another row of the same model."""
+        """Return the place of another row of the same model."""
         return replace(self, row=row)
 
     def same_module(self) -> list[Site]:
@@ -91,32 +92,32 @@ class Place:
 
 @dataclass(frozen=True)
 class Mutation:
-    """What one fault changes at one place; `rows` are the layers that it makes wrong."""
+    """The changes of one fault at one place; `rows` are the layers that become faulty."""
 
     rows: tuple[str, ...]
     weights: dict = field(default_factory=dict)
     changes: tuple[dict, ...] = ()
     depth: str = "stage"
-    """How closely must be looked: what only a layer's own capture shows needs `layer`."""
+    """The depth of the comparison: `layer` for a fault that only a layer's own capture shows."""
     fails: bool = False
     """Whether the subject cannot be run at all."""
-    copied: bool = False
-    """Whether the weights are copied after the change, as into a model that was built so."""
-    described: bool = False
-    """Whether the model says other things of itself with it."""
+    copies_weights: bool = False
+    """Whether the weights are copied after the change, as into a model that was built with it."""
+    changes_description: bool = False
+    """Whether it changes the description of the model's layers."""
     whole: bool = False
-    """Whether it is a fault of the whole graph, which has no place to be found."""
+    """Whether it is a fault of the whole graph, so that it has no place."""
     device: str = "cpu"
     expected: dict[str, frozenset[str]] = field(default_factory=dict)
     """By row, the causes that may name it, where not all rows have the fault's."""
     hidden: str | None = None
-    """Why nothing can see it; what has no reason and is not seen was missed."""
+    """Why nothing can detect it; without a reason, a fault that is not detected was missed."""
 
 
 @dataclass(frozen=True)
 class Fault:
     name: str
-    """What it is called in the table; the number is the fault's in the catalogue."""
+    """Its name in the table; the number is that of the cause."""
     kinds: tuple[str, ...]
     expected: frozenset[str]
     plan: Callable[[Place], Mutation | None]
@@ -130,13 +131,13 @@ class Fault:
 
 
 def fault(name, kinds, expected, plan, subjects=EVERYWHERE, *, faint=False):
-    """A fault of these kinds of layers; `expected` are the causes that may name it, by `|`."""
+    """Return a fault of these kinds of layers; `expected` has the allowed causes, joined by `|`."""
     kinds = (kinds,) if isinstance(kinds, str) else kinds
     return Fault(name, kinds, frozenset(expected.split("|")), plan, subjects, faint)
 
 
 def code(change, **more):
-    """A change that a child makes in its model at one layer."""
+    """Return the plan of a change that a child makes in its model at one layer."""
 
     def plan(place):
         call = {"layer": place.layer, "change": change, "calls": place.calls, **more}

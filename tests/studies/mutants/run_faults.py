@@ -1,4 +1,4 @@
-"""Faults that lie in how a model is run, exported or captured, and not in what it is."""
+"""Faults of running, exporting or capturing a model, and not of the model itself."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ EVERY = ("conv", "max_pool", "add", "relu", "avg_pool", "dense", "batch_norm")
 GRAPH = ("onnx-torch",)
 
 
-def _kept_late(later, place):
-    change = {"change": "late", "row": place.row.name, "later": later}
+def _stale_capture(later, place):
+    change = {"change": "stale", "row": place.row.name, "later": later}
     return Mutation((place.row.name,), changes=(change,), depth="layer")
 
 
 def _in_place(place):
-    """The activation behind a layer overwrites what a hook has kept of it.
+    """The activation after a layer overwrites the tensor that a hook has stored.
 
     Put into the capture of the PyTorch subject: parity's own hooks read a tensor at once, so an
     activation in place cannot be seen by them ("hidden: ReLU computes in place"), and in Keras and
     in graphs no tensor changes in place.
     """
-    behind = place.behind
-    if behind is None or "relu" not in behind.kind or behind.shape != place.row.shape:
+    following = place.following
+    if following is None or "relu" not in following.kind or following.shape != place.row.shape:
         return None
-    kept = _kept_late(behind.name, place)
-    works = code("in-place", value=True)(place.at(behind))
-    # What the model says of that activation is the evidence.
-    return replace(kept, changes=(*kept.changes, *works.changes), described=True)
+    stale = _stale_capture(following.name, place)
+    in_place = code("in-place", value=True)(place.at(following))
+    # The description of that activation is the evidence.
+    return replace(stale, changes=(*stale.changes, *in_place.changes), changes_description=True)
 
 
 def _overwritten(place):
-    """The last call of one module overwrites what a hook has kept of its first.
+    """The last call of a module overwrites the tensor that a hook has stored of its first.
 
     Put into the capture, too: parity's own hooks count the calls.
     """
     last = place.same_module()[-1]
     if place.row.name == last.name or last.shape != place.row.shape:
         return None
-    return _kept_late(last.name, place)
+    return _stale_capture(last.name, place)
 
 
 def _tf32(place):
-    """Both operands with 11 significant bits, as a card that nobody told otherwise computes."""
+    """Both operands with 11 significant bits, as a card computes by default."""
     name = place.weight("kernel")
     bits = place.values[name].view(np.uint32)
     even = (bits >> np.uint32(13)) & np.uint32(1)
@@ -54,7 +54,7 @@ def _tf32(place):
 
 
 def _whole(change, *, count=None, **more):
-    """A fault of the whole graph, which has no place; the table has it at the first cut."""
+    """A fault of the whole graph, without a place; it is reported at the first comparison point."""
 
     def plan(place):
         first = place.first

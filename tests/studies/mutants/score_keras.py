@@ -32,7 +32,7 @@ def build() -> keras.Model:
         layer, _, role = name.partition(".")
         role = {"weight": "kernel"}.get(role, role)
         kind = "conv" if layer == "entry" else "dense"
-        held = model.get_layer(layer)
-        variable = next(v for v in held.variables if v.name == role)
+        target = model.get_layer(layer)
+        variable = next(v for v in target.variables if v.name == role)
         variable.assign(kinds.get(kind).role(role).to_keras(value))
     return model

@@ -1,4 +1,4 @@
-"""Faults that float32 cannot show, and changes that nothing can: these are declared, and why."""
+"""Faults below float32's rounding, and changes without any effect, each with its reason."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ NO_CAUSE = ""
 
 
 def hidden(plan, why, **more):
-    """What `plan` changes, declared to be seen by nothing, for the reason `why`."""
+    """Return the plan with mutations declared undetectable, for the reason `why`."""
 
-    def declared(place):
+    def declare(place):
         mutation = plan(place)
         return None if mutation is None else replace(mutation, hidden=why, **more)
 
-    return declared
+    return declare
 
 
 def _epsilon(added):
     def plan(place):
         epsilon = place.hyper.get("epsilon", 1e-5)
         changed = code("epsilon", value=epsilon + added)(place)
-        return replace(changed, described=place.subject == "keras")
+        return replace(changed, changes_description=place.subject == "keras")
 
     return plan
 
@@ -37,18 +37,18 @@ def _rectified_twice(place):
 
 def _zero_padded_behind_relu(place):
     padding = place.hyper["padding"]
-    if place.before.kind != "relu" or not any(map(any, padding)):
+    if place.preceding.kind != "relu" or not any(map(any, padding)):
         return None
     return code("padding", padding=padding, value=0.0)(place)
 
 
 def _really_in_place(place):
-    """The activation behind a layer computes in place, so that the layer's own tensor is gone."""
-    behind = place.behind
-    if behind is None or behind.kind not in ("relu", "leaky_relu"):
+    """The activation after a layer computes in place, and overwrites the layer's own tensor."""
+    following = place.following
+    if following is None or following.kind not in ("relu", "leaky_relu"):
         return None
     return replace(
-        code("in-place", value=True)(place.at(behind)), rows=(place.row.name,), depth="layer"
+        code("in-place", value=True)(place.at(following)), rows=(place.row.name,), depth="layer"
     )
 
 

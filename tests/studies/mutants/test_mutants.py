@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 
+from parity.network.table import LayerTable, Row
+from parity.numerics.capture import CaptureReader
 from tests.studies.mutants.__main__ import MODELS
 from tests.studies.mutants.bench import Bench, Refused, faults_for
-from tests.studies.mutants.counting import line, short, table
+from tests.studies.mutants.counting import find_shortfalls, format_result, format_table
 from tests.studies.mutants.result import Result
 
 SMALL = (
@@ -24,14 +27,14 @@ def result(*causes, **changes):
         "model": "zoo", "subject": "keras", "fault": "5 epsilon 1e-3", "rows": ("a",),
         "detected": True, "located": True,
         "answers": tuple(("a", cause) for cause in causes or ("batch-norm-epsilon",)),
-        "wanted": (("a", ("batch-norm-epsilon",)),), "seconds": 1.0,
+        "expected": (("a", ("batch-norm-epsilon",)),), "seconds": 1.0,
     }  # fmt: skip
     return Result(**{**facts, **changes})
 
 
 def uncovered(*causes):
-    wanted = (("a", ("not-explained",)),)
-    return result(*causes, fault="no cause", wanted=wanted, nameable=False)
+    expected = (("a", ("not-explained",)),)
+    return result(*causes, fault="no cause", expected=expected, nameable=False)
 
 
 def test_what_counts_as_named():
@@ -55,7 +58,7 @@ def test_what_no_cause_covers_does_not_count_as_named():
 
 
 def test_of_two_places_both_must_be_named():
-    both = {"rows": ("a", "b"), "wanted": (("a", ("bias",)), ("b", ("softmax",)))}
+    both = {"rows": ("a", "b"), "expected": (("a", ("bias",)), ("b", ("softmax",)))}
     right = (("a", "bias"), ("b", "softmax"))
     assert result(**both, answers=right).named
     assert not result(**both, answers=right[:1]).named
@@ -66,7 +69,7 @@ def test_of_two_places_both_must_be_named():
 
 
 def test_the_table_counts():
-    printed = table(
+    printed = format_table(
         [result(), result("bias"), result(fault="18 bias", detected=False),
          result(fault="37 frozen", located=None), uncovered("not-explained")],
         [("zoo", "keras", True), ("zoo", "keras", False)],
@@ -81,29 +84,64 @@ def test_the_table_counts():
 
 def test_what_nothing_can_see_is_counted_apart():
     hidden = result(detected=False, by="", hidden="its channel is dead")
-    printed = table([result(), hidden], [])
+    printed = format_table([result(), hidden], [])
     assert "| **all** | 1 | 1 | 1 | 1 |  | 0 |" in printed
     assert "| **declared undetectable** | 1 | 0 |" in printed
     assert "Undetectable: 1 of '5 epsilon 1e-3', 0 flagged: its channel is dead." in printed
-    assert short([hidden], []) == []
+    assert find_shortfalls([hidden], []) == []
     flagged = result(hidden="its channel is dead")
-    assert short([flagged], [])[0].startswith("declared undetectable, and flagged")
+    assert find_shortfalls([flagged], [])[0].startswith("declared undetectable, and flagged")
 
 
 def test_a_crash_is_not_detected():
     crashed = result(detected=False, located=False, answers=(), by="a crash: IndexError()")
-    assert "NOT DETECTED" in line(crashed)
-    assert short([crashed], [])[0].startswith("detected: 0.0%")
+    assert "NOT DETECTED" in format_result(crashed)
+    assert find_shortfalls([crashed], [])[0].startswith("detected: 0.0%")
 
 
 def test_falling_short_is_told():
-    assert short([result()], [("zoo", "keras", True)]) == []
+    assert find_shortfalls([result()], [("zoo", "keras", True)]) == []
     unseen = result(detected=False, by="")
-    assert short([result()] * 99 + [unseen], [])[0].startswith("detected: 99.0%")
-    assert short([result(located=False)], [])[0].startswith("located: 0.0%")
-    assert short([result(located=None)], []) == []
-    assert len(short([result("bias")], [])) == 2
-    assert short([], [("zoo", "keras", False)]) != []
+    assert find_shortfalls([result()] * 99 + [unseen], [])[0].startswith("detected: 99.0%")
+    assert find_shortfalls([result(located=False)], [])[0].startswith("located: 0.0%")
+    assert find_shortfalls([result(located=None)], []) == []
+    assert len(find_shortfalls([result("bias")], [])) == 2
+    assert find_shortfalls([], [("zoo", "keras", False)]) != []
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("optimiser", [False, True])
+def test_a_graph_is_changed_run_and_restored(tmp_path, optimiser):
+    """A change of the optimiser is in sessions that optimise, and in no others."""
+    import onnx
+    from onnx import helper
+
+    from tests.studies.mutants.runtimes.onnx.runtime import Runtime
+
+    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 2])
+            for n in ("input", "logits")]  # fmt: skip
+    node = helper.make_node("Identity", ["input"], ["logits"])
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "g.onnx")
+    np.save(tmp_path / "x.npy", np.array([[-1.0, 2.0]], np.float32))
+    table = LayerTable((Row("head", "head", "dense", "head", "head", (2,)),))
+    runtime = Runtime()
+    runtime.load_file(handle="g", table=table.to_json(), path=str(tmp_path / "g.onnx"))
+
+    def logits(*, optimise=True):
+        out = tmp_path / "out.safetensors"
+        runtime.run(handle="g", x=str(tmp_path / "x.npy"), rows=["head"], out=str(out),
+                    manifest={"subject": "onnx"}, optimise=optimise)  # fmt: skip
+        with CaptureReader(out) as reader:
+            return reader.read("head").tolist()
+
+    change = {"layer": "logits", "change": "relu-after", "optimiser": optimiser}
+    runtime.mutate(handle="g", changes=[change])
+    assert logits() == [[0.0, 2.0]]
+    assert logits(optimise=False) == ([[-1.0, 2.0]] if optimiser else [[0.0, 2.0]])
+    runtime.restore()
+    assert logits() == [[-1.0, 2.0]]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Faults of the weights: they are canonical, so they work in every framework and in graphs."""
+"""Faults of the canonical weights, for every framework and for graphs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _mean_for_variance(place):
 
 
 def constant(role, value):
-    """One weight of a layer that was left at what it is initialised to."""
+    """One weight of a layer keeps its initial value."""
 
     def plan(place):
         name = place.weight(role)
@@ -125,7 +125,7 @@ def _one_weight(change):
 
 
 def _flatten(*, weight):
-    """The columns of the dense layer behind a flattened image (C, H, W), in another order.
+    """The columns of the dense layer after a flattened image (C, H, W), in another order.
 
     A `weight` of "nchw" was made for (C, H, W) and meets an image flattened as (H, W, C); one of
     "nhwc" is permuted for (H, W, C) and meets one flattened as (C, H, W).

@@ -41,12 +41,12 @@ def build() -> keras.Model:
     model = keras.Model(image, layers.Dense(CLASSES, name="head")(x))
     for name, value in weights().items():
         layer, _, role = name.partition(".")
-        held = model.get_layer(layer)
+        target = model.get_layer(layer)
         if layer == "norm":
             role = {"weight": "gamma", "bias": "beta"}.get(role, ROLES.get(role))
         else:
             role = ROLES[role]
-        variable = next(v for v in held.variables if v.name == role)
-        found = next(r for r in kinds.get(kind_of(held)).roles if r.keras == role)
+        variable = next(v for v in target.variables if v.name == role)
+        found = next(r for r in kinds.get(kind_of(target)).roles if r.keras == role)
         variable.assign(found.to_keras(value, shape=tuple(variable.shape)))
     return model

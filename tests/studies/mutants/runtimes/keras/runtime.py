@@ -27,8 +27,8 @@ class Runtime(plain.Runtime):
                 object.__setattr__(layer, name, value)
             layer.__dict__.pop("call", None)
 
-    def _again(self):
-        model = super()._again()
+    def _rebuild(self):
+        model = super()._rebuild()
         _apply(model, self.changes)
         return model
 
@@ -68,7 +68,7 @@ def one_slice(layer, change, model):
     wrap(layer, before=before)
 
 
-def dealt(layer, change, model):
+def interleave_groups(layer, change, model):
     groups = change["groups"]
 
     def before(x):
@@ -78,7 +78,7 @@ def dealt(layer, change, model):
     wrap(layer, before=before)
 
 
-def of_the_batch(layer, change, model):
+def use_batch_statistics(layer, change, model):
     def instead(self, x):
         axes = tuple(range(len(x.shape) - 1))
         mean, variance = keras.ops.moments(x, axes)
@@ -88,11 +88,11 @@ def of_the_batch(layer, change, model):
     wrap(layer, instead=instead)
 
 
-def biased(layer, change, model):
+def add_bias(layer, change, model):
     wrap(layer, after=lambda y: y + keras.ops.cast(change["values"], y.dtype))
 
 
-def setting(name):
+def change_setting(name):
     def change_it(layer, change, model):
         value = change["value"]
         set_attribute(layer, name, tuple(value) if isinstance(value, list) else value)
@@ -100,19 +100,19 @@ def setting(name):
     return change_it
 
 
-def followed_by(function):
+def apply_after(function):
     return lambda layer, change, model: wrap(layer, after=function)
 
 
-def becoming(function):
+def replace_by(function):
     return lambda layer, change, model: wrap(layer, instead=lambda self, x: function(x))
 
 
-def dropped(layer, change, model):
+def add_dropout(layer, change, model):
     wrap(layer, after=lambda y: keras.random.dropout(y, change["rate"]))
 
 
-def tensor_float(x):
+def round_to_tf32(x):
     """Operands of TF32: 11 significant bits, ties to even."""
     bits = tf.bitcast(tf.cast(x, tf.float32), tf.uint32)
     even = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, tf.constant(13, tf.uint32)),
@@ -122,7 +122,7 @@ def tensor_float(x):
     return tf.cast(tf.bitcast(cut, tf.float32), x.dtype)
 
 
-def not_a_number(layer, change, model):
+def set_nan(layer, change, model):
     """NaN at one place of the first item; `index` and `shape` have the channels first."""
     mask = np.zeros(change["shape"], bool)
     mask[tuple(change["index"])] = True
@@ -135,11 +135,11 @@ def not_a_number(layer, change, model):
     wrap(layer, after=after)
 
 
-def scaled(layer, change, model):
+def scale_output(layer, change, model):
     wrap(layer, after=lambda y: y * ops.cast(change["value"], y.dtype))
 
 
-def doubled(layer, change, model):
+def apply_twice(layer, change, model):
     def twice(self, x):
         return type(self).call(self, type(self).call(self, x))
 
@@ -148,34 +148,34 @@ def doubled(layer, change, model):
 
 ops = keras.ops
 CHANGES = {
-    "nan-after": not_a_number,
-    "all-nan-after": followed_by(lambda y: y * float("nan")),
-    "rolled-channels-after": followed_by(lambda y: ops.roll(y, 1, -1)),
-    "flattened-after": followed_by(lambda y: ops.reshape(y, (-1,))),
-    "scaled-after": scaled,
-    "doubled": doubled,
+    "nan-after": set_nan,
+    "all-nan-after": apply_after(lambda y: y * float("nan")),
+    "rolled-channels-after": apply_after(lambda y: ops.roll(y, 1, -1)),
+    "flattened-after": apply_after(lambda y: ops.reshape(y, (-1,))),
+    "scaled-after": scale_output,
+    "doubled": apply_twice,
     "relu-before": lambda layer, change, model: wrap(layer, before=ops.relu),
     "padding": same_padding,
-    "epsilon": setting("epsilon"),
-    "stride": setting("strides"),
-    "dilation": setting("dilation_rate"),
-    "slope": setting("negative_slope"),
+    "epsilon": change_setting("epsilon"),
+    "stride": change_setting("strides"),
+    "dilation": change_setting("dilation_rate"),
+    "slope": change_setting("negative_slope"),
     "one-slice": one_slice,
-    "dealt-groups": dealt,
-    "of-the-batch": of_the_batch,
-    "bias": biased,
-    "dropout": dropped,
-    "relu-after": followed_by(ops.relu),
-    "softmax-after": followed_by(lambda y: ops.softmax(y, -1)),
-    "sigmoid-after": followed_by(ops.sigmoid),
-    "reversed-after": followed_by(lambda y: ops.flip(y, -1)),
-    "turned-after": followed_by(lambda y: ops.swapaxes(y, 1, 2)),
-    "rolled-after": followed_by(lambda y: ops.roll(y, 1, 1)),
-    "squeezed-after": followed_by(lambda y: ops.sign(y) * ops.abs(y) ** 1.01),
-    "tf32-before": lambda layer, change, model: wrap(layer, before=tensor_float),
+    "interleaved-groups": interleave_groups,
+    "batch-statistics": use_batch_statistics,
+    "bias": add_bias,
+    "dropout": add_dropout,
+    "relu-after": apply_after(ops.relu),
+    "softmax-after": apply_after(lambda y: ops.softmax(y, -1)),
+    "sigmoid-after": apply_after(ops.sigmoid),
+    "reversed-after": apply_after(lambda y: ops.flip(y, -1)),
+    "turned-after": apply_after(lambda y: ops.swapaxes(y, 1, 2)),
+    "rolled-after": apply_after(lambda y: ops.roll(y, 1, 1)),
+    "squeezed-after": apply_after(lambda y: ops.sign(y) * ops.abs(y) ** 1.01),
+    "tf32-before": lambda layer, change, model: wrap(layer, before=round_to_tf32),
     "reversed-before": lambda layer, change, model: wrap(layer, before=lambda x: ops.flip(x, -1)),
-    "identity": becoming(lambda x: x),
-    "silu": becoming(ops.silu),
-    "leaky": becoming(lambda x: ops.leaky_relu(x, 0.01)),
-    "gelu-tanh": becoming(lambda x: ops.gelu(x, approximate=True)),
+    "identity": replace_by(lambda x: x),
+    "silu": replace_by(ops.silu),
+    "leaky": replace_by(lambda x: ops.leaky_relu(x, 0.01)),
+    "gelu-tanh": replace_by(lambda x: ops.gelu(x, approximate=True)),
 }

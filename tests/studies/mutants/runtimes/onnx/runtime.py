@@ -21,30 +21,30 @@ class Runtime(plain.Runtime):
         self.graphs[handle] = Mutant(self.healthy[handle], changes)
         if any(change["change"] == "no-provider" for change in changes):
             # As a build that has the provider, whose libraries then do not load.
-            plain.onnx_device.check = lambda device: None
+            plain.onnx_device.require_device = lambda device: None
 
     def restore(self):
         self.graphs.update(self.healthy)
         self.healthy = {}
-        plain.onnx_device.check = CHECK
+        plain.onnx_device.require_device = CHECK
 
-    def _run(self, graph, data, rows, out, manifest, feed, setting):
-        graph = graph.under(setting) if isinstance(graph, Mutant) else graph
-        return super()._run(graph, data, rows, out, manifest, feed, setting)
+    def graph_for(self, handle, settings):
+        graph = super().graph_for(handle, settings)
+        return graph.under(settings) if isinstance(graph, Mutant) else graph
 
 
 class Mutant:
     """A graph of the runtime, changed whenever it is built.
 
-    What is the `optimiser`'s doing is no part of the graph, and only in sessions that optimise.
+    A change of the `optimiser` is no part of the graph: only sessions that optimise have it.
     """
 
     def __init__(self, graph, changes, *, optimise=False):
         self.graph, self.table, self.all = graph, graph.table, changes
         self.changes = [c for c in changes if optimise or not c.get("optimiser")]
 
-    def under(self, setting):
-        return Mutant(self.graph, self.all, optimise=setting.optimise)
+    def under(self, settings):
+        return Mutant(self.graph, self.all, optimise=settings.optimise)
 
     def model(self, outputs=()):
         weighted = self.graph.model(outputs)
@@ -67,7 +67,7 @@ def set_attribute(proto, change):
         node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
 
 
-def followed_by(operator, **attributes):
+def apply_after(operator, **attributes):
     def change_it(proto, change):
         tensor = change["layer"]
         node = _node(proto, tensor)
@@ -84,13 +84,13 @@ def freeze(proto, change):
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = change["value"]
 
 
-CHECK = plain.onnx_device.check
+CHECK = plain.onnx_device.require_device
 CHANGES = {
     "frozen": freeze,
     "no-provider": lambda proto, change: None,
-    "sine-after": followed_by("Sin"),
+    "sine-after": apply_after("Sin"),
     "attributes": set_attribute,
-    "relu-after": followed_by("Relu"),
-    "sigmoid-after": followed_by("Sigmoid"),
-    "softmax-after": followed_by("Softmax", axis=1),
+    "relu-after": apply_after("Relu"),
+    "sigmoid-after": apply_after("Sigmoid"),
+    "softmax-after": apply_after("Softmax", axis=1),
 }

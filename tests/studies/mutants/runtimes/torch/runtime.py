@@ -10,21 +10,21 @@ from torch.nn import functional
 
 from parity.network.table import torch_point
 from parity.runtimes.torch import runtime as plain
-from tests.studies.mutants.runtimes.late import Late
+from tests.studies.mutants.runtimes.stale_captures import StaleCaptures
 
 
-class Runtime(Late, plain.Runtime):
+class Runtime(StaleCaptures, plain.Runtime):
     """A module whose layers can be made to misbehave."""
 
     def mutate(self, *, changes):
-        for change in self.take_late(changes):
+        for change in self.take_stale(changes):
             point = torch_point(change["layer"]) if change["layer"] else None
             # What stands in no block is the model's own.
             module = self.model if point is None else self.model.get_submodule(point.module)
             CHANGES[change["change"]](module, point and point.call, change)
 
     def restore(self):
-        self.late = {}
+        self.stale = {}
         for module in list(self.model.modules()):
             for name, value in module.__dict__.pop("_mutant", {}).items():
                 setattr(module, name, value)
@@ -69,7 +69,7 @@ def whole_groups(block, call, change):
     set_attribute(block, change["name"], made)
 
 
-def projected(block, call, change):
+def add_projection(block, call, change):
     made = nn.Sequential(
         nn.Conv2d(change["channels"], change["channels"], 1, bias=False),
         nn.BatchNorm2d(change["channels"]),
@@ -81,7 +81,7 @@ def projected(block, call, change):
     set_attribute(block, "downsample", made.eval())
 
 
-class Cut(nn.Module):
+class CropShortcut(nn.Module):
     """A shortcut without weights: every so many pixels, and zeros for the channels it lacks."""
 
     def __init__(self, channels, stride):
@@ -93,8 +93,8 @@ class Cut(nn.Module):
         return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, missing))
 
 
-def unprojected(block, call, change):
-    set_attribute(block, "downsample", Cut(change["channels"], change["stride"]))
+def replace_projection(block, call, change):
+    set_attribute(block, "downsample", CropShortcut(change["channels"], change["stride"]))
 
 
 def one_slice(module, call, change):
@@ -102,12 +102,12 @@ def one_slice(module, call, change):
     wrap(module, before=lambda x: x.chunk(groups, 1)[groups - 1].repeat(1, groups, 1, 1))
 
 
-def dealt(module, call, change):
+def interleave_groups(module, call, change):
     groups = change["groups"]
     wrap(module, before=lambda x: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2))
 
 
-def of_the_batch(module, call, change):
+def use_batch_statistics(module, call, change):
     def instead(self, x):
         return functional.batch_norm(
             x, None, None, self.weight, self.bias, training=True, eps=self.eps
@@ -116,7 +116,7 @@ def of_the_batch(module, call, change):
     wrap(module, instead=instead)
 
 
-def biased(module, call, change):
+def add_bias(module, call, change):
     def after(y):
         bias = torch.tensor(change["values"], dtype=y.dtype)
         return y + bias.reshape(1, -1, *(1,) * (y.ndim - 2))
@@ -124,7 +124,7 @@ def biased(module, call, change):
     wrap(module, after=after)
 
 
-def setting(name):
+def change_setting(name):
     def change_it(module, call, change):
         value = change["value"]
         set_attribute(module, name, tuple(value) if isinstance(value, list) else value)
@@ -132,11 +132,11 @@ def setting(name):
     return change_it
 
 
-def followed_by(function):
+def apply_after(function):
     return lambda module, call, change: wrap(module, after=function)
 
 
-def dropped(module, call, change):
+def add_dropout(module, call, change):
     wrap(
         module,
         after=lambda y: functional.dropout(y, change["rate"], training=True),
@@ -145,21 +145,21 @@ def dropped(module, call, change):
     )
 
 
-def becoming(function):
+def replace_by(function):
     def change_it(module, call, change):
         wrap(module, instead=lambda self, x: function(x), call=call, calls=change["calls"])
 
     return change_it
 
 
-def tensor_float(x):
+def round_to_tf32(x):
     """Operands of TF32: 11 significant bits, ties to even."""
     bits = x.float().contiguous().view(torch.int32)
     cut = (bits + 0xFFF + ((bits >> 13) & 1)) & -0x2000
     return cut.view(torch.float32).to(x.dtype)
 
 
-def not_a_number(module, call, change):
+def set_nan(module, call, change):
     """NaN at one place of the first item."""
 
     def after(y):
@@ -170,12 +170,12 @@ def not_a_number(module, call, change):
     wrap(module, after=after)
 
 
-def scaled(module, call, change):
+def scale_output(module, call, change):
     # A factor of the tensor's own precision: PyTorch would take a float in a wider one.
     wrap(module, after=lambda y: y * torch.tensor(change["value"], dtype=y.dtype))
 
 
-def doubled(module, call, change):
+def apply_twice(module, call, change):
     def twice(self, x):
         return type(self).forward(self, type(self).forward(self, x))
 
@@ -183,41 +183,41 @@ def doubled(module, call, change):
 
 
 CHANGES = {
-    "nan-after": not_a_number,
-    "all-nan-after": followed_by(lambda y: y * float("nan")),
-    "rolled-channels-after": followed_by(lambda y: y.roll(1, 1)),
-    "flattened-after": followed_by(lambda y: y.flatten()),
-    "scaled-after": scaled,
-    "doubled": doubled,
+    "nan-after": set_nan,
+    "all-nan-after": apply_after(lambda y: y * float("nan")),
+    "rolled-channels-after": apply_after(lambda y: y.roll(1, 1)),
+    "flattened-after": apply_after(lambda y: y.flatten()),
+    "scaled-after": scale_output,
+    "doubled": apply_twice,
     "relu-before": lambda module, call, change: wrap(module, before=torch.relu),
-    "in-place": setting("inplace"),
+    "in-place": change_setting("inplace"),
     "padding": same_padding,
-    "epsilon": setting("eps"),
-    "stride": setting("stride"),
-    "dilation": setting("dilation"),
-    "padding-setting": setting("padding"),
-    "ceil": setting("ceil_mode"),
-    "count-padding": setting("count_include_pad"),
-    "slope": setting("negative_slope"),
+    "epsilon": change_setting("eps"),
+    "stride": change_setting("stride"),
+    "dilation": change_setting("dilation"),
+    "padding-setting": change_setting("padding"),
+    "ceil": change_setting("ceil_mode"),
+    "count-padding": change_setting("count_include_pad"),
+    "slope": change_setting("negative_slope"),
     "whole-groups": whole_groups,
-    "projected": projected,
-    "unprojected": unprojected,
+    "projected": add_projection,
+    "unprojected": replace_projection,
     "one-slice": one_slice,
-    "dealt-groups": dealt,
-    "of-the-batch": of_the_batch,
-    "bias": biased,
-    "dropout": dropped,
-    "relu-after": followed_by(torch.relu),
-    "softmax-after": followed_by(lambda y: torch.softmax(y, 1)),
-    "sigmoid-after": followed_by(torch.sigmoid),
-    "reversed-after": followed_by(lambda y: y.flip(1)),
-    "turned-after": followed_by(lambda y: y.transpose(2, 3)),
-    "rolled-after": followed_by(lambda y: y.roll(1, 2)),
-    "squeezed-after": followed_by(lambda y: y.sign() * y.abs() ** 1.01),
-    "tf32-before": lambda module, call, change: wrap(module, before=tensor_float),
+    "interleaved-groups": interleave_groups,
+    "batch-statistics": use_batch_statistics,
+    "bias": add_bias,
+    "dropout": add_dropout,
+    "relu-after": apply_after(torch.relu),
+    "softmax-after": apply_after(lambda y: torch.softmax(y, 1)),
+    "sigmoid-after": apply_after(torch.sigmoid),
+    "reversed-after": apply_after(lambda y: y.flip(1)),
+    "turned-after": apply_after(lambda y: y.transpose(2, 3)),
+    "rolled-after": apply_after(lambda y: y.roll(1, 2)),
+    "squeezed-after": apply_after(lambda y: y.sign() * y.abs() ** 1.01),
+    "tf32-before": lambda module, call, change: wrap(module, before=round_to_tf32),
     "reversed-before": lambda module, call, change: wrap(module, before=lambda x: x.flip(1)),
     "gelu-tanh": lambda module, call, change: set_attribute(module, "approximate", "tanh"),
-    "identity": becoming(lambda x: x),
-    "silu": becoming(functional.silu),
-    "leaky": becoming(lambda x: functional.leaky_relu(x, 0.01)),
+    "identity": replace_by(lambda x: x),
+    "silu": replace_by(functional.silu),
+    "leaky": replace_by(lambda x: functional.leaky_relu(x, 0.01)),
 }

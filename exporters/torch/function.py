@@ -1,4 +1,4 @@
-"""A PyTorch module as a function of arrays: what an exported file is verified against."""
+"""A PyTorch module as a function of arrays, which an exported file is compared with."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch.utils import _pytree as pytree
 
 from exporters.graph.model import Array
-from exporters.graph.verification import Reference, perturb
+from exporters.graph.verification import ModelFunction, perturb
 from exporters.torch.module import eval_mode, to_array, to_tensor
 
 
-def reference_of(module: torch.nn.Module) -> Reference:
+def to_function(module: torch.nn.Module) -> ModelFunction:
     """Return the module as a function of arrays, in eval mode on the CPU."""
 
     def run(inputs: Sequence[Array], *, seed: int | None = None) -> list[Array]:

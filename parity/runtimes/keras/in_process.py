@@ -1,4 +1,4 @@
-"""A Keras model of the caller's own process: run as it is, and cloned to measure its floor."""
+"""A Keras model of the caller's own process: run unchanged, and cloned to measure its floor."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.errors import UsageError
-from parity.network import layouts
 from parity.network.table import Row, Weight
-from parity.runtimes.base import Array
 from parity.runtimes.floors import Sink
 from parity.runtimes.keras import layers as keras_layers
-from parity.runtimes.keras.runtime import canonical, weights_of
+from parity.runtimes.keras.run import rows_by_layer, to_canonical, to_tensor
+from parity.runtimes.keras.weights import find_weights
+
+Array = NDArray[Any]
 
 
-class Live:
-    """Runs the caller's model in inference mode; what is changed is a clone."""
+class InProcessModel:
+    """Runs the caller's model in inference mode; only clones of it are changed."""
 
     def __init__(self, model: object) -> None:
         if not isinstance(model, keras.Model):
@@ -28,20 +30,22 @@ class Live:
         if wrong:
             raise UsageError(f"keras: {wrong[0]} is not float32: the floor is that of float32")
 
-    def values(self) -> dict[str, Array]:
-        """Every floating-point variable by its place among the model's variables."""
+    def read_values(self) -> dict[str, Array]:
+        """Return copies of the floating variables by their index among the model's variables."""
         return {
             str(index): np.array(variable)
             for index, variable in enumerate(self.model.variables)
             if _is_float(variable)
         }
 
-    def weights_of(self, row: Row) -> Iterable[Weight]:
-        """The weights of a row that this model has."""
-        return weights_of(self.model, row)
+    def find_weights(self, row: Row) -> Iterable[Weight]:
+        """Return the weights that the layer of a row has."""
+        return find_weights(self.model, row)
 
-    def replica(self, dtype: str) -> tuple[keras.Model, Callable[[Mapping[str, Array]], None]]:
-        """A clone of `dtype` that holds the same weights, and what gives it others."""
+    def build_replica(
+        self, dtype: str
+    ) -> tuple[keras.Model, Callable[[Mapping[str, Array]], None]]:
+        """Return a clone of `dtype` with the same weights, and a function that sets its weights."""
 
         def clone(layer: Any) -> Any:
             return type(layer).from_config({**layer.get_config(), "dtype": dtype})
@@ -56,39 +60,39 @@ class Live:
                 f"{' '.join(str(error).split())}; give torch=, which is then the reference"
             ) from error
 
-        def assign(values: Mapping[str, Array]) -> None:
+        def set_weights(values: Mapping[str, Array]) -> None:
             for index, value in values.items():
                 model.variables[int(index)].assign(value)
 
-        return model, assign
+        return model, set_weights
 
     def forward(
         self, x: Array, rows: Sequence[Row], sink: Sink, *, model: keras.Model | None = None
     ) -> float:
-        """Run once on `x` (N, C, H, W) and hand each row's tensor to `sink`.
+        """Run once on `x` (N, C, H, W) and pass each row's tensor to `sink`.
 
-        A row that names no layer is the model's output, which any model has.
+        A row that names no layer is the model's output.
         """
         model = self.model if model is None else model
-        data = keras.ops.convert_to_tensor(np.ascontiguousarray(layouts.to_nhwc(x)))
-        wanted = {row.keras.removesuffix("#0"): row for row in rows}
+        data = to_tensor(x)
+        by_layer = rows_by_layer(rows)
 
-        def seen(reference: str, tensor: Any) -> Any:
-            if reference in wanted:
-                sink(wanted[reference], canonical(tensor))
+        def record(call: str, tensor: Any) -> Any:
+            if call in by_layer:
+                sink(by_layer[call], to_canonical(tensor))
             return tensor
 
-        if list(wanted) == [""]:
+        if list(by_layer) == [""]:
             output = model(data, training=False)
             if isinstance(output, (list, tuple, dict)):
                 raise UsageError(
                     f"keras: the model gives a {type(output).__name__}, not one tensor"
                 )
-            seen("", output)
+            record("", output)
         else:
-            for reference in wanted:
-                keras_layers.tensor(model, reference)
-            keras_layers.walk(model, data, seen)
+            for call in by_layer:
+                keras_layers.find_tensor(model, call)
+            keras_layers.run_layers(model, data, record)
         return 0.0
 
 

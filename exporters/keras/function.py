@@ -1,4 +1,4 @@
-"""A Keras model as a function of arrays: what an exported file is verified against."""
+"""A Keras model as a function of arrays, which an exported file is compared with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from exporters.graph.model import Array
-from exporters.graph.verification import Reference, perturb
+from exporters.graph.verification import ModelFunction, perturb
 from exporters.keras.calls import (
     call_arguments,
     eager_functions,
@@ -19,7 +19,7 @@ from exporters.keras.calls import (
 from exporters.silence import silence_logging
 
 
-def reference_of(model: keras.Model, channels_first: bool) -> Reference:
+def to_function(model: keras.Model, channels_first: bool) -> ModelFunction:
     """Return the model as a function of arrays in the graph's layout, on the CPU."""
     variables = {"trainable": model.trainable_variables, "other": model.non_trainable_variables}
 

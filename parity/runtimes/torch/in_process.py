@@ -1,4 +1,4 @@
-"""A PyTorch module of the caller's own process: run as it is, and copied to measure its floor."""
+"""A PyTorch module of the caller's own process: run unchanged, and copied to measure its floor."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch import nn
 from parity.errors import UsageError
 from parity.network.table import Row, Weight
 from parity.runtimes.floors import Sink
-from parity.runtimes.torch.runtime import DTYPES, canonical, hooked, weights_of
+from parity.runtimes.torch.run import capture_rows, to_canonical
+from parity.runtimes.torch.weights import DTYPES, find_weights
 
 Array = NDArray[Any]
 
 
-class Live:
-    """Runs copies, in inference mode on the CPU: the caller's module is not touched."""
+class InProcessModel:
+    """Runs copies of a module in inference mode on the CPU; the caller's own is not changed."""
 
     def __init__(self, module: object) -> None:
         if not isinstance(module, nn.Module):
@@ -30,43 +31,43 @@ class Live:
         if wrong:
             raise UsageError(f"torch: {wrong[0]} is not float32: the floor is that of float32")
 
-    def values(self) -> dict[str, Array]:
-        """Every parameter and buffer that is a floating-point number, by its name."""
+    def read_values(self) -> dict[str, Array]:
+        """Return copies of the floating parameters and buffers by name."""
         return {
             name: np.array(value.detach().cpu().numpy())
             for name, value in _floating(self.module).items()
         }
 
-    def weights_of(self, row: Row) -> Iterable[Weight]:
-        """The weights of a row that this model has."""
-        return weights_of(self.module, row)
+    def find_weights(self, row: Row) -> Iterable[Weight]:
+        """Return the weights that the layer of a row has."""
+        return find_weights(self.module, row)
 
-    def replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
-        """A copy of `dtype` that holds the same weights, and what gives it others."""
+    def build_replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
+        """Return a copy of `dtype` with the same weights, and a function that sets its weights."""
         model = copy.deepcopy(self.module).to("cpu", DTYPES[dtype]).eval().requires_grad_(False)
 
-        def assign(values: Mapping[str, Array]) -> None:
+        def set_weights(values: Mapping[str, Array]) -> None:
             with torch.no_grad():
-                for name, held in _floating(model).items():
-                    held.copy_(torch.from_numpy(values[name]))
+                for name, tensor in _floating(model).items():
+                    tensor.copy_(torch.from_numpy(values[name]))
 
-        return model, assign
+        return model, set_weights
 
     def forward(
         self, x: Array, rows: Sequence[Row], sink: Sink, *, model: nn.Module | None = None
     ) -> float:
-        """Run once on `x` (N, C, H, W) and hand each row's tensor to `sink`.
+        """Run once on `x` (N, C, H, W) and pass each row's tensor to `sink`.
 
-        A row that names no module is the output of the whole.
+        A row that names no module is the whole model's output.
         """
-        model = self.replica("float32")[0] if model is None else model
+        model = self.build_replica("float32")[0] if model is None else model
         data = torch.from_numpy(np.ascontiguousarray(x))
         if [row.torch for row in rows] == [""]:
             with torch.inference_mode():
                 output = model(data)
-            sink(rows[0], canonical(output, rows[0]))
+            sink(rows[0], to_canonical(output, rows[0]))
             return 0.0
-        with torch.inference_mode(), hooked(model, rows, sink):
+        with torch.inference_mode(), capture_rows(model, rows, sink):
             model(data)
         return 0.0
 

@@ -1,0 +1,53 @@
+"""PyTorch's checkpoint files, read without running any code that they contain."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from parity.errors import WeightError
+from parity.network import fit, weights
+from parity.network.table import LayerTable
+from parity.runtimes.torch.weights import Array, to_numpy
+
+
+def read(path: Path) -> tuple[dict[str, Array], Sequence[str]]:
+    """Return the tensors of a `.pth` or `.pt` state dict by name, and notes for the user.
+
+    Raises `WeightError` for a file that is damaged, or that has anything but tensors.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise WeightError(f"{path}: cannot be read as a PyTorch checkpoint: {reason}") from error
+    except pickle.UnpicklingError as error:
+        raise WeightError(
+            f"{path}: refused: it holds more than tensors, and could run code; "
+            "save model.state_dict() and nothing else"
+        ) from error
+    state, notes = weights.unwrap(content, source=str(path))
+    return {
+        name: _tensor_to_numpy(value, f"{path}: {name}") for name, value in state.items()
+    }, notes
+
+
+def save(
+    values: Mapping[str, Array], path: Path, *, table: LayerTable, order: Iterable[str]
+) -> None:
+    """Write canonical weights, and the table's batch counters as 0, as a state dict in `order`."""
+    counters = {name: torch.zeros((), dtype=torch.int64) for name in fit.counters(table)}
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
+    state = {**counters, **tensors}
+    torch.save({name: state[name] for name in order}, path)
+
+
+def _tensor_to_numpy(value: Any, label: str) -> Array:
+    if not isinstance(value, torch.Tensor):
+        raise WeightError(f"{label}: expected a tensor, found a {type(value).__name__}")
+    return to_numpy(value)

@@ -1,0 +1,89 @@
+"""The message of `assert_parity`: which model differs, where first, and by how much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from parity.network.table import Depth
+from parity.numerics.capture import CaptureReader
+from parity.numerics.verdict import StageResult, SubjectResult, find_first_not_passing
+from parity.processes import registry
+from parity.report.wording import format_number, format_ratio, join_names
+from parity.testing.study import Study, agree
+
+
+def write_message(study: Study, stages: Sequence[StageResult], depth: Depth) -> str:
+    """Return the message for stages that do not all pass."""
+    if study.table is not None and depth != "layer":
+        # Fewer layers are compared as long as nothing differs; all of them are only now.
+        layers = study.compare("layer")
+        stages = stages if agree(layers) else layers
+    first = {name: find_first_not_passing(stages, name) for name in study.models}
+    differing = {name: stage for name, stage in first.items() if stage is not None}
+    agreeing = [name for name in study.models if name not in differing]
+    lines = [
+        f"The models are not the same: {join_names(differing) or 'nothing'} "
+        f"{'differ' if len(differing) > 1 else 'differs'} from {study.reference} in float64 by "
+        f"more than {study.limit:g}× the rounding floor."
+    ]
+    for name, stage in differing.items():
+        lines += ["", *_describe_difference(study, name, stage)]
+    if agreeing:
+        lines += ["", f"{join_names(agreeing)} agree{'s' if len(agreeing) == 1 else ''}."]
+    return "\n".join([*lines, "", *_next_steps(study)])
+
+
+def _describe_difference(study: Study, name: str, stage: StageResult) -> Iterator[str]:
+    result = stage.subjects[name]
+    label = stage.name if stage.name == stage.row else f"{stage.name} ({stage.row})"
+    yield f"{name}, first at {label}, shape {stage.shape}:"
+    if result.message:
+        yield f"  {result.message}"
+    if stage.floor is None or not math.isfinite(result.rel_l2):
+        if result.worst is not None:
+            yield f"  First at index {result.worst}: {_values(result)}"
+        return
+    limit = study.limit * stage.floor.max_abs
+    count, size = _count_mismatches(study, name, stage.row, limit)
+    yield f"  Mismatched elements: {count} / {size} ({100 * count / size:.1f}%)"
+    yield (
+        f"  Greatest absolute difference: {format_number(result.max_abs)} at index {result.worst}, "
+        f"{_values(result)}"
+    )
+    yield (
+        f"    {format_ratio(result.x_floor_max)} the floor of {format_number(stage.floor.max_abs)} "
+        f"(up to {study.limit:g}× is rounding)"
+    )
+    yield (
+        f"  Relative difference of the whole: {format_number(result.rel_l2)}, "
+        f"{format_ratio(result.x_floor)} the floor of {format_number(stage.floor.rel_l2)}"
+    )
+
+
+def _count_mismatches(study: Study, name: str, row: str, limit: float) -> tuple[int, int]:
+    """Return how many elements differ by more than `limit`, and how many there are."""
+    with (
+        CaptureReader(study.capture_path("reference")) as expected,
+        CaptureReader(study.capture_path(name)) as actual,
+    ):
+        difference = np.abs(actual.read(row) - expected.read(row))
+    # A NaN is a mismatch too.
+    mismatches = ~(difference <= limit)
+    return int(np.count_nonzero(mismatches)), mismatches.size
+
+
+def _next_steps(study: Study) -> Iterator[str]:
+    yield "To look further:"
+    if study.table is None:
+        yield "  give table=, which pairs the layers, to see which one differs first"
+    models = " ".join(
+        f"--{name} MODULE:CALLABLE" for name in registry.model_runtimes() if name in study.models
+    )
+    yield f"  parity compare {models} --table FILE --isolate --html report.html"
+
+
+def _values(result: SubjectResult) -> str:
+    return f"{result.actual:.6g} instead of {result.expected:.6g}"
