@@ -68,7 +68,7 @@ def compare_remaining_passes(
     if not state.request.streams(state.input):
         return Passes(state, stages, stages, decision)
     whole, inspected = state.input.array, stages
-    looked = inputs.passes(len(whole))[0]
+    looked = inputs.split_into_passes(len(whole))[0]
     remaining = _Remaining(state, comparison, runner)
     for first, by_few in remaining.run(whole):
         done, found = first, by_few
@@ -85,8 +85,9 @@ def compare_remaining_passes(
             remaining.state = _capture_again(remaining.state, runner)
         stages = [_worst(a, b, done.items.start) for a, b in zip(stages, found, strict=True)]
     elsewhere = failing_subjects(stages) - failing_subjects(inspected)
+    count = len(inputs.split_into_passes(len(whole)))
     notes = [
-        f"{len(whole)} items in {len(inputs.passes(len(whole)))} passes, each with a floor of its "
+        f"{len(whole)} items in {count} passes, each with a floor of its "
         f"own (of {FEW} float32 runs after the first pass, of {REPLICATES} where it differs): each "
         "figure is the worst of them, the floor shown is the first one's; what is looked at "
         f"further (layers, isolation, float64, repeats) is items {looked.start + 1} to "
@@ -110,7 +111,7 @@ class _Remaining:
         """Every later pass and its result; one is measured while the next one runs."""
         with ThreadPoolExecutor(1) as measuring:
             before: tuple[_Pass, Future[list[StageResult]]] | None = None
-            for number, items in enumerate(inputs.passes(len(whole))[1:]):
+            for number, items in enumerate(inputs.split_into_passes(len(whole))[1:]):
                 text = f"items {items.start + 1} to {items.stop} of {len(whole)}"
                 self.runner.progress("parity", text)
                 # Two places in turn: one pass is read while the next is written.

@@ -156,7 +156,7 @@ class Preparation:
                 self.request.input, shape, batch=self.request.batch, seed=self.request.seed
             )
             streams = self.request.streams(loaded)
-            items = inputs.passes(len(loaded.array))[0] if streams else slice(None)
+            items = inputs.split_into_passes(len(loaded.array))[0] if streams else slice(None)
             np.save(self.runner.input, loaded.array[items])
             self.pending.input.set_result(loaded)
 

@@ -58,7 +58,7 @@ def try_other_inputs(
                 result.x_floor for result in stage.subjects.values()
             )
     if stress:
-        for name, data in inputs.stress(shape).items():
+        for name, data in inputs.stress_inputs(shape).items():
             found.append(_trial(name, data.shape, _compare_on(comparison, runner, name, data)))
     return tuple(found), {name: (min(held), max(held)) for name, held in ratios.items()}
 

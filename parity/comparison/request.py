@@ -177,7 +177,11 @@ class Request:
         """Whether the input is compared in several passes, some items at a time."""
         # Captures that are kept are files of whole batches.
         whole = not self.judged or self.save_captures is not None
-        return given.kind == "folder" and len(given.array) > inputs.PASS and not whole
+        return (
+            given.source_type == "folder"
+            and inputs.exceeds_one_pass(len(given.array))
+            and not whole
+        )
 
     def graph_file(self, side: str) -> Path | None:
         """The ONNX file that was given for the subject `onnx-SIDE`."""

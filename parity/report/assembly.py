@@ -64,7 +64,7 @@ def assemble(state: State, findings: Findings, structure: Level, seconds: float)
         verdict=conclude(subjects=facts, levels=levels, stages=findings.stages),
         model=request.name,
         reference=request.reference_side,
-        input=InputFacts(given.kind, given.array.shape, given.sha256, given.source),
+        input=InputFacts(given.source_type, given.array.shape, given.sha256, given.source),
         weights=WeightFacts(state.weights_sha256, parameters, _source(request)),
         subjects=facts,
         levels=levels,
