@@ -101,4 +101,4 @@ class Kept:
 
 def tap_names(table: LayerTable, side: str) -> dict[str, str]:
     """{tensor name: layer} of every row that both models have, as the exporters take it."""
-    return {table.tensor_name(row): getattr(row, side) for row in table.ends("layer").values()}
+    return {table.tensor_name(row): getattr(row, side) for row in table.last_rows("layer").values()}

@@ -26,10 +26,12 @@ def structure_level(state: State, runner: Runner) -> Level:
     """Level 1: the models that were built against the table and each other."""
     if not state.descriptions or state.table is None:
         return Level(Outcome.SKIPPED, ("no model was built",))
-    found = structure.check(state.table, state.descriptions, reference=state.request.reference_side)
+    found = structure.find_differences(
+        state.table, state.descriptions, reference=state.request.reference_side
+    )
     messages = [*summary(found)]
     for subject, description in state.further_descriptions.items():
-        others = structure.check(state.table, {side_of(subject): description})
+        others = structure.find_differences(state.table, {side_of(subject): description})
         messages += [f"{subject}: {line}" for line in summary(others) if line not in messages]
         found += others
     messages += _frozen_batches(state, runner)
@@ -75,9 +77,9 @@ def weights_level(state: State) -> Level:
     lines = []
     for side, path in state.own_weights.items():
         if side != reference:
-            held = state.table.held_by(side)
+            held = state.table.select_side(side)
             shared = {w.name: expected[w.name] for _, w in held.weights()}
-            found = weights.differences(shared, weights.load(path, held))
+            found = weights.describe_differences(shared, weights.load(path, held))
             lines += [f"{side} against {reference}: {line}" for line in found]
     return Level(Outcome.FAIL, tuple(lines)) if lines else Level(Outcome.PASS)
 

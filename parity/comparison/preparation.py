@@ -234,7 +234,7 @@ class Preparation:
         try:
             child.call("assign", path=str(self.pending.weights.result()))
         except TableError as error:
-            if self.spec is None or not self.spec.own_graphs:
+            if self.spec is None or not self.spec.exports_weights:
                 raise
             self._descriptions[side] = child.call("describe", input_shape=shape)
             raise WeightsRefused(f"its weights cannot be copied: {error}") from error
@@ -295,7 +295,7 @@ class Preparation:
 
     def _has_own_graph(self, side: Side) -> bool:
         """Whether the graph of this side is exported with the weights of its model."""
-        variant = self.spec is not None and self.spec.own_graphs
+        variant = self.spec is not None and self.spec.exports_weights
         return side in self.request.references or variant
 
     def _run_graph(self, subject: str) -> None:

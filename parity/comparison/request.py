@@ -221,7 +221,7 @@ class Request:
             return self.reference
         present = set(map(side_of, self.subjects))
         sides = [side for side in registry.reference_candidates() if side in present]
-        meant = None if self.spec is None else self.spec.reference
+        meant = None if self.spec is None else self.spec.default_reference
         return next((side for side in sides if side == meant), sides[0])
 
     @property

@@ -83,7 +83,7 @@ def explain_structure(
     """
     if not state.descriptions:
         return StructuralCauses()
-    differences = structure.check(
+    differences = structure.find_differences(
         comparison.table, state.descriptions, reference=state.request.reference_side
     )
     found, explained = [], set()
@@ -221,7 +221,9 @@ def explain_float64(
     Those of `layers` that fail in float32 are explained already.
     """
     table = comparison.table
-    differences = structure.check(table, state.descriptions, reference=state.request.reference_side)
+    differences = structure.find_differences(
+        table, state.descriptions, reference=state.request.reference_side
+    )
     rows = {row.name for row in table.rows}
     seen = set() if layers is None else {layer.row for _, layer in layers.failing()}
     suspects = frozenset(

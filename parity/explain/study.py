@@ -24,7 +24,7 @@ from parity.explain.proof.case import Case
 from parity.explain.proof.layer import Array, Layer
 from parity.explain.proof.search import Explanation
 from parity.network import kinds, weights
-from parity.network.table import LayerTable, Row, torch_point
+from parity.network.table import LayerTable, Row, parse_torch_point
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
@@ -238,7 +238,7 @@ class Study:
         order = [NETWORK_INPUT, *(o.name for o in self.table.rows if o.name in self.reference)]
         here = order.index(row.name)
         # A sum reads from in front of its whole block, and takes no time to try.
-        back = 3 * _NEAR if kinds.joins(row.kind) else _NEAR
+        back = 3 * _NEAR if kinds.joins_branches(row.kind) else _NEAR
         near = order[max(here - back, 0) : here] + order[here + 1 : here + 1 + _NEAR]
         shapes = {tensor.shape for tensor in layer.inputs}
         found = {}
@@ -318,7 +318,7 @@ class Study:
         """The weights that the subject's own model holds in this layer."""
         try:
             path = self.runner.dump_weights(wrong.subject)
-            held = self.table.held_by(side_of(wrong.subject))
+            held = self.table.select_side(side_of(wrong.subject))
             return _by_role(wrong.row, weights.load(path, held))
         except ParityError:
             # A model that holds NaN, say: its weights are told at their own level.
@@ -388,7 +388,7 @@ def _object(row: Row, side: str) -> str:
     """The layer object that makes a row, without the number of its call; none for its input."""
     if side == "keras":
         return row.keras.partition("#")[0]
-    point = torch_point(row.torch) if row.torch else None
+    point = parse_torch_point(row.torch) if row.torch else None
     return "" if point is None or point.is_input else point.module
 
 

@@ -67,7 +67,7 @@ class ModelRuntime(Framework):
         `path` has those of the whole table, or if they are the model's `own`, what `dump` wrote.
         """
         started = time.perf_counter()
-        table = self.table.held_by(self.name) if own else self.table
+        table = self.table.select_side(self.name) if own else self.table
         values = weights.load(Path(path), table)
         self.write_weights(values)
         return {"seconds": time.perf_counter() - started}
@@ -90,7 +90,7 @@ class ModelRuntime(Framework):
     def dump(self, *, path: str) -> dict[str, Any]:
         """Write the model's own weights, in canonical form."""
         values = self.read_weights()
-        held = self.table.held_by(self.name)
+        held = self.table.select_side(self.name)
         weights.check(values, held, source=f"the {self.name} model")
         weights.save(Path(path), values)
         return {"sha256": weights.digest(values)}

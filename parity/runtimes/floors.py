@@ -76,8 +76,8 @@ class FloorStudy:
                 if isolate:
                     self._run(x, expected, isolated, moved)
         ends = {row.name for row in self.rows}
-        found = accumulated.result(self.table.carried_sums())
-        alone = isolated.result(self.table.longest_sums(ends))
+        found = accumulated.result(self.table.equivalent_sum_terms())
+        alone = isolated.result(self.table.longest_sum_terms(ends))
         return floor.to_json(found), floor.to_json(alone)
 
     def _read(self, plain: Path, expected: capture.CaptureReader, meter: floor.FloorMeter) -> None:

@@ -129,7 +129,7 @@ class _Study:
             rows = [_OUTPUT]
             points = [ComparisonPoint("output", "output", "output", ())]
         else:
-            rows = list(self.table.ends(depth).values())
+            rows = list(self.table.last_rows(depth).values())
             points = list(self.table.points(depth))
         exact, floors = self._reference(rows)
         with contextlib.ExitStack() as stack:
@@ -185,7 +185,7 @@ class _Study:
             replace(row, weights=row.weights or tuple(live.weights_of(row)))
             for row in self.table.rows
         ]
-        return LayerTable(tuple(whole)).carried_sums()
+        return LayerTable(tuple(whole)).equivalent_sum_terms()
 
     def _run(self, name: str, model: Any, rows: Sequence[Row]) -> Path:
         path = self.folder / f"{name}.safetensors"

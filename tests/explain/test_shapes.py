@@ -92,7 +92,9 @@ def checked(*layers):
     """The differences of a PyTorch model of these layers from the twin that has them all."""
     whole = {"layers": [STEM, DOWN], "parameters": 44}
     made = {"layers": list(layers), "parameters": sum(layer["parameters"] for layer in layers)}
-    return structure.check(LayerTable(ROWS), {"keras": whole, "torch": made}, reference="keras")
+    return structure.find_differences(
+        LayerTable(ROWS), {"keras": whole, "torch": made}, reference="keras"
+    )
 
 
 def test_a_projection_in_every_block():

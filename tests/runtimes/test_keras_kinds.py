@@ -121,7 +121,7 @@ def test_every_name_is_one_of_keras(kind):
         assert isinstance(getattr(layers, name), type)
     for name in kind.keras_functions:
         assert callable(keras.activations.get(name))
-    for setting in kind.hyper:
+    for setting in kind.hyperparameters:
         attributes = {f"{kind.name}.{setting.name}", setting.name} & set(keras_layers.READERS)
         if setting.keras and not attributes:
             assert any(hasattr(layer, setting.keras) for layer in LAYERS[kind.name]), setting.name

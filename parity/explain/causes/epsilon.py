@@ -18,7 +18,7 @@ USUAL = (1e-3, 1e-5, 1.001e-5, 1e-6, 2e-5, 1e-4, 1e-12, 0.0)
 
 def candidates(case: Case) -> Iterator[Candidate]:
     kind = case.layer.kind
-    if "epsilon" not in {setting.name for setting in kinds.get(kind).hyper}:
+    if "epsilon" not in {setting.name for setting in kinds.get(kind).hyperparameters}:
         return
     # batch-norm-epsilon, layer-norm-epsilon, group-norm-epsilon
     name = f"{kind.replace('_', '-')}-epsilon"
@@ -51,7 +51,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
 
 
 def _remedy(case: Case, wanted: float) -> str:
-    name = kinds.get(case.layer.kind).setting("epsilon").attribute(case.framework)
+    name = kinds.get(case.layer.kind).hyperparameter("epsilon").attribute(case.framework)
     return f"{case.label}: set {name}={wanted:g}"
 
 

@@ -17,7 +17,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
     if case.layer.kind != "leaky_relu" or case.actual.shape != case.expected.shape:
         return
     wanted = float(case.layer.hyper["slope"])
-    name = kinds.get("leaky_relu").setting("slope").attribute(case.framework)
+    name = kinds.get("leaky_relu").hyperparameter("slope").attribute(case.framework)
     told = fitted(lambda: _fitted(case.layer, case.actual))
     yield Candidate(
         NAME,

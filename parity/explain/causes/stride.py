@@ -22,7 +22,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
             continue
         expected = tuple(int(value) for value in wanted)
         stated = case.settings.get(field)
-        name_there = kinds.get(case.layer.kind).setting(field).attribute(case.framework)
+        name_there = kinds.get(case.layer.kind).hyperparameter(field).attribute(case.framework)
         values = [] if stated is None else [tuple(int(value) for value in stated)]
         for value in dict.fromkeys([*values, *((v, v) for v in usual)]):
             if value == expected:

@@ -31,7 +31,7 @@ def candidates(case: Case) -> Iterator[Candidate]:
                 0.12,
                 whole=True,
             )
-        elif not kinds.joins(case.layer.kind):
+        elif not kinds.joins_branches(case.layer.kind):
             # A sum that gives one of its inputs leaves out the others, as `merge` says.
             yield Candidate(
                 NOTHING_DONE,

@@ -95,7 +95,7 @@ def explain(case: Case, extra: Extra) -> tuple[Explanation, Floor] | None:
 
 
 def _candidates(case: Case, extra: Extra) -> Iterator[Candidate]:
-    words = [kinds.get(layer.kind).words or layer.kind for layer in extra.layers]
+    words = [kinds.get(layer.kind).phrase or layer.kind for layer in extra.layers]
     listed = f"{', a '.join(words[:-1])} and a {words[-1]}" if len(words) > 1 else words[0]
     names = " and ".join(f"`{name}`" for name in extra.names)
     stand = f"A {listed} stand{'s' * (len(words) == 1)}"

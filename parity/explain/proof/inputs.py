@@ -44,7 +44,7 @@ def find(
 def _choices(kind: str, earlier: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The nearest tensors first."""
     latest = list(reversed(earlier))
-    if not kinds.joins(kind):
+    if not kinds.joins_branches(kind):
         yield from ((name,) for name in latest)
         return
     for last, first in itertools.combinations(latest, 2):

@@ -86,7 +86,7 @@ def kind_of(layer: Any) -> str:
     if isinstance(layer, keras.layers.Activation):
         return _function_kind(layer.activation)
     for cls in type(layer).__mro__:
-        found = kinds.of_class("keras", kinds.class_name(cls, keras.layers))
+        found = kinds.find_by_class("keras", kinds.class_name(cls, keras.layers))
         if found:
             # Conditions on settings are not asked: Keras has a class of its own for each kind.
             return found[-1].name
@@ -95,7 +95,7 @@ def kind_of(layer: Any) -> str:
 
 def _function_kind(function: Callable[..., Any]) -> str:
     """The kind that an activation function computes; its own name where that is no kind's."""
-    kind = kinds.of_function("keras", function.__name__)
+    kind = kinds.find_by_function("keras", function.__name__)
     return kind.name if kind is not None else function.__name__
 
 
@@ -188,7 +188,7 @@ def _describe_node(
 
 def _read(node: Any) -> set[int]:
     """The tensors that a layer begins a branch with, by identity: a sum ends branches."""
-    if kinds.joins(kind_of(node.operation)):
+    if kinds.joins_branches(kind_of(node.operation)):
         return set()
     return {id(tensor) for tensor in node.input_tensors}
 

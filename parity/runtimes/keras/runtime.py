@@ -28,7 +28,7 @@ from parity.network.table import (
     Row,
     Weight,
     canonical_name,
-    torch_point,
+    parse_torch_point,
 )
 from parity.runtimes.base import Array, ModelRuntime
 from parity.runtimes.floors import Sink
@@ -264,7 +264,7 @@ def weights_of(model: keras.Model, row: Row) -> Iterator[Weight]:
 
     They have no name where the row's tensor is no PyTorch module's own.
     """
-    if not row.keras or (row.torch and torch_point(row.torch).is_input):
+    if not row.keras or (row.torch and parse_torch_point(row.torch).is_input):
         return
     held = grouped_convolutions.variables(keras_layers.find(model, row.keras))
     for role in kinds.get(row.kind).roles:

@@ -166,7 +166,7 @@ class Runtime:
     ) -> dict[str, Any]:
         wanted = [graph.table.by_name(name) for name in request.rows]
         inner = [row for row in wanted if graph.table.tensor_name(row) != LOGITS]
-        last = list(graph.table.ends("stage").values())[-1]
+        last = list(graph.table.last_rows("stage").values())[-1]
         answer: dict[str, Any] = {}
         tensors, logits = _instrumented(graph, inner, data, request.feed, setting)
         if request.feed is None:

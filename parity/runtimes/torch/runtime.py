@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from parity.errors import TableError, UsageError, WeightError
-from parity.network import callables, fit, kinds, layouts, weights
+from parity.network import callables, checkpoint_fit, kinds, layouts, weights
 from parity.network.spec import ModelSpec
 from parity.network.table import (
     LOGITS,
@@ -25,7 +25,7 @@ from parity.network.table import (
     Row,
     Weight,
     canonical_name,
-    torch_point,
+    parse_torch_point,
 )
 from parity.numerics import capture
 from parity.processes.requests import RunRequest
@@ -85,11 +85,11 @@ class Runtime(ModelRuntime):
         state = self.model.state_dict()
         return {
             weight.name: _numpy(_found(state, row, weight)).astype(np.float32)
-            for row, weight in self.table.held_by(self.name).weights()
+            for row, weight in self.table.select_side(self.name).weights()
         }
 
     def write_weights(self, values: Mapping[str, Array]) -> None:
-        held = {weight.name for _, weight in self.table.held_by(self.name).weights()}
+        held = {weight.name for _, weight in self.table.select_side(self.name).weights()}
         told = {name: value for name, value in values.items() if name in held}
         # A model may hold what no row of the table speaks of, and keeps it.
         set_weights(self.model, {**_untold(self.model, held), **told})
@@ -100,7 +100,7 @@ class Runtime(ModelRuntime):
     def replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         with torch.device("meta"):
             model = copy.deepcopy(self.model).to("meta", dtype=DTYPES[dtype]).eval()
-        held = {weight.name for _, weight in self.table.held_by(self.name).weights()}
+        held = {weight.name for _, weight in self.table.select_side(self.name).weights()}
         untold = _untold(self.model, held)
 
         def assign(values: Mapping[str, Array]) -> None:
@@ -132,7 +132,9 @@ class Runtime(ModelRuntime):
         return seconds
 
     def statistics(self, model: nn.Module, x: Array) -> Iterable[tuple[Row, Array, Array]]:
-        rows = {torch_point(r.torch).module: r for r in self.table.rows if r.kind == "batch_norm"}
+        rows = {
+            parse_torch_point(r.torch).module: r for r in self.table.rows if r.kind == "batch_norm"
+        }
         found: list[tuple[Row, Array, Array]] = []
 
         def measure(module: nn.Module, inputs: tuple[torch.Tensor, ...], row: Row) -> None:
@@ -166,11 +168,14 @@ class Runtime(ModelRuntime):
                 f"{path}: refused: it holds more than tensors, and could run code; "
                 "save model.state_dict() and nothing else"
             ) from error
-        state, notes = weights.unwrap(held, source=str(path))
+        state, notes = weights.unwrap_state_dict(held, source=str(path))
         return {name: _tensor(value, f"{path}: {name}") for name, value in state.items()}, notes
 
     def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
-        counters = {name: torch.zeros((), dtype=torch.int64) for name in fit.counters(self.table)}
+        counters = {
+            name: torch.zeros((), dtype=torch.int64)
+            for name in checkpoint_fit.batch_counters(self.table)
+        }
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
         order = self.model.state_dict().keys()
         known = {**counters, **tensors}
@@ -306,7 +311,7 @@ def hooked(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[None]:
     """
     wanted: dict[str, dict[tuple[int, bool], list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        point = torch_point(row.torch)
+        point = parse_torch_point(row.torch)
         wanted[point.module][point.call, point.is_input].append(row)
     calls: dict[str, int] = defaultdict(int)
     seen: set[str] = set()
@@ -367,9 +372,9 @@ def _tensor(value: Any, where: str) -> Array:
 
 def weights_of(model: nn.Module, row: Row) -> Iterator[Weight]:
     """The weights of a row's module; a sum that no module owns has none."""
-    if not row.torch or torch_point(row.torch).is_input:
+    if not row.torch or parse_torch_point(row.torch).is_input:
         return
-    module = _submodule(model, torch_point(row.torch).module)
+    module = _submodule(model, parse_torch_point(row.torch).module)
     held: dict[str, Any] = dict(module.named_parameters(recurse=False))
     held.update(module.named_buffers(recurse=False))
     for role in kinds.get(row.kind).roles:
@@ -387,11 +392,11 @@ def _submodule(model: nn.Module, path: str) -> nn.Module:
 
 def _found(state: Mapping[str, torch.Tensor], row: Row, weight: Weight) -> torch.Tensor:
     if weight.name not in state:
-        path = torch_point(row.torch).module
+        path = parse_torch_point(row.torch).module
         beside = [name for name in state if name.startswith(f"{path}.")]
         raise TableError(
             f"{row.name}/{weight.role}: the PyTorch model has no '{weight.name}'; "
-            f"it has {fit.listed(beside) or f'no weights in {path!r}'}"
+            f"it has {checkpoint_fit.join_first(beside) or f'no weights in {path!r}'}"
         )
     return state[weight.name]
 

@@ -207,7 +207,7 @@ def test_the_explanation_comes_out_in_the_text(compared, name, is_small):
     assert ("parity:" if name == TEXTBOOK else "divergence:") in text
     for layer, subject, cause in expected.causes:
         assert f"  {layer}, {subject}: {cause}" in text
-    for words in expected.words + expected.structure:
+    for words in expected.phrase + expected.structure:
         assert filled(words, report) in text
     lines = [line.strip() for line in text.splitlines()]
     assert sum(line.startswith("structure:") for line in lines) == len(expected.structure)

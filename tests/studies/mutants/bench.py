@@ -117,7 +117,7 @@ class Bench:
             if row.kind == "pad":
                 pad = row.keras
                 continue
-            if row.shared:
+            if row.in_both_models:
                 flattened = before if row.kind == "dense" and before and len(before) == 3 else None
                 found[row.name] = Site(
                     row.name, row.kind, row.block, row.keras, row.torch, row.shape, row.weights,
@@ -288,7 +288,7 @@ class Bench:
         """What `compare` says of the weights that a person's own models bring."""
         path = Path(self.folder.name) / "held-weights.safetensors"
         self._child(subject).call("dump", path=str(path))
-        told = weights.differences(self.values, weights.load(path, self.table))
+        told = weights.describe_differences(self.values, weights.load(path, self.table))
         named = {line.partition(":")[0] for line in told}
         return {row.name for row in self.table.rows for w in row.weights if w.name in named}
 

@@ -19,7 +19,7 @@ class ProjectedSpec(ResNetSpec):
     """A ResNeXt with a 1×1 convolution and batch-norm on the shortcut of every block."""
 
     family: ClassVar[str] = "projected"
-    own_graphs: ClassVar[bool] = True
+    exports_weights: ClassVar[bool] = True
     reference: ClassVar[str] = "keras"
 
     @property

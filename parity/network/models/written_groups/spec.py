@@ -24,7 +24,7 @@ class WrittenGroupsSpec(ResNetSpec):
     slices: Literal["late", "bound", "whole"] = "bound"
 
     family: ClassVar[str] = "written_groups"
-    own_graphs: ClassVar[bool] = True
+    exports_weights: ClassVar[bool] = True
 
     def table(self) -> LayerTable:
         named = _in_blocks if self.slices == "whole" else _as_applications
