@@ -20,7 +20,7 @@ class ProjectedSpec(ResNetSpec):
 
     family: ClassVar[str] = "projected"
     exports_weights: ClassVar[bool] = True
-    reference: ClassVar[str] = "keras"
+    default_reference: ClassVar[str] = "keras"
 
     @property
     def size(self) -> Size:
