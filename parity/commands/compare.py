@@ -160,7 +160,7 @@ def _look_further(
     divergences: tuple[FirstDivergence, ...] = ()
     blame: tuple[str, ...] = ()
     by_numbers: session.NumericProofs = frozenset()
-    structural = session.StructuralCauses()
+    structural = session.StructuralFindings()
     if request.explain:
         structural = session.explain_structure(state, comparison, runner, layers)
     if differs:
