@@ -115,9 +115,7 @@ def _list_rows(findings: Sequence[Finding]) -> str:
 def _describe_unexplained(finding: Finding, before: float, graphs: Sequence[str]) -> Cause:
     failure, layer = finding.failure, finding.layer
     where = "".join([name_framework(failure.subject), *(f", and of {n}," for n in graphs)])
-    message = (
-        f"not explained: the {failure.row.kind} of {where} differs ({_format_floors(before)})"
-    )
+    message = f"not explained: the {failure.row.kind} of {where} differs ({_format_floors(before)})"
     if layer is None:
         message += "; the reference's layer cannot be evaluated alone, so no cause was tried"
     else:

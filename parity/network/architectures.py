@@ -59,8 +59,8 @@ def from_json(data: Mapping[str, Any]) -> ModelSpec:
         raise SpecError(f"unknown model family {family!r}; known: {', '.join(sorted(classes))}")
     known = {field.name for field in dataclasses.fields(classes[family])}
     if fields.keys() != known:
-        odd = ", ".join(sorted(fields.keys() ^ known))
-        raise SpecError(f"the spec of a {family} has missing or unknown fields: {odd}")
+        differing = ", ".join(sorted(fields.keys() ^ known))
+        raise SpecError(f"the spec of a {family} has missing or unknown fields: {differing}")
     # JSON has no tuples, and no field of a spec is a list.
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()

@@ -23,7 +23,7 @@ all its inputs:
          model has such a layer.
 
 Three more columns may be given. Files that `parity table` writes have them; by hand they can be
-left out, and the models are then asked for the first two.
+left out; shapes and weights are then read from the models.
 
 `shape`    the output without its batch axis, channels first: `64x112x112`.
 `weights`  role, name in PyTorch's state dict, shape there, and (read only to be checked) the shape

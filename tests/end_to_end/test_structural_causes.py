@@ -28,7 +28,9 @@ def test_a_projection_in_every_block_is_one_cause_and_proved():
     assert cause.layer == "layer1.1.downsample.0"
     assert cause.evidence["layers"] == 12
     assert cause.evidence["x_floor_after"] <= 4.0 < cause.evidence["x_floor_before"]
-    assert "Without them the errors of 12 isolated layers, from stage1.block1.add on" in cause.message
+    assert (
+        "Without them the errors of 12 isolated layers, from stage1.block1.add on" in cause.message
+    )
     assert to_json(report)["causes"][0]["cause"] == "projection-in-every-block"
 
 

@@ -88,8 +88,8 @@ def test_the_operator_with_the_settings_that_are_read_is_the_layer(kind):
     for layer in LAYERS[kind]:
         found = kinds.get(kind)
         shape = IMAGE[-1:] if kind in FLAT else IMAGE
-        inputs = [keras.Input(shape) for _ in range(1 + found.joins)]
-        output = layer(inputs if found.joins else inputs[0])
+        inputs = [keras.Input(shape) for _ in range(1 + found.joins_branches)]
+        output = layer(inputs if found.joins_branches else inputs[0])
         model = keras.Model(inputs, output)
         for seed, variable in enumerate(layer.weights):
             if "seed" not in variable.path:

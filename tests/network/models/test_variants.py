@@ -56,9 +56,9 @@ EXPECTED = {
         ),
         (
             "Every one of the {groups} groups reads the last slice of the input channels",
-            "`conv2_block1_2_concat`: bind the loop variable where the lambda is made",
+            "`conv2_block1_2_concat`: bind the loop variable in the lambda",
             "use ZeroPadding2D(1) and padding='valid'",
-            "Dense `predictions`: end with logits",
+            "Dense `predictions`: return logits",
             "BatchNormalization `conv1_bn`: set epsilon=1e-05",
         ),
         (BIAS, EPSILON, PADDING, SOFTMAX, COUNT),
@@ -67,7 +67,7 @@ EXPECTED = {
         (("stage2.block0.conv2", "keras", "same-padding"), *HONEST),
         (
             "`conv3_block1_2_concat`: use ZeroPadding2D(1) and padding='valid'",
-            "Dense `predictions`: end with logits",
+            "Dense `predictions`: return logits",
             "BatchNormalization `conv1_bn`: set epsilon=1e-05",
         ),
         (BIAS, EPSILON, PADDING, SOFTMAX, COUNT),
@@ -88,8 +88,8 @@ EXPECTED = {
     PROJECTED: Expected(
         (("layer1.1.downsample.0", "torch", "projection-in-every-block"),),
         (
-            "1x1 convolutions are in no row of the table, and project what has the right shape",
-            "Remedy: project only where a block changes the shape",
+            "1x1 convolutions are in no row of the table, and keep the shape of their input",
+            "Remedy: use a projection only where a block changes the shape",
         ),
         (
             "layers that are not in the table: 'layer1.1.downsample.0', 'layer1.1.downsample.1'",
@@ -207,7 +207,7 @@ def test_the_explanation_comes_out_in_the_text(compared, name, is_small):
     assert ("parity:" if name == TEXTBOOK else "divergence:") in text
     for layer, subject, cause in expected.causes:
         assert f"  {layer}, {subject}: {cause}" in text
-    for words in expected.phrase + expected.structure:
+    for words in expected.words + expected.structure:
         assert filled(words, report) in text
     lines = [line.strip() for line in text.splitlines()]
     assert sum(line.startswith("structure:") for line in lines) == len(expected.structure)
