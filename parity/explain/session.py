@@ -33,7 +33,7 @@ def explain_runs(
     return explain_by_reruns(state, comparison, runner, stages, causes.propose_reruns)
 
 
-Explained = frozenset[tuple[str, str]]
+ExplainedRows = frozenset[tuple[str, str]]
 """The (subject, row) pairs that have their cause already."""
 
 NumericProofs = frozenset[tuple[str, str, str]]
@@ -56,7 +56,7 @@ class StructuralFindings:
     """The causes that the structure proves; `explained` are the layers that agree without them."""
 
     findings: tuple[StructuralFinding, ...] = ()
-    explained: Explained = frozenset()
+    explained: ExplainedRows = frozenset()
 
     def describe(self, by_numbers: NumericProofs) -> tuple[Cause, ...]:
         """Return the report's entries, without the layers for which numeric proofs exist."""
@@ -174,7 +174,7 @@ def explain_layers(
     runner: Runner,
     layers: IsolatedLayers,
     stages: Sequence[StageResult],
-    explained: Explained = frozenset(),
+    explained: ExplainedRows = frozenset(),
 ) -> tuple[tuple[Cause, ...], NumericProofs]:
     """Return the causes of the layers that differ in the compared precision, and their proofs.
 
@@ -205,7 +205,7 @@ def explain_layers(
 
 
 def _is_explained(
-    failure: IsolatedFailure, explained: Explained, explainer: LayerExplainer
+    failure: IsolatedFailure, explained: ExplainedRows, explainer: LayerExplainer
 ) -> bool:
     """Return whether a layer has its cause; a graph that agrees with its model
     shares the model's.
@@ -238,13 +238,13 @@ def explain_float64(
         for item in differences
         if item.row in rows and item.row not in seen and not item.consequence
     )
-    found_causes: list[Cause] = []
+    described: list[Cause] = []
     for name in comparison.captures:
         reference = name == state.request.reference_side
         if suspects and not runs_graph(name) and not reference:
             runner.progress("parity", f"explaining {name} in float64")
-            found_causes += _explain_in_float64(state, comparison, runner, name, suspects)
-    return tuple(found_causes)
+            described += _explain_in_float64(state, comparison, runner, name, suspects)
+    return tuple(described)
 
 
 def _explain_in_float64(

@@ -179,7 +179,7 @@ def check_additions(model: nn.Module, shape: tuple[int, int, int]) -> None:
 
 
 def _after(shape: tuple[int, int, int], module: nn.Module) -> tuple[int, int, int]:
-    """Return the shape (C, H, W) after a module of one or several parallel convolutions or pools."""
+    """Return the shape (C, H, W) after a module of one or more parallel convolutions or pools."""
     windows = [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d))]
     if not windows:
         return shape

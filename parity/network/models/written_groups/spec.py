@@ -51,7 +51,7 @@ def _has_row(row: Row, slices: str) -> bool:
 
 
 def _rename_as_applications(row: Row) -> Row:
-    """Return a row with the names of keras.applications; grouped convolutions are concatenations."""
+    """Return a row with keras.applications' name; a grouped convolution ends in a concatenation."""
     if row.keras.endswith("_2_conv"):
         return replace(row, keras=row.keras.removesuffix("conv") + "concat")
     return row
