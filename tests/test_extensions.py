@@ -20,7 +20,7 @@ import pytest
 
 from parity.commands.cli import command
 from parity.errors import UsageError
-from parity.explain import causes, engine
+from parity.explain import causes, diagnosis
 from parity.explain.proof.layer import evaluate
 from parity.network import architectures
 from parity.report import formats
@@ -152,21 +152,21 @@ def test_a_cause_is_proved_on_a_mutated_twin_through_the_public_functions(tree):
 # A cause
 
 
-def shifted_case():
+def shifted_layer():
     layer = samples.pointwise("relu")
-    return samples.case(layer, np.roll(evaluate(layer), 1, axis=-1))
+    return samples.failing_layer(layer, np.roll(evaluate(layer), 1, axis=-1))
 
 
 def test_a_cause_is_found_and_proved(tmp_path, monkeypatch):
-    assert engine.explain(shifted_case()).found is None
+    assert diagnosis.explain_layer(shifted_layer()).proof is None
     dropped_into(causes, "cause.py", "toy_cause", tmp_path, monkeypatch)
     causes.modules.cache_clear()
     try:
-        explained = engine.explain(shifted_case())
+        explained = diagnosis.explain_layer(shifted_layer())
     finally:
         causes.modules.cache_clear()
-    assert [candidate.cause for candidate in explained.found.candidates] == ["toy-shift"]
-    assert explained.found.after <= 4.0 < explained.before
+    assert [candidate.cause for candidate in explained.proof.candidates] == ["toy-shift"]
+    assert explained.proof.x_floor_after <= 4.0 < explained.x_floor_before
 
 
 # A report format

@@ -323,7 +323,7 @@ def _look_further(
     divergences: tuple[FirstDivergence, ...] = ()
     attribution: tuple[str, ...] = ()
     by_numbers: session.NumericProofs = frozenset()
-    structural = session.StructuralCauses()
+    structural = session.StructuralFindings()
     if request.explain:
         structural = session.explain_structure(state, comparison, runner, layers)
     if differs:

@@ -137,7 +137,7 @@ def export(
         progress(side, f"exporting to {path.name}")
         table = found.table()
         digest = canonical_weights.digest(canonical_weights.load(canonical, table))
-        stages = [table.tensor_name(row) for row in table.ends("stage").values()]
+        stages = [table.tensor_name(row) for row in table.last_rows("stage").values()]
         facts = graph_key(found, side, opset, python=interpreter)
         held = kept.find("graphs", facts)
         structure = held or folder / "structure.onnx"

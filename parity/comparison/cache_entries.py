@@ -101,4 +101,4 @@ class ComparisonCache:
 
 def build_tap_names(table: LayerTable, side: str) -> dict[str, str]:
     """Return {tensor name: layer} for every row that both models have, as exporters expect it."""
-    return {table.tensor_name(row): getattr(row, side) for row in table.ends("layer").values()}
+    return {table.tensor_name(row): getattr(row, side) for row in table.last_rows("layer").values()}

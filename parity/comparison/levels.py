@@ -26,12 +26,12 @@ def judge_structure(state: State, runner: Runner) -> Level:
     """Judge level 1: compare the models that were built with the table and with each other."""
     if not state.descriptions or state.table is None:
         return Level(Outcome.SKIPPED, ("no model was built",))
-    differences = structure.check(
+    differences = structure.find_differences(
         state.table, state.descriptions, reference=state.request.reference_side
     )
     messages = [*summarise_differences(differences)]
     for subject, description in state.further_descriptions.items():
-        others = structure.check(state.table, {side_of(subject): description})
+        others = structure.find_differences(state.table, {side_of(subject): description})
         messages += [
             f"{subject}: {line}" for line in summarise_differences(others) if line not in messages
         ]
@@ -79,9 +79,9 @@ def judge_weights(state: State) -> Level:
     lines = []
     for side, path in state.own_weights.items():
         if side != reference:
-            table = state.table.held_by(side)
+            table = state.table.select_side(side)
             common = {w.name: expected[w.name] for _, w in table.weights()}
-            differences = weights.differences(common, weights.load(path, table))
+            differences = weights.describe_differences(common, weights.load(path, table))
             lines += [f"{side} against {reference}: {line}" for line in differences]
     return Level(Outcome.FAIL, tuple(lines)) if lines else Level(Outcome.PASS)
 

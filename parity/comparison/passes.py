@@ -67,7 +67,7 @@ def compare_remaining_passes(
     if not state.request.needs_passes(state.input):
         return PassResults(state, stages, stages, decision)
     whole, detail_stages = state.input.array, stages
-    detail_items = inputs.passes(len(whole))[0]
+    detail_items = inputs.split_into_passes(len(whole))[0]
     remaining = _RemainingPasses(state, comparison, runner)
     for first_run, few_stages in remaining.run(whole):
         current, pass_stages = first_run, few_stages
@@ -87,9 +87,10 @@ def compare_remaining_passes(
             for known, new in zip(stages, pass_stages, strict=True)
         ]
     undetailed = find_failing_subjects(stages) - find_failing_subjects(detail_stages)
+    count = len(inputs.split_into_passes(len(whole)))
     notes = [
-        f"{len(whole)} items were compared in {len(inputs.passes(len(whole)))} passes, each with "
-        f"its own floor: {LATER_REPLICATES} float32 runs after the first pass, {REPLICATES} where "
+        f"{len(whole)} items were compared in {count} passes, each with its own floor: "
+        f"{LATER_REPLICATES} float32 runs after the first pass, {REPLICATES} where "
         "a pass differs. Each figure is the worst of all passes; the floor shown is that of the "
         "first pass. Layers, isolation, float64 and repeats use items "
         f"{detail_items.start + 1} to {detail_items.stop}"
@@ -114,7 +115,7 @@ class _RemainingPasses:
         """Yield every later pass and its result; a pass is judged while the next one runs."""
         with ThreadPoolExecutor(1) as judges:
             previous: tuple[_Pass, Future[list[StageResult]]] | None = None
-            for number, items in enumerate(inputs.passes(len(whole))[1:]):
+            for number, items in enumerate(inputs.split_into_passes(len(whole))[1:]):
                 text = f"items {items.start + 1} to {items.stop} of {len(whole)}"
                 self.runner.progress("parity", text)
                 # Two files in turn: one pass is read while the next is written.

@@ -156,7 +156,7 @@ class Preparation:
                 self.request.input, shape, batch=self.request.batch, seed=self.request.seed
             )
             streams = self.request.needs_passes(source)
-            items = inputs.passes(len(source.array))[0] if streams else slice(None)
+            items = inputs.split_into_passes(len(source.array))[0] if streams else slice(None)
             np.save(self.runner.input, source.array[items])
             self.pending.input.set_result(source)
 
@@ -234,7 +234,7 @@ class Preparation:
         try:
             child.call("load_weights", path=str(self.pending.weights.result()))
         except TableError as error:
-            if self.spec is None or not self.spec.own_graphs:
+            if self.spec is None or not self.spec.exports_weights:
                 raise
             self._descriptions[side] = child.call("describe", input_shape=shape)
             raise WeightsRefused(f"its weights cannot be copied: {error}") from error
@@ -296,7 +296,7 @@ class Preparation:
 
     def _has_own_graph(self, side: Side) -> bool:
         """Whether this side's graph is exported with its model's weights."""
-        variant = self.spec is not None and self.spec.own_graphs
+        variant = self.spec is not None and self.spec.exports_weights
         return side in self.request.model_references or variant
 
     def _run_graph(self, subject: str) -> None:

@@ -182,7 +182,8 @@ class Request:
         """Whether the input is compared in several passes, some items at a time."""
         # Saved captures are files of whole batches.
         whole = not self.judge or self.save_captures is not None
-        return source.kind == "folder" and len(source.array) > inputs.PASS and not whole
+        many = inputs.exceeds_one_pass(len(source.array))
+        return source.source_type == "folder" and many and not whole
 
     def graph_file(self, side: str) -> Path | None:
         """Return the ONNX file given for the subject `onnx-SIDE`."""
@@ -222,7 +223,7 @@ class Request:
             return self.reference
         present = set(map(side_of, self.subjects))
         sides = [side for side in registry.reference_candidates() if side in present]
-        preferred = None if self.spec is None else self.spec.reference
+        preferred = None if self.spec is None else self.spec.default_reference
         return next((side for side in sides if side == preferred), sides[0])
 
     @property

@@ -1,1 +1,1 @@
-"""Why a layer differs: candidate causes, each proved by applying it to the reference layer."""
+"""The explanation of differences: causes, each proved by applying it to the reference's layer."""

@@ -1,10 +1,10 @@
-"""A layer that is wrong by itself, and what was found of it."""
+"""The layers that fail in isolation, and the results of explaining them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parity.explain.proof.case import Case
+from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array
 from parity.explain.proof.search import Explanation
 from parity.network.table import Row
@@ -13,8 +13,8 @@ from parity.numerics.floor import Floor
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A layer that is wrong by itself: the subject, its row, its floor and its error in floors."""
+class IsolatedFailure:
+    """A row that a subject fails on the reference's input, its floor and its error in floors."""
 
     subject: str
     row: Row
@@ -24,16 +24,19 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Finding:
-    """What explaining one wrong layer gave."""
+    """The result of explaining one failure.
 
-    wrong: Wrong
-    case: Case | None
+    `layer` is None where the reference's layer cannot be evaluated alone; nothing was tried then.
+    """
+
+    failure: IsolatedFailure
+    layer: FailingLayer | None
     explanation: Explanation | None
-    changes: bool = False
-    """Whether a layer that is not explained gives other values when it is run again."""
+    nondeterministic: bool = False
+    """Whether a layer without an explanation gives other values in a second run."""
 
 
-def close(actual: Array, expected: Array, floor: Floor, limit: float) -> bool:
-    """Whether two runs of one layer are apart by no more than both may round."""
-    apart = measure_error(actual=actual, expected=expected)
-    return not apart.mismatch and apart.rel_l2 <= 2.0 * limit * floor.rel_l2
+def equal_within_rounding(actual: Array, expected: Array, floor: Floor, limit: float) -> bool:
+    """Return whether two runs of one layer differ by at most the rounding of both."""
+    error = measure_error(actual=actual, expected=expected)
+    return not error.mismatch and error.rel_l2 <= 2.0 * limit * floor.rel_l2

@@ -1,4 +1,4 @@
-"""What `--explain` adds to a comparison: the causes of what differs, in float32 or in float64."""
+"""The explanation of a comparison (`--explain`): causes of runs, of structure and of layers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from parity.comparison.runner import Runner
 from parity.comparison.semantics import SLACK, float64_criteria
 from parity.comparison.state import Comparison, Criteria, State
 from parity.errors import ParityError
-from parity.explain import causes, study, telling
+from parity.explain import causes, layer_explainer, messages
 from parity.explain.cause import Cause
-from parity.explain.findings import Wrong
-from parity.explain.proof.case import Shape
-from parity.explain.rerun import explain_by_rerun
+from parity.explain.findings import IsolatedFailure
+from parity.explain.layer_explainer import LayerExplainer
+from parity.explain.proof.candidate import StructuralCause
+from parity.explain.reruns import explain_by_reruns
 from parity.network import structure
 from parity.numerics.verdict import StageResult, SubjectResult
 from parity.processes import registry
@@ -28,136 +29,137 @@ from parity.processes.subjects import runs_graph
 def explain_runs(
     state: State, comparison: Comparison, runner: Runner, stages: Sequence[StageResult]
 ) -> tuple[Cause, ...]:
-    """The causes that lie in how a subject was run: its session, its precision, its device."""
-    return explain_by_rerun(state, comparison, runner, stages, causes.reruns)
+    """Return the causes in how a subject was run: its session, its precision, its device."""
+    return explain_by_reruns(state, comparison, runner, stages, causes.propose_reruns)
 
 
-Explained = frozenset[tuple[str, str]]
-"""Subjects and rows whose error needs no further cause."""
+ExplainedRows = frozenset[tuple[str, str]]
+"""The (subject, row) pairs that have their cause already."""
 
 NumericProofs = frozenset[tuple[str, str, str]]
-"""What the numbers prove: the runtime, the row and the cause."""
+"""The (runtime, row, cause) triples that are proved by evaluating layers."""
 
 
 @dataclass(frozen=True)
-class StructuralCause:
-    """A cause that the structure proves, and the layers that are right without it.
+class StructuralFinding:
+    """A cause that the structure proves, and the layers that agree without it."""
 
-    `repaired` has their errors before and after, by row; `labels` what a row is in the user's code.
-    """
-
-    shape: Shape
+    cause: StructuralCause
     repaired: Mapping[str, tuple[float, float]]
+    """The errors in floors before and after, by row."""
     labels: Mapping[str, str]
+    """The names of the cause's rows in the user's code, by row."""
 
 
 @dataclass(frozen=True)
-class StructuralCauses:
-    """What the structure proves; `explained` are the layers that are right without it."""
+class StructuralFindings:
+    """The causes that the structure proves; `explained` are the layers that agree without them."""
 
-    found: tuple[StructuralCause, ...] = ()
-    explained: Explained = frozenset()
+    findings: tuple[StructuralFinding, ...] = ()
+    explained: ExplainedRows = frozenset()
 
     def describe(self, by_numbers: NumericProofs) -> tuple[Cause, ...]:
-        """The causes, without the layers for which the numbers have proved them."""
+        """Return the report's entries, without the layers for which numeric proofs exist."""
         described = []
-        for item in self.found:
-            shape = item.shape
+        for finding in self.findings:
+            cause = finding.cause
             left = tuple(
-                r for r in shape.layers if (shape.subject, r, shape.cause) not in by_numbers
+                row for row in cause.layers if (cause.subject, row, cause.cause) not in by_numbers
             )
-            if not item.repaired and len(left) < len(shape.layers):
-                shape = replace(shape, layers=left, evidence={"layers": float(len(left))})
-            if shape.layers:
-                label = item.labels.get(shape.layers[0], "")
-                described.append(_describe(shape, item.repaired, label))
+            if not finding.repaired and len(left) < len(cause.layers):
+                cause = replace(cause, layers=left, evidence={"layers": float(len(left))})
+            if cause.layers:
+                label = finding.labels.get(cause.layers[0], "")
+                described.append(_describe(cause, finding.repaired, label))
         return tuple(described)
 
 
 def explain_structure(
     state: State, comparison: Comparison, runner: Runner, layers: IsolatedLayers | None
-) -> StructuralCauses:
-    """Find what the structure proves.
+) -> StructuralFindings:
+    """Return the causes that the structure proves.
 
-    Also the layers that are right once the layers too many give their input back.
+    `layers` are run again with surplus layers bypassed, to find those that agree without them.
     """
     if not state.descriptions:
-        return StructuralCauses()
-    differences = structure.check(
+        return StructuralFindings()
+    differences = structure.find_differences(
         comparison.table, state.descriptions, reference=state.request.reference_side
     )
-    found, explained = [], set()
-    for shape in causes.shapes(differences):
-        repaired = {} if layers is None else _bypass(comparison, runner, layers, shape)
-        explained |= {(shape.subject, row) for row in repaired}
-        found.append(StructuralCause(shape, repaired, _labels(state, shape)))
-    return StructuralCauses(tuple(found), frozenset(explained))
+    findings, explained = [], set()
+    for cause in causes.find_structural_causes(differences):
+        repaired = {} if layers is None else _bypass(comparison, runner, layers, cause)
+        explained |= {(cause.subject, row) for row in repaired}
+        findings.append(StructuralFinding(cause, repaired, _labels(state, cause)))
+    return StructuralFindings(tuple(findings), frozenset(explained))
 
 
-def _labels(state: State, shape: Shape) -> dict[str, str]:
-    """What each of a cause's rows is in the user's own code: Conv2D `conv1_conv`."""
-    layers = state.descriptions.get(shape.subject, {}).get("layers", ())
+def _labels(state: State, cause: StructuralCause) -> dict[str, str]:
+    """Return the names of a cause's rows in the user's code, Conv2D `conv1_conv`, by row."""
+    layers = state.descriptions.get(cause.subject, {}).get("layers", ())
     return {
         layer["row"]: f"{layer['class'] or layer['kind']} `{layer['name']}`: "
         for layer in layers
-        if layer["row"] in shape.layers
+        if layer["row"] in cause.layers
     }
 
 
-def _describe(shape: Shape, repaired: Mapping[str, tuple[float, float]], label: str) -> Cause:
-    first, last = shape.layers[0], shape.layers[-1]
-    more = f" ({len(shape.layers)} layers, to {last})" if len(shape.layers) > 1 else ""
-    message = f"{shape.cause}{more}: {shape.text}"
-    evidence = dict(shape.evidence)
+def _describe(
+    cause: StructuralCause, repaired: Mapping[str, tuple[float, float]], label: str
+) -> Cause:
+    first, last = cause.layers[0], cause.layers[-1]
+    more = f" ({len(cause.layers)} layers, to {last})" if len(cause.layers) > 1 else ""
+    message = f"{cause.cause}{more}: {cause.text}"
+    evidence = dict(cause.evidence)
     if repaired:
         before, after = (max(values) for values in zip(*repaired.values(), strict=True))
         evidence |= {"x_floor_before": before, "x_floor_after": after}
         message += (
-            f". Without them {len(repaired)} layers by themselves, from {next(iter(repaired))} on, "
-            f"fall from {before:.2g}x the floor to {after:.2g}x"
+            f". Without them the errors of {len(repaired)} isolated layers, from "
+            f"{next(iter(repaired))} on, fall from {before:.2g}x the floor to {after:.2g}x"
         )
     else:
-        message += " (told by the structure; nothing was run without it)"
-    message += f". Remedy: {label}{shape.remedy}"
-    return Cause(first, shape.subject, shape.cause, evidence, message)
+        message += " (read from the structure, not verified by a run)"
+    message += f". Remedy: {label}{cause.remedy}"
+    return Cause(first, cause.subject, cause.cause, evidence, message)
 
 
 def _bypass(
-    comparison: Comparison, runner: Runner, layers: IsolatedLayers, shape: Shape
+    comparison: Comparison, runner: Runner, layers: IsolatedLayers, cause: StructuralCause
 ) -> dict[str, tuple[float, float]]:
-    """The wrong layers that are right without the layers too many: their errors before and after.
+    """Return the failing layers that agree without surplus layers: errors before and after, by row.
 
-    Only PyTorch's modules can be told to give their input back.
+    Only a runtime whose `bypasses_layers` is set can make layers return their input unchanged.
     """
-    # The structure is that of a side, whose subject may have a place of its own: `torch@cpu`.
-    name = next((n for n in comparison.captures if runtime_of(n) == shape.subject), shape.subject)
-    wrong = {layer.row: layer.subjects[name] for who, layer in layers.failures() if who == name}
-    if not shape.bypass or not wrong or not registry.get(runtime_of(name)).bypasses_layers:
+    # The structure is that of a side; the subject's name may have a device too: `torch@cpu`.
+    name = next((n for n in comparison.captures if runtime_of(n) == cause.subject), cause.subject)
+    failing = {layer.row: layer.subjects[name] for who, layer in layers.failures() if who == name}
+    if not cause.bypass or not failing or not registry.get(runtime_of(name)).bypasses_layers:
         return {}
     points = select_layer_points(comparison.table, layers.stages, with_stage_ends=True)
     reference = layers.reference
     try:
-        made = runner.run_subject(
+        bypassed = runner.run_subject(
             name,
             [point.row for point in points],
             "bypassed",
             feed=reference.capture,
-            bypass=tuple(shape.bypass),
+            bypass=tuple(cause.bypass),
         )
     except ParityError:
-        # A module that cannot give its input back leaves it at what the structure tells.
+        # A module that cannot be bypassed leaves the cause to the structure alone.
         return {}
     results = judge_captures(
         reference.capture,
         reference.isolated_floors,
-        {name: made.path},
+        {name: bypassed.path},
         points,
         comparison.criteria,
     )
     after = {result.row: result.subjects[name] for result in results}
     return {
         row: (_worse(before), _worse(after[row]))
-        for row, before in wrong.items()
+        for row, before in failing.items()
         if after[row].status.passes and math.isfinite(_worse(before))
     }
 
@@ -172,16 +174,16 @@ def explain_layers(
     runner: Runner,
     layers: IsolatedLayers,
     stages: Sequence[StageResult],
-    explained: Explained = frozenset(),
+    explained: ExplainedRows = frozenset(),
 ) -> tuple[tuple[Cause, ...], NumericProofs]:
-    """The causes of the layers that differ in the precision compared, and all they prove.
+    """Return the causes of the layers that differ in the compared precision, and their proofs.
 
-    `stages` are the points of the unfed runs; what is `explained` is left alone.
+    `stages` are the points of the runs without isolation; layers in `explained` are skipped.
     """
     runner.progress("parity", "explaining")
     precisions = comparison.criteria.precisions
-    wrong = [_wrong(comparison, n, layer, precisions[n]) for n, layer in layers.failures()]
-    with study.open_study(
+    failures = [_failure(comparison, n, layer, precisions[n]) for n, layer in layers.failures()]
+    with layer_explainer.open_explainer(
         state,
         comparison.table,
         runner,
@@ -189,39 +191,46 @@ def explain_layers(
         layers.captures,
         limit=comparison.criteria.limit,
         stages=stages,
-    ) as opened:
-        open_ones = [w for w in wrong if w is not None and not _is_explained(w, explained, opened)]
-        found = opened.explain(open_ones)
+    ) as explainer:
+        findings = explainer.explain(
+            [f for f in failures if f is not None and not _is_explained(f, explained, explainer)]
+        )
         proofs = {
-            (runtime_of(item.wrong.subject), item.wrong.row.name, candidate.cause)
-            for item in found
-            if item.explanation is not None and item.explanation.found is not None
-            for candidate in item.explanation.found.candidates
+            (runtime_of(item.failure.subject), item.failure.row.name, candidate.cause)
+            for item in findings
+            if item.explanation is not None and item.explanation.proof is not None
+            for candidate in item.explanation.proof.candidates
         }
-        return telling.told(found), frozenset(proofs)
+        return messages.describe_findings(findings), frozenset(proofs)
 
 
-def _is_explained(wrong: Wrong, explained: Explained, opened: study.Study) -> bool:
-    """Whether a layer has its cause; a graph that computes what its model does shares that one."""
-    row = wrong.row.name
-    if (wrong.subject, row) in explained:
+def _is_explained(
+    failure: IsolatedFailure, explained: ExplainedRows, explainer: LayerExplainer
+) -> bool:
+    """Return whether a layer has its cause; a graph that agrees with its model
+    shares the model's.
+    """
+    row = failure.row.name
+    if (failure.subject, row) in explained:
         return True
-    if (side_of(wrong.subject), row) not in explained:
+    if (side_of(failure.subject), row) not in explained:
         return False
-    if not runs_graph(wrong.subject):
+    if not runs_graph(failure.subject):
         return True
-    return opened.same(wrong.subject, wrong.row, wrong.floor)
+    return explainer.agrees_with_model(failure.subject, failure.row, failure.floor)
 
 
 def explain_float64(
     state: State, comparison: Comparison, runner: Runner, layers: IsolatedLayers | None = None
 ) -> tuple[Cause, ...]:
-    """The causes of differences that float32 does not show: layers by themselves, in float64.
+    """Return the causes of differences that float32 does not show, from isolated layers in float64.
 
     Those of `layers` that fail in float32 are explained already.
     """
     table = comparison.table
-    differences = structure.check(table, state.descriptions, reference=state.request.reference_side)
+    differences = structure.find_differences(
+        table, state.descriptions, reference=state.request.reference_side
+    )
     rows = {row.name for row in table.rows}
     seen = set() if layers is None else {layer.row for _, layer in layers.failures()}
     suspects = frozenset(
@@ -229,13 +238,13 @@ def explain_float64(
         for item in differences
         if item.row in rows and item.row not in seen and not item.consequence
     )
-    found: list[Cause] = []
+    described: list[Cause] = []
     for name in comparison.captures:
         reference = name == state.request.reference_side
         if suspects and not runs_graph(name) and not reference:
             runner.progress("parity", f"explaining {name} in float64")
-            found += _explain_in_float64(state, comparison, runner, name, suspects)
-    return tuple(found)
+            described += _explain_in_float64(state, comparison, runner, name, suspects)
+    return tuple(described)
 
 
 def _explain_in_float64(
@@ -245,38 +254,45 @@ def _explain_in_float64(
     name: str,
     suspects: Collection[str],
 ) -> tuple[Cause, ...]:
-    """The causes of the rows `suspects`; others may hold a constant that was rounded to float32."""
+    """Return the causes of the rows `suspects`.
+
+    Other rows may differ only by a constant that a framework stores in float32.
+    """
     table, criteria = comparison.table, comparison.criteria
-    inside = frozenset(row.stage for row in table.rows if row.name in suspects)
-    points = select_layer_points(table, inside, with_stage_ends=True)
+    stages = frozenset(row.stage for row in table.rows if row.name in suspects)
+    points = select_layer_points(table, stages, with_stage_ends=True)
     rows = [point.row for point in points]
     reference = runner.run_reference(rows, "explain-float64", isolate=True, accumulate=False)
     try:
-        made = runner.run_float64(name, rows, "explain-float64", table, feed=reference.capture)
+        capture = runner.run_float64(name, rows, "explain-float64", table, feed=reference.capture)
     except ParityError:
-        # The level of semantics says that it cannot be run in float64.
+        # The level "semantics" reports that it cannot be run in float64.
         return ()
-    captures: Mapping[str, Path] = {name: made.path}
+    captures: Mapping[str, Path] = {name: capture.path}
     float64: Criteria = float64_criteria(criteria, name)
     results = judge_captures(
         reference.capture, reference.isolated_floors, captures, points, float64
     )
-    layers = IsolatedLayers(reference, captures, results, inside)
-    wrong = [
-        _wrong(comparison, subject, layer, "float64")
+    layers = IsolatedLayers(reference, captures, results, stages)
+    failures = [
+        _failure(comparison, subject, layer, "float64")
         for subject, layer in layers.failures()
         if layer.row in suspects
     ]
     limit = criteria.limit * SLACK
-    with study.open_study(state, table, runner, reference.capture, captures, limit=limit) as opened:
-        return telling.told(opened.explain([item for item in wrong if item is not None]))
+    with layer_explainer.open_explainer(
+        state, table, runner, reference.capture, captures, limit=limit
+    ) as explainer:
+        findings = explainer.explain([item for item in failures if item is not None])
+        return messages.describe_findings(findings)
 
 
-def _wrong(
+def _failure(
     comparison: Comparison, subject: str, layer: StageResult, precision: str
-) -> Wrong | None:
+) -> IsolatedFailure | None:
+    """Return the failure of an isolated layer; None where it has no floor."""
     if layer.floor is None:
         return None
     row = comparison.table.by_name(layer.row)
     floor = layer.floor.for_precision(precision)
-    return Wrong(subject, row, floor, _worse(layer.subjects[subject]))
+    return IsolatedFailure(subject, row, floor, _worse(layer.subjects[subject]))

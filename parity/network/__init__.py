@@ -1,1 +1,1 @@
-"""What a network is, as data: kinds of layers, the layer table, architectures, weights, inputs."""
+"""A network as data: kinds of layers, layer table, architectures, weights, inputs."""

@@ -16,12 +16,12 @@ from parity.text import closest, did_you_mean, quote
 
 
 def names() -> list[str]:
-    """The names of all architectures, sorted."""
+    """Return the names of all architectures, sorted."""
     return sorted(name for name in _registry() if "@" not in name)
 
 
 def variants() -> list[str]:
-    """The variants of architectures, `MODEL@VARIANT`, sorted: as they were published."""
+    """Return the names of all published variants of architectures, `MODEL@VARIANT`, sorted."""
     return sorted(name for name in _registry() if "@" in name)
 
 
@@ -32,7 +32,7 @@ def get(
     image_size: tuple[int, int] | None = None,
     channels: int | None = None,
 ) -> ModelSpec:
-    """The architecture called `name`, at its published size where nothing else is asked for.
+    """Return the architecture called `name`; sizes that are not passed are the published ones.
 
     Raises `SpecError` for an unknown name, with the closest ones, and for impossible sizes.
     """
@@ -49,7 +49,9 @@ def get(
 
 
 def from_json(data: Mapping[str, Any]) -> ModelSpec:
-    """The spec that `ModelSpec.to_json` wrote down; raises `SpecError` if it is none."""
+    """Return the spec that `ModelSpec.to_json` returned as data; raises `SpecError` if it is
+    invalid.
+    """
     fields = dict(data)
     family = fields.pop("family", None)
     classes = {type(spec).family: type(spec) for spec in _registry().values()}
@@ -57,8 +59,8 @@ def from_json(data: Mapping[str, Any]) -> ModelSpec:
         raise SpecError(f"unknown model family {family!r}; known: {', '.join(sorted(classes))}")
     known = {field.name for field in dataclasses.fields(classes[family])}
     if fields.keys() != known:
-        odd = ", ".join(sorted(fields.keys() ^ known))
-        raise SpecError(f"the spec of a {family} has missing or unknown fields: {odd}")
+        differing = ", ".join(sorted(fields.keys() ^ known))
+        raise SpecError(f"the spec of a {family} has missing or unknown fields: {differing}")
     # JSON has no tuples, and no field of a spec is a list.
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
@@ -67,16 +69,18 @@ def from_json(data: Mapping[str, Any]) -> ModelSpec:
 
 
 def _closest(name: str) -> list[str]:
-    """At most three names: those that `name` begins, resnext50 for resnext50_32x4d, then others."""
+    """Return at most three names: those that start with `name`, then those with
+    similar spelling.
+    """
     known_names = [*names(), *variants()] if "@" in name else names()
-    begun = [known for known in known_names if name and known.startswith(name)]
+    prefixed = [known for known in known_names if name and known.startswith(name)]
     similar = closest(name, known_names, count=3)
-    return list(dict.fromkeys(begun + similar))[:3]
+    return list(dict.fromkeys(prefixed + similar))[:3]
 
 
 @functools.cache
 def _registry() -> dict[str, ModelSpec]:
-    """Every architecture by name: the `ARCHITECTURES` of each family's `spec` module."""
+    """Return every architecture by name: the `ARCHITECTURES` of each family's `spec` module."""
     registry: dict[str, ModelSpec] = {}
     for family in pkgutil.iter_modules(parity.network.models.__path__):
         module = importlib.import_module(f"{parity.network.models.__name__}.{family.name}.spec")

@@ -1,4 +1,4 @@
-"""Arithmetic that operators of several kinds share: padding, windows, channels. NCHW, float64."""
+"""Arithmetic that operators of several kinds share: padding, windows, channels (NCHW, float64)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shifted_views(
     stride: Sequence[int],
     dilation: Sequence[int] = (1, 1),
 ) -> list[Array]:
-    """Return, for each place of the window, row by row, a view of the values under it.
+    """Return, for each element of the window, row by row, a view of the values under it.
 
     Each is (N, C, rows, columns), one value for every position of the window.
     """
@@ -60,7 +60,7 @@ def shifted_views(
 
 
 def along_channels(vector: Array, tensor: Array) -> Array:
-    """Shape a vector so that it meets the channels of a tensor: axis 1 of images, else the last."""
+    """Reshape a vector to broadcast along a tensor's channels: axis 1 of images, else the last."""
     if vector.shape != (tensor.shape[1] if tensor.ndim == 4 else tensor.shape[-1],):
         raise ValueError(f"{vector.shape} values for the channels of {tensor.shape}")
     return vector.reshape(1, -1, 1, 1) if tensor.ndim == 4 else vector

@@ -5,8 +5,8 @@
     "(C M) 1 H W"   an axis that joins two, M running fastest, and an axis of length 1
 
 Permutations alone give a view; an axis that joins two is reshaped, which copies where the input is
-not contiguous. Anything with NumPy's `transpose` and `reshape` will do, so NumPy itself is not
-imported.
+not contiguous. The functions use only the methods `transpose` and `reshape`, so NumPy itself is
+not imported.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def reorder(array: Array, source: str, target: str, *, shape: Sequence[int] = ()
 
 
 def reorder_shape(shape: Sequence[int], source: str, target: str) -> tuple[int, ...]:
-    """Return the shape of what `reorder` makes of an array of this shape."""
+    """Return the shape of the result of `reorder` for an array of this shape."""
     return tuple(shape) if source == target else _plan(tuple(shape), source, target, ())[2]
 
 
@@ -73,7 +73,7 @@ def ranks(order: str) -> tuple[int, ...]:
 
 
 def describe(order: str) -> str:
-    """Return an order as people write shapes: `(O, I, ...)`, `(C·M, 1, H, W)`."""
+    """Return an order for a message: `(O, I, ...)`, `(C·M, 1, H, W)`."""
     names = (token.strip("()").replace(" ", "·") for token in _tokens(order))
     return f"({', '.join(names)})"
 
@@ -83,28 +83,28 @@ def _plan(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Return the shape of the separate axes, their permutation, and the shape of the result."""
     if not fits(source, shape):
-        raise ValueError(f"a shape of {shape} has not the axes {describe(source)}")
+        raise ValueError(f"a shape of {shape} does not have the axes {describe(source)}")
     spatial = len(shape) - _fixed(source)
     before, after = _expand(source, spatial), _expand(target, spatial)
-    given: dict[str, int] = {}
+    known: dict[str, int] = {}
     if len(wanted) == len(after):
-        given = {names[0]: s for names, s in zip(after, wanted, strict=True) if len(names) == 1}
+        known = {names[0]: s for names, s in zip(after, wanted, strict=True) if len(names) == 1}
     sizes: dict[str, int] = {}
     for names, size in zip(before, shape, strict=True):
-        sizes.update(zip(names, _factors(names, size, given), strict=True))
+        sizes.update(zip(names, _factors(names, size, known), strict=True))
     separate = [name for names in before for name in names]
     order = tuple(separate.index(name) for names in after for name in names)
     joined = tuple(math.prod(sizes[name] for name in names) for names in after)
     return tuple(sizes[name] for name in separate), order, joined
 
 
-def _factors(names: tuple[str, ...], size: int, given: Mapping[str, int]) -> tuple[int, ...]:
+def _factors(names: tuple[str, ...], size: int, known: Mapping[str, int]) -> tuple[int, ...]:
     """Return the size of each of the axes that one axis of `size` joins."""
     if not names:
         return ()
-    known = tuple(given.get(name, 0) for name in names)
-    fitting = len(names) > 1 and math.prod(known) == size
-    return known if fitting else (size, *(1,) * (len(names) - 1))
+    sizes = tuple(known.get(name, 0) for name in names)
+    fitting = len(names) > 1 and math.prod(sizes) == size
+    return sizes if fitting else (size, *(1,) * (len(names) - 1))
 
 
 @functools.cache

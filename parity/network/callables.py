@@ -1,4 +1,4 @@
-"""`module:callable` references: how somebody's own twin is named on the command line."""
+"""`module:callable` names of functions that build a user's own model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from parity.errors import UsageError
 
 
-def resolve(reference: str) -> Callable[[], Any]:
-    """The callable that `package.module:name` names, looked for in the working folder first.
+def resolve(name: str) -> Callable[[], Any]:
+    """Import the callable `package.module:attribute`, from the working folder first.
 
-    Raises `UsageError` when the text, the module or the name is wrong.
+    Raises `UsageError` for text of another form, a module or an attribute that does not exist.
     """
-    module_name, colon, attribute = reference.partition(":")
+    module_name, colon, attribute = name.partition(":")
     if not (colon and module_name and attribute):
-        raise UsageError(f"'{reference}': expected module:callable, such as mynet.build:resnext")
+        raise UsageError(f"'{name}': expected module:callable, such as mynet.build:resnext")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -26,21 +26,21 @@ def resolve(reference: str) -> Callable[[], Any]:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
-            raise UsageError(f"'{reference}': no module '{error.name}' in {folder}") from error
+            raise UsageError(f"'{name}': no module '{error.name}' in {folder}") from error
         raise
-    for name in attribute.split("."):
-        if not hasattr(found, name):
-            raise UsageError(f"'{reference}': {module_name} has no '{attribute}'")
-        found = getattr(found, name)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"'{name}': {module_name} has no '{attribute}'")
+        found = getattr(found, part)
     if not callable(found):
-        raise UsageError(f"'{reference}': {attribute} is no callable that returns a model")
+        raise UsageError(f"'{name}': {attribute} is not a callable that returns a model")
     return found  # type: ignore[no-any-return]
 
 
-def call(reference: str) -> Any:
-    """What the referenced callable returns; an error of its own is told with its type."""
-    build = resolve(reference)
+def call(name: str) -> Any:
+    """Call `package.module:attribute` and return its result; its errors become `UsageError`."""
+    build = resolve(name)
     try:
         return build()
     except Exception as error:
-        raise UsageError(f"'{reference}' raised {type(error).__name__}: {error}") from error
+        raise UsageError(f"'{name}' raised {type(error).__name__}: {error}") from error

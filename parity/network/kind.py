@@ -1,4 +1,4 @@
-"""What a kind of layer is: its weights, settings and names in each framework, and its operator.
+"""A kind of layer as data: weights, hyperparameters, names in each framework, operator.
 
 The kinds themselves are in `parity.network.kinds`, one file a family.
 """
@@ -22,20 +22,21 @@ Operator = Callable[
     [Sequence["Array"], Mapping[str, "Array"], Mapping[str, Any]],
     "Array",
 ]
-"""Inputs (N, C, H, W), (N, C) or (N, T, C), weights by role in PyTorch's axis orders, and settings
-by name, complete with defaults; all in float64. Raises `ValueError` where they do not fit."""
+"""Inputs (N, C, H, W), (N, C) or (N, T, C), weights by role in PyTorch's axis orders, and
+hyperparameters by name, complete with defaults; all in float64. Raises `ValueError` where they do
+not fit together."""
 
 Reader = Callable[..., Any]
-"""Reads one setting of a framework's layer; None where the layer does not state it."""
+"""Reads one hyperparameter of a framework's layer; None where the layer does not state it."""
 
 
-def plain(value: Any) -> Any:
-    """Return a setting as JSON has it: tuples as lists."""
-    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+def tuples_to_lists(value: Any) -> Any:
+    """Return a value with all tuples in it turned into lists, as JSON has them."""
+    return [tuples_to_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def pair(value: Any) -> list[int]:
-    """Return a setting of two spatial axes, which one number can stand for."""
+def to_pair(value: Any) -> list[int]:
+    """Return the values for height and width; one number stands for both."""
     values = value if isinstance(value, tuple | list) else (value, value)
     return [int(item) for item in values]
 
@@ -58,10 +59,10 @@ class Role:
     outputs: int = 0
     """The canonical axis of the layer's output channels."""
     statistic: bool = False
-    """Whether it is measured on batches instead of trained."""
+    """Whether it is a running statistic, measured on batches instead of trained."""
 
-    # A tensor whose rank is not the role's comes back as it is: it is of a layer of another kind,
-    # which the checks of kinds and of shapes name.
+    # A tensor of another rank is returned unchanged: it belongs to a layer of another kind, which
+    # the comparison of kinds and shapes reports.
 
     def to_keras(self, value: AnyArray, *, shape: Sequence[int] = ()) -> AnyArray:
         """Reorder a canonical weight to Keras's axes; `shape` is the Keras variable's, if known."""
@@ -90,10 +91,10 @@ BIAS = Role("bias", "bias", "bias")
 
 
 @dataclass(frozen=True)
-class Hyper:
-    """One setting that decides what a layer computes, and its attribute in each framework.
+class Hyperparameter:
+    """One hyperparameter of a kind, and its attribute in each framework.
 
-    A framework that has no such attribute has the default; None is no default.
+    A framework without such an attribute has the default; None stands for no default.
     """
 
     name: str
@@ -101,16 +102,16 @@ class Hyper:
     keras: str = ""
     torch: str = ""
     onnx: str = ""
-    form: Callable[[Any], Any] = plain
-    """Brings what a framework holds into the form that is common to all."""
+    convert: Callable[[Any], Any] = tuples_to_lists
+    """Converts a framework's value to the form that all frameworks share."""
     reshapes: bool = False
     """Whether it can change the shape of the output."""
     optional: bool = False
-    """Whether a model that does not state it passes: what PyTorch writes as a function call, of
-    which nothing can be read, and frameworks that have no such setting."""
+    """Whether a model may leave it unstated: PyTorch's function calls, whose arguments cannot be
+    read, and frameworks without such a hyperparameter."""
 
     def attribute(self, framework: str) -> str:
-        """Return what `keras`, `torch` or `onnx` calls this setting; the own name where unknown."""
+        """Return its attribute in `keras`, `torch` or `onnx`; its own name where there is none."""
         names = {"keras": self.keras, "torch": self.torch, "onnx": self.onnx}
         return names[framework] or self.name
 
@@ -123,7 +124,7 @@ class Kind:
     compute: Operator
     roles: tuple[Role, ...] = ()
     """In the order in which Keras numbers a layer's variables and ONNX a node's inputs."""
-    hyper: tuple[Hyper, ...] = ()
+    hyperparameters: tuple[Hyperparameter, ...] = ()
     keras: tuple[str, ...] = ()
     """Classes of `keras.layers`; others with their module, `package.module.Class`."""
     keras_functions: tuple[str, ...] = ()
@@ -134,22 +135,24 @@ class Kind:
     """Functions of `torch.nn.functional`, or else of `torch`."""
     onnx: tuple[str, ...] = ()
     """Operators of the domain `ai.onnx`."""
-    when: Callable[[Mapping[str, Any]], bool] | None = None
-    """Of several kinds that share a name, which is it? Given the settings, says whether this."""
+    condition: Callable[[Mapping[str, Any]], bool] | None = None
+    """Whether a layer with these hyperparameters is of this kind, where kinds share a class name.
+    """
     activation: bool = False
-    """Whether it can follow any layer: one input, no weights, every setting with a default."""
-    joins: bool = False
-    """Whether it has several inputs: branches end in it."""
+    """Whether it can follow any layer: one input, no weights, a default for every hyperparameter.
+    """
+    joins_branches: bool = False
+    """Whether it has several inputs, in which branches end."""
     elementwise: str = ""
-    """Of a join whose inputs have one shape, what is done to them: they are `added`."""
+    """The verb for messages, `added`, if its inputs must have one shape; else empty."""
     passive: bool = False
-    """Whether it changes no value in inference: one framework may need it, another not."""
+    """Whether it changes no value in inference, so that one model may have it and another not."""
     pools_image: bool = False
-    """Whether it leaves one value a channel, (N, C); PyTorch keeps two axes of length 1."""
-    words: str = ""
-    """What a sentence calls such a layer, where that is not the name."""
+    """Whether it pools the whole image to (N, C); PyTorch keeps two axes of length 1."""
+    phrase: str = ""
+    """Its name in a sentence, where that is not `name`."""
     averages: bool = False
-    """Whether it sums up each channel's whole image, and divides by the number of values."""
+    """Whether it returns the mean of each channel's whole image."""
 
     def role(self, name: str) -> Role:
         """Return the role called `name`; raises `ValueError` if the kind has no such weight."""
@@ -158,28 +161,28 @@ class Kind:
                 return role
         raise ValueError(f"a {self.name} has no {name!r}")
 
-    def setting(self, name: str) -> Hyper:
-        """Return the setting called `name`; raises `ValueError` if the kind has no such setting."""
-        for setting in self.hyper:
-            if setting.name == name:
-                return setting
-        raise ValueError(f"a {self.name} has no setting {name!r}")
+    def hyperparameter(self, name: str) -> Hyperparameter:
+        """Return the hyperparameter called `name`; raises `ValueError` if there is none."""
+        for each in self.hyperparameters:
+            if each.name == name:
+                return each
+        raise ValueError(f"a {self.name} has no hyperparameter {name!r}")
 
-    def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings with the defaults of those that are absent."""
-        defaults = {s.name: s.default for s in self.hyper if s.default is not None}
-        return {**defaults, **settings}
+    def complete(self, hyper: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values `hyper` with the defaults of those that are absent."""
+        defaults = {s.name: s.default for s in self.hyperparameters if s.default is not None}
+        return {**defaults, **hyper}
 
     def read(
         self, framework: str, layer: object, readers: Mapping[str, Reader], *context: Any
     ) -> dict[str, Any]:
-        """Return the settings that a framework's layer states, by name.
+        """Return the hyperparameters that a framework's layer states, by name.
 
-        One that is no plain attribute is read by `readers["kind.setting"]` or `readers["setting"]`,
+        One that is not a plain attribute is read by `readers["kind.name"]` or `readers["name"]`,
         called with the layer and `context`.
         """
         found = {}
-        for setting in self.hyper:
+        for setting in self.hyperparameters:
             name = setting.name
             reader = readers.get(f"{self.name}.{name}") or readers.get(name)
             if reader is not None:
@@ -189,5 +192,5 @@ class Kind:
                 value = getattr(layer, attribute, None) if attribute else None
                 value = setting.default if value is None else value
             if value is not None:
-                found[name] = setting.form(value)
+                found[name] = setting.convert(value)
         return found

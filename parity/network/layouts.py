@@ -1,8 +1,8 @@
 """The axis order of activations: PyTorch's (N, C, H, W) and Keras's (N, H, W, C).
 
 Each function returns a view. The orders of weights are stated with their kinds, in
-`parity.network.kinds`. Anything with NumPy's `transpose` and `reshape` will do, so NumPy itself is
-not imported.
+`parity.network.kinds`. The functions use only the methods `transpose` and `reshape`, so NumPy
+itself is not imported.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 def to_nhwc(activation: Array) -> Array:
     """Reorder an activation from (N, C, H, W) to (N, H, W, C); a view.
 
-    Other ranks come back as they are: (N, C) and (N, T, C) are laid out alike in both frameworks.
+    Other ranks are returned unchanged: (N, C) and (N, T, C) have one order in both frameworks.
     """
     return activation.transpose(0, 2, 3, 1) if activation.ndim == 4 else activation
 
 
 def to_nchw(activation: Array) -> Array:
-    """Reorder an activation from (N, H, W, C) to (N, C, H, W); a view, other ranks as they are."""
+    """Reorder an activation from (N, H, W, C) to (N, C, H, W); a view, other ranks unchanged."""
     return activation.transpose(0, 3, 1, 2) if activation.ndim == 4 else activation
 
 
 def drop_axes(activation: Array, rank: int) -> Array:
-    """Take trailing axes of length 1 away until `rank` axes are left: (N, C, 1, 1) to (N, C)."""
+    """Drop trailing axes of length 1 until `rank` axes are left: (N, C, 1, 1) to (N, C)."""
     shape = activation.shape
     while len(shape) > rank and shape[-1] == 1:
         shape = shape[:-1]

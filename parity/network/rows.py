@@ -1,6 +1,6 @@
 """One row of a layer table: a layer, its kind, its names in both models, its weights.
 
-`parity.network.table` says how rows are written down.
+`parity.network.table` describes the file formats.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLUMNS = ("name", "stage", "kind", "keras", "torch", "shape", "weights", "inputs")
 
 INPUT = "input"
-"""What the network is given, as rows and ONNX graphs call it."""
+"""The name of the network's input in rows and ONNX graphs."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _WEIGHT = re.compile(r"[^\s;]+")
@@ -59,65 +59,69 @@ class Row:
 
     @property
     def block(self) -> str:
-        """`stage1.block0` for a row in a block, else the stage."""
+        """The block that it belongs to, `stage1.block0`; the stage where it is in none."""
         inner = self.name.removeprefix(f"{self.stage}.")
         if inner == self.name or "." not in inner:
             return self.stage
         return f"{self.stage}.{inner.partition('.')[0]}"
 
     @property
-    def shared(self) -> bool:
+    def in_both_models(self) -> bool:
         """Whether both models have this layer, so that it can be compared."""
         return bool(self.keras and self.torch)
 
     @property
     def statistics(self) -> tuple[Weight, ...]:
-        """The weights that are measured on batches: batch-norm's running mean and variance."""
+        """The running statistics among its weights: batch-norm's mean and variance."""
         return tuple(w for w in self.weights if kinds.get(self.kind).role(w.role).statistic)
 
     @property
-    def trained(self) -> int:
-        """How many numbers of its weights are trained."""
+    def parameters(self) -> int:
+        """The number of its trained parameters; running statistics are not counted."""
         measured = self.statistics
         return sum(math.prod(w.shape) for w in self.weights if w not in measured)
 
 
 @dataclass(frozen=True, slots=True)
 class TorchPoint:
-    """A tensor of a PyTorch model: the output, or the input, of the `call`-th call of a module."""
+    """A tensor of a PyTorch model: the output, or input, of the `call`-th call (from 0) of a
+    module.
+    """
 
     module: str
     call: int
     is_input: bool
 
 
-def torch_point(reference: str) -> TorchPoint:
+def parse_torch_point(text: str) -> TorchPoint:
     """Parse the `torch` column, `layer1.0.relu#2@input`; raises `TableError`."""
-    match = _TORCH.fullmatch(reference)
-    if match is None or not reference.isprintable():
+    match = _TORCH.fullmatch(text)
+    if match is None or not text.isprintable():
         raise TableError(
-            f"{quote(reference)} is no module path; expected module, module#CALL or module@input"
+            f"{quote(text)} is not a module path; expected module, module#CALL or module@input"
         )
     return TorchPoint(match["module"], int(match["call"] or 0), match["input"] is not None)
 
 
 def canonical_name(row: Row, role: str) -> str:
-    """The name of a row's weight: its key in PyTorch's state dict, whichever model is asked.
+    """Return the canonical name of a row's weight: its key in PyTorch's state dict.
 
-    In a row that PyTorch's model does not have, the row's own name stands for the module's path.
+    Where the PyTorch model has no such row, the row's own name stands for the module's path.
     """
     if not row.torch:
         return f"{row.name}.{role}"
-    return f"{torch_point(row.torch).module}.{kinds.get(row.kind).role(role).torch}"
+    return f"{parse_torch_point(row.torch).module}.{kinds.get(row.kind).role(role).torch}"
 
 
 def keras_shape(weight: Weight, kind: str) -> tuple[int, ...]:
-    """The shape of a weight in Keras's layout, in a layer of `kind`."""
+    """Return the shape of a weight in Keras's layout, in a layer of `kind`."""
     return kinds.get(kind).role(weight.role).keras_shape(weight.shape)
 
 
 def check_row(row: Row, where: str) -> None:
-    """Raise `TableError`, beginning with `where`, if a row is wrong by itself."""
+    """Raise `TableError`, beginning with `where`, if a row is invalid whatever the
+    other rows are.
+    """
     for field, value in (("name", row.name), ("stage", row.stage)):
         if not _NAME.fullmatch(value):
             raise TableError(
@@ -127,10 +131,10 @@ def check_row(row: Row, where: str) -> None:
     if not row.keras and not row.torch:
         raise TableError(f"{where}: neither model has this layer; give keras, torch or both")
     if row.keras != row.keras.strip() or not row.keras.isprintable():
-        raise TableError(f"{where}: {quote(row.keras)} is no name of a Keras layer")
+        raise TableError(f"{where}: {quote(row.keras)} is not a name of a Keras layer")
     if row.torch:
         try:
-            torch_point(row.torch)
+            parse_torch_point(row.torch)
         except TableError as error:
             raise TableError(f"{where}: {error}") from None
     for name in row.inputs:
@@ -159,7 +163,7 @@ def _check_weight(row: Row, weight: Weight, where: str) -> None:
     if weight.keras != role.keras:
         raise TableError(f"{where}: Keras calls a {weight.role} {role.keras!r}")
     if not _WEIGHT.fullmatch(weight.name) or not weight.name.isprintable():
-        raise TableError(f"{where}: {quote(weight.name)} is no key of a state dict")
+        raise TableError(f"{where}: {quote(weight.name)} is not a key of a state dict")
     _check_dimensions(weight.shape, f"{where}: {weight.name}")
     ranks = axes.ranks(role.axes)
     if len(weight.shape) not in ranks:
@@ -179,25 +183,25 @@ def _check_dimensions(shape: tuple[int, ...], where: str) -> None:
         raise TableError(f"{where}: shape {quote(shape)} must be whole numbers above 0")
 
 
-def identities(row: Row) -> Iterator[tuple[str, str]]:
-    """(what, value) that no other row may have."""
+def unique_keys(row: Row) -> Iterator[tuple[str, str]]:
+    """Yield the (field, value) pairs that no other row of a table may have."""
     yield "name", row.name
     if row.keras:
         yield "Keras layer", row.keras
     if row.torch:
-        point = torch_point(row.torch)
+        point = parse_torch_point(row.torch)
         yield "PyTorch tensor", f"{point.module}#{point.call}{'@input' * point.is_input}"
     for weight in row.weights:
         yield f"weight {quote(weight.name)}", weight.name
 
 
 def format_shape(shape: tuple[int, ...], *, by: str = "x") -> str:
-    """`64x112x112`; empty where the shape is not known."""
+    """Return a shape as text, `64x112x112`; empty where it is not known."""
     return by.join(str(size) for size in shape)
 
 
-def shapes_text(row: Row, *, in_keras: bool) -> str:
-    """Each weight as its own framework calls it, with its shape there: `kernel 7×7×3×64`."""
+def format_weight_shapes(row: Row, *, in_keras: bool) -> str:
+    """Return each weight's name in one framework and its shape there: `kernel 7×7×3×64`."""
     return ", ".join(
         f"{weight.keras} {format_shape(keras_shape(weight, row.kind), by='×')}"
         if in_keras
@@ -207,7 +211,7 @@ def shapes_text(row: Row, *, in_keras: bool) -> str:
 
 
 def row_to_json(row: Row) -> dict[str, Any]:
-    """The row as JSON has it, weight shapes in both layouts."""
+    """Return the row as JSON data, with weight shapes in both layouts."""
     return {
         "name": row.name,
         "stage": row.stage,
@@ -229,7 +233,10 @@ def row_to_json(row: Row) -> dict[str, Any]:
 
 
 def row_from_json(entry: object, where: str) -> Row:
-    """Read what `row_to_json` or `cells` returns; raises `TableError`, beginning with `where`."""
+    """Read a row as `row_to_json` or `row_to_cells` returns it.
+
+    Raises `TableError`, beginning with `where`.
+    """
     if not isinstance(entry, dict):
         raise TableError(f"{where}: expected a table of {', '.join(COLUMNS)}")
     if isinstance(entry.get("name"), str):
@@ -271,18 +278,18 @@ def _weight_from_json(entry: object, kind: str, where: str) -> Weight:
         raise TableError(f"{where}: a weight is a table of {', '.join(keys)}, found {quote(entry)}")
     check_keys(entry, keys, required=keys[:3], where=f"{where}: weights")
     role, name = entry["role"], entry["name"]
-    known = kinds.roles()
+    known = kinds.role_names()
     if not isinstance(role, str) or role not in known:
         raise TableError(f"{where}: unknown role {quote(role)}{suggest(str(role), known)}")
     if not isinstance(name, str):
         raise TableError(f"{where}: the name of a weight must be text, found {quote(name)}")
-    # A role of another kind is refused with its row.
+    # check_row refuses a role of another kind.
     keras = next((r.keras for r in kinds.get(kind).roles if r.name == role), "")
     return Weight(role, name, keras, _dimensions(entry["shape"], f"{where}: {quote(name)}"))
 
 
-def cells(row: Row) -> dict[str, str]:
-    """The row as CSV and TOML have it: text under each of `COLUMNS`."""
+def row_to_cells(row: Row) -> dict[str, str]:
+    """Return the row as CSV and TOML have it: text under each of `COLUMNS`."""
     weights = (
         f"{weight.role} {weight.name} {format_shape(weight.shape)} "
         f"{format_shape(keras_shape(weight, row.kind))}"
@@ -294,7 +301,7 @@ def cells(row: Row) -> dict[str, str]:
 
 
 def _parse_cells(entry: dict[str, Any], where: str) -> dict[str, Any]:
-    """Turn the text of `shape`, `weights` and `inputs`, if it is text, into the lists of JSON."""
+    """Parse `shape`, `weights` and `inputs`, where they are text, to the lists of JSON."""
     entry = dict(entry)
     if isinstance(entry.get("inputs"), str):
         entry["inputs"] = entry["inputs"].split()

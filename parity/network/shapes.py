@@ -1,4 +1,4 @@
-"""The shapes of a network as its layer table has them: after each stage, and at every addition."""
+"""The shapes of a network by its layer table: after each stage, and at every addition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CSV_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Tensor:
+class NamedShape:
     """A tensor's name, which is a row's, a stage's or `input`, and its shape."""
 
     name: str
@@ -35,26 +35,26 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Addition:
-    """A sum, the two tensors that it takes, and `fork`, the last one that both are made of."""
+    """A sum, its two inputs, and `fork`, the last tensor that both are computed from."""
 
-    sum: Tensor
-    first: Tensor
-    second: Tensor
-    fork: Tensor
+    sum: NamedShape
+    first: NamedShape
+    second: NamedShape
+    fork: NamedShape
 
     @property
     def is_identity(self) -> bool:
-        """Whether one side is the fork itself: a shortcut without any layer."""
+        """Whether one input is the fork itself: a shortcut without layers."""
         return self.fork in (self.first, self.second)
 
 
 @dataclass(frozen=True)
-class Shapes:
-    """All shapes of one network that somebody who follows it by hand would write down."""
+class ShapeSummary:
+    """The shapes of one network: input, stages, additions."""
 
     model: str
-    input: Tensor
-    stages: tuple[Tensor, ...]
+    input: NamedShape
+    stages: tuple[NamedShape, ...]
     additions: tuple[Addition, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Shapes:
             ],
         }
 
-    def records(self) -> Iterator[dict[str, str]]:
+    def csv_rows(self) -> Iterator[dict[str, str]]:
         """Yield the cells of CSV, under `CSV_COLUMNS`."""
         for stage in (self.input, *self.stages):
             yield {"what": "stage", "name": stage.name, "shape": format_shape(stage.shape)}
@@ -84,65 +84,68 @@ class Shapes:
                 "fork": item.fork.name, "fork_shape": format_shape(item.fork.shape),
             }  # fmt: skip
 
-    def stage_lines(self) -> tuple[list[str], list[list[str]]]:
-        """The heading and the lines of a terminal's table of stages."""
+    def stage_table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the heading and the lines of the table of stages for the terminal."""
         return ["stage", "shape"], [
             [stage.name, format_shape(stage.shape, by="×")] for stage in (self.input, *self.stages)
         ]
 
-    def addition_lines(self) -> tuple[list[str], list[list[str]]]:
-        """The heading and the lines of a terminal's table of additions."""
+    def addition_table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the heading and the lines of the table of additions for the terminal."""
         return ["addition", "adds", "and", "the first is"], [
             [
                 item.sum.name,
                 str(item.first),
                 str(item.second),
-                "what the block is given" if item.is_identity else f"made of {item.fork}",
+                "the block's input" if item.is_identity else f"computed from {item.fork}",
             ]
             for item in self.additions
         ]
 
-    def answer(self) -> str:
-        """Say why the sums without a layer on their shortcut do not fail."""
+    def explain_shortcuts(self) -> str:
+        """Return a sentence on why sums without a layer on their shortcut are valid."""
         plain = sum(item.is_identity for item in self.additions)
         if not plain:
-            return f"All {len(self.additions)} shortcuts have layers: none is added as it is."
+            return (
+                f"All {len(self.additions)} shortcuts have layers; there is no identity shortcut."
+            )
         return (
-            f"{plain} of {len(self.additions)} shortcuts have no layer: such a block ends in the "
-            "shape that it is given, so that both sides of its sum have one shape. A block whose "
-            "two sides differ is refused when it is built, never broadcast."
+            f"{plain} of {len(self.additions)} shortcuts have no layer: the output of such a "
+            "block has the shape of its input, so both inputs of the sum have one shape. A block "
+            "whose two shapes differ is an error when it is built; nothing is broadcast."
         )
 
 
-def of(spec: ModelSpec) -> Shapes:
-    """The shapes of `spec`'s layer table at its input size."""
+def summarise(spec: ModelSpec) -> ShapeSummary:
+    """Return the shapes of `spec`'s layer table at its input size."""
     table = spec.table()
-    given = Tensor(INPUT, spec.input_shape)
-    tensors = {row.name: Tensor(row.name, row.shape) for row in table.rows}
+    image = NamedShape(INPUT, spec.input_shape)
+    tensors = {row.name: NamedShape(row.name, row.shape) for row in table.rows}
     sources = _sources(table)
     additions = tuple(
-        _addition(row, {INPUT: given, **tensors}, sources)
+        _addition(row, {INPUT: image, **tensors}, sources)
         for row in table.rows
         if row.kind == "add" and len(row.inputs) == 2
     )
-    return Shapes(spec.name, given, tuple(_stages(table)), additions)
+    return ShapeSummary(spec.name, image, tuple(_stages(table)), additions)
 
 
-def _stages(table: LayerTable) -> Iterator[Tensor]:
-    """Each stage's output; a global pool's before and after its two axes of size 1 are dropped.
+def _stages(table: LayerTable) -> Iterator[NamedShape]:
+    """Yield each stage's output; a global pool's before and after its two axes of size 1 are
+    dropped.
 
-    Keras's layer drops them itself, PyTorch's leaves that to a flatten.
+    Keras's layer drops them itself, PyTorch needs a flatten.
     """
-    for stage, row in table.ends("stage").items():
+    for stage, row in table.last_rows("stage").items():
         if kinds.get(row.kind).pools_image and len(row.shape) == 1:
-            yield Tensor(stage, (*row.shape, 1, 1))
-            yield Tensor("flatten", row.shape)
+            yield NamedShape(stage, (*row.shape, 1, 1))
+            yield NamedShape("flatten", row.shape)
         else:
-            yield Tensor(stage, row.shape)
+            yield NamedShape(stage, row.shape)
 
 
 def _sources(table: LayerTable) -> Mapping[str, tuple[str, ...]]:
-    """What each row reads, by name."""
+    """Return the inputs of each row, by name."""
     before, sources = INPUT, {}
     for row in table.rows:
         sources[row.name] = row.inputs or (before,)
@@ -151,7 +154,7 @@ def _sources(table: LayerTable) -> Mapping[str, tuple[str, ...]]:
 
 
 def _addition(
-    row: Row, tensors: Mapping[str, Tensor], sources: Mapping[str, tuple[str, ...]]
+    row: Row, tensors: Mapping[str, NamedShape], sources: Mapping[str, tuple[str, ...]]
 ) -> Addition:
     first, second = row.inputs
     seen = set(_ancestors(first, sources))
@@ -160,7 +163,7 @@ def _addition(
 
 
 def _ancestors(name: str, sources: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    """Yield the row and all that it is made of, the latest first: no row reads a later one."""
+    """Yield the row and all rows that it is computed from, the latest first."""
     place = {INPUT: -1, **{row: index for index, row in enumerate(sources)}}
     waiting = {name}
     while waiting:

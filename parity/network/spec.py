@@ -1,4 +1,4 @@
-"""What to build: `ModelSpec`, and checks that the families share."""
+"""The description of an architecture to build, `ModelSpec`, and checks that families share."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Size:
-    """How many numbers a model has: those that are trained, and batch-norm's running statistics."""
+    """The number of a model's trained parameters, and of batch-norm's running statistics."""
 
     parameters: int
     statistics: int
 
     @property
     def total(self) -> int:
-        """What Keras's `count_params` counts."""
+        """Both together, as Keras's `count_params` counts them."""
         return self.parameters + self.statistics
 
 
@@ -42,11 +42,12 @@ class ModelSpec:
     family: ClassVar[str]
     """The folder under `network.models` that holds the family's `spec`, `keras` and `torch`."""
 
-    reference: ClassVar[str] = "torch"
-    """The side that is the reference if nobody says otherwise: the one that is as it should be."""
+    default_reference: ClassVar[str] = "torch"
+    """The side that is the reference unless the user names one."""
 
-    own_graphs: ClassVar[bool] = False
-    """Whether graphs are exported with their weights, since variables are not one a table's row."""
+    exports_weights: ClassVar[bool] = False
+    """Whether graphs are exported with their weights: a variant's variables are not those of rows.
+    """
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -66,12 +67,12 @@ class ModelSpec:
 
     @property
     def parameters(self) -> int:
-        """How many numbers of the table are trained: running statistics are not counted."""
+        """The number of trained parameters in the table; running statistics are not counted."""
         return self.table().parameters
 
     @property
     def size(self) -> Size:
-        """How large the model itself is: a variant has numbers that no row of its table has."""
+        """The size of the model itself; a variant has parameters that no row of its table has."""
         table = self.table()
         return Size(table.parameters, table.statistics)
 
@@ -85,19 +86,20 @@ class ModelSpec:
 
 
 def require_positive(model: str, field: str, value: object) -> None:
-    """Raise `SpecError` unless `value` is a whole number above 0 (True is none)."""
+    """Raise `SpecError` unless `value` is an integer above 0; booleans are not integers here."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SpecError(f"{model}: {field} must be a whole number above 0, found {value!r}")
 
 
 def require_one_shape(where: str, *, shortcut: Sequence[int], branch: Sequence[int]) -> None:
-    """Raise `SpecError` unless what an addition takes has one shape; `where` names the addition.
+    """Raise `SpecError` unless both inputs of an addition have one shape; `where` names the
+    addition.
 
-    Shapes are (C, H, W). Every framework would stretch an axis of size 1 to fit, without a word.
+    Shapes are (C, H, W). Every framework would silently broadcast an axis of size 1.
     """
     if tuple(shortcut) != tuple(branch):
-        told = {"shortcut": shortcut, "branch": branch}
-        texts = [f"the {side} {'×'.join(map(str, shape))}" for side, shape in told.items()]
+        inputs = {"shortcut": shortcut, "branch": branch}
+        texts = [f"the {side} {'×'.join(map(str, shape))}" for side, shape in inputs.items()]
         raise SpecError(
             f"{where}: {' and '.join(texts)} cannot be added, and are not broadcast; a block that "
             "strides or widens needs a projection on its shortcut, of the branch's stride and width"
@@ -105,7 +107,7 @@ def require_one_shape(where: str, *, shortcut: Sequence[int], branch: Sequence[i
 
 
 def window_size(size: int, *, kernel: int, stride: int, padding: int) -> int:
-    """How many windows fit along an axis of `size`, padded on both sides: ⌊(n + 2p − k) / s⌋ + 1.
+    """Return the number of windows along an axis padded on both sides: ⌊(n + 2p − k) / s⌋ + 1.
 
     Raises `SpecError` when none fits. The formula is that of Dumoulin & Visin, "A guide to
     convolution arithmetic for deep learning" (2016), relationship 6.

@@ -1,4 +1,4 @@
-"""The layer table: the one list that pairs the layers of a network's two twins.
+"""The layer table: the one list that pairs the layers of a network's two models.
 
 A table is generated from a `ModelSpec`, or read from a file that the author of two models wrote.
 Such a file is CSV, TOML or JSON (by its suffix), one row a layer, in execution order, a row after
@@ -23,7 +23,7 @@ all its inputs:
          model has such a layer.
 
 Three more columns may be given. Files that `parity table` writes have them; by hand they can be
-left out, and the models are then asked for the first two.
+left out; shapes and weights are then read from the models.
 
 `shape`    the output without its batch axis, channels first: `64x112x112`.
 `weights`  role, name in PyTorch's state dict, shape there, and (read only to be checked) the shape
@@ -58,16 +58,16 @@ from parity.network.rows import (
     TorchPoint,
     Weight,
     canonical_name,
-    cells,
     check_keys,
     check_row,
     format_shape,
-    identities,
+    format_weight_shapes,
     keras_shape,
+    parse_torch_point,
     row_from_json,
+    row_to_cells,
     row_to_json,
-    shapes_text,
-    torch_point,
+    unique_keys,
 )
 from parity.numerics.points import ComparisonPoint
 from parity.text import quote, suggest
@@ -86,7 +86,7 @@ __all__ = [
     "Weight",
     "canonical_name",
     "keras_shape",
-    "torch_point",
+    "parse_torch_point",
 ]
 
 Depth = Literal["stage", "block", "layer"]
@@ -111,26 +111,28 @@ class LayerTable:
 
     @property
     def parameters(self) -> int:
-        """How many numbers are trained: running statistics are not counted."""
-        return sum(row.trained for row in self.rows)
+        """The number of trained parameters; running statistics are not counted."""
+        return sum(row.parameters for row in self.rows)
 
     @property
     def statistics(self) -> int:
-        """How many numbers are batch-norm's running mean and variance."""
+        """The number of values of batch-norm's running means and variances."""
         return sum(math.prod(weight.shape) for row in self.rows for weight in row.statistics)
 
     def points(self, depth: Depth) -> tuple[ComparisonPoint, ...]:
-        """The comparison points at a depth, in execution order: the rows of `ends`."""
+        """Return the comparison points at a depth, in execution order: those of `last_rows`."""
         return tuple(
             ComparisonPoint(name, row.stage, row.name, row.shape)
-            for name, row in self.ends(depth).items()
+            for name, row in self.last_rows(depth).items()
         )
 
-    def ends(self, depth: Depth) -> dict[str, Row]:
-        """The last row of each stage, or block, or every row, that both models have, by name."""
+    def last_rows(self, depth: Depth) -> dict[str, Row]:
+        """Return the last row of each stage or block, or every row, that both models
+        have, by name.
+        """
         last: dict[str, Row] = {}
         for row in self.rows:
-            if row.shared:
+            if row.in_both_models:
                 key = {"stage": row.stage, "block": row.block, "layer": row.name}[depth]
                 # Taken out first, so that the points come in the order of their own rows.
                 last.pop(key, None)
@@ -138,63 +140,71 @@ class LayerTable:
         return last
 
     def by_name(self, name: str) -> Row:
-        """The row called `name`; raises `TableError` with the closest ones."""
+        """Return the row called `name`; raises `TableError` with the closest names."""
         if name not in self._by_name:
             raise TableError(f"no row is called {quote(name)}{suggest(name, self._by_name)}")
         return self._by_name[name]
 
-    def longest_sums(self, ends: Collection[str]) -> dict[str, float]:
-        """The terms of the longest sum in the part of the network that each of `ends` ends."""
+    def longest_sum_terms(self, ends: Collection[str]) -> dict[str, float]:
+        """Return the number of terms of the longest sum in the part of the network before each of
+        `ends`.
+
+        A part begins behind the end of the one before.
+        """
         found, longest = {}, 1.0
         for row in self.rows:
-            longest = max(longest, self._terms(row))
+            longest = max(longest, self._sum_terms(row))
             if row.name in ends:
                 found[row.name], longest = longest, 1.0
         return found
 
-    def carried_sums(self) -> dict[str, float]:
-        """The terms of the one sum that errs as much as any that each row is made of.
+    def equivalent_sum_terms(self) -> dict[str, float]:
+        """Return, for each row, the terms of the one sum whose rounding error equals the row's.
 
-        A sum's squared error goes with its terms. Layers behind it carry that on, relative to their
-        values; a mean of n values leaves an n-th of it, for errors that are independent.
+        A sum's squared error is proportional to its terms. Later layers propagate it, relative to
+        their values; a mean of n values divides it by n, for independent errors.
         """
         found = {INPUT: 1.0}
         for row in self.rows:
-            own, before = self._terms(row), max(found[name] for name in self._reads(row))
+            own, before = self._sum_terms(row), max(found[name] for name in self._input_rows(row))
             if _averages(row):
                 before /= own
             found[row.name] = max(own, before)
         return found
 
-    def _terms(self, row: Row) -> float:
-        """How many terms each value of a row adds up: products of a kernel, values of a mean."""
+    def _sum_terms(self, row: Row) -> float:
+        """Return the terms of the sum in each value of a row: products of a kernel, values of a
+        mean.
+        """
         if _averages(row):
-            read = self._reads(row)[0]
-            given = () if read == INPUT else self.by_name(read).shape
+            read = self._input_rows(row)[0]
+            shape = () if read == INPUT else self.by_name(read).shape
             # An adaptive pool may leave more than one mean a channel.
-            return max(1.0, math.prod(given[1:]) / max(math.prod(row.shape[1:]), 1))
+            return max(1.0, math.prod(shape[1:]) / max(math.prod(row.shape[1:]), 1))
         kernels = [w for w in row.weights if w.role == "kernel"]
-        # What a transposed convolution adds up is at most this.
+        # An upper bound for a transposed convolution.
         return max([1.0, *(math.prod(w.shape) / w.shape[_role(row, w).outputs] for w in kernels)])
 
-    def _reads(self, row: Row) -> tuple[str, ...]:
-        """The rows that a row is given: the one before it, unless it says which.
+    def _input_rows(self, row: Row) -> tuple[str, ...]:
+        """Return the rows that a row reads: its `inputs`, else the row before it.
 
-        Where branches meet and nobody says which, they are any of the rows before it.
+        Where branches join and `inputs` is empty, they may be any of the rows before it.
         """
         before = (INPUT, *(other.name for other in self.rows[: self.rows.index(row)]))
-        return row.inputs or (before if kinds.joins(row.kind) else before[-1:])
+        return row.inputs or (before if kinds.joins_branches(row.kind) else before[-1:])
 
     def weights(self) -> Iterator[tuple[Row, Weight]]:
-        """Every weight with its row, in execution order."""
+        """Return every weight with its row, in execution order."""
         return ((row, weight) for row in self.rows for weight in row.weights)
 
-    def held_by(self, side: str) -> Self:
-        """The rows that a side's model has: no other row's weights can be asked of it."""
+    def select_side(self, side: str) -> Self:
+        """Return the table of the rows that the model of `side`, keras or torch, has."""
         return replace(self, rows=tuple(row for row in self.rows if getattr(row, side)))
 
     def tensor_name(self, row: Row) -> str:
-        """What a row's output is called in ONNX graphs: `logits`, or its stage if it ends one."""
+        """Return the name of a row's output in ONNX graphs: `logits`, or its stage
+        if it ends one.
+        """
         return self._tensor_names.get(row.name, row.name)
 
     @cached_property
@@ -203,13 +213,13 @@ class LayerTable:
 
     @cached_property
     def _tensor_names(self) -> dict[str, str]:
-        ends = {row.name: stage for stage, row in self.ends("stage").items()}
+        ends = {row.name: stage for stage, row in self.last_rows("stage").items()}
         if ends:
             ends[next(reversed(ends))] = LOGITS
         return ends
 
     def validate(self, source: str = "layer table") -> None:
-        """Raise `TableError`, naming `source` and the row, if the table contradicts itself."""
+        """Raise `TableError`, with `source` and the row, if the table is inconsistent."""
         if not self.rows:
             raise TableError(f"{source}: there are no rows")
         seen: dict[tuple[str, object], Row] = {}
@@ -221,7 +231,7 @@ class LayerTable:
             if row.stage != stage:
                 ended.add(stage)
                 stage = row.stage
-            for key in identities(row):
+            for key in unique_keys(row):
                 if key in seen:
                     raise TableError(f"{where}: {key[0]} is that of {quote(seen[key].name)} too")
                 seen[key] = row
@@ -233,22 +243,24 @@ class LayerTable:
         self._check_inputs(source)
 
     def _check_tensor_names(self, source: str) -> None:
-        compared = self.ends("stage").keys()
+        compared = self.last_rows("stage").keys()
         for stage in self.stages:
             if stage not in compared:
                 raise TableError(f"{source}: stage {quote(stage)} has no row in both models")
-        taken = {INPUT: "the model's input"}
+        owners = {INPUT: "the model's input"}
         for number, row in enumerate(self.rows, start=1):
             tensor = self.tensor_name(row)
-            if tensor in taken:
+            if tensor in owners:
                 raise TableError(
                     f"{source}: row {number} ({quote(row.name)}): its tensor would be called "
-                    f"{quote(tensor)}, as {taken[tensor]} is; rename the row or its stage"
+                    f"{quote(tensor)}, as {owners[tensor]} is; rename the row or its stage"
                 )
-            taken[tensor] = f"that of row {quote(row.name)}"
+            owners[tensor] = f"that of row {quote(row.name)}"
 
     def _check_inputs(self, source: str) -> None:
-        """A row comes after all its inputs, and what is added or multiplied has one shape."""
+        """Require that a row follows all its inputs, and that added or multiplied
+        shapes are equal.
+        """
         before: dict[str, tuple[int, ...]] = {INPUT: ()}
         for number, row in enumerate(self.rows, start=1):
             where = f"{source}: row {number} ({quote(row.name)})"
@@ -258,14 +270,14 @@ class LayerTable:
                     raise TableError(f"{where}: no row before it is called {quote(name)}{hint}")
             known = [(name, before[name]) for name in row.inputs if before[name]]
             # Broadcasting would hide that the shapes differ.
-            done = kinds.get(row.kind).elementwise
-            if done and len({shape for _, shape in known}) > 1:
-                told = " and ".join(f"{name}, {format_shape(s, by='×')}" for name, s in known)
-                raise TableError(f"{where}: the shapes of what is to be {done} differ: {told}")
+            verb = kinds.get(row.kind).elementwise
+            if verb and len({shape for _, shape in known}) > 1:
+                texts = " and ".join(f"{name}, {format_shape(s, by='×')}" for name, s in known)
+                raise TableError(f"{where}: the shapes of what is to be {verb} differ: {texts}")
             before[row.name] = row.shape
 
-    def plain(self) -> list[dict[str, str]]:
-        """The rows as text for a terminal, weight shapes in both layouts."""
+    def text_rows(self) -> list[dict[str, str]]:
+        """Return the rows as text for a terminal, weight shapes in both layouts."""
         return [
             {
                 "name": row.name,
@@ -273,20 +285,20 @@ class LayerTable:
                 "kind": row.kind,
                 "keras": row.keras,
                 "torch": row.torch,
-                "keras_weights": shapes_text(row, in_keras=True),
-                "torch_weights": shapes_text(row, in_keras=False),
+                "keras_weights": format_weight_shapes(row, in_keras=True),
+                "torch_weights": format_weight_shapes(row, in_keras=False),
                 "shape": format_shape(row.shape, by="×"),
             }
             for row in self.rows
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, which is also what the JSON file holds."""
+        """Return the rows as plain data, the content of the JSON file."""
         return {"schema": SCHEMA, "rows": [row_to_json(row) for row in self.rows]}
 
     @classmethod
     def from_json(cls, data: object, source: str = "layer table") -> Self:
-        """Read what `to_json` returns; raises `TableError`, naming `source` and the row."""
+        """Read the data of `to_json`; raises `TableError`, with `source` and the row."""
         if not isinstance(data, dict):
             raise TableError(f"{source}: expected a table with the key 'rows'")
         check_keys(data, {"schema", "rows"}, required={"rows"}, where=source)
@@ -304,7 +316,7 @@ class LayerTable:
         return table
 
     def to_toml(self) -> str:
-        rows = [{key: text for key, text in cells(row).items() if text} for row in self.rows]
+        rows = [{key: text for key, text in row_to_cells(row).items() if text} for row in self.rows]
         return tomli_w.dumps({"schema": SCHEMA, "rows": rows})
 
     @classmethod
@@ -319,7 +331,7 @@ class LayerTable:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(cells(row) for row in self.rows)
+        writer.writerows(row_to_cells(row) for row in self.rows)
         return text.getvalue()
 
     @classmethod

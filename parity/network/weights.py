@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from parity import files
 from parity.errors import WeightError
-from parity.network.fit import PREFIXES, counters, listed, require_fit
+from parity.network.checkpoint_fit import WRAPPER_PREFIXES, batch_counters, join_first, require_fit
 from parity.text import printable, quote
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ STATISTIC_BITS = 8
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 _FOREIGN_DTYPES = {"BF16": "bfloat16"}
-# Tensors start at a multiple of this, so that they can be used where the file is mapped.
+# Tensors start at a multiple of this, so that a mapped file can be used without a copy.
 _ALIGNMENT = 64
-# What training scripts put around a state dict; timm's own list, with its averaged twins.
+# The keys under which training scripts save a state dict: timm's list, averaged weights included.
 _WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")
-# How the files begin that people pass for a safetensors file.
+# The first bytes of other files that users pass as a safetensors file.
 _FOREIGN_STARTS = {
     b"PK\x03\x04": "it is a zip archive, as .pth and .keras are: `parity convert` reads those",
     b"\x89HDF": "it is an HDF5 file, as .weights.h5 is: `parity convert` reads those",
@@ -51,12 +51,13 @@ _FOREIGN_STARTS = {
 
 
 def init(spec: ModelSpec, *, seed: int) -> dict[str, Array]:
-    """Random weights by canonical name, float32; batch-norm statistics are still to be calibrated.
+    """Return random float32 weights by canonical name; batch-norm statistics are not calibrated
+    yet.
 
     Kernels are He-normal over the fan-in (He et al., 2015, eq. 10), dense ones LeCun-normal. Gamma
-    is drawn from U[0.5, 1.5] and beta and biases from N(0, 0.1²), so that a mistake in any of them
-    shows; mean is 0 and variance 1. Each tensor has a generator of its own, seeded by `seed` and
-    its name, so it does not depend on the order or on the rest of the model.
+    is drawn from U[0.5, 1.5] and beta and biases from N(0, 0.1²), so that an error in any of them
+    is visible; mean is 0 and variance 1. Each tensor has a generator of its own, seeded by `seed`
+    and its name, so it does not depend on the order or on the rest of the model.
     """
     pairs = list(spec.table().weights())
     with ThreadPoolExecutor(_threads()) as pool:
@@ -65,13 +66,13 @@ def init(spec: ModelSpec, *, seed: int) -> dict[str, Array]:
 
 
 def load(path: str | Path, table: LayerTable) -> dict[str, Array]:
-    """Map a safetensors file that fits `table` exactly; by canonical name, in the table's order.
+    """Map the weights of a safetensors file that fits `table` exactly, by canonical name.
 
-    The arrays lie in a private mapping of the file: pages are read when they are touched, and
-    writing to an array does not change the file. torchvision's counters of batches
-    (`bn1.num_batches_tracked`, int64 scalars) are kept where the file has them; they take no part
-    in the network. Raises `WeightError` for anything else that `check` would refuse, and for a
-    file that is missing, truncated or no safetensors file.
+    They are in the table's order, in a private mapping of the file: pages are read at their first
+    use, and writing to an array does not change the file. torchvision's counters of batches
+    (`bn1.num_batches_tracked`, int64 scalars) are kept where the file has them; inference does not
+    use them. Raises `WeightError` for anything else that `check` refuses, and for a file that is
+    missing, truncated or not a safetensors file.
     """
     path = Path(path)
     header, start = _read_header(path)
@@ -82,15 +83,15 @@ def load(path: str | Path, table: LayerTable) -> dict[str, Array]:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     weights = {name: _view(mapped, header[name], start) for name in _names(table) if name in header}
-    _require_sound(weights, table, source=path.name)
+    _require_finite(weights, table, source=path.name)
     return weights
 
 
 def check(weights: Mapping[str, Array], table: LayerTable, *, source: str) -> None:
     """Raise `WeightError` unless `weights` are exactly those of `table`: names, shapes, float32.
 
-    NaN, Inf and negative variances are refused as well. Counters of batches may be there or not.
-    The message begins with `source` and names the first few weights of each complaint, expected
+    NaN, Inf and negative variances are refused as well. Counters of batches are optional.
+    The message begins with `source` and names the first few weights of each problem, expected
     against found, and the reason where it is certain.
     """
     for name, array in weights.items():
@@ -99,16 +100,16 @@ def check(weights: Mapping[str, Array], table: LayerTable, *, source: str) -> No
             raise WeightError(f"{source}: {printable(name)}: expected an array, found a {kind}")
     found = {name: (array.dtype.name, array.shape) for name, array in weights.items()}
     require_fit(found, table, source=source)
-    _require_sound(weights, table, source=source)
+    _require_finite(weights, table, source=source)
 
 
 def save(
     path: str | Path, weights: Mapping[str, Array], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file; equal arguments give equal bytes, and nothing is left half-written.
+    """Write a safetensors file; equal arguments give equal bytes, and the file is replaced whole.
 
     The safetensors package is not used to write: it copies every tensor, and orders the metadata
-    by chance in some releases. Raises `OutputError`, and `WeightError` for a dtype other than
+    at random in some releases. Raises `OutputError`, and `WeightError` for a dtype other than
     float16, float32, float64 and int64.
     """
     path = Path(path)
@@ -124,10 +125,10 @@ def save(
 
 
 def digest(weights: Mapping[str, Array]) -> str:
-    """SHA-256, in hexadecimal, over the sorted (name, dtype, shape, SHA-256 of the bytes).
+    """Return the SHA-256, in hexadecimal, of the sorted (name, dtype, shape, SHA-256 of the bytes).
 
-    Counters of batches are left out, since they do not belong to the network: weights that went
-    through Keras, which has none, keep their digest.
+    Counters of batches are left out: Keras has none, and weights that are copied through it keep
+    their digest.
     """
     names = sorted(name for name in weights if not name.endswith(".num_batches_tracked"))
     with ThreadPoolExecutor(_threads()) as pool:
@@ -139,12 +140,13 @@ def digest(weights: Mapping[str, Array]) -> str:
     return total.hexdigest()
 
 
-def differences(expected: Mapping[str, Array], actual: Mapping[str, Array]) -> list[str]:
-    """What is not the same bit for bit: one line a weight, with how many values and the largest.
+def describe_differences(expected: Mapping[str, Array], actual: Mapping[str, Array]) -> list[str]:
+    """Return a line for each weight that is not bitwise equal: the count and the largest
+    difference.
 
-    Both fit one table, so that they have the same names and shapes.
+    `expected` and `actual` fit one table, so that shapes are equal; absent ones are skipped.
     """
-    told = []
+    lines = []
     for name, right in expected.items():
         found = actual.get(name)
         if found is None or _bytes(found) == _bytes(right):
@@ -152,35 +154,35 @@ def differences(expected: Mapping[str, Array], actual: Mapping[str, Array]) -> l
         count = int(np.count_nonzero(found != right))
         with np.errstate(all="ignore"):
             gap = np.abs(found.astype(np.float64) - right.astype(np.float64))
-        # NaN on one side is as far away as can be; on both, its bits may differ.
+        # NaN on one side counts as the largest difference; on both, its bits may differ.
         gap[np.isnan(gap)] = np.inf
         gap[np.isnan(found) & np.isnan(right)] = 0.0
         at = tuple(map(int, np.unravel_index(int(np.argmax(gap)), gap.shape)))
-        told.append(
+        lines.append(
             f"{name}: {count} of {right.size} values differ, the most at {at}: expected "
             f"{right[at]:.9g}, found {found[at]:.9g}"
         )
-    return told
+    return lines
 
 
 def round_statistics(statistics: Array) -> NDArray[np.float32]:
-    """Round to 8 significant bits, as float32.
+    """Return float64 statistics rounded to 8 significant bits, as float32.
 
-    Two frameworks' statistics in float64 differ by some 2⁻⁵⁰; rounded this coarsely they are equal
-    bit for bit, so whichever of them calibrates, the weights have one hash. Raises `WeightError`
-    for NaN and Inf.
+    Two frameworks' statistics in float64 differ by some 2⁻⁵⁰; rounded this coarsely they are
+    bitwise equal, so that the weights have one hash whichever framework calibrates them. Raises
+    `WeightError` for NaN and Inf.
     """
     if not np.isfinite(statistics).all():
         raise WeightError("calibrated batch-norm statistics are not finite")
     return round_to_bits(statistics, STATISTIC_BITS).astype(np.float32)
 
 
-def unwrap(checkpoint: object, *, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Take a state dict out of what training scripts put around it; also notes that say so.
+def unwrap_state_dict(checkpoint: object, *, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the state dict inside a training script's checkpoint, and notes on what was removed.
 
     Known are one of `{"state_dict": …}`, `{"model": …}` and their averaged (`_ema`) twins, and a
-    prefix `module.` or `_orig_mod.` that every name has. Nothing is guessed: several wrappers
-    at once, or names that are no text, raise `WeightError`.
+    prefix `module.` or `_orig_mod.` that every name has. Several wrappers at once, or names that
+    are not text, raise `WeightError`.
     """
     if not isinstance(checkpoint, Mapping):
         kind = type(checkpoint).__name__
@@ -193,9 +195,9 @@ def unwrap(checkpoint: object, *, source: str) -> tuple[dict[str, Any], tuple[st
         raise WeightError(f"{source}: ambiguous, it holds {both}: save only the one to be used")
     notes = [f"{source}: taken from its entry {wrapper!r}" for wrapper in wrappers]
     state: dict[Any, Any] = dict(checkpoint[wrappers[0]] if wrappers else checkpoint)
-    if odd := [name for name in state if not isinstance(name, str)]:
-        raise WeightError(f"{source}: expected names of weights, found the key {quote(odd[0])}")
-    for prefix in PREFIXES:
+    if invalid := [name for name in state if not isinstance(name, str)]:
+        raise WeightError(f"{source}: expected names of weights, found the key {quote(invalid[0])}")
+    for prefix in WRAPPER_PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
             notes.append(f"{source}: the prefix {prefix!r} was taken off every name")
@@ -222,17 +224,17 @@ def _draw(row: Row, weight: Weight, *, seed: int) -> Array:
             deviation = math.sqrt(gain / math.prod(weight.shape[1:]))
         case _:
             deviation = 0.1
-    drawn = generator.standard_normal(weight.shape, np.float32)
-    drawn *= np.float32(deviation)
-    return drawn
+    values = generator.standard_normal(weight.shape, np.float32)
+    values *= np.float32(deviation)
+    return values
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The entries of a valid safetensors file by name, and the offset at which its data start."""
+    """Return the entries of a valid safetensors file by name, and the offset of its data."""
     try:
         with path.open("rb") as file:
             first = file.read(32)
-        # The package checks what a hostile file may get wrong: offsets, overlaps, lengths.
+        # The package checks offsets, overlaps and lengths, which a hostile file may get wrong.
         with safetensors.safe_open(path, framework="numpy"), path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
@@ -243,7 +245,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
             (text for start, text in _FOREIGN_STARTS.items() if first.startswith(start)),
             "it is empty" if not first else f"is it truncated? ({_one_line(error)})",
         )
-        raise WeightError(f"{path}: is no readable safetensors file: {reason}") from error
+        raise WeightError(f"{path}: is not a readable safetensors file: {reason}") from error
     header.pop("__metadata__", None)
     return header, 8 + length
 
@@ -280,17 +282,17 @@ def _header(weights: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
 
 
 def _bytes(array: Array) -> memoryview:
-    """The array's bytes in C order, little-endian; copied only if they are not so already."""
+    """Return the array's bytes in C order, little-endian; copied only where they are not."""
     flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
     return flat.view(np.uint8).data
 
 
 def _names(table: LayerTable) -> Iterator[str]:
     yield from (weight.name for _, weight in table.weights())
-    yield from counters(table)
+    yield from batch_counters(table)
 
 
-def _require_sound(weights: Mapping[str, Array], table: LayerTable, *, source: str) -> None:
+def _require_finite(weights: Mapping[str, Array], table: LayerTable, *, source: str) -> None:
     bad, negative = [], []
     for _, weight in table.weights():
         array = weights[weight.name]
@@ -305,6 +307,6 @@ def _require_sound(weights: Mapping[str, Array], table: LayerTable, *, source: s
         elif weight.role == "variance" and (array < 0).any():
             negative.append(weight.name)
     if bad:
-        raise WeightError(f"{source}: NaN or Inf: {listed(bad)}")
+        raise WeightError(f"{source}: NaN or Inf: {join_first(bad)}")
     if negative:
-        raise WeightError(f"{source}: batch-norm variance below 0: {listed(negative)}")
+        raise WeightError(f"{source}: batch-norm variance below 0: {join_first(negative)}")

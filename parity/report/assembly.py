@@ -66,7 +66,7 @@ def assemble_report(state: State, findings: Findings, structure: Level, seconds:
         model=request.name,
         reference=request.reference_side,
         input=InputFacts(
-            state.input.kind, state.input.array.shape, state.input.sha256, state.input.source
+            state.input.source_type, state.input.array.shape, state.input.sha256, state.input.source
         ),
         weights=WeightFacts(state.weights_sha256, parameters, _describe_weight_source(request)),
         subjects=facts,

@@ -117,8 +117,8 @@ class FloorStudy:
                     self._run(x, expected, isolated, perturbation)
         ends = {row.name for row in self.rows}
         return (
-            accumulated.floors(self.table.carried_sums()),
-            isolated.floors(self.table.longest_sums(ends)),
+            accumulated.floors(self.table.equivalent_sum_terms()),
+            isolated.floors(self.table.longest_sum_terms(ends)),
         )
 
     def _read(

@@ -25,7 +25,7 @@ class WeightOperations(LoadOperations):
         `path` has the weights of the whole table or, with `own`, those that `save_weights` wrote.
         """
         started = time.perf_counter()
-        table = self.table.held_by(self.name) if own else self.table
+        table = self.table.select_side(self.name) if own else self.table
         values = weights.load(Path(path), table)
         self.write_weights(values)
         return {"seconds": time.perf_counter() - started}
@@ -33,7 +33,7 @@ class WeightOperations(LoadOperations):
     def save_weights(self, *, path: str) -> dict[str, Any]:
         """Write the model's own weights, in canonical form."""
         values = self.read_weights()
-        weights.check(values, self.table.held_by(self.name), source=f"the {self.name} model")
+        weights.check(values, self.table.select_side(self.name), source=f"the {self.name} model")
         weights.save(Path(path), values)
         return {"sha256": weights.digest(values)}
 

@@ -93,7 +93,7 @@ class Study:
             rows = [_OUTPUT]
             points = [ComparisonPoint("output", "output", "output", ())]
         else:
-            rows = list(self.table.ends(depth).values())
+            rows = list(self.table.last_rows(depth).values())
             points = list(self.table.points(depth))
         floors = self._run_reference(rows)
         for name, model in self.models.items():
@@ -151,7 +151,7 @@ class Study:
             replace(row, weights=row.weights or tuple(runner.find_weights(row)))
             for row in self.table.rows
         ]
-        return LayerTable(tuple(completed)).carried_sums()
+        return LayerTable(tuple(completed)).equivalent_sum_terms()
 
     def _run(self, name: str, model: Any, rows: Sequence[Row]) -> None:
         """Capture a model's tensors of the rows; of a file, those that it has."""

@@ -123,7 +123,7 @@ def test_a_batch_that_is_frozen_at_another_size_is_a_cause(files, tmp_path, froz
     assert report.verdict == "unknown"
     (cause,) = report.causes
     assert (cause.cause, cause.subject) == ("batch-frozen", "onnx-torch")
-    assert f"frozen at {frozen}, and it is given {batch} images" in cause.message
+    assert f"fixed at {frozen}; it was given {batch} images" in cause.message
     assert cause.evidence["x_floor_after"] <= 4.0
 
 

@@ -79,7 +79,7 @@ def test_healthy_models_pass(more):
     ("name", "layer", "cause", "told"),
     [
         ("other_epsilon", "entry.norm", "batch-norm-epsilon", "BatchNorm2d `norm`: set eps=1e-05"),
-        ("one_weight", "body.conv", "changed-weights", "Conv2d `body`: put the right values back"),
+        ("one_weight", "body.conv", "changed-weights", "Conv2d `body`: restore the values"),
     ],
 )
 def test_a_fault_of_the_pytorch_model_is_explained(name, layer, cause, told):

@@ -12,7 +12,7 @@ import parity as api
 from parity.comparison import passes
 from parity.comparison.runner import Runner
 from parity.errors import ChildError
-from parity.network import inputs
+from parity.network.inputs import _passes
 from parity.numerics import floor
 
 pytestmark = pytest.mark.framework
@@ -22,7 +22,7 @@ SIZE = 32
 
 @pytest.fixture
 def four_at_a_time(monkeypatch):
-    monkeypatch.setattr(inputs, "PASS", 4)
+    monkeypatch.setattr(_passes, "MAX_ITEMS", 4)
 
 
 def folder(path: Path, *, dim: int, noisy: int, loud_first: bool = False) -> Path:
@@ -82,7 +82,7 @@ def test_few_runs_of_a_later_pass_are_enough_unless_it_differs(tmp_path, four_at
 def test_passes_say_what_one_comparison_says(tmp_path, monkeypatch):
     photographs = folder(tmp_path / "photographs", dim=0, noisy=10)
     at_once = compared(photographs)
-    monkeypatch.setattr(inputs, "PASS", 4)
+    monkeypatch.setattr(_passes, "MAX_ITEMS", 4)
     in_passes = compared(photographs)
     assert at_once.verdict == in_passes.verdict == "parity"
     assert at_once.input == in_passes.input

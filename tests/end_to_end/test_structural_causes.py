@@ -28,7 +28,9 @@ def test_a_projection_in_every_block_is_one_cause_and_proved():
     assert cause.layer == "layer1.1.downsample.0"
     assert cause.evidence["layers"] == 12
     assert cause.evidence["x_floor_after"] <= 4.0 < cause.evidence["x_floor_before"]
-    assert "Without them 12 layers by themselves, from stage1.block1.add on" in cause.message
+    assert (
+        "Without them the errors of 12 isolated layers, from stage1.block1.add on" in cause.message
+    )
     assert to_json(report)["causes"][0]["cause"] == "projection-in-every-block"
 
 
@@ -39,4 +41,4 @@ def test_groups_that_read_the_whole_input_are_a_cause_though_the_model_cannot_be
     assert (cause.cause, cause.subject) == ("groups-read-whole-input", "keras")
     assert cause.layer == "stage1.block0.conv2"
     assert cause.evidence == {"layers": 16.0, "groups": 32.0}
-    assert "is no grouped convolution" in cause.message
+    assert "is not a grouped convolution" in cause.message

@@ -34,11 +34,11 @@ def test_in_the_text(done):
     # The graph computes what its model does, which is one thing that is not explained.
     assert len(told) == 1
     assert told[0].startswith(
-        "body.relu, keras: not explained: the relu of Keras, and of onnx-keras, is"
+        "body.relu, keras: not explained: the relu of Keras, and of onnx-keras, differs ("
     )
     # The fingerprint, and what came closest: to go on from.
     assert "relative size" in told[0]
-    assert "closest, without explaining it: " in told[0]
+    assert "closest causes, which do not explain it: " in told[0]
     assert "Remedy" not in ended.out
 
 
@@ -71,7 +71,7 @@ def test_what_changes_between_runs_is_told(tmp_path):
     """A dropout that is on in front of a mean leaves no zeros to know it by."""
     (cause,) = causes_of(tmp_path, "noisy")
     assert (cause["layer"], cause["cause"]) == ("pool", "not-explained")
-    assert "it changes between runs" in cause["message"]
+    assert "its output changes between runs" in cause["message"]
 
 
 def test_what_is_wired_otherwise(tmp_path):

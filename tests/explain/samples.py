@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.explain.proof import fingerprint
-from parity.explain.proof.case import Case
+from parity.explain.proof.error_pattern import classify_error
+from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Layer, evaluate
 from parity.network.table import Row
 from parity.numerics.distance import measure_error
@@ -92,20 +92,20 @@ def pointwise(kind, **settings):
     return Layer(kind, (draw(2, 8, 6, 6, seed=10).astype(float),), settings)
 
 
-def case(layer, actual, *, subject="keras", **more):
+def failing_layer(layer, actual, *, subject="keras", **more):
     """The case of a subject that gives `actual`, rounded to float32, for this layer."""
     expected = evaluate(layer)
     actual = np.asarray(actual).astype(np.float32).astype(float)
     floor = compute_floor([measure_error(actual=expected.astype(np.float32), expected=expected)])
-    return Case(
+    return FailingLayer(
         row=Row("row", "stage", layer.kind, "row", "row", expected.shape[1:]),
         subject=subject,
         framework="onnx" if runs_graph(subject) else side_of(subject),
-        layer=layer,
+        reference_layer=layer,
         expected=expected,
         actual=actual,
         floor=floor,
-        fingerprint=fingerprint.read(actual, expected, floor=floor.max_abs),
+        pattern=classify_error(actual, expected, floor=floor.max_abs),
         label="Layer `row`",
         **more,
     )

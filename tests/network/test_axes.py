@@ -88,7 +88,7 @@ def test_what_fits_an_order(order, shape, expected):
 
 
 def test_a_tensor_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"\(3, 2, 2, 2\) has not the axes \(C·M, 1, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(3, 2, 2, 2\) does not have the axes \(C·M, 1, H, W\)"):
         axes.reorder(numbered(3, 2, 2, 2), DEPTHWISE, HWCM)
 
 

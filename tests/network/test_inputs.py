@@ -16,6 +16,8 @@ from PIL import Image
 
 from parity.errors import InputError
 from parity.network import inputs
+from parity.network.inputs import _input, _passes, sources
+from parity.network.inputs.sources import folder, photograph
 
 SHAPE = (3, 32, 48)
 
@@ -34,13 +36,15 @@ def refusal(source: Any, shape: tuple[int, int, int] = SHAPE, batch: int | None 
 
 def unit(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Undo the normalisation of an RGB input: 0 to 255."""
-    mean, deviation = (np.array(x)[:, None, None] for x in (inputs.MEAN, inputs.DEVIATION))
+    mean, deviation = (
+        np.array(x)[:, None, None] for x in (photograph.MEAN, photograph.STANDARD_DEVIATION)
+    )
     return np.asarray((array * deviation + mean) * 255)
 
 
 def test_default_is_the_photograph() -> None:
     found = inputs.load(None, (3, 64, 64))
-    assert found.kind == "photo"
+    assert found.source_type == "photo"
     assert found.source == "grace_hopper.jpg"
     assert found.array.shape == (1, 3, 64, 64)
     assert found.array.dtype == np.float32
@@ -67,7 +71,9 @@ def test_preprocessing_is_that_of_imagenet(tmp_path: Path) -> None:
     resized = picture.resize((192, 128), Image.Resampling.BILINEAR)
     crop = np.asarray(resized.crop((40, 8, 152, 120)), np.float64).transpose(2, 0, 1) / 255
     for channel in range(3):
-        expected = (crop[channel] - inputs.MEAN[channel]) / inputs.DEVIATION[channel]
+        expected = (crop[channel] - photograph.MEAN[channel]) / photograph.STANDARD_DEVIATION[
+            channel
+        ]
         np.testing.assert_allclose(found[0, channel], expected, atol=1e-6)
 
 
@@ -124,7 +130,7 @@ def test_batch_of_one_photo(tmp_path: Path) -> None:
 
 def test_random_is_seeded() -> None:
     first = inputs.load("random", SHAPE, batch=4, seed=1)
-    assert first.kind == "random"
+    assert first.source_type == "random"
     assert first.array.shape == (4, *SHAPE)
     assert first.array.dtype == np.float32
     assert first.array.std() == pytest.approx(1, abs=0.03)
@@ -138,7 +144,7 @@ def test_folder_is_read_in_order(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "d.png").mkdir()
     found = inputs.load(tmp_path, SHAPE)
-    assert found.kind == "folder"
+    assert found.source_type == "folder"
     assert found.array.shape[0] == 3
     np.testing.assert_array_equal(found.array[1:2], inputs.load(tmp_path / "b.png", SHAPE).array)
     assert inputs.load(tmp_path, SHAPE, batch=2).array.shape[0] == 2
@@ -150,7 +156,7 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(b"none")
     assert "a.png: is no image" in refusal(tmp_path)
     noise_image(64, 64).save(tmp_path / "b.png")
-    monkeypatch.setattr(inputs, "MAX_FOLDER", 1)
+    monkeypatch.setattr(folder, "MAX_FILES", 1)
     assert "holds 2 images, more than 1" in refusal(tmp_path)
 
 
@@ -192,7 +198,7 @@ def test_damaged_images_never_give_a_traceback(tmp_path: Path) -> None:
 def test_decompression_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
     assert "more than 100,000,000 pixels" in refusal(tmp_path / "bomb.png")
-    monkeypatch.setattr(inputs, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(photograph, "MAX_PIXELS", 1000)
     noise_image(100, 100).save(tmp_path / "big.png")
     assert "100×100 are more than 1,000 pixels" in refusal(tmp_path / "big.png")
     noise_image(1, 900).save(tmp_path / "thin.png")
@@ -227,7 +233,7 @@ def test_array_files(tmp_path: Path, suffix: str) -> None:
     (np.save if suffix == "npy" else np.savez)(path, array)
     found = inputs.load(path, SHAPE)
     np.testing.assert_array_equal(found.array, array)
-    assert (found.kind, found.source) == ("array", path.name)
+    assert (found.source_type, found.source) == ("array", path.name)
     assert found.sha256 == inputs.load(array, SHAPE).sha256
     np.testing.assert_array_equal(inputs.load(path, SHAPE, batch=2).array, array[:2])
     assert "holds 3 items, fewer than the batch of 4" in refusal(path, batch=4)
@@ -302,7 +308,7 @@ def test_truncated_and_foreign_array_files(tmp_path: Path, suffix: str) -> None:
     content = path.read_bytes()
     for damaged in (b"", b"text", content[:5], content[:100], content[:-200], content[: 10**4]):
         path.write_bytes(damaged)
-        assert "is no sound" in refusal(path)
+        assert "is no valid" in refusal(path)
 
 
 def test_headers_that_claim_too_much(tmp_path: Path) -> None:
@@ -310,7 +316,7 @@ def test_headers_that_claim_too_much(tmp_path: Path) -> None:
     claimed = {"descr": "<f4", "fortran_order": False, "shape": (10**12, *SHAPE)}
     np.lib.format.write_array_header_1_0(header, claimed)
     (tmp_path / "a.npy").write_bytes(header.getvalue() + bytes(100))
-    assert "is no sound .npy file" in refusal(tmp_path / "a.npy")
+    assert "is no valid .npy file" in refusal(tmp_path / "a.npy")
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x.npy", header.getvalue() + bytes(100))
     assert "shorter than its header" in refusal(tmp_path / "a.npz")
@@ -318,7 +324,7 @@ def test_headers_that_claim_too_much(tmp_path: Path) -> None:
 
 def test_zip_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "a.npz", np.zeros((9, *SHAPE), np.float32))
-    monkeypatch.setattr(inputs, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(_input, "MAX_BYTES", 10_000)
     assert "save fewer items" in refusal(tmp_path / "a.npz")
 
 
@@ -360,9 +366,47 @@ def test_nothing_heavy_is_imported() -> None:
 
 @pytest.mark.parametrize("count", [1, 16, 17, 33, 200, 256])
 def test_passes_are_few_alike_and_whole(count: int) -> None:
-    found = inputs.passes(count)
+    found = inputs.split_into_passes(count)
     assert [item for part in found for item in range(count)[part]] == list(range(count))
     sizes = [len(range(count)[part]) for part in found]
-    assert len(found) == -(-count // inputs.PASS)
-    assert max(sizes) <= inputs.PASS
+    assert len(found) == -(-count // _passes.MAX_ITEMS)
+    assert max(sizes) <= _passes.MAX_ITEMS
     assert max(sizes) - min(sizes) <= 1
+
+
+TOY = """
+import numpy as np
+
+from parity.network.inputs._input import make_input
+
+NAME = "constant"
+
+
+def accepts(source):
+    return isinstance(source, str) and source.startswith("constant:")
+
+
+def load(source, shape, *, batch, seed):
+    value = float(source.partition(":")[2])
+    return make_input(NAME, np.full((batch or 1, *shape), value, np.float32), source)
+"""
+
+
+def test_a_source_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "No such file" in refusal("constant:2")
+    (tmp_path / "constant.py").write_text(TOY)
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
+    sources.modules.cache_clear()
+    try:
+        found = inputs.load("constant:2", SHAPE, batch=2)
+    finally:
+        sources.modules.cache_clear()
+        sys.modules.pop(f"{sources.__name__}.constant")
+    assert (found.source_type, found.source) == ("constant", "constant:2")
+    np.testing.assert_array_equal(found.array, np.full((2, *SHAPE), 2, np.float32))
+
+
+@pytest.mark.parametrize("module", sources.modules(), ids=lambda module: module.NAME)
+def test_every_source_states_what_it_accepts(module: Any) -> None:
+    assert not module.accepts("no-such-source:1")
+    assert module.accepts.__doc__

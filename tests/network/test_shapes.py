@@ -38,24 +38,24 @@ def test_both_sides_of_every_addition_are_shown(capsys):
     assert len(lines) == 8
     first = " ".join(lines[0].split())
     assert first == (
-        "stage1.block0.add stem.pool 64×56×56 stage1.block0.bn2 64×56×56 what the block is given"
+        "stage1.block0.add stem.pool 64×56×56 stage1.block0.bn2 64×56×56 the block's input"
     )
     third = " ".join(lines[2].split())
     assert third == (
         "stage2.block0.add stage2.block0.downsample.conv 128×28×28 "
-        "stage2.block0.bn2 128×28×28 made of stage1.block1.relu 64×56×56"
+        "stage2.block0.bn2 128×28×28 computed from stage1.block1.relu 64×56×56"
     )
 
 
 def test_why_an_addition_without_a_convolution_does_not_fail(capsys):
     answer = printed(capsys, TEXTBOOK).splitlines()[-1]
     assert answer.startswith("5 of 8 shortcuts have no layer")
-    assert "refused when it is built, never broadcast" in answer
+    assert "is an error when it is built; nothing is broadcast" in answer
 
 
 @pytest.mark.parametrize("name", [*architectures.names(), *architectures.variants()])
 def test_every_addition_of_the_registry_has_two_sides_of_one_shape(name):
-    found = shapes.of(architectures.get(name))
+    found = shapes.summarise(architectures.get(name))
     rows = {row.name: row for row in architectures.get(name).table().rows}
     assert len(found.additions) == sum(row.kind == "add" for row in rows.values()) > 0
     for item in found.additions:

@@ -47,7 +47,7 @@ def describe(table: LayerTable, subject: str) -> Description:
                 "class": row.kind.title(),
                 "shape": list(row.shape),
                 "hyper": hyper,
-                "parameters": row.trained,
+                "parameters": row.parameters,
             }
         )
     return {"layers": layers, "parameters": table.parameters}
@@ -75,7 +75,7 @@ def drop(model: Description, name: str) -> None:
 
 def causes(table: LayerTable, models: dict[str, Description]) -> list[Difference]:
     """The differences that are nobody's consequence."""
-    found = structure.check(table, models)
+    found = structure.find_differences(table, models)
     assert all("\n" not in item.message for item in found)
     return [item for item in found if not item.consequence]
 
@@ -88,12 +88,14 @@ def only(table: LayerTable, models: dict[str, Description]) -> Difference:
 @pytest.mark.parametrize("name", architectures.names())
 def test_faithful_models_do_not_differ(name: str) -> None:
     table = architectures.get(name).table()
-    assert structure.check(table, {s: describe(table, s) for s in ("keras", "torch")}) == []
+    assert (
+        structure.find_differences(table, {s: describe(table, s) for s in ("keras", "torch")}) == []
+    )
 
 
 def test_one_model_can_be_checked_alone(models: dict[str, Description]) -> None:
     del models["torch"]
-    assert structure.check(TABLE, models) == []
+    assert structure.find_differences(TABLE, models) == []
 
 
 def test_passive_layers_are_no_difference(models: dict[str, Description]) -> None:
@@ -101,7 +103,7 @@ def test_passive_layers_are_no_difference(models: dict[str, Description]) -> Non
         models["torch"]["layers"].append(
             {**layer(models["torch"], "pool"), "row": None, "name": kind, "kind": kind}
         )
-    assert structure.check(TABLE, models) == []
+    assert structure.find_differences(TABLE, models) == []
 
 
 @pytest.mark.parametrize("subject", ["keras", "torch"])
@@ -113,7 +115,7 @@ def test_missing_layer_is_one_difference(models: dict[str, Description], subject
     name = {"keras": "conv3_block1_2_conv", "torch": "layer2.0.conv2"}[subject]
     assert found.expected == name
     assert found.message == f"{row}: {subject} has no conv {name!r}"
-    assert {item.row for item in structure.check(TABLE, models)} == {row, ""}
+    assert {item.row for item in structure.find_differences(TABLE, models)} == {row, ""}
 
 
 def test_missing_block_is_one_difference(models: dict[str, Description]) -> None:
@@ -142,7 +144,7 @@ def test_renamed_layer_is_one_difference(models: dict[str, Description]) -> None
     found = only(TABLE, models)
     assert found.row == "stage2.block0.conv2"
     assert "'conv3_block1_2_convolution' is of its kind and shape" in found.message
-    assert structure.check(TABLE, models) == [found]
+    assert structure.find_differences(TABLE, models) == [found]
 
 
 def test_extra_layer(models: dict[str, Description]) -> None:
@@ -188,10 +190,10 @@ def test_an_optional_field_is_compared_only_where_both_state_it(subject: str) ->
     table = LayerTable((Row("up", "up", "upsample", "up", "up"),))
     models = {name: describe(table, name) for name in ("keras", "torch")}
     layer(models[subject], "up")["hyper"] = {"scale": [2.0, 2.0], "mode": "nearest"}
-    assert structure.check(table, models) == []
+    assert structure.find_differences(table, models) == []
     other = "torch" if subject == "keras" else "keras"
     layer(models[other], "up")["hyper"] = {"scale": [2, 2]}
-    assert structure.check(table, models) == []
+    assert structure.find_differences(table, models) == []
     layer(models[other], "up")["hyper"] = {"scale": [2, 2], "mode": "bilinear"}
     found = only(table, models)
     assert (found.row, found.field) == ("up", "mode")
@@ -200,7 +202,7 @@ def test_an_optional_field_is_compared_only_where_both_state_it(subject: str) ->
 def test_float32_rounding_and_tuples_are_no_difference(models: dict[str, Description]) -> None:
     layer(models["keras"], "stem.bn")["hyper"]["epsilon"] = 9.99999974e-06
     layer(models["keras"], "stem.conv")["hyper"]["padding"] = ((1, 1), (1, 1))
-    assert structure.check(TABLE, models) == []
+    assert structure.find_differences(TABLE, models) == []
 
 
 @pytest.mark.parametrize("subject", ["keras", "torch"])
@@ -222,7 +224,7 @@ def test_stride_explains_every_shape_after_it(models: dict[str, Description], su
     for name in names[names.index(start) :]:
         if len(shape := layer(models[subject], name)["shape"]) == 3:
             shape[1:] = [1, 3]
-    everything = structure.check(TABLE, models)
+    everything = structure.find_differences(TABLE, models)
     assert len(everything) > 20
     found = only(TABLE, models)
     assert (found.row, found.subject, found.field) == (start, subject, "stride")
@@ -239,7 +241,7 @@ def test_width_explains_what_follows(models: dict[str, Description]) -> None:
         models["keras"]["parameters"] -= entry["parameters"]
     found = only(TABLE, models)
     assert (found.row, found.field) == ("stage1.block0.conv1", "out")
-    fields = {(item.row, item.field) for item in structure.check(TABLE, models)}
+    fields = {(item.row, item.field) for item in structure.find_differences(TABLE, models)}
     assert ("stage1.block0.conv2", "in") in fields
     assert ("stage1.block0.bn1", "parameters") in fields
     assert ("", "parameters") in fields
@@ -262,9 +264,9 @@ def test_a_padding_layer_of_another_size_is_told_by_whom_it_pads(
     pad = layer(models["keras"], "stage2.block0.conv1_pad")
     pad["shape"] = [size - 2 * (axis > 0) for axis, size in enumerate(pad["shape"])]
     # Nothing else moved: what is padded in all is the same.
-    assert structure.check(TABLE, models) == []
+    assert structure.find_differences(TABLE, models) == []
     layer(models["keras"], "stage2.block0.conv1")["hyper"]["padding"] = [[0, 1], [0, 1]]
-    (found,) = structure.check(TABLE, models)
+    (found,) = structure.find_differences(TABLE, models)
     assert (found.row, found.field) == ("stage2.block0.conv1", "padding")
 
 
@@ -314,7 +316,7 @@ def test_table_without_shapes_compares_the_models() -> None:
     rows = tuple(Row(r.name, r.stage, r.kind, r.keras, r.torch) for r in TABLE.rows)
     bare = LayerTable(rows)
     models = copy.deepcopy(SOUND)
-    assert structure.check(bare, models) == []
+    assert structure.find_differences(bare, models) == []
     layer(models["keras"], "pool")["shape"] = [7]
     layer(models["keras"], "stem.conv")["parameters"] += 1
     models["keras"]["parameters"] += 1
@@ -326,17 +328,17 @@ def test_differences_are_in_the_tables_order(models: dict[str, Description]) -> 
     drop(models["torch"], "stage4.block1")
     layer(models["keras"], "stem.bn")["hyper"]["epsilon"] = 1e-3
     layer(models["keras"], "logits")["hyper"]["bias"] = False
-    rows = [item.row for item in structure.check(TABLE, models)]
+    rows = [item.row for item in structure.find_differences(TABLE, models)]
     assert rows == ["stem.bn", "stage4.block1", "logits", ""]
 
 
 def test_nothing_to_compare_is_no_pass() -> None:
     with pytest.raises(TableError):
-        structure.check(TABLE, {})
+        structure.find_differences(TABLE, {})
     with pytest.raises(TableError):
-        structure.check(LayerTable(()), SOUND)
+        structure.find_differences(LayerTable(()), SOUND)
     with pytest.raises(TableError, match="onnx"):
-        structure.check(TABLE, {"onnx": SOUND["torch"]})
+        structure.find_differences(TABLE, {"onnx": SOUND["torch"]})
 
 
 def test_models_without_layers_are_no_pass(models: dict[str, Description]) -> None:
@@ -351,5 +353,5 @@ def test_the_largest_table_takes_no_time() -> None:
     models["keras"]["layers"].clear()
     # The processor's time: whoever else is at work does not count.
     start = time.process_time()
-    structure.check(table, models)
+    structure.find_differences(table, models)
     assert time.process_time() - start < 0.5

@@ -13,7 +13,7 @@ from parity.network.table import (
     TorchPoint,
     Weight,
     keras_shape,
-    torch_point,
+    parse_torch_point,
 )
 from parity.numerics.points import ComparisonPoint
 
@@ -152,7 +152,7 @@ def test_a_file_is_read_by_its_suffix(suffix, tmp_path):
         ("stem.pad,", "stem.conv,", "row 2 ('stem.conv'): name is that of 'stem.conv' too"),
         ("relu_1", "add_1", "row 4 ('body.block0.relu'): Keras layer is that of"),
         ("relu#1\n", "relu#1@input\n", "PyTorch tensor is that of 'body.block0.add' too"),
-        ("relu#1\n", "relu#x\n", "row 4 ('body.block0.relu'): 'relu#x' is no module path"),
+        ("relu#1\n", "relu#x\n", "row 4 ('body.block0.relu'): 'relu#x' is not a module path"),
         ("head,head", "head,stem", "row 5 ('head'): stage 'stem' has ended already"),
         ("head,head", ",head", "row 5 (''): name '' must be"),
         ("head,head", "head,he ad", "stage 'he ad' must be"),
@@ -184,9 +184,9 @@ KERNEL = {"role": "kernel", "name": "t.weight", "shape": [4, 3, 3, 3]}
         ("stem", "row 1: expected a table of name"),
         (ROW | {"kears": "k"}, "row 1 ('a'): unknown key 'kears'; did you mean 'keras'?"),
         (ROW | {"keras": 3}, "keras must be text, found 3"),
-        (ROW | {"keras": "k\n"}, "no name of a Keras layer"),
-        (ROW | {"keras": "\ud800"}, "no name of a Keras layer"),
-        (ROW | {"torch": "a b"}, "no module path"),
+        (ROW | {"keras": "k\n"}, "not a name of a Keras layer"),
+        (ROW | {"keras": "\ud800"}, "not a name of a Keras layer"),
+        (ROW | {"torch": "a b"}, "not a module path"),
         (ROW | {"shape": [4, -1]}, "whole numbers above 0"),
         (ROW | {"shape": [True]}, "list of whole numbers"),
         (ROW | {"shape": 3}, "list of whole numbers"),
@@ -283,7 +283,7 @@ def test_points_end_stages_blocks_and_layers_that_both_models_have():
     table = LayerTable.from_csv(MINIMAL)
     # The padding ends the stem's rows, but PyTorch has none.
     ends = {"stem": "stem.conv", "body": "body.block0.relu", "head": "head"}
-    assert {name: row.name for name, row in table.ends("stage").items()} == ends
+    assert {name: row.name for name, row in table.last_rows("stage").items()} == ends
     assert table.points("stage") == tuple(
         ComparisonPoint(name, name, row, table.by_name(row).shape) for name, row in ends.items()
     )
@@ -307,8 +307,8 @@ def test_a_row_that_is_not_there_is_named_with_the_closest():
 
 
 def test_torch_references_are_parsed():
-    assert torch_point("layer1.0.relu#2@input") == TorchPoint("layer1.0.relu", 2, True)
-    assert torch_point("fc") == TorchPoint("fc", 0, False)
+    assert parse_torch_point("layer1.0.relu#2@input") == TorchPoint("layer1.0.relu", 2, True)
+    assert parse_torch_point("fc") == TorchPoint("fc", 0, False)
     for wrong in (
         "",
         "relu#",
@@ -319,8 +319,8 @@ def test_torch_references_are_parsed():
         "relu@input#1",
         "r\u200bx",
     ):
-        with pytest.raises(TableError, match="no module path"):
-            torch_point(wrong)
+        with pytest.raises(TableError, match="not a module path"):
+            parse_torch_point(wrong)
 
 
 def test_the_first_call_is_the_same_written_or_not():
@@ -340,7 +340,7 @@ def test_a_wrong_name_of_a_keras_variable_is_refused():
 
 def test_plain_rows_have_both_layouts():
     table = architectures.get("resnext50_32x4d").table()
-    plain = {row["name"]: row for row in table.plain()}
+    plain = {row["name"]: row for row in table.text_rows()}
     conv = plain["stage1.block0.conv2"]
     assert conv["keras_weights"] == "kernel 3×3×4×128"
     assert conv["torch_weights"] == "weight 128×4×3×3"
@@ -367,17 +367,17 @@ def test_sums_are_those_of_a_part_or_are_carried_on_but_for_means():
         Row("pool", "pool", "global_avg_pool", "p", "p", (8,), inputs=("add",)),
         Row("head", "head", "dense", "d", "d", (10,), kernel(10, 8)),
     ))  # fmt: skip
-    assert table.longest_sums({"relu", "add", "head"}) == {"relu": 27, "add": 8, "head": 32}
-    assert table.longest_sums({row.name for row in table.rows}) == {
+    assert table.longest_sum_terms({"relu", "add", "head"}) == {"relu": 27, "add": 8, "head": 32}
+    assert table.longest_sum_terms({row.name for row in table.rows}) == {
         "conv": 27, "relu": 1, "narrow": 8, "add": 1, "up": 32, "quarters": 20, "pool": 20,
         "head": 8,
     }  # fmt: skip
     # The quarters are means of 20 values, which leave a 20th of what came before.
-    assert table.carried_sums() == {
+    assert table.equivalent_sum_terms() == {
         "input": 1, "conv": 27, "relu": 27, "narrow": 27, "add": 27, "up": 32, "quarters": 20,
         "pool": 20, "head": 20,
     }  # fmt: skip
     # Where nobody says what is added, it may be any of the rows before.
     quiet = LayerTable((*table.rows[:5], Row("join", "pool", "add", "j", "j", (4, 2, 2))))
     assert quiet.rows[-1].inputs == ()
-    assert quiet.carried_sums()["join"] == 32
+    assert quiet.equivalent_sum_terms()["join"] == 32

@@ -141,7 +141,7 @@ def test_counters_are_kept_but_are_not_the_network(
     tmp_path: Path, seeded: Weights, table: LayerTable
 ) -> None:
     counted: Weights = dict(seeded) | {
-        name: np.array(41, np.int64) for name in weights.counters(table)
+        name: np.array(41, np.int64) for name in weights.batch_counters(table)
     }
     assert len(counted) == len(seeded) + 20
     weights.save(tmp_path / "x.safetensors", counted)
@@ -279,9 +279,9 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (b"\x80\x02}q\x00" + bytes(40), "pickle"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!DOCTYPE html><html></html>", "web page"),
-        (struct.pack("<Q", 2**62) + b"{}", "no readable safetensors"),
-        (struct.pack("<Q", 2) + b"[]", "no readable safetensors"),
-        (struct.pack("<Q", 4) + b"\xff\xfe\xfd\xfc", "no readable safetensors"),
+        (struct.pack("<Q", 2**62) + b"{}", "not a readable safetensors"),
+        (struct.pack("<Q", 2) + b"[]", "not a readable safetensors"),
+        (struct.pack("<Q", 4) + b"\xff\xfe\xfd\xfc", "not a readable safetensors"),
     ],
 )
 def test_foreign_files(tmp_path: Path, table: LayerTable, content: bytes, reason: str) -> None:
@@ -307,7 +307,7 @@ def test_foreign_files(tmp_path: Path, table: LayerTable, content: bytes, reason
 )
 def test_hostile_headers(tmp_path: Path, table: LayerTable, header: Any) -> None:
     write(tmp_path / "x.safetensors", header, bytes(8))
-    with pytest.raises(WeightError, match=r"x\.safetensors: is no readable safetensors file"):
+    with pytest.raises(WeightError, match=r"x\.safetensors: is not a readable safetensors file"):
         weights.load(tmp_path / "x.safetensors", table)
 
 
@@ -392,7 +392,9 @@ def test_round_statistics_hides_the_last_bits() -> None:
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "state_dict_ema", "model_ema"])
 def test_unwrap(wrapper: str) -> None:
-    state, notes = weights.unwrap({wrapper: {"module.a": 1, "module.b": 2}, "epoch": 3}, source="f")
+    state, notes = weights.unwrap_state_dict(
+        {wrapper: {"module.a": 1, "module.b": 2}, "epoch": 3}, source="f"
+    )
     assert state == {"a": 1, "b": 2}
     assert notes == (
         f"f: taken from its entry '{wrapper}'",
@@ -402,9 +404,9 @@ def test_unwrap(wrapper: str) -> None:
 
 def test_unwrap_leaves_what_is_not_wrapped() -> None:
     plain = {"model.a": 1, "module.b": 2}
-    assert weights.unwrap(plain, source="f") == (plain, ())
-    assert weights.unwrap({"model": 1}, source="f") == ({"model": 1}, ())
-    assert weights.unwrap({}, source="f") == ({}, ())
+    assert weights.unwrap_state_dict(plain, source="f") == (plain, ())
+    assert weights.unwrap_state_dict({"model": 1}, source="f") == ({"model": 1}, ())
+    assert weights.unwrap_state_dict({}, source="f") == ({}, ())
 
 
 @pytest.mark.parametrize(
@@ -418,15 +420,15 @@ def test_unwrap_leaves_what_is_not_wrapped() -> None:
 )
 def test_unwrap_guesses_nothing(checkpoint: object, reason: str) -> None:
     with pytest.raises(WeightError, match=reason):
-        weights.unwrap(checkpoint, source="f")
+        weights.unwrap_state_dict(checkpoint, source="f")
 
 
 def test_a_weight_that_is_all_nan_is_told():
     right = {"fc.weight": np.ones((2, 3), np.float32)}
     found = {"fc.weight": np.full((2, 3), np.nan, np.float32)}
-    (line,) = weights.differences(right, found)
+    (line,) = weights.describe_differences(right, found)
     assert line.startswith("fc.weight: 6 of 6 values differ, the most at (0, 0): expected 1, found")
     mixed = np.ones((2, 3), np.float32)
     mixed[1, 2] = np.nan
-    (line,) = weights.differences(right, {"fc.weight": mixed})
+    (line,) = weights.describe_differences(right, {"fc.weight": mixed})
     assert "1 of 6 values differ, the most at (1, 2)" in line

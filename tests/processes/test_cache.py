@@ -83,7 +83,7 @@ def keys():
         "parity/**/models/resnet/spec.py",
         "parity/**/runtimes/**/*.py",
         "parity/**/weights.py",
-        "parity/**/inputs.py",
+        "parity/**/_calibration.py",
         "exporters/**/*.py",
     ],
 )

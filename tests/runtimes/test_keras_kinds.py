@@ -88,8 +88,8 @@ def test_the_operator_with_the_settings_that_are_read_is_the_layer(kind):
     for layer in LAYERS[kind]:
         found = kinds.get(kind)
         shape = IMAGE[-1:] if kind in FLAT else IMAGE
-        inputs = [keras.Input(shape) for _ in range(1 + found.joins)]
-        output = layer(inputs if found.joins else inputs[0])
+        inputs = [keras.Input(shape) for _ in range(1 + found.joins_branches)]
+        output = layer(inputs if found.joins_branches else inputs[0])
         model = keras.Model(inputs, output)
         for seed, variable in enumerate(layer.weights):
             if "seed" not in variable.path:
@@ -123,7 +123,7 @@ def test_every_name_is_one_of_keras(kind):
         assert isinstance(getattr(layers, name), type)
     for name in kind.keras_functions:
         assert callable(keras.activations.get(name))
-    for setting in kind.hyper:
+    for setting in kind.hyperparameters:
         attributes = {f"{kind.name}.{setting.name}", setting.name} & set(keras_layers.READERS)
         if setting.keras and not attributes:
             assert any(hasattr(layer, setting.keras) for layer in LAYERS[kind.name]), setting.name

@@ -18,7 +18,7 @@ def test_every_name_is_one_of_onnx(kind):
     assert {schema.name for schema in schemas} == set(kind.onnx)
     attributes = {name for schema in schemas for name in schema.attributes}
     # Pad's amounts became an input.
-    given = {setting.onnx for setting in kind.hyper if setting.onnx} - {"pads"}
+    given = {setting.onnx for setting in kind.hyperparameters if setting.onnx} - {"pads"}
     assert given <= attributes
 
 

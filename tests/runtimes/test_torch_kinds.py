@@ -108,7 +108,7 @@ def test_every_name_is_one_of_pytorch(kind):
         assert issubclass(getattr(nn, name), nn.Module)
     for name in kind.torch_functions:
         assert callable(getattr(functional, name, None) or getattr(torch, name))
-    for setting in kind.hyper:
+    for setting in kind.hyperparameters:
         readers = {f"{kind.name}.{setting.name}", setting.name} & set(torch_layers.READERS)
         if setting.torch and not readers:
             assert any(hasattr(m, setting.torch) for m in MODULES[kind.name]), setting.name

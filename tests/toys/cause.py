@@ -6,19 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import then
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import transform_output
 
 NAME = "toy-shift"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    if case.layer.kind != "relu" or case.actual.shape != case.expected.shape:
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    if failing.reference_layer.kind != "relu" or failing.actual.shape != failing.expected.shape:
         return
     yield Candidate(
         NAME,
-        then(lambda output: np.roll(output, 1, axis=-1)),
+        transform_output(lambda output: np.roll(output, 1, axis=-1)),
         "Its columns stand one place to the right",
-        f"{case.label}: remove the shift",
+        f"{failing.label}: remove the shift",
         0.5,
     )

@@ -106,7 +106,7 @@ def table(
         elif format is TableFormat.toml:
             typer.echo(layers.to_toml(), nl=False)
         else:
-            rows = layers.plain()
+            rows = layers.text_rows()
             console.columns(list(rows[0]), [list(row.values()) for row in rows])
 
 
@@ -115,7 +115,7 @@ def _print_shapes(found: "ModelSpec", format: TableFormat) -> None:
 
     from parity.network import shapes
 
-    made = shapes.of(found)
+    made = shapes.summarise(found)
     if format is TableFormat.json:
         typer.echo(json.dumps(made.to_json(), indent=2))
     elif format is TableFormat.toml:
@@ -123,13 +123,13 @@ def _print_shapes(found: "ModelSpec", format: TableFormat) -> None:
     elif format is TableFormat.csv:
         writer = csv.DictWriter(sys.stdout, shapes.CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(made.records())
+        writer.writerows(made.csv_rows())
     else:
-        console.columns(*made.stage_lines())
+        console.columns(*made.stage_table())
         if made.additions:
             print()
-            console.columns(*made.addition_lines())
-            print(f"\n{made.answer()}")
+            console.columns(*made.addition_table())
+            print(f"\n{made.explain_shortcuts()}")
 
 
 COMMANDS = (

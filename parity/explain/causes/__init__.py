@@ -1,10 +1,10 @@
-"""One file a cause, each found here without a list.
+"""The causes, one file each, found here without a list.
 
-A module states the name of its cause, as `NAME`, or those of a few that are alike, and holds at
-least one of three functions; each yields nothing where the cause cannot be. `candidates(case)` is
-what can be tried on a layer: differences applied to the reference's. `reruns(run)` is what can be
-changed in how a subject was run. `shapes(found)` is what the differences of structure prove by
-themselves. The docstring is how the cause shows.
+A file states the name of its cause as `NAME`, or those of a few that are alike, and has at least
+one of three functions, each of which yields nothing where the cause is impossible:
+`propose_candidates(failing)` yields changes of the reference's layer, `propose_reruns(run)` second
+runs with one option changed, and `find_structural_causes(differences)` causes that the differences
+of structure prove. The file's docstring states the symptom.
 """
 
 from __future__ import annotations
@@ -15,34 +15,35 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
-from parity.explain.proof.case import Candidate, Case, Shape
-from parity.explain.rerun import Rerun, Run
+from parity.explain.proof.candidate import Candidate, StructuralCause
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.reruns import FailingRun, Rerun
 from parity.network.structure import Difference
 
 
 @functools.cache
 def modules() -> tuple[ModuleType, ...]:
-    """Every cause, by the name of its file."""
+    """Return the module of every cause, sorted by file name."""
     found = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return tuple(importlib.import_module(f"{__name__}.{name}") for name in found)
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    """What every cause has to try on this layer."""
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    """Yield the candidates of all causes for a failing layer."""
     for module in modules():
-        if hasattr(module, "candidates"):
-            yield from module.candidates(case)
+        if hasattr(module, "propose_candidates"):
+            yield from module.propose_candidates(failing)
 
 
-def reruns(run: Run) -> Iterator[Rerun]:
-    """What every cause has to change in a subject's run."""
+def propose_reruns(run: FailingRun) -> Iterator[Rerun]:
+    """Yield the second runs of all causes for a failing run."""
     for module in modules():
-        if hasattr(module, "reruns"):
-            yield from module.reruns(run)
+        if hasattr(module, "propose_reruns"):
+            yield from module.propose_reruns(run)
 
 
-def shapes(found: Sequence[Difference]) -> Iterator[Shape]:
-    """What every cause reads from the differences of structure."""
+def find_structural_causes(differences: Sequence[Difference]) -> Iterator[StructuralCause]:
+    """Yield the causes that the differences of structure prove."""
     for module in modules():
-        if hasattr(module, "shapes"):
-            yield from module.shapes(found)
+        if hasattr(module, "find_structural_causes"):
+            yield from module.find_structural_causes(differences)

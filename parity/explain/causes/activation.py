@@ -1,4 +1,4 @@
-"""An activation that is missing, doubled, elsewhere or another one: it shows in the signs.
+"""An activation that is missing, repeated, misplaced or another one: often only one sign differs.
 
 Softmax and the two forms of GELU have files of their own.
 """
@@ -9,8 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import Array, Layer, Step, becoming, evaluate, then
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import (
+    Array,
+    Layer,
+    Transform,
+    change_kind,
+    evaluate,
+    transform_output,
+)
 from parity.network import kinds
 
 _IDEMPOTENT = ("relu", "relu6")
@@ -18,23 +26,23 @@ _IDEMPOTENT = ("relu", "relu6")
 MISSING, EXTRA, OTHER = "activation-missing", "activation-extra", "activation-other"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    kind = case.layer.kind
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    kind = failing.reference_layer.kind
     if kinds.get(kind).activation or kind == "leaky_relu":
         yield Candidate(
             MISSING,
-            becoming("identity"),
+            change_kind("identity"),
             f"The {kind} is missing",
-            f"{case.label}: apply {kind} here",
+            f"{failing.label}: apply {kind} here",
             0.6,
         )
-        yield from _others(case)
+        yield from _others(failing)
         if kind not in _IDEMPOTENT:
             yield Candidate(
                 EXTRA,
-                _again,
+                _apply_twice,
                 f"The {kind} is applied twice",
-                f"{case.label}: apply {kind} once",
+                f"{failing.label}: apply {kind} once",
                 0.5,
             )
         return
@@ -42,25 +50,25 @@ def candidates(case: Case) -> Iterator[Candidate]:
         if name not in (kind, "softmax"):
             yield Candidate(
                 EXTRA,
-                then(function),
+                transform_output(function),
                 f"{name} is applied to the output",
-                f"{case.label}: take the {name} away",
-                _score(case, name),
+                f"{failing.label}: remove the {name}",
+                _score(failing, name),
             )
-    if kind != "concat" and any((tensor < 0).any() for tensor in case.layer.inputs):
+    if kind != "concat" and any((tensor < 0).any() for tensor in failing.reference_layer.inputs):
         yield Candidate(
             EXTRA,
-            _rectified,
+            _apply_relu_to_inputs,
             "ReLU is applied to the input",
-            f"{case.label}: take the ReLU before it away, or put it behind",
+            f"{failing.label}: remove the ReLU before it, or apply it after",
             0.25,
         )
 
 
-def _functions() -> Mapping[str, Step]:
-    """What can follow any layer, by name; GELU in both of its forms."""
+def _functions() -> Mapping[str, Transform]:
+    """Return the activations that can follow any layer, by name; GELU in both forms."""
     names = (name for name, kind in kinds.registry().items() if kind.activation)
-    found: dict[str, Step] = {name: partial(_apply, name=name) for name in names}
+    found: dict[str, Transform] = {name: partial(_apply, name=name) for name in names}
     found["gelu_tanh"] = partial(_apply, name="gelu", approximate=True)
     return found
 
@@ -69,41 +77,44 @@ def _apply(output: Array, *, name: str, **settings: bool) -> Array:
     return kinds.evaluate(name, (output,), {}, settings)
 
 
-def _again(layer: Layer) -> Layer:
-    return layer.then(
-        lambda output: evaluate(replace(layer, inputs=(output,), before=(), after=()))
+def _apply_twice(layer: Layer) -> Layer:
+    return layer.with_output_transform(
+        lambda output: evaluate(
+            replace(layer, inputs=(output,), input_transforms=(), output_transforms=())
+        )
     )
 
 
-def _rectified(layer: Layer) -> Layer:
+def _apply_relu_to_inputs(layer: Layer) -> Layer:
     return replace(layer, inputs=tuple(_apply(tensor, name="relu") for tensor in layer.inputs))
 
 
-def _others(case: Case) -> Iterator[Candidate]:
+def _others(failing: FailingLayer) -> Iterator[Candidate]:
     for name in _functions():
-        if name in (case.layer.kind, "softmax") or "gelu" in name:
+        if name in (failing.reference_layer.kind, "softmax") or "gelu" in name:
             continue
         yield Candidate(
             OTHER,
-            becoming(name),
-            f"It computes {name}, not {case.layer.kind}",
-            f"{case.label}: use {case.layer.kind}",
+            change_kind(name),
+            f"It computes {name}, not {failing.reference_layer.kind}",
+            f"{failing.label}: use {failing.reference_layer.kind}",
             0.3,
         )
-    if case.layer.kind != "leaky_relu":
+    if failing.reference_layer.kind != "leaky_relu":
         for slope in (0.01, 0.2, 0.3, 0.1):
             yield Candidate(
                 OTHER,
-                becoming("leaky_relu", slope=slope),
-                f"It computes leaky_relu with a slope of {slope}, not {case.layer.kind}",
-                f"{case.label}: use {case.layer.kind}",
+                change_kind("leaky_relu", slope=slope),
+                f"It computes leaky_relu with a slope of {slope}, not "
+                f"{failing.reference_layer.kind}",
+                f"{failing.label}: use {failing.reference_layer.kind}",
                 0.25,
             )
 
 
-def _score(case: Case, name: str) -> float:
-    if case.settings.get("activation") == name:
+def _score(failing: FailingLayer, name: str) -> float:
+    if failing.subject_hyper.get("activation") == name:
         return 1.0
     if name == "relu":
-        return 0.7 if (case.actual >= 0).all() or case.fingerprint.negatives else 0.1
+        return 0.7 if (failing.actual >= 0).all() or failing.pattern.negatives_only else 0.1
     return 0.05

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parity.explain.proof.case import Candidate, Case, Shape
-from parity.explain.proof.layer import Array, Layer, then, weighing
+from parity.explain.proof.candidate import Candidate, StructuralCause
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import Array, Layer, replace_weights, transform_output
 from parity.network import kinds
 from parity.network.structure import Difference
 from parity.processes.subjects import side_of
@@ -15,86 +16,92 @@ from parity.processes.subjects import side_of
 NAME = "bias"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    if "bias" not in {role.name for role in kinds.get(case.layer.kind).roles}:
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    if "bias" not in {role.name for role in kinds.get(failing.reference_layer.kind).roles}:
         return
-    score = 0.9 if case.fingerprint.offset else 0.3
-    off = f"{case.label}: {_switch(case.framework, False)}"
+    score = 0.9 if failing.pattern.constant_offset else 0.3
+    off = f"{failing.label}: {_bias_option(failing.framework, False)}"
     elsewhere = (
-        f"{case.label}: look for what is added behind it, or to its input (an offset of the "
-        "preprocessing, say)"
+        f"{failing.label}: look for a constant that is added to its output or input (by "
+        "preprocessing, for example)"
     )
-    if "bias" in case.layer.weights:
+    if "bias" in failing.reference_layer.weights:
         yield Candidate(
             NAME,
-            _without,
+            _zero_bias,
             "The bias is missing",
-            f"{case.label}: {_switch(case.framework, True)} and copy the bias",
+            f"{failing.label}: {_bias_option(failing.framework, True)} and copy the bias",
             score,
         )
-        # Only of one that holds the right bias: else that is what is wrong.
-        if np.array_equal(case.held.get("bias", ()), case.layer.weights["bias"]):
-            told = "A constant is added in each channel beside its bias"
-            yield from _added(case, told, elsewhere, score)
+        # Only where the subject has the right bias; otherwise the bias itself is wrong.
+        if np.array_equal(
+            failing.subject_weights.get("bias", ()), failing.reference_layer.weights["bias"]
+        ):
+            text = "A constant is added in each channel, in addition to its bias"
+            yield from _propose_constant(failing, text, elsewhere, score)
         return
-    if "bias" in case.held:
-        told = "A bias is added that the reference does not have"
-        yield Candidate(NAME, weighing(bias=case.held["bias"]), told, off, 0.9)
-    if case.framework != "onnx" and case.settings.get("bias") is False:
-        # Switched off already: it comes from somewhere else.
-        told = "A constant is added in each channel, though the layer itself has no bias"
-        yield from _added(case, told, elsewhere, score)
+    if "bias" in failing.subject_weights:
+        text = "A bias is added that the reference does not have"
+        yield Candidate(NAME, replace_weights(bias=failing.subject_weights["bias"]), text, off, 0.9)
+    if failing.framework != "onnx" and failing.subject_hyper.get("bias") is False:
+        # The bias is off, so the constant has another source.
+        text = "A constant is added in each channel, though the layer itself has no bias"
+        yield from _propose_constant(failing, text, elsewhere, score)
     else:
-        told = "A bias is added that the reference does not have, a constant in each channel"
-        yield from _added(case, told, off, score)
+        text = "A bias is added that the reference does not have, a constant in each channel"
+        yield from _propose_constant(failing, text, off, score)
 
 
-def _added(case: Case, told: str, remedy: str, score: float) -> Iterator[Candidate]:
-    """A constant in each channel, fitted to the subject's output."""
-    if case.actual.shape == case.expected.shape:
+def _propose_constant(
+    failing: FailingLayer, text: str, remedy: str, score: float
+) -> Iterator[Candidate]:
+    """Yield the candidate of a constant in each channel, fitted to the subject's output."""
+    if failing.actual.shape == failing.expected.shape:
         yield Candidate(
             NAME,
-            then(lambda output: output + _offset(output, case.actual)),
-            told,
+            transform_output(lambda output: output + _fit_offset(output, failing.actual)),
+            text,
             remedy,
             score,
-            free=case.expected.shape[_channels(case.expected)],
+            fitted_values=failing.expected.shape[_channels(failing.expected)],
         )
 
 
-def shapes(found: Sequence[Difference]) -> Iterator[Shape]:
-    """A bias that a model has too many: at 0, as layers are born, no number shows it."""
+def find_structural_causes(differences: Sequence[Difference]) -> Iterator[StructuralCause]:
+    """Yield surplus biases; while they are 0, their initial value, no output differs."""
     by_subject: dict[str, list[Difference]] = {}
-    for item in found:
+    for item in differences:
         if item.field == "bias" and item.found is True and item.expected is False:
             by_subject.setdefault(item.subject, []).append(item)
     for subject, items in by_subject.items():
-        yield Shape(
+        yield StructuralCause(
             NAME,
             subject,
             tuple(item.row for item in items),
-            "It has a bias that the reference does not have; where it is 0, no number differs yet, "
-            "and training moves it",
-            _switch(side_of(subject), False),
+            "It has a bias that the reference does not have; a bias of 0 changes no output until "
+            "it "
+            "is trained",
+            _bias_option(side_of(subject), False),
             {"layers": float(len(items))},
         )
 
 
-def _switch(framework: str, on: bool) -> str:
+def _bias_option(framework: str, on: bool) -> str:
     name = {"keras": "use_bias", "torch": "bias"}.get(framework)
-    return f"set {name}={on}" if name else f"{'give' if on else 'drop'} the node's bias input"
+    return f"set {name}={on}" if name else f"{'add' if on else 'remove'} the node's bias input"
 
 
 def _channels(tensor: Array) -> int:
-    """The axis of the channels: the second, of a sequence (N, T, C) the last."""
+    """Return the axis of the channels: axis 1; the last one of a sequence (N, T, C)."""
     return min(1, tensor.ndim - 1) if tensor.ndim != 3 else 2
 
 
-def _without(layer: Layer) -> Layer:
-    return layer.weigh(bias=np.zeros_like(layer.weights["bias"]))
+def _zero_bias(layer: Layer) -> Layer:
+    return layer.with_weights(bias=np.zeros_like(layer.weights["bias"]))
 
 
-def _offset(output: Array, actual: Array) -> Array:
+def _fit_offset(output: Array, actual: Array) -> Array:
+    """Return the mean difference in each channel, (1, C, 1, 1) for an image."""
     if output.shape != actual.shape:
         raise ValueError("the shapes differ")
     axes = tuple(axis for axis in range(output.ndim) if axis != _channels(output))

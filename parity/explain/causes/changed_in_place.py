@@ -1,35 +1,35 @@
-"""A tensor that was changed in place after a hook had kept it: one layer is off, the next is fine.
+"""A captured tensor that a later layer overwrote in place: one layer differs, later ones do not.
 
-What was kept is then what a later layer made of it, and everything computed from it is right. So it
-is with a layer that applies an activation of its own before the one behind it, which then changes
-nothing: only where a layer behind says that it works in place is this named.
+The captured tensor is then the later layer's output. A layer that applies the next activation
+itself has the same symptom, so the cause is named only if a later layer states that it works in
+place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import instead
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import replace_output
 
 NAME = "changed-in-place"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    if not case.recovers:
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    if not failing.recovers_downstream:
         return
-    for name in case.in_place:
-        if name in case.calls or name not in case.tensors:
-            # An overwritten call of the same layer is another mistake.
+    for name in failing.in_place_rows:
+        if name in failing.other_calls or name not in failing.nearby_outputs:
+            # Another call of the same layer is the cause `called-twice`.
             continue
         yield Candidate(
             NAME,
-            instead(case.tensors[name]),
-            f"What was kept of it is what {name} made of it later, in place; every layer behind "
-            "it is right",
-            f"{case.label}: clone what a hook keeps (output.detach().clone()), or set "
+            replace_output(failing.nearby_outputs[name]),
+            f"The captured tensor was overwritten in place by {name}; all later layers agree",
+            f"{failing.label}: clone the tensor in the hook (output.detach().clone()), or set "
             f"inplace=False in {name}",
-            # Before an activation that would be applied twice, which no later layer shows either.
+            # Before the candidate of an activation applied twice, which has the same symptom.
             0.95,
-            whole=True,
+            replaces_output=True,
         )

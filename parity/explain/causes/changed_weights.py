@@ -1,6 +1,6 @@
-"""A few weights that are not the reference's: O(1) or less, from that layer on.
+"""A few weights with other values than the reference's: O(1) or less, from that layer on.
 
-A checkpoint that was edited, or an initializer of an ONNX file that an optimiser wrote anew.
+The checkpoint was edited, or an optimiser rewrote an initializer of the ONNX file.
 """
 
 from __future__ import annotations
@@ -10,45 +10,46 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import Array, weighing
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import Array, replace_weights
 
 NAME = "changed-weights"
 
-Places = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 FEW = 64
-"""More than these are other weights, and no longer told one by one."""
+"""With more differing values the cause is `other-weights`."""
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    own = case.layer.weights
-    for role, value in case.held.items():
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    own = failing.reference_layer.weights
+    for role, value in failing.subject_weights.items():
         if role not in own or value.shape != own[role].shape:
             continue
-        places = np.argwhere(_differ(value, own[role]))
-        if 0 < len(places) <= min(FEW, max(value.size // 4, 1)):
+        indices = np.argwhere(_differs(value, own[role]))
+        if 0 < len(indices) <= min(FEW, max(value.size // 4, 1)):
             yield Candidate(
                 NAME,
-                weighing(**{role: value}),
-                _told(case, role, value, own[role], places),
-                f"{case.label}: put the right values back, or copy the weights again by the table",
+                replace_weights(**{role: value}),
+                _describe(failing, role, value, own[role], indices),
+                f"{failing.label}: restore the values, or copy the weights again by the table",
                 0.2,
             )
 
 
-def _told(case: Case, role: str, held: Array, own: Array, places: Places) -> str:
-    """Which tensor, where in it, and both values, the largest difference first."""
-    order = sorted(map(tuple, places), key=lambda at: -abs(float(held[at]) - float(own[at])))
+def _describe(failing: FailingLayer, role: str, value: Array, own: Array, indices: Indices) -> str:
+    """Return the tensor, index and both values of the largest difference, and the count."""
+    order = sorted(map(tuple, indices), key=lambda i: -abs(float(value[i]) - float(own[i])))
     at = order[0]
-    name = case.names.get(role)
+    name = failing.weight_names.get(role)
     where = f"`{name}`, its {role}," if name else f"its {role}"
     index = tuple(int(i) for i in at)
-    first = f"{held[at]:.9g} at {index}, where the reference has {own[at]:.9g}"
-    count = f"{len(order)} of {held.size} values differ" if len(order) > 1 else "no other differs"
-    return f"In {where} it holds {first}; {count}"
+    first = f"{value[at]:.9g} at {index}, where the reference has {own[at]:.9g}"
+    count = f"{len(order)} of {value.size} values differ" if len(order) > 1 else "no other differs"
+    return f"In {where} it has {first}; {count}"
 
 
-def _differ(held: Array, own: Array) -> NDArray[np.bool_]:
-    # NaN that both have is no difference.
-    return np.asarray((held != own) & ~(np.isnan(held) & np.isnan(own)))
+def _differs(value: Array, own: Array) -> NDArray[np.bool_]:
+    # NaN in both is not a difference.
+    return np.asarray((value != own) & ~(np.isnan(value) & np.isnan(own)))

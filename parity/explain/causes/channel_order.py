@@ -1,4 +1,4 @@
-"""Channels in another order: RGB for BGR at the input, or an output whose channels are permuted."""
+"""Channels in another order: RGB for BGR at the input, or a permuted output."""
 
 from __future__ import annotations
 
@@ -6,51 +6,52 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import Array, Step, given, then
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import Array, Transform, transform_input, transform_output
 
 NAME = "channel-order"
 PERMUTED = "output-permuted"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    if case.layer.inputs[0].ndim < 2 or case.expected.ndim < 2:
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    if failing.reference_layer.inputs[0].ndim < 2 or failing.expected.ndim < 2:
         return
-    channels = case.layer.inputs[0].shape[1]
-    if case.layer.inputs[0].ndim == 4:
+    channels = failing.reference_layer.inputs[0].shape[1]
+    if failing.reference_layer.inputs[0].ndim == 4:
         image = "RGB for BGR" if channels == 3 else "the input's channels in reverse"
         yield Candidate(
             NAME,
-            given(lambda data: data[:, ::-1]),
+            transform_input(lambda data: data[:, ::-1]),
             f"It reads {image}",
-            f"{case.label}: give both frameworks the channels in one order",
+            f"{failing.label}: pass the channels in the same order to both frameworks",
             0.5 if channels == 3 else 0.1,
         )
-    for text, change in _outputs(case):
+    for text, change in _permutations(failing):
         yield Candidate(
             PERMUTED,
-            then(change),
+            transform_output(change),
             text,
-            f"{case.label}: keep the output's axes in the reference's order",
-            0.8 if case.fingerprint.permuted else 0.05,
+            f"{failing.label}: keep the output's axes in the reference's order",
+            0.8 if failing.pattern.permuted else 0.05,
         )
 
 
-def _outputs(case: Case) -> Iterator[tuple[str, Step]]:
+def _permutations(failing: FailingLayer) -> Iterator[tuple[str, Transform]]:
     yield "The output's channels are in reverse order", lambda out: out[:, ::-1]
-    if case.expected.ndim == 4:
+    if failing.expected.ndim == 4:
         yield "Height and width of the output are swapped", lambda out: out.swapaxes(2, 3)
         yield "The output is upside down", lambda out: out[:, :, ::-1]
         yield "The output is mirrored", lambda out: out[:, :, :, ::-1]
-    if case.fingerprint.permuted:
-        order = _order(case)
+    if failing.pattern.permuted:
+        order = _match_channels(failing)
         if order is not None:
             yield "The output's channels are in another order", lambda out: out[:, order]
 
 
-def _order(case: Case) -> np.ndarray[tuple[int], np.dtype[np.intp]] | None:
-    """Where each of the subject's channels comes from, found by the channels' sums."""
-    actual, expected = _sums(case.actual), _sums(case.expected)
+def _match_channels(failing: FailingLayer) -> np.ndarray[tuple[int], np.dtype[np.intp]] | None:
+    """Return the reference's channel of each of the subject's, matched by their sums."""
+    actual, expected = _sums(failing.actual), _sums(failing.expected)
     order = np.empty(len(actual), np.intp)
     order[np.argsort(actual)] = np.argsort(expected)
     return order

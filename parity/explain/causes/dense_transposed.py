@@ -6,20 +6,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import reweighing
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import transform_weights
 
 NAME = "dense-transposed"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    kernel = case.layer.weights.get("kernel")
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    kernel = failing.reference_layer.weights.get("kernel")
     if kernel is not None and kernel.ndim == 2:
         yield Candidate(
             NAME,
-            reweighing(("kernel",), np.transpose),
+            transform_weights(("kernel",), np.transpose),
             "The dense weight is transposed",
-            f"{case.label}: transpose the weight: Keras has (inputs, outputs), PyTorch (outputs, "
+            f"{failing.label}: transpose the weight: Keras has (inputs, outputs), PyTorch "
+            "(outputs, "
             "inputs)",
             0.55,
         )

@@ -1,4 +1,4 @@
-"""Flattened in another order before a dense layer: NHWC against NCHW (MMdnn#250)."""
+"""Another order of flattening before a dense layer: NHWC for NCHW (MMdnn#250)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import Array, given
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import Array, transform_input
 
 NAME = "flatten-order"
 
@@ -23,37 +24,41 @@ _FIRST = {
 }
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    source = case.layer.inputs[0]
-    image = source.shape[1:] if source.ndim == 4 else case.flattened
-    if case.layer.kind not in ("dense", "flatten") or image is None or math.prod(image[1:]) < 2:
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    source = failing.reference_layer.inputs[0]
+    image = source.shape[1:] if source.ndim == 4 else failing.image_shape
+    if (
+        failing.reference_layer.kind not in ("dense", "flatten")
+        or image is None
+        or math.prod(image[1:]) < 2
+    ):
         return
     yield Candidate(
         NAME,
-        given(partial(_channels_last, image=image)),
-        "The image is flattened in the order height, width, channel, and the weights are for "
+        transform_input(partial(_channels_last, image=image)),
+        "The image is flattened in the order height, width, channel; the weights expect "
         "channel, height, width",
-        f"{case.label}: permute the weight's inputs once when it is copied, or "
-        f"{_LAST[case.framework]}",
+        f"{failing.label}: permute the weight's inputs once when it is copied, or "
+        f"{_LAST[failing.framework]}",
         0.7,
     )
     yield Candidate(
         NAME,
-        given(partial(_channels_first, image=image)),
-        "The image is flattened in the order channel, height, width, and the weights are for "
+        transform_input(partial(_channels_first, image=image)),
+        "The image is flattened in the order channel, height, width; the weights expect "
         "height, width, channel",
-        f"{case.label}: copy the weight's inputs as they are, without permuting them, or "
-        f"{_FIRST[case.framework]}",
+        f"{failing.label}: copy the weight without permuting its inputs, or "
+        f"{_FIRST[failing.framework]}",
         0.65,
     )
 
 
 def _channels_last(data: Array, image: tuple[int, ...]) -> Array:
-    """The values in the order of NHWC, in the shape that they had."""
+    """Return the values in the order (N, H, W, C), in their old shape."""
     return data.reshape(-1, *image).transpose(0, 2, 3, 1).reshape(data.shape)
 
 
 def _channels_first(data: Array, image: tuple[int, ...]) -> Array:
-    """The values, taken for NHWC, in the order of NCHW, in the shape that they had."""
+    """Return the values, read as (N, H, W, C), in the order (N, C, H, W), in their old shape."""
     channels, height, width = image
     return data.reshape(-1, height, width, channels).transpose(0, 3, 1, 2).reshape(data.shape)

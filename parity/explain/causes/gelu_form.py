@@ -1,26 +1,27 @@
-"""GELU by erf or by tanh: at most 5e-4 an activation."""
+"""GELU by erf instead of tanh, or the reverse: a difference of at most 5e-4."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import setting
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import change_hyper
 
 NAME = "gelu-form"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    if case.layer.kind != "gelu":
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    if failing.reference_layer.kind != "gelu":
         return
-    tanh = bool(case.layer.hyper.get("approximate", False))
+    tanh = bool(failing.reference_layer.hyper.get("approximate", False))
     wanted = repr("tanh" if tanh else "none")
-    if case.framework == "keras":
+    if failing.framework == "keras":
         wanted = str(tanh)
     yield Candidate(
         NAME,
-        setting(approximate=not tanh),
+        change_hyper(approximate=not tanh),
         f"GELU is computed {'exactly, by erf' if tanh else 'by the tanh approximation'}",
-        f"{case.label}: set approximate={wanted}",
+        f"{failing.label}: set approximate={wanted}",
         0.9,
     )

@@ -1,4 +1,4 @@
-"""A flipped kernel, a true convolution where the reference correlates: O(1) from that layer on."""
+"""A flipped kernel, that is convolution for cross-correlation: O(1) from that layer on."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from functools import partial
 
 import numpy as np
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import reweighing
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import transform_weights
 
 NAME = "kernel-flipped"
 
 _WAYS = {
-    (2, 3): "The kernel is flipped: a true convolution, not a correlation",
+    (2, 3): "The kernel is flipped: a convolution, not a cross-correlation",
     (2,): "The kernel is flipped from top to bottom",
     (3,): "The kernel is flipped from left to right",
 }
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    kernel = case.layer.weights.get("kernel")
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    kernel = failing.reference_layer.weights.get("kernel")
     if kernel is None or kernel.ndim != 4 or kernel.shape[2:] == (1, 1):
         return
     for axes, text in _WAYS.items():
         yield Candidate(
             NAME,
-            reweighing(("kernel",), partial(np.flip, axis=axes)),
+            transform_weights(("kernel",), partial(np.flip, axis=axes)),
             text,
-            f"{case.label}: copy the kernel unflipped: both frameworks correlate",
+            f"{failing.label}: copy the kernel without flipping it: both frameworks "
+            "cross-correlate",
             0.5,
         )

@@ -1,4 +1,4 @@
-"""Gamma and beta, or mean and variance, swapped or left out: an affine map of each channel."""
+"""Swapped or missing gamma, beta, mean or variance: an affine map of each channel."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import weighing
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import replace_weights
 from parity.network import kinds
 
 SWAPPED, ABSENT = "norm-weights-swapped", "norm-weight-missing"
@@ -15,26 +16,26 @@ SWAPPED, ABSENT = "norm-weights-swapped", "norm-weight-missing"
 NEUTRAL = {"gamma": 1.0, "beta": 0.0, "mean": 0.0, "variance": 1.0}
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    held = case.layer.weights
-    if "gamma" not in {role.name for role in kinds.get(case.layer.kind).roles}:
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    weights = failing.reference_layer.weights
+    if "gamma" not in {role.name for role in kinds.get(failing.reference_layer.kind).roles}:
         return
     for one, other in (("gamma", "beta"), ("mean", "variance"), ("gamma", "variance"),
                        ("beta", "mean")):  # fmt: skip
-        if one in held and other in held:
+        if one in weights and other in weights:
             yield Candidate(
                 SWAPPED,
-                weighing(**{one: held[other], other: held[one]}),
+                replace_weights(**{one: weights[other], other: weights[one]}),
                 f"{one.capitalize()} and {other} are swapped",
-                f"{case.label}: map {one} to {one} and {other} to {other}",
+                f"{failing.label}: map {one} to {one} and {other} to {other}",
                 0.6,
             )
-    for role in (role for role in NEUTRAL if role in held):
+    for role in (role for role in NEUTRAL if role in weights):
         neutral = NEUTRAL[role]
         yield Candidate(
             ABSENT,
-            weighing(**{role: np.full_like(held[role], neutral)}),
+            replace_weights(**{role: np.full_like(weights[role], neutral)}),
             f"{role.capitalize()} is {neutral:g} in every channel",
-            f"{case.label}: copy {role}, and keep scale and center switched on",
+            f"{failing.label}: copy {role}, and keep scale and center enabled",
             0.5,
         )

@@ -1,4 +1,4 @@
-"""Other values in the weights themselves: with the subject's own weights the layer agrees."""
+"""Other values in the weights: with the subject's own weights the layer agrees."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import weighing
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import replace_weights
 
 NAME = "other-weights"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    own = case.layer.weights
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    own = failing.reference_layer.weights
     changed = [
         role
-        for role, value in case.held.items()
+        for role, value in failing.subject_weights.items()
         if role in own and value.shape == own[role].shape and not np.array_equal(value, own[role])
     ]
     if not changed:
         return
     counts = ", ".join(
-        f"{int((case.held[role] != own[role]).sum())} of {own[role].size} in its {role}"
+        f"{int((failing.subject_weights[role] != own[role]).sum())} of {own[role].size} in its "
+        f"{role}"
         for role in changed
     )
-    # Last of all: whatever is said of the weights more exactly goes first.
+    # Last: other candidates describe a difference of weights more precisely.
     yield Candidate(
         NAME,
-        weighing(**{role: case.held[role] for role in changed}),
-        f"It holds other weights than the reference: {counts} differ",
-        f"{case.label}: copy the weights again, by the table",
+        replace_weights(**{role: failing.subject_weights[role] for role in changed}),
+        f"Its weights are not the reference's: {counts} differ",
+        f"{failing.label}: copy the weights again, by the table",
         -1.0,
     )

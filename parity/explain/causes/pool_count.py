@@ -1,25 +1,26 @@
-"""An average-pool that counts its padding, or does not: the border only, by a ratio such as 9/4."""
+"""An average-pool that counts its padding, or does not: a ratio such as 9/4 at the border."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import setting
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import change_hyper
 
 NAME = "average-counts-padding"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    if case.layer.kind != "avg_pool":
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    if failing.reference_layer.kind != "avg_pool":
         return
-    counted = bool(case.layer.hyper.get("count_padding", True))
+    counted = bool(failing.reference_layer.hyper.get("count_padding", True))
     yield Candidate(
         NAME,
-        setting(count_padding=not counted),
-        f"The average {'leaves its padding out' if counted else 'counts its padding'}",
-        f"{case.label}: {_remedy(case.framework, counted)}",
-        0.9 if case.fingerprint.border else 0.3,
+        change_hyper(count_padding=not counted),
+        f"The average {'does not count its padding' if counted else 'counts its padding'}",
+        f"{failing.label}: {_remedy(failing.framework, counted)}",
+        0.9 if failing.pattern.border_only else 0.3,
     )
 
 

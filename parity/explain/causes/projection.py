@@ -1,6 +1,6 @@
-"""A projection in every block, or none where the shape changes: the parameter count tells.
+"""A projection in every block, or none where the shape changes: the parameter count differs.
 
-Most often a default argument that says "project" and is never overridden.
+The usual reason is a default argument for the projection that no call overrides.
 """
 
 from __future__ import annotations
@@ -8,38 +8,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from parity.explain.proof.case import Shape
+from parity.explain.proof.candidate import StructuralCause
 from parity.network.structure import Difference
 
 SURPLUS, MISSING = "projection-in-every-block", "projection-missing"
 
 SHORTCUT = "downsample"
-"""What a table calls the projection of a block, as torchvision does."""
+"""The part of a row's name for a block's projection, as in torchvision."""
 
 
-def shapes(found: Sequence[Difference]) -> Iterator[Shape]:
+def find_structural_causes(differences: Sequence[Difference]) -> Iterator[StructuralCause]:
     surplus: dict[str, list[Difference]] = {}
     missing: dict[str, list[Difference]] = {}
-    for item in found:
+    for item in differences:
         if item.field != "layer":
             continue
-        if item.layer is not None and _projects_nothing(item.layer):
+        if item.layer is not None and _is_surplus_projection(item.layer):
             surplus.setdefault(item.subject, []).append(item)
         elif item.found in (None, 0) and SHORTCUT in item.row.split("."):
             missing.setdefault(item.subject, []).append(item)
     for subject, items in surplus.items():
-        yield Shape(
+        yield StructuralCause(
             SURPLUS,
             subject,
             tuple(str(item.found) for item in items),
-            f"{len(items)} 1x1 convolutions are in no row of the table, and project what has the "
-            "right shape already: as many channels in as out, at stride 1",
-            "project only where a block changes the shape, and add its input as it is elsewhere",
+            f"{len(items)} 1x1 convolutions are in no row of the table, and keep the shape of "
+            "their input: as many channels in as out, at stride 1",
+            "use a projection only where a block changes the shape, and an identity elsewhere",
             {"layers": float(len(items)), "parameters": float(sum(map(_parameters, items)))},
-            _with_norms(items, found),
+            _with_norms(items, differences),
         )
     for subject, items in missing.items():
-        yield Shape(
+        yield StructuralCause(
             MISSING,
             subject,
             tuple(item.row for item in items),
@@ -49,8 +49,8 @@ def shapes(found: Sequence[Difference]) -> Iterator[Shape]:
         )
 
 
-def _projects_nothing(layer: Mapping[str, Any]) -> bool:
-    """Whether it stands beside other layers, as a shortcut does, and keeps its input's shape."""
+def _is_surplus_projection(layer: Mapping[str, Any]) -> bool:
+    """Return whether a layer is a 1x1 convolution on a shortcut that keeps its input's shape."""
     hyper = layer["hyper"]
     return (
         layer["kind"] == "conv"
@@ -61,12 +61,12 @@ def _projects_nothing(layer: Mapping[str, Any]) -> bool:
     )
 
 
-def _with_norms(items: Sequence[Difference], found: Sequence[Difference]) -> tuple[str, ...]:
-    """The surplus projections, and the surplus batch-norms in the same containers."""
+def _with_norms(items: Sequence[Difference], differences: Sequence[Difference]) -> tuple[str, ...]:
+    """Return the surplus projections, and the surplus batch-norms in the same containers."""
     subject = items[0].subject
     containers = {str(item.found).rpartition(".")[0] for item in items}
     norms = [
-        item for item in found
+        item for item in differences
         if item.subject == subject and item.layer and item.layer["kind"] == "batch_norm"
         and str(item.found).rpartition(".")[0] in containers
     ]  # fmt: skip

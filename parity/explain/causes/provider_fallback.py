@@ -1,6 +1,6 @@
-"""An execution provider that fell back to the CPU: the session's own providers say so.
+"""An execution provider that fell back to the CPU, by the session's own list of providers.
 
-`onnxruntime.get_available_providers()` lists what was built, not what loads (onnxruntime#23372).
+`onnxruntime.get_available_providers()` lists providers that may fail to load (onnxruntime#23372).
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from parity.errors import ProviderFallback
-from parity.explain.rerun import Rerun, Run
+from parity.explain.reruns import FailingRun, Rerun
 
 NAME = "provider-fallback"
 
 
-def reruns(run: Run) -> Iterator[Rerun]:
-    if not isinstance(run.failure, ProviderFallback):
+def propose_reruns(run: FailingRun) -> Iterator[Rerun]:
+    if not isinstance(run.error, ProviderFallback):
         return
     yield Rerun(
         NAME,
         {"device": "cpu"},
-        f"The session does not run where it was told to: {run.failure}",
-        "on the CPU, where it would have run,",
+        f"The session does not run on the requested device: {run.error}",
+        "on the CPU",
         "fix the installation until session.get_providers() begins with CUDAExecutionProvider: "
-        "`parity doctor` says what is missing; or ask for --device cpu",
+        "`parity doctor` shows what is missing; or pass --device cpu",
     )

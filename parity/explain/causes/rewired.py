@@ -1,7 +1,7 @@
-"""A layer that reads another tensor than the reference's: layers in another order, or a wrong wire.
+"""A layer that reads another tensor than the reference's: another order of layers, for example.
 
-Batch-norm behind the ReLU instead of before it, a shortcut that is taken too late: each layer that
-reads something else is right by itself, on what it reads.
+With batch-norm after the ReLU instead of before it, or a shortcut that starts too late, each layer
+is right for the tensor that it reads.
 """
 
 from __future__ import annotations
@@ -10,30 +10,32 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, Layer
 
 NAME = "reads-another-tensor"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    inputs = case.layer.inputs
-    own = [case.name_of(tensor) for tensor in inputs]
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    inputs = failing.reference_layer.inputs
+    own = [failing.find_row_of(tensor) for tensor in inputs]
     for index, tensor in enumerate(inputs):
-        for name, other in case.readable.items():
-            if name in (case.row.name, *own) or other.shape != tensor.shape:
+        for name, other in failing.possible_inputs.items():
+            if name in (failing.row.name, *own) or other.shape != tensor.shape:
                 continue
-            wanted = f"that of {own[index]}" if own[index] else "one from further in front"
+            wanted = f"that of {own[index]}" if own[index] else "an earlier one"
             yield Candidate(
                 NAME,
-                partial(_reading, index=index, tensor=other),
+                partial(_read_instead, index=index, tensor=other),
                 f"It reads the tensor of {name}, where the reference reads {wanted}",
-                f"{case.label}: {'let it read' if case.framework == 'onnx' else 'call it on'} "
-                f"{own[index] or 'what the reference reads'}, as the reference does",
+                f"{failing.label}: "
+                f"{'connect it to' if failing.framework == 'onnx' else 'call it on'} "
+                f"{own[index] or 'the tensor that the reference reads'}, as the reference does",
                 0.3,
             )
 
 
-def _reading(layer: Layer, index: int, tensor: Array) -> Layer:
-    given = (*layer.inputs[:index], tensor, *layer.inputs[index + 1 :])
-    return replace(layer, inputs=given)
+def _read_instead(layer: Layer, index: int, tensor: Array) -> Layer:
+    inputs = (*layer.inputs[:index], tensor, *layer.inputs[index + 1 :])
+    return replace(layer, inputs=inputs)

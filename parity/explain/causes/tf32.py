@@ -1,40 +1,41 @@
-"""Products in TF32: a relative 3e-4 to 1e-3 from the first convolution on, on a GPU."""
+"""Products in TF32 on a GPU: a relative error of 3e-4 to 1e-3 from the first convolution on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.operands import operands_to_bits
-from parity.explain.rerun import Rerun, Run
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.operands import round_operands
+from parity.explain.reruns import FailingRun, Rerun
 from parity.processes import registry
 from parity.processes.subjects import runtime_of
 
 NAME = "tf32"
 
 BITS = 11
-"""Significant bits of an operand: ten are stored, and one goes without saying."""
+"""Significant bits of an operand: ten stored ones, and the implicit leading one."""
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    if "kernel" not in case.layer.weights:
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    if "kernel" not in failing.reference_layer.weights:
         return
     yield Candidate(
         NAME,
-        operands_to_bits(BITS),
+        round_operands(BITS),
         f"The products are computed in TF32, whose operands have {BITS} significant bits",
-        f"{case.label}: {registry.get(runtime_of(case.subject)).tf32_remedy}",
-        0.55 if 1e-5 < case.fingerprint.relative < 0.05 else 0.05,
+        f"{failing.label}: {registry.get(runtime_of(failing.subject)).tf32_remedy}",
+        0.55 if 1e-5 < failing.pattern.relative_error < 0.05 else 0.05,
     )
 
 
-def reruns(run: Run) -> Iterator[Rerun]:
-    """The whole run in the precision that it is judged by: same device, weights and input."""
-    if run.failure is None and run.precision == NAME != run.judge_as:
+def propose_reruns(run: FailingRun) -> Iterator[Rerun]:
+    """Yield the run in the precision that it is judged by: same device, weights and input."""
+    if run.error is None and run.precision == NAME != run.judge_as:
         yield Rerun(
             NAME,
             {"precision": run.judge_as},
-            f"{run.subject} computes in {NAME}, judged by the floor of {run.judge_as}",
+            f"{run.subject} computes in {NAME}, and is judged by the floor of {run.judge_as}",
             f"in {run.judge_as}",
-            f"ask for --precision {run.judge_as}, or judge by the floor of {NAME}",
+            f"pass --precision {run.judge_as}, or judge by the floor of {NAME}",
         )

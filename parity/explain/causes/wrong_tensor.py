@@ -1,44 +1,47 @@
-"""Another layer's tensor was read: the right values of another row.
+"""An output that is another row's: the wrong tensor was captured, or the layer does nothing.
 
-Where the layers behind it are right as well, `changed_in_place` and `called_twice` say more; where
-it is what the layer itself reads, the layer does nothing.
+If later layers agree, `changed_in_place` and `called_twice` are more precise. If it is the layer's
+own input, the layer is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.proof.case import Candidate, Case
-from parity.explain.proof.layer import instead
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import replace_output
 from parity.network import kinds
 
 NAME = "another-tensor-captured"
-NOTHING_DONE = "layer-left-out"
+LEFT_OUT = "layer-left-out"
 
 
-def candidates(case: Case) -> Iterator[Candidate]:
-    own = [case.name_of(tensor) for tensor in case.layer.inputs]
-    for name, tensor in case.tensors.items():
-        if name == case.row.name or tensor.shape != case.actual.shape:
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    own = [failing.find_row_of(tensor) for tensor in failing.reference_layer.inputs]
+    for name, tensor in failing.nearby_outputs.items():
+        if name == failing.row.name or tensor.shape != failing.actual.shape:
             continue
         if name not in own:
             yield Candidate(
                 NAME,
-                instead(tensor),
-                f"What was captured is the tensor of {name}",
-                f"{case.label}: pair it in the table with the layer that it is, and its call, "
-                "`name#1`",
+                replace_output(tensor),
+                f"The captured tensor is that of {name}",
+                f"{failing.label}: name the right layer, and its call (`name#1`), in this row of "
+                "the "
+                "table",
                 0.12,
-                whole=True,
+                replaces_output=True,
             )
-        elif not kinds.joins(case.layer.kind):
-            # A sum that gives one of its inputs leaves out the others, as `merge` says.
+        elif not kinds.joins_branches(failing.reference_layer.kind):
+            # A sum that equals one of its inputs lacks the others: see `merge`.
             yield Candidate(
-                NOTHING_DONE,
-                instead(tensor),
-                f"It gives what it reads, the tensor of {name}, as it is",
-                f"{case.label}: apply the {case.layer.kind} here; if it is applied, pair this row "
-                "with it and not with the layer before",
+                LEFT_OUT,
+                replace_output(tensor),
+                f"It returns its input, the tensor of {name}, unchanged",
+                f"{failing.label}: apply the {failing.reference_layer.kind} here; if it is, name "
+                "it in this row of "
+                "the table, not the layer before it",
                 0.12,
-                whole=True,
+                replaces_output=True,
             )

@@ -1,1 +1,1 @@
-"""The proof of causes: pure functions of arrays, which import `numerics` and `network` alone."""
+"""The proof of causes: pure functions of arrays, which import only `numerics` and `network`."""

@@ -1,4 +1,4 @@
-"""One layer of the reference, to be run alone in float64 with some of its parts changed."""
+"""One layer of the reference, evaluated alone in float64, and changes of it."""
 
 from __future__ import annotations
 
@@ -12,129 +12,136 @@ from numpy.typing import NDArray
 from parity.network import kinds
 
 Array = NDArray[np.float64]
-Step = Callable[[Array], Array]
+Transform = Callable[[Array], Array]
+"""A function of one tensor: an input, an output or a weight."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's kind, inputs (NCHW or (N, C)), settings and weights (canonical layouts).
+    """A layer: kind, inputs (N, C, H, W) or (N, C), hyperparameters and weights (canonical
+    layouts).
 
-    `before` is applied to the first input, `after` to the output; settings are in the words of
-    `parity.network.kinds`.
+    `input_transforms` are applied to the first input, `output_transforms` to the output. Kinds and
+    hyperparameters have the names of `parity.network.kinds`.
     """
 
     kind: str
     inputs: tuple[Array, ...]
     hyper: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Array] = field(default_factory=dict)
-    before: tuple[Step, ...] = ()
-    after: tuple[Step, ...] = ()
+    input_transforms: tuple[Transform, ...] = ()
+    output_transforms: tuple[Transform, ...] = ()
 
     @property
     def data(self) -> Array:
-        """The first input, as the layer's operation is given it."""
+        """The first input after `input_transforms`."""
         tensor = self.inputs[0]
-        for step in self.before:
-            tensor = step(tensor)
+        for transform in self.input_transforms:
+            tensor = transform(tensor)
         return tensor
 
-    def set(self, **settings: Any) -> Self:
-        """The same layer with other settings."""
-        return replace(self, hyper={**self.hyper, **settings})
+    def with_hyper(self, **hyper: Any) -> Self:
+        """Return the layer with other hyperparameters."""
+        return replace(self, hyper={**self.hyper, **hyper})
 
-    def weigh(self, **weights: Array) -> Self:
-        """The same layer with other weights."""
+    def with_weights(self, **weights: Array) -> Self:
+        """Return the layer with other weights, by role."""
         return replace(self, weights={**self.weights, **weights})
 
-    def given(self, step: Step) -> Self:
-        """The same layer, its first input changed."""
-        return replace(self, before=(*self.before, step))
+    def with_input_transform(self, transform: Transform) -> Self:
+        """Return the layer with one more transform of its first input."""
+        return replace(self, input_transforms=(*self.input_transforms, transform))
 
-    def then(self, step: Step) -> Self:
-        """The same layer, its output changed."""
-        return replace(self, after=(*self.after, step))
+    def with_output_transform(self, transform: Transform) -> Self:
+        """Return the layer with one more transform of its output."""
+        return replace(self, output_transforms=(*self.output_transforms, transform))
 
 
 def evaluate(layer: Layer) -> Array:
-    """The layer's output in float64; raises `ValueError`, `KeyError` or `IndexError` where its
-    parts do not fit together.
+    """Return the layer's output in float64, computed with NumPy alone.
 
-    It takes milliseconds, and no framework's rounding, padding or layout has a say in it.
+    Raises `ValueError`, `KeyError` or `IndexError` where its parts do not fit together.
     """
     inputs = (layer.data, *layer.inputs[1:]) if layer.inputs else ()
     output = kinds.evaluate(layer.kind, inputs, layer.weights, layer.hyper)
-    for step in layer.after:
-        output = step(output)
+    for transform in layer.output_transforms:
+        output = transform(output)
     return output
 
 
-# Differences, as functions from the reference's layer to the subject's ---------------------------
+# Changes, as functions from the reference's layer to the subject's --------------------------------
 
-Change = Callable[[Layer], Layer]
-
-
-def setting(**settings: Any) -> Change:
-    """Other settings."""
-    return lambda layer: layer.set(**settings)
+LayerChange = Callable[[Layer], Layer]
 
 
-def weighing(**weights: Array) -> Change:
-    """Other weights, whatever they are in the layer."""
-    return lambda layer: layer.weigh(**weights)
+def change_hyper(**hyper: Any) -> LayerChange:
+    """Return the change to other hyperparameters."""
+    return lambda layer: layer.with_hyper(**hyper)
 
 
-def reweighing(roles: Sequence[str], step: Step) -> Change:
-    """The weights of these roles, changed by `step`; raises `ValueError` for another shape."""
+def replace_weights(**weights: Array) -> LayerChange:
+    """Return the change to other weights, by role, whatever the layer's own are."""
+    return lambda layer: layer.with_weights(**weights)
+
+
+def transform_weights(roles: Sequence[str], transform: Transform) -> LayerChange:
+    """Return the change that applies `transform` to the weights of these roles.
+
+    The change raises `ValueError` if the transform alters a shape.
+    """
 
     def change(layer: Layer) -> Layer:
-        made = {role: step(layer.weights[role]) for role in roles}
-        for role, value in made.items():
+        transformed = {role: transform(layer.weights[role]) for role in roles}
+        for role, value in transformed.items():
             if value.shape != layer.weights[role].shape:
                 raise ValueError(f"{role} of {value.shape} for {layer.weights[role].shape}")
-        return layer.weigh(**made)
+        return layer.with_weights(**transformed)
 
     return change
 
 
-def given(step: Step) -> Change:
-    """The first input, changed by `step`."""
-    return lambda layer: layer.given(step)
+def transform_input(transform: Transform) -> LayerChange:
+    """Return the change that applies `transform` to the first input."""
+    return lambda layer: layer.with_input_transform(transform)
 
 
-def then(step: Step) -> Change:
-    """The output, changed by `step`."""
-    return lambda layer: layer.then(step)
+def transform_output(transform: Transform) -> LayerChange:
+    """Return the change that applies `transform` to the output."""
+    return lambda layer: layer.with_output_transform(transform)
 
 
-def instead(tensor: Array) -> Change:
-    """Another tensor in the output's place, whatever the layer computes."""
-    return then(lambda output: tensor)
+def replace_output(tensor: Array) -> LayerChange:
+    """Return the change that replaces the output by `tensor`, whatever the layer computes."""
+    return transform_output(lambda output: tensor)
 
 
-def becoming(kind: str, **settings: Any) -> Change:
-    """Another kind of layer on the same inputs."""
-    return lambda layer: replace(layer, kind=kind).set(**settings)
+def change_kind(kind: str, **hyper: Any) -> LayerChange:
+    """Return the change to another kind of layer on the same inputs."""
+    return lambda layer: replace(layer, kind=kind).with_hyper(**hyper)
 
 
-def taken_for(order: Sequence[int], shape: Sequence[int] | None = None) -> Step:
-    """The numbers of a kernel, in memory, taken for those of a layout with its axes in `order`.
+def read_as_layout(order: Sequence[int], shape: Sequence[int] | None = None) -> Transform:
+    """Return the transform that reads a kernel's memory as a layout with its axes in `order`.
 
-    `shape` are the sizes of the axes that `order` counts, where the kernel's own join some.
+    `shape` has the sizes of the axes that `order` counts, where one axis of the kernel joins
+    several.
     """
-    back = tuple(int(axis) for axis in np.argsort(order))
+    inverse = tuple(int(axis) for axis in np.argsort(order))
 
-    def change(kernel: Array) -> Array:
+    def transform(kernel: Array) -> Array:
         sizes = kernel.shape if shape is None else shape
-        return kernel.reshape([sizes[i] for i in order]).transpose(back).reshape(kernel.shape)
+        return kernel.reshape([sizes[i] for i in order]).transpose(inverse).reshape(kernel.shape)
 
-    return change
+    return transform
 
 
-def written_as(order: Sequence[int], shape: Sequence[int] | None = None) -> Step:
-    """The numbers of a kernel in the layout `order` taken for those of its own, as `taken_for`."""
+def write_as_layout(order: Sequence[int], shape: Sequence[int] | None = None) -> Transform:
+    """Return the inverse of `read_as_layout`: memory in the layout `order` is read
+    as the kernel's.
+    """
 
-    def change(kernel: Array) -> Array:
+    def transform(kernel: Array) -> Array:
         sizes = kernel.shape if shape is None else shape
         return kernel.reshape(sizes).transpose(order).reshape(kernel.shape)
 
-    return change
+    return transform

@@ -1,6 +1,6 @@
-"""Trying candidate causes on a layer until one brings its error to the floor.
+"""The search for the candidates that bring a failing layer's error to the floor.
 
-A cause is named only if the reference layer, run alone in float64 with the difference applied,
+A cause is named only if the reference's layer, evaluated alone in float64 with the change applied,
 gives the subject's own output to within rounding.
 """
 
@@ -14,195 +14,210 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.explain.proof.case import Candidate, Case
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, Layer, evaluate
 from parity.numerics.distance import measure_error
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import judge_error
 
-PAIRED = 12
-"""How many single causes, the most promising ones, are tried in pairs."""
+MAX_PAIRED = 12
+"""The number of single candidates, the most promising ones, that are tried in pairs."""
 
-CARRIED = 32.0
-"""How much larger a step behind the layer, such as a softmax, may make its rounding."""
+MAX_AMPLIFICATION = 32.0
+"""The largest factor by which output transforms, such as a softmax, may enlarge the floor."""
 
-HOPELESS = 1e3
-"""From how many limits on no floor that is carried behind the layer is looked for."""
+MAX_PROPAGATION = 1e3
+"""The largest error, in limits, for which the floor is propagated through output transforms."""
 
 STATED = 1.0
-"""The score of what the subject's own settings, or the shape of its output, speak for."""
+"""The score of candidates that the subject's hyperparameters, or its output's shape, state."""
 
-# A fit with k free numbers proves itself only on many more values than that.
-_VALUES_PER_FREE = 4
+# A fit with k numbers proves a cause only on several times as many values.
+_VALUES_PER_FITTED = 4
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Candidates that were applied together, and the error that was left, in floors."""
+class Attempt:
+    """Candidates that were applied together, and the remaining error in floors."""
 
     candidates: tuple[Candidate, ...]
-    after: float
-    alone: float = math.inf
-    """The same by the layer's own floor, where `after` is by one that was carried behind it."""
-    reshaped: bool = False
-    """Whether they give the layer another shape."""
+    x_floor_after: float
+    """By the floor propagated through the candidates' output transforms."""
+    x_layer_floor: float = math.inf
+    """By the layer's own floor."""
+    changes_shape: bool = False
+    """Whether they change the shape of the layer's output."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is known of a layer: the proved cause or causes, or none and the closest trials."""
+    """The result of a search: the attempt that proves the cause, or the closest attempts."""
 
-    before: float
-    found: Trial | None
-    closest: tuple[Trial, ...] = ()
-
-
-Candidates = Callable[[Case], Iterable[Candidate]]
-"""What can be tried on a layer."""
+    x_floor_before: float
+    proof: Attempt | None
+    closest: tuple[Attempt, ...] = ()
 
 
-def explain(
-    case: Case,
-    candidates: Candidates,
+ProposeCandidates = Callable[[FailingLayer], Iterable[Candidate]]
+"""Yields the candidates for a failing layer."""
+
+
+def explain_layer(
+    failing: FailingLayer,
+    propose: ProposeCandidates,
     *,
     seconds: float = 1.5,
-    ask: Callable[[], Case] | None = None,
+    add_weights: Callable[[], FailingLayer] | None = None,
 ) -> Explanation:
-    """Name the cause or the two causes of `case`; `seconds` of work bound the search in pairs.
+    """Search for the one or two candidates that explain a failing layer.
 
-    Single candidates are all tried, whatever it takes: they are few, and a layer is small. If none
-    of them explains the case, `ask` gives it with what only the subject can say.
+    Single candidates are all tried; `seconds` of CPU time bound the search in pairs. If no single
+    candidate explains the layer, `add_weights` returns it with the subject's own weights, for which
+    there are more candidates.
     """
-    # Its own work, so that what is found does not depend on what else the machine does.
+    # CPU time of this thread, so that the result does not depend on the machine's load.
     started = time.thread_time()
-    before = _error(case, case.expected, case.floor)
-    if not math.isfinite(before) and case.fingerprint.non_finite:
+    before = _error_in_floors(failing, failing.expected, failing.floor)
+    if not math.isfinite(before) and failing.pattern.non_finite:
         return Explanation(before, None)
-    trials: list[Trial] = []
-    for single in _singles(case, candidates, ask):
-        trials.append(single)
-        if single.after <= case.limit:
+    attempts: list[Attempt] = []
+    for single in _try_singles(failing, propose, add_weights):
+        attempts.append(single)
+        if single.x_floor_after <= failing.limit:
             return Explanation(before, single)
-    for pair in _pairs(case, trials):
-        trial = attempt(case, pair)
-        if trial is not None:
-            trials.append(trial)
-            if trial.after <= case.limit:
-                return Explanation(before, trial)
+    for pair in _rank_pairs(failing, attempts):
+        attempt = try_candidates(failing, pair)
+        if attempt is not None:
+            attempts.append(attempt)
+            if attempt.x_floor_after <= failing.limit:
+                return Explanation(before, attempt)
         if time.thread_time() - started > seconds:
             break
-    # By one floor for all: a floor that was carried through a step is no progress.
-    return Explanation(before, None, _closest(trials, before))
+    return Explanation(before, None, _select_closest(attempts, before))
 
 
-def _closest(trials: Sequence[Trial], before: float) -> tuple[Trial, ...]:
-    """Up to three that take away at least half of the error; else the one that takes away most.
+def _select_closest(attempts: Sequence[Attempt], before: float) -> tuple[Attempt, ...]:
+    """Return up to three attempts that halve the error, else the one with the smallest error.
 
-    Two differences at once must halve what the better of them leaves by itself.
+    A pair must halve the error that the better of its candidates leaves alone. All are compared by
+    the layer's own floor: an error that is small only by a propagated floor is no progress.
     """
-    alone = {t.candidates[0]: t.alone for t in trials if len(t.candidates) == 1}
-    nearer = sorted((t for t in trials if t.alone < before), key=lambda trial: trial.alone)
-    told: dict[str, Trial] = {}
-    for trial in nearer:
-        parts = [alone.get(candidate, before) for candidate in trial.candidates]
-        if 2.0 * trial.alone <= (min(parts) if len(parts) > 1 else before):
-            told.setdefault("+".join(sorted(c.cause for c in trial.candidates)), trial)
-    singles = [trial for trial in nearer if len(trial.candidates) == 1]
-    return tuple(told.values())[:3] or tuple(singles[:1])
+    alone = {a.candidates[0]: a.x_layer_floor for a in attempts if len(a.candidates) == 1}
+    nearer = sorted(
+        (a for a in attempts if a.x_layer_floor < before), key=lambda attempt: attempt.x_layer_floor
+    )
+    halving: dict[str, Attempt] = {}
+    for attempt in nearer:
+        parts = [alone.get(candidate, before) for candidate in attempt.candidates]
+        if 2.0 * attempt.x_layer_floor <= (min(parts) if len(parts) > 1 else before):
+            halving.setdefault("+".join(sorted(c.cause for c in attempt.candidates)), attempt)
+    singles = [attempt for attempt in nearer if len(attempt.candidates) == 1]
+    return tuple(halving.values())[:3] or tuple(singles[:1])
 
 
-def first_proved(case: Case, candidates: Candidates) -> Explanation | None:
-    """The first of the candidates that explains the case by itself, in the order given."""
-    for candidate in candidates(case):
-        trial = attempt(case, (candidate,))
-        if trial is not None and trial.after <= case.limit:
-            return Explanation(_error(case, case.expected, case.floor), trial)
+def find_first_proof(failing: FailingLayer, propose: ProposeCandidates) -> Explanation | None:
+    """Return the first single candidate that explains the layer, in the order proposed."""
+    for candidate in propose(failing):
+        attempt = try_candidates(failing, (candidate,))
+        if attempt is not None and attempt.x_floor_after <= failing.limit:
+            before = _error_in_floors(failing, failing.expected, failing.floor)
+            return Explanation(before, attempt)
     return None
 
 
-def _singles(case: Case, candidates: Candidates, ask: Callable[[], Case] | None) -> Iterator[Trial]:
-    """Every candidate by itself, the likeliest first; then those that `ask` adds."""
+def _try_singles(
+    failing: FailingLayer,
+    propose: ProposeCandidates,
+    add_weights: Callable[[], FailingLayer] | None,
+) -> Iterator[Attempt]:
+    """Yield the attempt of every single candidate, by score; then those that `add_weights` adds."""
     tried: set[tuple[str, str]] = set()
-    for more in (None, ask):
-        if more is not None:
-            case = more()
-        for candidate in sorted(candidates(case), key=lambda c: -c.score):
-            # Two ways to the same words differ in how they are fitted.
-            key = (candidate.cause, f"{candidate.text} {candidate.free}")
-            if more is not None and key in tried:
+    for extend in (None, add_weights):
+        if extend is not None:
+            failing = extend()
+        for candidate in sorted(propose(failing), key=lambda c: -c.score):
+            # Two candidates with one text differ in how they are fitted.
+            key = (candidate.cause, f"{candidate.text} {candidate.fitted_values}")
+            if extend is not None and key in tried:
                 continue
             tried.add(key)
-            trial = attempt(case, (candidate,))
-            if trial is None and candidate.score >= STATED and not candidate.free:
-                # Most likely it is there, though by itself it leaves no pixel, say.
-                trial = Trial((candidate,), math.inf, reshaped=True)
-            if trial is not None:
-                yield trial
+            attempt = try_candidates(failing, (candidate,))
+            if attempt is None and candidate.score >= STATED and not candidate.fitted_values:
+                # It is kept for the pairs: alone it may leave no pixel, for example.
+                attempt = Attempt((candidate,), math.inf, changes_shape=True)
+            if attempt is not None:
+                yield attempt
 
 
-def _pairs(case: Case, trials: Sequence[Trial]) -> Iterator[tuple[Candidate, Candidate]]:
-    """Two differences at once, those first that the subject's settings speak for."""
-    trials = [trial for trial in trials if not trial.candidates[0].whole]
-    ranked = sorted(trials, key=lambda trial: (-trial.candidates[0].score, trial.after))
-    best = [trial.candidates[0] for trial in ranked[:PAIRED]]
-    nearest = sorted(trials, key=lambda trial: trial.after)[:PAIRED]
-    best += [trial.candidates[0] for trial in nearest if trial.candidates[0] not in best]
-    fits = case.actual.shape == case.expected.shape
-    reshaping = [t.candidates[0] for t in ranked if t.reshaped and fits][:PAIRED]
+def _rank_pairs(
+    failing: FailingLayer, attempts: Sequence[Attempt]
+) -> Iterator[tuple[Candidate, Candidate]]:
+    """Yield pairs of candidates to try, by score."""
+    attempts = [attempt for attempt in attempts if not attempt.candidates[0].replaces_output]
+    ranked = sorted(attempts, key=lambda each: (-each.candidates[0].score, each.x_floor_after))
+    best = [attempt.candidates[0] for attempt in ranked[:MAX_PAIRED]]
+    nearest = sorted(attempts, key=lambda attempt: attempt.x_floor_after)[:MAX_PAIRED]
+    best += [attempt.candidates[0] for attempt in nearest if attempt.candidates[0] not in best]
+    fits = failing.actual.shape == failing.expected.shape
+    reshaping = [a.candidates[0] for a in ranked if a.changes_shape and fits][:MAX_PAIRED]
     best += [candidate for candidate in reshaping if candidate not in best]
-    # Fitted ones come last, since they are fitted to what the other one leaves.
-    best.sort(key=lambda candidate: candidate.free > 0)
+    # Fitted candidates come last: they are fitted to the error that the other one leaves.
+    best.sort(key=lambda candidate: candidate.fitted_values > 0)
     pairs = list(itertools.combinations(best, 2))
 
-    def promise(pair: tuple[Candidate, Candidate]) -> float:
-        # Where the shape is right, what changes it by itself can only be one of two that do.
+    def rank(pair: tuple[Candidate, Candidate]) -> float:
+        # Where the shape is right, a candidate that changes it can only be one of two that do.
         both = all(candidate in reshaping for candidate in pair)
         return pair[0].score + pair[1].score + 1.0 * both
 
-    pairs.sort(key=lambda pair: -promise(pair))
+    pairs.sort(key=lambda pair: -rank(pair))
     for first, second in pairs:
         if first.cause == second.cause:
             continue
         yield first, second
-        if not second.free:
-            # What is fitted is fitted to the output, whatever it was applied before.
+        if not second.fitted_values:
+            # A fitted candidate is fitted to the output, whatever was applied before it.
             yield second, first
 
 
-def attempt(case: Case, applied: tuple[Candidate, ...]) -> Trial | None:
-    """The error that is left when the reference has these differences; None if it cannot."""
-    free = sum(candidate.free for candidate in applied)
-    if free * _VALUES_PER_FREE > case.actual.size:
+def try_candidates(failing: FailingLayer, candidates: tuple[Candidate, ...]) -> Attempt | None:
+    """Return the error that remains with these changes; None if they do not fit the layer."""
+    fitted_values = sum(candidate.fitted_values for candidate in candidates)
+    if fitted_values * _VALUES_PER_FITTED > failing.actual.size:
         return None
-    layer: Layer = case.layer
+    layer: Layer = failing.reference_layer
+    limit = failing.limit
     try:
         with np.errstate(all="ignore"):
-            for candidate in applied:
+            for candidate in candidates:
                 layer = candidate.change(layer)
-            made = evaluate(layer)
-            after = alone = _error(case, made, case.floor)
-            if layer.after and case.limit < alone <= HOPELESS * case.limit:
-                after = _error(case, made, _carried(layer, made, case.floor))
+            output = evaluate(layer)
+            after = alone = _error_in_floors(failing, output, failing.floor)
+            if layer.output_transforms and limit < alone <= MAX_PROPAGATION * limit:
+                floor = _propagate_floor(layer, output, failing.floor)
+                after = _error_in_floors(failing, output, floor)
     except (ValueError, IndexError, KeyError):
-        # The difference does not fit this layer: a transpose of what is not square, say.
+        # The change does not fit this layer: the transpose of a matrix that is not square, say.
         return None
-    return Trial(applied, after, alone, made.shape != case.expected.shape)
+    return Attempt(candidates, after, alone, output.shape != failing.expected.shape)
 
 
-def _carried(layer: Layer, made: Array, floor: Floor) -> Floor:
-    """The floor behind what is applied to the output: softmax, say, makes rounding larger.
+def _propagate_floor(layer: Layer, output: Array, floor: Floor) -> Floor:
+    """Return the floor after the output transforms, some of which (softmax) amplify rounding.
 
-    The layer's rounding is put in as noise of the floor's size before those steps.
+    It is measured with noise of the floor's size, added before the transforms.
     """
-    plain = evaluate(replace(layer, after=()))
-    spread = floor.rel_l2 * math.sqrt(float(np.mean(plain * plain)))
-    noisy = plain + spread * np.random.default_rng(0).standard_normal(plain.shape)
-    for step in layer.after:
-        noisy = step(noisy)
-    error = measure_error(actual=noisy, expected=made)
-    # Rounding to a few bits turns any noise into whole steps, which says nothing of the layer.
-    rel_l2 = min(error.rel_l2, CARRIED * floor.rel_l2)
-    max_abs = min(error.max_abs, CARRIED * floor.max_abs)
+    untransformed = evaluate(replace(layer, output_transforms=()))
+    spread = floor.rel_l2 * math.sqrt(float(np.mean(untransformed * untransformed)))
+    noise = np.random.default_rng(0).standard_normal(untransformed.shape)
+    noisy = untransformed + spread * noise
+    for transform in layer.output_transforms:
+        noisy = transform(noisy)
+    error = measure_error(actual=noisy, expected=output)
+    # Rounding to a few bits turns any noise into whole steps of the narrow format.
+    rel_l2 = min(error.rel_l2, MAX_AMPLIFICATION * floor.rel_l2)
+    max_abs = min(error.max_abs, MAX_AMPLIFICATION * floor.max_abs)
     return replace(
         floor,
         rel_l2=max(floor.rel_l2, rel_l2),
@@ -211,16 +226,16 @@ def _carried(layer: Layer, made: Array, floor: Floor) -> Floor:
     )
 
 
-def _error(case: Case, made: Array, floor: Floor) -> float:
-    """How far the subject is from `made`, in floors, by the worse of the two measures.
+def _error_in_floors(failing: FailingLayer, output: Array, floor: Floor) -> float:
+    """Return the distance of the subject's output from `output`, in floors: the larger ratio.
 
-    A difference may make the layer's values larger or smaller; the floor's largest error goes
-    with their scale.
+    A change may make the layer's values larger or smaller; the floor's largest error is scaled with
+    them. It is infinite where shapes differ or values are not finite.
     """
-    error = measure_error(actual=case.actual, expected=made)
+    error = measure_error(actual=failing.actual, expected=output)
     if error.mismatch or error.wrong or not error.compared:
         return math.inf
     scale = error.scale / floor.scale if floor.scale else 1.0
-    moved = replace(floor, max_abs=floor.max_abs * max(scale, 1e-300))
-    judged = judge_error(error, moved, limit=case.limit)
+    rescaled = replace(floor, max_abs=floor.max_abs * max(scale, 1e-300))
+    judged = judge_error(error, rescaled, limit=failing.limit)
     return max(judged.x_floor, judged.x_floor_max)

@@ -1,7 +1,7 @@
-"""Every kind of layer, one file a family, each found here without a list.
+"""The kinds of layers, one file a family, found here without a list.
 
-A file of this folder holds `KINDS`, a tuple of `parity.network.kind.Kind`. Nothing else has to know
-of a new one. The files are imported when a kind is first asked for.
+A file of this folder holds `KINDS`, a tuple of `parity.network.kind.Kind`. A new kind needs no
+other change. The files are imported at the first call.
 """
 
 from __future__ import annotations
@@ -47,37 +47,39 @@ def get(name: str) -> Kind:
     return kind
 
 
-def joins(name: str) -> bool:
-    """Return whether branches end in layers of this kind; no kind at all is none that they do."""
+def joins_branches(name: str) -> bool:
+    """Return whether layers of this kind have several inputs; False for an unknown kind."""
     kind = find(name)
-    return kind is not None and kind.joins
+    return kind is not None and kind.joins_branches
 
 
-def roles() -> frozenset[str]:
-    """Return the names of all weights that some kind has."""
+def role_names() -> frozenset[str]:
+    """Return the names of the weights of all kinds."""
     return frozenset(role.name for kind in registry().values() for role in kind.roles)
 
 
-def reshaping() -> frozenset[str]:
-    """Return the names of all settings that can change the shape of an output."""
-    return frozenset(s.name for kind in registry().values() for s in kind.hyper if s.reshapes)
+def reshaping_hyperparameters() -> frozenset[str]:
+    """Return the names of the hyperparameters that can change the shape of an output."""
+    return frozenset(
+        s.name for kind in registry().values() for s in kind.hyperparameters if s.reshapes
+    )
 
 
-def of_class(framework: str, name: str) -> tuple[Kind, ...]:
-    """Return the kinds that a class of `keras` or `torch` can be, those with conditions first."""
+def find_by_class(framework: str, name: str) -> tuple[Kind, ...]:
+    """Return the kinds of a class of `keras` or `torch`, those with a condition first."""
     found = [kind for kind in registry().values() if name in getattr(kind, framework)]
-    return tuple(sorted(found, key=lambda kind: kind.when is None))
+    return tuple(sorted(found, key=lambda kind: kind.condition is None))
 
 
-def of_function(framework: str, name: str) -> Kind | None:
-    """Return the kind that a function of `keras` or `torch` computes, or None."""
+def find_by_function(framework: str, name: str) -> Kind | None:
+    """Return the kind of a function of `keras` or `torch`, or None."""
     functions = f"{framework}_functions"
     kinds = registry().values()
     return next((kind for kind in kinds if name in getattr(kind, functions)), None)
 
 
 def class_name(cls: type, public: object) -> str:
-    """Return how a class is named in a kind: bare if it is one of the module `public`."""
+    """Return the name of a class as kinds state it: without its module if `public` exports it."""
     is_public = getattr(public, cls.__name__, None) is cls
     return str(cls.__name__) if is_public else f"{cls.__module__}.{cls.__qualname__}"
 
@@ -86,20 +88,20 @@ def evaluate(
     name: str,
     inputs: Sequence[Array],
     weights: Mapping[str, AnyArray],
-    settings: Mapping[str, Any],
+    hyper: Mapping[str, Any],
 ) -> Array:
     """Return the output of a layer of the kind `name`, in float64.
 
     `inputs` are (N, C, H, W), (N, C) or (N, T, C), weights in PyTorch's axis orders. An
-    `activation` among the settings is applied behind. Raises `ValueError`, `KeyError` or
-    `IndexError` where the parts do not fit together.
+    `activation` among the hyperparameters `hyper` is applied to the output. Raises `ValueError`,
+    `KeyError` or `IndexError` where the parts do not fit together.
     """
     kind = get(name)
-    output = kind.compute(inputs, _in_float64(weights), kind.complete(settings))
-    activation = settings.get("activation", "linear")
+    output = kind.compute(inputs, _in_float64(weights), kind.complete(hyper))
+    activation = hyper.get("activation", "linear")
     return output if activation == "linear" else evaluate(activation, (output,), {}, {})
 
 
 def _in_float64(weights: Mapping[str, AnyArray]) -> dict[str, Array]:
-    # Weights come in float32, in which NumPy would then compute.
+    # Weights are stored in float32, in which NumPy would then compute.
     return {role: value.astype("float64", copy=False) for role, value in weights.items()}

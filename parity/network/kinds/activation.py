@@ -1,4 +1,4 @@
-"""Activations: functions of each value, and softmax."""
+"""Activation functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.network.kind import Hyper, Kind, Operator
+from parity.network.kind import Hyperparameter, Kind, Operator
 
 Array = NDArray[np.float64]
 
@@ -48,13 +48,13 @@ def _gelu(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[
     if hyper["approximate"]:
         inner = math.sqrt(2.0 / math.pi) * (data + 0.044715 * data**3)
         return 0.5 * data * (1.0 + np.tanh(inner))
-    # NumPy has no erf; math.erf element by element is exact and, once a layer, fast enough.
+    # NumPy has no erf; math.erf for each element is accurate and, once a layer, fast enough.
     erf = np.asarray(np.frompyfunc(math.erf, 1, 1)(data / math.sqrt(2.0)), np.float64)
     return np.asarray(0.5 * data * (1.0 + erf))
 
 
 def _softmax(data: Array) -> Array:
-    """Over the classes: axis 1 of images, the last one elsewhere."""
+    """Softmax over the classes: axis 1 of images, the last axis otherwise."""
     axis = 1 if data.ndim == 4 else -1
     raised = np.exp(data - data.max(axis=axis, keepdims=True))
     return np.asarray(raised / raised.sum(axis=axis, keepdims=True))
@@ -82,9 +82,16 @@ KINDS = (
         "elu",
         _elu,
         # ONNX's and both frameworks' default.
-        hyper=(
-            Hyper("alpha", 1.0, keras="alpha", torch="alpha", onnx="alpha", form=float,
-                  optional=True),
+        hyperparameters=(
+            Hyperparameter(
+                "alpha",
+                1.0,
+                keras="alpha",
+                torch="alpha",
+                onnx="alpha",
+                convert=float,
+                optional=True,
+            ),
         ),
         keras=("ELU",),
         keras_functions=("elu",),
@@ -130,7 +137,9 @@ KINDS = (
     Kind(
         "gelu",
         _gelu,
-        hyper=(Hyper("approximate", False, torch="approximate", onnx="approximate"),),
+        hyperparameters=(
+            Hyperparameter("approximate", False, torch="approximate", onnx="approximate"),
+        ),
         keras_functions=("gelu",),
         torch=("GELU",),
         torch_functions=("gelu",),
@@ -169,9 +178,10 @@ KINDS = (
         "leaky_relu",
         _leaky_relu,
         # No default: Keras's is 0.3 and PyTorch's 0.01.
-        hyper=(
-            Hyper("slope", keras="negative_slope", torch="negative_slope", onnx="alpha",
-                  form=float),
+        hyperparameters=(
+            Hyperparameter(
+                "slope", keras="negative_slope", torch="negative_slope", onnx="alpha", convert=float
+            ),
         ),
         keras=("LeakyReLU",),
         keras_functions=("leaky_relu",),
@@ -179,4 +189,4 @@ KINDS = (
         torch_functions=("leaky_relu",),
         onnx=("LeakyRelu",),
     ),
-)  # fmt: skip
+)

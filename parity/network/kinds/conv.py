@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from parity.network import windows
 from parity.network.arrays import add_bias, pad_image, pad_or_crop_image, shifted_views
-from parity.network.kind import BIAS, Hyper, Kind, Role, pair
+from parity.network.kind import BIAS, Hyperparameter, Kind, Role, to_pair
 
 Array = NDArray[np.float64]
 
 
 def _conv(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]) -> Array:
-    """Cross-correlation, as both frameworks mean by convolution."""
+    """Cross-correlation, which both frameworks call convolution."""
     kernel, groups = weights["kernel"], int(hyper["groups"])
     data = pad_image(inputs[0], hyper["padding"])
     outputs, depth, height, width = kernel.shape
     if data.shape[1] != depth * groups or outputs % groups:
         raise ValueError(f"{data.shape[1]} channels do not fit a kernel of {kernel.shape}")
     pieces = shifted_views(data, (height, width), hyper["stride"], hyper["dilation"])
-    # (N, C, kh·kw, rows, columns): what each element of the kernel is multiplied with.
+    # (N, C, kh·kw, rows, columns): the values that each element of the kernel is multiplied with.
     columns = np.stack(pieces, axis=2) if len(pieces) > 1 else pieces[0][:, :, None]
     batch, _, _, rows, cols = columns.shape
     columns = columns.reshape(batch, groups, depth * height * width, rows * cols)
@@ -35,7 +35,7 @@ def _conv(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[
 def _conv_transpose(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """The gradient of a convolution: every input value adds the kernel times itself.
+    """Transposed convolution: every input value adds its product with the kernel to the output.
 
     `padding` is cropped from the whole output; where it is negative, zeros are added.
     """
@@ -71,28 +71,49 @@ _DEPTHWISE = Role("kernel", "kernel", "weight", "(C M) 1 H W", keras_axes="H W C
 _TRANSPOSED = Role("kernel", "kernel", "weight", "I O ...", keras_axes="... O I", outputs=1)
 
 _SETTINGS = (
-        Hyper("kernel", keras="kernel_size", torch="kernel_size", onnx="kernel_shape",
-              form=pair, reshapes=True),
-        Hyper("stride", (1, 1), keras="strides", torch="stride", onnx="strides", form=pair,
-              reshapes=True),
-        Hyper("padding", ((0, 0), (0, 0)), keras="padding", torch="padding", onnx="pads",
-              reshapes=True),
-        Hyper("dilation", (1, 1), keras="dilation_rate", torch="dilation", onnx="dilations",
-              form=pair, reshapes=True),
-    Hyper("groups", 1, keras="groups", torch="groups", onnx="group"),
-        Hyper("bias", keras="use_bias", torch="bias"),
-        Hyper("in", torch="in_channels"),
-        Hyper("out", keras="filters", torch="out_channels", reshapes=True),
-        Hyper("activation", "linear", keras="activation"),
-)  # fmt: skip
+    Hyperparameter(
+        "kernel",
+        keras="kernel_size",
+        torch="kernel_size",
+        onnx="kernel_shape",
+        convert=to_pair,
+        reshapes=True,
+    ),
+    Hyperparameter(
+        "stride",
+        (1, 1),
+        keras="strides",
+        torch="stride",
+        onnx="strides",
+        convert=to_pair,
+        reshapes=True,
+    ),
+    Hyperparameter(
+        "padding", ((0, 0), (0, 0)), keras="padding", torch="padding", onnx="pads", reshapes=True
+    ),
+    Hyperparameter(
+        "dilation",
+        (1, 1),
+        keras="dilation_rate",
+        torch="dilation",
+        onnx="dilations",
+        convert=to_pair,
+        reshapes=True,
+    ),
+    Hyperparameter("groups", 1, keras="groups", torch="groups", onnx="group"),
+    Hyperparameter("bias", keras="use_bias", torch="bias"),
+    Hyperparameter("in", torch="in_channels"),
+    Hyperparameter("out", keras="filters", torch="out_channels", reshapes=True),
+    Hyperparameter("activation", "linear", keras="activation"),
+)
 
 KINDS = (
     Kind(
         "conv",
         _conv,
-        words="convolution",
+        phrase="convolution",
         roles=(_KERNEL, BIAS),
-        hyper=_SETTINGS,
+        hyperparameters=_SETTINGS,
         keras=("Conv2D",),
         torch=("Conv2d",),
         torch_functions=("conv2d",),
@@ -102,19 +123,19 @@ KINDS = (
         "depthwise_conv",
         _conv,
         roles=(_DEPTHWISE, BIAS),
-        hyper=_SETTINGS,
+        hyperparameters=_SETTINGS,
         keras=("DepthwiseConv2D",),
         torch=("Conv2d",),
         torch_functions=("conv2d",),
         onnx=("Conv",),
-        when=_one_channel_a_group,
+        condition=_one_channel_a_group,
     ),
     Kind(
         "conv_transpose",
         _conv_transpose,
         roles=(_TRANSPOSED, BIAS),
         # Keras's has no groups.
-        hyper=tuple(replace(s, keras="") if s.name == "groups" else s for s in _SETTINGS),
+        hyperparameters=tuple(replace(s, keras="") if s.name == "groups" else s for s in _SETTINGS),
         keras=("Conv2DTranspose",),
         torch=("ConvTranspose2d",),
         torch_functions=("conv_transpose2d",),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.network.arrays import add_bias
-from parity.network.kind import BIAS, Hyper, Kind, Role
+from parity.network.kind import BIAS, Hyperparameter, Kind, Role
 
 Array = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 def _dense(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """An image (N, C, H, W) is flattened first, channels first."""
+    """Matrix product over the last axis; an image (N, C, H, W) is flattened to (N, C·H·W) first."""
     data, kernel = inputs[0], weights["kernel"]
     if data.ndim == 4:
         data = data.reshape(data.shape[0], -1)
@@ -33,13 +33,13 @@ KINDS = (
     Kind(
         "dense",
         _dense,
-        words="dense layer",
+        phrase="dense layer",
         roles=(_KERNEL, BIAS),
-        hyper=(
-            Hyper("bias", keras="use_bias", torch="bias"),
-            Hyper("in", torch="in_features"),
-            Hyper("out", keras="units", torch="out_features", reshapes=True),
-            Hyper("activation", "linear", keras="activation"),
+        hyperparameters=(
+            Hyperparameter("bias", keras="use_bias", torch="bias"),
+            Hyperparameter("in", torch="in_features"),
+            Hyperparameter("out", keras="units", torch="out_features", reshapes=True),
+            Hyperparameter("activation", "linear", keras="activation"),
         ),
         keras=("Dense",),
         torch=("Linear",),

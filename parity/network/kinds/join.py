@@ -27,7 +27,7 @@ def _multiply(
 def _concat(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """Along the channels of images and of vectors."""
+    """Concatenation along axis 1, the channels of images and of vectors."""
     return np.concatenate(inputs, axis=1)
 
 
@@ -38,7 +38,7 @@ KINDS = (
         keras=("Add",),
         torch_functions=("add",),
         onnx=("Add",),
-        joins=True,
+        joins_branches=True,
         elementwise="added",
     ),
     Kind(
@@ -47,7 +47,7 @@ KINDS = (
         keras=("Multiply",),
         torch_functions=("mul",),
         onnx=("Mul",),
-        joins=True,
+        joins_branches=True,
         elementwise="multiplied",
     ),
     Kind(
@@ -56,6 +56,6 @@ KINDS = (
         keras=("Concatenate",),
         torch_functions=("cat",),
         onnx=("Concat",),
-        joins=True,
+        joins_branches=True,
     ),
 )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.network.arrays import along_channels
-from parity.network.kind import Hyper, Kind, Role
+from parity.network.kind import Hyperparameter, Kind, Role
 
 Array = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 def _batch_norm(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """Ioffe and Szegedy (2015), algorithm 2: the running statistics, as in inference."""
+    """Batch-norm in inference, by the running statistics: Ioffe and Szegedy (2015), algorithm 2."""
     data = inputs[0]
     scale = 1.0 / np.sqrt(weights["variance"] + hyper["epsilon"])
     if "gamma" in weights:
@@ -29,7 +29,7 @@ def _batch_norm(
 def _layer_norm(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """Ba, Kiros and Hinton (2016), over the last axis of (N, C) or (N, T, C)."""
+    """Layer-norm over the last axis of (N, C) or (N, T, C): Ba, Kiros and Hinton (2016)."""
     data = inputs[0]
     if data.ndim == 4:
         raise ValueError("which axes of an image are normalised is not known")
@@ -40,7 +40,7 @@ def _layer_norm(
 def _group_norm(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """Wu and He (2018): each image's channels in `groups`, one after the other."""
+    """Group-norm over `groups` of consecutive channels: Wu and He (2018)."""
     data, groups = inputs[0], int(hyper["groups"])
     if data.ndim not in (2, 4) or data.shape[1] % groups:
         raise ValueError(f"an input of {data.shape} has no {groups} groups of channels")
@@ -52,7 +52,7 @@ def _group_norm(
 
 
 def _standardise(data: Array, epsilon: float) -> Array:
-    """Bring the last axis to mean 0 and, but for epsilon, variance 1 (divided by n)."""
+    """Return (x − mean) / √(variance + epsilon) over the last axis; the variance divides by n."""
     centred = data - data.mean(axis=-1, keepdims=True)
     spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
     return np.asarray(centred / spread)
@@ -64,15 +64,15 @@ _STATISTICS = (
     Role("variance", "moving_variance", "running_var", statistic=True),
 )
 # No default: Keras's is 1e-3 and PyTorch's 1e-5.
-_EPSILON = Hyper("epsilon", keras="epsilon", torch="eps", onnx="epsilon")
+_EPSILON = Hyperparameter("epsilon", keras="epsilon", torch="eps", onnx="epsilon")
 
 KINDS = (
     Kind(
         "batch_norm",
         _batch_norm,
-        words="batch-norm",
+        phrase="batch-norm",
         roles=(*_AFFINE, *_STATISTICS),
-        hyper=(_EPSILON,),
+        hyperparameters=(_EPSILON,),
         keras=("BatchNormalization",),
         torch=("BatchNorm2d", "BatchNorm1d"),
         torch_functions=("batch_norm",),
@@ -82,7 +82,7 @@ KINDS = (
         "layer_norm",
         _layer_norm,
         roles=_AFFINE,
-        hyper=(_EPSILON,),
+        hyperparameters=(_EPSILON,),
         keras=("LayerNormalization",),
         torch=("LayerNorm",),
         torch_functions=("layer_norm",),
@@ -92,9 +92,9 @@ KINDS = (
         "group_norm",
         _group_norm,
         roles=_AFFINE,
-        hyper=(
+        hyperparameters=(
             _EPSILON,
-            Hyper("groups", keras="groups", torch="num_groups", onnx="num_groups"),
+            Hyperparameter("groups", keras="groups", torch="num_groups", onnx="num_groups"),
         ),
         keras=("GroupNormalization",),
         torch=("GroupNorm",),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parity.network import windows
 from parity.network.arrays import pad_image, shifted_views
-from parity.network.kind import Hyper, Kind, Operator, pair
+from parity.network.kind import Hyperparameter, Kind, Operator, to_pair
 
 Array = NDArray[np.float64]
 
@@ -32,9 +32,9 @@ def _max_pool(
 def _avg_pool(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """The sum over the window, divided by how many of its places count.
+    """The sum over the window, divided by the number of elements that count.
 
-    Padding counts where `count_padding` says so; what `ceil` adds never does.
+    Padding counts if `count_padding` is set; the elements that `ceil` adds never count.
     """
     extra = _ceil_padding(inputs[0], hyper)
     counted = np.ones((1, 1, *inputs[0].shape[2:]))
@@ -47,21 +47,27 @@ def _avg_pool(
 
 
 def _ceil_padding(data: Array, hyper: Mapping[str, Any]) -> list[list[int]]:
-    """What `ceil` adds behind the padding of rows and of columns."""
+    """Return the elements that `ceil` adds after the padding: [[0, bottom], [0, right]]."""
     if not hyper["ceil"]:
         return [[0, 0], [0, 0]]
     dilation = hyper.get("dilation", (1, 1))
     return [
         [0, windows.ceil_extension(size, kernel=k, stride=s, padding=(low, high), dilation=d)]
         for size, k, s, (low, high), d in zip(
-            data.shape[2:], hyper["kernel"], hyper["stride"], hyper["padding"], dilation,
+            data.shape[2:],
+            hyper["kernel"],
+            hyper["stride"],
+            hyper["padding"],
+            dilation,
             strict=True,
         )
-    ]  # fmt: skip
+    ]
 
 
 def _global(reduce: Callable[..., Any]) -> Operator:
-    """Over the whole image, or over `size` even parts of it (PyTorch's adaptive pooling)."""
+    """Return the pooling of the whole image, or of `size` even parts (PyTorch's
+    adaptive pooling).
+    """
 
     def compute(
         inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
@@ -79,31 +85,51 @@ def _global(reduce: Callable[..., Any]) -> Operator:
 
 
 def _parts(size: int, count: int) -> list[slice]:
-    """Part i is [⌊i·n/m⌋, ⌈(i + 1)·n/m⌉): ATen/native/AdaptivePooling.h."""
+    """Return `count` parts of an axis; i is [⌊i·n/m⌋, ⌈(i + 1)·n/m⌉):
+    ATen/native/AdaptivePooling.h.
+    """
     return [slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 
 _WINDOW = (
-    Hyper("kernel", keras="pool_size", torch="kernel_size", onnx="kernel_shape", form=pair,
-          reshapes=True),
-    Hyper("stride", keras="strides", torch="stride", onnx="strides", form=pair, reshapes=True),
-    Hyper("padding", ((0, 0), (0, 0)), keras="padding", torch="padding", onnx="pads",
-          reshapes=True),
-    Hyper("ceil", False, torch="ceil_mode", onnx="ceil_mode", reshapes=True),
-)  # fmt: skip
+    Hyperparameter(
+        "kernel",
+        keras="pool_size",
+        torch="kernel_size",
+        onnx="kernel_shape",
+        convert=to_pair,
+        reshapes=True,
+    ),
+    Hyperparameter(
+        "stride", keras="strides", torch="stride", onnx="strides", convert=to_pair, reshapes=True
+    ),
+    Hyperparameter(
+        "padding", ((0, 0), (0, 0)), keras="padding", torch="padding", onnx="pads", reshapes=True
+    ),
+    Hyperparameter("ceil", False, torch="ceil_mode", onnx="ceil_mode", reshapes=True),
+)
 _SIZE = (
-    Hyper("size", (1, 1), torch="output_size", form=pair, reshapes=True, optional=True),
-)  # fmt: skip
+    Hyperparameter(
+        "size", (1, 1), torch="output_size", convert=to_pair, reshapes=True, optional=True
+    ),
+)
 
 KINDS = (
     Kind(
         "max_pool",
         _max_pool,
-        hyper=(
+        hyperparameters=(
             *_WINDOW,
-            Hyper("dilation", (1, 1), torch="dilation", onnx="dilations", form=pair, reshapes=True),
-            # Zeros are what a padding layer before it puts there.
-            Hyper("pad_value", "-inf"),
+            Hyperparameter(
+                "dilation",
+                (1, 1),
+                torch="dilation",
+                onnx="dilations",
+                convert=to_pair,
+                reshapes=True,
+            ),
+            # "0" where a padding layer before the pool pads with zeros.
+            Hyperparameter("pad_value", "-inf"),
         ),
         keras=("MaxPooling2D",),
         torch=("MaxPool2d",),
@@ -113,9 +139,11 @@ KINDS = (
     Kind(
         "avg_pool",
         _avg_pool,
-        hyper=(
+        hyperparameters=(
             *_WINDOW,
-            Hyper("count_padding", True, torch="count_include_pad", onnx="count_include_pad"),
+            Hyperparameter(
+                "count_padding", True, torch="count_include_pad", onnx="count_include_pad"
+            ),
         ),
         keras=("AveragePooling2D",),
         torch=("AvgPool2d",),
@@ -125,7 +153,7 @@ KINDS = (
     Kind(
         "global_max_pool",
         _global(np.max),
-        hyper=_SIZE,
+        hyperparameters=_SIZE,
         keras=("GlobalMaxPooling2D",),
         torch=("AdaptiveMaxPool2d",),
         torch_functions=("adaptive_max_pool2d",),
@@ -135,7 +163,7 @@ KINDS = (
     Kind(
         "global_avg_pool",
         _global(np.mean),
-        hyper=_SIZE,
+        hyperparameters=_SIZE,
         keras=("GlobalAveragePooling2D",),
         torch=("AdaptiveAvgPool2d",),
         torch_functions=("adaptive_avg_pool2d",),

@@ -1,4 +1,4 @@
-"""Layers that move values, repeat them or leave them as they are: padding, flattening, resizing."""
+"""Layers that compute no new features: identity, flatten, reshape, padding, resizing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parity.network import layouts
 from parity.network.arrays import pad_or_crop_image
-from parity.network.kind import Hyper, Kind, pair
+from parity.network.kind import Hyperparameter, Kind, to_pair
 
 Array = NDArray[np.float64]
 
@@ -31,9 +31,9 @@ def _flatten(
 def _reshape(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """To (N, *target), channels first; -1 takes what is left.
+    """Reshape to (N, *target), channels first; one size of `target` may be -1.
 
-    With `channels_last` the values are read and written as Keras does, in the order (N, H, W, C).
+    With `channels_last` the values are read and written in Keras's order, (N, H, W, C).
     """
     data, target = inputs[0], tuple(hyper["target"])
     if not hyper["channels_last"]:
@@ -44,7 +44,7 @@ def _reshape(
 
 
 def _pad(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]) -> Array:
-    """A negative number crops."""
+    """Pad by [[top, bottom], [left, right]]; a negative number crops."""
     return pad_or_crop_image(inputs[0], hyper["padding"], hyper["value"])
 
 
@@ -57,7 +57,7 @@ def _upsample(
         raise ValueError(f"expected (N, C, H, W), found {output.shape}")
     factors = _factors(hyper["scale"]) if hyper.get("size") is None else (None, None)
     for axis, factor in zip((2, 3), factors, strict=True):
-        # A factor that is given is used as it is, though it may leave a part of a pixel over.
+        # PyTorch uses the factor as given, even where the new size is rounded down.
         old = output.shape[axis]
         new = int(hyper["size"][axis - 2]) if factor is None else math.floor(old * factor)
         if hyper["mode"] == "nearest":
@@ -70,14 +70,17 @@ def _upsample(
 
 
 def _nearest(old: int, new: int, factor: float | None) -> NDArray[np.int64]:
-    """`nearest_neighbor_compute_source_index` in ATen/native/UpSample.h, which is in float32."""
+    """Return the source index of each output: `nearest_neighbor_compute_source_index` in
+    ATen/native/UpSample.h, which computes in float32."""
     step = np.float32(old) / np.float32(new) if factor is None else np.float32(1.0 / factor)
     places = np.floor(np.arange(new, dtype=np.float32) * step)
     return np.asarray(np.minimum(places, old - 1), np.int64)
 
 
 def _places(old: int, new: int, factor: float | None, align_corners: bool) -> Array:
-    """`area_pixel_compute_source_index` in ATen/native/UpSample.h."""
+    """Return the source coordinates: `area_pixel_compute_source_index` in
+    ATen/native/UpSample.h.
+    """
     index = np.arange(new, dtype=np.float64)
     if align_corners:
         return index * ((old - 1) / (new - 1) if new > 1 else 0.0)
@@ -128,9 +131,9 @@ KINDS = (
     Kind(
         "reshape",
         _reshape,
-        hyper=(
-            Hyper("target", keras="target_shape", reshapes=True, optional=True),
-            Hyper("channels_last", False, optional=True),
+        hyperparameters=(
+            Hyperparameter("target", keras="target_shape", reshapes=True, optional=True),
+            Hyperparameter("channels_last", False, optional=True),
         ),
         keras=("Reshape",),
         torch_functions=("reshape",),
@@ -140,10 +143,16 @@ KINDS = (
     Kind(
         "pad",
         _pad,
-        hyper=(
-            Hyper("padding", keras="padding", torch="padding", onnx="pads", reshapes=True,
-                  optional=True),
-            Hyper("value", 0.0, torch="value", form=float, optional=True),
+        hyperparameters=(
+            Hyperparameter(
+                "padding",
+                keras="padding",
+                torch="padding",
+                onnx="pads",
+                reshapes=True,
+                optional=True,
+            ),
+            Hyperparameter("value", 0.0, torch="value", convert=float, optional=True),
         ),
         keras=("ZeroPadding2D",),
         torch=("ZeroPad2d", "ConstantPad2d"),
@@ -153,17 +162,24 @@ KINDS = (
     Kind(
         "upsample",
         _upsample,
-        hyper=(
-            Hyper("scale", keras="size", torch="scale_factor", form=_factors, reshapes=True,
-                  optional=True),
-            Hyper("size", torch="size", form=pair, reshapes=True, optional=True),
-            Hyper("mode", "nearest", keras="interpolation", torch="mode", onnx="mode",
-                  optional=True),
-            Hyper("align_corners", False, torch="align_corners", optional=True),
+        hyperparameters=(
+            Hyperparameter(
+                "scale",
+                keras="size",
+                torch="scale_factor",
+                convert=_factors,
+                reshapes=True,
+                optional=True,
+            ),
+            Hyperparameter("size", torch="size", convert=to_pair, reshapes=True, optional=True),
+            Hyperparameter(
+                "mode", "nearest", keras="interpolation", torch="mode", onnx="mode", optional=True
+            ),
+            Hyperparameter("align_corners", False, torch="align_corners", optional=True),
         ),
         keras=("UpSampling2D",),
         torch=("Upsample",),
         torch_functions=("interpolate",),
         onnx=("Resize", "Upsample"),
     ),
-)  # fmt: skip
+)

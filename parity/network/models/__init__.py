@@ -1,5 +1,5 @@
 """One folder an architecture family, each with `spec`, `keras` and `torch`; found by `spec`.
 
 `spec` holds `ARCHITECTURES`, a tuple of `ModelSpec`, and imports no framework. `keras` and `torch`
-each hold `build(spec)`, the twins; neither looks at the other, or at the layer table.
+each hold `build(spec)`, the twins; neither imports the other, or the layer table.
 """

@@ -86,7 +86,7 @@ def kind_of(layer: Any) -> str:
     if isinstance(layer, keras.layers.Activation):
         return _function_kind(layer.activation)
     for cls in type(layer).__mro__:
-        matches = kinds.of_class("keras", kinds.class_name(cls, keras.layers))
+        matches = kinds.find_by_class("keras", kinds.class_name(cls, keras.layers))
         if matches:
             # Without the kinds' conditions: Keras has a class of its own for each kind.
             return matches[-1].name
@@ -95,7 +95,7 @@ def kind_of(layer: Any) -> str:
 
 def _function_kind(function: Callable[..., Any]) -> str:
     """Return the kind that an activation function computes; its own name where there is none."""
-    kind = kinds.of_function("keras", function.__name__)
+    kind = kinds.find_by_function("keras", function.__name__)
     return kind.name if kind is not None else function.__name__
 
 
@@ -191,7 +191,7 @@ def _describe_node(
 
 def _branch_inputs(node: Any) -> set[int]:
     """Return the ids of the tensors at which a call can start a branch; a sum ends branches."""
-    if kinds.joins(kind_of(node.operation)):
+    if kinds.joins_branches(kind_of(node.operation)):
         return set()
     return {id(tensor) for tensor in node.input_tensors}
 

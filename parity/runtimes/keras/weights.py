@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parity.errors import TableError, WeightError
 from parity.network import kinds
-from parity.network.table import Row, Weight, canonical_name, torch_point
+from parity.network.table import Row, Weight, canonical_name, parse_torch_point
 from parity.runtimes.keras import grouped_convolutions
 from parity.runtimes.keras import layers as keras_layers
 
@@ -23,7 +23,7 @@ def find_weights(model: keras.Model, row: Row) -> Iterator[Weight]:
 
     They have no name where the row's tensor is no PyTorch module's own.
     """
-    if not row.keras or (row.torch and torch_point(row.torch).is_input):
+    if not row.keras or (row.torch and parse_torch_point(row.torch).is_input):
         return
     variables = grouped_convolutions.variables(keras_layers.find_layer(model, row.keras))
     for role in kinds.get(row.kind).roles:

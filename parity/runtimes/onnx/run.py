@@ -39,7 +39,7 @@ def capture_graph(
     """
     rows = [graph.table.by_name(name) for name in request.rows]
     inner = [row for row in rows if graph.table.tensor_name(row) != LOGITS]
-    last = list(graph.table.ends("stage").values())[-1]
+    last = list(graph.table.last_rows("stage").values())[-1]
     answer: dict[str, Any] = {}
     tensors, logits = run_instrumented(graph, inner, data, request.feed, settings)
     if request.feed is None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from parity.errors import WeightError
-from parity.network import fit, weights
+from parity.network import checkpoint_fit, weights
 from parity.network.table import LayerTable
 from parity.runtimes.torch.weights import Array, to_numpy
 
@@ -31,7 +31,7 @@ def read(path: Path) -> tuple[dict[str, Array], Sequence[str]]:
             f"{path}: refused: it holds more than tensors, and could run code; "
             "save model.state_dict() and nothing else"
         ) from error
-    state, notes = weights.unwrap(content, source=str(path))
+    state, notes = weights.unwrap_state_dict(content, source=str(path))
     return {
         name: _tensor_to_numpy(value, f"{path}: {name}") for name, value in state.items()
     }, notes
@@ -41,7 +41,9 @@ def save(
     values: Mapping[str, Array], path: Path, *, table: LayerTable, order: Iterable[str]
 ) -> None:
     """Write canonical weights, and the table's batch counters as 0, as a state dict in `order`."""
-    counters = {name: torch.zeros((), dtype=torch.int64) for name in fit.counters(table)}
+    counters = {
+        name: torch.zeros((), dtype=torch.int64) for name in checkpoint_fit.batch_counters(table)
+    }
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
     state = {**counters, **tensors}
     torch.save({name: state[name] for name in order}, path)

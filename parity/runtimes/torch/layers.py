@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from parity.network import kinds
-from parity.network.kind import Reader, pair
-from parity.network.table import LayerTable, Row, TorchPoint, torch_point
+from parity.network.kind import Reader, to_pair
+from parity.network.table import LayerTable, Row, TorchPoint, parse_torch_point
 
 
 def kind_of(module: nn.Module) -> str:
     """Return the kind of a module; a convolution with one channel a group is depthwise."""
     for cls in type(module).__mro__:
-        for kind in kinds.of_class("torch", kinds.class_name(cls, nn)):
-            if kind.when is None or kind.when(kind.read("torch", module, READERS)):
+        for kind in kinds.find_by_class("torch", kinds.class_name(cls, nn)):
+            if kind.condition is None or kind.condition(kind.read("torch", module, READERS)):
                 return kind.name
     return ""
 
@@ -35,7 +35,7 @@ def describe_layers(
     The model runs once, on zeros: on the meta device it would take ten times as long, since
     PyTorch first imports what computes shapes there.
     """
-    rows: dict[TorchPoint, Row] = {torch_point(r.torch): r for r in table.rows if r.torch}
+    rows: dict[TorchPoint, Row] = {parse_torch_point(r.torch): r for r in table.rows if r.torch}
     paths = {point.module for point in rows}
     calls: dict[str, int] = defaultdict(int)
     layers: list[dict[str, Any]] = []
@@ -67,7 +67,7 @@ def describe_layers(
         )
         layers[-1]["in_place"] = bool(getattr(module, "inplace", False))
         # A block reads what its first layer reads, and a sum ends branches.
-        if not kinds.joins(kind) and not any(True for _ in module.children()):
+        if not kinds.joins_branches(kind) and not any(True for _ in module.children()):
             branches.add(args[0] if args else None, output, layers[-1])
 
     handles = []
@@ -168,13 +168,13 @@ def _padding(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> list[list[int]]
     if module.padding == "same":
         totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
         return [[total // 2, total - total // 2] for total in totals]
-    return [[p, p] for p in pair(module.padding)]
+    return [[p, p] for p in to_pair(module.padding)]
 
 
 def _transposed_padding(module: nn.ConvTranspose2d) -> list[list[int]]:
     """Return the crop of the whole output; `output_padding` makes it smaller at the ends."""
-    more = pair(module.output_padding)
-    return [[p, p - extra] for p, extra in zip(pair(module.padding), more, strict=True)]
+    more = to_pair(module.output_padding)
+    return [[p, p - extra] for p, extra in zip(to_pair(module.padding), more, strict=True)]
 
 
 def _image_padding(module: nn.ZeroPad2d) -> list[list[int]]:
@@ -183,11 +183,11 @@ def _image_padding(module: nn.ZeroPad2d) -> list[list[int]]:
 
 
 def _count_padding(module: nn.AvgPool2d) -> bool | None:
-    return module.count_include_pad if any(pair(module.padding)) else None
+    return module.count_include_pad if any(to_pair(module.padding)) else None
 
 
 def _pad_value(module: nn.MaxPool2d) -> str | None:
-    return "-inf" if any(pair(module.padding)) else None
+    return "-inf" if any(to_pair(module.padding)) else None
 
 
 def _output_size(module: nn.AdaptiveAvgPool2d) -> Any:

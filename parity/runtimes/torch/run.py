@@ -14,7 +14,7 @@ from torch import nn
 
 from parity.errors import TableError
 from parity.network import layouts
-from parity.network.table import Row, torch_point
+from parity.network.table import Row, parse_torch_point
 from parity.runtimes.floors import Sink
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch.weights import Array, find_submodule, to_numpy
@@ -47,7 +47,7 @@ def measure_batch_norms(
         found.append((row, mean.numpy(), variance.numpy()))
 
     handles = []
-    by_path = {torch_point(r.torch).module: r for r in rows if r.kind == "batch_norm"}
+    by_path = {parse_torch_point(r.torch).module: r for r in rows if r.kind == "batch_norm"}
     for path, row in by_path.items():
         layer = model.get_submodule(path).train()
         handles.append(
@@ -121,7 +121,7 @@ class _Recorder:
             lambda: defaultdict(list)
         )
         for row in rows:
-            point = torch_point(row.torch)
+            point = parse_torch_point(row.torch)
             self.paths[point.module][point.call, point.is_input].append(row)
         self.calls: dict[str, int] = defaultdict(int)
         self.recorded: set[str] = set()

@@ -73,7 +73,7 @@ class Runtime(ModelRuntime):
         return weights.find_weights(self.model, row)
 
     def read_weights(self) -> dict[str, Array]:
-        return weights.read_weights(self.model, self.table.held_by(self.name).weights())
+        return weights.read_weights(self.model, self.table.select_side(self.name).weights())
 
     def write_weights(self, values: Mapping[str, Array]) -> None:
         names = self._weight_names()
@@ -83,7 +83,7 @@ class Runtime(ModelRuntime):
 
     def _weight_names(self) -> set[str]:
         """Return the names of the table's weights that a PyTorch module has."""
-        return {weight.name for _, weight in self.table.held_by(self.name).weights()}
+        return {weight.name for _, weight in self.table.select_side(self.name).weights()}
 
     def count_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from parity.errors import TableError, WeightError
-from parity.network import fit, kinds
-from parity.network.table import Row, Weight, canonical_name, torch_point
+from parity.network import checkpoint_fit, kinds
+from parity.network.table import Row, Weight, canonical_name, parse_torch_point
 
 Array = NDArray[Any]
 
@@ -31,9 +31,9 @@ def find_submodule(model: nn.Module, path: str) -> nn.Module:
 
 def find_weights(model: nn.Module, row: Row) -> Iterator[Weight]:
     """Yield the weights of a row's module; a sum without a module of its own has none."""
-    if not row.torch or torch_point(row.torch).is_input:
+    if not row.torch or parse_torch_point(row.torch).is_input:
         return
-    module = find_submodule(model, torch_point(row.torch).module)
+    module = find_submodule(model, parse_torch_point(row.torch).module)
     tensors: dict[str, Any] = dict(module.named_parameters(recurse=False))
     tensors.update(module.named_buffers(recurse=False))
     for role in kinds.get(row.kind).roles:
@@ -105,10 +105,10 @@ def to_numpy(tensor: torch.Tensor) -> Array:
 
 def _find_tensor(state: Mapping[str, torch.Tensor], row: Row, weight: Weight) -> torch.Tensor:
     if weight.name not in state:
-        path = torch_point(row.torch).module
+        path = parse_torch_point(row.torch).module
         siblings = [name for name in state if name.startswith(f"{path}.")]
         raise TableError(
             f"{row.name}/{weight.role}: the PyTorch model has no '{weight.name}'; "
-            f"it has {fit.listed(siblings) or f'no weights in {path!r}'}"
+            f"it has {checkpoint_fit.join_first(siblings) or f'no weights in {path!r}'}"
         )
     return state[weight.name]

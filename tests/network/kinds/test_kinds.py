@@ -25,31 +25,31 @@ def test_a_kind_can_be_named_and_read(kind):
     assert kind.keras or kind.keras_functions or kind.torch or kind.torch_functions
     names = [role.name for role in kind.roles]
     assert len(names) == len(set(names))
-    settings = [setting.name for setting in kind.hyper]
+    settings = [setting.name for setting in kind.hyperparameters]
     assert len(settings) == len(set(settings))
-    assert not (kind.elementwise and not kind.joins)
+    assert not (kind.elementwise and not kind.joins_branches)
     for name in names:
         assert kind.role(name).name == name
     for name in settings:
-        setting = kind.setting(name)
+        setting = kind.hyperparameter(name)
         assert all(setting.attribute(framework) for framework in ("keras", "torch", "onnx"))
 
 
 @pytest.mark.parametrize("kind", [k for k in FAMILIES if k.activation], ids=lambda k: k.name)
 def test_an_activation_needs_no_settings(kind):
     assert not kind.roles
-    assert all(setting.default is not None for setting in kind.hyper)
+    assert all(setting.default is not None for setting in kind.hyperparameters)
 
 
 def test_what_is_not_there_is_refused():
     assert kinds.find("no_such_kind") is None
-    assert not kinds.joins("no_such_kind")
+    assert not kinds.joins_branches("no_such_kind")
     with pytest.raises(ValueError, match="no kind 'no_such_kind'"):
         kinds.get("no_such_kind")
     with pytest.raises(ValueError, match="a conv has no 'gamma'"):
         kinds.get("conv").role("gamma")
-    with pytest.raises(ValueError, match="a conv has no setting 'epsilon'"):
-        kinds.get("conv").setting("epsilon")
+    with pytest.raises(ValueError, match="a conv has no hyperparameter 'epsilon'"):
+        kinds.get("conv").hyperparameter("epsilon")
 
 
 def in_fresh_interpreter(program):
@@ -124,7 +124,7 @@ TOY = '''
 """A scale and a shift for each channel, which is no kind of the project."""
 
 from parity.network.arrays import along_channels
-from parity.network.kind import Hyper, Kind, Role
+from parity.network.kind import Hyperparameter, Kind, Role
 
 
 def _compute(inputs, weights, hyper):
@@ -140,7 +140,9 @@ KINDS = (
             Role("scale", "gain", "scale", "1 C", keras_axes="C"),
             Role("shift", "shift", "shift"),
         ),
-        hyper=(Hyper("power", 1.0, keras="power", torch="exponent", form=float),),
+        hyperparameters=(
+            Hyperparameter("power", 1.0, keras="power", torch="exponent", convert=float),
+        ),
         keras=("my.layers.ChannelAffine",),
     ),
 )
@@ -169,7 +171,7 @@ def test_a_kind_is_added_by_its_file():
     scale, shift = row.weights
     assert (scale.keras, shift.keras) == ("gain", "shift")
     assert LayerTable.from_csv(table.to_csv()) == table
-    assert table.plain()[1]["keras_weights"] == "gain 4, shift 4"
+    assert table.text_rows()[1]["keras_weights"] == "gain 4, shift 4"
     assert table.parameters == 4 * 2 + 4 + 4
 
     def described(subject, power):
@@ -183,15 +185,15 @@ def test_a_kind_is_added_by_its_file():
                     "class": "",
                     "shape": list(row.shape),
                     "hyper": {"power": power} if row.kind == "channel_affine" else {},
-                    "parameters": row.trained,
+                    "parameters": row.parameters,
                 }
                 for row in table.rows
             ],
         }
 
     same = {subject: described(subject, 1.0) for subject in ("keras", "torch")}
-    assert structure.check(table, same) == []
-    (found,) = structure.check(table, {**same, "keras": described("keras", 2.0)})
+    assert structure.find_differences(table, same) == []
+    (found,) = structure.find_differences(table, {**same, "keras": described("keras", 2.0)})
     assert (found.row, found.field, found.found) == ("body", "power", 2.0)
 
     data, factor, offset = np.ones((2, 4, 3, 3)), np.full((1, 4), 3.0), np.arange(4.0)
@@ -208,8 +210,8 @@ def test_a_layer_of_a_new_kind_is_read_by_its_names():
     ChannelAffine = type("ChannelAffine", (), {"__module__": "my.layers"})  # noqa: N806
     layer = ChannelAffine()
     name = kinds.class_name(ChannelAffine, inspect)
-    assert kinds.of_class("keras", name) == (kind,)
-    assert kinds.of_class("torch", name) == ()
+    assert kinds.find_by_class("keras", name) == (kind,)
+    assert kinds.find_by_class("torch", name) == ()
     assert kind.read("keras", layer, {}) == {"power": 1.0}
     layer.power = 3
     assert kind.read("keras", layer, {}) == {"power": 3.0}

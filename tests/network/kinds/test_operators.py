@@ -52,7 +52,7 @@ def test_every_weight_and_setting_is_in_a_case(kind):
     given = {name for case in CASES[kind] for name in case.settings}
     # Those that describe a layer's weights, and what is applied behind it.
     described = {"kernel", "bias", "in", "out", "activation"}
-    assert {setting.name for setting in found.hyper} - given <= described
+    assert {setting.name for setting in found.hyperparameters} - given <= described
 
 
 def test_no_case_is_of_no_kind():

@@ -16,7 +16,7 @@ BUILDER = "tests.twins.remedied:build"
 REMEDIES = {
     "same-padding": r"`conv3_block1_2_concat`: use ZeroPadding2D\(1\) and padding='valid'",
     "batch-norm-epsilon": r"BatchNormalization `conv1_bn`: set epsilon=1e-05",
-    "softmax": r"Dense `predictions`: end with logits",
+    "softmax": r"Dense `predictions`: return logits",
     "bias": r"Conv2D `conv1_conv`: set use_bias=False",
 }
 """What the report tells the user to do, by the cause that it names."""

@@ -8,7 +8,7 @@ import pytest
 
 from parity.network import architectures, kinds, layouts
 from parity.network.models.resnet.spec import ARCHITECTURES
-from parity.network.table import torch_point
+from parity.network.table import parse_torch_point
 
 NAMES = sorted(architecture.name for architecture in ARCHITECTURES)
 
@@ -163,7 +163,7 @@ def test_the_torch_twin_is_what_the_table_says(name, sizes):
     assert shapes == {weight.name: weight.shape for _, weight in table.weights()}
 
     calls = torch_calls(model, asked.input_shape)
-    points = [(row, torch_point(row.torch)) for row in table.rows if row.torch]
+    points = [(row, parse_torch_point(row.torch)) for row in table.rows if row.torch]
     # Every call of every module, in this order, and nothing else.
     assert [call[:2] for call in calls] == [
         (point.module, point.call) for _, point in points if not point.is_input

@@ -56,9 +56,9 @@ EXPECTED = {
         ),
         (
             "Every one of the {groups} groups reads the last slice of the input channels",
-            "`conv2_block1_2_concat`: bind the loop variable where the lambda is made",
+            "`conv2_block1_2_concat`: bind the loop variable in the lambda",
             "use ZeroPadding2D(1) and padding='valid'",
-            "Dense `predictions`: end with logits",
+            "Dense `predictions`: return logits",
             "BatchNormalization `conv1_bn`: set epsilon=1e-05",
         ),
         (BIAS, EPSILON, PADDING, SOFTMAX, COUNT),
@@ -67,7 +67,7 @@ EXPECTED = {
         (("stage2.block0.conv2", "keras", "same-padding"), *HONEST),
         (
             "`conv3_block1_2_concat`: use ZeroPadding2D(1) and padding='valid'",
-            "Dense `predictions`: end with logits",
+            "Dense `predictions`: return logits",
             "BatchNormalization `conv1_bn`: set epsilon=1e-05",
         ),
         (BIAS, EPSILON, PADDING, SOFTMAX, COUNT),
@@ -88,8 +88,8 @@ EXPECTED = {
     PROJECTED: Expected(
         (("layer1.1.downsample.0", "torch", "projection-in-every-block"),),
         (
-            "1x1 convolutions are in no row of the table, and project what has the right shape",
-            "Remedy: project only where a block changes the shape",
+            "1x1 convolutions are in no row of the table, and keep the shape of their input",
+            "Remedy: use a projection only where a block changes the shape",
         ),
         (
             "layers that are not in the table: 'layer1.1.downsample.0', 'layer1.1.downsample.1'",
@@ -130,7 +130,7 @@ def test_their_size_is_that_of_the_model_itself(name, is_small):
     found = small_variants.small(name) if is_small else architectures.get(name)
     sides = {"keras": _keras_size, "torch": _torch_size}
     if name != TEXTBOOK:
-        del sides[found.reference]
+        del sides[found.default_reference]
     for measured in sides.values():
         assert measured(found) == found.size
 

@@ -120,7 +120,7 @@ class Bench:
             if row.kind == "pad":
                 pad = row.keras
                 continue
-            if row.shared:
+            if row.in_both_models:
                 flattened = before if row.kind == "dense" and before and len(before) == 3 else None
                 found[row.name] = Site(
                     row.name, row.kind, row.block, row.keras, row.torch, row.shape, row.weights,
@@ -291,7 +291,7 @@ class Bench:
         """Return the rows whose weights differ, as `compare` finds them in users' own models."""
         path = Path(self.folder.name) / "held-weights.safetensors"
         self._child(subject).call("save_weights", path=str(path))
-        lines = weights.differences(self.values, weights.load(path, self.table))
+        lines = weights.describe_differences(self.values, weights.load(path, self.table))
         named = {line.partition(":")[0] for line in lines}
         return {row.name for row in self.table.rows for w in row.weights if w.name in named}
 

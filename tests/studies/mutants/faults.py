@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity.network.table import torch_point
+from parity.network.table import parse_torch_point
 from tests.studies.mutants.pair_faults import PAIR_FAULTS, biased
 from tests.studies.mutants.plan import CODE, CONV, Mutation, code, fault
 from tests.studies.mutants.run_faults import RUN_FAULTS
@@ -108,7 +108,7 @@ def _unprojected(place):
 
 
 def _block_of(row):
-    return torch_point(row.torch).module.rpartition(".")[0]
+    return parse_torch_point(row.torch).module.rpartition(".")[0]
 
 
 def _stem(plan):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.network.table import torch_point
+from parity.network.table import parse_torch_point
 
 CODE = ("keras", "torch")
 CONV = ("conv", "depthwise_conv")
@@ -82,9 +82,9 @@ class Place:
 
     def same_module(self) -> list[Site]:
         """The rows that are calls of this row's PyTorch module, this one among them."""
-        own = torch_point(self.row.torch).module
+        own = parse_torch_point(self.row.torch).module
         return [row for row in self.rows.values()
-                if "@" not in row.torch and torch_point(row.torch).module == own]  # fmt: skip
+                if "@" not in row.torch and parse_torch_point(row.torch).module == own]  # fmt: skip
 
     def weight(self, role: str) -> str | None:
         return next((w.name for w in self.row.weights if w.role == role), None)

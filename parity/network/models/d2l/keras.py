@@ -38,7 +38,7 @@ def residual(x: keras.KerasTensor, filters: int, strides: int, name: str) -> ker
 
 
 def build(spec: TextbookSpec) -> keras.Model:
-    """The functional model for `spec`, (N, H, W, C) to logits."""
+    """Return the functional model for `spec`, (N, H, W, C) to logits."""
     image = keras.Input((*spec.image_size, spec.channels), name="input")
     x = padded_conv(image, 64, 7, 2, "conv1")
     x = layers.BatchNormalization(**BN, name="conv1_bn")(x)

@@ -63,7 +63,7 @@ class ResNet(nn.Module):
 
 
 def build(spec: TextbookSpec) -> nn.Module:
-    """The module for `spec`, freshly initialised, in training mode and the default dtype."""
+    """Return the module for `spec`, freshly initialised, in training mode and the default dtype."""
     model = ResNet(spec)
     check_additions(model, spec.input_shape)
     return model

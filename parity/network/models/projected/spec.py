@@ -19,12 +19,12 @@ class ProjectedSpec(ResNetSpec):
     """A ResNeXt with a 1×1 convolution and batch-norm on the shortcut of every block."""
 
     family: ClassVar[str] = "projected"
-    own_graphs: ClassVar[bool] = True
-    reference: ClassVar[str] = "keras"
+    exports_weights: ClassVar[bool] = True
+    default_reference: ClassVar[str] = "keras"
 
     @property
     def size(self) -> Size:
-        """That of the PyTorch model, which projects shortcuts that have the right shape already."""
+        """The size of the PyTorch model, with its surplus projections."""
         right = super().size
         widths = [row.shape[0] for row in self.table().rows if _is_plain(row)]
         return Size(
@@ -34,7 +34,7 @@ class ProjectedSpec(ResNetSpec):
 
 
 def _is_plain(row: Row) -> bool:
-    """Whether a row is the sum of a block whose shortcut is what the block is given."""
+    """Return whether a row is the sum of a block with an identity shortcut."""
     return row.kind == "add" and not row.inputs[0].endswith(".downsample.bn")
 
 

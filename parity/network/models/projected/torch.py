@@ -49,7 +49,7 @@ def _split(module: nn.Module, state: dict[str, Any], prefix: str, *others: Any) 
 
 
 class Block(nn.Module):
-    """1×1, 3×3 in groups, 1×1, and a projection, unless somebody says that there is none."""
+    """1×1, 3×3 in groups, 1×1, and a projection unless an argument disables it."""
 
     def __init__(
         self, inplanes: int, planes: int, stride: int, groups: int, width_per_group: int,
@@ -81,7 +81,7 @@ class Block(nn.Module):
 
 
 class ResNeXt(nn.Module):
-    """The network, in which nobody ever says that a block shall not project."""
+    """The network, in which no call disables the projection."""
 
     def __init__(self, spec: ProjectedSpec) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class ResNeXt(nn.Module):
 
 
 def build(spec: ProjectedSpec) -> nn.Module:
-    """The module for `spec`; the projections that no table speaks of are drawn, seeded, at once."""
+    """Return the module for `spec`, with seeded weights in projections that are in no table row."""
     model = ResNeXt(spec)
     check_additions(model, spec.input_shape)
     generator = torch.Generator("cpu").manual_seed(0)

@@ -56,7 +56,7 @@ def conv_bn(
 
 
 def add(shortcut: keras.KerasTensor, branch: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """The sum of a block's two sides; raises `SpecError` if they have two shapes.
+    """Return the sum of a block's shortcut and branch; raises `SpecError` if they have two shapes.
 
     Keras's own layer stretches an axis of size 1 to fit.
     """
@@ -113,7 +113,7 @@ def stack(
     stride: int,
     project: bool,
 ) -> keras.KerasTensor:
-    """A stage; its first block strides, and projects its shortcut if the shapes ask for it."""
+    """A stage; its first block strides, and projects its shortcut if the shapes differ."""
     x = block(x, filters, f"{name}_block1", stride=stride, project=project)
     for number in range(2, blocks + 1):
         x = block(x, filters, f"{name}_block{number}", stride=1, project=False)
@@ -121,7 +121,7 @@ def stack(
 
 
 def build(spec: ResNetSpec) -> keras.Model:
-    """The functional model for `spec`, (N, H, W, C) to logits, in Keras's current dtype policy."""
+    """Return the functional model, (N, H, W, C) to logits, in Keras's current dtype policy."""
     block: Block = basic_block
     if spec.block == "bottleneck":
         block = partial(bottleneck_block, groups=spec.groups, width_per_group=spec.width_per_group)

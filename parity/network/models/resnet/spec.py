@@ -55,7 +55,7 @@ class ResNetSpec(ModelSpec):
 
     @property
     def expansion(self) -> int:
-        """How many times wider a block's output is than its stage's planes."""
+        """The ratio of a block's output channels to its stage's planes."""
         return 4 if self.block == "bottleneck" else 1
 
     def table(self) -> LayerTable:
@@ -63,17 +63,17 @@ class ResNetSpec(ModelSpec):
 
 
 def _rows(spec: ResNetSpec) -> Iterator[Row]:
-    """The rows in execution order: stem, stage1 … stage4, pool, logits."""
+    """Yield the rows in execution order: stem, stage1 … stage4, pool, logits."""
     stem = list(_stem(spec.input_shape))
     yield from stem
-    given = stem[-1]
+    source = stem[-1]
     for index, (planes, depth) in enumerate(zip(STAGE_PLANES, spec.depths, strict=True)):
         for block in range(depth):
             stride = 2 if index > 0 and block == 0 else 1
-            rows = list(_block(spec, index, block, given=given, planes=planes, stride=stride))
+            rows = list(_block(spec, index, block, source=source, planes=planes, stride=stride))
             yield from rows
-            given = rows[-1]
-    shape = _image(given)
+            source = rows[-1]
+    shape = _image(source)
     features = shape[0]
     yield Row("pool", "pool", "global_avg_pool", "avg_pool", "avgpool", (features,))
     yield Row(
@@ -92,16 +92,16 @@ def _stem(inputs: Shape) -> Iterator[Row]:
     shape = _image(conv)
     yield conv
     yield place.batch_norm("bn", "conv1_bn", "bn1", shape)
-    yield place.plain("relu", "relu", "conv1_relu", "relu", shape)
+    yield place.unweighted("relu", "relu", "conv1_relu", "relu", shape)
     yield place.pad("pool_pad", "pool1_pad", shape, 1)
     pooled = _slide(shape, shape[0], kernel=3, stride=2)
-    yield place.plain("pool", "max_pool", "pool1_pool", "maxpool", pooled)
+    yield place.unweighted("pool", "max_pool", "pool1_pool", "maxpool", pooled)
 
 
 def _block(
-    spec: ResNetSpec, index: int, block: int, *, given: Row, planes: int, stride: int
+    spec: ResNetSpec, index: int, block: int, *, source: Row, planes: int, stride: int
 ) -> Iterator[Row]:
-    """The rows of one residual block; `index` is the stage's, from 0, `given` the row it reads.
+    """The rows of one residual block; `index` is the stage's, from 0, `source` the row it reads.
 
     The projection comes after the branch, where PyTorch runs it. Raises `SpecError` if branch and
     shortcut end in two shapes.
@@ -112,8 +112,8 @@ def _block(
         f"conv{index + 2}_block{block + 1}_", f"layer{index + 1}.{block}.",
     )  # fmt: skip
     outputs = planes * spec.expansion
-    shape = inputs = _image(given)
-    shortcut, branch = given, given
+    shape = inputs = _image(source)
+    shortcut, branch = source, source
     convolutions = _convolutions(spec, planes=planes, stride=stride)
     for number, (channels, kernel, step, groups) in enumerate(convolutions, start=1):
         if kernel > 1:
@@ -127,33 +127,33 @@ def _block(
         branch = place.batch_norm(f"bn{number}", f"{number}_bn", f"bn{number}", shape)
         yield branch
         if number < len(convolutions):
-            yield place.plain(
+            yield place.unweighted(
                 f"relu{number}", "relu", f"{number}_relu", f"relu#{number - 1}", shape
             )
     if _projects(inputs, outputs, stride):
         projection = place.conv(
             "downsample.conv", "0_conv", "downsample.0", inputs, outputs, kernel=1, stride=stride
         )
-        yield replace(projection, inputs=(given.name,))
+        yield replace(projection, inputs=(source.name,))
         shortcut = place.batch_norm("downsample.bn", "0_bn", "downsample.1", _image(projection))
         yield shortcut
     require_one_shape(f"{place.prefix}add", shortcut=shortcut.shape, branch=branch.shape)
-    # PyTorch adds with an operator, which no module owns: the sum is what the last ReLU is given.
+    # PyTorch adds with an operator, which no module owns: the sum is what the last ReLU is source.
     last = len(convolutions) - 1
-    total = place.plain("add", "add", "add", f"relu#{last}@input", shape)
+    total = place.unweighted("add", "add", "add", f"relu#{last}@input", shape)
     yield replace(total, inputs=(shortcut.name, branch.name))
-    yield place.plain("relu", "relu", "out", f"relu#{last}", shape)
+    yield place.unweighted("relu", "relu", "out", f"relu#{last}", shape)
 
 
 def _projects(inputs: Shape, outputs: int, stride: int) -> bool:
-    """Whether the shortcut needs a 1×1 convolution to get the shape of its branch."""
+    """Return whether the shortcut needs a 1×1 convolution to get the shape of its branch."""
     return stride != 1 or inputs[0] != outputs
 
 
 def _convolutions(
     spec: ResNetSpec, *, planes: int, stride: int
 ) -> tuple[tuple[int, int, int, int], ...]:
-    """(output channels, kernel, stride, groups) of a block's convolutions, in order."""
+    """Return (output channels, kernel, stride, groups) of a block's convolutions, in order."""
     if spec.block == "basic":
         return ((planes, 3, stride, 1), (planes, 3, 1, 1))
     width = int(planes * spec.width_per_group / 64) * spec.groups
@@ -162,15 +162,15 @@ def _convolutions(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where rows stand: what their names begin with in the table, in Keras and in PyTorch."""
+    """The prefixes of rows' names in the table, in Keras and in PyTorch."""
 
     prefix: str
     stage: str
     keras: str
     torch: str
 
-    def plain(self, name: str, kind: str, keras: str, torch: str, shape: Shape) -> Row:
-        """A layer without weights."""
+    def unweighted(self, name: str, kind: str, keras: str, torch: str, shape: Shape) -> Row:
+        """Return the row of a layer without weights."""
         torch = self.torch + torch if torch else ""
         return Row(self.prefix + name, self.stage, kind, self.keras + keras, torch, shape)
 
@@ -178,13 +178,13 @@ class _Place:
         """Keras's explicit padding; PyTorch's convolutions and pools pad for themselves."""
         channels, height, width = inputs
         padded = (channels, height + 2 * padding, width + 2 * padding)
-        return self.plain(name, "pad", keras, "", padded)
+        return self.unweighted(name, "pad", keras, "", padded)
 
     def conv(
         self, name: str, keras: str, torch: str, inputs: Shape, channels: int,
         *, kernel: int, stride: int, groups: int = 1,
     ) -> Row:  # fmt: skip
-        """A convolution without bias, padded by half its kernel."""
+        """Return the row of a convolution without bias, padded by half its kernel."""
         shape = _slide(inputs, channels, kernel=kernel, stride=stride)
         path = self.torch + torch
         weight = Weight(
@@ -208,7 +208,7 @@ class _Place:
 
 
 def _slide(inputs: Shape, channels: int, *, kernel: int, stride: int) -> Shape:
-    """The shape that windows padded by half their kernel leave of `inputs`."""
+    """Return the output shape of windows on `inputs` that are padded by half their kernel."""
     height, width = (
         window_size(size, kernel=kernel, stride=stride, padding=kernel // 2) for size in inputs[1:]
     )

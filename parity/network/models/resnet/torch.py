@@ -161,7 +161,7 @@ class ResNet(nn.Module):
 
 
 def check_additions(model: nn.Module, shape: tuple[int, int, int]) -> None:
-    """Raise `SpecError` where the two sides of a block end in two shapes, for images of `shape`.
+    """Raise `SpecError` where a block's shortcut and branch differ in shape, for images of `shape`.
 
     PyTorch would stretch an axis of size 1, and else say so in the middle of the first run.
     """
@@ -179,7 +179,7 @@ def check_additions(model: nn.Module, shape: tuple[int, int, int]) -> None:
 
 
 def _after(shape: tuple[int, int, int], module: nn.Module) -> tuple[int, int, int]:
-    """(C, H, W) behind a module that holds one convolution or pool, or several side by side."""
+    """Return the shape (C, H, W) after a module of one or more parallel convolutions or pools."""
     windows = [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d))]
     if not windows:
         return shape
@@ -196,7 +196,7 @@ def _after(shape: tuple[int, int, int], module: nn.Module) -> tuple[int, int, in
 
 
 def build(spec: ResNetSpec) -> nn.Module:
-    """The module for `spec`, freshly initialised, in training mode and the default dtype.
+    """Return the module for `spec`, freshly initialised, in training mode and the default dtype.
 
     Raises `SpecError` for a block whose two sides cannot be added.
     """

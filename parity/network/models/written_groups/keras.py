@@ -1,4 +1,4 @@
-"""ResNeXt for Keras as it is often published, mistakes and all: here to be compared and explained.
+"""ResNeXt for Keras as it is often published, with its errors, which comparisons must explain.
 
 None of this is how it should be written; `parity.network.models.resnet.keras` is.
 """
@@ -59,7 +59,7 @@ def dense_groups(
 
 
 class Names:
-    """What the layers of one block are called."""
+    """The names of one block's layers."""
 
     def __init__(self, stage: int, block: int, *, applications: bool) -> None:
         self.applications = applications
@@ -101,7 +101,7 @@ def block(
 
 
 def build(spec: WrittenGroupsSpec) -> keras.Model:
-    """The model for `spec`, (N, H, W, C) to probabilities."""
+    """Return the model for `spec`, (N, H, W, C) to probabilities."""
     applications = spec.slices != "whole"
     image = keras.Input((*spec.image_size, spec.channels), name="input")
     if applications:

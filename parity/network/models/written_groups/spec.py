@@ -24,16 +24,16 @@ class WrittenGroupsSpec(ResNetSpec):
     slices: Literal["late", "bound", "whole"] = "bound"
 
     family: ClassVar[str] = "written_groups"
-    own_graphs: ClassVar[bool] = True
+    exports_weights: ClassVar[bool] = True
 
     def table(self) -> LayerTable:
-        named = _in_blocks if self.slices == "whole" else _as_applications
+        rename = _rename_in_blocks if self.slices == "whole" else _rename_as_applications
         rows = super().table().rows
-        return LayerTable(tuple(named(row) for row in rows if _stands(row, self.slices)))
+        return LayerTable(tuple(rename(row) for row in rows if _has_row(row, self.slices)))
 
     @property
     def size(self) -> Size:
-        """That of the Keras model, whose stem has a bias, or whose groups read the whole input."""
+        """The size of the Keras model, with its stem's bias and its groups' surplus weights."""
         right = super().size
         more = STEM_CHANNELS
         if self.slices == "whole":
@@ -42,19 +42,22 @@ class WrittenGroupsSpec(ResNetSpec):
         return replace(right, parameters=right.parameters + more)
 
 
-def _stands(row: Row, slices: str) -> bool:
-    """SAME needs no layer that pads; with whole inputs the stem pads so, too."""
+def _has_row(row: Row, slices: str) -> bool:
+    """Return whether the Keras model has this row: with SAME it has no padding layer.
+
+    The stem has one unless the groups read the whole input.
+    """
     return row.kind != "pad" or (row.stage == "stem" and slices != "whole")
 
 
-def _as_applications(row: Row) -> Row:
-    """The names of keras.applications; a grouped convolution ends in a concatenation."""
+def _rename_as_applications(row: Row) -> Row:
+    """Return a row with keras.applications' name; a grouped convolution ends in a concatenation."""
     if row.keras.endswith("_2_conv"):
         return replace(row, keras=row.keras.removesuffix("conv") + "concat")
     return row
 
 
-def _in_blocks(row: Row) -> Row:
+def _rename_in_blocks(row: Row) -> Row:
     """`conv3_block2_1_conv` is `block3_2_conv1` here, and its batch-norm `block3_2_bn1`."""
     if not row.keras.startswith("conv") or "_block" not in row.keras:
         return row

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from parity.network.table import torch_point
+from parity.network.table import parse_torch_point
 from parity.runtimes.torch import runtime as plain
 from tests.studies.mutants.runtimes.stale_captures import StaleCaptures
 
@@ -18,7 +18,7 @@ class Runtime(StaleCaptures, plain.Runtime):
 
     def mutate(self, *, changes):
         for change in self.take_stale(changes):
-            point = torch_point(change["layer"]) if change["layer"] else None
+            point = parse_torch_point(change["layer"]) if change["layer"] else None
             # What stands in no block is the model's own.
             module = self.model if point is None else self.model.get_submodule(point.module)
             CHANGES[change["change"]](module, point and point.call, change)

@@ -1,4 +1,4 @@
-"""Whether what a checkpoint holds fits a layer table, and where the reason is certain, why not."""
+"""The check that a checkpoint has the names, shapes and dtypes of a layer table's weights."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from parity.text import printable
 if TYPE_CHECKING:
     from parity.network.table import LayerTable
 
-Found = Mapping[str, tuple[str, tuple[int, ...]]]
-"""What a checkpoint holds, before any number is read: the dtype's name and the shape of each."""
+TensorTypes = Mapping[str, tuple[str, tuple[int, ...]]]
+"""The dtype's name and the shape of each tensor of a checkpoint, by name."""
 
-PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+"""The prefixes that DataParallel and torch.compile add to every name."""
 
 
-def counters(table: LayerTable) -> tuple[str, ...]:
-    """The names of torchvision's counters of batches, one a batch-norm layer; int64 scalars."""
+def batch_counters(table: LayerTable) -> tuple[str, ...]:
+    """Return the names of torchvision's batch counters, one a batch-norm layer; int64 scalars."""
     means = (weight.name for _, weight in table.weights() if weight.role == "mean")
     return tuple(f"{name.rpartition('.')[0]}.num_batches_tracked" for name in means)
 
 
-def require_fit(found: Found, table: LayerTable, *, source: str) -> None:
-    """Raise `WeightError`, saying what differs, unless names, shapes and dtypes are the table's."""
-    expected: Found = {weight.name: ("float32", weight.shape) for _, weight in table.weights()}
-    optional: Found = dict.fromkeys(counters(table), ("int64", ()))
+def require_fit(found: TensorTypes, table: LayerTable, *, source: str) -> None:
+    """Raise `WeightError`, with the differences, unless names, shapes and dtypes are
+    the table's.
+    """
+    expected: TensorTypes = {
+        weight.name: ("float32", weight.shape) for _, weight in table.weights()
+    }
+    optional: TensorTypes = dict.fromkeys(batch_counters(table), ("int64", ()))
     known = {**expected, **optional}
     both = [name for name in known if name in found]
     complaints = {
@@ -50,21 +54,23 @@ def require_fit(found: Found, table: LayerTable, *, source: str) -> None:
             if known[name][0] != found[name][0]
         ],
     }
-    told = [f"{len(items)} {what}: {listed(items)}" for what, items in complaints.items() if items]
-    if told:
+    problems = [
+        f"{len(items)} {what}: {join_first(items)}" for what, items in complaints.items() if items
+    ]
+    if problems:
         reason = _reason(found, table)
-        raise WeightError(f"{source}: {'. '.join(told)}" + (f". {reason}" if reason else ""))
+        raise WeightError(f"{source}: {'. '.join(problems)}" + (f". {reason}" if reason else ""))
 
 
-def listed(items: list[str], *, first: int = 3) -> str:
-    """The first few items, and how many more there are."""
+def join_first(items: list[str], *, first: int = 3) -> str:
+    """Return the first few items as text, and the number of the others."""
     rest = len(items) - first
     return "; ".join(items[:first]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _reason(found: Found, table: LayerTable) -> str:
-    """Why a checkpoint does not fit, and the remedy; empty unless it is certain."""
-    for prefix in PREFIXES:
+def _reason(found: TensorTypes, table: LayerTable) -> str:
+    """Return why a checkpoint does not fit, and the remedy; empty unless it is certain."""
+    for prefix in WRAPPER_PREFIXES:
         if found and all(name.startswith(prefix) for name in found):
             return f"Every name begins with {prefix!r}: save the state dict of the model inside"
     sizes = _sizes(found, table)
@@ -80,7 +86,9 @@ def _reason(found: Found, table: LayerTable) -> str:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """The classes and input channels of a checkpoint, and which of them the table has otherwise."""
+    """The classes and input channels of a checkpoint; `changes` names those that the
+    table lacks.
+    """
 
     classes: int
     channels: int
@@ -90,11 +98,11 @@ class _Sizes:
         return " and ".join(f"{name}={getattr(self, name)}" for name in self.changes)
 
 
-def _sizes(found: Found, table: LayerTable) -> _Sizes | None:
-    """How many classes and channels the checkpoint's names and shapes take; None if none fit.
+def _sizes(found: TensorTypes, table: LayerTable) -> _Sizes | None:
+    """Return the classes and channels at which the table has the checkpoint's shapes, or None.
 
-    Channels are the second axis of the first convolution, classes the first axis of whatever the
-    last layer holds, if that is dense.
+    Channels are the second axis of the first convolution's kernel, classes the first axis of the
+    last layer's, if that is dense.
     """
     kernels = [(row, weight) for row, weight in table.weights() if weight.role == "kernel"]
     if not kernels or kernels[0][0].kind != "conv" or kernels[-1][0].kind != "dense":
@@ -108,15 +116,15 @@ def _sizes(found: Found, table: LayerTable) -> _Sizes | None:
     expected[stem.name] = (stem.shape[0], channels, *stem.shape[2:])
     for weight in head_row.weights:
         expected[weight.name] = (classes, *weight.shape[1:])
-    ignored = set(counters(table))
+    ignored = set(batch_counters(table))
     if expected != {name: shape for name, (_, shape) in found.items() if name not in ignored}:
         return None
     sizes = {"classes": (classes, head.shape[0]), "channels": (channels, stem.shape[1])}
     return _Sizes(classes, channels, [name for name, (new, old) in sizes.items() if new != old])
 
 
-def _architectures(found: Found) -> Iterator[str]:
-    """The registered architectures whose tables have these names and shapes."""
+def _architectures(found: TensorTypes) -> Iterator[str]:
+    """Yield the registered architectures whose tables have these names and shapes."""
     for name in architectures.names():
         sizes = _sizes(found, architectures.get(name).table())
         if sizes is not None:

@@ -14,7 +14,7 @@ from parity.comparison.runner import Runner
 from parity.comparison.state import ReferenceRun, State, SubjectCapture
 from parity.errors import ChildError, DeviceMemory, ProviderFallback
 from parity.explain import causes, session
-from parity.explain.rerun import Run
+from parity.explain.reruns import FailingRun
 from parity.network.inputs import Input
 from parity.network.table import LayerTable, Row
 from parity.numerics.capture import CaptureWriter
@@ -29,32 +29,32 @@ FELL_BACK = "onnx: CUDAExecutionProvider did not load, the session fell back to 
 
 def run(**changes):
     facts = {"subject": "onnx-torch", "precision": "float32", "judge_as": "float32", "batch": 2}
-    return Run(**{**facts, **changes})
+    return FailingRun(**{**facts, **changes})
 
 
 def names(**changes):
-    return {rerun.cause for rerun in causes.reruns(run(**changes))}
+    return {rerun.cause for rerun in causes.propose_reruns(run(**changes))}
 
 
 def test_what_is_tried_on_a_run():
     assert names() == {"ort-optimiser"}
-    assert names(reshaped=True) == {"ort-optimiser", "batch-frozen"}
-    assert names(failure=ChildError(FAILED)) == {"batch-frozen"}
-    assert names(failure=ProviderFallback(FELL_BACK)) == {"provider-fallback"}
+    assert names(shape_differs=True) == {"ort-optimiser", "batch-frozen"}
+    assert names(error=ChildError(FAILED)) == {"batch-frozen"}
+    assert names(error=ProviderFallback(FELL_BACK)) == {"provider-fallback"}
     # What does not fit into a card does fit image by image, and has no frozen batch.
-    assert names(failure=DeviceMemory("the gpu has too little memory")) == set()
+    assert names(error=DeviceMemory("the gpu has too little memory")) == set()
     assert names(subject="keras") == set()
     assert names(subject="keras", precision="tf32") == {"tf32"}
     assert names(subject="torch", precision="float16") == {"low-precision"}
 
 
 def counts(**changes):
-    made = causes.reruns(run(failure=ChildError(FAILED), **changes))
-    return [rerun.changed["chunk_size"] for rerun in made]
+    made = causes.propose_reruns(run(error=ChildError(FAILED), **changes))
+    return [rerun.options["chunk_size"] for rerun in made]
 
 
 def test_a_declared_batch_is_tried_first():
-    assert counts(batch=2, declared=8) == [8, 1, 3]
+    assert counts(batch=2, declared_batch=8) == [8, 1, 3]
     assert counts(batch=2) == [1, 3]
     assert counts(batch=1) == [2, 3]
 

@@ -1,7 +1,7 @@
-"""Which tensors a layer of the reference reads, found by running it on them.
+"""The inputs of a layer of the reference, found by evaluating it on earlier tensors.
 
-The layer table is a list, not a graph: a shortcut's convolution stands behind the branch beside it.
-A layer's inputs are those on which it gives, in float64, what the reference gave.
+The layer table is a list, not a graph: a shortcut's convolution follows the branch beside it. A
+layer's inputs are those on which it returns, in float64, the reference's output.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from parity.explain.proof.layer import Array, Layer, evaluate
 from parity.network import kinds
 
 TOLERANCE = 1e-9
-"""Relative; two float64 runs of one layer differ by some 1e-15."""
+"""Relative to the largest value; two float64 runs of one layer differ by some 1e-15."""
 
-Read = Callable[[str], Array]
+ReadTensor = Callable[[str], Array]
 
 
-def find(
+def reconstruct_layer(
     kind: str,
     expected: Array,
     earlier: Sequence[str],
-    read: Read,
+    read: ReadTensor,
     *,
     hyper: Mapping[str, Any],
     weights: Mapping[str, Array],
 ) -> Layer | None:
-    """The layer on its own inputs, or None if no tensor before it makes it what it is.
+    """Return the layer with its inputs, or None if no earlier tensors give the output `expected`.
 
     `earlier` are the names of the tensors before it, in execution order; `read` loads one.
     """
-    for names in _choices(kind, earlier):
+    for names in _input_names(kind, earlier):
         layer = Layer(kind, tuple(read(name) for name in names), hyper, weights)
-        if _fits(layer, expected):
+        if _gives(layer, expected):
             return layer
     return None
 
 
-def _choices(kind: str, earlier: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The nearest tensors first."""
+def _input_names(kind: str, earlier: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the possible inputs, the nearest tensors first."""
     latest = list(reversed(earlier))
-    if not kinds.joins(kind):
+    if not kinds.joins_branches(kind):
         yield from ((name,) for name in latest)
         return
     for last, first in itertools.combinations(latest, 2):
@@ -53,16 +53,19 @@ def _choices(kind: str, earlier: Sequence[str]) -> Iterator[tuple[str, ...]]:
             yield last, first
 
 
-def _fits(layer: Layer, expected: Array) -> bool:
+def _gives(layer: Layer, expected: Array) -> bool:
+    """Return whether the layer's output is `expected` to within `TOLERANCE` of its
+    largest value.
+    """
     shapes = {tensor.shape for tensor in layer.inputs}
     if kinds.get(layer.kind).elementwise and shapes != {expected.shape}:
         return False
     try:
         with np.errstate(all="ignore"):
-            made = evaluate(layer)
+            output = evaluate(layer)
     except (ValueError, IndexError, KeyError):
         return False
-    if made.shape != expected.shape:
+    if output.shape != expected.shape:
         return False
     scale = float(np.abs(expected).max())
-    return bool(np.abs(made - expected).max() <= TOLERANCE * scale)
+    return bool(np.abs(output - expected).max() <= TOLERANCE * scale)

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.explain import causes, engine
+from parity.explain import causes, diagnosis
 from parity.explain.proof.layer import Layer, evaluate
 from tests.explain.samples import (
     batch_norm,
-    case,
     conv,
     conv_transpose,
     dense,
     draw,
+    failing_layer,
     group_norm,
     pointwise,
     pool,
@@ -24,19 +24,19 @@ from tests.explain.samples import (
 
 def kernel_made(layer, change):
     kernel = np.ascontiguousarray(change(layer.weights["kernel"]))
-    return evaluate(layer.weigh(kernel=kernel))
+    return evaluate(layer.with_weights(kernel=kernel))
 
 
 def shifted(layer, amounts):
     """The layer on an input padded by hand, without padding of its own."""
     (top, bottom), (left, right) = amounts
     data = np.pad(layer.inputs[0], ((0, 0), (0, 0), (top, bottom), (left, right)))
-    return evaluate(replace(layer.set(padding=[[0, 0], [0, 0]]), inputs=(data,)))
+    return evaluate(replace(layer.with_hyper(padding=[[0, 0], [0, 0]]), inputs=(data,)))
 
 
 def zero_padded_pool(layer):
     data = np.pad(layer.inputs[0], ((0, 0), (0, 0), (1, 1), (1, 1)))
-    return evaluate(replace(layer.set(padding=[[0, 0], [0, 0]]), inputs=(data,)))
+    return evaluate(replace(layer.with_hyper(padding=[[0, 0], [0, 0]]), inputs=(data,)))
 
 
 def normalised(layer, *, epsilon=1e-5, gamma="gamma", beta="beta", mean=None, variance=None):
@@ -93,7 +93,7 @@ FAULTS = {
     "batch-norm-epsilon": (NORM, lambda c: normalised(c, epsilon=1e-3)),
     "batch-norm-epsilon/odd": (NORM, lambda c: normalised(c, epsilon=0.0123)),
     "norm-weights-swapped": (NORM, lambda c: normalised(c, gamma="beta", beta="gamma")),
-    "norm-weight-missing": (NORM, lambda c: normalised(c.weigh(beta=np.zeros(8)))),
+    "norm-weight-missing": (NORM, lambda c: normalised(c.with_weights(beta=np.zeros(8)))),
     "training-mode": (NORM, of_the_batch),
     "dropout": (
         pointwise("identity"),
@@ -117,8 +117,8 @@ FAULTS = {
         ),
     ),
     "groups-read-one-slice": (GROUPED, lambda c: group_slices(c, 3)),
-    "stride": (conv(stride=2), lambda c: evaluate(c.set(stride=[1, 1]))),
-    "dilation": (conv(), lambda c: evaluate(c.set(dilation=[2, 2]))),
+    "stride": (conv(stride=2), lambda c: evaluate(c.with_hyper(stride=[1, 1]))),
+    "dilation": (conv(), lambda c: evaluate(c.with_hyper(dilation=[2, 2]))),
     "bias/missing": (BIASED, lambda c: evaluate(c) - c.weights["bias"].reshape(1, -1, 1, 1)),
     "bias/extra": (conv(), lambda c: evaluate(c) + draw(1, 8, 1, 1)),
     "activation-missing": (pointwise("relu"), lambda c: c.inputs[0]),
@@ -131,7 +131,7 @@ FAULTS = {
     "softmax": (dense(), lambda c: soft(evaluate(c))),
     "gelu-form": (
         pointwise("gelu", approximate=False),
-        lambda c: evaluate(c.set(approximate=True)),
+        lambda c: evaluate(c.with_hyper(approximate=True)),
     ),
     "leaky-relu-slope": (
         pointwise("leaky_relu", slope=0.01),
@@ -144,11 +144,11 @@ FAULTS = {
         ),
     ),
     "padding/transposed": (
-        conv_transpose(), lambda c: evaluate(c.set(padding=[[0, 0], [0, 0]]))
+        conv_transpose(), lambda c: evaluate(c.with_hyper(padding=[[0, 0], [0, 0]]))
     ),
-    "stride/transposed": (conv_transpose(), lambda c: evaluate(c.set(stride=[1, 1]))),
+    "stride/transposed": (conv_transpose(), lambda c: evaluate(c.with_hyper(stride=[1, 1]))),
     "same-padding/transposed": (
-        conv_transpose(), lambda c: evaluate(c.set(padding=[[0, 1], [0, 1]]))
+        conv_transpose(), lambda c: evaluate(c.with_hyper(padding=[[0, 1], [0, 1]]))
     ),
     "bias/transposed": (
         conv_transpose(), lambda c: evaluate(c) - c.weights["bias"].reshape(1, -1, 1, 1)
@@ -157,9 +157,9 @@ FAULTS = {
         conv_transpose(),
         lambda c: kernel_made(c, lambda k: k.transpose(2, 3, 1, 0).reshape(k.shape)),
     ),
-    "group-norm-epsilon": (group_norm(), lambda c: evaluate(c.set(epsilon=1e-3))),
+    "group-norm-epsilon": (group_norm(), lambda c: evaluate(c.with_hyper(epsilon=1e-3))),
     "norm-weight-missing/group": (
-        group_norm(), lambda c: evaluate(c.weigh(beta=np.zeros_like(c.weights["beta"])))
+        group_norm(), lambda c: evaluate(c.with_weights(beta=np.zeros_like(c.weights["beta"])))
     ),
     "dense-transposed": (dense(), lambda c: kernel_made(c, np.transpose)),
     "channel-order": (
@@ -183,7 +183,7 @@ def windows(layer):
 
 
 def halved(layer):
-    return replace(layer.weigh(kernel=half(layer.weights["kernel"])),
+    return replace(layer.with_weights(kernel=half(layer.weights["kernel"])),
                    inputs=(half(layer.inputs[0]),))  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def tensor_float(layer):
         rounded = bits + np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))
         return (rounded & np.uint32(0xFFFFE000)).view(np.float32).astype(float)
 
-    return replace(layer.weigh(kernel=cut(layer.weights["kernel"])),
+    return replace(layer.with_weights(kernel=cut(layer.weights["kernel"])),
                    inputs=(cut(layer.inputs[0]),))  # fmt: skip
 
 
@@ -203,11 +203,11 @@ def test_a_fault_is_named_and_proved(name):
     # A subject reads inputs in float32, and so does the layer that is re-run beside it.
     given = tuple(tensor.astype(np.float32).astype(float) for tensor in layer.inputs)
     layer = replace(layer, inputs=given)
-    explained = engine.explain(case(layer, broken(layer)))
-    assert explained.before > 4.0
-    assert explained.found is not None, explained.closest
-    assert explained.found.after <= 4.0
-    (found,) = explained.found.candidates
+    explained = diagnosis.explain_layer(failing_layer(layer, broken(layer)))
+    assert explained.x_floor_before > 4.0
+    assert explained.proof is not None, explained.closest
+    assert explained.proof.x_floor_after <= 4.0
+    (found,) = explained.proof.candidates
     assert found.cause == name.partition("/")[0]
     assert "Layer `row`" in found.remedy
     assert not found.text.endswith(".")
@@ -215,12 +215,12 @@ def test_a_fault_is_named_and_proved(name):
 
 def test_weights_of_another_layer():
     layer, other = conv(seed=0), conv(seed=3)
-    made = case(
+    made = failing_layer(
         layer,
-        evaluate(layer.weigh(**other.weights)),
-        weights={"row": layer.weights, "next": other.weights},
+        evaluate(layer.with_weights(**other.weights)),
+        reference_weights={"row": layer.weights, "next": other.weights},
     )
-    found = engine.explain(made).found
+    found = diagnosis.explain_layer(made).proof
     assert found.candidates[0].cause == "weights-of-another-layer"
     assert "next" in found.candidates[0].text
 
@@ -228,20 +228,21 @@ def test_weights_of_another_layer():
 def test_the_tensor_of_another_layer():
     layer = conv()
     other = draw(2, 8, 10, 10, seed=99).astype(float)
-    found = engine.explain(case(layer, other, tensors={"later": other})).found
+    found = diagnosis.explain_layer(
+        failing_layer(layer, other, nearby_outputs={"later": other})
+    ).proof
     assert found.candidates[0].cause == "another-tensor-captured"
 
 
 def recovering(layer, actual, name, tensor, **more):
     """A case whose layers behind it are right, `name` among them."""
-    return case(
+    return failing_layer(
         layer,
         actual,
         subject="torch",
-        tensors={name: tensor},
-        behind=(name,),
-        in_place=(name,),
-        recovers=True,
+        nearby_outputs={name: tensor},
+        in_place_rows=(name,),
+        recovers_downstream=True,
         **more,
     )
 
@@ -250,7 +251,7 @@ def test_a_tensor_that_was_changed_in_place():
     """A hook has kept a reference to it, and a ReLU behind it wrote into it."""
     layer = batch_norm()
     later = np.maximum(evaluate(layer), 0.0)
-    (found,) = engine.explain(recovering(layer, later, "later", later)).found.candidates
+    (found,) = diagnosis.explain_layer(recovering(layer, later, "later", later)).proof.candidates
     assert found.cause == "changed-in-place"
     assert "later" in found.text
     assert "clone" in found.remedy
@@ -259,8 +260,8 @@ def test_a_tensor_that_was_changed_in_place():
 def test_one_layer_object_called_twice():
     layer = pointwise("relu")
     later = draw(2, 8, 6, 6, seed=98).astype(float)
-    made = recovering(layer, later, "later", later, calls=("later", "last"))
-    (found,) = engine.explain(made).found.candidates
+    made = recovering(layer, later, "later", later, other_calls=("later", "last"))
+    (found,) = diagnosis.explain_layer(made).proof.candidates
     assert found.cause == "called-twice"
     assert "called 3 times" in found.text
 
@@ -269,8 +270,8 @@ def test_one_layer_object_called_twice():
 def test_what_goes_on_wrong_behind_a_layer_is_no_matter_of_capturing(calls):
     layer = batch_norm()
     later = np.maximum(evaluate(layer), 0.0)
-    made = case(layer, later, tensors={"later": later}, behind=("later",), calls=calls)
-    (found,) = engine.explain(made).found.candidates
+    made = failing_layer(layer, later, nearby_outputs={"later": later}, other_calls=calls)
+    (found,) = diagnosis.explain_layer(made).proof.candidates
     assert found.cause == "activation-extra"
 
 
@@ -279,68 +280,76 @@ def changed(count):
     layer = conv()
     kernel = layer.weights["kernel"].copy()
     kernel.flat[7 : 7 + 3 * count : 3] += 1.0
-    made = case(layer, evaluate(layer.weigh(kernel=kernel)), subject="onnx-torch")
-    return made, lambda: replace(made, held={"kernel": kernel}, names={"kernel": "onnx::Conv_1"})
+    made = failing_layer(layer, evaluate(layer.with_weights(kernel=kernel)), subject="onnx-torch")
+    return made, lambda: replace(
+        made, subject_weights={"kernel": kernel}, weight_names={"kernel": "onnx::Conv_1"}
+    )
 
 
 def test_weights_that_were_changed_are_told_with_tensor_place_and_values():
-    made, ask = changed(1)
-    (found,) = engine.explain(made, ask=ask).found.candidates
+    made, add_weights = changed(1)
+    (found,) = diagnosis.explain_layer(made, add_weights=add_weights).proof.candidates
     assert found.cause == "changed-weights"
-    own = made.layer.weights["kernel"][0, 0, 2, 1]
-    assert f"`onnx::Conv_1`, its kernel, it holds {own + 1:.9g} at (0, 0, 2, 1)" in found.text
+    own = made.reference_layer.weights["kernel"][0, 0, 2, 1]
+    assert f"`onnx::Conv_1`, its kernel, it has {own + 1:.9g} at (0, 0, 2, 1)" in found.text
     assert f"where the reference has {own:.9g}; no other differs" in found.text
 
 
 def test_many_changed_weights_are_other_weights():
-    made, ask = changed(100)
-    (found,) = engine.explain(made, ask=ask).found.candidates
+    made, add_weights = changed(100)
+    (found,) = diagnosis.explain_layer(made, add_weights=add_weights).proof.candidates
     assert found.cause == "other-weights"
     assert "100 of 576 in its kernel" in found.text
 
 
 def test_held_weights_that_are_right_explain_nothing():
     made, _ = changed(1)
-    explained = engine.explain(made, ask=lambda: replace(made, held=made.layer.weights))
-    assert explained.found is None
+    explained = diagnosis.explain_layer(
+        made, add_weights=lambda: replace(made, subject_weights=made.reference_layer.weights)
+    )
+    assert explained.proof is None
 
 
 def test_a_graph_that_says_something_else_is_the_last_resort():
     layer = conv()
     exact = np.sin(evaluate(layer))
-    made = case(layer, exact, subject="onnx-torch")
-    assert engine.explain(made).found is None
-    assert engine.last(made) is None
-    (found,) = engine.last(replace(made, exact=exact)).found.candidates
+    made = failing_layer(layer, exact, subject="onnx-torch")
+    assert diagnosis.explain_layer(made).proof is None
+    assert diagnosis.explain_by_graph(made) is None
+    (found,) = diagnosis.explain_by_graph(replace(made, graph_output=exact)).proof.candidates
     assert found.cause == "exported-graph"
     # ONNX Runtime gives something else than the graph says: then it is not the graph's doing.
-    assert engine.last(replace(made, exact=evaluate(layer))) is None
+    assert diagnosis.explain_by_graph(replace(made, graph_output=evaluate(layer))) is None
 
 
 def test_two_settings_that_change_the_shape_and_together_do_not():
     """Without a word of the subject on its settings, as for a graph from a file."""
     layer = conv(8, 8, size=16)
-    both = layer.set(dilation=[2, 2], padding=[[2, 2], [2, 2]])
-    found = engine.explain(case(layer, evaluate(both))).found
+    both = layer.with_hyper(dilation=[2, 2], padding=[[2, 2], [2, 2]])
+    found = diagnosis.explain_layer(failing_layer(layer, evaluate(both))).proof
     assert {candidate.cause for candidate in found.candidates} == {"dilation", "padding"}
 
 
 def test_two_differences_of_which_one_alone_leaves_nothing():
     """Dilated by 2, a 3x3 kernel has no place on 2x2 pixels until they are padded by 2."""
     layer = conv(size=2)
-    both = layer.set(dilation=[2, 2], padding=[[2, 2], [2, 2]])
+    both = layer.with_hyper(dilation=[2, 2], padding=[[2, 2], [2, 2]])
     with pytest.raises(ValueError, match=r"."):
-        evaluate(layer.set(dilation=[2, 2]))
-    found = engine.explain(case(layer, evaluate(both), settings=both.hyper)).found
+        evaluate(layer.with_hyper(dilation=[2, 2]))
+    found = diagnosis.explain_layer(
+        failing_layer(layer, evaluate(both), subject_hyper=both.hyper)
+    ).proof
     assert {candidate.cause for candidate in found.candidates} == {"dilation", "padding"}
 
 
 def test_two_causes_at_once():
     layer = conv(stride=2)
     broken = shifted(layer, ((0, 1), (0, 1))) + draw(1, 8, 1, 1)
-    found = engine.explain(case(layer, broken, settings={"padding": [[0, 1], [0, 1]]})).found
+    found = diagnosis.explain_layer(
+        failing_layer(layer, broken, subject_hyper={"padding": [[0, 1], [0, 1]]})
+    ).proof
     assert {candidate.cause for candidate in found.candidates} == {"same-padding", "bias"}
-    assert found.after <= 4.0
+    assert found.x_floor_after <= 4.0
 
 
 @pytest.mark.parametrize(
@@ -354,47 +363,49 @@ def test_two_causes_at_once():
 )
 @pytest.mark.parametrize("layer", [conv(), batch_norm(), pointwise("relu"), GROUPED])
 def test_what_no_cause_covers_is_not_explained(layer, broken):
-    explained = engine.explain(case(layer, broken(evaluate(layer))))
-    assert explained.found is None
-    assert explained.before > 4.0
+    explained = diagnosis.explain_layer(failing_layer(layer, broken(evaluate(layer))))
+    assert explained.proof is None
+    assert explained.x_floor_before > 4.0
 
 
 def test_values_that_are_no_numbers_are_not_explained():
     layer = conv()
     broken = evaluate(layer)
     broken[0, 0, 0, 0] = np.nan
-    made = case(layer, broken)
-    assert engine.explain(made).found is None
-    assert made.fingerprint.text == "1 of 1600 values are NaN or Inf"
+    made = failing_layer(layer, broken)
+    assert diagnosis.explain_layer(made).proof is None
+    assert made.pattern.text == "1 of 1600 values are NaN or Inf"
 
 
 def test_a_fit_of_as_many_numbers_as_values_proves_nothing():
     """A constant in each class of one image fits whatever the logits are."""
     layer = dense(bias=False)
     layer = replace(layer, inputs=(layer.inputs[0][:1],))
-    explained = engine.explain(case(layer, draw(1, 8, seed=55)))
-    assert explained.found is None
+    explained = diagnosis.explain_layer(failing_layer(layer, draw(1, 8, seed=55)))
+    assert explained.proof is None
 
 
 def test_a_difference_that_changes_nothing_explains_nothing():
     layer = Layer("conv", conv(kernel=1).inputs, conv(kernel=1).hyper, conv(kernel=1).weights)
     assert evaluate(layer).shape == (2, 8, 10, 10)
-    explained = engine.explain(case(layer, evaluate(layer) * 1.5))
-    assert explained.found is None
+    explained = diagnosis.explain_layer(failing_layer(layer, evaluate(layer) * 1.5))
+    assert explained.proof is None
 
 
 def test_an_error_below_the_steps_of_a_narrow_format_is_not_taken_for_it():
     """bfloat16's steps are 2^-8: noise far below them must not make a floor of their size."""
     layer = conv()
     noise = 1e-5 * draw(2, 8, 10, 10, seed=31) * np.abs(evaluate(layer)).mean()
-    assert engine.explain(case(layer, evaluate(layer) + noise)).found is None
+    assert diagnosis.explain_layer(failing_layer(layer, evaluate(layer) + noise)).proof is None
 
 
 def test_a_softmax_may_make_rounding_larger():
     layer = dense(8, 8)
-    layer = layer.weigh(kernel=layer.weights["kernel"] * 20)
+    layer = layer.with_weights(kernel=layer.weights["kernel"] * 20)
     rounded = evaluate(layer).astype(np.float32).astype(float)
-    (found,) = engine.explain(case(layer, soft(rounded - rounded.max()))).found.candidates
+    (found,) = diagnosis.explain_layer(
+        failing_layer(layer, soft(rounded - rounded.max()))
+    ).proof.candidates
     assert found.cause == "softmax"
 
 
@@ -403,4 +414,7 @@ def test_every_file_of_causes_is_found():
     assert {"same_padding", "epsilon", "group_order", "swapped_weights", "ort_optimiser"} <= names
     for module in causes.modules():
         assert module.__doc__
-        assert any(hasattr(module, name) for name in ("candidates", "reruns", "shapes"))
+        assert any(
+            hasattr(module, name)
+            for name in ("propose_candidates", "propose_reruns", "find_structural_causes")
+        )

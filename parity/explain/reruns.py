@@ -1,4 +1,4 @@
-"""A subject run anew with one thing changed: what proves causes that lie in how it was run."""
+"""Second runs of a subject with one option changed, which prove causes in how it was run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from parity.processes.subjects import runs_graph
 
 
 @dataclass(frozen=True)
-class Run:
-    """What is known of a subject's run that differs from the reference, or that failed."""
+class FailingRun:
+    """A subject's run that differs from the reference, or that raised an error."""
 
     subject: str
     precision: str
     judge_as: str
     batch: int
-    reshaped: bool = False
-    """Whether a tensor has another shape than the reference's."""
-    failure: ParityError | None = None
-    declared: int | None = None
-    """The batch that a graph's input says it takes; None for any."""
+    """The number of items that it was given."""
+    shape_differs: bool = False
+    """Whether an output has another shape than the reference's."""
+    error: ParityError | None = None
+    declared_batch: int | None = None
+    """The batch that a graph's input declares; None for any."""
 
     @property
     def runs_graph(self) -> bool:
@@ -38,65 +39,65 @@ class Run:
 
 @dataclass(frozen=True)
 class Rerun:
-    """One thing to change: `changed` are fields of `RunRequest`.
+    """A run with other `options`, which are fields of `RunRequest`, and the cause that it proves.
 
-    `text` says what the subject has, beginning with a capital and without a full stop; `undone`
-    what the other run is, as in "with all optimisations off".
+    `text` describes the first run in one sentence, with a capital and without a full stop;
+    `condition` the second one, as in "with all optimisations off".
     """
 
     cause: str
-    changed: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
-    undone: str = ""
+    condition: str = ""
     remedy: str = ""
 
 
-def explain_by_rerun(
+def explain_by_reruns(
     state: State,
     comparison: Comparison,
     runner: Runner,
     stages: Sequence[StageResult],
-    reruns: Callable[[Run], Iterable[Rerun]],
+    propose: Callable[[FailingRun], Iterable[Rerun]],
 ) -> tuple[Cause, ...]:
-    """A cause for each subject that is at the floor everywhere once one thing is changed.
+    """Return a cause for each subject that is at the floor everywhere with one option changed.
 
-    Nothing else is: same weights, same input. A graph whose own model differs too is left to the
-    layers, since no setting of a session repairs its model.
+    Weights and input are the same. A graph whose own model differs too is skipped, since no option
+    of a session repairs the model: its layers are explained.
     """
     failing = find_failing_subjects(stages)
-    found: list[Cause] = []
+    causes: list[Cause] = []
     for name in state.request.subjects:
-        failure = state.failures.get(name)
-        if name not in failing and failure is None:
+        error = state.failures.get(name)
+        if name not in failing and error is None:
             continue
         if runs_graph(name) and side_of(name) in failing:
             continue
-        for rerun in reruns(_run(state, runner, name, stages, failure)):
+        for rerun in propose(_describe_run(state, runner, name, stages, error)):
             cause = _prove(comparison, runner, name, rerun, stages)
             if cause is not None:
-                found.append(cause)
+                causes.append(cause)
                 break
-    return tuple(found)
+    return tuple(causes)
 
 
-def _run(
+def _describe_run(
     state: State,
     runner: Runner,
     name: str,
     stages: Sequence[StageResult],
-    failure: ParityError | None,
-) -> Run:
+    error: ParityError | None,
+) -> FailingRun:
     request = state.request
     results = [stage.subjects[name] for stage in stages if name in stage.subjects]
-    return Run(
+    return FailingRun(
         subject=name,
         precision=request.precision,
         judge_as=request.judge_as or request.precision,
-        # Of a folder one pass is looked into, which is not all of the input.
+        # One pass of a folder is explained, which is not all of the input.
         batch=stages[0].shape[0] if stages else len(state.input.array),
-        reshaped=any(r.status is Status.DIVERGED and math.isinf(r.x_floor) for r in results),
-        failure=failure,
-        declared=_declared_batch(runner, name) if failure is not None else None,
+        shape_differs=any(r.status is Status.DIVERGED and math.isinf(r.x_floor) for r in results),
+        error=error,
+        declared_batch=_declared_batch(runner, name) if error is not None else None,
     )
 
 
@@ -106,7 +107,7 @@ def _declared_batch(runner: Runner, name: str) -> int | None:
     try:
         return runner.read_declared_batch(name)
     except ParityError:
-        # A graph that was never read, or a child that is gone, declares nothing.
+        # A graph that was not read, or a child that has ended, declares no batch.
         return None
 
 
@@ -119,9 +120,9 @@ def _prove(
 ) -> Cause | None:
     reference = comparison.reference
     try:
-        again = runner.run_subject(name, comparison.rows, "rerun", **rerun.changed)
+        again = runner.run_subject(name, comparison.rows, "rerun", **rerun.options)
     except ParityError:
-        # What cannot be run in another way either leaves the question to the layers.
+        # A second run that fails proves nothing; the layers are explained instead.
         return None
     results = judge_captures(
         reference.capture,
@@ -136,7 +137,7 @@ def _prove(
         (s for s in stages if name in s.subjects and not s.subjects[name].status.passes), None
     )
     evidence = {"x_floor_after": _worst(name, results)}
-    before = "it could not be run"
+    before = "it failed"
     if first is not None:
         worst = _worst(name, stages)
         evidence = {"x_floor_before": worst, **evidence}
@@ -148,12 +149,13 @@ def _prove(
         cause=rerun.cause,
         evidence=evidence,
         message=(
-            f"{rerun.cause}: {rerun.text}: {before}; {rerun.undone} it is "
+            f"{rerun.cause}: {rerun.text}: {before}; {rerun.condition} it is "
             f"{_worst(name, results):.2g}x. Remedy: {rerun.remedy}"
         ),
     )
 
 
 def _worst(name: str, stages: Sequence[StageResult]) -> float:
+    """Return the largest error of a subject in floors."""
     results = [stage.subjects[name] for stage in stages if name in stage.subjects]
     return max(max(result.x_floor, result.x_floor_max) for result in results)

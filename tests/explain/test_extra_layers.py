@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.explain.proof import extra
+from parity.explain.proof import extra_layers
 from parity.explain.proof.layer import Layer, evaluate
 from parity.network.table import Row
-from tests.explain.samples import batch_norm, case, conv, draw
+from tests.explain.samples import batch_norm, conv, draw, failing_layer
 
 PROJECTION = ("block1.project.conv", "block1.project.bn")
 
@@ -22,7 +22,9 @@ def addition():
 
 def projection(*, seed=0, stride=1, beside=True):
     layers = (conv(kernel=1, stride=stride, seed=seed), batch_norm())
-    return extra.Extra(PROJECTION, tuple(replace(layer, inputs=()) for layer in layers), beside)
+    return extra_layers.ExtraLayers(
+        PROJECTION, tuple(replace(layer, inputs=()) for layer in layers), beside
+    )
 
 
 def projected(layer, made, *, side=0):
@@ -36,40 +38,52 @@ def projected(layer, made, *, side=0):
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_projection_too_many_is_proved(side):
     layer, made = addition(), projection()
-    explanation, floor = extra.explain(case(layer, projected(layer, made, side=side)), made)
-    (candidate,) = explanation.found.candidates
-    assert explanation.before > 1e5
-    assert explanation.found.after <= 4.0
+    explanation, floor = extra_layers.explain_sum(
+        failing_layer(layer, projected(layer, made, side=side)), made
+    )
+    (candidate,) = explanation.proof.candidates
+    assert explanation.x_floor_before > 1e5
+    assert explanation.proof.x_floor_after <= 4.0
     assert candidate.cause == "extra-layers"
-    assert candidate.text.startswith("A convolution and a batch-norm stand on its shortcut")
-    assert "`block1.project.conv` and `block1.project.bn` out" in candidate.remedy
+    assert candidate.text.startswith("A convolution and a batch-norm are applied on the shortcut")
+    assert "remove `block1.project.conv` and `block1.project.bn`: a block" in candidate.remedy
     # What the layers round comes to the sum, and not much more: the proof is one.
     assert floor.rel_l2 < 1e-5
 
 
 def test_layers_on_the_main_path_are_called_no_projection():
     layer, made = addition(), projection(beside=False)
-    explanation, _ = extra.explain(case(layer, projected(layer, made, side=1)), made)
-    (candidate,) = explanation.found.candidates
-    assert candidate.text.startswith("A convolution and a batch-norm stand before the sum")
-    assert candidate.remedy == "leave `block1.project.conv` and `block1.project.bn` out"
+    explanation, _ = extra_layers.explain_sum(
+        failing_layer(layer, projected(layer, made, side=1)), made
+    )
+    (candidate,) = explanation.proof.candidates
+    assert candidate.text.startswith("A convolution and a batch-norm are applied before the sum")
+    assert candidate.remedy == "remove `block1.project.conv` and `block1.project.bn`"
 
 
 def test_other_weights_prove_nothing():
     layer = addition()
-    assert extra.explain(case(layer, projected(layer, projection())), projection(seed=5)) is None
+    assert (
+        extra_layers.explain_sum(
+            failing_layer(layer, projected(layer, projection())), projection(seed=5)
+        )
+        is None
+    )
 
 
 def test_an_extra_layer_beside_another_fault_proves_nothing():
     layer, made = addition(), projection()
     twisted = projected(layer, made)
     twisted[0, 0, 0, 0] += 1e-3
-    assert extra.explain(case(layer, twisted), made) is None
+    assert extra_layers.explain_sum(failing_layer(layer, twisted), made) is None
 
 
 def test_layers_that_do_not_fit_the_shortcut_prove_nothing():
     layer = addition()
-    assert extra.explain(case(layer, layer.inputs[0]), projection(stride=2)) is None
+    assert (
+        extra_layers.explain_sum(failing_layer(layer, layer.inputs[0]), projection(stride=2))
+        is None
+    )
 
 
 def described(*layers):
@@ -88,7 +102,7 @@ def test_a_sums_extra_layers_stand_between_it_and_the_sum_before():
         (None, "conv", "late"),
     )
     row = Row("block1.add", "body", "add", "b", "b")
-    assert [layer["name"] for layer in extra.beside(row, layers)] == ["p", "q"]
+    assert [layer["name"] for layer in extra_layers.find_extra_layers(row, layers)] == ["p", "q"]
     first = replace(row, name="block0.add")
-    assert [layer["name"] for layer in extra.beside(first, layers)] == ["early"]
-    assert extra.beside(replace(row, name="elsewhere"), layers) == []
+    assert [layer["name"] for layer in extra_layers.find_extra_layers(first, layers)] == ["early"]
+    assert extra_layers.find_extra_layers(replace(row, name="elsewhere"), layers) == []

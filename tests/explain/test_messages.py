@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.explain.findings import Finding, Wrong
+from parity.explain.findings import Finding, IsolatedFailure
+from parity.explain.messages import describe_findings
 from parity.explain.proof.layer import evaluate
 from parity.explain.proof.search import Explanation
-from parity.explain.telling import told
-from tests.explain.samples import case, conv
+from tests.explain.samples import conv, failing_layer
 
 
 def finding(subject, actual):
-    made = case(conv(), actual, subject=subject)
-    wrong = Wrong(subject, made.row, made.floor, 1e6)
+    made = failing_layer(conv(), actual, subject=subject)
+    wrong = IsolatedFailure(subject, made.row, made.floor, 1e6)
     return Finding(wrong, made, Explanation(1e6, None))
 
 
@@ -29,18 +29,20 @@ def odd():
 
 def test_a_graph_that_computes_what_its_model_does_shares_the_entry(odd):
     rounded = odd * (1.0 + 2.0**-25)
-    (cause,) = told([finding("keras", odd), finding("onnx-keras", rounded)])
+    (cause,) = describe_findings([finding("keras", odd), finding("onnx-keras", rounded)])
     assert cause.subject == "keras"
-    assert cause.message.startswith("not explained: the conv of Keras, and of onnx-keras, is")
+    assert cause.message.startswith(
+        "not explained: the conv of Keras, and of onnx-keras, differs ("
+    )
 
 
 def test_a_graph_that_is_wrong_in_another_way_has_its_own(odd):
-    causes = told([finding("keras", odd), finding("onnx-keras", odd + 1e-3)])
+    causes = describe_findings([finding("keras", odd), finding("onnx-keras", odd + 1e-3)])
     assert [cause.subject for cause in causes] == ["keras", "onnx-keras"]
-    causes = told([finding("keras", odd), finding("onnx-torch", odd)])
+    causes = describe_findings([finding("keras", odd), finding("onnx-torch", odd)])
     assert [cause.subject for cause in causes] == ["keras", "onnx-torch"]
 
 
 def test_a_layer_of_which_nothing_could_be_tried_has_its_own(odd):
-    graph = replace(finding("onnx-keras", odd), case=None)
-    assert len(told([finding("keras", odd), graph])) == 2
+    graph = replace(finding("onnx-keras", odd), layer=None)
+    assert len(describe_findings([finding("keras", odd), graph])) == 2

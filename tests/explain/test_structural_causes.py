@@ -17,14 +17,16 @@ def groups(row, *, expected=32, found=1, subject="keras"):
 
 
 def named(found):
-    return {shape.cause: shape for shape in causes.shapes(found)}
+    return {shape.cause: shape for shape in causes.find_structural_causes(found)}
 
 
 def test_groups_that_read_the_whole_input():
-    (shape,) = causes.shapes([groups("stage1.block0.conv2"), groups("stage1.block1.conv2")])
+    (shape,) = causes.find_structural_causes(
+        [groups("stage1.block0.conv2"), groups("stage1.block1.conv2")]
+    )
     assert shape.cause == "groups-read-whole-input"
     assert shape.layers == ("stage1.block0.conv2", "stage1.block1.conv2")
-    assert "no grouped convolution" in shape.text
+    assert "not a grouped convolution" in shape.text
     assert shape.evidence == {"layers": 2.0, "groups": 32.0}
 
 
@@ -37,7 +39,7 @@ def bias(row, *, expected=False, found=True):
 
 
 def test_a_bias_too_many_is_told_where_it_is_0_too():
-    (shape,) = causes.shapes([bias("stem.conv"), bias("head.conv")])
+    (shape,) = causes.find_structural_causes([bias("stem.conv"), bias("head.conv")])
     assert (shape.cause, shape.layers) == ("bias", ("stem.conv", "head.conv"))
     assert shape.remedy == "set use_bias=False"
     # One that is missing shows in the numbers, or is 0 and no difference.
@@ -45,9 +47,9 @@ def test_a_bias_too_many_is_told_where_it_is_0_too():
 
 
 def shaped(*rows):
-    (shape,) = causes.shapes(list(map(bias, rows)))
+    (shape,) = causes.find_structural_causes(list(map(bias, rows)))
     labels = {row: f"Conv2D `{row}`: " for row in rows}
-    return session.StructuralCauses((session.StructuralCause(shape, {}, labels),))
+    return session.StructuralFindings((session.StructuralFinding(shape, {}, labels),))
 
 
 @pytest.mark.parametrize(
@@ -92,14 +94,16 @@ def checked(*layers):
     """The differences of a PyTorch model of these layers from the twin that has them all."""
     whole = {"layers": [STEM, DOWN], "parameters": 44}
     made = {"layers": list(layers), "parameters": sum(layer["parameters"] for layer in layers)}
-    return structure.check(LayerTable(ROWS), {"keras": whole, "torch": made}, reference="keras")
+    return structure.find_differences(
+        LayerTable(ROWS), {"keras": whole, "torch": made}, reference="keras"
+    )
 
 
 def test_a_projection_in_every_block():
     surplus = described(
         "layer1.1.downsample.0", None, inputs=8, outputs=8, stride=1, size=4, beside=True
     )
-    (shape,) = causes.shapes(checked(STEM, DOWN, surplus))
+    (shape,) = causes.find_structural_causes(checked(STEM, DOWN, surplus))
     assert shape.cause == "projection-in-every-block"
     assert shape.subject == "torch"
     assert shape.layers == ("layer1.1.downsample.0",)
@@ -113,7 +117,7 @@ def test_a_surplus_convolution_that_widens_or_stands_on_the_main_path_is_none(ou
 
 
 def test_a_projection_that_is_missing():
-    (shape,) = causes.shapes(checked(STEM))
+    (shape,) = causes.find_structural_causes(checked(STEM))
     assert shape.cause == "projection-missing"
     assert shape.layers[0].startswith("stage1")
 
@@ -128,7 +132,7 @@ def test_calls_that_the_table_does_not_know_of():
         {**described(name, None, inputs=8, outputs=8, stride=1, size=4), "kind": "relu"}
         for name in ("relu#1", "relu#2")
     ]
-    (shape,) = causes.shapes(checked(STEM, DOWN, *twice))
+    (shape,) = causes.find_structural_causes(checked(STEM, DOWN, *twice))
     assert shape.cause == "called-twice"
     assert shape.layers == ("relu#1", "relu#2")
     assert shape.evidence == {"calls": 3.0, "layers": 2.0}

@@ -1,0 +1,31 @@
+"""The search for a failing layer's cause among all files of `causes`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from parity.explain import causes
+from parity.explain.causes import exported_graph
+from parity.explain.proof import search
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.search import Explanation
+
+
+def explain_layer(
+    failing: FailingLayer,
+    *,
+    seconds: float = 1.5,
+    add_weights: Callable[[], FailingLayer] | None = None,
+) -> Explanation:
+    """Search for the one or two causes of a failing layer: see `proof.search.explain_layer`."""
+    return search.explain_layer(
+        failing, causes.propose_candidates, seconds=seconds, add_weights=add_weights
+    )
+
+
+def explain_by_graph(failing: FailingLayer) -> Explanation | None:
+    """Return the proof that the graph's own nodes give the subject's output, or None.
+
+    It is the last resort, for a layer with a `graph_output` that no other cause explains.
+    """
+    return search.find_first_proof(failing, exported_graph.propose_candidates)

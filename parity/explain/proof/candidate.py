@@ -1,0 +1,57 @@
+"""Candidates for causes: a change of the reference's layer, or a cause that the
+structure proves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from parity.explain.proof.layer import LayerChange
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One possible cause: a change of the reference's layer, and the remedy.
+
+    `text` describes the subject's layer in one sentence, with a capital and without a full stop.
+    `score` orders the attempts; 1 is for what the error pattern or the subject's own
+    hyperparameters state. `fitted_values` counts the numbers that are fitted to the subject's
+    output: a proof needs several times as many output values.
+    """
+
+    cause: str
+    change: LayerChange
+    text: str
+    remedy: str
+    score: float = 0.0
+    fitted_values: int = 0
+    text_without_fit: str = ""
+    """`text` without fitted numbers, which are wrong where another difference exists as well."""
+    proof_method: str = "Applied to the reference layer alone"
+    """How the cause is proved, as the beginning of a sentence."""
+    replaces_output: bool = False
+    """Whether it replaces the output, so that other differences have no effect: it is never
+    combined with another candidate."""
+
+
+@dataclass(frozen=True)
+class StructuralCause:
+    """A cause that the structure alone proves: its layers, and figures on them."""
+
+    cause: str
+    subject: str
+    layers: tuple[str, ...]
+    text: str
+    remedy: str
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    bypass: tuple[str, ...] = ()
+    """Layers in no row; if they return their input unchanged, the cause is removed."""
+
+
+def format_fit(fit: Callable[[], float]) -> str:
+    """Return a fitted number as text; "another value" where `fit` raises `ValueError`."""
+    try:
+        return f"{fit():.4g}"
+    except ValueError:
+        return "another value"

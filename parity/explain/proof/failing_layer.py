@@ -1,0 +1,70 @@
+"""The evidence on one failing layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from parity.explain.proof.error_pattern import ErrorPattern
+from parity.explain.proof.layer import Array, Layer
+from parity.network.table import Row
+from parity.numerics.floor import Floor
+
+
+@dataclass(frozen=True)
+class FailingLayer:
+    """A subject's layer that differs although it was given the reference's input.
+
+    `expected` is the output of the reference's layer, and `actual` the subject's on the same input.
+    Activations are (N, C, H, W), (N, T, C) or (N, C), weights in canonical layouts.
+    """
+
+    row: Row
+    subject: str
+    framework: str
+    """The framework whose code the remedy changes: `keras`, `torch` or `onnx`."""
+    reference_layer: Layer
+    expected: Array
+    actual: Array
+    floor: Floor
+    pattern: ErrorPattern
+    limit: float = 4.0
+    subject_hyper: Mapping[str, Any] = field(default_factory=dict)
+    """The hyperparameters that the subject states; empty where they are not known."""
+    subject_weights: Mapping[str, Array] = field(default_factory=dict)
+    """The subject's own weights of this layer, by role; empty where they are not known."""
+    label: str = ""
+    """The layer's name in the subject's framework: Conv2D `conv1_conv`."""
+    weight_names: Mapping[str, str] = field(default_factory=dict)
+    """The subject's names of its weights, by role."""
+    graph_output: Array | None = None
+    """The output of the subject's ONNX graph at this layer, evaluated in float64, if known."""
+    graph_from_file: bool = False
+    """Whether that graph is a file of the user's, which may be no export of this model."""
+    recovers_downstream: bool = False
+    """Whether all later comparison points of the run without isolation are within the limit."""
+    other_calls: tuple[str, ...] = ()
+    """The rows that are other calls of this row's layer object."""
+    in_place_rows: tuple[str, ...] = ()
+    """The later rows whose layers state that they overwrite their input."""
+    image_shape: tuple[int, ...] | None = None
+    """The shape (C, H, W) of the image that a dense layer's input is flattened from, if any."""
+    reference_weights: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    """The reference's weights by row, then by role."""
+    nearby_outputs: Mapping[str, Array] = field(default_factory=dict)
+    """The reference's outputs of nearby rows that have the shape of `actual`."""
+    possible_inputs: Mapping[str, Array] = field(default_factory=dict)
+    """The reference's outputs of nearby rows that have the shape of one of the layer's inputs."""
+
+    def find_row_of(self, tensor: Array) -> str | None:
+        """Return the nearby row whose output equals `tensor` in float32, or None."""
+        rounded = np.asarray(tensor, np.float32)
+        for name, value in (*self.possible_inputs.items(), *self.nearby_outputs.items()):
+            if value.shape == rounded.shape and np.array_equal(
+                np.asarray(value, np.float32), rounded
+            ):
+                return name
+        return None

@@ -1,0 +1,43 @@
+"""The models' inputs: photographs, folders, arrays, seeded noise; the calibration batch.
+
+Every input is one float32 array (N, C, H, W), preprocessed once, so that no two subjects can differ
+by how they read a picture. Each source of inputs is one file of `sources`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from parity.errors import InputError
+from parity.network.inputs import sources
+from parity.network.inputs._calibration import calibration_batch
+from parity.network.inputs._input import Array, Input, Shape
+from parity.network.inputs._passes import exceeds_one_pass, split_into_passes
+from parity.network.inputs._stress import stress_inputs
+
+__all__ = [
+    "Array",
+    "Input",
+    "Shape",
+    "calibration_batch",
+    "exceeds_one_pass",
+    "load",
+    "split_into_passes",
+    "stress_inputs",
+]
+
+
+def load(
+    source: str | Path | Array | None, shape: Shape, *, batch: int | None = None, seed: int = 0
+) -> Input:
+    """Return the input for a model that takes `shape`, (C, H, W).
+
+    `source` is a photograph, a folder of them, an .npy or .npz file or an array of float32, used
+    as it is; `"random"`, seeded unit noise; or None, the photograph in Matplotlib's sample data.
+    `batch` is the number of items to take (a folder and an array have their own number, 1
+    elsewhere). A photograph taken several times is its centre crop, then seeded random crops, half
+    of them mirrored. Raises `InputError`.
+    """
+    if batch is not None and batch < 1:
+        raise InputError(f"the batch must be at least 1, found {batch}")
+    return sources.find(source).load(source, shape, batch=batch, seed=seed)

@@ -1,0 +1,50 @@
+"""A folder of photographs, in the order of their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.errors import InputError
+from parity.network.inputs._input import Array, Input, Shape, make_input, require_memory
+from parity.network.inputs.sources.photograph import SUFFIXES, read_photograph
+
+NAME = "folder"
+
+MAX_FILES = 256
+
+
+def accepts(source: Any) -> bool:
+    """Return whether `source` names a folder."""
+    return isinstance(source, str | Path) and Path(source).is_dir()
+
+
+def load(source: Any, shape: Shape, *, batch: int | None, seed: int) -> Input:
+    """Return the first `batch` photographs, or all of up to `MAX_FILES`, one centre crop each."""
+    folder = Path(source)
+    return make_input(NAME, _read(folder, shape, batch), folder.resolve().name)
+
+
+def _read(folder: Path, shape: Shape, batch: int | None) -> Array:
+    try:
+        paths = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        )
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror}") from error
+    if not paths:
+        raise InputError(f"{folder}: holds no image ({', '.join(SUFFIXES)})")
+    if batch is not None and batch > len(paths):
+        raise InputError(f"{folder}: holds {len(paths)} images, fewer than the batch of {batch}")
+    if batch is None and len(paths) > MAX_FILES:
+        raise InputError(
+            f"{folder}: holds {len(paths)} images, more than {MAX_FILES}: pass --batch to take the "
+            "first ones"
+        )
+    paths = paths[:batch]
+    require_memory((len(paths), *shape))
+    return np.concatenate([read_photograph(path, shape, 1, 0) for path in paths])

@@ -1,0 +1,136 @@
+"""One photograph, preprocessed as torchvision and timm preprocess ImageNet's."""
+
+from __future__ import annotations
+
+import importlib.util
+import struct
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from parity.errors import InputError
+from parity.network.inputs._input import Array, Input, Shape, make_input, require_memory
+
+NAME = "photo"
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 100_000_000
+
+# ImageNet's, as torchvision and timm use them: mean and standard deviation of R, G, B in [0, 1],
+# and the share of the resized picture that the centre crop keeps.
+MEAN = (0.485, 0.456, 0.406)
+STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+CROP_SHARE = 224 / 256
+
+# Pillow converts these to 8-bit RGB or grey as one expects; it would clip 16-bit pixels.
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+# Whatever damaged files make Pillow's decoders raise.
+_DECODING_ERRORS = (
+    OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, struct.error,
+)  # fmt: skip
+
+
+def accepts(source: Any) -> bool:
+    """Return whether `source` is None, the default photograph, or names a picture."""
+    if source is None:
+        return True
+    if not isinstance(source, str | Path):
+        return False
+    path = Path(source)
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def load(source: Any, shape: Shape, *, batch: int | None, seed: int) -> Input:
+    """Return the photograph's centre crop, then `batch` - 1 seeded random crops of it."""
+    path = _default_photograph() if source is None else Path(source)
+    require_memory((batch or 1, *shape))
+    return make_input(NAME, read_photograph(path, shape, batch or 1, seed), path.name)
+
+
+def _default_photograph() -> Path:
+    # Importing Matplotlib takes half a second; its folder is all that is needed.
+    found = importlib.util.find_spec("matplotlib")
+    if found is None or found.origin is None:
+        raise InputError("the default photograph is Matplotlib's: install matplotlib or give one")
+    return Path(found.origin).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
+
+
+def read_photograph(path: Path, shape: Shape, batch: int, seed: int) -> Array:
+    """Return `batch` crops of one picture, (batch, C, H, W), the centre crop first."""
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise InputError(
+            f"{path.name}: a photograph has 1 or 3 channels, the model takes {channels}: give "
+            f"--input random or an .npy file of shape (N, {channels}, {height}, {width})"
+        )
+    picture = _decode(path, "RGB" if channels == 3 else "L")
+    crops = [_centre_crop(picture, height, width, name=path.name)]
+    random = np.random.default_rng(seed)
+    crops += [_random_crop(picture, height, width, random) for _ in range(batch - 1)]
+    pixels = np.stack([np.asarray(crop).reshape(height, width, channels) for crop in crops])
+    mean = np.array(MEAN if channels == 3 else np.mean(MEAN), np.float32)
+    deviation = np.array(
+        STANDARD_DEVIATION if channels == 3 else np.mean(STANDARD_DEVIATION), np.float32
+    )
+    scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def _decode(path: Path, mode: Literal["RGB", "L"]) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of a picture of up to twice its limit; ours is stricter.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                _require_decodable(picture, path)
+                return ImageOps.exif_transpose(picture).convert(mode)
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: is no image that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: more than {MAX_PIXELS:,} pixels: make it smaller") from error
+    except _DECODING_ERRORS as error:
+        reason = getattr(error, "strerror", None)
+        if reason:
+            raise InputError(f"{path}: cannot be read: {reason}") from error
+        text = " ".join(str(error).split())
+        raise InputError(f"{path}: the image is damaged or truncated: {text}") from error
+
+
+def _require_decodable(picture: Image.Image, path: Path) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        raise InputError(
+            f"{path}: {picture.width}×{picture.height} are more than {MAX_PIXELS:,} pixels: make "
+            "it smaller"
+        )
+    if picture.mode not in _MODES:
+        raise InputError(f"{path}: pixels of mode {picture.mode!r}: save it with 8 bits a channel")
+
+
+def _centre_crop(picture: Image.Image, height: int, width: int, *, name: str) -> Image.Image:
+    """Resize so that the picture covers 256/224 of the crop, and cut its centre, as torchvision."""
+    covered = round(width / CROP_SHARE), round(height / CROP_SHARE)
+    scale = max(covered[0] / picture.width, covered[1] / picture.height)
+    # The side that decides has its length exactly; torchvision cuts the other one's fraction off.
+    size = [max(need, int(side * scale)) for need, side in zip(covered, picture.size, strict=True)]
+    if size[0] * size[1] > MAX_PIXELS:
+        raise InputError(f"{name}: {picture.width}×{picture.height} is too long and thin: crop it")
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    resized = picture.resize((size[0], size[1]), Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + width, top + height))
+
+
+def _random_crop(
+    picture: Image.Image, height: int, width: int, random: np.random.Generator
+) -> Image.Image:
+    """Cut a window of the crop's proportions, 60 to 100 % of what fits; mirrored half the time."""
+    fitting = min(picture.width / width, picture.height / height)
+    scale = fitting * random.uniform(0.6, 1)
+    size = width * scale, height * scale
+    left = random.uniform(0, 1) * max(0.0, picture.width - size[0])
+    top = random.uniform(0, 1) * max(0.0, picture.height - size[1])
+    box = (left, top, min(left + size[0], picture.width), min(top + size[1], picture.height))
+    crop = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return ImageOps.mirror(crop) if random.random() < 0.5 else crop
