@@ -81,6 +81,6 @@ def write(
         first_divergence=None,
         depth=depth,
     )
-    saved_captures.keep(folder, kept, report, points=POINTS, floors=floors, gaps=gaps)
+    saved_captures.save_captures(folder, kept, report, points=POINTS, floors=floors, gaps=gaps)
     work.rmdir()
     return folder

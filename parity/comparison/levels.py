@@ -9,7 +9,7 @@ from parity.comparison.results import Level, Outcome, Trial
 from parity.comparison.runner import Runner
 from parity.comparison.state import State
 from parity.comparison.structure_summary import summary
-from parity.errors import ParityError, WeightsRefused
+from parity.errors import IncompatibleWeightsError, ParityError
 from parity.network import structure, weights
 from parity.numerics.floor import PRECISIONS
 from parity.numerics.verdict import StageResult, Status
@@ -64,7 +64,7 @@ def weights_level(state: State) -> Level:
         refused = [
             f"{side}: {error}"
             for side, error in state.model_failures.items()
-            if isinstance(error, WeightsRefused)
+            if isinstance(error, IncompatibleWeightsError)
         ]
         # The children read every bit back; one that found another has raised WeightError.
         return Level(Outcome.FAIL, tuple(refused)) if refused else Level(Outcome.PASS)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from parity.errors import ParityError, RuntimeMissing, UsageError
+from parity.errors import MissingRuntimeError, ParityError, UsageError
 from parity.processes import cards, probe, registry
-from parity.processes.interpreters import interpreter_of
+from parity.processes.interpreters import select_interpreter
 from parity.processes.subjects import parse_child_name
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from parity.processes.children import Children
 
 
-class DeviceMissing(RuntimeMissing):
+class DeviceMissing(MissingRuntimeError):
     """No GPU for a runtime that was asked to use one: one line for each runtime."""
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -60,7 +60,7 @@ def plan(request: Request, *, find: cards.Load | None = None) -> Placement:
 def _on_card(request: Request, wanted: Mapping[str, str], find: cards.Load | None) -> Placement:
     try:
         card = cards.find_card() if find is None else cards.find_card(find)
-    except RuntimeMissing as error:
+    except MissingRuntimeError as error:
         if "gpu" in wanted.values():
             names = [name for name, device in wanted.items() if device == "gpu"]
             raise DeviceMissing(_lines(request, names, str(error))) from None
@@ -99,7 +99,7 @@ def _lines(request: Request, subjects: Iterable[str], why: str | None = None) ->
         found = parse_child_name(child)
         told: list[str] = []
         if found.backend is None:
-            python = interpreter_of(child, request.python)
+            python = select_interpreter(child, request.python)
             told = probe.describe_problems(
                 found.runtime, probe.probe_interpreter(found.runtime, python), gpu=True
             )

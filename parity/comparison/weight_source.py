@@ -12,7 +12,7 @@ from parity.comparison.checkpoints import CANONICAL, format_of, read_checkpoint
 from parity.comparison.pending import Pending
 from parity.comparison.request import OWN, RANDOM, Request, Side
 from parity.comparison.runner import Progress
-from parity.errors import ChildError, RuntimeMissing, UsageError, WeightError
+from parity.errors import ChildError, MissingRuntimeError, UsageError, WeightError
 from parity.network import inputs, weights
 from parity.processes import futures
 from parity.processes.child import Child
@@ -42,7 +42,7 @@ class WeightSource:
                 futures.set_result_if_pending(pending.weights, self._read(Path(source)))
             try:
                 path, table = pending.weights.result(), pending.table.result()
-            except (RuntimeMissing, ChildError):
+            except (MissingRuntimeError, ChildError):
                 # The child that should have given them has failed: its subjects say so.
                 return
             digest = weights.digest(weights.load(path, table))

@@ -66,7 +66,7 @@ class CaptureWriter:
     def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
         self.manifest: dict[str, Any] = dict(manifest)
         self._path = Path(path)
-        self._part = files.Part(self._path)
+        self._part = files.PartialFile(self._path)
         self._entries: dict[str, _Entry] = {}
         self._checksums: dict[str, str] = {}
         self._end = 0
@@ -172,7 +172,7 @@ def _write_header(path: Path, header: bytes, reserved: int) -> None:
     needed = len(header) + 8
     if needed > reserved:
         start = -(-needed // ALIGNMENT) * ALIGNMENT
-        with files.replacing(path) as moved, path.open("rb") as old, moved.open("wb") as new:
+        with files.atomic_write(path) as moved, path.open("rb") as old, moved.open("wb") as new:
             old.seek(reserved)
             new.seek(start)
             shutil.copyfileobj(old, new, 2**20)

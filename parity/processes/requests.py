@@ -1,4 +1,4 @@
-"""What a child is asked to run: one typed request, written as JSON."""
+"""The request for one run of a subject, as typed data and as JSON."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One run of one subject, captured at some rows.
+    """One run of one subject, whose tensors are captured at the given rows.
 
     `x` is the input's `.npy` file, (N, C, H, W) float32. `out` is the capture to write, with
-    `manifest`. `feed` is a capture of the reference: each row's tensor is replaced by the
-    reference's after it was captured, so that every part between two rows shows only its own error.
-    `handle` names one of the graphs that ONNX Runtime's child holds; `optimise` lets its graph
-    optimiser work, and `at_once` runs so many items at a time, all of them by default. `bypass`
-    names PyTorch modules that give their input back. `xla` compiles a Keras model first.
+    `manifest`. `feed` is a capture of the reference: after each row's tensor is captured, it is
+    replaced by the reference's, so that every part between two rows shows only its own error.
+    `handle` names one of the graphs that ONNX Runtime's child holds. `optimise` enables ONNX
+    Runtime's graph optimiser. `items_per_run` is how many items one run of its session takes, all
+    by default. `bypass` names PyTorch modules that are replaced by the identity. `xla` compiles a
+    Keras model first.
     """
 
     x: str
@@ -29,7 +30,7 @@ class RunRequest:
     xla: bool = False
     handle: str = ""
     optimise: bool = True
-    at_once: int | None = None
+    items_per_run: int | None = None
     bypass: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -45,15 +46,15 @@ class RunRequest:
             "xla": self.xla,
             "handle": self.handle,
             "optimise": self.optimise,
-            "at_once": self.at_once,
+            "items_per_run": self.items_per_run,
             "bypass": list(self.bypass),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild what `to_json` gave; raises TypeError for a field that there is not."""
-        given = dict(data)
+        """Return the request of `to_json`'s data; raises TypeError for an unknown field."""
+        fields = dict(data)
         for name in ("rows", "bypass"):
-            if name in given:
-                given[name] = tuple(given[name])
-        return cls(**given)
+            if name in fields:
+                fields[name] = tuple(fields[name])
+        return cls(**fields)

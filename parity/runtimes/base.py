@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from exporters.errors import ExportError
 from parity import files
-from parity.errors import DeviceMemory, ExportFailed, FlagError, InputError
+from parity.errors import DeviceMemoryError, FlagError, InputError, ModelExportError
 from parity.network import weights
 from parity.network.architectures import from_json
 from parity.network.table import LOGITS, LayerTable, Row
@@ -120,7 +120,7 @@ class ModelRuntime(Framework):
         self.load(spec=spec)
         values = weights.load(Path(source), self.table)
         self.write_weights(values)
-        with files.replacing(path) as temporary:
+        with files.atomic_write(path) as temporary:
             self.save_checkpoint(values, temporary)
         return {}
 
@@ -190,7 +190,7 @@ class ModelRuntime(Framework):
             except Exception as error:
                 if not self.is_out_of_memory(error):
                     raise
-                raise DeviceMemory(
+                raise DeviceMemoryError(
                     f"{self.name}: the {device} has too little memory for the model itself"
                 ) from error
             yield model
@@ -362,7 +362,7 @@ def exporting(side: str) -> Iterator[None]:
     try:
         yield
     except ExportError as error:
-        raise ExportFailed(f"{side}: {error}") from error
+        raise ModelExportError(f"{side}: {error}") from error
 
 
 def hello(versions: Mapping[str, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from parity.errors import DeviceMemory, RuntimeMissing
+from parity.errors import DeviceMemoryError, MissingRuntimeError
 from parity.processes import probe
 
 
@@ -21,7 +21,7 @@ class MemoryLimited(Protocol):
 
 def batch_too_large(
     runtime: MemoryLimited, batch: int, device: str, attempt: Callable[[int], Any]
-) -> DeviceMemory:
+) -> DeviceMemoryError:
     """Return the error of a batch that a device has too little memory for, with one that fits.
 
     `attempt` runs a number of items; half as many are tried each time.
@@ -39,19 +39,19 @@ def batch_too_large(
             break
     remedy = f"a batch of {fits} fits: --batch {fits}" if fits else "not even one item fits"
     where = "GPU" if device == "gpu" else "machine"
-    return DeviceMemory(
+    return DeviceMemoryError(
         f"{runtime.name}: the {where} has too little memory for a batch of {batch}; {remedy}"
     )
 
 
 def require_output_on(runtime: str, device: str, where: str) -> dict[str, Any]:
-    """Return where the final output is; raises `RuntimeMissing` if it is not on `device`.
+    """Return where the final output is; raises `MissingRuntimeError` if it is not on `device`.
 
     `where` is the framework's own name of the place.
     """
     on_gpu = any(sign in where.lower() for sign in ("cuda", "gpu"))
     if (device == "gpu") != on_gpu:
-        raise RuntimeMissing(
+        raise MissingRuntimeError(
             f"{runtime}: asked to compute on the {device.upper()}, but the output is on "
             f"'{where}': nothing was judged"
         )
@@ -78,7 +78,7 @@ def survey(runtime: Inspectable, device: str) -> dict[str, Any]:
     lacking = []
     try:
         runtime.require(device=device)
-    except RuntimeMissing as error:
+    except MissingRuntimeError as error:
         lacking.append(str(error))
     return {
         "devices": runtime.devices(),

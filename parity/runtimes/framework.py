@@ -49,7 +49,7 @@ class Framework:
         raise NotImplementedError
 
     def require(self, *, device: str) -> dict[str, Any]:
-        """The card and its libraries; raises `RuntimeMissing` with what `device` lacks."""
+        """The card and its libraries; raises `MissingRuntimeError` with what `device` lacks."""
         raise NotImplementedError
 
     def build(self, spec: ModelSpec) -> Any:

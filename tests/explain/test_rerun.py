@@ -12,7 +12,7 @@ from parity.comparison.placement import Placement
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.comparison.state import Reference, State, SubjectCapture
-from parity.errors import ChildError, DeviceMemory, ProviderFallback
+from parity.errors import ChildError, DeviceMemoryError, ProviderFallbackError
 from parity.explain import causes, session
 from parity.explain.rerun import Run
 from parity.network.inputs import Input
@@ -40,9 +40,9 @@ def test_what_is_tried_on_a_run():
     assert names() == {"ort-optimiser"}
     assert names(reshaped=True) == {"ort-optimiser", "batch-frozen"}
     assert names(failure=ChildError(FAILED)) == {"batch-frozen"}
-    assert names(failure=ProviderFallback(FELL_BACK)) == {"provider-fallback"}
+    assert names(failure=ProviderFallbackError(FELL_BACK)) == {"provider-fallback"}
     # What does not fit into a card does fit image by image, and has no frozen batch.
-    assert names(failure=DeviceMemory("the gpu has too little memory")) == set()
+    assert names(failure=DeviceMemoryError("the gpu has too little memory")) == set()
     assert names(subject="keras") == set()
     assert names(subject="keras", precision="tf32") == {"tf32"}
     assert names(subject="torch", precision="float16") == {"low-precision"}
@@ -50,7 +50,7 @@ def test_what_is_tried_on_a_run():
 
 def counts(**changes):
     made = causes.reruns(run(failure=ChildError(FAILED), **changes))
-    return [rerun.changed["at_once"] for rerun in made]
+    return [rerun.changed["items_per_run"] for rerun in made]
 
 
 def test_a_declared_batch_is_tried_first():
@@ -127,8 +127,8 @@ def stages(subject="onnx-torch", *, x_floor=1e5):
 
 CASES = {
     "ort-optimiser": ({"optimise": False}, {}, stages()),
-    "batch-frozen": ({"at_once": 1}, {"failure": ChildError(FAILED)}, []),
-    "provider-fallback": ({"device": "cpu"}, {"failure": ProviderFallback(FELL_BACK)}, []),
+    "batch-frozen": ({"items_per_run": 1}, {"failure": ChildError(FAILED)}, []),
+    "provider-fallback": ({"device": "cpu"}, {"failure": ProviderFallbackError(FELL_BACK)}, []),
     "tf32": (
         {"precision": "float32"},
         {"subjects": ("torch",), "precision": "tf32", "judge_as": "float32"},

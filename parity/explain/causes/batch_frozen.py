@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.errors import DeviceMemory, RuntimeMissing
+from parity.errors import DeviceMemoryError, MissingRuntimeError
 from parity.explain.rerun import Rerun, Run
 
 NAME = "batch-frozen"
@@ -19,7 +19,7 @@ COUNTS = (1, 2, 3)
 def reruns(run: Run) -> Iterator[Rerun]:
     if not run.runs_graph or (run.failure is None and not run.reshaped):
         return
-    if isinstance(run.failure, (DeviceMemory, RuntimeMissing)):
+    if isinstance(run.failure, (DeviceMemoryError, MissingRuntimeError)):
         # Fewer images at a time would fit into a small card, too.
         return
     for count in dict.fromkeys([run.declared or COUNTS[0], *COUNTS]):
@@ -27,7 +27,7 @@ def reruns(run: Run) -> Iterator[Rerun]:
             continue
         yield Rerun(
             NAME,
-            {"at_once": count},
+            {"items_per_run": count},
             f"The graph's batch dimension is frozen at {count}, and it is given {run.batch} images",
             f"run {count} at a time",
             "export it with a dynamic batch: dynamic_shapes with a Dim for axis 0, traced with "

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.errors import ProviderFallback
+from parity.errors import ProviderFallbackError
 from parity.explain.rerun import Rerun, Run
 
 NAME = "provider-fallback"
 
 
 def reruns(run: Run) -> Iterator[Rerun]:
-    if not isinstance(run.failure, ProviderFallback):
+    if not isinstance(run.failure, ProviderFallbackError):
         return
     yield Rerun(
         NAME,

@@ -19,19 +19,22 @@ def run(
     made: ort.InferenceSession,
     names: Sequence[str],
     feeds: Mapping[str, Array],
-    at_once: int | None,
+    items_per_run: int | None,
 ) -> list[Array]:
-    """The outputs of a session that is given `at_once` samples at a time; all by default.
+    """The outputs of a session that is given `items_per_run` samples at a time; all by default.
 
     The last piece is filled up with its last sample, for a graph that takes no fewer.
     """
-    if at_once is None:
+    if items_per_run is None:
         outputs: list[Array] = made.run(list(names), dict(feeds))
         return outputs
     count = len(next(iter(feeds.values())))
     pieces = []
-    for start in range(0, count, at_once):
-        piece = {n: _filled(array[start : start + at_once], at_once) for n, array in feeds.items()}
+    for start in range(0, count, items_per_run):
+        piece = {
+            n: _filled(array[start : start + items_per_run], items_per_run)
+            for n, array in feeds.items()
+        }
         pieces.append(made.run(list(names), piece))
     return [np.concatenate(parts)[:count] for parts in zip(*pieces, strict=True)]
 

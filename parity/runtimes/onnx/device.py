@@ -12,7 +12,7 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
-from parity.errors import FlagError, ProviderFallback, RuntimeMissing, UsageError
+from parity.errors import FlagError, MissingRuntimeError, ProviderFallbackError, UsageError
 from parity.processes import probe
 from parity.runtimes.onnx.about import ABOUT
 
@@ -38,14 +38,14 @@ def providers(device: str, precision: str) -> list[Any]:
 
 
 def check(device: str) -> None:
-    """Raise `RuntimeMissing` with what this build of ONNX Runtime lacks for `device`."""
+    """Raise `MissingRuntimeError` with what this build of ONNX Runtime lacks for `device`."""
     if device == "cpu":
         return
     lines = probe.find_problems("onnx", gpu=False)
     if lines:
-        raise RuntimeMissing(lines[0])
+        raise MissingRuntimeError(lines[0])
     if CUDA not in ort.get_available_providers():
-        raise RuntimeMissing(
+        raise MissingRuntimeError(
             f"onnx: onnxruntime {ort.__version__} is a CPU build; {ABOUT.gpu_remedy}"
         )
     _preload()
@@ -98,7 +98,7 @@ def start(
 
 
 def prove(session: Any, device: str, precision: str) -> dict[str, Any]:
-    """The flags that a session holds; raises `ProviderFallback` if it does not run on `device`.
+    """The flags that a session holds; raises `ProviderFallbackError` if it runs elsewhere.
 
     `onnxruntime.get_available_providers()` says what was built; only the session knows what was
     loaded (onnxruntime#23372).
@@ -106,7 +106,7 @@ def prove(session: Any, device: str, precision: str) -> dict[str, Any]:
     wanted = CUDA if device == "gpu" else CPU
     found = session.get_providers()
     if not found or found[0] != wanted:
-        raise ProviderFallback(
+        raise ProviderFallbackError(
             f"onnx: {wanted} did not load, the session fell back to "
             f"{', '.join(found) or 'nothing'}{_why() if device == 'gpu' else ''}"
         )
@@ -138,10 +138,10 @@ def placement(session: Any) -> dict[str, Any]:
 
 
 def require_placed(placed: dict[str, Any]) -> None:
-    """Raise `ProviderFallback` when the work itself, not shape arithmetic, is on the CPU."""
+    """Raise `ProviderFallbackError` when the work itself, not shape arithmetic, is on the CPU."""
     heavy = sorted(_HEAVY & set(placed.get("cpu_operators", ())))
     if heavy:
-        raise ProviderFallback(
+        raise ProviderFallbackError(
             f"onnx: {', '.join(heavy)} nodes were placed on {CPU}: {CUDA} has no kernel for them "
             "in this precision"
         )

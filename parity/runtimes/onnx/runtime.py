@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from exporters import graph as onnx_graph
 from exporters.errors import ExportError
 from exporters.graph import precision as onnx_precision
-from parity.errors import ExportFailed, TableError
+from parity.errors import ModelExportError, TableError
 from parity.network import kinds, layouts, weights
 from parity.network.table import LOGITS, LayerTable, Row
 from parity.numerics import capture
@@ -39,7 +39,7 @@ class Setting:
     device: str = "cpu"
     precision: str = "float32"
     optimise: bool = True
-    at_once: int | None = None
+    items_per_run: int | None = None
 
 
 class Graph(Protocol):
@@ -109,7 +109,7 @@ class Runtime:
         return onnx_device.prove(made, device, precision)
 
     def require(self, *, device: str) -> dict[str, Any]:
-        """Raise `RuntimeMissing` with what `device` lacks."""
+        """Raise `MissingRuntimeError` with what `device` lacks."""
         onnx_device.check(device)
         onnx_device.prove(onnx_device.smallest(device, "float32"), device, "float32")
         return {}
@@ -144,7 +144,9 @@ class Runtime:
         given the reference's tensors.
         """
         request = RunRequest.from_json(arguments)
-        setting = Setting(request.device, request.precision, request.optimise, request.at_once)
+        setting = Setting(
+            request.device, request.precision, request.optimise, request.items_per_run
+        )
         if request.device == "gpu":
             onnx_device.check(request.device)
         data = read_input(request.x)
@@ -222,7 +224,7 @@ def _plain(graph: Graph, data: Array, setting: Setting) -> tuple[list[Array], di
     built = time.perf_counter() - started
     started = time.perf_counter()
     feeds = {plain.get_inputs()[0].name: data}
-    outputs = onnx_batches.run(plain, [LOGITS], feeds, setting.at_once)
+    outputs = onnx_batches.run(plain, [LOGITS], feeds, setting.items_per_run)
     seconds = time.perf_counter() - started
     proof = {"providers": plain.get_providers()}
     if setting.device == "gpu":
@@ -258,7 +260,7 @@ def _instrumented(
                     feeds[name + SUFFIX] = _as_declared(array, ranks.get(name))
     tapped, _ = session(model, setting)
     inputs = {tapped.get_inputs()[0].name: data, **feeds}
-    *tensors, final = onnx_batches.run(tapped, [*names, LOGITS], inputs, setting.at_once)
+    *tensors, final = onnx_batches.run(tapped, [*names, LOGITS], inputs, setting.items_per_run)
     return tensors, final
 
 
@@ -273,12 +275,12 @@ def _as_declared(array: Array, value: onnx.ValueInfoProto | None) -> Array:
 def session(
     model: onnx_graph.WeightedModel, setting: Setting
 ) -> tuple[ort.InferenceSession, dict[str, Any]]:
-    """A session and the flags that it holds; raises `RuntimeMissing` if it would run elsewhere."""
+    """A session and the flags that it holds; raises `MissingRuntimeError`."""
     if setting.precision in onnx_precision.TYPES:
         try:
             model = onnx_precision.convert(model, setting.precision)
         except ExportError as error:
-            raise ExportFailed(f"onnx: {error}") from error
+            raise ModelExportError(f"onnx: {error}") from error
     options = onnx_device.options(setting.device)
     if not setting.optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

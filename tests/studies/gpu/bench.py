@@ -18,7 +18,7 @@ from parity.network import architectures, weights
 from parity.processes import cards
 from parity.processes.child import Child
 from parity.processes.children import Children
-from parity.processes.interpreters import interpreter_of
+from parity.processes.interpreters import select_interpreter
 from parity.report.model import Report
 from parity.version import __version__
 
@@ -79,9 +79,9 @@ class Bench:
 
     def compare(self, subjects: Sequence[str], **options: Any) -> Report:
         """The report of a comparison; subjects without a device are on the CPU."""
-        from parity.commands import compare as run
+        from parity.commands import compare as comparing
 
-        return run.run(self.request(subjects, **options))
+        return comparing.compare_request(self.request(subjects, **options))
 
     @contextmanager
     def loaded(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:
@@ -94,7 +94,7 @@ class Bench:
             weights.save(held, weights.init(built, seed=0))
             data = np.zeros((batch, *built.input_shape), np.float32)
             np.save(folder / "x.npy", data)
-            child = Child(runtime, python=interpreter_of(runtime, self.python), gpu=True)
+            child = Child(runtime, python=select_interpreter(runtime, self.python), gpu=True)
             try:
                 child.call("load", spec=built.to_json(), reference=None)
                 child.call("assign", path=str(held))
