@@ -185,7 +185,7 @@ def test_a_conversion_that_is_read_back_otherwise_leaves_the_old_file(
 
     def with_an_edit(found, source, target, *more, **options):
         notes = read(found, source, target, *more, **options)
-        if target.name == "again.safetensors":
+        if target.name == "verification.safetensors":
             values = weights.load(target, found.table())
             values["conv1.weight"].reshape(-1)[7] += 1
             weights.save(target, values)

@@ -17,6 +17,7 @@ import parity
 from parity.commands import cases, check, lock
 from parity.commands.cli import main as cli
 from parity.commands.diff import diff
+from parity.commands.toml_lines import TomlLines
 from parity.errors import OutputError, UsageError
 from parity.report import codec
 from parity.report.model import Report, SubjectFacts, Verdict
@@ -142,12 +143,12 @@ def test_the_line_is_right_after_a_value_of_many_lines(tmp_path: Path, before: s
     """What looks like a key or a table there is none."""
     text = f"[environments]\nother = '3'\n[[case]]\n{before}\nmodel = 'resnet18'\nbatch = 'x'\n"
     tomllib.loads(text)
-    lines = cases._Lines(text)
+    lines = TomlLines(text)
     end = text.count("\n")
-    assert lines.of("case") == 3
-    assert lines.of("case", 0, "note") == 4
-    assert lines.of("case", 0, "model") == end - 1
-    assert lines.of("case", 0, "batch") == end
+    assert lines.find("case") == 3
+    assert lines.find("case", 0, "note") == 4
+    assert lines.find("case", 0, "model") == end - 1
+    assert lines.find("case", 0, "batch") == end
 
 
 def test_an_error_after_a_string_of_many_lines_is_told_with_its_line(tmp_path: Path) -> None:
@@ -304,6 +305,16 @@ def test_a_report_that_is_printed(
 ) -> None:
     assert cli.main(["check", str(plan(tmp_path)), "--json", "-"]) == 0
     assert set(json.loads(capsys.readouterr().out)["cases"]) == {"resnet18", "second"}
+
+
+def test_only_one_report_can_be_printed(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two on standard output could not be told apart; `parity compare` refuses them, too."""
+    assert cli.main(["check", str(plan(tmp_path)), "--json", "-", "--junit", "-"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "--json and --junit: only one report can be printed" in err
 
 
 def test_a_page_of_several_cases_cannot_be_printed(
@@ -494,7 +505,7 @@ def test_a_lock_of_something_else(
         (lambda data: data["cases"]["second"]["stages"].pop("head"), "no figures for keras"),
         (
             lambda data: data["cases"]["second"]["stages"]["head"].pop("torch"),
-            "no figures of torch",
+            "no figures for torch",
         ),
     ],
 )

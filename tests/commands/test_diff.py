@@ -88,9 +88,9 @@ def test_single_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "other", "told"),
     [
-        ("weights_sha256", "c" * 64, f"weights {'a' * 16} and {'c' * 16}"),
-        ("input_sha256", "c" * 64, f"input {'b' * 16} and {'c' * 16}"),
-        ("model", "small", "model 'tiny' and 'small'"),
+        ("weights_sha256", "c" * 64, f"weights: {'a' * 16} and {'c' * 16}"),
+        ("input_sha256", "c" * 64, f"input: {'b' * 16} and {'c' * 16}"),
+        ("model", "small", "model: 'tiny' and 'small'"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(

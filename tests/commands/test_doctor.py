@@ -74,7 +74,7 @@ def test_why_there_is_no_card(monkeypatch, driver, visible, told):
                 "missing_libraries": ["libcudnn.so.9"],
             },
             True,
-            ["built for CUDA 12.5.1, and libcudnn.so.9 cannot be found"],
+            ["built for CUDA 12.5.1; not found: libcudnn.so.9;"],
         ),
         (
             "onnx", {"missing": ["onnxruntime"]}, True,

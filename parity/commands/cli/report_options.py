@@ -44,7 +44,7 @@ def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
             annotation=Annotated[
                 Path | None,
                 typer.Option(
-                    f"--{name}", metavar="FILE", help=f"Write a {name} report; - prints it."
+                    f"--{name}", metavar="FILE", help=f"Write the report as {name}; - prints it."
                 ),
             ],
         )
