@@ -1,14 +1,14 @@
 """Are a network's Keras, PyTorch and ONNX versions the same, and if not, where and why?
 
-    compare   Say whether a model is the same in every framework; returns a `Report`.
-    capture   Save what every subject computes, to be judged later or elsewhere.
-    diff      Judge saved captures, without running anything; returns a `Report`.
-    check     Run the cases of a parity.toml, and hold them against locked figures.
-    convert   Turn a checkpoint into another framework's, bit for bit.
-    export    Export a model to ONNX, and prove the file.
+    compare   Compare a model in Keras, PyTorch and ONNX Runtime; returns a `Report`.
+    capture   Run a model and save its tensors, to be compared later or elsewhere.
+    diff      Compare saved captures without running a model; returns a `Report`.
+    check     Run the cases of a parity.toml and compare them with locked figures.
+    convert   Convert a checkpoint to another framework's format, bit for bit.
+    export    Export a model to ONNX and verify the file.
 
-Each is loaded when it is first used: importing this package loads neither NumPy nor a framework,
-which run in processes of their own.
+Each is loaded when it is first used. Importing this package loads neither NumPy nor a framework;
+frameworks run in processes of their own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
     "export",
 ]
 
-_HOMES = {
+_MODULES = {
     "Report": "parity.report.model",
     "capture": "parity.commands.capture",
     "check": "parity.commands.check",
@@ -49,13 +49,13 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'parity' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    # `help` and completion show what is not loaded yet, too.
+    # `help` and completion also show what is not loaded yet.
     return sorted({*globals(), *__all__})

@@ -1,22 +1,22 @@
-"""The errors that a user sees as one line, each with the exit code it ends the command with."""
+"""The errors that a user sees as one line, each with the exit code of the command."""
 
 
 class ParityError(Exception):
-    """What went wrong, where, expected against found, and the remedy, in one line."""
+    """An error whose message is one line: what, where, expected against found, the remedy."""
 
     exit_code = 2
 
 
 class UsageError(ParityError):
-    """The request contradicts itself or asks for what does not exist."""
+    """The parameters contradict one another, or name something that does not exist."""
 
 
 class SpecError(ParityError):
-    """No such architecture, or sizes that it cannot have."""
+    """The architecture is unknown, or cannot have these sizes."""
 
 
 class TableError(ParityError):
-    """A layer table that is malformed, or that does not fit the model it describes."""
+    """A layer table is malformed, or does not fit the model that it describes."""
 
 
 class WeightError(ParityError):
@@ -24,54 +24,54 @@ class WeightError(ParityError):
 
 
 class InputError(ParityError):
-    """The input is no image or array of the shape that the model takes."""
+    """The input is not an image, or not an array of the shape that the model takes."""
 
 
 class CaptureError(ParityError):
     """A capture is truncated, edited, foreign, or belongs to another comparison."""
 
 
-class ExportFailed(ParityError):
-    """A model cannot be exported to ONNX, or its export did not hold what it must."""
+class ModelExportError(ParityError):
+    """A model cannot be exported to ONNX, or the exported file failed its verification."""
 
 
 class OutputError(ParityError):
-    """A file asked for cannot be written."""
+    """An output file cannot be written."""
 
 
-class RuntimeMissing(ParityError):
-    """A framework, device or library that was asked for is not there."""
+class MissingRuntimeError(ParityError):
+    """A framework, device or library that is needed is missing."""
 
     exit_code = 3
 
 
-class ProviderFallback(RuntimeMissing):
-    """ONNX Runtime made a session, but not on the execution provider that was asked for."""
+class ProviderFallbackError(MissingRuntimeError):
+    """ONNX Runtime created a session on another execution provider than the requested one."""
 
 
 class ChildError(ParityError):
-    """A child process died, hung, or failed in a way that is not the user's doing."""
+    """A child process died, hung, or failed for a reason that is not the user's input."""
 
     exit_code = 3
 
 
-class WeightsRefused(ChildError):
-    """A model takes other weights than the table's, so that nothing it computes can be compared."""
+class IncompatibleWeightsError(ChildError):
+    """A model cannot take the layer table's weights, so that it cannot be compared."""
 
 
 class FlagError(ParityError):
-    """A flag that decides the arithmetic did not take."""
+    """A flag that controls precision has another value than the one that was set."""
 
     exit_code = 3
 
 
-class DeviceMemory(ParityError):
+class DeviceMemoryError(ParityError):
     """A device has too little memory for the batch."""
 
     exit_code = 3
 
 
 class InterpreterError(ParityError):
-    """The Python that was named for a runtime cannot serve this `parity`."""
+    """The Python interpreter of a runtime cannot run this version of `parity`."""
 
     exit_code = 3

@@ -1,4 +1,4 @@
-"""Names and values out of somebody's files and commands, as they stand in a one-line message."""
+"""Names and values in one-line messages: quoting, shortening, and similar words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 LONGEST = 80
-"""Characters of a name or value in a message; matching is quadratic in them too."""
+"""Characters of a name or value in a message; the time of matching grows with their square."""
 
 _DIGEST = 64
 """Hexadecimal digits of a SHA-256."""
@@ -14,13 +14,13 @@ _DIGEST = 64
 
 def quote(value: object) -> str:
     """Return the value's ``repr``: control characters escaped, at most ``LONGEST`` characters."""
-    # Escapes only lengthen a string, so its beginning is enough; the end is there to be cut off.
+    # Escapes only lengthen a string, so its beginning is enough; one more character is cut off.
     text = repr(value[: LONGEST + 1] if isinstance(value, str) else value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def printable(name: str) -> str:
-    """Return the name itself, but quoted where it would break the line or is too long."""
+    """Return the name, quoted if it has control characters or is too long."""
     return name if name.isprintable() and len(name) <= LONGEST else quote(name)
 
 
@@ -32,7 +32,7 @@ def one_line(text: str, *, longest: int) -> str:
 
 
 def abbreviate(value: object) -> str:
-    """Return the first 16 digits of a SHA-256, and any other value quoted as text."""
+    """Return the first 16 digits of a SHA-256; quote any other value."""
     text = str(value)
     return text[:16] if len(text) == _DIGEST and text.isalnum() else quote(text)
 
@@ -43,12 +43,12 @@ def closest(word: str, known: Iterable[str], *, count: int = 1) -> list[str]:
 
 
 def did_you_mean(names: Sequence[str], *, otherwise: str = "") -> str:
-    """Return ``; did you mean 'a', 'b'?``; without a name ``; `` and `otherwise`, if given."""
+    """Return ``; did you mean 'a', 'b'?``, or ``; `` and `otherwise` if there are no names."""
     if names:
         return f"; did you mean {', '.join(map(quote, names))}?"
     return f"; {otherwise}" if otherwise else ""
 
 
 def suggest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """Return `did_you_mean` of the known word that is most similar, if one is."""
+    """Return `did_you_mean` of the known word that is most similar, if any is."""
     return did_you_mean(closest(word, known), otherwise=otherwise)

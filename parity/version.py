@@ -1,3 +1,3 @@
-"""The version of parity; the package's metadata read it from here."""
+"""The version of parity, which the package's metadata also use."""
 
 __version__ = "0.1.0"

@@ -86,6 +86,6 @@ def write(
         first_divergence=None,
         depth=depth,
     )
-    saved_captures.keep(folder, paths, report, points=POINTS, floors=floors, gaps=gaps)
+    saved_captures.save_captures(folder, paths, report, points=POINTS, floors=floors, gaps=gaps)
     work.rmdir()
     return folder

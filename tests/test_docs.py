@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from parity.commands.cli.main import CommandLineError, build
+from parity.commands.cli.main import CommandLineError, build_app
 from tests import design_tables
 
 ROOT = design_tables.ROOT
@@ -195,7 +195,7 @@ def test_every_link_resolves(document: Path) -> None:
 
 
 def command_line() -> object:
-    return typer.main.get_command(build())
+    return typer.main.get_command(build_app())
 
 
 def parse(words: list[str]) -> None:

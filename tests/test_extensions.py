@@ -203,11 +203,11 @@ def test_a_command_is_listed_at_its_place_and_runs(tree):
 
 
 def test_the_order_of_the_commands():
-    assert [each.name or each.call.__name__ for each in command.find()] == [
+    assert [each.name or each.call.__name__ for each in command.find_commands()] == [
         *("models", "table", "compare", "convert", "export"),
         *("capture", "diff", "doctor", "check", "env"),
     ]
-    places = [each.place for each in command.find()]
+    places = [each.place for each in command.find_commands()]
     assert len(set(places)) == len(places)
 
 
@@ -226,7 +226,7 @@ def cause_names():
 
 
 def command_names():
-    return {each.name or each.call.__name__ for each in command.find()}
+    return {each.name or each.call.__name__ for each in command.find_commands()}
 
 
 def strings(node):

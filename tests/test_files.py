@@ -131,17 +131,17 @@ def test_what_must_be_a_file_under_its_own_name(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to("file.onnx")
     for special in (tmp_path / "fifo", "/dev/null", "/dev/stdout"):  # nothing is written
-        with pytest.raises(OutputError, match="no plain file"):
-            files.plain(special)
-    assert files.plain(tmp_path / "link") == tmp_path / "file.onnx"
-    assert files.plain(tmp_path / "new") == tmp_path / "new"
+        with pytest.raises(OutputError, match="not a regular file"):
+            files.require_plain_file(special)
+    assert files.require_plain_file(tmp_path / "link") == tmp_path / "file.onnx"
+    assert files.require_plain_file(tmp_path / "new") == tmp_path / "new"
 
 
 def test_a_failure_leaves_the_file_as_it_was(tmp_path):
     (tmp_path / "out").write_text("old")
 
     def fail(error):
-        with files.replacing(tmp_path / "out") as part:
+        with files.atomic_write(tmp_path / "out") as part:
             part.write_text("half")
             raise error
 
@@ -154,7 +154,7 @@ def test_a_failure_leaves_the_file_as_it_was(tmp_path):
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
-    with files.replacing(tmp_path / "out") as one, files.replacing(tmp_path / "out") as other:
+    with files.atomic_write(tmp_path / "out") as one, files.atomic_write(tmp_path / "out") as other:
         one.write_text("one")
         other.write_text("other")
     assert (tmp_path / "out").read_text() == "one"
@@ -185,7 +185,7 @@ def test_a_conversion_that_is_read_back_otherwise_leaves_the_old_file(
 
     def with_an_edit(found, source, target, *more, **options):
         notes = read(found, source, target, *more, **options)
-        if target.name == "again.safetensors":
+        if target.name == "verification.safetensors":
             values = weights.load(target, found.table())
             values["conv1.weight"].reshape(-1)[7] += 1
             weights.save(target, values)
@@ -194,7 +194,7 @@ def test_a_conversion_that_is_read_back_otherwise_leaves_the_old_file(
     monkeypatch.setattr(convert, "convert_checkpoint", with_an_edit)
     target = tmp_path / "out.safetensors"
     target.write_text("old")
-    with pytest.raises(WeightError, match="read back it has other bits"):
+    with pytest.raises(WeightError, match="the weights read back differ from those of"):
         convert.convert("resnet18", checkpoint, target, classes=10)
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out.safetensors"]
@@ -206,7 +206,7 @@ def test_an_export_to_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch, 
         (tmp_path / name).symlink_to(f"/dev/{name}")
         path = tmp_path / name
         assert cli.main(["export", "resnet18", "--from", "torch", "--onnx", str(path)]) == 2
-        assert f"{path}: is no plain file" in capsys.readouterr().err
+        assert f"{path}: not a regular file" in capsys.readouterr().err
 
 
 def test_reports_of_a_command(tmp_path, capfd):

@@ -18,7 +18,7 @@ import parity as api
 from parity.commands import capture as capturing
 from parity.commands import compare as comparing
 from parity.commands import values
-from parity.commands.cli import arguments, command
+from parity.commands.cli import command, request_options
 from parity.comparison.request import Request
 from parity.errors import InterpreterError, UsageError
 from parity.version import __version__
@@ -143,7 +143,9 @@ def test_capture_takes_what_compare_does_but_for_judging():
 
 def options(name):
     """A command's parameters, without its reports."""
-    (call,) = (c.call for c in command.find() if getattr(c.call, "__name__", c.name) == name)
+    (call,) = (
+        c.call for c in command.find_commands() if getattr(c.call, "__name__", c.name) == name
+    )
     return {each for each in inspect.signature(call).parameters if "report_" not in each}
 
 
@@ -153,9 +155,9 @@ def test_the_command_line_takes_the_same(name):
 
 
 def test_the_command_line_has_the_same_defaults():
-    shared = inspect.signature(arguments._shared).parameters
+    shared = inspect.signature(request_options._shared_options).parameters
     given = {name: each.default for name, each in shared.items()}
-    request = arguments.request({**given, "model": "resnet18"})
+    request = request_options.build_request({**given, "model": "resnet18"})
     assert request == Request(model="resnet18", python=request.python)
 
 
@@ -167,8 +169,8 @@ def asked(monkeypatch):
     def record(request, *, progress):
         found.append(request)
 
-    monkeypatch.setattr(comparing, "run", record)
-    monkeypatch.setattr(capturing, "save", record)
+    monkeypatch.setattr(comparing, "compare_request", record)
+    monkeypatch.setattr(capturing, "capture_request", record)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Captures for later: run the subjects and save what they compute, without judging it."""
+"""`parity.capture`: run the subjects and save their captures, without judging them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parity.commands.compare import run_and_save
+from parity.commands.compare import run_comparison
 from parity.commands.values import (
     ImageSize,
     Progress,
     find_interpreters,
+    no_progress,
     optional_path,
     parse_image_size,
     parse_subjects,
-    silent,
 )
 from parity.comparison.placement import Placement
 from parity.comparison.request import Request, Side
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Captures:
-    """A folder of captures. `files` are by subject, the float64 reference's is `reference`."""
+    """A folder of captures. `files` are by subject; the float64 reference's is `reference`."""
 
     folder: Path
     files: Mapping[str, Path]
     failures: Mapping[str, str]
-    """Why a subject could not be run, by subject."""
+    """The error message of each subject that could not be run."""
 
     @property
     def ok(self) -> bool:
@@ -71,19 +71,19 @@ def capture(
     serial: bool = False,
     progress: Progress | None = None,
 ) -> Captures:
-    """Run a model's subjects and save what they compute in the folder `out`, without judging it.
+    """Run a model's subjects and save their tensors in the folder `out`, without judging them.
 
-    `parity.diff` judges it later, here or elsewhere, together with captures of other machines.
+    `parity.diff` judges saved captures later, also together with captures of another machine.
 
     The folder gets `SUBJECT.safetensors` for every subject, and `reference.safetensors` with the
-    float64 reference, its rounding floors and the levels structure and weights. A file holds
-    an array for each comparison point in PyTorch's axis order, (N, C, H, W), (N, T, C) or (N, C),
-    whichever framework computed it. Captures that an earlier comparison left in `out` make way.
+    float64 reference, its rounding floors and the levels structure and weights. A file holds an
+    array for each comparison point in PyTorch's axis order, (N, C, H, W), (N, T, C) or (N, C), for
+    every framework. Captures of an earlier comparison in `out` are replaced.
 
     The other parameters are those of `parity.compare`.
 
-    Raises `OutputError` if `out` cannot be written, or holds a foreign file of such a name, and
-    what `parity.compare` raises. A subject that cannot be run is in `failures`.
+    Raises `OutputError` if `out` cannot be written or if a file of such a name is not parity's, and
+    the errors of `parity.compare`. A subject that cannot be run is in `failures`.
 
     Example:
         >>> import parity
@@ -122,19 +122,21 @@ def capture(
         xla=xla,
         serial=serial,
     )
-    return save(request, progress=progress or silent)
+    return capture_request(request, progress=progress or no_progress)
 
 
-def save(
+def capture_request(
     request: Request,
     *,
     children: Children | None = None,
     placement: Placement | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Captures:
-    """Run a request that is not judged; `children` and `placement` are those of `compare.run`."""
+    """Run a request that is not judged; see `compare_request` for `children` and `placement`."""
     assert request.save_captures is not None
     assert not request.judge
-    report, files = run_and_save(request, children=children, placement=placement, progress=progress)
+    report, files = run_comparison(
+        request, children=children, placement=placement, progress=progress
+    )
     failures = {name: facts.failure for name, facts in report.subjects.items() if facts.failure}
     return Captures(request.save_captures, files, failures)

@@ -1,23 +1,23 @@
-"""`parity.toml`: the cases that `parity check` runs, and where its reports go.
+"""The case file `parity.toml`: the cases of `parity check`, and the files of its reports.
 
-    [defaults]                  what every case has unless it says otherwise
+    [defaults]                  for every case that does not set the key itself
     input = "random"
 
     [[case]]
-    name = "resnet18"           the model's name if it is left out
+    name = "resnet18"           by default the model's name
     model = "resnet18"          or keras = "mynet:keras", torch = "mynet:torch", table = "mynet.csv"
     image_size = 64             or "96x128"
-    lock_factor = 3.0           how much worse than its locked figure a figure may be; 2
+    lock_factor = 3.0           a figure may be this many times its locked one; by default 2
 
-    [reports]                   a folder gets a file a case
+    [reports]                   a folder gets one file for each case
     junit = "reports/parity.xml"
     html = "reports"
 
     [environments]              other interpreters, for subjects such as torch@old
     old = "/opt/old/bin/python"
 
-A case's keys are the fields of `comparison.request.Request`. Files are named from the folder that
-`parity.toml` is in.
+A case's keys are the fields of `comparison.request.Request`. Relative paths start from the folder
+of `parity.toml`.
 """
 
 from __future__ import annotations
@@ -30,32 +30,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from parity.commands.toml_lines import TomlLines
 from parity.commands.values import parse_image_size, parse_subjects
 from parity.comparison.request import OWN, RANDOM, Request
 from parity.errors import ParityError, UsageError
-from parity.processes.interpreters import interpreters
+from parity.processes.interpreters import resolve_interpreters
 from parity.report import formats
 from parity.text import quote, suggest
 
 LOCK_FACTOR = 2.0
-"""Issue 3: a figure may be twice its locked one."""
+"""A figure may be this many times its locked one."""
 
 _TABLES = ("defaults", "case", "reports", "environments")
-_NOT_ASKED = {"save_captures", "judge", "cache", "model_references"}
-"""Fields of a request that are no property of a case."""
+_EXCLUDED_FIELDS = {"save_captures", "judge", "cache", "model_references"}
+"""Fields of a request that a case cannot set."""
 
 KEYS = (
     "name",
     "lock_factor",
-    *(f.name for f in dataclasses.fields(Request) if f.name not in _NOT_ASKED),
+    *(f.name for f in dataclasses.fields(Request) if f.name not in _EXCLUDED_FIELDS),
 )
-_HINTS = get_type_hints(Request)
+_FIELD_TYPES = get_type_hints(Request)
 _NAME = re.compile(r"\w[\w .+@\[\]-]*")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison of the file; `line` is where it begins."""
+    """One comparison of the file; `line` is the number of its first line."""
 
     name: str
     request: Request
@@ -64,99 +65,55 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that the file asks for."""
+class CaseFile:
+    """The contents of a `parity.toml`."""
 
     path: Path
     cases: tuple[Case, ...]
     reports: Mapping[str, Path] = field(default_factory=dict)
+    """{format: file or folder}"""
 
 
-def load(path: Path) -> Plan:
-    """Read the file; raises `UsageError` with the line and the closest key."""
+def load(path: Path) -> CaseFile:
+    """Read a case file. Raises `UsageError` with the line, and the most similar known key."""
     try:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: no TOML: {str(error).partition(chr(10))[0]}") from error
-    return _Reader(path, _Lines(text)).plan(data)
+        raise UsageError(f"{path}: not TOML: {str(error).partition(chr(10))[0]}") from error
+    return _CaseFileParser(path, TomlLines(text)).parse(data)
 
 
-class _Lines:
-    """Where a table or a key stands in the text, as far as it is written the usual way."""
+class _CaseFileParser:
+    """Checks the data of a case file; errors name the file and the line."""
 
-    def __init__(self, text: str) -> None:
-        self._found: dict[tuple[str, int, str | None], int] = {}
-        counts: dict[str, int] = {}
-        at = ("", 0)
-        continued = _continued(text)
-        # TOML's lines end in newlines alone; `splitlines` knows several other ends.
-        for number, line in enumerate(text.split("\n"), start=1):
-            if number in continued:
-                continue
-            header = re.match(r"\s*\[+\s*([\w-]+)\s*\]+", line)
-            key = re.match(r"""\s*["']?([\w-]+)["']?\s*=""", line)
-            if header:
-                name = header[1]
-                at = (name, counts.get(name, -1) + 1)
-                counts[name] = at[1]
-                self._found[*at, None] = number
-            elif key:
-                self._found.setdefault((*at, key[1]), number)
+    def __init__(self, path: Path, lines: TomlLines) -> None:
+        self._path = path
+        self._lines = lines
 
-    def of(self, table: str, index: int = 0, key: str | None = None) -> int:
-        """The line of a key, else of its table, else the first."""
-        found = self._found.get((table, index, key)) or self._found.get((table, index, None))
-        return found or self._found.get(("", 0, table), 1)
-
-
-# Strings, in which anything can stand, then what opens and closes an array and ends a line.
-_TOKEN = re.compile(
-    r'''"""(?:[^\\]|\\.)*?"{3,5}|'{3}.*?'{3,5}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|'''
-    r"#[^\n]*|[\[\]{}]|\n",
-    re.DOTALL,
-)
-
-
-def _continued(text: str) -> set[int]:
-    """The numbers of the lines that begin inside a multi-line string or an array; valid TOML."""
-    found: set[int] = set()
-    number, depth = 1, 0
-    for token in _TOKEN.finditer(text):
-        depth += (token[0] in ("[", "{")) - (token[0] in ("]", "}"))
-        newlines = token[0].count("\n")
-        if token[0] != "\n" or depth:
-            found.update(range(number + 1, number + newlines + 1))
-        number += newlines
-    return found
-
-
-class _Reader:
-    def __init__(self, path: Path, lines: _Lines) -> None:
-        self.path = path
-        self.lines = lines
-
-    def plan(self, data: Mapping[str, Any]) -> Plan:
+    def parse(self, data: Mapping[str, Any]) -> CaseFile:
         for key in data:
-            self._known(key, _TABLES, self.lines.of("", 0, key) if key else 1, key)
-        defaults = self._table(data, "defaults")
+            self._require_known(key, _TABLES, self._lines.find("", 0, key) if key else 1)
+        defaults = self._require_table(data, "defaults")
         self._check_keys(defaults, "defaults", 0)
-        environments = self._environments(self._table(data, "environments"))
-        given = data.get("case", [])
-        if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
-            raise UsageError(f"{self.path}:{self.lines.of('case')}: cases are written [[case]]")
-        if not given:
-            raise UsageError(f"{self.path}: holds no [[case]]: nothing would be checked")
+        environments = self._parse_environments(self._require_table(data, "environments"))
+        tables = data.get("case", [])
+        if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+            line = self._lines.find("case")
+            raise UsageError(f"{self._path}:{line}: case: expected tables [[case]]")
+        if not tables:
+            raise UsageError(f"{self._path}: expected at least one [[case]], found none")
         cases = tuple(
-            self._case(index, {**defaults, **each}, each, environments)
-            for index, each in enumerate(given)
+            self._parse_case(index, {**defaults, **table}, table, environments)
+            for index, table in enumerate(tables)
         )
         self._require_unique(cases)
-        return Plan(self.path, cases, dict(self._reports(self._table(data, "reports"))))
+        reports = dict(self._parse_reports(self._require_table(data, "reports")))
+        return CaseFile(self._path, cases, reports)
 
-    def _case(
+    def _parse_case(
         self,
         index: int,
         values: Mapping[str, Any],
@@ -164,115 +121,116 @@ class _Reader:
         environments: Mapping[str, str],
     ) -> Case:
         self._check_keys(own, "case", index)
-        line = self.lines.of("case", index)
+        line = self._lines.find("case", index)
         options = {}
         for key, value in values.items():
-            where = ("case", index) if key in own else ("defaults", 0)
+            table = ("case", index) if key in own else ("defaults", 0)
             if key in ("name", "lock_factor"):
                 continue
-            options[key] = self._value(*where, key, value)
+            options[key] = self._parse_value(*table, key, value)
         options["python"] = {**environments, **options.get("python", {})}
         name = values.get("name", values.get("model"))
+        if name is None:
+            raise UsageError(f"{self._path}:{line}: expected a name, found none; add name = ...")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise UsageError(
-                f"{self.path}:{line}: a case needs a name, of letters, digits and . + @ - _"
+                f"{self._path}:{line}: name: expected letters, digits and . + @ - _, "
+                f"found {quote(name)}"
             )
         factor = values.get("lock_factor", LOCK_FACTOR)
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor >= 1:
-            raise self._wrong("case", index, "lock_factor", "a number of at least 1", factor)
+            raise self._value_error("case", index, "lock_factor", "a number of at least 1", factor)
         try:
             request = Request(**options)
-            # What does not exist is better told now than after the cases before it have run.
+            # Both are built now, so that an error is raised before any case runs.
             _ = (request.spec, request.layer_table)
         except ParityError as error:
-            raise UsageError(f"{self.path}:{line}: case '{name}': {error}") from error
+            raise UsageError(f"{self._path}:{line}: case '{name}': {error}") from error
         return Case(name, request, float(factor), line)
 
-    def _environments(self, table: Mapping[str, Any]) -> dict[str, str]:
+    def _parse_environments(self, table: Mapping[str, Any]) -> dict[str, str]:
         for name, python in table.items():
             if not isinstance(python, str):
-                raise self._wrong("environments", 0, name, "the path of an interpreter", python)
-        given = [f"{name}={self.path.parent / python}" for name, python in table.items()]
-        return interpreters(given, folder=self.path.parent)
+                raise self._value_error("environments", 0, name, "an interpreter's path", python)
+        assignments = [f"{name}={self._path.parent / python}" for name, python in table.items()]
+        return resolve_interpreters(assignments, folder=self._path.parent)
 
-    def _value(self, table: str, index: int, key: str, value: Any) -> Any:
-        """A key's value as the request takes it."""
+    def _parse_value(self, table: str, index: int, key: str, value: Any) -> Any:
+        """Return a key's value in the type of the request's field."""
         if key == "image_size":
-            return self._size(table, index, value)
+            return self._parse_size(table, index, value)
         if key == "subjects":
-            known = isinstance(value, str) or (
+            is_valid = isinstance(value, str) or (
                 isinstance(value, list) and all(isinstance(name, str) for name in value)
             )
-            if not known:
-                raise self._wrong(table, index, key, "a list of subjects", value)
+            if not is_valid:
+                raise self._value_error(table, index, key, "a list of subjects", value)
             return parse_subjects(value)
         if key == "python":
             if not isinstance(value, dict) or not all(isinstance(p, str) for p in value.values()):
-                raise self._wrong(table, index, key, "a table of interpreters' paths", value)
+                raise self._value_error(table, index, key, "a table of interpreters' paths", value)
             return value
-        kinds = _kinds(_HINTS[key])
-        if key in ("weights", "input"):
-            kinds = (str,)
-        fits = any(isinstance(value, int if kind is Path else kind) for kind in kinds)
-        if Path in kinds:
-            fits = isinstance(value, str)
-        if isinstance(value, bool) and bool not in kinds:
-            fits = False
-        if not fits:
-            words = {bool: "true or false", int: "a whole number", float: "a number"}
-            raise self._wrong(table, index, key, words.get(kinds[0], "text"), value)
-        named = key in ("weights", "input") and value not in (RANDOM, OWN)
-        return self.path.parent / value if Path in kinds or named else value
+        types = (str,) if key in ("weights", "input") else _allowed_types(_FIELD_TYPES[key])
+        is_valid = isinstance(value, str) if Path in types else isinstance(value, types)
+        if isinstance(value, bool) and bool not in types:
+            is_valid = False
+        if not is_valid:
+            labels = {bool: "true or false", int: "a whole number", float: "a number"}
+            raise self._value_error(table, index, key, labels.get(types[0], "text"), value)
+        is_file = key in ("weights", "input") and value not in (RANDOM, OWN)
+        return self._path.parent / value if Path in types or is_file else value
 
-    def _size(self, table: str, index: int, value: Any) -> tuple[int, int]:
+    def _parse_size(self, table: str, index: int, value: Any) -> tuple[int, int]:
         try:
             size = parse_image_size(value)
         except UsageError:
-            raise self._wrong(table, index, "image_size", '224 or "96x128"', value) from None
+            raise self._value_error(table, index, "image_size", '224 or "96x128"', value) from None
         assert size is not None
         return size
 
-    def _reports(self, table: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    def _parse_reports(self, table: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
         for key, value in table.items():
-            self._known(key, formats.list_formats(), self.lines.of("reports", 0, key), key)
+            self._require_known(key, formats.list_formats(), self._lines.find("reports", 0, key))
             if not isinstance(value, str):
-                raise self._wrong("reports", 0, key, "a file or a folder", value)
-            yield key, self.path.parent / value
+                raise self._value_error("reports", 0, key, "a file or a folder", value)
+            yield key, self._path.parent / value
 
-    def _table(self, data: Mapping[str, Any], name: str) -> dict[str, Any]:
-        found = data.get(name, {})
-        if not isinstance(found, dict):
-            raise UsageError(f"{self.path}:{self.lines.of(name)}: expected a table [{name}]")
-        return found
+    def _require_table(self, data: Mapping[str, Any], name: str) -> dict[str, Any]:
+        table = data.get(name, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"{self._path}:{self._lines.find(name)}: expected a table [{name}]")
+        return table
 
     def _check_keys(self, table: Mapping[str, Any], name: str, index: int) -> None:
         for key in table:
-            self._known(key, KEYS, self.lines.of(name, index, key), key)
+            self._require_known(key, KEYS, self._lines.find(name, index, key))
 
-    def _known(self, key: str, known: Iterable[str], line: int, told: str) -> None:
+    def _require_known(self, key: str, known: Iterable[str], line: int) -> None:
         names = list(known)
         if key in names:
             return
         hint = suggest(key, names, otherwise=f"known: {', '.join(names)}")
-        raise UsageError(f"{self.path}:{line}: unknown key {quote(told)}{hint}")
+        raise UsageError(f"{self._path}:{line}: unknown key {quote(key)}{hint}")
 
-    def _wrong(self, table: str, index: int, key: str, expected: str, value: Any) -> UsageError:
-        line = self.lines.of(table, index, key)
-        return UsageError(f"{self.path}:{line}: {key}: expected {expected}, found {quote(value)}")
+    def _value_error(
+        self, table: str, index: int, key: str, expected: str, value: Any
+    ) -> UsageError:
+        line = self._lines.find(table, index, key)
+        return UsageError(f"{self._path}:{line}: {key}: expected {expected}, found {quote(value)}")
 
     def _require_unique(self, cases: Iterable[Case]) -> None:
-        seen: dict[str, Case] = {}
+        by_name: dict[str, Case] = {}
         for case in cases:
-            if case.name in seen:
+            if case.name in by_name:
                 raise UsageError(
-                    f"{self.path}:{case.line}: case '{case.name}' is also on line "
-                    f"{seen[case.name].line}: give one of them another name"
+                    f"{self._path}:{case.line}: case '{case.name}' is also on line "
+                    f"{by_name[case.name].line}; give one of them another name"
                 )
-            seen[case.name] = case
+            by_name[case.name] = case
 
 
-def _kinds(hint: Any) -> tuple[type, ...]:
-    """The types that a field's annotation allows, without None; text for its Literals."""
-    inner = [each for each in getattr(hint, "__args__", ()) if each is not type(None)]
-    kinds = [each if isinstance(each, type) else str for each in inner or [hint]]
-    return (*kinds, int) if float in kinds else tuple(kinds)
+def _allowed_types(hint: Any) -> tuple[type, ...]:
+    """Return the types that a field's annotation allows, without None; `str` for literals."""
+    arguments = [each for each in getattr(hint, "__args__", ()) if each is not type(None)]
+    types = [each if isinstance(each, type) else str for each in arguments or [hint]]
+    return (*types, int) if float in types else tuple(types)

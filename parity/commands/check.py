@@ -1,4 +1,4 @@
-"""Running every case of a `parity.toml`, and holding the figures against the locked ones."""
+"""`parity.check`: run the cases of a `parity.toml`, and compare them with their locked figures."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parity.commands import cases as plans
-from parity.commands import compare as run
+from parity.commands import cases as case_files
+from parity.commands import compare as comparing
 from parity.commands import lock
-from parity.commands.cases import Case, Plan
-from parity.commands.values import Progress, silent
-from parity.comparison.placement import plan_placement as plan_places
+from parity.commands.cases import Case, CaseFile
+from parity.commands.values import Progress, no_progress
+from parity.comparison.placement import plan_placement as plan_placement
 from parity.comparison.request import Request
 from parity.errors import ParityError, UsageError
 from parity.processes.children import Children
 from parity.report import collection
 from parity.report.model import Level, Outcome, Report, Verdict
 
-_ORDER = (Verdict.DIVERGENCE, Verdict.UNKNOWN, Verdict.PARITY)
-"""From worst to best: a difference that was found stays found."""
+_WORST_FIRST = (Verdict.DIVERGENCE, Verdict.UNKNOWN, Verdict.PARITY)
+"""A divergence outranks an unknown verdict, since it has been found."""
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case and what came of it."""
+    """One case and its report."""
 
     case: Case
     report: Report
@@ -35,7 +35,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """All cases that ran; `lock_file` is the one that was compared with or written, if any."""
+    """The cases that ran; `lock_file` is the lock that was compared with or written, if any."""
 
     results: tuple[CaseResult, ...]
     seconds: float
@@ -44,27 +44,27 @@ class CheckResult:
 
     @property
     def reports(self) -> dict[str, Report]:
-        """The reports by the cases' names, in the order of the file."""
+        """The reports by case name, in the order of the file."""
         return {each.case.name: each.report for each in self.results}
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the cases."""
-        found = {each.report.verdict for each in self.results}
-        return next(verdict for verdict in _ORDER if verdict in found)
+        """The worst verdict of the cases."""
+        verdicts = {each.report.verdict for each in self.results}
+        return next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
 
     @property
     def ok(self) -> bool:
-        """Whether every case agrees, and no figure is worse than its locked one."""
+        """Whether every case agrees and no figure exceeds its locked one."""
         return self.verdict is Verdict.PARITY
 
     @property
     def exit_code(self) -> int:
-        """What `parity check` ends with: 0 parity, 1 divergence, 3 could not tell."""
+        """The exit code of `parity check`: 0 parity, 1 divergence, 3 could not tell."""
         return self.verdict.exit_code
 
     def __bool__(self) -> bool:
-        """Return `ok`, so that ``assert parity.check()`` fails where a case does."""
+        """Return `ok`, so that ``assert parity.check()`` fails if a case fails."""
         return self.ok
 
 
@@ -76,22 +76,23 @@ def check(
     reports: Mapping[str, str | Path | None] | None = None,
     progress: Progress | None = None,
 ) -> CheckResult:
-    """Run the cases of a parity.toml one after the other, and hold them against locked figures.
+    """Run the cases of a parity.toml one after another, and compare them with locked figures.
 
-    A case fails where its models differ, and where a figure has become worse than the one that
-    parity.lock.json, beside the file, holds of it.
+    A case fails if its models differ, or if a figure exceeds the one in parity.lock.json, which is
+    in the same folder as parity.toml, by more than the case's `lock_factor`.
 
     Parameters:
         path: The file; its keys are in `parity.commands.cases`.
-        cases: The names of the cases to run; without them, all.
-        update: Lock the figures of these cases, if all of them agree, and compare with none.
-        reports: Reports to write beside those that the file asks for, {format: file or folder}; a
-            folder gets a file a case. A format whose path is None is not written at all.
-        progress: Is called with a runtime and what it is doing now.
+        cases: The names of the cases to run; empty: all.
+        update: Lock the figures of these cases if all of them agree, instead of comparing them.
+        reports: Reports to write in addition to the file's, {format: file or folder}; a folder gets
+            one file for each case. A format whose path is None is not written, even if the file
+            names it.
+        progress: A function that is called with a runtime and what it is doing now.
 
-    Raises `UsageError` for a file that is malformed, with the line, for an unknown case and for a
-    lock that does not fit; the `ParityError` of the first case whose input is bad, with its line;
-    `OutputError`, before anything is run, for a report that cannot be written.
+    Raises `UsageError` for a malformed file, with the line, for an unknown case and for a lock that
+    does not fit; the `ParityError` of the first case with bad input, with its line; `OutputError`,
+    before a case runs, for a report that cannot be written.
 
     Example:
         >>> import parity
@@ -101,100 +102,106 @@ def check(
         >>> result.reports["resnet18"].verdict.value
         'parity'
     """
-    plan = plans.load(Path(path))
-    given = {**plan.reports, **(reports or {})}
-    written = {form: Path(place) for form, place in given.items() if place is not None}
-    names = [case.name for case in _chosen(plan, cases)]
-    collection.require_writable(written, names)
-    result = run_cases(plan, only=cases, update=update, progress=progress or silent)
-    collection.write(result.reports, written)
+    case_file = case_files.load(Path(path))
+    all_reports = {**case_file.reports, **(reports or {})}
+    paths = {form: Path(target) for form, target in all_reports.items() if target is not None}
+    names = [case.name for case in _select_cases(case_file, cases)]
+    collection.require_writable(paths, names)
+    result = run_cases(case_file, only=cases, update=update, progress=progress or no_progress)
+    collection.write(result.reports, paths)
     return result
 
 
 def run_cases(
-    plan: Plan,
+    case_file: CaseFile,
     *,
     only: Sequence[str] = (),
     update: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> CheckResult:
-    """Run the cases, or those named `only`, and write no report.
+    """Run the cases named in `only`, by default all, and write no report.
 
-    With `update` the figures are locked, if every case agrees; without it they are compared with
-    the locked ones, if there are any. Raises the `ParityError` of the first case whose input is
-    bad, with its line.
+    With `update` the figures are locked if every case agrees; otherwise they are compared with the
+    locked ones, if there are any. Raises the `ParityError` of the first case with bad input, with
+    its line.
     """
-    started = time.perf_counter()
-    chosen = _chosen(plan, only)
-    path = lock.path_of(plan.path)
+    start = time.perf_counter()
+    cases = _select_cases(case_file, only)
+    path = lock.lock_path(case_file.path)
     locked = lock.load(path) if path.exists() else None
     if locked is not None and not update:
-        _require_locked(plan, chosen, locked, path)
+        _require_same_cases(case_file, cases, locked, path)
     results = []
-    with _Shared() as shared:
-        for number, case in enumerate(chosen, start=1):
-            progress("check", f"{case.name}, {number} of {len(chosen)}")
+    with _CaseRunner() as runner:
+        for number, case in enumerate(cases, start=1):
+            progress("check", f"{case.name}, {number} of {len(cases)}")
             try:
-                report = shared.run(case.request, progress)
+                report = runner.run(case.request, progress)
                 if locked is not None and not update:
                     report = _compare_with_lock(report, locked[case.name], case, path)
             except ParityError as error:
-                where = f"{plan.path}:{case.line}: case '{case.name}'"
-                raise type(error)(f"{where}: {error}") from error
-            command = ("parity", "check", str(plan.path), "--case", case.name)
+                location = f"{case_file.path}:{case.line}: case '{case.name}'"
+                raise type(error)(f"{location}: {error}") from error
+            command = ("parity", "check", str(case_file.path), "--case", case.name)
             results.append(CaseResult(case, replace(report, command=command)))
-    result = CheckResult(tuple(results), time.perf_counter() - started)
+    result = CheckResult(tuple(results), time.perf_counter() - start)
     if update:
-        return _update(plan, result, locked or {}, path)
+        return _update_lock(case_file, result, locked or {}, path)
     return result if locked is None else replace(result, lock_file=path)
 
 
-def _chosen(plan: Plan, only: Sequence[str]) -> list[Case]:
-    known = [case.name for case in plan.cases]
+def _select_cases(case_file: CaseFile, only: Sequence[str]) -> list[Case]:
+    """Return the cases named in `only`, by default all. Raises UsageError for an unknown name."""
+    known = [case.name for case in case_file.cases]
     for name in only:
         if name not in known:
-            raise UsageError(f"{plan.path} has no case '{name}'; it has {', '.join(known)}")
-    return [case for case in plan.cases if not only or case.name in only]
+            raise UsageError(f"{case_file.path}: unknown case '{name}'; known: {', '.join(known)}")
+    return [case for case in case_file.cases if not only or case.name in only]
 
 
-def _require_locked(
-    plan: Plan, cases: Sequence[Case], locked: Mapping[str, Any], path: Path
+def _require_same_cases(
+    case_file: CaseFile, cases: Sequence[Case], locked: Mapping[str, Any], path: Path
 ) -> None:
-    """Missing and extra cases before figures: neither must go unnoticed."""
+    """Raise UsageError unless `cases` are in the lock and all of the lock's are in the file."""
     for case in cases:
         if case.name not in locked:
             raise UsageError(
-                f"{plan.path}:{case.line}: case '{case.name}' is not in {path}; "
+                f"{case_file.path}:{case.line}: case '{case.name}' is not in {path}; "
                 "`parity check --update` adds it"
             )
-    extra = set(locked) - {case.name for case in plan.cases}
+    extra = set(locked) - {case.name for case in case_file.cases}
     if extra:
         raise UsageError(
-            f"{path}: case '{min(extra)}' is not in {plan.path}; `parity check --update` removes it"
+            f"{path}: case '{min(extra)}' is not in {case_file.path}; "
+            "`parity check --update` removes it"
         )
 
 
 def _compare_with_lock(report: Report, locked: Mapping[str, Any], case: Case, path: Path) -> Report:
-    """The report, a divergence if a figure has become worse than its locked one."""
-    told = lock.worse(report, locked, case.lock_factor, path.name)
-    if not told:
+    """Return the report, with the verdict divergence if a figure exceeds its locked one."""
+    regressions = lock.find_regressions(report, locked, case.lock_factor, path.name)
+    if not regressions:
         return report
     level = report.levels["numerics"]
-    levels = {**report.levels, "numerics": Level(Outcome.FAIL, (*level.messages, *told))}
+    levels = {**report.levels, "numerics": Level(Outcome.FAIL, (*level.messages, *regressions))}
     return replace(report, levels=levels, verdict=Verdict.DIVERGENCE)
 
 
-def _update(plan: Plan, result: CheckResult, locked: Mapping[str, Any], path: Path) -> CheckResult:
-    """Lock the figures of the cases that ran; the others keep theirs."""
+def _update_lock(
+    case_file: CaseFile, result: CheckResult, locked: Mapping[str, Any], path: Path
+) -> CheckResult:
+    """Lock the figures of the cases that ran; the entries of other cases stay."""
     if not result.ok:
-        return replace(result, notes=(f"{path} was not written: not every case agrees",))
-    found = {**locked, **{name: lock.figures(report) for name, report in result.reports.items()}}
-    lock.save(path, {case.name: found[case.name] for case in plan.cases if case.name in found})
+        return replace(result, notes=(f"{path}: not written, since not all cases agree",))
+    entries = {name: lock.lock_entry(report) for name, report in result.reports.items()}
+    entries = {**locked, **entries}
+    names = [case.name for case in case_file.cases if case.name in entries]
+    lock.save(path, {name: entries[name] for name in names})
     return replace(result, lock_file=path)
 
 
-class _Shared:
-    """Children that serve one case after another, so that a framework is imported once."""
+class _CaseRunner:
+    """Runs cases one after another in the same children, so that a framework is imported once."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -202,37 +209,39 @@ class _Shared:
         self._key: object = None
 
     def run(self, request: Request, progress: Progress) -> Report:
-        """Run one comparison, with the children of the one before if they fit."""
-        placed = plan_places(request)
-        # What a child is started with, and what it sets for good.
+        """Run one comparison, in the children of the previous one if their settings are equal."""
+        placement = plan_placement(request)
+        # The settings that a child cannot change once it has started.
         key = (
-            placed.gpu,
+            placement.gpu,
             sorted(request.python.items()),
             *(request.timeout, request.precision, request.xla),
         )
         if self._children is None or key != self._key:
-            self._drop()
+            self._close()
             self._key = key
             self._children = self._stack.enter_context(
-                Children(python=request.python, timeout=request.timeout, gpu=placed.gpu)
+                Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
             )
         self._children.start(request.runtimes)
         try:
-            report = run.run(request, children=self._children, placement=placed, progress=progress)
+            report = comparing.compare_request(
+                request, children=self._children, placement=placement, progress=progress
+            )
         except BaseException:
-            self._drop()
+            self._close()
             raise
         if any(facts.failure for facts in report.subjects.values()):
-            # A child that has failed may be dead, or in a state that nobody knows.
-            self._drop()
+            # A child that has failed may be dead or in an unknown state.
+            self._close()
         return report
 
-    def _drop(self) -> None:
+    def _close(self) -> None:
         self._children = None
         self._stack.close()
 
-    def __enter__(self) -> _Shared:
+    def __enter__(self) -> _CaseRunner:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._drop()
+        self._close()

@@ -1,4 +1,4 @@
-"""A comparison from beginning to end: start the children, run the subjects, judge, explain."""
+"""`parity.compare`: start the children, run the subjects, judge the captures, explain, report."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from parity.commands.values import (
     ImageSize,
     Progress,
     find_interpreters,
+    no_progress,
     optional_path,
     parse_image_size,
     parse_subjects,
-    silent,
 )
 from parity.comparison.attribution import attribute_differences
 from parity.comparison.isolation import (
@@ -90,62 +90,62 @@ def compare(
     serial: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Say whether a model is the same in Keras, PyTorch and ONNX, and if not, where and why.
+    """Compare a model in Keras, PyTorch and ONNX Runtime; report where and why it differs.
 
     Every subject is compared with a float64 reference, in units of the rounding floor: how much
-    rounding alone moves this model on this input. The report is true where they all agree:
+    rounding alone moves this model on this input. The report is true if all subjects agree:
     `assert parity.compare("resnet18")`.
 
     The model:
         model: A registered architecture; `parity models` lists them.
         keras, torch: `module:callable` that builds a model of your own; `table` pairs their layers.
         table: The layer table of your own models, a .csv, .toml or .json file.
-        onnx_keras, onnx_torch: ONNX files to run in place of a fresh export.
-        classes, channels: Other sizes than the architecture's own.
+        onnx_keras, onnx_torch: ONNX files to run instead of a new export.
+        classes, channels: Sizes that override the architecture's.
         image_size: In pixels: 224, "96x128" or (height, width).
         weights: A checkpoint; "random" (seeded and calibrated, the default for `model`); or "own"
             (each model keeps its own, the default for models of your own).
 
-    What is run:
+    The run:
         input: A photograph, a folder of them, an .npy or .npz file, a float32 array, "random"
             (unit noise), or None, a photograph. An array is (N, C, H, W) for every framework.
         batch: How many items to run at once; 1, or as many as the input has.
         seed: Seed of random weights, inputs and crops.
-        subjects: What is compared, "keras,torch" or a sequence; None: the models and the graphs
-            exported from them, "keras,torch,onnx-keras,onnx-torch". A subject may name a backend,
-            a device and an environment: "keras[jax]@gpu", "torch@old".
-        reference: The framework that computes in float64, "torch" or "keras".
-        device: "auto", "cpu" or "gpu", for the subjects that name none.
+        subjects: The subjects to compare, "keras,torch" or a sequence. None: the models and the
+            graphs exported from them, "keras,torch,onnx-keras,onnx-torch". A subject may name a
+            backend, a device and an environment: "keras[jax]@gpu", "torch@old".
+        reference: The framework of the float64 reference, "torch" or "keras".
+        device: "auto", "cpu" or "gpu", for the subjects that name no device.
         precision: "float32", "tf32", "float16" or "bfloat16".
-        keras_backend: "tensorflow", "jax" or "torch", for the subjects that name none.
+        keras_backend: "tensorflow", "jax" or "torch", for the subjects that name no backend.
         xla: Compile Keras models with XLA.
         opset: The ONNX opset of the exports, 17 or newer.
-        python: The interpreter of a runtime ("keras", "torch", "onnx") or of an environment of your
-            naming: {"keras": "envs/keras"}.
+        python: The interpreters of runtimes ("keras", "torch", "onnx") or of environments that
+            subjects name: {"keras": "envs/keras"}.
         serial: Run one subject at a time, for a small GPU.
         timeout: Seconds that one step of a runtime may take.
-        cache: Use exports and calibrated weights that earlier runs left.
+        cache: Use exports and calibrated weights of earlier runs.
 
-    How it is judged:
-        depth: Where to compare: after every "stage", "block" or "layer".
-        limit: How many floors are still rounding.
-        judge_as: The precision whose floor is the measure, if not the one computed in.
-        isolate: Also give every part the reference's input, so that it shows its own error only.
+    The judgement:
+        depth: The comparison points: the ends of every "stage", "block" or "layer".
+        limit: The largest error that passes, in floors.
+        judge_as: The precision whose floor is used; None: the precision of the run.
+        isolate: Also run every part on the reference's input, which shows its own error alone.
         semantics: Also run every model and graph in float64.
-        explain: Name and prove the causes of what differs.
-        repeat: Run so often, and report what changes between runs.
-        seeds: Compare on so many more seeded random inputs.
-        stress: Compare on zeros, an impulse, large values and more, too.
-        save_captures: A folder in which to keep every subject's tensors, for `parity.diff`.
-        progress: Is called with a runtime and what it is doing now.
+        explain: Find and prove the causes of differences.
+        repeat: The number of runs; values that change between runs are reported.
+        seeds: The number of additional seeded random inputs to compare on.
+        stress: Also compare on extreme inputs: zeros, an impulse, large values and more.
+        save_captures: A folder in which every subject's tensors are saved, for `parity.diff`.
+        progress: A function that is called with a runtime and what it is doing now.
 
     Returns the `Report`. A runtime that is missing or fails does not raise: its subject has a
     `failure` in the report, whose verdict is then `unknown` if nothing else differs.
 
-    Raises a `ParityError` of bad input: `UsageError` for parameters that contradict each other,
+    Raises a `ParityError` for bad input: `UsageError` for parameters that contradict one another,
     `SpecError` for an unknown model or impossible sizes, `TableError`, `WeightError`, `InputError`
-    and `InterpreterError` for the files that they are named after, `OutputError` for a folder that
-    cannot be written.
+    and `InterpreterError` for a bad table, checkpoint, input or interpreter, `OutputError` for a
+    folder that cannot be written.
 
     Example:
         >>> import parity
@@ -191,37 +191,41 @@ def compare(
         xla=xla,
         serial=serial,
     )
-    return run(request, progress=progress or silent)
+    return compare_request(request, progress=progress or no_progress)
 
 
-def run(
+def compare_request(
     request: Request,
     *,
     children: Children | None = None,
     placement: Placement | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Report:
-    """Do what `request` asks for; `children` may be importing their frameworks already.
+    """Run a comparison and return its report.
 
-    They must then have been started as `placement` says.
+    `children` may have been started before, with the GPU setting of `placement`; without them, the
+    comparison starts and closes its own.
     """
-    report, _ = run_and_save(request, children=children, placement=placement, progress=progress)
+    report, _ = run_comparison(request, children=children, placement=placement, progress=progress)
     return report
 
 
-def run_and_save(
+def run_comparison(
     request: Request,
     *,
     children: Children | None = None,
     placement: Placement | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> tuple[Report, dict[str, Path]]:
-    """Do what `run` does; also return the captures that were kept, by subject and `reference`."""
-    started = time.perf_counter()
+    """Run a comparison; return its report and its saved captures, by subject and ``reference``.
+
+    The parameters are those of `compare_request`.
+    """
+    start = time.perf_counter()
     if request.cache:
-        cache.require_ours()
+        cache.require_own_folder()
     if request.save_captures is not None:
-        saved_captures.require_ours(request.save_captures, request.subjects)
+        saved_captures.require_replaceable(request.save_captures, request.subjects)
     files: dict[str, Path] = {}
     with contextlib.ExitStack() as stack:
         if children is None:
@@ -236,33 +240,35 @@ def run_and_save(
         state, runner = preparation.run(), preparation.runner
         findings = Findings()
         if request.judge:
-            state, findings = find(state, runner)
+            state, findings = judge_and_explain(state, runner)
         structure = judge_structure(state, runner)
-        report = assemble_report(state, findings, structure, time.perf_counter() - started)
+        report = assemble_report(state, findings, structure, time.perf_counter() - start)
         if request.save_captures is not None:
-            files = _keep(state, request.save_captures, report)
+            files = _save_captures(state, request.save_captures, report)
     if request.cache:
         cache.prune()
     return report, files
 
 
 @contextlib.contextmanager
-def _working_folder(beside: Path | None) -> Iterator[Path]:
-    """A folder that is gone afterwards; in `beside`, which captures are to be moved to."""
-    if beside is not None:
+def _working_folder(parent: Path | None) -> Iterator[Path]:
+    """Yield a temporary folder in `parent`, which is the folder for saved captures."""
+    if parent is not None:
         try:
-            beside.mkdir(parents=True, exist_ok=True)
+            parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{beside}: cannot be a folder: {error.strerror}") from error
-    # Captures of a large model are gigabytes: where they stay, they need not be copied.
-    with tempfile.TemporaryDirectory(prefix=".parity-", dir=beside) as name:
+            raise OutputError(f"{parent}: cannot be a folder: {error.strerror}") from error
+    # Captures of a large model are gigabytes; in the folder where they are saved, they are renamed
+    # and not copied.
+    with tempfile.TemporaryDirectory(prefix=".parity-", dir=parent) as name:
         yield Path(name)
 
 
-def find(state: State, runner: Runner) -> tuple[State, Findings]:
-    """Judge the captures; where something differs, find the layer, where it enters, and why.
+def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:
+    """Judge the captures; locate, attribute and explain their differences.
 
-    Also the state of what is on disk afterwards: of a folder of photographs, one pass.
+    A folder of photographs is compared in several passes. The returned state is that of the pass
+    whose captures are on disk, which is the one that was explained.
     """
     comparison = state.comparison
     if comparison is None:
@@ -276,10 +282,10 @@ def find(state: State, runner: Runner) -> tuple[State, Findings]:
         comparison.criteria,
     )
     passes = compare_remaining_passes(state, comparison, runner, stages)
-    # Of a folder, one pass is looked into; what all of them show is put together at the end.
+    # Of several passes one is explained; the figures of all of them are combined at the end.
     state, stages = passes.state, passes.detail_stages
     comparison = state.comparison or comparison
-    found = _look_further(state, comparison, runner, stages)
+    findings = _explain_differences(state, comparison, runner, stages)
     trials, spread = compare_other_inputs(
         comparison, runner, _image_shape(state), seeds=request.seeds, stress=request.stress
     )
@@ -289,40 +295,40 @@ def find(state: State, runner: Runner) -> tuple[State, Findings]:
             n: error for n in request.subjects if (error := state.find_failure(n)) is not None
         }
         semantics = judge_semantics(comparison, runner, state.float64, failures)
-    again = (
+    repetitions = (
         measure_repeatability(comparison, runner, request.repeat) if request.repeat > 1 else None
     )
     return state, replace(
-        found,
-        stages=_with_isolated(passes.stages, found.stages),
+        findings,
+        stages=_add_isolated_errors(passes.stages, findings.stages),
         semantics=semantics,
         decision=passes.decision,
-        repeat=again,
+        repeat=repetitions,
         trials=trials,
         spread=spread,
         notes=passes.notes,
     )
 
 
-def _look_further(
+def _explain_differences(
     state: State, comparison: Comparison, runner: Runner, stages: list[StageResult]
 ) -> Findings:
-    """Isolate, locate, attribute and explain what `stages` show."""
+    """Isolate, locate, attribute and explain the differences in `stages`."""
     request, captures = state.request, comparison.captures
     differs = verdict.find_first_divergence(stages) is not None
     causes: tuple[Cause, ...] = ()
     if request.explain and (differs or state.failures):
         causes = session.explain_runs(state, comparison, runner, stages)
-    # A compiled model's parts cannot be fed, and what is explained needs no look at its layers.
-    explained = {cause.subject for cause in causes}
+    # A compiled model's parts cannot be fed, and a subject that is explained needs no isolation.
+    explained_subjects = {cause.subject for cause in causes}
     explain = request.explain and not request.xla
-    explain = explain and not (differs and find_failing_subjects(stages) <= explained)
+    explain = explain and not (differs and find_failing_subjects(stages) <= explained_subjects)
     if captures and (request.isolate or (explain and differs)):
         stages, captures = measure_isolated_errors(comparison, runner, stages)
     layers = isolate_failing_layers(comparison, runner, stages) if differs else None
     divergences: tuple[FirstDivergence, ...] = ()
     attribution: tuple[str, ...] = ()
-    by_numbers: session.NumericProofs = frozenset()
+    proofs: session.NumericProofs = frozenset()
     structural = session.StructuralFindings()
     if request.explain:
         structural = session.explain_structure(state, comparison, runner, layers)
@@ -330,11 +336,13 @@ def _look_further(
         divergences = locate_divergences(comparison, runner, stages, layers)
         attribution = attribute_differences(comparison, runner, stages)
         if explain and layers is not None:
-            known = {(n, layer.row) for n, layer in layers.failures() if n in explained}
-            numeric, by_numbers = session.explain_layers(
-                state, comparison, runner, layers, stages, structural.explained | known
+            explained_layers = structural.explained | {
+                (name, layer.row) for name, layer in layers.failures() if name in explained_subjects
+            }
+            numeric_causes, proofs = session.explain_layers(
+                state, comparison, runner, layers, stages, explained_layers
             )
-            causes += numeric
+            causes += numeric_causes
             causes += session.explain_float64(state, comparison, runner, layers)
     elif explain and captures:
         causes += session.explain_float64(state, comparison, runner)
@@ -342,7 +350,7 @@ def _look_further(
         stages=tuple(stages),
         divergences=divergences,
         attribution=attribution,
-        causes=causes + structural.describe(by_numbers),
+        causes=causes + structural.describe(proofs),
         profile=profile_worst_error(
             stages, comparison.reference.capture, captures, comparison.criteria.precisions
         ),
@@ -354,22 +362,22 @@ def _image_shape(state: State) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _with_isolated(
-    whole: Sequence[StageResult], inspected: Sequence[StageResult]
+def _add_isolated_errors(
+    stages: Sequence[StageResult], isolated_stages: Sequence[StageResult]
 ) -> tuple[StageResult, ...]:
-    """All passes' figures, with the isolated ones of the pass that was looked into."""
+    """Return the results of all passes with the isolated errors of the pass that was explained."""
     return tuple(
-        replace(stage, isolated=looked.isolated, isolated_floor=looked.isolated_floor)
-        for stage, looked in zip(whole, inspected, strict=True)
+        replace(stage, isolated=other.isolated, isolated_floor=other.isolated_floor)
+        for stage, other in zip(stages, isolated_stages, strict=True)
     )
 
 
-def _keep(state: State, folder: Path, report: Report) -> dict[str, Path]:
-    """Move the captures to where the user wants them; return their files."""
+def _save_captures(state: State, folder: Path, report: Report) -> dict[str, Path]:
+    """Move the captures into the user's folder; return their files."""
     comparison = state.comparison
     if comparison is None:
         return {}
-    return saved_captures.keep(
+    return saved_captures.save_captures(
         folder,
         {**comparison.captures, saved_captures.REFERENCE: comparison.reference.capture},
         report,

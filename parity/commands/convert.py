@@ -1,4 +1,4 @@
-"""`parity convert`: a checkpoint of one framework into another framework's file."""
+"""`parity.convert`: convert a checkpoint of one framework to another framework's format."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from parity.commands.values import (
     ImageSize,
     Progress,
     find_interpreters,
+    no_progress,
     parse_image_size,
-    silent,
 )
 from parity.comparison.checkpoints import CANONICAL, convert_checkpoint, detect_format
 from parity.errors import WeightError
@@ -23,10 +23,10 @@ from parity.processes.children import Children
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted; `sha256` is that of the canonical weights, equal on both sides.
+    """A finished conversion; `sha256` is that of the canonical weights, equal in both files.
 
-    `tensors` and `parameters` count arrays and trained numbers; `notes` say what was read otherwise
-    than it was written, such as half precision.
+    `tensors` is the number of arrays, `parameters` the number of trained values; `notes` name
+    tensors whose type was changed on reading, such as half precision.
     """
 
     model: str
@@ -52,21 +52,21 @@ def convert(
     """Convert a checkpoint of a registered model into another format, bit for bit.
 
     It is complete in both directions: every weight of the layer table is read once and written
-    once, in the target framework's names and axis order. What was written is read back and compared
-    bit for bit before it takes its name.
+    once, in the target framework's names and axis order. The file is read back and compared bit for
+    bit before it replaces `target`.
 
     Parameters:
         model: The architecture; `parity models` lists them.
         source: The checkpoint to read: .safetensors, .pth, .pt, .weights.h5 or .keras.
-        target: The checkpoint to write, its format that of its suffix.
-        classes, image_size, channels: Other sizes than the architecture's own; the image's in
+        target: The checkpoint to write; its suffix is its format.
+        classes, image_size, channels: Sizes that override the architecture's; `image_size` is in
             pixels: 224, "96x128" or (height, width).
-        python: The interpreter of a runtime: {"keras": "envs/keras"}.
-        progress: Is called with a runtime and what it is doing now.
+        python: The interpreters of runtimes: {"keras": "envs/keras"}.
+        progress: A function that is called with a runtime and what it is doing now.
 
-    Raises `WeightError` for a weight that is missing, left over, of another shape or not finite,
+    Raises `WeightError` for a weight that is missing, unused, of another shape or not finite,
     `SpecError` for an unknown model or impossible sizes, `UsageError` for an unknown suffix,
-    `OutputError` for a target that cannot be written, `RuntimeMissing` without the framework.
+    `OutputError` for a target that cannot be written, `MissingRuntimeError` without the framework.
     No file is written then.
 
     Example:
@@ -75,33 +75,33 @@ def convert(
         >>> conversion.tensors, conversion.parameters
         (102, 11689512)
     """
-    progress = progress or silent
+    progress = progress or no_progress
     source, target = Path(source), Path(target)
     detect_format(source)
-    writer = detect_format(target)
+    target_format = detect_format(target)
     size = parse_image_size(image_size)
-    found = architectures.get(model, classes=classes, image_size=size, channels=channels)
+    spec = architectures.get(model, classes=classes, image_size=size, channels=channels)
     if not source.is_file():
         raise WeightError(f"{source}: no such file")
     with (
-        files.replacing(target) as part,
+        files.atomic_write(target) as part,
         tempfile.TemporaryDirectory(prefix="parity-") as folder,
-        Children(python=find_interpreters(python)) as made,
+        Children(python=find_interpreters(python)) as children,
     ):
         canonical = Path(folder) / "canonical.safetensors"
-        notes = convert_checkpoint(found, source, canonical, made, progress)
-        values = weights.load(canonical, found.table())
-        if writer == CANONICAL:
-            weights.save(part, values, metadata={"model": found.name})
+        notes = convert_checkpoint(spec, source, canonical, children, progress)
+        values = weights.load(canonical, spec.table())
+        if target_format == CANONICAL:
+            weights.save(part, values, metadata={"model": spec.name})
         else:
-            progress(writer, f"writing {target.name}")
-            made[writer].call(
-                "write_checkpoint", spec=found.to_json(), source=str(canonical), path=str(part)
+            progress(target_format, f"writing {target.name}")
+            children[target_format].call(
+                "write_checkpoint", spec=spec.to_json(), source=str(canonical), path=str(part)
             )
-        again = Path(folder) / "again.safetensors"
-        convert_checkpoint(found, part, again, made, progress, reader=writer)
+        verification = Path(folder) / "verification.safetensors"
+        convert_checkpoint(spec, part, verification, children, progress, reader=target_format)
         digest = weights.digest(values)
-        if weights.digest(weights.load(again, found.table())) != digest:
-            raise WeightError(f"{target}: read back it has other bits than {source}")
-    tensors = sum(1 for _ in found.table().weights())
-    return Conversion(found.name, source, target, tensors, found.parameters, digest, notes)
+        if weights.digest(weights.load(verification, spec.table())) != digest:
+            raise WeightError(f"{target}: the weights read back differ from those of {source}")
+    tensors = sum(1 for _ in spec.table().weights())
+    return Conversion(spec.name, source, target, tensors, spec.parameters, digest, notes)

@@ -1,4 +1,4 @@
-"""Judging saved captures, from one place or from two, without running anything."""
+"""`parity.diff`: judge saved captures, from one folder or from two, without running a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from parity.numerics import verdict
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import LIMIT, FirstDivergence, StageResult
-from parity.processes.helpers import measuring_helpers
+from parity.processes.helpers import start_measurement_helpers
 from parity.report.model import (
     LEVELS,
     Level,
@@ -32,23 +32,22 @@ Sides = Sequence[tuple[Path, Readers]]
 def diff(
     a: str | Path, b: str | Path, *, limit: float = LIMIT, judge_as: str | None = None
 ) -> Report:
-    """Judge saved captures, of one place or of two, without running anything.
+    """Judge saved captures, from one folder or from two, without running a model.
 
-    They must be of one model, one set of weights and one input; versions, devices and machines may
-    differ. Each subject is judged against the float64 reference, in units of the rounding floor.
-    The reference and its floors are those of `a` where it has them, else those of `b`. Subjects
-    that both have are told apart by the names of their folders: `keras@here`, `keras@there`.
+    They must have the same model, weights and input; versions, devices and machines may differ.
+    Each subject is judged by the float64 reference, in units of the rounding floor. The reference
+    and its floors are those of `a` if it has them, else those of `b`. A subject that both have is
+    named with its folder: `keras@here`, `keras@there`.
 
     Parameters:
         a: A folder of captures, or one capture file.
         b: Another, or the same to judge it again.
-        limit: How many floors are still rounding.
-        judge_as: The precision whose floor is the measure ("float32", "tf32", "float16",
-            "bfloat16"), if not the one that each subject computed in.
+        limit: The largest error that passes, in floors.
+        judge_as: The precision whose floor is used ("float32", "tf32", "float16", "bfloat16");
+            None: the precision of each subject's run.
 
-    Raises `CaptureError` for what is no capture, and for captures that do not belong together:
-    another model, other weights, another input, another depth, or no reference; `UsageError` for a
-    limit or a precision that is none.
+    Raises `CaptureError` for files that are no captures, for captures of different models, weights,
+    inputs or depths, and without a reference; `UsageError` for an invalid limit or precision.
 
     Example:
         >>> import parity
@@ -56,31 +55,31 @@ def diff(
         >>> report.ok
         True
     """
-    started = time.perf_counter()
+    start = time.perf_counter()
     a, b = Path(a), Path(b)
     if not limit > 0:
         raise UsageError(f"--limit must be above 0, found {limit}")
     if judge_as is not None and judge_as not in PRECISION_FACTORS:
         known = ", ".join(PRECISION_FACTORS)
-        raise UsageError(f"judge_as: expected one of {known}, found {judge_as!r}")
-    with saved_captures.opened(a) as left, saved_captures.opened(b) as right:
+        raise UsageError(f"--judge-as: expected one of {known}, found {judge_as!r}")
+    with saved_captures.open_captures(a) as left, saved_captures.open_captures(b) as right:
         same = a.resolve() == b.resolve()
         sides = [(a, left)] if same else [(a, left), (b, right)]
-        everything = [reader for _, readers in sides for reader in readers.values()]
-        saved_captures.require_belonging(everything)
+        all_readers = [reader for _, readers in sides for reader in readers.values()]
+        saved_captures.require_same_identity(all_readers)
         reference = next((r[REFERENCE] for _, r in sides if REFERENCE in r), None)
         if reference is None:
             raise CaptureError(
-                f"neither {a} nor {b} has the reference: give the folder that holds "
+                f"{a} and {b}: neither has the reference; name the folder that holds "
                 f"{REFERENCE}{saved_captures.SUFFIX}"
             )
-        subjects = _subjects(sides)
+        subjects = _name_subjects(sides)
         if not subjects:
-            raise CaptureError(f"{a} and {b} hold no subject, only the reference")
-        comparison = saved_captures.comparison_of(reference)
+            raise CaptureError(f"{a} and {b}: hold the reference alone and no subject")
+        comparison = saved_captures.read_comparison(reference)
         _require_depth(comparison, reference, subjects)
         facts = {
-            name: dataclasses.replace(saved_captures.facts_of(reader), judged_as=judge_as)
+            name: dataclasses.replace(saved_captures.read_subject_facts(reader), judged_as=judge_as)
             for name, reader in subjects.items()
         }
         stages = verdict.compare_captures(
@@ -89,29 +88,30 @@ def diff(
             subjects=subjects,
             points=comparison.points,
             limit=limit,
-            start_helpers=measuring_helpers,
-            precisions={name: judge_as or told.precision for name, told in facts.items()},
+            start_helpers=start_measurement_helpers,
+            precisions={name: judge_as or each.precision for name, each in facts.items()},
         )
-        notes = (*_notes(sides), *_judged_as(facts, judge_as))
-        return _report(
-            comparison, reference, subjects, facts, stages, _levels(sides), limit, started, notes
+        notes = (*_describe_sources(sides), *_describe_precision_override(facts, judge_as))
+        levels = _merge_levels(sides)
+        return _build_report(
+            comparison, reference, subjects, facts, stages, levels, limit, start, notes
         )
 
 
-def _subjects(sides: Sides) -> dict[str, CaptureReader]:
-    """The subjects by name; one that is on both sides is followed by where it comes from."""
+def _name_subjects(sides: Sides) -> dict[str, CaptureReader]:
+    """Return {subject: capture}; a subject on both sides is named with its folder."""
     labels = [path.name.removesuffix(saved_captures.SUFFIX) for path, _ in sides]
     if len(set(labels)) < len(labels):
         labels = ["A", "B"]
-    found: dict[str, CaptureReader] = {}
-    held = [name for _, readers in sides for name in readers]
+    subjects: dict[str, CaptureReader] = {}
+    names = [name for _, readers in sides for name in readers]
     for label, (_, readers) in zip(labels, sides, strict=True):
         for name, reader in readers.items():
             if name != REFERENCE:
                 # "|" separates the two names of a pair.
-                unique = name if held.count(name) == 1 else f"{name}@{label.replace('|', '_')}"
-                found[unique] = reader
-    return found
+                unique = name if names.count(name) == 1 else f"{name}@{label.replace('|', '_')}"
+                subjects[unique] = reader
+    return subjects
 
 
 def _require_depth(
@@ -121,26 +121,27 @@ def _require_depth(
         depth = reader.manifest.get("depth")
         if depth != comparison.depth:
             raise CaptureError(
-                f"{reader.path} was captured at depth {depth}, {reference.path} at depth "
-                f"{comparison.depth}: capture one of them again"
+                f"{reader.path}: captured at depth {depth}, but {reference.path} at depth "
+                f"{comparison.depth}; capture one of them again"
             )
 
 
-def _levels(sides: Sides) -> dict[str, Level]:
-    """The levels above numerics as they were found when the captures were made, worst first."""
+def _merge_levels(sides: Sides) -> dict[str, Level]:
+    """Return the levels above numerics that were saved with the captures, those of both sides."""
     levels: dict[str, Level] = {}
     for path, readers in sides:
         if REFERENCE not in readers:
             continue
-        for name, level in saved_captures.comparison_of(readers[REFERENCE]).levels.items():
-            told = level.messages
+        for name, level in saved_captures.read_comparison(readers[REFERENCE]).levels.items():
+            messages = level.messages
             if len(sides) > 1:
-                told = tuple(f"{path}: {message}" for message in told)
-            levels[name] = _worse(levels.get(name), Level(level.outcome, told))
+                messages = tuple(f"{path}: {message}" for message in messages)
+            levels[name] = _merge_level(levels.get(name), Level(level.outcome, messages))
     return levels
 
 
-def _worse(one: Level | None, other: Level) -> Level:
+def _merge_level(one: Level | None, other: Level) -> Level:
+    """Return a level with the worse outcome and both messages."""
     if one is None:
         return other
     order = (Outcome.FAIL, Outcome.PASS, Outcome.SKIPPED)
@@ -148,21 +149,23 @@ def _worse(one: Level | None, other: Level) -> Level:
     return Level(outcome, (*one.messages, *other.messages))
 
 
-def _notes(sides: Sides) -> tuple[str, ...]:
-    holders = [path for path, readers in sides if REFERENCE in readers]
+def _describe_sources(sides: Sides) -> tuple[str, ...]:
+    sources = [path for path, readers in sides if REFERENCE in readers]
     if len(sides) == 1:
-        return ("judged again from saved captures; nothing was run",)
-    return (f"saved captures; the reference and its floors are those of {holders[0]}",)
+        return ("judged from saved captures; no model was run",)
+    return (f"judged from saved captures; the reference and its floors are those of {sources[0]}",)
 
 
-def _judged_as(facts: Mapping[str, SubjectFacts], judge_as: str | None) -> tuple[str, ...]:
-    others = sorted({told.precision for told in facts.values()} - {judge_as})
+def _describe_precision_override(
+    facts: Mapping[str, SubjectFacts], judge_as: str | None
+) -> tuple[str, ...]:
+    others = sorted({each.precision for each in facts.values()} - {judge_as})
     if judge_as is None or not others:
         return ()
     return (f"computed in {' and '.join(others)}, judged by the floor of {judge_as}",)
 
 
-def _report(
+def _build_report(
     comparison: SavedComparison,
     reference: CaptureReader,
     subjects: Readers,
@@ -170,16 +173,16 @@ def _report(
     stages: list[StageResult],
     levels: dict[str, Level],
     limit: float,
-    started: float,
+    start: float,
     notes: tuple[str, ...],
 ) -> Report:
-    skipped = Level(Outcome.SKIPPED, ("it was not looked at when the captures were made",))
+    skipped = Level(Outcome.SKIPPED, ("not examined when the captures were saved",))
     complete = {name: levels.get(name, skipped) for name in LEVELS}
     gaps = {name: reader.manifest.get("instrumentation_gap") for name, reader in subjects.items()}
     complete["numerics"] = judge_points(stages)
     if messages := describe_instrumentation_gaps(stages, gaps, limit):
         complete["numerics"] = Level(Outcome.FAIL, tuple(messages))
-    divergences = tuple(_divergences(stages, subjects))
+    divergences = tuple(_find_divergences(stages, subjects))
     return Report(
         verdict=decide_verdict(subjects=facts, levels=complete, stages=stages),
         model=str(reference.manifest["model"]),
@@ -192,15 +195,15 @@ def _report(
         first_divergence=verdict.find_first_divergence(stages),
         divergences=divergences,
         environment=comparison.environment,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - start,
         limit=limit,
         depth=comparison.depth,
         notes=notes,
     )
 
 
-def _divergences(stages: list[StageResult], subjects: Readers) -> Iterator[FirstDivergence]:
-    """Each subject's own first cut that differs; its layer, where the points are layers."""
+def _find_divergences(stages: list[StageResult], subjects: Readers) -> Iterator[FirstDivergence]:
+    """Yield the first comparison point at which each subject differs; at layer depth, the layer."""
     for name in subjects:
         stage = verdict.find_first_failure(stages, name)
         if stage is not None:

@@ -1,4 +1,4 @@
-"""What a machine has for `parity`: versions, devices, precision flags, cache, what is missing."""
+"""`parity doctor`: the machine's versions, devices, flags and cache, and what is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity.errors import ParityError, RuntimeMissing, UsageError
+from parity.errors import MissingRuntimeError, ParityError, UsageError
 from parity.processes import cache, cards, probe, registry
 from parity.processes.children import Children
 from parity.processes.machine import environment_facts
@@ -17,7 +17,7 @@ from parity.processes.machine import environment_facts
 
 @dataclass(frozen=True, slots=True)
 class RuntimeStatus:
-    """One runtime in the interpreter that serves it; `missing` is empty if it works."""
+    """One runtime in its interpreter; `missing` has one line for each problem."""
 
     runtime: str
     python: str
@@ -34,20 +34,20 @@ class MachineStatus:
     environment: Mapping[str, Any]
     device: str
     card: str
-    """The card, or why there is none."""
+    """The GPU, or why there is none."""
     cache: Mapping[str, Any]
     runtimes: Sequence[RuntimeStatus]
 
     @property
     def missing(self) -> list[str]:
-        """One line for each thing that is missing, with its remedy."""
+        """One line, with a remedy, for each thing that is missing."""
         lines = [line for each in self.runtimes for line in each.missing]
         if self.cache["problem"] is not None:
             lines.append(f"cache: {self.cache['problem']}")
         elif not self.cache["writable"]:
             lines.append(
-                f"cache: {self.cache['path']} cannot be written, so that every run exports and "
-                "calibrates anew; set PARITY_CACHE to a folder that can be"
+                f"cache: {self.cache['path']}: cannot be written, so that every run exports and "
+                "calibrates again; set PARITY_CACHE to a writable folder"
             )
         return lines
 
@@ -63,106 +63,112 @@ class MachineStatus:
 def inspect_machine(
     *, device: str = "auto", python: Mapping[str, str] | None = None, timeout: float = 120.0
 ) -> MachineStatus:
-    """Ask every runtime, in the interpreter given for it, what it is and what it lacks.
+    """Return the status of every runtime, in its interpreter, and of the machine.
 
-    With the device `gpu` a runtime that cannot compute there lacks something. Frameworks are
-    imported in children, side by side.
+    `python` is {runtime: interpreter}, `timeout` the seconds that one runtime may take. With the
+    device "gpu", a runtime that cannot use the GPU has a problem in `missing`. Frameworks are
+    imported in children, in parallel.
     """
-    card, found = _card()
+    card, has_card = _describe_card()
     runtimes = registry.frameworks()
-    if device == "gpu" and not found:
-        # No framework can find what the driver does not have, so none is asked to use it.
-        return _status_without_card(card, python or {})
-    with Children(python=python, timeout=timeout, gpu=device != "cpu" and found) as children:
+    if device == "gpu" and not has_card:
+        # No framework can use a GPU that the driver does not find, so none is started.
+        return _inspect_without_card(card, python or {})
+    with Children(python=python, timeout=timeout, gpu=device != "cpu" and has_card) as children:
         children.start(runtimes)
         with children.threads(len(runtimes)) as pool:
             statuses = list(
-                pool.map(lambda name: _ask_runtime(children, name, device, found), runtimes)
+                pool.map(lambda name: _inspect_runtime(children, name, device, has_card), runtimes)
             )
     versions = {each.runtime: each.versions for each in statuses}
-    return MachineStatus(environment_facts(versions), device, card, cache_facts(), statuses)
+    return MachineStatus(environment_facts(versions), device, card, inspect_cache(), statuses)
 
 
-def _card() -> tuple[str, bool]:
+def _describe_card() -> tuple[str, bool]:
+    """Return (the GPU or why there is none, whether there is one)."""
     try:
         return str(cards.find_card()), True
-    except RuntimeMissing as error:
+    except MissingRuntimeError as error:
         return str(error), False
 
 
-def _status_without_card(card: str, python: Mapping[str, str]) -> MachineStatus:
+def _inspect_without_card(card: str, python: Mapping[str, str]) -> MachineStatus:
+    """Return the status of a machine without a GPU; `card` is the reason."""
     statuses = []
     for runtime in registry.frameworks():
-        found = probe.probe_interpreter(runtime, python.get(runtime))
-        lines = probe.describe_problems(runtime, found, gpu=True)
+        installation = probe.probe_interpreter(runtime, python.get(runtime))
+        lines = probe.describe_problems(runtime, installation, gpu=True)
         statuses.append(
             RuntimeStatus(
                 runtime=runtime,
-                python=found.python,
-                versions=found.versions,
+                python=installation.python,
+                versions=installation.versions,
                 missing=[f"{line}; {card}" for line in lines] or [f"{runtime}: {card}"],
             )
         )
     versions = {each.runtime: each.versions for each in statuses}
-    return MachineStatus(environment_facts(versions), "gpu", card, cache_facts(), statuses)
+    return MachineStatus(environment_facts(versions), "gpu", card, inspect_cache(), statuses)
 
 
-def _ask_runtime(children: Children, runtime: str, device: str, card: bool) -> RuntimeStatus:
-    """Ask one child for its versions, devices and flags; its error is what is missing."""
-    where = "gpu" if device == "gpu" or (device == "auto" and card) else "cpu"
+def _inspect_runtime(
+    children: Children, runtime: str, device: str, has_card: bool
+) -> RuntimeStatus:
+    """Return the versions, devices and flags of one child, or its error in `missing`."""
+    survey_device = "gpu" if device == "gpu" or (device == "auto" and has_card) else "cpu"
     child = children[runtime]
     try:
         hello = child.hello()
-        held = child.call("inspect_device", device=where)
+        survey = child.call("inspect_device", device=survey_device)
     except ParityError as error:
         return RuntimeStatus(runtime, child.python, missing=[str(error)])
-    # A card that this runtime cannot use is no fault where nobody asked for it.
-    lines = [*held["missing"], *(held["lacking"] if device != "auto" else ())]
+    # With "auto", a GPU that this runtime cannot use is no problem.
+    lines = [*survey["missing"], *(survey["lacking"] if device != "auto" else ())]
     return RuntimeStatus(
         runtime=runtime,
         python=hello["python"],
         versions=hello["versions"],
-        devices=held["devices"],
-        flags=held["flags"],
+        devices=survey["devices"],
+        flags=survey["flags"],
         missing=list(dict.fromkeys(lines)),
     )
 
 
-def cache_facts() -> dict[str, Any]:
-    """Where the cache is, its entries' bytes, whether it can be written, whose else it may be."""
-    path, problem = cache.root(), None
+def inspect_cache() -> dict[str, Any]:
+    """Return the cache's path, size in bytes, whether it is writable, and its problem or None."""
+    path, problem = cache.cache_folder(), None
     with contextlib.suppress(OSError):
         path.mkdir(parents=True, exist_ok=True)
     try:
-        cache.require_ours()
+        cache.require_own_folder()
     except UsageError as error:
         problem = str(error)
-    facts = {"path": str(path), "bytes": cache.size(), "writable": _writable(path)}
+    facts = {"path": str(path), "bytes": cache.total_bytes(), "writable": _is_writable(path)}
     return {**facts, "problem": problem}
 
 
-def _writable(path: Path) -> bool:
+def _is_writable(path: Path) -> bool:
     return path.is_dir() and os.access(path, os.W_OK)
 
 
-def format_lines(status: MachineStatus) -> list[str]:
-    """Return the status as text, one fact a line."""
+def format_status(status: MachineStatus) -> list[str]:
+    """Return the status as lines of text."""
     machine = status.environment
-    told = [
+    lines = [
         f"parity    {machine['parity']}, Python {machine['python']}, {machine['system']}, "
         f"{machine['machine']}",
         f"processor {machine['processor']}, {machine['cores']} cores",
-        f"card      {status.card}",
+        f"GPU       {status.card}",
         f"cache     {status.cache['path']}, {status.cache['bytes'] / 1e6:.0f} MB"
         + ("" if status.cache["writable"] else ", cannot be written"),
     ]
     for each in status.runtimes:
         versions = ", ".join(f"{name} {version}" for name, version in each.versions.items())
-        told += ["", f"{each.runtime:<9} {versions or 'not there'}, Python {each.python}"]
+        lines += ["", f"{each.runtime:<9} {versions or 'not installed'}, Python {each.python}"]
         if each.devices:
-            told.append(f"  devices   {', '.join(each.devices)}")
-        told += [f"  {name} = {value}" for name, value in each.flags.items()]
-    told += ["", *(f"missing   {line}" for line in status.missing)]
+            lines.append(f"  devices   {', '.join(each.devices)}")
+        # A flag may be the empty string, such as TensorFlow's jit.
+        lines += [f"  {name} = {value or repr(value)}" for name, value in each.flags.items()]
+    lines += ["", *(f"missing   {line}" for line in status.missing)]
     if not status.missing:
-        told.append("nothing is missing")
-    return told
+        lines.append("nothing is missing")
+    return lines

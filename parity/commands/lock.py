@@ -1,4 +1,4 @@
-"""`parity.lock.json`: the figures that a project has reached, which later runs must not lose."""
+"""`parity.lock.json`: the locked errors of a project's cases, which later runs must not exceed."""
 
 from __future__ import annotations
 
@@ -16,49 +16,52 @@ from parity.text import abbreviate
 
 SCHEMA = "parity.lock/1"
 
-FEW = 256
-"""Numbers below which a stage's error is partly luck: two numbers can be right by chance."""
+SMALL_SIZE = 256
+"""Elements below which a stage's error varies by chance: few values can be right by luck."""
 
-_IDENTITY = {"model": "model", "weights_sha256": "weights", "input_sha256": "input"}
+_IDENTITY_LABELS = {"model": "model", "weights_sha256": "weights", "input_sha256": "input"}
 
 
-def path_of(plan: Path) -> Path:
-    """`parity.lock.json` beside `parity.toml`."""
-    return plan.with_suffix(".lock.json")
+def lock_path(case_file: Path) -> Path:
+    """Return the path of `parity.lock.json` beside `parity.toml`."""
+    return case_file.with_suffix(".lock.json")
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The locked cases by name. Raises `UsageError`."""
+    """Return the locked cases by name. Raises `UsageError`."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: no JSON: {str(error).partition(chr(10))[0]}") from error
+        raise UsageError(f"{path}: not JSON: {str(error).partition(chr(10))[0]}") from error
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise UsageError(f"{path}: expected schema {SCHEMA}, found {schema}")
     cases = data.get("cases")
     if not isinstance(cases, dict) or not all(isinstance(each, dict) for each in cases.values()):
-        raise UsageError(f"{path}: malformed: 'cases' must hold a table a case")
+        raise UsageError(f"{path}: malformed: 'cases' must hold an object for each case")
     return cases
 
 
 def save(path: Path, cases: Mapping[str, Any]) -> None:
-    """Write the locked cases, the same bytes for the same figures. Raises `OutputError`."""
+    """Write the locked cases; equal figures give equal bytes. Raises `OutputError`."""
     text = json.dumps({"schema": SCHEMA, "cases": dict(cases)}, indent=1, allow_nan=False)
     write_text(path, text + "\n")
 
 
-def figures(report: Report) -> dict[str, Any]:
-    """What is locked of a case that agrees: what it is, on what it ran, how far off it was."""
+def lock_entry(report: Report) -> dict[str, Any]:
+    """Return a case's entry in the lock: model, weights, input, depth, versions and errors."""
     return {
         **_identity(report),
         "depth": report.depth,
-        "versions": _sorted(report.environment.get("versions", {})),
+        "versions": _sort_versions(report.environment.get("versions", {})),
         "stages": {
             stage.name: {
-                name: {"x_floor": _short(result.x_floor), "max_abs": _short(result.max_abs)}
+                name: {
+                    "x_floor": _round_figure(result.x_floor),
+                    "max_abs": _round_figure(result.max_abs),
+                }
                 for name, result in stage.subjects.items()
             }
             for stage in report.stages
@@ -66,65 +69,68 @@ def figures(report: Report) -> dict[str, Any]:
     }
 
 
-def worse(report: Report, locked: Mapping[str, Any], factor: float, source: str) -> list[str]:
-    """Sentences on the figures that are more than `factor` times their locked ones.
+def find_regressions(
+    report: Report, locked: Mapping[str, Any], factor: float, source: str
+) -> list[str]:
+    """Return one sentence for each figure that is more than `factor` times its locked value.
 
-    Raises `UsageError` where the lock is of another model, other weights, another input or
-    another set of stages and subjects: its figures say nothing about this run.
+    `locked` is the case's entry, `source` the name of the lock in messages. Raises `UsageError` if
+    the entry is for another model, weights, input, depth or set of stages and subjects, so that the
+    figures cannot be compared.
     """
-    now = {**_identity(report), "depth": report.depth}
-    for key, value in now.items():
+    current = {**_identity(report), "depth": report.depth}
+    for key, value in current.items():
         if locked.get(key) != value:
             raise UsageError(
-                f"{source} is of another {_IDENTITY.get(key, key)}: "
+                f"{source}: another {_IDENTITY_LABELS.get(key, key)}: "
                 f"locked {abbreviate(locked.get(key))}, found {abbreviate(value)}; "
-                "`--update` locks it anew"
+                "`--update` locks it again"
             )
     try:
-        return list(_compare(report, locked, factor, source))
+        return list(_compare_figures(report, locked, factor, source))
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{source}: malformed: {error!r}") from error
 
 
-def _compare(
+def _compare_figures(
     report: Report, locked: Mapping[str, Any], factor: float, source: str
 ) -> Iterator[str]:
-    changed = _changed(report, locked)
+    versions = _describe_version_changes(report, locked)
     for stage in report.stages:
         for name, result in stage.subjects.items():
-            held = locked["stages"].get(stage.name, {}).get(name)
-            if held is None:
+            entry = locked["stages"].get(stage.name, {}).get(name)
+            if entry is None:
                 raise UsageError(
-                    f"{source} has no figures of {name} at {stage.name}; `--update` adds them"
+                    f"{source}: no figures for {name} at {stage.name}; `--update` adds them"
                 )
-            for figure, unit in (("x_floor", 1.0), ("max_abs", _unit(stage))):
-                before, after = float(held[figure]), float(getattr(result, figure))
-                least = unit if before == 0.0 or math.prod(stage.shape) < FEW else 0.0
+            for figure, floor in (("x_floor", 1.0), ("max_abs", _max_abs_floor(stage))):
+                before, after = float(entry[figure]), float(getattr(result, figure))
+                least = floor if before == 0.0 or math.prod(stage.shape) < SMALL_SIZE else 0.0
                 allowed = factor * max(before, least)
-                # Written so that NaN, had it come this far, would not pass.
+                # Written so that a NaN does not pass.
                 if not after <= allowed:
                     yield (
                         f"{name} at {stage.name}: {figure} {after:.3g} is more than {factor:g} "
-                        f"times the locked {before:.3g}{changed}"
+                        f"times the locked {before:.3g}{versions}"
                     )
 
 
-def _unit(stage: StageResult) -> float:
-    """What rounding alone makes of ``max_abs`` here."""
+def _max_abs_floor(stage: StageResult) -> float:
+    """Return the rounding floor of ``max_abs`` at this stage."""
     return stage.floor.max_abs if stage.floor is not None else 0.0
 
 
-def _changed(report: Report, locked: Mapping[str, Any]) -> str:
-    """Versions that are not those of the lock: most often the reason."""
+def _describe_version_changes(report: Report, locked: Mapping[str, Any]) -> str:
+    """Return the versions that differ from the locked ones, which are the most frequent reason."""
     before, after = locked.get("versions", {}), report.environment.get("versions", {})
-    told = [
-        f"{package} {held.get(package)} was {old}"
+    changes = [
+        f"{package} {current.get(package)} was {old}"
         for runtime, packages in before.items()
-        for held in [after.get(runtime, {})]
+        for current in [after.get(runtime, {})]
         for package, old in packages.items()
-        if held.get(package) not in (old, None)
+        if current.get(package) not in (old, None)
     ]
-    return f" ({', '.join(dict.fromkeys(told))})" if told else ""
+    return f" ({', '.join(dict.fromkeys(changes))})" if changes else ""
 
 
 def _identity(report: Report) -> dict[str, str]:
@@ -135,11 +141,11 @@ def _identity(report: Report) -> dict[str, str]:
     }
 
 
-def _sorted(versions: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """In an order that does not tell which child answered first."""
-    return {name: dict(sorted(held.items())) for name, held in sorted(versions.items())}
+def _sort_versions(versions: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Sort the versions by name, since the children respond in any order."""
+    return {name: dict(sorted(packages.items())) for name, packages in sorted(versions.items())}
 
 
-def _short(value: float) -> float:
-    """Four digits: more would change with every build of a library, and say nothing."""
+def _round_figure(value: float) -> float:
+    """Round to four digits, since more would change with every build of a library."""
     return float(f"{value:.4g}")

@@ -1,9 +1,9 @@
-"""A folder of captures: one file a subject and the float64 reference, which knows the rest.
+"""A folder of saved captures: one file for each subject, and one for the float64 reference.
 
-The reference's manifest also holds, under ``comparison``, what judging needs beside the tensors:
-the points, the floors, the levels above numerics and the facts of input and weights. A subject's
-holds, under ``facts``, what it ran on. So each file says by itself what it belongs to, and no file
-beside it can get lost.
+The reference's manifest holds, under ``comparison``, everything else that judging needs: the
+comparison points, the floors, the levels above numerics and the facts of input and weights. A
+subject's manifest holds, under ``facts``, what it ran on. So every file names its own model,
+weights and input, and no further file is needed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 REFERENCE = "reference"
 
-BELONGING = {"model": "model", "weights_sha256": "weights", "input_sha256": "input"}
-"""What captures that are compared must share, and what it is called."""
+IDENTITY_FIELDS = {"model": "model", "weights_sha256": "weights", "input_sha256": "input"}
+"""{field of a manifest that must be equal in all captures of a comparison: its label}."""
 
 
 @dataclass(frozen=True)
 class SavedComparison:
-    """What a reference's capture knows of the comparison that it was made in."""
+    """The comparison that a reference's capture was saved in, as its manifest describes it."""
 
     reference: str
     depth: str
@@ -50,7 +50,7 @@ class SavedComparison:
     environment: Mapping[str, Any]
 
 
-def keep(
+def save_captures(
     folder: Path,
     captures: Mapping[str, Path],
     report: Report,
@@ -61,48 +61,48 @@ def keep(
 ) -> dict[str, Path]:
     """Move a comparison's captures, by subject and ``reference``, into `folder`; return the files.
 
-    `report` says what they ran on; its judgement is not kept. `gaps` is, by subject, how far a
-    plain graph's final output is from the instrumented graph's. Captures of an earlier comparison
-    make way: a folder holds one. Raises OutputError, also where `require_ours` does.
+    What they ran on is taken from `report`; its verdict is not saved. `gaps` are the subjects'
+    instrumentation gaps. Captures of an earlier comparison in the folder are removed.
+    Raises OutputError, also where `require_replaceable` does.
     """
     targets = {name: folder / f"{name}{SUFFIX}" for name in captures}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        require_ours(folder, captures)
-        for old in folder.glob(f"*{SUFFIX}"):
-            if old.name.removesuffix(SUFFIX) not in captures and _is_ours(old):
-                old.unlink()
+        require_replaceable(folder, captures)
+        for file in folder.glob(f"*{SUFFIX}"):
+            if file.name.removesuffix(SUFFIX) not in captures and _is_saved_capture(file):
+                file.unlink()
         for name, path in captures.items():
             if name == REFERENCE:
-                update_manifest(path, {"comparison": _comparison(report, points, floors)})
+                update_manifest(path, {"comparison": _comparison_to_json(report, points, floors)})
             else:
-                held = {
+                fields = {
                     "facts": asdict(report.subjects[name]),
                     "depth": report.depth,
                     "instrumentation_gap": gaps.get(name),
                 }
-                update_manifest(path, held)
-            with files.replacing(targets[name]) as hidden:
+                update_manifest(path, fields)
+            with files.atomic_write(targets[name]) as temporary:
                 # A rename within a file system, a copy between two.
-                shutil.move(path, hidden)
+                shutil.move(path, temporary)
     except OSError as error:
         raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error
     return targets
 
 
-def require_ours(folder: Path, names: Iterable[str]) -> None:
-    """Raise OutputError if captures of these subjects would replace what is no such capture."""
+def require_replaceable(folder: Path, names: Iterable[str]) -> None:
+    """Raise OutputError if captures of these subjects would replace a file of another kind."""
     for name in (REFERENCE, *names):
         path = folder / f"{name}{SUFFIX}"
-        if (path.exists() or path.is_symlink()) and not _is_ours(path):
+        if (path.exists() or path.is_symlink()) and not _is_saved_capture(path):
             raise OutputError(
-                f"{path}: is no capture of {name} that parity saved, and would be replaced; move "
-                "it away, or name another folder"
+                f"{path}: would be replaced, but is not a capture of {name} that parity saved; "
+                "move it or name another folder"
             )
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether this is a capture that an earlier comparison has left under its subject's name."""
+def _is_saved_capture(path: Path) -> bool:
+    """Return whether a file is a capture that parity saved under its subject's name."""
     name = path.name.removesuffix(SUFFIX)
     if path.is_symlink() or not path.is_file():
         return False
@@ -110,12 +110,12 @@ def _is_ours(path: Path) -> bool:
         if name != REFERENCE:
             parse_subject(name)
         with CaptureReader(path) as reader:
-            return subject_of(reader) == name
+            return read_subject(reader) == name
     except (UsageError, CaptureError):
         return False
 
 
-def _comparison(
+def _comparison_to_json(
     report: Report, points: Sequence[ComparisonPoint], floors: Mapping[str, Floor]
 ) -> dict[str, Any]:
     return {
@@ -137,94 +137,94 @@ def _comparison(
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[dict[str, CaptureReader]]:
-    """The captures of a folder, or the one that a file is, by subject, in the usual order.
+def open_captures(path: Path) -> Iterator[dict[str, CaptureReader]]:
+    """Open a capture file, or all captures of a folder; yield them by subject, reference first.
 
-    Raises CaptureError for anything that is no capture, and for a folder without any.
+    Raises CaptureError for a file that is no capture, and for a folder without captures.
     """
-    files = _files(path)
     with contextlib.ExitStack() as stack:
         readers: dict[str, CaptureReader] = {}
-        for file in files:
+        for file in _list_files(path):
             reader = stack.enter_context(CaptureReader(file))
-            name = subject_of(reader)
+            name = read_subject(reader)
             if name in readers:
-                raise CaptureError(f"{file}: holds '{name}', as {readers[name].path.name} does")
+                raise CaptureError(f"{file}: holds '{name}', like {readers[name].path.name}")
             readers[name] = reader
         order = {name: index for index, name in enumerate((REFERENCE, *subject_kinds()))}
         yield dict(sorted(readers.items(), key=lambda item: order.get(item[0], len(order))))
 
 
-def _files(path: Path) -> list[Path]:
+def _list_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.glob(f"*{SUFFIX}") if not file.name.startswith("."))
-    if not found:
-        raise CaptureError(f"{path}: holds no capture; `parity capture --out` writes them")
-    return found
+    captures = sorted(file for file in path.glob(f"*{SUFFIX}") if not file.name.startswith("."))
+    if not captures:
+        raise CaptureError(f"{path}: holds no captures; `parity capture --out {path}` saves them")
+    return captures
 
 
-def subject_of(reader: CaptureReader) -> str:
-    """The subject that a capture is of. Raises CaptureError."""
-    return str(_told(reader, reader.manifest, "subject"))
+def read_subject(reader: CaptureReader) -> str:
+    """Return the name of a capture's subject. Raises CaptureError."""
+    return str(_require_field(reader, "subject"))
 
 
-def facts_of(reader: CaptureReader) -> SubjectFacts:
-    """What a subject's capture ran on. Raises CaptureError."""
-    with _malformed(reader):
-        return SubjectFacts(**_told(reader, reader.manifest, "facts"))
+def read_subject_facts(reader: CaptureReader) -> SubjectFacts:
+    """Return the versions, device and precision that a subject ran with. Raises CaptureError."""
+    with _malformed_manifest_errors(reader):
+        return SubjectFacts(**_require_field(reader, "facts"))
 
 
-def comparison_of(reader: CaptureReader) -> SavedComparison:
-    """What a reference's capture knows. Raises CaptureError."""
-    told = _told(reader, reader.manifest, "comparison")
-    with _malformed(reader):
-        given = told["input"]
+def read_comparison(reader: CaptureReader) -> SavedComparison:
+    """Return the comparison that a reference's capture was saved in. Raises CaptureError."""
+    data = _require_field(reader, "comparison")
+    with _malformed_manifest_errors(reader):
         return SavedComparison(
-            reference=told["reference"],
-            depth=told["depth"],
-            input=InputFacts(**{**given, "shape": tuple(given["shape"])}),
-            weights=WeightFacts(**told["weights"]),
-            points=tuple(_point(point, reader) for point in told["points"]),
-            floors=floor.from_json(told["floors"]),
+            reference=data["reference"],
+            depth=data["depth"],
+            input=InputFacts(**{**data["input"], "shape": tuple(data["input"]["shape"])}),
+            weights=WeightFacts(**data["weights"]),
+            points=tuple(_point_from_json(point, reader) for point in data["points"]),
+            floors=floor.from_json(data["floors"]),
             levels={
                 name: Level(Outcome(level["outcome"]), tuple(level["messages"]))
-                for name, level in told["levels"].items()
+                for name, level in data["levels"].items()
             },
-            environment=told["environment"],
+            environment=data["environment"],
         )
 
 
-def _point(found: Mapping[str, str], reader: CaptureReader) -> ComparisonPoint:
-    shape = reader.shape(found["row"])[1:]
-    return ComparisonPoint(found["name"], found["stage"], found["row"], shape)
+def _point_from_json(data: Mapping[str, str], reader: CaptureReader) -> ComparisonPoint:
+    shape = reader.shape(data["row"])[1:]
+    return ComparisonPoint(data["name"], data["stage"], data["row"], shape)
 
 
-def _told(reader: CaptureReader, manifest: Mapping[str, Any], key: str) -> Any:
-    if key not in manifest:
+def _require_field(reader: CaptureReader, key: str) -> Any:
+    """Return a field of a capture's manifest. Raises CaptureError if there is none."""
+    if key not in reader.manifest:
         raise CaptureError(
-            f"{reader.path}: its manifest has no '{key}'; write it with `parity capture` or "
+            f"{reader.path}: its manifest has no '{key}'; save it with `parity capture` or "
             "`parity compare --save-captures`"
         )
-    return manifest[key]
+    return reader.manifest[key]
 
 
 @contextlib.contextmanager
-def _malformed(reader: CaptureReader) -> Iterator[None]:
+def _malformed_manifest_errors(reader: CaptureReader) -> Iterator[None]:
+    """While open, raise CaptureError in place of the errors that a malformed manifest causes."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CaptureError(f"{reader.path}: its manifest is malformed: {error}") from error
 
 
-def require_belonging(readers: Sequence[CaptureReader]) -> None:
-    """Raise CaptureError, naming both, unless all captures are of one model, weights and input."""
+def require_same_identity(readers: Sequence[CaptureReader]) -> None:
+    """Raise CaptureError unless all captures are of the same model, weights and input."""
     first = readers[0]
     for reader in readers[1:]:
-        for key, word in BELONGING.items():
-            one, other = (_told(each, each.manifest, key) for each in (first, reader))
+        for key, label in IDENTITY_FIELDS.items():
+            one, other = _require_field(first, key), _require_field(reader, key)
             if one != other:
                 raise CaptureError(
-                    f"{first.path} and {reader.path} do not belong together: "
-                    f"{word} {abbreviate(one)} and {abbreviate(other)}"
+                    f"{first.path} and {reader.path}: different {label}: "
+                    f"{abbreviate(one)} and {abbreviate(other)}; capture both from the same {label}"
                 )

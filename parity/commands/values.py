@@ -1,4 +1,4 @@
-"""What a caller may write for a value, on the command line, in parity.toml and in Python alike."""
+"""Parameter values, in the forms that the command line, parity.toml and Python callers write."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from parity.errors import UsageError
-from parity.processes.interpreters import interpreters
+from parity.processes.interpreters import resolve_interpreters
 from parity.processes.subjects import subject_kinds
 from parity.text import quote
 
@@ -14,10 +14,10 @@ ImageSize = int | str | Sequence[int]
 """Pixels: 224, "224", "96x128" or (height, width)."""
 
 Progress = Callable[[str, str], None]
-"""Is called with a runtime and what it is doing now."""
+"""A function that is called with a runtime and what it is doing now."""
 
 
-def silent(runtime: str, text: str) -> None:
+def no_progress(runtime: str, text: str) -> None:
     """Show no progress."""
 
 
@@ -45,15 +45,15 @@ def parse_subjects(value: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def find_interpreters(python: Mapping[str, str | Path] | None) -> dict[str, str]:
-    """Return the interpreter of each runtime and environment, as the command line finds it.
+    """Return {runtime or environment: path of its Python}; see `resolve_interpreters`.
 
-    `python` gives runtimes or environments an interpreter, or the folder of an environment; it
-    outweighs the `[environments]` of parity.toml in the working folder. Raises InterpreterError for
-    a path that is not there.
+    `python` maps runtimes or environments to an interpreter or an environment's folder. It
+    overrides the `[environments]` of parity.toml in the working folder. Raises InterpreterError for
+    a path that does not exist.
     """
-    return interpreters([f"{name}={path}" for name, path in (python or {}).items()])
+    return resolve_interpreters([f"{name}={path}" for name, path in (python or {}).items()])
 
 
 def optional_path(value: str | Path | None) -> Path | None:
-    """Return a path for a text."""
+    """Return the value as a path; None for None."""
     return None if value is None else Path(value)

@@ -14,7 +14,7 @@ from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable
 from parity.processes import probe
 from parity.processes.cache import Cache
-from parity.processes.interpreters import interpreter_of
+from parity.processes.interpreters import select_interpreter
 
 
 def graph_key(
@@ -96,7 +96,7 @@ class ComparisonCache:
         return weights_key(request.spec, request.seed, side, python=self._python(side))
 
     def _python(self, side: Side) -> str | None:
-        return interpreter_of(self.request.home_child(side), self.request.python)
+        return select_interpreter(self.request.home_child(side), self.request.python)
 
 
 def build_tap_names(table: LayerTable, side: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import StageResult
-from parity.processes.helpers import measuring_helpers
+from parity.processes.helpers import start_measurement_helpers
 
 
 def judge_captures(
@@ -37,5 +37,5 @@ def judge_captures(
             points=points,
             limit=criteria.limit,
             precisions=criteria.precisions,
-            start_helpers=measuring_helpers,
+            start_helpers=start_measurement_helpers,
         )

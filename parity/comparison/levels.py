@@ -9,7 +9,7 @@ from parity.comparison.results import InputTrial, Level, Outcome
 from parity.comparison.runner import Runner
 from parity.comparison.state import State
 from parity.comparison.structure_summary import summarise_differences
-from parity.errors import ParityError, WeightsRefused
+from parity.errors import IncompatibleWeightsError, ParityError
 from parity.network import structure, weights
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status
@@ -68,7 +68,7 @@ def judge_weights(state: State) -> Level:
         refusals = [
             f"{side}: {error}"
             for side, error in state.model_failures.items()
-            if isinstance(error, WeightsRefused)
+            if isinstance(error, IncompatibleWeightsError)
         ]
         # The children read every weight back; a difference has raised WeightError.
         return Level(Outcome.FAIL, tuple(refusals)) if refusals else Level(Outcome.PASS)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from parity.errors import ParityError, RuntimeMissing, UsageError
+from parity.errors import MissingRuntimeError, ParityError, UsageError
 from parity.processes import cards, probe, registry
-from parity.processes.interpreters import interpreter_of
+from parity.processes.interpreters import select_interpreter
 from parity.processes.subjects import parse_child_name
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from parity.processes.children import Children
 
 
-class DeviceMissing(RuntimeMissing):
+class DeviceMissing(MissingRuntimeError):
     """No usable GPU for a runtime that must use one; `lines` has a line for each runtime."""
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -64,7 +64,7 @@ def _place_on_card(
 ) -> Placement:
     try:
         card = cards.find_card() if load_driver is None else cards.find_card(load_driver)
-    except RuntimeMissing as error:
+    except MissingRuntimeError as error:
         if "gpu" in requested.values():
             names = [name for name, device in requested.items() if device == "gpu"]
             raise DeviceMissing(_describe_gpu_problems(request, names, str(error))) from None
@@ -109,7 +109,7 @@ def _describe_gpu_problems(
         name = parse_child_name(child)
         problems: list[str] = []
         if name.backend is None:
-            python = interpreter_of(child, request.python)
+            python = select_interpreter(child, request.python)
             problems = probe.describe_problems(
                 name.runtime, probe.probe_interpreter(name.runtime, python), gpu=True
             )

@@ -22,12 +22,12 @@ from parity.comparison.state import Description, State, SubjectCapture, SubjectR
 from parity.comparison.weight_source import WeightSource
 from parity.errors import (
     ChildError,
-    DeviceMemory,
+    DeviceMemoryError,
     FlagError,
+    IncompatibleWeightsError,
+    MissingRuntimeError,
     ParityError,
-    RuntimeMissing,
     TableError,
-    WeightsRefused,
 )
 from parity.network import inputs
 from parity.network.table import LayerTable
@@ -39,7 +39,7 @@ from parity.processes.subjects import parse_child_name, runs_graph
 
 T = TypeVar("T")
 
-SUBJECT_ERRORS = (RuntimeMissing, ChildError, DeviceMemory, FlagError)
+SUBJECT_ERRORS = (MissingRuntimeError, ChildError, DeviceMemoryError, FlagError)
 """The errors that end one subject; the other subjects continue."""
 
 
@@ -237,7 +237,7 @@ class Preparation:
             if self.spec is None or not self.spec.exports_weights:
                 raise
             self._descriptions[side] = child.call("describe", input_shape=shape)
-            raise WeightsRefused(f"its weights cannot be copied: {error}") from error
+            raise IncompatibleWeightsError(f"its weights cannot be copied: {error}") from error
 
     def _load(self, side: Side, child: Child) -> float:
         model_reference = self.request.model_references.get(side)

@@ -118,7 +118,7 @@ def save(
             raise WeightError(f"{path.name}: {name}: cannot hold {array.dtype}, only float32")
     # The format wants wider dtypes first, so that everything is aligned.
     order = sorted(weights, key=lambda name: (-weights[name].dtype.itemsize, name))
-    with files.replacing(path) as temporary, temporary.open("wb") as file:
+    with files.atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(_header({name: weights[name] for name in order}, metadata or {}))
         for name in order:
             file.write(_bytes(weights[name]))

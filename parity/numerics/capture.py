@@ -67,7 +67,7 @@ class CaptureWriter:
     def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
         self.manifest: dict[str, Any] = dict(manifest)
         self._path = Path(path)
-        self._part = files.Part(self._path)
+        self._part = files.PartialFile(self._path)
         self._entries: dict[str, _TensorEntry] = {}
         self._checksums: dict[str, str] = {}
         self._end = 0
@@ -178,7 +178,7 @@ def _write_header(path: Path, header: bytes, reserved: int) -> None:
     size = len(header) + 8
     if size > reserved:
         start = -(-size // ALIGNMENT) * ALIGNMENT
-        with files.replacing(path) as copy, path.open("rb") as source, copy.open("wb") as target:
+        with files.atomic_write(path) as copy, path.open("rb") as source, copy.open("wb") as target:
             source.seek(reserved)
             target.seek(start)
             shutil.copyfileobj(source, target, 2**20)

@@ -1,1 +1,1 @@
-"""Where work runs: child processes, their interpreters and cards, and the cache."""
+"""Where work runs: child processes, their interpreters, the GPU, and the cache."""

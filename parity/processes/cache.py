@@ -1,9 +1,9 @@
-"""The cache: exported structures and calibrated random weights, which are the same every time.
+"""The cache of exported graph structures and calibrated random weights.
 
-An entry is one file, ``KIND/KEY-CHECKSUM.SUFFIX``: the key is a hash of all that its bytes depend
-on, the checksum is that of the bytes. So one rename publishes an entry, whoever else publishes the
-same at that moment, and a damaged entry does not fit its name. The folder carries a CACHEDIR.TAG
-of our own; in a folder without it, nothing is ever written, replaced or removed.
+An entry is one file, ``KIND/KEY-CHECKSUM.SUFFIX``. The key is a hash of everything that the entry
+depends on; the checksum is that of its bytes. An entry is published by one rename, so that several
+processes can publish the same one. A damaged entry has another checksum than its name states.
+The folder holds parity's own CACHEDIR.TAG. In a folder without it nothing is replaced or removed.
 """
 
 from __future__ import annotations
@@ -27,119 +27,122 @@ from parity.errors import OutputError, UsageError
 from parity.numerics.checksum import compute_stream_checksum
 
 MAX_BYTES = 4 * 2**30
-"""The oldest entries make room for new ones above this size."""
+"""Above this size the entries that were used longest ago are removed."""
 
 IN_USE_S = 3600.0
-"""Seconds for which an entry that was just used is not removed: its reader may still run."""
+"""Seconds during which an entry is not removed after its last use: it may still be read."""
 
 SUFFIXES = {"graphs": ".onnx", "weights": ".safetensors"}
-"""Of the files of each kind of entry; the kind is the name of the folder that they lie in."""
+"""{kind of entry, which is the name of its folder: the suffix of its files}."""
 
 TAG = "CACHEDIR.TAG"
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
-_OURS = "# This is the cache of parity (parity.processes.cache/1)."
+_TAG_COMMENT = "# This is the cache of parity (parity.processes.cache/1)."
 _TAG_TEXT = f"""{_SIGNATURE}
-{_OURS}
-# What lies here is made again when it is missing; see https://bford.info/cachedir/
+{_TAG_COMMENT}
+# Its files can be deleted at any time; see https://bford.info/cachedir/
 """
 
-# An entry, one of before there were checksums, or what an interrupted `files.Part` has left of one.
+# An entry, an entry without a checksum (as early versions wrote them), or the remains of an
+# interrupted `files.PartialFile`.
 _NAME = re.compile(r"(\.[0-9a-f]{12}\.)?[0-9a-f]{32}(-[0-9a-f]{16})?(\.onnx|\.safetensors)")
 
 
-def root() -> Path:
-    """`$PARITY_CACHE`, or `parity` in the user's cache folder."""
-    given = os.environ.get("PARITY_CACHE")
-    if given:
-        return Path(given)
+def cache_folder() -> Path:
+    """Return `$PARITY_CACHE`, or `parity` in the user's cache folder."""
+    override = os.environ.get("PARITY_CACHE")
+    if override:
+        return Path(override)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "parity"
 
 
 @dataclass(frozen=True)
 class Cache:
-    """The cache as one command uses it; not `enabled`, it finds nothing and keeps nothing."""
+    """The cache as one command uses it. If it is not `enabled`, nothing is found or stored."""
 
     enabled: bool = True
     notes: list[str] = field(default_factory=list)
-    """A sentence for each damaged entry that was found."""
+    """One sentence for each damaged entry that was removed."""
 
     def find(self, kind: str, facts: Mapping[str, Any]) -> Path | None:
-        """The entry that these facts decide, its checksum verified; None where there is none.
+        """Return the entry with this key, its checksum verified; None if there is none.
 
-        A damaged entry is taken away, so that it is made anew, and noted.
+        `facts` is everything that the entry depends on; its hash is the key. A damaged entry is
+        removed, so that the caller computes it again, and added to `notes`.
         """
-        if not self.enabled or not _is_ours(root()):
+        if not self.enabled or not _has_tag(cache_folder()):
             return None
-        for path in _named(kind, _key(facts)):
-            problem, seen = _examine(path)
+        for path in _find_candidates(kind, _key(facts)):
+            problem, status = _verify_entry(path)
             if problem is None:
-                touch(path)
+                mark_used(path)
                 return path
-            # Without the folder: reports are shown to others.
-            self.notes.append(f"the cache entry {kind}/{path.name} {problem}; it was made anew")
-            _take_away(path, seen)
+            # Without the folder, since other people read reports.
+            self.notes.append(f"cache entry {kind}/{path.name} {problem}; it was computed again")
+            _remove_damaged(path, status)
         return None
 
-    def publish(self, kind: str, facts: Mapping[str, Any], made: Path) -> Path:
-        """Copy the finished file `made` into the cache, as what these facts decide; the entry.
+    def publish(self, kind: str, facts: Mapping[str, Any], file: Path) -> Path:
+        """Copy a complete file into the cache and return its entry.
 
-        Where that cannot be done it is `made` itself, which the next run then makes again.
+        `facts` is as for `find`. If the file cannot be copied, return `file` itself; the next run
+        then computes it again.
         """
         if not self.enabled:
-            return made
+            return file
         with contextlib.suppress(OSError, OutputError):
-            folder = _prepared(root()) / kind
+            folder = _prepare_folder(cache_folder()) / kind
             folder.mkdir(exist_ok=True)
-            with made.open("rb") as stream:
+            with file.open("rb") as stream:
                 checksum = compute_stream_checksum(stream)
             path = folder / f"{_key(facts)}-{checksum}{SUFFIXES[kind]}"
-            with files.replacing(path) as part:
-                shutil.copyfile(made, part)
+            with files.atomic_write(path) as part:
+                shutil.copyfile(file, part)
             return path
-        return made
+        return file
 
 
-def require_ours() -> None:
-    """Raise UsageError if the cache's folder holds what `parity` did not put there.
+def require_own_folder() -> None:
+    """Raise UsageError if the cache folder holds files that `parity` did not write.
 
-    A folder that is not there yet, is empty or cannot be read is no error.
+    A folder that does not exist yet, is empty or cannot be read is no error.
     """
     with contextlib.suppress(OSError):
-        path = root()
-        foreign = None if _is_ours(path) else _foreign(path)
+        path = cache_folder()
+        foreign = None if _has_tag(path) else _find_foreign(path)
         if foreign is not None:
             raise UsageError(
-                f"{path}: is no cache of parity: it holds '{foreign.name}' and no {TAG} of parity; "
-                "set PARITY_CACHE to a new or empty folder, or use --no-cache"
+                f"{path}: not a parity cache: it holds '{foreign.name}' and has no {TAG} of "
+                "parity; set PARITY_CACHE to a new or empty folder, or use --no-cache"
             )
 
 
 def prune(limit: int = MAX_BYTES) -> None:
-    """Remove the entries used longest ago until the cache is no larger than `limit` bytes.
+    """Remove entries, least recently used first, until the cache has at most `limit` bytes.
 
-    Those used within the last hour stay. Nothing but entries is removed.
+    Entries used within the last hour stay. Nothing but entries is removed.
     """
-    held = sorted(
+    entries = sorted(
         ((status.st_mtime, status.st_size, path) for path, status in _entries()),
         key=lambda entry: entry[0],
     )
-    total = sum(size for _, size, _ in held)
-    for used, size, path in held:
-        if total <= limit or used > time.time() - IN_USE_S:
+    total = sum(size for _, size, _ in entries)
+    for last_use, size, path in entries:
+        if total <= limit or last_use > time.time() - IN_USE_S:
             break
         with contextlib.suppress(OSError):
             path.unlink()
             total -= size
 
 
-def size() -> int:
-    """Bytes that the cache's entries take."""
+def total_bytes() -> int:
+    """Return the size of all entries in bytes."""
     return sum(status.st_size for _, status in _entries())
 
 
-def touch(path: Path) -> None:
-    """Mark an entry as used now."""
+def mark_used(path: Path) -> None:
+    """Set an entry's time of last use to now."""
     with contextlib.suppress(OSError):
         os.utime(path)
 
@@ -149,80 +152,81 @@ def _key(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _named(kind: str, key: str) -> list[Path]:
-    """What has the name of an entry with this key."""
+def _find_candidates(kind: str, key: str) -> list[Path]:
+    """Return the paths that are named like an entry with this key."""
     with contextlib.suppress(OSError):
         return sorted(
             path
-            for path in (root() / kind).iterdir()
+            for path in (cache_folder() / kind).iterdir()
             if path.name.startswith(f"{key}-") and _NAME.fullmatch(path.name)
         )
     return []
 
 
-def _examine(path: Path) -> tuple[str | None, os.stat_result | None]:
-    """What is wrong with an entry, None if nothing is; and what was looked at, if it is a file."""
+def _verify_entry(path: Path) -> tuple[str | None, os.stat_result | None]:
+    """Return (problem or None, status of the file that was read or None if it is no file)."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            return "is no plain file", None
+            return "is not a regular file", None
         with path.open("rb") as stream:
             checksum = compute_stream_checksum(stream)
-            seen = os.fstat(stream.fileno())
+            status = os.fstat(stream.fileno())
     except OSError as error:
         return f"cannot be read ({error.strerror})", None
     if path.stem.rpartition("-")[2] == checksum:
-        return None, seen
-    return "is damaged: its bytes do not have the checksum that it was saved with", seen
+        return None, status
+    return "is damaged: wrong checksum", status
 
 
-def _take_away(path: Path, seen: os.stat_result | None) -> None:
-    """Remove a damaged entry; what is no plain file, and so not of our making, is moved aside."""
+def _remove_damaged(path: Path, status: os.stat_result | None) -> None:
+    """Remove a damaged entry; rename it if it is no regular file, since parity wrote none such."""
     with contextlib.suppress(OSError):
-        if seen is None:
+        if status is None:
             path.rename(path.with_name(f"{path.name}.aside-{secrets.token_hex(4)}"))
-        elif os.path.samestat(seen, path.lstat()):
-            # Another process may have put a sound one there since.
+        elif os.path.samestat(status, path.lstat()):
+            # The status is compared because another process may have replaced the entry since.
             path.unlink()
 
 
 def _entries() -> Iterator[tuple[Path, os.stat_result]]:
-    """Every file that is an entry by its place and name, in a folder that is our cache."""
-    path = root()
-    if not _is_ours(path):
+    """Yield each entry with its status; none in a folder without parity's tag."""
+    folder = cache_folder()
+    if not _has_tag(folder):
         return
     for kind in SUFFIXES:
         with contextlib.suppress(OSError):
-            for found in (path / kind).iterdir():
+            for path in (folder / kind).iterdir():
                 with contextlib.suppress(OSError):
-                    status = found.lstat()
-                    if _NAME.fullmatch(found.name) and stat.S_ISREG(status.st_mode):
-                        yield found, status
+                    status = path.lstat()
+                    if _NAME.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
+                        yield path, status
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a folder carries our tag."""
+def _has_tag(folder: Path) -> bool:
+    """Return whether a folder holds parity's own CACHEDIR.TAG."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        return (path / TAG).read_text(encoding="utf-8").splitlines()[:2] == [_SIGNATURE, _OURS]
+        lines = (folder / TAG).read_text(encoding="utf-8").splitlines()
+        return lines[:2] == [_SIGNATURE, _TAG_COMMENT]
     return False
 
 
-def _foreign(path: Path) -> Path | None:
-    """Something in a folder without our tag that is not of our making. Raises OSError."""
-    for found in path.iterdir():
-        if found.name not in SUFFIXES or found.is_symlink() or not found.is_dir():
-            return found
-        # Caches of before there was a tag are nothing but entries.
-        strange = (each for each in found.iterdir() if not _NAME.fullmatch(each.name))
-        if (first := next(strange, None)) is not None:
+def _find_foreign(folder: Path) -> Path | None:
+    """Return the first path in an untagged folder that parity did not write. Raises OSError."""
+    for path in folder.iterdir():
+        if path.name not in SUFFIXES or path.is_symlink() or not path.is_dir():
+            return path
+        # Early versions wrote no tag; their caches hold nothing but entries.
+        foreign = (file for file in path.iterdir() if not _NAME.fullmatch(file.name))
+        if (first := next(foreign, None)) is not None:
             return first
     return None
 
 
-def _prepared(path: Path) -> Path:
-    """The cache's folder, made and tagged. Raises OSError, and OutputError if it is not ours."""
-    if not _is_ours(path):
-        path.mkdir(parents=True, exist_ok=True)
-        if _foreign(path) is not None:
-            raise OutputError(f"{path}: is no cache of parity")
-        files.write_text(path / TAG, _TAG_TEXT)
-    return path
+def _prepare_folder(folder: Path) -> Path:
+    """Create and tag the cache folder. Raises OSError, and OutputError for foreign files."""
+    if not _has_tag(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if _find_foreign(folder) is not None:
+            raise OutputError(f"{folder}: not a parity cache")
+        files.write_text(folder / TAG, _TAG_TEXT)
+    return folder

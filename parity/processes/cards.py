@@ -1,4 +1,4 @@
-"""The NVIDIA card, read through its driver's libraries without any framework."""
+"""The NVIDIA GPU, read through its driver's libraries without any framework."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from parity.errors import RuntimeMissing
+from parity.errors import MissingRuntimeError
 
 DRIVER, MANAGEMENT = "libcuda.so.1", "libnvidia-ml.so.1"
 
@@ -20,7 +20,7 @@ Load = Callable[[str], Any]
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The first card; `cuda` is the newest CUDA version that its driver can run."""
+    """The first GPU; `bytes` is its memory, `cuda` the newest CUDA version its driver supports."""
 
     name: str
     bytes: int
@@ -39,43 +39,44 @@ class Card:
 
 
 def find_card(load: Load = ctypes.CDLL) -> Card:
-    """Return the card that a framework would use; raises `RuntimeMissing` with why there is none.
+    """Return the GPU that a framework would use.
 
-    Only the driver API is called, which makes no context and takes no memory on the card.
+    Only the driver API is called, which creates no context and takes no GPU memory. Raises
+    `MissingRuntimeError` with the reason if there is no GPU.
     """
     try:
         driver = load(DRIVER)
     except OSError as error:
-        raise RuntimeMissing(f"no NVIDIA driver ({DRIVER} cannot be loaded)") from error
+        raise MissingRuntimeError(f"no NVIDIA driver ({DRIVER} cannot be loaded)") from error
     code = driver.cuInit(0)
     if code:
-        raise RuntimeMissing(_explain_error(code))
+        raise MissingRuntimeError(_explain_error(code))
     count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
     if not count.value:
-        raise RuntimeMissing(_explain_error(NO_DEVICE))
+        raise MissingRuntimeError(_explain_error(NO_DEVICE))
     driver.cuDriverGetVersion(ctypes.byref(version))
     driver.cuDeviceGet(ctypes.byref(device), 0)
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
     driver.cuDeviceGetName(name, 256, device)
     driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-    # The driver API writes 13000 for CUDA 13.0.
+    # The driver API encodes CUDA 13.0 as 13000.
     cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
     return Card(name.value.decode(), memory.value, count.value, cuda, _driver_version(load))
 
 
 def _explain_error(code: int) -> str:
-    """Return why there is no card, by the error code of the CUDA driver API."""
+    """Return why there is no GPU, from the error code of the CUDA driver API."""
     if code != NO_DEVICE:
-        return f"the NVIDIA driver does not start (cuInit gave {code}): is it newer than the card?"
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if hidden is not None:
-        return f"no GPU: CUDA_VISIBLE_DEVICES='{hidden}' leaves none"
-    return "no GPU: the NVIDIA driver finds no card"
+        return f"the NVIDIA driver does not start (cuInit error {code}): is it newer than the GPU?"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return f"no GPU: CUDA_VISIBLE_DEVICES='{visible}' hides all"
+    return "no GPU: the NVIDIA driver finds none"
 
 
 def _driver_version(load: Load) -> str | None:
-    """Return the driver's version, which only the management library has."""
+    """Return the driver's version from the management library; None without it."""
     try:
         management = load(MANAGEMENT)
     except OSError:

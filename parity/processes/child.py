@@ -1,4 +1,4 @@
-"""The parent's side of one child process: start it, send it requests, report how it ended."""
+"""The parent's side of one child process: start it, send requests, describe how it ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from typing import IO, Any
 
-from parity.errors import ChildError, InterpreterError, ParityError, RuntimeMissing
+from parity.errors import ChildError, InterpreterError, MissingRuntimeError, ParityError
 from parity.processes import probe
 from parity.processes.interpreters import is_own_interpreter
 from parity.processes.protocol import OperationRequest, OperationResponse, ProtocolError
@@ -23,7 +23,7 @@ from parity.processes.variables import child_variables
 from parity.version import __version__
 
 TIMEOUT_S = 900.0
-"""How long one request may take before the child is taken for hung."""
+"""How long one request may take; the child is then considered hung and is killed."""
 
 _STDERR_LINES = 12
 
@@ -34,9 +34,10 @@ _STATE_OPERATIONS = frozenset({"load", "load_file", "load_structure", "load_weig
 class Child:
     """One runtime in a process of its own, which answers requests until its input is closed.
 
-    `name` is a child's name (`subjects.child_name`). Requests and responses are JSON lines, arrays
-    travel as files (`processes.protocol`). What the framework prints goes to a log that is quoted
-    only when the child dies.
+    `name` is a child's name (`subjects.child_name`), `timeout` the seconds that one request may
+    take, `gpu` whether the process may use a GPU. Requests and responses are JSON lines; arrays
+    are files (`processes.protocol`). The framework's own output goes to a log, whose end is quoted
+    if the child dies.
     """
 
     def __init__(
@@ -58,8 +59,8 @@ class Child:
         self._identities = itertools.count(1)
         self._lock = threading.Lock()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        # Frameworks leave files of their own in the temporary folder; these go with the child.
-        self._scratch = tempfile.TemporaryDirectory(prefix="parity-", ignore_cleanup_errors=True)
+        # Frameworks leave temporary files behind; this folder is deleted with the child.
+        self._temporary = tempfile.TemporaryDirectory(prefix="parity-", ignore_cleanup_errors=True)
         self._state_requests: list[tuple[str, Mapping[str, Any]]] = []
         self._is_suspended = self._is_closed = False
         self._start()
@@ -72,14 +73,16 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env={**self._variables, "TMPDIR": self._scratch.name},
+                env={**self._variables, "TMPDIR": self._temporary.name},
                 text=True,
                 encoding="utf-8",
             )
         except OSError as error:
             self._log.close()
-            self._scratch.cleanup()
-            raise RuntimeMissing(f"{self.name}: cannot start {self.python}: {error}") from error
+            self._temporary.cleanup()
+            raise MissingRuntimeError(
+                f"{self.name}: cannot start {self.python}: {error}"
+            ) from error
         reader = threading.Thread(
             target=_queue_lines, args=(self._process.stdout, self._responses), daemon=True
         )
@@ -104,7 +107,7 @@ class Child:
         """Send one request and return the result in its response.
 
         Raises the `ParityError` that the child raised, `ChildError` if it died or exceeded its
-        time limit, and `RuntimeMissing` if its framework cannot be imported.
+        time limit, and `MissingRuntimeError` if its framework cannot be imported.
         """
         with self._lock:
             if self._is_suspended and not self._is_closed:
@@ -115,9 +118,9 @@ class Child:
         return result
 
     def suspend(self) -> None:
-        """End the process, which frees all that it holds; the next call starts another.
+        """End the process, which frees its memory; the next call starts a new one.
 
-        The new process is first brought into the same state: the model, its table and weights.
+        The new process first repeats the operations that set the state: model, table, weights.
         """
         with self._lock:
             if not self._is_suspended:
@@ -128,7 +131,7 @@ class Child:
         self._is_suspended = False
         self._start()
         if self._is_closed:
-            # `kill` was called meanwhile, when there was no process to kill.
+            # `kill` was called while there was no process.
             self._stop()
         for operation, arguments in self._state_requests:
             self._send(operation, arguments)
@@ -151,11 +154,11 @@ class Child:
         return dict(response.result)
 
     def close(self) -> None:
-        """End the child by closing its input, or by force, and delete its temporary files."""
+        """End the child by closing its input, kill it if it does not end, delete its files."""
         self._is_closed = True
         self._end()
         self._log.close()
-        self._scratch.cleanup()
+        self._temporary.cleanup()
 
     def _end(self) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -167,7 +170,7 @@ class Child:
             self._stop()
 
     def kill(self) -> None:
-        """Kill the process at once; the child cannot be used any more."""
+        """Kill the process immediately; the child cannot be used afterwards."""
         self._is_closed = True
         self._stop()
 
@@ -203,14 +206,14 @@ class Child:
         if code < 0:
             how = f"signal {signal.Signals(-code).name}"
             if -code == signal.SIGKILL:
-                how += ", perhaps for want of memory"
+                how += ", possibly out of memory"
         tail = self._stderr_tail()
         if "No module named 'parity'" in tail or "No module named parity" in tail:
             return InterpreterError(
                 probe.describe_missing_parity(self.name, self._runtime, self.python)
             )
-        end = f"; its last words: {tail}" if tail else ""
-        return ChildError(f"{self.name}: the process died during '{operation}' ({how}){end}")
+        output = f"; its last output: {tail}" if tail else ""
+        return ChildError(f"{self.name}: the process died during '{operation}' ({how}){output}")
 
     def _stderr_tail(self) -> str:
         """Return the last lines that the child wrote to standard error, on one line."""

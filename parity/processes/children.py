@@ -1,4 +1,4 @@
-"""The children of one command: started together, closed together, whatever happens."""
+"""The child processes of one command: started together, always closed together."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from parity.processes.child import TIMEOUT_S, Child
-from parity.processes.interpreters import interpreter_of
+from parity.processes.interpreters import select_interpreter
 
 
 class Children:
-    """A mapping from a child's name to the child, which is started when it is first asked for."""
+    """A mapping from a child's name to the child, which is started on first access.
+
+    `python` is {runtime or environment: interpreter}; `timeout` and `gpu` are those of `Child`.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class Children:
             child.close()
 
     def start(self, names: Iterable[str]) -> None:
-        """Start these children now, so that they import their frameworks side by side."""
+        """Start these children now, so that they import their frameworks in parallel."""
         for name in names:
             _ = self[name]
 
@@ -51,13 +54,13 @@ class Children:
         return iter(self._children.values())
 
     def __getitem__(self, name: str) -> Child:
-        """The child of this name (`subjects.child_name`), started now if it has not been."""
-        # Both graphs' threads may be the first to ask for ONNX Runtime's.
+        """Return the child of this name (`subjects.child_name`); start it if necessary."""
+        # Two threads, one for each graph, may both need ONNX Runtime's child first.
         with self._lock:
             if name not in self._children:
                 self._children[name] = Child(
                     name,
-                    python=interpreter_of(name, self._python),
+                    python=select_interpreter(name, self._python),
                     timeout=self._timeout,
                     gpu=self._gpu,
                 )
@@ -77,6 +80,6 @@ class Children:
                 raise
 
     def kill(self) -> None:
-        """Kill every child at once, so that threads that wait for them return."""
+        """Kill every child immediately, so that threads that wait for them return."""
         for child in list(self):
             child.kill()

@@ -1,4 +1,4 @@
-"""Making Python environments, one for each runtime, and listing them: `parity env`."""
+"""Create and list Python environments, one for each runtime: `parity env`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import parity
 from parity.errors import InterpreterError, UsageError
 from parity.processes import probe, registry
 from parity.processes.interpreters import (
-    ENVIRONMENT_MARK,
-    configured_paths,
+    ENVIRONMENT_MARKER,
     environments_folder,
+    find_environment_folders,
     find_python,
-    made_environments,
+    read_configured_paths,
 )
 from parity.version import __version__
 
@@ -31,7 +31,7 @@ _REQUEST = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentRequest:
-    """An environment to make: `torch`, or `old=torch==2.9.1`."""
+    """An environment to create: `torch`, or `old=torch==2.9.1`."""
 
     name: str
     runtime: str
@@ -42,8 +42,8 @@ class EnvironmentRequest:
 class Environment:
     """An environment for one runtime.
 
-    `versions` are those of the runtime's packages there; None where `problem` says why they are
-    not known.
+    `versions` are those of the runtime's packages in it; None if they cannot be read, for the
+    reason in `problem`.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Environment:
         return asdict(self)
 
 
-def parse_request(text: str) -> EnvironmentRequest:
+def parse_environment_request(text: str) -> EnvironmentRequest:
     """Read `RUNTIME`, `RUNTIME==VERSION` or `NAME=RUNTIME==VERSION`; raises `UsageError`."""
     match = _REQUEST.fullmatch(text)
     known = registry.installable_runtimes()
     if match is None or match["runtime"] not in known:
         names = " or ".join(filter(None, [", ".join(known[:-1]), *known[-1:]]))
         raise UsageError(
-            f"'{text}': expected {names}, with a version and a name if you like: old=torch==2.9.1"
+            f"'{text}': expected {names}, optionally with a name and a version: old=torch==2.9.1"
         )
     runtime = match["runtime"]
     return EnvironmentRequest(match["name"] or runtime, runtime, match["version"] or "")
@@ -78,40 +78,40 @@ def create_environments(
     folder: Path | None = None,
     progress: Callable[[str, str], None] = lambda name, text: None,
 ) -> list[Environment]:
-    """Make an environment for each request, with uv where there is one, and install its runtime.
+    """Create an environment for each request and install its runtime, with uv or else venv and pip.
 
-    Raises `UsageError` for one that exists, `InterpreterError` with the installer's last words; an
-    incomplete environment is removed.
+    Raises `UsageError` if one exists already, `InterpreterError` with the installer's message if
+    it fails; the incomplete environment is removed.
     """
     folder = (folder or environments_folder()).absolute()
     for request in requests:
         if (folder / request.name).exists():
-            raise UsageError(f"{folder / request.name} exists already; remove it to make it anew")
-    made = []
+            raise UsageError(f"{folder / request.name}: already exists; remove it first")
+    environments = []
     for request in requests:
         progress(request.name, "installing")
-        made.append(_create(request, folder / request.name, gpu))
-    return made
+        environments.append(_create(request, folder / request.name, gpu))
+    return environments
 
 
-def _create(request: EnvironmentRequest, place: Path, gpu: bool) -> Environment:
-    python = place / "bin" / "python"
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _create(request: EnvironmentRequest, folder: Path, gpu: bool) -> Environment:
+    python = folder / "bin" / "python"
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for command in _commands(request, place, python, gpu, shutil.which("uv")):
-            _install(request.name, command)
-        facts = {"runtime": request.runtime, "gpu": gpu}
-        (place / ENVIRONMENT_MARK).write_text(json.dumps(facts), encoding="utf-8")
+        for command in _install_commands(request, folder, python, gpu, shutil.which("uv")):
+            _run_installer(request.name, command)
+        marker = {"runtime": request.runtime, "gpu": gpu}
+        (folder / ENVIRONMENT_MARKER).write_text(json.dumps(marker), encoding="utf-8")
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _describe(place)
+    return _read_environment(folder)
 
 
-def _commands(
-    request: EnvironmentRequest, place: Path, python: Path, gpu: bool, uv: str | None
+def _install_commands(
+    request: EnvironmentRequest, folder: Path, python: Path, gpu: bool, uv: str | None
 ) -> list[list[str]]:
-    """The commands that make the environment and install into it, in order."""
+    """Return the commands that create the environment and install its packages, in order."""
     info = registry.get(request.runtime)
     extra = info.gpu_extra if gpu and info.gpu_extra is not None else info.extra
     packages = [*_parity_requirement(extra or "")]
@@ -119,51 +119,53 @@ def _commands(
         packages.append(f"{info.main_package}{request.version}")
     if uv is not None:
         return [
-            [uv, "venv", "--quiet", "--python", sys.executable, str(place)],
+            [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
             [uv, "pip", "install", "--quiet", "--python", str(python), *packages],
         ]
     return [
-        [sys.executable, "-m", "venv", str(place)],
+        [sys.executable, "-m", "venv", str(folder)],
         [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
     ]
 
 
 def _parity_requirement(extra: str) -> list[str]:
-    """This `parity` as an installer's arguments: from its source folder if we run from one."""
+    """Return the installer's arguments for this `parity`: its source folder if it runs from one."""
     source = Path(parity.__file__).resolve().parent.parent
     if (source / "pyproject.toml").exists():
         return ["-e", f"{source}[{extra}]"]
     return [f"parity[{extra}]=={__version__}"]
 
 
-def _install(name: str, command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        words = [line for line in done.stderr.strip().splitlines() if "ERROR" in line.upper()]
-        last = (words or done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InterpreterError(f"{name}: the environment cannot be made: {last.strip()}")
+def _run_installer(name: str, command: list[str]) -> None:
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        errors = [line for line in lines if "ERROR" in line.upper()]
+        message = (errors or lines or ["no message"])[-1]
+        raise InterpreterError(f"{name}: the environment cannot be created: {message.strip()}")
 
 
 def list_environments(folder: Path | None = None) -> list[Environment]:
-    """The environments that were made and those of parity.toml, each probed for its versions."""
-    places = made_environments(folder or environments_folder())
-    found = list(map(_describe, places))
-    made = {place.absolute() for place in places}
+    """Return the environments that `parity env create` made and those of parity.toml."""
+    folders = find_environment_folders(folder or environments_folder())
+    environments = list(map(_read_environment, folders))
+    known = {path.absolute() for path in folders}
     runtimes = registry.frameworks()
-    for name, path in configured_paths(Path.cwd()).items():
-        if Path(path).absolute() not in made:
-            found.append(_add_versions(Environment(name, path, name if name in runtimes else "")))
-    return found
+    for name, path in read_configured_paths(Path.cwd()).items():
+        if Path(path).absolute() not in known:
+            runtime = name if name in runtimes else ""
+            environments.append(_add_versions(Environment(name, path, runtime)))
+    return environments
 
 
-def _describe(place: Path) -> Environment:
-    """Read the mark of an environment that was made, and probe it for its versions."""
-    facts = json.loads((place / ENVIRONMENT_MARK).read_text(encoding="utf-8"))
-    return _add_versions(Environment(place.name, str(place), facts["runtime"], facts["gpu"]))
+def _read_environment(folder: Path) -> Environment:
+    """Read the marker of an environment, and the versions of its packages."""
+    marker = json.loads((folder / ENVIRONMENT_MARKER).read_text(encoding="utf-8"))
+    return _add_versions(Environment(folder.name, str(folder), marker["runtime"], marker["gpu"]))
 
 
 def _add_versions(environment: Environment) -> Environment:
-    """Probe an environment for its runtime's packages; of all runtimes if it is for none."""
+    """Return the environment with the versions of its runtime's packages, or of all runtimes'."""
     try:
         python = str(find_python(environment.name, environment.path))
         versions: dict[str, str] = {}

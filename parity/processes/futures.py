@@ -1,4 +1,4 @@
-"""Futures whose results one thread of a comparison produces and others wait for."""
+"""Operations on futures, with which the threads of a comparison wait for one another."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 def first_result(one: Future[Path], other: Future[Path]) -> Path:
     """Wait for the first of two futures and return its result, or raise its exception."""
-    done, _ = wait([one, other], return_when="FIRST_COMPLETED")
-    return next(iter(done)).result()
+    completed, _ = wait([one, other], return_when="FIRST_COMPLETED")
+    return next(iter(completed)).result()
 
 
 def set_result_if_pending(future: Future[T], value: T) -> None:
-    """Set a future's result, unless a child that failed meanwhile has set its exception."""
+    """Set a future's result unless it has a result or an exception already."""
     with contextlib.suppress(InvalidStateError):
         future.set_result(value)
 
@@ -32,7 +32,7 @@ def set_error_if_pending(future: Future[Any], error: BaseException) -> None:
 
 @contextlib.contextmanager
 def pass_errors_to(*futures: Future[Any]) -> Iterator[None]:
-    """While open, give any exception also to those who wait for these futures."""
+    """While open, set any exception on these futures too, and raise it."""
     try:
         yield
     except BaseException as error:

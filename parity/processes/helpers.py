@@ -1,4 +1,4 @@
-"""Helper processes that measure captures beside this one."""
+"""Helper processes, which measure captures in parallel with this process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from parity.processes.child import Child
 
 
 @contextmanager
-def measuring_helpers(count: int) -> Iterator[list[Child]]:
-    """Start `count` children that hold NumPy alone; they end with the context."""
+def start_measurement_helpers(count: int) -> Iterator[list[Child]]:
+    """Start `count` children that load NumPy alone; they end with the context."""
     with ExitStack() as stack:
         children = [Child("numpy") for _ in range(count)]
         for child in children:

@@ -1,4 +1,4 @@
-"""Which Python runs which child: `--python`, parity.toml, and the environments made here."""
+"""Which Python runs which child: `--python`, parity.toml, and parity's own environments."""
 
 from __future__ import annotations
 
@@ -16,30 +16,38 @@ from parity.processes.subjects import parse_child_name
 CONFIGURATION = "parity.toml"
 """Read from the working folder."""
 
-ENVIRONMENT_MARK = "parity.json"
-"""Written last into an environment that parity makes: one without it is incomplete."""
+ENVIRONMENT_MARKER = "parity.json"
+"""Written last into an environment that parity creates: one without it is incomplete."""
 
 
-def interpreters(given: Sequence[str], *, folder: Path | None = None) -> dict[str, str]:
-    """{runtime or environment: path of its Python}; what is given overrides parity.toml.
+def resolve_interpreters(
+    assignments: Sequence[str], *, folder: Path | None = None
+) -> dict[str, str]:
+    """Return {runtime or environment: path of its Python}.
 
-    `given` are `NAME=PATH` texts. A path may be an interpreter or the folder of an environment.
-    Environments that `parity env create` made under a name of the user's are known too; those
-    named like a runtime serve it only where parity.toml or `--python` says so.
-    Raises `UsageError` for a malformed text, `InterpreterError` for a path that is not there.
+    `assignments` are `NAME=PATH` texts, which override the parity.toml in `folder` (the working
+    folder by default). A path is an interpreter or the folder of an environment. Environments that
+    `parity env create` made are included, except those named like a runtime: they are used only
+    if parity.toml or `--python` names them.
+
+    Raises `UsageError` for a malformed text, `InterpreterError` for a path that does not exist.
     """
     runtimes = registry.frameworks()
-    made = {
-        place.name: str(place)
-        for place in made_environments(environments_folder())
-        if place.name not in runtimes
+    created = {
+        path.name: str(path)
+        for path in find_environment_folders(environments_folder())
+        if path.name not in runtimes
     }
-    paths = {**made, **configured_paths(folder or Path.cwd()), **dict(map(_parse_pair, given))}
+    configured = read_configured_paths(folder or Path.cwd())
+    paths = {**created, **configured, **dict(map(_parse_assignment, assignments))}
     return {name: str(find_python(name, path)) for name, path in paths.items()}
 
 
-def interpreter_of(child: str, python: Mapping[str, str]) -> str | None:
-    """The interpreter of a child: its own, its environment's or its runtime's; None is ours."""
+def select_interpreter(child: str, python: Mapping[str, str]) -> str | None:
+    """Return the interpreter of a child; None is this process's own.
+
+    `python` may name the child itself, its environment or its runtime, in this order.
+    """
     name = parse_child_name(child)
     for key in (child, name.environment, name.runtime):
         if key is not None and key in python:
@@ -48,28 +56,34 @@ def interpreter_of(child: str, python: Mapping[str, str]) -> str | None:
 
 
 def is_own_interpreter(python: str | None) -> bool:
-    """Whether a path is our own interpreter, by its name: a link can be another environment."""
+    """Return whether a path is this interpreter's.
+
+    Symbolic links are not followed: a link to the same file can be another environment.
+    """
     return python is None or os.path.abspath(python) == os.path.abspath(sys.executable)
 
 
 def find_python(name: str, path: str) -> Path:
-    """Return the interpreter at a path, or in the environment's folder there.
+    """Return the interpreter at a path, which is an interpreter or an environment's folder.
 
-    Raises `InterpreterError`, which begins with `name`, where there is none.
+    Raises `InterpreterError`, which begins with `name`, if there is none.
     """
-    place = Path(path).expanduser()
-    if place.is_dir():
-        for inside in ("bin/python", "Scripts/python.exe"):
-            if (place / inside).exists():
-                return place / inside
-        raise InterpreterError(f"{name}: {place} is a folder without bin/python: no environment")
-    if not place.exists():
-        raise InterpreterError(f"{name}: {place}: no such interpreter")
-    return place
+    location = Path(path).expanduser()
+    if location.is_dir():
+        for executable in ("bin/python", "Scripts/python.exe"):
+            if (location / executable).exists():
+                return location / executable
+        raise InterpreterError(f"{name}: {location}: not an environment: it has no bin/python")
+    if not location.exists():
+        raise InterpreterError(f"{name}: {location}: no such interpreter")
+    return location
 
 
-def configured_paths(folder: Path) -> dict[str, str]:
-    """The `[environments]` of the folder's parity.toml, whose paths are relative to it."""
+def read_configured_paths(folder: Path) -> dict[str, str]:
+    """Return the `[environments]` of the folder's parity.toml, paths resolved from the folder.
+
+    Raises `UsageError` if the file cannot be read or the table is malformed.
+    """
     file = folder / CONFIGURATION
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -84,22 +98,25 @@ def configured_paths(folder: Path) -> dict[str, str]:
 
 
 def environments_folder() -> Path:
-    """Where environments are made: `$PARITY_ENVIRONMENTS`, or in the user's data folder."""
-    given = os.environ.get("PARITY_ENVIRONMENTS")
-    if given:
-        return Path(given)
+    """Return the folder of parity's environments.
+
+    It is `$PARITY_ENVIRONMENTS`, or `parity/environments` in the user's data folder.
+    """
+    override = os.environ.get("PARITY_ENVIRONMENTS")
+    if override:
+        return Path(override)
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "parity" / "environments"
 
 
-def made_environments(folder: Path) -> list[Path]:
-    """The complete environments in a folder."""
+def find_environment_folders(folder: Path) -> list[Path]:
+    """Return the folders of the complete environments in a folder."""
     if not folder.is_dir():
         return []
-    return sorted(mark.parent for mark in folder.glob(f"*/{ENVIRONMENT_MARK}"))
+    return sorted(marker.parent for marker in folder.glob(f"*/{ENVIRONMENT_MARKER}"))
 
 
-def _parse_pair(text: str) -> tuple[str, str]:
+def _parse_assignment(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not (equals and name and path):
         raise UsageError(f"--python {text}: expected NAME=PATH, such as keras=envs/keras")

@@ -1,9 +1,9 @@
-"""Signal handlers for Ctrl-C and SIGTERM that never lose the interruption.
+"""Signal handlers for Ctrl-C and SIGTERM whose `KeyboardInterrupt` is never dropped.
 
-Python raises `KeyboardInterrupt` between any two steps of the main thread. Within a destructor or
-the callback of a weak reference the exception is printed and dropped, and the command goes on. An
-import has such callbacks, and an interrupted one also leaves half a module behind. In these places
-the handler waits and tries again.
+Python raises `KeyboardInterrupt` between any two instructions of the main thread. In a destructor
+or the callback of a weak reference the exception is printed and dropped, and the command goes on.
+Imports use such callbacks, and an interrupted import leaves a module that is incomplete. In these
+places the handler waits and tries again.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from collections.abc import Iterator
 from types import FrameType
 
 RETRY_S = 0.05
-"""Seconds until an interruption that would be dropped is tried again."""
+"""Seconds until an interruption that would be dropped is raised again."""
 
 _DROPPING_FILES = ("<frozen importlib", weakref.__file__, _weakrefset.__file__)
 _DROPPING_FUNCTIONS = ("__del__", "weakref_cb")
 
 
 def install_handlers() -> None:
-    """Raise `KeyboardInterrupt` on SIGINT and SIGTERM, where it reaches the caller.
+    """Install handlers that raise `KeyboardInterrupt` on SIGINT and SIGTERM.
 
-    A signal that the parent process has set to be ignored stays ignored. Must be called in the
-    main thread.
+    A signal that is ignored stays ignored. Must be called in the main thread.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -33,7 +32,7 @@ def install_handlers() -> None:
 
 
 def cancel_retry() -> None:
-    """Cancel an interruption that was to be tried again: the command has ended."""
+    """Cancel an interruption that waits to be raised again, once the command has ended."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
@@ -55,6 +54,6 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _drops_exceptions(frame: FrameType) -> bool:
-    """Whether an exception that is raised in this frame may be dropped by the interpreter."""
+    """Return whether Python may drop an exception that is raised in this frame."""
     code = frame.f_code
     return code.co_filename.startswith(_DROPPING_FILES) or code.co_name in _DROPPING_FUNCTIONS

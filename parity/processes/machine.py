@@ -1,4 +1,4 @@
-"""Facts about the machine that a comparison ran on, for its report."""
+"""The machine that a comparison runs on: versions, operating system, processor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parity.version import __version__
 
 
 def environment_facts(versions: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Return what the numbers may depend on: versions, operating system, processor, cores.
+    """Return what a result may depend on: versions, operating system, processor, cores.
 
     `versions` are those of each child's packages, by the child's name.
     """

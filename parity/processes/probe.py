@@ -1,6 +1,6 @@
-"""What is installed for a runtime in an interpreter, read without importing any framework.
+"""The packages installed for a runtime in an interpreter, found without importing a framework.
 
-`python -m parity.processes.probe RUNTIME` prints it as JSON, for an interpreter other than our own.
+`python -m parity.processes.probe RUNTIME` prints them as JSON; another interpreter is probed so.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CUDA_LIBRARIES = {
         "libcudnn.so.9",
     ),
 }
-"""What TensorFlow and ONNX Runtime load, by the major CUDA version that they were built for."""
+"""The libraries that TensorFlow and ONNX Runtime load, by the major CUDA version of their build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,40 +56,40 @@ class Installation:
     python: str = ""
     numpy: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
-    """By package; those in `missing` have none."""
+    """By package; without the packages in `missing`."""
     missing: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
-    """A sentence for each package of which several distributions are installed together."""
+    """A sentence for each package of which conflicting distributions are installed."""
     cuda: str | None = None
     """The CUDA version that the runtime was built for; None for a CPU build."""
     missing_libraries: tuple[str, ...] = ()
-    """The libraries of that CUDA version that cannot be found."""
+    """The libraries of that CUDA version that are not found."""
 
 
 def probe_runtime(runtime: str) -> Installation:
-    """Read what is installed for a runtime in this interpreter."""
+    """Return what is installed for a runtime in this interpreter."""
     info = registry.get(runtime)
     versions: dict[str, str] = {}
     missing: list[str] = []
     conflicts: list[str] = []
     for package in info.packages:
-        found = _installed_distributions(package)
-        if found:
-            versions[package.name] = found[0][1]
+        distributions = _list_distributions(package)
+        if distributions:
+            versions[package.name] = distributions[0][1]
         else:
             missing.append(package.name)
-        if package.exclusive and len(found) > 1:
-            names = " and ".join(f"{name} {version}" for name, version in found)
+        if package.exclusive and len(distributions) > 1:
+            names = " and ".join(f"{name} {version}" for name, version in distributions)
             conflicts.append(
-                f"{names} are installed together, and overwrite each other's files: uninstall "
-                "both, then install one"
+                f"{names} are both installed and overwrite each other's files; uninstall both, "
+                "then install one"
             )
     cuda = None if missing or info.cuda_build is None else _read_cuda_version(info.cuda_build)
     return Installation(
         parity=__version__,
         source=source_digest(),
         python=platform.python_version(),
-        numpy=next((version for _, version in _installed_distributions(Package("numpy"))), None),
+        numpy=next((version for _, version in _list_distributions(Package("numpy"))), None),
         versions=versions,
         missing=tuple(missing),
         conflicts=tuple(conflicts),
@@ -100,9 +100,9 @@ def probe_runtime(runtime: str) -> Installation:
 
 @functools.cache
 def source_digest() -> str:
-    """SHA-256 over the name and text of every Python file of `parity` and the exporters.
+    """Return the SHA-256 of the names and texts of all Python files of `parity` and the exporters.
 
-    It takes some 4 ms (1 MB in 200 files), once a process.
+    It takes about 4 ms (1 MB in 200 files), once in a process.
     """
     digest = hashlib.sha256()
     base = Path(parity.__file__).parent.parent
@@ -115,7 +115,7 @@ def source_digest() -> str:
 
 
 def probe_interpreter(runtime: str, python: str | None = None) -> Installation:
-    """`probe_runtime` in the interpreter `python`, our own by default.
+    """Return `probe_runtime` of the interpreter `python`, by default of this one.
 
     Raises `InterpreterError` for an interpreter that cannot be started, or that has no parity or
     another version of it.
@@ -123,17 +123,17 @@ def probe_interpreter(runtime: str, python: str | None = None) -> Installation:
     if is_own_interpreter(python):
         return probe_runtime(runtime)
     assert python is not None
-    done = _run_probe(python, runtime)
-    if done.returncode:
-        if "No module named" in done.stderr and "parity" in done.stderr:
+    process = _run_probe(python, runtime)
+    if process.returncode:
+        if "No module named" in process.stderr and "parity" in process.stderr:
             raise InterpreterError(describe_missing_parity(runtime, runtime, python))
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InterpreterError(f"{runtime}: {python} failed: {last}")
-    found = json.loads(done.stdout)
-    if found["parity"] != __version__:
-        raise InterpreterError(describe_other_parity(runtime, runtime, python, found["parity"]))
+        message = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InterpreterError(f"{runtime}: {python} failed: {message}")
+    fields = json.loads(process.stdout)
+    if fields["parity"] != __version__:
+        raise InterpreterError(describe_other_parity(runtime, runtime, python, fields["parity"]))
     lists = ("missing", "conflicts", "missing_libraries")
-    return Installation(**{**found, **{name: tuple(found[name]) for name in lists}})
+    return Installation(**{**fields, **{name: tuple(fields[name]) for name in lists}})
 
 
 def _run_probe(python: str, runtime: str) -> subprocess.CompletedProcess[str]:
@@ -149,65 +149,67 @@ def _run_probe(python: str, runtime: str) -> subprocess.CompletedProcess[str]:
 
 
 def describe_missing_parity(child: str, runtime: str, python: str) -> str:
-    """The error of an interpreter without `parity`, which was to run this child."""
-    return f"{child}: {python} has no parity; install it there: {_install_parity(runtime, python)}"
+    """Return the error message for a child whose interpreter has no `parity`."""
+    command = _parity_install_command(runtime, python)
+    return f"{child}: {python} has no parity; install it there: {command}"
 
 
-def describe_other_parity(child: str, runtime: str, python: str, found: str) -> str:
-    """The error of an interpreter with another version of `parity`."""
+def describe_other_parity(child: str, runtime: str, python: str, version: str) -> str:
+    """Return the error message for a child whose interpreter has another version of `parity`."""
     return (
-        f"{child}: {python} has parity {found}, this is {__version__}; install the same "
-        f"there: {_install_parity(runtime, python)}"
+        f"{child}: {python} has parity {version}, this is {__version__}; install the same "
+        f"there: {_parity_install_command(runtime, python)}"
     )
 
 
-def _install_parity(runtime: str, python: str) -> str:
+def _parity_install_command(runtime: str, python: str) -> str:
     extra = registry.get(runtime).extra
     name = "parity" if extra is None else f"parity[{extra}]"
     return f'{python} -m pip install "{name}=={__version__}"'
 
 
-def describe_problems(runtime: str, found: Installation, *, gpu: bool = False) -> list[str]:
-    """One line, with a remedy, for each thing that keeps a runtime from working.
+def describe_problems(runtime: str, installation: Installation, *, gpu: bool = False) -> list[str]:
+    """Return one line, with a remedy, for each reason why a runtime cannot work.
 
-    With `gpu`, also for what keeps it from using a GPU.
+    With `gpu`, also for each reason why it cannot use a GPU.
     """
     info = registry.get(runtime)
-    if found.missing:
-        return [f"{runtime}: {', '.join(found.missing)} not installed; {info.install_command}"]
-    lines = [f"{runtime}: {conflict}" for conflict in found.conflicts]
+    if installation.missing:
+        names = ", ".join(installation.missing)
+        return [f"{runtime}: {names} not installed; {info.install_command}"]
+    lines = [f"{runtime}: {conflict}" for conflict in installation.conflicts]
     if lines or not gpu:
         return lines
-    return [f"{runtime}: {line}" for line in _describe_gpu_problems(info, found)]
+    return [f"{runtime}: {line}" for line in _describe_gpu_problems(info, installation)]
 
 
-def _describe_gpu_problems(info: RuntimeInfo, found: Installation) -> list[str]:
+def _describe_gpu_problems(info: RuntimeInfo, installation: Installation) -> list[str]:
     build = info.cuda_build
     if build is None:
         return [f"{info.label} has no GPU build that parity knows"]
-    name = f"{build.package} {found.versions[build.package]}"
-    if found.cuda is None:
+    name = f"{build.package} {installation.versions[build.package]}"
+    if installation.cuda is None:
         return [f"{name} is a CPU build; {build.remedy}"]
-    if found.missing_libraries:
+    if installation.missing_libraries:
+        libraries = ", ".join(installation.missing_libraries)
         return [
-            f"{name} is built for CUDA {found.cuda}, and {', '.join(found.missing_libraries)} "
-            f"cannot be found; {build.remedy}"
+            f"{name} is built for CUDA {installation.cuda}; not found: {libraries}; {build.remedy}"
         ]
     return []
 
 
 def find_problems(runtime: str, *, gpu: bool = False) -> list[str]:
-    """`describe_problems` of a runtime in this interpreter."""
+    """Return `describe_problems` of a runtime in this interpreter."""
     return describe_problems(runtime, probe_runtime(runtime), gpu=gpu)
 
 
 def missing_cuda_libraries(cuda: str) -> tuple[str, ...]:
-    """The libraries of a CUDA version that neither a package nor the system has.
+    """Return the libraries of a CUDA version that are not found.
 
-    They are looked for where NVIDIA's packages put them, `nvidia/*/lib` on the module path, and
-    then by the dynamic linker.
+    They are searched where NVIDIA's packages put them, `nvidia/*/lib` on the module path, and then
+    by the dynamic linker.
     """
-    folders = [path for place in sys.path for path in Path(place or ".").glob("nvidia/*/lib")]
+    folders = [path for root in sys.path for path in Path(root or ".").glob("nvidia/*/lib")]
     missing = []
     for library in CUDA_LIBRARIES.get(cuda.partition(".")[0], ()):
         if any((folder / library).exists() for folder in folders):
@@ -219,22 +221,22 @@ def missing_cuda_libraries(cuda: str) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def _installed_distributions(package: Package) -> list[tuple[str, str]]:
-    """The installed distributions that provide a package, with their versions."""
-    # It takes as long to import as all the rest that a command needs before its children start.
+def _list_distributions(package: Package) -> list[tuple[str, str]]:
+    """Return (name, version) of each installed distribution that provides a package."""
+    # Imported here because it takes as long as everything else before a command's children start.
     import importlib.metadata
 
-    found = []
+    distributions = []
     for name in package.distributions or (package.name,):
         try:
-            found.append((name, importlib.metadata.version(name)))
+            distributions.append((name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return distributions
 
 
 def _read_cuda_version(build: CudaBuild) -> str | None:
-    """The CUDA version that a package was built for; None for a CPU build."""
+    """Return the CUDA version that a package was built for; None for a CPU build."""
     folder = _package_folder(build.package)
     if folder is None or (build.library and not any(folder.glob(build.library))):
         return None
@@ -248,8 +250,8 @@ def _read_cuda_version(build: CudaBuild) -> str | None:
 
 def _package_folder(package: str) -> Path | None:
     spec = importlib.util.find_spec(package)
-    places = spec.submodule_search_locations if spec is not None else None
-    return Path(next(iter(places))) if places else None
+    locations = spec.submodule_search_locations if spec is not None else None
+    return Path(next(iter(locations))) if locations else None
 
 
 if __name__ == "__main__":

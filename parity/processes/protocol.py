@@ -1,10 +1,10 @@
-"""What a parent and its child process send each other: one JSON object a line.
+"""The messages between a parent and its child process: one JSON object on each line.
 
     {"id": 1, "op": "load", "args": {...}}                            a request
     {"id": 1, "result": {...}}                                        its response
     {"id": 1, "error": {"type": ..., "message": ..., "traceback": ...}}
 
-Arrays travel as files, whose paths are among the arguments.
+Arrays are files, whose paths are among the arguments.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from parity import errors
 from parity.errors import ChildError, ParityError
 
 MAX_MESSAGE = 2000
-"""Characters of an error's message; frameworks put whole graphs into theirs."""
+"""Characters of an error's message; frameworks write whole graphs into theirs."""
 
 
 class ProtocolError(ValueError):
-    """A line that is no request, or no response."""
+    """A line is not a valid request or response."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperationRequest:
-    """One operation that a child is asked to do; `identity` is repeated in its response."""
+    """One operation for a child to execute; `identity` is repeated in its response."""
 
     identity: int
     operation: str
@@ -41,7 +41,7 @@ class OperationRequest:
 
     @classmethod
     def from_line(cls, line: str) -> OperationRequest:
-        """Read what `to_line` has written; raises `ProtocolError`."""
+        """Parse a line of `to_line`; raises `ProtocolError`."""
         data = _read_object(line)
         try:
             return cls(data["id"], data["op"], data["args"])
@@ -51,7 +51,7 @@ class OperationRequest:
 
 @dataclass(frozen=True, slots=True)
 class OperationFailure:
-    """An exception that was raised in a child: its class's name, one line, its traceback."""
+    """An exception of a child: the name of its class, its message on one line, its traceback."""
 
     type: str
     message: str
@@ -59,7 +59,7 @@ class OperationFailure:
 
     @classmethod
     def from_exception(cls, error: BaseException) -> OperationFailure:
-        """Describe an exception; its message is put on one line, and shortened."""
+        """Describe an exception; its message is put on one line and shortened."""
         message = " ".join(str(error).split()) or type(error).__name__
         text = "".join(traceback.format_exception(error))
         return cls(type(error).__name__, message[:MAX_MESSAGE], text)
@@ -67,21 +67,21 @@ class OperationFailure:
     def to_exception(self, child: str) -> ParityError:
         """Return the exception for the parent, with the child's traceback as a note.
 
-        One of parity's own errors is of the same class again; any other is a `ChildError` that
-        names the child and the class.
+        One of parity's own errors keeps its class; any other is a `ChildError` that names the
+        child and the class.
         """
-        kind = getattr(errors, self.type, None)
-        if isinstance(kind, type) and issubclass(kind, ParityError):
-            raised = kind(self.message)
+        error_class = getattr(errors, self.type, None)
+        if isinstance(error_class, type) and issubclass(error_class, ParityError):
+            error = error_class(self.message)
         else:
-            raised = ChildError(f"{child}: {self.type}: {self.message}")
-        raised.add_note(self.traceback)
-        return raised
+            error = ChildError(f"{child}: {self.type}: {self.message}")
+        error.add_note(self.traceback)
+        return error
 
 
 @dataclass(frozen=True, slots=True)
 class OperationResponse:
-    """What a child answers to the request of this identity: a result or a failure."""
+    """A child's response to the request of this identity: a result or a failure."""
 
     identity: int
     result: Mapping[str, Any] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class OperationResponse:
 
     @classmethod
     def from_line(cls, line: str) -> OperationResponse:
-        """Read what `to_line` has written; raises `ProtocolError`."""
+        """Parse a line of `to_line`; raises `ProtocolError`."""
         data = _read_object(line)
         try:
             if "error" in data:
@@ -112,7 +112,7 @@ def _read_object(line: str) -> dict[str, Any]:
     try:
         data = json.loads(line)
     except ValueError as error:
-        raise ProtocolError(f"no line of JSON: {error}") from error
+        raise ProtocolError(f"not a line of JSON: {error}") from error
     if not isinstance(data, dict):
         raise ProtocolError(f"expected a JSON object, found {type(data).__name__}")
     return data

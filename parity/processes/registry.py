@@ -1,4 +1,4 @@
-"""The runtimes that there are: each is a folder with an `about.py`, found without a list.
+"""The registry of runtimes: each is a folder with an `about.py`, found without a list.
 
 A folder `parity/runtimes/NAME/` is a runtime if it holds `about.py`, whose `ABOUT` is a
 `RuntimeInfo`; its `runtime.py` holds the class `Runtime` that the child process serves. Neither
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from parity.errors import RuntimeMissing
+from parity.errors import MissingRuntimeError
 
 PACKAGES_VARIABLE = "PARITY_RUNTIMES"
 DEFAULT_PACKAGES = "parity.runtimes"
@@ -53,18 +53,19 @@ class CudaBuild:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A framework that a runtime computes with, where it can use several."""
+    """A framework that a runtime can compute with, if it can use several."""
 
     name: str
     keeps_gpu_memory: bool = False
-    """Whether only the end of its process gives back the GPU memory that it has taken."""
+    """Whether its GPU memory is freed only when its process ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeInfo:
-    """What the parent process must know of a runtime before it starts one.
+    """The properties of a runtime that the parent process needs before it starts a child.
 
-    A runtime that neither holds models nor runs graphs is a helper: no subject, not installable.
+    A runtime that neither holds models nor runs graphs is a helper: it is no subject and cannot be
+    installed by `parity env create`.
     """
 
     name: str = ""
@@ -72,12 +73,12 @@ class RuntimeInfo:
     module: str = ""
     """The module whose class `Runtime` the child serves; filled in by the discovery."""
     label: str
-    """What reports and progress messages call it: "PyTorch"."""
+    """Its name in reports and progress messages: "PyTorch"."""
     startup_seconds: float = 0.0
-    """How long its import takes, about: the slowest runtime is started first."""
+    """The approximate time of its import; the slowest runtime is started first."""
 
     packages: tuple[Package, ...] = ()
-    """What must be installed, and whose versions are reported."""
+    """The packages that must be installed; reports show their versions."""
     main_package: str = ""
     """The package whose version is the runtime's: `parity env create old=torch==2.9.1`."""
     extra: str | None = None
@@ -89,7 +90,7 @@ class RuntimeInfo:
     holds_models: bool = False
     """Whether it builds and runs models of its own framework, and trains them."""
     reference_rank: int | None = None
-    """Its place among those that can be the float64 reference, 0 the preferred one; else None."""
+    """Its rank as the float64 reference, 0 the preferred one; None if it cannot be one."""
     exports_onnx: bool = False
     """Whether it exports its models to ONNX, for the subjects `GRAPH_RUNTIME-NAME`."""
     checkpoint_suffixes: tuple[str, ...] = ()
@@ -97,7 +98,7 @@ class RuntimeInfo:
     writes_in_place: bool = False
     """Whether its layers can overwrite the tensors that they read."""
     bypasses_layers: bool = False
-    """Whether its `run` takes `bypass`, the layers that are to give their input back."""
+    """Whether its `run` takes `bypass`, the layers that are replaced by the identity."""
     runs_graphs: bool = False
     """Whether it runs ONNX graphs: it has a subject `NAME-MODEL` for each exporting runtime."""
     evaluates_graphs_float64: bool = False
@@ -112,7 +113,7 @@ class RuntimeInfo:
     compiles_xla: bool = False
     """Whether it can compile its models with XLA."""
     tf32_remedy: str = ""
-    """What to call or set so that products are not computed in TF32."""
+    """The call or setting that turns TF32 off."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of every child process."""
     cpu_variables: Mapping[str, str] = field(default_factory=dict)
@@ -122,7 +123,7 @@ class RuntimeInfo:
 
     @property
     def is_helper(self) -> bool:
-        """Whether it only helps: it is no subject, and users never name it."""
+        """Whether it only helps: it is no subject, and users do not name it."""
         return not (self.holds_models or self.runs_graphs)
 
     @property
@@ -132,106 +133,108 @@ class RuntimeInfo:
 
     @property
     def gpu_remedy(self) -> str:
-        """How a user installs its GPU build, for an error message."""
+        """The command that installs its GPU build, for an error message."""
         return "" if self.cuda_build is None else self.cuda_build.remedy
 
     @property
     def install_command(self) -> str:
-        """How a user installs it, for an error message."""
+        """The command that installs it, for an error message."""
         if self.extra is not None:
             return f'pip install "parity[{self.extra}]"'
         return f"pip install {' '.join(self.package_names)}" if self.packages else "install it"
 
 
 def all_runtimes() -> Mapping[str, RuntimeInfo]:
-    """{name: runtime}, helpers among them, the slowest to start first.
+    """Return {name: runtime}, helpers included, the slowest to start first.
 
-    Raises `RuntimeMissing` for a package in `PARITY_RUNTIMES` that cannot be imported, and for an
-    `about.py` without an `ABOUT`.
+    Raises `MissingRuntimeError` for a package in `PARITY_RUNTIMES` that cannot be imported, and for
+    an `about.py` without an `ABOUT`.
     """
     return _discover(os.environ.get(PACKAGES_VARIABLE) or DEFAULT_PACKAGES)
 
 
 def frameworks() -> Mapping[str, RuntimeInfo]:
-    """The runtimes that serve subjects: all but the helpers."""
+    """Return the runtimes that serve subjects: all except the helpers."""
     return {name: info for name, info in all_runtimes().items() if not info.is_helper}
 
 
 def installable_runtimes() -> tuple[str, ...]:
-    """The runtimes that an extra of `parity` installs."""
+    """Return the runtimes that an extra of `parity` installs."""
     return tuple(name for name, info in frameworks().items() if info.extra is not None)
 
 
 def checkpoint_suffixes() -> dict[str, str]:
-    """{suffix of a checkpoint file: the runtime that reads and writes it}."""
+    """Return {suffix of a checkpoint file: the runtime that reads and writes it}."""
     runtimes = all_runtimes().items()
     return {suffix: name for name, info in runtimes for suffix in info.checkpoint_suffixes}
 
 
 def get(name: str) -> RuntimeInfo:
-    """The runtime of this name; raises `RuntimeMissing` for one that there is not."""
+    """Return the runtime of this name; raises `MissingRuntimeError` for an unknown one."""
     known = all_runtimes()
     if name not in known:
-        raise RuntimeMissing(f"there is no runtime '{name}'; known: {', '.join(known)}")
+        raise MissingRuntimeError(f"unknown runtime '{name}'; known: {', '.join(known)}")
     return known[name]
 
 
 def label(name: str) -> str:
-    """What reports and progress messages call a runtime."""
+    """Return a runtime's name in reports and progress messages."""
     return get(name).label
 
 
 def model_runtimes() -> tuple[str, ...]:
-    """The runtimes that hold models of their own framework, the slowest to start first."""
+    """Return the runtimes that hold models of their own framework, the slowest to start first."""
     return tuple(name for name, info in all_runtimes().items() if info.holds_models)
 
 
 def graph_runtimes() -> tuple[str, ...]:
-    """The runtimes that run ONNX graphs, the slowest to start first."""
+    """Return the runtimes that run ONNX graphs, the slowest to start first."""
     return tuple(name for name, info in all_runtimes().items() if info.runs_graphs)
 
 
 def reference_candidates() -> tuple[str, ...]:
-    """The runtimes that can be the float64 reference, the preferred one first."""
+    """Return the runtimes that can be the float64 reference, the preferred one first."""
     ranks = {name: info.reference_rank for name, info in all_runtimes().items()}
     ranked = [(rank, name) for name, rank in ranks.items() if rank is not None]
     return tuple(name for _, name in sorted(ranked))
 
 
 def graph_evaluator() -> str:
-    """The runtime that evaluates ONNX graphs in float64; raises `RuntimeMissing` without one."""
+    """Return the runtime that evaluates ONNX graphs in float64; raises `MissingRuntimeError`."""
     for name, info in all_runtimes().items():
         if info.evaluates_graphs_float64:
             return name
-    raise RuntimeMissing("no runtime evaluates ONNX graphs in float64")
+    raise MissingRuntimeError("no runtime evaluates ONNX graphs in float64")
 
 
 @functools.cache
 def _discover(packages: str) -> Mapping[str, RuntimeInfo]:
-    """The runtimes in these comma-separated packages; the cache is by their names."""
-    found: dict[str, RuntimeInfo] = {}
+    """Return the runtimes in these comma-separated packages."""
+    runtimes: dict[str, RuntimeInfo] = {}
     for package in filter(None, map(str.strip, packages.split(","))):
         try:
             folders = list(importlib.import_module(package).__path__)
         except ImportError as error:
-            raise RuntimeMissing(
+            raise MissingRuntimeError(
                 f"{PACKAGES_VARIABLE}: {package} cannot be imported: {error}"
             ) from error
         for module in pkgutil.iter_modules(folders):
-            if module.ispkg and module.name not in found:
+            if module.ispkg and module.name not in runtimes:
                 info = _read_about(package, module.name)
                 if info is not None:
-                    found[module.name] = info
-    slowest_first = sorted(found.values(), key=lambda info: -info.startup_seconds)
+                    runtimes[module.name] = info
+    slowest_first = sorted(runtimes.values(), key=lambda info: -info.startup_seconds)
     return MappingProxyType({info.name: info for info in slowest_first})
 
 
 def _read_about(package: str, name: str) -> RuntimeInfo | None:
-    """What `package.name.about` states; None for a folder without one."""
+    """Return the `ABOUT` of `package.name.about`; None for a folder without that module."""
     path = f"{package}.{name}.about"
     if importlib.util.find_spec(path) is None:
         return None
     info = getattr(importlib.import_module(path), "ABOUT", None)
     if not isinstance(info, RuntimeInfo):
-        raise RuntimeMissing(f"{path}: expected ABOUT, a RuntimeInfo, found {type(info).__name__}")
+        raise MissingRuntimeError(
+            f"{path}: expected ABOUT, a RuntimeInfo, found {type(info).__name__}"
+        )
     return replace(info, name=name, module=f"{package}.{name}.runtime")

@@ -1,4 +1,4 @@
-"""What a child is asked to run: one typed request, written as JSON."""
+"""The request for one run of a subject, as typed data and as JSON."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One run of one subject, captured at some rows.
+    """One run of one subject, whose tensors are captured at the given rows.
 
     `x` is the input's `.npy` file, (N, C, H, W) float32. `out` is the capture to write, with
-    `manifest`. `feed` is a capture of the reference: each row's tensor is replaced by the
-    reference's after it was captured, so that every part between two rows shows only its own error.
-    `handle` names one of the graphs that ONNX Runtime's child holds; `optimise` lets its graph
-    optimiser work, and `chunk_size` runs so many items at a time, all of them by default. `bypass`
-    names PyTorch modules that give their input back. `xla` compiles a Keras model first.
+    `manifest`. `feed` is a capture of the reference: after each row's tensor is captured, it is
+    replaced by the reference's, so that every part between two rows shows only its own error.
+    `handle` names one of the graphs that ONNX Runtime's child holds. `optimise` enables ONNX
+    Runtime's graph optimiser. `chunk_size` is how many items one run of its session takes, all
+    by default. `bypass` names PyTorch modules that are replaced by the identity. `xla` compiles a
+    Keras model first.
     """
 
     x: str
@@ -51,9 +52,9 @@ class RunRequest:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild what `to_json` gave; raises TypeError for a field that there is not."""
-        given = dict(data)
+        """Return the request of `to_json`'s data; raises TypeError for an unknown field."""
+        fields = dict(data)
         for name in ("rows", "bypass"):
-            if name in given:
-                given[name] = tuple(given[name])
-        return cls(**given)
+            if name in fields:
+                fields[name] = tuple(fields[name])
+        return cls(**fields)

@@ -1,4 +1,4 @@
-"""The names of subjects and of children: the one place that reads and writes them.
+"""The names of subjects and of child processes, which are parsed and built here alone.
 
     KIND[BACKEND]@WHERE    torch   keras[jax]   onnx-torch@gpu   torch@old   keras[torch]@new@cpu
 
@@ -17,7 +17,7 @@ from parity.processes import registry
 from parity.text import quote, suggest
 
 Side: TypeAlias = str
-"""The name of a runtime that holds models, as the framework that a subject's model is of."""
+"""The name of a runtime that holds models: the framework of a subject's model."""
 
 DEVICES = ("cpu", "gpu")
 
@@ -28,7 +28,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One subject; `name` is what the user wrote, and what reports call it."""
+    """One subject; `name` is its full name, as the user wrote it and reports show it."""
 
     name: str
     kind: str
@@ -38,7 +38,7 @@ class Subject:
 
     @property
     def side(self) -> Side:
-        """The framework whose model it runs: `onnx-keras` runs Keras's graph."""
+        """The framework of its model: `keras` for `onnx-keras`."""
         return self.kind.rpartition("-")[2]
 
     @property
@@ -54,7 +54,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class ChildName:
-    """A child's name by its parts: `keras[jax]@old`; no backend is the runtime's default."""
+    """The parts of a child's name, `keras[jax]@old`; no backend is the runtime's default."""
 
     runtime: str
     backend: str | None = None
@@ -66,7 +66,7 @@ class ChildName:
 
 
 def subject_kinds() -> tuple[str, ...]:
-    """The kinds of subject there are: models first, then the graphs exported from them."""
+    """Return the kinds of subjects: models first, then the graphs exported from them."""
     runtimes = registry.all_runtimes()
     exporting = [name for name, info in runtimes.items() if info.exports_onnx]
     graphs = [f"{graph}-{model}" for graph in registry.graph_runtimes() for model in exporting]
@@ -74,7 +74,7 @@ def subject_kinds() -> tuple[str, ...]:
 
 
 def parse_subject(text: str) -> Subject:
-    """Read a subject's name; raises `UsageError` with the closest one that there is."""
+    """Parse a subject's name; raises `UsageError`, with the most similar kind if it is unknown."""
     kinds = subject_kinds()
     match = _NAME.fullmatch(text)
     if match is None or match["kind"] not in kinds:
@@ -91,7 +91,9 @@ def parse_subject(text: str) -> Subject:
         elif place not in DEVICES and environment is None:
             environment = place
         else:
-            raise UsageError(f"subject {quote(text)}: one device and one environment at most")
+            raise UsageError(
+                f"subject {quote(text)}: expected at most one device and one environment"
+            )
     return Subject(text, kind, backend, device, environment)
 
 
@@ -109,25 +111,25 @@ def _check_backend(text: str, kind: str, backend: str) -> None:
 
 
 def backend_names(runtime: str) -> tuple[str, ...]:
-    """The backends of a runtime, the default first."""
+    """Return the backends of a runtime, the default first."""
     return tuple(backend.name for backend in registry.get(runtime).backends)
 
 
 def child_name(runtime: str, *, backend: str | None = None, environment: str | None = None) -> str:
-    """The child that a runtime needs: `keras`, `keras[jax]`, `torch@old`."""
+    """Return the name of the child that runs a runtime: `keras`, `keras[jax]`, `torch@old`."""
     is_default = backend in backend_names(runtime)[:1]
     return str(ChildName(runtime, None if is_default else backend, environment))
 
 
 def parse_child_name(name: str) -> ChildName:
-    """Read what `child_name` has written."""
+    """Parse a name that `child_name` returned."""
     match = _NAME.fullmatch(name)
     assert match is not None, name
     return ChildName(match["kind"], match["backend"], match["where"].lstrip("@") or None)
 
 
 def keeps_gpu_memory(child: str) -> bool:
-    """Whether only the end of this child's process gives back the GPU memory that it has taken."""
+    """Return whether a child's GPU memory is freed only when its process ends."""
     name = parse_child_name(child)
     backends = registry.get(name.runtime).backends
     used = [backend for backend in backends if name.backend in (None, backend.name)]
@@ -135,21 +137,21 @@ def keeps_gpu_memory(child: str) -> bool:
 
 
 def side_of(subject: str) -> Side:
-    """The framework whose model the subject of this name runs."""
+    """Return the framework of the model that a subject runs, by the subject's name."""
     return parse_subject(subject).side
 
 
 def runtime_of(subject: str) -> str:
-    """The runtime that runs the subject of this name."""
+    """Return the runtime that runs a subject, by the subject's name."""
     return parse_subject(subject).runtime
 
 
 def runs_graph(subject: str) -> bool:
-    """Whether the subject of this name runs an ONNX graph."""
+    """Return whether a subject runs an ONNX graph, by the subject's name."""
     return parse_subject(subject).runs_graph
 
 
 def is_model_of(model: str, graph: str) -> bool:
-    """Whether the subject `graph` runs a graph that was exported from the model of `model`."""
-    one, other = parse_subject(model), parse_subject(graph)
-    return other.runs_graph and not one.runs_graph and one.side == other.side
+    """Return whether subject `graph` runs a graph exported from the model of subject `model`."""
+    source, export = parse_subject(model), parse_subject(graph)
+    return export.runs_graph and not source.runs_graph and source.side == export.side

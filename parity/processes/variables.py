@@ -10,14 +10,14 @@ from parity.processes.subjects import ChildName
 
 
 def child_variables(child: ChildName, *, own_interpreter: bool, gpu: bool) -> dict[str, str]:
-    """Return all environment variables of a child, those of this process among them.
+    """Return all environment variables of a child, including those of this process.
 
-    Every child is given the variables of all runtimes, since a user's file may import several
-    frameworks. A child that needs no GPU does not see one: a framework that sees it takes memory
-    there, and may compute there.
+    Every child gets the variables of all runtimes, since a user's file may import several
+    frameworks. GPUs are hidden from a child that needs none: a framework takes memory on every GPU
+    that it sees, and may compute there.
 
-    In our own interpreter the child imports this `parity`. Another one must have its own: our
-    folder on its path could bring it packages that were built for this interpreter.
+    With `own_interpreter` the child imports this `parity`. Another interpreter must have its own:
+    with our folder on its path it could import packages that were built for this interpreter.
     """
     variables = {**os.environ, "PYTHONSAFEPATH": "1"}
     # Idle OpenMP threads would spin on the cores that the other children compute on.

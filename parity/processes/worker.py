@@ -1,4 +1,4 @@
-"""The child process: imports one runtime, then answers requests until its input ends."""
+"""The child process: it imports one runtime, then answers requests until its input ends."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from parity.errors import ParityError, RuntimeMissing
+from parity.errors import MissingRuntimeError, ParityError
 from parity.processes import registry
 from parity.processes.protocol import OperationFailure, OperationRequest, OperationResponse
 
 
 def main(runtime: str) -> None:
-    """Serve requests on standard input; responses are JSON lines on standard output."""
-    # Ctrl-C reaches the whole process group; the parent decides what becomes of its children.
+    """Read requests from standard input and write responses to standard output, as JSON lines."""
+    # Ctrl-C reaches the whole process group; the parent decides when its children end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # Frameworks print to standard output at will; only responses may travel there.
+    # Frameworks print to standard output, which is for responses alone.
     os.dup2(2, 1)
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_queue_requests, args=(sys.stdin, requests), daemon=True).start()
     try:
         with _no_garbage_collection():
-            served: Any = importlib.import_module(registry.get(runtime).module).Runtime()
+            server: Any = importlib.import_module(registry.get(runtime).module).Runtime()
         failure = None
     except ImportError as error:
-        served, failure = None, _describe_missing(runtime, error)
+        server, failure = None, _describe_import_error(runtime, error)
     except ParityError as error:
-        served, failure = None, OperationFailure.from_exception(error)
+        server, failure = None, OperationFailure.from_exception(error)
     while True:
         request = OperationRequest.from_line(requests.get())
         if failure is not None:
             response = OperationResponse(request.identity, failure=failure)
         else:
-            response = _respond(runtime, served, request)
+            response = _execute(runtime, server, request)
         channel.write(response.to_line())
         channel.flush()
 
@@ -49,8 +49,8 @@ def main(runtime: str) -> None:
 def _no_garbage_collection() -> Iterator[None]:
     """While open, do not collect garbage; then exempt all objects from later collections.
 
-    An import makes a million objects, nearly all of which live as long as the process: searching
-    them takes a fifth of TensorFlow's import, and a part of every model that is built after it.
+    An import creates a million objects, nearly all of which live as long as the process. Searching
+    them takes a fifth of TensorFlow's import, and slows every model that is built after it.
     """
     gc.disable()
     try:
@@ -61,30 +61,30 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _queue_requests(stream: TextIO, requests: queue.SimpleQueue[str]) -> None:
-    """Queue requests; when the parent is gone, exit at once, whatever is being computed."""
+    """Queue requests; exit immediately when the parent is gone, even during an operation."""
     for line in stream:
         requests.put(line)
     os._exit(0)
 
 
-def _respond(runtime: str, served: Any, request: OperationRequest) -> OperationResponse:
-    """Do an operation: call the public method of `served` that has its name."""
+def _execute(runtime: str, server: Any, request: OperationRequest) -> OperationResponse:
+    """Execute an operation: call the public method of `server` that has its name."""
     try:
-        if request.operation.startswith("_") or not hasattr(served, request.operation):
+        if request.operation.startswith("_") or not hasattr(server, request.operation):
             raise ParityError(f"unknown operation '{request.operation}'")
-        result = getattr(served, request.operation)(**request.arguments)
+        result = getattr(server, request.operation)(**request.arguments)
         return OperationResponse(request.identity, result if result is not None else {})
     except ImportError as error:
-        failure = _describe_missing(runtime, error)
-    except Exception as error:  # noqa: BLE001 (the boundary of the process: it must answer)
+        failure = _describe_import_error(runtime, error)
+    except Exception as error:  # noqa: BLE001 (the process must always respond)
         failure = OperationFailure.from_exception(error)
     return OperationResponse(request.identity, failure=failure)
 
 
-def _describe_missing(runtime: str, error: ImportError) -> OperationFailure:
-    """Return the failure of an import, with how to install the runtime's packages."""
+def _describe_import_error(runtime: str, error: ImportError) -> OperationFailure:
+    """Return the failure of an import, with the command that installs the runtime's packages."""
     remedy = registry.get(runtime).install_command
-    return OperationFailure.from_exception(RuntimeMissing(f"{runtime}: {error}; {remedy}"))
+    return OperationFailure.from_exception(MissingRuntimeError(f"{runtime}: {error}; {remedy}"))
 
 
 if __name__ == "__main__":

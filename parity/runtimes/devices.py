@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from parity.errors import DeviceMemory, RuntimeMissing
+from parity.errors import DeviceMemoryError, MissingRuntimeError
 from parity.processes import probe
 
 
@@ -22,7 +22,7 @@ class MemoryLimited(Protocol):
 
 def batch_memory_error(
     runtime: MemoryLimited, batch: int, device: str, attempt: Callable[[int], Any]
-) -> DeviceMemory:
+) -> DeviceMemoryError:
     """Return the error for a batch that needs too much memory; it names a batch that fits.
 
     `attempt` runs a number of items; each time half as many are tried.
@@ -40,7 +40,7 @@ def batch_memory_error(
             break
     remedy = f"a batch of {fits} fits: --batch {fits}" if fits else "not even one item fits"
     where = "GPU" if device == "gpu" else "machine"
-    return DeviceMemory(
+    return DeviceMemoryError(
         f"{runtime.name}: the {where} has too little memory for a batch of {batch}; {remedy}"
     )
 
@@ -59,13 +59,13 @@ def report_batch_memory(
 
 
 def require_output_on(runtime: str, device: str, output_device: str) -> dict[str, Any]:
-    """Return the device of the final output; raises `RuntimeMissing` if it is not `device`.
+    """Return the device of the final output; raises `MissingRuntimeError` if it is not `device`.
 
     `output_device` is the framework's own name of it.
     """
     on_gpu = any(sign in output_device.lower() for sign in ("cuda", "gpu"))
     if (device == "gpu") != on_gpu:
-        raise RuntimeMissing(
+        raise MissingRuntimeError(
             f"{runtime}: asked to compute on the {device.upper()}, but the output is on "
             f"'{output_device}': nothing was judged"
         )
@@ -92,7 +92,7 @@ def inspect_device(runtime: Inspectable, device: str) -> dict[str, Any]:
     lacking = []
     try:
         runtime.require_device(device=device)
-    except RuntimeMissing as error:
+    except MissingRuntimeError as error:
         lacking.append(str(error))
     return {
         "devices": runtime.list_devices(),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.errors import ExportError
-from parity.errors import ExportFailed
+from parity.errors import ModelExportError
 from parity.network.table import LOGITS
 from parity.runtimes.framework import Framework
 
@@ -80,8 +80,8 @@ class ExportOperations(Framework):
 
 @contextmanager
 def convert_export_errors(runtime: str) -> Iterator[None]:
-    """Raise the body's `ExportError` as an `ExportFailed` that names the runtime."""
+    """Raise the body's `ExportError` as an `ModelExportError` that names the runtime."""
     try:
         yield
     except ExportError as error:
-        raise ExportFailed(f"{runtime}: {error}") from error
+        raise ModelExportError(f"{runtime}: {error}") from error

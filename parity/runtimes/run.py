@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.errors import DeviceMemory, FlagError, InputError
+from parity.errors import DeviceMemoryError, FlagError, InputError
 from parity.network.table import Row
 from parity.numerics import capture, floor
 from parity.processes.requests import RunRequest
@@ -69,7 +69,7 @@ class RunOperations(LoadOperations):
             except Exception as error:
                 if not self.is_out_of_memory(error):
                     raise
-                raise DeviceMemory(
+                raise DeviceMemoryError(
                     f"{self.name}: the {device} has too little memory for the model itself"
                 ) from error
             yield model

@@ -101,6 +101,6 @@ class WeightOperations(LoadOperations):
         self.load(spec=spec)
         values = weights.load(Path(source), self.table)
         self.write_weights(values)
-        with files.replacing(path) as temporary:
+        with files.atomic_write(path) as temporary:
             self.save_checkpoint(values, temporary)
         return {}

@@ -17,6 +17,7 @@ import parity
 from parity.commands import cases, check, lock
 from parity.commands.cli import main as cli
 from parity.commands.diff import diff
+from parity.commands.toml_lines import TomlLines
 from parity.errors import OutputError, UsageError
 from parity.report import codec
 from parity.report.model import Report, SubjectFacts, Verdict
@@ -101,15 +102,18 @@ lock_factor = 3
         ("[[case]]\nmodel = 'resnet18'\nlock_factor = 0.5", ":3: lock_factor: .*at least 1"),
         ("[[case]]\nmodel = 'resnet18'\nweights = 3", ":3: weights: expected text"),
         ("[[case]]\nmodel = 'resnet18'\nsave_captures = 'x'", "unknown key 'save_captures'"),
-        ("[[case]]\nname = '../x'\nmodel = 'resnet18'", ":1: a case needs a name"),
+        ("[[case]]\nname = '../x'\nmodel = 'resnet18'", ":1: name: expected letters, digits and"),
         ("[[case]]\nmodel='resnet18'\n[[case]]\nmodel='resnet18'", ":3: .*is also on line 1"),
-        ("[[case]]\nkeras = 'a:b'", ":1: a case needs a name"),
+        ("[[case]]\nkeras = 'a:b'", ":1: expected a name, found none"),
         ("[[case]]\nname = 'x'\nkeras = 'a:b'", ":1: case 'x': own models need"),
         ("[[case]]\nname = 'x'\nkeras = 'a:b'\ntable = 't.csv'\nsubjects=['keras']", "t.csv"),
-        ("case = 3", ":1: cases are written"),
-        ("[defaults]\nseed = 1", r"holds no \[\[case\]\]"),
-        ("[[case]\n", ": no TOML: .*line 1"),
-        ("[environments]\nold = 3\n[[case]]\nmodel = 'resnet18'", ":2: old: expected the path"),
+        ("case = 3", ":1: case: expected tables"),
+        ("[defaults]\nseed = 1", r"expected at least one \[\[case\]\], found none"),
+        ("[[case]\n", ": not TOML: .*line 1"),
+        (
+            "[environments]\nold = 3\n[[case]]\nmodel = 'resnet18'",
+            ":2: old: expected an interpreter's path",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_with_its_line(
@@ -139,12 +143,12 @@ def test_the_line_is_right_after_a_value_of_many_lines(tmp_path: Path, before: s
     """What looks like a key or a table there is none."""
     text = f"[environments]\nother = '3'\n[[case]]\n{before}\nmodel = 'resnet18'\nbatch = 'x'\n"
     tomllib.loads(text)
-    lines = cases._Lines(text)
+    lines = TomlLines(text)
     end = text.count("\n")
-    assert lines.of("case") == 3
-    assert lines.of("case", 0, "note") == 4
-    assert lines.of("case", 0, "model") == end - 1
-    assert lines.of("case", 0, "batch") == end
+    assert lines.find("case") == 3
+    assert lines.find("case", 0, "note") == 4
+    assert lines.find("case", 0, "model") == end - 1
+    assert lines.find("case", 0, "batch") == end
 
 
 def test_an_error_after_a_string_of_many_lines_is_told_with_its_line(tmp_path: Path) -> None:
@@ -192,7 +196,7 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Judge]:
 
         yield Nobody()
 
-    monkeypatch.setattr(check.run, "run", run)
+    monkeypatch.setattr(check.comparing, "compare_request", run)
     monkeypatch.setattr(check, "Children", nobody)
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
@@ -206,7 +210,7 @@ def test_all_cases_agree(tmp_path: Path, judged: Judge, capsys: pytest.CaptureFi
     assert cli.main(["check", str(plan(tmp_path))]) == 0
     out = capsys.readouterr().out
     assert "2 of 2 cases agree" in out
-    assert not lock.path_of(tmp_path / "parity.toml").exists()
+    assert not lock.lock_path(tmp_path / "parity.toml").exists()
 
 
 def test_the_worst_case_decides(
@@ -234,7 +238,7 @@ def test_one_case_alone(tmp_path: Path, judged: Judge, capsys: pytest.CaptureFix
     assert cli.main(["check", path, "--case", "resnet18"]) == 0
     assert cli.main(["check", path, "--case", "second"]) == 1
     assert cli.main(["check", path, "--case", "third"]) == 2
-    assert "it has resnet18, second" in capsys.readouterr().err
+    assert "unknown case 'third'; known: resnet18, second" in capsys.readouterr().err
 
 
 def test_an_error_of_a_case_names_it(
@@ -303,6 +307,16 @@ def test_a_report_that_is_printed(
     assert set(json.loads(capsys.readouterr().out)["cases"]) == {"resnet18", "second"}
 
 
+def test_only_one_report_can_be_printed(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two on standard output could not be told apart; `parity compare` refuses them, too."""
+    assert cli.main(["check", str(plan(tmp_path)), "--json", "-", "--junit", "-"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "--json and --junit: only one report can be printed" in err
+
+
 def test_a_page_of_several_cases_cannot_be_printed(
     tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,9 +350,9 @@ def test_a_case_that_differs_makes_the_result_false(tmp_path: Path, judged: Judg
     assert (result.ok, result.exit_code) == (False, 1)
     assert not result.reports["second"].ok
     assert not parity.check(path, update=True)
-    assert not lock.path_of(path).exists()
+    assert not lock.lock_path(path).exists()
     locked = parity.check(path, cases=["resnet18"], update=True)
-    assert locked.lock_file == lock.path_of(path)
+    assert locked.lock_file == lock.lock_path(path)
     assert locked.lock_file.exists()
 
 
@@ -348,9 +362,9 @@ def test_what_cannot_be_is_refused_before_anything_runs(
     def run(*given: Any, **named: Any) -> Report:
         raise AssertionError("it was run")
 
-    monkeypatch.setattr(check.run, "run", run)
+    monkeypatch.setattr(check.comparing, "compare_request", run)
     path = plan(tmp_path)
-    with pytest.raises(UsageError, match=r"has no case 'third'; it has resnet18, second"):
+    with pytest.raises(UsageError, match=r"unknown case 'third'; known: resnet18, second"):
         parity.check(path, cases=["third"])
     with pytest.raises(UsageError, match="unknown report format 'jsn'; did you mean 'json'"):
         parity.check(path, reports={"jsn": "out"})
@@ -411,7 +425,7 @@ def test_a_figure_that_triples_is_red(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Though it is far under the limit; that it doubles is allowed."""
-    monkeypatch.setattr(lock, "FEW", 100)
+    monkeypatch.setattr(lock, "SMALL_SIZE", 100)
 
     def shrink(data: dict[str, Any]) -> None:
         figures(data)[figure] /= shrunk
@@ -429,12 +443,12 @@ def test_versions_are_locked_in_one_order(judged: Judge) -> None:
     report = judged.found["resnet34"]  # type: ignore[attr-defined]
     versions = {"torch": {"torch": "2"}, "keras": {"tensorflow": "2", "keras": "3"}}
     report = dataclasses.replace(report, environment={"versions": versions})
-    held = lock.figures(report)["versions"]
+    held = lock.lock_entry(report)["versions"]
     assert [list(held), list(held["keras"])] == [["keras", "torch"], ["keras", "tensorflow"]]
 
 
 def test_another_factor(tmp_path: Path, locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "FEW", 100)
+    monkeypatch.setattr(lock, "SMALL_SIZE", 100)
     edit(locked, lambda data: figures(data).update(x_floor=figures(data)["x_floor"] / 3))
     path = tmp_path / "parity.toml"
     assert cli.main(["check", str(path)]) == 1
@@ -453,14 +467,14 @@ def test_a_few_numbers_that_were_right_by_luck_are_no_promise(tmp_path: Path, lo
 def test_versions_that_changed_are_told(
     judged: Judge, locked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "FEW", 100)
+    monkeypatch.setattr(lock, "SMALL_SIZE", 100)
     data = json.loads(locked.read_text())["cases"]["second"]
     report = judged.found["resnet34"]  # type: ignore[attr-defined]
     now = {"versions": {"keras": {"keras": "3.15"}}}
     report = dataclasses.replace(report, environment=now)
     data["versions"] = {"keras": {"keras": "3.14"}}
     data["stages"]["stem.relu"]["keras"]["max_abs"] = 1e-12
-    (told,) = lock.worse(report, data, 2.0, "x")
+    (told,) = lock.find_regressions(report, data, 2.0, "x")
     assert told.endswith("(keras 3.15 was 3.14)")
 
 
@@ -474,7 +488,7 @@ def test_a_lock_of_something_else(
     edit(locked, lambda data: data["cases"]["second"].update({key: "e" * 64}))
     assert cli.main(["check", str(tmp_path / "parity.toml")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"parity.lock.json is of another {word or key}" in line
+    assert f"parity.lock.json: another {word or key}" in line
     assert f"locked {'e' * 16}, found" in line
     assert cli.main(["check", str(tmp_path / "parity.toml"), "--update"]) == 0
     assert cli.main(["check", str(tmp_path / "parity.toml")]) == 0
@@ -488,10 +502,10 @@ def test_a_lock_of_something_else(
         (lambda data: data.update(schema="parity.lock/9"), "expected schema parity.lock/1, found"),
         (lambda data: data.update(cases=3), "malformed"),
         (lambda data: data["cases"]["second"].pop("stages"), "malformed"),
-        (lambda data: data["cases"]["second"]["stages"].pop("head"), "has no figures of keras"),
+        (lambda data: data["cases"]["second"]["stages"].pop("head"), "no figures for keras"),
         (
             lambda data: data["cases"]["second"]["stages"]["head"].pop("torch"),
-            "no figures of torch",
+            "no figures for torch",
         ),
     ],
 )
@@ -513,7 +527,7 @@ def test_a_lock_that_is_no_json(
 ) -> None:
     locked.write_text("{")
     assert cli.main(["check", str(tmp_path / "parity.toml")]) == 2
-    assert "no JSON" in capsys.readouterr().err
+    assert "not JSON" in capsys.readouterr().err
 
 
 def test_what_differs_is_not_locked(
@@ -523,7 +537,7 @@ def test_what_differs_is_not_locked(
     judged("resnet34", broken={"keras": "head"})
     assert cli.main(["check", str(tmp_path / "parity.toml"), "--update"]) == 1
     assert locked.read_bytes() == before
-    assert "was not written" in capsys.readouterr().err
+    assert "not written, since not all cases agree" in capsys.readouterr().err
 
 
 def test_one_case_is_locked_anew_and_the_other_keeps_its_figures(

@@ -193,7 +193,7 @@ def test_a_fault_of_our_own_is_said_to_be_one(capsys, monkeypatch):
     monkeypatch.setattr(architectures, "names", lambda: 1 / 0)
     code, out, err = ran(capsys, "models")
     assert (code, out) == (3, "")
-    assert err == "error: this is a fault of parity itself: ZeroDivisionError: division by zero\n"
+    assert err == "error: internal error of parity: ZeroDivisionError: division by zero\n"
 
 
 def test_ctrl_c(capsys, monkeypatch):
@@ -203,7 +203,7 @@ def test_ctrl_c(capsys, monkeypatch):
     monkeypatch.setattr(architectures, "names", interrupted)
     code, _, err = ran(capsys, "models")
     assert code == 3
-    assert err == "error: interrupted: nothing was judged, nothing half-written is left\n"
+    assert err == "error: interrupted; there is no result, and no incomplete file was left\n"
 
 
 @pytest.mark.parametrize("sign", [130, typer.Abort, KeyboardInterrupt])
@@ -215,10 +215,10 @@ def test_ctrl_c_while_the_command_line_is_read(capsys, monkeypatch, sign):
             return sign
         raise sign
 
-    monkeypatch.setattr(cli, "build", lambda: read)
+    monkeypatch.setattr(cli, "build_app", lambda: read)
     code, out, err = ran(capsys, "models")
     assert (code, out) == (3, "")
-    assert err == "error: interrupted: nothing was judged, nothing half-written is left\n"
+    assert err == "error: interrupted; there is no result, and no incomplete file was left\n"
 
 
 def test_the_installed_script_is_the_module():

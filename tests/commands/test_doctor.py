@@ -9,7 +9,7 @@ import pytest
 
 from parity.commands import doctor
 from parity.commands.cli import main as cli
-from parity.errors import InterpreterError, RuntimeMissing
+from parity.errors import InterpreterError, MissingRuntimeError
 from parity.processes import cards, probe
 from parity.processes.child import Child
 from tests.fakes.driver import Driver
@@ -36,10 +36,10 @@ def test_a_card_without_the_management_library():
     ("driver", "visible", "told"),
     [
         (None, None, "no NVIDIA driver (libcuda.so.1 cannot be loaded)"),
-        (Driver(init=100), None, "the NVIDIA driver finds no card"),
-        (Driver(init=100), "", "CUDA_VISIBLE_DEVICES='' leaves none"),
-        (Driver(cards=0), None, "the NVIDIA driver finds no card"),
-        (Driver(init=804), None, "does not start (cuInit gave 804)"),
+        (Driver(init=100), None, "no GPU: the NVIDIA driver finds none"),
+        (Driver(init=100), "", "CUDA_VISIBLE_DEVICES='' hides all"),
+        (Driver(cards=0), None, "no GPU: the NVIDIA driver finds none"),
+        (Driver(init=804), None, "does not start (cuInit error 804)"),
     ],
 )
 def test_why_there_is_no_card(monkeypatch, driver, visible, told):
@@ -52,7 +52,7 @@ def test_why_there_is_no_card(monkeypatch, driver, visible, told):
             raise OSError(name)
         return driver
 
-    with pytest.raises(RuntimeMissing) as raised:
+    with pytest.raises(MissingRuntimeError) as raised:
         cards.find_card(load)
     assert told in str(raised.value)
 
@@ -74,15 +74,15 @@ def test_why_there_is_no_card(monkeypatch, driver, visible, told):
                 "missing_libraries": ["libcudnn.so.9"],
             },
             True,
-            ["built for CUDA 12.5.1, and libcudnn.so.9 cannot be found"],
+            ["built for CUDA 12.5.1; not found: libcudnn.so.9;"],
         ),
         (
             "onnx", {"missing": ["onnxruntime"]}, True,
             ['onnxruntime not installed; pip install "parity[onnx]"'],
         ),
         (
-            "onnx", {"conflicts": ["onnxruntime 1 and onnxruntime-gpu 1 are installed together"]},
-            True, ["onnx: onnxruntime 1 and onnxruntime-gpu 1 are installed together"],
+            "onnx", {"conflicts": ["onnxruntime 1 and onnxruntime-gpu 1 are both installed"]},
+            True, ["onnx: onnxruntime 1 and onnxruntime-gpu 1 are both installed"],
         ),
     ],
 )  # fmt: skip
@@ -102,7 +102,7 @@ def test_two_onnxruntimes_together(monkeypatch, tmp_path):
         )
     monkeypatch.syspath_prepend(str(tmp_path))
     (line,) = probe.probe_runtime("onnx").conflicts
-    assert "onnxruntime 9.9 and onnxruntime-gpu 9.9 are installed together" in line
+    assert "onnxruntime 9.9 and onnxruntime-gpu 9.9 are both installed" in line
     assert "uninstall both" in line
 
 
@@ -141,7 +141,7 @@ def test_an_interpreter_that_does_not_fit(tmp_path, script, told):
 
 def test_no_card_is_told_at_once_for_every_runtime(monkeypatch, capsys):
     def none(load=None):
-        raise RuntimeMissing("no NVIDIA driver")
+        raise MissingRuntimeError("no NVIDIA driver")
 
     monkeypatch.setattr(cards, "find_card", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))

@@ -9,11 +9,11 @@ from parity.commands.cli import main as cli
 from parity.comparison.placement import DeviceMissing, confirm_placement, plan_placement
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
-from parity.errors import DeviceMemory, RuntimeMissing, UsageError
+from parity.errors import DeviceMemoryError, MissingRuntimeError, UsageError
 from parity.processes import cards, probe, registry
 from parity.processes.child import Child
 from parity.processes.children import Children
-from parity.processes.interpreters import interpreter_of
+from parity.processes.interpreters import select_interpreter
 from parity.processes.subjects import ChildName, keeps_gpu_memory
 from parity.processes.variables import child_variables
 from parity.runtimes.devices import batch_memory_error, require_output_on
@@ -87,7 +87,7 @@ def test_a_cpu_build_beside_a_card_is_named(gpu_builds):
 
 def test_a_missing_library_is_named(gpu_builds):
     gpu_builds["onnx"] = {"cuda": "13.0", "missing_libraries": ["libcudnn.so.9"]}
-    with pytest.raises(DeviceMissing, match=r"built for CUDA 13.0, and libcudnn.so.9 cannot be"):
+    with pytest.raises(DeviceMissing, match=r"built for CUDA 13.0; not found: libcudnn.so.9"):
         plan_placement(Request(model="resnet18", device="gpu"), load_driver=a_card)
 
 
@@ -123,7 +123,7 @@ class Answer:
     def call(self, operation, **arguments):
         assert (operation, arguments) == ("require_device", {"device": "gpu"})
         if self.fails:
-            raise RuntimeMissing(f"{self.name}: CUDA does not start")
+            raise MissingRuntimeError(f"{self.name}: CUDA does not start")
         return {"card": "NVIDIA Fake 100"}
 
 
@@ -169,7 +169,7 @@ def test_a_precision_that_a_device_does_not_have(precision, subjects, told):
 
 def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
     def none(load=None):
-        raise RuntimeMissing("no NVIDIA driver")
+        raise MissingRuntimeError("no NVIDIA driver")
 
     monkeypatch.setattr(cards, "find_card", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))
@@ -183,9 +183,11 @@ def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
 def test_an_output_elsewhere_than_asked_for_is_no_result():
     assert require_output_on("torch", "gpu", "cuda:0") == {"output": "cuda:0"}
     assert require_output_on("keras", "cpu", "/job:localhost/replica:0/task:0/device:CPU:0")
-    with pytest.raises(RuntimeMissing, match="asked to compute on the GPU, but the output is on"):
+    with pytest.raises(
+        MissingRuntimeError, match="asked to compute on the GPU, but the output is on"
+    ):
         require_output_on("torch", "gpu", "cpu")
-    with pytest.raises(RuntimeMissing, match="asked to compute on the CPU"):
+    with pytest.raises(MissingRuntimeError, match="asked to compute on the CPU"):
         require_output_on("keras", "cpu", "/device:GPU:0")
 
 
@@ -215,7 +217,7 @@ class Small:
 def test_too_little_memory_is_said_with_the_batch_that_fits(room, told):
     small = Small(room)
     error = batch_memory_error(small, 16, "gpu", small.run)
-    assert isinstance(error, DeviceMemory)
+    assert isinstance(error, DeviceMemoryError)
     assert "the GPU has too little memory for a batch of 16" in str(error)
     assert told in str(error)
     assert small.released
@@ -241,7 +243,7 @@ def test_a_child_without_a_gpu_does_not_see_one():
 
 def test_the_interpreter_of_a_child():
     python = {"torch": "/t", "old": "/o", "keras[jax]": "/j", "keras": "/k"}
-    named = {name: interpreter_of(name, python) for name in (
+    named = {name: select_interpreter(name, python) for name in (
         "torch", "torch@old", "keras[jax]", "keras[torch]", "onnx",
     )}  # fmt: skip
     assert list(named.values()) == ["/t", "/o", "/j", "/k", None]

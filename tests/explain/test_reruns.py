@@ -12,7 +12,7 @@ from parity.comparison.placement import Placement
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.comparison.state import ReferenceRun, State, SubjectCapture
-from parity.errors import ChildError, DeviceMemory, ProviderFallback
+from parity.errors import ChildError, DeviceMemoryError, ProviderFallbackError
 from parity.explain import causes, session
 from parity.explain.reruns import FailingRun
 from parity.network.inputs import Input
@@ -40,9 +40,9 @@ def test_what_is_tried_on_a_run():
     assert names() == {"ort-optimiser"}
     assert names(shape_differs=True) == {"ort-optimiser", "batch-frozen"}
     assert names(error=ChildError(FAILED)) == {"batch-frozen"}
-    assert names(error=ProviderFallback(FELL_BACK)) == {"provider-fallback"}
+    assert names(error=ProviderFallbackError(FELL_BACK)) == {"provider-fallback"}
     # What does not fit into a card does fit image by image, and has no frozen batch.
-    assert names(error=DeviceMemory("the gpu has too little memory")) == set()
+    assert names(error=DeviceMemoryError("the gpu has too little memory")) == set()
     assert names(subject="keras") == set()
     assert names(subject="keras", precision="tf32") == {"tf32"}
     assert names(subject="torch", precision="float16") == {"low-precision"}
@@ -128,7 +128,7 @@ def stages(subject="onnx-torch", *, x_floor=1e5):
 CASES = {
     "ort-optimiser": ({"optimise": False}, {}, stages()),
     "batch-frozen": ({"chunk_size": 1}, {"failure": ChildError(FAILED)}, []),
-    "provider-fallback": ({"device": "cpu"}, {"failure": ProviderFallback(FELL_BACK)}, []),
+    "provider-fallback": ({"device": "cpu"}, {"failure": ProviderFallbackError(FELL_BACK)}, []),
     "tf32": (
         {"precision": "float32"},
         {"subjects": ("torch",), "precision": "tf32", "judge_as": "float32"},

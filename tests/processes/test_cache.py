@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.commands import compare as run
+from parity.commands import compare as comparing
 from parity.commands import doctor
 from parity.commands import export as exporting
 from parity.comparison import cache_entries
@@ -193,8 +193,8 @@ def test_a_damaged_entry_is_noted_and_made_anew(entry, tmp_path, damage):
     found = Cache()
     assert found.find("graphs", FACTS) is None
     (note,) = found.notes
-    assert note.startswith(f"the cache entry graphs/{entry.name} ")
-    assert "made anew" in note
+    assert note.startswith(f"cache entry graphs/{entry.name} ")
+    assert note.endswith("; it was computed again")
     assert found.publish("graphs", FACTS, tmp_path / "made") == entry
     again = Cache()
     assert again.find("graphs", FACTS) == entry
@@ -220,7 +220,7 @@ def test_a_folder_in_an_entry_s_place_is_moved_aside_not_removed(entry):
 def test_an_entry_that_another_process_has_replaced_is_not_removed(entry, monkeypatch):
     """Between the look at the damaged file and its removal, a sound one took its place."""
     entry.write_bytes(b"damaged")
-    examine = cache._examine
+    examine = cache._verify_entry
 
     def meanwhile(path):
         found = examine(path)
@@ -228,7 +228,7 @@ def test_an_entry_that_another_process_has_replaced_is_not_removed(entry, monkey
         path.with_name("new").replace(path)
         return found
 
-    monkeypatch.setattr(cache, "_examine", meanwhile)
+    monkeypatch.setattr(cache, "_verify_entry", meanwhile)
     Cache().find("graphs", FACTS)
     assert entry.read_bytes() == DATA
 
@@ -260,7 +260,7 @@ def test_processes_that_publish_the_same_at_once(root, tmp_path):
 def test_a_cache_that_cannot_be_written_keeps_nothing(root, tmp_path):
     root.write_text("a file")
     (tmp_path / "made").write_bytes(DATA)
-    cache.require_ours()
+    cache.require_own_folder()
     assert Cache().publish("graphs", FACTS, tmp_path / "made") == tmp_path / "made"
     assert Cache().find("graphs", FACTS) is None
     assert root.read_text() == "a file"
@@ -294,12 +294,12 @@ def users(root):
 
 def test_a_folder_of_the_user_s_own_is_refused_and_left_as_it_was(root, tmp_path):
     before = users(root)
-    with pytest.raises(UsageError, match="is no cache of parity: it holds") as raised:
-        cache.require_ours()
+    with pytest.raises(UsageError, match="not a parity cache: it holds") as raised:
+        cache.require_own_folder()
     assert "\n" not in str(raised.value)
     assert raised.value.exit_code == 2
     cache.prune(0)
-    assert cache.size() == 0
+    assert cache.total_bytes() == 0
     (tmp_path / "made").write_bytes(DATA)
     assert Cache().publish("graphs", FACTS, tmp_path / "made") == tmp_path / "made"
     found = {p.relative_to(root).as_posix(): p.read_text() for p in root.rglob("*") if p.is_file()}
@@ -308,10 +308,10 @@ def test_a_folder_of_the_user_s_own_is_refused_and_left_as_it_was(root, tmp_path
 
 def test_a_command_refuses_it_before_any_work(root, monkeypatch):
     users(root)
-    monkeypatch.setattr(run, "Children", lambda **_: pytest.fail("children are started"))
+    monkeypatch.setattr(comparing, "Children", lambda **_: pytest.fail("children are started"))
     monkeypatch.setattr(exporting, "Children", lambda **_: pytest.fail("children are started"))
     with pytest.raises(UsageError, match="PARITY_CACHE"):
-        run.run(Request(model="resnet18"))
+        comparing.compare_request(Request(model="resnet18"))
     with pytest.raises(UsageError, match="PARITY_CACHE"):
         exporting.export("resnet18", root.with_name("x.onnx"), side="torch")
 
@@ -319,8 +319,8 @@ def test_a_command_refuses_it_before_any_work(root, monkeypatch):
 def test_the_user_s_files_within_the_cache_are_neither_counted_nor_removed(entry, root):
     before = users(root)
     age(entry, 2 * cache.IN_USE_S)
-    assert cache.size() == len(DATA)
-    cache.require_ours()
+    assert cache.total_bytes() == len(DATA)
+    cache.require_own_folder()
     cache.prune(0)
     assert not entry.exists()
     found = {p.relative_to(root).as_posix(): p.read_text() for p in root.rglob("*") if p.is_file()}
@@ -331,7 +331,7 @@ def test_another_program_s_cache_is_not_ours(root):
     root.mkdir()
     (root / cache.TAG).write_text("Signature: 8a477f597d28d172789f06886806bc55\n# by cargo\n")
     with pytest.raises(UsageError, match=cache.TAG):
-        cache.require_ours()
+        cache.require_own_folder()
 
 
 def test_a_cache_of_before_there_was_a_tag_is_taken_over(root, tmp_path):
@@ -339,10 +339,10 @@ def test_a_cache_of_before_there_was_a_tag_is_taken_over(root, tmp_path):
     old.parent.mkdir(parents=True)
     old.write_bytes(DATA)
     age(old, 2 * cache.IN_USE_S)
-    cache.require_ours()
+    cache.require_own_folder()
     (tmp_path / "made").write_bytes(DATA)
     entry = Cache().publish("graphs", FACTS, tmp_path / "made")
-    assert cache.size() == 2 * len(DATA)
+    assert cache.total_bytes() == 2 * len(DATA)
     cache.prune(len(DATA))
     assert (old.exists(), entry.exists()) == (False, True)
 
@@ -370,8 +370,8 @@ def test_the_folder_is_tagged_as_a_cache(entry, root):
 
 def test_the_doctor_counts_entries_and_tells_a_foreign_folder(root):
     users(root)
-    facts = doctor.cache_facts()
+    facts = doctor.inspect_cache()
     assert facts["bytes"] == 0
     status = doctor.MachineStatus({}, "auto", "none", facts, ())
     assert status.exit_code == 3
-    assert "is no cache of parity" in status.missing[0]
+    assert "not a parity cache" in status.missing[0]

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import parity
-from parity.errors import ChildError, InterpreterError, RuntimeMissing, WeightError
+from parity.errors import ChildError, InterpreterError, MissingRuntimeError, WeightError
 from parity.processes.child import Child
 from parity.processes.children import Children
 
@@ -91,14 +91,14 @@ def test_unknown_operation_is_refused(child):
 
 
 def test_death_is_told_with_the_end_of_stderr(child):
-    told = r"died during 'die' \(exit code 7\).*last words: farewell"
+    told = r"died during 'die' \(exit code 7\).*last output: farewell"
     with pytest.raises(ChildError, match=told):
         child.call("die", code=7)
 
 
 def test_a_killed_child_names_the_signal(child):
     threading.Timer(0.3, lambda: os.kill(child.pid, signal.SIGKILL)).start()
-    with pytest.raises(ChildError, match="SIGKILL, perhaps for want of memory"):
+    with pytest.raises(ChildError, match="SIGKILL, possibly out of memory"):
         child.call("sleep", seconds=30)
 
 
@@ -114,13 +114,13 @@ def test_a_hung_child_is_stopped(monkeypatch):
 
 def test_a_missing_framework_says_what_to_install():
     child = Child("absent")
-    with pytest.raises(RuntimeMissing, match="No module named 'no_such_framework'"):
+    with pytest.raises(MissingRuntimeError, match="No module named 'no_such_framework'"):
         child.call("hello")
     child.close()
 
 
 def test_a_package_that_is_missed_later_says_what_to_install_too(child, monkeypatch):
-    with pytest.raises(RuntimeMissing) as raised:
+    with pytest.raises(MissingRuntimeError) as raised:
         child.call("export")
     assert str(raised.value) == (
         "fake: No module named 'no_such_exporter'; pip install \"parity[fake]\""
@@ -129,7 +129,7 @@ def test_a_package_that_is_missed_later_says_what_to_install_too(child, monkeypa
 
 def test_a_runtime_that_there_is_not():
     child = Child("unknown")
-    with pytest.raises(RuntimeMissing, match="there is no runtime 'unknown'; known: "):
+    with pytest.raises(MissingRuntimeError, match="unknown runtime 'unknown'; known: "):
         child.call("hello")
     child.close()
 
@@ -137,7 +137,7 @@ def test_a_runtime_that_there_is_not():
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("broken", "unreadable answer to 'echo': no line of JSON"),
+        ("broken", "unreadable answer to 'echo': not a line of JSON"),
         ('{"id": 1}', "unreadable answer to 'echo': a response with a wrong or missing field"),
         ('{"id": 5, "result": {}}', "answered request 5, not 1"),
     ],
@@ -171,7 +171,7 @@ def test_an_interpreter_without_parity_is_told_which_extra_to_install(tmp_path, 
 
 
 def test_an_interpreter_that_is_not_there():
-    with pytest.raises(RuntimeMissing, match="cannot start /no/such/python"):
+    with pytest.raises(MissingRuntimeError, match="cannot start /no/such/python"):
         Child("fake", python="/no/such/python")
 
 

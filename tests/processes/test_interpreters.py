@@ -30,14 +30,14 @@ def environment(folder, name):
 
 def test_an_interpreter_or_the_folder_of_one(tmp_path):
     place = environment(tmp_path, "keras")
-    found = interpreters.interpreters([f"keras={place}", f"torch={sys.executable}"])
+    found = interpreters.resolve_interpreters([f"keras={place}", f"torch={sys.executable}"])
     assert found == {"keras": str(place / "bin" / "python"), "torch": sys.executable}
 
 
 def test_parity_toml_is_relative_to_itself_and_outweighed(tmp_path):
     place, other = environment(tmp_path, "k"), environment(tmp_path, "other")
     (tmp_path / "parity.toml").write_text('[environments]\nkeras = "k"\nold = "k"\n')
-    found = interpreters.interpreters([f"keras={other}"], folder=tmp_path)
+    found = interpreters.resolve_interpreters([f"keras={other}"], folder=tmp_path)
     assert found == {
         "keras": str(other / "bin" / "python"), "old": str(place / "bin" / "python"),
     }  # fmt: skip
@@ -46,9 +46,9 @@ def test_parity_toml_is_relative_to_itself_and_outweighed(tmp_path):
 def test_an_environment_of_ones_own_name_is_known(tmp_path):
     for name in ("old", "torch"):
         place = environment(tmp_path / "environments", name)
-        (place / interpreters.ENVIRONMENT_MARK).write_text('{"runtime": "torch", "gpu": false}')
+        (place / interpreters.ENVIRONMENT_MARKER).write_text('{"runtime": "torch", "gpu": false}')
     # One that is named like a runtime serves it only where that is said.
-    assert list(interpreters.interpreters([])) == ["old"]
+    assert list(interpreters.resolve_interpreters([])) == ["old"]
 
 
 @pytest.mark.parametrize(
@@ -57,19 +57,19 @@ def test_an_environment_of_ones_own_name_is_known(tmp_path):
         ("keras", UsageError, "expected NAME=PATH"),
         ("=x", UsageError, "expected NAME=PATH"),
         ("keras=/no/such/python", InterpreterError, "no such interpreter"),
-        ("keras=.", InterpreterError, "a folder without bin/python"),
+        ("keras=.", InterpreterError, "not an environment: it has no bin/python"),
     ],
 )
 def test_an_interpreter_that_is_none(given, kind, told):
     with pytest.raises(kind, match=told):
-        interpreters.interpreters([given])
+        interpreters.resolve_interpreters([given])
 
 
 @pytest.mark.parametrize("text", ["[environments\n", "[environments]\nkeras = 3\n"])
 def test_a_malformed_parity_toml(tmp_path, text):
     (tmp_path / "parity.toml").write_text(text)
     with pytest.raises(UsageError, match=r"parity.toml"):
-        interpreters.interpreters([])
+        interpreters.resolve_interpreters([])
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_a_malformed_parity_toml(tmp_path, text):
     ],
 )
 def test_an_environment_request_is_read(text, expected):
-    assert environments.parse_request(text) == expected
+    assert environments.parse_environment_request(text) == expected
 
 
 @pytest.mark.parametrize("text", ["jax", "old=jax", "torch 2", "", "==1"])
 def test_a_malformed_environment_request(text):
     with pytest.raises(UsageError, match="expected keras, torch or onnx"):
-        environments.parse_request(text)
+        environments.parse_environment_request(text)
 
 
 @pytest.mark.parametrize("uv", [None, "/usr/bin/uv"])
@@ -98,7 +98,7 @@ def test_a_malformed_environment_request(text):
 )
 def test_the_extras_that_fit_are_installed(tmp_path, uv, runtime, gpu, extra):
     place = tmp_path / "e"
-    commands = environments._commands(
+    commands = environments._install_commands(
         EnvironmentRequest("e", runtime, "==1.2"), place, place / "bin" / "python", gpu, uv
     )
     assert all((command[0] == uv) == (uv is not None) for command in commands)
@@ -113,7 +113,7 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch
         script = "import sys; print('ERROR: No matching distribution', file=sys.stderr); exit(1)"
         return [[sys.executable, "-c", script]]
 
-    monkeypatch.setattr(environments, "_commands", broken)
+    monkeypatch.setattr(environments, "_install_commands", broken)
     with pytest.raises(InterpreterError, match=r"torch: .*No matching distribution"):
         environments.create_environments([EnvironmentRequest("torch", "torch")])
     assert not (tmp_path / "environments" / "torch").exists()
@@ -121,7 +121,7 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch
 
 def test_an_environment_that_exists_is_left_alone(tmp_path):
     place = environment(tmp_path / "environments", "torch")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists; remove it first"):
         environments.create_environments([EnvironmentRequest("torch", "torch")])
     assert (place / "bin" / "python").exists()
 
@@ -129,7 +129,7 @@ def test_an_environment_that_exists_is_left_alone(tmp_path):
 def test_half_made_and_broken_environments_in_the_list(tmp_path, capsys):
     environment(tmp_path / "environments", "half")
     place = environment(tmp_path / "environments", "broken")
-    (place / interpreters.ENVIRONMENT_MARK).write_text('{"runtime": "torch", "gpu": true}')
+    (place / interpreters.ENVIRONMENT_MARKER).write_text('{"runtime": "torch", "gpu": true}')
     assert cli.main(["env", "list", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["name"], found["gpu"], found["versions"]) == ("broken", True, None)

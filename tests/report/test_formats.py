@@ -47,7 +47,7 @@ def command() -> typer.Typer:
     app = typer.Typer()
 
     @app.command()
-    @report_options.reported
+    @report_options.with_report_options
     def compare(model: str, *, reports: dict[str, Path]) -> None:
         report_options.require_writable(reports)
         if not report_options.write(parity(), reports):

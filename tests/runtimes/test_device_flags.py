@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import torch
 
-from parity.errors import DeviceMemory, FlagError, RuntimeMissing, UsageError
+from parity.errors import DeviceMemoryError, FlagError, MissingRuntimeError, UsageError
 from parity.runtimes.keras.runtime import Runtime as KerasRuntime
 from parity.runtimes.onnx import device as onnx_device
 from parity.runtimes.onnx.runtime import Runtime as OnnxRuntime
@@ -74,7 +74,7 @@ def test_a_torch_flag_that_does_not_take(monkeypatch):
 
 
 def test_torch_says_that_it_is_a_cpu_build():
-    with pytest.raises(RuntimeMissing, match="is a CPU build; pip install a CUDA build"):
+    with pytest.raises(MissingRuntimeError, match="is a CPU build; pip install a CUDA build"):
         torch_device.find_device("gpu")
 
 
@@ -84,12 +84,12 @@ def test_a_cuda_build_that_does_not_start(monkeypatch):
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", broken)
-    with pytest.raises(RuntimeMissing, match=r"CUDA 13.0 does not start: libcudart.so.13"):
+    with pytest.raises(MissingRuntimeError, match=r"CUDA 13.0 does not start: libcudart.so.13"):
         torch_device.find_device("gpu")
 
 
 def test_onnxruntime_says_that_it_is_a_cpu_build():
-    with pytest.raises(RuntimeMissing, match="is a CPU build; pip uninstall onnxruntime"):
+    with pytest.raises(MissingRuntimeError, match="is a CPU build; pip uninstall onnxruntime"):
         onnx_device.require_device("gpu")
 
 
@@ -97,7 +97,7 @@ def test_a_session_that_fell_back_is_found_out():
     """Asked for CUDA, this build warns, runs on the CPU and says so only in get_providers()."""
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         session = onnx_device.create_relu_session("gpu", "float32")
-    with pytest.raises(RuntimeMissing, match="CUDAExecutionProvider did not load") as raised:
+    with pytest.raises(MissingRuntimeError, match="CUDAExecutionProvider did not load") as raised:
         onnx_device.require_provider(session, "gpu", "float32")
     # What was missing is named: a CPU build has no such library at all.
     assert "libonnxruntime_providers_cuda.so: cannot open" in str(raised.value)
@@ -151,7 +151,7 @@ def test_nodes_on_the_cpu_are_counted_and_the_work_among_them_is_refused():
         "nodes": {onnx_device.CUDA: 2, onnx_device.CPU: 2}, "cpu_operators": ["Gather", "Shape"],
     }  # fmt: skip
     onnx_device.require_no_fallback(placed)
-    with pytest.raises(RuntimeMissing, match="Conv, Gemm nodes were placed on CPUExecution"):
+    with pytest.raises(MissingRuntimeError, match="Conv, Gemm nodes were placed on CPUExecution"):
         onnx_device.require_no_fallback({"cpu_operators": ["Conv", "Gemm", "Shape"]})
 
 
@@ -196,7 +196,7 @@ def test_out_of_memory_names_the_batch_that_fits(made, tmp_path):
     runtime = _small(made())
     np.save(tmp_path / "x.npy", np.zeros((8, 3, 32, 32), np.float32))
     asked = {"x": str(tmp_path / "x.npy"), "rows": ["logits"], "manifest": {"subject": made.name}}
-    with pytest.raises(DeviceMemory, match="for a batch of 8; a batch of 2 fits: --batch 2"):
+    with pytest.raises(DeviceMemoryError, match="for a batch of 8; a batch of 2 fits: --batch 2"):
         runtime.run(out=str(tmp_path / "out.safetensors"), **asked)
     assert not (tmp_path / "out.safetensors").exists()
 

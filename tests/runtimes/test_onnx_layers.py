@@ -9,7 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from exporters.graph import WeightedModel
-from parity.errors import ProviderFallback
+from parity.errors import ProviderFallbackError
 from parity.runtimes.onnx import device as onnx_device
 from parity.runtimes.onnx.node_weights import read_node_weights
 from parity.runtimes.onnx.sessions import (
@@ -128,5 +128,5 @@ def test_a_provider_that_is_not_there_is_a_fallback_by_the_sessions_own_word():
     """A CPU build makes the session all the same, and only its providers tell."""
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         made = onnx_device.create_relu_session("gpu", "float32")
-    with pytest.raises(ProviderFallback, match="fell back to CPUExecutionProvider"):
+    with pytest.raises(ProviderFallbackError, match="fell back to CPUExecutionProvider"):
         onnx_device.require_provider(made, "gpu", "float32")

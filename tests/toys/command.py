@@ -3,14 +3,14 @@
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import typer
 
-from parity.commands.cli import arguments as given
+from parity.commands.cli import arguments
 from parity.commands.cli.command import Command
-from parity.commands.cli.console import guarded
+from parity.commands.cli.error_handling import handle_errors
 
 
-def count(model: given.Model) -> None:
+def count(model: arguments.ModelArgument) -> None:
     """Count the layers of an architecture."""
-    with guarded():
+    with handle_errors():
         from parity.network import architectures
 
         typer.echo(len(architectures.get(model).table().rows))

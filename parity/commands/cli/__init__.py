@@ -1,1 +1,1 @@
-"""The command line, which only the entry point imports; its modules are found, see `command`."""
+"""The command line, which only the entry point imports; `command` finds its modules."""

@@ -1,4 +1,4 @@
-"""`parity check`, the numeric check for continuous integration, as a command."""
+"""The command `parity check`."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 from pathlib import Path
@@ -6,62 +6,61 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import console
+from parity.commands.cli import console, report_options
 from parity.commands.cli.command import Command
-from parity.commands.cli.console import guarded, output, progress
-from parity.commands.cli.report_options import reported
+from parity.commands.cli.error_handling import handle_errors
+from parity.commands.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from parity.commands.check import CheckResult
 
 
-@reported
+@report_options.with_report_options
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The cases to run.")] = Path(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The case file.")] = Path(
         "parity.toml"
     ),
     case: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Run this case only; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Run only this case. Repeatable.")
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Lock the figures in parity.lock.json.")
+        bool, typer.Option("--update", help="Save the figures in parity.lock.json.")
     ] = False,
     *,
     reports: dict[str, Path],
 ) -> None:
-    """Run every case of parity.toml: the numeric check for continuous integration.
+    """Run the cases of parity.toml, as a check in CI.
 
-    It fails where a case differs, and where a figure has become worse than its locked one. A
-    report's FILE may be a folder, which then gets a file a case.
+    Exits with the worst result: 1 if a case differs or a figure exceeds its locked one, 3 if a case
+    could not be decided. A report's FILE may be a folder, which gets one file for each case.
     """
-    with guarded():
+    with handle_errors():
         from parity.commands import check as checking
         from parity.report import collection, formats
 
-        printed = [form for form, path in reports.items() if str(path) == "-"]
-        written = {form: None if form in printed else path for form, path in reports.items()}
-        with progress() as tell:
+        report_options.require_one_printed(reports)
+        printed = [form for form, path in reports.items() if path == report_options.STDOUT]
+        paths = {form: None if form in printed else path for form, path in reports.items()}
+        with show_progress() as update_progress:
             result = checking.check(
-                file, cases=case or (), update=update, reports=written, progress=tell
+                file, cases=case or (), update=update, reports=paths, progress=update_progress
             )
-        places = {each.case.name: (file, each.case.line) for each in result.results}
-        collection.publish_to_github(result.reports, places)
+        locations = {each.case.name: (file, each.case.line) for each in result.results}
+        collection.publish_to_github(result.reports, locations)
         for form in printed:
             print(formats.combine(result.reports, form), end="")
         if not printed:
-            _show(result)
+            _print_result(result)
         for note in result.notes:
-            console.note(note)
+            console.print_note(note)
         raise typer.Exit(result.exit_code)
 
 
-def _show(result: "CheckResult") -> None:
+def _print_result(result: "CheckResult") -> None:
     from parity.report import wording
     from parity.report.model import Outcome, Verdict
 
-    found = result.reports
-
-    console.columns(
+    console.print_table(
         ["case", "verdict", "worst", "where", "seconds"],
         [
             [
@@ -70,28 +69,31 @@ def _show(result: "CheckResult") -> None:
                 *wording.describe_worst(report),
                 f"{report.seconds:.1f}",
             ]
-            for name, report in found.items()
+            for name, report in result.reports.items()
         ],
         right=("worst", "seconds"),
     )
-    for name, report in found.items():
+    for name, report in result.reports.items():
         if report.verdict is Verdict.PARITY:
             continue
         print(f"\n{name}: {wording.describe_verdict(report)}")
-        for subject, told in wording.describe_first_failures(report):
-            print(f"  {subject} {told}")
-        for told in report.attribution:
-            print(f"  {told}")
+        for subject, sentence in wording.describe_first_failures(report):
+            print(f"  {subject} {sentence}")
+        for sentence in report.attribution:
+            print(f"  {sentence}")
         for subject, facts in report.subjects.items():
             if facts.failure:
                 print(f"  {subject}: {facts.failure}")
         for level in report.levels.values():
             if level.outcome is Outcome.FAIL:
-                for told in level.messages:
-                    print(f"  {told}")
-    agreed = sum(report.verdict is Verdict.PARITY for report in found.values())
-    lock = f"; figures in {result.lock_file}" if result.lock_file else ""
-    output().print(f"\n{agreed} of {len(found)} cases agree, {result.seconds:.1f} s{lock}")
+                for message in level.messages:
+                    print(f"  {message}")
+    verdicts = [each.report.verdict for each in result.results]
+    lock = f", locked figures in {result.lock_file}" if result.lock_file else ""
+    console.stdout_console().print(
+        f"\n{verdicts.count(Verdict.PARITY)} of {len(verdicts)} cases agree, "
+        f"{result.seconds:.1f} s{lock}"
+    )
 
 
 COMMANDS = (

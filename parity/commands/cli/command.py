@@ -1,7 +1,7 @@
-"""What a module of this package states of its commands, and how those modules are found.
+"""The description of a command, and the discovery of all commands.
 
-A module with `COMMANDS`, a tuple of `Command`, adds those commands to the command line; it is in no
-list. The other modules here serve them.
+A module of this package with `COMMANDS`, a tuple of `Command`, adds those commands to the command
+line; there is no list of them. The package's other modules are shared by the commands.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import typer
 
 from parity.commands import cli
 
-__all__ = ["Command", "add_to", "find"]
+__all__ = ["Command", "add_commands", "find_commands"]
 
 
 @dataclass(frozen=True)
 class Command:
-    """A function that is `parity NAME`, or a Typer whose commands are `parity NAME SUBCOMMAND`.
+    """A function for `parity NAME`, or a Typer whose commands are `parity NAME SUBCOMMAND`.
 
-    `place` orders the commands in `parity --help`; Typer puts those with subcommands last. The name
-    is the function's unless one is given. `examples` are command lines, which its help shows.
+    `place` orders the commands in `parity --help`; Typer puts those with subcommands last. The
+    default `name` is the function's. `examples` are command lines, which the help shows.
     """
 
     call: Callable[..., Any] | typer.Typer
@@ -33,20 +33,21 @@ class Command:
     name: str | None = None
 
 
-def find() -> list[Command]:
-    """Import the modules of this package, and return the commands that they state, in order."""
-    found: list[Command] = []
+def find_commands() -> list[Command]:
+    """Import all modules of this package, and return their commands in order of `place`."""
+    commands: list[Command] = []
     for module in pkgutil.iter_modules(cli.__path__):
-        found += getattr(importlib.import_module(f"{cli.__name__}.{module.name}"), "COMMANDS", ())
-    return sorted(found, key=lambda command: command.place)
+        imported = importlib.import_module(f"{cli.__name__}.{module.name}")
+        commands += getattr(imported, "COMMANDS", ())
+    return sorted(commands, key=lambda command: command.place)
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add every command to `app`."""
-    for command in find():
+    for command in find_commands():
         if isinstance(command.call, typer.Typer):
             app.add_typer(command.call, name=command.name)
             continue
-        word = "Example" if len(command.examples) == 1 else "Examples"
-        epilog = f"{word}: {' · '.join(command.examples)}" if command.examples else None
+        label = "Example" if len(command.examples) == 1 else "Examples"
+        epilog = f"{label}: {' · '.join(command.examples)}" if command.examples else None
         app.command(command.name, epilog=epilog)(command.call)

@@ -1,4 +1,4 @@
-"""`compare`, and its two halves as commands: capture now, judge later or elsewhere."""
+"""The commands `parity compare`, and its two steps `parity capture` and `parity diff`."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import dataclasses
@@ -12,59 +12,63 @@ import typer
 
 from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
-from parity.commands.cli.console import guarded, output, progress
-from parity.commands.cli.report_options import reported, require_writable
+from parity.commands.cli.error_handling import handle_errors
+from parity.commands.cli.progress import show_progress
+from parity.commands.cli.report_options import require_writable, with_report_options
+from parity.commands.cli.request_options import build_request, with_request_options
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
 
-OneModel = Annotated[
+FirstCaptures = Annotated[
     Path, typer.Argument(metavar="A", help="A folder of captures, or one capture file.")
 ]
-Another = Annotated[
-    Path, typer.Argument(metavar="B", help="Another, or the same to judge it again.")
+SecondCaptures = Annotated[
+    Path, typer.Argument(metavar="B", help="Another, or the same one again.")
 ]
 
 
-@reported
-@arguments.requesting
+@with_report_options
+@with_request_options
 def compare(
-    limit: arguments.Limit = 4.0,
-    judge_as: arguments.JudgeAs = None,
+    limit: arguments.LimitOption = 4.0,
+    judge_as: arguments.JudgeAsOption = None,
     isolate: Annotated[
-        bool, typer.Option("--isolate", help="Also give every part the reference's input.")
+        bool, typer.Option("--isolate", help="Also run every part on the reference's input.")
     ] = False,
     explain: Annotated[
         bool,
-        typer.Option("--explain/--no-explain", help="Name and prove the causes of what differs."),
+        typer.Option("--explain/--no-explain", help="Find and prove the causes of differences."),
     ] = True,
     semantics: Annotated[
         bool, typer.Option("--semantics", help="Also run every model and graph in float64.")
     ] = False,
     repeat: Annotated[
-        int, typer.Option(metavar="N", help="Run N times, and find what changes between runs.")
+        int, typer.Option(metavar="N", help="Run N times; report what changes between runs.")
     ] = 1,
     seeds: Annotated[
-        int, typer.Option(metavar="N", help="Compare on N more seeded random inputs.")
+        int, typer.Option(metavar="N", help="Also compare on N seeded random inputs.")
     ] = 0,
     stress: Annotated[
-        bool, typer.Option("--stress", help="Compare on zeros, an impulse, large values, … too.")
+        bool,
+        typer.Option("--stress", help="Also compare on extreme inputs: zeros, large values, …"),
     ] = False,
     save_captures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep every subject's tensors.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Save every subject's tensors for `parity diff`."),
     ] = None,
     *,
-    given: Mapping[str, Any],
+    options: Mapping[str, Any],
     reports: dict[str, Path],
 ) -> None:
-    """Say whether a model is the same in Keras, PyTorch and ONNX.
+    """Compare a model in Keras, PyTorch and ONNX Runtime.
 
-    The subjects are the model in Keras and in PyTorch, and in ONNX Runtime the graphs exported
-    from both. Each is compared with a float64 reference, in units of what rounding alone does.
+    The subjects are the model in Keras and in PyTorch, and the graphs exported from both in ONNX
+    Runtime. Each is compared with a float64 reference, in units of the rounding floor.
     """
-    with guarded():
-        request = arguments.request(
-            given,
+    with handle_errors():
+        request = build_request(
+            options,
             limit=limit,
             judge_as=None if judge_as is None else judge_as.value,
             isolate=isolate,
@@ -76,74 +80,83 @@ def compare(
             save_captures=save_captures,
         )
         require_writable(reports)
-        with _children(request) as running:
-            from parity.commands.compare import run
+        with _start_children(request) as run_arguments:
+            from parity.commands.compare import compare_request
 
-            report = run(**running)
+            report = compare_request(**run_arguments)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-        console.show(report, reports)
+        console.show_report(report, reports)
         raise typer.Exit(report.verdict.exit_code)
 
 
-@arguments.requesting
+@with_request_options
 def capture(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the captures.")],
     *,
-    given: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> None:
-    """Save what every subject computes, to be judged by `parity diff`, here or elsewhere.
+    """Run a model and save its tensors for `parity diff`.
 
-    The folder gets a file a subject, and the float64 reference with the floor.
+    The folder gets one file for each subject, and one with the float64 reference and its floors.
     """
-    with guarded():
-        with _children(arguments.request(given, save_captures=out, judge=False)) as running:
-            from parity.commands.capture import save
+    with handle_errors():
+        request = build_request(options, save_captures=out, judge=False)
+        with _start_children(request) as run_arguments:
+            from parity.commands.capture import capture_request
 
-            captures = save(**running)
+            captures = capture_request(**run_arguments)
         for name, failure in captures.failures.items():
-            console.note(f"{name} could not be run: {failure}")
+            console.print_note(f"{name} could not be run: {failure}")
         for path in sorted(captures.files.values()):
-            output().print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
+            console.stdout_console().print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
         raise typer.Exit(0 if captures.ok else 3)
 
 
 @contextmanager
-def _children(request: "Request") -> Iterator[dict[str, Any]]:
-    """Start the children, which import their frameworks while we import the rest; see `run`."""
+def _start_children(request: "Request") -> Iterator[dict[str, Any]]:
+    """Start the children, and yield the arguments of `compare_request`.
+
+    The children import their frameworks while this process imports NumPy and the rest of parity.
+    """
     from parity.comparison.placement import plan_placement
     from parity.processes.children import Children
 
-    placed = plan_placement(request)
+    placement = plan_placement(request)
     with (
-        Children(python=request.python, timeout=request.timeout, gpu=placed.gpu) as children,
-        progress() as tell,
+        Children(python=request.python, timeout=request.timeout, gpu=placement.gpu) as children,
+        show_progress() as update_progress,
     ):
         children.start(request.runtimes)
-        yield {"request": request, "children": children, "placement": placed, "progress": tell}
+        yield {
+            "request": request,
+            "children": children,
+            "placement": placement,
+            "progress": update_progress,
+        }
 
 
-@reported
+@with_report_options
 def diff(
-    a: OneModel,
-    b: Another,
-    limit: arguments.Limit = 4.0,
-    judge_as: arguments.JudgeAs = None,
+    a: FirstCaptures,
+    b: SecondCaptures,
+    limit: arguments.LimitOption = 4.0,
+    judge_as: arguments.JudgeAsOption = None,
     *,
     reports: dict[str, Path],
 ) -> None:
-    """Judge saved captures, of one place or of two, without running anything.
+    """Compare saved captures without running a model.
 
-    They must be of one model, one set of weights and one input; versions, devices and machines may
-    differ. The reference and the floors are A's where it has them, else B's.
+    They must have the same model, weights and input; versions, devices and machines may differ.
+    The reference and its floors are those of A if it has them, else those of B.
     """
-    with guarded():
+    with handle_errors():
         from parity.commands import diff as diffing
 
         require_writable(reports)
         precision = None if judge_as is None else judge_as.value
         report = diffing.diff(a, b, limit=limit, judge_as=precision)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-        console.show(report, reports)
+        console.show_report(report, reports)
         raise typer.Exit(report.verdict.exit_code)
 
 

@@ -1,4 +1,4 @@
-"""`parity convert` and `parity export`: a checkpoint or a model in another format, as commands."""
+"""The commands `parity convert` and `parity export`."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from parity.commands.cli import arguments as given
-from parity.commands.cli import console
+from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
-from parity.commands.cli.console import guarded, output, progress
+from parity.commands.cli.error_handling import handle_errors
+from parity.commands.cli.progress import show_progress
 from parity.processes import registry
 
 
 def convert(
-    model: given.Model,
+    model: arguments.ModelArgument,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The checkpoint to write.")],
     weights: Annotated[
         Path,
@@ -22,70 +22,74 @@ def convert(
             help=f"The checkpoint to read: .safetensors {' '.join(registry.checkpoint_suffixes())}"
         ),
     ],
-    classes: given.Classes = None,
-    image_size: given.Size = None,
-    channels: given.Channels = None,
-    python: given.Interpreters = None,
+    classes: arguments.ClassesOption = None,
+    image_size: arguments.ImageSizeOption = None,
+    channels: arguments.ChannelsOption = None,
+    python: arguments.PythonOption = None,
 ) -> None:
-    """Turn a checkpoint into another format, bit for bit.
+    """Convert a checkpoint to another format, bit for bit.
 
-    Complete in both directions: a weight missing, left over or of another shape is an error.
+    Complete in both directions: a weight that is missing, unused or of another shape is an error.
     """
-    with guarded():
-        from parity.commands import convert as conversion
-        from parity.processes.interpreters import interpreters
+    with handle_errors():
+        from parity.commands import convert as converting
+        from parity.processes.interpreters import resolve_interpreters
 
-        with progress() as tell:
-            done = conversion.convert(
+        with show_progress() as update_progress:
+            conversion = converting.convert(
                 model,
                 weights,
                 target,
                 classes=classes,
                 image_size=image_size,
                 channels=channels,
-                python=interpreters(python or []),
-                progress=tell,
+                python=resolve_interpreters(python or []),
+                progress=update_progress,
             )
-        for note in done.notes:
-            console.note(note)
-        output().print(
-            f"{done.target}: {done.tensors} tensors, {done.parameters:,} parameters, "
-            f"sha256 {done.sha256[:12]}; read back, bit for bit the same"
+        for note in conversion.notes:
+            console.print_note(note)
+        console.stdout_console().print(
+            f"{conversion.target}: {conversion.tensors} tensors, "
+            f"{conversion.parameters:,} parameters, sha256 {conversion.sha256[:12]}\n"
+            "verified: read back and equal bit for bit"
         )
 
 
 def export(
-    model: given.Model,
+    model: arguments.ModelArgument,
     onnx: Annotated[Path, typer.Option(metavar="OUT", help="The ONNX file to write.")],
-    side: Annotated[given.Framework, typer.Option("--from", help="Whose twin to export.")],
+    side: Annotated[
+        arguments.Framework, typer.Option("--from", help="The framework to export from.")
+    ],
     weights: Annotated[
-        Path | None, typer.Option(help="A checkpoint; without it, seeded random weights.")
+        Path | None, typer.Option(help="A checkpoint; by default seeded random weights.")
     ] = None,
-    opset: given.Opset = None,
+    opset: arguments.OpsetOption = None,
     stage_outputs: Annotated[
         bool,
         typer.Option(
-            "--stage-outputs", help="Give every stage's tensor too, in its framework's shape."
+            "--stage-outputs",
+            help="Also output every stage's tensor, in its framework's axis order.",
         ),
     ] = False,
-    seed: given.Seed = 0,
-    classes: given.Classes = None,
-    image_size: given.Size = None,
-    channels: given.Channels = None,
-    cache: given.Cached = True,
-    python: given.Interpreters = None,
+    seed: arguments.SeedOption = 0,
+    classes: arguments.ClassesOption = None,
+    image_size: arguments.ImageSizeOption = None,
+    channels: arguments.ChannelsOption = None,
+    cache: arguments.CacheOption = True,
+    python: arguments.PythonOption = None,
 ) -> None:
-    """Export a model to ONNX, and prove the file.
+    """Export a model to ONNX and verify the file.
 
-    It passes the ONNX checker and shape inference, loads in ONNX Runtime, and gives the
-    framework's outputs at N = 1, 2 and 3, or no file is left behind.
+    The file passes the ONNX checker and shape inference, loads in ONNX Runtime, and computes the
+    framework's outputs at N = 1, 2 and 3. Otherwise there is an error and no file.
     """
-    with guarded():
+    with handle_errors():
         from parity.commands import export as exporting
-        from parity.processes.interpreters import interpreters
+        from parity.processes.interpreters import resolve_interpreters
 
-        with progress() as tell:
-            done = exporting.export(
+        with show_progress() as update_progress:
+            result = exporting.export(
                 model,
                 onnx,
                 side=str(side),
@@ -97,17 +101,17 @@ def export(
                 image_size=image_size,
                 channels=channels,
                 cache=cache,
-                python=interpreters(python or []),
-                progress=tell,
+                python=resolve_interpreters(python or []),
+                progress=update_progress,
             )
-        for note in done.notes:
-            console.note(note)
-        worst = max(check["max_abs"] for check in done.checks)
-        batches = ", ".join(str(n) for n in sorted({check["batch"] for check in done.checks}))
-        output().print(
-            f"{done.path}: {done.bytes / 1e6:.1f} MB, opset {done.opset}, outputs "
-            f"{', '.join(done.outputs)}\nchecked: loads in ONNX Runtime; at N = {batches} the "
-            f"largest difference from {done.side} is {worst:.2e}, which is rounding"
+        for note in result.notes:
+            console.print_note(note)
+        worst = max(check["max_abs"] for check in result.checks)
+        batches = ", ".join(str(n) for n in sorted({check["batch"] for check in result.checks}))
+        console.stdout_console().print(
+            f"{result.path}: {result.bytes / 1e6:.1f} MB, opset {result.opset}, outputs "
+            f"{', '.join(result.outputs)}\nverified: loads in ONNX Runtime; at N = {batches} the "
+            f"largest difference from {result.side} is {worst:.2e}, within rounding"
         )
 
 

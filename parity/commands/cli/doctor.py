@@ -1,4 +1,4 @@
-"""`parity doctor`: what this machine has and lacks, as a command."""
+"""The command `parity doctor`."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import json
@@ -6,33 +6,36 @@ from typing import Annotated
 
 import typer
 
-from parity.commands.cli.arguments import Device, Interpreters
+from parity.commands.cli.arguments import Device, PythonOption
 from parity.commands.cli.command import Command
-from parity.commands.cli.console import guarded, progress
+from parity.commands.cli.error_handling import handle_errors
+from parity.commands.cli.progress import show_progress
 
 
 def doctor(
-    device: Annotated[Device, typer.Option(help="The device that must be there.")] = Device.auto,
-    python: Interpreters = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for a program.")] = False,
+    device: Annotated[
+        Device, typer.Option(help="The device that every runtime must be able to use.")
+    ] = Device.auto,
+    python: PythonOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print versions, devices, precision flags and the cache, and what is missing.
+    """Print versions, devices and flags, and what is missing.
 
-    Exits 0 if nothing is missing, 3 otherwise.
+    Exits with 0 if nothing is missing, otherwise with 3.
     """
-    with guarded():
+    with handle_errors():
         from parity.commands import doctor as doctors
         from parity.processes import interpreters
 
-        with progress() as tell:
-            tell("doctor", "asking every runtime")
+        with show_progress() as update_progress:
+            update_progress("doctor", "starting every runtime")
             status = doctors.inspect_machine(
-                device=device.value, python=interpreters.interpreters(python or [])
+                device=device.value, python=interpreters.resolve_interpreters(python or [])
             )
         if as_json:
             typer.echo(json.dumps(status.to_json(), indent=2))
         else:
-            typer.echo("\n".join(doctors.format_lines(status)))
+            typer.echo("\n".join(doctors.format_status(status)))
         raise typer.Exit(status.exit_code)
 
 

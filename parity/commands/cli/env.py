@@ -1,4 +1,4 @@
-"""`parity env`: environments of their own for runtimes that cannot share one."""
+"""The command `parity env`: separate environments for runtimes that cannot share one."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import json
@@ -9,7 +9,8 @@ import typer
 
 from parity.commands.cli import console
 from parity.commands.cli.command import Command
-from parity.commands.cli.console import guarded, progress
+from parity.commands.cli.error_handling import handle_errors
+from parity.commands.cli.progress import show_progress
 from parity.processes import registry
 
 if TYPE_CHECKING:
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from parity.processes.environments import Environment
 
 app = typer.Typer(
-    help="Make and list environments, one for each runtime.",
+    help="Create and list environments, one for each runtime.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Folder = Annotated[
-    Path | None, typer.Option("--folder", metavar="DIR", help="Where environments are kept.")
+    Path | None, typer.Option("--folder", metavar="DIR", help="The folder of the environments.")
 ]
 
 
@@ -33,53 +34,55 @@ Folder = Annotated[
     "parity env create old=torch==2.9.1"
 )
 def create(
-    wanted: Annotated[
+    runtimes: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[NAME=]RUNTIME[==VERSION]...",
-            help=f"{', '.join(registry.installable_runtimes())}; all by default.",
+            help=f"{', '.join(registry.installable_runtimes())}; by default all.",
         ),
     ] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="With the builds for NVIDIA cards.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Install the builds for NVIDIA GPUs.")] = False,
     folder: Folder = None,
 ) -> None:
-    """Make environments, each with one runtime and this parity.
+    """Create environments, each with one runtime and this parity.
 
-    Uses uv where there is one, else venv and pip.
+    Uses uv if it is installed, else venv and pip.
     """
-    with guarded():
+    with handle_errors():
         from parity.processes import environments
 
-        names = wanted or registry.installable_runtimes()
-        requests = list(map(environments.parse_request, names))
-        with progress() as tell:
-            made = environments.create_environments(requests, gpu=gpu, folder=folder, progress=tell)
-        _show(made)
-        typer.echo("\nto use them, in parity.toml:\n\n[environments]")
-        for each in made:
+        names = runtimes or registry.installable_runtimes()
+        requests = list(map(environments.parse_environment_request, names))
+        with show_progress() as update_progress:
+            new = environments.create_environments(
+                requests, gpu=gpu, folder=folder, progress=update_progress
+            )
+        _print_environments(new)
+        typer.echo("\nto use them, add to parity.toml:\n\n[environments]")
+        for each in new:
             typer.echo(f'{each.name} = "{each.path}"')
 
 
 @app.command("list", epilog="Example: parity env list --json")
 def list_(
     folder: Folder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for a program.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the environments there are, and what each holds."""
-    with guarded():
+    """List the environments and their packages."""
+    with handle_errors():
         from parity.processes import environments
 
-        found = environments.list_environments(folder)
+        known = environments.list_environments(folder)
         if as_json:
-            typer.echo(json.dumps([each.to_json() for each in found], indent=2))
-        elif found:
-            _show(found)
+            typer.echo(json.dumps([each.to_json() for each in known], indent=2))
+        elif known:
+            _print_environments(known)
         else:
-            typer.echo("there are no environments; `parity env create` makes them")
+            typer.echo("no environments; `parity env create` creates them")
 
 
-def _show(found: "Sequence[Environment]") -> None:
-    console.columns(
+def _print_environments(environments: "Sequence[Environment]") -> None:
+    console.print_table(
         ["name", "runtime", "versions", "path"],
         [
             [
@@ -88,7 +91,7 @@ def _show(found: "Sequence[Environment]") -> None:
                 each.problem or ", ".join(f"{n} {v}" for n, v in (each.versions or {}).items()),
                 each.path,
             ]
-            for each in found
+            for each in environments
         ],
     )
 

@@ -1,4 +1,4 @@
-"""The commands that need no framework: the models there are, their tables and their shapes."""
+"""The commands `parity models` and `parity table`, which need no framework."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import csv
@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import arguments as given
-from parity.commands.cli import console
+from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
-from parity.commands.cli.console import guarded
+from parity.commands.cli.error_handling import handle_errors
 
 if TYPE_CHECKING:
     from parity.network.spec import ModelSpec
 
 
 class TableFormat(StrEnum):
-    """How `parity table` prints."""
+    """The output format of `parity table`."""
 
     text = "text"
     json = "json"
@@ -28,18 +27,17 @@ class TableFormat(StrEnum):
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for a program.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the architectures and how many parameters each has.
+    """List the registered architectures and their sizes.
 
-    Parameters are what is trained. "With statistics" adds
-    batch-norm's running mean and variance, as Keras counts. A variant, MODEL@VARIANT, has the
-    numbers of the model that was published.
+    "parameters" counts the trained values; "with statistics" adds batch-norm's running mean and
+    variance, as Keras counts. A variant, MODEL@VARIANT, has the numbers of the published model.
     """
-    with guarded():
+    with handle_errors():
         from parity.network import architectures
 
-        found = [
+        specs = [
             architectures.get(name) for name in (*architectures.names(), *architectures.variants())
         ]
         rows = [
@@ -51,12 +49,12 @@ def models(
                 "input_shape": list(model.input_shape),
                 "classes": model.classes,
             }
-            for model in found
+            for model in specs
         ]
         if as_json:
             typer.echo(json.dumps(rows, indent=2))
             return
-        console.columns(
+        console.print_table(
             ["model", "parameters", "with statistics", "input", "classes"],
             [
                 [
@@ -66,39 +64,41 @@ def models(
                     "×".join(map(str, model.input_shape)),
                     str(row["classes"]),
                 ]
-                for model, row in zip(found, rows, strict=True)
+                for model, row in zip(specs, rows, strict=True)
             ],
             right=("parameters", "with statistics", "classes"),
         )
 
 
 def table(
-    model: given.Model,
-    format: Annotated[TableFormat, typer.Option(help="How to print.")] = TableFormat.text,
+    model: arguments.ModelArgument,
+    format: Annotated[TableFormat, typer.Option(help="The output format.")] = TableFormat.text,
     shapes: Annotated[
         bool,
-        typer.Option("--shapes", help="The shape after each stage, and both sides of each sum."),
+        typer.Option(
+            "--shapes", help="Print the shape after each stage and the operands of each sum."
+        ),
     ] = False,
-    classes: given.Classes = None,
-    image_size: given.Size = None,
-    channels: given.Channels = None,
+    classes: arguments.ClassesOption = None,
+    image_size: arguments.ImageSizeOption = None,
+    channels: arguments.ChannelsOption = None,
 ) -> None:
     """Print the layer table: each layer in both models.
 
-    A row has a layer's kind, its name in both models, its weights' shapes in both layouts, its
-    output's shape and its stage. With --shapes, follow the shapes through the network instead: what
-    each stage gives, and which two tensors every addition takes.
+    A row has a layer's kind, its name in both models, the shapes of its weights in both layouts,
+    the shape of its output and its stage. With --shapes, print instead the output shape of each
+    stage and the two operands of every addition.
     """
-    with guarded():
+    with handle_errors():
         from parity.commands.values import parse_image_size
         from parity.network import architectures
 
         size = parse_image_size(image_size)
-        found = architectures.get(model, classes=classes, image_size=size, channels=channels)
+        spec = architectures.get(model, classes=classes, image_size=size, channels=channels)
         if shapes:
-            _print_shapes(found, format)
+            _print_shapes(spec, format)
             return
-        layers = found.table()
+        layers = spec.table()
         if format is TableFormat.json:
             typer.echo(json.dumps(layers.to_json(), indent=2))
         elif format is TableFormat.csv:
@@ -107,29 +107,29 @@ def table(
             typer.echo(layers.to_toml(), nl=False)
         else:
             rows = layers.text_rows()
-            console.columns(list(rows[0]), [list(row.values()) for row in rows])
+            console.print_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
-def _print_shapes(found: "ModelSpec", format: TableFormat) -> None:
+def _print_shapes(spec: "ModelSpec", format: TableFormat) -> None:
     import tomli_w
 
     from parity.network import shapes
 
-    made = shapes.summarise(found)
+    network_shapes = shapes.summarise(spec)
     if format is TableFormat.json:
-        typer.echo(json.dumps(made.to_json(), indent=2))
+        typer.echo(json.dumps(network_shapes.to_json(), indent=2))
     elif format is TableFormat.toml:
-        typer.echo(tomli_w.dumps(made.to_json()), nl=False)
+        typer.echo(tomli_w.dumps(network_shapes.to_json()), nl=False)
     elif format is TableFormat.csv:
         writer = csv.DictWriter(sys.stdout, shapes.CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(made.csv_rows())
+        writer.writerows(network_shapes.csv_rows())
     else:
-        console.columns(*made.stage_table())
-        if made.additions:
+        console.print_table(*network_shapes.stage_table())
+        if network_shapes.additions:
             print()
-            console.columns(*made.addition_table())
-            print(f"\n{made.explain_shortcuts()}")
+            console.print_table(*network_shapes.addition_table())
+            print(f"\n{network_shapes.explain_shortcuts()}")
 
 
 COMMANDS = (

@@ -1,4 +1,4 @@
-"""The options of a command that writes reports, one for each format, and what they ask for."""
+"""The options of a command that writes reports, one for each format."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 STDOUT = Path("-")
 
 
-def reported(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, whose ``reports`` argument this fills, an option for each format.
+def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each report format to a command.
 
-    ``reports`` maps the formats that were asked for to the files to write.
+    The command gets {format: file to write} in its argument ``reports``.
     """
     options = {f"report_{name}": name for name in formats.list_formats()}
 
     @functools.wraps(command)
-    def with_reports(**given: Any) -> None:
-        paths = {name: given.pop(option) for option, name in options.items()}
-        command(**given, reports={name: path for name, path in paths.items() if path})
+    def with_options(**values: Any) -> None:
+        paths = {name: values.pop(option) for option, name in options.items()}
+        command(**values, reports={name: path for name, path in paths.items() if path})
 
     signature = inspect.signature(command)
-    kept = [each for each in signature.parameters.values() if each.name != "reports"]
-    added = [
+    own = [each for each in signature.parameters.values() if each.name != "reports"]
+    report_parameters = [
         inspect.Parameter(
             option,
             inspect.Parameter.KEYWORD_ONLY,
@@ -50,30 +50,40 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
         )
         for option, name in options.items()
     ]
-    # Typer reads the options off the signature and their types off the annotations.
-    with_reports.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
-    with_reports.__annotations__ = {each.name: each.annotation for each in [*kept, *added]}
-    return with_reports
+    parameters = [*own, *report_parameters]
+    # Typer reads the options from the signature and their types from the annotations.
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
+
+
+def require_one_printed(reports: Mapping[str, Path]) -> None:
+    """Raise UsageError if several reports are to be printed."""
+    formats_to_print = [f"--{name}" for name, path in reports.items() if path == STDOUT]
+    if len(formats_to_print) > 1:
+        raise UsageError(
+            f"{' and '.join(formats_to_print)}: only one report can be printed; write the others "
+            "to a file"
+        )
 
 
 def require_writable(reports: Mapping[str, Path]) -> None:
-    """Raise before any work is done if a file cannot be written, or two would share stdout."""
-    if list(reports.values()).count(STDOUT) > 1:
-        raise UsageError("only one report can be printed: give the others a file")
+    """Raise UsageError or OutputError if the reports cannot be written; call it before any work."""
+    require_one_printed(reports)
     for path in reports.values():
         if path != STDOUT:
             files.require_writable(path)
 
 
 def write(report: Report, reports: Mapping[str, Path]) -> bool:
-    """Write the reports asked for; return whether one was printed in place of the table.
+    """Write the reports; return whether one was printed, which then replaces the table.
 
-    In a GitHub workflow the errors are also annotations of the run.
+    In a GitHub workflow, also print the errors as annotations.
     """
     if os.environ.get("GITHUB_ACTIONS") == "true":
         from parity.report.formats.markdown import render_github_annotations
 
-        # Standard error is read for commands too, and keeps a printed report whole.
+        # GitHub also reads annotations from standard error, where they do not mix with a report.
         for line in render_github_annotations(report):
             print(line, file=sys.stderr)
     for name, path in reports.items():

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.errors import ProviderFallback
+from parity.errors import ProviderFallbackError
 from parity.explain.reruns import FailingRun, Rerun
 
 NAME = "provider-fallback"
 
 
 def propose_reruns(run: FailingRun) -> Iterator[Rerun]:
-    if not isinstance(run.error, ProviderFallback):
+    if not isinstance(run.error, ProviderFallbackError):
         return
     yield Rerun(
         NAME,

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from parity.errors import FlagError, RuntimeMissing, UsageError
+from parity.errors import FlagError, MissingRuntimeError, UsageError
 from parity.processes import probe
 
 NAMES = {"cpu": "cpu:0", "gpu": "gpu:0"}
@@ -127,7 +127,7 @@ def _require_flags(actual: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def require_device(device: str) -> None:
-    """Raise `RuntimeMissing` with what the backend lacks for `device`."""
+    """Raise `MissingRuntimeError` with what the backend lacks for `device`."""
     if device == "cpu":
         return
     name = keras.backend.backend()
@@ -140,13 +140,13 @@ def require_device(device: str) -> None:
         return
     version = backend().__version__
     if name == "jax":
-        raise RuntimeMissing(
+        raise MissingRuntimeError(
             f"keras: jax {version} finds no GPU; pip install a CUDA build (jax[cuda12])"
         )
     lines = probe.find_problems("keras", gpu=True)
     if lines:
-        raise RuntimeMissing(lines[0])
-    raise RuntimeMissing(f"keras: tensorflow {version} finds no GPU that it can use")
+        raise MissingRuntimeError(lines[0])
+    raise MissingRuntimeError(f"keras: tensorflow {version} finds no GPU that it can use")
 
 
 def list_devices() -> list[str]:

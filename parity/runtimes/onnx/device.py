@@ -12,7 +12,7 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
-from parity.errors import FlagError, ProviderFallback, RuntimeMissing, UsageError
+from parity.errors import FlagError, MissingRuntimeError, ProviderFallbackError, UsageError
 from parity.processes import probe
 from parity.runtimes.onnx.about import ABOUT
 
@@ -46,14 +46,14 @@ def providers(device: str, precision: str) -> list[Any]:
 
 
 def require_device(device: str) -> None:
-    """Raise `RuntimeMissing` with what this build of ONNX Runtime lacks for `device`."""
+    """Raise `MissingRuntimeError` with what this build of ONNX Runtime lacks for `device`."""
     if device == "cpu":
         return
     lines = probe.find_problems("onnx", gpu=False)
     if lines:
-        raise RuntimeMissing(lines[0])
+        raise MissingRuntimeError(lines[0])
     if CUDA not in ort.get_available_providers():
-        raise RuntimeMissing(
+        raise MissingRuntimeError(
             f"onnx: onnxruntime {ort.__version__} is a CPU build; {ABOUT.gpu_remedy}"
         )
     _preload_cuda()
@@ -106,7 +106,7 @@ def create_session(
 
 
 def require_provider(session: Any, device: str, precision: str) -> dict[str, Any]:
-    """Return a session's flags; raises `ProviderFallback` unless it runs on `device`.
+    """Return a session's flags; raises `ProviderFallbackError` unless it runs on `device`.
 
     Also raises `FlagError` for a flag that did not take effect.
     `onnxruntime.get_available_providers()` lists what was built; only the session knows what was
@@ -115,7 +115,7 @@ def require_provider(session: Any, device: str, precision: str) -> dict[str, Any
     expected = CUDA if device == "gpu" else CPU
     loaded = session.get_providers()
     if not loaded or loaded[0] != expected:
-        raise ProviderFallback(
+        raise ProviderFallbackError(
             f"onnx: {expected} did not load, the session fell back to "
             f"{', '.join(loaded) or 'nothing'}{_load_error() if device == 'gpu' else ''}"
         )
@@ -147,10 +147,10 @@ def node_placement(session: Any) -> dict[str, Any]:
 
 
 def require_no_fallback(placement: dict[str, Any]) -> None:
-    """Raise `ProviderFallback` if a node that is no shape arithmetic is on the CPU."""
+    """Raise `ProviderFallbackError` if a node that is no shape arithmetic is on the CPU."""
     operators = sorted(_COMPUTE_OPERATORS & set(placement.get("cpu_operators", ())))
     if operators:
-        raise ProviderFallback(
+        raise ProviderFallbackError(
             f"onnx: {', '.join(operators)} nodes were placed on {CPU}: {CUDA} has no kernel for "
             "them in this precision"
         )

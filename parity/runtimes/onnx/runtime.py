@@ -61,7 +61,7 @@ class Runtime:
         return onnx_device.require_provider(session, device, precision)
 
     def require_device(self, *, device: str) -> dict[str, Any]:
-        """Raise `RuntimeMissing` with what `device` lacks."""
+        """Raise `MissingRuntimeError` with what `device` lacks."""
         onnx_device.require_device(device)
         self.pin_flags("float32", device)
         return {}

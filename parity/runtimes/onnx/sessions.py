@@ -34,7 +34,7 @@ class SessionSettings:
 def create_session(
     model: onnx_graph.WeightedModel, settings: SessionSettings
 ) -> tuple[ort.InferenceSession, dict[str, Any]]:
-    """Return a session and its flags; raises `ProviderFallback` if it would run elsewhere."""
+    """Return a session and its flags; raises `ProviderFallbackError` if it would run elsewhere."""
     if settings.precision in onnx_precision.TYPES:
         with convert_export_errors("onnx"):
             model = onnx_precision.convert(model, settings.precision)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from parity.errors import FlagError, RuntimeMissing
+from parity.errors import FlagError, MissingRuntimeError
 from parity.runtimes.torch.about import ABOUT
 
 DTYPES = {
@@ -95,17 +95,21 @@ def read_flags() -> dict[str, Any]:
 
 
 def find_device(device: str) -> torch.device:
-    """Return the device, after a test that it works; raises `RuntimeMissing` with what it lacks."""
+    """Return the device, after a test that it works; raises `MissingRuntimeError`."""
     if device == "cpu":
         return torch.device("cpu")
     if torch.version.cuda is None:
-        raise RuntimeMissing(f"torch: torch {torch.__version__} is a CPU build; {ABOUT.gpu_remedy}")
+        raise MissingRuntimeError(
+            f"torch: torch {torch.__version__} is a CPU build; {ABOUT.gpu_remedy}"
+        )
     try:
         torch.cuda.init()
         probe = torch.zeros(1, device="cuda")
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise RuntimeMissing(f"torch: CUDA {torch.version.cuda} does not start: {reason}") from None
+        raise MissingRuntimeError(
+            f"torch: CUDA {torch.version.cuda} does not start: {reason}"
+        ) from None
     return probe.device
 
 

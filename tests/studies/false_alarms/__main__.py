@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from parity.commands import compare as run
+from parity.commands import compare as comparing
 from parity.comparison.request import Request
 from parity.network import architectures
 from parity.processes.children import Children
@@ -51,7 +51,10 @@ def reports(model: str, seeds: int, size: int, children: Children) -> Iterator[t
                 seed=seed,
                 input=source,
             )
-            yield f"seed {seed}, {source or 'photograph'}", run.run(request, children=children)
+            yield (
+                f"seed {seed}, {source or 'photograph'}",
+                comparing.compare_request(request, children=children),
+            )
 
 
 def main() -> int:

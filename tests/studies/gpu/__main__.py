@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("gpu-record"), metavar="FOLDER")
     options = parser.parse_args(arguments)
     try:
-        python = interpreters.interpreters(options.python)
+        python = interpreters.resolve_interpreters(options.python)
     except ParityError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

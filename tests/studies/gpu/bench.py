@@ -18,7 +18,7 @@ from parity.network import architectures, weights
 from parity.processes import cards
 from parity.processes.child import Child
 from parity.processes.children import Children
-from parity.processes.interpreters import interpreter_of
+from parity.processes.interpreters import select_interpreter
 from parity.report.model import Report
 from parity.version import __version__
 
@@ -94,7 +94,7 @@ class Bench:
             weights.save(path, weights.init(built, seed=0))
             data = np.zeros((batch, *built.input_shape), np.float32)
             np.save(folder / "x.npy", data)
-            child = Child(runtime, python=interpreter_of(runtime, self.python), gpu=True)
+            child = Child(runtime, python=select_interpreter(runtime, self.python), gpu=True)
             try:
                 child.call("load", spec=built.to_json(), callable_path=None)
                 child.call("load_weights", path=str(path))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parity.commands import doctor
-from parity.errors import DeviceMemory, ParityError, UsageError
+from parity.errors import DeviceMemoryError, ParityError, UsageError
 from parity.report.model import Report
 from tests.studies.gpu.bench import PRECISION_FACTORS, SUBJECTS, Bench
 
@@ -136,7 +136,7 @@ def out_of_memory(bench: Bench) -> Figures:
     with bench.load_child("torch@gpu", batch) as (child, arguments):
         try:
             child.call("run", **arguments)
-        except DeviceMemory as error:
+        except DeviceMemoryError as error:
             require("fits: --batch" in str(error), error)
             return {"batch": batch, "message": str(error)}
     raise NotRun(f"a batch of {batch} fits in the card's memory")

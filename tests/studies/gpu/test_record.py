@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from parity.errors import DeviceMemory, RuntimeMissing
+from parity.errors import DeviceMemoryError, MissingRuntimeError
 from parity.processes import cards
 from tests.studies.gpu import __main__ as command
 from tests.studies.gpu.bench import SUBJECTS, Bench
@@ -21,7 +21,7 @@ CARD = cards.Card("NVIDIA Fake 100", 80 * 2**30, 1, "13.2", "580.65.06")
 @pytest.fixture
 def no_card(monkeypatch):
     def none(load=None):
-        raise RuntimeMissing("no NVIDIA driver")
+        raise MissingRuntimeError("no NVIDIA driver")
 
     monkeypatch.setattr(cards, "find_card", none)
 
@@ -72,7 +72,7 @@ def outcome(result):
         ({"figure": 1}, "passed", None),
         (Failed("off by 9x"), "failed", "off by 9x"),
         (NotRun("no kernels"), "not run", "no kernels"),
-        (RuntimeMissing("torch: fell back"), "failed", "torch: fell back"),
+        (MissingRuntimeError("torch: fell back"), "failed", "torch: fell back"),
         (KeyError("x"), "failed", "KeyError: 'x'"),
     ],
 )
@@ -123,7 +123,7 @@ def test_out_of_memory_must_name_a_batch():
 
             class Child:
                 def call(self, operation, **arguments):
-                    raise DeviceMemory(message)
+                    raise DeviceMemoryError(message)
 
             yield Child(), {}
 

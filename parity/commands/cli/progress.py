@@ -1,0 +1,58 @@
+"""The progress of a command: one line on the terminal that shows what each runtime is doing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from parity.commands.cli.console import stderr_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+
+@contextmanager
+def show_progress() -> Iterator[Callable[[str, str], None]]:
+    """Show a progress line while open, if standard error is a terminal.
+
+    Yields a function of (runtime, what it is doing now), which updates the line.
+    """
+    console = stderr_console()
+    if not console.is_terminal:
+        yield lambda runtime, text: None
+        return
+    from rich.text import Text
+
+    activities: dict[str, str] = {}
+    lock = threading.Lock()
+    start = time.perf_counter()
+
+    def line() -> Text:
+        with lock:
+            parts = [f"{runtime}: {text}" for runtime, text in activities.items() if text != "done"]
+        seconds = time.perf_counter() - start
+        return Text("  ·  ".join([f"{seconds:4.1f} s", *parts]), overflow="ellipsis", no_wrap=True)
+
+    def update(runtime: str, text: str) -> None:
+        with lock:
+            activities[runtime] = text
+
+    with _live_line(console, line):
+        yield update
+
+
+@contextmanager
+def _live_line(console: Console, line: Callable[[], Text]) -> Iterator[None]:
+    """Print what `line` returns eight times a second, in place; remove it afterwards."""
+    from rich.live import Live
+
+    class Line:
+        def __rich__(self) -> Text:
+            return line()
+
+    with Live(Line(), console=console, refresh_per_second=8, transient=True):
+        yield

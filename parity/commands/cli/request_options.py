@@ -1,0 +1,79 @@
+"""The options that `compare` and `capture` share, and the request that they make."""
+
+# No `from __future__ import annotations`: Typer reads the annotations at run time.
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from parity.commands.cli import arguments
+
+if TYPE_CHECKING:
+    from parity.comparison.request import Request
+
+
+def _shared_options(
+    model: arguments.OptionalModelArgument = None,
+    weights: arguments.WeightsOption = None,
+    input: arguments.InputOption = None,
+    batch: arguments.BatchOption = None,
+    seed: arguments.SeedOption = 0,
+    subjects: arguments.SubjectsOption = arguments.ALL_SUBJECTS,
+    reference: arguments.ReferenceOption = None,
+    depth: arguments.DepthOption = arguments.Depth.stage,
+    onnx_keras: arguments.OnnxKerasOption = None,
+    onnx_torch: arguments.OnnxTorchOption = None,
+    keras: arguments.KerasModelOption = None,
+    torch: arguments.TorchModelOption = None,
+    table: arguments.TableOption = None,
+    opset: arguments.OpsetOption = None,
+    device: arguments.DeviceOption = arguments.Device.auto,
+    precision: arguments.PrecisionOption = arguments.Precision.float32,
+    keras_backend: arguments.KerasBackendOption = arguments.DEFAULT_BACKEND,
+    xla: arguments.XlaOption = False,
+    serial: arguments.SerialOption = False,
+    python: arguments.PythonOption = None,
+    timeout: arguments.TimeoutOption = 900.0,
+    classes: arguments.ClassesOption = None,
+    image_size: arguments.ImageSizeOption = None,
+    channels: arguments.ChannelsOption = None,
+    cache: arguments.CacheOption = True,
+) -> None:
+    """List the options that `compare` and `capture` share: what is run, and where."""
+
+
+def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of `_shared_options` to a command.
+
+    The command gets their values by name in its argument ``options``, for `build_request`.
+    """
+    shared = inspect.signature(_shared_options).parameters
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        options = {name: values.pop(name) for name in shared}
+        command(options=options, **values)
+
+    signature = inspect.signature(command)
+    own = [each for each in signature.parameters.values() if each.name != "options"]
+    parameters = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *shared.values())
+    ]
+    # Typer reads the options from the signature and their types from the annotations.
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
+
+
+def build_request(options: Mapping[str, Any], **fields: Any) -> "Request":
+    """Return the request of the shared options and of further fields. Raises `UsageError`."""
+    from parity.commands.values import parse_image_size, parse_subjects
+    from parity.comparison.request import Request
+    from parity.processes.interpreters import resolve_interpreters
+
+    values = {name: v.value if isinstance(v, Enum) else v for name, v in options.items()}
+    values["image_size"] = parse_image_size(values["image_size"])
+    values["subjects"] = parse_subjects(values["subjects"])
+    values["python"] = resolve_interpreters(values["python"] or [])
+    return Request(**values, **fields)
