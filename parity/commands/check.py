@@ -128,17 +128,17 @@ def run_cases(
     start = time.perf_counter()
     cases = _select_cases(case_file, only)
     path = lock.lock_path(case_file.path)
-    locked = lock.load(path) if path.exists() else None
-    if locked is not None and not update:
-        _require_same_cases(case_file, cases, locked, path)
+    entries = lock.load(path) if path.exists() else None
+    if entries is not None and not update:
+        _require_same_cases(case_file, cases, entries, path)
     results = []
     with _CaseRunner() as runner:
         for number, case in enumerate(cases, start=1):
             progress("check", f"{case.name}, {number} of {len(cases)}")
             try:
                 report = runner.run(case.request, progress)
-                if locked is not None and not update:
-                    report = _compare_with_lock(report, locked[case.name], case, path)
+                if entries is not None and not update:
+                    report = _compare_with_lock(report, entries[case.name], case, path)
             except ParityError as error:
                 location = f"{case_file.path}:{case.line}: case '{case.name}'"
                 raise type(error)(f"{location}: {error}") from error
@@ -146,8 +146,8 @@ def run_cases(
             results.append(CaseResult(case, replace(report, command=command)))
     result = CheckResult(tuple(results), time.perf_counter() - start)
     if update:
-        return _update_lock(case_file, result, locked or {}, path)
-    return result if locked is None else replace(result, lock_file=path)
+        return _update_lock(case_file, result, entries or {}, path)
+    return result if entries is None else replace(result, lock_file=path)
 
 
 def _select_cases(case_file: CaseFile, only: Sequence[str]) -> list[Case]:
@@ -160,16 +160,16 @@ def _select_cases(case_file: CaseFile, only: Sequence[str]) -> list[Case]:
 
 
 def _require_same_cases(
-    case_file: CaseFile, cases: Sequence[Case], locked: Mapping[str, Any], path: Path
+    case_file: CaseFile, cases: Sequence[Case], entries: Mapping[str, Any], path: Path
 ) -> None:
     """Raise UsageError unless `cases` are in the lock and all of the lock's are in the file."""
     for case in cases:
-        if case.name not in locked:
+        if case.name not in entries:
             raise UsageError(
                 f"{case_file.path}:{case.line}: case '{case.name}' is not in {path}; "
                 "`parity check --update` adds it"
             )
-    extra = set(locked) - {case.name for case in case_file.cases}
+    extra = set(entries) - {case.name for case in case_file.cases}
     if extra:
         raise UsageError(
             f"{path}: case '{min(extra)}' is not in {case_file.path}; "
@@ -177,9 +177,9 @@ def _require_same_cases(
         )
 
 
-def _compare_with_lock(report: Report, locked: Mapping[str, Any], case: Case, path: Path) -> Report:
+def _compare_with_lock(report: Report, entry: Mapping[str, Any], case: Case, path: Path) -> Report:
     """Return the report, with the verdict divergence if a figure exceeds its locked one."""
-    regressions = lock.find_regressions(report, locked, case.lock_factor, path.name)
+    regressions = lock.find_regressions(report, entry, case.lock_factor, path.name)
     if not regressions:
         return report
     level = report.levels["numerics"]
@@ -188,13 +188,13 @@ def _compare_with_lock(report: Report, locked: Mapping[str, Any], case: Case, pa
 
 
 def _update_lock(
-    case_file: CaseFile, result: CheckResult, locked: Mapping[str, Any], path: Path
+    case_file: CaseFile, result: CheckResult, entries: Mapping[str, Any], path: Path
 ) -> CheckResult:
     """Lock the figures of the cases that ran; the entries of other cases stay."""
     if not result.ok:
         return replace(result, notes=(f"{path}: not written, since not all cases agree",))
-    entries = {name: lock.lock_entry(report) for name, report in result.reports.items()}
-    entries = {**locked, **entries}
+    new_entries = {name: lock.lock_entry(report) for name, report in result.reports.items()}
+    entries = {**entries, **new_entries}
     names = [case.name for case in case_file.cases if case.name in entries]
     lock.save(path, {name: entries[name] for name in names})
     return replace(result, lock_file=path)

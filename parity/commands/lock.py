@@ -70,45 +70,45 @@ def lock_entry(report: Report) -> dict[str, Any]:
 
 
 def find_regressions(
-    report: Report, locked: Mapping[str, Any], factor: float, source: str
+    report: Report, entry: Mapping[str, Any], factor: float, source: str
 ) -> list[str]:
     """Return one sentence for each figure that is more than `factor` times its locked value.
 
-    `locked` is the case's entry, `source` the name of the lock in messages. Raises `UsageError` if
+    `entry` is the case's entry, `source` the name of the lock in messages. Raises `UsageError` if
     the entry is for another model, weights, input, depth or set of stages and subjects, so that the
     figures cannot be compared.
     """
     current = {**_identity(report), "depth": report.depth}
     for key, value in current.items():
-        if locked.get(key) != value:
+        if entry.get(key) != value:
             raise UsageError(
                 f"{source}: another {_IDENTITY_LABELS.get(key, key)}: "
-                f"locked {abbreviate(locked.get(key))}, found {abbreviate(value)}; "
+                f"locked {abbreviate(entry.get(key))}, found {abbreviate(value)}; "
                 "`--update` locks it again"
             )
     try:
-        return list(_compare_figures(report, locked, factor, source))
+        return list(_compare_figures(report, entry, factor, source))
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{source}: malformed: {error!r}") from error
 
 
 def _compare_figures(
-    report: Report, locked: Mapping[str, Any], factor: float, source: str
+    report: Report, entry: Mapping[str, Any], factor: float, source: str
 ) -> Iterator[str]:
-    versions = _describe_version_changes(report, locked)
+    versions = _describe_version_changes(report, entry)
     for stage in report.stages:
         for name, result in stage.subjects.items():
-            entry = locked["stages"].get(stage.name, {}).get(name)
-            if entry is None:
+            figures = entry["stages"].get(stage.name, {}).get(name)
+            if figures is None:
                 raise UsageError(
                     f"{source}: no figures for {name} at {stage.name}; `--update` adds them"
                 )
             for figure, floor in (("x_floor", 1.0), ("max_abs", _max_abs_floor(stage))):
-                before, after = float(entry[figure]), float(getattr(result, figure))
+                before, after = float(figures[figure]), float(getattr(result, figure))
                 least = floor if before == 0.0 or math.prod(stage.shape) < SMALL_SIZE else 0.0
-                allowed = factor * max(before, least)
+                bound = factor * max(before, least)
                 # Written so that a NaN does not pass.
-                if not after <= allowed:
+                if not after <= bound:
                     yield (
                         f"{name} at {stage.name}: {figure} {after:.3g} is more than {factor:g} "
                         f"times the locked {before:.3g}{versions}"
@@ -120,9 +120,9 @@ def _max_abs_floor(stage: StageResult) -> float:
     return stage.floor.max_abs if stage.floor is not None else 0.0
 
 
-def _describe_version_changes(report: Report, locked: Mapping[str, Any]) -> str:
+def _describe_version_changes(report: Report, entry: Mapping[str, Any]) -> str:
     """Return the versions that differ from the locked ones, which are the most frequent reason."""
-    before, after = locked.get("versions", {}), report.environment.get("versions", {})
+    before, after = entry.get("versions", {}), report.environment.get("versions", {})
     changes = [
         f"{package} {current.get(package)} was {old}"
         for runtime, packages in before.items()

@@ -33,13 +33,13 @@ def resolve_interpreters(
     Raises `UsageError` for a malformed text, `InterpreterError` for a path that does not exist.
     """
     runtimes = registry.frameworks()
-    created = {
+    created_paths = {
         path.name: str(path)
         for path in find_environment_folders(environments_folder())
         if path.name not in runtimes
     }
-    configured = read_configured_paths(folder or Path.cwd())
-    paths = {**created, **configured, **dict(map(_parse_assignment, assignments))}
+    configured_paths = read_configured_paths(folder or Path.cwd())
+    paths = {**created_paths, **configured_paths, **dict(map(_parse_assignment, assignments))}
     return {name: str(find_python(name, path)) for name, path in paths.items()}
 
 

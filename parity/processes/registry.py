@@ -195,8 +195,8 @@ def graph_runtimes() -> tuple[str, ...]:
 def reference_candidates() -> tuple[str, ...]:
     """Return the runtimes that can be the float64 reference, the preferred one first."""
     ranks = {name: info.reference_rank for name, info in all_runtimes().items()}
-    ranked = [(rank, name) for name, rank in ranks.items() if rank is not None]
-    return tuple(name for _, name in sorted(ranked))
+    candidates = [(rank, name) for name, rank in ranks.items() if rank is not None]
+    return tuple(name for _, name in sorted(candidates))
 
 
 def graph_evaluator() -> str:

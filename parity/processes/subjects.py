@@ -68,8 +68,8 @@ class ChildName:
 def subject_kinds() -> tuple[str, ...]:
     """Return the kinds of subjects: models first, then the graphs exported from them."""
     runtimes = registry.all_runtimes()
-    exporting = [name for name, info in runtimes.items() if info.exports_onnx]
-    graphs = [f"{graph}-{model}" for graph in registry.graph_runtimes() for model in exporting]
+    exporters = [name for name, info in runtimes.items() if info.exports_onnx]
+    graphs = [f"{graph}-{model}" for graph in registry.graph_runtimes() for model in exporters]
     return (*registry.model_runtimes(), *graphs)
 
 
@@ -132,8 +132,8 @@ def keeps_gpu_memory(child: str) -> bool:
     """Return whether a child's GPU memory is freed only when its process ends."""
     name = parse_child_name(child)
     backends = registry.get(name.runtime).backends
-    used = [backend for backend in backends if name.backend in (None, backend.name)]
-    return bool(used) and used[0].keeps_gpu_memory
+    matches = [backend for backend in backends if name.backend in (None, backend.name)]
+    return bool(matches) and matches[0].keeps_gpu_memory
 
 
 def side_of(subject: str) -> Side:

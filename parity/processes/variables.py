@@ -32,6 +32,6 @@ def child_variables(child: ChildName, *, own_interpreter: bool, gpu: bool) -> di
             variables[info.backend_variable] = chosen or info.backends[0].name
     if own_interpreter:
         root = str(Path(__file__).resolve().parents[2])
-        inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        variables["PYTHONPATH"] = os.pathsep.join([root, *inherited])
+        inherited_paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        variables["PYTHONPATH"] = os.pathsep.join([root, *inherited_paths])
     return variables

@@ -163,7 +163,7 @@ def test_a_damaged_cache_is_noted_and_made_anew(parity, tmp_path):
     usual = [note["message"] for note in first.report["notes"]]
     told = [each["message"] for each in second.report["notes"] if each["message"] not in usual]
     assert sorted(note.partition(" is ")[0] for note in told) == [
-        f"the cache entry {path.relative_to(tmp_path / 'cache')}" for path in (graph, weights)
+        f"cache entry {path.relative_to(tmp_path / 'cache')}" for path in (graph, weights)
     ]
     asked = requests.take()
     assert [asked.count(f"torch {each}") for each in ("export_structure", "calibrate")] == [1, 1]

@@ -39,17 +39,17 @@ def check(
         from parity.report import collection, formats
 
         report_options.require_one_printed(reports)
-        printed = [form for form, path in reports.items() if path == report_options.STDOUT]
-        paths = {form: None if form in printed else path for form, path in reports.items()}
+        formats_to_print = [form for form, path in reports.items() if path == report_options.STDOUT]
+        paths = {form: None if form in formats_to_print else path for form, path in reports.items()}
         with show_progress() as update_progress:
             result = checking.check(
                 file, cases=case or (), update=update, reports=paths, progress=update_progress
             )
         locations = {each.case.name: (file, each.case.line) for each in result.results}
         collection.publish_to_github(result.reports, locations)
-        for form in printed:
+        for form in formats_to_print:
             print(formats.combine(result.reports, form), end="")
-        if not printed:
+        if not formats_to_print:
             _print_result(result)
         for note in result.notes:
             console.print_note(note)

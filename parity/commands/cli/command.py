@@ -37,8 +37,8 @@ def find_commands() -> list[Command]:
     """Import all modules of this package, and return their commands in order of `place`."""
     commands: list[Command] = []
     for module in pkgutil.iter_modules(cli.__path__):
-        imported = importlib.import_module(f"{cli.__name__}.{module.name}")
-        commands += getattr(imported, "COMMANDS", ())
+        contents = importlib.import_module(f"{cli.__name__}.{module.name}")
+        commands += getattr(contents, "COMMANDS", ())
     return sorted(commands, key=lambda command: command.place)
 
 
