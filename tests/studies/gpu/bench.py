@@ -79,9 +79,9 @@ class Bench:
 
     def compare(self, subjects: Sequence[str], **options: Any) -> Report:
         """Run a comparison and return its report; subjects without a device are on the CPU."""
-        from parity.commands import compare as run
+        from parity.commands import compare as comparing
 
-        return run.run(self.request(subjects, **options))
+        return comparing.compare_request(self.request(subjects, **options))
 
     @contextmanager
     def load_child(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:

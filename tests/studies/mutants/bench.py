@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.commands.compare import find
+from parity.commands.compare import judge_and_explain
 from parity.comparison import semantics
 from parity.comparison.levels import judge_structure
 from parity.comparison.placement import plan_placement
@@ -183,7 +183,7 @@ class Bench:
             else:
                 run = replace(self.runs[subject], capture=capture.path)
                 state = replace(state, subjects={subject: run})
-            state, findings = find(state, runner)
+            state, findings = judge_and_explain(state, runner)
             return findings, *self._find_level(state, runner, subject, findings, mutation)
         finally:
             child.call("restore")
@@ -312,7 +312,7 @@ class Bench:
             done = runner.run_subject(subject, rows, "capture")
             run = replace(self.runs[subject], capture=done.path)
             state = replace(state, reference=reference, subjects={subject: run})
-            _, findings = find(state, runner)
+            _, findings = judge_and_explain(state, runner)
         results = [r for stage in findings.stages for r in (stage.subjects, stage.isolated)]
         passed = all(each[subject].status.passes for each in results if each)
         return passed and not (findings.causes or findings.divergences or findings.attribution)
