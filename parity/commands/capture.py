@@ -34,6 +34,7 @@ class Captures:
     files: Mapping[str, Path]
     failures: Mapping[str, str]
     """The error message of each subject that could not be run."""
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -139,4 +140,4 @@ def capture_request(
         request, children=children, placement=placement, progress=progress
     )
     failures = {name: facts.failure for name, facts in report.subjects.items() if facts.failure}
-    return Captures(request.save_captures, files, failures)
+    return Captures(request.save_captures, files, failures, report.notes)

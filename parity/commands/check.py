@@ -14,7 +14,7 @@ from parity.commands import compare as comparing
 from parity.commands import lock
 from parity.commands.cases import Case, CaseFile
 from parity.commands.values import Progress, no_progress
-from parity.comparison.placement import plan_placement as plan_placement
+from parity.comparison.placement import DeviceMissing, plan_placement
 from parity.comparison.request import Request
 from parity.errors import ParityError, UsageError
 from parity.processes.children import Children
@@ -141,13 +141,20 @@ def run_cases(
                     report = _compare_with_lock(report, entries[case.name], case, path)
             except ParityError as error:
                 location = f"{case_file.path}:{case.line}: case '{case.name}'"
-                raise type(error)(f"{location}: {error}") from error
+                raise _at(location, error) from error
             command = ("parity", "check", str(case_file.path), "--case", case.name)
             results.append(CaseResult(case, replace(report, command=command)))
     result = CheckResult(tuple(results), time.perf_counter() - start)
     if update:
         return _update_lock(case_file, result, entries or {}, path)
     return result if entries is None else replace(result, lock_file=path)
+
+
+def _at(location: str, error: ParityError) -> ParityError:
+    """The same error with the place of its case in front, on each of its lines."""
+    if isinstance(error, DeviceMissing):
+        return DeviceMissing([f"{location}: {line}" for line in error.lines])
+    return type(error)(f"{location}: {error}")
 
 
 def _select_cases(case_file: CaseFile, only: Sequence[str]) -> list[Case]:

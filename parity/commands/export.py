@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from parity import files
 from parity.commands.values import (
     ImageSize,
@@ -20,9 +18,10 @@ from parity.commands.values import (
 )
 from parity.comparison.cache_entries import build_tap_names, graph_key, weights_key
 from parity.comparison.checkpoints import convert_checkpoint, detect_format
+from parity.comparison.random_weights import draw_and_calibrate
 from parity.comparison.request import Side
 from parity.errors import UsageError
-from parity.network import architectures, inputs
+from parity.network import architectures
 from parity.network import weights as canonical_weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
@@ -176,23 +175,19 @@ def export(
 
 
 def _random_weights(
-    found: ModelSpec,
-    facts: dict[str, Any],
+    spec: ModelSpec,
+    key: dict[str, Any],
     folder: Path,
     child: Child,
     seed: int,
-    kept: Cache,
+    store: Cache,
     progress: Progress,
 ) -> Path:
-    """The canonical file of seeded weights, drawn and calibrated unless an earlier run did that."""
-    held = kept.find("weights", facts)
-    if held is not None:
-        return held
+    """Return the file of seeded weights: of an earlier run, or drawn and calibrated now."""
+    cached = store.find("weights", key)
+    if cached is not None:
+        return cached
     progress(child.name, "drawing and calibrating weights")
-    raw, data = folder / "raw.safetensors", folder / "calibration.npy"
-    target = folder / "canonical.safetensors"
-    canonical_weights.save(raw, canonical_weights.init(found, seed=seed))
-    np.save(data, inputs.calibration_batch(found.input_shape, seed=seed))
-    child.call("load", spec=found.to_json())
-    child.call("calibrate", source=str(raw), target=str(target), data=str(data))
-    return kept.publish("weights", facts, target)
+    child.call("load", spec=spec.to_json())
+    weights = draw_and_calibrate(spec, seed, child, folder / "canonical.safetensors")
+    return store.publish("weights", key, weights)

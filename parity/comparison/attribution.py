@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parity.comparison.judging import judge_captures
-from parity.comparison.request import side_of
+from parity.comparison.request import runtime_of, side_of
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import is_explained_by_constant_rounding, run_and_judge_float64
 from parity.comparison.state import Comparison
@@ -63,28 +63,30 @@ def _attribute_graph(
         reference.capture, reference.floors, {graph: plain.path}, points, comparison.criteria
     )
     where = f"{graph} differs first at {first.name}"
+    runtime = registry.label(runtime_of(graph))
+    evaluator = registry.label(registry.graph_evaluator())
     if find_first_failure(stages, graph) is None:
         return (
-            f"{where}: ONNX Runtime's graph optimiser, since with all optimisations off the same "
+            f"{where}: {runtime}'s graph optimiser, since with all optimisations off the same "
             "graph is at the floor"
         )
     try:
         float64_stages = run_and_judge_float64(comparison, runner, graph, "attribution-float64")
     except ParityError as error:
-        return f"{where}: the exported graph or ONNX Runtime; which of them is unknown: {error}"
+        return f"{where}: the exported graph or {runtime}; which of them is unknown: {error}"
     if is_explained_by_constant_rounding(float64_stages, graph):
         return (
-            f"{where}: ONNX Runtime, since the same graph evaluated in float64 by PyTorch agrees "
+            f"{where}: {runtime}, since the same graph evaluated in float64 by {evaluator} agrees "
             "with the reference"
         )
     side = side_of(graph)
     models = {name for name in comparison.captures if is_model_of(name, graph)}
     if not models and side != runner.request.reference_side:
         return (
-            f"{where}: the {label} model or the graph exported from it, not ONNX Runtime; add "
+            f"{where}: the {label} model or the graph exported from it, not {runtime}; add "
             f"{side} to --subjects to find out which"
         )
     return (
-        f"{where}: the exported graph, not {label} and not ONNX Runtime, since the graph evaluated "
-        "in float64 by PyTorch differs from the reference too"
+        f"{where}: the exported graph, not {label} and not {runtime}, since the graph evaluated "
+        f"in float64 by {evaluator} differs from the reference too"
     )

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parity.errors import UsageError
-from parity.network import architectures, inputs
-from parity.network.inputs import Input
+from parity.network import architectures
 from parity.network.spec import ModelSpec
 from parity.network.table import Depth, LayerTable
 from parity.processes import registry
@@ -27,6 +26,9 @@ from parity.processes.subjects import (
     side_of,
     subject_kinds,
 )
+
+if TYPE_CHECKING:
+    from parity.network.inputs import Input
 
 __all__ = ["OWN", "RANDOM", "Request", "Side", "runtime_of", "side_of"]
 
@@ -182,6 +184,9 @@ class Request:
         """Whether the input is compared in several passes, some items at a time."""
         # Saved captures are files of whole batches.
         whole = not self.judge or self.save_captures is not None
+        # NumPy is imported only when there is an input: children start before that.
+        from parity.network import inputs
+
         many = inputs.exceeds_one_pass(len(source.array))
         return source.source_type == "folder" and many and not whole
 

@@ -28,7 +28,7 @@ from parity.numerics.checksum import ALIGNMENT, CHUNK, Checksum, allocate_aligne
 
 Array = NDArray[Any]
 
-SCHEMA = "parity.capture/1"
+SCHEMA = "parity.capture/2"
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),

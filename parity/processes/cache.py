@@ -48,6 +48,14 @@ _TAG_TEXT = f"""{_SIGNATURE}
 _NAME = re.compile(r"(\.[0-9a-f]{12}\.)?[0-9a-f]{32}(-[0-9a-f]{16})?(\.onnx|\.safetensors)")
 
 
+_NOTE = "cache entry"
+
+
+def is_cache_note(note: str) -> bool:
+    """Whether a note of a report is on a damaged cache entry."""
+    return note.startswith(_NOTE)
+
+
 def cache_folder() -> Path:
     """Return `$PARITY_CACHE`, or `parity` in the user's cache folder."""
     override = os.environ.get("PARITY_CACHE")
@@ -79,7 +87,7 @@ class Cache:
                 mark_used(path)
                 return path
             # Without the folder, since other people read reports.
-            self.notes.append(f"cache entry {kind}/{path.name} {problem}; it was computed again")
+            self.notes.append(f"{_NOTE} {kind}/{path.name} {problem}; it was computed again")
             _remove_damaged(path, status)
         return None
 

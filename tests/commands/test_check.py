@@ -18,6 +18,7 @@ from parity.commands import cases, check, lock
 from parity.commands.cli import main as cli
 from parity.commands.diff import diff
 from parity.commands.toml_lines import TomlLines
+from parity.comparison.placement import DeviceMissing
 from parity.errors import OutputError, UsageError
 from parity.report import codec
 from parity.report.model import Report, SubjectFacts, Verdict
@@ -248,6 +249,30 @@ def test_an_error_of_a_case_names_it(
     path = plan(tmp_path)
     assert cli.main(["check", str(path)]) == 2
     assert capsys.readouterr().err == f"error: {path}:9: case 'second': no such file\n"
+
+
+def test_a_missing_gpu_has_a_line_for_each_runtime(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged("resnet34", DeviceMissing(["keras: no GPU", "torch: no GPU"]))
+    path = plan(tmp_path)
+    assert cli.main(["check", str(path)]) == 3
+    place = f"{path}:9: case 'second'"
+    assert capsys.readouterr().err == (
+        f"error: {place}: keras: no GPU\nerror: {place}: torch: no GPU\n"
+    )
+
+
+def test_a_damaged_cache_entry_is_noted(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged("resnet34")
+    folder = tmp_path / "captures"
+    report = diff(write(folder), folder)
+    note = "cache entry a.onnx is damaged: wrong checksum; it was computed again"
+    judged("resnet34", dataclasses.replace(report, model="resnet34", notes=(note,)))
+    assert cli.main(["check", str(plan(tmp_path))]) == 0
+    assert f"note: {note}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_reports_and_github(

@@ -211,7 +211,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     manifest = json.loads(changed["__metadata__"]["parity"]) | {"schema": "parity.capture/2"}
     changed["__metadata__"]["parity"] = json.dumps(manifest)
     with_header(path, changed)
-    with pytest.raises(CaptureError, match=r"expected schema parity.capture/1, found .*/2"):
+    with pytest.raises(CaptureError, match=r"expected schema parity.capture/2, found .*/3"):
         CaptureReader(path)
 
 

@@ -36,6 +36,7 @@ def check(
     """
     with handle_errors():
         from parity.commands import check as checking
+        from parity.processes.cache import is_cache_note
         from parity.report import collection, formats
 
         report_options.require_one_printed(reports)
@@ -51,7 +52,8 @@ def check(
             print(formats.combine(result.reports, form), end="")
         if not formats_to_print:
             _print_result(result)
-        for note in result.notes:
+        damaged = (n for r in result.reports.values() for n in r.notes if is_cache_note(n))
+        for note in (*dict.fromkeys(damaged), *result.notes):
             console.print_note(note)
         raise typer.Exit(result.exit_code)
 

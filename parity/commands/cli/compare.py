@@ -107,6 +107,8 @@ def capture(
             captures = capture_request(**run_arguments)
         for name, failure in captures.failures.items():
             console.print_note(f"{name} could not be run: {failure}")
+        for note in captures.notes:
+            console.print_note(note)
         for path in sorted(captures.files.values()):
             console.stdout_console().print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
         raise typer.Exit(0 if captures.ok else 3)

@@ -79,8 +79,7 @@ def find_structural_causes(differences: Sequence[Difference]) -> Iterator[Struct
             subject,
             tuple(item.row for item in items),
             "It has a bias that the reference does not have; a bias of 0 changes no output until "
-            "it "
-            "is trained",
+            "it is trained",
             _bias_option(side_of(subject), False),
             {"layers": float(len(items))},
         )

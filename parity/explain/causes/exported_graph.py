@@ -29,8 +29,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         NAME,
         replace_output(output),
         f"The {'file' if failing.graph_from_file else 'graph'} itself computes another layer than "
-        "the "
-        "model, and ONNX Runtime evaluates it correctly",
+        "the model, and ONNX Runtime evaluates it correctly",
         f"{failing.label}: {remedy}",
         -2.0,
         proof_method="Against the graph's own nodes, evaluated in float64",

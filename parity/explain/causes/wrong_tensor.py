@@ -28,8 +28,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                 replace_output(tensor),
                 f"The captured tensor is that of {name}",
                 f"{failing.label}: name the right layer, and its call (`name#1`), in this row of "
-                "the "
-                "table",
+                "the table",
                 0.12,
                 replaces_output=True,
             )

@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # The folder of this script comes first otherwise, where `exporters` is this script.
 sys.path[0] = str(ROOT)
 

@@ -28,7 +28,7 @@ SUBJECTS = (
 )  # fmt: skip
 """Everything that could run on a card."""
 
-PRECISION_FACTORS = ("float32", "tf32", "float16", "bfloat16")
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 """float32 has TF32 off in every runtime, tf32 has it on."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from parity.commands import doctor
 from parity.errors import DeviceMemoryError, ParityError, UsageError
 from parity.report.model import Report
-from tests.studies.gpu.bench import PRECISION_FACTORS, SUBJECTS, Bench
+from tests.studies.gpu.bench import PRECISIONS, SUBJECTS, Bench
 
 Figures = Mapping[str, Any]
 
@@ -163,7 +163,7 @@ def inspect_runtimes(bench: Bench) -> Figures:
 FOUR = ("keras@gpu", "torch@gpu", "onnx-keras@gpu", "onnx-torch@gpu")
 
 ITEMS = (
-    *(precision_item(subject, name) for name in PRECISION_FACTORS for subject in SUBJECTS),
+    *(precision_item(subject, name) for name in PRECISIONS for subject in SUBJECTS),
     *(bare_forward(subject) for subject in ("keras@gpu", "torch@gpu")),
     Item("CPU against GPU", ("torch@gpu", "keras@gpu", "onnx-torch@gpu"), cpu_against_gpu),
     Item("TF32 is named as the cause", ("torch@gpu",), explain_tf32),

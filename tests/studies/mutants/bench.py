@@ -169,7 +169,7 @@ class Bench:
                 shape = list(state.input.array.shape[1:])
                 descriptions[subject] = child.call("describe", input_shape=shape)
             state = replace(state, descriptions=descriptions, subjects={}, failures={})
-            for pattern in ("held-*", "*.full.onnx"):
+            for pattern in ("weights-*", "extra-*", "*.full.onnx"):
                 for stale in Path(self.folder.name).rglob(pattern):
                     stale.unlink()
             try:
@@ -289,7 +289,7 @@ class Bench:
 
     def _find_weight_differences(self, subject) -> set[str]:
         """Return the rows whose weights differ, as `compare` finds them in users' own models."""
-        path = Path(self.folder.name) / "held-weights.safetensors"
+        path = Path(self.folder.name) / "mutant-weights.safetensors"
         self._child(subject).call("save_weights", path=str(path))
         lines = weights.describe_differences(self.values, weights.load(path, self.table))
         named = {line.partition(":")[0] for line in lines}
