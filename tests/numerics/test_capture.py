@@ -208,10 +208,10 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a", {})
     changed = header(path)
-    manifest = json.loads(changed["__metadata__"]["parity"]) | {"schema": "parity.capture/2"}
+    manifest = json.loads(changed["__metadata__"]["parity"]) | {"schema": "parity.capture/1"}
     changed["__metadata__"]["parity"] = json.dumps(manifest)
     with_header(path, changed)
-    with pytest.raises(CaptureError, match=r"expected schema parity.capture/2, found .*/3"):
+    with pytest.raises(CaptureError, match=r"expected schema parity.capture/2, found .*/1"):
         CaptureReader(path)
 
 
