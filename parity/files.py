@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import stat
 import sys
@@ -49,7 +48,7 @@ class PartialFile:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if self._target.file is not None:
             final = self._target.file
-            self.path = final.with_name(f".{secrets.token_hex(6)}.{final.name}")
+            self.path = final.with_name(f".{os.urandom(6).hex()}.{final.name}")
         else:
             self._folder = tempfile.TemporaryDirectory(prefix="parity-")
             self.path = Path(self._folder.name) / self._name.name

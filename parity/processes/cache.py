@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 import time
@@ -190,7 +189,7 @@ def _remove_damaged(path: Path, status: os.stat_result | None) -> None:
     """Remove a damaged entry; rename it if it is no regular file, since parity wrote none such."""
     with contextlib.suppress(OSError):
         if status is None:
-            path.rename(path.with_name(f"{path.name}.aside-{secrets.token_hex(4)}"))
+            path.rename(path.with_name(f"{path.name}.aside-{os.urandom(4).hex()}"))
         elif os.path.samestat(status, path.lstat()):
             # The status is compared because another process may have replaced the entry since.
             path.unlink()
