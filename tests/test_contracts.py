@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = "A package imports only those before it, and the ground"
 CIRCLES = "No circle of imports anywhere"
+CLI = "Nobody imports the command line"
 
 
 def lint(folder):
@@ -83,6 +84,7 @@ def copied(tmp_path_factory):
             "ONNX and ONNX Runtime in their homes alone",
         ),
         ("exporters/torch_onnx.py", "import torch", "PyTorch in its homes alone"),
+        ("parity/commands/check.py", "import parity.commands.cli.main", CLI),
     ],
 )
 def test_a_contract_that_is_broken_is_reported(copied, path, line, contract):
