@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from parity.comparison import identity
 from parity.errors import UsageError
 from parity.files import write_text
 from parity.numerics.verdict import StageResult
@@ -18,8 +19,6 @@ SCHEMA = "parity.lock/1"
 
 SMALL_SIZE = 256
 """Elements below which a stage's error varies by chance: few values can be right by luck."""
-
-_IDENTITY_LABELS = {"model": "model", "weights_sha256": "weights", "input_sha256": "input"}
 
 
 def lock_path(case_file: Path) -> Path:
@@ -82,7 +81,7 @@ def find_regressions(
     for key, value in current.items():
         if entry.get(key) != value:
             raise UsageError(
-                f"{source}: another {_IDENTITY_LABELS.get(key, key)}: "
+                f"{source}: another {identity.LABELS.get(key, key)}: "
                 f"locked {abbreviate(entry.get(key))}, found {abbreviate(value)}; "
                 "`--update` locks it again"
             )
@@ -134,11 +133,11 @@ def _describe_version_changes(report: Report, entry: Mapping[str, Any]) -> str:
 
 
 def _identity(report: Report) -> dict[str, str]:
-    return {
-        "model": report.model,
-        "weights_sha256": report.weights.sha256,
-        "input_sha256": report.input.sha256,
-    }
+    return identity.build_identity(
+        model=report.model,
+        weights_sha256=report.weights.sha256,
+        input_sha256=report.input.sha256,
+    )
 
 
 def _sort_versions(versions: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parity import files
+from parity.comparison import identity
 from parity.comparison.levels import Gaps
 from parity.errors import CaptureError, OutputError, UsageError
 from parity.numerics import floor
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 REFERENCE = "reference"
-
-IDENTITY_FIELDS = {"model": "model", "weights_sha256": "weights", "input_sha256": "input"}
-"""{field of a manifest that must be equal in all captures of a comparison: its label}."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +219,7 @@ def require_same_identity(readers: Sequence[CaptureReader]) -> None:
     """Raise CaptureError unless all captures are of the same model, weights and input."""
     first = readers[0]
     for reader in readers[1:]:
-        for key, label in IDENTITY_FIELDS.items():
+        for key, label in identity.LABELS.items():
             one, other = _require_field(first, key), _require_field(reader, key)
             if one != other:
                 raise CaptureError(

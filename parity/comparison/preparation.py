@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from parity.comparison.cache_entries import ComparisonCache, build_tap_names
+from parity.comparison.identity import build_identity
 from parity.comparison.pending import PendingValues
 from parity.comparison.placement import Placement
 from parity.comparison.request import OWN, Request, Side, runtime_of, side_of
@@ -348,12 +349,14 @@ class Preparation:
         self._start_child(child)
         return {
             "subject": subject,
-            "model": self.request.name,
             "runtime": self._versions[child],
             "device": self.placement.devices.get(subject, "cpu"),
             "precision": precision,
-            "weights_sha256": self.pending.weights_sha256.result(),
-            "input_sha256": self.pending.input.result().sha256,
+            **build_identity(
+                model=self.request.name,
+                weights_sha256=self.pending.weights_sha256.result(),
+                input_sha256=self.pending.input.result().sha256,
+            ),
         }
 
     def _start_child(self, runtime: str) -> Child:
