@@ -5,7 +5,7 @@ What other packages use of a graph is here; ONNX Runtime is loaded by `verificat
 
 from exporters.graph.injection import inject
 from exporters.graph.model import WeightedModel, add_metadata, add_outputs, opset_of
-from exporters.graph.serialization import atomic_path, detach, to_bytes, write
+from exporters.graph.serialization import atomic_path, split_off_large_tensors, to_bytes, write
 from exporters.graph.structure import Structure
 
 __all__ = [
@@ -14,9 +14,9 @@ __all__ = [
     "add_metadata",
     "add_outputs",
     "atomic_path",
-    "detach",
     "inject",
     "opset_of",
+    "split_off_large_tensors",
     "to_bytes",
     "write",
 ]

@@ -71,7 +71,7 @@ def rename_reads(node: NodeProto, names: Mapping[str, str]) -> None:
             value.name = outer.get(value.name, value.name)
 
 
-def rename(graph: GraphProto, names: Mapping[str, str]) -> None:
+def rename_tensors(graph: GraphProto, names: Mapping[str, str]) -> None:
     """Rename tensors everywhere in a graph, in place."""
     for node in graph.node:
         rename_reads(node, names)
@@ -99,12 +99,12 @@ def prune(graph: GraphProto) -> None:
     nodes = live_nodes(graph.node, [value.name for value in graph.output])
     read = {value.name for value in graph.output}.union(*(input_names(node) for node in nodes))
     produced = {name for node in nodes for name in node.output}
-    set_field(graph.node, nodes)
-    set_field(graph.initializer, [t for t in graph.initializer if t.name in read])
-    set_field(graph.value_info, [v for v in graph.value_info if v.name in produced])
+    set_repeated_field(graph.node, nodes)
+    set_repeated_field(graph.initializer, [t for t in graph.initializer if t.name in read])
+    set_repeated_field(graph.value_info, [v for v in graph.value_info if v.name in produced])
 
 
-def set_field(field: object, values: Sequence[object]) -> None:
+def set_repeated_field(field: object, values: Sequence[object]) -> None:
     """Set a repeated protobuf field; `values` may be elements of the field itself."""
     values = list(values)
     del field[:]  # type: ignore[attr-defined]
@@ -135,7 +135,7 @@ def sort_nodes(graph: GraphProto) -> None:
             done.add(index)
             ordered.append(index)
             stack.pop()
-    set_field(graph.node, [graph.node[index] for index in ordered])
+    set_repeated_field(graph.node, [graph.node[index] for index in ordered])
 
 
 def read_attribute(node: NodeProto, name: str, default: object = None) -> Any:
@@ -146,19 +146,20 @@ def read_attribute(node: NodeProto, name: str, default: object = None) -> Any:
     return default
 
 
-def name_tensors(
+def rename_inputs_and_outputs(
     graph: GraphProto, *, inputs: Mapping[str, str], outputs: Sequence[str | None]
 ) -> None:
     """Rename inputs and outputs in place; an output without a name is dropped.
 
-    One tensor may be several outputs; each name after the first is an Identity. An inner tensor
+    Each output that is kept becomes that of a new Identity node, since one tensor may be several
+    outputs. An inner tensor
     that has one of these names by chance is renamed.
     """
     wanted = {*inputs.values(), *(name for name in outputs if name)}
     present = {name for node in graph.node for name in node.output} | set(inputs)
     inner = {name: f"{name}/inside" for name in present & wanted}
-    rename(graph, inner)
-    rename(graph, {inner.get(old, old): new for old, new in inputs.items()})
+    rename_tensors(graph, inner)
+    rename_tensors(graph, {inner.get(old, old): new for old, new in inputs.items()})
     kept = []
     for value, name in zip(graph.output, outputs, strict=True):
         if name is None:
@@ -168,4 +169,4 @@ def name_tensors(
         named = ValueInfoProto(name=name)
         named.type.CopyFrom(value.type)
         kept.append(named)
-    set_field(graph.output, kept)
+    set_repeated_field(graph.output, kept)

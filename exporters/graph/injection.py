@@ -9,7 +9,7 @@ from onnx import ModelProto, numpy_helper
 
 from exporters.errors import ExportError, first_few
 from exporters.graph import folding
-from exporters.graph.edits import input_names, live_nodes, prune, rename_reads, set_field
+from exporters.graph.edits import input_names, live_nodes, prune, rename_reads, set_repeated_field
 from exporters.graph.model import Array, WeightedModel
 from exporters.graph.structure import Structure
 
@@ -33,7 +33,7 @@ def inject(
     by_name = {value.name: value for value in graph.output}
     # The shapes of the other taps stay known, for add_outputs.
     graph.value_info.extend(by_name[name] for name in structure.taps if name not in extra)
-    set_field(graph.output, [by_name[name] for name in (*structure.outputs, *extra)])
+    set_repeated_field(graph.output, [by_name[name] for name in (*structure.outputs, *extra)])
     names = [value.name for value in structure.weight_values()]
     del graph.input[len(structure.inputs) :]
 
@@ -48,7 +48,7 @@ def inject(
     renamed = _weight_names(folded, names, wanted, taken=read)
     for node in body:
         rename_reads(node, renamed)
-    set_field(graph.node, body)
+    set_repeated_field(graph.node, body)
     prune(graph)
     order = {name: index for index, name in enumerate(names)}
     tensors = {renamed.get(name, name): arrays[name] for name in arrays}

@@ -19,9 +19,9 @@ from exporters.graph.edits import (
     input_names,
     prune,
     read_attribute,
-    rename,
     rename_reads,
-    set_field,
+    rename_tensors,
+    set_repeated_field,
 )
 from exporters.graph.folding import split_constant_nodes
 
@@ -201,8 +201,8 @@ def _finish(graph: GraphProto, state: _LayoutPass) -> None:
         elif value.name in state.aliases:
             source = state.aliases[value.name]
             state.append(helper.make_node("Identity", [source], [value.name]))
-    set_field(graph.node, state.nodes)
-    set_field(graph.initializer, list(state.initializers.values()))
+    set_repeated_field(graph.node, state.nodes)
+    set_repeated_field(graph.initializer, list(state.initializers.values()))
     prune(graph)
     taken = {name for node in graph.node for name in node.output}
     taken |= {value.name for value in graph.input}
@@ -211,7 +211,7 @@ def _finish(graph: GraphProto, state: _LayoutPass) -> None:
         for name in taken
         if name.endswith("/moved") and name.removesuffix("/moved") not in taken
     }
-    rename(graph, free)
+    rename_tensors(graph, free)
 
 
 def _transpose(node: NodeProto, state: _LayoutPass) -> bool:
@@ -258,7 +258,7 @@ def _broadcasting(node: NodeProto, state: _LayoutPass) -> bool:
     sources = [state.in_source_layout(name, view) for name in node.input]
     if any(source is None for source in sources):
         return False
-    set_field(node.input, sources)
+    set_repeated_field(node.input, sources)
     state.emit(node, view)
     return True
 
@@ -308,7 +308,7 @@ def _set_axes(node: NodeProto, axes: Sequence[int], state: _LayoutPass) -> None:
         node.input[1] = state.add_constant(f"{node.output[0]}/axes", axes)
     else:
         others = [item for item in node.attribute if item.name != "axes"]
-        set_field(node.attribute, [*others, helper.make_attribute("axes", list(axes))])
+        set_repeated_field(node.attribute, [*others, helper.make_attribute("axes", list(axes))])
 
 
 def _move_axis(node: NodeProto, view: View, *, default: int) -> None:
@@ -316,7 +316,7 @@ def _move_axis(node: NodeProto, view: View, *, default: int) -> None:
     axis = int(read_attribute(node, "axis", default))
     others = [item for item in node.attribute if item.name != "axis"]
     moved = helper.make_attribute("axis", view.perm[axis % len(view.perm)])
-    set_field(node.attribute, [*others, moved])
+    set_repeated_field(node.attribute, [*others, moved])
 
 
 def _remaining_perm(view: View, axes: Sequence[int]) -> tuple[int, ...]:
@@ -345,7 +345,7 @@ def _one_axis(node: NodeProto, state: _LayoutPass) -> bool:
     if any(source is None for source in sources):
         return False
     _move_axis(node, view, default=-1)
-    set_field(node.input, sources)
+    set_repeated_field(node.input, sources)
     state.emit(node, view)
     return True
 

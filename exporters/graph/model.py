@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from exporters.errors import ExportError, first_few, first_line
-from exporters.graph.edits import set_field
+from exporters.graph.edits import set_repeated_field
 
 Array = NDArray[np.generic]
 
@@ -73,7 +73,7 @@ def add_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
 def add_metadata(model: ModelProto, properties: Mapping[str, str]) -> None:
     """Set metadata properties in place; a key that exists is replaced."""
     kept = [item for item in model.metadata_props if item.key not in properties]
-    set_field(model.metadata_props, kept)
+    set_repeated_field(model.metadata_props, kept)
     for key, value in properties.items():
         model.metadata_props.add(key=key, value=value)
 

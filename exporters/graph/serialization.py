@@ -26,6 +26,10 @@ _SMALL = 1024
 _ALIGNMENT = 4096
 
 
+_NO_FILE = "external"
+"""The location of a tensor that a session gets from memory."""
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path of the same name in a temporary folder beside `path`; move it in on success.
@@ -34,8 +38,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     is left. Of a symbolic link the target is replaced, not the link.
     Raises ExportError, naming `path`, when it cannot be written or is no plain file.
     """
-    if _is_special(path):
-        raise ExportError(f"{path}: cannot be written (it is no plain file)")
+    if _cannot_be_replaced(path):
+        raise ExportError(
+            f"{path}: cannot be written (it is no plain file, or is being printed to)"
+        )
     path = Path(os.path.realpath(path))
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -47,7 +53,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise ExportError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _is_special(path: Path) -> bool:
+def _cannot_be_replaced(path: Path) -> bool:
     """Return whether a path, links followed, must not be replaced by a rename.
 
     `/dev/stdout` may be a link to a pipe, or to a plain file that is being printed to.
@@ -79,7 +85,7 @@ def to_bytes(model: WeightedModel) -> bytes:
         return file.getvalue()
 
 
-def detach(model: WeightedModel) -> tuple[ModelProto, dict[str, Array]]:
+def split_off_large_tensors(model: WeightedModel) -> tuple[ModelProto, dict[str, Array]]:
     """Return a message that refers to its large tensors as if in a file, and those tensors.
 
     For a session that receives the tensors as external initializers, so that nothing is copied;
@@ -95,7 +101,7 @@ def detach(model: WeightedModel) -> tuple[ModelProto, dict[str, Array]]:
             skeleton.graph.initializer.append(small)
             continue
         header = _header(name, array)
-        _set_location(header, "beside", 0, array.nbytes)
+        _set_location(header, _NO_FILE, 0, array.nbytes)
         skeleton.graph.initializer.append(header)
         tensors[name] = np.ascontiguousarray(array)
     return skeleton, tensors
@@ -158,7 +164,7 @@ def _tag(field: int) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Return a number in protobuf's encoding of variable length."""
+    """Return a number as a protobuf varint."""
     parts = bytearray()
     while number > 0x7F:
         parts.append(number & 0x7F | 0x80)

@@ -14,9 +14,9 @@ from exporters.graph.edits import (
     input_names,
     prune,
     read_attribute,
-    rename,
     rename_reads,
-    set_field,
+    rename_tensors,
+    set_repeated_field,
     sort_nodes,
 )
 from exporters.graph.model import opset_of
@@ -82,7 +82,7 @@ def fold_shapes(model: ModelProto) -> None:
             del node.input[1], node.attribute[:]
             node.attribute.append(target_type)
         kept.append(node)
-    set_field(graph.node, kept)
+    set_repeated_field(graph.node, kept)
 
 
 def lower_erfc(graph: GraphProto) -> None:
@@ -98,7 +98,7 @@ def lower_erfc(graph: GraphProto) -> None:
             nodes += [onnx.helper.make_node("Sub", [cast, erf], [result], name=node.name)]
         else:
             nodes.append(node)
-    set_field(graph.node, nodes)
+    set_repeated_field(graph.node, nodes)
 
 
 def shapes_of(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
@@ -144,7 +144,7 @@ def _fold_constants(graph: GraphProto, opset: int) -> None:
     graph.initializer.extend(
         numpy_helper.from_array(array, name) for name, array in values.items() if name not in known
     )
-    set_field(graph.node, [*kept, *body])
+    set_repeated_field(graph.node, [*kept, *body])
 
 
 def _drop_identities(graph: GraphProto) -> None:
@@ -166,8 +166,10 @@ def _drop_identities(graph: GraphProto) -> None:
         source = node.input[0] if _is_identity(node, false) else ""
         if source in produced and source not in outputs and source not in output_names:
             output_names[source] = node.output[0]
-    set_field(graph.node, [n for n in kept if output_names.get((*n.input, "")[0]) != n.output[0]])
-    rename(graph, output_names)
+    set_repeated_field(
+        graph.node, [n for n in kept if output_names.get((*n.input, "")[0]) != n.output[0]]
+    )
+    rename_tensors(graph, output_names)
 
 
 def _is_identity(node: NodeProto, false: set[str]) -> bool:

@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto
 
 from exporters.errors import ExportError
-from exporters.graph.edits import input_names, set_field
+from exporters.graph.edits import input_names, set_repeated_field
 from exporters.graph.model import add_metadata, opset_of
 from exporters.graph.serialization import atomic_path
 from exporters.graph.simplification import infer_shapes
@@ -80,7 +80,7 @@ class Structure:
         except Exception as error:  # protobuf's DecodeError is no subclass of ValueError
             raise ExportError(f"{path}: not a saved structure; trace the model again") from error
         others = [item for item in model.metadata_props if item.key != _PROPERTY]
-        set_field(model.metadata_props, others)
+        set_repeated_field(model.metadata_props, others)
         return structure
 
 
@@ -103,7 +103,7 @@ def build_structure(
     read |= {value.name for value in graph.output}
     by_name = {value.name: value for value in graph.input}
     used = [name for name in weights if name in read]
-    set_field(graph.input, [by_name[name] for name in (*inputs, *used)])
+    set_repeated_field(graph.input, [by_name[name] for name in (*inputs, *used)])
     for value in graph.input[: len(inputs)]:
         _name_batch(value)
         for axis, dim in enumerate(value.type.tensor_type.shape.dim[1:], start=1):
@@ -118,7 +118,7 @@ def build_structure(
         del value.metadata_props[:]
     # The graph no longer uses the other domains that a converter imported.
     onnx_imports = [item for item in model.opset_import if item.domain in ("", "ai.onnx")]
-    set_field(model.opset_import, onnx_imports)
+    set_repeated_field(model.opset_import, onnx_imports)
     del model.functions[:]
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = producer.split(" ", 1)

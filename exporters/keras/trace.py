@@ -163,9 +163,9 @@ def _finish(
         ordered = [by_name[name] for name in (*graph.outputs, *taps.values())]
     except KeyError as error:
         raise ExportError(f"tf2onnx lost an output of the model ({error})") from error
-    edits.set_field(model.graph.output, ordered)
+    edits.set_repeated_field(model.graph.output, ordered)
     input_names = dict(zip(graph.feeds, (*inputs, *graph.weights), strict=True))
-    edits.name_tensors(model.graph, inputs=input_names, outputs=(*outputs, *taps))
+    edits.rename_inputs_and_outputs(model.graph, inputs=input_names, outputs=(*outputs, *taps))
     model = simplification.simplify_with_shapes(model)
     layout.to_channels_first(model.graph, simplification.shapes_of(model.graph))
     simplification.simplify(model.graph, opset=opset_of(model))

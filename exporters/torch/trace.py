@@ -157,7 +157,7 @@ def _finish(
     inner_taps = [tap for tap in taps if tap not in outputs]
     output_names = [*outputs, *(tap if tap in inner_taps else None for tap in taps)]
     input_names = dict(zip(feeds, inputs, strict=True)) | {name: name for name in weights}
-    edits.name_tensors(graph, inputs=input_names, outputs=output_names)
+    edits.rename_inputs_and_outputs(graph, inputs=input_names, outputs=output_names)
     model = simplification.simplify_with_shapes(model)
     model = convert_opset(model, opset)
     return build_structure(

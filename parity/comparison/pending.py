@@ -38,9 +38,9 @@ class PendingValues:
         pending: list[Future[Any]] = [self.input, *self.graphs.values()]
         for future in pending:
             futures.set_error_if_pending(future, error)
-        self.fail_reference(error)
+        self.fail_reference_model_values(error)
 
-    def fail_reference(self, error: BaseException) -> None:
+    def fail_reference_model_values(self, error: BaseException) -> None:
         """Set an error in every unset future that the reference's model sets."""
         pending: list[Future[Any]] = [
             self.table, self.weights, self.raw_weights, self.weights_sha256, self.reference,

@@ -390,7 +390,7 @@ class Preparation:
             self._model_failures[side] = error
             futures.set_error_if_pending(self.pending.graphs[side], error)
             if side == self.request.reference_side:
-                self.pending.fail_reference(error)
+                self.pending.fail_reference_model_values(error)
         except BaseException as error:
             self.pending.fail_all(error)
             raise

@@ -21,7 +21,7 @@ def draw(spec: ModelSpec, seed: int, folder: Path) -> Path:
     """
     path = folder / "raw.safetensors"
     weights.save(path, weights.init(spec, seed=seed))
-    np.save(folder / _BATCH, inputs.calibration_batch(spec.input_shape, seed=seed))
+    np.save(folder / _BATCH, inputs.make_calibration_batch(spec.input_shape, seed=seed))
     return path
 
 

@@ -58,7 +58,7 @@ def compare_other_inputs(
                 result.x_floor for result in stage.subjects.values()
             )
     if stress:
-        for name, data in inputs.stress_inputs(shape).items():
+        for name, data in inputs.make_stress_inputs(shape).items():
             trials.append(
                 _summarise_trial(name, data.shape, _compare_on(comparison, runner, name, data))
             )

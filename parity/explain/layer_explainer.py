@@ -27,7 +27,7 @@ from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
 from parity.processes.subjects import is_model_of, runs_graph, side_of
 
-SECONDS = 2.0
+SEARCH_SECONDS = 2.0
 """CPU time for the search in pairs, shared by all failing layers."""
 
 
@@ -47,7 +47,7 @@ class LayerExplainer:
     def explain(self, failures: Sequence[IsolatedFailure]) -> list[Finding]:
         """Explain every failure; graphs after the models, whose causes they may share."""
         findings: list[Finding] = []
-        seconds = SECONDS / max(len(failures), 1)
+        seconds = SEARCH_SECONDS / max(len(failures), 1)
         for failure in sorted(failures, key=lambda item: runs_graph(item.subject)):
             layer = self.evidence.build_failing_layer(failure)
             if layer is None:
@@ -72,11 +72,11 @@ class LayerExplainer:
         seconds: float,
     ) -> Explanation:
         explanation = self._explain_as_model(layer, failure, findings)
-        explanation = explanation or self._explain_by_extra_layers(layer, failure)
+        explanation = explanation or self._explain_sum_by_extra_layers(layer, failure)
         explanation = explanation or diagnosis.explain_layer(
-            layer, seconds=seconds, add_weights=lambda: self._add_weights(layer)
+            layer, seconds=seconds, add_weights=lambda: self._with_subject_weights(layer)
         )
-        if explanation.proof is None and self._exporter_may_differ(failure):
+        if explanation.proof is None and self._graph_may_differ_from_model(failure):
             output = self.graphs.read_output(failure.subject, failure.row.name)
             if output is not None:
                 from_file = side_of(failure.subject) in self.evidence.descriptions.file_sides
@@ -87,7 +87,7 @@ class LayerExplainer:
     def _explain_as_model(
         self, layer: FailingLayer, failure: IsolatedFailure, findings: Sequence[Finding]
     ) -> Explanation | None:
-        """Return the cause of this layer in the graph's model, if it explains the graph too."""
+        """Try the proven cause of the same row in the source model on this graph."""
         for other in findings:
             is_model = is_model_of(other.failure.subject, failure.subject)
             if other.failure.row != failure.row or not is_model:
@@ -101,10 +101,10 @@ class LayerExplainer:
                 return Explanation(failure.x_floor, attempt)
         return None
 
-    def _explain_by_extra_layers(
+    def _explain_sum_by_extra_layers(
         self, layer: FailingLayer, failure: IsolatedFailure
     ) -> Explanation | None:
-        """Return the proof that layers which only the subject has are why a sum differs, if any."""
+        """Return an explanation if layers that only the subject has account for an add's error."""
         subject, row = failure.subject, failure.row
         if row.kind != "add" or runs_graph(subject):
             return None
@@ -117,14 +117,14 @@ class LayerExplainer:
         explanation, self._sum_floors[row.name] = proof
         return explanation
 
-    def _add_weights(self, layer: FailingLayer) -> FailingLayer:
+    def _with_subject_weights(self, layer: FailingLayer) -> FailingLayer:
         """Return the layer with the weights that the subject has there."""
         table = self.evidence.tensors.table
         values, names = queries.read_subject_weights(self.runner, table, layer.subject, layer.row)
         return replace(layer, subject_weights=values, weight_names=names)
 
-    def _exporter_may_differ(self, failure: IsolatedFailure) -> bool:
-        """Return whether a graph may compute another layer than the model it was exported from."""
+    def _graph_may_differ_from_model(self, failure: IsolatedFailure) -> bool:
+        """Return whether a graph may compute a different function from its source model."""
         if not runs_graph(failure.subject):
             return False
         model = self._model_of(failure.subject)

@@ -138,7 +138,7 @@ class Framework:
         """
         raise NotImplementedError
 
-    def measure_batch_norms(self, model: Any, x: Array) -> Iterable[tuple[Row, Array, Array]]:
+    def measure_batch_norm_inputs(self, model: Any, x: Array) -> Iterable[tuple[Row, Array, Array]]:
         """Return each batch-norm's row and its input's mean and biased variance.
 
         The pass on `x` (N, C, H, W) normalises by the batch, as in training.

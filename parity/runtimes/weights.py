@@ -78,7 +78,7 @@ class WeightOperations(LoadOperations):
         values = weights.load(Path(source), self.table)
         model, set_weights = self.build_replica("float64")
         set_weights(values)
-        for row, mean, variance in self.measure_batch_norms(model, np.load(data)):
+        for row, mean, variance in self.measure_batch_norm_inputs(model, np.load(data)):
             by_role = {weight.role: weight.name for weight in row.weights}
             values[by_role["mean"]] = weights.round_statistics(mean)
             values[by_role["variance"]] = weights.round_statistics(variance)

@@ -20,10 +20,10 @@ def addition():
     return Layer("add", (shortcut, branch))
 
 
-def projection(*, seed=0, stride=1, beside=True):
+def projection(*, seed=0, stride=1, shares_input=True):
     layers = (conv(kernel=1, stride=stride, seed=seed), batch_norm())
     return extra_layers.ExtraLayers(
-        PROJECTION, tuple(replace(layer, inputs=()) for layer in layers), beside
+        PROJECTION, tuple(replace(layer, inputs=()) for layer in layers), shares_input
     )
 
 
@@ -52,7 +52,7 @@ def test_a_projection_too_many_is_proved(side):
 
 
 def test_layers_on_the_main_path_are_called_no_projection():
-    layer, made = addition(), projection(beside=False)
+    layer, made = addition(), projection(shares_input=False)
     explanation, _ = extra_layers.explain_sum(
         failing_layer(layer, projected(layer, made, side=1)), made
     )

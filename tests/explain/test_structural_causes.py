@@ -77,12 +77,12 @@ ROWS = (
 )  # fmt: skip
 
 
-def described(name, row, *, inputs, outputs, stride, size, beside=False):
+def described(name, row, *, inputs, outputs, stride, size, shares_input=False):
     hyper = {"kernel": [1, 1], "stride": [stride] * 2, "in": inputs, "out": outputs}
     return {
         "row": row, "name": name, "kind": "conv", "class": "Conv2d",
         "shape": [outputs, size, size], "hyper": hyper, "parameters": inputs * outputs,
-        "beside": beside,
+        "shares_input": shares_input,
     }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def checked(*layers):
 
 def test_a_projection_in_every_block():
     surplus = described(
-        "layer1.1.downsample.0", None, inputs=8, outputs=8, stride=1, size=4, beside=True
+        "layer1.1.downsample.0", None, inputs=8, outputs=8, stride=1, size=4, shares_input=True
     )
     (shape,) = causes.find_structural_causes(checked(STEM, DOWN, surplus))
     assert shape.cause == "projection-in-every-block"
@@ -110,9 +110,13 @@ def test_a_projection_in_every_block():
     assert shape.evidence == {"layers": 1.0, "parameters": 64.0}
 
 
-@pytest.mark.parametrize(("outputs", "beside"), [(16, True), (8, False)])
-def test_a_surplus_convolution_that_widens_or_stands_on_the_main_path_is_none(outputs, beside):
-    other = described("head", None, inputs=8, outputs=outputs, stride=1, size=4, beside=beside)
+@pytest.mark.parametrize(("outputs", "shares_input"), [(16, True), (8, False)])
+def test_a_surplus_convolution_that_widens_or_stands_on_the_main_path_is_none(
+    outputs, shares_input
+):
+    other = described(
+        "head", None, inputs=8, outputs=outputs, stride=1, size=4, shares_input=shares_input
+    )
     assert named(checked(STEM, DOWN, other)) == {}
 
 

@@ -324,7 +324,7 @@ def test_headers_that_claim_too_much(tmp_path: Path) -> None:
 
 def test_zip_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "a.npz", np.zeros((9, *SHAPE), np.float32))
-    monkeypatch.setattr(_input, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(_input, "MAX_INPUT_BYTES", 10_000)
     assert "save fewer items" in refusal(tmp_path / "a.npz")
 
 
@@ -333,19 +333,19 @@ def test_zip_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [((3, 224, 224), 2), ((3, 64, 64), 8), ((3, 96, 96), 8), ((1, 1, 1), 8), ((4, 130, 33), 8)],
 )
 def test_calibration_batch(shape: tuple[int, int, int], count: int) -> None:
-    batch = inputs.calibration_batch(shape, seed=0)
+    batch = inputs.make_calibration_batch(shape, seed=0)
     assert batch.shape == (count, *shape)
     assert batch.dtype == np.float64
     np.testing.assert_allclose(batch.std(axis=(0, 2, 3)), 1, atol=1e-3)
     np.testing.assert_allclose(batch.mean(axis=(0, 2, 3)), 0, atol=1e-3)
-    np.testing.assert_array_equal(batch, inputs.calibration_batch(shape, seed=0))
+    np.testing.assert_array_equal(batch, inputs.make_calibration_batch(shape, seed=0))
     np.testing.assert_array_equal(batch.astype(np.float32), batch)
-    assert not np.array_equal(batch, inputs.calibration_batch(shape, seed=1))
+    assert not np.array_equal(batch, inputs.make_calibration_batch(shape, seed=1))
 
 
 def test_calibration_batch_is_pink() -> None:
     """The power of 1/f noise falls by 4 with each octave."""
-    batch = inputs.calibration_batch((3, 256, 256), seed=0)
+    batch = inputs.make_calibration_batch((3, 256, 256), seed=0)
     power = (np.abs(np.fft.fft2(batch)) ** 2).mean(axis=(0, 1))
     frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.fftfreq(256))
     low, high = (power[(frequency > f) & (frequency < 1.1 * f)].mean() for f in (1 / 32, 1 / 16))

@@ -69,7 +69,7 @@ def test_a_layer_on_the_shortcut_stands_beside_the_main_path(place):
         "keras": keras_layers.describe_layers(keras_block(place), TABLE),
     }
     for subject, layers in told.items():
-        beside = {layer["name"]: layer["beside"] for layer in layers}
+        beside = {layer["name"]: layer["shares_input"] for layer in layers}
         on_shortcut = place == "shortcut"
         assert (beside["surplus"], beside["main"]) == (on_shortcut, on_shortcut), subject
         assert beside["relu"] is False, subject

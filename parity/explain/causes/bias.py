@@ -20,7 +20,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     if "bias" not in {role.name for role in kinds.get(failing.reference_layer.kind).roles}:
         return
     score = 0.9 if failing.pattern.constant_offset else 0.3
-    off = f"{failing.label}: {_bias_option(failing.framework, False)}"
+    off = f"{failing.label}: {_bias_remedy(failing.framework, False)}"
     elsewhere = (
         f"{failing.label}: look for a constant that is added to its output or input (by "
         "preprocessing, for example)"
@@ -30,7 +30,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             NAME,
             _zero_bias,
             "The bias is missing",
-            f"{failing.label}: {_bias_option(failing.framework, True)} and copy the bias",
+            f"{failing.label}: {_bias_remedy(failing.framework, True)} and copy the bias",
             score,
         )
         # Only where the subject has the right bias; otherwise the bias itself is wrong.
@@ -63,12 +63,12 @@ def _propose_constant(
             text,
             remedy,
             score,
-            fitted_values=failing.expected.shape[_channels(failing.expected)],
+            fitted_values=failing.expected.shape[_channel_axis(failing.expected)],
         )
 
 
 def find_structural_causes(differences: Sequence[Difference]) -> Iterator[StructuralCause]:
-    """Yield surplus biases; while they are 0, their initial value, no output differs."""
+    """Yield layers with a bias that the reference lacks; a bias of 0 changes no output."""
     by_subject: dict[str, list[Difference]] = {}
     for item in differences:
         if item.field == "bias" and item.found is True and item.expected is False:
@@ -80,17 +80,21 @@ def find_structural_causes(differences: Sequence[Difference]) -> Iterator[Struct
             tuple(item.row for item in items),
             "It has a bias that the reference does not have; a bias of 0 changes no output until "
             "it is trained",
-            _bias_option(side_of(subject), False),
+            _bias_remedy(side_of(subject), False),
             {"layers": float(len(items))},
         )
 
 
-def _bias_option(framework: str, on: bool) -> str:
+def _bias_remedy(framework: str, has_bias: bool) -> str:
     name = {"keras": "use_bias", "torch": "bias"}.get(framework)
-    return f"set {name}={on}" if name else f"{'add' if on else 'remove'} the node's bias input"
+    return (
+        f"set {name}={has_bias}"
+        if name
+        else f"{'add' if has_bias else 'remove'} the node's bias input"
+    )
 
 
-def _channels(tensor: Array) -> int:
+def _channel_axis(tensor: Array) -> int:
     """Return the axis of the channels: axis 1; the last one of a sequence (N, T, C)."""
     return min(1, tensor.ndim - 1) if tensor.ndim != 3 else 2
 
@@ -103,5 +107,5 @@ def _fit_offset(output: Array, actual: Array) -> Array:
     """Return the mean difference in each channel, (1, C, 1, 1) for an image."""
     if output.shape != actual.shape:
         raise ValueError("the shapes differ")
-    axes = tuple(axis for axis in range(output.ndim) if axis != _channels(output))
+    axes = tuple(axis for axis in range(output.ndim) if axis != _channel_axis(output))
     return np.asarray((actual - output).mean(axis=axes, keepdims=True))

@@ -54,7 +54,7 @@ def _is_surplus_projection(layer: Mapping[str, Any]) -> bool:
     hyper = layer["hyper"]
     return (
         layer["kind"] == "conv"
-        and layer.get("beside", False)
+        and layer.get("shares_input", False)
         and list(hyper.get("kernel", ())) == [1, 1]
         and list(hyper.get("stride", ())) == [1, 1]
         and hyper.get("in") == hyper.get("out")

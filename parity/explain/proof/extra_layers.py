@@ -79,7 +79,7 @@ def build_chain(
         for layer, row in zip(layers, table.rows, strict=True)
     ]
     names = tuple(layer["name"] for layer in layers)
-    return ExtraLayers(names, tuple(built), bool(layers[0]["beside"]))
+    return ExtraLayers(names, tuple(built), bool(layers[0]["shares_input"]))
 
 
 def explain_sum(failing: FailingLayer, extra: ExtraLayers) -> tuple[Explanation, Floor] | None:

@@ -10,20 +10,20 @@ from pathlib import Path
 
 from parity.errors import InputError
 from parity.network.inputs import sources
-from parity.network.inputs._calibration import calibration_batch
+from parity.network.inputs._calibration import make_calibration_batch
 from parity.network.inputs._input import Array, Input, Shape
 from parity.network.inputs._passes import exceeds_one_pass, split_into_passes
-from parity.network.inputs._stress import stress_inputs
+from parity.network.inputs._stress import make_stress_inputs
 
 __all__ = [
     "Array",
     "Input",
     "Shape",
-    "calibration_batch",
     "exceeds_one_pass",
     "load",
+    "make_calibration_batch",
+    "make_stress_inputs",
     "split_into_passes",
-    "stress_inputs",
 ]
 
 

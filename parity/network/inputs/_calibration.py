@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from parity.network.inputs._input import Shape
 
 
-def calibration_batch(shape: Shape, *, seed: int) -> NDArray[np.float64]:
+def make_calibration_batch(shape: Shape, *, seed: int) -> NDArray[np.float64]:
     """Return seeded pink noise, (N, C, H, W), with unit variance in each channel.
 
     Its amplitude falls as 1/f, as that of natural images does (Field, "Relations between the
     statistics of natural images and the response properties of cortical cells", 1987). N, between
     2 and 8, leaves some 64 positions a channel at a stride of 32. Values are multiples of 2⁻¹², so
-    another build of NumPy, whose transforms round otherwise, makes the same batch.
+    another build of NumPy, whose FFT rounds differently, makes the same batch.
     """
     channels, height, width = shape
     positions = max(1, height // 32) * max(1, width // 32)

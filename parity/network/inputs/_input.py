@@ -16,7 +16,7 @@ Array = NDArray[np.float32]
 Shape = tuple[int, int, int]
 """The shape that a model takes, without the batch axis: (C, H, W)."""
 
-MAX_BYTES = 4 * 2**30
+MAX_INPUT_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def make_input(source_type: str, array: Array, source: str) -> Input:
     return Input(source_type, array, checksum.hexdigest(), source)
 
 
-def require_memory(shape: tuple[int, ...]) -> None:
-    """Raise `InputError` if a float32 input of this shape takes more than `MAX_BYTES`."""
-    if (size := 4 * math.prod(shape)) > MAX_BYTES:
+def check_input_size(shape: tuple[int, ...]) -> None:
+    """Raise `InputError` if a float32 input of this shape takes more than `MAX_INPUT_BYTES`."""
+    if (size := 4 * math.prod(shape)) > MAX_INPUT_BYTES:
         raise InputError(
             f"an input of {shape} takes {size / 2**30:.1f} GiB, more than the limit of "
-            f"{MAX_BYTES >> 30} GiB: lower --batch"
+            f"{MAX_INPUT_BYTES >> 30} GiB: lower --batch"
         )

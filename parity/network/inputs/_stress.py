@@ -7,7 +7,7 @@ import numpy as np
 from parity.network.inputs._input import Array, Shape
 
 
-def stress_inputs(shape: Shape) -> dict[str, Array]:
+def make_stress_inputs(shape: Shape) -> dict[str, Array]:
     """Return inputs that ordinary pictures do not resemble, (1, C, H, W) each, by name.
 
     Zeros leave only biases; an impulse shows each kernel's position, a checkerboard the highest

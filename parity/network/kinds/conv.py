@@ -61,7 +61,7 @@ def _conv_transpose(
     return add_bias(pad_or_crop_image(output, crop), weights)
 
 
-def _one_channel_a_group(hyper: Mapping[str, Any]) -> bool:
+def _is_depthwise(hyper: Mapping[str, Any]) -> bool:
     return bool(hyper["groups"] == hyper["in"] > 1)
 
 
@@ -128,7 +128,7 @@ KINDS = (
         torch=("Conv2d",),
         torch_functions=("conv2d",),
         onnx=("Conv",),
-        condition=_one_channel_a_group,
+        condition=_is_depthwise,
     ),
     Kind(
         "conv_transpose",

@@ -13,7 +13,7 @@ from parity.errors import UsageError
 from parity.network.table import Row, Weight
 from parity.runtimes.floors import Sink
 from parity.runtimes.keras import layers as keras_layers
-from parity.runtimes.keras.run import rows_by_layer, to_canonical, to_tensor
+from parity.runtimes.keras.run import index_rows_by_call, to_canonical, to_tensor
 from parity.runtimes.keras.weights import find_weights
 
 Array = NDArray[Any]
@@ -75,7 +75,7 @@ class InProcessModel:
         """
         model = self.model if model is None else model
         data = to_tensor(x)
-        by_layer = rows_by_layer(rows)
+        by_layer = index_rows_by_call(rows)
 
         def record(call: str, tensor: Any) -> Any:
             if call in by_layer:

@@ -185,7 +185,7 @@ def _describe_node(
         "shape": to_channels_first(shapes[id(outputs[0])]) if len(outputs) == 1 else [],
         "hyper": read_hyperparameters(layer, node, shapes),
         "parameters": sum(math.prod(v.shape) for v in layer.trainable_variables) * (call == 0),
-        "beside": any(readers[tensor] > 1 for tensor in _branch_inputs(node)),
+        "shares_input": any(readers[tensor] > 1 for tensor in _branch_inputs(node)),
     }
 
 
@@ -219,7 +219,7 @@ def _describe_group(node: Any, group: Group, row: Row | None, shapes: Shapes) ->
         "parameters": sum(
             math.prod(v.shape) for conv in group.convolutions for v in conv.trainable_variables
         ),
-        "beside": False,
+        "shares_input": False,
     }
 
 
@@ -259,7 +259,7 @@ def _window(layer: Any) -> tuple[Sequence[int], Sequence[int]]:
     return layer.kernel_size, layer.dilation_rate
 
 
-def _transposed_padding(layer: Any, node: Any, shapes: Shapes) -> list[list[int]] | None:
+def _output_crop(layer: Any, node: Any, shapes: Shapes) -> list[list[int]] | None:
     """Return the crop of the whole output; None where the image's size is left open."""
     before, after = shapes[id(node.input_tensors[0])], shapes[id(node.output_tensors[0])]
     crops: list[list[int]] = []
@@ -302,7 +302,7 @@ READERS: Mapping[str, Reader] = {
     "out": _channels_out,
     "activation": _activation,
     "padding": _window_padding,
-    "conv_transpose.padding": _transposed_padding,
+    "conv_transpose.padding": _output_crop,
     "pad.padding": lambda layer, node, shapes: layer.padding,
     "depthwise_conv.groups": _channels_in,
     "count_padding": _count_padding,

@@ -19,11 +19,12 @@ from parity.runtimes.keras import layers as keras_layers
 
 Array = NDArray[Any]
 
-# Every model that is run here may be run in float64.
+# TensorFlow keeps the constants of some activations in float32. Keras binds the functions when a
+# model is built, so the float64 forms are put in their place at import.
 float64.install()
 
 
-def rows_by_layer(rows: Sequence[Row]) -> dict[str, Row]:
+def index_rows_by_call(rows: Sequence[Row]) -> dict[str, Row]:
     """Return rows by the call that computes their tensor, `NAME` or `NAME#NUMBER`."""
     return {row.keras.removesuffix("#0"): row for row in rows}
 
@@ -32,16 +33,16 @@ def forward(
     model: keras.Model, x: Array, rows: Sequence[Row], sink: Sink, *, device: str, xla: bool
 ) -> tuple[float, str]:
     """Run once on `x` (N, C, H, W); return the seconds and the device of the output."""
-    by_layer = rows_by_layer(rows)
-    for call in by_layer:
+    row_of_call = index_rows_by_call(rows)
+    for call in row_of_call:
         keras_layers.find_tensor(model, call)
     with keras_device.device_scope(device):
         data = to_tensor(x)
         if xla:
-            return _forward_compiled(model, data, by_layer, sink)
+            return _forward_compiled(model, data, row_of_call, sink)
 
         def record(call: str, tensor: Any) -> Any:
-            row = by_layer.get(call)
+            row = row_of_call.get(call)
             replacement = None if row is None else sink(row, to_canonical(tensor))
             return tensor if replacement is None else to_tensor(replacement)
 
@@ -51,15 +52,18 @@ def forward(
 
 
 def _forward_compiled(
-    model: keras.Model, data: Any, by_layer: Mapping[str, Row], sink: Sink
+    model: keras.Model, data: Any, row_of_call: Mapping[str, Row], sink: Sink
 ) -> tuple[float, str]:
-    """Run the whole model as one XLA program that also returns the rows' tensors."""
+    """Run the whole model as one XLA program that also returns the rows' tensors.
+
+    What `sink` returns is not put in a tensor's place: `--isolate` is refused with `--xla`.
+    """
 
     def run(data: Any) -> tuple[dict[str, Any], Any]:
         tensors: dict[str, Any] = {}
 
         def record(call: str, tensor: Any) -> Any:
-            if call in by_layer:
+            if call in row_of_call:
                 tensors[call] = tensor
             return tensor
 
@@ -71,12 +75,12 @@ def _forward_compiled(
     tensors, output = program(data)
     keras.ops.convert_to_numpy(output)
     seconds = time.perf_counter() - started
-    for call, row in by_layer.items():
+    for call, row in row_of_call.items():
         sink(row, to_canonical(tensors[call]))
     return seconds, keras_device.device_of(output)
 
 
-def measure_batch_norms(
+def measure_batch_norm_inputs(
     model: keras.Model, rows: Sequence[Row], x: Array
 ) -> list[tuple[Row, Array, Array]]:
     """Return the mean and biased variance of the input of each batch-norm among `rows`.

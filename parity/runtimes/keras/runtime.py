@@ -155,10 +155,10 @@ class Runtime(ModelRuntime):
         seconds, self.output_device = run.forward(model, x, rows, sink, device=device, xla=xla)
         return seconds
 
-    def measure_batch_norms(
+    def measure_batch_norm_inputs(
         self, model: keras.Model, x: Array
     ) -> Iterable[tuple[Row, Array, Array]]:
-        return run.measure_batch_norms(model, self.table.rows, x)
+        return run.measure_batch_norm_inputs(model, self.table.rows, x)
 
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import keras_onnx

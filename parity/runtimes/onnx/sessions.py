@@ -43,7 +43,7 @@ def create_session(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Idle threads would spin on the cores that the other children compute on.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    skeleton, tensors = onnx_graph.detach(model)
+    skeleton, tensors = onnx_graph.split_off_large_tensors(model)
     # Weights in the message itself would be copied three times on their way into the session.
     options.add_external_initializers(
         list(tensors), [ort.OrtValue.ortvalue_from_numpy(array) for array in tensors.values()]

@@ -14,7 +14,7 @@ from torch import nn
 from parity.errors import UsageError
 from parity.network.table import Row, Weight
 from parity.runtimes.floors import Sink
-from parity.runtimes.torch.run import capture_rows, to_canonical
+from parity.runtimes.torch.run import capture_rows, to_row_array
 from parity.runtimes.torch.weights import DTYPES, find_weights
 
 Array = NDArray[Any]
@@ -65,7 +65,7 @@ class InProcessModel:
         if [row.torch for row in rows] == [""]:
             with torch.inference_mode():
                 output = model(data)
-            sink(rows[0], to_canonical(output, rows[0]))
+            sink(rows[0], to_row_array(output, rows[0]))
             return 0.0
         with torch.inference_mode(), capture_rows(model, rows, sink):
             model(data)

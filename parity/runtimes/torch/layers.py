@@ -16,7 +16,7 @@ from parity.network.table import LayerTable, Row, TorchPoint, parse_torch_point
 
 
 def kind_of(module: nn.Module) -> str:
-    """Return the kind of a module; a convolution with one channel a group is depthwise."""
+    """Return the kind of a module; a convolution with one input channel per group is depthwise."""
     for cls in type(module).__mro__:
         for kind in kinds.find_by_class("torch", kinds.class_name(cls, nn)):
             if kind.condition is None or kind.condition(kind.read("torch", module, READERS)):
@@ -29,8 +29,8 @@ def describe_layers(
 ) -> list[dict[str, Any]]:
     """Describe every call of a leaf module, and of each row's module, with shapes (C, H, W).
 
-    `beside` is true where another layer, but no sum, reads the same tensor: at the start of a
-    block's branches. `in_place` is true where the layer overwrites its input.
+    `shares_input` is true if another layer, other than an add, takes the same input, as the first
+    layers of parallel branches do. `in_place` is true where the layer overwrites its input.
 
     The model runs once, on zeros: on the meta device it would take ten times as long, since
     PyTorch first imports what computes shapes there.
@@ -39,7 +39,7 @@ def describe_layers(
     paths = {point.module for point in rows}
     calls: dict[str, int] = defaultdict(int)
     layers: list[dict[str, Any]] = []
-    branches = _Branches()
+    branches = _SharedInputMarker()
 
     def before(module: nn.Module, args: tuple[Any, ...], path: str) -> None:
         row = rows.get(TorchPoint(path, calls[path], True))
@@ -66,9 +66,9 @@ def describe_layers(
             )
         )
         layers[-1]["in_place"] = bool(getattr(module, "inplace", False))
-        # A block reads what its first layer reads, and a sum ends branches.
+        # Skip containers and adds: only leaf layers start a branch.
         if not kinds.joins_branches(kind) and not any(True for _ in module.children()):
-            branches.add(args[0] if args else None, output, layers[-1])
+            branches.mark_shared_input(args[0] if args else None, output, layers[-1])
 
     handles = []
     inner = tuple(f"{path}." for path in paths if path)
@@ -89,19 +89,19 @@ def describe_layers(
     return layers
 
 
-class _Branches:
-    """Finds the layers that read a tensor that another layer reads too; sets their `beside`."""
+class _SharedInputMarker:
+    """Sets `shares_input` of the layers that take a tensor which another layer takes too."""
 
     def __init__(self) -> None:
         self._readers: dict[int, tuple[weakref.ref[Any], dict[str, Any]]] = {}
 
-    def add(self, source: Any, result: Any, layer: dict[str, Any]) -> None:
+    def mark_shared_input(self, source: Any, result: Any, layer: dict[str, Any]) -> None:
         """Note that `layer` computed `result` from `source`; in place, they are one tensor."""
         if not isinstance(source, torch.Tensor) or source is result:
             return
-        reference, other = self._readers.get(id(source), (None, None))
-        if other is not None and reference is not None and reference() is source:
-            other["beside"] = layer["beside"] = True
+        weak, other = self._readers.get(id(source), (None, None))
+        if other is not None and weak is not None and weak() is source:
+            other["shares_input"] = layer["shares_input"] = True
         else:
             # By the tensor's identity, while the tensor exists: Python uses an id again.
             self._readers[id(source)] = (weakref.ref(source), layer)
@@ -118,7 +118,7 @@ def _layer(
         "shape": shape,
         "hyper": hyper,
         "parameters": parameters,
-        "beside": False,
+        "shares_input": False,
         "in_place": False,
     }
 
@@ -141,7 +141,7 @@ def read_hyperparameters(module: nn.Module) -> dict[str, Any]:
     kind = kinds.find(kind_of(module))
     if kind is not None:
         return kind.read("torch", module, READERS)
-    if parts := _convolutions(module):
+    if parts := _find_convolutions_of_groups(module):
         first = read_hyperparameters(parts[0])
         channels = {name: sum(getattr(p, name) for p in parts) for name in _CHANNELS}
         return {**first, "groups": len(parts), "in": channels[_IN], "out": channels[_OUT]}
@@ -151,12 +151,17 @@ def read_hyperparameters(module: nn.Module) -> dict[str, Any]:
 _CHANNELS = _IN, _OUT = ("in_channels", "out_channels")
 
 
-def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    """Return the convolutions of a module that has two or more equal ones, and nothing else.
+def _find_convolutions_of_groups(module: nn.Module) -> list[nn.Conv2d]:
+    """Return the Conv2d leaves of a module that is a grouped convolution written as one per group.
 
-    A grouped convolution can be written so.
+    They are two or more equal ones, and nothing else, that take slices of the input side by side;
+    else the list is empty.
     """
-    leaves = [leaf for leaf in module.modules() if not any(True for _ in leaf.children())]
+    inner = list(module.modules())
+    if any(isinstance(part, nn.Sequential) for part in inner):
+        # These run one behind the other.
+        return []
+    leaves = [leaf for leaf in inner if not any(True for _ in leaf.children())]
     parts = [leaf for leaf in leaves if isinstance(leaf, nn.Conv2d)]
     settings = {str(part) for part in parts}
     return parts if 1 < len(parts) == len(leaves) and len(settings) == 1 else []
@@ -171,8 +176,11 @@ def _padding(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> list[list[int]]
     return [[p, p] for p in to_pair(module.padding)]
 
 
-def _transposed_padding(module: nn.ConvTranspose2d) -> list[list[int]]:
-    """Return the crop of the whole output; `output_padding` makes it smaller at the ends."""
+def _output_crop(module: nn.ConvTranspose2d) -> list[list[int]]:
+    """Return (begin, end) per axis to cut from the full transposed convolution.
+
+    They are (padding, padding - output_padding).
+    """
     more = to_pair(module.output_padding)
     return [[p, p - extra] for p, extra in zip(to_pair(module.padding), more, strict=True)]
 
@@ -182,7 +190,7 @@ def _image_padding(module: nn.ZeroPad2d) -> list[list[int]]:
     return [[top, bottom], [left, right]]
 
 
-def _count_padding(module: nn.AvgPool2d) -> bool | None:
+def _read_count_include_pad(module: nn.AvgPool2d) -> bool | None:
     return module.count_include_pad if any(to_pair(module.padding)) else None
 
 
@@ -199,9 +207,9 @@ def _output_size(module: nn.AdaptiveAvgPool2d) -> Any:
 READERS: Mapping[str, Reader] = {
     "bias": lambda module: module.bias is not None,
     "padding": _padding,
-    "conv_transpose.padding": _transposed_padding,
+    "conv_transpose.padding": _output_crop,
     "pad.padding": _image_padding,
-    "count_padding": _count_padding,
+    "count_padding": _read_count_include_pad,
     "pad_value": _pad_value,
     "approximate": lambda module: module.approximate == "tanh",
     "global_avg_pool.size": _output_size,

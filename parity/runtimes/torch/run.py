@@ -33,12 +33,13 @@ def forward(model: nn.Module, x: Array, rows: Sequence[Row], sink: Sink) -> tupl
     return seconds, str(output.device) if isinstance(output, torch.Tensor) else str(device)
 
 
-def measure_batch_norms(
+def measure_batch_norm_inputs(
     model: nn.Module, rows: Sequence[Row], x: Array
 ) -> list[tuple[Row, Array, Array]]:
     """Return the mean and biased variance of the input of each batch-norm among `rows`.
 
-    `model` is left in training mode there, so that each one reads inputs normalised by the batch.
+    The batch-norm layers of `model` stay in training mode: each reads inputs that are normalised by
+    the batch.
     """
     found: list[tuple[Row, Array, Array]] = []
 
@@ -88,7 +89,8 @@ def bypass_modules(model: nn.Module, paths: Sequence[str]) -> Iterator[None]:
 def capture_rows(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[None]:
     """While open, every forward pass gives the tensors of `rows` to `sink`, as they are computed.
 
-    A tensor is read inside the hook: a later operation in place cannot change what is captured.
+    What `sink` returns takes the tensor's place, unless it is None. A tensor is read inside the
+    hook: a later operation in place cannot change what is captured.
     Raises `TableError` for a missing module, and for a call that the model did not make.
     """
     recorder = _Recorder(rows, sink)
@@ -96,11 +98,13 @@ def capture_rows(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[
     for path in recorder.paths:
         module = find_submodule(model, path)
         handles.append(
-            module.register_forward_pre_hook(lambda m, args, path=path: recorder.before(path, args))
+            module.register_forward_pre_hook(
+                lambda m, args, path=path: recorder.record_input(path, args)
+            )
         )
         handles.append(
             module.register_forward_hook(
-                lambda m, args, output, path=path: recorder.after(path, output)
+                lambda m, args, output, path=path: recorder.record_output(path, output)
             )
         )
     try:
@@ -112,7 +116,8 @@ def capture_rows(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[
 
 
 class _Recorder:
-    """Counts the calls of modules, and gives the tensors of rows to a sink."""
+    """Counts the calls of modules, gives the tensors of rows to a sink, and replaces them by its
+    results."""
 
     def __init__(self, rows: Sequence[Row], sink: Sink) -> None:
         self.rows = rows
@@ -126,12 +131,12 @@ class _Recorder:
         self.calls: dict[str, int] = defaultdict(int)
         self.recorded: set[str] = set()
 
-    def before(self, path: str, args: tuple[Any, ...]) -> Any:
+    def record_input(self, path: str, args: tuple[Any, ...]) -> Any:
         """Record a module's first argument; return the arguments that replace its own, if any."""
         replacement = self._record(path, True, args[0] if args else None)
         return None if replacement is None else (replacement, *args[1:])
 
-    def after(self, path: str, output: Any) -> torch.Tensor | None:
+    def record_output(self, path: str, output: Any) -> torch.Tensor | None:
         """Record a module's output; return the tensor that replaces it, if any."""
         replacement = self._record(path, False, output)
         self.calls[path] += 1
@@ -141,7 +146,7 @@ class _Recorder:
         replacement = None
         for row in self.paths[path].get((self.calls[path], is_input), ()):
             self.recorded.add(row.name)
-            array = self.sink(row, to_canonical(tensor, row))
+            array = self.sink(row, to_row_array(tensor, row))
             if array is not None:
                 replacement = torch.from_numpy(np.ascontiguousarray(array)).to(tensor)
                 # A row leaves out trailing axes of length 1. Whatever else the module's shape is,
@@ -154,10 +159,10 @@ class _Recorder:
         """Raise `TableError` for a row whose tensor was never computed."""
         for row in self.rows:
             if row.name not in self.recorded:
-                raise TableError(f"{row.name}: the PyTorch model never came to '{row.torch}'")
+                raise TableError(f"{row.name}: the PyTorch model never called '{row.torch}'")
 
 
-def to_canonical(tensor: Any, row: Row) -> Array:
+def to_row_array(tensor: Any, row: Row) -> Array:
     """Return a layer's tensor without the trailing axes of length 1 that its row leaves out.
 
     Raises `TableError` for anything but one tensor.

@@ -118,8 +118,10 @@ class Runtime(ModelRuntime):
         seconds, self.output_device = run.forward(model, x, rows, sink)
         return seconds
 
-    def measure_batch_norms(self, model: nn.Module, x: Array) -> Iterable[tuple[Row, Array, Array]]:
-        return run.measure_batch_norms(model, self.table.rows, x)
+    def measure_batch_norm_inputs(
+        self, model: nn.Module, x: Array
+    ) -> Iterable[tuple[Row, Array, Array]]:
+        return run.measure_batch_norm_inputs(model, self.table.rows, x)
 
     def run_graph_float64(
         self,

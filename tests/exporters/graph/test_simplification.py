@@ -57,7 +57,7 @@ def test_one_tensor_may_have_several_output_names_and_names_inside_give_way():
     nodes = [helper.make_node("Relu", ["x"], ["b"]), helper.make_node("Relu", ["b"], ["a"])]
     model = model_of(nodes, [info("x", 2, 3)], [info("a", 2, 3), info("a2", 2, 3)])
     model.graph.output[1].name = "a"
-    edits.name_tensors(model.graph, inputs={"x": "b"}, outputs=["a", "tap"])
+    edits.rename_inputs_and_outputs(model.graph, inputs={"x": "b"}, outputs=["a", "tap"])
     simplification.simplify(model.graph, opset=17)
     onnx.checker.check_model(model, full_check=True)
     assert [value.name for value in model.graph.output] == ["a", "tap"]

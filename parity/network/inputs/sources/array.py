@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from parity.errors import InputError
 from parity.network.inputs import _input
-from parity.network.inputs._input import Array, Input, Shape, make_input, require_memory
+from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
 
 NAME = "array"
 
@@ -66,7 +66,7 @@ def _read_member(archive: zipfile.ZipFile, path: Path, shape: Shape) -> NDArray[
     if len(members) != 1:
         names = ", ".join(member.filename.removesuffix(".npy") for member in members[:5])
         raise InputError(f"{path}: expected one array, found {len(members)} ({names})")
-    if members[0].file_size > _input.MAX_BYTES:
+    if members[0].file_size > _input.MAX_INPUT_BYTES:
         raise InputError(f"{path}: holds {members[0].file_size >> 30} GiB: save fewer items")
     with archive.open(members[0]) as member:
         found, dtype = _npy_header(member)
@@ -93,7 +93,7 @@ def _check_items(array: NDArray[Any], shape: Shape, batch: int | None, *, where:
     if batch is not None and batch > len(items):
         raise InputError(f"{where}: holds {len(items)} items, fewer than the batch of {batch}")
     items = items[:batch]
-    require_memory(items.shape)
+    check_input_size(items.shape)
     items = np.array(items, np.float32, order="C")
     if not np.isfinite(items).all():
         first = tuple(map(int, np.argwhere(~np.isfinite(items))[0]))

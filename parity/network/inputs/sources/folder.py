@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity.errors import InputError
-from parity.network.inputs._input import Array, Input, Shape, make_input, require_memory
+from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
 from parity.network.inputs.sources.photograph import SUFFIXES, read_photograph
 
 NAME = "folder"
@@ -46,5 +46,5 @@ def _read(folder: Path, shape: Shape, batch: int | None) -> Array:
             "first ones"
         )
     paths = paths[:batch]
-    require_memory((len(paths), *shape))
+    check_input_size((len(paths), *shape))
     return np.concatenate([read_photograph(path, shape, 1, 0) for path in paths])

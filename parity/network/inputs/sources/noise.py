@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.network.inputs._input import Input, Shape, make_input, require_memory
+from parity.network.inputs._input import Input, Shape, check_input_size, make_input
 
 NAME = "random"
 
@@ -19,6 +19,6 @@ def accepts(source: Any) -> bool:
 def load(source: Any, shape: Shape, *, batch: int | None, seed: int) -> Input:
     """Return standard normal noise, (batch or 1, C, H, W)."""
     full = (batch or 1, *shape)
-    require_memory(full)
+    check_input_size(full)
     noise = np.random.default_rng(seed).standard_normal(full, np.float32)
     return make_input(NAME, noise, f"unit noise, seed {seed}")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from parity.errors import InputError
-from parity.network.inputs._input import Array, Input, Shape, make_input, require_memory
+from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
 
 NAME = "photo"
 
@@ -46,7 +46,7 @@ def accepts(source: Any) -> bool:
 def load(source: Any, shape: Shape, *, batch: int | None, seed: int) -> Input:
     """Return the photograph's centre crop, then `batch` - 1 seeded random crops of it."""
     path = _default_photograph() if source is None else Path(source)
-    require_memory((batch or 1, *shape))
+    check_input_size((batch or 1, *shape))
     return make_input(NAME, read_photograph(path, shape, batch or 1, seed), path.name)
 
 
