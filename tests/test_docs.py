@@ -1,4 +1,4 @@
-"""The documents hold: every file, name, link, command and table that they show is right."""
+"""The documents hold: every file, name, link, command, output and table they show is right."""
 
 from __future__ import annotations
 
@@ -275,6 +275,116 @@ def test_every_option_is_there(document: Path) -> None:
     assert sorted(named - known) == []
 
 
+# The quoted output ------------------------------------------------------------------------------
+
+
+READING = ROOT / "docs" / "reading-the-report.md"
+USAGE = ROOT / "docs" / "usage.md"
+
+IN_BOTH = (
+    "Each subject: max abs error, × the rounding floor. ",
+    "Pair: largest difference between two.",
+    "in float64 at {}; the largest error is {} ",
+    "the rounding floor ({}, {}), the limit is {}×.",
+    "in float64 by more than {}× the rounding floor",
+    "first at {}: {}",
+    "max abs {}, {} the floor",
+    "{} at index [{}]: {}",
+    "expected {}, found {}",
+    "in isolation at {}",
+    "; the errors at {} other {}s are inherited",
+    "the difference is in the {} model, first at {}",
+    "; the graph exported from it computes the same",
+    "SAME padding, which here is ",
+    "{} rows and {} columns, not {} and {}",
+    "Applied to the reference layer alone",
+    ", the error falls from {} to {}",
+)
+IN_READING = (
+    "Isolated: × its floor, with the reference's input. ",
+    "Growth: relative L2 divided by that of the row before.",
+    "all top-1 labels agree, {}; {}",
+    "but one can change",
+    "and none can change",
+    "the largest logit error, of {}, is {} {}",
+    "half the smallest top-1 margin ({})",
+    "device auto: on the CPU, since there is {}",
+    "largest difference between two subjects: {}, {}, ",
+    "{}: the same in float64 to {}{}",
+    ", its graph read into {}",
+    "is damaged: wrong checksum",
+    "it was computed again",
+    "{} agree; {}",
+    "the largest error is {} the floor ({})",
+    "{} runs of each subject are equal bit for bit",
+    "errors on the seeded inputs are {} to {} the floor",
+    "{} is built for CUDA {}; not found: {}; {}",
+    "{} is a CPU build; {}",
+    "{}: not a parity cache: it holds '{}' and has no {} of ",
+    "set PARITY_CACHE to a new or empty folder, or use --no-cache",
+    "{}: would be replaced, but is not a capture of {} that parity saved; ",
+    "move it or name another folder",
+    "judged from saved captures; no model was run",
+)
+IN_USAGE = ("the first is", "the block's input", "computed from {}")
+QUOTED = [
+    *((README, sentence) for sentence in IN_BOTH),
+    *((READING, sentence) for sentence in IN_BOTH + IN_READING),
+    *((USAGE, sentence) for sentence in IN_USAGE),
+]
+"""Sentences of the quoted output and their documents; `{}` stands for any value."""
+
+OLD_SENTENCES = [
+    "Pair: largest difference of two.",
+    "the worst is {} the rounding floor",
+    "are wrong by themselves at {}",
+    "all first labels agree and one could flip",
+    "worst at [{}], {} instead of {}",
+    "what the block is given",
+]
+"""Sentences that earlier versions printed."""
+
+
+def templates(file: Path) -> Iterator[str]:
+    """The string literals of a module, no docstrings; `{}` replaces each value of an f-string."""
+    docstrings = {id(node.value) for node in ast.walk(parsed(file)) if isinstance(node, ast.Expr)}
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+            yield "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and id(node) not in docstrings:
+            yield str(node.value)
+
+
+@cache
+def source_text() -> str:
+    """All string literals of `parity`, one a line."""
+    files = [path for path in SOURCES if path.is_relative_to(ROOT / "parity")]
+    return "\n".join(text for path in files for text in templates(path))
+
+
+def is_printed(sentence: str) -> bool:
+    """Whether the source holds a sentence."""
+    return sentence in source_text()
+
+
+def is_quoted(text: str, sentence: str) -> bool:
+    """Whether a block of output in a document holds a sentence, with any values for its `{}`."""
+    pattern = ".{1,200}?".join(map(re.escape, " ".join(sentence.split()).split("{}")))
+    return any(re.search(pattern, " ".join(block.split())) for block in blocks(text, "text"))
+
+
+@pytest.mark.parametrize(("document", "sentence"), QUOTED)
+def test_the_quoted_output_is_that_of_the_source(document: Path, sentence: str) -> None:
+    assert is_quoted(document.read_text(), sentence), "the document does not quote it"
+    assert is_printed(sentence), "parity prints no such sentence"
+
+
+@in_every_document
+def test_no_document_quotes_an_old_sentence(document: Path) -> None:
+    assert [text for text in OLD_SENTENCES if is_quoted(document.read_text(), text)] == []
+
+
 # The tables, the length, the citations of the source ---------------------------------------------
 
 
@@ -421,6 +531,18 @@ def test_a_command_that_runs_is_left_alone() -> None:
     found = commands(text)
     assert len(found) == 2
     assert list(map(problem, found)) == [None, None]
+
+
+@pytest.mark.parametrize("sentence", OLD_SENTENCES)
+def test_a_sentence_that_is_no_longer_printed_is_seen(sentence: str) -> None:
+    assert not is_printed(sentence)
+
+
+def test_a_sentence_that_is_not_quoted_is_seen() -> None:
+    text = "the limit is 4×\n```text\nthe worst is 1.0× the\nrounding floor, 4× is allowed\n```\n"
+    assert is_quoted(text, "the worst is {} the rounding floor")
+    assert not is_quoted(text, "the largest error is {} the rounding floor")
+    assert not is_quoted(text, "the limit is {}×"), "prose is no quoted output"
 
 
 @pytest.mark.parametrize(
