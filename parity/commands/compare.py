@@ -37,7 +37,7 @@ from parity.comparison.request import Request, Side
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import judge_semantics
 from parity.comparison.state import Comparison, State
-from parity.errors import OutputError
+from parity.errors import OutputError, ParityError
 from parity.explain import session
 from parity.explain.cause import Cause
 from parity.network.table import Depth
@@ -285,7 +285,12 @@ def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:
     # Of several passes one is explained; the figures of all of them are combined at the end.
     state, stages = passes.state, passes.detail_stages
     comparison = state.comparison or comparison
-    findings = _explain_differences(state, comparison, runner, stages)
+    try:
+        findings = _explain_differences(state, comparison, runner, stages)
+    except ParityError as failure:
+        # The verdict needs the captures alone, and these are judged.
+        note = f"the differences were not examined further: {failure}"
+        findings = Findings(stages=tuple(stages), notes=(note,))
     trials, spread = compare_other_inputs(
         comparison, runner, _image_shape(state), seeds=request.seeds, stress=request.stress
     )
@@ -306,7 +311,7 @@ def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:
         repeat=repetitions,
         trials=trials,
         spread=spread,
-        notes=passes.notes,
+        notes=(*passes.notes, *findings.notes),
     )
 
 

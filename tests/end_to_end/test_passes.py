@@ -153,3 +153,20 @@ def test_an_image_of_one_colour_is_no_divergence(tmp_path, grey):
     # The floor is not what was measured alone, and the report says so.
     pool = next(stage for stage in report.stages if stage.name == "pool")
     assert pool.floor.raised > 1.0
+
+
+def test_the_verdict_stands_when_looking_further_fails(tmp_path, monkeypatch):
+    """A subject that cannot be fed the reference's tensors is judged all the same."""
+    run_subject = Runner.run_subject
+
+    def failing(self, name, rows, label, **options):
+        if options.get("feed") is not None:
+            raise ChildError("keras: cannot be fed")
+        return run_subject(self, name, rows, label, **options)
+
+    monkeypatch.setattr(Runner, "run_subject", failing)
+    photographs = folder(tmp_path / "loud", dim=0, noisy=2)
+    report = compared(photographs, "capped", isolate=True)
+    assert report.verdict == "divergence"
+    assert report.first_divergence.stage == "body"
+    assert "the differences were not examined further: keras: cannot be fed" in report.notes
