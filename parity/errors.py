@@ -19,6 +19,10 @@ class TableError(ParityError):
     """A layer table is malformed, or does not fit the model that it describes."""
 
 
+class GraphError(ParityError):
+    """A graph of operations is inconsistent, or a model did not run as its graph says."""
+
+
 class WeightError(ParityError):
     """A weight is missing, unused, mis-shaped, ambiguous or not finite."""
 
