@@ -77,6 +77,35 @@ class GraphOperations(GraphFramework):
             )
         return {"seconds": result.seconds, "proof": {"output": result.device}}
 
+    def calibrate_norms(self, *, inputs: str, norms: list[dict[str, Any]], out: str) -> None:
+        """Write the mean and variance of each batch norm's input to `out`, by parameter name.
+
+        Each of `norms` has the ids "input" and "output", the channels' "axis", "epsilon", and the
+        names of its weights: "mean" and "variance", and "gamma" and "beta" where it has them. All
+        are measured in one run: the output of a norm is replaced by what it is with its new
+        statistics, which the next one reads.
+        """
+        values = self.read_parameters()
+        by_input = {norm["input"]: norm for norm in norms}
+        by_output = {norm["output"]: norm for norm in norms}
+        statistics: dict[str, Array] = {}
+        seen: dict[str, Array] = {}
+
+        def hook(tensor: str, array: Array) -> Array | None:
+            replacement = None
+            if tensor in by_output:
+                norm = by_output[tensor]
+                replacement = _normalise(seen.pop(norm["input"]), norm, values, statistics)
+                replacement = replacement.astype(array.dtype).reshape(array.shape)
+            if tensor in by_input:
+                seen[tensor] = array if replacement is None else replacement
+            return replacement
+
+        model_inputs = load_inputs(inputs)
+        tensors = {norm["input"] for norm in norms} | {norm["output"] for norm in norms}
+        self.run_tensors(model_inputs, tensors, hook)
+        save_values(out, statistics)
+
     def measure_floors(self, **arguments: Any) -> dict[str, Any]:
         """Return the float32 floors at the points; `arguments` are the fields of `FloorRequest`.
 
@@ -129,6 +158,27 @@ class GraphOperations(GraphFramework):
 
         tensors = {point.tensor for point in request.points}
         self.run_tensors(inputs, tensors, _make_hook(request.points, receive), model=model)
+
+
+def _normalise(
+    array: Array, norm: Mapping[str, Any], values: Mapping[str, Array], statistics: dict[str, Array]
+) -> Array:
+    """Return a batch norm's output on `array`, by the batch's own statistics, which are kept."""
+    axis = norm["axis"] % array.ndim
+    others = tuple(other for other in range(array.ndim) if other != axis)
+    wide = array.astype(np.float64)
+    mean, variance = wide.mean(axis=others), wide.var(axis=others)
+    # A constant channel, such as that of a dead ReLU, has no variance to divide by.
+    variance = np.where(variance > 1e-12, variance, 1.0)
+    statistics[norm["mean"]], statistics[norm["variance"]] = mean, variance
+    shape = [1] * array.ndim
+    shape[axis] = -1
+    result = (wide - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + norm["epsilon"])
+    if "gamma" in norm:
+        result = result * values[norm["gamma"]].reshape(shape)
+    if "beta" in norm:
+        result = result + values[norm["beta"]].reshape(shape)
+    return np.asarray(result)
 
 
 def _make_hook(points: tuple[TensorPoint, ...], receive: Any) -> GraphHook:

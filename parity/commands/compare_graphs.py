@@ -1,0 +1,193 @@
+"""`parity.compare` of any models: load, read, align, run, judge, explain, report."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from parity.commands.values import Progress, no_progress
+from parity.comparison.graphs.isolation import (
+    IsolatedRows,
+    criteria,
+    isolate_failing_layers,
+    isolate_stages,
+    locate_divergences,
+)
+from parity.comparison.graphs.preparation import SUBJECT_ERRORS, Preparation, read_weights
+from parity.comparison.graphs.request import GraphRequest
+from parity.comparison.graphs.runner import GraphRunner
+from parity.comparison.graphs.semantics import judge_semantics
+from parity.comparison.graphs.state import GraphCapture, GraphState, ReferenceFloors
+from parity.comparison.graphs.structure import (
+    PairDifference,
+    find_differences,
+    is_same_function,
+    summarise,
+)
+from parity.comparison.graphs.weights import compare_weights
+from parity.comparison.judging import judge_captures
+from parity.comparison.results import Level, Outcome
+from parity.errors import ParityError
+from parity.explain import graph_layers
+from parity.explain.cause import Cause
+from parity.numerics.verdict import find_first_divergence
+from parity.processes.children import Children
+from parity.report.graph_assembly import GraphFindings, assemble_graph_report, describe_unpaired
+from parity.report.model import Report
+
+
+def compare_graphs(
+    request: GraphRequest,
+    *,
+    children: Children | None = None,
+    progress: Progress = no_progress,
+) -> Report:
+    """Run a comparison of models that references name; return its report.
+
+    Raises a `ParityError` for bad input, and `AlignmentError` where two models have nothing in
+    common. A model that cannot be run is a `failure` in the report.
+    """
+    start = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        if children is None:
+            children = stack.enter_context(Children(python=request.python, timeout=request.timeout))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        state = Preparation(request, children, folder, progress).run()
+        runner = GraphRunner(state, children, folder, progress)
+        state, findings = _run_and_judge(state, runner)
+        return assemble_graph_report(state, findings, time.perf_counter() - start)
+
+
+def _run_and_judge(state: GraphState, runner: GraphRunner) -> tuple[GraphState, GraphFindings]:
+    """Run the reference and the subjects; judge, locate and explain their differences."""
+    request = state.request
+    points = state.table.points(request.depth, list(state.models))
+    reference = runner.run_reference(points, "capture", isolate=request.isolate)
+    state, runs = _run_all(state, runner)
+    runner = replace(runner, state=state)
+    points = state.table.points(request.depth, list(state.models))
+    stages = judge_captures(
+        reference.capture,
+        reference.floors,
+        {name: run.path for name, run in runs.items()},
+        points,
+        criteria(state),
+    )
+    findings = GraphFindings(stages=tuple(stages), runs=runs, weights=_judge_weights(state))
+    if request.semantics:
+        level = judge_semantics(state, runner, reference)
+        findings = replace(findings, semantics=level)
+    try:
+        return state, _explain(state, runner, findings, reference)
+    except ParityError as failure:
+        # The verdict needs the captures alone, and these are judged.
+        note = f"the differences were not examined further: {failure}"
+        return state, replace(findings, notes=(*findings.notes, note))
+
+
+def _run_all(state: GraphState, runner: GraphRunner) -> tuple[GraphState, dict[str, GraphCapture]]:
+    """Run every subject; one that fails is kept as a failure, and the others are judged."""
+    runs: dict[str, GraphCapture] = {}
+    failures = dict(state.failures)
+    points = state.table.points(state.request.depth, list(state.models))
+    with runner.children.threads(max(len(state.models), 1)) as pool:
+        futures = {
+            name: pool.submit(runner.run_subject, name, points, "capture") for name in state.models
+        }
+        for name, future in futures.items():
+            try:
+                runs[name] = future.result()
+            except SUBJECT_ERRORS as error:
+                failures[name] = str(error)
+    models = {name: model for name, model in state.models.items() if name in runs}
+    return replace(state, models=models, failures=failures), runs
+
+
+def _explain(
+    state: GraphState,
+    runner: GraphRunner,
+    findings: GraphFindings,
+    reference: ReferenceFloors,
+) -> GraphFindings:
+    request, stages = state.request, list(findings.stages)
+    if request.isolate:
+        stages = isolate_stages(state, runner, stages, reference)
+    differs = find_first_divergence(stages) is not None
+    layers: IsolatedRows | None = None
+    causes: tuple[Cause, ...] = ()
+    notes: tuple[str, ...] = ()
+    if differs:
+        runner.progress("parity", "comparing the layers")
+        layers = isolate_failing_layers(state, runner, stages)
+    divergences = locate_divergences(state, stages, layers)
+    if request.explain and layers is not None and layers.failures():
+        runner.progress("parity", "explaining")
+        causes, notes = graph_layers.explain_rows(state, runner, layers.failures(), layers.captures)
+    return replace(
+        findings,
+        stages=tuple(stages),
+        divergences=divergences,
+        causes=causes,
+        structure=_judge_structure(state, runner),
+        notes=(*findings.notes, *notes, *describe_unpaired(state)),
+    )
+
+
+def _judge_weights(state: GraphState) -> Level:
+    """Judge level 2: every pair of weights is equal, bit for bit, in the reference's axes."""
+    base = read_weights(state.weights[state.reference.subject.name])
+    messages: list[str] = []
+    for name, alignment in state.alignments.items():
+        if name not in state.models or state.models[name].subject.exported_from:
+            # An export folds and renames weights; its numbers are judged.
+            continue
+        own = read_weights(state.weights[name])
+        differences = compare_weights(alignment, base, own)
+        if len(differences) > 3:
+            messages.append(
+                f"{name}: {len(differences)} weights differ, by up to "
+                f"{np.max([d.largest for d in differences]):.1e}; the first: "
+                f"{differences[0].message}"
+            )
+        else:
+            messages += [f"{name}: {each.message}" for each in differences]
+    return Level(Outcome.FAIL, tuple(messages)) if messages else Level(Outcome.PASS)
+
+
+def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
+    """Judge level 1: a difference fails only if it can change a number at these shapes."""
+    differences: list[PairDifference] = []
+    for name, alignment in state.alignments.items():
+        if name in state.models:
+            differences += find_differences(state.reference, state.models[name], alignment)
+    if not differences:
+        return Level(Outcome.PASS)
+    tensors = _read_inputs(state, runner, differences)
+    values = read_weights(state.weights[state.reference.subject.name])
+    failing, same = [], []
+    for each in differences:
+        if each.training_only or is_same_function(state.reference.graph, each, tensors, values):
+            same.append(each)
+        else:
+            failing.append(each)
+    messages = [*summarise(failing)]
+    messages += [f"written differently, same function: {line}" for line in summarise(same)]
+    return Level(Outcome.FAIL if failing else Outcome.PASS, tuple(messages))
+
+
+def _read_inputs(
+    state: GraphState, runner: GraphRunner, differences: Sequence[PairDifference]
+) -> dict[str, graph_layers.Array]:
+    """Return the reference's tensors that the operations that differ read, by id."""
+    nodes = {each.reference_node for each in differences}
+    rows = [row for row in state.table.rows if row.node in nodes]
+    try:
+        return graph_layers.read_reference_tensors(state, runner, rows)
+    except ParityError:
+        return {}

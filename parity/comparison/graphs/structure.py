@@ -1,0 +1,193 @@
+"""The differences of structure between aligned graphs, and whether they change a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs.state import LoadedModel
+from parity.network import axes, kinds
+from parity.network.alignment import Alignment, NodePair
+from parity.network.graph import Graph, Node, Parameter
+
+Array = NDArray[Any]
+
+_TRAINING_ONLY = frozenset({"momentum", "rate", "p", "inplace"})
+_SHAPE_ONLY = frozenset({"in", "out", "bias", "activation", "kernel"})
+
+
+@dataclass(frozen=True)
+class PairDifference:
+    """One hyperparameter, or the kind, in which a pair of operations differs.
+
+    `value` and `expected` are the subject's and the reference's. `where` names both operations with
+    their source lines.
+    """
+
+    subject: str
+    reference_node: str
+    node: str
+    field: str
+    expected: Any
+    value: Any
+    where: str
+    training_only: bool = False
+
+
+def find_differences(
+    reference: LoadedModel, model: LoadedModel, alignment: Alignment
+) -> list[PairDifference]:
+    """Return the differences of the paired operations, in the reference's execution order."""
+    found: list[PairDifference] = []
+    for pair in alignment.pairs:
+        first, second = (
+            main_node(reference.graph, pair.reference),
+            main_node(model.graph, pair.other),
+        )
+        if first is None or second is None:
+            continue
+        found += _compare_nodes(model.subject.name, pair, first, second)
+    return found
+
+
+def main_node(graph: Graph, ids: Sequence[str]) -> Node | None:
+    """Return the node of a pair that has the weights, else the first one."""
+    nodes = [graph.by_id[each] for each in ids if each in graph.by_id]
+    with_weights = [node for node in nodes if node.parameters]
+    return next(iter(with_weights or nodes), None)
+
+
+def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> list[PairDifference]:
+    where = f"{locate(first)} against {locate(second)}"
+    if len(pair.reference) == len(pair.other) == 1 and first.kind != second.kind:
+        if {first.kind, second.kind} <= {"conv", "depthwise_conv"}:
+            pass
+        else:
+            return [
+                PairDifference(subject, first.id, second.id, "kind", first.kind, second.kind, where)
+            ]
+    kind = kinds.find(first.kind)
+    if kind is None:
+        return []
+    expected, value = kind.complete(first.hyper), kind.complete(second.hyper)
+    found = []
+    for name in sorted(expected.keys() & value.keys()):
+        if name in _SHAPE_ONLY or _equal(expected[name], value[name]):
+            continue
+        found.append(
+            PairDifference(
+                subject,
+                first.id,
+                second.id,
+                name,
+                expected[name],
+                value[name],
+                where,
+                name in _TRAINING_ONLY,
+            )
+        )
+    return found
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, float) or isinstance(second, float):
+        # A framework may store a constant in float32, a relative change of up to 6e-8.
+        return bool(np.isclose(float(first), float(second), rtol=1e-7, atol=0.0))
+    return kinds_to_lists(first) == kinds_to_lists(second)
+
+
+def kinds_to_lists(value: Any) -> Any:
+    """Return a value with tuples turned into lists."""
+    return [kinds_to_lists(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def locate(node: Node) -> str:
+    """Return an operation's path and source line for a message."""
+    name = node.path or node.operation
+    return f"{name} ({node.source})" if node.source else name
+
+
+def summarise(differences: Sequence[PairDifference]) -> list[str]:
+    """Return one sentence for each difference, whatever the number of layers that share it."""
+    groups: dict[tuple[str, str, str, str], list[PairDifference]] = {}
+    for each in differences:
+        key = (each.subject, each.field, repr(each.expected), repr(each.value))
+        groups.setdefault(key, []).append(each)
+    lines = []
+    for (subject, name, expected, value), group in groups.items():
+        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        lines.append(
+            f"{subject}: {name} is {_plain(value)}, expected {_plain(expected)}: "
+            f"{group[0].where}{more}"
+        )
+    return lines
+
+
+def _plain(text: str) -> str:
+    return text.strip("'")
+
+
+def is_same_function(
+    graph: Graph,
+    difference: PairDifference,
+    tensors: Mapping[str, Array],
+    values: Mapping[str, Array],
+) -> bool:
+    """Return whether a difference changes no number that the operation gives, in float64.
+
+    The reference's operation is evaluated as it is and with the subject's value, on its own inputs
+    (`tensors`, by id, channels first) and on noise of ten times their scale. False where the
+    kind has no operator, or the inputs are not known: the difference then stands.
+    """
+    node = graph.by_id[difference.reference_node]
+    if any(tensor not in tensors for tensor in node.inputs):
+        return False
+    inputs = [tensors[tensor] for tensor in node.inputs]
+    weights = {
+        each.role: to_canonical(node.kind, each, values[each.name])
+        for each in node.parameters
+        if each.role and each.name in values
+    }
+    kind, hyper = node.kind, dict(node.hyper)
+    if difference.field == "kind":
+        kind = difference.value
+    else:
+        hyper[difference.field] = difference.value
+    scale = max((float(np.abs(each).max(initial=0.0)) for each in inputs), default=1.0) or 1.0
+    rng = np.random.default_rng(0)
+    noise = [10.0 * scale * rng.standard_normal(each.shape) for each in inputs]
+    return all(_agree(node, kind, hyper, tried, weights) for tried in (inputs, noise))
+
+
+def _agree(
+    node: Node,
+    kind: str,
+    hyper: Mapping[str, Any],
+    inputs: Sequence[Array],
+    weights: Mapping[str, Array],
+) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            expected = kinds.evaluate(node.kind, inputs, weights, node.hyper)
+            value = kinds.evaluate(kind, inputs, weights, hyper)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+    if expected.shape != value.shape:
+        return False
+    bound = 1e-12 * float(np.abs(expected).max(initial=0.0))
+    return bool(np.abs(expected - value).max(initial=0.0) <= bound)
+
+
+def to_canonical(kind: str, parameter: Parameter, value: Array) -> Array:
+    """Return a weight in the canonical axes of its role; as it is where they are not known."""
+    found = kinds.find(kind)
+    role = None
+    if found is not None:
+        role = next((each for each in found.roles if each.name == parameter.role), None)
+    if role is None or not parameter.axes or not axes.fits(parameter.axes, value.shape):
+        return value
+    return axes.reorder(value, parameter.axes, role.axes)
