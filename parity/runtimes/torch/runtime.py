@@ -18,10 +18,11 @@ from parity.runtimes.floors import Sink
 from parity.runtimes.torch import checkpoints, load, run, weights
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
+from parity.runtimes.torch.graphs import TorchGraphs
 from parity.runtimes.torch.weights import DTYPES, Array
 
 
-class Runtime(ModelRuntime):
+class Runtime(ModelRuntime, TorchGraphs):
     """One PyTorch module: `parity.runtimes.framework.Framework`, and two operations of its own."""
 
     name = "torch"
