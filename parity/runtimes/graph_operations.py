@@ -76,7 +76,9 @@ class GraphOperations(GraphFramework):
                 model=model,
                 device=request.device,
             )
-        return {"seconds": result.seconds, "proof": {"output": result.device}}
+        details = dict(result.details)
+        proof = {"output": result.device, **details.pop("proof", {})}
+        return {"seconds": result.seconds, **details, "proof": proof}
 
     def measure_floors(self, **arguments: Any) -> dict[str, Any]:
         """Return the float32 floors at the points; `arguments` are the fields of `FloorRequest`.
