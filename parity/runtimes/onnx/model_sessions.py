@@ -368,10 +368,10 @@ def _value_info(name: str, dtype: str) -> onnx.ValueInfoProto:
 
 
 def _weighted(skeleton: ModelProto, tensors: Mapping[str, Array]) -> onnx_graph.WeightedModel:
-    """Return a deployable model; tensors of types that NumPy lacks are in its message."""
+    """Return a deployable model; scalars, and types that NumPy lacks, are in its message."""
     plain: dict[str, Array] = {}
     for name, array in tensors.items():
-        if array.dtype.kind in "fiub" and array.dtype.isbuiltin == 1:
+        if array.ndim and array.dtype.kind in "fiub" and array.dtype.isbuiltin == 1:
             plain[name] = array
         else:
             skeleton.graph.initializer.append(numpy_helper.from_array(array, name))
