@@ -170,7 +170,9 @@ def _undo(view: View, canonical: Array, own: Array) -> Array:
     """
     if canonical.size != own.size:
         return own
-    return np.ascontiguousarray(view.undo(canonical, own.shape)).astype(own.dtype)
+    moved = np.ascontiguousarray(view.undo(canonical, own.shape)).astype(own.dtype)
+    # ascontiguousarray makes a scalar a vector.
+    return moved.reshape(own.shape)
 
 
 def load_inputs(path: str) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ def parse_model(proto: ModelProto, source: str, *, folder: Path | None = None) -
         except Exception as error:  # the inliner's errors are RuntimeError and its own
             raise GraphError(f"{source}: a function cannot be inlined: {error}") from error
     _move_constants(skeleton.graph, tensors)
+    _sort_nodes(skeleton.graph, source)
     return OnnxModel(source, skeleton, tensors)
 
 
@@ -153,6 +155,41 @@ def _move_constants(graph: GraphProto, tensors: dict[str, Array]) -> None:
     if len(remaining) < len(graph.node):
         del graph.node[:]
         graph.node.extend(remaining)
+
+
+def _sort_nodes(graph: GraphProto, source: str) -> None:
+    """Bring the nodes into an order in which each follows those that it reads from.
+
+    The specification demands one, and some converters append casts at the end all the same. An
+    order that fits is kept. Raises `GraphError` for nodes that read from one another in a circle.
+    """
+    nodes = list(graph.node)
+    made = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    pending = [
+        {made[name] for name in read_names(node) if name in made} - {index}
+        for index, node in enumerate(nodes)
+    ]
+    if all(not needs or max(needs) < index for index, needs in enumerate(pending)):
+        return
+    readers: dict[int, list[int]] = {}
+    for index, needs in enumerate(pending):
+        for need in needs:
+            readers.setdefault(need, []).append(index)
+    ready = [index for index, needs in enumerate(pending) if not needs]
+    heapq.heapify(ready)
+    order: list[int] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(index)
+        for reader in readers.get(index, []):
+            pending[reader].discard(index)
+            if not pending[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(nodes):
+        left = nodes[next(index for index, needs in enumerate(pending) if needs)]
+        raise GraphError(f"{source}: {left.op_type} {left.name!r} is part of a circle of nodes")
+    del graph.node[:]
+    graph.node.extend(nodes[index] for index in order)
 
 
 def _constant_value(node: NodeProto) -> Array | None:

@@ -160,7 +160,9 @@ class _Run:
         for name in self.wanted:
             replacement = hook(name, self._compute(name))
             if replacement is not None:
-                self.replaced[name] = np.ascontiguousarray(replacement)
+                contiguous = np.ascontiguousarray(replacement)
+                # ascontiguousarray makes a scalar a vector.
+                self.replaced[name] = contiguous.reshape(replacement.shape)
         device = "cuda" if self.settings.device == "gpu" else "cpu"
         return GraphRun(self.seconds, device, self.details)
 
@@ -225,8 +227,7 @@ class _Run:
         arrays = {cut: array for cut, array in feeds.items() if array is not None}
         types = self._types([*arrays, name])
         part, inputs = _extract(self.model, nodes, arrays, name, types)
-        settings = replace(self.settings, device=self.settings.device)
-        session, _ = _open_session(part, settings)
+        session, _ = _open_session(part, replace(self.settings, exact_operands=True))
         (found,) = session.run([_readable(name, types)], inputs)
         return np.asarray(found)
 

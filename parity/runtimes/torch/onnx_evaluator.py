@@ -24,6 +24,7 @@ from parity.runtimes.onnx.model_file import OnnxModel, read_attributes, read_nam
 # Imported for the operators that they register.
 from parity.runtimes.torch import (  # noqa: F401
     onnx_fused_operators,
+    onnx_index_operators,
     onnx_quantised_operators,
     onnx_recurrent_operators,
     onnx_shape_operators,
@@ -202,6 +203,7 @@ class _Evaluation:
         domain = node.domain or "ai.onnx"
         opset = self.settings.opsets.get(domain, 1)
         function = find_operator(domain, node.op_type)
+        reason = "no translation of this operator to PyTorch"
         try:
             if node.op_type in CONTROL_FLOW and domain == "ai.onnx":
                 return CONTROL_FLOW[node.op_type](node, arguments, self._run_inner)
@@ -211,12 +213,12 @@ class _Evaluation:
                 call = Call(read_attributes(node), opset, *counts, self.dtype)
                 result = function(call, *arguments)
                 return result if isinstance(result, tuple) else (result,)
-        except Unsupported:
-            pass
+        except Unsupported as error:
+            reason = f"no translation of this form of it to PyTorch ({error})"
         except _FAILURES as error:
             shapes = ", ".join("-" if a is None else str(list(a.shape)) for a in arguments)
             raise UsageError(f"{_node_label(node)} on {shapes}: {_first_line(error)}") from error
-        outputs = self._run_onnx_reference(node, opset, arguments)
+        outputs = self._run_onnx_reference(node, opset, arguments, reason)
         if self.settings.on_fallback is not None:
             self.settings.on_fallback(node.op_type, node.name)
         return outputs
@@ -229,9 +231,17 @@ class _Evaluation:
         return inner.run(inputs)
 
     def _run_onnx_reference(
-        self, node: NodeProto, opset: int, arguments: list[Tensor | None]
+        self, node: NodeProto, opset: int, arguments: list[Tensor | None], reason: str
     ) -> tuple[Tensor, ...]:
-        """Run one node with onnx.reference, on arrays of the evaluation's dtype."""
+        """Run one node with onnx.reference, on arrays of the evaluation's dtype.
+
+        `reason` says why PyTorch does not, for the error.
+        """
+        if node.domain == "com.microsoft.nchwc":
+            raise UsageError(
+                f"{_node_label(node)}: ONNX Runtime wrote this file for one machine's blocked "
+                "layout; save it with the optimisation level ORT_ENABLE_EXTENDED instead"
+            )
         if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
             # Casts and constants inside a branch would be float32 again.
             raise UsageError(f"{_node_label(node)}: operators with a subgraph are not evaluated")
@@ -252,8 +262,8 @@ class _Evaluation:
             results = [to_tensor(arrays[n], self.dtype) if n else None for n in node.output]
         except (*_FAILURES, Unsupported) as error:
             raise UsageError(
-                f"{_node_label(node)}: no translation of this operator to PyTorch, and "
-                f"onnx.reference fails on it: {_first_line(error)}"
+                f"{_node_label(node)}: {reason}, and onnx.reference fails on it: "
+                f"{_first_line(error)}"
             ) from error
         return tuple(torch.empty(0) if tensor is None else tensor for tensor in results)
 

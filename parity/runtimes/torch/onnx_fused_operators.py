@@ -60,8 +60,9 @@ def gemm_fused(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> Ten
 
 @operator("FusedMatMul", "TransposeMatMul", domain=RUNTIME_DOMAIN)
 def multiply_fused(call: Call, a: Tensor, b: Tensor) -> Tensor:
-    if call.get("transBatchA", 0) or call.get("transBatchB", 0):
-        raise Unsupported("a transposed batch")
+    # The first axis is then that of the rows, and the batch follows it.
+    a = a.movedim(0, -2) if call.get("transBatchA", 0) else a
+    b = b.movedim(0, -2) if call.get("transBatchB", 0) else b
     a = a.mT if call.get("transA", 0) and a.ndim > 1 else a
     b = b.mT if call.get("transB", 0) and b.ndim > 1 else b
     return call.float_attribute("alpha", 1.0) * (a @ b)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from parity.runtimes.torch.onnx_operators import Call, Unsupported, operator
+from parity.runtimes.torch.onnx_operators import RUNTIME_DOMAIN, Call, Unsupported, operator
+from parity.runtimes.torch.onnx_quantised_operators import quantise_dynamically
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -147,6 +148,15 @@ def lstm(
     peepholes: Tensor | None = None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Gates in the order input, output, forget, cell."""
+    return _lstm(call, x, kernel, recurrent, bias, lengths, state, cell, peepholes, lambda x: x)
+
+
+def _lstm(
+    call: Call, x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor | None,
+    lengths: Tensor | None, state: Tensor | None, cell: Tensor | None, peepholes: Tensor | None,
+    operand: Activation,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Compute an LSTM, in which `operand` is applied to what is multiplied with a weight."""
     whole = _Recurrence(
         call, 4, ["Sigmoid", "Tanh", "Tanh"], x, kernel, recurrent, bias, lengths, state
     )
@@ -157,9 +167,9 @@ def lstm(
         h, c, rows = each.state, cells[index], []
         to_i, to_o, to_f = peephole.chunk(3)
         gate, candidate, output = each.activations
-        sums = each.inputs @ each.kernel.T + each.bias + each.recurrent_bias
+        sums = operand(each.inputs) @ each.kernel.T + each.bias + each.recurrent_bias
         for step in range(len(sums)):
-            i, o, f, g = (sums[step] + h @ each.recurrent.T).chunk(4, dim=-1)
+            i, o, f, g = (sums[step] + operand(h) @ each.recurrent.T).chunk(4, dim=-1)
             i = gate(each.bound(i + to_i * c))
             f = 1 - i if call.get("input_forget", 0) else gate(each.bound(f + to_f * c))
             new_c = f * c + i * candidate(each.bound(g))
@@ -171,6 +181,31 @@ def lstm(
         hidden.append(h)
         last_cells.append(c)
     return whole.join(outputs, hidden, last_cells)
+
+
+@operator("DynamicQuantizeLSTM", domain=RUNTIME_DOMAIN)
+def lstm_quantised(
+    call: Call, x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor | None,
+    lengths: Tensor | None, state: Tensor | None, cell: Tensor | None, peepholes: Tensor | None,
+    kernel_scale: Tensor, kernel_zero: Tensor, recurrent_scale: Tensor, recurrent_zero: Tensor,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """ONNX Runtime's: inputs and states are quantised as DynamicQuantizeLinear does it.
+
+    The weights are (D, I, 4H) there; scales are one a direction, or one a column.
+    """
+
+    def expand(weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        shape = (weight.shape[0], 1, -1)
+        whole = weight.to(scale.dtype) - zero.to(scale.dtype).reshape(shape)
+        return (whole * scale.reshape(shape)).mT
+
+    def round_trip(tensor: Tensor) -> Tensor:
+        values, scale, zero = quantise_dynamically(call, tensor)
+        return (values.to(scale.dtype) - zero.to(scale.dtype)) * scale
+
+    kernel = expand(kernel, kernel_scale, kernel_zero)
+    recurrent = expand(recurrent, recurrent_scale, recurrent_zero)
+    return _lstm(call, x, kernel, recurrent, bias, lengths, state, cell, peepholes, round_trip)
 
 
 @operator("GRU")

@@ -131,8 +131,11 @@ def _pool_windows(call: Call, x: Tensor) -> tuple[list[int], list[int], list[int
 
 @operator("MaxPool")
 def max_pool(call: Call, x: Tensor) -> Tensor:
-    if call.used_outputs > 1 or not x.is_floating_point():
-        raise Unsupported("indices, or a tensor of integers")
+    if call.used_outputs > 1:
+        raise Unsupported("indices")
+    if not x.is_floating_point():
+        # float64 holds the integers of 8 and 32 bits exactly.
+        return max_pool(call, x.to(torch.float64)).to(x.dtype)
     kernel, strides, dilations, pads, ceil_pads = _pool_windows(call, x)
     x = pad_spatial(pad_spatial(x, pads, -math.inf), ceil_pads, -math.inf)
     return _MAX_POOLS[len(kernel)](x, kernel, strides, 0, dilations)
