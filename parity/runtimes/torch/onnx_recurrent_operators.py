@@ -148,15 +148,16 @@ def lstm(
     peepholes: Tensor | None = None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Gates in the order input, output, forget, cell."""
-    return _lstm(call, x, kernel, recurrent, bias, lengths, state, cell, peepholes, lambda x: x)
+    return _lstm(call, x, kernel, recurrent, bias, lengths, state, cell, peepholes)
 
 
 def _lstm(
     call: Call, x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor | None,
     lengths: Tensor | None, state: Tensor | None, cell: Tensor | None, peepholes: Tensor | None,
-    operand: Activation,
+    operand: Activation = lambda x: x, state_operand: Activation = lambda x: x,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Compute an LSTM, in which `operand` is applied to what is multiplied with a weight."""
+    """Compute an LSTM; `operand` and `state_operand` are applied to the inputs (T, N, I) and to a
+    state (N, H) before they are multiplied with a weight."""
     whole = _Recurrence(
         call, 4, ["Sigmoid", "Tanh", "Tanh"], x, kernel, recurrent, bias, lengths, state
     )
@@ -169,7 +170,7 @@ def _lstm(
         gate, candidate, output = each.activations
         sums = operand(each.inputs) @ each.kernel.T + each.bias + each.recurrent_bias
         for step in range(len(sums)):
-            i, o, f, g = (sums[step] + operand(h) @ each.recurrent.T).chunk(4, dim=-1)
+            i, o, f, g = (sums[step] + state_operand(h) @ each.recurrent.T).chunk(4, dim=-1)
             i = gate(each.bound(i + to_i * c))
             f = 1 - i if call.get("input_forget", 0) else gate(each.bound(f + to_f * c))
             new_c = f * c + i * candidate(each.bound(g))
@@ -189,7 +190,7 @@ def lstm_quantised(
     lengths: Tensor | None, state: Tensor | None, cell: Tensor | None, peepholes: Tensor | None,
     kernel_scale: Tensor, kernel_zero: Tensor, recurrent_scale: Tensor, recurrent_zero: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """ONNX Runtime's: inputs and states are quantised as DynamicQuantizeLinear does it.
+    """ONNX Runtime's: inputs are quantised as DynamicQuantizeLinear does it, states row by row.
 
     The weights are (D, I, 4H) there; scales are one a direction, or one a column.
     """
@@ -205,7 +206,10 @@ def lstm_quantised(
 
     kernel = expand(kernel, kernel_scale, kernel_zero)
     recurrent = expand(recurrent, recurrent_scale, recurrent_zero)
-    return _lstm(call, x, kernel, recurrent, bias, lengths, state, cell, peepholes, round_trip)
+    return _lstm(
+        call, x, kernel, recurrent, bias, lengths, state, cell, peepholes, round_trip,
+        lambda rows: torch.stack([round_trip(row) for row in rows]),
+    )  # fmt: skip
 
 
 @operator("GRU")
