@@ -27,7 +27,7 @@ class GraphOperations(GraphFramework):
 
     def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
-        arrays = self.example_inputs()
+        arrays: dict[str, Any] | None = self.example_inputs()
         if example is not None and arrays is not None:
             np.savez(example, **arrays)
         specs = [spec.to_json() for spec in self.describe_inputs()]
@@ -194,7 +194,7 @@ def save_values(path: str | Path, values: Mapping[str, Array]) -> None:
     np.savez(path, **_escape(values))
 
 
-def _escape(values: Mapping[str, Array]) -> dict[str, Array]:
+def _escape(values: Mapping[str, Array]) -> dict[str, Any]:
     # The members of a zip archive are paths; Keras's names have slashes.
     return {name.replace("/", "|"): array for name, array in values.items()}
 

@@ -53,10 +53,10 @@ class ModelSessions(GraphOperations):
 
     subject: SessionModel
 
-    def load_model_file(self, *, path: str) -> dict[str, Any]:
+    def load_reference(self, *, reference: Mapping[str, Any]) -> dict[str, Any]:
         """Load any ONNX file, external data included; see `model_file.load_model`."""
         started = time.perf_counter()
-        self.subject = SessionModel(load_model(Path(path)))
+        self.subject = SessionModel(load_model(Path(reference["target"])))
         return {"seconds": time.perf_counter() - started}
 
     def describe_inputs(self) -> list[InputSpec]:

@@ -785,7 +785,6 @@ def join_biases(
     nodes: Sequence[Node],
     outputs: set[str],
     shapes: Mapping[str, tuple[int, ...]],
-    weights: Mapping[str, Array],
 ) -> list[Node]:
     """Return the nodes, those of a product and of the sum with its bias as one.
 
@@ -824,6 +823,54 @@ def join_biases(
     return [joined.get(node.id, node) for node in nodes if node.id not in dropped]
 
 
+def join_dynamic_quantisation(nodes: Sequence[Node], outputs: set[str]) -> list[Node]:
+    """Return the nodes, those of a dynamically quantised product as one that reads floats.
+
+    ONNX Runtime's quantizer writes it as DynamicQuantizeLinear, MatMulInteger or ConvInteger, Cast,
+    and a Mul by both scales. Tensors in between that something else reads stay.
+    """
+    producers = {tensor: node for node in nodes for tensor in node.outputs}
+    readers: dict[str, list[Node]] = {}
+    for node in nodes:
+        for tensor in node.inputs:
+            readers.setdefault(tensor, []).append(node)
+
+    def only_reader(node: Node, operation: str) -> Node | None:
+        (tensor, *others) = node.outputs
+        found = readers.get(tensor, [])
+        fits = not others and tensor not in outputs and len(found) == 1
+        return found[0] if fits and found[0].operation == operation else None
+
+    joined: dict[str, Node] = {}
+    dropped: set[str] = set()
+    for node in nodes:
+        if node.operation not in ("MatMulInteger", "ConvInteger") or not node.inputs:
+            continue
+        source = producers.get(node.inputs[0])
+        cast = only_reader(node, "Cast")
+        scaled = only_reader(cast, "Mul") if cast is not None else None
+        if source is None or source.operation != "DynamicQuantizeLinear" or scaled is None:
+            continue
+        assert cast is not None
+        joined[scaled.id] = replace(
+            node, id=scaled.id, inputs=source.inputs[:1], outputs=scaled.outputs
+        )
+        dropped |= {node.id, cast.id}
+    kept = [joined.get(node.id, node) for node in nodes if node.id not in dropped]
+    # What only the dropped nodes read is dropped too: the scales, and their products.
+    while True:
+        read = {tensor for node in kept for tensor in node.inputs} | outputs
+        live = [
+            node
+            for node in kept
+            if node.operation not in ("DynamicQuantizeLinear", "Mul")
+            or any(tensor in read for tensor in node.outputs)
+        ]
+        if len(live) == len(kept):
+            return kept
+        kept = live
+
+
 _BIASED = ("dense", "conv", "depthwise_conv", "conv_transpose")
 
 
@@ -846,9 +893,7 @@ _IMAGE_KINDS = {
 }  # fmt: skip
 
 
-def name_axes(
-    nodes: Sequence[Node], tensors: Mapping[str, Tensor], producers: Mapping[str, Any]
-) -> dict[str, Tensor]:
+def name_axes(nodes: Sequence[Node], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors with the axes that the operations state, and those that follow from them
     through operations that keep or permute axes."""
     named = dict(tensors)

@@ -103,13 +103,13 @@ class _Reader:
             if node.output[0] not in self.plan.aliases
             and not all(name in self.plan.static for name in node.output if name)
         ]
-        nodes = node_readers.join_biases(
-            nodes, {port.tensor for port in outputs}, self.observation.shapes, self.model.tensors
-        )
+        ends = {port.tensor for port in outputs}
+        nodes = node_readers.join_dynamic_quantisation(nodes, ends)
+        nodes = node_readers.join_biases(nodes, ends, self.observation.shapes)
         read = {parameter.name for node in nodes for parameter in node.parameters}
         known = [port.tensor for port in ports] + [t for node in nodes for t in node.outputs]
         tensors = {name: self._describe(name) for name in known}
-        tensors = node_readers.name_axes(nodes, tensors, self.producers)
+        tensors = node_readers.name_axes(nodes, tensors)
         return Graph(
             framework="onnx",
             nodes=tuple(nodes),

@@ -135,7 +135,11 @@ def max_pool(call: Call, x: Tensor) -> Tensor:
         raise Unsupported("indices")
     if not x.is_floating_point():
         # float64 holds the integers of 8 and 32 bits exactly.
-        return max_pool(call, x.to(torch.float64)).to(x.dtype)
+        return _max_pool(call, x.to(torch.float64)).to(x.dtype)
+    return _max_pool(call, x)
+
+
+def _max_pool(call: Call, x: Tensor) -> Tensor:
     kernel, strides, dilations, pads, ceil_pads = _pool_windows(call, x)
     x = pad_spatial(pad_spatial(x, pads, -math.inf), ceil_pads, -math.inf)
     return _MAX_POOLS[len(kernel)](x, kernel, strides, 0, dilations)
