@@ -26,7 +26,7 @@ class GraphOperations(GraphFramework):
 
     def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
-        arrays = self.example_inputs()
+        arrays: dict[str, Any] | None = self.example_inputs()
         if example is not None and arrays is not None:
             np.savez(example, **arrays)
         specs = [spec.to_json() for spec in self.describe_inputs()]
@@ -75,7 +75,9 @@ class GraphOperations(GraphFramework):
                 model=model,
                 device=request.device,
             )
-        return {"seconds": result.seconds, "proof": {"output": result.device}}
+        details = dict(result.details)
+        proof = {"output": result.device, **details.pop("proof", {})}
+        return {"seconds": result.seconds, **details, "proof": proof}
 
     def calibrate_norms(self, *, inputs: str, norms: list[dict[str, Any]], out: str) -> None:
         """Write the mean and variance of each batch norm's input to `out`, by parameter name.
@@ -217,7 +219,9 @@ def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
     """
     if canonical.size != own.size:
         return own
-    return np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
+    moved = np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
+    # ascontiguousarray makes a scalar a vector.
+    return moved.reshape(own.shape)
 
 
 def load_inputs(path: str) -> dict[str, Array]:
@@ -239,7 +243,7 @@ def save_values(path: str | Path, values: Mapping[str, Array]) -> None:
     np.savez(path, **_escape(values))
 
 
-def _escape(values: Mapping[str, Array]) -> dict[str, Array]:
+def _escape(values: Mapping[str, Array]) -> dict[str, Any]:
     # The members of a zip archive are paths; Keras's names have slashes.
     return {name.replace("/", "|"): array for name, array in values.items()}
 
