@@ -41,13 +41,21 @@ from parity.processes import registry
 from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.graph_requests import GraphRunRequest, TensorPoint
-from parity.processes.references import ModelReference, guess_script_runtime, name_subjects
+from parity.processes.references import (
+    ModelReference,
+    guess_script_runtime,
+    name_subjects,
+    parse_reference,
+)
 from parity.processes.subjects import child_name
 from parity.text import quote, suggest
 
 Array = NDArray[Any]
 
 Progress = Callable[[str, str], None]
+
+FLOAT64 = "-float64"
+"""The end of the name of an ONNX file that PyTorch reads in float64, as the reference."""
 
 SUBJECT_ERRORS = (ChildError, FlagError, GraphError, MissingRuntimeError, ModelExportError)
 """The errors that end one subject and leave the others."""
@@ -81,7 +89,7 @@ class Preparation:
         if reference.name not in models:
             raise ChildError(f"{reference.name}: {self.failures[reference.name]}")
         models = self._add_graph_reader(models, reference)
-        base = models[reference.name]
+        base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
         alignments = self._align_all(base, models)
         weights, source = self._give_weights(base, models, alignments)
         models = self._export_all(base, models, alignments, weights)
@@ -241,14 +249,14 @@ class Preparation:
             return models
         evaluator = registry.graph_evaluator()
         subject = GraphSubject(
-            f"{reference.name}-float64",
+            f"{reference.name}{FLOAT64}",
             evaluator,
             self._new_child(evaluator),
             reference.reference,
         )
         answer = self._load_in(subject)
         read = self._read(subject, models[reference.name].inputs, answer)
-        return {**models, reference.name: models[reference.name], subject.name: read}
+        return {**models, subject.name: read}
 
     # Alignment -----------------------------------------------------------------------------------
 
@@ -460,7 +468,7 @@ class Preparation:
             opset=self.request.opset,
         )
         runtime = registry.graph_runtimes()[0]
-        reference = ModelReference.of_file(path, runtime)
+        reference = parse_reference(str(path))
         subject = GraphSubject(
             name, runtime, self._new_child(runtime), reference, exported_from=model.subject.name
         )
@@ -489,7 +497,7 @@ class Preparation:
         source: str,
     ) -> GraphState:
         names = [*(s.name for s in subjects), *self.failures, *models]
-        names = [n for n in dict.fromkeys(names) if not n.endswith("-float64")]
+        names = [n for n in dict.fromkeys(names) if not n.endswith(FLOAT64)]
         selected = select_subjects(names, self.request.subjects)
         every = {s.name: s for s in subjects} | {n: m.subject for n, m in models.items()}
         placed = {
