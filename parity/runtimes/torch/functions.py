@@ -108,6 +108,10 @@ pad input pad mode value
 to input *
 type input dtype
 unflatten input dim sizes
+view_as input other
+reshape_as input other
+expand_as input other
+masked_fill input mask value
 """
 
 
@@ -200,7 +204,7 @@ def leaves_torch(name: str) -> bool:
 def bind_arguments(
     func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a call by name; `0`, `1`, … where the names are not known."""
+    """Return the arguments of a call by name; `input`, `1`, `2`, … where none are known."""
     names = _BY_NAME.get(name)
     if inspect.isfunction(func) or names is None:
         # A Python function may take its arguments in another order than the one in C++.
@@ -208,7 +212,7 @@ def bind_arguments(
         names = stated if stated and not stated[0].startswith("*") else names or ()
     found: dict[str, Any] = {}
     for index, value in enumerate(args):
-        label = names[index] if index < len(names) else str(index)
+        label = names[index] if index < len(names) else str(index) if index else "input"
         if label.startswith("*"):
             found[label[1:] or "rest"] = _join(args[index:])
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,11 +76,17 @@ def _first(arguments: Arguments) -> list[Any]:
 
 def _find_kind(name: str, hyper: Mapping[str, Any]) -> Kind | None:
     """Return the kind of a function with these hyperparameters, those with a condition first."""
-    found = [kind for kind in kinds.registry().values() if name in kind.torch_functions]
-    for kind in sorted(found, key=lambda kind: (kind.condition is None, len(kind.roles))):
+    for kind in _kinds_of(name):
         if kind.condition is None or kind.condition(hyper):
             return kind
     return None
+
+
+@functools.cache
+def _kinds_of(name: str) -> tuple[Kind, ...]:
+    """Return the kinds that name a function, those with a condition and with fewer roles first."""
+    found = [kind for kind in kinds.registry().values() if name in kind.torch_functions]
+    return tuple(sorted(found, key=lambda kind: (kind.condition is None, len(kind.roles))))
 
 
 # Axes --------------------------------------------------------------------------------------------
@@ -508,8 +515,8 @@ def _where(name: str, given: Arguments) -> Operation | None:
 
 @reads("masked_fill")
 def _masked_fill(name: str, given: Arguments) -> Operation:
-    data, mask = given["input"], given.get("mask", given.get("1"))
-    value = given.get("value", given.get("2"))
+    data, mask = given["input"], given["mask"]
+    value = given["value"]
     return Operation("where", {}, [mask, value, data], keeps_axes=True)
 
 
@@ -865,7 +872,7 @@ def complete(operation: Operation, call: Call, input_axes: str) -> Operation:
     outputs = list(call.outputs.values())
     shape = [int(size) for size in outputs[0].shape]
     if call.name.startswith("property ") and call.name.removeprefix("property ") in _TURNED:
-        data = call.arguments.get("input", call.arguments.get("0"))
+        data = call.arguments["input"]
         order = list(range(data.tensor.ndim))
         order = order[::-1] if call.name.endswith(" T") else [*order[:-2], *order[:-3:-1]]
         return _permuted(data, order, input_axes)
@@ -876,7 +883,7 @@ def complete(operation: Operation, call: Call, input_axes: str) -> Operation:
     elif operation.kind == "split":
         axis = operation.hyper["axis"]
         if call.name == "unbind":
-            operation.hyper["sizes"] = [1] * len(outputs)
+            operation.hyper |= {"sizes": [1] * len(outputs), "squeeze": True}
         else:
             operation.hyper["sizes"] = [int(each.shape[axis]) for each in outputs]
     elif operation.kind == "cast":

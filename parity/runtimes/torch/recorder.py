@@ -271,8 +271,9 @@ class Recorder(TorchFunctionMode):
             if not in_place and not functions.is_dropout(name):
                 return output
             if not in_place:
-                # The input is still the input to whoever reads it later.
-                output = output.view_as(output)
+                # The input is still the input to whoever reads it later. An alias has its strides,
+                # by which PyTorch chooses how it computes; a view may have others.
+                output = output.detach()
         by_tensor = {id(operand.tensor): operand for operand in operands}
         arguments = {key: _replace_tensors(value, by_tensor) for key, value in arguments.items()}
         if name == "setitem":
@@ -307,7 +308,7 @@ class Recorder(TorchFunctionMode):
                         tensor.copy_(other)
                     else:
                         # What a view looks at stays as it is.
-                        replaced[id(tensor)] = torch.empty_like(tensor).copy_(other)
+                        replaced[id(tensor)] = _empty_like(tensor).copy_(other)
                         tensor = replaced[id(wrapped.tensor)]
             self._set_id(tensor, found)
             outputs[found] = tensor
@@ -517,6 +518,16 @@ def _widen_casts(
             for key, value in kwargs.items()
         }
     return func, args, kwargs
+
+
+def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of the same shape and strides, by which PyTorch chooses how it computes."""
+    span = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    if 0 in tensor.stride() or span > 2 * tensor.numel():
+        return torch.empty_like(tensor)
+    return torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
 
 
 def _storage(tensor: torch.Tensor) -> int:

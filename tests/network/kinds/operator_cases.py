@@ -518,6 +518,7 @@ CASES: dict[str, list[OperatorCase]] = {
     "split": [
         _of(lambda x: x.split((1, 3), 1)[1], ODD, axis=1, sizes=(1, 3), index=1),
         _of(lambda x: x.split((1, 3), 1)[0], ODD, axis=1, sizes=(1, 3)),
+        _of(lambda x: x.unbind(2)[0], (2, 5, 2), axis=2, sizes=(1, 1), squeeze=True),
     ],
     "gather": [
         _of(lambda x, i: x.index_select(1, i.long()), (2, 5), (7,), prepare=_indices, axis=1),
