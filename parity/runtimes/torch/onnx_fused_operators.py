@@ -1,6 +1,7 @@
 """Fused operators in PyTorch: attention, and what ONNX Runtime's optimiser writes.
 
-Those of the domain `com.microsoft` are defined in docs/ContribOperators.md of ONNX Runtime.
+Those of the domain `com.microsoft` are defined on the page "Contrib Operators" of ONNX Runtime's
+documentation.
 """
 
 from __future__ import annotations
