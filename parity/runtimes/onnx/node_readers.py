@@ -352,6 +352,13 @@ def _read_gather(view: NodeView) -> Reading:
     return Reading("gather", {"axis": axis})
 
 
+_DEFAULT_GATES = {
+    "LSTM": ["Sigmoid", "Tanh", "Tanh"],
+    "GRU": ["Sigmoid", "Tanh"],
+    "RNN": ["Tanh"],
+}
+
+
 @reads("LSTM", "GRU", "RNN")
 def _read_recurrent(view: NodeView) -> Reading:
     roles = _present_roles(view)
@@ -368,11 +375,11 @@ def _read_recurrent(view: NodeView) -> Reading:
         hyper["reset_after"] = bool(view.get("linear_before_reset", 0))
     names = [n.decode() if isinstance(n, bytes) else n for n in view.get("activations") or ()]
     count = 2 if hyper["bidirectional"] else 1
-    default = {"lstm": ["Sigmoid", "Tanh", "Tanh"], "gru": ["Sigmoid", "Tanh"], "rnn": ["Tanh"]}
-    if kind == "rnn" and names:
+    default = _DEFAULT_GATES[view.operation]
+    if view.operation == "RNN":
         hyper["relu"] = names == ["Relu"] * count
-        default["rnn"] = ["Relu"] if hyper["relu"] else ["Tanh"]
-    ordinary = not names or names == default[kind] * count
+        default = ["Relu"] if hyper["relu"] else default
+    ordinary = not names or names == default * count
     if direction == "reverse":
         hyper["direction"] = "reverse"
     if not ordinary or view.get("clip") is not None or view.has(7):
