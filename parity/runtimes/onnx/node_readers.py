@@ -163,10 +163,16 @@ def read_node(view: NodeView) -> Reading:
     reader = _READERS.get(view.operation)
     if reader is not None:
         return reader(view)
-    plain = _PLAIN.get(view.operation)
-    if plain is None:
+    # A kind that states its operator has no settings but those of the operator's attributes.
+    plain = kinds.find_by_operator(view.operation)
+    if plain is None or view.domain:
         return Reading(OPAQUE, roles=_present_roles(view))
-    return Reading(plain)
+    stated = {
+        setting.name: setting.convert(view.attributes[setting.onnx])
+        for setting in plain.hyperparameters
+        if setting.onnx in view.attributes
+    }
+    return Reading(plain.name, stated)
 
 
 def reads(*names: str) -> Callable[[Reader], Reader]:
@@ -177,19 +183,6 @@ def reads(*names: str) -> Callable[[Reader], Reader]:
         return reader
 
     return register
-
-
-_PLAIN = {
-    "Abs": "abs", "Neg": "neg", "Exp": "exp", "Log": "log", "Sqrt": "sqrt",
-    "Reciprocal": "reciprocal", "Erf": "erf", "Sin": "sin", "Cos": "cos", "Floor": "floor",
-    "Ceil": "ceil", "Round": "round", "Sign": "sign", "Not": "logical_not", "Sub": "sub",
-    "Div": "div", "Pow": "pow", "Max": "maximum", "Min": "minimum",
-    "Equal": "equal", "Less": "less", "LessOrEqual": "less_equal", "Greater": "greater",
-    "GreaterOrEqual": "greater_equal", "And": "logical_and", "Or": "logical_or",
-    "Where": "where", "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Mish": "mish",
-    "Selu": "selu", "Softsign": "softsign", "HardSwish": "hard_swish",
-    "Softplus": "softplus", "Flatten": "flatten", "Dropout": "dropout", "Sum": "add",
-}  # fmt: skip
 
 
 def _present_roles(view: NodeView) -> dict[int, str]:
@@ -359,6 +352,13 @@ def _read_gather(view: NodeView) -> Reading:
     return Reading("gather", {"axis": axis})
 
 
+_DEFAULT_GATES = {
+    "LSTM": ["Sigmoid", "Tanh", "Tanh"],
+    "GRU": ["Sigmoid", "Tanh"],
+    "RNN": ["Tanh"],
+}
+
+
 @reads("LSTM", "GRU", "RNN")
 def _read_recurrent(view: NodeView) -> Reading:
     roles = _present_roles(view)
@@ -375,11 +375,11 @@ def _read_recurrent(view: NodeView) -> Reading:
         hyper["reset_after"] = bool(view.get("linear_before_reset", 0))
     names = [n.decode() if isinstance(n, bytes) else n for n in view.get("activations") or ()]
     count = 2 if hyper["bidirectional"] else 1
-    default = {"lstm": ["Sigmoid", "Tanh", "Tanh"], "gru": ["Sigmoid", "Tanh"], "rnn": ["Tanh"]}
-    if kind == "rnn" and names:
+    default = _DEFAULT_GATES[view.operation]
+    if view.operation == "RNN":
         hyper["relu"] = names == ["Relu"] * count
-        default["rnn"] = ["Relu"] if hyper["relu"] else ["Tanh"]
-    ordinary = not names or names == default[kind] * count
+        default = ["Relu"] if hyper["relu"] else default
+    ordinary = not names or names == default * count
     if direction == "reverse":
         hyper["direction"] = "reverse"
     if not ordinary or view.get("clip") is not None or view.has(7):
@@ -572,6 +572,11 @@ def _read_arithmetic(view: NodeView) -> Reading:
                 return Reading("bias_add", roles={index: "bias"})
             return Reading("layer_scale", roles={index: "gamma"})
     return Reading("add" if view.operation == "Add" else "multiply")
+
+
+@reads("Sum")
+def _read_sum(view: NodeView) -> Reading:
+    return Reading("add")
 
 
 @reads("Mod")
@@ -805,7 +810,7 @@ def join_biases(
         if (
             product is None
             or bias is None
-            or product.kind not in _BIASED
+            or not _takes_bias(product.kind)
             or product.find_parameter("bias") is not None
             or readers[node.inputs[0]] > 1
             or node.inputs[0] in outputs
@@ -871,7 +876,10 @@ def join_dynamic_quantisation(nodes: Sequence[Node], outputs: set[str]) -> list[
         kept = live
 
 
-_BIASED = ("dense", "conv", "depthwise_conv", "conv_transpose")
+def _takes_bias(name: str) -> bool:
+    """Return whether layers of a kind can have a bias, as a hyperparameter says."""
+    kind = kinds.find(name)
+    return kind is not None and any(setting.name == "bias" for setting in kind.hyperparameters)
 
 
 def _is_bias(bias: Parameter, product: Node, shape: tuple[int, ...]) -> bool:
@@ -886,10 +894,10 @@ def _is_bias(bias: Parameter, product: Node, shape: tuple[int, ...]) -> bool:
 
 
 _IMAGE = {3: "N C W", 4: "N C H W", 5: "N C D H W"}
-_IMAGE_KINDS = {
-    "conv", "depthwise_conv", "conv_transpose", "max_pool", "avg_pool", "global_avg_pool",
-    "global_max_pool", "batch_norm", "instance_norm", "group_norm", "depth_to_space",
-    "space_to_depth", "upsample",
+_IMAGE_OPERATORS = {
+    "Conv", "FusedConv", "ConvInteger", "QLinearConv", "ConvTranspose", "MaxPool", "AveragePool",
+    "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "InstanceNormalization",
+    "GroupNormalization", "DepthToSpace", "SpaceToDepth", "Upsample",
 }  # fmt: skip
 
 
@@ -907,10 +915,10 @@ def name_axes(nodes: Sequence[Node], tensors: Mapping[str, Tensor]) -> dict[str,
 
     for node in nodes:
         rank = len(named[node.outputs[0]].shape) if node.outputs else 0
-        if node.kind in _IMAGE_KINDS and rank in _IMAGE:
+        if node.operation.rpartition(".")[2] in _IMAGE_OPERATORS and rank in _IMAGE:
             for name in (*node.outputs[:1], *node.inputs[:1]):
                 set_axes(name, _IMAGE[rank])
-        elif node.kind in ("lstm", "gru", "rnn"):
+        elif "time_major" in node.hyper and node.inputs:
             first = "T N C" if node.hyper["time_major"] else "N T C"
             set_axes(node.inputs[0], first)
             if rank == 4:
@@ -949,10 +957,11 @@ def _axis_maps(
 
 
 _KEEPING = {
-    "add", "multiply", "bias_add", "layer_scale", "concat", "pad", "identity", "dropout", "clip",
-    "leaky_relu", "prelu", "sub", "div", "cast", "quantize", "dequantize", "batch_norm",
-    "layer_norm", "maximum", "minimum",
+    "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Concat", "Pad", "Dropout", "Clip", "Cast",
+    "LeakyRelu", "PRelu", "Elu", "HardSigmoid", "QuantizeLinear", "DequantizeLinear", "Resize",
+    "LayerNormalization", "Split", "Slice", "QuickGelu", "Softplus", "Where", "Pow",
 }  # fmt: skip
+"""Operators whose output has the axes of an input of the same rank."""
 
 
 def _permute(order: str, perm: Sequence[int]) -> str:

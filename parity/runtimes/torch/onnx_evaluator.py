@@ -91,10 +91,7 @@ def evaluate(
             f"the graph makes no tensor '{unknown[0]}' ({len(unknown)} of {len(wanted)} missing)"
         )
     result: dict[str, Array] = {}
-    feeds = {
-        name: to_tensor(array, settings.dtype)
-        for name, array in _check_inputs(graph, weights.names, inputs).items()
-    }
+    feeds = _check_inputs(graph, weights.names, inputs)
     with torch.inference_mode():
         for name, tensor in evaluation.tensors(feeds, replace):
             if name not in outputs and name not in wanted:
@@ -162,10 +159,13 @@ class _Evaluation:
         self.used = reported | self.last_use.keys()
 
     def tensors(
-        self, inputs: Mapping[str, Tensor], replace: Callable[[str], Array | None] | None = None
+        self,
+        inputs: Mapping[str, Array | Tensor],
+        replace: Callable[[str], Array | None] | None = None,
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield the inputs, every node's outputs when computed, and weights that are outputs."""
-        for name, tensor in inputs.items():
+        for name, value in inputs.items():
+            tensor = value if isinstance(value, Tensor) else to_tensor(value, self.dtype)
             self.values[name] = tensor
             yield name, tensor
             self._replace_value(name, tensor, replace)

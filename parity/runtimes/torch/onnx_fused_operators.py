@@ -1,6 +1,7 @@
 """Fused operators in PyTorch: attention, and what ONNX Runtime's optimiser writes.
 
-Those of the domain `com.microsoft` are defined in docs/ContribOperators.md of ONNX Runtime.
+Those of the domain `com.microsoft` are defined on the page "Contrib Operators" of ONNX Runtime's
+documentation.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from parity.runtimes.torch.onnx_operators import (
     OPERATORS,
@@ -93,14 +95,6 @@ def quick_gelu(call: Call, x: Tensor) -> Tensor:
     return x * torch.sigmoid(call.float_attribute("alpha", 1.702) * x)
 
 
-@operator("BiasSoftmax", domain=RUNTIME_DOMAIN)
-def bias_softmax(call: Call, x: Tensor, bias: Tensor) -> Tensor:
-    axis = call.get("axis", 1) % x.ndim
-    if not call.get("is_inner_broadcast", 1):
-        raise Unsupported("an outer broadcast")
-    return torch.softmax((x + bias).flatten(axis), dim=-1).reshape(x.shape)
-
-
 def _rms_norm(call: Call, x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     axes = tuple(range(call.get("axis", -1) % x.ndim, x.ndim))
     inverse = (x.square().mean(axes, keepdim=True) + epsilon).rsqrt()
@@ -179,11 +173,6 @@ def _join_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def _softmax_rows(scores: Tensor) -> Tensor:
-    """Softmax over the last axis; a row that is masked completely is NaN, as in both runtimes."""
-    return torch.softmax(scores, dim=-1)
-
-
 def _causal(queries: int, keys: int, offset: int) -> Tensor:
     """Return whether each query may not see a key; query 0 is at the position `offset`."""
     return torch.arange(keys) > torch.arange(queries).reshape(-1, 1) + offset
@@ -207,32 +196,30 @@ def attend(
     present = k, v
     if q.shape[1] != k.shape[1]:
         k, v = (each.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for each in (k, v))
+    if max(call.get("left_window_size", -1), call.get("right_window_size", -1)) >= 0:
+        raise Unsupported("a sliding window")
+    mode, cap = call.get("qk_matmul_output_mode", 0), call.float_attribute("softcap", 0.0)
+    if call.used_outputs > 3 and (cap or mode not in (0, 3)):
+        raise Unsupported("this stage of the scores as an output")
     scale = call.float_attribute("scale", 0.0) or 1 / math.sqrt(q.shape[-1])
     # The operator multiplies both sides by the root of the scale; in float64 that is the same.
     scores = scale * (q @ k.mT)
-    stages = [scores]
+    # Before the mask: a masked score of -cap would be seen.
+    capped = cap * torch.tanh(scores / cap) if cap else scores
+    bias = scores.new_zeros(q.shape[2], k.shape[2])
     if call.get("is_causal", 0):
         past = 0 if past_key is None else past_key.shape[2]
-        hidden = _causal(q.shape[2], k.shape[2], past)
-        scores = scores.masked_fill(hidden, -math.inf)
+        bias = bias.masked_fill(_causal(q.shape[2], k.shape[2], past), -math.inf)
     if mask is not None:
+        additive = torch.where(mask, 0.0, -math.inf) if mask.dtype == torch.bool else mask
         missing = k.shape[2] - mask.shape[-1]
-        if mask.dtype == torch.bool:
-            mask = torch.nn.functional.pad(mask, (0, missing), value=False) if missing else mask
-            scores = scores.masked_fill(~mask, -math.inf)
-        else:
-            mask = torch.nn.functional.pad(mask, (0, missing), value=-math.inf) if missing else mask
-            scores = scores + mask
-    stages.append(scores)
-    cap = call.float_attribute("softcap", 0.0)
-    if cap:
-        scores = cap * torch.tanh(scores / cap)
-    stages.append(scores)
-    weights = _softmax_rows(scores)
-    stages.append(weights)
+        bias = bias + functional.pad(additive.to(bias.dtype), (0, missing), value=-math.inf)
+    weights = torch.softmax(capped + bias, dim=-1)
+    # A query that may see no key gets zeros.
+    blind = torch.isneginf(bias.amax(-1, keepdim=True))
+    weights = torch.where(blind, torch.zeros_like(weights), weights)
     output = weights @ v
-    stage = stages[call.get("qk_matmul_output_mode", 0)]
-    return _join_heads(output) if packed else output, *present, stage
+    return _join_heads(output) if packed else output, *present, weights if mode == 3 else scores
 
 
 def _mask_scores(scores: Tensor, mask: Tensor | None, filter_value: float, causal: bool) -> Tensor:
@@ -281,7 +268,7 @@ def _attend_heads(
     scores = scale * (q @ k.mT)
     scores = _mask_scores(scores, mask, call.float_attribute("mask_filter_value", -1e4), causal)
     scores = scores if added is None else scores + added
-    return _join_heads(_softmax_rows(scores) @ v)
+    return _join_heads(torch.softmax(scores, dim=-1) @ v)
 
 
 @operator("MultiHeadAttention", domain=RUNTIME_DOMAIN)

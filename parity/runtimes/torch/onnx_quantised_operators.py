@@ -141,7 +141,7 @@ def multiply_quantised(
     return _quantise(total.to(factor.dtype) * factor, scale, zero, zero.dtype)
 
 
-# What follows is ONNX Runtime's own: docs/ContribOperators.md in its repository.
+# What follows is ONNX Runtime's own: "Contrib Operators" in its documentation.
 
 
 @operator("QGemm", domain=RUNTIME_DOMAIN)
