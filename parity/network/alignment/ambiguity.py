@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.network.alignment.matching import (
     Features,
@@ -85,7 +86,7 @@ def _find_known(matching: Matching) -> set[int]:
 
 def _is_distinct(
     features: Features,
-    value: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    value: NDArray[np.float32],
     unit: int,
     partner: int,
 ) -> bool:
@@ -145,7 +146,7 @@ def _find_exchangeable(matching: Matching) -> list[tuple[int, ...]]:
         groups += [(int(unit), int(row)) for unit in rows[fits]]
     block = value[np.ix_(rows, columns)]
     gain = block + block.T - own[:, None] - own[None]
-    same = features.same_kind[np.ix_(rows, rows_partners(matching, rows))]
+    same = features.same_kind[np.ix_(rows, columns)]
     near = np.triu(same & same.T & (gain >= -_MARGIN), 1)
     for one, two in zip(*np.nonzero(near), strict=True):
         pair = (int(rows[one]), int(rows[two]))
@@ -156,13 +157,6 @@ def _find_exchangeable(matching: Matching) -> list[tuple[int, ...]]:
             if exchange_gain(matching, chain) >= -_MARGIN:
                 groups += chain
     return groups
-
-
-def rows_partners(
-    matching: Matching, rows: Sequence[int] | np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Return the partners of these units."""
-    return matching.partners[np.asarray(rows)]
 
 
 def _find_shifted(matching: Matching) -> list[tuple[int, ...]]:

@@ -52,6 +52,8 @@ def trace_axes(graph: Graph) -> dict[str, Axes]:
         parsed = _parse(tensor.axes, tensor.shape)
         if parsed is not None:
             known[tensor.id] = parsed
+    for node in graph.nodes:
+        _state_by_width(graph, node, known)
     for _ in range(_ROUNDS):
         count = len(known)
         for node in graph.nodes:
@@ -61,6 +63,28 @@ def trace_axes(graph: Graph) -> dict[str, Axes]:
         if len(known) == count:
             break
     return known
+
+
+_ORDERS = {
+    4: (("N", "C", "H", "W"), ("N", "H", "W", "C")),
+    5: (("N", "C", "D", "H", "W"), ("N", "D", "H", "W", "C")),
+}
+
+
+def _state_by_width(graph: Graph, node: Node, known: dict[str, Axes]) -> None:
+    """Take the axes of a convolution that states none from the number of its output channels."""
+    width = node.hyper.get("out")
+    if "conv" not in node.kind or not node.outputs or node.outputs[0] in known or not width:
+        return
+    shape = graph.tensors[node.outputs[0]].shape
+    orders = _ORDERS.get(len(shape))
+    if orders is None:
+        return
+    fitting = [names for names in orders if shape[names.index(CHANNELS)] == width]
+    if fitting:
+        # A cube of values shows nothing; then the framework's usual order is taken.
+        names = fitting[-1 if graph.framework == "keras" else 0]
+        known[node.outputs[0]] = tuple(((n, s),) for n, s in zip(names, shape, strict=True))
 
 
 def _parse(text: str, shape: Sequence[int]) -> Axes | None:

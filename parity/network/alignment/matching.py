@@ -309,7 +309,6 @@ def _swap(matching: Matching) -> None:
 
 def _swap_branches(matching: Matching) -> None:
     """Exchange whole branches: two units and the chains of units before and behind them."""
-    features = matching.features
     for _ in range(4):
         changed = False
         for unit in find_suspects(matching):

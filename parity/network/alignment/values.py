@@ -172,8 +172,9 @@ def _judge(pair: NodePair, assembly: Assembly, check: _ValueCheck) -> NodePair:
         if views:
             agreeing += 1
             is_open = tensor.open and len(views) > 1
-            tensor = replace(tensor, view=views[0], open=is_open)
-        tensors.append(tensor)
+            tensors.append(replace(tensor, view=views[0], open=is_open))
+        else:
+            tensors.append(tensor)
     found = replace(pair, tensors=tuple(tensors))
     if not evidence or agreeing < evidence or pair.confidence is Confidence.SURE:
         return found

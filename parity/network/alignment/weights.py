@@ -126,15 +126,14 @@ def _atoms(located: Located) -> Axes | None:
     for names, length in zip(named, weight.shape, strict=True):
         if windowed:
             ranks = sorted(spatial, key=_SPATIAL.index)
-            names = tuple(
-                f"{orders.SPATIAL}{ranks.index(name)}" if name in spatial else name
-                for name in names
-            )
-        if len(names) == 1:
-            found.append(((names[0], length),))
+            own = [f"{orders.SPATIAL}{ranks.index(n)}" if n in spatial else n for n in names]
+        else:
+            own = list(names)
+        if len(own) == 1:
+            found.append(((own[0], length),))
         else:
             # A joined axis: its lengths are those of the partner, which has them apart.
-            found.append(tuple((name, -1) for name in names) if length != 1 else ())
+            found.append(tuple((name, -1) for name in own) if length != 1 else ())
     atoms = tuple(found)
     return _flattened_input(atoms, feed) if part.kind == "dense" else atoms
 
@@ -168,12 +167,10 @@ def _fill(axes: Axes, source: Axes) -> Axes:
         known.setdefault("M", 1)
     filled = []
     for each in axes:
-        if any(size == -1 for _, size in each):
-            if "C" in known and "M" in known:
-                each = tuple((name, known.get(name, 1)) for name, _ in each)
-            else:
-                each = (("C", -1),)
-        filled.append(each)
+        if any(size == -1 for _, size in each) and "C" in known and "M" in known:
+            filled.append(tuple((name, known.get(name, 1)) for name, _ in each))
+        else:
+            filled.append(each)
     if "O" in known and not any(name == "O" for each in axes for name, _ in each):
         filled = [tuple(("O" if n == "C" else n, s) for n, s in each) for each in filled]
     return tuple(filled)
