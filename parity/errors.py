@@ -23,6 +23,10 @@ class GraphError(ParityError):
     """A graph of operations is inconsistent, or a model did not run as its graph says."""
 
 
+class AlignmentError(ParityError):
+    """No layer of a model has a partner in the other model."""
+
+
 class WeightError(ParityError):
     """A weight is missing, unused, mis-shaped, ambiguous or not finite."""
 

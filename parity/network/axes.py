@@ -72,6 +72,11 @@ def ranks(order: str) -> tuple[int, ...]:
     return tuple(fixed + spatial for spatial in range(1, MAX_SPATIAL + 1))
 
 
+def names(order: str, rank: int) -> Axes:
+    """Return the names of each axis of a tensor of this rank, the spatial ones numbered from 0."""
+    return _expand(order, rank - _fixed(order))
+
+
 def describe(order: str) -> str:
     """Return an order for a message: `(O, I, ...)`, `(C·M, 1, H, W)`."""
     names = (token.strip("()").replace(" ", "·") for token in _tokens(order))

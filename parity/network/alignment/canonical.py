@@ -1,0 +1,330 @@
+"""The canonical form of a graph: parts, to which fused and split operations are the same.
+
+A node is one part as a rule. A convolution with an activation is two, a separable convolution two,
+a multi-head attention five; a matrix product, softmax and matrix product are one. Nodes that only
+move values are left out. The model's inputs and outputs are parts too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from parity.network.alignment import families
+from parity.network.alignment.transform import Slice
+from parity.network.graph import Graph, Node, Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A parameter that a part reads, or the part of a packed one."""
+
+    parameter: Parameter
+    role: str
+    shape: tuple[int, ...]
+    take: Slice | None = None
+
+
+@dataclass(slots=True)
+class Part:
+    """One operation of the canonical form.
+
+    `nodes` are the ids of the graph's nodes that it consists of, `sources` the parts that it reads,
+    by position, -1 for a value that no part makes. `output` is the id of the tensor that it makes,
+    empty if the tensor is inside a fused node. `feeds` are the ids of the tensors that it reads.
+    """
+
+    nodes: tuple[str, ...]
+    kind: str
+    family: str
+    sources: list[int]
+    output: str
+    weights: list[Weight] = field(default_factory=list)
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    feeds: tuple[str, ...] = ()
+    axes: Mapping[str, str] = field(default_factory=dict)
+    pads: tuple[str, ...] = ()
+    """Ids of the padding nodes in front of it."""
+    name: str = ""
+    """The name of the port, of an input or output."""
+
+    @property
+    def main(self) -> Weight | None:
+        """The weight with the most axes, and of those with the most values."""
+        if not self.weights:
+            return None
+        return max(self.weights, key=lambda each: (len(each.shape), _count(each.shape)))
+
+    @property
+    def is_port(self) -> bool:
+        """Whether it is an input or an output of the model."""
+        return self.family in (families.INPUT, families.OUTPUT)
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """The parts of a graph in execution order; inputs first, outputs last."""
+
+    graph: Graph
+    parts: tuple[Part, ...]
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """The parts that read each part, in execution order."""
+        found: list[list[int]] = [[] for _ in self.parts]
+        for index, part in enumerate(self.parts):
+            for source in dict.fromkeys(part.sources):
+                if source >= 0:
+                    found[source].append(index)
+        return tuple(map(tuple, found))
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The sorted lengths above 1 of each part's output; of a hidden one, of its reader's."""
+        found: list[tuple[int, ...]] = [()] * len(self.parts)
+        for index in reversed(range(len(self.parts))):
+            part = self.parts[index]
+            tensor = part.output or (part.feeds[0] if part.family == families.OUTPUT else "")
+            if tensor:
+                shape = self.graph.tensors[tensor].shape
+                found[index] = tuple(sorted(length for length in shape if length != 1))
+            else:
+                found[index] = next((found[reader] for reader in self.readers[index]), ())
+        return tuple(found)
+
+
+def canonicalise(graph: Graph) -> Canonical:
+    """Return the canonical form of a graph."""
+    return Canonical(graph, tuple(_merge_attention(_Builder(graph).build())))
+
+
+class _Builder:
+    """Turns nodes into parts, in execution order."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.parts: list[Part] = []
+        self.origin: dict[str, int] = {}
+        # Weights that reach an operation through nodes without data: a broadcast class token.
+        self.loose: dict[str, list[Weight]] = {}
+        self.pads: dict[str, tuple[str, ...]] = {}
+
+    def build(self) -> list[Part]:
+        for port in self.graph.inputs:
+            self.origin[port.tensor] = len(self.parts)
+            self.parts.append(
+                Part((), families.INPUT, families.INPUT, [], port.tensor, name=port.name)
+            )
+        useful = _find_useful(self.graph)
+        for node in self.graph.nodes:
+            if node.id in useful or node.parameters:
+                self._add(node)
+        for port in self.graph.outputs:
+            source = self.origin.get(port.tensor, -1)
+            self.parts.append(
+                Part(
+                    (),
+                    families.OUTPUT,
+                    families.OUTPUT,
+                    [source],
+                    "",
+                    feeds=(port.tensor,),
+                    name=port.name,
+                )
+            )
+        return self.parts
+
+    def _add(self, node: Node) -> None:
+        weights = [Weight(each, each.role, each.shape) for each in node.parameters]
+        for tensor in node.inputs:
+            weights += self.loose.get(tensor, [])
+        sources = [self.origin.get(tensor, -1) for tensor in node.inputs]
+        if not any(source >= 0 for source in sources):
+            # Nothing of the model's inputs is in it: what it makes is a weight or a constant.
+            for tensor in node.outputs:
+                if weights:
+                    self.loose[tensor] = weights
+            return
+        if families.is_passed(node) and not node.parameters:
+            source = next(each for each in sources if each >= 0)
+            pads = next((self.pads[each] for each in node.inputs if each in self.pads), ())
+            for tensor in node.outputs:
+                self.origin[tensor] = source
+                if pads:
+                    self.pads[tensor] = pads
+                passed = [each for name in node.inputs for each in self.loose.get(name, [])]
+                if passed:
+                    self.loose[tensor] = passed
+            return
+        if node.kind == "pad" and self._is_absorbable(node):
+            self.origin[node.outputs[0]] = sources[0]
+            self.pads[node.outputs[0]] = (*self.pads.get(node.inputs[0], ()), node.id)
+            return
+        pads = tuple(each for name in node.inputs for each in self.pads.get(name, ()))
+        first = len(self.parts)
+        self.parts += _expand(node, sources, weights, len(self.parts))
+        self.parts[first].pads = pads
+        for part in self.parts[first:]:
+            part.feeds = node.inputs
+        for tensor in node.outputs:
+            self.origin[tensor] = len(self.parts) - 1
+
+    def _is_absorbable(self, node: Node) -> bool:
+        """Return whether a padding is a part of the windows that read it."""
+        outputs = {port.tensor for port in self.graph.outputs}
+        waiting, seen = list(node.outputs), 0
+        while waiting:
+            tensor = waiting.pop()
+            if tensor in outputs:
+                return False
+            for reader in self.graph.consumers.get(tensor, ()):
+                seen += 1
+                if families.is_passed(reader) or reader.kind == "pad":
+                    waiting += reader.outputs
+                elif "conv" not in reader.kind and "pool" not in reader.kind:
+                    return False
+        return seen > 0
+
+
+def _find_useful(graph: Graph) -> set[str]:
+    """Return the ids of the nodes from which an output is reached."""
+    wanted = {port.tensor for port in graph.outputs}
+    useful: set[str] = set()
+    for node in reversed(graph.nodes):
+        if not wanted.isdisjoint(node.outputs):
+            useful.add(node.id)
+            wanted.update(node.inputs)
+    return useful
+
+
+def _expand(node: Node, sources: list[int], weights: list[Weight], first: int) -> list[Part]:
+    """Return the parts of a node; `first` is the index of the first of them."""
+    output = node.outputs[0] if node.outputs else ""
+    family = families.find_family(node.kind)
+    if node.kind == "multi_head_attention":
+        return _expand_attention(node, sources, weights, first)
+    if node.kind == "separable_conv":
+        depthwise = [each for each in weights if each.role.startswith("depthwise")]
+        pointwise = [each for each in weights if each not in depthwise]
+        parts = [
+            Part((node.id,), "depthwise_conv", families.LINEAR, sources, "", depthwise, node.hyper),
+            Part((node.id,), "conv", families.LINEAR, [first], output, pointwise),
+        ]
+    else:
+        parts = [Part((node.id,), node.kind, family, sources, output, weights, node.hyper)]
+    activation = node.hyper.get("activation") or "linear"
+    if activation != "linear" and family != families.ACTIVATION and node.kind not in _RECURRENT:
+        last = first + len(parts) - 1
+        parts[-1].output = ""
+        parts.append(Part((node.id,), str(activation), families.ACTIVATION, [last], output))
+    return parts
+
+
+_RECURRENT = frozenset({"lstm", "gru", "rnn"})
+
+
+def _expand_attention(
+    node: Node, sources: list[int], weights: list[Weight], first: int
+) -> list[Part]:
+    """Return the projections of query, key and value, the attention, and the output projection."""
+    by_role = {each.role: each for each in weights}
+    output = node.outputs[0] if node.outputs else ""
+    if "output_kernel" not in by_role or not {"packed_kernel", "query_kernel"} & set(by_role):
+        family = families.find_family(node.kind)
+        return [Part((node.id,), node.kind, family, sources, output, weights, node.hyper)]
+    parts: list[Part] = []
+    data = [source for source in sources if source >= 0]
+    for place, name in enumerate(("query", "key", "value")):
+        found = []
+        for role in ("kernel", "bias"):
+            packed = by_role.get(f"packed_{role}")
+            if f"{name}_{role}" in by_role:
+                own = by_role[f"{name}_{role}"]
+                found.append(Weight(own.parameter, role, own.shape))
+            elif packed is not None:
+                found.append(_take(packed, role, place))
+        source = sources[place] if place < len(sources) and sources[place] >= 0 else data[0]
+        parts.append(
+            Part((node.id,), "dense", families.LINEAR, [source], "", found, axes={"": name})
+        )
+    inner = [first, first + 1, first + 2]
+    attention = Part(
+        (node.id,), "scaled_dot_product_attention", families.ATTENTION, inner, "", [], node.hyper
+    )
+    last = [
+        Weight(by_role[f"output_{role}"].parameter, role, by_role[f"output_{role}"].shape)
+        for role in ("kernel", "bias")
+        if f"output_{role}" in by_role
+    ]
+    return [
+        *parts,
+        attention,
+        Part((node.id,), "dense", families.LINEAR, [first + 3], output, last, axes={"": "output"}),
+    ]
+
+
+def _take(packed: Weight, role: str, place: int) -> Weight:
+    """Return the third of a packed weight, (3·O, I) or (3·O)."""
+    length = packed.shape[0] // 3
+    shape = (length, *packed.shape[1:])
+    part = Slice(0, place * length, (place + 1) * length)
+    return Weight(packed.parameter, role, shape, part)
+
+
+def _merge_attention(parts: Sequence[Part]) -> Iterator[Part]:
+    """Join matrix product, softmax and matrix product, and what is between them, to one part."""
+    readers: list[list[int]] = [[] for _ in parts]
+    for index, part in enumerate(parts):
+        for source in dict.fromkeys(part.sources):
+            if source >= 0:
+                readers[source].append(index)
+    owner: dict[int, int] = {}
+    merged: dict[int, Part] = {}
+    for index, part in enumerate(parts):
+        if part.kind != "softmax":
+            continue
+        inner = [index]
+        above = part.sources[0]
+        while above >= 0 and parts[above].family in _SCORES and readers[above] == [inner[-1]]:
+            inner.append(above)
+            above = parts[above].sources[0]
+        below = readers[index]
+        is_product = above >= 0 and parts[above].family == families.PRODUCT
+        if not is_product or readers[above] != [inner[-1]] or len(below) != 1:
+            continue
+        last = parts[below[0]]
+        if last.family != families.PRODUCT or len(last.sources) != 2:
+            continue
+        group = [above, *reversed(inner), below[0]]
+        if any(parts[each].weights or each in owner for each in group):
+            continue
+        value = next((each for each in last.sources if each != index), -1)
+        extra = [s for each in inner for s in parts[each].sources if s not in (above, *inner)]
+        merged[below[0]] = Part(
+            tuple(node for each in group for node in parts[each].nodes),
+            "scaled_dot_product_attention",
+            families.ATTENTION,
+            [*parts[above].sources, value, *extra],
+            last.output,
+            feeds=parts[above].feeds,
+        )
+        owner.update(dict.fromkeys(group, below[0]))
+    kept = [index for index in range(len(parts)) if owner.get(index, index) == index]
+    place = {old: new for new, old in enumerate(kept)}
+    for index in kept:
+        part = merged.get(index, parts[index])
+        part.sources = [place[owner.get(s, s)] if s >= 0 else -1 for s in part.sources]
+        yield part
+
+
+_SCORES = frozenset({"add", "multiply", "div", "sub", "where", "maximum", "softmax"})
+"""What a decomposed attention does with the scores before the softmax."""
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count
