@@ -41,6 +41,11 @@ def to_pair(value: Any) -> list[int]:
     return [int(item) for item in values]
 
 
+def to_sizes(value: Any) -> list[int]:
+    """Return the values for each spatial axis; one number stands for both axes of an image."""
+    return to_pair(value) if isinstance(value, int) else [int(item) for item in value]
+
+
 @dataclass(frozen=True)
 class Role:
     """One weight of a kind, its names, and the order of its axes (see `parity.network.axes`).
@@ -132,7 +137,7 @@ class Kind:
     torch: tuple[str, ...] = ()
     """Classes of `torch.nn`; others with their module."""
     torch_functions: tuple[str, ...] = ()
-    """Functions of `torch.nn.functional`, or else of `torch`."""
+    """Functions of `torch.nn.functional`, or else of `torch`, or else methods of its tensors."""
     onnx: tuple[str, ...] = ()
     """Operators of the domain `ai.onnx`."""
     condition: Callable[[Mapping[str, Any]], bool] | None = None
