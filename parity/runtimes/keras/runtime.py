@@ -23,12 +23,13 @@ from parity.runtimes.floors import Sink
 from parity.runtimes.keras import checkpoints, grouped_convolutions, load, run, weights
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
+from parity.runtimes.keras.graphs import KerasGraphs
 from parity.runtimes.keras.weights import Array
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-class Runtime(ModelRuntime):
+class Runtime(KerasGraphs, ModelRuntime):
     """One Keras model: `parity.runtimes.framework.Framework`."""
 
     name = "keras"
