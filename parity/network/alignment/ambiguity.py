@@ -45,11 +45,11 @@ def judge(matching: Matching) -> Judgement:
     ]  # fmt: skip
     open_units = {unit for group in groups for unit in group} - known
     value = features.local + matching.links()
-    links, kept = matching.links(), matching.kept_links()
+    kept = matching.kept_links()
     full = [_count(each.full_colours) for each in (a, b)]
     judgement = Judgement(groups=[tuple(u for u in g if u not in known) for g in groups])
     for unit, partner in matching.pairs:
-        broken = 3 * kept[unit, partner] - links[unit, partner] / 2 - 2 * kept[unit, partner]
+        broken = matching.broken_links(unit, partner)
         if unit in known:
             sure = broken <= kept[unit, partner]
             verdict = Confidence.SURE if sure else Confidence.PROBABLE

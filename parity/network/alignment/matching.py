@@ -8,7 +8,7 @@ features that partners share, and the links between units that the pairs keep.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -129,6 +129,7 @@ class Matching:
 
     features: Features
     partners: NDArray[np.int64]
+    _counted: tuple[bytes, Matrix, Matrix] | None = field(default=None, repr=False)
 
     def copy(self) -> Matching:
         """Return a matching that can be changed apart from this one."""
@@ -152,33 +153,53 @@ class Matching:
 
         Only links to matched units count.
         """
-        a, b = self.features.reference, self.features.other
-        matched = np.nonzero(self.partners >= 0)[0]
-        images = self.partners[matched]
-        kept = np.zeros((len(a), len(b)), np.float32)
-        total = np.zeros((len(a), len(b)), np.float32)
-        for left, right in zip(a.links, b.links, strict=True):
-            one, two = left[:, matched], right[:, images]
-            kept += one @ two.T
-            total += one.sum(1)[:, None] + two.sum(1)[None]
-        return np.asarray(2.0 * (3.0 * kept - total), np.float32)
+        return self._count_links()[1]
 
     def kept_links(self) -> Matrix:
         """Return for every possible pair the number of links that it keeps, (units, units)."""
+        return self._count_links()[0]
+
+    def broken_links(self, unit: int, partner: int) -> float:
+        """Return the number of links of both units that a pair breaks."""
+        kept, links = self._count_links()
+        return float(kept[unit, partner] - links[unit, partner] / 2)
+
+    def _count_links(self) -> tuple[Matrix, Matrix]:
+        key = self.partners.tobytes()
+        if self._counted is None or self._counted[0] != key:
+            one, two = self._matched_links()
+            kept = _multiply_sparse(one, np.ascontiguousarray(two.T))
+            total = one.sum(1)[:, None] + two.sum(1)[None]
+            self._counted = key, kept, np.asarray(2.0 * (3.0 * kept - total), np.float32)
+        return self._counted[1:]
+
+    def _matched_links(self) -> tuple[Matrix, Matrix]:
+        """Return the links of all units to matched ones: those in front, then those behind."""
         a, b = self.features.reference, self.features.other
         matched = np.nonzero(self.partners >= 0)[0]
         images = self.partners[matched]
-        kept = np.zeros((len(a), len(b)), np.float32)
-        for left, right in zip(a.links, b.links, strict=True):
-            kept += left[:, matched] @ right[:, images].T
-        return kept
+        one = np.concatenate([each[:, matched] for each in a.links], axis=1)
+        two = np.concatenate([each[:, images] for each in b.links], axis=1)
+        return one, two
 
     def score(self) -> float:
         """Return the score of the whole matching."""
         rows = np.nonzero(self.partners >= 0)[0]
         columns = self.partners[rows]
-        local = self.features.local[rows, columns] + self.links()[rows, columns]
-        return float(local.sum()) + 2.0 * len(rows)
+        one, two = self._matched_links()
+        one, two = one[rows], two[columns]
+        links = 2.0 * (3.0 * (one * two).sum() - one.sum() - two.sum())
+        return float(self.features.local[rows, columns].sum() + links) + 2.0 * len(rows)
+
+
+def _multiply_sparse(left: Matrix, right: Matrix) -> Matrix:
+    """Return the matrix product; `left` has few values that are not 0."""
+    rows, columns = np.nonzero(left)
+    product = np.zeros((left.shape[0], right.shape[1]), np.float32)
+    if len(rows):
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        product[rows[starts]] = np.add.reduceat(right[columns], starts, axis=0)
+    return product
 
 
 def match(features: Features) -> Matching:
@@ -330,11 +351,9 @@ def find_suspects(matching: Matching) -> list[int]:
     """Return the matched units whose partner has another place in its graph."""
     features = matching.features
     a, b = features.reference, features.other
-    links = matching.links()
-    kept = matching.kept_links()
     found = []
     for unit, partner in matching.pairs:
-        broken = 3 * kept[unit, partner] - links[unit, partner] / 2 - 2 * kept[unit, partner]
+        broken = matching.broken_links(unit, partner)
         same = all(
             getattr(a, name)[unit] == getattr(b, name)[partner]
             for name in (

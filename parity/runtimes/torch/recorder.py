@@ -422,7 +422,7 @@ def _name_function(func: Any) -> tuple[str, bool]:
     return name.lstrip("_"), False
 
 
-_WORDS = "add sub mul matmul pow eq ne lt le gt ge neg abs getitem"
+_WORDS = "add sub mul div matmul pow eq ne lt le gt ge neg abs getitem"
 # Python's operators by PyTorch's names.
 _OPERATORS = {
     **{name: name for name in _WORDS.split()},
