@@ -201,10 +201,12 @@ class _Reader:
             return []
         if len(weights) > 1:
             return [self._parameter(each, "") for each in weights]
-        if moved is not None and role:
-            order = _move_axes(order or _canonical_axes(role, node, self._rank(name)), moved)
-        elif moved is None:
+        if moved is None:
             order = ""
+        elif moved:
+            canonical = _canonical_axes(role, node, self._rank(name))
+            order = _move_axes(order or canonical, moved)
+            order = "" if order == canonical else order
         parameter = self._parameter(weights[0], role, order)
         return [replace(parameter, moments=self._moments(weights[0], name))]
 

@@ -131,6 +131,18 @@ class _Weights:
             raise UsageError(f"initializer '{name}': {error} are not evaluated") from error
 
 
+class _Uses:
+    """Which tensors each node of a graph reads, and the last node that reads each."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self.names = {value.name for value in graph.input}
+        self.last: dict[str, int] = {}
+        self.reads = [read_names(node) for node in graph.node]
+        for index, node in enumerate(graph.node):
+            self.names.update(name for name in node.output if name)
+            self.last.update(dict.fromkeys(self.reads[index], index))
+
+
 class _Evaluation:
     """One evaluation of a graph: the tensors in use, and the last node that reads each."""
 
@@ -141,6 +153,7 @@ class _Evaluation:
         weights: _Weights,
         reported: set[str],
         outer: Callable[[str], Tensor | None] = lambda name: None,
+        uses: _Uses | None = None,
     ) -> None:
         self.graph = graph
         self.settings = settings
@@ -149,14 +162,11 @@ class _Evaluation:
         self.weights = weights
         self.outer = outer
         self.values: dict[str, Tensor] = {}
-        self.names = {value.name for value in self.graph.input}
-        self.last_use: dict[str, int] = {}
-        self.reads = [read_names(node) for node in self.graph.node]
-        for index, node in enumerate(self.graph.node):
-            self.names.update(name for name in node.output if name)
-            self.last_use.update(dict.fromkeys(self.reads[index], index))
+        self.uses = _Uses(graph) if uses is None else uses
+        self.names = self.uses.names
         # An output that nothing reads (the indices of a MaxPool, say) need not be computed.
-        self.used = reported | self.last_use.keys()
+        self.used = reported | self.uses.last.keys()
+        self.inner: dict[int, tuple[GraphProto, _Uses]] = {}
 
     def tensors(
         self,
@@ -177,8 +187,8 @@ class _Evaluation:
                 self.values[name] = tensor
                 yield name, tensor
                 self._replace_value(name, tensor, replace)
-            for name in {*self.reads[index], *node.output}:
-                if self.last_use.get(name, index) <= index:
+            for name in {*self.uses.reads[index], *node.output}:
+                if self.uses.last.get(name, index) <= index:
                     self.values.pop(name, None)
         for value in self.graph.output:
             if value.name not in self.names:
@@ -227,7 +237,11 @@ class _Evaluation:
         """Run a graph that a node of this one holds; it can read this graph's tensors."""
         outputs = {value.name for value in graph.output}
         weights = _Weights(graph, {}, self.dtype)
-        inner = _Evaluation(graph, self.settings, weights, outputs, self._find_tensor)
+        if id(graph) not in self.inner:
+            # The graph is kept, so that no other one gets its id.
+            self.inner[id(graph)] = graph, _Uses(graph)
+        uses = self.inner[id(graph)][1]
+        inner = _Evaluation(graph, self.settings, weights, outputs, self._find_tensor, uses)
         return inner.run(inputs)
 
     def _run_onnx_reference(
