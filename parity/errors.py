@@ -11,6 +11,10 @@ class UsageError(ParityError):
     """The parameters contradict one another, or name something that does not exist."""
 
 
+class WrongFrameworkError(UsageError):
+    """A reference names a model of another framework than the runtime that loaded it."""
+
+
 class SpecError(ParityError):
     """The architecture is unknown, or cannot have these sizes."""
 

@@ -104,7 +104,7 @@ def build_table(graph: Graph, alignments: Mapping[str, Alignment], *, reference:
         name = _unique(node.path or node.source or node.operation, node, names)
         first = channels_first(axes.get(tensor, ""))
         own = graph.tensors[tensor].shape
-        stage, block = cuts[node.id]
+        stage, block = cuts.places[node.id]
         tensors = {
             subject: TensorPoint(name, point.tensor, (*_drop_identity(point.views), *first))
             for subject, (point, _, _) in partners.items()

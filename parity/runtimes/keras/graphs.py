@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from parity.errors import GraphError, InputError, UsageError, WeightError
 from parity.network.graph import Graph, Port, Tensor
+from parity.processes.references import ModelReference
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.keras import device as keras_device
@@ -36,6 +37,26 @@ class KerasGraphs(GraphOperations):
     model: Any
     example: Mapping[str, Array] | None = None
     """The example inputs that came with the model, by name."""
+
+    def load_reference(
+        self,
+        *,
+        reference: Mapping[str, Any],
+        trust: Sequence[str] = (),
+        custom_objects: str | None = None,
+    ) -> dict[str, Any]:
+        from parity.runtimes.keras import references
+
+        started = time.perf_counter()
+        loaded = references.load_model(ModelReference.from_json(reference), trust, custom_objects)
+        self.model, self.example = loaded.model, None
+        if loaded.example is not None:
+            self.use_example(loaded.example)
+        return {
+            "seconds": time.perf_counter() - started,
+            "brings_weights": loaded.brings_weights,
+            "notes": list(loaded.notes),
+        }
 
     def describe_inputs(self) -> list[InputSpec]:
         return describe_inputs(self.model, self.example)
@@ -268,9 +289,7 @@ def record(model: Any, inputs: Mapping[str, Array], specs: Sequence[InputSpec]) 
     return replace(graph, notes=(*graph.notes, *notes))
 
 
-def _order_inputs(
-    inputs: Mapping[str, Array], specs: Sequence[InputSpec]
-) -> dict[str, Array]:
+def _order_inputs(inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> dict[str, Array]:
     """Return the inputs in the model's order; raises `InputError` where they do not fit it."""
     if not any(spec.origin == "unknown" for spec in specs):
         _check_inputs(inputs, specs)

@@ -552,7 +552,6 @@ _NARROW_KERNELS = {"ResizeBilinear": 2, "ResizeBicubic": 2, "MaxPool3D": 1, "Avg
 """Operations whose kernel gives float32, or takes nothing else, with the number of their inputs."""
 
 
-
 def _is_sorted(order: Sequence[int]) -> bool:
     return list(order) == sorted(order)
 

@@ -53,11 +53,17 @@ class ModelSessions(GraphOperations):
 
     subject: SessionModel
 
-    def load_reference(self, *, reference: Mapping[str, Any]) -> dict[str, Any]:
+    def load_reference(
+        self,
+        *,
+        reference: Mapping[str, Any],
+        trust: Sequence[str] = (),
+        custom_objects: str | None = None,
+    ) -> dict[str, Any]:
         """Load any ONNX file, external data included; see `model_file.load_model`."""
         started = time.perf_counter()
         self.subject = SessionModel(load_model(Path(reference["target"])))
-        return {"seconds": time.perf_counter() - started}
+        return {"seconds": time.perf_counter() - started, "brings_weights": True}
 
     def describe_inputs(self) -> list[InputSpec]:
         return model_inputs.describe_inputs(self.subject.model)

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import nn
 from parity.errors import FlagError, GraphError, InputError, UsageError, WeightError
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.processes.references import ModelReference
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.torch import device as torch_device
@@ -38,6 +39,26 @@ class TorchGraphs(GraphOperations):
     """The example inputs that came with the model, by name."""
     _shared: frozenset[str] | None = None
     """`find_shared` of the model; None before its first run."""
+
+    def load_reference(
+        self,
+        *,
+        reference: Mapping[str, Any],
+        trust: Sequence[str] = (),
+        custom_objects: str | None = None,
+    ) -> dict[str, Any]:
+        from parity.runtimes.torch import references
+
+        started = time.perf_counter()
+        loaded = references.load_model(ModelReference.from_json(reference), trust)
+        self.model, self._shared, self.example = loaded.model, None, None
+        if loaded.example is not None:
+            self.use_example(loaded.example)
+        return {
+            "seconds": time.perf_counter() - started,
+            "brings_weights": loaded.brings_weights,
+            "notes": list(loaded.notes),
+        }
 
     def describe_inputs(self) -> list[InputSpec]:
         if self.example is not None:

@@ -6,7 +6,7 @@ ONNX itself is imported when such a file is loaded: an environment for PyTorch m
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +31,25 @@ class OnnxReadings(GraphOperations):
 
     reading: OnnxReading | None = None
 
-    def load_reference(self, *, reference: Mapping[str, Any]) -> dict[str, Any]:
+    def load_reference(
+        self,
+        *,
+        reference: Mapping[str, Any],
+        trust: Sequence[str] = (),
+        custom_objects: str | None = None,
+    ) -> dict[str, Any]:
         """Load the model that a user named; PyTorch computes the operations of an ONNX file."""
         target = Path(reference["target"])
         if reference.get("form", "file") != "file" or target.suffix != ".onnx":
             self.reading = None
-            return super().load_reference(reference=reference)
+            return super().load_reference(
+                reference=reference, trust=trust, custom_objects=custom_objects
+            )
         from parity.runtimes.torch.onnx_graphs import OnnxReading
 
         started = time.perf_counter()
         self.reading = OnnxReading(target)
-        return {"seconds": time.perf_counter() - started}
+        return {"seconds": time.perf_counter() - started, "brings_weights": True}
 
     def describe_inputs(self) -> list[InputSpec]:
         if self.reading is None:
