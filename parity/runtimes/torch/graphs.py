@@ -669,8 +669,8 @@ def _moments(tensor: torch.Tensor) -> tuple[float, float, float, float] | None:
     for part in tensor.reshape(-1).split(1 << 15):
         smallest, largest = torch.aminmax(part)
         wide = part.double()
-        total = wide.sum()
-        parts.append((total, wide.mul_(wide).sum(), smallest, largest))
+        # Not in place: of a float64 weight `wide` is the weight itself.
+        parts.append((wide.sum(), (wide * wide).sum(), smallest, largest))
     totals, squares, low, high = zip(*parts, strict=True)
     return (
         math.fsum(map(float, totals)),
