@@ -13,6 +13,7 @@ Python literal; anything else is a string. `NAME=` before a reference names its 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
@@ -254,7 +255,8 @@ def name_subjects(
             raise UsageError(f"two subjects are called '{name}'; give each a NAME= of its own")
     taken = set(given)
     names: list[str] = []
-    for (name, reference), runtime in zip(references, runtimes, strict=True):
+    for (given_name, reference), runtime in zip(references, runtimes, strict=True):
+        name = given_name
         if name is None:
             only = list(runtimes).count(runtime) == 1
             name = _free_name(runtime if only else _subject_name(reference, runtime), taken)
@@ -356,3 +358,104 @@ def _describe_bad_target(target: str) -> str:
     if model_files.is_path_like(target):
         return f"{quote(target)} is not a Python file"
     return f"{quote(target)} is no module and no zoo"
+
+
+def _unknown(body: str) -> UsageError:
+    """Return the error for a text that is no reference, with the closest names."""
+    names = [*_registered_names(), *(f"{zoo}:" for zoo in zoos.all_zoos())]
+    hint = suggest(body, names, otherwise="`parity models` lists the registered ones")
+    return UsageError(
+        f"{quote(body)} is no registered architecture, no file and no file.py:NAME{hint}"
+    )
+
+
+@functools.cache
+def _registered_names() -> frozenset[str]:
+    return frozenset((*architectures.names(), *architectures.variants()))
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        # A text that is too long, or has a NUL, is no path.
+        return False
+
+
+def _list_definitions(path: str) -> str:
+    """Return the public classes and functions of a script, without running it."""
+    try:
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return "its models"
+    kinds = ast.ClassDef | ast.FunctionDef
+    names = [node.name for node in tree.body if isinstance(node, kinds) and node.name[0] != "_"]
+    return ", ".join(names[:8]) or "its models"
+
+
+# Options -----------------------------------------------------------------------------------------
+
+
+def _split_options(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Split `target,3,name=value` into the target, positional and named options.
+
+    Commas in quotes and brackets belong to a value. Raises `UsageError` for an option that is given
+    twice, and for a positional one behind a named one.
+    """
+    target, *parts = _split_at_commas(text)
+    arguments: list[Any] = []
+    options: dict[str, Any] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if equals and name.strip().isidentifier():
+            name = name.strip()
+            if name in options:
+                raise UsageError(f"{quote(text)}: the option {quote(name)} is given twice")
+            options[name] = _parse_value(value)
+        elif options:
+            raise UsageError(
+                f"{quote(text)}: {quote(part)} stands behind a NAME=VALUE; positional ones first"
+            )
+        else:
+            arguments.append(_parse_value(part))
+    return target, tuple(arguments), options
+
+
+def _split_at_commas(text: str) -> list[str]:
+    parts, depth, mark = [""], 0, ""
+    for character in text:
+        if mark:
+            mark = "" if character == mark else mark
+        elif character in "'\"" and parts[1:]:
+            mark = character
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth = max(depth - 1, 0)
+        if character == "," and not mark and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _parse_value(text: str) -> Any:
+    """Return a Python literal; any other text is itself."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return text
+
+
+def _format_value(value: Any) -> str:
+    """Return the text that `_parse_value` parses to this value."""
+    if isinstance(value, str) and _BARE.fullmatch(value) and _parse_value(value) == value:
+        return value
+    return repr(value)
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return None as nothing, a sequence as it is, anything else alone."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, tuple | list) else (value,)

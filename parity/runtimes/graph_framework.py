@@ -70,6 +70,14 @@ class GraphFramework:
         """Return the example inputs that came with the model, by name, or None."""
         raise NotImplementedError
 
+    def guess_inputs(self, *, shapes: list[list[int]], enough: int = 64) -> dict[str, Any]:
+        """Return the dtypes and axis orders of `shapes` under which a model that states none runs.
+
+        "candidates" in the answer holds one entry an input for each. Raises `InputError` if there
+        is none, or the framework's models state their inputs.
+        """
+        raise NotImplementedError
+
     def record(self, inputs: Mapping[str, Array]) -> Graph:
         """Run the model once, in inference mode, and return the graph of what it computed.
 

@@ -25,11 +25,14 @@ class LoadedModel:
 
     `example` are the inputs that its callable returned beside it. `brings_weights` says whether its
     weights are to be kept: those of a file, of a callable, or of the option `weights`.
+    `input_shape` is the shape of the one input where the zoo or the architecture states it, with
+    None for an axis of any length.
     """
 
     model: Any
     brings_weights: bool
     example: Any = None
+    input_shape: tuple[int | None, ...] | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -157,6 +157,15 @@ def test_the_operator_of_each_kind_gives_what_was_captured(name):
     assert checked or name == "views"
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_record_leaves_the_weights_as_they_are(precision):
+    model = graphs.copy_to_precision(build("nested"), precision)
+    before = graphs.read_parameters(model)
+    graphs.record(model, CASES["nested"].inputs)
+    after = graphs.read_parameters(model)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_weight_is_there_with_its_role(name):
     model = build(name)

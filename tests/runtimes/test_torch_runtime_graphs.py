@@ -97,6 +97,18 @@ def test_weights_go_through_a_file(tmp_path):
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
 
 
+def test_an_input_may_have_the_name_of_an_argument_of_numpy(tmp_path):
+    class File(torch.nn.Module):
+        def forward(self, file, allow_pickle):
+            return file + allow_pickle
+
+    runtime, path = Runtime(), str(tmp_path / "example.npz")
+    runtime.model = File()
+    runtime.use_example((torch.ones(1, 2), torch.ones(1, 2)))
+    runtime.read_inputs(example=path)
+    assert [node.kind for node in read(runtime, path, tmp_path).nodes] == ["add"]
+
+
 def test_inputs_are_described(tmp_path):
     runtime = runtime_of("two_inputs")
     assert runtime.read_inputs()["inputs"] == [

@@ -176,22 +176,63 @@ class Preparation:
         examples: dict[str, dict[str, Array] | None] = {}
         for subject in subjects:
             declared[subject.name], examples[subject.name] = self._ask_inputs(subject)
-        order = [reference, *(s for s in subjects if s is not reference)]
+        order = sorted(
+            subjects,
+            # Those that state their inputs first: the others are given the same.
+            key=lambda s: any(spec.shape is None for spec in declared[s.name]),
+        )
+        chosen: dict[str, ModelInputs] = {}
         with self.children.threads(max(len(order), 1)) as pool:
             futures = {}
             for subject in order:
+                own = declared[subject.name]
                 others = [declared[s.name] for s in order if s is not subject]
-                chosen = choose_inputs(
+                if any(spec.shape is None for spec in own) and examples[subject.name] is None:
+                    own = self._guess_inputs(subject, own, list(chosen.values()))
+                chosen[subject.name] = choose_inputs(
                     self.request,
-                    declared[subject.name],
+                    own,
                     examples[subject.name],
                     seed=self.request.seed,
                     others=others,
                 )
                 futures[subject.name] = pool.submit(
-                    self._read, subject, chosen, answers[subject.name]
+                    self._read, subject, chosen[subject.name], answers[subject.name]
                 )
             return self._collect(futures)
+
+    def _guess_inputs(
+        self,
+        subject: GraphSubject,
+        own: list[DeclaredInput],
+        others: Sequence[ModelInputs],
+    ) -> list[DeclaredInput]:
+        """Try another model's input shapes, in every order of their axes and as integers.
+
+        What the user gave for an input is used as it is.
+        """
+        given = [self.request.shapes.get(spec.name) for spec in own]
+        if not others or any(spec.name in self.request.inputs for spec in own):
+            return own
+        shapes = [array.shape for array in others[0].arrays.values()]
+        for position, shape in enumerate(given):
+            if shape is not None and position < len(shapes):
+                shapes[position] = shape
+        self.progress(subject.name, "trying the axis orders of its inputs")
+        answer = self.children[subject.child].call(
+            "guess_inputs", shapes=[list(shape) for shape in shapes], enough=1
+        )
+        found = answer["candidates"][0]
+        for guess in found:
+            text = "x".join(map(str, guess["shape"]))
+            self.notes.append(
+                f"{subject.name}: its input '{guess['name']}' states no shape; it runs with {text} "
+                f"{guess['dtype']}"
+            )
+        return [
+            DeclaredInput(guess["name"], tuple(guess["shape"]), guess["dtype"], "guess")
+            for guess in found
+        ]
 
     def _ask_inputs(
         self, subject: GraphSubject

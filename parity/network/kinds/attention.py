@@ -30,7 +30,7 @@ def _scaled_dot_product(
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = query @ key.swapaxes(-1, -2) * scale
     if hyper["causal"]:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(*scores.shape[-2:]) != 0, scores, -np.inf)
     if mask and hyper["boolean_mask"]:
         scores = np.where(mask[0] != 0, scores, -np.inf)
     elif mask:

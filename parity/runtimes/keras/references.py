@@ -99,16 +99,15 @@ def _load_file(
 
 def _load_saved_model(path: Path) -> Any:
     """Return a SavedModel's serving function as a layer of a Keras model."""
-    try:
-        layer = keras.layers.TFSMLayer(str(path), call_endpoint="serving_default")
-    except Exception:
+    reason = ""
+    # The first is TensorFlow's name, the second that of keras.Model.export.
+    for endpoint in ("serving_default", "serve"):
         try:
-            layer = keras.layers.TFSMLayer(str(path), call_endpoint="serve")
-        except Exception as error:
+            return keras.layers.TFSMLayer(str(path), call_endpoint=endpoint)
+        except Exception as error:  # noqa: BLE001 (TensorFlow raises what it likes)
             lines = str(error).strip().splitlines()
-            reason = lines[0] if lines else type(error).__name__
-            raise UsageError(f"{path}: cannot be loaded: {reason}") from error
-    return layer
+            reason = reason or (lines[0] if lines else type(error).__name__)
+    raise UsageError(f"{path}: cannot be loaded: {reason}")
 
 
 def _read_classes(custom_objects: str | None) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class TorchGraphs(GraphOperations):
     model: nn.Module
     example: Mapping[str, Array] | None = None
     """The example inputs that came with the model, by name."""
+    input_shape: tuple[int | None, ...] | None = None
+    """The shape of the one input, where the model's origin states it."""
     _shared: frozenset[str] | None = None
     """`find_shared` of the model; None before its first run."""
 
@@ -52,6 +54,7 @@ class TorchGraphs(GraphOperations):
         started = time.perf_counter()
         loaded = references.load_model(ModelReference.from_json(reference), trust)
         self.model, self._shared, self.example = loaded.model, None, None
+        self.input_shape = loaded.input_shape
         if loaded.example is not None:
             self.use_example(loaded.example)
         return {
@@ -66,7 +69,10 @@ class TorchGraphs(GraphOperations):
                 InputSpec(name, tuple(array.shape), str(array.dtype), "example")
                 for name, array in self.example.items()
             ]
-        return [InputSpec(name, None, "", "unknown") for name in required_inputs(self.model)]
+        names = required_inputs(self.model)
+        if self.input_shape is not None and len(names) == 1:
+            return [InputSpec(names[0], self.input_shape, "float32", "declared")]
+        return [InputSpec(name, None, "", "unknown") for name in names]
 
     def example_inputs(self) -> dict[str, Array] | None:
         return None if self.example is None else dict(self.example)
@@ -690,8 +696,8 @@ def _moments(tensor: torch.Tensor) -> tuple[float, float, float, float] | None:
     for part in tensor.reshape(-1).split(1 << 15):
         smallest, largest = torch.aminmax(part)
         wide = part.double()
-        total = wide.sum()
-        parts.append((total, wide.mul_(wide).sum(), smallest, largest))
+        # Not in place: of a float64 weight `wide` is the weight itself.
+        parts.append((wide.sum(), (wide * wide).sum(), smallest, largest))
     totals, squares, low, high = zip(*parts, strict=True)
     return (
         math.fsum(map(float, totals)),

@@ -40,12 +40,14 @@ class InputGuess:
         return {**asdict(self), "shape": list(self.shape), "order": list(self.order)}
 
 
-def guess_inputs(model: nn.Module, shapes: Sequence[Sequence[int]]) -> list[list[InputGuess]]:
+def guess_inputs(
+    model: nn.Module, shapes: Sequence[Sequence[int]], *, enough: int = MAX_TRIALS
+) -> list[list[InputGuess]]:
     """Return the inputs under which the model runs, those that change least first.
 
     `shapes` are candidates for the model's required inputs, in their order, the batch first: of
     another model, as a rule. Each is tried as floats, then as integers, in every order of its axes
-    behind the batch. Raises `InputError` if there are fewer shapes than inputs, or if none runs;
+    behind the batch, until `enough` run. Raises `InputError` if there are fewer shapes than inputs, or if none runs;
     the message has the model's own error for the shapes as they are.
     """
     names = required_inputs(model)
@@ -69,6 +71,8 @@ def guess_inputs(model: nn.Module, shapes: Sequence[Sequence[int]]) -> list[list
                 for port, option in zip(graph.inputs, trial, strict=True)
             ]
         )
+        if len(found) >= enough:
+            break
     if not found:
         raise InputError(
             f"the model runs with none of {len(trials[:MAX_TRIALS])} dtypes and axis orders of "

@@ -38,11 +38,14 @@ def load_model(reference: ModelReference, trust: Sequence[str]) -> LoadedModel:
         model: nn.Module = load.build_twin(spec).to_empty(device="cpu")
         for parameter in (*model.parameters(), *model.buffers()):
             nn.init.zeros_(parameter)
-        return _finish(reference, LoadedModel(model, brings_weights=False))
+        shape = (None, *spec.input_shape)
+        return _finish(reference, LoadedModel(model, brings_weights=False, input_shape=shape))
     if reference.form == FILE:
         return _load_file(reference, trust)
     if reference.form == ZOO:
-        return _finish(reference, LoadedModel(_load_from_zoo(reference), brings_weights=False))
+        model, input_shape = _load_from_zoo(reference)
+        loaded = LoadedModel(model, brings_weights=False, input_shape=input_shape)
+        return _finish(reference, loaded)
     found = user_code.find_attribute(reference)
     if not isinstance(found, nn.Module):
         if not callable(found):
@@ -92,7 +95,10 @@ def require_trust(reference: ModelReference, trust: Sequence[str], label: str) -
         )
 
 
-def _load_from_zoo(reference: ModelReference) -> nn.Module:
+def _load_from_zoo(
+    reference: ModelReference,
+) -> tuple[nn.Module, tuple[int | None, ...] | None]:
+    """Return the zoo's model, and the shape of its one input if it takes images."""
     info = zoos.all_zoos()[reference.zoo]
     os.environ.update(info.variables)
     try:
@@ -101,7 +107,7 @@ def _load_from_zoo(reference: ModelReference) -> nn.Module:
         raise UsageError(f"{quote(reference.text)}: {error}; {info.install_command}") from error
     options = {name: value for name, value in reference.options.items() if name != WEIGHTS}
     model: nn.Module = module.load(reference.target, options)
-    return model.eval()
+    return model.eval(), getattr(module, "INPUT_SHAPE", None)
 
 
 def _finish(reference: ModelReference, loaded: LoadedModel) -> LoadedModel:

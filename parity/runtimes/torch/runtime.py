@@ -152,9 +152,9 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
             feed=feed,
         )
 
-    def guess_inputs(self, *, shapes: list[list[int]]) -> dict[str, Any]:
+    def guess_inputs(self, *, shapes: list[list[int]], enough: int = 64) -> dict[str, Any]:
         """Return the dtypes and axis orders of `shapes` that run; see `guesses.guess_inputs`."""
-        found = guesses.guess_inputs(self.model, shapes)
+        found = guesses.guess_inputs(self.model, shapes, enough=enough)
         return {"candidates": [[each.to_json() for each in guess] for guess in found]}
 
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:

@@ -20,7 +20,7 @@ from parity.commands.values import no_progress
 from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.state import GraphState
-from parity.errors import ParityError
+from parity.errors import ChildError, ParityError
 from parity.processes.children import Children
 from tests.studies.pairs.truths import PAIRS, PublicPair, pair_layers
 
@@ -52,6 +52,8 @@ def count_pair(pair: PublicPair) -> tuple[PairCount, GraphState]:
     with Children() as children, tempfile.TemporaryDirectory() as folder:
         state = Preparation(request, children, Path(folder), no_progress).run()
     seconds = time.perf_counter() - started
+    for name, failure in state.failures.items():
+        raise ChildError(f"{name}: {failure}")
     return count_weights(pair, state, seconds), state
 
 

@@ -16,6 +16,10 @@ import_torchvision()
 import timm  # noqa: E402 (it imports torchvision, which may need the shim)
 
 
+INPUT_SHAPE = (None, 3, None, None)
+"""Images of any size; the axes are N, C, H, W."""
+
+
 def load(name: str, options: Mapping[str, Any]) -> nn.Module:
     """Return the model of this name with random weights; raises `UsageError`."""
     known = timm.list_models()

@@ -14,6 +14,10 @@ from parity.text import quote, suggest
 torchvision, NOTE = import_torchvision()
 
 
+INPUT_SHAPE = (None, 3, None, None)
+"""Images of any size; the axes are N, C, H, W."""
+
+
 def load(name: str, options: Mapping[str, Any]) -> nn.Module:
     """Return the model of this name with random weights; raises `UsageError`."""
     known = torchvision.models.list_models()
