@@ -15,7 +15,7 @@ from parity.comparison.graphs.points import GraphRow, channels_first
 from parity.comparison.graphs.preparation import read_weights
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
-from parity.comparison.graphs.structure import locate, main_node, to_canonical
+from parity.comparison.graphs.structure import locate, main_node
 from parity.comparison.graphs.weights import list_weight_pairs
 from parity.errors import ParityError
 from parity.explain import diagnosis, messages
@@ -30,6 +30,7 @@ from parity.explain.proof.search import Explanation
 from parity.network import kinds
 from parity.network.alignment import infer_axes
 from parity.network.graph import Graph, Node
+from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
 from parity.network.view import View
 from parity.numerics.capture import CaptureReader
@@ -168,7 +169,7 @@ class GraphExplainer:
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
         values = self._values(self.state.reference.subject.name)
         return {
-            each.role: to_canonical(node.kind, each, values[each.name])
+            each.role: to_canonical_weight(node.kind, each, values[each.name])
             for each in node.parameters
             if each.role and each.name in values
         }
@@ -195,7 +196,7 @@ class GraphExplainer:
                 continue
             with contextlib.suppress(ValueError):
                 array = pair.transform.undo(own[pair.other], base[each.name].shape)
-                values[each.role] = to_canonical(node.kind, each, array)
+                values[each.role] = to_canonical_weight(node.kind, each, array)
                 names[each.role] = pair.other
         return values, names
 

@@ -65,3 +65,29 @@ def count_sum_terms(node: Node, parameter: Parameter) -> float:
     order = parameter.axes or role.axes
     canonical = axes.reorder_shape(parameter.shape, order, role.axes)
     return parameter.size / max(canonical[role.outputs], 1)
+
+
+def to_canonical_weight(kind: str, parameter: Parameter, value: Array) -> Array:
+    """Return a weight in the canonical axes of its role in `parity.network.kinds`.
+
+    It is returned as it is where its axes or its role are not known.
+    """
+    found = kinds.find(kind)
+    role = None
+    if found is not None:
+        role = next((each for each in found.roles if each.name == parameter.role), None)
+    if role is None or not parameter.axes or not axes.fits(parameter.axes, value.shape):
+        return value
+    source, target = parameter.axes, role.axes
+    if axes.SPATIAL in target and axes.SPATIAL not in source:
+        known = target.split()
+        spatial = [name for name in source.split() if name not in known]
+        target = target.replace(axes.SPATIAL, " ".join(spatial))
+    if {"C", "M"} <= set(source.split()) and "O" in target.split():
+        # A depthwise kernel that is read as a grouped convolution: one input channel a group.
+        spatial = [name for name in source.split() if name not in ("C", "M", "1", "I")]
+        target = f"(C M) 1 {' '.join(spatial)}"
+    try:
+        return axes.reorder(value, source, target)
+    except ValueError:
+        return value

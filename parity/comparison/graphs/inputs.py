@@ -70,11 +70,13 @@ def choose_inputs(
     *,
     seed: int,
     others: Sequence[Sequence[DeclaredInput]] = (),
+    chosen: Sequence[ModelInputs] = (),
 ) -> ModelInputs:
     """Return the inputs of one model.
 
     In this order: what the user gives by name, the example that the model's callable returned, what
-    the model declares, what one of the `others` declares at the same place. Raises `UsageError`
+    the model declares, what one of the `others` declares at the same place. An axis that may have
+    any length has that of the inputs `chosen` for other models. Raises `UsageError`
     with the option to type where nothing gives a shape, `InputError` for what does not fit.
     """
     for name in (*request.inputs, *request.shapes):
@@ -85,7 +87,7 @@ def choose_inputs(
     arrays: dict[str, Array] = {}
     sources = []
     for position, spec in enumerate(declared):
-        array, source = _choose_array(request, spec, position, example, others, seed)
+        array, source = _choose_array(request, spec, position, example, others, chosen, seed)
         arrays[spec.name] = array
         sources.append(source)
     return ModelInputs(arrays, ", ".join(dict.fromkeys(sources)))
@@ -97,6 +99,7 @@ def _choose_array(
     position: int,
     example: Mapping[str, Array] | None,
     others: Sequence[Sequence[DeclaredInput]],
+    chosen: Sequence[ModelInputs],
     seed: int,
 ) -> tuple[Array, str]:
     if spec.name in request.inputs:
@@ -118,7 +121,31 @@ def _choose_array(
             f"nothing states the shape of the input '{spec.name}': give --shape "
             f"{spec.name}=1x3x224x224, or the array with --input {spec.name}=FILE.npy"
         )
-    return _make_array(request, spec.name, shape, dtype or "float32", position, seed)
+    if None in shape and given is None:
+        shape = _fill_from_others(shape, position, chosen)
+    return _make_array(request, shape, dtype or "float32", position, seed)
+
+
+def _fill_from_others(
+    shape: Sequence[int | None], position: int, chosen: Sequence[ModelInputs]
+) -> tuple[int | None, ...]:
+    """Return a shape whose open axes have the lengths of another model's input at the same place.
+
+    Lengths that both have are taken out first, wherever they stand: axes may be in another order.
+    """
+    for inputs_of_other in chosen:
+        arrays = list(inputs_of_other.arrays.values())
+        if position >= len(arrays) or arrays[position].ndim != len(shape):
+            continue
+        lengths = list(arrays[position].shape)
+        for size in shape:
+            if size is not None and size in lengths:
+                # Channels are behind the batch, and last where they are not second.
+                lengths.remove(size)
+        if len(lengths) == sum(size is None for size in shape):
+            left = iter(lengths)
+            return tuple(next(left) if size is None else size for size in shape)
+    return tuple(shape)
 
 
 def _find_declared(
@@ -160,7 +187,6 @@ def _format(shape: Sequence[int | None]) -> str:
 
 def _make_array(
     request: GraphRequest,
-    name: str,
     shape: Sequence[int | None],
     dtype: str,
     position: int,

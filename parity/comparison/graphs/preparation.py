@@ -179,7 +179,7 @@ class Preparation:
         order = sorted(
             subjects,
             # Those that state their inputs first: the others are given the same.
-            key=lambda s: any(spec.shape is None for spec in declared[s.name]),
+            key=lambda s: _count_open(declared[s.name]),
         )
         chosen: dict[str, ModelInputs] = {}
         with self.children.threads(max(len(order), 1)) as pool:
@@ -195,6 +195,7 @@ class Preparation:
                     examples[subject.name],
                     seed=self.request.seed,
                     others=others,
+                    chosen=list(chosen.values()),
                 )
                 futures[subject.name] = pool.submit(
                     self._read, subject, chosen[subject.name], answers[subject.name]
@@ -576,6 +577,12 @@ class Preparation:
 def _expect_runtime(reference: ModelReference) -> str:
     """Return the runtime that a reference is loaded in first."""
     return reference.runtime or guess_script_runtime(reference) or "torch"
+
+
+def _count_open(declared: Sequence[DeclaredInput]) -> tuple[bool, int]:
+    """Return whether an input states no shape, and the number of axes of any length."""
+    shapes = [spec.shape for spec in declared]
+    return None in shapes, sum(shape.count(None) for shape in shapes if shape is not None)
 
 
 def find_id_bounds(graph: Graph) -> dict[str, int]:

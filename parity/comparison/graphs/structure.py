@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.state import LoadedModel
-from parity.network import axes, kinds
+from parity.network import kinds
 from parity.network.alignment import Alignment, NodePair
-from parity.network.graph import Graph, Node, Parameter
+from parity.network.graph import Graph, Node
+from parity.network.graph_weights import to_canonical_weight
 
 Array = NDArray[Any]
 
@@ -148,7 +149,7 @@ def is_same_function(
         return False
     inputs = [tensors[tensor] for tensor in node.inputs]
     weights = {
-        each.role: to_canonical(node.kind, each, values[each.name])
+        each.role: to_canonical_weight(node.kind, each, values[each.name])
         for each in node.parameters
         if each.role and each.name in values
     }
@@ -180,14 +181,3 @@ def _agree(
         return False
     bound = 1e-12 * float(np.abs(expected).max(initial=0.0))
     return bool(np.abs(expected - value).max(initial=0.0) <= bound)
-
-
-def to_canonical(kind: str, parameter: Parameter, value: Array) -> Array:
-    """Return a weight in the canonical axes of its role; as it is where they are not known."""
-    found = kinds.find(kind)
-    role = None
-    if found is not None:
-        role = next((each for each in found.roles if each.name == parameter.role), None)
-    if role is None or not parameter.axes or not axes.fits(parameter.axes, value.shape):
-        return value
-    return axes.reorder(value, parameter.axes, role.axes)

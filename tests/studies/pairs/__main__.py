@@ -29,8 +29,8 @@ from tests.studies.pairs.truths import PAIRS, PublicPair, pair_layers
 class PairCount:
     """The weights of one public pair: with a partner by the truth, paired, wrong, wrong but sure.
 
-    `layers` are those with weights that have a partner, `complete` those whose weights are all
-    paired right.
+    `layers` are those with weights that have a partner, `complete` those that are paired, and with
+    nothing else.
     """
 
     name: str
@@ -43,12 +43,17 @@ class PairCount:
     seconds: float
 
 
+def make_request(pair: PublicPair) -> GraphRequest:
+    """Return the request for one public pair, at its own image size."""
+    size = pair.size
+    keras = f"{pair.keras},input_shape=({size},{size},3)"
+    return GraphRequest(references=(keras, pair.torch), export=False)
+
+
 def count_pair(pair: PublicPair) -> tuple[PairCount, GraphState]:
     """Read and align one public pair; raises `ParityError`."""
     started = time.perf_counter()
-    request = GraphRequest(
-        references=(pair.keras, pair.torch), image_size=(pair.size, pair.size), export=False
-    )
+    request = make_request(pair)
     with Children() as children, tempfile.TemporaryDirectory() as folder:
         state = Preparation(request, children, Path(folder), no_progress).run()
     seconds = time.perf_counter() - started
@@ -65,6 +70,7 @@ def count_weights(pair: PublicPair, state: GraphState, seconds: float) -> PairCo
     modules = dict.fromkeys(p.name.rpartition(".")[0] for p in other.graph.parameters)
     truth = pair_layers(pair, list(layers), list(modules))
     right, wrong, sure = set[str](), [], 0
+    wrong_layers = set[str]()
     for nodes in alignment.pairs:
         for weights in nodes.weights:
             layer = layer_of_variable(weights.reference)
@@ -73,15 +79,13 @@ def count_weights(pair: PublicPair, state: GraphState, seconds: float) -> PairCo
                 right.add(weights.reference)
             else:
                 wrong.append(f"{weights.reference} → {weights.other}")
+                wrong_layers.add(layer)
                 sure += nodes.confidence.value == "sure"
     expected = [
         p.name for p in state.reference.graph.parameters if layer_of_variable(p.name) in truth
     ]
-    complete = {
-        layer
-        for layer in truth
-        if all(name in right for name in expected if layer_of_variable(name) == layer)
-    }
+    # A bias that one side does not have leaves its layer paired.
+    complete = {layer_of_variable(name) for name in right} - wrong_layers
     return PairCount(
         f"{pair.keras} {pair.torch}",
         len(expected),
@@ -147,9 +151,7 @@ def print_total(counts: list[PairCount], verdicts: Mapping[str, str]) -> None:
 
 
 def _compare(pair: PublicPair) -> str:
-    request = GraphRequest(
-        references=(pair.keras, pair.torch), image_size=(pair.size, pair.size), export=False
-    )
+    request = make_request(pair)
     try:
         return str(compare_graphs(request))
     except ParityError as error:
