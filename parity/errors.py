@@ -60,7 +60,7 @@ class ChildError(ParityError):
 
 
 class MissingOperationError(ChildError):
-    """A runtime does not implement an operation that it was asked for."""
+    """A runtime does not implement an operation that a command needs."""
 
 
 class IncompatibleWeightsError(ChildError):

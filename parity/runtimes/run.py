@@ -168,7 +168,7 @@ class RunOperations(LoadOperations):
 def _require_float64(row: Row, array: Array) -> Array:
     """Return a tensor of a float64 run; raises `FlagError` for one of another dtype."""
     if array.dtype != np.float64:
-        raise FlagError(f"{row.name}: asked for float64, computed in {array.dtype}")
+        raise FlagError(f"{row.name}: expected float64, computed in {array.dtype}")
     return array
 
 

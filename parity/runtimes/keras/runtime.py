@@ -106,7 +106,7 @@ class Runtime(ModelRuntime):
     def copy_model(self, dtype: str, *, device: str = "cpu") -> keras.Model:
         model, _ = self.build_replica(dtype, device=device)
         with keras_device.device_scope(device):
-            # One builder made both, so that the variables pair by their order; a cast is all.
+            # Both models come from one builder, so their variables have the same order.
             for copy, variable in zip(model.variables, self.model.variables, strict=True):
                 copy.assign(keras.ops.cast(variable, copy.dtype))
         return model
