@@ -162,7 +162,9 @@ class Graph:
             ids.add(node.id)
             for tensor in node.inputs:
                 if tensor not in known:
-                    raise GraphError(f"{source}: {node.id} reads {tensor!r}, which no node produces")
+                    raise GraphError(
+                        f"{source}: {node.id} reads {tensor!r}, which nothing before it produces"
+                    )
             for tensor in node.outputs:
                 if tensor in known:
                     raise GraphError(f"{source}: {node.id} produces {tensor!r} a second time")
