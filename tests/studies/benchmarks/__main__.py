@@ -45,7 +45,7 @@ class Line:
         else:
             ratio, limit = f"{self.ratio:.2f}×", f"{sign} {self.limit:g}×"
         digits = 0 if self.unit == "MB" else 2
-        figure = f"{self.found:.{digits}f} {self.unit}"
+        figure = f"{self.value:.{digits}f} {self.unit}"
         return [self.what, figure, self.against, ratio, limit, "yes" if self.holds else "**no**"]
 
 
