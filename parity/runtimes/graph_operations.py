@@ -28,7 +28,8 @@ class GraphOperations(GraphFramework):
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
         arrays = self.example_inputs()
         if example is not None and arrays is not None:
-            np.savez(example, **arrays)
+            members: dict[str, Any] = dict(arrays)
+            np.savez(example, **members)
         specs = [spec.to_json() for spec in self.describe_inputs()]
         return {"inputs": specs, "has_example": arrays is not None}
 
@@ -189,7 +190,7 @@ def save_values(path: str | Path, values: Mapping[str, Array]) -> None:
     np.savez(path, **_escape(values))
 
 
-def _escape(values: Mapping[str, Array]) -> dict[str, Array]:
+def _escape(values: Mapping[str, Array]) -> dict[str, Any]:
     # The members of a zip archive are paths; Keras's names have slashes.
     return {name.replace("/", "|"): array for name, array in values.items()}
 
