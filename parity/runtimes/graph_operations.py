@@ -293,7 +293,7 @@ def _perturb(perturbation: Perturbation, array: Array) -> Array:
 
 def _require_float64(point: TensorPoint, array: Array) -> None:
     if array.dtype != np.float64:
-        raise FlagError(f"{point.name}: asked for float64, computed in {array.dtype}")
+        raise FlagError(f"{point.name}: expected float64, computed in {array.dtype}")
 
 
 @contextmanager
