@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,7 @@ def _weights(parameters: Any) -> str:
     )
 
 
-def describe_graph(graph: Graph) -> list[Mapping[str, str]]:
+def describe_graph(graph: Graph) -> list[dict[str, str]]:
     """Return the operations of one model as text: kind, path, source line, shape, parameters."""
     trained = {each.name for each in graph.parameters if each.trainable}
     rows = []

@@ -19,7 +19,7 @@ from parity.comparison.graphs.isolation import (
     isolate_stages,
     locate_divergences,
 )
-from parity.comparison.graphs.preparation import SUBJECT_ERRORS, Preparation, read_weights
+from parity.comparison.graphs.preparation import SUBJECT_ERRORS, Preparation
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.semantics import judge_semantics
@@ -36,6 +36,7 @@ from parity.comparison.results import Level, Outcome
 from parity.errors import ParityError
 from parity.explain import graph_layers
 from parity.explain.cause import Cause
+from parity.numerics.array_files import load_arrays
 from parity.numerics.verdict import find_first_divergence
 from parity.processes.children import Children
 from parity.report.graph_assembly import GraphFindings, assemble_graph_report, describe_unpaired
@@ -141,13 +142,13 @@ def _explain(
 
 def _judge_weights(state: GraphState) -> Level:
     """Judge level 2: every pair of weights is equal, bit for bit, in the reference's axes."""
-    base = read_weights(state.weights[state.reference.subject.name])
+    base = load_arrays(state.weights[state.reference.subject.name])
     messages: list[str] = []
     for name, alignment in state.alignments.items():
         if name not in state.models or state.models[name].subject.exported_from:
             # An export folds and renames weights; its numbers are judged.
             continue
-        own = read_weights(state.weights[name])
+        own = load_arrays(state.weights[name])
         differences = compare_weights(alignment, base, own)
         if len(differences) > 3:
             messages.append(
@@ -169,7 +170,7 @@ def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
     if not differences:
         return Level(Outcome.PASS)
     tensors = _read_inputs(state, runner, differences)
-    values = read_weights(state.weights[state.reference.subject.name])
+    values = load_arrays(state.weights[state.reference.subject.name])
     failing, same = [], []
     for each in differences:
         if each.training_only or is_same_function(state.reference.graph, each, tensors, values):

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.points import GraphRow, channels_first
-from parity.comparison.graphs.preparation import read_weights
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
@@ -33,6 +32,7 @@ from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
 from parity.network.view import View
+from parity.numerics.array_files import load_arrays
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
@@ -176,7 +176,7 @@ class GraphExplainer:
 
     def _values(self, subject: str) -> dict[str, Array]:
         if subject not in self._weights:
-            self._weights[subject] = read_weights(self.state.weights[subject])
+            self._weights[subject] = load_arrays(self.state.weights[subject])
         return self._weights[subject]
 
     def _subject_weights(
@@ -273,7 +273,7 @@ def read_reference_tensors(
     for tensor, name in ports.items():
         value = np.asarray(state.reference.inputs.arrays[name], np.float64)
         for view in channels_first(order.get(tensor, "")):
-            value = view.apply(value)
+            value = np.asarray(view.apply(value), np.float64)
         found[tensor] = value
     return found
 

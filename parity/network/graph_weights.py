@@ -43,7 +43,8 @@ def _draw(node: Node, parameter: Parameter, value: Array, seed: int) -> Array:
         return (0.1 * rng.standard_normal(shape)).astype(dtype)
     if value.ndim >= 2 and parameter.role:
         deviation = np.sqrt(2.0 / max(count_sum_terms(node, parameter), 1.0))
-        return (deviation * rng.standard_normal(shape)).astype(dtype)
+        kernel: Array = (deviation * rng.standard_normal(shape)).astype(dtype)
+        return kernel
     if value.size and np.all(value == value.flat[0]):
         return (value + 0.1 * rng.standard_normal(shape)).astype(dtype)
     return value

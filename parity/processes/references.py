@@ -256,8 +256,8 @@ def name_subjects(
     taken = set(given)
     names: list[str] = []
     for (given_name, reference), runtime in zip(references, runtimes, strict=True):
-        name = given_name
-        if name is None:
+        name = given_name or ""
+        if given_name is None:
             only = list(runtimes).count(runtime) == 1
             name = _free_name(runtime if only else _subject_name(reference, runtime), taken)
             taken.add(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.errors import FlagError, GraphError, InputError
+from parity.errors import FlagError, GraphError
 from parity.numerics import capture, floor
+from parity.numerics.array_files import load_arrays, save_arrays
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
 from parity.runtimes.floors import Perturbation
 from parity.runtimes.graph_framework import GraphFramework, GraphHook
@@ -51,23 +51,23 @@ class GraphOperations(GraphFramework):
     def read_graph(self, *, inputs: str, out: str) -> dict[str, Any]:
         """Record one run on the arrays of the `.npz` file `inputs`; write the graph to `out`."""
         started = time.perf_counter()
-        graph = self.record(load_inputs(inputs))
+        graph = self.record(load_arrays(inputs))
         graph.validate(graph.framework)
         Path(out).write_text(json.dumps(graph.to_json()), encoding="utf-8")
         return {"seconds": time.perf_counter() - started, "nodes": len(graph.nodes)}
 
     def save_parameters(self, *, path: str) -> None:
         """Write the floating weights to an `.npz` file, by name, in the framework's own axes."""
-        save_values(path, self.read_parameters())
+        save_arrays(path, self.read_parameters())
 
     def load_parameters(self, *, path: str) -> None:
         """Set the weights of an `.npz` file of `save_parameters`; every bit is read back."""
-        self.write_parameters(load_parameters(path))
+        self.write_parameters(load_arrays(path))
 
     def run_graph(self, **arguments: Any) -> dict[str, Any]:
         """Capture the points of a run; `arguments` are the fields of `GraphRunRequest`."""
         request = GraphRunRequest.from_json(arguments)
-        inputs = load_inputs(request.inputs)
+        inputs = load_arrays(request.inputs)
         model = None
         if (request.precision, request.device) != ("float32", "cpu"):
             model = self.copy_to_precision(request.precision, request.device)
@@ -119,10 +119,10 @@ class GraphOperations(GraphFramework):
                 seen[tensor] = array if replacement is None else replacement
             return replacement
 
-        model_inputs = load_inputs(inputs)
+        model_inputs = load_arrays(inputs)
         tensors = {norm["input"] for norm in norms} | {norm["output"] for norm in norms}
         self.run_tensors(model_inputs, tensors, hook)
-        save_values(out, statistics)
+        save_arrays(out, statistics)
 
     def measure_floors(self, **arguments: Any) -> dict[str, Any]:
         """Return the float32 floors at the points; `arguments` are the fields of `FloorRequest`.
@@ -134,7 +134,7 @@ class GraphOperations(GraphFramework):
         started = time.perf_counter()
         model = self.copy_to_precision("float32")
         values = self.read_parameters(model=model)
-        inputs = load_inputs(request.inputs)
+        inputs = load_arrays(request.inputs)
         whole, isolated = floor.FloorAccumulator(), floor.FloorAccumulator()
         with capture.CaptureReader(Path(request.reference)) as expected:
             for replicate in range(request.replicates):
@@ -238,41 +238,6 @@ def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
     moved = np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
     # ascontiguousarray makes a scalar a vector.
     return moved.reshape(own.shape)
-
-
-def load_inputs(path: str) -> dict[str, Array]:
-    """Return the arrays of an `.npz` file by name; raises `InputError`."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def save_arrays(path: str | Path, arrays: Mapping[str, Array]) -> None:
-    """Write an `.npz` file that `load_inputs` reads.
-
-    `numpy.savez` takes the names as arguments, so that an array cannot be called `file`.
-    """
-    with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-
-
-def load_parameters(path: str) -> dict[str, Array]:
-    """Return the weights that `save_parameters` wrote."""
-    return {name.replace("|", "/"): array for name, array in load_inputs(path).items()}
-
-
-def save_values(path: str | Path, values: Mapping[str, Array]) -> None:
-    """Write weights as `save_parameters` does."""
-    save_arrays(path, _escape(values))
-
-
-def _escape(values: Mapping[str, Array]) -> dict[str, Any]:
-    # The members of a zip archive are paths; Keras's names have slashes.
-    return {name.replace("/", "|"): array for name, array in values.items()}
 
 
 def to_floating(array: Array) -> Array:

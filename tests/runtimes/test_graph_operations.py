@@ -13,10 +13,11 @@ import pytest
 from parity.errors import FlagError, GraphError
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from parity.network.view import View
+from parity.numerics.array_files import load_arrays
 from parity.numerics.capture import CaptureReader
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
-from parity.runtimes.graph_operations import GraphOperations, load_parameters
+from parity.runtimes.graph_operations import GraphOperations
 
 Step = tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Array], list[Array]], Array]]
 
@@ -190,7 +191,7 @@ def test_a_run_that_is_not_in_float64_is_refused(tmp_path: Path, inputs: str) ->
     model.steps[2] = (
         "c", "matmul", ("b",), lambda w, values: values[0] @ w["c.weight"].astype(np.float32),
     )  # fmt: skip
-    with pytest.raises(FlagError, match="last: asked for float64, computed in float32"):
+    with pytest.raises(FlagError, match="last: expected float64, computed in float32"):
         run(NumpyOperations(model), inputs, tmp_path / "capture", precision="float64")
 
 
@@ -226,7 +227,7 @@ def test_statistics_are_measured_in_one_run(tmp_path: Path, inputs: str) -> None
     ]
     out = tmp_path / "statistics.npz"
     operations.calibrate_norms(inputs=inputs, norms=norms, out=str(out))
-    statistics = load_parameters(str(out))
+    statistics = load_arrays(str(out))
     with np.load(inputs) as arrays:
         data = arrays["x"] @ weights["a.weight"] + 3.0
     np.testing.assert_allclose(statistics["n.mean"], data.mean(0), rtol=1e-5)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import InputError, UsageError
 from parity.network import inputs
+from parity.numerics.array_files import save_arrays
 from parity.text import quote, suggest
 
 Array = NDArray[Any]
@@ -59,7 +60,7 @@ class ModelInputs:
 
     def save(self, path: Path) -> Path:
         """Write the arrays to an `.npz` file and return it."""
-        np.savez(path, **dict(self.arrays))
+        save_arrays(path, self.arrays)
         return path
 
 

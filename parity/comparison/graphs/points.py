@@ -89,9 +89,9 @@ def build_table(graph: Graph, alignments: Mapping[str, Alignment], *, reference:
     pairs: dict[str, dict[str, tuple[TensorPoint, tuple[str, ...], str]]] = {}
     for subject, alignment in alignments.items():
         for pair in alignment.pairs:
-            for tensors in pair.tensors:
-                point = TensorPoint("", tensors.other, (tensors.view,))
-                found = pairs.setdefault(tensors.reference, {})
+            for both in pair.tensors:
+                point = TensorPoint("", both.other, (both.view,))
+                found = pairs.setdefault(both.reference, {})
                 found[subject] = (point, pair.other, pair.confidence.value)
     output_tensors = {port.tensor for port in graph.outputs}
     rows, names = [], set[str]()

@@ -37,6 +37,7 @@ from parity.network import alignment as aligning
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph
 from parity.network.graph_weights import draw_weights
+from parity.numerics.array_files import load_arrays, save_arrays
 from parity.processes import registry
 from parity.processes.child import Child
 from parity.processes.children import Children
@@ -243,8 +244,7 @@ class Preparation:
         declared = [DeclaredInput.from_json(entry) for entry in answer["inputs"]]
         if not answer["has_example"]:
             return declared, None
-        with np.load(path, allow_pickle=False) as arrays:
-            return declared, {name: arrays[name] for name in arrays.files}
+        return declared, load_arrays(path)
 
     def _read(
         self,
@@ -383,7 +383,7 @@ class Preparation:
         self._child(base).call(
             "calibrate_norms", inputs=str(base.input_file), norms=norms, out=str(path)
         )
-        statistics = read_weights(path)
+        statistics = load_arrays(path)
         measured = {n: value.astype(values[n].dtype) for n, value in statistics.items()}
         return {**values, **measured}
 
@@ -391,13 +391,13 @@ class Preparation:
         path = self.folder / f"weights.{model.subject.name}.npz"
         self._child(model).call("save_parameters", path=str(path))
         files[model.subject.name] = path
-        return read_weights(path)
+        return load_arrays(path)
 
     def _write_weights(
         self, model: LoadedModel, values: Mapping[str, Array], files: dict[str, Path]
     ) -> None:
         path = self.folder / f"weights.{model.subject.name}.npz"
-        save_weights(path, values)
+        save_arrays(path, values)
         files[model.subject.name] = path
         self._child(model).call("load_parameters", path=str(path))
 
@@ -417,11 +417,11 @@ class Preparation:
         path = self.folder / f"scratch.{model.subject.name}.npz"
         child = self._child(model)
         try:
-            save_weights(path, {**own, **copied})
+            save_arrays(path, {**own, **copied})
             child.call("load_parameters", path=str(path))
             return self._check_values(base, model, alignment)
         finally:
-            save_weights(path, own)
+            save_arrays(path, own)
             child.call("load_parameters", path=str(path))
 
     def _check_values(
@@ -600,14 +600,3 @@ def find_id_bounds(graph: Graph) -> dict[str, int]:
                 if graph.tensors[tensor].dtype.startswith("int"):
                     reach[tensor] = sources[0]
     return found
-
-
-def read_weights(path: Path) -> dict[str, Array]:
-    """Return the weights of a child's `.npz` file by name."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name.replace("|", "/"): arrays[name] for name in arrays.files}
-
-
-def save_weights(path: Path, values: Mapping[str, Array]) -> None:
-    """Write weights as a child reads them."""
-    np.savez(path, **{name.replace("/", "|"): array for name, array in values.items()})

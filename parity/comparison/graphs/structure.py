@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from parity.network import kinds
 from parity.network.alignment import Alignment, NodePair
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
+from parity.network.kind import tuples_to_lists
 
 Array = NDArray[Any]
 
@@ -51,8 +52,26 @@ def find_differences(
         )
         if first is None or second is None:
             continue
+        first, second = _pad_with(reference.graph, first), _pad_with(model.graph, second)
         found += _compare_nodes(model.subject.name, pair, first, second)
     return found
+
+
+def _pad_with(graph: Graph, node: Node) -> Node:
+    """Return an operation whose padding includes that of the zero padding that it reads."""
+    padding = node.hyper.get("padding")
+    if padding is None or node.kind == "pad" or not node.inputs:
+        return node
+    before = graph.producers.get(node.inputs[0])
+    if before is None or before.kind != "pad" or before.hyper.get("value", 0.0) != 0.0:
+        return node
+    added = before.hyper.get("padding", ())
+    if len(added) != len(padding) or before.hyper.get("mode", "constant") != "constant":
+        return node
+    if len(graph.consumers.get(before.outputs[0], ())) > 1 or "pool" in node.kind:
+        return node
+    total = [[a + c, b + d] for (a, b), (c, d) in zip(padding, added, strict=True)]
+    return replace(node, hyper={**node.hyper, "padding": total})
 
 
 def main_node(graph: Graph, ids: Sequence[str]) -> Node | None:
@@ -98,12 +117,7 @@ def _equal(first: Any, second: Any) -> bool:
     if isinstance(first, float) or isinstance(second, float):
         # A framework may store a constant in float32, a relative change of up to 6e-8.
         return bool(np.isclose(float(first), float(second), rtol=1e-7, atol=0.0))
-    return kinds_to_lists(first) == kinds_to_lists(second)
-
-
-def kinds_to_lists(value: Any) -> Any:
-    """Return a value with tuples turned into lists."""
-    return [kinds_to_lists(item) for item in value] if isinstance(value, tuple | list) else value
+    return bool(tuples_to_lists(first) == tuples_to_lists(second))
 
 
 def locate(node: Node) -> str:

@@ -273,8 +273,8 @@ def _read_tf_conv_transpose(event: Event) -> Reading | None:
     padding = _text(given["padding"])
     if padding == "EXPLICIT" or len(event.operands) < 3:
         return None
-    reading = _transposed(event, event.operands[2], event.operands[1],
-                          list(given["strides"])[part], padding, list(given["dilations"])[part])  # fmt: skip
+    stride, dilation = list(given["strides"])[part], list(given["dilations"])[part]
+    reading = _transposed(event, event.operands[2], event.operands[1], stride, padding, dilation)
     reading.settings = frozenset({0})
     return reading
 

@@ -47,8 +47,8 @@ def guess_inputs(
 
     `shapes` are candidates for the model's required inputs, in their order, the batch first: of
     another model, as a rule. Each is tried as floats, then as integers, in every order of its axes
-    behind the batch, until `enough` run. Raises `InputError` if there are fewer shapes than inputs, or if none runs;
-    the message has the model's own error for the shapes as they are.
+    behind the batch, until `enough` run. Raises `InputError` if there are fewer shapes than
+    inputs, or if none runs; the message has the model's own error for the shapes as they are.
     """
     names = required_inputs(model)
     if len(shapes) < len(names):

@@ -15,7 +15,6 @@ import_torchvision()
 
 import timm  # noqa: E402 (it imports torchvision, which may need the shim)
 
-
 INPUT_SHAPE = (None, 3, None, None)
 """Images of any size; the axes are N, C, H, W."""
 
