@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import onnx
-from onnx import GraphProto
+from onnx import GraphProto, NodeProto
 
 from exporters.errors import ExportError, first_few
 from exporters.graph.edits import all_nodes
@@ -32,13 +32,18 @@ def check_names(
         raise ExportError(f"two tensors would be called {twice[0]!r}: give one another name")
 
 
-def check_operators(graph: GraphProto, *, framework: str) -> None:
-    """Raise ExportError naming the first nodes that ONNX has no operator for."""
-    foreign = [
-        f"{node.op_type} ({node.name or node.output[0]})"
+def foreign_nodes(graph: GraphProto) -> list[NodeProto]:
+    """Return the nodes that ONNX has no operator for."""
+    return [
+        node
         for node in all_nodes(graph)
         if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)
     ]
+
+
+def check_operators(graph: GraphProto, *, framework: str) -> None:
+    """Raise ExportError naming the first nodes that ONNX has no operator for."""
+    foreign = [f"{node.op_type} ({node.name or node.output[0]})" for node in foreign_nodes(graph)]
     if foreign:
         raise ExportError(
             f"{framework} operators that could not be converted: {first_few(foreign)}"
