@@ -13,6 +13,9 @@ from exporters.graph.edits import all_nodes
 
 OLDEST_OPSET = 17
 
+ML = "ai.onnx.ml"
+"""The domain of look-up tables, which ONNX Runtime knows too."""
+
 
 def check_opset(opset: int) -> None:
     """Raise ExportError unless these exporters write `opset`."""
@@ -37,7 +40,7 @@ def foreign_nodes(graph: GraphProto) -> list[NodeProto]:
     return [
         node
         for node in all_nodes(graph)
-        if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)
+        if node.domain not in ("", "ai.onnx", ML) or not onnx.defs.has(node.op_type, node.domain)
     ]
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from unittest import mock
 
 import tensorflow as tf
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto, helper
 
 from exporters.errors import ExportError, first_few
-from exporters.graph import checks, simplification
+from exporters.graph import checks
+from exporters.graph.edits import all_nodes, read_attribute, set_repeated_field
 from exporters.keras import operators
 from exporters.keras.reasons import describe_error, where
 from exporters.keras.recurrent import MARKER, Recurrences, convert_marker
@@ -90,7 +91,7 @@ def convert(graph: TensorFlowGraph, opset: int, name: str) -> ModelProto:
                 f"tf2onnx could not convert {name}: {f'{place}: ' if place else ''}"
                 f"{describe_error(error)}"
             ) from error
-    simplification.lower_erfc(model.graph)
+    _repair_transposed_convolutions(model.graph)
     foreign = checks.foreign_nodes(model.graph)
     if foreign:
         places = [_place(graph, node.name, node.op_type) for node in foreign]
@@ -152,13 +153,45 @@ def _handlers(tfonnx: Any, handlers: dict[str, Any], failed: list[str]) -> Itera
         return run
 
     def mapping(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        found = {name: (watched(f), options) for name, (f, options) in create(*args, **kwargs).items()}
+        found = dict(create(*args, **kwargs))
         for name, handler in handlers.items():
-            def call(context: Any, node: Any, handler: Any = handler, **_: Any) -> Any:
-                return handler(context, node)
-
-            found[name] = (watched(call), {})
-        return found
+            original, options = found.get(name, (None, {}))
+            found[name] = (_prefer(handler, original), options)
+        return {name: (watched(function), options) for name, (function, options) in found.items()}
 
     with mock.patch.object(tfonnx.handler.tf_op, "create_mapping", mapping):
         yield
+
+
+def _prefer(handler: Any, original: Any) -> Any:
+    """Return a handler that falls back on tf2onnx's own where `handler` returns False."""
+
+    def run(context: Any, node: Any, **kwargs: Any) -> Any:
+        if handler(context, node) is False and original is not None:
+            original(context, node, **kwargs)
+
+    return run
+
+
+def _repair_transposed_convolutions(graph: GraphProto) -> None:
+    """Write what tf2onnx has as negative padding as output padding, in place.
+
+    Where the result is longer than the kernels reach, TensorFlow adds zeros at the end.
+    """
+    for node in all_nodes(graph):
+        pads = read_attribute(node, "pads", []) if node.op_type == "ConvTranspose" else []
+        half = len(pads) // 2
+        totals = [pads[axis] + pads[axis + half] for axis in range(half)]
+        if any(total < 0 for total in totals):
+            both = [
+                (pads[axis], pads[axis + half]) if totals[axis] >= 0 else (0, 0)
+                for axis in range(half)
+            ]
+            kept = [a for a in node.attribute if a.name not in ("pads", "output_padding")]
+            moved = [begin for begin, _ in both] + [end for _, end in both]
+            extra = [max(-total, 0) for total in totals]
+            kept += [
+                helper.make_attribute("pads", moved),
+                helper.make_attribute("output_padding", extra),
+            ]
+            set_repeated_field(node.attribute, kept)

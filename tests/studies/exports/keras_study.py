@@ -205,13 +205,20 @@ class _Reference:
         ]
         self.inputs = [case.inputs(self.model, *point) for point in self.points]
         self.outputs: list[list[tuple[str, Any]]] | None = None
+        self.repeatable = True
         self.moved: list[list[list[Any]]] = []
 
     def compute(self) -> None:
         """Run the model, and then its replicates."""
         if self.outputs is not None:
             return
-        self.outputs = [_flatten(self._run(arguments)) for arguments in self.inputs]
+        plain_runs = [[_flatten(self._run(a)) for a in self.inputs] for _ in range(2)]
+        self.outputs = plain_runs[0]
+        self.repeatable = all(
+            np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
+            for run, again in zip(*plain_runs, strict=True)
+            for (_, first), (_, second) in zip(run, again, strict=True)
+        )
         plain = [np.asarray(variable) for variable in self.model.variables]
         for replicate in range(_REPLICATES):
             rng = np.random.default_rng(replicate)
@@ -283,6 +290,9 @@ def _judge(reference: _Reference, exporter: str) -> dict[str, Any]:
             }
         seconds = time.perf_counter() - start
         reference.compute()
+        if not reference.repeatable:
+            reason = "a file, of a model that returns something else each time"
+            return {"outcome": "wrong", "seconds": seconds, "reason": reason}
         try:
             floors, reason = _compare(reference, path, exporter)
         except Exception as error:
