@@ -118,14 +118,24 @@ def shapes_of(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
 def infer_shapes(model: ModelProto) -> ModelProto:
     """Infer every shape again. Raises ExportError with the node that does not fit."""
     del model.graph.value_info[:]
+    stated = {value.name: onnx.TensorShapeProto() for value in model.graph.output}
     for value in model.graph.output:
+        if value.type.tensor_type.HasField("shape"):
+            stated[value.name].CopyFrom(value.type.tensor_type.shape)
+        else:
+            del stated[value.name]
         value.type.tensor_type.ClearField("shape")
     try:
-        return onnx.shape_inference.infer_shapes(
+        inferred = onnx.shape_inference.infer_shapes(
             model, check_type=True, strict_mode=True, data_prop=True
         )
     except Exception as error:  # onnx raises its own InferenceError and plain RuntimeError
         raise ExportError(f"shape inference failed: {first_line(error)}") from error
+    for value in inferred.graph.output:
+        # The framework knows the shape of a Loop's result, a trailing Squeeze, or a DFT.
+        if not value.type.tensor_type.HasField("shape") and value.name in stated:
+            value.type.tensor_type.shape.CopyFrom(stated[value.name])
+    return inferred
 
 
 def _fold_constants(graph: GraphProto, opset: int) -> None:
