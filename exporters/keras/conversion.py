@@ -112,21 +112,27 @@ def _place(graph: TensorFlowGraph, name: str, operator: str = "") -> str:
     return f"{operator or operation.type} ({details})"
 
 
+def dependencies(tensors: Sequence[Any]) -> dict[str, Any]:
+    """Return the operations that tensors depend on, by name."""
+    waiting = [tensor.op for tensor in tensors]
+    found = {operation.name: operation for operation in waiting}
+    while waiting:
+        for tensor in waiting.pop().inputs:
+            if tensor.op.name not in found:
+                found[tensor.op.name] = tensor.op
+                waiting.append(tensor.op)
+    return found
+
+
 def _check_random(graph: TensorFlowGraph, name: str) -> None:
     """Raise ExportError where an output depends on random numbers."""
-    waiting = [graph.graph.get_tensor_by_name(output).op for output in graph.outputs]
-    seen = {op.name for op in waiting}
-    while waiting:
-        operation = waiting.pop()
+    outputs = [graph.graph.get_tensor_by_name(output) for output in graph.outputs]
+    for operation in dependencies(outputs).values():
         if operation.type in _RANDOM:
             raise ExportError(
                 f"{name} draws random numbers in inference mode: {_place(graph, operation.name)};"
                 " no file can be compared with it; remove training=True, or make them an input"
             )
-        for tensor in operation.inputs:
-            if tensor.op.name not in seen:
-                seen.add(tensor.op.name)
-                waiting.append(tensor.op)
 
 
 @contextmanager

@@ -9,23 +9,29 @@ from typing import Any
 
 import keras
 import numpy as np
+from onnx import ValueInfoProto
 
 from exporters.graph.model import Array
-from exporters.graph.pipeline import Export, export_graph
+from exporters.graph.pipeline import Export, check_path, export_graph
+from exporters.graph.samples import BATCH, describe_inputs, varying_sizes
 from exporters.graph.structure import Structure
+from exporters.graph.verification import ModelFunction, Reference
 from exporters.keras.arguments import Arguments, arrange, read_arguments, unique_names
 from exporters.keras.calls import check_model
-from exporters.keras.function import to_function
+from exporters.keras.function import lowest_roundoff, other_weights, to_function
 from exporters.keras.trace import trace
 
 
 def weights(model: keras.Model) -> dict[str, Array]:
     """Return every variable by its path ("conv1_conv/kernel"), in Keras's own layouts."""
-    names = unique_names([variable.path for variable in model.variables])
     return {
         name: np.asarray(variable.value.numpy())
-        for name, variable in zip(names, model.variables, strict=True)
+        for name, variable in zip(_weight_names(model), model.variables, strict=True)
     }
+
+
+def _weight_names(model: keras.Model) -> tuple[str, ...]:
+    return unique_names([variable.path for variable in model.variables])
 
 
 def export(
@@ -67,25 +73,59 @@ def export(
             sample=sample,
         )
 
-    def function(arrays: Sequence[Array], *, seed: int | None = None) -> list[Array]:
-        run = to_function(
+    def function(other: Mapping[int, Array] | None = None) -> ModelFunction:
+        return to_function(
             model,
             arguments,
             inputs=traced().inputs,
             outputs=traced().outputs,
             channels_first=channels_first,
+            other=other,
         )
-        return run(arrays, seed=seed)
+
+    def reference() -> Reference:
+        return Reference(
+            function=function(),
+            roundoff=lambda: lowest_roundoff(model),
+            sizes=find_sizes(traced().model.graph.input[: len(traced().inputs)], function()),
+        )
 
     return export_graph(
-        path=Path(path),
+        path=check_path(path),
         structure=structure or traced,
         weights=functools.partial(weights, model),
-        function=function,
+        function=reference,
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
         sample=None if sample is None else _in_order(arguments, inputs, sample, model),
+        other_weights=lambda: other_weights(model, _weight_names(model), function),
     )
+
+
+def find_sizes(
+    values: Sequence[ValueInfoProto], function: ModelFunction
+) -> dict[str, tuple[int, ...]]:
+    """Return the sizes to verify at, by the name of the size, from one that the model accepts.
+
+    Returns nothing for an input that varies in its batch alone.
+    """
+    specs = describe_inputs(values)
+    varying = [name for name in varying_sizes(specs) if name != BATCH]
+    if not varying:
+        return {}
+    for size in _SIZES:
+        sizes = dict.fromkeys(varying, size) | {BATCH: 2}
+        arrays = [np.zeros(spec.shape(sizes), spec.dtype) for spec in specs]
+        try:
+            function(arrays)
+        except Exception:  # noqa: BLE001 - whatever a layer raises of a size that it cannot take
+            continue
+        return dict.fromkeys(varying, (size, 2 * size, size + size // 2, size + 1))
+    return {}
+
+
+# The usual ones first; then those of short position tables, and of large images.
+_SIZES = (32, 16, 64, 8, 128, 4, 224, 2, 3, 1)
 
 
 def _in_order(

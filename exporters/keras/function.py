@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from exporters.errors import ExportError
 from exporters.graph.model import Array
+from exporters.graph.pipeline import scramble
 from exporters.graph.verification import ModelFunction, perturb
 from exporters.keras import structures
 from exporters.keras.arguments import Arguments, arrange, result_names
 from exporters.keras.calls import eager_functions, move_channels
+from exporters.keras.reasons import describe_error
 from exporters.silence import silence_logging
+
+_ROUNDOFFS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
 def to_function(
@@ -23,29 +29,24 @@ def to_function(
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     channels_first: bool = False,
+    other: Mapping[int, Array] | None = None,
 ) -> ModelFunction:
     """Return the model as a function of arrays in the graph's layout and order, on the CPU.
 
-    `inputs` and `outputs` are the names in the graph, which give the order (`arrange`).
+    `inputs` and `outputs` are the names in the graph, which give the order (`arrange`). `other`
+    replaces values by the variable's index. The model's variables stay as they are.
     """
     _, input_order = arrange(arguments.names, inputs, "inputs", model)
+    lowest = lowest_roundoff(model)
 
     def run(arrays: Sequence[Array], *, seed: int | None = None) -> list[Array]:
-        # Eagerly for speed: XLA would compile each grouped convolution anew for each batch size.
-        with silence_logging(), eager_functions(), tf.device("/CPU:0"):
-            by_index = dict(zip(input_order, arrays, strict=True))
-            tensors = [tf.constant(by_index[index]) for index in range(len(by_index))]
+        by_index = dict(zip(input_order, arrays, strict=True))
+        with silence_logging(), tf.device("/CPU:0"):
+            tensors = [_to_tensor(by_index[index]) for index in range(len(by_index))]
             if channels_first:
                 tensors = [move_channels(tensor, first=False) for tensor in tensors]
-            if seed is None:
-                results = arguments.call(model, tensors)
-            else:
-                mapping = [
-                    (v, tf.constant(perturb(np.asarray(v.value.numpy()), seed=seed, index=i)))
-                    for i, v in enumerate(model.variables)
-                ]
-                with keras.StatelessScope(mapping):
-                    results = arguments.call(model, tensors)
+            values = _values(model, other or {}, seed, lowest)
+            results = _call(model, arguments, tensors, values)
             _, order = arrange(result_names(model, results), outputs, "outputs", model)
             flat = [tf.convert_to_tensor(leaf) for leaf in structures.flatten(results)]
             if channels_first:
@@ -53,3 +54,67 @@ def to_function(
             return [np.asarray(flat[index]) for index in order]
 
     return run
+
+
+def other_weights(
+    model: keras.Model,
+    names: Sequence[str],
+    function: Callable[[Mapping[int, Array]], ModelFunction],
+) -> tuple[Mapping[str, Array], ModelFunction]:
+    """Return other weights by name, and the model as a function with those."""
+    other = {
+        index: scramble(np.asarray(variable.value.numpy()), index=index)
+        for index, variable in enumerate(model.variables)
+    }
+    return {name: other[index] for index, name in enumerate(names)}, function(other)
+
+
+def lowest_roundoff(model: keras.Model) -> float:
+    """Return the unit roundoff of the lowest precision that a layer computes in, 0 for float32."""
+    layers = model._flatten_layers()
+    return max((_ROUNDOFFS.get(str(layer.compute_dtype), 0.0) for layer in layers), default=0.0)
+
+
+def _to_tensor(array: Array) -> Any:
+    return tf.constant(array.astype("S") if array.dtype.kind == "U" else array)
+
+
+def _values(
+    model: keras.Model, other: Mapping[int, Array], seed: int | None, roundoff: float
+) -> list[tuple[Any, Any]]:
+    """Return the values of the variables for one call, where they are not their own."""
+    values = []
+    for index, variable in enumerate(model.variables):
+        if seed is None and index not in other:
+            # A call in inference mode may write: the model is left as it was.
+            values.append((variable, tf.identity(variable.value)))
+            continue
+        array = other.get(index)
+        array = np.asarray(variable.value.numpy()) if array is None else array
+        if seed is not None:
+            array = perturb(array, seed=seed, index=index, roundoff=roundoff)
+        values.append((variable, tf.constant(array)))
+    return values
+
+
+def _call(
+    model: keras.Model,
+    arguments: Arguments,
+    tensors: Sequence[Any],
+    values: Sequence[tuple[Any, Any]],
+) -> Any:
+    try:
+        # Eagerly for speed: XLA would compile each grouped convolution anew for each batch size.
+        with eager_functions(), keras.StatelessScope(list(values)):
+            return arguments.call(model, tensors)
+    except ExportError:
+        raise
+    except tf.errors.UnimplementedError:
+        # TensorFlow has some operators (grouped convolutions in three dimensions) in graphs alone.
+        def call(*given: Any) -> Any:
+            with keras.StatelessScope(list(values)):
+                return arguments.call(model, given)
+
+        return tf.function(call)(*tensors)
+    except Exception as error:  # whatever a layer's own call raises
+        raise RuntimeError(describe_error(error)) from error

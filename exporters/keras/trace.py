@@ -153,13 +153,13 @@ def _trace_once(
                 raise
             except Exception as error:  # whatever a layer's own call raises
                 raise _refusal(model, tracing, error) from error
-        _check_state(model, scope, placeholders)
         check_tapped_calls(taps, recorded)
         flat = [_to_tensor(model, leaf) for leaf in structures.flatten(results)]
         if not flat:
             raise ExportError(f"{model.name} returns no tensor")
         moved = [move_channels(t, first=True) if channels_first else t for t in flat]
         named = [tf.identity(t, name=f"output_{i}") for i, t in enumerate(moved)]
+        _check_state(model, scope, placeholders, named)
         tapped = {}
         for index, tap in enumerate(taps):
             value = move_channels(recorded[tap], first=True) if channels_first else recorded[tap]
@@ -201,10 +201,13 @@ def _to_tensor(model: keras.Model, leaf: Any) -> Any:
         raise ExportError(f"{model.name} returns {type(leaf).__name__}, no tensor") from error
 
 
-def _check_state(model: keras.Model, scope: Any, placeholders: Sequence[Any]) -> None:
-    """Raise ExportError where the call writes to a variable: a file has no state."""
+def _check_state(
+    model: keras.Model, scope: Any, placeholders: Sequence[Any], outputs: Sequence[Any]
+) -> None:
+    """Raise ExportError where the result depends on a variable that the call writes to."""
+    read = conversion.dependencies(outputs)
     for variable, placeholder in zip(model.variables, placeholders, strict=True):
-        if scope.get_current_value(variable) is placeholder:
+        if scope.get_current_value(variable) is placeholder or placeholder.op.name not in read:
             continue
         if "seed_generator" in variable.path:
             raise ExportError(
