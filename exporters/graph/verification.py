@@ -39,6 +39,7 @@ from exporters.graph.samples import (
     BATCH,
     UNKNOWN_SIZE,
     InputSpec,
+    add_words,
     describe_inputs,
     draw_extremes,
     draw_normal,
@@ -99,6 +100,8 @@ class Reference:
     wide: Callable[[Sequence[Array]], list[Array]] | None = None
     roundoff: Callable[[], float] | None = None
     example: Sequence[Array] | None = None
+    largest: float = 200.0
+    """The largest magnitude of an extreme input."""
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
@@ -359,7 +362,7 @@ class _Proof:
         self.model = model
         self.reference = reference
         self.notes: list[str] = []
-        self.specs = describe_inputs(graph.input)
+        self.specs = add_words(describe_inputs(graph.input), graph)
         self.has_batch = BATCH in varying_sizes(self.specs)
         self.batches = tuple(sorted(batches)) if self.has_batch else (1,)
         self.rows = max(self.batches)
@@ -535,7 +538,7 @@ class _Proof:
         """Add a case of extreme inputs, as large as the framework computes finite numbers of."""
         if all(spec.is_integer for spec in self.specs):
             return
-        largest = 200.0
+        largest = self.reference.largest
         batch = min(2, self.rows)
         while largest > _SMALLEST_EXTREME:
             arrays = draw_extremes(self.specs, self._draw_sizes(batch), seed=5, largest=largest)

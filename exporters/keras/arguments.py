@@ -258,6 +258,16 @@ def _from_first_call(model: keras.Model, sample: Any) -> Arguments:
             f"{model.name} has no weights or no input shape yet: call it once on a batch"
         )
     parameters = _parameters(model)
+    missing = _required(model)[len(shapes) :]
+    if missing:
+        # Keras remembers the first argument's shape alone.
+        if sample is None:
+            raise ExportError(
+                f"{model.name} takes {', '.join(_required(model))}, and Keras does not remember the"
+                f" shape of {first_few(missing)}: give signature=, or an example of the arguments"
+                " as sample="
+            )
+        return _from_sample(model, sample)
     keywords = {
         name: shape
         for index, (key, shape) in enumerate(shapes.items())
@@ -280,6 +290,35 @@ def _from_first_call(model: keras.Model, sample: Any) -> Arguments:
         for leaf, array in zip(arguments.leaves, arrays, strict=True)
     ]
     return replace(arguments, leaves=tuple(typed))
+
+
+def _from_sample(model: keras.Model, sample: Any) -> Arguments:
+    """Take the structure, shapes and types of a sample: a tuple or list of arguments, or by name."""
+    parameters = _parameters(model)
+    positional: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = {}
+    if isinstance(sample, Mapping) and sample.keys() <= set(parameters):
+        keywords = sample
+    elif isinstance(sample, (list, tuple)) and len(sample) <= len(parameters):
+        positional = tuple(sample)
+    else:
+        raise ExportError(
+            f"sample: expected the arguments of {model.name}, {', '.join(parameters)},"
+            f" found {_describe(sample)}"
+        )
+
+    def read(keys: tuple[str, ...], leaf: Any) -> Argument:
+        array = _to_array(leaf)
+        return Argument(structures.join(keys), (None, *array.shape[1:]), array.dtype.name)
+
+    return _from_leaves(model, positional, keywords, read)
+
+
+def _required(model: keras.Model) -> list[str]:
+    """Return the parameters of the model's call that have no default."""
+    found = inspect.signature(model.call).parameters
+    empty = inspect.Parameter.empty
+    return [n for n in _parameters(model) if n in found and found[n].default is empty]
 
 
 def _parameters(model: keras.Model) -> list[str]:

@@ -71,7 +71,7 @@ def convert(graph: TensorFlowGraph, opset: int, name: str) -> ModelProto:
     _check_random(graph, name)
     failed: list[str] = []
     handlers = {
-        **operators.handlers(graph.tracing.resources),
+        **operators.handlers(graph.graph, graph.tracing.resources),
         MARKER: lambda context, node: convert_marker(graph.recurrences, context, node),
     }
     with _rewriters_off(tfonnx), _handlers(tfonnx, handlers, failed):
@@ -170,11 +170,14 @@ def _handlers(tfonnx: Any, handlers: dict[str, Any], failed: list[str]) -> Itera
 
 
 def _prefer(handler: Any, original: Any) -> Any:
-    """Return a handler that falls back on tf2onnx's own where `handler` returns False."""
+    """Return a handler that falls back on tf2onnx's own, as `operators.Handler` says."""
 
     def run(context: Any, node: Any, **kwargs: Any) -> Any:
-        if handler(context, node) is False and original is not None:
+        answer = handler(context, node)
+        if (answer is False or callable(answer)) and original is not None:
             original(context, node, **kwargs)
+        if callable(answer):
+            answer()
 
     return run
 

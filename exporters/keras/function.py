@@ -38,6 +38,7 @@ def to_function(
     """
     _, input_order = arrange(arguments.names, inputs, "inputs", model)
     lowest = lowest_roundoff(model)
+    compiled = _Compiled(model, arguments) if has_loops(model) else None
 
     def run(arrays: Sequence[Array], *, seed: int | None = None) -> list[Array]:
         by_index = dict(zip(input_order, arrays, strict=True))
@@ -46,7 +47,10 @@ def to_function(
             if channels_first:
                 tensors = [move_channels(tensor, first=False) for tensor in tensors]
             values = _values(model, other or {}, seed, lowest)
-            results = _call(model, arguments, tensors, values)
+            if compiled is not None:
+                results = compiled(tensors, values)
+            else:
+                results = _call(model, arguments, tensors, values)
             _, order = arrange(result_names(model, results), outputs, "outputs", model)
             flat = [tf.convert_to_tensor(leaf) for leaf in structures.flatten(results)]
             if channels_first:
@@ -109,12 +113,54 @@ def _call(
             return arguments.call(model, tensors)
     except ExportError:
         raise
-    except tf.errors.UnimplementedError:
-        # TensorFlow has some operators (grouped convolutions in three dimensions) in graphs alone.
-        def call(*given: Any) -> Any:
-            with keras.StatelessScope(list(values)):
-                return arguments.call(model, given)
-
-        return tf.function(call)(*tensors)
     except Exception as error:  # whatever a layer's own call raises
+        if "Conv3D" in str(error):
+            # TensorFlow has grouped convolutions in three dimensions in graphs alone.
+            return _Compiled(model, arguments)(tensors, values)
         raise RuntimeError(describe_error(error)) from error
+
+
+class _Compiled:
+    """A model's call as a function of TensorFlow, for any number of rows."""
+
+    def __init__(self, model: keras.Model, arguments: Arguments) -> None:
+        self.model = model
+        self.arguments = arguments
+        self.functions: dict[tuple[tuple[int, ...], ...], Any] = {}
+        self.results: Any = None  # the structure, with an index at each leaf
+
+    def __call__(self, tensors: Sequence[Any], values: Sequence[tuple[Any, Any]]) -> Any:
+        # Other sizes are known to the model, since layers may do something else without.
+        key = tuple(
+            tuple(tensor.shape[1 if leaf.shape and leaf.shape[0] is None else 0 :])
+            for tensor, leaf in zip(tensors, self.arguments.leaves, strict=True)
+        )
+        try:
+            if key not in self.functions:
+                self.functions[key] = self._compile(tensors, values)
+            found = self.functions[key](*(value for _, value in values), *tensors)
+        except Exception as error:  # whatever a layer's own call raises
+            raise RuntimeError(describe_error(error)) from error
+        return structures.map_leaves(lambda index: found[index], self.results)
+
+    def _compile(self, tensors: Sequence[Any], values: Sequence[tuple[Any, Any]]) -> Any:
+        variables = [variable for variable, _ in values]
+
+        def call(*given: Any) -> list[Any]:
+            mapping = list(zip(variables, given[: len(variables)], strict=True))
+            with keras.StatelessScope(mapping):
+                results = self.arguments.call(self.model, given[len(variables) :])
+            count = iter(range(len(structures.flatten(results))))
+            self.results = structures.map_leaves(lambda _: next(count), results)
+            return [tf.convert_to_tensor(leaf) for leaf in structures.flatten(results)]
+
+        signature = [tf.TensorSpec(value.shape, value.dtype) for _, value in values]
+        for tensor, leaf in zip(tensors, self.arguments.leaves, strict=True):
+            rows = (None,) if leaf.shape and leaf.shape[0] is None else tuple(tensor.shape[:1])
+            signature.append(tf.TensorSpec((*rows, *tensor.shape[1:]), tensor.dtype))
+        return tf.function(call, input_signature=signature)
+
+
+def has_loops(model: keras.Model) -> bool:
+    """Return whether a layer loops over time, which eager execution does slowly."""
+    return any(isinstance(layer, keras.layers.RNN) for layer in model._flatten_layers())

@@ -13,12 +13,18 @@ from exporters.errors import ExportError
 from exporters.keras import resizing
 from exporters.keras.builder import Builder
 
-Handler = Callable[[Any, Any], bool | None]
-"""It replaces a node (second) in tf2onnx's graph (first), or returns False: tf2onnx does it."""
+Handler = Callable[[Any, Any], bool | Callable[[], None] | None]
+"""It replaces a node (second) in tf2onnx's graph (first).
+
+Or it returns False: tf2onnx does it, or a function: tf2onnx does it, and that is called then.
+"""
 
 
-def handlers(resources: Mapping[str, Any]) -> dict[str, Handler]:
-    """Return what converts each type of operator. `resources`: tables by their placeholder."""
+def handlers(graph: tf.Graph, resources: Mapping[str, Any]) -> dict[str, Handler]:
+    """Return what converts each type of operator of a graph.
+
+    `resources`: tables by their placeholder.
+    """
 
     def look_up(context: Any, node: Any) -> None:
         _look_up(context, node, resources)
@@ -32,8 +38,16 @@ def handlers(resources: Mapping[str, Any]) -> dict[str, Handler]:
         "TruncateMod": _truncate_modulo,
         "Bucketize": _bucketize,
         "Bitcast": _sign_bits,
+        "BitwiseAnd": _sign_mask,
+        "SelectV2": _select,
+        "Select": _select_rows,
+        **{name: _elementwise(operator) for name, operator in _COMPARISONS.items()},
+        "Maximum": _elementwise("Max"),
+        "Minimum": _elementwise("Min"),
+        "Conv3D": _group_conv3d,
+        "ClipByValue": _clip,
         "LookupTableFindV2": look_up,
-        **resizing.handlers(),
+        **resizing.handlers(graph),
     }
 
 
@@ -123,12 +137,7 @@ def _sign_bits(context: Any, node: Any) -> None:
     Keras's argmax tells -0.0 from 0.0 by that. 1/x has the sign of a zero.
     """
     readers = context.find_output_consumers(node.output[0])
-    asked = all(reader.type == "Less" and reader.input[0] == node.output[0] for reader in readers)
-    zeros = asked and all(
-        reader.inputs[1].is_const() and not np.any(reader.inputs[1].get_tensor_value(False))
-        for reader in readers
-    )
-    if not zeros:
+    if not readers or not all(_reads_sign(reader, node.output[0]) for reader in readers):
         raise ExportError(
             f"{node.name}: ONNX has no operator for the bits of a number (Bitcast); compute this"
             " outside of the model"
@@ -140,6 +149,137 @@ def _sign_bits(context: Any, node: Any) -> None:
     kind = helper.tensor_dtype_to_np_dtype(b.dtypes[0])
     minus, plus = b.constant(-1, kind), b.constant(1, kind)
     b.finish("Where", b.add("Less", signed, zero), minus, plus)
+
+
+def _reads_sign(reader: Any, name: str) -> bool:
+    """Return whether a node compares a number with 0, or takes its sign bit."""
+    if reader.type == "BitwiseAnd":
+        return _is_sign_mask(reader)
+    other = reader.inputs[1]
+    return bool(
+        reader.type == "Less"
+        and reader.input[0] == name
+        and other.is_const()
+        and not np.any(other.get_tensor_value(as_list=False))
+    )
+
+
+def _is_sign_mask(node: Any) -> bool:
+    values = [n.get_tensor_value(as_list=False) for n in node.inputs if n.is_const()]
+    return any(np.all(v == np.iinfo(v.dtype).min) for v in values if v.dtype.kind == "i")
+
+
+def _sign_mask(context: Any, node: Any) -> bool:
+    """Write x & the sign bit without operators on bits, which ONNX has from opset 18."""
+    if not _is_sign_mask(node):
+        return False
+    x = next(name for name, n in zip(node.input, node.inputs, strict=True) if not n.is_const())
+    b = Builder(context, node)
+    lowest, zero = b.constant(np.iinfo(b.array_type).min), b.constant(0)
+    b.finish("Where", b.add("Less", x, zero), lowest, zero)
+    return True
+
+
+# ONNX Runtime's Where, Less, … take these; for others the next larger one is right too.
+_WIDER = {
+    TensorProto.INT8: TensorProto.INT32,
+    TensorProto.INT16: TensorProto.INT32,
+    TensorProto.UINT16: TensorProto.INT32,
+    TensorProto.UINT32: TensorProto.INT64,
+}
+
+_COMPARISONS = {
+    "Less": "Less",
+    "LessEqual": "LessOrEqual",
+    "Greater": "Greater",
+    "GreaterEqual": "GreaterOrEqual",
+}
+
+
+def _select(context: Any, node: Any) -> None:
+    """Write a choice; tf2onnx multiplies by the condition, which an infinity does not survive."""
+    dtype = context.get_dtype(node.output[0])
+    b = Builder(context, node)
+    condition, x, y = b.inputs
+    if dtype not in _WIDER:
+        b.finish("Where", condition, x, y)
+        return
+    wide = _WIDER[dtype]
+    chosen = b.add("Where", condition, b.add("Cast", x, to=wide), b.add("Cast", y, to=wide))
+    b.finish("Cast", chosen, to=dtype)
+
+
+def _select_rows(context: Any, node: Any) -> bool | None:
+    """Write a choice whose condition may be a vector, one value for each row."""
+    ranks = [context.get_rank(name) for name in node.input[:2]]
+    if None in ranks:
+        return False
+    if ranks[0] == 1 and ranks[1] > 1:
+        condition = context.make_node(
+            "Unsqueeze",
+            [
+                node.input[0],
+                context.make_const(
+                    f"{node.name}/axes", np.arange(1, ranks[1], dtype=np.int64)
+                ).output[0],
+            ],
+        )
+        context.replace_input(node, node.input[0], condition.output[0], 0)
+    _select(context, node)
+    return None
+
+
+def _elementwise(operator: str) -> Handler:
+    """Return what writes a comparison in the numbers' own type.
+
+    tf2onnx casts integers to float32, which rounds large ones.
+    """
+
+    def convert(context: Any, node: Any) -> None:
+        types = {context.get_dtype(name) for name in node.input}
+        b = Builder(context, node)
+        if len(types) > 1:  # the counter of a loop became int64
+            b.dtype = TensorProto.INT64
+            b.inputs = [b.add("Cast", name, to=TensorProto.INT64) for name in b.inputs]
+        inputs = _widen(b, b.inputs)
+        compared = operator not in ("Max", "Min")
+        kind = _WIDER.get(b.dtype, b.dtype)
+        if compared or kind == b.dtypes[0]:
+            b.finish(operator, *inputs)
+        else:
+            b.finish("Cast", b.add(operator, *inputs), to=b.dtypes[0])
+
+    return convert
+
+
+def _group_conv3d(context: Any, node: Any) -> Callable[[], None] | bool:
+    """Give a convolution in three dimensions its groups, once tf2onnx has converted it."""
+    images, kernel = (context.get_shape(name) for name in node.input[:2])
+    channels_last = node.get_attr_str("data_format") == "NDHWC"
+    if not images or not kernel:
+        return False
+    groups = images[-1 if channels_last else 1] // kernel[-2]
+    name = node.name
+
+    def finish() -> None:
+        context.get_node_by_name(name).set_attr("group", groups)
+
+    return finish if groups > 1 else False
+
+
+def _widen(b: Builder, names: Sequence[str]) -> list[str]:
+    wide = _WIDER.get(b.dtype)
+    return [b.add("Cast", name, to=wide) for name in names] if wide else list(names)
+
+
+def _clip(context: Any, node: Any) -> None:
+    b = Builder(context, node)
+    x, low, high = _widen(b, b.inputs)
+    result = b.add("Min", b.add("Max", x, low), high)
+    if b.dtype in _WIDER:
+        b.finish("Cast", result, to=b.dtypes[0])
+    else:
+        b.finish("Identity", result)
 
 
 def _look_up(context: Any, node: Any, resources: Mapping[str, Any]) -> None:

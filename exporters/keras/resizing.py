@@ -23,29 +23,33 @@ _MOST_TAPS = 4
 """With more weights a row, a matrix product is cheaper than a sum of gathered rows."""
 
 
-def handlers() -> dict[str, Callable[[Any, Any], bool | None]]:
-    """Return what converts each resizing operator in tf2onnx's graph."""
+def handlers(graph: tf.Graph) -> dict[str, Callable[[Any, Any], bool | None]]:
+    """Return what converts each resizing operator of TensorFlow's `graph` in tf2onnx's."""
+
+    def resize(context: Any, node: Any) -> bool:
+        return _resize(context, node, graph)
+
     return dict.fromkeys(
-        ("ResizeBilinear", "ResizeBicubic", "ResizeNearestNeighbor", "ScaleAndTranslate"), _resize
+        ("ResizeBilinear", "ResizeBicubic", "ResizeNearestNeighbor", "ScaleAndTranslate"), resize
     )
 
 
-def _resize(context: Any, node: Any) -> bool:
+def _resize(context: Any, node: Any, graph: tf.Graph) -> bool:
     """Replace a resize of images (N, H, W, C) whose sizes are known; else return False."""
     shape = context.get_shape(node.input[0])
-    constant = all(source.is_const() for source in node.inputs[1:])
-    if not constant or not shape or -1 in shape[1:3]:
+    arguments = _static_arguments(graph, node.name)
+    if arguments is None or not shape or -1 in shape[1:3]:
         if node.type == "ScaleAndTranslate":
             raise ExportError(
                 f"{node.name}: ONNX resizes images of unknown height or width by the bilinear and"
                 " nearest methods alone; give the model's input a fixed size"
             )
         return False
-    sizes = [int(size) for size in node.inputs[1].get_tensor_value(as_list=False).ravel()]
+    sizes = [int(size) for size in arguments[0].ravel()]
     if _is_doubling(node, shape[1:3], sizes):
         _write_resize(context, node, sizes)
         return True
-    matrices = [_weights(node, axis, shape[1 + axis], sizes[axis]) for axis in range(2)]
+    matrices = [_weights(node, arguments, axis, shape[1 + axis]) for axis in range(2)]
     b = Builder(context, node)
     images = b.inputs[0]
     if b.dtype != TensorProto.FLOAT and b.dtypes[0] == TensorProto.FLOAT:
@@ -59,13 +63,61 @@ def _resize(context: Any, node: Any) -> bool:
     return True
 
 
-def _weights(node: Any, axis: int, size: int, new_size: int) -> NDArray[np.float32]:
+def _static_arguments(graph: tf.Graph, name: str) -> list[NDArray[Any]] | None:
+    """Return the values of an operation's inputs after the first, None where one varies."""
+    try:
+        operation = graph.get_operation_by_name(name)
+    except KeyError:  # of an inner graph
+        return None
+    values = [_static_value(tensor) for tensor in operation.inputs[1:]]
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) and all((v >= 0).all() for v in known) else None
+
+
+def _static_value(tensor: Any) -> NDArray[Any] | None:
+    """Return the value of a tensor that depends on known sizes alone; an unknown size is -1."""
+    value = tf.get_static_value(tensor)
+    if value is not None:
+        return np.asarray(value)
+    operation = tensor.op
+    if operation.type == "Shape" and operation.inputs[0].shape.rank is not None:
+        return np.asarray([-1 if s is None else s for s in operation.inputs[0].shape], np.int32)
+    inputs = [_static_value(source) for source in operation.inputs]
+    if any(value is None for value in inputs) or operation.type not in _COMPUTED:
+        return None
+    with tf.init_scope():
+        attributes = {key: operation.get_attr(key) for key in _COMPUTED[operation.type]}
+        result = getattr(tf.raw_ops, operation.type)(
+            **dict(zip(_PARAMETERS[operation.type], map(np.asarray, inputs), strict=True)),
+            **attributes,
+        )
+        return np.asarray(result)
+
+
+# The operations that scales are computed with from sizes, with their attributes.
+_COMPUTED: dict[str, tuple[str, ...]] = {
+    "Cast": ("DstT",),
+    "RealDiv": (),
+    "StridedSlice": (
+        "begin_mask", "ellipsis_mask", "end_mask", "new_axis_mask", "shrink_axis_mask"
+    ),
+}  # fmt: skip
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "Cast": ("x",),
+    "RealDiv": ("x", "y"),
+    "StridedSlice": ("input", "begin", "end", "strides"),
+}
+
+
+def _weights(
+    node: Any, arguments: list[NDArray[Any]], axis: int, size: int
+) -> NDArray[np.float32]:
     """Return the weights (new size, size) of one axis, from TensorFlow's operator."""
+    new_size = int(arguments[0].ravel()[axis])
     units = tf.reshape(tf.eye(size), [1, size, 1, size])
     size_argument = tf.constant([new_size, 1], tf.int32)
     if node.type == "ScaleAndTranslate":
-        scale = node.inputs[2].get_tensor_value(as_list=False).ravel()
-        translation = node.inputs[3].get_tensor_value(as_list=False).ravel()
+        scale, translation = (value.ravel() for value in arguments[1:3])
         result = tf.raw_ops.ScaleAndTranslate(
             images=units,
             size=size_argument,

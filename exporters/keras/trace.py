@@ -32,6 +32,7 @@ from exporters.keras.reasons import describe_error, source_line
 from exporters.keras.recurrent import Recurrences, mark_recurrent_layers
 from exporters.keras.taps import record_calls
 from exporters.keras.tracing_graph import (
+    RecordingScope,
     Tracing,
     TracingGraph,
     read_variables,
@@ -147,7 +148,7 @@ def _trace_once(
             stack.enter_context(mark_recurrent_layers(recurrences))
             mapping = list(zip(model.variables, placeholders, strict=True))
             try:
-                with keras.StatelessScope(mapping) as scope:
+                with RecordingScope(mapping) as scope:
                     results = arguments.call(model, tensors)
             except ExportError:
                 raise
@@ -159,7 +160,7 @@ def _trace_once(
             raise ExportError(f"{model.name} returns no tensor")
         moved = [move_channels(t, first=True) if channels_first else t for t in flat]
         named = [tf.identity(t, name=f"output_{i}") for i, t in enumerate(moved)]
-        _check_state(model, scope, placeholders, named)
+        _check_state(model, scope, tracing, placeholders, named)
         tapped = {}
         for index, tap in enumerate(taps):
             value = move_channels(recorded[tap], first=True) if channels_first else recorded[tap]
@@ -202,12 +203,24 @@ def _to_tensor(model: keras.Model, leaf: Any) -> Any:
 
 
 def _check_state(
-    model: keras.Model, scope: Any, placeholders: Sequence[Any], outputs: Sequence[Any]
+    model: keras.Model,
+    scope: RecordingScope,
+    tracing: Tracing,
+    placeholders: Sequence[Any],
+    outputs: Sequence[Any],
 ) -> None:
     """Raise ExportError where the result depends on a variable that the call writes to."""
+    if not scope.written:
+        return
     read = conversion.dependencies(outputs)
-    for variable, placeholder in zip(model.variables, placeholders, strict=True):
-        if scope.get_current_value(variable) is placeholder or placeholder.op.name not in read:
+    names = {
+        id(variable): placeholder.op.name
+        for variable, placeholder in zip(model.variables, placeholders, strict=True)
+    }
+    for variable in scope.written:
+        # A layer's states are no variables of the model.
+        name = names.get(id(variable)) or tracing.variables.get(id(variable.value))
+        if name not in read:
             continue
         if "seed_generator" in variable.path:
             raise ExportError(

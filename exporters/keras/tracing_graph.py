@@ -6,7 +6,7 @@ graph. A plain graph cannot take them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +33,8 @@ class Tracing:
     resources: dict[str, Any] = field(default_factory=dict)
     """Resource handle by the name of the placeholder that stands for it."""
     stack: list[str] = field(default_factory=list)
+    variables: dict[int, str] = field(default_factory=dict)
+    """Name of the constant that holds a variable's value, by the variable's id."""
     failed_in: str | None = None
     """Path of the innermost layer whose call raised."""
 
@@ -73,6 +75,19 @@ class TracingGraph(tf.__internal__.FuncGraph):  # type: ignore[misc]
         return operation
 
 
+class RecordingScope(keras.StatelessScope):  # type: ignore[misc]
+    """Gives Keras's variables values for the time of a call, and records those that it writes."""
+
+    def __init__(self, mapping: Sequence[tuple[Any, Any]]) -> None:
+        super().__init__(mapping)
+        self.written: list[Any] = []
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        """Record that the call writes to a variable."""
+        self.written.append(update[0])
+        super().add_update(update)
+
+
 @contextmanager
 def record_layers(tracing: Tracing) -> Iterator[None]:
     """While open, keep the path of the layer or operation that is being called."""
@@ -110,6 +125,7 @@ def read_variables(graph: TracingGraph) -> Iterator[None]:
                 array = np.asarray(read(self))
             with graph.as_default(), tf.control_dependencies(None), tf.name_scope(""):
                 values[id(self)] = tf.constant(array, name="variable")
+                graph.tracing.variables[id(self)] = values[id(self)].op.name
         return values[id(self)]
 
     def gather(self: Any, indices: Any, name: str | None = None) -> Any:

@@ -245,6 +245,7 @@ sequential("repeat_vector", (5,), lambda: layers.RepeatVector(4))
 sequential("dropouts", (8, 5), lambda: layers.SpatialDropout1D(0.5), lambda: layers.GaussianNoise(1.0), lambda: layers.GaussianDropout(0.5), lambda: layers.AlphaDropout(0.3))
 sequential("augmentation", IMAGE, lambda: layers.RandomFlip(), lambda: layers.RandomRotation(0.2), lambda: layers.RandomZoom(0.2), lambda: layers.Conv2D(3, 3))
 sequential("time_distributed", (4, *IMAGE), lambda: layers.TimeDistributed(layers.Conv2D(3, 3)))
+sequential("time_distributed_images_length", (None, 8, 8, 2), lambda: layers.TimeDistributed(layers.Conv2D(3, 3, activation="relu")), lambda: layers.TimeDistributed(layers.Flatten()), lambda: layers.LSTM(4))
 sequential("time_distributed_length", (None, 7), lambda: layers.TimeDistributed(layers.Dense(3)))
 sequential("fully_convolutional", (None, None, 3), lambda: layers.Conv2D(4, 3, 2, "same", activation="relu"), lambda: layers.Conv2DTranspose(2, 3, 2, "same"), sizes=(16, 24))
 sequential("dynamic_pool_dense", (None, None, 3), lambda: layers.Conv2D(4, 3), lambda: layers.GlobalAveragePooling2D(), lambda: layers.Dense(2), sizes=(16, 21))
@@ -427,6 +428,9 @@ function("cumsum", (8,), lambda x: ops.cumsum(x, axis=-1))
 function("clip_abs_sign", (8,), lambda x: ops.clip(ops.abs(x), 0.1, 1.0) * ops.sign(x))
 function("where", (8,), lambda x: ops.where(x > 0, x, x * 0.1))
 function("logical", (8,), lambda x: ops.logical_and(x > 0, ops.logical_not(x > 1)))
+function("compare_large_ints", (8,), lambda x: [x * 16777216 + 1 > x * 16777216, ops.maximum(x + 16777217, 16777216 + x), ops.clip(x + 16777200, 16777205, 16777217)], dtype="int32")
+function("int64_arithmetic", (8,), lambda x: ops.sum(x * 1000003, axis=-1) + ops.max(x, axis=-1), dtype="int64", high=30000)
+function("causal_infinite_mask", (6, 6), lambda x: ops.softmax(ops.where(ops.tril(ops.ones_like(x)) > 0, x, -float("inf")), axis=-1))
 function("one_hot", (4,), lambda x: ops.one_hot(x, 20), dtype="int32")
 function("take", (8,), lambda x: ops.take(x, [3, 1, -1], axis=1))
 function("take_along_axis", (8,), lambda x: ops.take_along_axis(x, ops.argsort(x, axis=-1), axis=-1))
@@ -683,7 +687,9 @@ CASES += [
     Case("subclassed_tokens", lambda: built(SubclassedTokens(), tokens(2, 0, 7)), lambda n, s: (tokens(n, s, 7),)),
     Case("subclassed_list", lambda: built(SubclassedList(), normal(2, 0, (3,), (3,))), lambda n, s: (normal(n, s, (3,), (3,)),)),
     Case("subclassed_dict", lambda: built(SubclassedDict(), {"number": normal(2, 0, (4,))[0], "ids": tokens(2, 0, 6)}), lambda n, s: ({"number": normal(n, s, (4,))[0], "ids": tokens(n, s, 6)},)),
-    Case("subclassed_arguments", lambda: built(SubclassedArguments(), *normal(2, 0, (3,), (5,))), lambda n, s: tuple(normal(n, s, (3,), (5,)))),
+    Case("subclassed_arguments", lambda: built(SubclassedArguments(), *normal(2, 0, (3,), (5,))), lambda n, s: tuple(normal(n, s, (3,), (5,))), options={"sample": tuple(normal(3, 9, (3,), (5,)))}),
+    Case("subclassed_signature", lambda: built(SubclassedArguments(), *normal(2, 0, (3,), (5,))), lambda n, s: tuple(normal(n, s, (3,), (5,))), options={"signature": (keras.InputSpec(shape=(None, 3)), tf.TensorSpec((None, 5), tf.float32))}),
+    Case("subclassed_dict_sample", lambda: built(SubclassedDict(), {"number": normal(2, 0, (4,))[0], "ids": tokens(2, 0, 6)}), lambda n, s: ({"number": normal(n, s, (4,))[0], "ids": tokens(n, s, 6)},), options={"sample": {"ids": tokens(3, 5, 6), "number": normal(3, 5, (4,))[0]}}),
     Case("raw_variable", lambda: built(RawVariable(), np.ones((2, 4), "float32")), lambda n, s: tuple(normal(n, s, (4,)))),
     Case("tf_function_inside", lambda: built(Unhelpful(), np.ones((2, 4), "float32")), lambda n, s: tuple(normal(n, s, (4,)))),
 ]  # fmt: skip
