@@ -126,7 +126,7 @@ def find_sizes(
             function(arrays)
         except Exception:  # noqa: BLE001 - whatever a layer raises of a size that it cannot take
             continue
-        return dict.fromkeys(varying, (size, 2 * size, size + size // 2, size + 1))
+        return dict.fromkeys(varying, (size, 2 * size, size + size // 2))
     return {}
 
 

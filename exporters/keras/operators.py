@@ -37,6 +37,7 @@ def handlers(graph: tf.Graph, resources: Mapping[str, Any]) -> dict[str, Handler
         "FloorMod": _floor_modulo,
         "TruncateMod": _truncate_modulo,
         "Bucketize": _bucketize,
+        "OneHot": _one_hot,
         "Bitcast": _sign_bits,
         "BitwiseAnd": _sign_mask,
         "SelectV2": _select,
@@ -129,6 +130,30 @@ def _bucketize(context: Any, node: Any) -> None:
     above = b.add("Less", b.add("Unsqueeze", x, last), b.constant(boundaries, np.float32))
     passed = b.add("Cast", b.add("Not", above), to=TensorProto.INT32)
     b.finish("ReduceSum", passed, last, keepdims=0)
+
+
+def _one_hot(context: Any, node: Any) -> bool | None:
+    """Compare with 0, 1, …; ONNX's OneHot takes a negative index from the end, TensorFlow none."""
+    rank, depth = context.get_rank(node.input[0]), node.inputs[1]
+    if rank is None or not depth.is_const():
+        return False
+    count = int(depth.get_tensor_value(as_list=False))
+    axis = int(node.get_attr_value("axis", -1))
+    axis = rank if axis == -1 else axis
+    b = Builder(context, node)
+    numbers = np.arange(count).reshape([-1] + [1] * (rank - axis))
+    index = b.inputs[0]
+    if b.dtype not in (TensorProto.INT32, TensorProto.INT64):
+        index = b.add("Cast", index, to=TensorProto.INT64)
+        b.dtype = TensorProto.INT64
+    hit = b.add("Equal", b.add("Unsqueeze", index, b.constant([axis], np.int64)), b.constant(numbers))
+    if b.dtypes[0] in _WIDER or b.dtypes[0] == TensorProto.FLOAT16:
+        wide = _WIDER.get(b.dtypes[0], TensorProto.FLOAT)
+        on, off = (b.add("Cast", name, to=wide) for name in b.inputs[2:4])
+        b.finish("Cast", b.add("Where", hit, on, off), to=b.dtypes[0])
+    else:
+        b.finish("Where", hit, *b.inputs[2:4])
+    return None
 
 
 def _sign_bits(context: Any, node: Any) -> None:
@@ -238,7 +263,9 @@ def _elementwise(operator: str) -> Handler:
     def convert(context: Any, node: Any) -> None:
         types = {context.get_dtype(name) for name in node.input}
         b = Builder(context, node)
-        if len(types) > 1:  # the counter of a loop became int64
+        # In a loop, tf2onnx makes the counter int64 after this.
+        counts = context._is_subgraph and b.dtype in (TensorProto.INT32, TensorProto.INT64)
+        if len(types) > 1 or counts:
             b.dtype = TensorProto.INT64
             b.inputs = [b.add("Cast", name, to=TensorProto.INT64) for name in b.inputs]
         inputs = _widen(b, b.inputs)

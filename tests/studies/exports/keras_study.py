@@ -219,14 +219,18 @@ class _Reference:
             for run, again in zip(*plain_runs, strict=True)
             for (_, first), (_, second) in zip(run, again, strict=True)
         )
+        # What a layer computes in float16 moves by as much as that rounds.
+        kinds = {str(layer.compute_dtype) for layer in self.model._flatten_layers()}
+        lowest = max((_EPSILONS.get(kind, 0.0) for kind in kinds), default=0.0)
+        self.lowest = lowest
         plain = [np.asarray(variable) for variable in self.model.variables]
         for replicate in range(_REPLICATES):
             rng = np.random.default_rng(replicate)
             for variable, value in zip(self.model.variables, plain, strict=True):
-                variable.assign(_perturb(value, rng))
+                variable.assign(_perturb(value, rng, lowest))
             self.moved.append(
                 [
-                    [v for _, v in _flatten(self._run(_map(lambda a: _perturb(a, rng), arguments)))]
+                    [v for _, v in _flatten(self._run(_map(lambda a: _perturb(a, rng, lowest), arguments)))]
                     for arguments in self.inputs
                 ]
             )
@@ -245,12 +249,15 @@ class _Reference:
             return tf.function(lambda *given: self.model(*given, **training))(*arguments)
 
 
-def _perturb(array: Any, rng: np.random.Generator) -> Any:
-    """Multiply floats by 1 + U(-1, 1) * epsilon of their own precision."""
+_EPSILONS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+def _perturb(array: Any, rng: np.random.Generator, lowest: float) -> Any:
+    """Multiply floats by 1 + U(-1, 1) * epsilon of their own precision, or of a lower one."""
     array = np.asarray(array)
     if array.dtype.kind != "f":
         return array
-    epsilon = np.finfo(array.dtype).eps
+    epsilon = max(float(np.finfo(array.dtype).eps), lowest)
     noise = rng.uniform(-1, 1, array.shape)
     return (array.astype(np.float64) * (1 + noise * epsilon)).astype(array.dtype)
 
@@ -321,7 +328,7 @@ def _compare(reference: _Reference, path: Path, exporter: str) -> tuple[float, s
         order = _match_outputs([key for key, _ in expected], results, strict=exporter == "ours")
         for position, name in enumerate(order):
             moved = [replicate[index][position] for replicate in reference.moved]
-            floors = _in_floors(found[name], expected[position][1], moved)
+            floors = _in_floors(found[name], expected[position][1], moved, reference.lowest)
             if not floors <= worst:
                 worst, where = floors, f"{name} at N={rows}: {floors:.3g} floors"
     return (worst if worst == worst else float("inf")), where
@@ -364,14 +371,14 @@ def _match_outputs(keys: Sequence[str], names: Sequence[str], *, strict: bool) -
     return list(names[: len(keys)])
 
 
-def _in_floors(found: Any, expected: Any, moved: Sequence[Any]) -> float:
+def _in_floors(found: Any, expected: Any, moved: Sequence[Any], lowest: float) -> float:
     """Return a difference in units of the floor: the larger of relative L2 and worst element."""
     if found.shape != expected.shape:
         return float("inf")
     if expected.dtype.kind != "f":
         return 0.0 if np.array_equal(found.astype(expected.dtype), expected) else float("inf")
     # bfloat16 and float16 are judged in their own precision.
-    roundoff = float(np.finfo(expected.dtype).eps) / 2
+    roundoff = max(float(np.finfo(expected.dtype).eps), lowest) / 2
     exact = expected.astype(np.float64)
     finite = np.isfinite(exact)
     if not np.array_equal(np.isfinite(found), finite) or not np.array_equal(
