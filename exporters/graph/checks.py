@@ -22,6 +22,8 @@ ML = "ai.onnx.ml"
 def check_opset(opset: int) -> None:
     """Raise ExportError unless these exporters write `opset`."""
     newest = onnx.defs.onnx_opset_version()
+    if not isinstance(opset, int) or isinstance(opset, bool):
+        raise ExportError(f"opset: expected a number, found {opset!r}")
     if not OLDEST_OPSET <= opset <= newest:
         raise ExportError(f"opset {opset}: this version writes {OLDEST_OPSET} to {newest}")
 

@@ -66,10 +66,14 @@ class Arguments:
         A sample is one array per input (for one input also the array itself), a dictionary by the
         inputs' names, or has the structure of the call's arguments. Raises ExportError.
         """
+        whole: Any
         if isinstance(sample, Mapping) and sample.keys() == set(self.names):
             sample = [sample[name] for name in self.names]
-        elif structures.is_container(sample) and any(map(structures.is_container, _items(sample))):
-            for whole in (self.positional, self.positional[0] if self.positional else None):
+        elif isinstance(sample, Mapping) or (
+            structures.is_container(sample) and any(map(structures.is_container, _items(sample)))
+        ):
+            first = self.positional[0] if self.positional else None
+            for whole in (self.positional, first, self.keywords or None):
                 if whole is not None and structures.same_structure(whole, sample):
                     sample = _in_order(whole, sample)
                     break
@@ -119,11 +123,9 @@ def arrange(
     given; other names are given in the model's order. Raises ExportError for a wrong count.
     """
     order = tuple(range(len(names)))
-    if isinstance(given, str):
-        raise ExportError(f"{kind}: expected a list of names, found {given!r}")
+    given = check_names(given, kind)
     if not given:
         return tuple(names), order
-    given = tuple(given)
     if len(given) != len(names):
         raise ExportError(
             f"{model.name} has {len(names)} {kind} ({first_few(list(names))}),"
@@ -138,6 +140,16 @@ def arrange(
             f" {kind} are {first_few(list(names))}; give all of them, or other names"
         )
     return given, order
+
+
+def check_names(given: object, kind: str) -> tuple[str, ...]:
+    """Return names that a caller gave as a tuple. Raises ExportError for what is no list of names."""
+    if given is None:
+        return ()
+    listed = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
+    if not listed or not all(isinstance(name, str) and name for name in given):
+        raise ExportError(f"{kind}: expected a list of names, found {given!r}"[:200])
+    return tuple(given)
 
 
 def result_names(model: keras.Model, results: Any) -> tuple[str, ...]:
@@ -231,10 +243,12 @@ def _read_tensor(keys: tuple[str, ...], tensor: Any) -> Argument:
 def _from_signature(model: keras.Model, signature: Any) -> Arguments:
     def read(keys: tuple[str, ...], spec: Any) -> Argument:
         shape = getattr(spec, "shape", None)
-        if shape is None:
+        if isinstance(shape, tf.TensorShape) and shape.rank is None:
+            shape = None
+        if shape is None or tf.is_tensor(spec) or isinstance(spec, np.ndarray):
             raise ExportError(
                 f"signature: expected tensor specs with a shape, found {_describe(spec)};"
-                ' use keras.InputSpec(shape=(None, 8), dtype="float32")'
+                ' use keras.InputSpec(shape=(None, 8), dtype="float32"); arrays go to sample='
             )
         dtype = getattr(spec, "dtype", None) or "float32"
         dtype = dtype.name if isinstance(dtype, tf.DType) else str(dtype)
@@ -253,9 +267,14 @@ def _from_signature(model: keras.Model, signature: Any) -> Arguments:
 def _from_first_call(model: keras.Model, sample: Any) -> Arguments:
     """Take the shapes of the model's first call, and the types of a sample."""
     shapes = getattr(model, "_build_shapes_dict", None)
-    if not shapes or not model.built:
+    if not model.built:
+        raise ExportError(f"{model.name} has no weights yet: call it once on a batch")
+    if not shapes:
+        if sample is not None:
+            return _from_sample(model, sample)
         raise ExportError(
-            f"{model.name} has no weights or no input shape yet: call it once on a batch"
+            f"Keras does not know the shape of the inputs of {model.name}: give signature=, or an"
+            " example of the arguments as sample="
         )
     parameters = _parameters(model)
     missing = _required(model)[len(shapes) :]
@@ -297,7 +316,9 @@ def _from_sample(model: keras.Model, sample: Any) -> Arguments:
     parameters = _parameters(model)
     positional: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = {}
-    if isinstance(sample, Mapping) and sample.keys() <= set(parameters):
+    if not structures.is_container(sample) and len(_required(model)) <= 1:
+        positional = (sample,)
+    elif isinstance(sample, Mapping) and sample.keys() <= set(parameters):
         keywords = sample
     elif isinstance(sample, (list, tuple)) and len(sample) <= len(parameters):
         positional = tuple(sample)
@@ -368,11 +389,14 @@ def _pairs(indices: Any, values: Any) -> Iterable[tuple[int, Any]]:
 
 
 def _to_array(value: Any) -> Array:
+    if isinstance(value, (str, bytes)):
+        raise ExportError(f"sample: {value!r} is no array"[:200])
     try:
         array = np.asarray(value)
     except Exception as error:  # whatever a tensor's own conversion raises
         raise ExportError(f"sample: {_describe(value)} is no array") from error
-    if array.dtype.kind not in "biufSUO":
+    known = array.dtype.kind in "biufSU" or array.dtype.name == "bfloat16"
+    if not known and not (array.ndim and all(isinstance(v, (str, bytes)) for v in array.flat)):
         raise ExportError(f"sample: {_describe(value)} is no array of numbers")
     return array
 

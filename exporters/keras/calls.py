@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,17 @@ def check_model(model: object) -> None:
         )
 
 
+def check_mapping(value: object, name: str) -> None:
+    """Raise ExportError unless an argument is a dictionary of strings, or None."""
+    if value is None:
+        return
+    strings = isinstance(value, Mapping) and all(
+        isinstance(item, str) for pair in value.items() for item in pair
+    )
+    if not strings:
+        raise ExportError(f"{name}: expected a dictionary of strings, found {value!r}"[:200])
+
+
 def _describe_stranger(model: object) -> str:
     """Return what something else than a Keras model is, and how to get a Keras model from it."""
     if isinstance(model, (str, os.PathLike)):
@@ -32,13 +43,14 @@ def _describe_stranger(model: object) -> str:
             f"expected a Keras model, found the path {os.fspath(model)!r}: load it first, with"
             " keras.saving.load_model"
         )
-    if isinstance(model, tf.Module) and not isinstance(model, keras.layers.Layer):
+    is_layer = isinstance(model, keras.layers.Layer)
+    if not is_layer and (isinstance(model, tf.Module) or hasattr(model, "signatures")):
         return (
             "expected a Keras model, found a TensorFlow module (a SavedModel holds no Keras model):"
             " load the .keras file that it was made from"
         )
-    if isinstance(model, keras.layers.Layer):
-        return f"expected a Keras model, found the layer {model.name!r}: put it in a Sequential"
+    if is_layer:
+        return f"expected a Keras model, found the layer {getattr(model, 'name', '')!r}: put it in a Sequential"
     return f"expected a Keras model, found {type(model).__name__}"
 
 

@@ -11,13 +11,20 @@ import keras
 import numpy as np
 from onnx import ValueInfoProto
 
+from exporters.errors import ExportError
 from exporters.graph.model import Array
 from exporters.graph.pipeline import Export, check_path, export_graph
 from exporters.graph.samples import BATCH, describe_inputs, varying_sizes
 from exporters.graph.structure import Structure
 from exporters.graph.verification import ModelFunction, Reference
-from exporters.keras.arguments import Arguments, arrange, read_arguments, unique_names
-from exporters.keras.calls import check_model
+from exporters.keras.arguments import (
+    Arguments,
+    arrange,
+    check_names,
+    read_arguments,
+    unique_names,
+)
+from exporters.keras.calls import check_mapping, check_model
 from exporters.keras.function import has_loops, lowest_roundoff, other_weights, to_function
 from exporters.keras.trace import trace
 
@@ -58,6 +65,10 @@ def export(
     (default: seeded random): one array per input, or a structure like the call's arguments.
     """
     check_model(model)
+    check_mapping(metadata, "metadata")
+    tap_outputs = check_names(tap_outputs, "tap_outputs")
+    if structure is not None and not isinstance(structure, Structure):
+        raise ExportError(f"structure: expected what trace returns, found {structure!r}"[:200])
     arguments = read_arguments(model, signature, sample)
 
     @functools.cache

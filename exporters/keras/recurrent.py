@@ -21,6 +21,8 @@ from unittest import mock
 import keras
 import tensorflow as tf
 
+from exporters.errors import ExportError
+
 MARKER = "PyFunc"
 """The type of a marker's operation: one that holds a text, and takes and returns any tensors."""
 
@@ -101,7 +103,12 @@ def convert_marker(recurrences: Recurrences, context: Any, node: Any) -> None:
     """Replace a marker in tf2onnx's graph by its operator."""
     token = node.get_attr_value("token")
     token = token.decode() if isinstance(token, bytes) else token
-    recurrence = recurrences.by_token[token]
+    recurrence = recurrences.by_token.get(token)
+    if recurrence is None:
+        raise ExportError(
+            f"{node.name} runs Python code (tf.numpy_function), which ONNX has no operator for:"
+            " write it with keras.ops, or compute it outside of the model"
+        )
     outputs = list(node.output)
     shapes, dtypes = node.output_shapes, node.output_dtypes
     inputs = list(node.input)

@@ -27,7 +27,7 @@ from exporters.keras.arguments import (
     result_names,
     unique_names,
 )
-from exporters.keras.calls import check_model, eager_functions, move_channels
+from exporters.keras.calls import check_mapping, check_model, eager_functions, move_channels
 from exporters.keras.reasons import describe_error, source_line
 from exporters.keras.recurrent import Recurrences, mark_recurrent_layers
 from exporters.keras.taps import record_calls
@@ -76,6 +76,7 @@ def trace(
     """
     check_model(model)
     checks.check_opset(opset)
+    check_mapping(taps, "taps")
     arguments = read_arguments(model, signature, sample)
     inputs, input_order = arrange(arguments.names, inputs, "inputs", model)
     with silence_logging(), eager_functions():
@@ -236,9 +237,19 @@ def _check_state(
 def _refusal(model: keras.Model, tracing: Tracing, error: Exception) -> ExportError:
     places = [f"layer {tracing.failed_in}" if tracing.failed_in else "", source_line(error)]
     place = ", ".join(filter(None, places))
+    reason = describe_error(error)
+    advice = next((text for key, text in _ADVICE.items() if key in reason), "")
     return ExportError(
-        f"{model.name} cannot be traced: {f'{place}: ' if place else ''}{describe_error(error)}"
+        f"{model.name} cannot be traced: {f'{place}: ' if place else ''}"
+        f"{reason if not advice else reason.split('. ')[0]}{advice}"
     )
+
+
+_ADVICE = {
+    "as a Python `bool`": "; the call decides in Python on a value, or on a size that varies: use"
+    " keras.ops.cond or where, or give the input a fixed size",
+    "to a numpy array": "; the call uses NumPy: use keras.ops",
+}
 
 
 def _finish(
