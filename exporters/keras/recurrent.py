@@ -11,7 +11,6 @@ zeros, with `zero_output_for_mask`), which is looked up by the number of valid s
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -72,31 +71,7 @@ def mark_recurrent_layers(recurrences: Recurrences) -> Iterator[None]:
             stack.enter_context(
                 mock.patch.object(layer, "inner_loop", patched(layer.inner_loop))
             )
-        call = layers.TimeDistributed.call
-        stack.enter_context(mock.patch.object(layers.TimeDistributed, "call", _distribute(call)))
         yield
-
-
-def _distribute(call: Any) -> Any:
-    """Return TimeDistributed's call, which for an unknown length treats the steps as samples.
-
-    Keras loops over them there.
-    """
-
-    @functools.wraps(call)
-    def distributed(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        shape = inputs.shape
-        if shape[1] is not None or mask is not None or None in shape[2:]:
-            return call(self, inputs, training=training, mask=mask)
-        steps = tf.reshape(inputs, [-1, *shape[2:]])
-        keywords = {"training": training} if self.layer._call_has_training_arg else {}
-        outputs = self.layer.call(steps, **keywords)
-        sizes = tf.concat([tf.shape(inputs)[:2], tf.shape(outputs)[1:]], 0)
-        result = tf.reshape(outputs, sizes)
-        result.set_shape([shape[0], None, *outputs.shape[1:]])
-        return result
-
-    return distributed
 
 
 def convert_marker(recurrences: Recurrences, context: Any, node: Any) -> None:

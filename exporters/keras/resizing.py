@@ -44,7 +44,7 @@ def _resize(context: Any, node: Any, graph: tf.Graph) -> bool:
                 f"{node.name}: ONNX resizes images of unknown height or width by the bilinear and"
                 " nearest methods alone; give the model's input a fixed size"
             )
-        return False
+        return _resize_unknown(context, node)
     sizes = [int(size) for size in arguments[0].ravel()]
     if _is_doubling(node, shape[1:3], sizes):
         _write_resize(context, node, sizes)
@@ -61,6 +61,58 @@ def _resize(context: Any, node: Any, graph: tf.Graph) -> bool:
         images = _apply(b, images, matrix, axis + 1)
     b.finish("Identity", images)
     return True
+
+
+def _resize_unknown(context: Any, node: Any) -> bool:
+    """Replace a resize of images whose size varies, with TensorFlow's arithmetic of coordinates.
+
+    Half-pixel centers: position = (row + 0.5) * (size / new size) - 0.5, in float32
+    (TensorFlow's image_resizer_state.h). Returns False for the older kinds of centers.
+    """
+    half_pixel = bool(node.get_attr_value("half_pixel_centers", 0))
+    nearest = node.type == "ResizeNearestNeighbor"
+    if not half_pixel or node.get_attr_value("align_corners", 0) or node.type == "ResizeBicubic":
+        return False
+    b = Builder(context, node)
+    images, target = b.inputs
+    if not nearest and b.dtype != b.dtypes[0]:
+        images = b.add("Cast", images, to=b.dtypes[0])
+    shape = b.add("Shape", images)
+    for axis in (1, 2):
+        index = b.constant([axis], np.int64)
+        size = b.add("Squeeze", b.add("Gather", shape, index))
+        new = b.add("Squeeze", b.add("Gather", target, b.constant([axis - 1], np.int64)))
+        images = _resample(b, images, axis, size, b.add("Cast", new, to=TensorProto.INT64), nearest)
+    b.finish("Identity", images)
+    return True
+
+
+def _resample(b: Any, images: str, axis: int, size: str, new_size: str, nearest: bool) -> str:
+    """Resize one axis of the images, between sizes that are scalar tensors."""
+
+    def number(value: float) -> str:
+        return str(b.constant(value, np.float32))
+
+    zero, one = b.constant(0, np.int64), b.constant(1, np.int64)
+    last = b.add("Sub", size, one)
+    scale = b.add(
+        "Div", b.add("Cast", size, to=TensorProto.FLOAT), b.add("Cast", new_size, to=TensorProto.FLOAT)
+    )
+    rows = b.add("Cast", b.add("Range", zero, new_size, one), to=TensorProto.FLOAT)
+    position = b.add("Mul", b.add("Add", rows, number(0.5)), scale)
+    if nearest:
+        row = b.add("Cast", b.add("Floor", position), to=TensorProto.INT64)
+        return str(b.add("Gather", images, b.add("Min", row, last), axis=axis))
+    position = b.add("Sub", position, number(0.5))
+    floor = b.add("Floor", position)
+    lower = b.add("Max", b.add("Cast", floor, to=TensorProto.INT64), zero)
+    upper = b.add("Min", b.add("Cast", b.add("Ceil", position), to=TensorProto.INT64), last)
+    weight = b.add("Sub", position, floor)
+    axes = b.constant([1, 2] if axis == 1 else [1], np.int64)
+    weight = b.add("Cast", b.add("Unsqueeze", weight, axes), to=b.dtypes[0])
+    before = b.add("Gather", images, lower, axis=axis)
+    after = b.add("Gather", images, upper, axis=axis)
+    return str(b.add("Add", before, b.add("Mul", b.add("Sub", after, before), weight)))
 
 
 def _static_arguments(graph: tf.Graph, name: str) -> list[NDArray[Any]] | None:

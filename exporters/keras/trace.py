@@ -38,6 +38,7 @@ from exporters.keras.tracing_graph import (
     read_variables,
     record_layers,
 )
+from exporters.keras.unknown_sizes import allow_unknown_sizes
 from exporters.silence import silence_logging
 from exporters.taps import check_tapped_calls
 
@@ -147,6 +148,7 @@ def _trace_once(
             stack.enter_context(record_layers(tracing))
             stack.enter_context(read_variables(graph))
             stack.enter_context(mark_recurrent_layers(recurrences))
+            stack.enter_context(allow_unknown_sizes())
             mapping = list(zip(model.variables, placeholders, strict=True))
             try:
                 with RecordingScope(mapping) as scope:

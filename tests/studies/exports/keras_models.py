@@ -250,6 +250,18 @@ sequential("time_distributed_length", (None, 7), lambda: layers.TimeDistributed(
 sequential("fully_convolutional", (None, None, 3), lambda: layers.Conv2D(4, 3, 2, "same", activation="relu"), lambda: layers.Conv2DTranspose(2, 3, 2, "same"), sizes=(16, 24))
 sequential("dynamic_pool_dense", (None, None, 3), lambda: layers.Conv2D(4, 3), lambda: layers.GlobalAveragePooling2D(), lambda: layers.Dense(2), sizes=(16, 21))
 sequential("dynamic_upsampling", (None, None, 3), lambda: layers.UpSampling2D(2, interpolation="bilinear"), sizes=(16, 21))
+sequential("dynamic_resizing", (None, None, 3), lambda: layers.Resizing(23, 31), sizes=(16, 21))
+sequential("dynamic_resizing_nearest", (None, None, 3), lambda: layers.Resizing(23, 31, interpolation="nearest"), sizes=(16, 21))
+
+
+@case("dynamic_unet", sizes=(16, 24))
+def _dynamic_unet() -> keras.Model:
+    x = keras.Input((None, None, 3))
+    a = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+    b = layers.Conv2D(8, 3, padding="same", activation="relu")(layers.MaxPooling2D()(a))
+    c = layers.UpSampling2D(2, interpolation="bilinear")(b)
+    return keras.Model(x, layers.Conv2D(1, 1)(layers.Concatenate()([a, c])))
+
 
 # Merging.
 
