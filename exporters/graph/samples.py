@@ -107,9 +107,7 @@ def add_words(specs: Sequence[InputSpec], graph: GraphProto) -> list[InputSpec]:
         for node in all_nodes(graph)
         for key in read_attribute(node, "keys_strings", ())
     ]
-    return [
-        replace(spec, words=(*spec.words, *keys)) if spec.is_text else spec for spec in specs
-    ]
+    return [replace(spec, words=(*spec.words, *keys)) if spec.is_text else spec for spec in specs]
 
 
 def _draw(spec: InputSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

@@ -143,7 +143,7 @@ def arrange(
 
 
 def check_names(given: object, kind: str) -> tuple[str, ...]:
-    """Return names that a caller gave as a tuple. Raises ExportError for what is no list of names."""
+    """Return names that a caller gave, as a tuple. Raises ExportError for anything else."""
     if given is None:
         return ()
     listed = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
@@ -195,9 +195,7 @@ def _from_leaves(
     leaves: list[Argument] = []
 
     def index(structure: Any, prefix: tuple[str, ...]) -> Any:
-        keys = iter(
-            [(*prefix, *keys) for keys, _ in structures.named_leaves(structure, is_leaf)]
-        )
+        keys = iter([(*prefix, *keys) for keys, _ in structures.named_leaves(structure, is_leaf)])
 
         def add(leaf: Any) -> int:
             leaves.append(read(next(keys), leaf))
@@ -312,7 +310,7 @@ def _from_first_call(model: keras.Model, sample: Any) -> Arguments:
 
 
 def _from_sample(model: keras.Model, sample: Any) -> Arguments:
-    """Take the structure, shapes and types of a sample: a tuple or list of arguments, or by name."""
+    """Take the structure, shapes and types of a sample: arguments in order, or by name."""
     parameters = _parameters(model)
     positional: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = {}
@@ -375,7 +373,7 @@ def _items(value: Any) -> Iterable[Any]:
 
 def _in_order(indices: Any, values: Any) -> list[Any]:
     """Return the leaves of `values` by the index that a structure like it has at each."""
-    found = {index: value for index, value in _pairs(indices, values)}
+    found = dict(_pairs(indices, values))
     return [found[index] for index in sorted(found)]
 
 

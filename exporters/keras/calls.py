@@ -50,7 +50,8 @@ def _describe_stranger(model: object) -> str:
             " load the .keras file that it was made from"
         )
     if is_layer:
-        return f"expected a Keras model, found the layer {getattr(model, 'name', '')!r}: put it in a Sequential"
+        name = getattr(model, "name", "")
+        return f"expected a Keras model, found the layer {name!r}: put it in a Sequential"
     return f"expected a Keras model, found {type(model).__name__}"
 
 

@@ -35,11 +35,28 @@ _RECURRENT_REWRITERS = (
 
 # tf2onnx removes a dropout that it recognises by these, whether it is active or not.
 _RANDOM = frozenset(
-    "RandomUniform RandomUniformInt RandomStandardNormal TruncatedNormal Multinomial RandomShuffle"
-    " RandomGamma RandomPoissonV2 StatelessRandomUniform StatelessRandomUniformV2"
-    " StatelessRandomNormal StatelessRandomNormalV2 StatelessTruncatedNormal"
-    " StatelessTruncatedNormalV2 StatelessRandomUniformInt StatelessRandomUniformIntV2"
-    " StatelessMultinomial StatelessRandomBinomial StatelessRandomPoisson StatelessShuffle".split()
+    {
+        "RandomUniform",
+        "RandomUniformInt",
+        "RandomStandardNormal",
+        "TruncatedNormal",
+        "Multinomial",
+        "RandomShuffle",
+        "RandomGamma",
+        "RandomPoissonV2",
+        "StatelessRandomUniform",
+        "StatelessRandomUniformV2",
+        "StatelessRandomNormal",
+        "StatelessRandomNormalV2",
+        "StatelessTruncatedNormal",
+        "StatelessTruncatedNormalV2",
+        "StatelessRandomUniformInt",
+        "StatelessRandomUniformIntV2",
+        "StatelessMultinomial",
+        "StatelessRandomBinomial",
+        "StatelessRandomPoisson",
+        "StatelessShuffle",
+    }
 )
 
 
@@ -58,9 +75,7 @@ class TensorFlowGraph:
     def reorder(self, *, inputs: Sequence[int], outputs: Sequence[int]) -> TensorFlowGraph:
         """Return it with its inputs and outputs in another order."""
         feeds = (*(self.feeds[index] for index in inputs), *self.feeds[len(inputs) :])
-        return replace(
-            self, feeds=feeds, outputs=tuple(self.outputs[index] for index in outputs)
-        )
+        return replace(self, feeds=feeds, outputs=tuple(self.outputs[index] for index in outputs))
 
 
 def convert(graph: TensorFlowGraph, opset: int, name: str) -> ModelProto:

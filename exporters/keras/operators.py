@@ -146,7 +146,9 @@ def _one_hot(context: Any, node: Any) -> bool | None:
     if b.dtype not in (TensorProto.INT32, TensorProto.INT64):
         index = b.add("Cast", index, to=TensorProto.INT64)
         b.dtype = TensorProto.INT64
-    hit = b.add("Equal", b.add("Unsqueeze", index, b.constant([axis], np.int64)), b.constant(numbers))
+    hit = b.add(
+        "Equal", b.add("Unsqueeze", index, b.constant([axis], np.int64)), b.constant(numbers)
+    )
     if b.dtypes[0] in _WIDER or b.dtypes[0] == TensorProto.FLOAT16:
         wide = _WIDER.get(b.dtypes[0], TensorProto.FLOAT)
         on, off = (b.add("Cast", name, to=wide) for name in b.inputs[2:4])

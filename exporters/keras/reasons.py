@@ -11,7 +11,9 @@ from typing import Any
 
 from exporters.keras.tracing_graph import Tracing
 
-_LIBRARIES = tuple({str(Path(sysconfig.get_paths()[key])) for key in ("purelib", "platlib", "stdlib")})
+_LIBRARIES = tuple(
+    {str(Path(sysconfig.get_paths()[key])) for key in ("purelib", "platlib", "stdlib")}
+)
 _OWN = str(Path(__file__).resolve().parents[1])
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")

@@ -68,9 +68,7 @@ def mark_recurrent_layers(recurrences: Recurrences) -> Iterator[None]:
     layers = keras.layers
     with ExitStack() as stack:
         for layer in (layers.RNN, layers.LSTM, layers.GRU):
-            stack.enter_context(
-                mock.patch.object(layer, "inner_loop", patched(layer.inner_loop))
-            )
+            stack.enter_context(mock.patch.object(layer, "inner_loop", patched(layer.inner_loop)))
         yield
 
 

@@ -96,7 +96,9 @@ def _resample(b: Any, images: str, axis: int, size: str, new_size: str, nearest:
     zero, one = b.constant(0, np.int64), b.constant(1, np.int64)
     last = b.add("Sub", size, one)
     scale = b.add(
-        "Div", b.add("Cast", size, to=TensorProto.FLOAT), b.add("Cast", new_size, to=TensorProto.FLOAT)
+        "Div",
+        b.add("Cast", size, to=TensorProto.FLOAT),
+        b.add("Cast", new_size, to=TensorProto.FLOAT),
     )
     rows = b.add("Cast", b.add("Range", zero, new_size, one), to=TensorProto.FLOAT)
     position = b.add("Mul", b.add("Add", rows, number(0.5)), scale)
@@ -161,9 +163,7 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _weights(
-    node: Any, arguments: list[NDArray[Any]], axis: int, size: int
-) -> NDArray[np.float32]:
+def _weights(node: Any, arguments: list[NDArray[Any]], axis: int, size: int) -> NDArray[np.float32]:
     """Return the weights (new size, size) of one axis, from TensorFlow's operator."""
     new_size = int(arguments[0].ravel()[axis])
     units = tf.reshape(tf.eye(size), [1, size, 1, size])
@@ -233,9 +233,7 @@ def _write_resize(context: Any, node: Any, sizes: list[int]) -> None:
     moved = b.add("Transpose", images, perm=[0, 3, 1, 2])
     shape = b.add("Shape", moved)
     zero, two = b.constant([0], np.int64), b.constant([2], np.int64)
-    target = b.add(
-        "Concat", b.add("Slice", shape, zero, two), b.constant(sizes, np.int64), axis=0
-    )
+    target = b.add("Concat", b.add("Slice", shape, zero, two), b.constant(sizes, np.int64), axis=0)
     resized = b.add(
         "Resize", moved, "", "", target,
         mode="nearest" if nearest else "linear",

@@ -218,5 +218,5 @@ def test_a_sample_may_have_any_structure_of_the_call():
         np.testing.assert_array_equal(found[0], zeta)
         np.testing.assert_array_equal(found[1], alpha)
     for wrong in ([zeta], {"alpha_in": alpha}, "x", [zeta, "x"], [[zeta], [alpha]]):
-        with pytest.raises(ExportError, match="^sample: "):
+        with pytest.raises(ExportError, match=r"^sample: "):
             arguments.arrays_of(wrong)

@@ -262,7 +262,9 @@ def odd() -> keras.Model:
 
 
 def test_an_operator_without_a_conversion_is_named_and_no_file_is_left(tmp_path):
-    with pytest.raises(ExportError, match=r"Betainc \(\S+/Betainc, layer odd, test_export.py:\d+\); ONNX"):
+    with pytest.raises(
+        ExportError, match=r"Betainc \(\S+/Betainc, layer odd, test_export.py:\d+\); ONNX"
+    ):
         keras_onnx.export(odd(), tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
 

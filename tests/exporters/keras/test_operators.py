@@ -41,7 +41,9 @@ INTEGERS = {
     "where": lambda x: ops.where(x > 0, x, x * 3),
     "one_hot": lambda x: ops.one_hot(x, 6),
     "argmax": lambda x: ops.argmax(x, axis=-1),
-    "digitize": lambda x: ops.digitize(ops.cast(x, "float32"), np.array([-3.0, 0.0, 7.0], np.float32)),
+    "digitize": lambda x: ops.digitize(
+        ops.cast(x, "float32"), np.array([-3.0, 0.0, 7.0], np.float32)
+    ),
 }
 
 
@@ -95,7 +97,7 @@ def test_doubling_is_one_resize_with_sizes(exported):
     assert len(resize.input) == 4
 
 
-@pytest.mark.parametrize("stride, kernel, padding, extra", [
+@pytest.mark.parametrize(("stride", "kernel", "padding", "extra"), [
     (3, 2, "same", None), (3, 2, "valid", None), (2, 5, "valid", 1), (2, 3, "same", 0),
     (2, 3, "same", 1),
 ])  # fmt: skip
@@ -106,7 +108,7 @@ def test_transposed_convolutions(exported, stride, kernel, padding, extra):
     assert "ConvTranspose" in exported(keras.Sequential([keras.Input((5, 5, 3)), layer])).operators
 
 
-@pytest.mark.parametrize("axis, shape", [(3, (8, 8, 3)), (-1, (8, 8, 3)), (1, (3, 8, 8))])
+@pytest.mark.parametrize(("axis", "shape"), [(3, (8, 8, 3)), (-1, (8, 8, 3)), (1, (3, 8, 8))])
 def test_batch_norm_along_a_given_axis_is_one_operator(exported, axis, shape):
     layer = layers.BatchNormalization(axis=axis)
     model = keras.Sequential([keras.Input(shape), layer, layers.ReLU()])

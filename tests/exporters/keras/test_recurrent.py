@@ -45,8 +45,8 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("sequences, backwards", [(False, False), (True, False), (True, True)])
-@pytest.mark.parametrize("make, operator", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize(("sequences", "backwards"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize(("make", "operator"), LAYERS.values(), ids=LAYERS)
 def test_a_layer_is_one_operator(exported, make, operator, sequences, backwards):
     layer = make(return_sequences=sequences, go_backwards=backwards, return_state=True)
     x = keras.Input((6, 5), name="x")
@@ -59,7 +59,7 @@ def test_a_layer_is_one_operator(exported, make, operator, sequences, backwards)
 
 
 @pytest.mark.parametrize("sequences", [False, True])
-@pytest.mark.parametrize("make, operator", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize(("make", "operator"), LAYERS.values(), ids=LAYERS)
 def test_masked_steps_are_skipped_wherever_they_are(exported, make, operator, sequences):
     x = keras.Input((6,), dtype="int32", name="x")
     y = layers.Embedding(6, 5, mask_zero=True)(x)
@@ -108,7 +108,9 @@ def test_an_activation_that_onnx_lacks_is_a_loop(exported):
 
 
 def test_any_length_of_time_distributed_layers(exported):
-    model = keras.Sequential([keras.Input((None, 5), name="x"), layers.TimeDistributed(layers.Dense(3))])
+    model = keras.Sequential(
+        [keras.Input((None, 5), name="x"), layers.TimeDistributed(layers.Dense(3))]
+    )
     (found,) = exported(model)(x=SERIES).values()
     np.testing.assert_allclose(found, model(SERIES), rtol=1e-5, atol=1e-6)
 

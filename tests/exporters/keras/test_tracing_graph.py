@@ -156,6 +156,6 @@ WRONG = {
 def test_a_wrong_call_is_one_error_and_leaves_no_file(wrong, tmp_path):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
     subject, *options = wrong(model)
-    with pytest.raises(ExportError, match="."):
+    with pytest.raises(ExportError, match=r"."):
         keras_onnx.export(subject, tmp_path / "a.onnx", **(options[0] if options else {}))
     assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ place.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import selectors
@@ -176,7 +177,7 @@ def _work() -> None:
             if cached[0] != name:
                 cached = (name, _Reference(by_name[name]))
             answer = _judge(cached[1], exporter)
-        except Exception as error:  # of the study itself
+        except Exception as error:  # noqa: BLE001 - of the study itself
             answer = {"outcome": "crashed", "seconds": 0.1, "reason": traceback.format_exc()[-600:]}
             answer["reason"] = f"{error} {answer['reason']}"
         answers.write(json.dumps(answer) + "\n")
@@ -198,7 +199,9 @@ class _Reference:
             if "float" in variable.dtype:
                 offset = 0.5 if "variance" in variable.path else 0.1
                 noise = rng.uniform(-0.3, 0.3, variable.shape)
-                value = np.asarray(variable).astype("float64") * (1 + noise) + offset * np.abs(noise)
+                value = np.asarray(variable).astype("float64") * (1 + noise) + offset * np.abs(
+                    noise
+                )
                 variable.assign(value.astype(np.asarray(variable).dtype))
         self.points = [
             (rows, seed) for seed in SEEDS for rows in ((3,) if case.fixed_batch else (1, 2, 3))
@@ -230,7 +233,14 @@ class _Reference:
                 variable.assign(_perturb(value, rng, lowest))
             self.moved.append(
                 [
-                    [v for _, v in _flatten(self._run(_map(lambda a: _perturb(a, rng, lowest), arguments)))]
+                    [
+                        v
+                        for _, v in _flatten(
+                            self._run(
+                                _map(functools.partial(_perturb, rng=rng, lowest=lowest), arguments)
+                            )
+                        )
+                    ]
                     for arguments in self.inputs
                 ]
             )
@@ -286,7 +296,7 @@ def _judge(reference: _Reference, exporter: str) -> dict[str, Any]:
         start = time.perf_counter()
         try:
             _EXPORT[exporter](reference, path)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an exporter's own
             lines = str(error).strip().splitlines() or [""]
             raw = "" if type(error).__name__ == "ExportError" else f"{type(error).__name__}: "
             reason = raw + (lines[0] if exporter != "ours" else " ".join(lines))
@@ -302,10 +312,14 @@ def _judge(reference: _Reference, exporter: str) -> dict[str, Any]:
             return {"outcome": "wrong", "seconds": seconds, "reason": reason}
         try:
             floors, reason = _compare(reference, path, exporter)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's types share no base class
             reason = str(error).strip().splitlines()[0]
             # A file that does not load, without a word, is a wrong one.
-            return {"outcome": "wrong", "seconds": seconds, "reason": f"does not run: {reason}"[:500]}
+            return {
+                "outcome": "wrong",
+                "seconds": seconds,
+                "reason": f"does not run: {reason}"[:500],
+            }
     outcome = "right" if floors <= LIMIT else "wrong"
     return {"outcome": outcome, "seconds": seconds, "floors": floors, "reason": reason}
 
@@ -347,10 +361,13 @@ def _feeds(arguments: tuple[Any, ...], names: Sequence[str], session: Any) -> di
     )
     types = {value.name: value.type for value in session.get_inputs()}
     kinds = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
-    return {
-        name: array.astype(object) if array.dtype.kind == "U" else array.astype(kinds.get(types[name], array.dtype))
-        for name, array in chosen.items()
-    }  # fmt: skip
+
+    def convert(name: str, array: Any) -> Any:
+        if array.dtype.kind == "U":
+            return array.astype(object)
+        return array.astype(kinds.get(types[name], array.dtype))
+
+    return {name: convert(name, array) for name, array in chosen.items()}
 
 
 def _match_outputs(keys: Sequence[str], names: Sequence[str], *, strict: bool) -> list[str]:
@@ -427,11 +444,11 @@ def _export_tf2onnx(reference: _Reference, path: Path) -> None:
         ]
         structure = keras.tree.map_structure(lambda _: 0, arguments[0])
         signature = keras.tree.pack_sequence_as(structure, signature)
-        signature = [signature] if not isinstance(signature, list) else [signature]
+        signature = [signature]
     training = {"training": False} if model._call_has_training_arg else {}
     try:
         tf2onnx.convert.from_keras(model, signature, opset=17, output_path=str(path))
-    except Exception:  # its faults with Keras 3 (no `output_names`) are not its converter's
+    except Exception:  # noqa: BLE001 - faults with Keras 3 (no `output_names`), not the converter's
         called = tf.function(lambda *given: model(*given, **training), input_signature=signature)
         tf2onnx.convert.from_function(called, signature, opset=17, output_path=str(path))
 
