@@ -146,10 +146,11 @@ def check_names(given: object, kind: str) -> tuple[str, ...]:
     """Return names that a caller gave, as a tuple. Raises ExportError for anything else."""
     if given is None:
         return ()
-    listed = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
-    if not listed or not all(isinstance(name, str) and name for name in given):
-        raise ExportError(f"{kind}: expected a list of names, found {given!r}"[:200])
-    return tuple(given)
+    if isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
+        names = tuple(given)
+        if all(isinstance(name, str) and name for name in names):
+            return names
+    raise ExportError(f"{kind}: expected a list of names, found {given!r}"[:200])
 
 
 def result_names(model: keras.Model, results: Any) -> tuple[str, ...]:

@@ -152,7 +152,9 @@ def _check_random(graph: TensorFlowGraph, name: str) -> None:
 
 @contextmanager
 def _rewriters_off(tfonnx: Any) -> Iterator[None]:
-    changes = {name: lambda graph, operations: operations for name in _RECURRENT_REWRITERS}
+    changes: dict[str, Any] = {
+        name: lambda graph, operations: operations for name in _RECURRENT_REWRITERS
+    }
     with mock.patch.multiple(tfonnx, **changes):
         yield
 

@@ -86,9 +86,9 @@ def export(
 
     @functools.cache
     def own() -> ModelFunction:
-        return function()
+        return make_function()
 
-    def function(other: Mapping[int, Array] | None = None) -> ModelFunction:
+    def make_function(other: Mapping[int, Array] | None = None) -> ModelFunction:
         return to_function(
             model,
             arguments,
@@ -115,7 +115,7 @@ def export(
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
         sample=None if sample is None else _in_order(arguments, inputs, sample, model),
-        other_weights=lambda: other_weights(model, _weight_names(model), function),
+        other_weights=lambda: other_weights(model, _weight_names(model), make_function),
     )
 
 

@@ -36,12 +36,12 @@ def to_function(
     `inputs` and `outputs` are the names in the graph, which give the order (`arrange`). `other`
     replaces values by the variable's index. The model's variables stay as they are.
     """
-    _, input_order = arrange(arguments.names, inputs, "inputs", model)
+    _, order_of_inputs = arrange(arguments.names, inputs, "inputs", model)
     lowest = lowest_roundoff(model)
     compiled = _Compiled(model, arguments) if has_loops(model) else None
 
-    def run(arrays: Sequence[Array], *, seed: int | None = None) -> list[Array]:
-        by_index = dict(zip(input_order, arrays, strict=True))
+    def run(inputs: Sequence[Array], *, seed: int | None = None) -> list[Array]:
+        by_index = dict(zip(order_of_inputs, inputs, strict=True))
         with silence_logging(), tf.device("/CPU:0"):
             tensors = [_to_tensor(by_index[index]) for index in range(len(by_index))]
             if channels_first:

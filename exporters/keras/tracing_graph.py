@@ -140,7 +140,7 @@ def read_variables(graph: TracingGraph) -> Iterator[None]:
             " make the state an input and an output"
         )
 
-    changes = {
+    changes: dict[str, Any] = {
         "_read_variable_op": read_value,
         "sparse_read": gather,
         "gather_nd": gather_nd,

@@ -203,8 +203,10 @@ class _Reference:
                     noise
                 )
                 variable.assign(value.astype(np.asarray(variable).dtype))
+        seeds = SEEDS[:1] if case.heavy else SEEDS
+        self.replicates = 1 if case.heavy else _REPLICATES
         self.points = [
-            (rows, seed) for seed in SEEDS for rows in ((3,) if case.fixed_batch else (1, 2, 3))
+            (rows, seed) for seed in seeds for rows in ((3,) if case.fixed_batch else (1, 2, 3))
         ]
         self.inputs = [case.inputs(self.model, *point) for point in self.points]
         self.outputs: list[list[tuple[str, Any]]] | None = None
@@ -227,7 +229,7 @@ class _Reference:
         lowest = max((_EPSILONS.get(kind, 0.0) for kind in kinds), default=0.0)
         self.lowest = lowest
         plain = [np.asarray(variable) for variable in self.model.variables]
-        for replicate in range(_REPLICATES):
+        for replicate in range(self.replicates):
             rng = np.random.default_rng(replicate)
             for variable, value in zip(self.model.variables, plain, strict=True):
                 variable.assign(_perturb(value, rng, lowest))
@@ -259,6 +261,8 @@ class _Reference:
             return tf.function(lambda *given: self.model(*given, **training))(*arguments)
 
 
+_LARGE = 1 << 16
+
 _EPSILONS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
@@ -268,6 +272,10 @@ def _perturb(array: Any, rng: np.random.Generator, lowest: float) -> Any:
     if array.dtype.kind != "f":
         return array
     epsilon = max(float(np.finfo(array.dtype).eps), lowest)
+    if array.size > _LARGE and array.dtype == np.float32:
+        # One unit in the last place or none, in the array's own precision, which is faster.
+        units = rng.integers(-1, 1, array.shape, np.int8, endpoint=True)
+        return array * (1 + units * np.float32(epsilon))
     noise = rng.uniform(-1, 1, array.shape)
     return (array.astype(np.float64) * (1 + noise * epsilon)).astype(array.dtype)
 
