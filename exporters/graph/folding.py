@@ -16,7 +16,7 @@ from exporters.graph.edits import input_names, live_nodes, read_attribute, subgr
 Array = NDArray[np.generic]
 
 # A random value is not a constant, even if all its inputs are.
-_RANDOM = frozenset(
+RANDOM_OPS = frozenset(
     {
         "Bernoulli",
         "Multinomial",
@@ -51,7 +51,7 @@ def split_constant_nodes(
     known = set(constants)
     constant, other = [], []
     for node in nodes:
-        foldable = not node.domain and node.op_type not in _RANDOM and not any(subgraphs(node))
+        foldable = not node.domain and node.op_type not in RANDOM_OPS and not any(subgraphs(node))
         if foldable and input_names(node) <= known:
             known.update(node.output)
             constant.append(node)

@@ -162,7 +162,12 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
 
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         return torch_onnx.trace(
-            self.model, [tuple(input_shape)], outputs=[LOGITS], taps=names, **options
+            self.model,
+            [tuple(input_shape)],
+            inputs=["input"],
+            outputs=[LOGITS],
+            taps=names,
+            **options,
         )
 
     def read_structure_weights(self) -> Mapping[str, Array]:

@@ -1,0 +1,1 @@
+"""How often the exporters are right, on models of many kinds."""
