@@ -19,12 +19,13 @@ from onnx import ModelProto
 from torch.overrides import TorchFunctionMode
 
 from exporters.errors import ExportError
-from exporters.graph import checks, edits, simplification
+from exporters.graph import checks, edits, sequences, simplification
 from exporters.graph.model import convert_opset
 from exporters.graph.structure import Structure, build_structure
 from exporters.silence import silence_logging
 from exporters.torch import diagnosis
 from exporters.torch.arguments import Arguments, Axes, flatten_outputs, read_arguments
+from exporters.torch.function import record_roundoffs
 from exporters.torch.inplace import functionalize
 from exporters.torch.module import eval_mode, owned_tensors, preserve_state
 from exporters.torch.randomness import check_randomness
@@ -84,8 +85,12 @@ def trace_arguments(
     inputs: Sequence[str],
     outputs: Sequence[str],
     taps: Mapping[str, str] | None,
+    roundoffs: list[float] | None = None,
 ) -> Structure:
-    """Trace `module` on arguments that are read already; see `trace`."""
+    """Trace `module` on arguments that are read already; see `trace`.
+
+    The unit roundoffs of the precisions below float32 that it computes in are added to `roundoffs`.
+    """
     checks.check_opset(opset)
     inputs, outputs = _checked_names("inputs", inputs), _checked_names("outputs", outputs)
     if inputs and len(inputs) != len(arguments.names):
@@ -96,6 +101,7 @@ def trace_arguments(
     with silence_logging(), eval_mode(module), preserve_state(module):
         program = _export(module, arguments, taps or {})
         check_randomness(program.exported)
+        record_roundoffs(program.exported, [] if roundoffs is None else roundoffs)
         model, weights = _convert(program.exported)
     if outputs and len(outputs) != len(program.outputs):
         raise ExportError(
@@ -333,6 +339,8 @@ def _finish(
     input_names = dict(zip(feeds, inputs, strict=True)) | internal
     edits.rename_inputs_and_outputs(graph, inputs=input_names, outputs=output_names)
     model = simplification.simplify_with_shapes(model)
+    if sequences.lower_sequences(model):
+        model = simplification.simplify_with_shapes(model)
     model = convert_opset(model, opset)
     return build_structure(
         model,
