@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 import io
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto
 from torch.overrides import TorchFunctionMode
 
 from exporters.errors import ExportError
@@ -169,10 +170,30 @@ def _export_once(
         stack.enter_context(redirect_stderr(io.StringIO()))
         if not strict:
             stack.enter_context(_constant_buffers(module))
+        stack.enter_context(_undecided_masks())
         program = torch.export.export(
             module, args, kwargs, dynamic_shapes=_dynamic_shapes(module, arguments), strict=strict
         )
+    if strict:
+        with preserve_state(module), torch.no_grad():
+            # What a hook records is lost where the byte code is traced.
+            names = flatten_outputs(module(*args, **kwargs))[0]
     return _Program(program, tuple(names), tuple(taps))
+
+
+@contextmanager
+def _undecided_masks() -> Iterator[None]:
+    """While open, nn.Transformer takes a mask as one, without comparing it with a causal one.
+
+    It compares only to choose a faster kernel, and that needs the mask's values.
+    """
+    module: Any = torch.nn.modules.transformer
+    original = module._detect_is_causal_mask
+    module._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        module._detect_is_causal_mask = original
 
 
 @contextmanager
@@ -342,6 +363,7 @@ def _finish(
     if sequences.lower_sequences(model):
         model = simplification.simplify_with_shapes(model)
     model = convert_opset(model, opset)
+    _name_constants(model.graph)
     return build_structure(
         model,
         inputs=inputs,
@@ -351,3 +373,27 @@ def _finish(
         producer=f"exporters.torch_onnx {torch.__version__}",
         axes=axes,
     )
+
+
+def _name_constants(graph: GraphProto) -> None:
+    """Rename, in place, what torch.onnx numbered ("val_6"): results by operator, others by use."""
+    taken = {name for node in graph.node for name in node.output}
+    taken |= {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+    names = {}
+    for node in graph.node:
+        for name in node.output:
+            numbered = re.fullmatch(r"val_(\d+)(/.*)?", name)
+            if numbered:
+                new = f"{node.op_type}_{numbered[1]}{numbered[2] or ''}"
+                names[name] = new if new not in taken else f"{new}/result"
+    readers: dict[str, str] = {}
+    for node in graph.node:
+        result = names.get(node.output[0], node.output[0])
+        for index, name in enumerate(node.input):
+            readers.setdefault(name, f"{result}/{node.op_type}_{index}")
+    names |= {
+        tensor.name: readers[tensor.name]
+        for tensor in graph.initializer
+        if re.fullmatch(r"val_\d+(/.*)?", tensor.name) and tensor.name in readers
+    }
+    edits.rename_tensors(graph, names)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+
+_LIBRARIES: list[torch.library.Library] = []
+"""What was declared: a library that is collected takes its operators with it."""
 
 
 def import_torchvision() -> Any:
@@ -16,18 +21,18 @@ def import_torchvision() -> Any:
 
     Its wheel may be built for another PyTorch than the one here. The classifiers use none of them.
     """
-    try:
-        return importlib.import_module("torchvision")
-    except (RuntimeError, OSError):
-        for schema in (
-            "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-            "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height,"
-            " int pooled_width, int sampling_ratio, bool aligned) -> Tensor",
-        ):
-            torch.library.Library("torchvision", "FRAGMENT").define(schema)
-        for name in [n for n in importlib.sys.modules if n.startswith("torchvision")]:
-            del importlib.sys.modules[name]
-        return importlib.import_module("torchvision")
+    while True:
+        try:
+            return importlib.import_module("torchvision")
+        except (RuntimeError, OSError) as error:
+            missing = re.search(r"operator torchvision::(\w+) does not exist", str(error))
+            if missing is None:
+                raise
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            library.define(f"{missing[1]}(Tensor x) -> Tensor")
+            _LIBRARIES.append(library)
+            for name in [name for name in sys.modules if name.startswith("torchvision")]:
+                del sys.modules[name]
 
 
 def extend(add: Callable[..., None]) -> None:
