@@ -108,6 +108,13 @@ class GraphFramework:
         """
         raise NotImplementedError
 
+    def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
+        """Write the model to `path` as an ONNX file that has been verified.
+
+        `inputs` is an `.npz` file, for a module that states no shapes. Raises `ModelExportError`.
+        """
+        raise NotImplementedError
+
     def read_parameters(self, *, model: Any = None) -> dict[str, Array]:
         """Return copies of the floating weights and statistics by name, in the framework's own
         axes and dtype."""

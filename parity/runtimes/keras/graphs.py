@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from parity.errors import GraphError, InputError, UsageError, WeightError
 from parity.network.graph import Graph, Port, Tensor
 from parity.processes.references import ModelReference
+from parity.runtimes.export import convert_export_errors
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.keras import device as keras_device
@@ -92,6 +94,13 @@ class KerasGraphs(GraphOperations):
         keras_device.pin_flags(precision, device)
         dtype = "float32" if precision == "tf32" else precision
         return Replica(self.model, dtype, device)
+
+    def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
+        from exporters import keras_onnx
+
+        options: dict[str, Any] = {} if opset is None else {"opset": opset}
+        with convert_export_errors("keras"):
+            keras_onnx.export(self.model, Path(path), **options)
 
     def read_parameters(self, *, model: Replica | None = None) -> dict[str, Array]:
         return {

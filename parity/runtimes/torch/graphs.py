@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from torch import nn
 from parity.errors import FlagError, GraphError, InputError, UsageError, WeightError
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.numerics.array_files import load_arrays
 from parity.processes.references import ModelReference
+from parity.runtimes.export import convert_export_errors
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.torch import device as torch_device
@@ -108,6 +111,15 @@ class TorchGraphs(GraphOperations):
     def copy_to_precision(self, precision: str, device: str = "cpu") -> nn.Module:
         torch_device.pin_flags(precision, device)
         return copy_to_precision(self.model, precision, torch_device.find_device(device))
+
+    def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
+        from exporters import torch_onnx
+
+        ordered, tensors = _bind_inputs(self.model, load_arrays(inputs))
+        options: dict[str, Any] = {} if opset is None else {"opset": opset}
+        example = tuple(tensors[name] for name in ordered)
+        with convert_export_errors("torch"):
+            torch_onnx.export(self.model, example, Path(path), inputs=ordered, **options)
 
     def read_parameters(self, *, model: nn.Module | None = None) -> dict[str, Array]:
         return read_parameters(self.model if model is None else model)
