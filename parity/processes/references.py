@@ -13,8 +13,6 @@ Python literal; anything else is a string. `NAME=` before a reference names its 
 from __future__ import annotations
 
 import ast
-import functools
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +23,7 @@ from parity.errors import UsageError
 from parity.network import architectures
 from parity.network.spec import ModelSpec
 from parity.processes import model_files, zoos
-from parity.text import did_you_mean, quote, suggest
+from parity.text import closest, did_you_mean, quote, suggest
 
 REGISTERED = "registered"
 MODULE = "module"
@@ -38,10 +36,6 @@ WEIGHTS = "weights"
 
 _SIZES = ("classes", "image_size", "channels")
 """The options of a registered architecture, beside its weights."""
-
-_FRAMEWORKS = {"torch": "torch", "torchvision": "torch", "timm": "torch", "transformers": "torch",
-               "keras": "keras", "tensorflow": "keras"}  # fmt: skip
-"""The runtime of a model by the package that its code imports."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -190,56 +184,6 @@ def registered_spec(reference: ModelReference) -> ModelSpec:
     return architectures.get(reference.target, **sizes)
 
 
-def guess_script_runtime(reference: ModelReference) -> str | None:
-    """Return the runtime of a module or script by what its file imports, without running it.
-
-    None where that does not tell: it imports both frameworks or neither, or cannot be found.
-    """
-    if not reference.is_code:
-        return reference.runtime
-    path = Path(reference.target)
-    if reference.form == MODULE:
-        try:
-            spec = importlib.util.find_spec(reference.target)
-        except (ImportError, ValueError):
-            spec = None
-        local = Path(*reference.target.split("."))
-        candidates = [local.with_suffix(".py"), local / "__init__.py"]
-        candidates += [Path(spec.origin)] if spec is not None and spec.origin else []
-        path = next((each for each in candidates if each.is_file()), path)
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, SyntaxError, RecursionError):
-        return None
-    return _runtime_of_name(tree, reference.attribute.partition(".")[0])
-
-
-def _runtime_of_name(tree: ast.Module, name: str) -> str | None:
-    """Return the framework that a module's definition of `name` uses, else the only one that the
-    module imports."""
-    owners: dict[str, str] = {}
-    for node in ast.walk(tree):
-        modules: list[tuple[str, str]] = []
-        if isinstance(node, ast.Import):
-            modules = [(a.asname or a.name.partition(".")[0], a.name) for a in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules = [(a.asname or a.name, node.module) for a in node.names]
-        for alias, module in modules:
-            framework = _FRAMEWORKS.get(module.partition(".")[0])
-            if framework is not None:
-                owners[alias] = framework
-    for node in tree.body:
-        if getattr(node, "name", None) == name:
-            used = {
-                owners[each.id]
-                for each in ast.walk(node)
-                if isinstance(each, ast.Name) and each.id in owners
-            }
-            if len(used) == 1:
-                return used.pop()
-    return next(iter(owners.values())) if len(set(owners.values())) == 1 else None
-
-
 def name_subjects(
     references: Sequence[tuple[str | None, ModelReference]], runtimes: Sequence[str]
 ) -> tuple[str, ...]:
@@ -255,9 +199,8 @@ def name_subjects(
             raise UsageError(f"two subjects are called '{name}'; give each a NAME= of its own")
     taken = set(given)
     names: list[str] = []
-    for (given_name, reference), runtime in zip(references, runtimes, strict=True):
-        name = given_name or ""
-        if given_name is None:
+    for (name, reference), runtime in zip(references, runtimes, strict=True):
+        if name is None:
             only = list(runtimes).count(runtime) == 1
             name = _free_name(runtime if only else _subject_name(reference, runtime), taken)
             taken.add(name)
@@ -360,102 +303,115 @@ def _describe_bad_target(target: str) -> str:
     return f"{quote(target)} is no module and no zoo"
 
 
-def _unknown(body: str) -> UsageError:
-    """Return the error for a text that is no reference, with the closest names."""
-    names = [*_registered_names(), *(f"{zoo}:" for zoo in zoos.all_zoos())]
-    hint = suggest(body, names, otherwise="`parity models` lists the registered ones")
-    return UsageError(
-        f"{quote(body)} is no registered architecture, no file and no file.py:NAME{hint}"
+def _list_definitions(path: str) -> str:
+    """Return the names of the classes and functions of a script, for a message."""
+    try:
+        body = ast.parse(Path(path).read_bytes()).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        body = []
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    names = [node.name for node in body if isinstance(node, kinds) and node.name[0] != "_"]
+    return ", ".join(names[:8]) or "its classes or functions"
+
+
+def _unknown(text: str) -> UsageError:
+    names = [*_registered_names(), *zoos.all_zoos()]
+    prefixed = [name for name in architectures.names() if name.startswith(text.lower())]
+    similar = [*prefixed, *closest(text.lower(), names, count=3)]
+    # A zoo by itself is no reference.
+    shown = [f"{name}:NAME" if name in zoos.all_zoos() else name for name in similar]
+    hint = did_you_mean(
+        list(dict.fromkeys(shown))[:3],
+        otherwise="give a name that `parity models` lists, module:NAME, file.py:NAME, a file or "
+        + " ".join(f"{zoo}:" for zoo in zoos.all_zoos()),
     )
+    return UsageError(f"unknown model {quote(text)}{hint}")
 
 
-@functools.cache
-def _registered_names() -> frozenset[str]:
-    return frozenset((*architectures.names(), *architectures.variants()))
+def _registered_names() -> list[str]:
+    return [*architectures.names(), *architectures.variants()]
 
 
 def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
     except (OSError, ValueError):
-        # A text that is too long, or has a NUL, is no path.
         return False
 
 
-def _list_definitions(path: str) -> str:
-    """Return the public classes and functions of a script, without running it."""
-    try:
-        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, SyntaxError, RecursionError):
-        return "its models"
-    kinds = ast.ClassDef | ast.FunctionDef
-    names = [node.name for node in tree.body if isinstance(node, kinds) and node.name[0] != "_"]
-    return ", ".join(names[:8]) or "its models"
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return (0,)
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
-# Options -----------------------------------------------------------------------------------------
+# Options ------------------------------------------------------------------------------------------
 
 
 def _split_options(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """Split `target,3,name=value` into the target, positional and named options.
-
-    Commas in quotes and brackets belong to a value. Raises `UsageError` for an option that is given
-    twice, and for a positional one behind a named one.
-    """
-    target, *parts = _split_at_commas(text)
+    """Split a reference into what it names, its positional arguments and its options."""
+    body, *pieces = text.split(",")
     arguments: list[Any] = []
     options: dict[str, Any] = {}
-    for part in parts:
-        name, equals, value = part.partition("=")
-        if equals and name.strip().isidentifier():
-            name = name.strip()
-            if name in options:
-                raise UsageError(f"{quote(text)}: the option {quote(name)} is given twice")
-            options[name] = _parse_value(value)
-        elif options:
+    while pieces:
+        name, value = _split_option(text, pieces)
+        if name is None and options:
             raise UsageError(
-                f"{quote(text)}: {quote(part)} stands behind a NAME=VALUE; positional ones first"
+                f"{quote(text)}: the positional option {quote(value)} follows one with a name"
             )
+        if name is None:
+            arguments.append(value)
+        elif name in options:
+            raise UsageError(f"{quote(text)}: the option {quote(name)} is given twice")
         else:
-            arguments.append(_parse_value(part))
-    return target, tuple(arguments), options
+            options[name] = value
+    return body, tuple(arguments), options
 
 
-def _split_at_commas(text: str) -> list[str]:
-    parts, depth, mark = [""], 0, ""
-    for character in text:
-        if mark:
-            mark = "" if character == mark else mark
-        elif character in "'\"" and parts[1:]:
-            mark = character
-        elif character in "([{":
-            depth += 1
-        elif character in ")]}":
-            depth = max(depth - 1, 0)
-        if character == "," and not mark and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+def _split_option(text: str, pieces: list[str]) -> tuple[str | None, Any]:
+    """Take one option off the pieces between commas: its name, None for a positional one, value."""
+    first = pieces[0].strip()
+    name, equals, start = first.partition("=")
+    if not first or (equals and not start.strip()):
+        raise UsageError(f"{quote(text)}: an option without a value; write NAME=VALUE or VALUE")
+    if first[0] in "'\"([{" or not equals:
+        name, start = "", first
+    elif not name.strip().isidentifier():
+        raise UsageError(f"{quote(text)}: {quote(name)} cannot be the name of an option")
+    start = start.strip()
+    taken, value = _take_value(start, pieces)
+    del pieces[:taken]
+    return name.strip() or None, value
+
+
+def _take_value(start: str, pieces: Sequence[str]) -> tuple[int, Any]:
+    """Return the number of pieces that a value spans, and the value.
+
+    Only a literal that starts with a quote or a bracket can have commas in it.
+    """
+    if start[0] in "'\"([{":
+        for count in range(1, len(pieces) + 1):
+            try:
+                value = ast.literal_eval(",".join([start, *pieces[1:count]]).strip())
+            except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+                continue
+            return count, value
+    return 1, _parse_value(start)
 
 
 def _parse_value(text: str) -> Any:
-    """Return a Python literal; any other text is itself."""
+    """Return a Python literal's value; text that is no literal is a string."""
     try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        value = ast.literal_eval(text)
+        # An overflowing literal such as 1e999 has no literal of its own.
+        is_literal = ast.literal_eval(repr(value)) == value
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return text
+    return value if is_literal else text
 
 
 def _format_value(value: Any) -> str:
-    """Return the text that `_parse_value` parses to this value."""
+    """Return the text that `_parse_value` parses to `value`."""
     if isinstance(value, str) and _BARE.fullmatch(value) and _parse_value(value) == value:
         return value
     return repr(value)
-
-
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return None as nothing, a sequence as it is, anything else alone."""
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, tuple | list) else (value,)

@@ -44,10 +44,10 @@ from parity.processes.children import Children
 from parity.processes.graph_requests import GraphRunRequest, TensorPoint
 from parity.processes.references import (
     ModelReference,
-    guess_script_runtime,
     name_subjects,
     parse_reference,
 )
+from parity.processes.script_imports import guess_script_runtime
 from parity.processes.subjects import child_name
 from parity.text import quote, suggest
 
