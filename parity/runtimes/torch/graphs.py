@@ -73,7 +73,8 @@ class TorchGraphs(GraphOperations):
     ) -> GraphRun:
         if model is None:
             torch_device.pin_flags("float32", "cpu")
-            model = materialise(self.model)
+            model = self.model
+            _require_values(model)
         if self._shared is None:
             self._shared = find_shared(model, inputs)
         return run_tensors(model, inputs, tensors, hook, shared=self._shared)
@@ -682,12 +683,15 @@ def _moments(tensor: torch.Tensor) -> tuple[float, float, float, float] | None:
 
 def read_parameters(model: nn.Module) -> dict[str, Array]:
     """Return copies of the floating weights by name; raises `WeightError` for one without any."""
-    found = {}
+    _require_values(model)
+    return {name: np.array(to_numpy(tensor)) for name, tensor in named_weights(model).items()}
+
+
+def _require_values(model: nn.Module) -> None:
+    """Raise `WeightError` for a weight of a twin that was never set."""
     for name, tensor in named_weights(model).items():
         if tensor.is_meta:
             raise WeightError(f"{name}: it has no values yet")
-        found[name] = np.array(to_numpy(tensor))
-    return found
 
 
 def write_parameters(model: nn.Module, values: Mapping[str, Array]) -> None:
@@ -703,6 +707,7 @@ def write_parameters(model: nn.Module, values: Mapping[str, Array]) -> None:
             raise WeightError(
                 f"{name}: expected {tuple(state[name].shape)}, found {tuple(value.shape)}"
             )
+    given_bits: dict[str, torch.Tensor] = {}
     for name, value in values.items():
         tensor = state[name]
         given = torch.from_numpy(np.array(value)).to(tensor.dtype)
@@ -711,11 +716,25 @@ def write_parameters(model: nn.Module, values: Mapping[str, Array]) -> None:
         else:
             with torch.no_grad():
                 tensor.copy_(given)
-        found = named_weights(model)[name].detach().cpu()
-        bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-        kind = bits[given.element_size()]
-        if not torch.equal(found.contiguous().view(kind), given.contiguous().view(kind)):
+        given_bits[name] = _bits(given)
+    state = named_weights(model)
+    for name, bits in given_bits.items():
+        if not torch.equal(_bits(state[name].detach().cpu()), bits):
             raise WeightError(f"{name}: PyTorch holds other bits than it was given")
+    _fill_counters(model)
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.contiguous().view(integers[tensor.element_size()])
+
+
+def _fill_counters(model: nn.Module) -> None:
+    """Give memory to the batch counters of a twin, which no inference reads."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta and not buffer.is_floating_point():
+                module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
 
 
 def _set_tensor(model: nn.Module, name: str, value: torch.Tensor) -> None:

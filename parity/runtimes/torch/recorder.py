@@ -554,7 +554,8 @@ def _name_weights(model: nn.Module) -> dict[int, str]:
     named = itertools.chain(model.named_parameters(remove_duplicate=False), _named_buffers(model))
     found: dict[int, str] = {}
     for name, tensor in named:
-        found.setdefault(id(tensor), name)
+        if tensor.is_floating_point():
+            found.setdefault(id(tensor), name)
     return found
 
 
