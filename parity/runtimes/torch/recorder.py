@@ -13,6 +13,7 @@ the same in every precision and on every device.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -121,7 +122,7 @@ class Recorder(TorchFunctionMode):
         self.shared: dict[str, None] = {}
         self._ids: dict[int, tuple[weakref.ref[torch.Tensor], str]] = {}
         self._derived: dict[int, tuple[weakref.ref[torch.Tensor], WeightSource]] = {}
-        self._weights = _name_weights(model)
+        self._weights = {id(tensor): name for name, tensor in named_weights(model).items()}
         self._attributes = _find_constants(model)
         self._paths = {id(module): path for path, module in reversed([*model.named_modules()])}
         self._stack: list[tuple[str, nn.Module]] = []
@@ -549,22 +550,21 @@ def _sort_key(found: str) -> tuple[int, ...]:
     return tuple(map(int, found.split(".")))
 
 
-def _name_weights(model: nn.Module) -> dict[int, str]:
-    """Return the first name of each parameter, and of each buffer that is a weight, by identity."""
-    named = itertools.chain(model.named_parameters(remove_duplicate=False), _named_buffers(model))
-    found: dict[int, str] = {}
-    for name, tensor in named:
+def named_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the floating parameters, then the floating buffers that a checkpoint holds, by name.
+
+    One that has several names is there once, under the first.
+    """
+    buffers: dict[str, torch.Tensor] = {}
+    for path, module in model.named_modules():
+        for name, tensor in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                buffers[f"{path}.{name}" if path else name] = tensor
+    found: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, tensor in (*model.named_parameters(), *buffers.items()):
         if tensor.is_floating_point():
-            found.setdefault(id(tensor), name)
-    return found
-
-
-def _named_buffers(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the floating buffers that a checkpoint holds; the others are constants."""
-    state = model.state_dict(keep_vars=True)
-    for name, tensor in model.named_buffers(remove_duplicate=False):
-        if name in state and tensor.is_floating_point():
-            yield name, tensor
+            found.setdefault(id(tensor), (name, tensor))
+    return dict(found.values())
 
 
 def _find_constants(model: nn.Module) -> set[int]:
@@ -630,7 +630,7 @@ _MODEL, _OTHER, _TORCH, _ROOT = range(4)
 
 
 def _format(frame: FrameType) -> str:
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def call_model(
