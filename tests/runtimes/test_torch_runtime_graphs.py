@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity.errors import GraphError
+from parity.errors import GraphError, WeightError
 from parity.network import architectures
 from parity.network.graph import OPAQUE, Graph
 from parity.numerics import capture
@@ -141,6 +141,8 @@ def test_a_registered_twin_is_read_before_it_has_weights(name):
     assert all(node.kind != OPAQUE for node in graph.nodes)
     assert {each.name for each in graph.parameters} == set(graphs.named_weights(runtime.model))
     assert all(each.role and each.moments is None for n in graph.nodes for each in n.parameters)
+    with pytest.raises(WeightError, match="it has no values yet"):
+        runtime.run_tensors({}, [], lambda t, a: None)
     values = {n: np.ones(t.shape, np.float32) for n, t in
               graphs.named_weights(runtime.model).items()}  # fmt: skip
     runtime.write_parameters(values)
