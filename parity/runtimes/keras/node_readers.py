@@ -541,7 +541,11 @@ def _read_adaptive_pool(event: Event) -> Reading:
 
 
 def _layer_reading(
-    event: Event, kind: str, hyper: dict[str, Any], axes: str, names: Mapping[str, str] | None = None
+    event: Event,
+    kind: str,
+    hyper: dict[str, Any],
+    axes: str,
+    names: Mapping[str, str] | None = None,
 ) -> Reading:
     """Return a layer whose variables have the roles that the kind gives their names.
 
