@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import FlagError, GraphError, InputError
-from parity.network.view import View
 from parity.numerics import capture, floor
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
 from parity.runtimes.floors import Perturbation
@@ -29,7 +29,7 @@ class GraphOperations(GraphFramework):
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
         arrays = self.example_inputs()
         if example is not None and arrays is not None:
-            np.savez(example, **arrays)
+            save_arrays(example, arrays)
         specs = [spec.to_json() for spec in self.describe_inputs()]
         return {"inputs": specs, "has_example": arrays is not None}
 
@@ -43,7 +43,7 @@ class GraphOperations(GraphFramework):
 
     def save_parameters(self, *, path: str) -> None:
         """Write the floating weights to an `.npz` file, by name, in the framework's own axes."""
-        np.savez(path, **_escape(self.read_parameters()))
+        save_values(path, self.read_parameters())
 
     def load_parameters(self, *, path: str) -> None:
         """Set the weights of an `.npz` file of `save_parameters`; every bit is read back."""
@@ -146,7 +146,7 @@ def _make_hook(points: tuple[TensorPoint, ...], receive: Any) -> GraphHook:
         for point in by_tensor[tensor]:
             answer = receive(point, array, _apply(point, array))
             if answer is not None:
-                replacement = _undo(point.view, answer, array)
+                replacement = _undo(point, answer, array)
         return replacement
 
     return hook
@@ -154,21 +154,21 @@ def _make_hook(points: tuple[TensorPoint, ...], receive: Any) -> GraphHook:
 
 def _apply(point: TensorPoint, array: Array) -> Array:
     try:
-        return point.view.apply(array)
+        return point.apply(array)
     except ValueError as error:
         raise GraphError(
             f"{point.name}: its tensor of {array.shape} does not fit: {error}"
         ) from error
 
 
-def _undo(view: View, canonical: Array, own: Array) -> Array:
+def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
     """Return the reference's values with the shape and the dtype of the subject's own tensor.
 
     Where the number of values differs, nothing is replaced.
     """
     if canonical.size != own.size:
         return own
-    return np.ascontiguousarray(view.undo(canonical, own.shape)).astype(own.dtype)
+    return np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
 
 
 def load_inputs(path: str) -> dict[str, Array]:
@@ -180,6 +180,17 @@ def load_inputs(path: str) -> dict[str, Array]:
         raise InputError(f"{path}: {error}") from error
 
 
+def save_arrays(path: str | Path, arrays: Mapping[str, Array]) -> None:
+    """Write an `.npz` file that `load_inputs` reads.
+
+    `numpy.savez` takes the names as arguments, so that an array cannot be called `file`.
+    """
+    with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
 def load_parameters(path: str) -> dict[str, Array]:
     """Return the weights that `save_parameters` wrote."""
     return {name.replace("|", "/"): array for name, array in load_inputs(path).items()}
@@ -187,7 +198,7 @@ def load_parameters(path: str) -> dict[str, Array]:
 
 def save_values(path: str | Path, values: Mapping[str, Array]) -> None:
     """Write weights as `save_parameters` does."""
-    np.savez(path, **_escape(values))
+    save_arrays(path, _escape(values))
 
 
 def _escape(values: Mapping[str, Array]) -> dict[str, Array]:
