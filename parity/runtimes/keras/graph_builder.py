@@ -23,9 +23,6 @@ from parity.runtimes.keras.recorder import Event, Operand, Recorder, WeightSourc
 
 Array = NDArray[Any]
 
-_TAKES_BIAS = frozenset({"conv", "depthwise_conv", "conv_transpose", "dense"})
-"""The kinds that a sum with a learned vector is the bias of."""
-
 
 def _moments(variable: Any) -> Moments | None:
     value = np.asarray(recorders.raw_variable(variable))
@@ -116,9 +113,8 @@ class _Builder:
         if (
             place is None
             or maker is None
-            or maker.kind not in _TAKES_BIAS
+            or maker.hyper.get("bias") is not False
             or maker.path != event.path
-            or maker.hyper["bias"]
             or self.readers[data] != 1
             or data in results
         ):
@@ -260,7 +256,9 @@ def _weight_axes(
         return ""
     known = kinds.get(kind)
     canonical = next((each.axes for each in known.roles if each.name == role), "")
-    if role == "bias" and len(shape) > 1:
+    if role == "alpha" and len(shape) > 1:
+        return " ".join([*("1" for _ in shape[1:]), "C"]) if set(shape[:-1]) == {1} else ""
+    if role == "bias" and len(shape) > 1 and not order:
         return " ".join(f"C{number}" for number in range(1, len(shape) + 1))
     if not order or order == canonical:
         return ""

@@ -544,19 +544,44 @@ class Recorder:
         made = [tensor for tensor in results.values() if _mark_of(tensor, self) == _INNER]
         if not made:
             return result
-        # In the order of the arguments; those that were read otherwise behind them.
-        marks = [mark for mark in map(self._find_mark, flat) if mark in scope.operands]
         if name == "tf.function" and not any(isinstance(m, WeightSource) for m in scope.operands):
             self._add_variables(scope)
-        operands = [scope.operands[mark] for mark in dict.fromkeys((*marks, *scope.operands))]
+        operands = self._order_operands(scope, flat, is_function=bool(arguments))
         described = {}
         if self._observe:
             described = {
                 key: _map_tensors(value, self._values, self._describe_tensor)
                 for key, value in arguments.items()
             }
-        self._record(name, tuple(operands), described, made)
+        self._record(name, operands, described, made)
         return self._substitute(result)
+
+    def _order_operands(
+        self, scope: _Scope, arguments: Sequence[Any], *, is_function: bool
+    ) -> tuple[Operand, ...]:
+        """Return what a scope read in the order of its arguments, the rest behind it.
+
+        Constants are among the operands of a function; a layer's data are listed once.
+        """
+        if not self._observe:
+            return ()
+        found: list[Operand] = []
+        used: set[str | WeightSource] = set()
+        for tensor in arguments:
+            mark = self._find_mark(tensor)
+            if mark is None:
+                found += [self._describe(tensor, None)] if is_function else []
+                continue
+            if isinstance(mark, WeightSource) and mark not in scope.operands:
+                # What was read may be the weight in another shape.
+                mark = next(
+                    (m for m in scope.operands
+                     if isinstance(m, WeightSource) and m.names == mark.names), mark
+                )  # fmt: skip
+            if mark in scope.operands and (is_function or mark not in used):
+                found.append(scope.operands[mark])
+                used.add(mark)
+        return (*found, *(o for mark, o in scope.operands.items() if mark not in used))
 
     def _describe_tensor(self, tensor: Any) -> Operand:
         return self._describe(tensor, self._find_mark(tensor))
@@ -704,19 +729,22 @@ def _import(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-BACKEND_FUNCTIONS = (
-    "conv", "depthwise_conv", "conv_transpose", "max_pool", "average_pool",
-    "adaptive_average_pool", "adaptive_max_pool", "silu", "gelu", "hard_silu", "hard_sigmoid",
-    "leaky_relu", "elu", "celu", "glu", "log_sigmoid", "softmax", "log_softmax",
-    "hard_tanh", "batch_normalization", "dot_product_attention",
-)  # fmt: skip
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+BACKEND_FUNCTIONS = _words("""
+    conv depthwise_conv conv_transpose max_pool average_pool adaptive_average_pool
+    adaptive_max_pool silu gelu hard_silu hard_sigmoid leaky_relu elu celu glu log_sigmoid
+    softmax log_softmax hard_tanh batch_normalization dot_product_attention
+""")
 """Functions of Keras's TensorFlow backend that are one operation."""
 
-NUMPY_FUNCTIONS = ("matmul", "einsum", "tensordot", "var", "clip", "roll", "take", "argmax")
-TENSORFLOW_FUNCTIONS = (
-    "gelu", "silu", "swish", "softmax", "log_softmax", "batch_normalization", "l2_normalize",
-    "leaky_relu", "depthwise_conv2d",
-)  # fmt: skip
+NUMPY_FUNCTIONS = _words("matmul einsum tensordot var clip roll take argmax")
+TENSORFLOW_FUNCTIONS = _words("""
+    gelu silu swish softmax log_softmax batch_normalization l2_normalize leaky_relu
+    depthwise_conv2d
+""")
 """Functions of `tf.nn` that are one operation."""
 
 SCOPE_CLASSES = (
