@@ -41,9 +41,17 @@ class View:
             array = array.transpose(self.order)
         return array.reshape(self.joined) if self.joined else array
 
+    def result_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the result of `apply` for a tensor of this shape."""
+        if self.split:
+            shape = self._resolve(self.split, shape)
+        if self.order:
+            shape = tuple(shape[axis] for axis in self.order)
+        return self._resolve(self.joined, shape) if self.joined else shape
+
     def undo(self, array: Array, shape: tuple[int, ...]) -> Array:
         """Return the array with the model's own axes, of which `shape` is the result's shape."""
-        split = self._resolve(shape) if self.split else shape
+        split = self._resolve(self.split, shape) if self.split else shape
         if self.order:
             permuted = tuple(split[axis] for axis in self.order)
             array = array.reshape(permuted)
@@ -51,11 +59,12 @@ class View:
             array = array.transpose(back)
         return array.reshape(shape)
 
-    def _resolve(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return `split` with the length that its -1 stands for."""
-        known = math.prod(length for length in self.split if length != -1)
+    @staticmethod
+    def _resolve(sizes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return `sizes` with the length that its -1 stands for in a tensor of this shape."""
+        known = math.prod(length for length in sizes if length != -1)
         missing = math.prod(shape) // max(known, 1)
-        return tuple(missing if length == -1 else length for length in self.split)
+        return tuple(missing if length == -1 else length for length in sizes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""

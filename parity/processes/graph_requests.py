@@ -4,28 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from parity.network.view import IDENTITY, View
+from parity.network.view import View
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic[Any]]
 
 
 @dataclass(frozen=True)
 class TensorPoint:
-    """A comparison point in one subject: the tensor's id in its graph, and the view that gives it
-    the reference's axes."""
+    """A comparison point in one subject: the tensor's id in its graph, and the views that give it
+    the axes of the comparison, applied in their order."""
 
     name: str
     tensor: str
-    view: View = IDENTITY
+    views: tuple[View, ...] = ()
+
+    def apply(self, array: Array) -> Array:
+        """Return the subject's tensor with the axes of the comparison.
+
+        Raises `ValueError` if a view does not fit it.
+        """
+        for view in self.views:
+            array = view.apply(array)
+        return array
+
+    def undo(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """Return a tensor with the axes of the comparison as the subject has it, in `shape`."""
+        shapes = [shape]
+        for view in self.views:
+            shapes.append(view.result_shape(shapes[-1]))
+        for view, before in zip(reversed(self.views), reversed(shapes[:-1]), strict=True):
+            array = view.undo(array, before)
+        return array.reshape(shape)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
-        return {"name": self.name, "tensor": self.tensor, "view": self.view.to_json()}
+        views = [view.to_json() for view in self.views]
+        return {"name": self.name, "tensor": self.tensor, "views": views}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the point that `to_json` serialised."""
-        return cls(data["name"], data["tensor"], View.from_json(data["view"]))
+        return cls(data["name"], data["tensor"], tuple(map(View.from_json, data["views"])))
 
 
 @dataclass(frozen=True)

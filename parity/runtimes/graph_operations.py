@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import FlagError, GraphError, InputError
-from parity.network.view import View
 from parity.numerics import capture, floor
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
 from parity.runtimes.floors import Perturbation
@@ -148,7 +147,7 @@ def _make_hook(points: tuple[TensorPoint, ...], receive: Any) -> GraphHook:
         for point in by_tensor[tensor]:
             answer = receive(point, array, _apply(point, array))
             if answer is not None:
-                replacement = _undo(point.view, answer, array)
+                replacement = _undo(point, answer, array)
         return replacement
 
     return hook
@@ -156,21 +155,21 @@ def _make_hook(points: tuple[TensorPoint, ...], receive: Any) -> GraphHook:
 
 def _apply(point: TensorPoint, array: Array) -> Array:
     try:
-        return point.view.apply(array)
+        return point.apply(array)
     except ValueError as error:
         raise GraphError(
             f"{point.name}: its tensor of {array.shape} does not fit: {error}"
         ) from error
 
 
-def _undo(view: View, canonical: Array, own: Array) -> Array:
+def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
     """Return the reference's values with the shape and the dtype of the subject's own tensor.
 
     Where the number of values differs, nothing is replaced.
     """
     if canonical.size != own.size:
         return own
-    moved = np.ascontiguousarray(view.undo(canonical, own.shape)).astype(own.dtype)
+    moved = np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
     # ascontiguousarray makes a scalar a vector.
     return moved.reshape(own.shape)
 
