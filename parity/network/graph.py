@@ -77,7 +77,9 @@ class Node:
     `Conv`. `inputs` and `outputs` are ids of tensors, without weights and constants. `hyper` holds
     the hyperparameters of the kind by name, in the units that all frameworks share. `path` is the
     module's or the layer's path, `source` the user's file and line, `net.py:12`. `constants` are
-    small arrays that the operation reads and that are neither data nor weights, by position.
+    small arrays that the operation reads and that are neither data nor weights, by their position
+    among its operands; of a long one there is `shape` and `dtype`, and of a weight for which the
+    kind has no role, as a class token in a concatenation, `parameter`, its name, and `shape`.
     """
 
     id: str

@@ -42,7 +42,7 @@ def _sigmoid(data: Array) -> Array:
 def _hard_sigmoid(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    return np.clip(hyper["slope"] * inputs[0] + hyper["offset"], 0.0, 1.0)
+    return np.asarray(np.clip(hyper["slope"] * inputs[0] + hyper["offset"], 0.0, 1.0))
 
 
 def _hard_swish(data: Array) -> Array:

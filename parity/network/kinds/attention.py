@@ -19,8 +19,8 @@ def _scaled_dot_product(
 ) -> Array:
     """softmax(q·kᵀ·scale + mask)·v over (..., T, C): Vaswani et al. (2017), section 3.2.1.
 
-    The inputs are q, k, v and, if there is one, a mask that is added to the scores. With `causal`,
-    no query sees a later key.
+    The inputs are q, k, v and, if there is one, a mask that is added to the scores; a
+    `boolean_mask` is not 0 where a query sees a key. With `causal`, none sees a later one.
     """
     query, key, value, *mask = inputs
     if hyper["grouped"]:
@@ -30,8 +30,10 @@ def _scaled_dot_product(
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = query @ key.swapaxes(-1, -2) * scale
     if hyper["causal"]:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
-    if mask:
+        scores = np.where(np.tri(*scores.shape[-2:]) != 0, scores, -np.inf)
+    if mask and hyper["boolean_mask"]:
+        scores = np.where(mask[0] != 0, scores, -np.inf)
+    elif mask:
         scores = scores + mask[0]
     return _softmax(scores) @ value
 
@@ -46,8 +48,10 @@ def _multi_head(
 ) -> Array:
     """Multi-head attention over (N, T, C): Vaswani et al. (2017), section 3.2.2.
 
-    The inputs are query, key, value and, if there is one, a mask that is added to the scores. The
-    three projections are packed in one weight, or apart. With `time_major`, data is (T, N, C).
+    The inputs are query, key, value and, if there is one, a mask that is added to the scores; a
+    `boolean_mask` is not 0 where a query does not see a key, unlike that of
+    `scaled_dot_product_attention`. The three projections are packed in one weight, or apart. With
+    `time_major`, data is (T, N, C).
     """
     tensors = list(inputs[:3]) if len(inputs) >= 3 else [inputs[0]] * 3
     if hyper["time_major"]:
@@ -58,9 +62,8 @@ def _multi_head(
         (data @ kernel.T + bias).reshape(*data.shape[:2], heads, width // heads).swapaxes(1, 2)
         for data, kernel, bias in zip(tensors, kernels, biases, strict=True)
     ]
-    attended = _scaled_dot_product(
-        [*parts, *inputs[3:]], {}, {"causal": hyper["causal"], "grouped": False}
-    )
+    mask = [each == 0 for each in inputs[3:]] if hyper["boolean_mask"] else inputs[3:]
+    attended = _scaled_dot_product([*parts, *mask], {}, {**hyper, "grouped": False})
     batch, _, length, _ = attended.shape
     joined = attended.swapaxes(1, 2).reshape(batch, length, width)
     output = joined @ weights["output_kernel"].T + weights.get("output_bias", 0.0)
@@ -80,6 +83,7 @@ def _projections(weights: Mapping[str, Array]) -> tuple[list[Array], list[Any]]:
 
 _PARTS = ("query", "key", "value")
 _KERNEL_AXES = "O I"
+_BOOLEAN = Hyperparameter("boolean_mask", False, optional=True)
 
 KINDS = (
     Kind(
@@ -92,6 +96,7 @@ KINDS = (
             Hyperparameter("scale", optional=True, convert=float),
             # Whether several heads of the queries share one of the keys.
             Hyperparameter("grouped", False, optional=True),
+            _BOOLEAN,
         ),
         torch_functions=("scaled_dot_product_attention",),
         joins_branches=True,
@@ -118,6 +123,7 @@ KINDS = (
             Hyperparameter("heads", optional=True),
             Hyperparameter("causal", False, optional=True),
             Hyperparameter("time_major", False, optional=True),
+            _BOOLEAN,
         ),
         torch_functions=("multi_head_attention_forward",),
         joins_branches=True,

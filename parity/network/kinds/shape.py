@@ -107,8 +107,9 @@ def _split(
 ) -> Array:
     """Part `index` of the parts of `sizes` along `axis`."""
     index, sizes = int(hyper["index"]), [int(size) for size in hyper["sizes"]]
-    start = sum(sizes[:index])
-    return inputs[0].take(range(start, start + sizes[index]), axis=hyper["axis"])
+    start, axis = sum(sizes[:index]), hyper["axis"]
+    part = inputs[0].take(range(start, start + sizes[index]), axis=axis)
+    return part.squeeze(axis) if hyper["squeeze"] else part
 
 
 def _gather(
@@ -390,6 +391,8 @@ KINDS = (
             Hyperparameter("axis", onnx="axis"),
             Hyperparameter("sizes", reshapes=True),
             Hyperparameter("index", 0, optional=True),
+            # Whether the parts, of size 1, do not have the axis.
+            Hyperparameter("squeeze", False, reshapes=True, optional=True),
         ),
         torch_functions=("split", "chunk", "tensor_split", "unbind", "split_with_sizes"),
         onnx=("Split",),

@@ -15,14 +15,15 @@ from parity.network.table import LOGITS, LayerTable, Row, Weight
 from parity.processes.requests import RunRequest
 from parity.runtimes.base import ModelRuntime
 from parity.runtimes.floors import Sink
-from parity.runtimes.torch import checkpoints, load, run, weights
+from parity.runtimes.torch import checkpoints, guesses, load, run, weights
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
+from parity.runtimes.torch.graphs import TorchGraphs
 from parity.runtimes.torch.onnx_readings import OnnxReadings
 from parity.runtimes.torch.weights import DTYPES, Array
 
 
-class Runtime(ModelRuntime, OnnxReadings):
+class Runtime(ModelRuntime, OnnxReadings, TorchGraphs):
     """One PyTorch module: `parity.runtimes.framework.Framework`, and operations of its own.
 
     Or an ONNX file, whose operations PyTorch computes: see `OnnxReadings`.
@@ -150,6 +151,11 @@ class Runtime(ModelRuntime, OnnxReadings):
             manifest=manifest,
             feed=feed,
         )
+
+    def guess_inputs(self, *, shapes: list[list[int]]) -> dict[str, Any]:
+        """Return the dtypes and axis orders of `shapes` that run; see `guesses.guess_inputs`."""
+        found = guesses.guess_inputs(self.model, shapes)
+        return {"candidates": [[each.to_json() for each in guess] for guess in found]}
 
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import torch_onnx

@@ -328,6 +328,11 @@ def _gru_with_early_reset(x: torch.Tensor, weights: Tensors) -> torch.Tensor:
     return torch.stack(states, 1)
 
 
+def _mask(index: int, data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Make of the fourth input 1 on its diagonal and 0 elsewhere."""
+    return np.eye(*data.shape) if index == 3 else data
+
+
 def _attended(
     inputs: tuple[Shape, ...], *, packed: bool, bias: bool, widths: Shape = (6, 6), **settings: Any
 ) -> OperatorCase:
@@ -355,6 +360,8 @@ def _attended(
         biases = [held[n] for n in ("query_bias", "key_bias", "value_bias") if n in held]
         joined = torch.cat(biases) if biases else held.get("packed_bias")
         mask = tensors[3] if len(tensors) > 3 else None
+        if mask is not None and settings.get("boolean_mask"):
+            mask = mask != 0
         if settings.get("causal"):
             full = torch.full((query.shape[0], key.shape[0]), -torch.inf).double()
             mask = torch.triu(full, diagonal=1)
@@ -367,7 +374,10 @@ def _attended(
         )[0]  # fmt: skip
         return output if major else output.swapaxes(0, 1)
 
-    return OperatorCase(inputs, run, weights, settings)
+    return OperatorCase(
+        inputs, run, weights, settings,
+        **({"prepare": _mask} if settings.get("boolean_mask") else {}),
+    )  # fmt: skip
 
 
 def _attention(*inputs: Shape, **settings: Any) -> OperatorCase:
@@ -375,11 +385,14 @@ def _attention(*inputs: Shape, **settings: Any) -> OperatorCase:
 
     def run(query: Any, key: Any, value: Any, *rest: Any) -> torch.Tensor:
         mask = rest[0] if len(rest) > 1 else None
+        if mask is not None and settings.get("boolean_mask"):
+            mask = mask != 0
         return functional.scaled_dot_product_attention(
             query, key, value, mask, enable_gqa=settings.get("grouped", False), **options
         )
 
-    return OperatorCase(inputs, run, settings=settings)
+    prepare = {"prepare": _mask} if settings.get("boolean_mask") else {}
+    return OperatorCase(inputs, run, settings=settings, **prepare)
 
 
 QUERY = (2, 4, 5, 3)
@@ -506,6 +519,7 @@ CASES: dict[str, list[OperatorCase]] = {
     "split": [
         _of(lambda x: x.split((1, 3), 1)[1], ODD, axis=1, sizes=(1, 3), index=1),
         _of(lambda x: x.split((1, 3), 1)[0], ODD, axis=1, sizes=(1, 3)),
+        _of(lambda x: x.unbind(2)[0], (2, 5, 2), axis=2, sizes=(1, 1), squeeze=True),
     ],
     "gather": [
         _of(lambda x, i: x.index_select(1, i.long()), (2, 5), (7,), prepare=_indices, axis=1),
@@ -519,11 +533,19 @@ CASES: dict[str, list[OperatorCase]] = {
     "scaled_dot_product_attention": [
         _attention(QUERY, (2, 4, 6, 3), (2, 4, 6, 7)),
         _attention(QUERY, QUERY, QUERY, causal=True),
+        _attention(QUERY, QUERY, QUERY, (5, 5), boolean_mask=True),
         _attention(QUERY, (2, 2, 5, 3), (2, 2, 5, 3), (5, 5), scale=0.3, grouped=True),
     ],
     "multi_head_attention": [
         _attended(((2, 5, 6),), packed=True, bias=True, heads=2),
         _attended(((2, 5, 6), (2, 4, 6), (2, 4, 6)), packed=True, bias=False, heads=3),
+        _attended(
+            ((2, 5, 6), (2, 5, 6), (2, 5, 6), (5, 5)),
+            packed=True,
+            bias=True,
+            heads=2,
+            boolean_mask=True,
+        ),
         _attended(((5, 2, 6),), packed=True, bias=True, heads=2, causal=True, time_major=True),
         _attended(
             ((2, 5, 6), (2, 4, 3), (2, 4, 7), (5, 4)),
