@@ -51,9 +51,9 @@ def test_both_ways_of_running_read_the_same_graph(tmp_path: Path) -> None:
 def test_a_network_is_read() -> None:
     graph = read(network(), {"image": IMAGE})
     assert [each.kind for each in graph.nodes] == [
-        "conv", "batch_norm", "relu6", "sigmoid", "multiply", "global_avg_pool", "reshape", "dense",
+        "conv", "batch_norm", "relu6", "silu", "global_avg_pool", "reshape", "dense",
     ]  # fmt: skip
-    conv, norm, clip, _, _, _, reshape, dense = graph.nodes
+    conv, norm, clip, _, _, reshape, dense = graph.nodes
     # SAME_UPPER at stride 2 on an even size pads (0, 1).
     assert conv.hyper["padding"] == [[0, 1], [0, 1]]
     assert (conv.hyper["stride"], conv.hyper["kernel"]) == ([2, 2], [3, 3])
