@@ -29,7 +29,7 @@ from tests.runtimes.onnx_files import EXAMPLES, FORMS, Array, draw
 pytestmark = pytest.mark.framework
 
 LIMIT = 4.0
-"""Floors: DESIGN's limit of the verdict."""
+"""Floors: the limit of the verdict."""
 
 
 @dataclass(frozen=True)

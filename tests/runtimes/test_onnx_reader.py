@@ -289,3 +289,25 @@ def test_the_module_and_the_line_are_those_that_pytorch_writes() -> None:
         proto.graph.node[0].metadata_props.add(key=key, value=value)
     found = only(proto, {"x": drawn(2)})
     assert (found.path, found.source) == ("stem.act", "/home/me/net.py:12")
+
+
+@pytest.mark.parametrize(
+    ("shape", "joined"), [((6, 1, 1), True), ((1, 6, 1, 1), True), ((6,), False), ((4,), False)]
+)
+def test_the_bias_of_a_convolution_is_one_for_each_channel(
+    shape: tuple[int, ...], joined: bool
+) -> None:
+    """One along the width is a learned sum."""
+    nodes = [
+        node("Conv", "x kernel", "c"),
+        node("Reshape", "b shape", "r"),
+        node("Add", "c r", "y"),
+    ]
+    weights = {
+        "kernel": WEIGHTS["kernel"], "b": drawn(int(np.prod(shape))), "shape": np.array(shape),
+    }  # fmt: skip
+    width = 6 if shape == (4,) else 8
+    proto = model(nodes, {"x": (1, 3, 6, width)}, ["y"], weights)
+    graph = read(proto, {"x": drawn(1, 3, 6, width)})
+    assert [each.kind for each in graph.nodes] == (["conv"] if joined else ["conv", "bias_add"])
+    assert graph.nodes[-1].parameters[-1].name == "b"

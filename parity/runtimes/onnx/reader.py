@@ -90,6 +90,8 @@ class _Reader:
     observation: Observation
     producers: dict[str, NodeProto] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    operand_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """By node, the shape in which it reads its weight, which may be an initializer reshaped."""
 
     def build(self) -> Graph:
         graph = self.model.graph
@@ -105,7 +107,7 @@ class _Reader:
         ]
         ends = {port.tensor for port in outputs}
         nodes = node_readers.join_dynamic_quantisation(nodes, ends)
-        nodes = node_readers.join_biases(nodes, ends, self.observation.shapes)
+        nodes = node_readers.join_biases(nodes, ends, self.observation.shapes, self.operand_shapes)
         nodes = patterns.join_patterns(nodes, ends)
         read = {parameter.name for node in nodes for parameter in node.parameters}
         known = [port.tensor for port in ports] + [t for node in nodes for t in node.outputs]
@@ -156,6 +158,7 @@ class _Reader:
             found = self._find_parameters(name, role, reading.axes.get(role, ""), node, index)
             if found:
                 parameters += found
+                self.operand_shapes[node.output[0]] = argument.value.shape
                 if role == "":
                     # As every framework's reader marks a weight for which the kind has no role.
                     first = found[0]
