@@ -27,7 +27,7 @@ class GraphOperations(GraphFramework):
 
     def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
-        arrays: dict[str, Any] | None = self.example_inputs()
+        arrays = self.example_inputs()
         if example is not None and arrays is not None:
             save_arrays(example, arrays)
         specs = [spec.to_json() for spec in self.describe_inputs()]
@@ -228,7 +228,7 @@ def _perturb(perturbation: Perturbation, array: Array) -> Array:
 
 def _require_float64(point: TensorPoint, array: Array) -> None:
     if array.dtype != np.float64:
-        raise FlagError(f"{point.name}: asked for float64, computed in {array.dtype}")
+        raise FlagError(f"{point.name}: expected float64, computed in {array.dtype}")
 
 
 @contextmanager
