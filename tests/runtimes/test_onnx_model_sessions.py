@@ -331,4 +331,4 @@ def test_a_child_loads_a_file_by_its_reference(runtime: Any, tmp_path: Path) -> 
     np.savez(tmp_path / "inputs.npz", **IMAGE)
     assert child.read_inputs()["inputs"][0]["name"] == "image"
     answer = child.read_graph(inputs=str(tmp_path / "inputs.npz"), out=str(tmp_path / "graph.json"))
-    assert answer["nodes"] == 8
+    assert answer["nodes"] == 7

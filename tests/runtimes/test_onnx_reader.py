@@ -51,9 +51,9 @@ def test_both_ways_of_running_read_the_same_graph(tmp_path: Path) -> None:
 def test_a_network_is_read() -> None:
     graph = read(network(), {"image": IMAGE})
     assert [each.kind for each in graph.nodes] == [
-        "conv", "batch_norm", "relu6", "sigmoid", "multiply", "global_avg_pool", "reshape", "dense",
+        "conv", "batch_norm", "relu6", "silu", "global_avg_pool", "reshape", "dense",
     ]  # fmt: skip
-    conv, norm, clip, _, _, _, reshape, dense = graph.nodes
+    conv, norm, clip, _, _, reshape, dense = graph.nodes
     # SAME_UPPER at stride 2 on an even size pads (0, 1).
     assert conv.hyper["padding"] == [[0, 1], [0, 1]]
     assert (conv.hyper["stride"], conv.hyper["kernel"]) == ([2, 2], [3, 3])
@@ -289,3 +289,25 @@ def test_the_module_and_the_line_are_those_that_pytorch_writes() -> None:
         proto.graph.node[0].metadata_props.add(key=key, value=value)
     found = only(proto, {"x": drawn(2)})
     assert (found.path, found.source) == ("stem.act", "/home/me/net.py:12")
+
+
+@pytest.mark.parametrize(
+    ("shape", "joined"), [((6, 1, 1), True), ((1, 6, 1, 1), True), ((6,), False), ((4,), False)]
+)
+def test_the_bias_of_a_convolution_is_one_for_each_channel(
+    shape: tuple[int, ...], joined: bool
+) -> None:
+    """One along the width is a learned sum."""
+    nodes = [
+        node("Conv", "x kernel", "c"),
+        node("Reshape", "b shape", "r"),
+        node("Add", "c r", "y"),
+    ]
+    weights = {
+        "kernel": WEIGHTS["kernel"], "b": drawn(int(np.prod(shape))), "shape": np.array(shape),
+    }  # fmt: skip
+    width = 6 if shape == (4,) else 8
+    proto = model(nodes, {"x": (1, 3, 6, width)}, ["y"], weights)
+    graph = read(proto, {"x": drawn(1, 3, 6, width)})
+    assert [each.kind for each in graph.nodes] == (["conv"] if joined else ["conv", "bias_add"])
+    assert graph.nodes[-1].parameters[-1].name == "b"

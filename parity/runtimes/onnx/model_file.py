@@ -61,13 +61,18 @@ def load_model(path: str | Path) -> OnnxModel:
         raise GraphError(f"{path}: cannot be read as an ONNX file: {_first_line(error)}") from error
     if not proto.graph.node and not proto.graph.output:
         raise GraphError(f"{path}: is not an ONNX model: it has no node and no output")
-    return parse_model(proto, str(path), folder=path.parent)
+    return _split_weights(proto, str(path), path.parent)
 
 
-def parse_model(proto: ModelProto, source: str, *, folder: Path | None = None) -> OnnxModel:
-    """Return a model, which is not changed; external data are read from `folder`."""
+def parse_model(proto: ModelProto, source: str) -> OnnxModel:
+    """Return a model of a message, which is not changed; its weights are in the message."""
     skeleton = ModelProto()
     skeleton.CopyFrom(proto)
+    return _split_weights(skeleton, source, None)
+
+
+def _split_weights(skeleton: ModelProto, source: str, folder: Path | None) -> OnnxModel:
+    """Take the weights out of a message; external data are read from `folder`."""
     initializers = list(skeleton.graph.initializer)
     for tensor in _inner_tensors(skeleton):
         _embed_external_data(tensor, folder, source)
@@ -81,17 +86,6 @@ def parse_model(proto: ModelProto, source: str, *, folder: Path | None = None) -
     _move_constants(skeleton.graph, tensors)
     _sort_nodes(skeleton.graph, source)
     return OnnxModel(source, skeleton, tensors)
-
-
-def to_message(model: OnnxModel) -> ModelProto:
-    """Return the model as one message, with its weights."""
-    message = ModelProto()
-    message.CopyFrom(model.skeleton)
-    message.graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-        for name, array in model.tensors.items()
-    )
-    return message
 
 
 def read_attributes(node: NodeProto) -> dict[str, Any]:

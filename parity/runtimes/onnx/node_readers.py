@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from parity.network import kinds, windows
-from parity.network.graph import OPAQUE, Node, Parameter, Tensor
+from parity.network.graph import OPAQUE, Node, Tensor
 from parity.runtimes.onnx.model_file import restore_decimal
 
 Array = NDArray[Any]
@@ -790,10 +790,12 @@ def join_biases(
     nodes: Sequence[Node],
     outputs: set[str],
     shapes: Mapping[str, tuple[int, ...]],
+    operands: Mapping[str, tuple[int, ...]],
 ) -> list[Node]:
     """Return the nodes, those of a product and of the sum with its bias as one.
 
-    Nothing else may read the product.
+    Nothing else may read the product. `operands` are, by sum, the shapes of the biases as they are
+    added.
     """
     readers: dict[str, int] = {}
     for node in nodes:
@@ -814,7 +816,7 @@ def join_biases(
             or product.find_parameter("bias") is not None
             or readers[node.inputs[0]] > 1
             or node.inputs[0] in outputs
-            or not _is_bias(bias, product, shapes.get(node.outputs[0], ()))
+            or not _is_bias(operands.get(node.id, ()), product, shapes.get(node.outputs[0], ()))
         ):
             continue
         joined[node.id] = replace(
@@ -882,12 +884,13 @@ def _takes_bias(name: str) -> bool:
     return kind is not None and any(setting.name == "bias" for setting in kind.hyperparameters)
 
 
-def _is_bias(bias: Parameter, product: Node, shape: tuple[int, ...]) -> bool:
-    """Return whether a weight has one number for each channel of a product's output."""
+def _is_bias(bias: tuple[int, ...], product: Node, shape: tuple[int, ...]) -> bool:
+    """Return whether a weight of this shape has one number for each channel of a product's output,
+    of which `shape` is the shape."""
     channel = len(shape) - 1 if product.kind == "dense" else 1
     if product.hyper.get("activation", "linear") != "linear":
         return False
-    lengths = (1,) * (len(shape) - len(bias.shape)) + bias.shape
+    lengths = (1,) * (len(shape) - len(bias)) + bias
     return len(lengths) == len(shape) and all(
         length == (shape[axis] if axis == channel else 1) for axis, length in enumerate(lengths)
     )

@@ -19,7 +19,7 @@ from onnx import NodeProto
 
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
-from parity.runtimes.onnx import node_readers
+from parity.runtimes.onnx import node_readers, patterns
 from parity.runtimes.onnx.model_file import OnnxModel, read_attributes, read_names, subgraphs
 from parity.runtimes.onnx.node_readers import NodeView, Reading, Static
 
@@ -90,6 +90,8 @@ class _Reader:
     observation: Observation
     producers: dict[str, NodeProto] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    operand_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """By node, the shape in which it reads its weight, which may be an initializer reshaped."""
 
     def build(self) -> Graph:
         graph = self.model.graph
@@ -105,7 +107,8 @@ class _Reader:
         ]
         ends = {port.tensor for port in outputs}
         nodes = node_readers.join_dynamic_quantisation(nodes, ends)
-        nodes = node_readers.join_biases(nodes, ends, self.observation.shapes)
+        nodes = node_readers.join_biases(nodes, ends, self.observation.shapes, self.operand_shapes)
+        nodes = patterns.join_patterns(nodes, ends)
         read = {parameter.name for node in nodes for parameter in node.parameters}
         known = [port.tensor for port in ports] + [t for node in nodes for t in node.outputs]
         tensors = {name: self._describe(name) for name in known}
@@ -155,6 +158,12 @@ class _Reader:
             found = self._find_parameters(name, role, reading.axes.get(role, ""), node, index)
             if found:
                 parameters += found
+                self.operand_shapes[node.output[0]] = argument.value.shape
+                if role == "":
+                    # As every framework's reader marks a weight for which the kind has no role.
+                    first = found[0]
+                    marked = {"parameter": first.name, "shape": list(argument.value.shape)}
+                    constants[str(index)] = marked
             elif role == "" and index not in reading.consumed:
                 constants[str(index)] = _describe_constant(argument.value)
         inner = [name for name in read_names(node) if name not in node.input]
