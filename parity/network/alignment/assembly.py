@@ -13,7 +13,7 @@ from parity.network.alignment.matching import Matching
 from parity.network.alignment.result import Alignment, Confidence, NodePair, TensorPair, WeightPair
 from parity.network.alignment.skeleton import Skeleton, Unit
 from parity.network.alignment.views import choose_view, views_by_shape
-from parity.network.alignment.weightless import Places
+from parity.network.alignment.weightless import Places, Weightless
 from parity.network.alignment.weights import pair_weights
 from parity.network.graph import Graph
 from parity.network.view import IDENTITY, View
@@ -89,9 +89,7 @@ def _choose_open_views(pairs: Sequence[NodePair], graphs: tuple[Graph, Graph]) -
 class Assembly:
     """Builds the alignment of two graphs."""
 
-    def __init__(
-        self, matching: Matching, weightless: dict[int, int], judgement: Judgement
-    ) -> None:
+    def __init__(self, matching: Matching, weightless: Weightless, judgement: Judgement) -> None:
         self.matching, self.weightless, self.judgement = matching, weightless, judgement
         self.a, self.b = matching.features.reference, matching.features.other
         self.graphs = self.a.canonical.graph, self.b.canonical.graph
@@ -144,7 +142,7 @@ class Assembly:
             if not self.a.head(unit).is_port:
                 yield from self._match_unit(unit, partner)
         places = Places(self.a), Places(self.b)
-        for part, partner in self.weightless.items():
+        for part, partner in self.weightless.partners.items():
             verdict, reason = self._judge_weightless(places[0], part, partner)
             yield Match([part], [partner], verdict, reason)
 
@@ -202,6 +200,8 @@ class Assembly:
             for name, number in near
             if name == "unit" and number in self.judgement.confidence
         }
+        if part in self.weightless.twins:
+            return Confidence.AMBIGUOUS, "another part reads and feeds the same"
         if Confidence.AMBIGUOUS in verdicts:
             return Confidence.AMBIGUOUS, "another partner fits its neighbours as well"
         if one.kind != two.kind and one.family != two.family:
@@ -216,7 +216,7 @@ class Assembly:
         """Return whether a neighbour of a weightless part has no partner."""
         partners = self.matching.partners
         return any(
-            partners[number] < 0 if name == "unit" else number not in self.weightless
+            partners[number] < 0 if name == "unit" else number not in self.weightless.partners
             for name, number in near
         )
 

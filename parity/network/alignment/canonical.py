@@ -7,7 +7,7 @@ move values are left out. The model's inputs and outputs are parts too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -97,7 +97,10 @@ class Canonical:
 
 def canonicalise(graph: Graph) -> Canonical:
     """Return the canonical form of a graph."""
-    return Canonical(graph, tuple(_merge_attention(_Builder(graph).build())))
+    parts = _Builder(graph).build()
+    for find_groups in (_find_attention, _find_hard_sigmoids):
+        parts = _merge(parts, find_groups(parts, _list_readers(parts)))
+    return Canonical(graph, tuple(parts))
 
 
 class _Builder:
@@ -147,7 +150,9 @@ class _Builder:
                 if weights:
                     self.loose[tensor] = weights
             return
-        if families.is_passed(node) and not node.parameters:
+        # A concatenation of one tensor is that tensor.
+        is_single = node.kind == "concat" and len(node.inputs) == 1
+        if (families.is_passed(node) or is_single) and not node.parameters:
             source = next(each for each in sources if each >= 0)
             pads = next((self.pads[each] for each in node.inputs if each in self.pads), ())
             for tensor in node.outputs:
@@ -273,15 +278,40 @@ def _take(packed: Weight, role: str, place: int) -> Weight:
     return Weight(packed.parameter, role, shape, part)
 
 
-def _merge_attention(parts: Sequence[Part]) -> Iterator[Part]:
-    """Join matrix product, softmax and matrix product, and what is between them, to one part."""
+def _list_readers(parts: Sequence[Part]) -> list[list[int]]:
     readers: list[list[int]] = [[] for _ in parts]
     for index, part in enumerate(parts):
         for source in dict.fromkeys(part.sources):
             if source >= 0:
                 readers[source].append(index)
+    return readers
+
+
+Group = tuple[list[int], Part]
+"""Parts that are one operation, in execution order, and what takes the place of the last one."""
+
+
+def _merge(parts: Sequence[Part], groups: Iterable[Group]) -> list[Part]:
+    """Return the parts with each group as one part."""
     owner: dict[int, int] = {}
     merged: dict[int, Part] = {}
+    for members, whole in groups:
+        if any(parts[each].weights or each in owner for each in members):
+            continue
+        merged[members[-1]] = whole
+        owner.update(dict.fromkeys(members, members[-1]))
+    kept = [index for index in range(len(parts)) if owner.get(index, index) == index]
+    place = {old: new for new, old in enumerate(kept)}
+    found = []
+    for index in kept:
+        part = merged.get(index, parts[index])
+        part.sources = [place[owner.get(s, s)] if s >= 0 else -1 for s in part.sources]
+        found.append(part)
+    return found
+
+
+def _find_attention(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Iterator[Group]:
+    """Find matrix product, softmax and matrix product, with what is between them."""
     for index, part in enumerate(parts):
         if part.kind != "softmax":
             continue
@@ -298,25 +328,46 @@ def _merge_attention(parts: Sequence[Part]) -> Iterator[Part]:
         if last.family != families.PRODUCT or len(last.sources) != 2:
             continue
         group = [above, *reversed(inner), below[0]]
-        if any(parts[each].weights or each in owner for each in group):
-            continue
         value = next((each for each in last.sources if each != index), -1)
         extra = [s for each in inner for s in parts[each].sources if s not in (above, *inner)]
-        merged[below[0]] = Part(
-            tuple(node for each in group for node in parts[each].nodes),
-            "scaled_dot_product_attention",
-            families.ATTENTION,
-            [*parts[above].sources, value, *extra],
-            last.output,
-            feeds=parts[above].feeds,
+        yield (
+            group,
+            Part(
+                tuple(node for each in group for node in parts[each].nodes),
+                "scaled_dot_product_attention",
+                families.ATTENTION,
+                [*parts[above].sources, value, *extra],
+                last.output,
+                feeds=parts[above].feeds,
+            ),
         )
-        owner.update(dict.fromkeys(group, below[0]))
-    kept = [index for index in range(len(parts)) if owner.get(index, index) == index]
-    place = {old: new for new, old in enumerate(kept)}
-    for index in kept:
-        part = merged.get(index, parts[index])
-        part.sources = [place[owner.get(s, s)] if s >= 0 else -1 for s in part.sources]
-        yield part
+
+
+def _find_hard_sigmoids(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Iterator[Group]:
+    """Find a sum with a constant, a ReLU6 or clip, and a product with a constant."""
+    for index, part in enumerate(parts):
+        above, below = part.sources[:1], readers[index]
+        if part.kind not in ("relu6", "clip") or len(above) != 1 or len(below) != 1:
+            continue
+        first, last = above[0], below[0]
+        if first < 0 or parts[first].kind not in ("add", "sub") or len(readers[first]) != 1:
+            continue
+        if parts[last].kind not in ("multiply", "div"):
+            continue
+        if any(len(parts[each].sources) != 1 for each in (first, last)):
+            continue
+        group = [first, index, last]
+        yield (
+            group,
+            Part(
+                tuple(node for each in group for node in parts[each].nodes),
+                "hard_sigmoid",
+                families.ACTIVATION,
+                list(parts[first].sources),
+                parts[last].output,
+                feeds=parts[first].feeds,
+            ),
+        )
 
 
 _SCORES = frozenset({"add", "multiply", "div", "sub", "where", "maximum", "softmax"})

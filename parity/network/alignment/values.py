@@ -23,7 +23,7 @@ from parity.network.alignment.assembly import Assembly
 from parity.network.alignment.result import Alignment, Confidence, NodePair, TensorPair
 from parity.network.alignment.skeleton import Skeleton
 from parity.network.alignment.views import views_by_shape
-from parity.network.alignment.weightless import pair_weightless
+from parity.network.alignment.weightless import Weightless, pair_weightless
 from parity.network.view import View
 
 Array = NDArray[np.generic]
@@ -222,10 +222,10 @@ def _repair(assembly: Assembly, check: _ValueCheck) -> Assembly | None:
             matching.partners[matching.partners == partner] = -1
             matching.partners[unit] = partner
         lighter = pair_weightless(matching)
-    taken = set(lighter.values())
+    taken = set(lighter.partners.values())
     moved = _find_partners(
-        lighter,
-        [p for p in _weightless(a) if p not in lighter],
+        lighter.partners,
+        [p for p in _weightless(a) if p not in lighter.partners],
         [p for p in _weightless(b) if p not in taken],
         lambda p: _visible(a, p),
         lambda p: _visible(b, p),
@@ -234,7 +234,8 @@ def _repair(assembly: Assembly, check: _ValueCheck) -> Assembly | None:
     )
     if not changed and not moved:
         return None
-    lighter = {p: q for p, q in lighter.items() if q not in moved.values()} | moved
+    kept = {p: q for p, q in lighter.partners.items() if q not in moved.values()}
+    lighter = Weightless(kept | moved, lighter.twins - set(moved))
     confidence, reasons = dict(assembly.judgement.confidence), dict(assembly.judgement.reasons)
     for unit in changed:
         confidence[unit], reasons[unit] = Confidence.SURE, "the values agree"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from parity.network.alignment.canonical import Part
 from parity.network.alignment.matching import Matching
 from parity.network.alignment.skeleton import Skeleton
 
@@ -27,12 +28,25 @@ class Places:
             self.before.setdefault(place, [])
             self.behind.setdefault(place, [])
             for source in part.sources:
-                near = self.place(source) if source >= 0 else place
-                if near != place:
+                for near in self._resolve(part, source, place):
                     if near not in self.before[place]:
                         self.before[place].append(near)
                     if place not in self.behind[near]:
                         self.behind[near].append(place)
+
+    def _resolve(self, part: Part, source: int, place: Place) -> list[Place]:
+        """Return the places that a source of a part stands for.
+
+        A concatenation of a concatenation reads what that one reads: one model concatenates at once
+        what the other does in pairs.
+        """
+        if source < 0 or self.place(source) == place:
+            return []
+        near = self.place(source)
+        nested = self.skeleton.parts[source]
+        if part.family == nested.family == "concat" and not nested.weights:
+            return self.before[near]
+        return [near]
 
     def place(self, part: int) -> Place:
         """Return the place of a part."""
@@ -46,8 +60,19 @@ class Places:
         return [part for part in parts if part not in self.skeleton.unit_of]
 
 
-def pair_weightless(matching: Matching) -> dict[int, int]:
-    """Return the partners of the weightless parts of the reference, by index.
+@dataclass(frozen=True)
+class Weightless:
+    """The partners of the reference's weightless parts, by index.
+
+    `twins` are those that another part does as well for: it reads and feeds the same.
+    """
+
+    partners: Mapping[int, int]
+    twins: frozenset[int] = frozenset()
+
+
+def pair_weightless(matching: Matching) -> Weightless:
+    """Return the partners of the weightless parts of the reference.
 
     A partner reads and feeds the partners of what the part reads and feeds. The same kind comes
     first, then the same family, then any operation at the same place.
@@ -58,13 +83,14 @@ def pair_weightless(matching: Matching) -> dict[int, int]:
         ("unit", unit): ("unit", partner) for unit, partner in matching.pairs
     }
     pairing = _Pairing(left, right, partners)
-    for level in ("kind", "family", "kind", "family", "any"):
+    for level in ("kind", "family", "kind", "family", "twin", "kind", "family", "any"):
         for complete in (True, True, False):
             while pairing.sweep(level, complete=complete):
                 pass
-    return {
+    partners = {
         place[1]: partner[1] for place, partner in pairing.partners.items() if place[0] == "part"
     }
+    return Weightless(partners, frozenset(place[1] for place in pairing.twins))
 
 
 class _Pairing:
@@ -72,6 +98,7 @@ class _Pairing:
 
     def __init__(self, left: Places, right: Places, partners: dict[Place, Place]) -> None:
         self.left, self.right, self.partners = left, right, partners
+        self.twins: list[Place] = []
         self.inverse = {partner: place for place, partner in partners.items()}
 
     def sweep(self, level: str, *, complete: bool) -> int:
@@ -117,6 +144,14 @@ class _Pairing:
         if len(candidates) > 1:
             chosen = [c for c in candidates if self._shares(far_left[place], far_right[c])]
             candidates = chosen or candidates
+        if level == "twin" and complete and len(candidates) > 1:
+            near = {
+                (frozenset(self.right.before[c]), frozenset(self.right.behind[c]))
+                for c in candidates
+            }
+            if len(near) == 1:
+                self.twins.append(place)
+                return candidates[0]
         if len(candidates) > 1:
             sizes = self.left.skeleton.canonical.shapes[place[1]]
             others = self.right.skeleton.canonical.shapes
@@ -126,7 +161,7 @@ class _Pairing:
     def _fits(self, place: Place, candidate: Place, level: str) -> bool:
         one = self.left.skeleton.parts[place[1]]
         two = self.right.skeleton.parts[candidate[1]]
-        if level == "kind":
+        if level in ("kind", "twin"):
             return one.kind == two.kind
         if level == "family":
             return one.family == two.family
