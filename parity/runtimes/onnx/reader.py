@@ -39,6 +39,10 @@ _MOST_CONSTANTS = 64
 """Longer constants are described by their shape and checksum."""
 
 
+_BLOCK = 65536
+"""Values that are widened at once: they stay in a core's cache."""
+
+
 @dataclass(frozen=True)
 class Observation:
     """What one run had: the shape and the dtype of every tensor, the values of static ones."""
@@ -316,8 +320,13 @@ def moments_of(value: Array) -> tuple[float, float, float, float] | None:
     """Return the sum, the sum of squares, the smallest and the largest value, in float64."""
     if value.size == 0:
         return None
-    wide = value.astype(np.float64).reshape(-1)
-    return float(wide.sum()), float(wide @ wide), float(wide.min()), float(wide.max())
+    flat, total, squares = value.reshape(-1), 0.0, 0.0
+    for start in range(0, flat.size, _BLOCK):
+        wide = flat[start : start + _BLOCK].astype(np.float64)
+        total += float(wide.sum())
+        # Not a product by BLAS, whose threads would wait for other processes.
+        squares += float(np.square(wide, out=wide).sum())
+    return total, squares, float(flat.min()), float(flat.max())
 
 
 def declared_shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
