@@ -61,11 +61,11 @@ def compare_graphs(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
         state = Preparation(request, children, folder, progress).run()
         runner = GraphRunner(state, children, folder, progress)
-        state, findings = _run_and_judge(state, runner)
+        state, findings = judge_models(state, runner)
         return assemble_graph_report(state, findings, time.perf_counter() - start)
 
 
-def _run_and_judge(state: GraphState, runner: GraphRunner) -> tuple[GraphState, GraphFindings]:
+def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, GraphFindings]:
     """Run the reference and the subjects; judge, locate and explain their differences."""
     request = state.request
     points = state.table.points(request.depth, list(state.models))
