@@ -308,9 +308,17 @@ class Assembly:
         return [found] if found is not None else []
 
     def _pair_weights(self, match: Match) -> list[WeightPair]:
-        left = [(self.a.parts[part], self._feed(0, self.a.parts[part])) for part in match.reference]
-        right = [(self.b.parts[part], self._feed(1, self.b.parts[part])) for part in match.other]
-        return pair_weights(left, right)
+        sides = [
+            [
+                (parts[part], self._feed(side, parts[part]), self.graphs[side].framework)
+                for part in members
+            ]
+            for side, parts, members in (
+                (0, self.a.parts, match.reference),
+                (1, self.b.parts, match.other),
+            )
+        ]
+        return pair_weights(*sides)
 
     def _feed(self, side: int, part: Part) -> Axes | None:
         """Return the axes of the first tensor that a part reads."""

@@ -54,6 +54,7 @@ def trace_axes(graph: Graph) -> dict[str, Axes]:
             known[tensor.id] = parsed
     for node in graph.nodes:
         _state_by_width(graph, node, known)
+        _state_heads(graph, node, known)
     for _ in range(_ROUNDS):
         count = len(known)
         for node in graph.nodes:
@@ -63,6 +64,16 @@ def trace_axes(graph: Graph) -> dict[str, Axes]:
         if len(known) == count:
             break
     return known
+
+
+def _state_heads(graph: Graph, node: Node, known: dict[str, Axes]) -> None:
+    """State the axes of an attention with heads, (N, A, T, C) or (N, T, A, C)."""
+    if node.kind != "scaled_dot_product_attention" or node.outputs[0] in known:
+        return
+    shape = graph.tensors[node.outputs[0]].shape
+    if len(shape) == 4:
+        names = "NTAC" if node.hyper.get("time_before_heads") else "NATC"
+        known[node.outputs[0]] = tuple(((n, s),) for n, s in zip(names, shape, strict=True))
 
 
 _ORDERS = {
