@@ -66,9 +66,16 @@ def trace_axes(graph: Graph) -> dict[str, Axes]:
     return known
 
 
+_CHANCES = ("softmax", "dropout")
+
+
 def _state_heads(graph: Graph, node: Node, known: dict[str, Axes]) -> None:
     """State the axes of an attention with heads, (N, A, T, C) or (N, T, A, C)."""
-    if node.kind != "scaled_dot_product_attention" or node.outputs[0] in known:
+    if not node.outputs or node.outputs[0] in known:
+        return
+    above = graph.producers.get(node.inputs[0]) if node.inputs else None
+    is_product = node.kind == "matmul" and above is not None and above.kind in _CHANCES
+    if node.kind != "scaled_dot_product_attention" and not is_product:
         return
     shape = graph.tensors[node.outputs[0]].shape
     if len(shape) == 4:
