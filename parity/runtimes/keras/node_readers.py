@@ -43,20 +43,18 @@ Reader = Callable[[Event], "Reading | None"]
 
 _READERS: dict[str, Reader] = {}
 
-_PLAIN = dict(
-    pair.split("=")
-    for pair in """
-    AddV2=add Add=add AddN=add Sub=sub Mul=multiply RealDiv=div Div=div FloorDiv=floor_div
-    FloorMod=mod Pow=pow Maximum=maximum Minimum=minimum Equal=equal NotEqual=not_equal
-    Less=less LessEqual=less_equal Greater=greater GreaterEqual=greater_equal
-    LogicalAnd=logical_and LogicalOr=logical_or LogicalNot=logical_not Select=where
-    SelectV2=where Abs=abs Neg=neg Exp=exp Log=log Sqrt=sqrt Rsqrt=rsqrt Square=square
-    Reciprocal=reciprocal Inv=reciprocal Erf=erf Sin=sin Cos=cos Floor=floor Ceil=ceil
-    Round=round Rint=round Sign=sign Relu=relu Relu6=relu6 Sigmoid=sigmoid Tanh=tanh
-    Softplus=softplus Softsign=softsign Selu=selu silu=silu swish=silu hard_silu=hard_swish
-    hard_sigmoid=hard_sigmoid log_sigmoid=log_sigmoid mish=mish
-    """.split()
-)
+_PLAIN_NAMES = """
+AddV2=add Add=add AddN=add Sub=sub Mul=multiply RealDiv=div Div=div FloorDiv=floor_div
+FloorMod=mod Pow=pow Maximum=maximum Minimum=minimum Equal=equal NotEqual=not_equal
+Less=less LessEqual=less_equal Greater=greater GreaterEqual=greater_equal
+LogicalAnd=logical_and LogicalOr=logical_or LogicalNot=logical_not Select=where
+SelectV2=where Abs=abs Neg=neg Exp=exp Log=log Sqrt=sqrt Rsqrt=rsqrt Square=square
+Reciprocal=reciprocal Inv=reciprocal Erf=erf Sin=sin Cos=cos Floor=floor Ceil=ceil
+Round=round Rint=round Sign=sign Relu=relu Relu6=relu6 Sigmoid=sigmoid Tanh=tanh
+Softplus=softplus Softsign=softsign Selu=selu silu=silu swish=silu hard_silu=hard_swish
+hard_sigmoid=hard_sigmoid log_sigmoid=log_sigmoid mish=mish
+"""
+_PLAIN = dict(pair.split("=") for pair in _PLAIN_NAMES.split())
 """The kinds of operations that have no hyperparameters."""
 
 
