@@ -916,7 +916,7 @@ def _read_strided_slice(event: Event) -> Reading | None:
         at = ellipsis.bit_length() - 1
         missing = len(shape) - (len(begin) - 1)
         places = [p if p < at else p + missing - 1 for p in places]
-    parts, squeeze = [], []
+    parts, squeeze, turned = [], [], []
     for index, axis in enumerate(places):
         if ellipsis >> index & 1:
             continue
@@ -930,19 +930,18 @@ def _read_strided_slice(event: Event) -> Reading | None:
         last = None if int(given.get("end_mask") or 0) >> index & 1 else end[index]
         start, stop, step = slice(first, last, strides[index]).indices(size)
         if step < 0:
-            return _read_reversal(axis, (start, stop, step), size, len(begin))
+            if (start, stop, step) != (size - 1, -1, -1):
+                return None
+            turned.append(axis)
+            continue
         if (start, stop, step) != (0, size, 1):
             parts.append((axis, start, max(stop, start), step))
-    return _slice(parts, squeeze, frozenset({1, 2, 3}))
-
-
-def _read_reversal(
-    axis: int, bounds: tuple[int, int, int], size: int, count: int
-) -> Reading | None:
-    """Return the flip that a whole slice with the step −1 is."""
-    if bounds == (size - 1, -1, -1):
-        return Reading("flip", {"axes": [axis]}, keeps_axes=True, settings=frozenset({1, 2, 3}))
-    return None
+    settings = frozenset({1, 2, 3})
+    if not turned:
+        return _slice(parts, squeeze, settings)
+    if parts or squeeze:
+        return None
+    return Reading("flip", {"axes": turned}, keeps_axes=True, settings=settings)
 
 
 def _slice(

@@ -223,11 +223,14 @@ class Recorder:
     def _wrap_tf_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def call(function: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._scope is not None or self._tf.inside_function():
+            if self._scope is not None:
                 return original(function, *args, **kwargs)
             self.has_functions = True
             if self._reads_functions:
+                # Also where Keras traces a model to build its layers.
                 return function.python_function(*args, **kwargs)
+            if self._tf.inside_function():
+                return original(function, *args, **kwargs)
             if self._runs_copy:
                 run = function.python_function
                 return self._run_scope("tf.function", run, args, kwargs, {})
