@@ -154,7 +154,7 @@ class Graph:
     def validate(self, source: str = "graph") -> None:
         """Raise `GraphError`, with `source` and the node, if the graph is inconsistent.
 
-        A tensor is made once, before it is read, by a node or as an input of the model.
+        A tensor is produced once, before it is read, by a node or as an input of the model.
         """
         known = {port.tensor for port in self.inputs}
         ids: set[str] = set()
@@ -164,10 +164,12 @@ class Graph:
             ids.add(node.id)
             for tensor in node.inputs:
                 if tensor not in known:
-                    raise GraphError(f"{source}: {node.id} reads {tensor!r}, which nothing made")
+                    raise GraphError(
+                        f"{source}: {node.id} reads {tensor!r}, which nothing before it produces"
+                    )
             for tensor in node.outputs:
                 if tensor in known:
-                    raise GraphError(f"{source}: {node.id} makes {tensor!r} a second time")
+                    raise GraphError(f"{source}: {node.id} produces {tensor!r} a second time")
                 known.add(tensor)
         for tensor in known:
             if tensor not in self.tensors:

@@ -201,7 +201,7 @@ def save_values(path: str | Path, values: Mapping[str, Array]) -> None:
     save_arrays(path, _escape(values))
 
 
-def _escape(values: Mapping[str, Array]) -> dict[str, Array]:
+def _escape(values: Mapping[str, Array]) -> dict[str, Any]:
     # The members of a zip archive are paths; Keras's names have slashes.
     return {name.replace("/", "|"): array for name, array in values.items()}
 
@@ -224,7 +224,7 @@ def _perturb(perturbation: Perturbation, array: Array) -> Array:
 
 def _require_float64(point: TensorPoint, array: Array) -> None:
     if array.dtype != np.float64:
-        raise FlagError(f"{point.name}: asked for float64, computed in {array.dtype}")
+        raise FlagError(f"{point.name}: expected float64, computed in {array.dtype}")
 
 
 @contextmanager
