@@ -329,6 +329,20 @@ def test_float_casts_do_not_end_float64():
     assert {array.dtype for array in found.values()} == {np.dtype(np.float64)}
 
 
+def test_a_copy_of_integers_is_no_operation():
+    """As on a card, to which integers are moved."""
+
+    class Copy(nn.Module):
+        def forward(self, ids):
+            return ids.to(torch.int64, copy=True) + 1, ids.to(torch.int32)
+
+    graph = graphs.record(Copy(), {"ids": np.array([[1, 2]])})
+    assert [(node.kind, node.inputs) for node in graph.nodes] == [
+        ("add", ("0.0",)),
+        ("cast", ("0.0",)),
+    ]
+
+
 def test_weights_are_written_bit_for_bit():
     model = build("nested")
     values = graphs.read_parameters(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 import math
 import time
@@ -22,7 +23,14 @@ from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpe
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import operations
-from parity.runtimes.torch.recorder import Call, Operand, Recorder, call_model, locate_error
+from parity.runtimes.torch.recorder import (
+    Call,
+    Operand,
+    Recorder,
+    call_model,
+    locate_error,
+    named_weights,
+)
 from parity.runtimes.torch.run import device_and_dtype
 from parity.runtimes.torch.weights import to_numpy
 
@@ -439,6 +447,7 @@ def _constants(operation: operations.Operation) -> dict[str, Any]:
     return found
 
 
+@functools.cache
 def _weight_axes(canonical: str, order: tuple[int, ...]) -> str:
     """Return the axes of a weight that is read with its axes in `order`; empty for canonical."""
     if order == tuple(range(len(order))):
@@ -633,21 +642,6 @@ def materialise(model: nn.Module, *, in_place: bool = False) -> nn.Module:
 # Weights -----------------------------------------------------------------------------------------
 
 
-def named_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the floating parameters and the floating buffers of the state dict by name.
-
-    One that has several names is there once, under the first.
-    """
-    state = model.state_dict(keep_vars=True)
-    parameters = dict(model.named_parameters())
-    buffers = {name: t for name, t in model.named_buffers() if name in state}
-    return {
-        name: tensor
-        for name, tensor in (parameters | buffers).items()
-        if tensor.is_floating_point()
-    }
-
-
 def describe_parameter(name: str, tensor: torch.Tensor) -> Parameter:
     """Return a weight with its moments; a tensor without memory has none."""
     return Parameter(
@@ -667,7 +661,8 @@ def _moments(tensor: torch.Tensor) -> tuple[float, float, float, float] | None:
     parts = []
     # Parts that fit the processor's cache, and that PyTorch computes on one thread: many times as
     # fast as one sum in float64, above all where other processes use the machine.
-    for part in tensor.reshape(-1).split(1 << 15):
+    whole = tensor.reshape(-1)
+    for part in whole.split(1 << 15) if whole.numel() > 1 << 15 else (whole,):
         smallest, largest = torch.aminmax(part)
         wide = part.double()
         # Not in place: of a float64 weight `wide` is the weight itself.

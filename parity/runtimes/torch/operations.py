@@ -109,7 +109,8 @@ def channels_last(rank: int) -> str:
     return f"N {_SPATIAL[rank - 2]} C" if rank - 2 in _SPATIAL else ""
 
 
-def split_axes(axes: str) -> list[str]:
+@functools.cache
+def split_axes(axes: str) -> tuple[str, ...]:
     """Return the names of the axes, one that joins several in parentheses."""
     found: list[str] = []
     for token in axes.split():
@@ -117,7 +118,7 @@ def split_axes(axes: str) -> list[str]:
             found[-1] += f" {token}"
         else:
             found.append(token)
-    return found
+    return tuple(found)
 
 
 def _shape(operand: Any) -> tuple[int, ...]:
