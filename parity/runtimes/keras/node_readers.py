@@ -829,9 +829,10 @@ def _read_reduction(event: Event) -> Reading | None:
     axes = _argument(event, 1)
     if axes is None:
         return None
-    hyper = {"axes": _axes(axes, rank), "keepdims": bool(event.arguments.get("keep_dims"))}
-    if len(hyper["axes"]) == rank:
-        hyper["axes"] = []
+    reduced = _axes(axes, rank)
+    # None stand for all of them.
+    reduced = [] if len(reduced) == rank else reduced
+    hyper = {"axes": reduced, "keepdims": bool(event.arguments.get("keep_dims"))}
     return Reading(_REDUCTIONS[event.name], hyper, settings=frozenset({1}))
 
 
