@@ -63,6 +63,10 @@ class ChildError(ParityError):
     exit_code = 3
 
 
+class MissingOperationError(ChildError):
+    """A runtime does not implement an operation that a command needs."""
+
+
 class IncompatibleWeightsError(ChildError):
     """A model cannot take the layer table's weights, so that it cannot be compared."""
 

@@ -77,7 +77,9 @@ class Node:
     `Conv`. `inputs` and `outputs` are ids of tensors, without weights and constants. `hyper` holds
     the hyperparameters of the kind by name, in the units that all frameworks share. `path` is the
     module's or the layer's path, `source` the user's file and line, `net.py:12`. `constants` are
-    small arrays that the operation reads and that are neither data nor weights, by position.
+    small arrays that the operation reads and that are neither data nor weights, by their position
+    among its operands; of a long one there is `shape` and `dtype`, and of a weight for which the
+    kind has no role, as a class token in a concatenation, `parameter`, its name, and `shape`.
     """
 
     id: str
@@ -152,7 +154,7 @@ class Graph:
     def validate(self, source: str = "graph") -> None:
         """Raise `GraphError`, with `source` and the node, if the graph is inconsistent.
 
-        A tensor is made once, before it is read, by a node or as an input of the model.
+        A tensor is produced once, before it is read, by a node or as an input of the model.
         """
         known = {port.tensor for port in self.inputs}
         ids: set[str] = set()
@@ -162,10 +164,12 @@ class Graph:
             ids.add(node.id)
             for tensor in node.inputs:
                 if tensor not in known:
-                    raise GraphError(f"{source}: {node.id} reads {tensor!r}, which nothing made")
+                    raise GraphError(
+                        f"{source}: {node.id} reads {tensor!r}, which nothing before it produces"
+                    )
             for tensor in node.outputs:
                 if tensor in known:
-                    raise GraphError(f"{source}: {node.id} makes {tensor!r} a second time")
+                    raise GraphError(f"{source}: {node.id} produces {tensor!r} a second time")
                 known.add(tensor)
         for tensor in known:
             if tensor not in self.tensors:

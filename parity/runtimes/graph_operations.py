@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ class GraphOperations(GraphFramework):
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
         arrays = self.example_inputs()
         if example is not None and arrays is not None:
-            np.savez(example, **arrays)
+            save_arrays(example, arrays)
         specs = [spec.to_json() for spec in self.describe_inputs()]
         return {"inputs": specs, "has_example": arrays is not None}
 
@@ -42,7 +43,7 @@ class GraphOperations(GraphFramework):
 
     def save_parameters(self, *, path: str) -> None:
         """Write the floating weights to an `.npz` file, by name, in the framework's own axes."""
-        np.savez(path, **_escape(self.read_parameters()))
+        save_values(path, self.read_parameters())
 
     def load_parameters(self, *, path: str) -> None:
         """Set the weights of an `.npz` file of `save_parameters`; every bit is read back."""
@@ -179,6 +180,17 @@ def load_inputs(path: str) -> dict[str, Array]:
         raise InputError(f"{path}: {error}") from error
 
 
+def save_arrays(path: str | Path, arrays: Mapping[str, Array]) -> None:
+    """Write an `.npz` file that `load_inputs` reads.
+
+    `numpy.savez` takes the names as arguments, so that an array cannot be called `file`.
+    """
+    with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
 def load_parameters(path: str) -> dict[str, Array]:
     """Return the weights that `save_parameters` wrote."""
     return {name.replace("|", "/"): array for name, array in load_inputs(path).items()}
@@ -186,10 +198,10 @@ def load_parameters(path: str) -> dict[str, Array]:
 
 def save_values(path: str | Path, values: Mapping[str, Array]) -> None:
     """Write weights as `save_parameters` does."""
-    np.savez(path, **_escape(values))
+    save_arrays(path, _escape(values))
 
 
-def _escape(values: Mapping[str, Array]) -> dict[str, Array]:
+def _escape(values: Mapping[str, Array]) -> dict[str, Any]:
     # The members of a zip archive are paths; Keras's names have slashes.
     return {name.replace("/", "|"): array for name, array in values.items()}
 
@@ -212,7 +224,7 @@ def _perturb(perturbation: Perturbation, array: Array) -> Array:
 
 def _require_float64(point: TensorPoint, array: Array) -> None:
     if array.dtype != np.float64:
-        raise FlagError(f"{point.name}: asked for float64, computed in {array.dtype}")
+        raise FlagError(f"{point.name}: expected float64, computed in {array.dtype}")
 
 
 @contextmanager

@@ -157,6 +157,15 @@ def test_the_operator_of_each_kind_gives_what_was_captured(name):
     assert checked or name == "views"
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_record_leaves_the_weights_as_they_are(precision):
+    model = graphs.copy_to_precision(build("nested"), precision)
+    before = graphs.read_parameters(model)
+    graphs.record(model, CASES["nested"].inputs)
+    after = graphs.read_parameters(model)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_weight_is_there_with_its_role(name):
     model = build(name)
@@ -318,6 +327,20 @@ def test_float_casts_do_not_end_float64():
     assert [node.kind for node in graph.nodes] == ["dense", "softmax", "add"]
     found = capture(graphs.copy_to_precision(model, "float64"), graph, inputs)
     assert {array.dtype for array in found.values()} == {np.dtype(np.float64)}
+
+
+def test_a_copy_of_integers_is_no_operation():
+    """As on a card, to which integers are moved."""
+
+    class Copy(nn.Module):
+        def forward(self, ids):
+            return ids.to(torch.int64, copy=True) + 1, ids.to(torch.int32)
+
+    graph = graphs.record(Copy(), {"ids": np.array([[1, 2]])})
+    assert [(node.kind, node.inputs) for node in graph.nodes] == [
+        ("add", ("0.0",)),
+        ("cast", ("0.0",)),
+    ]
 
 
 def test_weights_are_written_bit_for_bit():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity.errors import GraphError
+from parity.errors import GraphError, WeightError
 from parity.network import architectures
 from parity.network.graph import OPAQUE, Graph
 from parity.numerics import capture
@@ -97,6 +97,18 @@ def test_weights_go_through_a_file(tmp_path):
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
 
 
+def test_an_input_may_have_the_name_of_an_argument_of_numpy(tmp_path):
+    class File(torch.nn.Module):
+        def forward(self, file, allow_pickle):
+            return file + allow_pickle
+
+    runtime, path = Runtime(), str(tmp_path / "example.npz")
+    runtime.model = File()
+    runtime.use_example((torch.ones(1, 2), torch.ones(1, 2)))
+    runtime.read_inputs(example=path)
+    assert [node.kind for node in read(runtime, path, tmp_path).nodes] == ["add"]
+
+
 def test_inputs_are_described(tmp_path):
     runtime = runtime_of("two_inputs")
     assert runtime.read_inputs()["inputs"] == [
@@ -129,6 +141,8 @@ def test_a_registered_twin_is_read_before_it_has_weights(name):
     assert all(node.kind != OPAQUE for node in graph.nodes)
     assert {each.name for each in graph.parameters} == set(graphs.named_weights(runtime.model))
     assert all(each.role and each.moments is None for n in graph.nodes for each in n.parameters)
+    with pytest.raises(WeightError, match="it has no values yet"):
+        runtime.run_tensors({}, [], lambda t, a: None)
     values = {n: np.ones(t.shape, np.float32) for n, t in
               graphs.named_weights(runtime.model).items()}  # fmt: skip
     runtime.write_parameters(values)

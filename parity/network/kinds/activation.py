@@ -29,6 +29,16 @@ def _elu(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[s
     return np.where(data > 0, data, hyper["alpha"] * np.expm1(np.minimum(data, 0.0)))
 
 
+def _bounded_relu(
+    inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
+) -> Array:
+    """x above `threshold`, but at most `max_value`; below it `negative_slope`·(x − threshold)."""
+    data, threshold = inputs[0], hyper["threshold"]
+    largest = hyper.get("max_value")
+    above = data if largest is None else np.minimum(data, largest)
+    return np.where(data > threshold, above, hyper["negative_slope"] * (data - threshold))
+
+
 def _leaky_relu(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
@@ -42,7 +52,7 @@ def _sigmoid(data: Array) -> Array:
 def _hard_sigmoid(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    return np.clip(hyper["slope"] * inputs[0] + hyper["offset"], 0.0, 1.0)
+    return np.asarray(np.clip(hyper["slope"] * inputs[0] + hyper["offset"], 0.0, 1.0))
 
 
 def _hard_swish(data: Array) -> Array:
@@ -120,6 +130,18 @@ KINDS = (
         torch_functions=("relu",),
         onnx=("Relu",),
         activation=True,
+    ),
+    Kind(
+        "bounded_relu",
+        _bounded_relu,
+        phrase="bounded ReLU",
+        # Keras's class and function; with these values it is the plain one.
+        hyperparameters=(
+            Hyperparameter("max_value", optional=True, convert=float),
+            Hyperparameter("negative_slope", 0.0, optional=True, convert=float),
+            Hyperparameter("threshold", 0.0, onnx="alpha", optional=True, convert=float),
+        ),
+        onnx=("ThresholdedRelu",),
     ),
     Kind(
         "relu6",

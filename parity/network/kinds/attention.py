@@ -23,6 +23,10 @@ def _scaled_dot_product(
     `boolean_mask` is not 0 where a query sees a key. With `causal`, none sees a later one.
     """
     query, key, value, *mask = inputs
+    if hyper.get("time_before_heads"):
+        turned = [each.swapaxes(-2, -3) for each in (query, key, value)]
+        settings = {**hyper, "time_before_heads": False}
+        return _scaled_dot_product([*turned, *mask], weights, settings).swapaxes(-2, -3)
     if hyper["grouped"]:
         repeats = query.shape[-3] // key.shape[-3]
         key, value = (np.repeat(each, repeats, axis=-3) for each in (key, value))
@@ -30,7 +34,7 @@ def _scaled_dot_product(
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = query @ key.swapaxes(-1, -2) * scale
     if hyper["causal"]:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(*scores.shape[-2:]) != 0, scores, -np.inf)
     if mask and hyper["boolean_mask"]:
         scores = np.where(mask[0] != 0, scores, -np.inf)
     elif mask:
@@ -96,6 +100,8 @@ KINDS = (
             Hyperparameter("scale", optional=True, convert=float),
             # Whether several heads of the queries share one of the keys.
             Hyperparameter("grouped", False, optional=True),
+            # Whether tensors are (N, T, heads, C) instead of (N, heads, T, C).
+            Hyperparameter("time_before_heads", False, optional=True),
             _BOOLEAN,
         ),
         torch_functions=("scaled_dot_product_attention",),

@@ -2,7 +2,8 @@
 
 The first layer's weights are `kernel`, `recurrent_kernel`, `bias` and `recurrent_bias`; a further
 layer's have `_l1`, `_l2`, … behind the name, and the backward direction's `_reverse` behind that.
-The gates are in PyTorch's order: i, f, g, o of an LSTM, r, z, n of a GRU.
+The gates are in PyTorch's order, i, f, g, o of an LSTM, r, z, n of a GRU, unless `gates` states
+another one. A bias of two rows holds that of the input and that of the state.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ def _rnn_step(
 
 
 def _recurrent(step: Step) -> Operator:
-    """Return the operator whose output is the last layer's sequence of states.
+    """Return the operator whose output is the last layer's sequence of states; with `last`, the
+    last of them.
+
+    With `reverse` the sequence is read from its end, and the states are in that order.
 
     The input is (N, T, C), or (T, N, C) with `time_major`. Further inputs are the first states and,
     of an LSTM, the first cells, (layers · directions, N, U).
@@ -73,17 +77,22 @@ def _recurrent(step: Step) -> Operator:
         inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
     ) -> Array:
         data = inputs[0].swapaxes(0, 1) if hyper["time_major"] else inputs[0]
+        data = data[:, ::-1] if hyper["reverse"] else data
+        last: list[Array] = []
         directions = 2 if hyper["bidirectional"] else 1
         for layer in range(int(hyper["layers"])):
-            outputs = []
+            outputs, last = [], []
             for direction in range(directions):
                 place = layer * directions + direction
                 start = [tensor[place] for tensor in inputs[1:]]
                 suffix = _suffix(layer, reverse=direction == 1)
                 ordered = data[:, ::-1] if direction else data
                 states = _run(step, ordered, weights, suffix, hyper, start)
+                last.append(states[:, -1])
                 outputs.append(states[:, ::-1] if direction else states)
             data = np.concatenate(outputs, axis=-1)
+        if hyper["last"]:
+            return np.concatenate(last, axis=-1)
         return data.swapaxes(0, 1) if hyper["time_major"] else data
 
     return compute
@@ -99,18 +108,34 @@ def _run(
 ) -> Array:
     """Return the states (N, T, U) of one layer in one direction."""
     kernel, recurrent = weights[f"kernel{suffix}"], weights[f"recurrent_kernel{suffix}"]
-    inner = data @ kernel.T + weights.get(f"bias{suffix}", 0.0)
+    bias: Any = weights.get(f"bias{suffix}", 0.0)
+    recurrent_bias: Any = weights.get(f"recurrent_bias{suffix}", 0.0)
+    if np.ndim(bias) == 2:
+        bias, recurrent_bias = bias
+    if hyper.get("gates"):
+        places = _order_gates(hyper["gates"], recurrent.shape[1])
+        kernel, recurrent = kernel[places], recurrent[places]
+        bias = bias[places] if np.ndim(bias) else bias
+        recurrent_bias = recurrent_bias[places] if np.ndim(recurrent_bias) else recurrent_bias
+    inner = data @ kernel.T + bias
     zeros = np.zeros((len(data), recurrent.shape[1]))
     state, cell = (*start, zeros, zeros)[:2] if start else (zeros, zeros)
     states = []
 
     def project(state: Array) -> Array:
-        return np.asarray(state @ recurrent.T + weights.get(f"recurrent_bias{suffix}", 0.0))
+        return np.asarray(state @ recurrent.T + recurrent_bias)
 
     for time in range(data.shape[1]):
         state, cell = step(inner[:, time], project, state, cell, hyper)
         states.append(state)
     return np.stack(states, axis=1)
+
+
+def _order_gates(gates: str, units: int) -> NDArray[np.int64]:
+    """Return the rows of a weight in PyTorch's order of the gates."""
+    wanted = "ifgo" if len(gates) == 4 else "rzn"
+    rows = np.arange(len(gates) * units).reshape(len(gates), units)
+    return rows[[gates.index(gate) for gate in wanted]].reshape(-1)
 
 
 def _suffix(layer: int, *, reverse: bool) -> str:
@@ -142,7 +167,12 @@ _SETTINGS = (
     Hyperparameter("bidirectional", False, reshapes=True, optional=True),
     # Whether data is (T, N, C) instead of (N, T, C).
     Hyperparameter("time_major", False, optional=True),
+    # Whether the output is the last state alone.
+    Hyperparameter("last", False, reshapes=True, optional=True),
+    Hyperparameter("reverse", False, optional=True),
 )
+_GATES = Hyperparameter("gates", optional=True)
+"""The order of the gates in the weights: `ifgo`, `iofg`, `rzn`, `zrn`."""
 
 KINDS = (
     Kind(
@@ -150,7 +180,7 @@ KINDS = (
         _recurrent(_lstm_step),
         phrase="LSTM",
         roles=_roles(),
-        hyperparameters=_SETTINGS,
+        hyperparameters=(*_SETTINGS, _GATES),
         torch_functions=("lstm",),
         onnx=("LSTM",),
     ),
@@ -159,7 +189,11 @@ KINDS = (
         _recurrent(_gru_step),
         phrase="GRU",
         roles=_roles(),
-        hyperparameters=(*_SETTINGS, Hyperparameter("reset_after", True, optional=True)),
+        hyperparameters=(
+            *_SETTINGS,
+            _GATES,
+            Hyperparameter("reset_after", True, optional=True),
+        ),
         torch_functions=("gru",),
         onnx=("GRU",),
     ),

@@ -134,10 +134,17 @@ def _tile(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[
 def _depth_to_space(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """Shi et al. (2016), channel-major: (N, C·b², H, W) to (N, C, H·b, W·b)."""
+    """Shi et al. (2016): (N, C·b², H, W) to (N, C, H·b, W·b).
+
+    The channels are channel-major, as PyTorch has them, or `block_major`, as TensorFlow has them.
+    """
     batch, depth, height, width = inputs[0].shape
     block = int(hyper["block"])
-    parts = inputs[0].reshape(batch, depth // block**2, block, block, height, width)
+    if hyper["block_major"]:
+        parts = inputs[0].reshape(batch, block, block, depth // block**2, height, width)
+        parts = parts.transpose(0, 3, 1, 2, 4, 5)
+    else:
+        parts = inputs[0].reshape(batch, depth // block**2, block, block, height, width)
     moved = parts.transpose(0, 1, 4, 2, 5, 3)
     return moved.reshape(batch, depth // block**2, height * block, width * block)
 
@@ -149,7 +156,8 @@ def _space_to_depth(
     batch, depth, height, width = inputs[0].shape
     block = int(hyper["block"])
     parts = inputs[0].reshape(batch, depth, height // block, block, width // block, block)
-    moved = parts.transpose(0, 1, 3, 5, 2, 4)
+    order = (0, 3, 5, 1, 2, 4) if hyper["block_major"] else (0, 1, 3, 5, 2, 4)
+    moved = parts.transpose(order)
     return moved.reshape(batch, depth * block**2, height // block, width // block)
 
 
@@ -239,6 +247,8 @@ def _factors(value: Any) -> list[float]:
     values = value if isinstance(value, tuple | list) else (value, value)
     return [float(factor) for factor in values]
 
+
+_BLOCK_MAJOR = Hyperparameter("block_major", False, optional=True)
 
 KINDS = (
     Kind(
@@ -433,14 +443,14 @@ KINDS = (
     Kind(
         "depth_to_space",
         _depth_to_space,
-        hyperparameters=(Hyperparameter("block", onnx="blocksize", reshapes=True),),
+        hyperparameters=(Hyperparameter("block", onnx="blocksize", reshapes=True), _BLOCK_MAJOR),
         torch_functions=("pixel_shuffle",),
         onnx=("DepthToSpace",),
     ),
     Kind(
         "space_to_depth",
         _space_to_depth,
-        hyperparameters=(Hyperparameter("block", reshapes=True),),
+        hyperparameters=(Hyperparameter("block", reshapes=True), _BLOCK_MAJOR),
         torch_functions=("pixel_unshuffle",),
     ),
 )

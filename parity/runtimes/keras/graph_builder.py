@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +16,19 @@ from numpy.typing import NDArray
 from parity.network import axes as axis_orders
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
-from parity.network.moments import moments_of
+from parity.network.moments import Moments, moments_of
 from parity.runtimes.keras import recorder as recorders
 from parity.runtimes.keras.node_readers import SPATIAL, Reading, read_event
 from parity.runtimes.keras.recorder import Event, Operand, Recorder, WeightSource
 
 Array = NDArray[Any]
 
-_TAKES_BIAS = frozenset({"conv", "depthwise_conv", "conv_transpose", "dense"})
-"""The kinds that a sum with a learned vector is the bias of."""
+
+def _moments(variable: Any) -> Moments | None:
+    value = np.asarray(recorders.raw_variable(variable))
+    if recorders.dtype_of(variable) == "bfloat16":
+        value = value.astype(np.float32)
+    return moments_of(value) if value.dtype.kind in "fiu" else None
 
 
 def build_graph(recorder: Recorder, inputs: Sequence[Port], outputs: Sequence[Port],
@@ -45,7 +50,10 @@ class _Builder:
         """The place in `nodes` of the maker of each tensor."""
         self.notes: list[str] = []
         self.parameters: dict[tuple[str, str, str], Parameter] = {}
-        self.moments: dict[str, Any] = {}
+        # NumPy computes them without Python's lock.
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(_moments, recorder.variables.values())
+            self.moments = dict(zip(recorder.variables, found, strict=True))
         self.readers = Counter(
             operand.id for event in recorder.events for operand in event.operands if operand.id
         )
@@ -56,6 +64,8 @@ class _Builder:
         data = [operand.id for operand in event.operands if operand.id]
         self._describe_outputs(event, reading, data)
         if reading.kind == "bias_add" and self._join_bias(event, reading, data[0], results):
+            return
+        if reading.kind == "squeeze" and self._join_separable(event, reading, data[0], results):
             return
         node = Node(
             id=str(event.number),
@@ -105,9 +115,8 @@ class _Builder:
         if (
             place is None
             or maker is None
-            or maker.kind not in _TAKES_BIAS
+            or maker.hyper.get("bias") is not False
             or maker.path != event.path
-            or maker.hyper["bias"]
             or self.readers[data] != 1
             or data in results
         ):
@@ -127,6 +136,43 @@ class _Builder:
             hyper={**maker.hyper, "bias": True},
         )
         self.makers[output.id] = place
+        return True
+
+    def _join_separable(self, event: Event, reading: Reading, data: str, results: set[str]) -> bool:
+        """Make the two convolutions of a separable one over a sequence read and make sequences.
+
+        TensorFlow computes them as those of images of one row, between two changes of the rank.
+        Return whether the squeeze ends such a convolution.
+        """
+        end = self.makers.get(data)
+        if end is None or end < 2 or data in results or self.readers[data] != 1:
+            return False
+        start, depthwise, pointwise = self.nodes[end - 2 : end + 1]
+        is_separable = (
+            [start.kind, depthwise.kind] == ["unsqueeze", "depthwise_conv"]
+            and pointwise.hyper.get("groups") == 1
+            and {start.path, depthwise.path, pointwise.path} == {event.path}
+            and depthwise.inputs == start.outputs
+            and pointwise.inputs == depthwise.outputs
+            and start.hyper["axes"] == reading.hyper["axes"]
+            and all(self.readers[each] == 1 for each in (*start.outputs, *depthwise.outputs))
+        )
+        if not is_separable or len(depthwise.hyper["kernel"]) != 2:
+            return False
+        # The spatial axis of length 1 is the first or the second of two.
+        kept = 0 if reading.hyper["axes"] == [len(self.tensors[data].shape) - 2] else 1
+        output = event.outputs[0]
+        for each in (output.id, *start.inputs):
+            self.tensors[each] = replace(self.tensors[each], axes="N T C")
+        self.tensors[depthwise.outputs[0]] = replace(
+            self.tensors[depthwise.outputs[0]], axes="N 1 T C" if kept else "N T 1 C"
+        )
+        self.nodes[end - 2 :] = [
+            replace(depthwise, inputs=start.inputs, hyper=_keep_axis(depthwise.hyper, kept)),
+            replace(pointwise, outputs=(output.id,), hyper=_keep_axis(pointwise.hyper, kept)),
+        ]
+        self.makers[depthwise.outputs[0]] = end - 2
+        self.makers[output.id] = end - 1
         return True
 
     # Weights -------------------------------------------------------------------------------------
@@ -167,18 +213,13 @@ class _Builder:
         return self.parameters[key]
 
     def describe_variable(self, name: str, role: str = "", axes: str = "") -> Parameter:
-        """Return a weight with its moments, which are computed once."""
+        """Return a weight with its moments."""
         variable = self.recorder.variables[name]
-        dtype = recorders.dtype_of(variable)
-        if name not in self.moments:
-            value = np.asarray(recorders.raw_variable(variable))
-            value = value.astype(np.float32) if dtype == "bfloat16" else value
-            self.moments[name] = moments_of(value) if value.dtype.kind in "fiu" else None
         return Parameter(
             name=name,
             role=role,
             shape=tuple(int(n) for n in variable.shape),
-            dtype=dtype,
+            dtype=recorders.dtype_of(variable),
             axes=axes,
             trainable=bool(variable.trainable),
             moments=self.moments[name],
@@ -208,6 +249,14 @@ class _Builder:
             unused_parameters=tuple(unused),
             notes=tuple(self.notes),
         )
+
+
+def _keep_axis(hyper: Mapping[str, Any], axis: int) -> dict[str, Any]:
+    """Return the settings of a window over two spatial axes for one of them alone."""
+    return {
+        name: [value[axis]] if isinstance(value, list) and len(value) == 2 else value
+        for name, value in hyper.items()
+    }
 
 
 # Axes --------------------------------------------------------------------------------------------
@@ -254,7 +303,9 @@ def _weight_axes(
         return ""
     known = kinds.get(kind)
     canonical = next((each.axes for each in known.roles if each.name == role), "")
-    if role == "bias" and len(shape) > 1:
+    if role == "alpha" and len(shape) > 1:
+        return " ".join([*("1" for _ in shape[1:]), "C"]) if set(shape[:-1]) == {1} else ""
+    if role == "bias" and len(shape) > 1 and not order:
         return " ".join(f"C{number}" for number in range(1, len(shape) + 1))
     if not order or order == canonical:
         return ""

@@ -37,6 +37,9 @@ class KerasGraphs(GraphOperations):
     example: Mapping[str, Array] | None = None
     """The example inputs that came with the model, by name."""
 
+    _reads_functions: bool = True
+    """Whether the operations of the model's `tf.function`s are a part of its graph."""
+
     def describe_inputs(self) -> list[InputSpec]:
         return describe_inputs(self.model, self.example)
 
@@ -51,7 +54,8 @@ class KerasGraphs(GraphOperations):
         self.example = name_example(self.model, example)
 
     def record(self, inputs: Mapping[str, Array]) -> Graph:
-        return record(self.model, inputs, self.describe_inputs())
+        graph, self._reads_functions = record(self.model, inputs, self.describe_inputs())
+        return graph
 
     def run_tensors(
         self,
@@ -62,7 +66,8 @@ class KerasGraphs(GraphOperations):
         model: Replica | None = None,
         device: str = "cpu",
     ) -> GraphRun:
-        return run_tensors(self.model, inputs, tensors, hook, model, self.describe_inputs())
+        return run_tensors(self.model, inputs, tensors, hook, model, self.describe_inputs(),
+                           reads_functions=self._reads_functions)  # fmt: skip
 
     def copy_to_precision(self, precision: str, device: str = "cpu") -> Replica:
         keras_device.require_device(device)
@@ -240,13 +245,38 @@ def _bind_call(model: Any, bound: Mapping[str, Any]) -> tuple[list[Any], dict[st
 # Recording ---------------------------------------------------------------------------------------
 
 
-def record(model: Any, inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> Graph:
-    """Run a model once, in inference mode, and return the graph of what it computed."""
+def record(
+    model: Any, inputs: Mapping[str, Array], specs: Sequence[InputSpec]
+) -> tuple[Graph, bool]:
+    """Run a model once, in inference mode; return the graph of what it computed, and whether the
+    operations of its `tf.function`s are in it.
+
+    They are if they give the same bits when they run one by one; otherwise each function is opaque.
+    """
     recorders.require_doors()
     ordered = _order_inputs(inputs, specs)
     _build(model, ordered)
-    recorder = Recorder(model, observe=True)
-    args, kwargs, described = _bind_inputs(model, recorder, ordered)
+    recorder, graph, output = _record(model, ordered, specs, reads_functions=True)
+    if recorder.has_functions and not _is_same(output, _run_plainly(model, ordered)):
+        recorder, graph, _ = _record(model, ordered, specs, reads_functions=False)
+        return graph, False
+    return graph, True
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return whether two outputs of a model have the same bits."""
+    first, second = (list(_iterate_leaves(output, "")) for output in (one, other))
+    return len(first) == len(second) and all(
+        np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        for (_, a), (_, b) in zip(first, second, strict=True)
+    )
+
+
+def _record(
+    model: Any, inputs: Mapping[str, Array], specs: Sequence[InputSpec], *, reads_functions: bool
+) -> tuple[Recorder, Graph, Any]:
+    recorder = Recorder(model, observe=True, reads_functions=reads_functions)
+    args, kwargs, described = _bind_inputs(model, recorder, inputs)
     with _explain_errors():
         output = recorder.run(model, args, kwargs)
     declared = {spec.name: spec.shape for spec in specs if spec.origin == "declared"}
@@ -255,22 +285,18 @@ def record(model: Any, inputs: Mapping[str, Array], specs: Sequence[InputSpec]) 
         found: Tensor(found, tuple(tensor.shape), tensor.dtype.name)
         for _, found, tensor in described
     }
-    results = []
-    missing = []
+    results, notes = [], []
     for name, tensor in name_outputs(model, output):
         found = recorder.find_id(tensor)
         if found:
             results.append(Port(name, found))
         else:
-            missing.append(name)
+            notes.append(f"the output {name!r} depends on no input")
     graph = build_graph(recorder, ports, results, tensors)
-    notes = [f"the output {name!r} depends on no input" for name in missing]
-    return replace(graph, notes=(*graph.notes, *notes))
+    return recorder, replace(graph, notes=(*graph.notes, *notes)), output
 
 
-def _order_inputs(
-    inputs: Mapping[str, Array], specs: Sequence[InputSpec]
-) -> dict[str, Array]:
+def _order_inputs(inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> dict[str, Array]:
     """Return the inputs in the model's order; raises `InputError` where they do not fit it."""
     if not any(spec.origin == "unknown" for spec in specs):
         _check_inputs(inputs, specs)
@@ -285,13 +311,24 @@ def _rank_names(known: Sequence[str], given: Sequence[str]) -> Any:
 
 
 def _build(model: Any, inputs: Mapping[str, Array]) -> None:
-    """Run a model that has layers without variables yet, so that they have them."""
+    """Run a model that has layers without variables yet, so that they have them.
+
+    Its `tf.function`s run as Python: one that creates a layer's variables while it is compiled
+    keeps their first values for good.
+    """
     if all(layer.built for layer in model._flatten_layers()):
         return
-    unobserved = Recorder(model)
-    args, kwargs, _ = _bind_inputs(model, unobserved, inputs)
+    recorder = Recorder(model)
+    args, kwargs, _ = _bind_inputs(model, recorder, inputs)
     with _explain_errors():
-        model(*args, **kwargs, training=False)
+        recorder.run(model, args, kwargs)
+
+
+def _run_plainly(model: Any, inputs: Mapping[str, Array]) -> Any:
+    """Run a model as its user does, and return its output."""
+    args, kwargs, _ = _bind_inputs(model, Recorder(model), inputs)
+    with _explain_errors():
+        return model(*args, **kwargs, training=False)
 
 
 def name_outputs(model: Any, output: Any) -> list[tuple[str, Any]]:
@@ -363,18 +400,23 @@ def run_tensors(
     hook: GraphHook,
     replica: Replica | None,
     specs: Sequence[InputSpec],
+    *,
+    reads_functions: bool = True,
 ) -> GraphRun:
     """Run once, with the weights of `replica` if there is one; give tensors to `hook`."""
     ordered = _order_inputs(inputs, specs)
     if replica is None:
-        return _run(model, ordered, tensors, hook, widen=False)
+        return _run(model, ordered, tensors, hook, reads_functions=reads_functions)
     with replica.applied():
-        return _run(model, ordered, tensors, hook, widen=replica.dtype == "float64")
+        return _run(
+            model, ordered, tensors, hook, widen=replica.dtype == "float64", runs_copy=True,
+            reads_functions=reads_functions,
+        )  # fmt: skip
 
 
 def _run(
-    model: Any, inputs: Mapping[str, Array], tensors: Collection[str], hook: GraphHook, *,
-    widen: bool,
+    model: Any, inputs: Mapping[str, Array], tensors: Collection[str], hook: GraphHook,
+    **options: bool,
 ) -> GraphRun:  # fmt: skip
     tf = importlib.import_module("tensorflow")
     missing = set(tensors)
@@ -391,7 +433,7 @@ def _run(
             raise GraphError(f"{identifier}: it has the shape {tensor.shape}, given {other.shape}")
         return tf.constant(other, tensor.dtype)
 
-    recorder = Recorder(model, hook=receive, widen=widen)
+    recorder = Recorder(model, hook=receive, **options)
     with _explain_errors():
         args, kwargs, _ = _bind_inputs(model, recorder, inputs)
         started = time.perf_counter()

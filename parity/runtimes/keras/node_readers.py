@@ -43,21 +43,18 @@ Reader = Callable[[Event], "Reading | None"]
 
 _READERS: dict[str, Reader] = {}
 
-_PLAIN = {
-    "AddV2": "add", "Add": "add", "AddN": "add", "Sub": "sub", "Mul": "multiply",
-    "RealDiv": "div", "Div": "div", "FloorDiv": "floor_div", "FloorMod": "mod", "Pow": "pow",
-    "Maximum": "maximum", "Minimum": "minimum", "Equal": "equal", "NotEqual": "not_equal",
-    "Less": "less", "LessEqual": "less_equal", "Greater": "greater",
-    "GreaterEqual": "greater_equal", "LogicalAnd": "logical_and", "LogicalOr": "logical_or",
-    "LogicalNot": "logical_not", "Select": "where", "SelectV2": "where", "Abs": "abs",
-    "Neg": "neg", "Exp": "exp", "Log": "log", "Sqrt": "sqrt", "Rsqrt": "rsqrt",
-    "Square": "square", "Reciprocal": "reciprocal", "Inv": "reciprocal", "Erf": "erf",
-    "Sin": "sin", "Cos": "cos", "Floor": "floor", "Ceil": "ceil", "Round": "round",
-    "Rint": "round", "Sign": "sign", "Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid",
-    "Tanh": "tanh", "Softplus": "softplus", "Softsign": "softsign", "Selu": "selu",
-    "silu": "silu", "swish": "silu", "hard_silu": "hard_swish", "hard_sigmoid": "hard_sigmoid",
-    "log_sigmoid": "log_sigmoid", "mish": "mish",
-}  # fmt: skip
+_PLAIN_NAMES = """
+AddV2=add Add=add AddN=add Sub=sub Mul=multiply RealDiv=div Div=div FloorDiv=floor_div
+FloorMod=mod Pow=pow Maximum=maximum Minimum=minimum Equal=equal NotEqual=not_equal
+Less=less LessEqual=less_equal Greater=greater GreaterEqual=greater_equal
+LogicalAnd=logical_and LogicalOr=logical_or LogicalNot=logical_not Select=where
+SelectV2=where Abs=abs Neg=neg Exp=exp Log=log Sqrt=sqrt Rsqrt=rsqrt Square=square
+Reciprocal=reciprocal Inv=reciprocal Erf=erf Sin=sin Cos=cos Floor=floor Ceil=ceil
+Round=round Rint=round Sign=sign Relu=relu Relu6=relu6 Sigmoid=sigmoid Tanh=tanh
+Softplus=softplus Softsign=softsign Selu=selu silu=silu swish=silu hard_silu=hard_swish
+hard_sigmoid=hard_sigmoid log_sigmoid=log_sigmoid mish=mish
+"""
+_PLAIN = dict(pair.split("=") for pair in _PLAIN_NAMES.split())
 """The kinds of operations that have no hyperparameters."""
 
 
@@ -273,8 +270,9 @@ def _read_tf_conv_transpose(event: Event) -> Reading | None:
     padding = _text(given["padding"])
     if padding == "EXPLICIT" or len(event.operands) < 3:
         return None
-    reading = _transposed(event, event.operands[2], event.operands[1],
-                          list(given["strides"])[part], padding, list(given["dilations"])[part])  # fmt: skip
+    strides, dilations = list(given["strides"])[part], list(given["dilations"])[part]
+    data, kernel = event.operands[2], event.operands[1]
+    reading = _transposed(event, data, kernel, strides, padding, dilations)
     reading.settings = frozenset({0})
     return reading
 
@@ -331,9 +329,9 @@ def _read_product(event: Event) -> Reading | None:
         order = "O I" if turned else "I O"
         return Reading("dense", hyper, {1: "kernel"}, {"kernel": order}, axes=axes,
                        input_axes=axes)  # fmt: skip
-    if event.name == "tensordot" or (event.name == "matmul" and _is_reordered(event)):
+    if event.name == "tensordot" or turned:
         return None
-    return Reading("matmul", {"transpose_b": True} if turned else {})
+    return Reading("matmul")
 
 
 def _is_plain_tensordot(event: Event) -> bool:
@@ -347,12 +345,6 @@ def _is_plain_tensordot(event: Event) -> bool:
         return False
     one, other = ([int(a) for a in np.atleast_1d(each)] for each in axes)
     return [a % rank for a in one] == [rank - 1] and other == [0]
-
-
-def _is_reordered(event: Event) -> bool:
-    """Return whether the operands of a product are not in the order of its arguments."""
-    first = event.arguments.get("x1")
-    return isinstance(first, Operand) and bool(first.id) and first.id != event.operands[0].id
 
 
 @reads("einsum", "Einsum")
@@ -379,8 +371,6 @@ def _read_dense_einsum(event: Event, equation: str) -> Reading | None:
     # Keras reshapes the weight inside.
     stated = event.arguments.get("operands", event.operands)
     kernel = stated[1] if isinstance(stated[1], Operand) else event.operands[1]
-    if kernel.weight != event.operands[1].weight and stated[0].id != event.operands[0].id:
-        return None
     (data, weight), output = equation.partition("->")[0].split(","), equation.partition("->")[2]
     shared = [each for each in data.replace(".", "") if each in weight and each not in output]
     made = [each for each in output.replace(".", "") if each in weight and each not in data]
@@ -438,12 +428,11 @@ def _read_take(event: Event) -> Reading | None:
     if not isinstance(table, Operand) or not isinstance(rows, Operand) or axis is None:
         return None
     if table.weight is not None and axis == 0 and len(event.operands) == 2:
-        order = {"embeddings": ""}
         hyper = {"in": 0, "out": math.prod(table.shape[1:])}
         place = _find_weight(event)
         axes = channels_last(len(rows.shape) + 1) if len(table.shape) == 2 else ""
         roles = {} if place is None else {place: "embeddings"}
-        return Reading("embedding", hyper, roles, order, axes=axes)
+        return Reading("embedding", hyper, roles, axes=axes)
     if not table.id or len(rows.shape) != 1 or axis is None:
         return None
     return Reading("gather", {"axis": int(axis) % len(table.shape)}, keeps_axes=True)
@@ -541,7 +530,11 @@ def _read_adaptive_pool(event: Event) -> Reading:
 
 
 def _layer_reading(
-    event: Event, kind: str, hyper: dict[str, Any], axes: str, names: Mapping[str, str] | None = None
+    event: Event,
+    kind: str,
+    hyper: dict[str, Any],
+    axes: str,
+    names: Mapping[str, str] | None = None,
 ) -> Reading:
     """Return a layer whose variables have the roles that the kind gives their names.
 
@@ -635,9 +628,9 @@ def _read_l2(event: Event) -> Reading:
 # Recurrent layers --------------------------------------------------------------------------------
 
 _RECURRENT = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
+_CELLS = {f"{name}Cell": kind for name, kind in _RECURRENT.items()}
 # An LSTM's gates are in PyTorch's order: i, f, g, o.
 _GATES = {"lstm": "ifgo", "gru": "zrn"}
-_ACTIVATIONS = {"lstm": ("tanh", "sigmoid"), "gru": ("tanh", "sigmoid"), "rnn": ("tanh", "")}
 
 
 @reads("LSTM", "GRU", "SimpleRNN")
@@ -660,9 +653,6 @@ def _read_cells(event: Event) -> Reading:
     hyper = _recurrent_settings(layer, kind)
     hyper["reverse"] = bool(layer.go_backwards)
     return _recurrent(kind, hyper, roles, layer.cell)
-
-
-_CELLS = {"LSTMCell": "lstm", "GRUCell": "gru", "SimpleRNNCell": "rnn"}
 
 
 def _is_keras(layer: Any) -> bool:
@@ -725,10 +715,12 @@ def _name(function: Any) -> str:
 
 def _recurrent(kind: str, hyper: dict[str, Any], roles: Mapping[str, str], layer: Any) -> Reading:
     """Return a recurrent layer; one with other activations than the kind has is opaque."""
-    inner, gate = _ACTIVATIONS[kind]
-    is_known = _name(layer.activation) == inner or (kind == "rnn" and hyper["relu"])
-    is_known &= not gate or _name(layer.recurrent_activation) == gate
+    gate = getattr(layer, "recurrent_activation", None)
+    is_known = _name(layer.activation) == "tanh" or bool(hyper.get("relu"))
+    is_known &= gate is None or _name(gate) == "sigmoid"
     order = {role: "I O" for role in roles.values() if "kernel" in role}
+    # Of the input and of the state, with the reset gate behind the product.
+    order |= {role: "B C" for role in roles.values() if "bias" in role and hyper.get("reset_after")}
     axes = "N C" if hyper["last"] else "N T C"
     if not is_known:
         kind, hyper = OPAQUE, {}
@@ -737,7 +729,7 @@ def _recurrent(kind: str, hyper: dict[str, Any], roles: Mapping[str, str], layer
 
 
 @reads("dot_product_attention")
-def _read_attention(event: Event) -> Reading:
+def _read_attention(event: Event) -> Reading | None:
     """Keras's attention over (N, T, heads, C)."""
     given = event.arguments
     hyper: dict[str, Any] = {"causal": bool(given["is_causal"]), "time_before_heads": True}
@@ -745,7 +737,11 @@ def _read_attention(event: Event) -> Reading:
     scale = scale.value if isinstance(scale, Operand) else scale
     if scale is not None:
         hyper["scale"] = float(scale)
-    query, key = given["query"], given["key"]
+    query, key, mask = given["query"], given["key"], given["mask"]
+    if given["bias"] is not None and mask is not None:
+        return None
+    if mask is not None:
+        hyper["boolean_mask"] = True
     hyper["grouped"] = query.shape[2] != key.shape[2]
     return Reading("scaled_dot_product_attention", hyper)
 
@@ -774,7 +770,7 @@ def _read_relu(event: Event) -> Reading:
     hyper = {"negative_slope": slope, "threshold": threshold}
     if largest is not None:
         hyper["max_value"] = float(largest)
-    return Reading("relu", hyper, keeps_axes=True)
+    return Reading("bounded_relu", hyper, keeps_axes=True)
 
 
 @reads("leaky_relu", "LeakyRelu")
@@ -818,7 +814,8 @@ def _read_clip(event: Event) -> Reading | None:
         if value is None or np.size(value) != 1:
             return None
         hyper[name] = float(np.asarray(value).reshape(()))
-    return Reading("clip", hyper, keeps_axes=True)
+    settings = frozenset(i for i, operand in enumerate(event.operands) if not operand.id)
+    return Reading("clip", hyper, keeps_axes=True, settings=settings)
 
 
 # Reductions --------------------------------------------------------------------------------------
@@ -832,9 +829,10 @@ def _read_reduction(event: Event) -> Reading | None:
     axes = _argument(event, 1)
     if axes is None:
         return None
-    hyper = {"axes": _axes(axes, rank), "keepdims": bool(event.arguments.get("keep_dims"))}
-    if len(hyper["axes"]) == rank:
-        hyper["axes"] = []
+    reduced = _axes(axes, rank)
+    # None stand for all of them.
+    reduced = [] if len(reduced) == rank else reduced
+    hyper = {"axes": reduced, "keepdims": bool(event.arguments.get("keep_dims"))}
     return Reading(_REDUCTIONS[event.name], hyper, settings=frozenset({1}))
 
 
@@ -867,7 +865,7 @@ def _read_reshape(event: Event) -> Reading:
     before, after = event.operands[0].shape, event.outputs[0].shape
     settings = frozenset({1})
     if len(before) > 1 and after == (before[0], math.prod(before[1:])):
-        return Reading("flatten", {"channels_last": True}, settings=settings)
+        return Reading("flatten", settings=settings)
     hyper: dict[str, Any] = {}
     if after[:1] == before[:1]:
         target = [int(n) for n in after[1:]]
@@ -919,7 +917,7 @@ def _read_strided_slice(event: Event) -> Reading | None:
         at = ellipsis.bit_length() - 1
         missing = len(shape) - (len(begin) - 1)
         places = [p if p < at else p + missing - 1 for p in places]
-    parts, squeeze = [], []
+    parts, squeeze, turned = [], [], []
     for index, axis in enumerate(places):
         if ellipsis >> index & 1:
             continue
@@ -933,19 +931,18 @@ def _read_strided_slice(event: Event) -> Reading | None:
         last = None if int(given.get("end_mask") or 0) >> index & 1 else end[index]
         start, stop, step = slice(first, last, strides[index]).indices(size)
         if step < 0:
-            return _read_reversal(axis, (start, stop, step), size, len(begin))
+            if (start, stop, step) != (size - 1, -1, -1):
+                return None
+            turned.append(axis)
+            continue
         if (start, stop, step) != (0, size, 1):
             parts.append((axis, start, max(stop, start), step))
-    return _slice(parts, squeeze, frozenset({1, 2, 3}))
-
-
-def _read_reversal(
-    axis: int, bounds: tuple[int, int, int], size: int, count: int
-) -> Reading | None:
-    """Return the flip that a whole slice with the step −1 is."""
-    if bounds == (size - 1, -1, -1):
-        return Reading("flip", {"axes": [axis]}, keeps_axes=True, settings=frozenset({1, 2, 3}))
-    return None
+    settings = frozenset({1, 2, 3})
+    if not turned:
+        return _slice(parts, squeeze, settings)
+    if parts or squeeze:
+        return None
+    return Reading("flip", {"axes": turned}, keeps_axes=True, settings=settings)
 
 
 def _slice(
@@ -979,7 +976,7 @@ def _read_split(event: Event) -> Reading | None:
     if event.name == "Unpack":
         rank = len(event.operands[0].shape)
         axis = int(event.arguments.get("axis") or 0) % rank
-        return Reading("split", {"axis": axis, "sizes": [1] * len(event.outputs), "squeeze": True})
+        return Reading("split", {"axis": axis, "sizes": [1] * len(event.outputs)})
     place = 0 if event.name == "Split" else 2
     stated = _argument(event, place)
     if stated is None:
@@ -1085,6 +1082,7 @@ def _read_upsampling(event: Event) -> Reading:
     last = getattr(layer, "data_format", "channels_last") == "channels_last"
     mode = getattr(layer, "interpolation", "nearest")
     scale = [float(each) for each in _values(layer.size, rank - 2)]
+    mode = "keys_bicubic" if mode == "bicubic" else mode
     axes = image_axes(rank, last=last)
     hyper = {"scale": scale, "mode": mode, "align_corners": False}
     return Reading("upsample", hyper, axes=axes, input_axes=axes)
@@ -1102,10 +1100,10 @@ def _read_resize(event: Event) -> Reading:
     if mode == "nearest":
         mode = "nearest_exact" if half else "nearest"
     elif not half and not hyper["align_corners"]:
-        hyper["half_pixel_centers"] = False
-    if mode == "bicubic":
-        # PyTorch's coefficient of the cubic is −0.75.
-        hyper["coefficient"] = -0.5 if half else -0.75
+        mode = f"corner_{mode}"
+    elif mode == "bicubic" and half:
+        # PyTorch's coefficient of the cubic is −0.75, Keys's −0.5.
+        mode = "keys_bicubic"
     axes = channels_last(4)
     return Reading("upsample", {"mode": mode, **hyper}, axes=axes, input_axes=axes,
                    settings=frozenset({1}))  # fmt: skip

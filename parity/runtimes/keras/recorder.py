@@ -121,8 +121,15 @@ class Recorder:
         observe: bool = False,
         hook: Hook | None = None,
         widen: bool = False,
+        reads_functions: bool = True,
+        runs_copy: bool = False,
     ) -> None:
-        """With `widen`, casts to float32 keep float64, and float32 operands become float64."""
+        """With `widen`, casts to float32 keep float64, and float32 operands become float64.
+
+        With `reads_functions` a `tf.function` runs as the Python function that it is, and its
+        operations are seen; without, it is one operation. `runs_copy` is whether the model has the
+        weights of a replica, which a function that was compiled before does not read.
+        """
         self.events: list[Event] = []
         self.variables = name_variables(model)
         self._handles = {id(handle_of(v)): name for name, v in self.variables.items()}
@@ -130,6 +137,10 @@ class Recorder:
         self._observe = observe
         self._hook = hook
         self._widen = widen
+        self._reads_functions = reads_functions
+        self._runs_copy = runs_copy
+        self.has_functions = False
+        """Whether the run has come across a `tf.function` of the model's."""
         self._number = 0
         self._stack: list[Any] = []
         self._scope: _Scope | None = None
@@ -156,18 +167,18 @@ class Recorder:
                 setattr(owner, name, wrap(getattr(owner, name)))
             doors.op_callbacks.add_op_callback(self._note_operation)
             stack.callback(doors.op_callbacks.remove_op_callback, self._note_operation)
-            if self._hook is not None or self._widen:
-                before = doors.execute.execute
-                stack.callback(setattr, doors.execute, "execute", before)
-                doors.execute.execute = self._wrap_execute(before)
-                fast = doors.pywrap_tfe.TFE_Py_FastPathExecute
-                stack.callback(setattr, doors.pywrap_tfe, "TFE_Py_FastPathExecute", fast)
-                doors.pywrap_tfe.TFE_Py_FastPathExecute = self._wrap_fast_path(fast)
+            before = doors.execute.execute
+            stack.callback(setattr, doors.execute, "execute", before)
+            doors.execute.execute = self._wrap_execute(before)
+            fast = doors.pywrap_tfe.TFE_Py_FastPathExecute
+            stack.callback(setattr, doors.pywrap_tfe, "TFE_Py_FastPathExecute", fast)
+            doors.pywrap_tfe.TFE_Py_FastPathExecute = self._wrap_fast_path(fast)
             yield
 
     def _patches(self, doors: Doors) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
         yield doors.layer, "__call__", self._wrap_layer
         yield doors.operation, "__call__", self._wrap_layer
+        yield doors.tf_function, "__call__", self._wrap_tf_function
         for owner, name in find_functions():
             if owner is doors.nn and name == "conv":
                 yield owner, name, self._wrap_convolution
@@ -209,6 +220,24 @@ class Recorder:
 
         return function
 
+    def _wrap_tf_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._scope is not None:
+                return original(function, *args, **kwargs)
+            self.has_functions = True
+            if self._reads_functions:
+                # Also where Keras traces a model to build its layers.
+                return function.python_function(*args, **kwargs)
+            if self._tf.inside_function():
+                return original(function, *args, **kwargs)
+            if self._runs_copy:
+                run = function.python_function
+                return self._run_scope("tf.function", run, args, kwargs, {})
+            return self._run_scope("tf.function", original, (function, *args), kwargs, {})
+
+        return call
+
     def _wrap_convolution(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Keras compiles grouped convolutions with XLA anew at each call, whose float64 loops are
         slow; TensorFlow's kernel sums the same products."""
@@ -244,7 +273,17 @@ class Recorder:
 
     def _wrap_fast_path(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def execute(*args: Any) -> Any:
-            if self._widen and not self._busy:
+            if self._busy:
+                return original(*args)
+            if any(isinstance(value, self._tf.Variable) for value in args[3:]):
+                # TensorFlow reads variables in C++, where no callback sees it.
+                args = tuple(
+                    self._tf.convert_to_tensor(value)
+                    if isinstance(value, self._tf.Variable)
+                    else value
+                    for value in args
+                )
+            if self._widen:
                 if args[1] == "Cast":
                     if self._is_narrowing(args[3], args):
                         return args[3]
@@ -288,12 +327,13 @@ class Recorder:
         flat = [v for value in values for v in (value if isinstance(value, list) else [value])]
         if not any(map(self._is_wide, flat)):
             return values
-        return type(values)(
+        changed = [
             [self._widen_tensor(v) for v in value]
             if isinstance(value, list)
             else self._widen_tensor(value)
             for value in values
-        )
+        ]
+        return tuple(changed) if isinstance(values, tuple) else changed
 
     def _widen_tensor(self, value: Any) -> Any:
         if getattr(value, "dtype", None) == self._tf.float32 and self._tf.is_tensor(value):
@@ -508,17 +548,44 @@ class Recorder:
         made = [tensor for tensor in results.values() if _mark_of(tensor, self) == _INNER]
         if not made:
             return result
-        # In the order of the arguments; those that were read otherwise behind them.
-        marks = [mark for mark in map(self._find_mark, flat) if mark in scope.operands]
-        operands = [scope.operands[mark] for mark in dict.fromkeys((*marks, *scope.operands))]
+        if name == "tf.function" and not any(isinstance(m, WeightSource) for m in scope.operands):
+            self._add_variables(scope)
+        operands = self._order_operands(scope, flat, is_function=bool(arguments))
         described = {}
         if self._observe:
             described = {
                 key: _map_tensors(value, self._values, self._describe_tensor)
                 for key, value in arguments.items()
             }
-        self._record(name, tuple(operands), described, made)
+        self._record(name, operands, described, made)
         return self._substitute(result)
+
+    def _order_operands(
+        self, scope: _Scope, arguments: Sequence[Any], *, is_function: bool
+    ) -> tuple[Operand, ...]:
+        """Return what a scope read in the order of its arguments, the rest behind it.
+
+        Constants are among the operands of a function; a layer's data are listed once.
+        """
+        if not self._observe:
+            return ()
+        found: list[Operand] = []
+        used: set[str | WeightSource] = set()
+        for tensor in arguments:
+            mark = self._find_mark(tensor)
+            if mark is None:
+                found += [self._describe(tensor, None)] if is_function else []
+                continue
+            if isinstance(mark, WeightSource) and mark not in scope.operands:
+                # What was read may be the weight in another shape.
+                mark = next(
+                    (m for m in scope.operands
+                     if isinstance(m, WeightSource) and m.names == mark.names), mark
+                )  # fmt: skip
+            if mark in scope.operands and (is_function or mark not in used):
+                found.append(scope.operands[mark])
+                used.add(mark)
+        return (*found, *(o for mark, o in scope.operands.items() if mark not in used))
 
     def _describe_tensor(self, tensor: Any) -> Operand:
         return self._describe(tensor, self._find_mark(tensor))
@@ -526,6 +593,14 @@ class Recorder:
     def _add_operand(self, scope: _Scope, tensor: Any, mark: Any) -> None:
         if mark is not None and mark != _INNER and mark not in scope.operands:
             scope.operands[mark] = self._describe(tensor, mark)
+
+    def _add_variables(self, scope: _Scope) -> None:
+        """Add the variables of the layer that runs: a compiled function does not say what it
+        reads."""
+        for variable in self._stack[-1].variables if self._stack else ():
+            mark = self._find_mark(variable)
+            if mark is not None:
+                scope.operands[mark] = self._describe(variable, mark)
 
     # Results -------------------------------------------------------------------------------------
 
@@ -550,7 +625,6 @@ _RESHAPES = frozenset({"Reshape", "ExpandDims", "Squeeze"})
 _NARROW_KERNELS = {"ResizeBilinear": 2, "ResizeBicubic": 2, "MaxPool3D": 1, "AvgPool3D": 1,
                    "ScaleAndTranslate": 4}  # fmt: skip
 """Operations whose kernel gives float32, or takes nothing else, with the number of their inputs."""
-
 
 
 def _is_sorted(order: Sequence[int]) -> bool:
@@ -622,6 +696,7 @@ class Doors:
     op_callbacks: Any
     execute: Any
     pywrap_tfe: Any
+    tf_function: Any
 
 
 @cache
@@ -645,6 +720,7 @@ def require_doors() -> Doors:
             op_callbacks=importlib.import_module("tensorflow.python.framework.op_callbacks"),
             execute=importlib.import_module("tensorflow.python.eager.execute"),
             pywrap_tfe=importlib.import_module("tensorflow.python.pywrap_tfe"),
+            tf_function=type(importlib.import_module("tensorflow").function(lambda: None)),
         )
     except (ImportError, AttributeError) as error:
         raise GraphError(
@@ -657,19 +733,22 @@ def _import(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-BACKEND_FUNCTIONS = (
-    "conv", "depthwise_conv", "conv_transpose", "max_pool", "average_pool",
-    "adaptive_average_pool", "adaptive_max_pool", "silu", "gelu", "hard_silu", "hard_sigmoid",
-    "leaky_relu", "elu", "celu", "glu", "log_sigmoid", "softmax", "log_softmax",
-    "hard_tanh", "batch_normalization", "dot_product_attention",
-)  # fmt: skip
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+BACKEND_FUNCTIONS = _words("""
+    conv depthwise_conv conv_transpose max_pool average_pool adaptive_average_pool
+    adaptive_max_pool silu gelu hard_silu hard_sigmoid leaky_relu elu celu glu log_sigmoid
+    softmax log_softmax hard_tanh batch_normalization dot_product_attention
+""")
 """Functions of Keras's TensorFlow backend that are one operation."""
 
-NUMPY_FUNCTIONS = ("matmul", "einsum", "tensordot", "var", "clip", "roll", "take", "argmax")
-TENSORFLOW_FUNCTIONS = (
-    "gelu", "silu", "swish", "softmax", "log_softmax", "batch_normalization", "l2_normalize",
-    "leaky_relu", "depthwise_conv2d",
-)  # fmt: skip
+NUMPY_FUNCTIONS = _words("matmul einsum tensordot var clip roll take argmax")
+TENSORFLOW_FUNCTIONS = _words("""
+    gelu silu swish softmax log_softmax batch_normalization l2_normalize leaky_relu
+    depthwise_conv2d
+""")
 """Functions of `tf.nn` that are one operation."""
 
 SCOPE_CLASSES = (
@@ -695,9 +774,18 @@ def find_functions() -> Iterator[tuple[Any, str]]:
         yield getattr(doors.activations, name), "static_call"
 
 
-@cache
-def _scope_class(cls: type) -> str:
-    """Return the name of the class of `SCOPE_CLASSES` whose `call` this class has."""
+_CLASSES: dict[type, str] = {}
+
+
+def _scope_class(layer: Any) -> str:
+    """Return the name of the class of `SCOPE_CLASSES` whose `call` this layer has."""
+    known = _CLASSES.get(type(layer))
+    if known is None:
+        known = _CLASSES[type(layer)] = _find_scope_class(type(layer))
+    return known
+
+
+def _find_scope_class(cls: type) -> str:
     for name in (*SCOPE_CLASSES, "Bidirectional", "TimeDistributed"):
         known = getattr(keras.layers, name)
         if issubclass(cls, known) and inspect.getattr_static(cls, "call") is inspect.getattr_static(
@@ -709,7 +797,7 @@ def _scope_class(cls: type) -> str:
 
 def name_scope(layer: Any, kwargs: Mapping[str, Any]) -> str:
     """Return the name of the one operation that a layer is; empty if it has visible parts."""
-    name = _scope_class(type(layer))
+    name = _scope_class(layer)
     if not name and isinstance(layer, keras.layers.RNN):
         return "RNN"
     if name == "TimeDistributed":
@@ -717,7 +805,7 @@ def name_scope(layer: Any, kwargs: Mapping[str, Any]) -> str:
         is_dense = type(inner) is keras.layers.Dense and kwargs.get("mask") is None
         return name if is_dense and inner.activation is keras.activations.linear else ""
     if name == "Bidirectional":
-        parts = {_scope_class(type(part)) for part in (layer.forward_layer, layer.backward_layer)}
+        parts = {_scope_class(part) for part in (layer.forward_layer, layer.backward_layer)}
         is_one = len(parts) == 1 and parts <= {"LSTM", "GRU", "SimpleRNN"}
         return name if is_one and layer.merge_mode == "concat" else ""
     if name.startswith("Global") and kwargs.get("mask") is not None:

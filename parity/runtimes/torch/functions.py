@@ -57,6 +57,14 @@ remainder input other
 pow input other
 maximum input other
 minimum input other
+eq input other
+ne input other
+lt input other
+le input other
+gt input other
+ge input other
+logical_and input other
+logical_or input other
 matmul input other
 bmm input other
 mm input other
@@ -205,11 +213,12 @@ def bind_arguments(
     func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the arguments of a call by name; `input`, `1`, `2`, … where none are known."""
-    names = _BY_NAME.get(name)
+    names: Sequence[str] | None = _BY_NAME.get(name)
     if inspect.isfunction(func) or names is None:
         # A Python function may take its arguments in another order than the one in C++.
         stated = _signature(func)
-        names = stated if stated and not stated[0].startswith("*") else names or ()
+        names = stated if stated and not stated[0].startswith("*") else names
+    names = names or ()
     found: dict[str, Any] = {}
     for index, value in enumerate(args):
         label = names[index] if index < len(names) else str(index) if index else "input"

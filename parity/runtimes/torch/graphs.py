@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 import math
 import time
@@ -22,7 +23,14 @@ from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpe
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import operations
-from parity.runtimes.torch.recorder import Call, Operand, Recorder, call_model, locate_error
+from parity.runtimes.torch.recorder import (
+    Call,
+    Operand,
+    Recorder,
+    call_model,
+    locate_error,
+    named_weights,
+)
 from parity.runtimes.torch.run import device_and_dtype
 from parity.runtimes.torch.weights import to_numpy
 
@@ -73,7 +81,8 @@ class TorchGraphs(GraphOperations):
     ) -> GraphRun:
         if model is None:
             torch_device.pin_flags("float32", "cpu")
-            model = materialise(self.model)
+            model = self.model
+            _require_values(model)
         if self._shared is None:
             self._shared = find_shared(model, inputs)
         return run_tensors(model, inputs, tensors, hook, shared=self._shared)
@@ -438,6 +447,7 @@ def _constants(operation: operations.Operation) -> dict[str, Any]:
     return found
 
 
+@functools.cache
 def _weight_axes(canonical: str, order: tuple[int, ...]) -> str:
     """Return the axes of a weight that is read with its axes in `order`; empty for canonical."""
     if order == tuple(range(len(order))):
@@ -632,21 +642,6 @@ def materialise(model: nn.Module, *, in_place: bool = False) -> nn.Module:
 # Weights -----------------------------------------------------------------------------------------
 
 
-def named_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the floating parameters and the floating buffers of the state dict by name.
-
-    One that has several names is there once, under the first.
-    """
-    state = model.state_dict(keep_vars=True)
-    parameters = dict(model.named_parameters())
-    buffers = {name: t for name, t in model.named_buffers() if name in state}
-    return {
-        name: tensor
-        for name, tensor in (parameters | buffers).items()
-        if tensor.is_floating_point()
-    }
-
-
 def describe_parameter(name: str, tensor: torch.Tensor) -> Parameter:
     """Return a weight with its moments; a tensor without memory has none."""
     return Parameter(
@@ -666,11 +661,12 @@ def _moments(tensor: torch.Tensor) -> tuple[float, float, float, float] | None:
     parts = []
     # Parts that fit the processor's cache, and that PyTorch computes on one thread: many times as
     # fast as one sum in float64, above all where other processes use the machine.
-    for part in tensor.reshape(-1).split(1 << 15):
+    whole = tensor.reshape(-1)
+    for part in whole.split(1 << 15) if whole.numel() > 1 << 15 else (whole,):
         smallest, largest = torch.aminmax(part)
         wide = part.double()
-        total = wide.sum()
-        parts.append((total, wide.mul_(wide).sum(), smallest, largest))
+        # Not in place: of a float64 weight `wide` is the weight itself.
+        parts.append((wide.sum(), (wide * wide).sum(), smallest, largest))
     totals, squares, low, high = zip(*parts, strict=True)
     return (
         math.fsum(map(float, totals)),
@@ -682,12 +678,15 @@ def _moments(tensor: torch.Tensor) -> tuple[float, float, float, float] | None:
 
 def read_parameters(model: nn.Module) -> dict[str, Array]:
     """Return copies of the floating weights by name; raises `WeightError` for one without any."""
-    found = {}
+    _require_values(model)
+    return {name: np.array(to_numpy(tensor)) for name, tensor in named_weights(model).items()}
+
+
+def _require_values(model: nn.Module) -> None:
+    """Raise `WeightError` for a weight of a twin that was never set."""
     for name, tensor in named_weights(model).items():
         if tensor.is_meta:
             raise WeightError(f"{name}: it has no values yet")
-        found[name] = np.array(to_numpy(tensor))
-    return found
 
 
 def write_parameters(model: nn.Module, values: Mapping[str, Array]) -> None:
@@ -703,6 +702,7 @@ def write_parameters(model: nn.Module, values: Mapping[str, Array]) -> None:
             raise WeightError(
                 f"{name}: expected {tuple(state[name].shape)}, found {tuple(value.shape)}"
             )
+    given_bits: dict[str, torch.Tensor] = {}
     for name, value in values.items():
         tensor = state[name]
         given = torch.from_numpy(np.array(value)).to(tensor.dtype)
@@ -711,11 +711,25 @@ def write_parameters(model: nn.Module, values: Mapping[str, Array]) -> None:
         else:
             with torch.no_grad():
                 tensor.copy_(given)
-        found = named_weights(model)[name].detach().cpu()
-        bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-        kind = bits[given.element_size()]
-        if not torch.equal(found.contiguous().view(kind), given.contiguous().view(kind)):
+        given_bits[name] = _bits(given)
+    state = named_weights(model)
+    for name, bits in given_bits.items():
+        if not torch.equal(_bits(state[name].detach().cpu()), bits):
             raise WeightError(f"{name}: PyTorch holds other bits than it was given")
+    _fill_counters(model)
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.contiguous().view(integers[tensor.element_size()])
+
+
+def _fill_counters(model: nn.Module) -> None:
+    """Give memory to the batch counters of a twin, which no inference reads."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta and not buffer.is_floating_point():
+                module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
 
 
 def _set_tensor(model: nn.Module, name: str, value: torch.Tensor) -> None:

@@ -37,7 +37,8 @@ class Operation:
     keeps_axes: bool = False
 
 
-Reader = Callable[[str, Arguments], Operation]
+Reader = Callable[[str, Arguments], Operation | None]
+"""From a function's name and its arguments to what it is; None where no kind has it."""
 
 _READERS: dict[str, Reader] = {}
 
@@ -60,7 +61,7 @@ def describe(call: Call, *, axes: str = "") -> Operation:
     if call.is_opaque:
         return Operation(OPAQUE)
     reader = _READERS.get(call.name)
-    operation = None
+    operation: Operation | None = None
     if reader is not None:
         operation = reader(call.name, {**call.arguments, "_axes": axes})
     elif (kind := _find_kind(call.name, {})) is not None and not kind.roles:
@@ -108,7 +109,8 @@ def channels_last(rank: int) -> str:
     return f"N {_SPATIAL[rank - 2]} C" if rank - 2 in _SPATIAL else ""
 
 
-def split_axes(axes: str) -> list[str]:
+@functools.cache
+def split_axes(axes: str) -> tuple[str, ...]:
     """Return the names of the axes, one that joins several in parentheses."""
     found: list[str] = []
     for token in axes.split():
@@ -116,7 +118,7 @@ def split_axes(axes: str) -> list[str]:
             found[-1] += f" {token}"
         else:
             found.append(token)
-    return found
+    return tuple(found)
 
 
 def _shape(operand: Any) -> tuple[int, ...]:
@@ -586,12 +588,12 @@ def _reduce(name: str, given: Arguments) -> Operation | None:
         spatial = {"N C H W": [2, 3], "": [2, 3], "N H W C": [1, 2]}.get(given["_axes"])
         if rank == 4 and axes == spatial:
             image = given["_axes"] or channels_first(4)
-            hyper = {"size": [1, 1]}
+            size = {"size": [1, 1]}
             left = image if keep else "N C"
-            return Operation("global_avg_pool", hyper, [data], {}, left, image)
+            return Operation("global_avg_pool", size, [data], {}, left, image)
     if name == "norm" and given.get("p", 2) not in (None, 2, 2.0, "fro"):
         return None
-    hyper = {"axes": axes, "keepdims": keep}
+    hyper: dict[str, Any] = {"axes": axes, "keepdims": keep}
     kind = {"var": "variance", "norm": "reduce_l2"}.get(name, f"reduce_{name.removeprefix('a')}")
     if name == "var":
         if "correction" in given:
@@ -717,7 +719,7 @@ def _narrow(name: str, given: Arguments) -> Operation | None:
 def _sliced(
     data: Operand, parts: Sequence[tuple[int, int, int, int]], squeeze: list[int], axes: str
 ) -> Operation:
-    hyper = {
+    hyper: dict[str, Any] = {
         name: [part[index] for part in parts]
         for index, name in enumerate(("axes", "starts", "ends", "steps"))
     }
@@ -735,7 +737,9 @@ def _getitem(name: str, given: Arguments) -> Operation | None:
     if gathered:
         return _gathered(data, index, gathered, len(shape) - taken)
     parts: list[tuple[int, int, int, int]] = []
-    squeeze, added, axis, place = [], [], 0, 0
+    squeeze: list[int] = []
+    added: list[int] = []
+    axis = place = 0
     for item in index:
         if item is None:
             added.append(place)

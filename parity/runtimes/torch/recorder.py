@@ -13,6 +13,7 @@ the same in every precision and on every device.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -74,7 +75,6 @@ class Call:
     operands: tuple[Operand, ...]
     outputs: Mapping[str, torch.Tensor]
     path: str
-    module: nn.Module | None
     source: str
     is_opaque: bool = False
 
@@ -121,10 +121,10 @@ class Recorder(TorchFunctionMode):
         self.shared: dict[str, None] = {}
         self._ids: dict[int, tuple[weakref.ref[torch.Tensor], str]] = {}
         self._derived: dict[int, tuple[weakref.ref[torch.Tensor], WeightSource]] = {}
-        self._weights = _name_weights(model)
+        self._weights = {id(tensor): name for name, tensor in named_weights(model).items()}
         self._attributes = _find_constants(model)
         self._paths = {id(module): path for path, module in reversed([*model.named_modules()])}
-        self._stack: list[tuple[str, nn.Module]] = []
+        self._stack: list[str] = []
         self._sources = _SourceFinder(model)
         self._numbers = itertools.count(1)
         self._escaped: dict[str, None] = {}
@@ -164,8 +164,12 @@ class Recorder(TorchFunctionMode):
     def _enter(self, module: nn.Module, args: Any) -> None:
         path = self._paths.get(id(module))
         if path is None:
-            path = self._stack[-1][0] if self._stack else ""
-        self._stack.append((path, module))
+            path = self._path()
+        self._stack.append(path)
+
+    def _path(self) -> str:
+        """Return the path of the running module; of the one that called it if it has none."""
+        return self._stack[-1] if self._stack else ""
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         entered = self._stack.pop()
@@ -177,7 +181,7 @@ class Recorder(TorchFunctionMode):
             operands = [self._describe(tensor) for tensor in _find_tensors(args)]
             if not unseen or not any(operand.id for operand in operands):
                 return None
-            self.notes.add(f"{entered[0]}: TorchScript, which cannot be read inside")
+            self.notes.add(f"{entered}: TorchScript, which cannot be read inside")
             operands += [self._describe(tensor) for tensor in module.parameters()]
             return self._record(
                 type(module).__name__, {}, tuple(operands), output, False, opaque=True
@@ -229,9 +233,8 @@ class Recorder(TorchFunctionMode):
             tensor.copy_(other)
         if self._observe is not None:
             operands = tuple(Operand(tensor, each) for each in self._escaped)
-            path, module = self._stack[-1] if self._stack else ("", None)
             self._observe(
-                Call(number, "numpy", {}, operands, {found: tensor}, path, module,
+                Call(number, "numpy", {}, operands, {found: tensor}, self._path(),
                      self._sources.find(), is_opaque=True)
             )  # fmt: skip
         return found
@@ -260,8 +263,10 @@ class Recorder(TorchFunctionMode):
         if not data or functions.is_constant_factory(name):
             self._follow_weights(name, read, made)
             return output
-        is_float_cast = functions.is_cast(name) and output.is_floating_point()
-        if is_float_cast or functions.is_transparent(name):
+        is_free_cast = functions.is_cast(name) and (
+            output.is_floating_point() or output.dtype == data[0].tensor.dtype
+        )
+        if is_free_cast or functions.is_transparent(name):
             for tensor in made:
                 self._set_id(tensor, data[0].id)
             return output
@@ -318,9 +323,8 @@ class Recorder(TorchFunctionMode):
             changed = [before.get(id(tensor), "") for tensor in outputs.values()] if extra else []
             self.shared.update(dict.fromkeys(found for found in changed if found))
         if self._observe is not None:
-            path, module = self._stack[-1] if self._stack else ("", None)
             self._observe(
-                Call(number, name, arguments, (*operands, *extra), outputs, path, module,
+                Call(number, name, arguments, (*operands, *extra), outputs, self._path(),
                      self._sources.find(), opaque)
             )  # fmt: skip
         return _replace_tensors(output, replaced) if replaced else output
@@ -549,21 +553,21 @@ def _sort_key(found: str) -> tuple[int, ...]:
     return tuple(map(int, found.split(".")))
 
 
-def _name_weights(model: nn.Module) -> dict[int, str]:
-    """Return the first name of each parameter, and of each buffer that is a weight, by identity."""
-    named = itertools.chain(model.named_parameters(remove_duplicate=False), _named_buffers(model))
-    found: dict[int, str] = {}
-    for name, tensor in named:
-        found.setdefault(id(tensor), name)
-    return found
+def named_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the floating parameters, then the floating buffers that a checkpoint holds, by name.
 
-
-def _named_buffers(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the floating buffers that a checkpoint holds; the others are constants."""
-    state = model.state_dict(keep_vars=True)
-    for name, tensor in model.named_buffers(remove_duplicate=False):
-        if name in state and tensor.is_floating_point():
-            yield name, tensor
+    One that has several names is there once, under the first.
+    """
+    buffers: dict[str, torch.Tensor] = {}
+    for path, module in model.named_modules():
+        for name, tensor in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                buffers[f"{path}.{name}" if path else name] = tensor
+    found: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, tensor in (*model.named_parameters(), *buffers.items()):
+        if tensor.is_floating_point():
+            found.setdefault(id(tensor), (name, tensor))
+    return dict(found.values())
 
 
 def _find_constants(model: nn.Module) -> set[int]:
@@ -629,7 +633,7 @@ _MODEL, _OTHER, _TORCH, _ROOT = range(4)
 
 
 def _format(frame: FrameType) -> str:
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def call_model(

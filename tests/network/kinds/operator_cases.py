@@ -313,6 +313,44 @@ def _recurrent(
     )
 
 
+def _turn_blocks(x: torch.Tensor, *, back: bool = False) -> torch.Tensor:
+    """Return block-major channels as channel-major ones, of blocks of 2; `back` the reverse."""
+    batch, depth, *size = x.shape
+    split = (depth // 4, 4) if back else (4, depth // 4)
+    return x.reshape(batch, *split, *size).transpose(1, 2).reshape(x.shape)
+
+
+def _ordered_recurrent(
+    function: Callable[..., Any], gates: str, *, bidirectional: bool = False, **settings: Any
+) -> OperatorCase:
+    """A layer of 4 units whose gates are in another order, with both biases in one weight."""
+    wanted = "ifgo" if len(gates) == 4 else "rzn"
+    suffixes = ("", "_reverse") if bidirectional else ("",)
+    rows = 4 * len(gates)
+    shapes = {"kernel": (rows, 3), "recurrent_kernel": (rows, 4), "bias": (2, rows)}
+    weights = {f"{name}{suffix}": size for suffix in suffixes for name, size in shapes.items()}
+
+    def turn(weight: torch.Tensor) -> torch.Tensor:
+        parts = weight.split(4, 0)
+        return torch.cat([parts[gates.index(gate)] for gate in wanted])
+
+    def run(x: torch.Tensor, given: Tensors) -> torch.Tensor:
+        flat = []
+        for suffix in suffixes:
+            flat += [turn(given[f"{name}{suffix}"]) for name in ("kernel", "recurrent_kernel")]
+            flat += [turn(bias) for bias in given[f"bias{suffix}"]]
+        zeros = torch.zeros(len(suffixes), 2, 4).double()
+        state = (zeros, zeros) if len(gates) == 4 else zeros
+        x = x.flip(1) if settings.get("reverse") else x
+        output = function(x, state, flat, True, 1, 0.0, False, bidirectional, True)[0]
+        if not settings.get("last"):
+            return output
+        return torch.cat([output[:, -1, :4], *([output[:, 0, 4:]] if bidirectional else [])], 1)
+
+    found = {**settings, "gates": gates, "bidirectional": bidirectional, "units": 4}
+    return OperatorCase(((2, 5, 3),), run, weights, found)
+
+
 def _gru_with_early_reset(x: torch.Tensor, weights: Tensors) -> torch.Tensor:
     """Keras's `reset_after=False`, by hand."""
     state, states = torch.zeros(2, 4).double(), []
@@ -527,11 +565,37 @@ CASES: dict[str, list[OperatorCase]] = {
     "roll": [_of(lambda x: x.roll((1, -2), (1, 3)), ODD, shifts=(1, -2), axes=(1, 3))],
     "flip": [_of(lambda x: x.flip((1, 3)), ODD, axes=(1, 3))],
     "tile": [_of(lambda x: x.repeat(1, 2, 1, 3), ODD, repeats=(1, 2, 1, 3))],
-    "depth_to_space": [_of(lambda x: functional.pixel_shuffle(x, 2), ODD, block=2)],
-    "space_to_depth": [_of(lambda x: functional.pixel_unshuffle(x, 2), (2, 3, 4, 6), block=2)],
+    "depth_to_space": [
+        _of(lambda x: functional.pixel_shuffle(x, 2), ODD, block=2),
+        _of(
+            lambda x: functional.pixel_shuffle(_turn_blocks(x), 2),
+            (2, 8, 3, 5),
+            block=2,
+            block_major=True,
+        ),
+    ],
+    "space_to_depth": [
+        _of(lambda x: functional.pixel_unshuffle(x, 2), (2, 3, 4, 6), block=2),
+        _of(
+            lambda x: _turn_blocks(functional.pixel_unshuffle(x, 2), back=True),
+            (2, 3, 4, 6),
+            block=2,
+            block_major=True,
+        ),
+    ],
     "scaled_dot_product_attention": [
         _attention(QUERY, (2, 4, 6, 3), (2, 4, 6, 7)),
         _attention(QUERY, QUERY, QUERY, causal=True),
+        _of(
+            lambda q, k, v: functional.scaled_dot_product_attention(
+                q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True
+            ).transpose(1, 2),
+            QUERY,
+            QUERY,
+            QUERY,
+            time_before_heads=True,
+            causal=True,
+        ),
         _attention(QUERY, QUERY, QUERY, (5, 5), boolean_mask=True),
         _attention(QUERY, (2, 2, 5, 3), (2, 2, 5, 3), (5, 5), scale=0.3, grouped=True),
     ],
@@ -558,11 +622,15 @@ CASES: dict[str, list[OperatorCase]] = {
         _recurrent(torch.lstm, 4),
         _recurrent(torch.lstm, 4, layers=8, bidirectional=True, time_major=True),
         _recurrent(torch.lstm, 4, bias=False, start=2),
+        _ordered_recurrent(torch.lstm, "iofg", last=True, bidirectional=True),
+        _ordered_recurrent(torch.lstm, "ifgo", reverse=True),
     ],
     "gru": [
         _recurrent(torch.gru, 3),
         _recurrent(torch.gru, 3, layers=8, bidirectional=True, reset_after=True),
         _recurrent(torch.gru, 3, start=1, bias=False),
+        _ordered_recurrent(torch.gru, "zrn", last=True, reverse=True),
+        _ordered_recurrent(torch.gru, "zrn", bidirectional=True),
         OperatorCase(
             ((2, 5, 3),),
             _gru_with_early_reset,
@@ -571,6 +639,29 @@ CASES: dict[str, list[OperatorCase]] = {
         ),
     ],
     "rnn": [
+        _of(
+            lambda x, w: torch.rnn_relu(
+                x.flip(1),
+                torch.zeros(1, 2, 4).double(),
+                list(w.values()),
+                True,
+                1,
+                0.0,
+                False,
+                False,
+                True,
+            )[0][:, -1],
+            (2, 5, 3),
+            weights={
+                "kernel": (4, 3),
+                "recurrent_kernel": (4, 4),
+                "bias": (4,),
+                "recurrent_bias": (4,),
+            },
+            relu=True,
+            reverse=True,
+            last=True,
+        ),
         _recurrent(torch.rnn_tanh, 1, layers=8, bidirectional=True),
         _recurrent(torch.rnn_relu, 1, relu=True, time_major=True),
     ],
@@ -683,6 +774,16 @@ CASES: dict[str, list[OperatorCase]] = {
         _group_norm(WAVE, "gamma beta", 2, 1e-5),
     ],
     "relu": _pointwise(functional.relu),
+    "bounded_relu": [
+        _of(lambda x: x.clamp(0.0, 2.5), ODD, max_value=2.5),
+        _of(
+            lambda x: torch.where(x > 0.5, x.clamp(max=2.5), 0.1 * (x - 0.5)),
+            ODD,
+            max_value=2.5,
+            negative_slope=0.1,
+            threshold=0.5,
+        ),
+    ],
     "relu6": _pointwise(functional.relu6),
     "elu": _pointwise(functional.elu) + _pointwise(lambda x: functional.elu(x, 0.3), alpha=0.3),
     "silu": _pointwise(functional.silu),
