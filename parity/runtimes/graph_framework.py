@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -40,10 +40,15 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class GraphRun:
-    """One run: its duration in seconds, and the device of the last output."""
+    """One run: its duration in seconds, and the device of the last output.
+
+    `details` is what else the answer of the run says, by field: flags, proofs of the device,
+    operators that were computed in another way.
+    """
 
     seconds: float
     device: str
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class GraphFramework:
@@ -52,6 +57,10 @@ class GraphFramework:
     A model is whatever the framework runs; `model=None` stands for the one that the child has
     loaded. Arrays of inputs are by name: the names of `describe_inputs`.
     """
+
+    def load_reference(self, *, reference: Mapping[str, Any]) -> dict[str, Any]:
+        """Load the model that a user named, a `ModelReference` as data; return the seconds."""
+        raise NotImplementedError
 
     def describe_inputs(self) -> list[InputSpec]:
         """Return the inputs in the order in which the model takes them."""

@@ -76,7 +76,9 @@ class GraphOperations(GraphFramework):
                 model=model,
                 device=request.device,
             )
-        return {"seconds": result.seconds, "proof": {"output": result.device}}
+        details = dict(result.details)
+        proof = {"output": result.device, **details.pop("proof", {})}
+        return {"seconds": result.seconds, **details, "proof": proof}
 
     def measure_floors(self, **arguments: Any) -> dict[str, Any]:
         """Return the float32 floors at the points; `arguments` are the fields of `FloorRequest`.
@@ -168,7 +170,9 @@ def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
     """
     if canonical.size != own.size:
         return own
-    return np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
+    moved = np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
+    # ascontiguousarray makes a scalar a vector.
+    return moved.reshape(own.shape)
 
 
 def load_inputs(path: str) -> dict[str, Array]:

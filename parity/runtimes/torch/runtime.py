@@ -20,11 +20,15 @@ from parity.runtimes.torch import checkpoints, guesses, load, run, weights
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
 from parity.runtimes.torch.graphs import TorchGraphs
+from parity.runtimes.torch.onnx_readings import OnnxReadings
 from parity.runtimes.torch.weights import DTYPES, Array
 
 
-class Runtime(ModelRuntime, TorchGraphs):
-    """One PyTorch module: `parity.runtimes.framework.Framework`, and two operations of its own."""
+class Runtime(ModelRuntime, OnnxReadings, TorchGraphs):
+    """One PyTorch module: `parity.runtimes.framework.Framework`, and operations of its own.
+
+    Or an ONNX file, whose operations PyTorch computes: see `OnnxReadings`.
+    """
 
     name = "torch"
     model: nn.Module

@@ -276,6 +276,7 @@ def _affine_norm(
 
 
 WAVE, VOLUME = (2, 4, 11), (2, 4, 5, 6, 4)
+CHANNEL_SCALES = torch.tensor([0.25, 0.5, 0.125, 1.0], dtype=torch.float64)
 
 
 def _recurrent(
@@ -890,6 +891,40 @@ CASES: dict[str, list[OperatorCase]] = {
             value=2.0,
         ),
         _moved(WAVE, lambda x: functional.pad(x, (1, -2)), padding=[[1, -2]]),
+    ],
+    "quantize": [
+        OperatorCase(
+            (ODD,),
+            lambda x, weights, low=low, high=high, zero=zero: (torch.round(x / 0.25) + zero).clamp(
+                low, high
+            ),
+            settings={"scale": 0.25, "zero_point": zero, "dtype": dtype},
+        )
+        for dtype, low, high, zero in (
+            ("uint8", 0, 255, 3),
+            ("int8", -128, 127, -5),
+            ("uint16", 0, 65535, 9),
+            ("int16", -32768, 32767, 0),
+        )
+    ]
+    + [
+        OperatorCase(
+            (WAVE,),
+            lambda x, weights: torch.round(x / CHANNEL_SCALES[:, None]).clamp(-128, 127),
+            settings={"scale": CHANNEL_SCALES.tolist(), "dtype": "int8", "axis": 1},
+        )
+    ],
+    "dequantize": [
+        OperatorCase(
+            (ODD,),
+            lambda x, weights: (x - 3.0) * 0.25,
+            settings={"scale": 0.25, "zero_point": 3},
+        ),
+        OperatorCase(
+            (WAVE,),
+            lambda x, weights: x * CHANNEL_SCALES[:, None],
+            settings={"scale": CHANNEL_SCALES.tolist(), "axis": 1},
+        ),
     ],
     "upsample": [
         _interpolated(ODD, scale=(2.0, 3.0)),
