@@ -28,7 +28,7 @@ from exporters.torch import diagnosis
 from exporters.torch.arguments import Arguments, Axes, flatten_outputs, read_arguments
 from exporters.torch.function import record_roundoffs
 from exporters.torch.inplace import functionalize
-from exporters.torch.module import eval_mode, owned_tensors, preserve_state
+from exporters.torch.module import eval_mode, find_state_tensors, preserve_state
 from exporters.torch.randomness import check_randomness
 from exporters.torch.taps import return_tapped_tensors
 from exporters.torch.translations import registry_for
@@ -109,7 +109,7 @@ def trace_arguments(
             f"the module has {len(program.outputs)} outputs ({', '.join(program.outputs)}),"
             f" {len(outputs)} names given"
         )
-    weights = tuple(dict.fromkeys((*weights, *owned_tensors(module))))
+    weights = tuple(dict.fromkeys((*weights, *find_state_tensors(module))))
     inputs = inputs or _free_names(arguments.names, {*weights, *outputs, *program.taps}, "input")
     outputs = outputs or _free_names(program.outputs, {*weights, *inputs, *program.taps}, "output")
     checks.check_names(weights=weights, inputs=inputs, outputs=outputs, taps=program.taps)

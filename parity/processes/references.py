@@ -199,11 +199,11 @@ def name_subjects(
             raise UsageError(f"two subjects are called '{name}'; give each a NAME= of its own")
     taken = set(given)
     names: list[str] = []
-    for (name, reference), runtime in zip(references, runtimes, strict=True):
-        if name is None:
-            only = list(runtimes).count(runtime) == 1
-            name = _free_name(runtime if only else _subject_name(reference, runtime), taken)
-            taken.add(name)
+    for (given_name, reference), runtime in zip(references, runtimes, strict=True):
+        only = list(runtimes).count(runtime) == 1
+        default = runtime if only else _subject_name(reference, runtime)
+        name = _free_name(default, taken) if given_name is None else given_name
+        taken.add(name)
         names.append(name)
     return tuple(names)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from parity.errors import AlignmentError
 from parity.network.alignment.ambiguity import judge
 from parity.network.alignment.assembly import Assembly
-from parity.network.alignment.canonical import canonicalise
+from parity.network.alignment.canonical import canonicalise, find_packed
 from parity.network.alignment.matching import Features, match
 from parity.network.alignment.result import Alignment
 from parity.network.alignment.skeleton import Skeleton
@@ -20,8 +20,11 @@ def align(reference: Graph, other: Graph) -> Alignment:
     """
     shared = {port.name for port in (*reference.inputs, *reference.outputs)}
     shared &= {port.name for port in (*other.inputs, *other.outputs)}
+    # Where both pack query, key and value alike, the packed products are partners as they are.
+    split_packed = len(find_packed(reference)) != len(find_packed(other))
     left, right = (
-        Skeleton(canonicalise(graph), port_names=frozenset(shared)) for graph in (reference, other)
+        Skeleton(canonicalise(graph, split_packed=split_packed), port_names=frozenset(shared))
+        for graph in (reference, other)
     )
     matching = match(Features(left, right))
     alignment = Assembly(matching, pair_weightless(matching), judge(matching)).build()

@@ -58,7 +58,7 @@ def _informative(skeleton: Skeleton, unit: int) -> list[Weight]:
     weights = [
         each
         for each in skeleton.head(unit).weights
-        if each.take is None
+        if not each.take
         and each.parameter.moments is not None
         and each.parameter.moments[2] < each.parameter.moments[3]
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from parity.network.alignment import families
@@ -144,7 +144,24 @@ class Assembly:
         places = Places(self.a), Places(self.b)
         for part, partner in self.weightless.partners.items():
             verdict, reason = self._judge_weightless(places[0], part, partner)
-            yield Match([part], [partner], verdict, reason)
+            reference = [*self._nested(self.a, part, self.weightless.partners), part]
+            other = [*self._nested(self.b, partner, self.weightless.inverse), partner]
+            yield Match(reference, other, verdict, reason)
+
+    def _nested(self, skeleton: Skeleton, part: int, paired: Mapping[int, int]) -> list[int]:
+        """Return the concatenations without partner that a concatenation reads, and no other part.
+
+        One model concatenates in pairs what the other does at once.
+        """
+        found: list[int] = []
+        if skeleton.parts[part].family != "concat":
+            return found
+        for source in skeleton.parts[part].sources:
+            is_nested = source >= 0 and skeleton.parts[source].family == "concat"
+            is_own = is_nested and skeleton.canonical.readers[source] == (part,)
+            if is_own and source not in paired and source not in skeleton.unit_of:
+                found += [*self._nested(skeleton, source, paired), source]
+        return found
 
     def _match_unit(self, unit: int, partner: int) -> Iterable[Match]:
         """Return the matches of two units: the weighted parts, then the affine ones behind them."""
@@ -308,9 +325,17 @@ class Assembly:
         return [found] if found is not None else []
 
     def _pair_weights(self, match: Match) -> list[WeightPair]:
-        left = [(self.a.parts[part], self._feed(0, self.a.parts[part])) for part in match.reference]
-        right = [(self.b.parts[part], self._feed(1, self.b.parts[part])) for part in match.other]
-        return pair_weights(left, right)
+        sides = [
+            [
+                (parts[part], self._feed(side, parts[part]), self.graphs[side].framework)
+                for part in members
+            ]
+            for side, parts, members in (
+                (0, self.a.parts, match.reference),
+                (1, self.b.parts, match.other),
+            )
+        ]
+        return pair_weights(*sides)
 
     def _feed(self, side: int, part: Part) -> Axes | None:
         """Return the axes of the first tensor that a part reads."""

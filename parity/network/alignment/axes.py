@@ -54,6 +54,7 @@ def trace_axes(graph: Graph) -> dict[str, Axes]:
             known[tensor.id] = parsed
     for node in graph.nodes:
         _state_by_width(graph, node, known)
+        _state_heads(graph, node, known)
     for _ in range(_ROUNDS):
         count = len(known)
         for node in graph.nodes:
@@ -63,6 +64,23 @@ def trace_axes(graph: Graph) -> dict[str, Axes]:
         if len(known) == count:
             break
     return known
+
+
+_CHANCES = ("softmax", "dropout")
+
+
+def _state_heads(graph: Graph, node: Node, known: dict[str, Axes]) -> None:
+    """State the axes of an attention with heads, (N, A, T, C) or (N, T, A, C)."""
+    if not node.outputs or node.outputs[0] in known:
+        return
+    above = graph.producers.get(node.inputs[0]) if node.inputs else None
+    is_product = node.kind == "matmul" and above is not None and above.kind in _CHANCES
+    if node.kind != "scaled_dot_product_attention" and not is_product:
+        return
+    shape = graph.tensors[node.outputs[0]].shape
+    if len(shape) == 4:
+        names = "NTAC" if node.hyper.get("time_before_heads") else "NATC"
+        known[node.outputs[0]] = tuple(((n, s),) for n, s in zip(names, shape, strict=True))
 
 
 _ORDERS = {

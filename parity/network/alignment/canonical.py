@@ -7,10 +7,13 @@ move values are left out. The model's inputs and outputs are parts too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from parity.network.alignment import families
 from parity.network.alignment.transform import Slice
@@ -24,7 +27,9 @@ class Weight:
     parameter: Parameter
     role: str
     shape: tuple[int, ...]
-    take: Slice | None = None
+    take: tuple[Slice, ...] = ()
+    axes: str | None = None
+    """The order of the axes of the part, where it is not that of the whole parameter."""
 
 
 @dataclass(slots=True)
@@ -95,9 +100,13 @@ class Canonical:
         return tuple(found)
 
 
-def canonicalise(graph: Graph) -> Canonical:
-    """Return the canonical form of a graph."""
-    parts = _Builder(graph).build()
+def canonicalise(graph: Graph, *, split_packed: bool = True) -> Canonical:
+    """Return the canonical form of a graph.
+
+    With `split_packed`, one product whose output is cut into query, key and value is three parts.
+    """
+    packed = find_packed(graph) if split_packed else {}
+    parts = _Builder(graph, packed).build()
     for find_groups in (_find_attention, _find_hard_sigmoids):
         parts = _merge(parts, find_groups(parts, _list_readers(parts)))
     return Canonical(graph, tuple(parts))
@@ -106,13 +115,16 @@ def canonicalise(graph: Graph) -> Canonical:
 class _Builder:
     """Turns nodes into parts, in execution order."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, packed: Mapping[str, Mapping[str, int]]) -> None:
         self.graph = graph
+        # By a packed product's id: the third that each tensor behind it is.
+        self.packed = packed
         self.parts: list[Part] = []
         self.origin: dict[str, int] = {}
         # Weights that reach an operation through nodes without data: a broadcast class token.
         self.loose: dict[str, list[Weight]] = {}
         self.pads: dict[str, tuple[str, ...]] = {}
+        self.thirds: dict[str, int] = {}
 
     def build(self) -> list[Part]:
         for port in self.graph.inputs:
@@ -156,7 +168,7 @@ class _Builder:
             source = next(each for each in sources if each >= 0)
             pads = next((self.pads[each] for each in node.inputs if each in self.pads), ())
             for tensor in node.outputs:
-                self.origin[tensor] = source
+                self.origin[tensor] = self.thirds.get(tensor, source)
                 if pads:
                     self.pads[tensor] = pads
                 passed = [each for name in node.inputs for each in self.loose.get(name, [])]
@@ -168,6 +180,9 @@ class _Builder:
             self.pads[node.outputs[0]] = (*self.pads.get(node.inputs[0], ()), node.id)
             return
         pads = tuple(each for name in node.inputs for each in self.pads.get(name, ()))
+        if node.id in self.packed:
+            self._add_packed(node, sources, weights)
+            return
         first = len(self.parts)
         self.parts += _expand(node, sources, weights, len(self.parts))
         self.parts[first].pads = pads
@@ -175,6 +190,18 @@ class _Builder:
             part.feeds = node.inputs
         for tensor in node.outputs:
             self.origin[tensor] = len(self.parts) - 1
+
+    def _add_packed(self, node: Node, sources: list[int], weights: list[Weight]) -> None:
+        """Add the three products of a packed one; its tensors stand for one of them each."""
+        first = len(self.parts)
+        for place in range(3):
+            own = [_take(each, each.role, place, _output_axis(each)) for each in weights]
+            part = Part((node.id,), "dense", families.LINEAR, list(sources), "", own)
+            part.feeds = node.inputs
+            self.parts.append(part)
+        for tensor in node.outputs:
+            self.origin[tensor] = first
+        self.thirds |= {t: first + at for t, at in self.packed[node.id].items()}
 
     def _is_absorbable(self, node: Node) -> bool:
         """Return whether a padding is a part of the windows that read it."""
@@ -208,6 +235,8 @@ def _expand(node: Node, sources: list[int], weights: list[Weight], first: int) -
     """Return the parts of a node; `first` is the index of the first of them."""
     output = node.outputs[0] if node.outputs else ""
     family = families.find_family(node.kind)
+    if node.kind in _RECURRENT:
+        return _expand_recurrent(node, sources, weights, first)
     if node.kind == "multi_head_attention":
         return _expand_attention(node, sources, weights, first)
     if node.kind == "separable_conv":
@@ -228,6 +257,63 @@ def _expand(node: Node, sources: list[int], weights: list[Weight], first: int) -
 
 
 _RECURRENT = frozenset({"lstm", "gru", "rnn"})
+
+
+def _expand_recurrent(
+    node: Node, sources: list[int], weights: list[Weight], first: int
+) -> list[Part]:
+    """Return one part a layer; weights that pack directions or both biases are taken apart."""
+    weights = [piece for each in weights for piece in _unpack_recurrent(each)]
+    layers: dict[int, list[Weight]] = {}
+    for each in weights:
+        found = re.search(r"_l(\d+)", each.role)
+        layer = int(found.group(1)) if found else 0
+        role = each.role.replace(f"_l{layer}", "") if found else each.role
+        layers.setdefault(layer, []).append(replace(each, role=role))
+    parts: list[Part] = []
+    output = node.outputs[0] if node.outputs else ""
+    for at, layer in enumerate(sorted(layers)):
+        is_last = at == len(layers) - 1
+        parts.append(
+            Part(
+                (node.id,),
+                node.kind,
+                node.kind,
+                list(sources) if at == 0 else [first + at - 1],
+                output if is_last else "",
+                layers[layer],
+                node.hyper,
+            )
+        )
+    return parts or [Part((node.id,), node.kind, node.kind, sources, output, [], node.hyper)]
+
+
+def _unpack_recurrent(weight: Weight) -> list[Weight]:
+    """Return the weights of both directions, and both biases, of an ONNX or Keras parameter."""
+    axes = weight.parameter.axes
+    if axes.startswith("D "):
+        # The bias is that of the input and that of the state, one behind the other.
+        found = []
+        for direction in range(weight.shape[0]):
+            suffix = "_reverse" if direction else ""
+            part = Slice(0, direction, direction + 1)
+            shape = (1, *weight.shape[1:])
+            if weight.role != "bias":
+                found.append(
+                    Weight(weight.parameter, weight.role + suffix, shape, (part,), "1 " + axes[2:])
+                )
+                continue
+            half = weight.shape[1] // 2
+            for at, role in enumerate(("bias", "recurrent_bias")):
+                own = Slice(1, at * half, (at + 1) * half)
+                found.append(Weight(weight.parameter, role + suffix, (1, half), (part, own), "1 C"))
+        return found
+    if weight.role.startswith("bias") and len(weight.shape) == 2 and weight.shape[0] == 2:
+        return [
+            Weight(weight.parameter, role, (1, weight.shape[1]), (Slice(0, at, at + 1),), "1 C")
+            for at, role in enumerate((weight.role, f"recurrent_{weight.role}"))
+        ]
+    return [weight]
 
 
 def _expand_attention(
@@ -270,12 +356,74 @@ def _expand_attention(
     ]
 
 
-def _take(packed: Weight, role: str, place: int) -> Weight:
-    """Return the third of a packed weight, (3·O, I) or (3·O)."""
-    length = packed.shape[0] // 3
-    shape = (length, *packed.shape[1:])
-    part = Slice(0, place * length, (place + 1) * length)
-    return Weight(packed.parameter, role, shape, part)
+def _take(packed: Weight, role: str, place: int, axis: int = 0) -> Weight:
+    """Return the third of a packed weight along an axis."""
+    length = packed.shape[axis] // 3
+    shape = (*packed.shape[:axis], length, *packed.shape[axis + 1 :])
+    part = Slice(axis, place * length, (place + 1) * length)
+    return Weight(packed.parameter, role, shape, (part,), packed.parameter.axes or None)
+
+
+def _output_axis(weight: Weight) -> int:
+    """Return the axis of a dense layer's weight that has the outputs: (O, I), (I, O) or (C)."""
+    return len(weight.shape) - 1 if weight.parameter.axes.endswith("O") else 0
+
+
+def find_packed(graph: Graph) -> dict[str, dict[str, int]]:
+    """Return the products that pack three: by id, the tensors that are one third, and which.
+
+    The channels are followed through the reshapes and transpositions up to the split.
+    """
+    found: dict[str, dict[str, int]] = {}
+    outputs = {port.tensor for port in graph.outputs}
+    for node in graph.nodes:
+        if node.kind != "dense" or len(node.outputs) != 1 or node.outputs[0] in outputs:
+            continue
+        width = graph.tensors[node.outputs[0]].shape[-1]
+        if width % 3 or node.hyper.get("activation", "linear") != "linear":
+            continue
+        thirds = _follow_thirds(graph, node.outputs[0], width)
+        if thirds is not None:
+            found[node.id] = thirds
+    return found
+
+
+def _follow_thirds(graph: Graph, tensor: str, width: int) -> dict[str, int] | None:
+    """Return the tensors behind a packed product that hold a third of its channels each."""
+    channels = np.broadcast_to(np.arange(width, dtype=np.int32), graph.tensors[tensor].shape)
+    while True:
+        readers = graph.consumers.get(tensor, ())
+        if len(readers) == 1 and readers[0].kind in ("reshape", "view", "transpose"):
+            node = readers[0]
+            tensor = node.outputs[0]
+            shape = graph.tensors[tensor].shape
+            if node.kind == "transpose":
+                channels = channels.transpose(node.hyper["perm"])
+            else:
+                channels = channels.reshape(shape)
+            continue
+        break
+    pieces: dict[str, Any] = {}
+    for node in readers:
+        if node.kind == "split" and len(node.outputs) == 3 and len(readers) == 1:
+            axis = int(node.hyper["axis"])
+            pieces |= dict(zip(node.outputs, np.split(channels, 3, axis=axis), strict=True))
+        elif node.kind == "slice" and len(node.hyper.get("axes", ())) == 1:
+            axis, start, stop = (int(node.hyper[n][0]) for n in ("axes", "starts", "ends"))
+            length = channels.shape[axis]
+            pieces[node.outputs[0]] = channels.take(
+                range(*slice(start, stop).indices(length)), axis
+            )
+        else:
+            return None
+    third = width // 3
+    places = {}
+    for name, values in pieces.items():
+        place = int(values.min()) // third if values.size else -1
+        if values.size == 0 or int(values.max()) // third != place:
+            return None
+        places[name] = place
+    return places if sorted(places.values()) == [0, 1, 2] else None
 
 
 def _list_readers(parts: Sequence[Part]) -> list[list[int]]:
@@ -327,7 +475,17 @@ def _find_attention(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> 
         last = parts[below[0]]
         if last.family != families.PRODUCT or len(last.sources) != 2:
             continue
-        group = [above, *reversed(inner), below[0]]
+        # A product with a constant in front of the scores is the scale.
+        scales = {
+            each: parts[each].sources[0]
+            for each in parts[above].sources
+            if each >= 0
+            and parts[each].kind in ("multiply", "div")
+            and len(parts[each].sources) == 1
+            and not parts[each].weights
+            and readers[each] == [above]
+        }
+        group = sorted([*scales, above, *inner, below[0]])
         value = next((each for each in last.sources if each != index), -1)
         extra = [s for each in inner for s in parts[each].sources if s not in (above, *inner)]
         yield (
@@ -336,7 +494,7 @@ def _find_attention(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> 
                 tuple(node for each in group for node in parts[each].nodes),
                 "scaled_dot_product_attention",
                 families.ATTENTION,
-                [*parts[above].sources, value, *extra],
+                [*(scales.get(each, each) for each in parts[above].sources), value, *extra],
                 last.output,
                 feeds=parts[above].feeds,
             ),

@@ -144,6 +144,10 @@ class Skeleton:
         if _is_depthwise(part):
             # One framework joins the two axes of channels that the other has apart.
             return ("depthwise", main.parameter.size)
+        ends = [part.hyper.get("in"), part.hyper.get("out")]
+        if part.kind == "dense" and all(isinstance(each, int) for each in ends) and not main.take:
+            # One framework has the heads of an attention as axes of the kernel.
+            return tuple(sorted(each for each in ends if each != 1))
         return tuple(sorted(length for length in main.shape if length != 1))
 
     @cached_property

@@ -210,8 +210,7 @@ def _repair(assembly: Assembly, check: _ValueCheck) -> Assembly | None:
         weighted,
         alone,
         free,
-        lambda u: _visible(a, a.units[u].last),
-        lambda u: _visible(b, b.units[u].last),
+        lambda u, q: _find_common(a, a.units[u].last, b, b.units[q].last),
         lambda u, q: bool(matching.features.same_kind[u, q]),
         check,
     )
@@ -227,8 +226,7 @@ def _repair(assembly: Assembly, check: _ValueCheck) -> Assembly | None:
         lighter.partners,
         [p for p in _weightless(a) if p not in lighter.partners],
         [p for p in _weightless(b) if p not in taken],
-        lambda p: _visible(a, p),
-        lambda p: _visible(b, p),
+        lambda p, q: _find_common(a, p, b, q),
         lambda p, q: a.parts[p].family == b.parts[q].family,
         check,
     )
@@ -257,27 +255,26 @@ def _find_partners(
     partners: Mapping[int, int],
     alone: Sequence[int],
     free: Sequence[int],
-    read_left: Callable[[int], str],
-    read_right: Callable[[int], str],
+    find_tensors: Callable[[int, int], tuple[str, str] | None],
     fits: Callable[[int, int], bool],
     check: _ValueCheck,
 ) -> dict[int, int]:
     """Return the new partners, by their values, of those that do not agree with the old ones."""
-    wrong = []
-    for one, two in partners.items():
-        left, right = read_left(one), read_right(two)
-        if left and right and check.is_evidence(left) and not check.find_views(left, right):
-            wrong.append(one)
+
+    def agree(one: int, two: int) -> bool | None:
+        """Return whether the tensors agree, None where there are none or they show nothing."""
+        tensors = find_tensors(one, two)
+        if tensors is None or not check.is_evidence(tensors[0]):
+            return None
+        return bool(check.find_views(*tensors))
+
+    wrong = [one for one, two in partners.items() if agree(one, two) is False]
     rights = [*(partners[one] for one in wrong), *free]
     agreeing: dict[int, list[int]] = {}
     for one in [*wrong, *alone]:
-        left = read_left(one)
-        if not left or not check.is_evidence(left):
-            continue
-        for two in rights:
-            right = read_right(two)
-            if right and fits(one, two) and check.find_views(left, right):
-                agreeing.setdefault(one, []).append(two)
+        found = [two for two in rights if fits(one, two) and agree(one, two)]
+        if found:
+            agreeing[one] = found
     counts = Counter(two for found in agreeing.values() for two in found)
     return {
         one: found[0]
@@ -286,11 +283,13 @@ def _find_partners(
     }
 
 
-def _visible(skeleton: Skeleton, part: int) -> str:
-    """Return the id of the tensor of a part; of a hidden one, that of what reads it."""
-    while not skeleton.parts[part].output:
-        readers = skeleton.canonical.readers[part]
-        if len(readers) != 1:
-            return ""
-        part = readers[0]
-    return skeleton.parts[part].output
+def _find_common(left: Skeleton, one: int, right: Skeleton, two: int) -> tuple[str, str] | None:
+    """Return the tensors of two parts; where one is inside a fused node, those of their readers."""
+    while not (left.parts[one].output and right.parts[two].output):
+        readers = left.canonical.readers[one], right.canonical.readers[two]
+        if len(readers[0]) != 1 or len(readers[1]) != 1:
+            return None
+        one, two = readers[0][0], readers[1][0]
+        if left.parts[one].family != right.parts[two].family:
+            return None
+    return left.parts[one].output, right.parts[two].output

@@ -70,6 +70,11 @@ class Weightless:
     partners: Mapping[int, int]
     twins: frozenset[int] = frozenset()
 
+    @property
+    def inverse(self) -> dict[int, int]:
+        """The partners of the other's weightless parts."""
+        return {partner: part for part, partner in self.partners.items()}
+
 
 def pair_weightless(matching: Matching) -> Weightless:
     """Return the partners of the weightless parts of the reference.

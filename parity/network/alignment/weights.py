@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from parity.errors import WeightError
@@ -13,7 +14,7 @@ from parity.network import kinds
 from parity.network.alignment.axes import Atom, Axes
 from parity.network.alignment.canonical import Part, Weight
 from parity.network.alignment.result import WeightPair
-from parity.network.alignment.transform import WeightTransform
+from parity.network.alignment.transform import Blocks, WeightTransform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,15 +26,17 @@ _SPATIAL = ("D", "H", "W")
 _WINDOWED = ("conv", "depthwise_conv", "conv_transpose", "separable_conv", "dense")
 
 
-def pair_weights(
-    reference: Sequence[tuple[Part, Axes | None]], other: Sequence[tuple[Part, Axes | None]]
-) -> list[WeightPair]:
-    """Return the pairs of the weights of paired parts; each comes with the axes of its input.
+Source = tuple[Part, Axes | None, str]
+"""A part, the axes of its input, and the framework."""
+
+
+def pair_weights(reference: Sequence[Source], other: Sequence[Source]) -> list[WeightPair]:
+    """Return the pairs of the weights of paired parts.
 
     Weights are paired by role, and what has no role by shape and order.
     """
-    left = [(each, part, axes) for part, axes in reference for each in part.weights]
-    right = [(each, part, axes) for part, axes in other for each in part.weights]
+    left = [(each, *source) for source in reference for each in source[0].weights]
+    right = [(each, *source) for source in other for each in source[0].weights]
     found: list[WeightPair] = []
     for same in (_same_role, _same_moments, _same_lengths):
         for one in list(left):
@@ -46,6 +49,46 @@ def pair_weights(
             left.remove(one)
             right.remove(two)
             found.append(WeightPair(one[0].parameter.name, two[0].parameter.name, transform))
+    return _join_thirds([*found, *_pair_summed(left, right, found)])
+
+
+def _pair_summed(
+    left: Sequence[Located], right: Sequence[Located], found: list[WeightPair]
+) -> list[WeightPair]:
+    """Pair the second bias of a recurrent layer with the one bias of the other's, their sum."""
+    terms = []
+    for one in left:
+        role = one[0].role
+        if not role.startswith("recurrent_bias"):
+            continue
+        first = role.removeprefix("recurrent_")
+        for pair in found:
+            source = next((s for s in one[1].weights if s.role == first), None)
+            if source is None or pair.reference != source.parameter.name:
+                continue
+            if source.take and pair.transform.take != source.take:
+                continue
+            at = found.index(pair)
+            found[at] = replace(pair, transform=replace(pair.transform, term=0))
+            take = one[0].take
+            changed = replace(pair.transform, term=1, take=take)
+            terms.append(WeightPair(one[0].parameter.name, pair.other, changed))
+            break
+    return terms
+
+
+def _join_thirds(pairs: list[WeightPair]) -> list[WeightPair]:
+    """Return one pair for the parts of a packed weight that are packed alike on both sides."""
+    groups: dict[tuple[str, str], list[WeightPair]] = {}
+    for pair in pairs:
+        groups.setdefault((pair.reference, pair.other), []).append(pair)
+    found: list[WeightPair] = []
+    for names, group in groups.items():
+        transforms = [pair.transform for pair in group]
+        alike = all(t.take and t.take == t.place for t in transforms)
+        moved = any(t.split or t.order or t.joined or t.blocks for t in transforms)
+        is_whole = len(group) == 3 and alike and not moved
+        found += [WeightPair(*names, WeightTransform())] if is_whole else group
     return found
 
 
@@ -68,7 +111,8 @@ def _lengths(shape: Sequence[int]) -> list[int]:
     return sorted(length for length in shape if length != 1)
 
 
-Located = tuple[Weight, Part, Axes | None]
+Located = tuple[Weight, Part, Axes | None, str]
+"""A weight, its part, the axes of the part's input, and the framework."""
 
 
 def derive_transform(one: Located, two: Located) -> WeightTransform | None:
@@ -80,6 +124,10 @@ def derive_transform(one: Located, two: Located) -> WeightTransform | None:
     if plan is None:
         return None
     split, order, joined = plan
+    blocks = _order_gates(one, two, split)
+    if blocks is not None:
+        split, order, blocks = _apart(split, order, blocks)
+        return WeightTransform(split, order, tuple(second.shape), first.take, second.take, blocks)
     if order == tuple(range(len(order))):
         # Nothing moves; only the shape may change.
         split, order = (), ()
@@ -92,6 +140,44 @@ def derive_transform(one: Located, two: Located) -> WeightTransform | None:
     return WeightTransform(split, order, joined, take=first.take, place=second.take)
 
 
+_GATES = {"lstm": "ifgo", "gru": "rzn"}
+"""The order of the gates in PyTorch."""
+
+_ONNX_GATES = {"lstm": "iofg", "gru": "zrn"}
+
+
+def _gates(part: Part, framework: str) -> str:
+    """Return the order of the gates in a recurrent part's weights, a letter each."""
+    stated = part.hyper.get("gates")
+    usual = _ONNX_GATES if framework == "onnx" else _GATES
+    return str(stated or usual.get(part.kind, ""))
+
+
+def _order_gates(one: Located, two: Located, split: Sequence[int]) -> Blocks | None:
+    """Return the change of order of the gates, on the axis of `split` that has them all."""
+    left, right = _gates(one[1], one[3]), _gates(two[1], two[3])
+    if not left or sorted(left) != sorted(right) or left == right:
+        return None
+    units = one[1].hyper.get("units", 0)
+    axis = next((at for at, size in enumerate(split) if size == len(left) * units), None)
+    if axis is None:
+        return None
+    return Blocks(axis, tuple(left.index(gate) for gate in right))
+
+
+def _apart(
+    split: Sequence[int], order: Sequence[int], blocks: Blocks
+) -> tuple[tuple[int, ...], tuple[int, ...], Blocks]:
+    """Return the shape and the order with the gates and the units as two axes."""
+    at, count = blocks.axis, len(blocks.order)
+    shape = (*split[:at], count, split[at] // count, *split[at + 1 :])
+    moved: list[int] = []
+    for axis in order:
+        place = axis + (axis > at)
+        moved += [place, place + 1] if axis == at else [place]
+    return shape, tuple(moved), blocks
+
+
 Plan = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
@@ -99,8 +185,7 @@ def _plan_by_names(one: Located, two: Located) -> Plan | None:
     first, second = _atoms(one), _atoms(two)
     if first is None or second is None:
         return None
-    first, second = _share_joined(first, second)
-    first, second = _share_joined_back(first, second)
+    first, second = _match_atoms(first, second)
     left = [atom for each in first for atom in each if atom[1] != 1]
     right = [atom for each in second for atom in each if atom[1] != 1]
     names = [name for name, _ in left]
@@ -112,8 +197,8 @@ def _plan_by_names(one: Located, two: Located) -> Plan | None:
 
 def _atoms(located: Located) -> Axes | None:
     """Return the atoms of each axis of a weight; None where they are not known."""
-    weight, part, feed = located
-    text = weight.parameter.axes if weight.take is None else ""
+    weight, part, feed, _ = located
+    text = weight.axes if weight.axes is not None else weight.parameter.axes
     kind = kinds.find(part.kind)
     if not text and kind is not None:
         text = next((role.axes for role in kind.roles if role.name == weight.role), "")
@@ -133,7 +218,8 @@ def _atoms(located: Located) -> Axes | None:
             found.append(((own[0], length),))
         else:
             # A joined axis: its lengths are those of the partner, which has them apart.
-            found.append(tuple((name, -1) for name in own) if length != 1 else ())
+            joined = ((own[0], -length), *((name, -1) for name in own[1:])) if own else ()
+            found.append(joined if length != 1 else ())
     atoms = tuple(found)
     return _flattened_input(atoms, feed) if part.kind == "dense" else atoms
 
@@ -141,7 +227,7 @@ def _atoms(located: Located) -> Axes | None:
 def _flattened_input(atoms: Axes, feed: Axes | None) -> Axes:
     """Return a dense kernel's axes with the input axis as the map was before it was flattened."""
     joined = feed[-1] if feed else ()
-    if len(joined) < 2:
+    if not any(name in _SPATIAL for name, _ in joined):
         return atoms
     spatial = [name for name in _SPATIAL if name in [atom for atom, _ in joined]]
     names = {name: f"{orders.SPATIAL}{at}" for at, name in enumerate(spatial)}
@@ -150,30 +236,48 @@ def _flattened_input(atoms: Axes, feed: Axes | None) -> Axes:
     return tuple(renamed if each == (("I", size),) else each for each in atoms)
 
 
-def _share_joined(first: Axes, second: Axes) -> tuple[Axes, Axes]:
-    """Fill in the lengths of the axes that the first weight joins, from the second."""
-    return _fill(first, second), second
+def _match_atoms(first: Axes, second: Axes) -> tuple[Axes, Axes]:
+    """Return both with the same atoms where one joins axes that the other has apart.
 
-
-def _share_joined_back(first: Axes, second: Axes) -> tuple[Axes, Axes]:
-    return first, _fill(second, first)
+    `(C M)` of a depthwise kernel gets the partner's lengths; `O` becomes `O1 O2` where the partner
+    has the heads apart.
+    """
+    first, second = _fill(first, second), _fill(second, first)
+    return _split_numbered(first, second), _split_numbered(second, first)
 
 
 def _fill(axes: Axes, source: Axes) -> Axes:
-    known = {name: size for each in source for name, size in each if size != -1}
-    if "O" in known and any(size == -1 for each in axes for _, size in each):
-        # A grouped convolution with one input channel a group is a depthwise one.
-        known.setdefault("C", known["O"])
-        known.setdefault("M", 1)
-    filled = []
+    """Return axes whose joined ones have the lengths that the other weight states.
+
+    A joined axis comes with its whole length, negative, at the first of its names.
+    """
+    known = {name: size for each in source for name, size in each if size > 0}
+    found: list[tuple[Atom, ...]] = []
     for each in axes:
-        if any(size == -1 for _, size in each) and "C" in known and "M" in known:
-            filled.append(tuple((name, known.get(name, 1)) for name, _ in each))
+        if all(size > 0 for _, size in each):
+            found.append(each)
+        elif "O" in known and "C" not in known:
+            # A grouped convolution with one input channel a group is a depthwise one.
+            found.append((("O", known["O"]),))
+        elif all(name in known for name, _ in each):
+            found.append(tuple((name, known[name]) for name, _ in each))
         else:
-            filled.append(each)
-    if "O" in known and not any(name == "O" for each in axes for name, _ in each):
-        filled = [tuple(("O" if n == "C" else n, s) for n, s in each) for each in filled]
-    return tuple(filled)
+            first, *rest = each
+            found.append(((first[0], -first[1]), *((name, 1) for name, _ in rest)))
+    return tuple(found)
+
+
+def _split_numbered(axes: Axes, source: Axes) -> Axes:
+    known = {name: size for each in source for name, size in each}
+
+    def split(atom: Atom) -> tuple[Atom, ...]:
+        name, length = atom
+        parts = [
+            (f"{name}{at}", known[f"{name}{at}"]) for at in (1, 2, 3) if f"{name}{at}" in known
+        ]
+        return tuple(parts) if math.prod(size for _, size in parts) == length else (atom,)
+
+    return tuple(tuple(part for atom in each for part in split(atom)) for each in axes)
 
 
 def _plan_by_shape(first: Sequence[int], second: Sequence[int]) -> Plan | None:
@@ -218,11 +322,16 @@ def transfer_weights(
     for pair in pairs:
         shape = shapes[pair.other]
         part = pair.transform.apply(read(pair.reference), shape)
-        if pair.transform.place is None:
+        if not pair.transform.place and not pair.transform.term:
             found[pair.other] = part
             continue
-        whole = found.setdefault(pair.other, numpy.zeros(shape, part.dtype))
-        whole[pair.transform.place.index()] = part
+        whole = view = found.setdefault(pair.other, numpy.zeros(shape, part.dtype))
+        for each in pair.transform.place:
+            view = view[each.index()]
+        if pair.transform.term:
+            found[pair.other] = whole + part
+            continue
+        view[...] = part
         written[pair.other] = written.get(pair.other, 0) + part.size
     for name, count in written.items():
         if count != math.prod(shapes[name]):

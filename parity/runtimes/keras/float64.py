@@ -1,7 +1,8 @@
-"""Activations of TensorFlow that round their constants to float32 even in float64.
+"""What TensorFlow computes in float32 even on float64, computed in float64.
 
-A slope of 0.01 is then off by 2e-8 of itself. That is no difference of two models, and a comparison
-in float64 would report it as one.
+Some activations round their constants: a slope of 0.01 is then off by 2e-8 of itself. Resizes give
+float32 whatever they are given, and pools over three axes take nothing else. That is no difference
+of two models, and a comparison in float64 would report it as one.
 """
 
 from __future__ import annotations

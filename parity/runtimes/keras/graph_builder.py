@@ -65,6 +65,8 @@ class _Builder:
         self._describe_outputs(event, reading, data)
         if reading.kind == "bias_add" and self._join_bias(event, reading, data[0], results):
             return
+        if reading.kind == "squeeze" and self._join_separable(event, reading, data[0], results):
+            return
         node = Node(
             id=str(event.number),
             kind=reading.kind,
@@ -134,6 +136,43 @@ class _Builder:
             hyper={**maker.hyper, "bias": True},
         )
         self.makers[output.id] = place
+        return True
+
+    def _join_separable(self, event: Event, reading: Reading, data: str, results: set[str]) -> bool:
+        """Make the two convolutions of a separable one over a sequence read and make sequences.
+
+        TensorFlow computes them as those of images of one row, between two changes of the rank.
+        Return whether the squeeze ends such a convolution.
+        """
+        end = self.makers.get(data)
+        if end is None or end < 2 or data in results or self.readers[data] != 1:
+            return False
+        start, depthwise, pointwise = self.nodes[end - 2 : end + 1]
+        is_separable = (
+            [start.kind, depthwise.kind] == ["unsqueeze", "depthwise_conv"]
+            and pointwise.hyper.get("groups") == 1
+            and {start.path, depthwise.path, pointwise.path} == {event.path}
+            and depthwise.inputs == start.outputs
+            and pointwise.inputs == depthwise.outputs
+            and start.hyper["axes"] == reading.hyper["axes"]
+            and all(self.readers[each] == 1 for each in (*start.outputs, *depthwise.outputs))
+        )
+        if not is_separable or len(depthwise.hyper["kernel"]) != 2:
+            return False
+        # The spatial axis of length 1 is the first or the second of two.
+        kept = 0 if reading.hyper["axes"] == [len(self.tensors[data].shape) - 2] else 1
+        output = event.outputs[0]
+        for each in (output.id, *start.inputs):
+            self.tensors[each] = replace(self.tensors[each], axes="N T C")
+        self.tensors[depthwise.outputs[0]] = replace(
+            self.tensors[depthwise.outputs[0]], axes="N 1 T C" if kept else "N T 1 C"
+        )
+        self.nodes[end - 2 :] = [
+            replace(depthwise, inputs=start.inputs, hyper=_keep_axis(depthwise.hyper, kept)),
+            replace(pointwise, outputs=(output.id,), hyper=_keep_axis(pointwise.hyper, kept)),
+        ]
+        self.makers[depthwise.outputs[0]] = end - 2
+        self.makers[output.id] = end - 1
         return True
 
     # Weights -------------------------------------------------------------------------------------
@@ -210,6 +249,14 @@ class _Builder:
             unused_parameters=tuple(unused),
             notes=tuple(self.notes),
         )
+
+
+def _keep_axis(hyper: Mapping[str, Any], axis: int) -> dict[str, Any]:
+    """Return the settings of a window over two spatial axes for one of them alone."""
+    return {
+        name: [value[axis]] if isinstance(value, list) and len(value) == 2 else value
+        for name, value in hyper.items()
+    }
 
 
 # Axes --------------------------------------------------------------------------------------------

@@ -341,10 +341,17 @@ def _rank_names(known: Sequence[str], given: Sequence[str]) -> Any:
 
 
 def _build(model: Any, inputs: Mapping[str, Array]) -> None:
-    """Run a model that has layers without variables yet, so that they have them."""
+    """Run a model that has layers without variables yet, so that they have them.
+
+    Its `tf.function`s run as Python: one that creates a layer's variables while it is compiled
+    keeps their first values for good.
+    """
     if all(layer.built for layer in model._flatten_layers()):
         return
-    _run_plainly(model, inputs)
+    recorder = Recorder(model)
+    args, kwargs, _ = _bind_inputs(model, recorder, inputs)
+    with _explain_errors():
+        recorder.run(model, args, kwargs)
 
 
 def _run_plainly(model: Any, inputs: Mapping[str, Array]) -> Any:

@@ -43,64 +43,18 @@ Reader = Callable[[Event], "Reading | None"]
 
 _READERS: dict[str, Reader] = {}
 
-_PLAIN = dict(
-    pair.split("=")
-    for pair in [
-        "AddV2=add",
-        "Add=add",
-        "AddN=add",
-        "Sub=sub",
-        "Mul=multiply",
-        "RealDiv=div",
-        "Div=div",
-        "FloorDiv=floor_div",
-        "FloorMod=mod",
-        "Pow=pow",
-        "Maximum=maximum",
-        "Minimum=minimum",
-        "Equal=equal",
-        "NotEqual=not_equal",
-        "Less=less",
-        "LessEqual=less_equal",
-        "Greater=greater",
-        "GreaterEqual=greater_equal",
-        "LogicalAnd=logical_and",
-        "LogicalOr=logical_or",
-        "LogicalNot=logical_not",
-        "Select=where",
-        "SelectV2=where",
-        "Abs=abs",
-        "Neg=neg",
-        "Exp=exp",
-        "Log=log",
-        "Sqrt=sqrt",
-        "Rsqrt=rsqrt",
-        "Square=square",
-        "Reciprocal=reciprocal",
-        "Inv=reciprocal",
-        "Erf=erf",
-        "Sin=sin",
-        "Cos=cos",
-        "Floor=floor",
-        "Ceil=ceil",
-        "Round=round",
-        "Rint=round",
-        "Sign=sign",
-        "Relu=relu",
-        "Relu6=relu6",
-        "Sigmoid=sigmoid",
-        "Tanh=tanh",
-        "Softplus=softplus",
-        "Softsign=softsign",
-        "Selu=selu",
-        "silu=silu",
-        "swish=silu",
-        "hard_silu=hard_swish",
-        "hard_sigmoid=hard_sigmoid",
-        "log_sigmoid=log_sigmoid",
-        "mish=mish",
-    ]
-)
+_PLAIN_NAMES = """
+AddV2=add Add=add AddN=add Sub=sub Mul=multiply RealDiv=div Div=div FloorDiv=floor_div
+FloorMod=mod Pow=pow Maximum=maximum Minimum=minimum Equal=equal NotEqual=not_equal
+Less=less LessEqual=less_equal Greater=greater GreaterEqual=greater_equal
+LogicalAnd=logical_and LogicalOr=logical_or LogicalNot=logical_not Select=where
+SelectV2=where Abs=abs Neg=neg Exp=exp Log=log Sqrt=sqrt Rsqrt=rsqrt Square=square
+Reciprocal=reciprocal Inv=reciprocal Erf=erf Sin=sin Cos=cos Floor=floor Ceil=ceil
+Round=round Rint=round Sign=sign Relu=relu Relu6=relu6 Sigmoid=sigmoid Tanh=tanh
+Softplus=softplus Softsign=softsign Selu=selu silu=silu swish=silu hard_silu=hard_swish
+hard_sigmoid=hard_sigmoid log_sigmoid=log_sigmoid mish=mish
+"""
+_PLAIN = dict(pair.split("=") for pair in _PLAIN_NAMES.split())
 """The kinds of operations that have no hyperparameters."""
 
 
@@ -875,9 +829,10 @@ def _read_reduction(event: Event) -> Reading | None:
     axes = _argument(event, 1)
     if axes is None:
         return None
-    hyper = {"axes": _axes(axes, rank), "keepdims": bool(event.arguments.get("keep_dims"))}
-    if len(hyper["axes"]) == rank:
-        hyper["axes"] = []
+    reduced = _axes(axes, rank)
+    # None stand for all of them.
+    reduced = [] if len(reduced) == rank else reduced
+    hyper = {"axes": reduced, "keepdims": bool(event.arguments.get("keep_dims"))}
     return Reading(_REDUCTIONS[event.name], hyper, settings=frozenset({1}))
 
 
@@ -962,7 +917,7 @@ def _read_strided_slice(event: Event) -> Reading | None:
         at = ellipsis.bit_length() - 1
         missing = len(shape) - (len(begin) - 1)
         places = [p if p < at else p + missing - 1 for p in places]
-    parts, squeeze = [], []
+    parts, squeeze, turned = [], [], []
     for index, axis in enumerate(places):
         if ellipsis >> index & 1:
             continue
@@ -976,19 +931,18 @@ def _read_strided_slice(event: Event) -> Reading | None:
         last = None if int(given.get("end_mask") or 0) >> index & 1 else end[index]
         start, stop, step = slice(first, last, strides[index]).indices(size)
         if step < 0:
-            return _read_reversal(axis, (start, stop, step), size, len(begin))
+            if (start, stop, step) != (size - 1, -1, -1):
+                return None
+            turned.append(axis)
+            continue
         if (start, stop, step) != (0, size, 1):
             parts.append((axis, start, max(stop, start), step))
-    return _slice(parts, squeeze, frozenset({1, 2, 3}))
-
-
-def _read_reversal(
-    axis: int, bounds: tuple[int, int, int], size: int, count: int
-) -> Reading | None:
-    """Return the flip that a whole slice with the step −1 is."""
-    if bounds == (size - 1, -1, -1):
-        return Reading("flip", {"axes": [axis]}, keeps_axes=True, settings=frozenset({1, 2, 3}))
-    return None
+    settings = frozenset({1, 2, 3})
+    if not turned:
+        return _slice(parts, squeeze, settings)
+    if parts or squeeze:
+        return None
+    return Reading("flip", {"axes": turned}, keeps_axes=True, settings=settings)
 
 
 def _slice(

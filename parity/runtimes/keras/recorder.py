@@ -223,11 +223,14 @@ class Recorder:
     def _wrap_tf_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def call(function: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._scope is not None or self._tf.inside_function():
+            if self._scope is not None:
                 return original(function, *args, **kwargs)
             self.has_functions = True
             if self._reads_functions:
+                # Also where Keras traces a model to build its layers.
                 return function.python_function(*args, **kwargs)
+            if self._tf.inside_function():
+                return original(function, *args, **kwargs)
             if self._runs_copy:
                 run = function.python_function
                 return self._run_scope("tf.function", run, args, kwargs, {})
@@ -324,12 +327,13 @@ class Recorder:
         flat = [v for value in values for v in (value if isinstance(value, list) else [value])]
         if not any(map(self._is_wide, flat)):
             return values
-        return type(values)(
+        changed = [
             [self._widen_tensor(v) for v in value]
             if isinstance(value, list)
             else self._widen_tensor(value)
             for value in values
-        )
+        ]
+        return tuple(changed) if isinstance(values, tuple) else changed
 
     def _widen_tensor(self, value: Any) -> Any:
         if getattr(value, "dtype", None) == self._tf.float32 and self._tf.is_tensor(value):
@@ -770,9 +774,18 @@ def find_functions() -> Iterator[tuple[Any, str]]:
         yield getattr(doors.activations, name), "static_call"
 
 
-@cache
-def _scope_class(cls: type) -> str:
-    """Return the name of the class of `SCOPE_CLASSES` whose `call` this class has."""
+_CLASSES: dict[type, str] = {}
+
+
+def _scope_class(layer: Any) -> str:
+    """Return the name of the class of `SCOPE_CLASSES` whose `call` this layer has."""
+    known = _CLASSES.get(type(layer))
+    if known is None:
+        known = _CLASSES[type(layer)] = _find_scope_class(type(layer))
+    return known
+
+
+def _find_scope_class(cls: type) -> str:
     for name in (*SCOPE_CLASSES, "Bidirectional", "TimeDistributed"):
         known = getattr(keras.layers, name)
         if issubclass(cls, known) and inspect.getattr_static(cls, "call") is inspect.getattr_static(
@@ -784,7 +797,7 @@ def _scope_class(cls: type) -> str:
 
 def name_scope(layer: Any, kwargs: Mapping[str, Any]) -> str:
     """Return the name of the one operation that a layer is; empty if it has visible parts."""
-    name = _scope_class(type(layer))
+    name = _scope_class(layer)
     if not name and isinstance(layer, keras.layers.RNN):
         return "RNN"
     if name == "TimeDistributed":
@@ -792,7 +805,7 @@ def name_scope(layer: Any, kwargs: Mapping[str, Any]) -> str:
         is_dense = type(inner) is keras.layers.Dense and kwargs.get("mask") is None
         return name if is_dense and inner.activation is keras.activations.linear else ""
     if name == "Bidirectional":
-        parts = {_scope_class(type(part)) for part in (layer.forward_layer, layer.backward_layer)}
+        parts = {_scope_class(part) for part in (layer.forward_layer, layer.backward_layer)}
         is_one = len(parts) == 1 and parts <= {"LSTM", "GRU", "SimpleRNN"}
         return name if is_one and layer.merge_mode == "concat" else ""
     if name.startswith("Global") and kwargs.get("mask") is not None:

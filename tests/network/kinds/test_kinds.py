@@ -22,7 +22,8 @@ NAMES = [kind.name for kind in FAMILIES]
 @pytest.mark.parametrize("kind", FAMILIES, ids=NAMES)
 def test_a_kind_can_be_named_and_read(kind):
     assert kind.name.isidentifier()
-    assert any((kind.keras, kind.keras_functions, kind.torch, kind.torch_functions, kind.onnx))
+    named = (kind.keras, kind.keras_functions, kind.torch, kind.torch_functions, kind.onnx)
+    assert any(named)
     names = [role.name for role in kind.roles]
     assert len(names) == len(set(names))
     settings = [setting.name for setting in kind.hyperparameters]
