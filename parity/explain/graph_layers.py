@@ -15,8 +15,8 @@ from parity.comparison.graphs.points import GraphRow, channels_first
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
-from parity.comparison.graphs.weights import list_weight_pairs
-from parity.errors import ParityError
+from parity.comparison.graphs.weights import gather_weight
+from parity.errors import ParityError, WeightError
 from parity.explain import diagnosis, messages
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
@@ -187,17 +187,16 @@ class GraphExplainer:
         reference = self.state.reference
         node = reference.graph.by_id[row.node]
         own, base = self._values(subject), self._values(reference.subject.name)
-        by_reference = {pair.reference: pair for pair in list_weight_pairs(alignment)}
         values: dict[str, Array] = {}
         names: dict[str, str] = {}
         for each in node.parameters:
-            pair = by_reference.get(each.name)
-            if pair is None or not each.role or pair.other not in own:
+            if not each.role:
                 continue
-            with contextlib.suppress(ValueError):
-                array = pair.transform.undo(own[pair.other], base[each.name].shape)
-                values[each.role] = to_canonical_weight(node.kind, each, array)
-                names[each.role] = pair.other
+            with contextlib.suppress(ValueError, WeightError):
+                gathered = gather_weight(alignment, each.name, own, base[each.name].shape)
+                if gathered is not None:
+                    values[each.role] = to_canonical_weight(node.kind, each, gathered[0])
+                    names[each.role] = gathered[1]
         return values, names
 
     def _nearby(self, node: Node, shape: tuple[int, ...]) -> dict[str, Array]:
