@@ -186,9 +186,8 @@ def _read_inputs(
     state: GraphState, runner: GraphRunner, differences: Sequence[PairDifference]
 ) -> dict[str, graph_layers.Array]:
     """Return the reference's tensors that the operations that differ read, by id."""
-    nodes = {each.reference_node for each in differences}
-    rows = [row for row in state.table.rows if row.node in nodes]
+    nodes = dict.fromkeys(each.reference_node for each in differences)
     try:
-        return graph_layers.read_reference_tensors(state, runner, rows)
+        return graph_layers.read_reference_tensors(state, runner, list(nodes))
     except ParityError:
         return {}

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.points import GraphRow, channels_first
+from parity.comparison.graphs.layout import channels_first, move_channels_first
+from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
@@ -116,6 +117,8 @@ class GraphExplainer:
         layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
+        if own is not None:
+            own = move_channels_first(model.graph, own, infer_axes(model.graph))
         wide = np.asarray(actual, np.float64)
         nearby = self._nearby(node, wide.shape)
         return FailingLayer(
@@ -152,6 +155,8 @@ class GraphExplainer:
         if any(tensor not in self.reference_tensors for tensor in needed):
             return None
         inputs = tuple(self.reference_tensors[tensor] for tensor in node.inputs)
+        reference = self.state.reference.graph
+        node = move_channels_first(reference, node, infer_axes(reference))
         layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
         expected = self.reference_tensors[node.outputs[0]]
         try:
@@ -241,15 +246,15 @@ class GraphExplainer:
 
 
 def read_reference_tensors(
-    state: GraphState, runner: GraphRunner, rows: Sequence[GraphRow]
+    state: GraphState, runner: GraphRunner, nodes: Sequence[str]
 ) -> dict[str, Array]:
-    """Return the reference's float64 tensors that the rows read and give, by id."""
+    """Return the reference's float64 tensors around the nodes with these ids, by tensor id."""
     graph = state.reference.graph
     order = infer_axes(graph)
     wanted: list[str] = []
     positions = {node.id: at for at, node in enumerate(graph.nodes)}
-    for row in rows:
-        here = positions[row.node]
+    for each in nodes:
+        here = positions[each]
         for node in graph.nodes[max(here - 2 * NEARBY, 0) : here + 2 * NEARBY]:
             wanted += [*node.inputs, *node.outputs[:1]]
     ports = {port.tensor: port.name for port in graph.inputs}
@@ -294,7 +299,7 @@ def explain_rows(
     chosen = list(failures[:MAX_EXPLAINED])
     rows = [state.table.by_name(result.row) for _, result in chosen]
     try:
-        tensors = read_reference_tensors(state, runner, rows)
+        tensors = read_reference_tensors(state, runner, [row.node for row in rows])
         findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
     except (ParityError, ValueError, KeyError) as error:
         return (), (f"the differences were not explained: {error}",)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parity.comparison.graphs.request import Depth
+from parity.comparison.graphs.layout import channels_first
 from parity.network import kinds
 from parity.network.alignment import Alignment, find_cuts, infer_axes
 from parity.network.graph import Graph, Node
@@ -144,14 +145,6 @@ def _unique(text: str, node: Node, names: set[str]) -> str:
 
 def _drop_identity(views: Sequence[View]) -> tuple[View, ...]:
     return tuple(view for view in views if not view.is_identity)
-
-
-def channels_first(order: str) -> tuple[View, ...]:
-    """Return the view from an axis order to channels first; none where it is, or is not known."""
-    names = order.split()
-    if len(names) < 4 or names[0] != "N" or names[-1] != "C":
-        return ()
-    return (View(order=(0, len(names) - 1, *range(1, len(names) - 1))),)
 
 
 def sum_terms(graph: Graph) -> dict[str, float]:

@@ -55,7 +55,7 @@ OWN_PAIRS = (
     OwnPair("conv1d"),
     OwnPair("conv3d"),
     OwnPair("token_model"),
-    OwnPair("attention_layer"),
+    OwnPair("attention_layer", {"attention": ("out_proj",)}),
     OwnPair("two_inputs"),
     OwnPair("two_outputs"),
     OwnPair("dict_outputs"),
