@@ -2,7 +2,7 @@
 
 Prints a Markdown table: of the layers with weights, how many were paired, how many pairs are wrong,
 and the verdict once both models hold the same weights. Exits with 1 for a wrong pair or a
-divergence. `--only` selects by name.
+divergence. `--only` selects by name, `--faults N` counts faults instead: see `faults.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import ParityError
 from parity.processes.children import Children
+from tests.studies.pairs.own import faults
 from tests.studies.pairs.own.networks import (
     OWN_PAIRS,
     compare_with_equal_weights,
@@ -26,14 +27,18 @@ def main() -> int:
     parser.add_argument("--only", help="names of networks, separated by commas")
     parser.add_argument("--export", action="store_true", help="also compare the exported graphs")
     parser.add_argument("--verbose", action="store_true", help="print the report of a divergence")
+    parser.add_argument("--faults", type=int, metavar="N", help="count N faults, 0 for all")
     options = parser.parse_args()
+    if options.faults is not None:
+        names = None if options.only is None else options.only.split(",")
+        return faults.main(options.faults or None, names)
     chosen = [p for p in OWN_PAIRS if options.only is None or p.name in options.only.split(",")]
     print("| network | layers | paired | wrong pairs | verdict | s |\n|---|---|---|---|---|---|")
     failed = False
     with Children() as children:
         for pair in chosen:
             started = time.perf_counter()
-            request = GraphRequest((pair.keras, pair.torch), export=options.export, semantics=True)
+            request = GraphRequest((pair.keras, pair.other), export=options.export, semantics=True)
             try:
                 state, report = compare_with_equal_weights(request, children)
             except ParityError as error:

@@ -54,6 +54,14 @@ def gru_before() -> keras.Model:
     return _finish(signal, layers.Dense(3, name="head")(x))
 
 
+def gru_cells() -> keras.Model:
+    """The same as `gru_before`, from a cell: PyTorch's GRU has no such reset gate."""
+    signal = keras.Input((10, 6))
+    cell = layers.GRUCell(12, reset_after=False)
+    x = layers.RNN(cell, return_sequences=True, name="gru")(signal)
+    return _finish(signal, layers.Dense(3, name="head")(x))
+
+
 def bidirectional() -> keras.Model:
     signal = keras.Input((10, 6))
     recurrent = layers.LSTM(12, return_sequences=True)

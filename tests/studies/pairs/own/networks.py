@@ -29,19 +29,22 @@ FOLDER = Path(__file__).parent
 class OwnPair:
     """One network of `keras_networks.py` and `torch_networks.py`.
 
-    `parts` are the PyTorch modules of a Keras layer that has several there. `shapes` are those that
-    neither side states.
+    `parts` are the PyTorch modules of a Keras layer that has several there. `twin` is a second
+    Keras network, which takes the place of PyTorch's.
     """
 
     name: str
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    twin: str = ""
 
     @property
     def keras(self) -> str:
         return f"{FOLDER / 'keras_networks.py'}:{self.name}"
 
     @property
-    def torch(self) -> str:
+    def other(self) -> str:
+        if self.twin:
+            return f"{FOLDER / 'keras_networks.py'}:{self.twin}"
         return f"{FOLDER / 'torch_networks.py'}:{self.name}"
 
 
@@ -49,7 +52,7 @@ OWN_PAIRS = (
     OwnPair("u_net"),
     OwnPair("lstm_tagger"),
     OwnPair("gru_after"),
-    OwnPair("gru_before"),
+    OwnPair("gru_before", twin="gru_cells"),
     OwnPair("bidirectional"),
     OwnPair("last_state"),
     OwnPair("conv1d"),

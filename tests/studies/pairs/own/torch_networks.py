@@ -74,31 +74,6 @@ def gru_after() -> nn.Module:
     return Recurrent("gru", nn.GRU(6, 12, batch_first=True), 12)
 
 
-class GruBefore(nn.Module):
-    """A GRU whose reset gate acts before the product, which PyTorch has not: written out."""
-
-    def __init__(self, features: int, width: int) -> None:
-        super().__init__()
-        self.kernel = nn.Parameter(torch.randn(features, 3 * width) * 0.3)
-        self.recurrent_kernel = nn.Parameter(torch.randn(width, 3 * width) * 0.3)
-        self.bias = nn.Parameter(torch.randn(3 * width) * 0.3)
-        self.width = width
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        state, states = x.new_zeros(len(x), self.width), []
-        update, reset, new = self.recurrent_kernel.split(self.width, dim=1)
-        for step in x.unbind(1):
-            a, b, c = (step @ self.kernel + self.bias).split(self.width, dim=1)
-            z, r = torch.sigmoid(a + state @ update), torch.sigmoid(b + state @ reset)
-            state = z * state + (1 - z) * torch.tanh(c + (r * state) @ new)
-            states.append(state)
-        return torch.stack(states, dim=1), None
-
-
-def gru_before() -> nn.Module:
-    return Recurrent("gru", GruBefore(6, 12), 12)
-
-
 def bidirectional() -> nn.Module:
     return Recurrent("both", nn.LSTM(6, 12, batch_first=True, bidirectional=True), 24)
 
