@@ -10,14 +10,16 @@ import re
 from dataclasses import dataclass
 
 BIAS = frozenset({"bias"})
-EPSILON = frozenset({"batch-norm-epsilon", "epsilon"})
+EPSILON = frozenset({"batch-norm-epsilon", "group-norm-epsilon"})
 ACTIVATION = frozenset(
-    {"activation-other", "activation-missing", "activation-extra", "leaky-relu-slope", "gelu-form"}
+    {"activation-other", "activation-missing", "activation-extra", "leaky-relu-slope", "gelu-form",
+     "reads-another-tensor"}
 )
 PADDING = frozenset({"padding", "same-padding"})
 POOL = frozenset({"kind", "pool-type"})
 MERGE = frozenset(
-    {"merge-other", "branch-missing", "branch-twice", "reads-another-tensor", "channel-order"}
+    {"merge-other", "branch-missing", "branch-twice", "reads-another-tensor", "channel-order",
+     "output-permuted"}
 )
 NONE: frozenset[str] = frozenset()
 
@@ -69,8 +71,6 @@ RULES: tuple[tuple[str, str, str, frozenset[str]], ...] = (
     ("difference for sum", r"x \+ self\.(\w+)\(", r"x - self.\1(", MERGE),
     ("shortcut missing", r"\(y \+ self\.norm2s\(self\.conv2s\(x\)\)\)", "(y + 0.0 * self.norm2s(self.conv2s(x)))", MERGE),
     ("sum of one branch twice", r"self\.norm\(y \+ x\)", "self.norm(y + y)", MERGE),
-    ("query for key", r"\(self\.query, self\.key, self\.value\)",
-     "(self.key, self.query, self.value)", MERGE),
     ("causal attention", r"scaled_dot_product_attention\(q, k, v\)",
      "scaled_dot_product_attention(q, k, v, is_causal=True)", MERGE),
     ("heads of another width", r"\(4, 8\)\)\.transpose", "(8, 4)).transpose", MERGE),
