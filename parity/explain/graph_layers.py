@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.layout import channels_first, move_channels_first
+from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
@@ -112,6 +112,8 @@ class GraphExplainer:
         if layer is None:
             return None
         expected = self.reference_tensors[node.outputs[0]]
+        if is_signal(node, infer_axes(reference.graph)):
+            expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
         precision = self.state.request.judge_as or self.state.request.precision
         floor = floor.for_precision(precision)
         layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
@@ -156,9 +158,12 @@ class GraphExplainer:
             return None
         inputs = tuple(self.reference_tensors[tensor] for tensor in node.inputs)
         reference = self.state.reference.graph
+        expected = self.reference_tensors[node.outputs[0]]
+        if is_signal(node, infer_axes(reference)):
+            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
+            expected = expected.swapaxes(1, 2)
         node = move_channels_first(reference, node, infer_axes(reference))
         layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
-        expected = self.reference_tensors[node.outputs[0]]
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
