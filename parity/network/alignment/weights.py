@@ -323,13 +323,14 @@ def transfer_weights(
         shape = shapes[pair.other]
         part = pair.transform.apply(read(pair.reference), shape)
         if not pair.transform.place and not pair.transform.term:
-            found[pair.other] = part
+            # Other terms may be added, and the reference's array is not to change.
+            found[pair.other] = part if pair.transform.term is None else part.copy()
             continue
-        whole = view = found.setdefault(pair.other, numpy.zeros(shape, part.dtype))
+        view: Any = found.setdefault(pair.other, numpy.zeros(shape, part.dtype))
         for each in pair.transform.place:
             view = view[each.index()]
         if pair.transform.term:
-            found[pair.other] = whole + part
+            view += part
             continue
         view[...] = part
         written[pair.other] = written.get(pair.other, 0) + part.size

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.network.alignment import Alignment, Confidence, align, check_values
+from parity.network.alignment import Alignment, Confidence, align, check_values, list_tensors
 from parity.network.alignment.assembly import Assembly
 from parity.network.alignment.weightless import pair_weightless
 from tests.network.alignment import architectures
@@ -138,6 +138,18 @@ def test_constant_tensors_are_no_evidence() -> None:
         lambda name: np.zeros(right.graph.tensors[name].shape),
     )
     assert after == before
+
+
+def test_tensors_that_a_run_did_not_keep() -> None:
+    net = architectures.resnet((1, 1))
+    left, right = render(net), render(net, KERAS)
+    before = align(left.graph, right.graph)
+    names = list_tensors(before)
+    assert {tensor.reference for _, tensor in before.tensors} <= set(names[0])
+    assert {tensor.other for _, tensor in before.tensors} <= set(names[1])
+    assert (
+        check_values(before, dict[str, Any]().__getitem__, dict[str, Any]().__getitem__) == before
+    )
 
 
 def test_without_the_assembly() -> None:

@@ -208,6 +208,7 @@ def test_one_bias_is_the_sum_of_two() -> None:
     shapes = {"k": (4, 12), "b": (12,)}
     found = transfer_weights(alignment.weights, arrays.__getitem__, shapes)
     assert np.array_equal(found["b"], np.arange(12.0) + 0.5)
+    assert np.array_equal(arrays["b"], np.arange(12.0))
     terms = {pair.reference: pair.transform for pair in alignment.weights}
     assert np.array_equal(terms["b"].undo(found["b"], (12,)), found["b"])
     assert np.array_equal(terms["c"].undo(found["b"], (12,)), np.zeros(12))
