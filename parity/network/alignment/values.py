@@ -49,8 +49,8 @@ def check_values(
     raise `KeyError` for one that the run did not keep, which then shows nothing.
 
     A pair whose tensors agree becomes sure, if no other partner agrees too. Where they do not
-    agree, and a partner of the same kind does, that one is taken. Views that the shapes left open are decided. Pairs that nothing explains are left
-    as they are: a model may be wrong.
+    agree, and a partner of the same kind does, that one is taken. Views that the shapes left open
+    are decided. Pairs that nothing explains are left as they are: a model may be wrong.
     """
     check = _ValueCheck(read_reference, read_other, noise)
     assembly = alignment.assembly

@@ -49,13 +49,15 @@ def pair_weights(reference: Sequence[Source], other: Sequence[Source]) -> list[W
             left.remove(one)
             right.remove(two)
             found.append(WeightPair(one[0].parameter.name, two[0].parameter.name, transform))
-    return _join_thirds([*found, *_pair_summed(left, right, found)])
+    terms = _pair_summed(left, found)
+    return _join_thirds([*found, *terms])
 
 
-def _pair_summed(
-    left: Sequence[Located], right: Sequence[Located], found: list[WeightPair]
-) -> list[WeightPair]:
-    """Pair the second bias of a recurrent layer with the one bias of the other's, their sum."""
+def _pair_summed(left: Sequence[Located], found: list[WeightPair]) -> list[WeightPair]:
+    """Pair the second bias of a recurrent layer with the one bias of the other's, their sum.
+
+    The pair of the first bias, among those found, becomes the first term.
+    """
     terms = []
     for one in left:
         role = one[0].role

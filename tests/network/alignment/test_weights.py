@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -130,6 +132,22 @@ def test_packed_and_split_attention() -> None:
     shapes = {each.name: each.shape for each in packed.parameters}
     again = transfer_weights(back.weights, found.__getitem__, shapes)
     assert all(np.array_equal(again[name], array) for name, array in arrays.items())
+
+
+def test_packed_attention_whose_bias_is_a_sum() -> None:
+    packed, split = _attention(True), _attention(False)
+    product = packed.nodes[0]
+    nodes = [
+        replace(product, outputs=("s",), parameters=product.parameters[:1]),
+        Node("s", "bias_add", "Add", ("s",), ("p",), product.parameters[1:]),
+        *packed.nodes[1:],
+    ]
+    shapes = {name: tensor.shape for name, tensor in packed.tensors.items()}
+    apart = _graph("onnx", nodes, {**shapes, "s": shapes["p"]})
+    alignment = align(apart, split)
+    assert alignment.pairs[0].reference == ("p", "s")
+    assert alignment.missing_parameters == alignment.surplus_parameters == ()
+    assert not alignment.unpaired_reference
 
 
 def test_packed_on_both_sides_is_one_pair_of_weights() -> None:
