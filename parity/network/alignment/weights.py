@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from parity.errors import WeightError
 from parity.network import axes as orders
 from parity.network import kinds
-from parity.network.alignment.axes import Atom, Axes
+from parity.network.alignment.axes import TOKENS, Atom, Axes
 from parity.network.alignment.canonical import Part, Weight
 from parity.network.alignment.result import WeightPair
 from parity.network.alignment.transform import Blocks, WeightTransform
@@ -229,7 +229,8 @@ def _atoms(located: Located) -> Axes | None:
 def _flattened_input(atoms: Axes, feed: Axes | None) -> Axes:
     """Return a dense kernel's axes with the input axis as the map was before it was flattened."""
     joined = feed[-1] if feed else ()
-    if not any(name in _SPATIAL for name, _ in joined):
+    # Heads that are joined again are no map: the partner's kernel may have them apart.
+    if not any(name in (*_SPATIAL, TOKENS) for name, _ in joined):
         return atoms
     spatial = [name for name in _SPATIAL if name in [atom for atom, _ in joined]]
     names = {name: f"{orders.SPATIAL}{at}" for at, name in enumerate(spatial)}

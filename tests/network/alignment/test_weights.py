@@ -231,3 +231,20 @@ def test_one_bias_is_the_sum_of_two() -> None:
     assert np.array_equal(terms["b"].undo(found["b"], (12,)), found["b"])
     assert np.array_equal(terms["c"].undo(found["b"], (12,)), np.zeros(12))
     assert alignment.missing_parameters == ()
+
+
+def test_a_dense_layer_behind_a_flattened_sequence() -> None:
+    def graph(framework: str, shape: tuple[int, ...], axes: str, order: str) -> Graph:
+        kernel = (5, 24) if not order else (24, 5)
+        node = Node("d", "dense", "d", ("f",), ("y",), (_parameter("k", "kernel", kernel, order),))
+        nodes = [Node("f", "flatten", "f", ("x",), ("f",)), node]
+        found = _graph(framework, nodes, {"x": shape, "f": (1, 24), "y": (1, 5)})
+        return replace(found, tensors={**found.tensors, "x": Tensor("x", shape, "float32", axes)})
+
+    first = graph("torch", (1, 4, 6), "N C T", "")
+    second = graph("keras", (1, 6, 4), "N T C", "I O")
+    alignment = align(first, second)
+    kernel, data = np.arange(120.0).reshape(5, 24), np.arange(24.0).reshape(1, 4, 6)
+    found = transfer_weights(alignment.weights, {"k": kernel}.__getitem__, {"k": (24, 5)})
+    flat = data.transpose(0, 2, 1).reshape(1, 24)
+    assert np.array_equal(flat @ found["k"], data.reshape(1, 24) @ kernel.T)
