@@ -117,9 +117,9 @@ class Skeleton:
                 elif unit != self.unit_of.get(index):
                     found.add(unit)
             near.append(frozenset(found))
-        for number, unit in enumerate(self.units):
-            unit.before = sorted(near[unit.head])
-            for source in unit.before:
+        for number, each in enumerate(self.units):
+            each.before = sorted(near[each.head])
+            for source in each.before:
                 self.units[source].behind.append(number)
 
     # Features: one value a unit.
