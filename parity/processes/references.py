@@ -23,7 +23,7 @@ from parity.errors import UsageError
 from parity.network import architectures
 from parity.network.spec import ModelSpec
 from parity.processes import model_files, zoos
-from parity.text import closest, did_you_mean, printable, quote, suggest
+from parity.text import closest, did_you_mean, quote, suggest
 
 REGISTERED = "registered"
 MODULE = "module"
@@ -200,11 +200,12 @@ def name_subjects(
     taken = set(given)
     names: list[str] = []
     for (name, reference), runtime in zip(references, runtimes, strict=True):
-        if name is None:
+        chosen = name
+        if chosen is None:
             only = list(runtimes).count(runtime) == 1
-            name = _free_name(runtime if only else _subject_name(reference, runtime), taken)
-            taken.add(name)
-        names.append(name)
+            chosen = _free_name(runtime if only else _subject_name(reference, runtime), taken)
+            taken.add(chosen)
+        names.append(chosen)
     return tuple(names)
 
 

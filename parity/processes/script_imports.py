@@ -65,7 +65,7 @@ def _of_definition(file: Path, name: str, packages: dict[str, str]) -> str | Non
     definitions: dict[str, ast.stmt] = {}
     for node in tree.body:
         for module, names in _imports(node):
-            bound |= {each: module for each in names}
+            bound |= dict.fromkeys(names, module)
         for each in _defined_names(node):
             definitions[each] = node
     found: set[str] = set()
