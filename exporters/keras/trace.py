@@ -27,7 +27,7 @@ from exporters.keras.calls import (
     require_tensorflow,
     unique_names,
 )
-from exporters.keras.taps import record_calls
+from exporters.keras.taps import record_tapped_tensors
 from exporters.silence import silence_logging
 from exporters.taps import check_tapped_calls
 
@@ -102,7 +102,7 @@ def _build_graph(
             for i, variable in enumerate(model.variables)
         }
         feeds += [placeholder.name for placeholder in placeholders.values()]
-        with record_calls(model, taps) as recorded:
+        with record_tapped_tensors(model, taps) as recorded:
             try:
                 results, _ = model.stateless_call(
                     [placeholders[id(v)] for v in model.trainable_variables],

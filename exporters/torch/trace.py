@@ -20,8 +20,8 @@ from exporters.graph import checks, edits, simplification
 from exporters.graph.model import convert_opset
 from exporters.graph.structure import Structure, build_structure
 from exporters.silence import silence_logging
-from exporters.torch.module import eval_mode, owned_tensors
-from exporters.torch.taps import record_calls
+from exporters.torch.module import eval_mode, find_state_tensors
+from exporters.torch.taps import return_tapped_tensors
 from exporters.torch.translations import registry_for
 
 Example = Sequence["torch.Tensor | tuple[int, ...]"]
@@ -56,7 +56,7 @@ def trace(
     outputs = tuple(outputs) or numbered_names("output", count)
     if len(outputs) != count:
         raise ExportError(f"the module has {count} outputs, {len(outputs)} names given")
-    weights = tuple(dict.fromkeys((*weights, *owned_tensors(module))))
+    weights = tuple(dict.fromkeys((*weights, *find_state_tensors(module))))
     checks.check_names(weights=weights, inputs=inputs, outputs=outputs, taps=tapped)
     return _finish(model, inputs=inputs, outputs=outputs, taps=tapped, weights=weights, opset=opset)
 
@@ -89,7 +89,7 @@ def _export(
     batch = torch.export.Dim("batch")
     bound = dict(inspect.signature(module.forward).bind(*arguments).arguments)
     # torch.export prints the graph so far when it fails.
-    with record_calls(module, taps), redirect_stderr(io.StringIO()):
+    with return_tapped_tensors(module, taps), redirect_stderr(io.StringIO()):
         try:
             program = torch.export.export(
                 module,

@@ -70,7 +70,7 @@ def _is_global(node: torch.fx.Node) -> bool:
 
 
 # torch.onnx decomposes the first two, batch-norm into several operators; and it gives a convolution
-# without a bias one of zeros, made by three operators.
+# without a bias one of zeros, from three operators.
 _TRANSLATIONS: dict[Any, tuple[Callable[..., Any], Callable[[torch.fx.Node], bool]]] = {
     torch.ops.aten.batch_norm.default: (_batch_norm, _is_inference),
     torch.ops.aten.adaptive_avg_pool2d.default: (_global_average, _is_global),
@@ -110,7 +110,7 @@ def registry_for(program: torch.export.ExportedProgram) -> tuple[Any, bool]:
 
 
 def _has_translation(target: Any, registry: Any) -> bool:
-    # An operator that works in place has to be made functional first.
+    # An operator that works in place has to be functionalised first.
     in_place = getattr(getattr(target, "_schema", None), "is_mutable", False)
     return not in_place and bool(registry.is_registered(target))
 
