@@ -11,6 +11,14 @@ class UsageError(ParityError):
     """The parameters contradict one another, or name something that does not exist."""
 
 
+class WrongFrameworkError(UsageError):
+    """A name in the user's code is a model of another framework, `framework`."""
+
+    def __init__(self, message: str, framework: str = "") -> None:
+        super().__init__(message)
+        self.framework = framework
+
+
 class SpecError(ParityError):
     """The architecture is unknown, or cannot have these sizes."""
 

@@ -1,0 +1,22 @@
+"""What a model reference gives when it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model of one framework, ready for inference on the CPU.
+
+    `example` are the example inputs that came with it: a tuple, list or dict of arrays or tensors,
+    or one of these. `brings_weights` is False where the weights are still to be set. `source` names
+    the model in messages. `notes` are lines for the report.
+    """
+
+    model: Any
+    source: str
+    brings_weights: bool
+    example: Any | None = None
+    notes: tuple[str, ...] = ()
