@@ -103,7 +103,9 @@ class OperationResponse:
         if self.failure is None:
             data["result"] = dict(self.result)
         else:
-            data["error"] = asdict(self.failure)
+            # A failure without further attributes is written as it always was.
+            error = asdict(self.failure)
+            data["error"] = {name: value for name, value in error.items() if value != {}}
         return json.dumps(data) + "\n"
 
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -50,11 +49,10 @@ def require_known(reference: ModelReference, known: Iterable[str]) -> None:
     if reference.target in names.values():
         return
     word = reference.target.lower()
-    similar = [names[word]] if word in names else [names[n] for n in closest(word, names, count=3)]
+    prefixed = [name for key, name in names.items() if key.startswith(word)]
+    similar = [names[word]] if word in names else prefixed
     if not similar:
-        # ResNet50V2 and resnet50_v2 are far apart for a short word.
-        plain = re.sub(r"\W|_", "", word)
-        similar = [name for key, name in names.items() if plain and plain in key.replace("_", "")]
+        similar = [names[key] for key in closest(word, names, count=3)]
     hint = did_you_mean([f"{reference.zoo}:{name}" for name in similar[:3]])
     raise UsageError(
         f"{quote(reference.text)}: {reference.zoo} has no {quote(reference.target)}{hint}"

@@ -51,11 +51,12 @@ def load_checkpoint(model: nn.Module, path: str) -> tuple[str, ...]:
 
     Raises `WeightError` unless the names and shapes are exactly the module's.
     """
+    notes: Sequence[str] = ()
     if path.endswith(".safetensors"):
-        state, notes = _read_safetensors(path), ()
+        state = _read_safetensors(path)
     else:
-        arrays, found = checkpoints.read(Path(path))
-        state, notes = {name: torch.from_numpy(array) for name, array in arrays.items()}, found
+        arrays, notes = checkpoints.read(Path(path))
+        state = {name: torch.from_numpy(array) for name, array in arrays.items()}
     own = model.state_dict()
     missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
     unused = [name for name in state if name not in own and not name.endswith(_COUNTER)]

@@ -28,10 +28,10 @@ _libraries: list[torch.library.Library] = []
 """The definitions live as long as these objects."""
 
 
-def import_torchvision() -> str | None:
+def import_torchvision() -> tuple[str, ...]:
     """Import torchvision if it is installed; return a note if that took the operators' names."""
     if importlib.util.find_spec("torchvision") is None:
-        return None
+        return ()
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:
@@ -39,7 +39,7 @@ def import_torchvision() -> str | None:
             raise
         define_operators()
         importlib.import_module("torchvision")
-    return NOTE if _libraries else None
+    return (NOTE,) if _libraries else ()
 
 
 def is_missing_operator(error: BaseException | None) -> bool:

@@ -34,7 +34,7 @@ def load(reference: ModelReference) -> LoadedModel:
         if name in options:
             raise UsageError(f"{quote(reference.text)}: the option {quote(name)} is not taken")
     architecture = _read_architecture(reference, folder)
-    note = import_torchvision()
+    notes = import_torchvision()
     import transformers
 
     model_class: Any = getattr(transformers, architecture or "AutoModel", None)
@@ -55,7 +55,6 @@ def load(reference: ModelReference) -> LoadedModel:
     missing = sorted(found["missing_keys"])
     if missing:
         raise WeightError(f"{folder}: lacks {checkpoint_fit.join_first(missing)}")
-    notes = () if note is None else (note,)
     return LoadedModel(model.eval(), reference.text, brings_weights=True, notes=notes)
 
 

@@ -18,7 +18,7 @@ _SOURCES = ("pretrained", "checkpoint_path", "pretrained_cfg")
 
 def load(reference: ModelReference) -> LoadedModel:
     """Build `timm:NAME`; `weights` is a file, other options are `create_model`'s arguments."""
-    note = import_torchvision()
+    notes = import_torchvision()
     import timm
 
     options: dict[str, Any] = dict(reference.options)
@@ -26,12 +26,11 @@ def load(reference: ModelReference) -> LoadedModel:
     for name in _SOURCES:
         if name in options:
             raise UsageError(
-                f"{quote(reference.text)}: nothing is downloaded; give weights=FILE instead of {name}"
+                f"{quote(reference.text)}: nothing is downloaded; give weights=FILE, not {name}"
             )
     if not timm.is_model(reference.target):
         require_known(reference, timm.list_models())
     model = timm.create_model(reference.target, pretrained=False, **options).eval()
-    notes = () if note is None else (note,)
     if checkpoint is not None:
         notes += load_checkpoint(model, checkpoint)
     return LoadedModel(model, reference.text, brings_weights=checkpoint is not None, notes=notes)

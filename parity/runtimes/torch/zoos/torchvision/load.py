@@ -14,7 +14,7 @@ from parity.runtimes.zoo_models import require_known
 
 def load(reference: ModelReference) -> LoadedModel:
     """Build `torchvision:NAME`; `weights` is a file, other options are the builder's arguments."""
-    note = import_torchvision()
+    notes = import_torchvision()
     from torchvision import models
 
     require_known(reference, models.list_models())
@@ -25,7 +25,6 @@ def load(reference: ModelReference) -> LoadedModel:
         # By default the backbone's weights would be downloaded.
         options.setdefault("weights_backbone", None)
     model = builder(weights=None, **options).eval()
-    notes = () if note is None else (note,)
     if checkpoint is not None:
         notes += load_checkpoint(model, checkpoint)
     return LoadedModel(model, reference.text, brings_weights=checkpoint is not None, notes=notes)
