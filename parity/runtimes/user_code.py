@@ -11,7 +11,7 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +39,16 @@ class UserModel:
     checkpoint: str | None = None
 
 
-def load_user_model(reference: ModelReference, runtime: str) -> UserModel:
+def load_user_model(
+    reference: ModelReference, runtime: str, set_seed: Callable[[], None]
+) -> UserModel:
     """Import a module or script, and call what the reference names unless that is a model.
 
+    `set_seed` is called before both, so that random weights are the same in every process.
     Raises `UsageError` for every error of the user's code, `WrongFrameworkError` for a model of
     another runtime than `runtime`.
     """
+    set_seed()
     found = _find(reference)
     checkpoint = None
     if _framework_of(found) is None:
@@ -54,6 +58,7 @@ def load_user_model(reference: ModelReference, runtime: str) -> UserModel:
                 f"found a {type(found).__name__}"
             )
         options, checkpoint = _split_checkpoint(reference, found)
+        set_seed()
         found = _call(reference, found, options)
     elif reference.arguments or set(reference.options) - {WEIGHTS}:
         raise UsageError(f"{quote(reference.text)}: is a model already, and takes no options")

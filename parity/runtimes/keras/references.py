@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,13 @@ import keras
 from parity.errors import ParityError, UsageError, WeightError
 from parity.processes import model_files
 from parity.processes.references import FILE, REGISTERED, ZOO, ModelReference, registered_spec
-from parity.runtimes.keras import model_configs
+from parity.runtimes.keras import checkpoints, model_configs
 from parity.runtimes.keras.load import build_twin
 from parity.runtimes.loaded import LoadedModel
 from parity.runtimes.trust import require_trust
 from parity.runtimes.user_code import describe_error, load_custom_objects, load_user_model
 from parity.runtimes.zoo_models import load_zoo_model
 from parity.text import one_line, printable, quote
-
-_SEED = 0
-"""Random weights of the user's code are the same in every process."""
 
 _ENDPOINTS = ("serving_default", "serve")
 """The signatures of a SavedModel, of TensorFlow's and of Keras's `export`."""
@@ -36,7 +34,7 @@ def load_reference(
     `WrongFrameworkError` for a model of another framework, and `WeightError` for a checkpoint that
     does not fit.
     """
-    keras.utils.set_random_seed(_SEED)
+    _set_seed()
     if reference.form == REGISTERED:
         model = build_twin(registered_spec(reference))
         return LoadedModel(model, reference.text, brings_weights=False)
@@ -64,11 +62,38 @@ def load_checkpoint(model: Any, path: str, example: Any | None = None) -> None:
                 "build it, or return (model, example inputs)"
             )
         _call_once(model, example)
+    _require_arrays(model, path)
     try:
         model.load_weights(path)
     except Exception as error:
         reason = one_line(str(error), longest=300)
         raise WeightError(f"{path}: does not fit the model: {reason}") from error
+
+
+def _require_arrays(model: keras.Model, path: str) -> None:
+    """Raise `WeightError` unless a file has as many arrays of each shape as the model would write.
+
+    Keras leaves layers that a `.weights.h5` or `.keras` file lacks, and arrays that no layer reads,
+    without a word. It checks the older `.h5` files itself.
+    """
+    found = checkpoints.read_shapes(Path(path))
+    if found is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        own = Path(folder) / "own.weights.h5"
+        model.save_weights(own)
+        expected = checkpoints.read_shapes(own)
+    assert expected is not None
+    for shape in sorted({*found, *expected}):
+        if found[shape] != expected[shape]:
+            raise WeightError(
+                f"{path}: does not fit the model: expected {expected[shape]} arrays of the shape "
+                f"{shape}, found {found[shape]}"
+            )
+
+
+def _set_seed() -> None:
+    keras.utils.set_random_seed(0)
 
 
 def _call_once(model: Any, example: Any) -> None:
@@ -84,7 +109,7 @@ def _call_once(model: Any, example: Any) -> None:
 
 
 def _load_code(reference: ModelReference) -> LoadedModel:
-    found = load_user_model(reference, "keras")
+    found = load_user_model(reference, "keras", _set_seed)
     if found.checkpoint is not None:
         load_checkpoint(found.model, found.checkpoint, found.example)
     return LoadedModel(found.model, reference.text, brings_weights=True, example=found.example)

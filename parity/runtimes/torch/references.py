@@ -23,9 +23,6 @@ from parity.text import one_line, quote
 
 _COUNTER = "num_batches_tracked"
 
-_SEED = 0
-"""Random weights of the user's code are the same in every process."""
-
 
 def load_reference(
     reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
@@ -36,7 +33,7 @@ def load_reference(
     to Keras files. Raises `UsageError`, `WrongFrameworkError` for a model of another framework, and
     `WeightError` for a checkpoint that does not fit.
     """
-    torch.manual_seed(_SEED)
+    _set_seed()
     if reference.form == REGISTERED:
         return _load_registered(reference)
     if reference.form == FILE:
@@ -63,13 +60,17 @@ def load_checkpoint(model: nn.Module, path: str) -> tuple[str, ...]:
     for names, what in ((missing, "lacks"), (unused, "has weights that the model lacks:")):
         if names:
             raise WeightError(f"{path}: {what} {checkpoint_fit.join_first(names)}")
-    for name, tensor in state.items():
-        if name in own and own[name].shape != tensor.shape:
+    for name, tensor in own.items():
+        if name in state and tensor.shape != state[name].shape:
             raise WeightError(
-                f"{path}: {name}: expected {tuple(own[name].shape)}, found {tuple(tensor.shape)}"
+                f"{path}: {name}: expected {tuple(tensor.shape)}, found {tuple(state[name].shape)}"
             )
     model.load_state_dict({n: tensor for n, tensor in state.items() if n in own}, strict=False)
     return tuple(notes)
+
+
+def _set_seed() -> None:
+    torch.manual_seed(0)
 
 
 def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
@@ -93,12 +94,12 @@ def _load_registered(reference: ModelReference) -> LoadedModel:
 def _load_code(reference: ModelReference) -> LoadedModel:
     notes: tuple[str, ...] = ()
     try:
-        found = load_user_model(reference, "torch")
+        found = load_user_model(reference, "torch", _set_seed)
     except UsageError as error:
         if not torchvision_shim.is_missing_operator(error.__cause__):
             raise
         torchvision_shim.define_operators()
-        found = load_user_model(reference, "torch")
+        found = load_user_model(reference, "torch", _set_seed)
         notes = (torchvision_shim.NOTE,)
     model = found.model
     if found.checkpoint is not None:
