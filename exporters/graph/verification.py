@@ -681,6 +681,9 @@ def _measure_error(*, actual: Array, expected: Array) -> ErrorMetrics:
     if _roundoff(actual.dtype) and actual.dtype.kind != "f":
         actual = actual.astype(np.float32)
     if expected.size and not np.isfinite(expected).any():
-        raise ExportError("the model's outputs are not finite on the input it is verified on")
+        raise ExportError(
+            "the model's outputs are not finite on the inputs it is verified on: check its weights,"
+            " or give inputs that it takes as sample="
+        )
     error = measure_error(actual=actual, expected=expected)
     return replace(error, rel_l2=math.inf) if error.max_abs and not error.scale else error

@@ -201,10 +201,12 @@ class _Reference:
             if "float" in variable.dtype:
                 offset = 0.5 if "variance" in variable.path else 0.1
                 noise = rng.uniform(-0.3, 0.3, variable.shape)
-                value = np.asarray(variable).astype("float64") * (1 + noise) + offset * np.abs(
-                    noise
-                )
+                value = np.asarray(variable).astype(np.float64) * (1 + noise)
+                value += offset * (np.abs(noise) if "variance" in variable.path else noise)
+                if variable.value.shape.rank and variable.value.shape.rank > 1:
+                    value -= offset * noise  # kernels keep their scale
                 variable.assign(value.astype(np.asarray(variable).dtype))
+        _calibrate(self.model, case)
         seeds = SEEDS[:1] if case.heavy else SEEDS
         self.replicates = 2 if case.heavy else _REPLICATES
         self.points = [
@@ -261,6 +263,21 @@ class _Reference:
         except tf.errors.UnimplementedError:
             # Keras runs grouped convolutions in three dimensions in graph mode only.
             return tf.function(lambda *given: self.model(*given, **training))(*arguments)
+
+
+def _calibrate(model: Any, case: Any) -> None:
+    """Give batch-norms the statistics of their data, without which deep networks overflow."""
+    import keras
+
+    norms = [x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+    if not norms or case.fixed_batch:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(*case.inputs(model, 8, 3), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 _LARGE = 1 << 16
