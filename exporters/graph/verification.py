@@ -461,6 +461,11 @@ class _Proof:
 
         A row is repeated with its numbers a little smaller, or its integers in another order.
         """
+        if isinstance(sample, np.ndarray | str) or not isinstance(sample, Sequence):
+            raise ExportError(
+                "sample: expected a list of one array for each input, found"
+                f" {type(sample).__name__}"
+            )
         if len(sample) != len(self.specs):
             raise ExportError(
                 f"sample: expected {len(self.specs)} arrays, one for each input"

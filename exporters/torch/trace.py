@@ -171,6 +171,7 @@ def _export_once(
         if not strict:
             stack.enter_context(_constant_buffers(module))
         stack.enter_context(_undecided_masks())
+        stack.enter_context(_recurrent_shapes())
         program = torch.export.export(
             module, args, kwargs, dynamic_shapes=_dynamic_shapes(module, arguments), strict=strict
         )
@@ -194,6 +195,51 @@ def _undecided_masks() -> Iterator[None]:
         yield
     finally:
         module._detect_is_causal_mask = original
+
+
+@contextmanager
+def _recurrent_shapes() -> Iterator[None]:
+    """While open, a recurrent layer that is traced has the shapes of its results computed alone.
+
+    PyTorch computes every step to find them, which fixes the number of steps.
+    """
+    table = torch._decomp.decomposition_table
+    aten = torch.ops.aten
+    shapes = {aten.lstm.input: _lstm_shapes} | dict.fromkeys(
+        (aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input), _rnn_shapes
+    )
+    before = {operator: table[operator] for operator in shapes}
+    table.update(shapes)
+    try:
+        yield
+    finally:
+        table.update(before)
+
+
+def _lstm_shapes(x: Any, states: Any, params: Any, *options: Any, **named: Any) -> Any:
+    hidden, cell = states
+    return (
+        _rnn_output(x, hidden, *options, **named),
+        hidden.new_empty(hidden.shape),
+        (cell.new_empty(cell.shape)),
+    )
+
+
+def _rnn_shapes(x: Any, hidden: Any, params: Any, *options: Any, **named: Any) -> Any:
+    return _rnn_output(x, hidden, *options, **named), hidden.new_empty(hidden.shape)
+
+
+def _rnn_output(
+    x: Any,
+    hidden: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    return x.new_empty((*x.shape[:-1], (2 if bidirectional else 1) * hidden.shape[-1]))
 
 
 @contextmanager
