@@ -26,7 +26,19 @@ RANDOM_OPS = frozenset(
         "RandomUniformLike",
     }
 )
+_SEQUENCES = frozenset(
+    {
+        "ConcatFromSequence",
+        "SequenceAt",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceInsert",
+        "SequenceLength",
+        "SplitToSequence",
+    }
+)
 LAYOUT_OPS = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"})
+_NEVER_FOLDED = RANDOM_OPS | _SEQUENCES
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,9 @@ def split_constant_nodes(
     known = set(constants)
     constant, other = [], []
     for node in nodes:
-        foldable = not node.domain and node.op_type not in RANDOM_OPS and not any(subgraphs(node))
+        foldable = (
+            not node.domain and node.op_type not in _NEVER_FOLDED and not any(subgraphs(node))
+        )
         if foldable and input_names(node) <= known:
             known.update(node.output)
             constant.append(node)

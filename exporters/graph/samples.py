@@ -120,7 +120,7 @@ def _draw(spec: InputSpec, shape: tuple[int, ...], rng: np.random.Generator) -> 
             small = rng.integers(low, high, shape, endpoint=True)
             wide = np.where(rng.random(shape) < 0.5, small, wide)
         flat = wide.reshape(-1)
-        if flat.size > 2:
+        if flat.size >= 2:
             flat[rng.choice(flat.size, 2, replace=False)] = spec.low, spec.high
         return flat.reshape(shape).astype(spec.dtype)
     if spec.kind == "unit":

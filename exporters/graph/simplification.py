@@ -81,9 +81,11 @@ def fold_shapes(model: ModelProto) -> None:
             target = shapes[node.output[0]]
             fixed = [size if isinstance(size, int) else -1 for size in target]
             if fixed.count(-1) <= 1 and 0 not in fixed:
-                node.input[1] = f"{node.output[0]}/shape"
+                target_name = f"{node.output[0]}/shape"
+                node.input[1] = target_name
                 array = np.asarray(fixed, np.int64)
-                graph.initializer.append(numpy_helper.from_array(array, node.input[1]))
+                if target_name not in shapes:  # the pass may have been here before
+                    graph.initializer.append(numpy_helper.from_array(array, target_name))
         elif node.op_type == "CastLike" and dtypes.get(node.input[1]):
             node.op_type = "Cast"
             target_type = onnx.helper.make_attribute("to", dtypes[node.input[1]])

@@ -45,9 +45,17 @@ def export(
     """
     arguments = read_arguments(module, example, kwargs, dynamic=dynamic, fixed_batch=fixed_batch)
 
+    roundoffs: list[float] = []
+
     def trace_model() -> Structure:
         return trace_arguments(
-            module, arguments, opset=opset, inputs=inputs, outputs=outputs, taps=taps
+            module,
+            arguments,
+            opset=opset,
+            inputs=inputs,
+            outputs=outputs,
+            taps=taps,
+            roundoffs=roundoffs,
         )
 
     def reference() -> Reference:
@@ -56,6 +64,7 @@ def export(
             arguments,
             example=[to_array(tensor) for tensor in arguments.values()],
             sizes=_sizes(arguments),
+            roundoffs=roundoffs,
         )
 
     return export_graph(

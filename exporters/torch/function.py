@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporters.graph.model import Array
 from exporters.graph.pipeline import scramble
@@ -30,13 +26,15 @@ def to_reference(
     *,
     example: Sequence[Array] | None,
     sizes: Mapping[str, Sequence[int]],
+    roundoffs: Sequence[float],
 ) -> Reference:
     """Return the module as the reference of a verification."""
-    precisions: list[float] = []
+    own = [_ROUNDOFFS.get(tensor.dtype, 0.0) for tensor in _state(module).values()]
+    roundoffs = [*roundoffs, *own]
     return Reference(
-        function=to_function(module, arguments, precisions=precisions),
+        function=to_function(module, arguments, roundoffs=roundoffs),
         wide=_to_wide_function(module, arguments),
-        roundoff=lambda: max(precisions, default=0.0),
+        roundoff=lambda: max(roundoffs, default=0.0),
         example=example,
         sizes=sizes,
     )
@@ -47,14 +45,13 @@ def to_function(
     arguments: Arguments,
     *,
     other: Mapping[str, torch.Tensor] | None = None,
-    precisions: list[float] | None = None,
+    roundoffs: Sequence[float] = (),
 ) -> ModelFunction:
     """Return the module as a function of arrays, in eval mode on the CPU.
 
     The module stays as it is: buffers that a call changes are copies. Random numbers differ from
     call to call, and those of the caller stay as they were. `other` replaces tensors by name.
-    The unit roundoff of each precision below float32 that the first call uses is added to
-    `precisions`.
+    `roundoffs`: those of the precisions below float32 that the module computes in.
     """
     calls = 0
 
@@ -62,21 +59,15 @@ def to_function(
         nonlocal calls
         state = {**_state(module), **(other or {})}
         if seed is not None:
-            lowest = max(precisions or [], default=0.0)
+            lowest = max(roundoffs, default=0.0)
             state = {
                 name: to_tensor(perturb(to_array(tensor), seed=seed, index=index, roundoff=lowest))
                 for index, (name, tensor) in enumerate(state.items())
             }
         calls += 1
-        call = functools.partial(_call, module, arguments, seed=calls)
-        tensors = None
-        if precisions is not None and calls == 1:
-            # What cannot run while its operators are watched (torch.cond) is run again, alone.
-            with contextlib.suppress(Exception), _Precisions(precisions):
-                tensors = call(state, [to_tensor(array) for array in inputs])
-            state = state if tensors is not None else _state(module)
-        if tensors is None:
-            tensors = call(state, [to_tensor(array) for array in inputs])
+        tensors = _call(
+            module, arguments, state, [to_tensor(array) for array in inputs], seed=calls
+        )
         return [to_array(tensor) for tensor in tensors]
 
     return run
@@ -158,16 +149,9 @@ def other_randomness(seed: int) -> Iterator[None]:
             np.random.set_state(numpy)
 
 
-class _Precisions(TorchDispatchMode):
-    """Records the unit roundoffs of the precisions below float32 that operators return."""
-
-    def __init__(self, found: list[float]) -> None:
-        super().__init__()
-        self.found = found
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in pytree.tree_leaves(result):
+def record_roundoffs(program: torch.export.ExportedProgram, found: list[float]) -> None:
+    """Add the unit roundoffs of the precisions below float32 that a program computes in."""
+    for node in program.graph.nodes:
+        for leaf in pytree.tree_leaves(node.meta.get("val")):
             if isinstance(leaf, torch.Tensor) and leaf.dtype in _ROUNDOFFS:
-                self.found.append(_ROUNDOFFS[leaf.dtype])
-        return result
+                found.append(_ROUNDOFFS[leaf.dtype])

@@ -9,22 +9,24 @@ from __future__ import annotations
 import inspect
 import io
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto
 from torch.overrides import TorchFunctionMode
 
 from exporters.errors import ExportError
-from exporters.graph import checks, edits, simplification
+from exporters.graph import checks, edits, sequences, simplification
 from exporters.graph.model import convert_opset
 from exporters.graph.structure import Structure, build_structure
 from exporters.silence import silence_logging
 from exporters.torch import diagnosis
 from exporters.torch.arguments import Arguments, Axes, flatten_outputs, read_arguments
+from exporters.torch.function import record_roundoffs
 from exporters.torch.inplace import functionalize
 from exporters.torch.module import eval_mode, owned_tensors, preserve_state
 from exporters.torch.randomness import check_randomness
@@ -84,8 +86,12 @@ def trace_arguments(
     inputs: Sequence[str],
     outputs: Sequence[str],
     taps: Mapping[str, str] | None,
+    roundoffs: list[float] | None = None,
 ) -> Structure:
-    """Trace `module` on arguments that are read already; see `trace`."""
+    """Trace `module` on arguments that are read already; see `trace`.
+
+    The unit roundoffs of the precisions below float32 that it computes in are added to `roundoffs`.
+    """
     checks.check_opset(opset)
     inputs, outputs = _checked_names("inputs", inputs), _checked_names("outputs", outputs)
     if inputs and len(inputs) != len(arguments.names):
@@ -96,6 +102,7 @@ def trace_arguments(
     with silence_logging(), eval_mode(module), preserve_state(module):
         program = _export(module, arguments, taps or {})
         check_randomness(program.exported)
+        record_roundoffs(program.exported, [] if roundoffs is None else roundoffs)
         model, weights = _convert(program.exported)
     if outputs and len(outputs) != len(program.outputs):
         raise ExportError(
@@ -163,10 +170,76 @@ def _export_once(
         stack.enter_context(redirect_stderr(io.StringIO()))
         if not strict:
             stack.enter_context(_constant_buffers(module))
+        stack.enter_context(_undecided_masks())
+        stack.enter_context(_recurrent_shapes())
         program = torch.export.export(
             module, args, kwargs, dynamic_shapes=_dynamic_shapes(module, arguments), strict=strict
         )
+    if strict:
+        with preserve_state(module), torch.no_grad():
+            # What a hook records is lost where the byte code is traced.
+            names = flatten_outputs(module(*args, **kwargs))[0]
     return _Program(program, tuple(names), tuple(taps))
+
+
+@contextmanager
+def _undecided_masks() -> Iterator[None]:
+    """While open, nn.Transformer takes a mask as one, without comparing it with a causal one.
+
+    It compares only to choose a faster kernel, and that needs the mask's values.
+    """
+    module: Any = torch.nn.modules.transformer
+    original = module._detect_is_causal_mask
+    module._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        module._detect_is_causal_mask = original
+
+
+@contextmanager
+def _recurrent_shapes() -> Iterator[None]:
+    """While open, a recurrent layer that is traced has the shapes of its results computed alone.
+
+    PyTorch computes every step to find them, which fixes the number of steps.
+    """
+    table = torch._decomp.decomposition_table
+    aten = torch.ops.aten
+    shapes = {aten.lstm.input: _lstm_shapes} | dict.fromkeys(
+        (aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input), _rnn_shapes
+    )
+    before = {operator: table[operator] for operator in shapes}
+    table.update(shapes)
+    try:
+        yield
+    finally:
+        table.update(before)
+
+
+def _lstm_shapes(x: Any, states: Any, params: Any, *options: Any, **named: Any) -> Any:
+    hidden, cell = states
+    return (
+        _rnn_output(x, hidden, *options, **named),
+        hidden.new_empty(hidden.shape),
+        (cell.new_empty(cell.shape)),
+    )
+
+
+def _rnn_shapes(x: Any, hidden: Any, params: Any, *options: Any, **named: Any) -> Any:
+    return _rnn_output(x, hidden, *options, **named), hidden.new_empty(hidden.shape)
+
+
+def _rnn_output(
+    x: Any,
+    hidden: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    return x.new_empty((*x.shape[:-1], (2 if bidirectional else 1) * hidden.shape[-1]))
 
 
 @contextmanager
@@ -333,7 +406,10 @@ def _finish(
     input_names = dict(zip(feeds, inputs, strict=True)) | internal
     edits.rename_inputs_and_outputs(graph, inputs=input_names, outputs=output_names)
     model = simplification.simplify_with_shapes(model)
+    if sequences.lower_sequences(model):
+        model = simplification.simplify_with_shapes(model)
     model = convert_opset(model, opset)
+    _name_constants(model.graph)
     return build_structure(
         model,
         inputs=inputs,
@@ -343,3 +419,27 @@ def _finish(
         producer=f"exporters.torch_onnx {torch.__version__}",
         axes=axes,
     )
+
+
+def _name_constants(graph: GraphProto) -> None:
+    """Rename, in place, what torch.onnx numbered ("val_6"): results by operator, others by use."""
+    taken = {name for node in graph.node for name in node.output}
+    taken |= {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+    names = {}
+    for node in graph.node:
+        for name in node.output:
+            numbered = re.fullmatch(r"val_(\d+)(/.*)?", name)
+            if numbered:
+                new = f"{node.op_type}_{numbered[1]}{numbered[2] or ''}"
+                names[name] = new if new not in taken else f"{new}/result"
+    readers: dict[str, str] = {}
+    for node in graph.node:
+        result = names.get(node.output[0], node.output[0])
+        for index, name in enumerate(node.input):
+            readers.setdefault(name, f"{result}/{node.op_type}_{index}")
+    names |= {
+        tensor.name: readers[tensor.name]
+        for tensor in graph.initializer
+        if re.fullmatch(r"val_\d+(/.*)?", tensor.name) and tensor.name in readers
+    }
+    edits.rename_tensors(graph, names)

@@ -1,1 +1,1 @@
-"""How often the exporters are right, on models of many kinds."""
+"""Study: are exported files right? Every kind of model, compared outside of the exporters."""
