@@ -143,7 +143,7 @@ def _gather_elements(node: NodeProto, inputs: list[Value]) -> Value:
 
     Raises ExportError for an index outside of the axis.
     """
-    source, indices = inputs[0].array, inputs[1].array
+    source, indices = inputs[0].array, inputs[1].array.astype(np.int64)
     axis = read_attribute(node, "axis", 0) % source.ndim
     part = tuple(
         slice(None) if a == axis else slice(0, size) for a, size in enumerate(indices.shape)
