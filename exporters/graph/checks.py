@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
-from onnx import GraphProto
+from onnx import GraphProto, NodeProto
 
 from exporters.errors import ExportError, first_few, first_line
 from exporters.graph.edits import all_nodes
@@ -15,10 +15,15 @@ from exporters.graph.model import WeightedModel
 
 OLDEST_OPSET = 17
 
+ML = "ai.onnx.ml"
+"""The domain of look-up tables, which ONNX Runtime knows too."""
+
 
 def check_opset(opset: int) -> None:
     """Raise ExportError unless these exporters write `opset`."""
     newest = onnx.defs.onnx_opset_version()
+    if not isinstance(opset, int) or isinstance(opset, bool):
+        raise ExportError(f"opset: expected a number, found {opset!r}")
     if not OLDEST_OPSET <= opset <= newest:
         raise ExportError(f"opset {opset}: this version writes {OLDEST_OPSET} to {newest}")
 
@@ -34,13 +39,18 @@ def check_names(
         raise ExportError(f"two tensors would be called {twice[0]!r}: give one another name")
 
 
+def foreign_nodes(graph: GraphProto) -> list[NodeProto]:
+    """Return the nodes that ONNX has no operator for."""
+    return [
+        node
+        for node in all_nodes(graph)
+        if node.domain not in ("", "ai.onnx", ML) or not onnx.defs.has(node.op_type, node.domain)
+    ]
+
+
 def check_operators(graph: GraphProto, *, framework: str) -> None:
     """Raise ExportError naming the first nodes that ONNX has no operator for."""
-    foreign = [
-        f"{node.op_type} ({node.name or node.output[0]})"
-        for node in all_nodes(graph)
-        if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type)
-    ]
+    foreign = [f"{node.op_type} ({node.name or node.output[0]})" for node in foreign_nodes(graph)]
     if foreign:
         raise ExportError(
             f"{framework} operators that could not be converted: {first_few(foreign)}"

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from exporters.errors import ExportError, first_few
 from exporters.graph.injection import inject
@@ -77,7 +77,7 @@ def export_graph(
                 structure = structure()
         with _timer(seconds, "inject"):
             model = inject(structure, weights(), outputs=tap_outputs)
-        add_metadata(model.skeleton, {"onnx": version("onnx"), **metadata})
+        add_metadata(model.skeleton, {"onnx": onnx.__version__, **metadata})
         with _timer(seconds, "write"):
             write_directly(model, part)
         with _timer(seconds, "verify"):

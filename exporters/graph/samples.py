@@ -48,6 +48,12 @@ class InputSpec:
     low: int = 0
     high: int = 1
     kind: str = "normal"
+    words: tuple[str, ...] = ("", "a", "b", "unknown")
+
+    @property
+    def is_text(self) -> bool:
+        """Return whether the values are strings, of which `words` are some."""
+        return self.dtype.kind == "O"
 
     @property
     def is_integer(self) -> bool:
@@ -94,7 +100,19 @@ def draw_normal(specs: Sequence[InputSpec], sizes: Mapping[str, int], *, seed: i
     return [_draw(spec, spec.shape(sizes), rng) for spec in specs]
 
 
+def add_words(specs: Sequence[InputSpec], graph: GraphProto) -> list[InputSpec]:
+    """Return the inputs with the keys of the graph's look-up tables, for those that are strings."""
+    keys = [
+        key.decode()
+        for node in all_nodes(graph)
+        for key in read_attribute(node, "keys_strings", ())
+    ]
+    return [replace(spec, words=(*spec.words, *keys)) if spec.is_text else spec for spec in specs]
+
+
 def _draw(spec: InputSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    if spec.is_text:
+        return rng.choice(np.asarray(spec.words, object), shape)
     if spec.is_integer:
         wide = rng.integers(spec.low, spec.high, shape, endpoint=True)
         low, high = max(spec.low, -_SMALL), min(spec.high, _SMALL)
@@ -119,7 +137,7 @@ def draw_extremes(
     arrays = []
     for spec in specs:
         array = _draw(spec, spec.shape(sizes), rng)
-        if not spec.is_integer:
+        if not spec.is_integer and not spec.is_text:
             exponents = rng.uniform(-3.0, math.log10(largest), array.shape)
             signs = 1.0 if spec.kind != "normal" else rng.choice((-1.0, 1.0), array.shape)
             array = np.asarray(signs * 10.0**exponents).astype(spec.dtype)
@@ -133,7 +151,7 @@ def draw_ties(specs: Sequence[InputSpec], sizes: Mapping[str, int], *, seed: int
     arrays = []
     for spec in specs:
         array = _draw(spec, spec.shape(sizes), rng)
-        if not spec.is_integer:
+        if not spec.is_integer and not spec.is_text:
             array = rng.choice(_TIES, array.shape).astype(spec.dtype)
             array = np.abs(array) if spec.kind != "normal" else array
         arrays.append(array)

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TensorShapeProto,
+    ValueInfoProto,
+    numpy_helper,
+)
 
 from exporters.errors import ExportError, first_line
 from exporters.graph import folding
@@ -118,26 +126,44 @@ def shapes_of(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
 
 
 def infer_shapes(model: ModelProto) -> ModelProto:
-    """Infer every shape again. Raises ExportError with the node that does not fit."""
+    """Infer every shape again; an output whose shape is not inferred keeps the one that it has.
+
+    ONNX does not infer the shape of what a Loop or If returns, or of a Squeeze of an unknown axis;
+    the framework knows it. Raises ExportError with the node that does not fit.
+    """
+    declared = {}
     del model.graph.value_info[:]
-    stated = {value.name: onnx.TensorShapeProto() for value in model.graph.output}
     for value in model.graph.output:
         if value.type.tensor_type.HasField("shape"):
-            stated[value.name].CopyFrom(value.type.tensor_type.shape)
-        else:
-            del stated[value.name]
+            declared[value.name] = TensorShapeProto()
+            declared[value.name].CopyFrom(value.type.tensor_type.shape)
         value.type.tensor_type.ClearField("shape")
     try:
-        inferred = onnx.shape_inference.infer_shapes(
+        model = onnx.shape_inference.infer_shapes(
             model, check_type=True, strict_mode=True, data_prop=True
         )
     except Exception as error:  # onnx raises its own InferenceError and plain RuntimeError
         raise ExportError(f"shape inference failed: {first_line(error)}") from error
-    for value in inferred.graph.output:
-        # The framework knows the shape of a Loop's result, a trailing Squeeze, or a DFT.
-        if not value.type.tensor_type.HasField("shape") and value.name in stated:
-            value.type.tensor_type.shape.CopyFrom(stated[value.name])
-    return inferred
+    for value in model.graph.output:
+        if value.name in declared:
+            _complete_shape(value, declared[value.name])
+    return model
+
+
+def _complete_shape(value: ValueInfoProto, declared: TensorShapeProto) -> None:
+    """Give an output its declared shape, or the sizes of it that were not inferred, in place."""
+    tensor_type = value.type.tensor_type
+    if not tensor_type.HasField("shape"):
+        tensor_type.shape.CopyFrom(declared)
+    elif len(tensor_type.shape.dim) == len(declared.dim):
+        for found, known in zip(tensor_type.shape.dim, declared.dim, strict=True):
+            if not found.HasField("dim_value") and known.HasField("dim_value"):
+                found.dim_value = known.dim_value
+    else:
+        return
+    for axis, dim in enumerate(tensor_type.shape.dim):
+        if not dim.HasField("dim_value"):
+            dim.dim_param = dim.dim_param or f"{value.name}_{axis}"
 
 
 def _fold_constants(graph: GraphProto, opset: int) -> None:

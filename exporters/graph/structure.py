@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto
 
 from exporters.errors import ExportError
-from exporters.graph.edits import input_names, set_repeated_field
+from exporters.graph.edits import all_nodes, input_names, set_repeated_field
 from exporters.graph.model import add_metadata, opset_of
 from exporters.graph.serialization import atomic_path
 from exporters.graph.simplification import infer_shapes
@@ -127,8 +127,9 @@ def build_structure(
     for value in (*graph.input, *graph.output):
         del value.metadata_props[:]
     # The graph no longer uses the other domains that a converter imported.
-    onnx_imports = [item for item in model.opset_import if item.domain in ("", "ai.onnx")]
-    set_repeated_field(model.opset_import, onnx_imports)
+    domains = {node.domain for node in all_nodes(graph)} | {"", "ai.onnx"}
+    imports = [item for item in model.opset_import if item.domain in domains]
+    set_repeated_field(model.opset_import, imports)
     del model.functions[:]
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = producer.split(" ", 1)

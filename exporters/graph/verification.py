@@ -40,6 +40,7 @@ from exporters.graph.samples import (
     BATCH,
     UNKNOWN_SIZE,
     InputSpec,
+    add_words,
     describe_inputs,
     draw_extremes,
     draw_normal,
@@ -107,6 +108,8 @@ class Reference:
     wide: Callable[[Sequence[Array]], list[Array]] | None = None
     roundoff: Callable[[], float] | None = None
     example: Sequence[Array] | None = None
+    largest: float = 200.0
+    """The largest magnitude of an extreme input."""
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
@@ -371,7 +374,7 @@ class _Proof:
         self.model = model
         self.reference = reference
         self.notes: list[str] = []
-        self.specs = describe_inputs(graph.input)
+        self.specs = add_words(describe_inputs(graph.input), graph)
         self.has_batch = BATCH in varying_sizes(self.specs)
         self.batches = tuple(sorted(batches)) if self.has_batch else (1,)
         self.rows = max(self.batches)
@@ -596,7 +599,7 @@ class _Proof:
         """Add a case of extreme inputs, as large as the framework computes finite numbers of."""
         if all(spec.is_integer for spec in self.specs):
             return
-        largest = 200.0
+        largest = self.reference.largest
         batch = self.extra
         while largest > _SMALLEST_EXTREME:
             arrays = draw_extremes(self.specs, self._draw_sizes(batch), seed=5, largest=largest)
@@ -742,6 +745,9 @@ def _measure_error(*, actual: Array, expected: Array) -> ErrorMetrics:
     if _roundoff(actual.dtype) and actual.dtype.kind != "f":
         actual = actual.astype(np.float32)
     if expected.size and not np.isfinite(expected).any():
-        raise ExportError("the model's outputs are not finite on the input it is verified on")
+        raise ExportError(
+            "the model's outputs are not finite on the inputs it is verified on: check its weights,"
+            " or give inputs that it takes as sample="
+        )
     error = measure_error(actual=actual, expected=expected)
     return replace(error, rel_l2=math.inf) if error.max_abs and not error.scale else error
