@@ -111,7 +111,7 @@ def export(
         path=check_path(path),
         structure=structure or traced,
         weights=functools.partial(weights, model),
-        function=reference,
+        reference=reference,
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
         sample=None if sample is None else _in_order(arguments, inputs, sample, model),

@@ -203,17 +203,22 @@ def _recurrent_shapes() -> Iterator[None]:
 
     PyTorch computes every step to find them, which fixes the number of steps.
     """
-    table = torch._decomp.decomposition_table
-    aten = torch.ops.aten
+    aten, key = torch.ops.aten, torch._C.DispatchKey.CompositeImplicitAutograd
     shapes = {aten.lstm.input: _lstm_shapes} | dict.fromkeys(
         (aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input), _rnn_shapes
     )
-    before = {operator: table[operator] for operator in shapes}
-    table.update(shapes)
+    before = {operator: operator.py_kernels.get(key) for operator in shapes}
+    for operator, function in shapes.items():
+        operator.py_kernels[key] = function
+        operator._dispatch_cache.clear()
     try:
         yield
     finally:
-        table.update(before)
+        for operator, function in before.items():
+            del operator.py_kernels[key]
+            if function is not None:
+                operator.py_kernels[key] = function
+            operator._dispatch_cache.clear()
 
 
 def _lstm_shapes(x: Any, states: Any, params: Any, *options: Any, **named: Any) -> Any:
@@ -343,6 +348,7 @@ def _convert(
         except Exception as error:  # torch.export raises many classes
             reason = diagnosis.explain_conversion(error, program)
             raise ExportError(f"torch.export could not decompose the module: {reason}") from error
+    _reshape_views(program)
     decomposed = program
     program.run_decompositions = lambda *_, **__: decomposed  # type: ignore[method-assign]
     try:
@@ -361,6 +367,18 @@ def _convert(
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     return proto, weights
+
+
+def _reshape_views(program: torch.export.ExportedProgram) -> None:
+    """Write views as reshapes, in place: ONNX knows no strides, which some views do not fit."""
+    for part in program.graph_module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            for node in part.graph.nodes:
+                if node.target in (
+                    torch.ops.aten.view.default,
+                    torch.ops.aten._unsafe_view.default,
+                ):
+                    node.target = torch.ops.aten.reshape.default
 
 
 def _separate_names(model: Any) -> None:
