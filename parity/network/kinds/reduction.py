@@ -60,12 +60,19 @@ _KEEP = Hyperparameter("keepdims", False, reshapes=True, optional=True, onnx="ke
 
 
 def _reduction(
-    name: str, function: Callable[..., Any], torch: str, onnx: str, **places: str
+    name: str,
+    function: Callable[..., Any],
+    torch: str,
+    onnx: str,
+    *,
+    family: str = "",
+    landmark: str = "",
 ) -> Kind:
     return Kind(
         name,
         _reduce(function),
-        **places,
+        family=family,
+        landmark=landmark,
         hyperparameters=(_AXES, _KEEP),
         torch_functions=tuple(torch.split()),
         onnx=(onnx,),
