@@ -61,11 +61,11 @@ def compare_graphs(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
         state = Preparation(request, children, folder, progress).run()
         runner = GraphRunner(state, children, folder, progress)
-        state, findings = _run_and_judge(state, runner)
+        state, findings = judge_models(state, runner)
         return assemble_graph_report(state, findings, time.perf_counter() - start)
 
 
-def _run_and_judge(state: GraphState, runner: GraphRunner) -> tuple[GraphState, GraphFindings]:
+def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, GraphFindings]:
     """Run the reference and the subjects; judge, locate and explain their differences."""
     request = state.request
     points = state.table.points(request.depth, list(state.models))
@@ -167,8 +167,9 @@ def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
     for name, alignment in state.alignments.items():
         if name in state.models:
             differences += find_differences(state.reference, state.models[name], alignment)
+    missing = _list_missing_outputs(state)
     if not differences:
-        return Level(Outcome.PASS)
+        return Level(Outcome.FAIL, tuple(missing)) if missing else Level(Outcome.PASS)
     tensors = _read_inputs(state, runner, differences)
     values = load_arrays(state.weights[state.reference.subject.name])
     failing, same = [], []
@@ -177,18 +178,39 @@ def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
             same.append(each)
         else:
             failing.append(each)
-    messages = [*summarise(failing)]
+    messages = [*missing, *summarise(failing)]
     messages += [f"written differently, same function: {line}" for line in summarise(same)]
-    return Level(Outcome.FAIL if failing else Outcome.PASS, tuple(messages))
+    return Level(Outcome.FAIL if failing or missing else Outcome.PASS, tuple(messages))
+
+
+def _list_missing_outputs(state: GraphState) -> list[str]:
+    """Return a sentence for each output of one model that has no partner in the other."""
+    found = []
+    base = state.reference
+    for name, alignment in state.alignments.items():
+        if name not in state.models:
+            continue
+        own = {port.name for port in state.models[name].graph.outputs}
+        known = {port.name for port in base.graph.outputs}
+        lost = [port for port in known if alignment.outputs.get(port) not in own]
+        surplus = own - set(alignment.outputs.values())
+        for ports, owner, other in (
+            (lost, base.subject.name, name),
+            (surplus, name, base.subject.name),
+        ):
+            found += [
+                f"the output '{port}' of {owner} has no partner in {other}"
+                for port in sorted(ports)
+            ]
+    return found
 
 
 def _read_inputs(
     state: GraphState, runner: GraphRunner, differences: Sequence[PairDifference]
 ) -> dict[str, graph_layers.Array]:
     """Return the reference's tensors that the operations that differ read, by id."""
-    nodes = {each.reference_node for each in differences}
-    rows = [row for row in state.table.rows if row.node in nodes]
+    nodes = dict.fromkeys(each.reference_node for each in differences)
     try:
-        return graph_layers.read_reference_tensors(state, runner, rows)
+        return graph_layers.read_reference_tensors(state, runner, list(nodes))
     except ParityError:
         return {}

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.points import GraphRow, channels_first
+from parity.comparison.graphs.layout import channels_first, move_channels_first
+from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
-from parity.comparison.graphs.weights import list_weight_pairs
-from parity.errors import ParityError
+from parity.comparison.graphs.weights import gather_weight
+from parity.errors import ParityError, WeightError
 from parity.explain import diagnosis, messages
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
@@ -116,6 +117,8 @@ class GraphExplainer:
         layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
+        if own is not None:
+            own = move_channels_first(model.graph, own, infer_axes(model.graph))
         wide = np.asarray(actual, np.float64)
         nearby = self._nearby(node, wide.shape)
         return FailingLayer(
@@ -152,6 +155,8 @@ class GraphExplainer:
         if any(tensor not in self.reference_tensors for tensor in needed):
             return None
         inputs = tuple(self.reference_tensors[tensor] for tensor in node.inputs)
+        reference = self.state.reference.graph
+        node = move_channels_first(reference, node, infer_axes(reference))
         layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
         expected = self.reference_tensors[node.outputs[0]]
         try:
@@ -187,17 +192,16 @@ class GraphExplainer:
         reference = self.state.reference
         node = reference.graph.by_id[row.node]
         own, base = self._values(subject), self._values(reference.subject.name)
-        by_reference = {pair.reference: pair for pair in list_weight_pairs(alignment)}
         values: dict[str, Array] = {}
         names: dict[str, str] = {}
         for each in node.parameters:
-            pair = by_reference.get(each.name)
-            if pair is None or not each.role or pair.other not in own:
+            if not each.role:
                 continue
-            with contextlib.suppress(ValueError):
-                array = pair.transform.undo(own[pair.other], base[each.name].shape)
-                values[each.role] = to_canonical_weight(node.kind, each, array)
-                names[each.role] = pair.other
+            with contextlib.suppress(ValueError, WeightError):
+                gathered = gather_weight(alignment, each.name, own, base[each.name].shape)
+                if gathered is not None:
+                    values[each.role] = to_canonical_weight(node.kind, each, gathered[0])
+                    names[each.role] = gathered[1]
         return values, names
 
     def _nearby(self, node: Node, shape: tuple[int, ...]) -> dict[str, Array]:
@@ -242,15 +246,15 @@ class GraphExplainer:
 
 
 def read_reference_tensors(
-    state: GraphState, runner: GraphRunner, rows: Sequence[GraphRow]
+    state: GraphState, runner: GraphRunner, nodes: Sequence[str]
 ) -> dict[str, Array]:
-    """Return the reference's float64 tensors that the rows read and give, by id."""
+    """Return the reference's float64 tensors around the nodes with these ids, by tensor id."""
     graph = state.reference.graph
     order = infer_axes(graph)
     wanted: list[str] = []
     positions = {node.id: at for at, node in enumerate(graph.nodes)}
-    for row in rows:
-        here = positions[row.node]
+    for each in nodes:
+        here = positions[each]
         for node in graph.nodes[max(here - 2 * NEARBY, 0) : here + 2 * NEARBY]:
             wanted += [*node.inputs, *node.outputs[:1]]
     ports = {port.tensor: port.name for port in graph.inputs}
@@ -295,7 +299,7 @@ def explain_rows(
     chosen = list(failures[:MAX_EXPLAINED])
     rows = [state.table.by_name(result.row) for _, result in chosen]
     try:
-        tensors = read_reference_tensors(state, runner, rows)
+        tensors = read_reference_tensors(state, runner, [row.node for row in rows])
         findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
     except (ParityError, ValueError, KeyError) as error:
         return (), (f"the differences were not explained: {error}",)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from parity.comparison.graphs.request import Depth
+from parity.comparison.graphs.layout import channels_first
 from parity.network import kinds
 from parity.network.alignment import Alignment, find_cuts, infer_axes
 from parity.network.graph import Graph, Node
@@ -82,8 +83,18 @@ class GraphTable:
         ]
 
 
-def build_table(graph: Graph, alignments: Mapping[str, Alignment], *, reference: str) -> GraphTable:
-    """Return the rows of a reference's graph; `alignments` are by subject."""
+def build_table(
+    graph: Graph,
+    alignments: Mapping[str, Alignment],
+    *,
+    reference: str,
+    graphs: Mapping[str, Graph] | None = None,
+) -> GraphTable:
+    """Return the rows of a reference's graph; `alignments` and `graphs` are by subject.
+
+    The outputs of the models are always compared: where the operations that make them are no pair,
+    the outputs have a row of their own.
+    """
     axes = infer_axes(graph)
     cuts = find_cuts(graph)
     pairs: dict[str, dict[str, tuple[TensorPoint, tuple[str, ...], str]]] = {}
@@ -126,7 +137,64 @@ def build_table(graph: Graph, alignments: Mapping[str, Alignment], *, reference:
         )
         if tensor in output_tensors:
             outputs.add(name)
+    for row in _output_rows(graph, alignments, graphs or {}, reference, rows, names):
+        order = {node.id: at for at, node in enumerate(graph.nodes)}
+        place = sum(order[each.node] <= order[row.node] for each in rows)
+        stage, block = cuts.places[row.node]
+        rows.insert(place, replace(row, stage=stage, block=block))
+        outputs.add(row.name)
     return GraphTable(tuple(rows), frozenset(outputs))
+
+
+def _output_rows(
+    graph: Graph,
+    alignments: Mapping[str, Alignment],
+    graphs: Mapping[str, Graph],
+    reference: str,
+    rows: Sequence[GraphRow],
+    names: set[str],
+) -> list[GraphRow]:
+    """Return a row for each output of the reference that no row compares with the others'."""
+    axes = infer_axes(graph)
+    by_tensor = {row.tensors[reference].tensor: row for row in rows}
+    found = []
+    for port in graph.outputs:
+        partners: dict[str, tuple[str, View]] = {}
+        for subject, alignment in alignments.items():
+            tensors = {p.name: p.tensor for p in graphs[subject].outputs} if graphs else {}
+            other = tensors.get(alignment.outputs.get(port.name, ""))
+            if other is not None:
+                view = alignment.output_views.get(port.name, View())
+                partners[subject] = (other, view)
+        known = by_tensor.get(port.tensor)
+        node = graph.producers.get(port.tensor)
+        same = known is not None and all(
+            subject in known.tensors and known.tensors[subject].tensor == tensor
+            for subject, (tensor, _) in partners.items()
+        )
+        if not partners or same or node is None:
+            continue
+        name = _unique(f"{port.name}", node, names)
+        first = channels_first(axes.get(port.tensor, ""))
+        shape = graph.tensors[port.tensor].shape
+        points = {
+            subject: TensorPoint(name, tensor, (*_drop_identity((view,)), *first))
+            for subject, (tensor, view) in partners.items()
+        }
+        makers = {s: graphs[s].producers.get(tensor) for s, (tensor, _) in partners.items()}
+        found.append(
+            GraphRow(
+                name=name,
+                stage="",
+                block="",
+                kind=node.kind,
+                node=node.id,
+                shape=first[0].result_shape(shape) if first else shape,
+                tensors={**points, reference: TensorPoint(name, port.tensor, first)},
+                nodes={s: (maker.id,) for s, maker in makers.items() if maker is not None},
+            )
+        )
+    return found
 
 
 def _unique(text: str, node: Node, names: set[str]) -> str:
@@ -144,14 +212,6 @@ def _unique(text: str, node: Node, names: set[str]) -> str:
 
 def _drop_identity(views: Sequence[View]) -> tuple[View, ...]:
     return tuple(view for view in views if not view.is_identity)
-
-
-def channels_first(order: str) -> tuple[View, ...]:
-    """Return the view from an axis order to channels first; none where it is, or is not known."""
-    names = order.split()
-    if len(names) < 4 or names[0] != "N" or names[-1] != "C":
-        return ()
-    return (View(order=(0, len(names) - 1, *range(1, len(names) - 1))),)
 
 
 def sum_terms(graph: Graph) -> dict[str, float]:
@@ -203,10 +263,13 @@ def isolated_terms(
     A part begins behind the comparison point before.
     """
     own = sum_terms(graph)
-    ends = {table.by_name(point.row).node: point.row for point in points}
+    ends: dict[str, list[str]] = {}
+    for point in points:
+        ends.setdefault(table.by_name(point.row).node, []).append(point.row)
     found, longest = {}, 1.0
     for node in graph.nodes:
         longest = max(longest, own[node.id])
         if node.id in ends:
-            found[ends[node.id]], longest = longest, 1.0
+            found.update(dict.fromkeys(ends[node.id], longest))
+            longest = 1.0
     return found

@@ -554,7 +554,12 @@ class Preparation:
         }
         reference = base
         kept = {name: a for name, a in alignments.items() if name in compared}
-        table = graph_points.build_table(reference.graph, kept, reference=reference.subject.name)
+        table = graph_points.build_table(
+            reference.graph,
+            kept,
+            reference=reference.subject.name,
+            graphs={name: compared[name].graph for name in kept},
+        )
         return GraphState(
             request=self.request,
             folder=self.folder,

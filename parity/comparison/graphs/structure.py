@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.comparison.graphs.layout import move_channels_first
 from parity.comparison.graphs.state import LoadedModel
 from parity.network import kinds
-from parity.network.alignment import Alignment, NodePair
+from parity.network.alignment import Alignment, NodePair, infer_axes
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.kind import tuples_to_lists
@@ -19,7 +20,11 @@ from parity.network.kind import tuples_to_lists
 Array = NDArray[Any]
 
 _TRAINING_ONLY = frozenset({"momentum", "rate", "p", "inplace"})
-_SHAPE_ONLY = frozenset({"in", "out", "bias", "activation", "kernel"})
+_SHAPE_ONLY = frozenset(
+    {"in", "out", "bias", "activation", "kernel", "target", "full_shape", "channels_last", "keepdims"}
+)
+_WAY_OF_WRITING = frozenset({"gates", "time_major", "last", "layers", "units"})
+"""What a recurrent layer's weights and outputs are arranged by; the pairs are by the same names."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class PairDifference:
     value: Any
     where: str
     training_only: bool = False
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    """All hyperparameters of the subject's operation, with the axes of channels-first tensors."""
 
 
 def find_differences(
@@ -45,6 +52,7 @@ def find_differences(
 ) -> list[PairDifference]:
     """Return the differences of the paired operations, in the reference's execution order."""
     found: list[PairDifference] = []
+    axes = infer_axes(reference.graph), infer_axes(model.graph)
     for pair in alignment.pairs:
         first, second = (
             main_node(reference.graph, pair.reference),
@@ -53,12 +61,17 @@ def find_differences(
         if first is None or second is None:
             continue
         first, second = _pad_with(reference.graph, first), _pad_with(model.graph, second)
+        first = move_channels_first(reference.graph, first, axes[0])
+        second = move_channels_first(model.graph, second, axes[1])
         found += _compare_nodes(model.subject.name, pair, first, second)
     return found
 
 
 def _pad_with(graph: Graph, node: Node) -> Node:
-    """Return an operation whose padding includes that of the zero padding that it reads."""
+    """Return an operation whose padding includes that of the zero padding that it reads.
+
+    It then reads what the padding reads.
+    """
     padding = node.hyper.get("padding")
     if padding is None or node.kind == "pad" or not node.inputs:
         return node
@@ -71,7 +84,8 @@ def _pad_with(graph: Graph, node: Node) -> Node:
     if len(graph.consumers.get(before.outputs[0], ())) > 1 or "pool" in node.kind:
         return node
     total = [[a + c, b + d] for (a, b), (c, d) in zip(padding, added, strict=True)]
-    return replace(node, hyper={**node.hyper, "padding": total})
+    inputs = (before.inputs[0], *node.inputs[1:])
+    return replace(node, inputs=inputs, hyper={**node.hyper, "padding": total})
 
 
 def main_node(graph: Graph, ids: Sequence[str]) -> Node | None:
@@ -87,16 +101,17 @@ def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> l
         if {first.kind, second.kind} <= {"conv", "depthwise_conv"}:
             pass
         else:
-            return [
-                PairDifference(subject, first.id, second.id, "kind", first.kind, second.kind, where)
-            ]
+            kinds_differ = PairDifference(
+                subject, first.id, second.id, "kind", first.kind, second.kind, where
+            )
+            return [replace(kinds_differ, hyper=second.hyper)]
     kind = kinds.find(first.kind)
     if kind is None:
         return []
     expected, value = kind.complete(first.hyper), kind.complete(second.hyper)
     found = []
     for name in sorted(expected.keys() & value.keys()):
-        if name in _SHAPE_ONLY or _equal(expected[name], value[name]):
+        if name in _SHAPE_ONLY | _WAY_OF_WRITING or _equal(expected[name], value[name]):
             continue
         found.append(
             PairDifference(
@@ -158,9 +173,10 @@ def is_same_function(
     (`tensors`, by id, channels first) and on noise of ten times their scale. False where the
     kind has no operator, or the inputs are not known: the difference then stands.
     """
-    node = graph.by_id[difference.reference_node]
+    node = _pad_with(graph, graph.by_id[difference.reference_node])
     if any(tensor not in tensors for tensor in node.inputs):
         return False
+    node = move_channels_first(graph, node, infer_axes(graph))
     inputs = [tensors[tensor] for tensor in node.inputs]
     weights = {
         each.role: to_canonical_weight(node.kind, each, values[each.name])
@@ -169,7 +185,7 @@ def is_same_function(
     }
     kind, hyper = node.kind, dict(node.hyper)
     if difference.field == "kind":
-        kind = difference.value
+        kind, hyper = difference.value, dict(difference.hyper)
     else:
         hyper[difference.field] = difference.value
     scale = max((float(np.abs(each).max(initial=0.0)) for each in inputs), default=1.0) or 1.0
@@ -188,10 +204,37 @@ def _agree(
     try:
         with np.errstate(all="ignore"):
             expected = kinds.evaluate(node.kind, inputs, weights, node.hyper)
-            value = kinds.evaluate(kind, inputs, weights, hyper)
+            value = _evaluate_as(node.kind, kind, inputs, weights, hyper)
     except (ValueError, KeyError, IndexError, TypeError):
         return False
-    if expected.shape != value.shape:
+    if _long_axes(expected) != _long_axes(value):
         return False
     bound = 1e-12 * float(np.abs(expected).max(initial=0.0))
-    return bool(np.abs(expected - value).max(initial=0.0) <= bound)
+    difference = np.abs(expected.reshape(-1) - value.reshape(-1))
+    return bool(difference.max(initial=0.0) <= bound)
+
+
+def _long_axes(array: Array) -> list[int]:
+    """Return the lengths without those of 1, which a reduction may keep."""
+    return [length for length in array.shape if length != 1]
+
+
+def _evaluate_as(
+    kind: str,
+    other: str,
+    inputs: Sequence[Array],
+    weights: Mapping[str, Array],
+    hyper: Mapping[str, Any],
+) -> Array:
+    """Evaluate an operation of `kind` as one of another kind."""
+    if (kind, other) == ("dense", "conv"):
+        image = inputs[0].reshape(*inputs[0].shape, 1, 1)
+        kernel = weights["kernel"].reshape(*weights["kernel"].shape, 1, 1)
+        return kinds.evaluate("conv", [image], {**weights, "kernel": kernel}, hyper)
+    if (kind, other) == ("conv", "dense"):
+        kernel = weights["kernel"]
+        flat = inputs[0].reshape(inputs[0].shape[:2])
+        return kinds.evaluate(
+            "dense", [flat], {**weights, "kernel": kernel.reshape(kernel.shape[:2])}, hyper
+        )
+    return kinds.evaluate(other, inputs, weights, hyper)

@@ -64,13 +64,16 @@ class WeightTransform:
     term: int | None = None
     """The place among the terms, where the other's weight is the sum of several of the reference's:
     the two biases of a recurrent layer. Undone, the first term is the sum, and the others are 0."""
+    is_zero: bool = False
+    """Whether the other's weight is 0: the second bias of a recurrent layer, where the reference
+    has one bias."""
 
     @property
     def is_identity(self) -> bool:
         """Whether the transform changes nothing."""
         permuted = self.order and self.order != tuple(range(len(self.order)))
         moved = permuted or self.split or self.joined or self.take or self.place or self.blocks
-        return not moved and self.term is None
+        return not moved and self.term is None and not self.is_zero
 
     def apply(self, array: Array, shape: tuple[int, ...] = ()) -> Array:
         """Return the reference's array as the other's; `shape` is that of the other's weight.
@@ -89,6 +92,8 @@ class WeightTransform:
                 array = array.transpose(self.order)
             if self.joined:
                 array = array.reshape(self.joined)
+            if self.is_zero:
+                array = array * 0
         except ValueError as error:
             raise WeightError(f"a weight of {array.shape} does not fit its partner") from error
         expected = _part_shape(shape, self.place)
@@ -113,7 +118,7 @@ class WeightTransform:
                 array = array.transpose(back)
             if self.blocks is not None:
                 array = self.blocks.undo(array.reshape(split))
-            if self.term:
+            if self.term or self.is_zero:
                 array = array * 0
             return array.reshape(wanted) if wanted else array
         except (ValueError, IndexError) as error:
@@ -129,6 +134,7 @@ class WeightTransform:
             "place": [[each.axis, each.start, each.stop] for each in self.place],
             "blocks": None if self.blocks is None else [self.blocks.axis, *self.blocks.order],
             "term": self.term,
+            "is_zero": self.is_zero,
         }
 
     @classmethod
@@ -143,6 +149,7 @@ class WeightTransform:
             tuple(Slice(*each) for each in data["place"]),
             None if blocks is None else Blocks(blocks[0], tuple(blocks[1:])),
             data["term"],
+            data.get("is_zero", False),
         )
 
 

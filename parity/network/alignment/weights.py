@@ -49,8 +49,8 @@ def pair_weights(reference: Sequence[Source], other: Sequence[Source]) -> list[W
             left.remove(one)
             right.remove(two)
             found.append(WeightPair(one[0].parameter.name, two[0].parameter.name, transform))
-    terms = _pair_summed(left, found)
-    return _join_thirds([*found, *terms])
+    summed = _pair_summed(left, found)
+    return _join_thirds([*found, *summed, *_pair_zeros(right, found)])
 
 
 def _pair_summed(left: Sequence[Located], found: list[WeightPair]) -> list[WeightPair]:
@@ -77,6 +77,29 @@ def _pair_summed(left: Sequence[Located], found: list[WeightPair]) -> list[Weigh
             terms.append(WeightPair(one[0].parameter.name, pair.other, changed))
             break
     return terms
+
+
+def _pair_zeros(right: Sequence[Located], found: Sequence[WeightPair]) -> list[WeightPair]:
+    """Pair the second bias of the other's recurrent layer with the one bias of the reference's.
+
+    All of the sum is in the first bias, so the second one is 0.
+    """
+    zeros = []
+    for two in right:
+        role = two[0].role
+        if not role.startswith("recurrent_bias"):
+            continue
+        first = role.removeprefix("recurrent_")
+        partner = next((weight for weight in two[1].weights if weight.role == first), None)
+        for pair in found:
+            if partner is None or pair.other != partner.parameter.name:
+                continue
+            if pair.transform.place != partner.take:
+                continue
+            changed = replace(pair.transform, place=two[0].take, is_zero=True)
+            zeros.append(WeightPair(pair.reference, two[0].parameter.name, changed))
+            break
+    return zeros
 
 
 def _join_thirds(pairs: list[WeightPair]) -> list[WeightPair]:

@@ -20,6 +20,11 @@ from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import load, recorder
 
 
+_SCALES = ("_inverse_sqrt_key_dim", "_inverse_sqrt_head_dim")
+"""Private numbers of Keras's attention layers that become float32 tensors, whatever the precision;
+arrays of float64 are left as they are."""
+
+
 class Replica:
     """The weights of a model in another precision, or on another device, and where they belong."""
 
@@ -61,6 +66,11 @@ class Replica:
             for layer, policy in self._policies:
                 if policy is not None:
                     replace(layer, "_dtype_policy", policy)
+            for layer in iterate_layers(self.model) if self.dtype == "float64" else ():
+                for attribute in _SCALES:
+                    if isinstance(getattr(layer, attribute, None), float):
+                        value = np.asarray(getattr(layer, attribute), np.float64)
+                        replace(layer, attribute, value)
             with load.default_dtype(self.dtype), keras_device.device_scope(self.device):
                 yield self.model
         finally:
