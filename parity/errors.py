@@ -12,7 +12,11 @@ class UsageError(ParityError):
 
 
 class WrongFrameworkError(UsageError):
-    """A reference names a model of another framework than the runtime that loaded it."""
+    """A name in the user's code is a model of another framework, `framework`."""
+
+    def __init__(self, message: str, framework: str = "") -> None:
+        super().__init__(message)
+        self.framework = framework
 
 
 class SpecError(ParityError):

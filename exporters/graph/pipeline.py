@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import TypeGuard
 
 import numpy as np
+import onnx
 
 from exporters.errors import ExportError, first_few
 from exporters.graph.injection import inject
@@ -38,8 +36,9 @@ class Export:
     """A verified file, and the seconds of each step.
 
     `seconds` has "trace" (unless a structure was passed), "inject", "write" and "verify".
-    `structure` can be saved and used for the same architecture with other weights. `notes` says
-    what the verification leaves open: a constant output, sizes that the model itself refuses.
+    `structure` can be saved and used for the same architecture with other weights. `checks` are
+    those at N = 1, 2, 3, `other_checks` those of other sizes, more rows, extreme inputs and ties.
+    `notes` says what they leave open: a constant output, sizes that the model itself refuses.
     """
 
     path: Path
@@ -48,6 +47,7 @@ class Export:
     checks: tuple[Check, ...]
     structure: Structure
     notes: tuple[str, ...] = ()
+    other_checks: tuple[Check, ...] = ()
 
 
 def export_graph(
@@ -55,16 +55,20 @@ def export_graph(
     path: Path,
     structure: Structure | Callable[[], Structure],
     weights: Callable[[], Mapping[str, Array]],
-    function: ModelFunction | Callable[[], Reference],
     tap_outputs: Sequence[str],
     metadata: Mapping[str, str],
     sample: Sequence[Array] | None,
+    function: ModelFunction | None = None,
+    reference: Callable[[], Reference] | None = None,
     other_weights: OtherWeights | None = None,
 ) -> Export:
     """Export to `path`; the file gets that name after it is verified. Raises ExportError.
 
-    `function` is the framework's model, or returns its `Reference` once the model is traced.
+    `function` is the framework's model; in its place, `reference` is called once the model is
+    traced.
     """
+    if (function is None) == (reference is None):
+        raise TypeError("export_graph takes a function or a reference")
     seconds: dict[str, float] = {}
     with atomic_path(path) as part:  # first, so that an unwritable path costs no tracing
         warm_process()  # ONNX Runtime is imported there while the model is traced
@@ -73,18 +77,31 @@ def export_graph(
                 structure = structure()
         with _timer(seconds, "inject"):
             model = inject(structure, weights(), outputs=tap_outputs)
-        add_metadata(model.skeleton, {"onnx": version("onnx"), **metadata})
+        add_metadata(model.skeleton, {"onnx": onnx.__version__, **metadata})
         with _timer(seconds, "write"):
             write_directly(model, part)
         with _timer(seconds, "verify"):
-            reference = Reference(function) if _takes_inputs(function) else function()
-            verification = verify(model, part, reference, sample)
+            expected = reference() if reference is not None else Reference(_given(function))
+            verification = verify(model, part, expected, sample)
             notes = verification.notes
             if verification.constant and other_weights is not None:
                 notes += _verify_other_weights(
-                    verification, structure, reference, other_weights, tap_outputs, sample
+                    verification, structure, expected, other_weights, tap_outputs, sample
                 )
-    return Export(path, structure.opset, seconds, verification.checks, structure, notes)
+    return Export(
+        path=path,
+        opset=structure.opset,
+        seconds=seconds,
+        checks=verification.checks,
+        structure=structure,
+        notes=notes,
+        other_checks=verification.other_checks,
+    )
+
+
+def _given(function: ModelFunction | None) -> ModelFunction:
+    assert function is not None
+    return function
 
 
 def check_path(path: object) -> Path:
@@ -94,10 +111,6 @@ def check_path(path: object) -> Path:
             f"path: expected the path of the file to write, found {type(path).__name__}"
         )
     return Path(path)
-
-
-def _takes_inputs(function: ModelFunction | Callable[[], Reference]) -> TypeGuard[ModelFunction]:
-    return bool(inspect.signature(function).parameters)
 
 
 def _verify_other_weights(

@@ -86,7 +86,8 @@ class SessionProcess:
                 answer = pickle.load(answers)
             except (OSError, EOFError, pickle.UnpicklingError) as error:
                 raise ExportError(
-                    f"ONNX Runtime crashed while {purpose} ({self._describe_end()})"
+                    f"ONNX Runtime crashed while {purpose} ({self._describe_end()}), which is a"
+                    " fault of its own; another precision or opset may avoid it"
                 ) from error
         if isinstance(answer, tuple) and answer and answer[0] == "error":
             raise ExportError(answer[1])

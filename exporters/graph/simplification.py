@@ -173,7 +173,11 @@ def _fold_constants(graph: GraphProto, opset: int) -> None:
     for node in folded:
         outputs = {name for name in node.output if name}
         if input_names(node) <= values.keys():
-            arrays = folding.evaluate_nodes([node], values, outputs, opset=opset)
+            try:
+                arrays = folding.evaluate_nodes([node], values, outputs, opset=opset)
+            except ExportError:
+                kept.append(node)  # what onnx.reference cannot evaluate, ONNX Runtime will
+                continue
             if sum(array.size for array in arrays.values()) <= _LARGEST_CONSTANT:
                 values |= arrays
                 continue

@@ -111,7 +111,7 @@ def export(
         path=check_path(path),
         structure=structure or traced,
         weights=functools.partial(weights, model),
-        function=reference,
+        reference=reference,
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
         sample=None if sample is None else _in_order(arguments, inputs, sample, model),
@@ -130,7 +130,8 @@ def find_sizes(
     varying = [name for name in varying_sizes(specs) if name != BATCH]
     if not varying:
         return {}
-    for size in _SIZES:
+    images = any(len(spec.sizes) > 3 for spec in specs)
+    for size in _IMAGE_SIZES if images else _LENGTHS:
         sizes = dict.fromkeys(varying, size) | {BATCH: 2}
         arrays = [np.zeros(spec.shape(sizes), spec.dtype) for spec in specs]
         try:
@@ -143,8 +144,9 @@ def find_sizes(
 
 _LARGEST_RECURRENT = 10.0
 
-# The usual ones first; then those of short position tables, and of large images.
-_SIZES = (32, 16, 64, 8, 128, 4, 224, 2, 3, 1)
+# The usual ones first, small for speed; then those of short position tables, and of large images.
+_LENGTHS = (8, 16, 32, 4, 64, 128, 2, 3, 1)
+_IMAGE_SIZES = (32, 16, 64, 8, 128, 224, 4, 2, 1)
 
 
 def _in_order(

@@ -46,7 +46,7 @@ def to_function(
             tensors = [_to_tensor(by_index[index]) for index in range(len(by_index))]
             if channels_first:
                 tensors = [move_channels(tensor, first=False) for tensor in tensors]
-            values = _values(model, other or {}, seed, lowest)
+            values = _other_values(model, other or {}, seed, lowest)
             if compiled is not None:
                 results = compiled(tensors, values)
             else:
@@ -83,21 +83,19 @@ def _to_tensor(array: Array) -> Any:
     return tf.constant(array.astype("S") if array.dtype.kind == "U" else array)
 
 
-def _values(
+def _other_values(
     model: keras.Model, other: Mapping[int, Array], seed: int | None, roundoff: float
-) -> list[tuple[Any, Any]]:
-    """Return the values of the variables for one call, where they are not their own."""
-    values = []
+) -> dict[int, Any]:
+    """Return the values of one call by the variable's index, where they are not its own."""
+    values = {}
     for index, variable in enumerate(model.variables):
         if seed is None and index not in other:
-            # A call in inference mode may write: the model is left as it was.
-            values.append((variable, tf.identity(variable.value)))
             continue
         array = other.get(index)
         array = np.asarray(variable.value.numpy()) if array is None else array
         if seed is not None:
             array = perturb(array, seed=seed, index=index, roundoff=roundoff)
-        values.append((variable, tf.constant(array)))
+        values[index] = tf.constant(array)
     return values
 
 
@@ -105,11 +103,14 @@ def _call(
     model: keras.Model,
     arguments: Arguments,
     tensors: Sequence[Any],
-    values: Sequence[tuple[Any, Any]],
+    values: Mapping[int, Any],
 ) -> Any:
+    variables = list(model.variables)
+    mapping = [(variables[index], value) for index, value in values.items()]
     try:
         # Eagerly for speed: XLA would compile each grouped convolution anew for each batch size.
-        with eager_functions(), keras.StatelessScope(list(values)):
+        # In the scope a call that writes to a variable leaves the model as it was.
+        with eager_functions(), keras.StatelessScope(mapping):
             return arguments.call(model, tensors)
     except ExportError:
         raise
@@ -126,25 +127,42 @@ class _Compiled:
     def __init__(self, model: keras.Model, arguments: Arguments) -> None:
         self.model = model
         self.arguments = arguments
-        self.functions: dict[tuple[tuple[int, ...], ...], Any] = {}
+        self.functions: dict[tuple[tuple[int | None, ...], ...], Any] = {}
+        # With an unknown length, Keras runs as many steps as the batch has rows.
+        layers = model._flatten_layers()
+        self.keeps_sizes = any(isinstance(x, keras.layers.TimeDistributed) for x in layers)
         self.results: Any = None  # the structure, with an index at each leaf
 
-    def __call__(self, tensors: Sequence[Any], values: Sequence[tuple[Any, Any]]) -> Any:
-        # Other sizes are known to the model, since layers may do something else without.
+    def __call__(self, tensors: Sequence[Any], values: Mapping[int, Any]) -> Any:
         key = tuple(
-            tuple(tensor.shape[1 if leaf.shape and leaf.shape[0] is None else 0 :])
+            self._signature(leaf.shape, tuple(tensor.shape))
             for tensor, leaf in zip(tensors, self.arguments.leaves, strict=True)
         )
+        given = [values.get(index, v.value) for index, v in enumerate(self.model.variables)]
         try:
             if key not in self.functions:
-                self.functions[key] = self._compile(tensors, values)
-            found = self.functions[key](*(value for _, value in values), *tensors)
+                self.functions[key] = self._compile(key, tensors)
+            found = self.functions[key](*given, *tensors)
         except Exception as error:  # whatever a layer's own call raises
             raise RuntimeError(describe_error(error)) from error
         return structures.map_leaves(lambda index: found[index], self.results)
 
-    def _compile(self, tensors: Sequence[Any], values: Sequence[tuple[Any, Any]]) -> Any:
-        variables = [variable for variable, _ in values]
+    def _signature(
+        self, declared: tuple[int | None, ...], shape: tuple[int, ...]
+    ) -> tuple[int | None, ...]:
+        """Return the shape of a function's argument: None for the sizes that vary."""
+        if len(declared) != len(shape):
+            return shape
+        if self.keeps_sizes:
+            declared = declared[:1] + shape[1:]
+        return tuple(None if d is None else s for d, s in zip(declared, shape, strict=True))
+
+    def _compile(
+        self,
+        shapes: Sequence[tuple[int | None, ...]],
+        tensors: Sequence[Any],
+    ) -> Any:
+        variables = list(self.model.variables)
 
         def call(*given: Any) -> list[Any]:
             mapping = list(zip(variables, given[: len(variables)], strict=True))
@@ -154,10 +172,9 @@ class _Compiled:
             self.results = structures.map_leaves(lambda _: next(count), results)
             return [tf.convert_to_tensor(leaf) for leaf in structures.flatten(results)]
 
-        signature = [tf.TensorSpec(value.shape, value.dtype) for _, value in values]
-        for tensor, leaf in zip(tensors, self.arguments.leaves, strict=True):
-            rows = (None,) if leaf.shape and leaf.shape[0] is None else tuple(tensor.shape[:1])
-            signature.append(tf.TensorSpec((*rows, *tensor.shape[1:]), tensor.dtype))
+        signature = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            signature.append(tf.TensorSpec(shape, tensor.dtype))
         return tf.function(call, input_signature=signature)
 
 

@@ -71,7 +71,7 @@ def export(
         path=check_path(path),
         structure=structure or trace_model,
         weights=functools.partial(weights, module),
-        function=reference,
+        reference=reference,
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"torch {torch.__version__}"},
         sample=sample,

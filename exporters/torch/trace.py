@@ -171,6 +171,7 @@ def _export_once(
         if not strict:
             stack.enter_context(_constant_buffers(module))
         stack.enter_context(_undecided_masks())
+        stack.enter_context(_recurrent_shapes())
         program = torch.export.export(
             module, args, kwargs, dynamic_shapes=_dynamic_shapes(module, arguments), strict=strict
         )
@@ -194,6 +195,56 @@ def _undecided_masks() -> Iterator[None]:
         yield
     finally:
         module._detect_is_causal_mask = original
+
+
+@contextmanager
+def _recurrent_shapes() -> Iterator[None]:
+    """While open, a recurrent layer that is traced has the shapes of its results computed alone.
+
+    PyTorch computes every step to find them, which fixes the number of steps.
+    """
+    aten, key = torch.ops.aten, torch._C.DispatchKey.CompositeImplicitAutograd
+    shapes = {aten.lstm.input: _lstm_shapes} | dict.fromkeys(
+        (aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input), _rnn_shapes
+    )
+    before = {operator: operator.py_kernels.get(key) for operator in shapes}
+    for operator, function in shapes.items():
+        operator.py_kernels[key] = function
+        operator._dispatch_cache.clear()
+    try:
+        yield
+    finally:
+        for operator, function in before.items():
+            del operator.py_kernels[key]
+            if function is not None:
+                operator.py_kernels[key] = function
+            operator._dispatch_cache.clear()
+
+
+def _lstm_shapes(x: Any, states: Any, params: Any, *options: Any, **named: Any) -> Any:
+    hidden, cell = states
+    return (
+        _rnn_output(x, hidden, *options, **named),
+        hidden.new_empty(hidden.shape),
+        (cell.new_empty(cell.shape)),
+    )
+
+
+def _rnn_shapes(x: Any, hidden: Any, params: Any, *options: Any, **named: Any) -> Any:
+    return _rnn_output(x, hidden, *options, **named), hidden.new_empty(hidden.shape)
+
+
+def _rnn_output(
+    x: Any,
+    hidden: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    return x.new_empty((*x.shape[:-1], (2 if bidirectional else 1) * hidden.shape[-1]))
 
 
 @contextmanager
@@ -297,6 +348,7 @@ def _convert(
         except Exception as error:  # torch.export raises many classes
             reason = diagnosis.explain_conversion(error, program)
             raise ExportError(f"torch.export could not decompose the module: {reason}") from error
+    _reshape_views(program)
     decomposed = program
     program.run_decompositions = lambda *_, **__: decomposed  # type: ignore[method-assign]
     try:
@@ -315,6 +367,18 @@ def _convert(
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     return proto, weights
+
+
+def _reshape_views(program: torch.export.ExportedProgram) -> None:
+    """Write views as reshapes, in place: ONNX knows no strides, which some views do not fit."""
+    for part in program.graph_module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            for node in part.graph.nodes:
+                if node.target in (
+                    torch.ops.aten.view.default,
+                    torch.ops.aten._unsafe_view.default,
+                ):
+                    node.target = torch.ops.aten.reshape.default
 
 
 def _separate_names(model: Any) -> None:

@@ -160,6 +160,8 @@ def _attention(
     """Translate attention; a row whose every key is masked gives zeros, as PyTorch's does."""
     from onnxscript import opset18 as op
 
+    if scale is None and isinstance(query.shape[-1], int):
+        scale = 1.0 / math.sqrt(query.shape[-1])  # torch.onnx would compute it in the graph
     if attn_mask is None or enable_gqa or len(query.shape) != 4:
         return _original(torch.ops.aten.scaled_dot_product_attention.default)(
             query, key, value, attn_mask, dropout_p=dropout_p, is_causal=is_causal, scale=scale,

@@ -5,11 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parity.commands.values import Progress, no_progress
+from numpy.typing import NDArray
+
+from parity.commands.values import (
+    ImageSize,
+    Progress,
+    find_interpreters,
+    no_progress,
+    parse_image_size,
+)
 from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.state import GraphState
@@ -64,6 +73,47 @@ class AlignedModels:
         """Return the rows as plain data."""
         rows = [dict(zip(COLUMNS, row.cells(), strict=True)) for row in self.rows]
         return {"reference": self.reference, "other": self.other, "rows": rows}
+
+
+def align(
+    reference: str,
+    other: str,
+    *,
+    input: str | Path | NDArray[Any] | None = None,
+    inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    image_size: ImageSize | None = None,
+    seed: int = 0,
+    trust: Sequence[str | Path] = (),
+    custom_objects: str | Path | None = None,
+    python: Mapping[str, str | Path] | None = None,
+    timeout: float = 900.0,
+    progress: Progress | None = None,
+) -> AlignedModels:
+    """Pair the layers of two models, without names, and say how sure each pair is.
+
+    The parameters are those of `parity.compare`. Each model keeps its weights: they are exchanged
+    only for the check of the pairs by values. Raises a `ParityError` as `compare` does.
+
+    Example:
+        >>> pairs = parity.align("keras:ResNet50", "torchvision:resnet50")
+        >>> pairs.complete
+        True
+    """
+    request = GraphRequest(
+        references=(reference, other),
+        input=input,
+        inputs=dict(inputs or {}),
+        shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+        image_size=parse_image_size(image_size),
+        seed=seed,
+        trust=tuple(map(str, trust)),
+        custom_objects=None if custom_objects is None else str(custom_objects),
+        python=find_interpreters(python),
+        timeout=timeout,
+        export=False,
+    )
+    return align_models(request, progress=progress or no_progress)
 
 
 def align_models(request: GraphRequest, *, progress: Progress = no_progress) -> AlignedModels:

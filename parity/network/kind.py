@@ -156,6 +156,15 @@ class Kind:
     """Whether it pools the whole image to (N, C); PyTorch keeps two axes of length 1."""
     phrase: str = ""
     """Its name in a sentence, where that is not `name`."""
+    family: str = ""
+    """The family within which an alignment may pair it with another kind: `linear`, `average`,
+    `product`, `attention`; empty for none. Every `activation` is of one family."""
+    ordered: bool = False
+    """Whether the order of its inputs matters."""
+    landmark: str = ""
+    """The name by which layers beside it are told apart, where both models write it alike."""
+    moves_values: bool = False
+    """Whether it moves values and computes none, so that an alignment looks through it."""
     averages: bool = False
     """Whether it returns the mean of each channel's whole image."""
 

@@ -194,17 +194,18 @@ def name_subjects(
     `onnx-NAME`. Raises `UsageError` for a NAME that is given twice.
     """
     given = [name for name, _ in references if name is not None]
-    for name in given:
-        if given.count(name) > 1:
-            raise UsageError(f"two subjects are called '{name}'; give each a NAME= of its own")
+    for each in given:
+        if given.count(each) > 1:
+            raise UsageError(f"two subjects are called '{each}'; give each a NAME= of its own")
     taken = set(given)
     names: list[str] = []
-    for (given_name, reference), runtime in zip(references, runtimes, strict=True):
-        only = list(runtimes).count(runtime) == 1
-        default = runtime if only else _subject_name(reference, runtime)
-        name = _free_name(default, taken) if given_name is None else given_name
-        taken.add(name)
-        names.append(name)
+    for (name, reference), runtime in zip(references, runtimes, strict=True):
+        chosen = name
+        if chosen is None:
+            only = list(runtimes).count(runtime) == 1
+            chosen = _free_name(runtime if only else _subject_name(reference, runtime), taken)
+            taken.add(chosen)
+        names.append(chosen)
     return tuple(names)
 
 
@@ -273,7 +274,7 @@ def _parse_code(
     """Parse `module:name` or `file.py:name`."""
     target, _, attribute = body.rpartition(":")
     is_script = target.endswith(".py")
-    if not is_script and not _DOTTED.fullmatch(target):
+    if not is_script and (not _DOTTED.fullmatch(target) or Path(target).is_file()):
         raise UsageError(
             f"{quote(text)}: {_describe_bad_target(target)}; expected module:NAME, file.py:NAME "
             f"or one of {' '.join(f'{zoo}:' for zoo in zoos.all_zoos())}"
@@ -298,7 +299,7 @@ def _parse_code(
 
 def _describe_bad_target(target: str) -> str:
     """Say what is wrong with the text before the colon."""
-    if model_files.is_path_like(target):
+    if model_files.is_path_like(target) or _exists(target):
         return f"{quote(target)} is not a Python file"
     return f"{quote(target)} is no module and no zoo"
 

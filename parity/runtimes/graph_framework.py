@@ -58,10 +58,6 @@ class GraphFramework:
     loaded. Arrays of inputs are by name: the names of `describe_inputs`.
     """
 
-    def load_reference(self, *, reference: Mapping[str, Any]) -> dict[str, Any]:
-        """Load the model that a user named, a `ModelReference` as data; return the seconds."""
-        raise NotImplementedError
-
     def describe_inputs(self) -> list[InputSpec]:
         """Return the inputs in the order in which the model takes them."""
         raise NotImplementedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,6 @@ Array = NDArray[Any]
 
 class GraphOperations(GraphFramework):
     """Reads, runs and measures the child's model as a graph."""
-
-    def load_reference(
-        self,
-        *,
-        reference: Mapping[str, Any],
-        trust: Sequence[str] = (),
-        custom_objects: str | None = None,
-    ) -> dict[str, Any]:
-        """Load the model that a user named.
-
-        `trust` are files that hold programs and may be run, `custom_objects` a Python file with
-        the classes of a `.keras` file. "brings_weights" in the answer says whether the model has
-        weights that are to be kept.
-        """
-        raise NotImplementedError
 
     def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""

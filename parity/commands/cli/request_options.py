@@ -83,8 +83,8 @@ def build_request(options: Mapping[str, Any], **fields: Any) -> "Request":
     return Request(**values, **fields)
 
 
-_OF_TWINS_ALONE = ("keras", "torch", "onnx_keras", "onnx_torch", "table", "xla", "serial")
-"""The options that only a comparison with a given layer table has."""
+_OF_TWINS_ALONE = ("onnx_keras", "onnx_torch", "table", "xla", "serial")
+"""The options that only a comparison with a given layer table has, beside the models of own."""
 
 _OF_THE_OTHER = ("repeat", "seeds", "stress", "save_captures")
 
@@ -101,10 +101,11 @@ def build_graph_request(
     )
     from parity.comparison.graphs.request import GraphRequest
     from parity.errors import UsageError
+    from parity.processes import registry
     from parity.processes.interpreters import resolve_interpreters
 
     values = {name: v.value if isinstance(v, Enum) else v for name, v in options.items()}
-    for name in _OF_TWINS_ALONE:
+    for name in (*registry.model_runtimes(), *_OF_TWINS_ALONE):
         if values.pop(name):
             option = name.replace("_", "-")
             raise UsageError(f"--{option} belongs to one registered architecture or a --table")

@@ -11,7 +11,7 @@ from parity.network.alignment.result import (
     WeightPair,
 )
 from parity.network.alignment.transform import Slice, WeightTransform
-from parity.network.alignment.values import check_values
+from parity.network.alignment.values import check_values, list_tensors
 from parity.network.alignment.weights import transfer_weights
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "check_values",
     "find_cuts",
     "infer_axes",
+    "list_tensors",
     "transfer_weights",
 ]

@@ -359,8 +359,8 @@ class Assembly:
                 names[port.name] = rest.pop(0)
         tensors = [{port.name: port.tensor for port in ports} for ports in (left, right)]
         views = {}
-        for name, partner in names.items():
-            pair = self._make_tensor_pair(tensors[0][name], tensors[1][partner])
+        for name, other in names.items():
+            pair = self._make_tensor_pair(tensors[0][name], tensors[1][other])
             views[name] = IDENTITY if pair is None else pair.view
         return {port.name: names[port.name] for port in left if port.name in names}, views
 

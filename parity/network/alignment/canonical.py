@@ -115,10 +115,10 @@ def canonicalise(graph: Graph, *, split_packed: bool = True) -> Canonical:
 class _Builder:
     """Turns nodes into parts, in execution order."""
 
-    def __init__(self, graph: Graph, packed: Mapping[str, Mapping[str, int]]) -> None:
+    def __init__(self, graph: Graph, packed: Mapping[str, Packed]) -> None:
         self.graph = graph
-        # By a packed product's id: the third that each tensor behind it is.
         self.packed = packed
+        self.packed_biases = {each.bias for each in packed.values() if each.bias}
         self.parts: list[Part] = []
         self.origin: dict[str, int] = {}
         # Weights that reach an operation through nodes without data: a broadcast class token.
@@ -183,6 +183,9 @@ class _Builder:
         if node.id in self.packed:
             self._add_packed(node, sources, weights)
             return
+        if node.id in self.packed_biases:
+            self._add_packed_bias(node, sources[0], weights)
+            return
         first = len(self.parts)
         self.parts += _expand(node, sources, weights, len(self.parts))
         self.parts[first].pads = pads
@@ -201,7 +204,16 @@ class _Builder:
             self.parts.append(part)
         for tensor in node.outputs:
             self.origin[tensor] = first
-        self.thirds |= {t: first + at for t, at in self.packed[node.id].items()}
+        self.thirds |= {t: first + at for t, at in self.packed[node.id].thirds.items()}
+
+    def _add_packed_bias(self, node: Node, first: int, weights: list[Weight]) -> None:
+        """Add the bias of a packed product to its three parts."""
+        for place in range(3):
+            part = self.parts[first + place]
+            part.nodes = (*part.nodes, node.id)
+            part.weights += [_take(each, "bias", place) for each in weights]
+        for tensor in node.outputs:
+            self.origin[tensor] = first
 
     def _is_absorbable(self, node: Node) -> bool:
         """Return whether a padding is a part of the windows that read it."""
@@ -369,12 +381,23 @@ def _output_axis(weight: Weight) -> int:
     return len(weight.shape) - 1 if weight.parameter.axes.endswith("O") else 0
 
 
-def find_packed(graph: Graph) -> dict[str, dict[str, int]]:
-    """Return the products that pack three: by id, the tensors that are one third, and which.
+@dataclass(frozen=True)
+class Packed:
+    """What is behind a product that packs three: its tensors that are one third, and which.
+
+    `bias` is the id of the addition of its bias, where that is an operation of its own.
+    """
+
+    thirds: Mapping[str, int]
+    bias: str = ""
+
+
+def find_packed(graph: Graph) -> dict[str, Packed]:
+    """Return the products that pack query, key and value, by id.
 
     The channels are followed through the reshapes and transpositions up to the split.
     """
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, Packed] = {}
     outputs = {port.tensor for port in graph.outputs}
     for node in graph.nodes:
         if node.kind != "dense" or len(node.outputs) != 1 or node.outputs[0] in outputs:
@@ -388,12 +411,21 @@ def find_packed(graph: Graph) -> dict[str, dict[str, int]]:
     return found
 
 
-def _follow_thirds(graph: Graph, tensor: str, width: int) -> dict[str, int] | None:
+_MOVES = ("reshape", "view", "transpose", "squeeze", "unsqueeze")
+
+
+def _follow_thirds(graph: Graph, tensor: str, width: int) -> Packed | None:
     """Return the tensors behind a packed product that hold a third of its channels each."""
+    bias = ""
+    first = graph.consumers.get(tensor, ())
+    if len(first) == 1 and first[0].kind == "bias_add" and len(first[0].parameters) == 1:
+        if first[0].parameters[0].shape != (width,):
+            return None
+        bias, tensor = first[0].id, first[0].outputs[0]
     channels = np.broadcast_to(np.arange(width, dtype=np.int32), graph.tensors[tensor].shape)
     while True:
         readers = graph.consumers.get(tensor, ())
-        if len(readers) == 1 and readers[0].kind in ("reshape", "view", "transpose"):
+        if len(readers) == 1 and readers[0].kind in _MOVES:
             node = readers[0]
             tensor = node.outputs[0]
             shape = graph.tensors[tensor].shape
@@ -423,7 +455,7 @@ def _follow_thirds(graph: Graph, tensor: str, width: int) -> dict[str, int] | No
         if values.size == 0 or int(values.max()) // third != place:
             return None
         places[name] = place
-    return places if sorted(places.values()) == [0, 1, 2] else None
+    return Packed(places, bias) if sorted(places.values()) == [0, 1, 2] else None
 
 
 def _list_readers(parts: Sequence[Part]) -> list[list[int]]:

@@ -81,7 +81,7 @@ class Features:
         )
         if self.anchored:
             score = score + _EQUAL_WEIGHTS * self.equal_weights
-        return score.astype(np.float32)
+        return np.asarray(score, np.float32)
 
     @cached_property
     def colours(self) -> Matrix:
@@ -91,7 +91,8 @@ class Features:
         for radius in RADII:
             pairs.append((a.before_colours[radius], b.before_colours[radius]))
             pairs.append((a.behind_colours[radius], b.behind_colours[radius]))
-        return np.sum([_equal(left, right) for left, right in pairs], axis=0, dtype=np.float32)
+        equal = [_equal(left, right) for left, right in pairs]
+        return np.asarray(np.sum(equal, axis=0), np.float32)
 
     @cached_property
     def sequence(self) -> Matrix:
@@ -106,7 +107,7 @@ class Features:
         if self.anchored:
             relaxed = relaxed + _EQUAL_WEIGHTS * self.equal_weights
         score = np.where(self.same_kind, strict, np.where(self.same_family, relaxed, -1.0))
-        return score.astype(np.float32)
+        return np.asarray(score, np.float32)
 
     @cached_property
     def local(self) -> Matrix:

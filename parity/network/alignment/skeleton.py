@@ -117,9 +117,9 @@ class Skeleton:
                 elif unit != self.unit_of.get(index):
                     found.add(unit)
             near.append(frozenset(found))
-        for number, unit in enumerate(self.units):
-            unit.before = sorted(near[unit.head])
-            for source in unit.before:
+        for number, each in enumerate(self.units):
+            each.before = sorted(near[each.head])
+            for source in each.before:
                 self.units[source].behind.append(number)
 
     # Features: one value a unit.
@@ -195,8 +195,8 @@ class Skeleton:
             for link in links:
                 if link >= 0 and link not in self.unit_of:
                     found |= near[link]
-                    name = families.CONTEXT.get(self.parts[link].family)
-                    if name is not None:
+                    name = families.find_landmark(self.parts[link].kind)
+                    if name:
                         found.add(name)
             near[index] = frozenset(found)
         ends = [unit.last if forwards else unit.head for unit in self.units]
@@ -218,7 +218,7 @@ class Skeleton:
             for index in front:
                 for reader in self.canonical.readers[index]:
                     part = self.parts[reader]
-                    if part.family in families.ORDERED_JOINS and len(part.sources) > 1:
+                    if families.is_ordered(part.kind) and len(part.sources) > 1:
                         places.add(self._place(part, index))
                     if reader not in self.unit_of and reader not in seen:
                         seen.add(reader)

@@ -45,10 +45,12 @@ def check_values(
 ) -> Alignment:
     """Return the alignment that the values of a run show, in which both hold the same weights.
 
-    The two functions return a tensor by its id. A pair whose tensors agree becomes sure, if no
-    other partner agrees too. Where they do not agree, and a partner of the same kind does, that
-    one is taken. Views that the shapes left open are decided. Pairs that nothing explains are left
-    as they are: a model may be wrong.
+    The two functions return a tensor by its id; `list_tensors` says which may be asked for. They
+    raise `KeyError` for one that the run did not keep, which then shows nothing.
+
+    A pair whose tensors agree becomes sure, if no other partner agrees too. Where they do not
+    agree, and a partner of the same kind does, that one is taken. Views that the shapes left open
+    are decided. Pairs that nothing explains are left as they are: a model may be wrong.
     """
     check = _ValueCheck(read_reference, read_other, noise)
     assembly = alignment.assembly
@@ -66,6 +68,23 @@ def check_values(
     }
     groups = (tuple(n for n in group if n in open_nodes) for group in current.ambiguous)
     return replace(current, pairs=pairs, ambiguous=tuple(group for group in groups if group))
+
+
+def list_tensors(alignment: Alignment) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the ids of the reference's and the other's tensors that `check_values` reads.
+
+    Those without partner are among them: one of them may be the right one.
+    """
+    assembly = alignment.assembly
+    if not isinstance(assembly, Assembly):
+        raise TypeError("the alignment does not come from `align`")
+    left, right = (
+        [part.output for part in skeleton.parts if part.output and not part.is_port]
+        for skeleton in (assembly.a, assembly.b)
+    )
+    left += [tensor.reference for _, tensor in alignment.tensors]
+    right += [tensor.other for _, tensor in alignment.tensors]
+    return tuple(dict.fromkeys(left)), tuple(dict.fromkeys(right))
 
 
 class _ValueCheck:
@@ -107,22 +126,26 @@ class _ValueCheck:
 
     def _shape(self, other: str) -> tuple[int, ...]:
         if other not in self._shapes:
-            self._shapes[other] = tuple(self.readers[1](other).shape)
+            try:
+                self._shapes[other] = tuple(self.readers[1](other).shape)
+            except KeyError:
+                self._shapes[other] = ()
         return self._shapes[other]
 
     def _reference(self, name: str) -> _Projected:
         if name not in self._left:
-            self._left[name] = _project(self.readers[0](name))
+            try:
+                self._left[name] = _project(self.readers[0](name))
+            except KeyError:
+                self._left[name] = _Projected((), 0.0, ())
         return self._left[name]
 
     def _other(self, name: str, view: View) -> _Projected | None:
         key = (name, view)
         if key not in self._right:
-            array = self.readers[1](name)
-            self._shapes[name] = tuple(array.shape)
             try:
-                self._right[key] = _project(view.apply(array))
-            except ValueError:
+                self._right[key] = _project(view.apply(self.readers[1](name)))
+            except (KeyError, ValueError):
                 self._right[key] = None
         return self._right[key]
 

@@ -92,10 +92,10 @@ def pair_weightless(matching: Matching) -> Weightless:
         for complete in (True, True, False):
             while pairing.sweep(level, complete=complete):
                 pass
-    partners = {
+    found = {
         place[1]: partner[1] for place, partner in pairing.partners.items() if place[0] == "part"
     }
-    return Weightless(partners, frozenset(place[1] for place in pairing.twins))
+    return Weightless(found, frozenset(place[1] for place in pairing.twins))
 
 
 class _Pairing:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from parity.errors import WeightError
 from parity.network import axes as orders
 from parity.network import kinds
-from parity.network.alignment.axes import Atom, Axes
+from parity.network.alignment.axes import TOKENS, Atom, Axes
 from parity.network.alignment.canonical import Part, Weight
 from parity.network.alignment.result import WeightPair
 from parity.network.alignment.transform import Blocks, WeightTransform
@@ -49,14 +49,15 @@ def pair_weights(reference: Sequence[Source], other: Sequence[Source]) -> list[W
             left.remove(one)
             right.remove(two)
             found.append(WeightPair(one[0].parameter.name, two[0].parameter.name, transform))
-    summed = _pair_summed(left, right, found)
+    summed = _pair_summed(left, found)
     return _join_thirds([*found, *summed, *_pair_zeros(right, found)])
 
 
-def _pair_summed(
-    left: Sequence[Located], right: Sequence[Located], found: list[WeightPair]
-) -> list[WeightPair]:
-    """Pair the second bias of a recurrent layer with the one bias of the other's, their sum."""
+def _pair_summed(left: Sequence[Located], found: list[WeightPair]) -> list[WeightPair]:
+    """Pair the second bias of a recurrent layer with the one bias of the other's, their sum.
+
+    The pair of the first bias, among those found, becomes the first term.
+    """
     terms = []
     for one in left:
         role = one[0].role
@@ -251,7 +252,8 @@ def _atoms(located: Located) -> Axes | None:
 def _flattened_input(atoms: Axes, feed: Axes | None) -> Axes:
     """Return a dense kernel's axes with the input axis as the map was before it was flattened."""
     joined = feed[-1] if feed else ()
-    if not any(name in _SPATIAL for name, _ in joined):
+    # Heads that are joined again are no map: the partner's kernel may have them apart.
+    if not any(name in (*_SPATIAL, TOKENS) for name, _ in joined):
         return atoms
     spatial = [name for name in _SPATIAL if name in [atom for atom, _ in joined]]
     names = {name: f"{orders.SPATIAL}{at}" for at, name in enumerate(spatial)}
@@ -347,13 +349,14 @@ def transfer_weights(
         shape = shapes[pair.other]
         part = pair.transform.apply(read(pair.reference), shape)
         if not pair.transform.place and not pair.transform.term:
-            found[pair.other] = part
+            # Other terms may be added, and the reference's array is not to change.
+            found[pair.other] = part if pair.transform.term is None else part.copy()
             continue
-        whole = view = found.setdefault(pair.other, numpy.zeros(shape, part.dtype))
+        view: Any = found.setdefault(pair.other, numpy.zeros(shape, part.dtype))
         for each in pair.transform.place:
             view = view[each.index()]
         if pair.transform.term:
-            found[pair.other] = whole + part
+            view += part
             continue
         view[...] = part
         written[pair.other] = written.get(pair.other, 0) + part.size

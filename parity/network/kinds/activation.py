@@ -256,6 +256,7 @@ KINDS = (
     Kind(
         "leaky_relu",
         _leaky_relu,
+        family="activation",
         # No default: Keras's is 0.3 and PyTorch's 0.01.
         hyperparameters=(
             Hyperparameter(
@@ -271,6 +272,7 @@ KINDS = (
     Kind(
         "log_softmax",
         _log_softmax,
+        family="activation",
         hyperparameters=(Hyperparameter("axis", -1, optional=True),),
         torch_functions=("log_softmax",),
         onnx=("LogSoftmax",),
@@ -278,6 +280,7 @@ KINDS = (
     Kind(
         "prelu",
         _prelu,
+        family="activation",
         roles=(Role("alpha", "alpha", "weight"),),
         torch_functions=("prelu",),
         onnx=("PRelu",),
@@ -293,6 +296,7 @@ KINDS = (
     Kind(
         "celu",
         _celu,
+        family="activation",
         hyperparameters=(Hyperparameter("alpha", 1.0, onnx="alpha", convert=float),),
         torch_functions=("celu",),
         onnx=("Celu",),
@@ -307,6 +311,7 @@ KINDS = (
     Kind(
         "log_sigmoid",
         _pointwise(lambda data: -np.logaddexp(-data, 0.0)),
+        family="activation",
         torch_functions=("logsigmoid",),
     ),
     Kind(

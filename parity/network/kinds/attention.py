@@ -93,6 +93,9 @@ KINDS = (
     Kind(
         "scaled_dot_product_attention",
         _scaled_dot_product,
+        family="attention",
+        ordered=True,
+        landmark="product",
         phrase="attention",
         hyperparameters=(
             Hyperparameter("causal", False, optional=True),

@@ -125,6 +125,7 @@ KINDS = (
     Kind(
         "conv",
         _conv,
+        family="linear",
         phrase="convolution",
         roles=(_KERNEL, BIAS),
         hyperparameters=_SETTINGS,
@@ -136,6 +137,7 @@ KINDS = (
     Kind(
         "depthwise_conv",
         _conv,
+        family="linear",
         roles=(_DEPTHWISE, BIAS),
         hyperparameters=_SETTINGS,
         keras=("DepthwiseConv2D",),

@@ -47,6 +47,7 @@ KINDS = (
     Kind(
         "dense",
         _dense,
+        family="linear",
         phrase="dense layer",
         roles=(_KERNEL, BIAS),
         hyperparameters=(
@@ -63,6 +64,9 @@ KINDS = (
     Kind(
         "matmul",
         _matmul,
+        family="product",
+        ordered=True,
+        landmark="product",
         phrase="matrix product",
         torch_functions=("matmul", "bmm", "mm"),
         joins_branches=True,
@@ -70,6 +74,9 @@ KINDS = (
     Kind(
         "einsum",
         _einsum,
+        family="product",
+        ordered=True,
+        landmark="product",
         hyperparameters=(Hyperparameter("equation", onnx="equation"),),
         torch_functions=("einsum",),
         onnx=("Einsum",),

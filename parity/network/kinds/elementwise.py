@@ -60,19 +60,25 @@ def _bias_add(
 _LEARNED = "..."
 
 
-def _unary(name: str, function: Callable[..., Any], torch: str, onnx: str = "") -> Kind:
+def _unary(
+    name: str, function: Callable[..., Any], torch: str, onnx: str = "", *, family: str = ""
+) -> Kind:
     return Kind(
         name,
         _apply(function),
+        family=family,
         torch_functions=tuple(torch.split()),
         onnx=(onnx,) if onnx else (),
     )
 
 
-def _binary(name: str, function: Callable[..., Any], torch: str, onnx: str = "") -> Kind:
+def _binary(
+    name: str, function: Callable[..., Any], torch: str, onnx: str = "", *, ordered: bool = False
+) -> Kind:
     return Kind(
         name,
         _apply(function),
+        ordered=ordered,
         torch_functions=tuple(torch.split()),
         onnx=(onnx,) if onnx else (),
         joins_branches=True,
@@ -82,7 +88,7 @@ def _binary(name: str, function: Callable[..., Any], torch: str, onnx: str = "")
 KINDS = (
     _unary("abs", np.abs, "abs absolute", "Abs"),
     _unary("neg", np.negative, "neg negative", "Neg"),
-    _unary("exp", np.exp, "exp", "Exp"),
+    _unary("exp", np.exp, "exp", "Exp", family="activation"),
     _unary("log", np.log, "log", "Log"),
     _unary("sqrt", np.sqrt, "sqrt", "Sqrt"),
     _unary("rsqrt", lambda data: 1.0 / np.sqrt(data), "rsqrt"),
@@ -96,11 +102,11 @@ KINDS = (
     _unary("round", np.round, "round", "Round"),
     _unary("sign", np.sign, "sign", "Sign"),
     _unary("logical_not", lambda data: data == 0, "logical_not bitwise_not", "Not"),
-    _binary("sub", np.subtract, "sub subtract", "Sub"),
-    _binary("div", np.divide, "div divide true_divide", "Div"),
-    _binary("floor_div", np.floor_divide, "floor_divide"),
-    _binary("mod", np.mod, "remainder", "Mod"),
-    _binary("pow", np.power, "pow", "Pow"),
+    _binary("sub", np.subtract, "sub subtract", "Sub", ordered=True),
+    _binary("div", np.divide, "div divide true_divide", "Div", ordered=True),
+    _binary("floor_div", np.floor_divide, "floor_divide", ordered=True),
+    _binary("mod", np.mod, "remainder", "Mod", ordered=True),
+    _binary("pow", np.power, "pow", "Pow", ordered=True),
     _binary("maximum", np.maximum, "maximum", "Max"),
     _binary("minimum", np.minimum, "minimum", "Min"),
     _binary("equal", np.equal, "eq", "Equal"),
@@ -114,6 +120,7 @@ KINDS = (
     Kind(
         "where",
         _where,
+        ordered=True,
         torch_functions=("where",),
         onnx=("Where",),
         joins_branches=True,
@@ -121,6 +128,7 @@ KINDS = (
     Kind(
         "clip",
         _clip,
+        family="activation",
         hyperparameters=(
             Hyperparameter("low", optional=True, convert=float),
             Hyperparameter("high", optional=True, convert=float),

@@ -59,6 +59,8 @@ KINDS = (
     Kind(
         "concat",
         _concat,
+        ordered=True,
+        landmark="concat",
         hyperparameters=(Hyperparameter("axis", 1, optional=True),),
         keras=("Concatenate",),
         torch_functions=("cat", "concat", "concatenate"),
@@ -68,6 +70,7 @@ KINDS = (
     Kind(
         "stack",
         _stack,
+        ordered=True,
         hyperparameters=(Hyperparameter("axis", 0, optional=True),),
         torch_functions=("stack",),
         joins_branches=True,

@@ -134,6 +134,7 @@ KINDS = (
     Kind(
         "max_pool",
         _max_pool,
+        landmark="max",
         hyperparameters=(
             *_WINDOW,
             Hyperparameter(
@@ -155,6 +156,7 @@ KINDS = (
     Kind(
         "avg_pool",
         _avg_pool,
+        landmark="average",
         hyperparameters=(
             *_WINDOW,
             Hyperparameter(
@@ -169,6 +171,7 @@ KINDS = (
     Kind(
         "global_max_pool",
         _global(np.max),
+        landmark="whole max",
         hyperparameters=_SIZE,
         keras=("GlobalMaxPooling2D",),
         torch=("AdaptiveMaxPool2d",),
@@ -179,6 +182,8 @@ KINDS = (
     Kind(
         "global_avg_pool",
         _global(np.mean),
+        family="average",
+        landmark="whole",
         hyperparameters=_SIZE,
         keras=("GlobalAveragePooling2D",),
         torch=("AdaptiveAvgPool2d",),

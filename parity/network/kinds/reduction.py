@@ -59,10 +59,20 @@ _AXIS = Hyperparameter("axis", -1, reshapes=True, optional=True)
 _KEEP = Hyperparameter("keepdims", False, reshapes=True, optional=True, onnx="keepdims")
 
 
-def _reduction(name: str, function: Callable[..., Any], torch: str, onnx: str) -> Kind:
+def _reduction(
+    name: str,
+    function: Callable[..., Any],
+    torch: str,
+    onnx: str,
+    *,
+    family: str = "",
+    landmark: str = "",
+) -> Kind:
     return Kind(
         name,
         _reduce(function),
+        family=family,
+        landmark=landmark,
         hyperparameters=(_AXES, _KEEP),
         torch_functions=tuple(torch.split()),
         onnx=(onnx,),
@@ -70,9 +80,9 @@ def _reduction(name: str, function: Callable[..., Any], torch: str, onnx: str) -
 
 
 KINDS = (
-    _reduction("reduce_mean", np.mean, "mean", "ReduceMean"),
+    _reduction("reduce_mean", np.mean, "mean", "ReduceMean", family="average", landmark="whole"),
     _reduction("reduce_sum", np.sum, "sum", "ReduceSum"),
-    _reduction("reduce_max", np.max, "amax", "ReduceMax"),
+    _reduction("reduce_max", np.max, "amax", "ReduceMax", landmark="whole max"),
     _reduction("reduce_min", np.min, "amin", "ReduceMin"),
     _reduction("reduce_l2", _norm, "norm", "ReduceL2"),
     Kind(

@@ -254,6 +254,7 @@ KINDS = (
     Kind(
         "identity",
         _identity,
+        moves_values=True,
         keras=("Identity",),
         torch=("Identity",),
         onnx=("Identity",),
@@ -262,6 +263,7 @@ KINDS = (
     Kind(
         "dropout",
         _identity,
+        moves_values=True,
         keras=("Dropout",),
         torch=("Dropout",),
         torch_functions=(
@@ -279,6 +281,7 @@ KINDS = (
     Kind(
         "flatten",
         _flatten,
+        moves_values=True,
         keras=("Flatten",),
         torch=("Flatten",),
         torch_functions=("flatten",),
@@ -288,6 +291,7 @@ KINDS = (
     Kind(
         "reshape",
         _reshape,
+        moves_values=True,
         hyperparameters=(
             Hyperparameter("target", keras="target_shape", reshapes=True, optional=True),
             Hyperparameter("channels_last", False, optional=True),
@@ -321,6 +325,7 @@ KINDS = (
     Kind(
         "upsample",
         _upsample,
+        landmark="upsample",
         hyperparameters=(
             Hyperparameter(
                 "scale",
@@ -344,6 +349,7 @@ KINDS = (
     Kind(
         "transpose",
         _transpose,
+        moves_values=True,
         hyperparameters=(Hyperparameter("perm", onnx="perm", reshapes=True),),
         torch_functions=(
             "transpose",
@@ -360,6 +366,7 @@ KINDS = (
     Kind(
         "squeeze",
         _squeeze,
+        moves_values=True,
         hyperparameters=(Hyperparameter("axes", reshapes=True),),
         torch_functions=("squeeze",),
         onnx=("Squeeze",),
@@ -368,6 +375,7 @@ KINDS = (
     Kind(
         "unsqueeze",
         _unsqueeze,
+        moves_values=True,
         hyperparameters=(Hyperparameter("axes", reshapes=True),),
         torch_functions=("unsqueeze",),
         onnx=("Unsqueeze",),
@@ -376,6 +384,7 @@ KINDS = (
     Kind(
         "expand",
         _expand,
+        moves_values=True,
         hyperparameters=(Hyperparameter("full_shape", reshapes=True),),
         torch_functions=("broadcast_to", "expand", "expand_as"),
         onnx=("Expand",),
@@ -383,6 +392,7 @@ KINDS = (
     Kind(
         "slice",
         _slice,
+        moves_values=True,
         hyperparameters=(
             Hyperparameter("axes", reshapes=True),
             Hyperparameter("starts", reshapes=True),
@@ -397,6 +407,7 @@ KINDS = (
     Kind(
         "split",
         _split,
+        moves_values=True,
         hyperparameters=(
             Hyperparameter("axis", onnx="axis"),
             Hyperparameter("sizes", reshapes=True),
@@ -410,6 +421,7 @@ KINDS = (
     Kind(
         "gather",
         _gather,
+        moves_values=True,
         hyperparameters=(Hyperparameter("axis", 0, onnx="axis"),),
         torch_functions=("index_select",),
         onnx=("Gather",),
@@ -417,6 +429,7 @@ KINDS = (
     Kind(
         "cast",
         _identity,
+        moves_values=True,
         hyperparameters=(Hyperparameter("dtype", optional=True),),
         torch_functions=("to", "type", "type_as"),
         onnx=("Cast",),
@@ -436,6 +449,7 @@ KINDS = (
     Kind(
         "tile",
         _tile,
+        moves_values=True,
         hyperparameters=(Hyperparameter("repeats", reshapes=True),),
         torch_functions=("tile", "repeat"),
         onnx=("Tile",),

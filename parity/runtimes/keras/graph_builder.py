@@ -31,6 +31,18 @@ def _moments(variable: Any) -> Moments | None:
     return moments_of(value) if value.dtype.kind in "fiu" else None
 
 
+def _compute_moments(variables: Mapping[str, Any]) -> dict[str, Moments | None]:
+    """Return the moments of each variable, those of large ones side by side."""
+    large = [v for v in variables.values() if math.prod(v.shape) > _LARGE]
+    # NumPy computes them without Python's lock.
+    with ThreadPoolExecutor() as pool:
+        found = {id(v): m for v, m in zip(large, pool.map(_moments, large), strict=True)}
+    return {name: found[id(v)] if id(v) in found else _moments(v) for name, v in variables.items()}
+
+
+_LARGE = 1 << 18
+
+
 def build_graph(recorder: Recorder, inputs: Sequence[Port], outputs: Sequence[Port],
                 tensors: Mapping[str, Tensor]) -> Graph:  # fmt: skip
     """Return the graph of the recorder's events; `tensors` describes the model's inputs."""
@@ -50,10 +62,7 @@ class _Builder:
         """The place in `nodes` of the maker of each tensor."""
         self.notes: list[str] = []
         self.parameters: dict[tuple[str, str, str], Parameter] = {}
-        # NumPy computes them without Python's lock.
-        with ThreadPoolExecutor() as pool:
-            found = pool.map(_moments, recorder.variables.values())
-            self.moments = dict(zip(recorder.variables, found, strict=True))
+        self.moments = _compute_moments(recorder.variables)
         self.readers = Counter(
             operand.id for event in recorder.events for operand in event.operands if operand.id
         )

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from parity.errors import GraphError, InputError, UsageError, WeightError
 from parity.network.graph import Graph, Port, Tensor
-from parity.processes.references import ModelReference
 from parity.runtimes.export import convert_export_errors
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
@@ -26,6 +25,7 @@ from parity.runtimes.keras import recorder as recorders
 from parity.runtimes.keras.graph_builder import build_graph
 from parity.runtimes.keras.recorder import Recorder
 from parity.runtimes.keras.replicas import Replica, is_floating
+from parity.runtimes.loaded import LoadedModel
 
 Array = NDArray[Any]
 
@@ -43,25 +43,10 @@ class KerasGraphs(GraphOperations):
     _reads_functions: bool = True
     """Whether the operations of the model's `tf.function`s are a part of its graph."""
 
-    def load_reference(
-        self,
-        *,
-        reference: Mapping[str, Any],
-        trust: Sequence[str] = (),
-        custom_objects: str | None = None,
-    ) -> dict[str, Any]:
-        from parity.runtimes.keras import references
-
-        started = time.perf_counter()
-        loaded = references.load_model(ModelReference.from_json(reference), trust, custom_objects)
-        self.model, self.example = loaded.model, None
+    def keep_example(self, loaded: LoadedModel) -> None:
+        self.example = None
         if loaded.example is not None:
             self.use_example(loaded.example)
-        return {
-            "seconds": time.perf_counter() - started,
-            "brings_weights": loaded.brings_weights,
-            "notes": list(loaded.notes),
-        }
 
     def describe_inputs(self) -> list[InputSpec]:
         return describe_inputs(self.model, self.example)

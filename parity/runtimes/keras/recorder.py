@@ -842,12 +842,14 @@ def _iterate_variables(model: Any) -> Iterator[tuple[str, Any]]:
     tf = importlib.import_module("tensorflow")
     for layer in model._flatten_layers():
         for attribute, value in list(vars(layer).items()):
+            if value is None or isinstance(value, bool | int | float | str | dict):
+                continue
             members: Iterator[Any] = iter(())
             if isinstance(value, tf.Variable):
                 members = iter((value,))
             elif isinstance(value, tf.Module) and not isinstance(value, keras.layers.Layer):
                 members = iter(value.variables)
-            elif isinstance(value, list | tuple):
+            elif isinstance(value, list | tuple) and value and isinstance(value[0], tf.Variable):
                 members = (item for item in value if isinstance(item, tf.Variable))
             for number, variable in enumerate(members):
                 name = attribute if number == 0 else f"{attribute}_{number}"

@@ -8,7 +8,7 @@ import functools
 import inspect
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from parity.errors import FlagError, GraphError, InputError, UsageError, WeightE
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.numerics.array_files import load_arrays
-from parity.processes.references import ModelReference
 from parity.runtimes.export import convert_export_errors
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
+from parity.runtimes.loaded import LoadedModel
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import operations
 from parity.runtimes.torch.recorder import (
@@ -53,26 +53,11 @@ class TorchGraphs(GraphOperations):
     _shared: frozenset[str] | None = None
     """`find_shared` of the model; None before its first run."""
 
-    def load_reference(
-        self,
-        *,
-        reference: Mapping[str, Any],
-        trust: Sequence[str] = (),
-        custom_objects: str | None = None,
-    ) -> dict[str, Any]:
-        from parity.runtimes.torch import references
-
-        started = time.perf_counter()
-        loaded = references.load_model(ModelReference.from_json(reference), trust)
-        self.model, self._shared, self.example = loaded.model, None, None
+    def keep_example(self, loaded: LoadedModel) -> None:
+        self._shared, self.example = None, None
         self.input_shape = loaded.input_shape
         if loaded.example is not None:
             self.use_example(loaded.example)
-        return {
-            "seconds": time.perf_counter() - started,
-            "brings_weights": loaded.brings_weights,
-            "notes": list(loaded.notes),
-        }
 
     def describe_inputs(self) -> list[InputSpec]:
         if self.example is not None:

@@ -42,7 +42,7 @@ class OnnxReadings(GraphOperations):
         target = Path(reference["target"])
         if reference.get("form", "file") != "file" or target.suffix != ".onnx":
             self.reading = None
-            return super().load_reference(
+            return super().load_reference(  # type: ignore[misc, no-any-return]
                 reference=reference, trust=trust, custom_objects=custom_objects
             )
         from parity.runtimes.torch.onnx_graphs import OnnxReading

@@ -1,9 +1,8 @@
-"""Loading the PyTorch module that a reference names."""
+"""PyTorch modules of model references: registered twins, the user's code, files, zoos."""
 
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,130 +10,134 @@ from typing import Any
 import torch
 from torch import nn
 
-from parity.errors import UsageError, WeightError, WrongFrameworkError
-from parity.processes import zoos
-from parity.processes.model_files import EXPORTED_PROGRAM, identify
-from parity.processes.references import (
-    FILE,
-    REGISTERED,
-    WEIGHTS,
-    ZOO,
-    ModelReference,
-    registered_spec,
-)
-from parity.runtimes import user_code
-from parity.runtimes.torch import checkpoints, load
-from parity.runtimes.user_code import LoadedModel
-from parity.text import quote
+from parity.errors import UsageError, WeightError
+from parity.network import checkpoint_fit
+from parity.processes import model_files
+from parity.processes.references import FILE, REGISTERED, ZOO, ModelReference, registered_spec
+from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.torch import checkpoints, torchvision_shim
+from parity.runtimes.trust import require_trust
+from parity.runtimes.user_code import load_user_model
+from parity.runtimes.zoo_models import load_zoo_model
+from parity.text import one_line, quote
+
+_COUNTER = "num_batches_tracked"
 
 
-def load_model(reference: ModelReference, trust: Sequence[str]) -> LoadedModel:
-    """Return the module that a reference names, in eval mode on the CPU.
+def load_reference(
+    reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+) -> LoadedModel:
+    """Load the module of a reference on the CPU, in eval mode.
 
-    Raises `UsageError` for what cannot be loaded, and `WrongFrameworkError` for a model of Keras.
+    `trust` are the files that may be loaded although they hold programs; `custom_objects` belongs
+    to Keras files. Raises `UsageError`, `WrongFrameworkError` for a model of another framework, and
+    `WeightError` for a checkpoint that does not fit.
     """
+    _set_seed()
     if reference.form == REGISTERED:
-        spec = registered_spec(reference)
-        model: nn.Module = load.build_twin(spec).to_empty(device="cpu")
-        for parameter in (*model.parameters(), *model.buffers()):
-            nn.init.zeros_(parameter)
-        shape = (None, *spec.input_shape)
-        return _finish(reference, LoadedModel(model, brings_weights=False, input_shape=shape))
+        return _load_registered(reference)
     if reference.form == FILE:
         return _load_file(reference, trust)
     if reference.form == ZOO:
-        model, input_shape = _load_from_zoo(reference)
-        loaded = LoadedModel(model, brings_weights=False, input_shape=input_shape)
-        return _finish(reference, loaded)
-    found = user_code.find_attribute(reference)
-    if not isinstance(found, nn.Module):
-        if not callable(found):
-            raise UsageError(
-                f"{quote(reference.text)}: expected a model or a callable that returns one, found "
-                f"{type(found).__name__}"
+        return load_zoo_model(reference)
+    return _load_code(reference)
+
+
+def load_checkpoint(model: nn.Module, path: str) -> tuple[str, ...]:
+    """Copy the weights of a `.safetensors`, `.pth` or `.pt` file into a module; return notes.
+
+    Raises `WeightError` unless the names and shapes are exactly the module's.
+    """
+    notes: Sequence[str] = ()
+    if path.endswith(".safetensors"):
+        state = _read_safetensors(path)
+    else:
+        arrays, notes = checkpoints.read(Path(path))
+        state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    own = model.state_dict()
+    missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
+    unused = [name for name in state if name not in own and not name.endswith(_COUNTER)]
+    for names, what in ((missing, "lacks"), (unused, "has weights that the model lacks:")):
+        if names:
+            raise WeightError(f"{path}: {what} {checkpoint_fit.join_first(names)}")
+    for name, tensor in own.items():
+        if name in state and tensor.shape != state[name].shape:
+            raise WeightError(
+                f"{path}: {name}: expected {tuple(tensor.shape)}, found {tuple(state[name].shape)}"
             )
-        found = user_code.call(reference, found)
-    model, example = user_code.split_example(found)
-    _require_module(reference, model)
-    return _finish(reference, LoadedModel(model, brings_weights=True, example=example))
+    model.load_state_dict({n: tensor for n, tensor in state.items() if n in own}, strict=False)
+    return tuple(notes)
 
 
-def _require_module(reference: ModelReference, model: Any) -> None:
-    if isinstance(model, nn.Module):
-        return
-    text = f"{quote(reference.text)}: expected a torch.nn.Module, found {type(model).__name__}"
-    if type(model).__module__.split(".")[0] in ("keras", "tensorflow") or any(
-        base.__module__.split(".")[0] == "keras" for base in type(model).__mro__
-    ):
-        raise WrongFrameworkError(text)
-    raise UsageError(text)
+def _set_seed() -> None:
+    torch.manual_seed(0)
+
+
+def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        reason = one_line(str(error), longest=160)
+        raise WeightError(f"{path}: cannot be read as a safetensors file: {reason}") from error
+
+
+def _load_registered(reference: ModelReference) -> LoadedModel:
+    """Build the twin with initial weights: on the meta device it would have no values."""
+    spec = registered_spec(reference)
+    module = importlib.import_module(f"parity.network.models.{spec.family}.torch")
+    return LoadedModel(
+        module.build(spec).eval(),
+        reference.text,
+        brings_weights=False,
+        input_shape=(None, *spec.input_shape),
+    )
+
+
+def _load_code(reference: ModelReference) -> LoadedModel:
+    notes: tuple[str, ...] = ()
+    try:
+        found = load_user_model(reference, "torch", _set_seed)
+    except UsageError as error:
+        if not torchvision_shim.is_missing_operator(error.__cause__):
+            raise
+        torchvision_shim.define_operators()
+        found = load_user_model(reference, "torch", _set_seed)
+        notes = (torchvision_shim.NOTE,)
+    model = found.model
+    if found.checkpoint is not None:
+        notes += load_checkpoint(model, found.checkpoint)
+    return LoadedModel(
+        model.eval(), reference.text, brings_weights=True, example=found.example, notes=notes
+    )
 
 
 def _load_file(reference: ModelReference, trust: Sequence[str]) -> LoadedModel:
-    kind = identify(reference.target)
-    path = Path(reference.target)
-    require_trust(reference, trust, kind.format)
+    path = reference.target
+    kind = model_files.identify(path)
+    require_trust(path, kind, trust)
+    example: Any | None = None
     try:
-        if kind is EXPORTED_PROGRAM:
-            model = torch.export.load(path).module()
-            return LoadedModel(model, brings_weights=True)
-        return LoadedModel(torch.jit.load(path, map_location="cpu").eval(), brings_weights=True)
+        if kind is model_files.TORCHSCRIPT:
+            model = torch.jit.load(path, map_location="cpu").eval()
+        else:
+            program = torch.export.load(path)
+            # It was exported in one mode, and cannot be put into another.
+            model = program.module()
+            example = _example_of(program)
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        raise UsageError(f"{path}: cannot be loaded: {reason}") from error
+        reason = one_line(str(error), longest=200)
+        raise UsageError(f"{quote(path)}: cannot be loaded as a {kind.format}: {reason}") from error
+    return LoadedModel(model, reference.text, brings_weights=True, example=example)
 
 
-def require_trust(reference: ModelReference, trust: Sequence[str], label: str) -> None:
-    """Raise `UsageError` unless the user named this file, which holds a program, to be run."""
-    trusted = {os.path.realpath(path) for path in trust}
-    if os.path.realpath(reference.target) not in trusted:
-        raise UsageError(
-            f"{reference.target}: a {label} file holds a program, which loading runs; add "
-            f"--trust {reference.target} if you trust its source"
-        )
-
-
-def _load_from_zoo(
-    reference: ModelReference,
-) -> tuple[nn.Module, tuple[int | None, ...] | None]:
-    """Return the zoo's model, and the shape of its one input if it takes images."""
-    info = zoos.all_zoos()[reference.zoo]
-    os.environ.update(info.variables)
-    try:
-        module = importlib.import_module(info.module)
-    except ImportError as error:
-        raise UsageError(f"{quote(reference.text)}: {error}; {info.install_command}") from error
-    options = {name: value for name, value in reference.options.items() if name != WEIGHTS}
-    model: nn.Module = module.load(reference.target, options)
-    return model.eval(), getattr(module, "INPUT_SHAPE", None)
-
-
-def _finish(reference: ModelReference, loaded: LoadedModel) -> LoadedModel:
-    """Put the model in eval mode; load the checkpoint of the option `weights`."""
-    loaded.model.eval()
-    checkpoint = reference.options.get(WEIGHTS)
-    if checkpoint is not None:
-        load_checkpoint(loaded.model, Path(str(checkpoint)))
-        loaded.brings_weights = True
-    return loaded
-
-
-def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Load a state dict, strictly; raises `WeightError` with the first name that does not fit."""
-    values, _ = checkpoints.read(path)
-    own = model.state_dict()
-    counters = {name for name in own if name.endswith("num_batches_tracked")}
-    missing = sorted(own.keys() - values.keys() - counters)
-    surplus = sorted(values.keys() - own.keys())
-    for names, text in ((missing, "is missing"), (surplus, "is not a weight of the model")):
-        if names:
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise WeightError(f"{path}: {quote(names[0])} {text}{more}")
-    for name, value in values.items():
-        if tuple(own[name].shape) != value.shape:
-            raise WeightError(
-                f"{path}: {quote(name)}: expected {tuple(own[name].shape)}, found {value.shape}"
-            )
-    tensors = {name: torch.from_numpy(value) for name, value in values.items()}
-    model.load_state_dict(tensors, strict=False)
+def _example_of(program: Any) -> Any | None:
+    """Return the inputs that a program was exported with: a tuple, or a dict if all are named."""
+    if program.example_inputs is None:
+        return None
+    arguments, named = program.example_inputs
+    if arguments and not named:
+        return tuple(arguments)
+    return dict(named) if named and not arguments else None

@@ -12,11 +12,13 @@ from torch import nn
 
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS, LayerTable, Row, Weight
+from parity.processes.references import ModelReference
 from parity.processes.requests import RunRequest
 from parity.runtimes.base import ModelRuntime
 from parity.runtimes.floors import TensorHook
 from parity.runtimes.framework import ForwardResult
-from parity.runtimes.torch import checkpoints, guesses, load, run, weights
+from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.torch import checkpoints, guesses, load, references, run, weights
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
 from parity.runtimes.torch.graphs import TorchGraphs
@@ -56,6 +58,11 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
 
     def build_from_callable(self, callable_path: str) -> nn.Module:
         return load.build_from_callable(callable_path)
+
+    def load_model_reference(
+        self, reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+    ) -> LoadedModel:
+        return references.load_reference(reference, trust=trust, custom_objects=custom_objects)
 
     def build_replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         with torch.device("meta"):

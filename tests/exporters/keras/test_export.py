@@ -120,7 +120,7 @@ def operators(model: onnx.ModelProto) -> Counter[str]:
 def test_any_model_is_exported_and_runs_at_batch_5(build, tmp_path):
     path = tmp_path / "a.onnx"
     done = keras_onnx.export(shaken(build()), path)
-    assert {check.batch for check in done.checks} == {1, 2, 3}
+    assert {check.batch for check in done.checks} >= {1, 2, 3}
     assert set(done.seconds) == {"trace", "inject", "write", "verify"}
     session = open_session(path)
     feeds = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -132,6 +134,22 @@ def test_packed_and_split_attention() -> None:
     assert all(np.array_equal(again[name], array) for name, array in arrays.items())
 
 
+def test_packed_attention_whose_bias_is_a_sum() -> None:
+    packed, split = _attention(True), _attention(False)
+    product = packed.nodes[0]
+    nodes = [
+        replace(product, outputs=("s",), parameters=product.parameters[:1]),
+        Node("s", "bias_add", "Add", ("s",), ("p",), product.parameters[1:]),
+        *packed.nodes[1:],
+    ]
+    shapes = {name: tensor.shape for name, tensor in packed.tensors.items()}
+    apart = _graph("onnx", nodes, {**shapes, "s": shapes["p"]})
+    alignment = align(apart, split)
+    assert alignment.pairs[0].reference == ("p", "s")
+    assert alignment.missing_parameters == alignment.surplus_parameters == ()
+    assert not alignment.unpaired_reference
+
+
 def test_packed_on_both_sides_is_one_pair_of_weights() -> None:
     graph = _attention(True)
     alignment = align(graph, graph)
@@ -208,7 +226,25 @@ def test_one_bias_is_the_sum_of_two() -> None:
     shapes = {"k": (4, 12), "b": (12,)}
     found = transfer_weights(alignment.weights, arrays.__getitem__, shapes)
     assert np.array_equal(found["b"], np.arange(12.0) + 0.5)
+    assert np.array_equal(arrays["b"], np.arange(12.0))
     terms = {pair.reference: pair.transform for pair in alignment.weights}
     assert np.array_equal(terms["b"].undo(found["b"], (12,)), found["b"])
     assert np.array_equal(terms["c"].undo(found["b"], (12,)), np.zeros(12))
     assert alignment.missing_parameters == ()
+
+
+def test_a_dense_layer_behind_a_flattened_sequence() -> None:
+    def graph(framework: str, shape: tuple[int, ...], axes: str, order: str) -> Graph:
+        kernel = (5, 24) if not order else (24, 5)
+        node = Node("d", "dense", "d", ("f",), ("y",), (_parameter("k", "kernel", kernel, order),))
+        nodes = [Node("f", "flatten", "f", ("x",), ("f",)), node]
+        found = _graph(framework, nodes, {"x": shape, "f": (1, 24), "y": (1, 5)})
+        return replace(found, tensors={**found.tensors, "x": Tensor("x", shape, "float32", axes)})
+
+    first = graph("torch", (1, 4, 6), "N C T", "")
+    second = graph("keras", (1, 6, 4), "N T C", "I O")
+    alignment = align(first, second)
+    kernel, data = np.arange(120.0).reshape(5, 24), np.arange(24.0).reshape(1, 4, 6)
+    found = transfer_weights(alignment.weights, {"k": kernel}.__getitem__, {"k": (24, 5)})
+    flat = data.transpose(0, 2, 1).reshape(1, 24)
+    assert np.array_equal(flat @ found["k"], data.reshape(1, 24) @ kernel.T)

@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--only", choices=FRAMEWORKS, help="one framework")
     parser.add_argument("--names", default="*", help="models, by pattern (several: a,b)")
     parser.add_argument("--no-rivals", action="store_true", help="this project's exporter alone")
-    parser.add_argument("--out", type=Path, help="a JSON file to write the results to")
+    parser.add_argument("--out", type=Path, help="a JSON file of results, which is continued")
     parser.add_argument("--broken", action="store_true", help="the study of the proof itself")
     parser.add_argument("--worker", choices=FRAMEWORKS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -232,22 +232,35 @@ def main() -> None:
         broken.main(arguments.names)
         return
     everything: dict[str, list[dict[str, Any]]] = {}
+    if arguments.out and arguments.out.exists():
+        everything = json.loads(arguments.out.read_text())
     for framework in FRAMEWORKS:
         if arguments.only not in (None, framework):
             continue
         child = Child(framework, not arguments.no_rivals)
-        results = []
-        for case in cases_of(framework):
-            patterns = arguments.names.split(",")
-            if any(fnmatch.fnmatch(text, p) for p in patterns for text in (case.name, case.kind)):
-                results.append(child.run(case))
-                print(".", end="", flush=True)
+        results = everything.setdefault(framework, [])
+        done = {row["case"] for row in results}
+        for case in chosen(cases_of(framework), arguments.names.split(",")):
+            if case.name in done:
+                continue
+            results.append(child.run(case))
+            print(".", end="", flush=True)
+            if arguments.out:
+                arguments.out.write_text(json.dumps(everything, indent=1))
         child.stop()
         if results:
             report(results, framework)
-        everything[framework] = results
-    if arguments.out:
-        arguments.out.write_text(json.dumps(everything, indent=1))
+
+
+def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
+    """Return the cases whose name or kind a pattern matches, in the patterns' order."""
+    found = {
+        case.name: case
+        for pattern in patterns
+        for case in cases
+        if fnmatch.fnmatch(case.name, pattern) or fnmatch.fnmatch(case.kind, pattern)
+    }
+    return list(found.values())
 
 
 if __name__ == "__main__":

@@ -23,12 +23,37 @@ from exporters.errors import ExportError
 from tests.studies.exports.case import Case, difference
 
 MODELS = (
-    "cnn", "unet", "squeeze-excite", "patch-transformer", "causal-transformer", "autoencoder",
-    "lstm-states", "gru-bidirectional-2", "batch-norm2d", "group-norm", "layer-norm", "avg-pool",
-    "max-pool", "upsample-bilinear", "topk", "round", "where", "softmax(dim=1)", "gather", "embedding", "cumsum",
-    "floor-divide-int", "remainder-int", "mha-cross", "conv2d-depthwise", "argmax", 
-    "split-unequal", "one-hot", "std-mean", "clamp",
-)  # fmt: skip
+    "cnn",
+    "unet",
+    "squeeze-excite",
+    "patch-transformer",
+    "causal-transformer",
+    "autoencoder",
+    "lstm-states",
+    "gru-bidirectional-2",
+    "batch-norm2d",
+    "group-norm",
+    "layer-norm",
+    "avg-pool",
+    "max-pool",
+    "upsample-bilinear",
+    "topk",
+    "round",
+    "where",
+    "softmax(dim=1)",
+    "gather",
+    "embedding",
+    "cumsum",
+    "floor-divide-int",
+    "remainder-int",
+    "mha-cross",
+    "conv2d-depthwise",
+    "argmax",
+    "split-unequal",
+    "one-hot",
+    "std-mean",
+    "clamp",
+)
 
 SWAPS = {
     "Add": "Sub", "Sub": "Add", "Mul": "Div", "Div": "Mul", "Relu": "Sigmoid", "Sigmoid": "Tanh",

@@ -20,8 +20,11 @@ class Model(Protocol):
     batches: Sequence[int]
     """The N that a file must be right at."""
 
-    tolerance: float
-    """The relative L2 error, and the largest error over the scale, that no fault explains."""
+    tolerance: float | Sequence[float]
+    """The relative L2 error, and the largest error over the scale, that no fault explains.
+
+    One for all outputs, or one for each.
+    """
 
     def draw(self, batch: int, seed: int) -> list[Array]:
         """Return inputs in the order of a file's."""
@@ -67,7 +70,8 @@ def judge(
                 return "wrong", f"{len(actual)} outputs, expected {len(expected)}"
             for index, (a, e) in enumerate(zip(actual, expected, strict=False)):
                 error = difference(np.asarray(a), np.asarray(e))
-                if not error <= model.tolerance:
+                given = model.tolerance
+                if not error <= (given[index] if isinstance(given, Sequence) else given):
                     shapes = f" (shape {a.shape}, expected {e.shape})" if a.shape != e.shape else ""
                     return "wrong", f"output {index} at N={batch}: {error:.2g}{shapes}"
                 worst = max(worst, error)

@@ -1,9 +1,10 @@
-"""Keras models of many kinds, for the study of the exporters: `CASES`, and how each is called."""
+"""Keras models of every kind that the exporters are studied on."""
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -11,53 +12,29 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-Inputs = Callable[[int, int], tuple[Any, ...]]
-"""The positional arguments of a model's call, from the number of rows and a seed."""
+from tests.studies.exports.case import Case
+from tests.studies.exports.keras_case import Entry, KerasModel
+
+ENTRIES: list[Entry] = []
+
+_kinds = ["layers"]
 
 
-@dataclass(frozen=True)
-class Case:
-    """A named model. `sizes`: values for the axes that vary, other than the batch's."""
-
-    name: str
-    build: Callable[[], keras.Model]
-    arguments: Inputs | None = None
-    high: int = 20
-    sizes: tuple[int, ...] = (9,)
-    heavy: bool = False
-    fixed_batch: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def inputs(self, model: keras.Model, rows: int, seed: int) -> tuple[Any, ...]:
-        """Return the arguments of a call: normal floats, integers from 0 to `high`."""
-        if self.arguments is not None:
-            return self.arguments(rows, seed)
-        rng = np.random.default_rng(seed)
-        drawn = [self._draw(tensor, rows, rng) for tensor in model.inputs]
-        structure = getattr(model, "_inputs_struct", None)
-        single = structure is None
-        return (drawn[0] if single else keras.tree.pack_sequence_as(structure, drawn),)
-
-    def _draw(self, tensor: Any, rows: int, rng: np.random.Generator) -> Any:
-        sizes = iter(self.sizes * 4)
-        first = rows if tensor.shape[0] is None else tensor.shape[0]
-        shape = (first, *(size or next(sizes) for size in tensor.shape[1:]))
-        dtype = np.dtype(keras.backend.standardize_dtype(tensor.dtype))
-        if dtype.kind == "b":
-            return rng.integers(0, 2, shape).astype(bool)
-        if dtype.kind in "iu":
-            return rng.integers(0, self.high, shape).astype(dtype)
-        return rng.standard_normal(shape).astype(dtype)
+def kind(name: str) -> None:
+    """Give the entries that follow their kind."""
+    _kinds.append(name)
 
 
-CASES: list[Case] = []
+def add(name: str, build: Callable[[], keras.Model], *arguments: Any, **options: Any) -> None:
+    """Register a builder."""
+    ENTRIES.append(Entry(name, _kinds[-1], build, *arguments, **options))
 
 
 def case(name: str, **options: Any) -> Callable[[Callable[[], keras.Model]], Any]:
     """Register a builder under a name."""
 
     def register(build: Callable[[], keras.Model]) -> Callable[[], keras.Model]:
-        CASES.append(Case(name, build, **options))
+        add(name, build, **options)
         return build
 
     return register
@@ -70,7 +47,7 @@ def sequential(name: str, shape: tuple[int | None, ...], *stack: Any, **options:
     def build() -> keras.Model:
         return keras.Sequential([keras.Input(shape, dtype=dtype), *(make() for make in stack)])
 
-    CASES.append(Case(name, build, **options))
+    add(name, build, **options)
 
 
 def function(
@@ -83,7 +60,7 @@ def function(
         x = keras.Input(shape, dtype=dtype)
         return keras.Model(x, body(x))
 
-    CASES.append(Case(name, build, **options))
+    add(name, build, **options)
 
 
 def normal(rows: int, seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
@@ -99,7 +76,7 @@ def tokens(rows: int, seed: int, length: int, high: int = 20, low: int = 0) -> n
 
 IMAGE = (12, 12, 3)
 
-# Dense, activations, normalisation.
+kind("layers")
 
 for _name in (
     "celu",
@@ -204,7 +181,7 @@ sequential(
     "rescaling_channels", IMAGE, lambda: layers.Rescaling([0.1, 0.2, 0.3], offset=[1.0, 2, 3])
 )
 
-# Convolutions.
+kind("convolutions")
 
 for _padding in ("same", "valid"):
     for _stride in (1, 2, 3):
@@ -254,7 +231,7 @@ sequential("conv1d_transpose_valid", (7, 3), lambda: layers.Conv1DTranspose(4, 2
 sequential("conv3d_transpose", (4, 5, 5, 2), lambda: layers.Conv3DTranspose(3, 3, 2, "same"))
 sequential("locally", IMAGE, lambda: layers.Conv2D(4, 1), lambda: layers.Activation("relu"))
 
-# Pooling and shapes.
+kind("pooling, resizing")
 
 for _padding in ("same", "valid"):
     for _stride in (1, 2, 3):
@@ -370,7 +347,7 @@ def _dynamic_unet() -> keras.Model:
     return keras.Model(x, layers.Conv2D(1, 1)(layers.Concatenate()([a, c])))
 
 
-# Merging.
+kind("merging")
 
 for _kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"):
 
@@ -378,7 +355,7 @@ for _kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "C
         a, b = keras.Input((5, 4), name="left"), keras.Input((5, 4), name="right")
         return keras.Model([a, b], getattr(layers, kind)()([a, b]))
 
-    CASES.append(Case(f"merge_{_kind.lower()}", _merge))
+    add(f"merge_{_kind.lower()}", _merge)
 
 
 @case("merge_dot")
@@ -387,7 +364,7 @@ def _dot() -> keras.Model:
     return keras.Model([a, b], layers.Dot(axes=(2, 2), normalize=True)([a, b]))
 
 
-# Recurrent.
+kind("recurrent")
 
 for _kind in ("LSTM", "GRU", "SimpleRNN"):
     _make = getattr(layers, _kind)
@@ -448,7 +425,7 @@ for _kind in ("LSTM", "GRU", "SimpleRNN"):
         x = keras.Input((6, 5))
         return keras.Model(x, make(8, return_sequences=True, return_state=True)(x))
 
-    CASES.append(Case(f"{_kind.lower()}_states", _states))
+    add(f"{_kind.lower()}_states", _states)
 
     def _decoder(kind: str = _kind) -> keras.Model:
         x = keras.Input((1, 5), name="step")
@@ -458,7 +435,7 @@ for _kind in ("LSTM", "GRU", "SimpleRNN"):
         layer = getattr(layers, kind)(8, return_state=True, name="decoder")
         return keras.Model([x, *states], layer(x, initial_state=states))
 
-    CASES.append(Case(f"{_kind.lower()}_decoder_step", _decoder))
+    add(f"{_kind.lower()}_decoder_step", _decoder)
 
     def _seq2seq(kind: str = _kind) -> keras.Model:
         source, target = keras.Input((7, 5), name="source"), keras.Input((None, 4), name="target")
@@ -466,7 +443,7 @@ for _kind in ("LSTM", "GRU", "SimpleRNN"):
         y = getattr(layers, kind)(8, return_sequences=True)(target, initial_state=states)
         return keras.Model([source, target], layers.Dense(6, activation="softmax")(y))
 
-    CASES.append(Case(f"{_kind.lower()}_seq2seq", _seq2seq))
+    add(f"{_kind.lower()}_seq2seq", _seq2seq)
 
 sequential("gru_reset_before", (6, 5), lambda: layers.GRU(8, reset_after=False))
 sequential(
@@ -497,7 +474,7 @@ def _masked_states() -> keras.Model:
     return keras.Model(x, layers.LSTM(4, return_sequences=True, return_state=True)(y))
 
 
-# Tokens and attention.
+kind("attention")
 
 sequential(
     "embedding_mean",
@@ -622,7 +599,7 @@ def _vit() -> keras.Model:
     return keras.Model(image, layers.Dense(5)(layers.LayerNormalization()(x)[:, 0]))
 
 
-# keras.ops and constants inside a model.
+kind("operators")
 
 function("subtract_constant", (8,), lambda x: x - np.arange(8, dtype="float32"))
 function(
@@ -788,7 +765,7 @@ function("scalar_output", (8,), ops.mean)
 function("constant_output", (8,), lambda x: [x * 2, ops.zeros_like(x) + 3])
 function("squeeze_last", (8,), lambda x: ops.squeeze(layers.Dense(1)(x), -1))
 
-# Structure.
+kind("structure")
 
 
 @case("dict_both")
@@ -897,7 +874,7 @@ def _wide() -> keras.Model:
     return keras.Model([number, group], layers.Dense(1)(layers.Concatenate()([number, e])))
 
 
-# Subclassed models, called once so that they are built.
+kind("subclassed")
 
 
 def built(model: keras.Model, *arguments: Any) -> keras.Model:
@@ -990,58 +967,54 @@ class Unhelpful(keras.Model):
         return tf.square(x) + tf.reduce_sum(x, axis=-1, keepdims=True)
 
 
-CASES += [
-    Case(
-        "subclassed",
-        lambda: built(Subclassed(), np.zeros((2, *IMAGE), "float32")),
-        lambda n, s: tuple(normal(n, s, IMAGE)),
-    ),
-    Case(
-        "subclassed_tokens",
-        lambda: built(SubclassedTokens(), tokens(2, 0, 7)),
-        lambda n, s: (tokens(n, s, 7),),
-    ),
-    Case(
-        "subclassed_list",
-        lambda: built(SubclassedList(), normal(2, 0, (3,), (3,))),
-        lambda n, s: (normal(n, s, (3,), (3,)),),
-    ),
-    Case(
-        "subclassed_dict",
-        lambda: built(SubclassedDict(), {"number": normal(2, 0, (4,))[0], "ids": tokens(2, 0, 6)}),
-        lambda n, s: ({"number": normal(n, s, (4,))[0], "ids": tokens(n, s, 6)},),
-    ),
-    Case(
-        "subclassed_arguments",
-        lambda: built(SubclassedArguments(), *normal(2, 0, (3,), (5,))),
-        lambda n, s: tuple(normal(n, s, (3,), (5,))),
-        options={"sample": tuple(normal(3, 9, (3,), (5,)))},
-    ),
-    Case(
-        "subclassed_signature",
-        lambda: built(SubclassedArguments(), *normal(2, 0, (3,), (5,))),
-        lambda n, s: tuple(normal(n, s, (3,), (5,))),
-        options={
-            "signature": (keras.InputSpec(shape=(None, 3)), tf.TensorSpec((None, 5), tf.float32))
-        },
-    ),
-    Case(
-        "subclassed_dict_sample",
-        lambda: built(SubclassedDict(), {"number": normal(2, 0, (4,))[0], "ids": tokens(2, 0, 6)}),
-        lambda n, s: ({"number": normal(n, s, (4,))[0], "ids": tokens(n, s, 6)},),
-        options={"sample": {"ids": tokens(3, 5, 6), "number": normal(3, 5, (4,))[0]}},
-    ),
-    Case(
-        "raw_variable",
-        lambda: built(RawVariable(), np.ones((2, 4), "float32")),
-        lambda n, s: tuple(normal(n, s, (4,))),
-    ),
-    Case(
-        "tf_function_inside",
-        lambda: built(Unhelpful(), np.ones((2, 4), "float32")),
-        lambda n, s: tuple(normal(n, s, (4,))),
-    ),
-]
+add(
+    "subclassed",
+    lambda: built(Subclassed(), np.zeros((2, *IMAGE), "float32")),
+    lambda n, s: tuple(normal(n, s, IMAGE)),
+)
+add(
+    "subclassed_tokens",
+    lambda: built(SubclassedTokens(), tokens(2, 0, 7)),
+    lambda n, s: (tokens(n, s, 7),),
+)
+add(
+    "subclassed_list",
+    lambda: built(SubclassedList(), normal(2, 0, (3,), (3,))),
+    lambda n, s: (normal(n, s, (3,), (3,)),),
+)
+add(
+    "subclassed_dict",
+    lambda: built(SubclassedDict(), {"number": normal(2, 0, (4,))[0], "ids": tokens(2, 0, 6)}),
+    lambda n, s: ({"number": normal(n, s, (4,))[0], "ids": tokens(n, s, 6)},),
+)
+add(
+    "subclassed_arguments",
+    lambda: built(SubclassedArguments(), *normal(2, 0, (3,), (5,))),
+    lambda n, s: tuple(normal(n, s, (3,), (5,))),
+    options={"sample": tuple(normal(3, 9, (3,), (5,)))},
+)
+add(
+    "subclassed_signature",
+    lambda: built(SubclassedArguments(), *normal(2, 0, (3,), (5,))),
+    lambda n, s: tuple(normal(n, s, (3,), (5,))),
+    options={"signature": (keras.InputSpec(shape=(None, 3)), tf.TensorSpec((None, 5), tf.float32))},
+)
+add(
+    "subclassed_dict_sample",
+    lambda: built(SubclassedDict(), {"number": normal(2, 0, (4,))[0], "ids": tokens(2, 0, 6)}),
+    lambda n, s: ({"number": normal(n, s, (4,))[0], "ids": tokens(n, s, 6)},),
+    options={"sample": {"ids": tokens(3, 5, 6), "number": normal(3, 5, (4,))[0]}},
+)
+add(
+    "raw_variable",
+    lambda: built(RawVariable(), np.ones((2, 4), "float32")),
+    lambda n, s: tuple(normal(n, s, (4,))),
+)
+add(
+    "tf_function_inside",
+    lambda: built(Unhelpful(), np.ones((2, 4), "float32")),
+    lambda n, s: tuple(normal(n, s, (4,))),
+)
 
 
 @case(
@@ -1055,7 +1028,7 @@ def _strings() -> keras.Model:
     )
 
 
-@case("stateful_lstm", fixed_batch=True)
+@case("stateful_lstm", fixed_batch=True, random=True)
 def _stateful() -> keras.Model:
     x = keras.Input(batch_shape=(3, 6, 5))
     return keras.Model(x, layers.LSTM(4, stateful=True)(x))
@@ -1067,8 +1040,7 @@ def _noise() -> keras.Model:
     return keras.Model(x, layers.Dropout(0.5)(layers.Dense(6)(x), training=True))
 
 
-# keras.applications, with random weights, at the smallest size that their code takes.
-
+kind("applications")  # at the smallest size that their code takes
 _SIZES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
 for _name in sorted(name for name in dir(keras.applications) if name[0].isupper()):
 
@@ -1079,10 +1051,16 @@ for _name in sorted(name for name in dir(keras.applications) if name[0].isupper(
         builder = getattr(keras.applications, name)
         return builder(weights=None, input_shape=(size, size, 3), classes=10)
 
-    CASES.append(Case(f"app_{_name}", _application, heavy=True))
+    add(f"app_{_name}", _application, heavy=True)
 
+
+CASES = [
+    Case(entry.name, entry.kind, functools.partial(KerasModel, entry), entry.random)
+    for entry in ENTRIES
+]
 
 if __name__ == "__main__":
-    from tests.studies.exports import keras_study
+    from tests.studies.exports.__main__ import main
 
-    keras_study.main()
+    sys.argv[1:1] = ["--only", "keras"]
+    main()

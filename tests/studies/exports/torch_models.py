@@ -364,11 +364,12 @@ for _activation in (
 ):
     _label = str(_activation).lower().replace(" ", "")
     add("activation", _label, lambda a=_activation: nn.Sequential(nn.Linear(12, 12), a), ROW)
-    if "inplace" in type(_activation).__init__.__annotations__ and _label[:9] != "threshold":
+    _kind = type(_activation)
+    if "inplace" in _kind.__init__.__annotations__ and _kind is not nn.Threshold:
         add(
             "in place",
-            f"{type(_activation).__name__.lower()}-inplace",
-            lambda a=type(_activation): nn.Sequential(
+            f"{_kind.__name__.lower()}-inplace",
+            lambda a=_kind: nn.Sequential(
                 nn.Conv2d(3, 4, 3), a(inplace=True), nn.Conv2d(4, 4, 3), a(inplace=True)
             ),
             IMAGE,

@@ -1,27 +1,23 @@
-"""Builds the models of keras.applications; nothing is downloaded."""
+"""Models of keras.applications, with zero weights or those of a file; nothing is downloaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from parity.errors import UsageError
-from parity.text import quote, suggest
+from parity.processes.references import WEIGHTS, ModelReference
+from parity.runtimes.keras.load import zero_initializers
+from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.zoo_models import require_known
 
 
-def load(name: str, options: Mapping[str, Any]) -> keras.Model:
-    """Return the application of this name; its weights are random, or those of a file."""
-    known = [
-        each
-        for each in dir(keras.applications)
-        if each[0].isupper() and callable(getattr(keras.applications, each))
-    ]
-    if name not in known:
-        raise UsageError(f"keras.applications has no model {quote(name)}{suggest(name, known)}")
-    try:
-        return getattr(keras.applications, name)(**{"weights": None, **options})
-    except (TypeError, ValueError, OSError) as error:
-        lines = str(error).strip().splitlines()
-        raise UsageError(f"keras:{name}: {lines[0] if lines else type(error).__name__}") from error
+def load(reference: ModelReference) -> LoadedModel:
+    """Build `keras:NAME`; `weights` is a file, other options are the builder's arguments."""
+    known = [name for name in dir(keras.applications) if name[0].isupper()]
+    require_known(reference, known)
+    options: dict[str, Any] = dict(reference.options)
+    checkpoint = options.pop(WEIGHTS, None)
+    with zero_initializers():
+        model = getattr(keras.applications, reference.target)(weights=checkpoint, **options)
+    return LoadedModel(model, reference.text, brings_weights=checkpoint is not None)

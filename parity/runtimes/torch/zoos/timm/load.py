@@ -1,31 +1,42 @@
-"""Builds timm's models; nothing is downloaded."""
+"""Models of timm, with random weights or those of a file; nothing is downloaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from parity.errors import UsageError
+from parity.processes.references import WEIGHTS, ModelReference
+from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.torch.references import load_checkpoint
 from parity.runtimes.torch.torchvision_shim import import_torchvision
-from parity.text import quote, suggest
+from parity.runtimes.zoo_models import require_known
+from parity.text import quote
 
-import_torchvision()
-
-import timm  # noqa: E402 (it imports torchvision, which may need the shim)
-
-INPUT_SHAPE = (None, 3, None, None)
-"""Images of any size; the axes are N, C, H, W."""
+_SOURCES = ("pretrained", "checkpoint_path", "pretrained_cfg")
+"""Options of timm that fetch or unpickle weights."""
 
 
-def load(name: str, options: Mapping[str, Any]) -> nn.Module:
-    """Return the model of this name with random weights; raises `UsageError`."""
-    known = timm.list_models()
-    if name.partition(".")[0] not in known:
-        raise UsageError(f"timm has no model {quote(name)}{suggest(name, known)}")
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=False, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"timm:{name}: {error}") from error
-    return model
+def load(reference: ModelReference) -> LoadedModel:
+    """Build `timm:NAME`; `weights` is a file, other options are `create_model`'s arguments."""
+    notes = import_torchvision()
+    import timm
+
+    options: dict[str, Any] = dict(reference.options)
+    checkpoint = options.pop(WEIGHTS, None)
+    for name in _SOURCES:
+        if name in options:
+            raise UsageError(
+                f"{quote(reference.text)}: nothing is downloaded; give weights=FILE, not {name}"
+            )
+    if not timm.is_model(reference.target):
+        require_known(reference, timm.list_models())
+    model = timm.create_model(reference.target, pretrained=False, **options).eval()
+    if checkpoint is not None:
+        notes += load_checkpoint(model, checkpoint)
+    return LoadedModel(
+        model,
+        reference.text,
+        brings_weights=checkpoint is not None,
+        input_shape=(None, 3, None, None),
+        notes=notes,
+    )

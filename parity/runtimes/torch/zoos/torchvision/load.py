@@ -1,33 +1,36 @@
-"""Builds torchvision's classifiers; nothing is downloaded."""
+"""Models of torchvision, with random weights or those of a file; nothing is downloaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
 from typing import Any
 
-from torch import nn
-
-from parity.errors import UsageError
+from parity.processes.references import WEIGHTS, ModelReference
+from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.torch.references import load_checkpoint
 from parity.runtimes.torch.torchvision_shim import import_torchvision
-from parity.text import quote, suggest
-
-torchvision, NOTE = import_torchvision()
+from parity.runtimes.zoo_models import require_known
 
 
-INPUT_SHAPE = (None, 3, None, None)
-"""Images of any size; the axes are N, C, H, W."""
+def load(reference: ModelReference) -> LoadedModel:
+    """Build `torchvision:NAME`; `weights` is a file, other options are the builder's arguments."""
+    notes = import_torchvision()
+    from torchvision import models
 
-
-def load(name: str, options: Mapping[str, Any]) -> nn.Module:
-    """Return the model of this name with random weights; raises `UsageError`."""
-    known = torchvision.models.list_models()
-    if name not in known:
-        raise UsageError(f"torchvision has no model {quote(name)}{suggest(name, known)}")
-    try:
-        arguments = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
-        model: nn.Module = torchvision.models.get_model(
-            name, weights=None, **{**arguments, **options}
-        )
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"torchvision:{name}: {error}") from error
-    return model
+    require_known(reference, models.list_models())
+    options: dict[str, Any] = dict(reference.options)
+    checkpoint = options.pop(WEIGHTS, None)
+    builder = models.get_model_builder(reference.target)
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        # By default the backbone's weights would be downloaded.
+        options.setdefault("weights_backbone", None)
+    model = builder(weights=None, **options).eval()
+    if checkpoint is not None:
+        notes += load_checkpoint(model, checkpoint)
+    return LoadedModel(
+        model,
+        reference.text,
+        brings_weights=checkpoint is not None,
+        input_shape=(None, 3, None, None),
+        notes=notes,
+    )
