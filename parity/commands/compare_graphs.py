@@ -173,7 +173,8 @@ def _find_unrelated_weights(state: GraphState) -> dict[str, str]:
         if name not in state.models or state.models[name].subject.exported_from:
             continue
         own = load_arrays(state.weights[name])
-        kernels = {pair.other for pair in alignment.weights if own[pair.other].ndim > 1}
+        known = [pair.other for pair in alignment.weights if pair.other in own]
+        kernels = {other for other in known if own[other].ndim > 1}
         differing = {each.pair.other for each in compare_weights(alignment, base, own)} & kernels
         if len(kernels) >= _FEW_WEIGHTS and 2 * len(differing) > len(kernels):
             found[name] = (
