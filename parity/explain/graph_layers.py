@@ -48,6 +48,9 @@ MAX_EXPLAINED = 40
 """The number of failing layers that are explained; the report says how many are left out."""
 
 
+QUANTISED = "quantised"
+
+
 @dataclass(frozen=True)
 class GraphFinding:
     """The result of explaining one failing row of one subject."""
@@ -299,6 +302,11 @@ def explain_rows(
 ) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
     """Return the causes of the rows that fail in isolation, and notes; never raises."""
     notes: list[str] = []
+    quantised = [each for each in failures if _is_quantised(state, *each)]
+    found = _describe_quantised(state, quantised)
+    failures = [each for each in failures if each not in quantised]
+    if not failures:
+        return found, ()
     if len(failures) > MAX_EXPLAINED:
         notes.append(f"{len(failures) - MAX_EXPLAINED} more failing layers were not explained")
     chosen = list(failures[:MAX_EXPLAINED])
@@ -307,8 +315,49 @@ def explain_rows(
         tensors = read_reference_tensors(state, runner, [row.node for row in rows])
         findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
     except (ParityError, ValueError, KeyError) as error:
-        return (), (f"the differences were not explained: {error}",)
-    return describe(findings), tuple(notes)
+        return found, (f"the differences were not explained: {error}",)
+    return (*found, *describe(findings)), tuple(notes)
+
+
+def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
+    """Return whether the subject's operation computes with integers, and the reference's does not.
+    """
+    row = state.table.by_name(result.row)
+    own = main_node(state.models[subject].graph, row.nodes.get(subject, ()))
+    reference = state.reference.graph.by_id[row.node]
+    return bool(own is not None and own.hyper.get("quantized")) and not reference.hyper.get(
+        "quantized"
+    )
+
+
+def _describe_quantised(
+    state: GraphState, failures: Sequence[tuple[str, StageResult]]
+) -> tuple[Cause, ...]:
+    """Return one cause for all quantised operations of a subject."""
+    by_subject: dict[str, list[StageResult]] = {}
+    for subject, result in failures:
+        by_subject.setdefault(subject, []).append(result)
+    causes = []
+    for subject, results in by_subject.items():
+        row = state.table.by_name(results[0].row)
+        own = main_node(state.models[subject].graph, row.nodes[subject])
+        assert own is not None
+        count = len(results)
+        layers = "1 layer computes" if count == 1 else f"{count} layers compute"
+        worst = max(max(r.subjects[subject].x_floor, r.subjects[subject].x_floor_max)
+                    for r in results)  # fmt: skip
+        causes.append(
+            Cause(
+                row.name,
+                subject,
+                QUANTISED,
+                {"x_floor_before": worst, "layers": float(count)},
+                f"{QUANTISED}: {layers} with integers, the first is {own.operation} "
+                f"`{locate(own)}` (up to {worst:.1e}x the floor); a quantised model is not the "
+                "float one. Remedy: compare the quantised file with itself or in another runtime",
+            )
+        )
+    return tuple(causes)
 
 
 def describe(findings: Sequence[GraphFinding]) -> tuple[Cause, ...]:

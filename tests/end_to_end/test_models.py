@@ -92,6 +92,9 @@ def test_a_quantised_file_differs_from_its_original_and_agrees_with_itself(parit
     done = parity("compare", files / "one.onnx", files / "quantised.onnx", "--json", "-")
     assert done.code == 1, done.err
     assert done.report["verdict"] == "divergence"
+    (cause,) = done.report["causes"]
+    assert cause["cause"] == "quantised"
+    assert cause["evidence"]["layers"] == 4
     alone = parity("compare", files / "quantised.onnx", "--json", "-")
     assert alone.code == 0, alone.err
 

@@ -12,7 +12,10 @@ from parity.network.kind import tuples_to_lists
 
 NAME = "setting"
 
-_COVERED = frozenset({"stride", "dilation", "padding", "epsilon", "ceil", "negative_slope", "bias"})
+_COVERED = frozenset(
+    {"stride", "dilation", "padding", "epsilon", "ceil", "negative_slope", "alpha", "approximate",
+     "bias", "quantized"}
+)  # fmt: skip
 """Hyperparameters with a cause of their own."""
 
 _WITHOUT_EFFECT = frozenset({"in", "out", "units", "activation", "kernel", "size", "scale"})

@@ -118,7 +118,7 @@ def has_integers(path: Path) -> bool:
     import onnx
 
     operators = {node.op_type for node in onnx.load(str(path)).graph.node}
-    return any("Integer" in each or "QLinear" in each for each in operators)
+    return any("Integer" in each or "Quantize" in each for each in operators)
 
 
 def judge(name: str, form: str, path: Path, children: Children) -> list[tuple[str, str, bool]]:
