@@ -21,7 +21,17 @@ Array = NDArray[Any]
 
 _TRAINING_ONLY = frozenset({"momentum", "rate", "p", "inplace"})
 _SHAPE_ONLY = frozenset(
-    {"in", "out", "bias", "activation", "kernel", "target", "full_shape", "channels_last", "keepdims"}
+    {
+        "in",
+        "out",
+        "bias",
+        "activation",
+        "kernel",
+        "target",
+        "full_shape",
+        "channels_last",
+        "keepdims",
+    }
 )
 _WAY_OF_WRITING = frozenset({"gates", "time_major", "last", "layers", "units"})
 """What a recurrent layer's weights and outputs are arranged by; the pairs are by the same names."""
@@ -166,8 +176,11 @@ def is_same_function(
     difference: PairDifference,
     tensors: Mapping[str, Array],
     values: Mapping[str, Array],
-) -> bool:
+) -> bool | None:
     """Return whether a difference changes no number that the operation gives, in float64.
+
+    None where the subject's operation is one of several that do the same together, or cannot be
+    evaluated alone: then the numbers of the comparison show it.
 
     The reference's operation is evaluated as it is and with the subject's value, on its own inputs
     (`tensors`, by id, channels first) and on noise of ten times their scale. False where the
@@ -194,7 +207,27 @@ def is_same_function(
     scale = max((float(np.abs(each).max(initial=0.0)) for each in inputs), default=1.0) or 1.0
     rng = np.random.default_rng(0)
     noise = [10.0 * scale * rng.standard_normal(each.shape) for each in inputs]
-    return all(_agree(node, kind, hyper, tried, weights) for tried in (inputs, noise))
+    if not _can_evaluate(node.kind, node.hyper, inputs, weights):
+        return False
+    answers = [_agree(node, kind, hyper, tried, weights) for tried in (inputs, noise)]
+    if None in answers:
+        return None if difference.field in _ARRANGED else False
+    return all(answers)
+
+
+_ARRANGED = frozenset({"kind", "axes"})
+"""Fields in which one operation and several that do the same together may differ."""
+
+
+def _can_evaluate(
+    kind: str, hyper: Mapping[str, Any], inputs: Sequence[Array], weights: Mapping[str, Array]
+) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            kinds.evaluate(kind, inputs, weights, hyper)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+    return True
 
 
 def _agree(
@@ -203,15 +236,16 @@ def _agree(
     hyper: Mapping[str, Any],
     inputs: Sequence[Array],
     weights: Mapping[str, Array],
-) -> bool:
+) -> bool | None:
+    """Return whether both give the same numbers; None where the second gives none of this shape."""
     try:
         with np.errstate(all="ignore"):
             expected = kinds.evaluate(node.kind, inputs, weights, node.hyper)
             value = _evaluate_as(node.kind, kind, inputs, weights, hyper)
     except (ValueError, KeyError, IndexError, TypeError):
-        return False
+        return None
     if _long_axes(expected) != _long_axes(value):
-        return False
+        return None
     bound = 1e-12 * float(np.abs(expected).max(initial=0.0))
     difference = np.abs(expected.reshape(-1) - value.reshape(-1))
     return bool(difference.max(initial=0.0) <= bound)
