@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class PairDifference:
     value: Any
     where: str
     training_only: bool = False
-    hyper: Mapping[str, Any] = field(default_factory=dict)
+    hyper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """All hyperparameters of the subject's operation, with the axes of channels-first tensors."""
 
 
@@ -238,6 +239,10 @@ def _agree(
     weights: Mapping[str, Array],
 ) -> bool | None:
     """Return whether both give the same numbers; None where the second gives none of this shape."""
+    other = kinds.find(kind)
+    if other is not None and other.joins_branches and len(inputs) < 2:
+        # The last operation of a formula, which joins what the others give.
+        return None
     try:
         with np.errstate(all="ignore"):
             expected = kinds.evaluate(node.kind, inputs, weights, node.hyper)
