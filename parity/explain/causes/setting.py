@@ -13,7 +13,8 @@ from parity.network.kind import tuples_to_lists
 NAME = "setting"
 
 _COVERED = frozenset(
-    {"stride", "dilation", "padding", "epsilon", "ceil", "negative_slope", "alpha", "approximate",
+    {"stride", "dilation", "padding", "epsilon", "ceil", "negative_slope", "alpha",
+        "slope", "approximate",
      "bias", "quantized"}
 )  # fmt: skip
 """Hyperparameters with a cause of their own."""
