@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from parity.comparison.graphs.request import Depth
 from parity.comparison.graphs.layout import channels_first
+from parity.comparison.graphs.request import Depth
 from parity.network import kinds
 from parity.network.alignment import Alignment, find_cuts, infer_axes
 from parity.network.graph import Graph, Node

@@ -21,7 +21,17 @@ Array = NDArray[Any]
 
 _TRAINING_ONLY = frozenset({"momentum", "rate", "p", "inplace"})
 _SHAPE_ONLY = frozenset(
-    {"in", "out", "bias", "activation", "kernel", "target", "full_shape", "channels_last", "keepdims"}
+    {
+        "in",
+        "out",
+        "bias",
+        "activation",
+        "kernel",
+        "target",
+        "full_shape",
+        "channels_last",
+        "keepdims",
+    }
 )
 _WAY_OF_WRITING = frozenset({"gates", "time_major", "last", "layers", "units"})
 """What a recurrent layer's weights and outputs are arranged by; the pairs are by the same names."""

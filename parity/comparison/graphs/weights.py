@@ -45,9 +45,7 @@ def transfer_weights(
     return found
 
 
-def _transfer(
-    pairs: Sequence[WeightPair], reference: Mapping[str, Array], own: Array
-) -> Array:
+def _transfer(pairs: Sequence[WeightPair], reference: Mapping[str, Array], own: Array) -> Array:
     shapes = {pairs[0].other: own.shape}
     value = aligning.transfer_weights(pairs, reference.__getitem__, shapes)[pairs[0].other]
     return np.ascontiguousarray(value).astype(own.dtype, copy=False)

@@ -19,7 +19,6 @@ from parity.errors import FlagError
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import load, recorder
 
-
 _SCALES = ("_inverse_sqrt_key_dim", "_inverse_sqrt_head_dim")
 """Private numbers of Keras's attention layers that become float32 tensors, whatever the precision;
 arrays of float64 are left as they are."""

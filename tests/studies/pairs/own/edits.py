@@ -12,14 +12,26 @@ from dataclasses import dataclass
 BIAS = frozenset({"bias"})
 EPSILON = frozenset({"batch-norm-epsilon", "group-norm-epsilon"})
 ACTIVATION = frozenset(
-    {"activation-other", "activation-missing", "activation-extra", "leaky-relu-slope", "gelu-form",
-     "reads-another-tensor"}
+    {
+        "activation-other",
+        "activation-missing",
+        "activation-extra",
+        "leaky-relu-slope",
+        "gelu-form",
+        "reads-another-tensor",
+    }
 )
 PADDING = frozenset({"padding", "same-padding"})
 POOL = frozenset({"kind", "pool-type"})
 MERGE = frozenset(
-    {"merge-other", "branch-missing", "branch-twice", "reads-another-tensor", "channel-order",
-     "output-permuted"}
+    {
+        "merge-other",
+        "branch-missing",
+        "branch-twice",
+        "reads-another-tensor",
+        "channel-order",
+        "output-permuted",
+    }
 )
 NONE: frozenset[str] = frozenset()
 

@@ -143,7 +143,9 @@ def print_result(result: FaultResult) -> None:
 
 def print_counts(results: Sequence[FaultResult], seconds: float) -> None:
     """Print the counts by kind of fault as a Markdown table."""
-    print("| fault | faults | detected | located | named | not explained | wrongly named | ", end="")
+    print(
+        "| fault | faults | detected | located | named | not explained | wrongly named | ", end=""
+    )
     print("layers behind it reported | wrong pairs |\n|---|---|---|---|---|---|---|---|---|")
     kinds = dict.fromkeys(r.edit.fault for r in results)
     for name in [*kinds, "all"]:

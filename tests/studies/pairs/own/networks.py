@@ -91,7 +91,9 @@ def name_layer(parameter: str, layers: frozenset[str]) -> str:
 def list_layers(pair: OwnPair, state: GraphState) -> frozenset[str]:
     """Return the names of layers that the PyTorch side of a pair has."""
     (model,) = (state.models[name] for name in state.alignments)
-    every = {part for p in model.graph.parameters for part in p.name.replace("/", ".").split(".")[:-1]}
+    every = {
+        part for p in model.graph.parameters for part in p.name.replace("/", ".").split(".")[:-1]
+    }
     return frozenset(every | pair.parts.keys())
 
 
