@@ -32,7 +32,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from exporters.errors import ExportError, first_line
+from exporters.errors import ExportError, first_few, first_line
 from exporters.graph.checks import check_model, check_randomness
 from exporters.graph.edits import input_names
 from exporters.graph.model import WeightedModel
@@ -131,9 +131,13 @@ class Check:
     floor_too_large: bool = False
 
     @property
+    def explained(self) -> bool:
+        """Return whether rounding explains the error."""
+        return self.max_abs <= self.bound_max_abs and self.rel_l2 <= self.bound_rel_l2
+
+    @property
     def passed(self) -> bool:
-        within = self.max_abs <= self.bound_max_abs and self.rel_l2 <= self.bound_rel_l2
-        return within and not self.floor_too_large
+        return self.explained and not self.floor_too_large
 
     def __str__(self) -> str:
         kind = "" if self.inputs in ("normal", "sample") else f" ({self.inputs} inputs)"
@@ -665,6 +669,15 @@ class _Proof:
             # No framework promises an order of equal values unless it sorts stably.
             self.notes.append("equal values are ordered otherwise than in the framework")
             return passed
+        unclear = [check for check in checks if check.explained and check.floor_too_large]
+        label = framework.case.label
+        if label in ("extreme", "ties") and unclear:
+            # So far from its usual inputs the model amplifies rounding to the size of its outputs.
+            names = first_few([check.output for check in unclear])
+            self.notes.append(
+                f"{label} inputs prove nothing of {names}: rounding explains too much"
+            )
+            return [check for check in checks if check not in unclear]
         return checks
 
     def _constant_outputs(self, names: Sequence[str]) -> list[str]:
