@@ -36,4 +36,4 @@ def check_tapped_calls(taps: Mapping[str, str], recorded: Mapping[str, object]) 
     """Raise ExportError when a tapped call never happened."""
     for name, location in taps.items():
         if name not in recorded:
-            raise ExportError(f"{name}: the model never made the call {location!r}")
+            raise ExportError(f"{name}: the model never called {location!r}")

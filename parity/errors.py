@@ -19,6 +19,10 @@ class TableError(ParityError):
     """A layer table is malformed, or does not fit the model that it describes."""
 
 
+class GraphError(ParityError):
+    """A graph of operations is inconsistent, or a model did not run as its graph says."""
+
+
 class WeightError(ParityError):
     """A weight is missing, unused, mis-shaped, ambiguous or not finite."""
 
@@ -53,6 +57,10 @@ class ChildError(ParityError):
     """A child process died, hung, or failed for a reason that is not the user's input."""
 
     exit_code = 3
+
+
+class MissingOperationError(ChildError):
+    """A runtime does not implement an operation that a command needs."""
 
 
 class IncompatibleWeightsError(ChildError):

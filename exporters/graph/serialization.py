@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
@@ -36,7 +37,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Other files there (external data) are moved too, before the model itself. On any failure nothing
     is left. Of a symbolic link the target is replaced, not the link.
-    Raises ExportError, naming `path`, when it cannot be written or is no plain file.
+    Raises ExportError, naming the file, when it cannot be written or is no plain file, and when
+    external data would replace a file that is not the external data of the model at `path`.
     """
     if _cannot_be_replaced(path):
         raise ExportError(
@@ -47,6 +49,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             part = Path(folder) / path.name
             yield part
+            for file in Path(folder).iterdir():
+                if file != part:
+                    _require_external_data_of(path, path.parent / file.name)
             for file in sorted(Path(folder).iterdir(), key=lambda file: file == part):
                 file.replace(path.parent / file.name)
     except OSError as error:
@@ -65,6 +70,29 @@ def _cannot_be_replaced(path: Path) -> bool:
     return not stat.S_ISREG(status.st_mode) or any(
         os.path.samestat(status, os.fstat(stream)) for stream in (1, 2)
     )
+
+
+def _require_external_data_of(model: Path, data: Path) -> None:
+    """Raise ExportError if `data` exists and is not external data of the ONNX file `model`."""
+    if os.path.lexists(data) and data.name not in _external_data_names(model):
+        raise ExportError(
+            f"{data}: is not overwritten: it is not the weights of {model.name}, whose new weights "
+            "need a file of that name; move it, or export to another name"
+        )
+
+
+def _external_data_names(path: Path) -> set[str]:
+    """Return the names of the files, beside an ONNX file, that have its tensors' values."""
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except (OSError, DecodeError):
+        return set()
+    return {
+        os.path.normpath(entry.value)
+        for tensor in model.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
 
 
 def write(model: WeightedModel | ModelProto, path: Path | str) -> None:

@@ -16,7 +16,7 @@ from exporters.taps import Tap, group_by_layer
 
 
 @contextmanager
-def record_calls(model: keras.Model, taps: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def record_tapped_tensors(model: keras.Model, taps: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """While open, record the outputs (or inputs) of the tapped layers in each call of the model.
 
     Yields the tensors by tap name. Raises ExportError for an unknown layer.

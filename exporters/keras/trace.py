@@ -30,7 +30,7 @@ from exporters.keras.arguments import (
 from exporters.keras.calls import check_mapping, check_model, eager_functions, move_channels
 from exporters.keras.reasons import describe_error, source_line
 from exporters.keras.recurrent import Recurrences, mark_recurrent_layers
-from exporters.keras.taps import record_calls
+from exporters.keras.taps import record_tapped_tensors
 from exporters.keras.tracing_graph import (
     RecordingScope,
     Tracing,
@@ -144,7 +144,7 @@ def _trace_once(
         ]
         feeds += [placeholder.name for placeholder in placeholders]
         with ExitStack() as stack:
-            recorded = stack.enter_context(record_calls(model, taps))
+            recorded = stack.enter_context(record_tapped_tensors(model, taps))
             stack.enter_context(record_layers(tracing))
             stack.enter_context(read_variables(graph))
             stack.enter_context(mark_recurrent_layers(recurrences))

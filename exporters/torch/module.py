@@ -12,11 +12,11 @@ from exporters.graph.model import Array
 
 def weights(module: torch.nn.Module) -> dict[str, Array]:
     """Return parameters and buffers as NumPy arrays, sharing memory with a module on the CPU."""
-    return {name: to_array(tensor) for name, tensor in owned_tensors(module).items()}
+    return {name: to_array(tensor) for name, tensor in find_state_tensors(module).items()}
 
 
-def owned_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return parameters and persistent buffers, in the state dict's order.
+def find_state_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return parameters and persistent buffers by name, in the state dict's order.
 
     Not the state dict itself: a module's hooks may rename or join its entries, unlike the graph.
     """

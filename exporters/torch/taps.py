@@ -13,7 +13,7 @@ from exporters.taps import Tap, check_tapped_calls, group_by_layer
 
 
 @contextmanager
-def record_calls(module: torch.nn.Module, taps: Mapping[str, str]) -> Iterator[None]:
+def return_tapped_tensors(module: torch.nn.Module, taps: Mapping[str, str]) -> Iterator[None]:
     """While open, a forward pass of `module` returns (its outputs, the tapped tensors in order)."""
     recorded: dict[str, torch.Tensor] = {}
     with ExitStack() as stack:
@@ -22,7 +22,7 @@ def record_calls(module: torch.nn.Module, taps: Mapping[str, str]) -> Iterator[N
                 child = module.get_submodule(path)
             except AttributeError as error:
                 raise ExportError(f"{layer_taps[0].name}: no module {path!r} ({error})") from error
-            for handle in _hooks(child, path, layer_taps, recorded):
+            for handle in _register_hooks(child, path, layer_taps, recorded):
                 stack.callback(handle.remove)
 
         def add_taps(_: object, __: object, result: object) -> object:
@@ -36,7 +36,7 @@ def record_calls(module: torch.nn.Module, taps: Mapping[str, str]) -> Iterator[N
         yield
 
 
-def _hooks(
+def _register_hooks(
     child: torch.nn.Module, path: str, taps: Sequence[Tap], recorded: dict[str, torch.Tensor]
 ) -> Iterator[torch.utils.hooks.RemovableHandle]:
     calls = {True: 0, False: 0}

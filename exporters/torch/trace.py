@@ -28,9 +28,9 @@ from exporters.torch import diagnosis
 from exporters.torch.arguments import Arguments, Axes, flatten_outputs, read_arguments
 from exporters.torch.function import record_roundoffs
 from exporters.torch.inplace import functionalize
-from exporters.torch.module import eval_mode, owned_tensors, preserve_state
+from exporters.torch.module import eval_mode, find_state_tensors, preserve_state
 from exporters.torch.randomness import check_randomness
-from exporters.torch.taps import record_calls
+from exporters.torch.taps import return_tapped_tensors
 from exporters.torch.translations import registry_for
 
 Example = Sequence["torch.Tensor | tuple[int, ...]"]
@@ -109,7 +109,7 @@ def trace_arguments(
             f"the module has {len(program.outputs)} outputs ({', '.join(program.outputs)}),"
             f" {len(outputs)} names given"
         )
-    weights = tuple(dict.fromkeys((*weights, *owned_tensors(module))))
+    weights = tuple(dict.fromkeys((*weights, *find_state_tensors(module))))
     inputs = inputs or _free_names(arguments.names, {*weights, *outputs, *program.taps}, "input")
     outputs = outputs or _free_names(program.outputs, {*weights, *inputs, *program.taps}, "output")
     checks.check_names(weights=weights, inputs=inputs, outputs=outputs, taps=program.taps)
@@ -165,7 +165,7 @@ def _export_once(
     names: list[str] = []
     # torch.export prints the graph so far when it fails.
     with ExitStack() as stack:
-        stack.enter_context(record_calls(module, taps))
+        stack.enter_context(return_tapped_tensors(module, taps))
         stack.enter_context(_flat_outputs(module, names, tapped=bool(taps)))
         stack.enter_context(redirect_stderr(io.StringIO()))
         if not strict:
@@ -178,7 +178,9 @@ def _export_once(
     if strict:
         with preserve_state(module), torch.no_grad():
             # What a hook records is lost where the byte code is traced.
-            names = flatten_outputs(module(*args, **kwargs))[0]
+            buffers = {name: tensor.clone() for name, tensor in module.named_buffers()}
+            results = torch.func.functional_call(module, buffers, args, kwargs)
+            names = flatten_outputs(results)[0]
     return _Program(program, tuple(names), tuple(taps))
 
 

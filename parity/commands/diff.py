@@ -77,7 +77,7 @@ def diff(
         if not subjects:
             raise CaptureError(f"{a} and {b}: hold the reference alone and no subject")
         comparison = saved_captures.read_comparison(reference)
-        _require_depth(comparison, reference, subjects)
+        _require_same_depth(comparison, reference, subjects)
         facts = {
             name: dataclasses.replace(saved_captures.read_subject_facts(reader), judged_as=judge_as)
             for name, reader in subjects.items()
@@ -91,7 +91,7 @@ def diff(
             start_helpers=start_measurement_helpers,
             precisions={name: judge_as or each.precision for name, each in facts.items()},
         )
-        notes = (*_describe_sources(sides), *_describe_precision_override(facts, judge_as))
+        notes = (*_describe_reference_source(sides), *_describe_precision_override(facts, judge_as))
         levels = _merge_levels(sides)
         return _build_report(
             comparison, reference, subjects, facts, stages, levels, limit, start, notes
@@ -114,9 +114,10 @@ def _name_subjects(sides: Sides) -> dict[str, CaptureReader]:
     return subjects
 
 
-def _require_depth(
+def _require_same_depth(
     comparison: SavedComparison, reference: CaptureReader, subjects: Readers
 ) -> None:
+    """Raise `CaptureError` for a subject that was captured at another depth than the reference."""
     for reader in subjects.values():
         depth = reader.manifest.get("depth")
         if depth != comparison.depth:
@@ -149,7 +150,8 @@ def _merge_level(one: Level | None, other: Level) -> Level:
     return Level(outcome, (*one.messages, *other.messages))
 
 
-def _describe_sources(sides: Sides) -> tuple[str, ...]:
+def _describe_reference_source(sides: Sides) -> tuple[str, ...]:
+    """Return a note that says that no model was run, and which side's reference was used."""
     sources = [path for path, readers in sides if REFERENCE in readers]
     if len(sides) == 1:
         return ("judged from saved captures; no model was run",)

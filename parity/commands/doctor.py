@@ -118,15 +118,19 @@ def _inspect_runtime(
     child = children[runtime]
     try:
         hello = child.hello()
-        survey = child.call("inspect_device", device=survey_device)
     except ParityError as error:
         return RuntimeStatus(runtime, child.python, missing=[str(error)])
+    python, versions = hello["python"], hello["versions"]
+    try:
+        survey = child.call("inspect_device", device=survey_device)
+    except ParityError as error:
+        return RuntimeStatus(runtime, python, versions, missing=[str(error)])
     # With "auto", a GPU that this runtime cannot use is no problem.
     lines = [*survey["missing"], *(survey["lacking"] if device != "auto" else ())]
     return RuntimeStatus(
         runtime=runtime,
-        python=hello["python"],
-        versions=hello["versions"],
+        python=python,
+        versions=versions,
         devices=survey["devices"],
         flags=survey["flags"],
         missing=list(dict.fromkeys(lines)),
@@ -163,7 +167,7 @@ def format_status(status: MachineStatus) -> list[str]:
     ]
     for each in status.runtimes:
         versions = ", ".join(f"{name} {version}" for name, version in each.versions.items())
-        lines += ["", f"{each.runtime:<9} {versions or 'not installed'}, Python {each.python}"]
+        lines += ["", f"{each.runtime:<9} {versions or 'no versions known'}, Python {each.python}"]
         if each.devices:
             lines.append(f"  devices   {', '.join(each.devices)}")
         # A flag may be the empty string, such as TensorFlow's jit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,7 @@ def export(
         True
     """
     progress = progress or no_progress
-    known = [name for name, info in registry.all_runtimes().items() if info.exports_onnx]
-    if side not in known:
-        raise UsageError(f"--from must be {' or '.join(known)}, found '{side}'")
+    _require_exporter(side)
     path = Path(path)
     # The exporter writes and verifies a temporary file beside the target, and then renames it.
     target = files.require_plain_file(path)
@@ -123,54 +121,84 @@ def export(
         tempfile.TemporaryDirectory(prefix="parity-") as name,
         Children(python=interpreters) as children,
     ):
-        folder = Path(name)
-        child = children[side]
+        folder, child = Path(name), children[side]
         progress(side, "starting")
         interpreter = select_interpreter(side, interpreters)
         if weights is None:
-            facts = weights_key(spec, seed, side, python=interpreter)
-            canonical = _random_weights(spec, facts, folder, child, seed, store, progress)
+            key = weights_key(spec, seed, side, python=interpreter)
+            canonical = _random_weights(spec, key, folder, child, seed, store, progress)
         else:
             canonical = folder / "canonical.safetensors"
             convert_checkpoint(spec, Path(weights), canonical, children, progress)
         child.call("load", spec=spec.to_json())
         child.call("load_weights", path=str(canonical))
+        digest = canonical_weights.digest(canonical_weights.load(canonical, spec.table()))
         progress(side, f"exporting to {path.name}")
-        table = spec.table()
-        digest = canonical_weights.digest(canonical_weights.load(canonical, table))
-        stages = [table.tensor_name(row) for row in table.last_rows("stage").values()]
-        facts = graph_key(spec, side, opset, python=interpreter)
-        entry = store.find("graphs", facts)
+        key = graph_key(spec, side, opset, python=interpreter)
+        entry = store.find("graphs", key)
         structure = entry or folder / "structure.onnx"
         result = child.call(
             "export_and_verify",
             path=str(target),
             structure=str(structure),
             opset=opset,
-            input_shape=list(spec.input_shape),
-            names=build_tap_names(table, side),
-            outputs=[stage for stage in stages if stage != LOGITS] if stage_outputs else [],
-            metadata={
-                "model": spec.name,
-                "weights_sha256": digest,
-                "exporter": f"parity {__version__}",
-            },
+            metadata=_describe_export(spec, digest),
+            **_describe_tensors(spec, side, stage_outputs=stage_outputs),
         )
         if entry is None:
-            store.publish("graphs", facts, structure)
+            store.publish("graphs", key, structure)
     if cache:
         prune()
+    return _build_result(spec, path, side, digest, result, store.notes)
+
+
+def _require_exporter(side: Side) -> None:
+    """Raise `UsageError` unless `side` is a runtime that exports its models to ONNX."""
+    known = [name for name, info in registry.all_runtimes().items() if info.exports_onnx]
+    if side not in known:
+        raise UsageError(f"--from must be {' or '.join(known)}, found '{side}'")
+
+
+def _describe_tensors(spec: ModelSpec, side: Side, *, stage_outputs: bool) -> dict[str, Any]:
+    """Return the input's shape (C, H, W), the names of inner tensors, and the further outputs."""
+    table = spec.table()
+    stages = [table.tensor_name(row) for row in table.last_rows("stage").values()]
+    return {
+        "input_shape": list(spec.input_shape),
+        "names": build_tap_names(table, side),
+        "outputs": [stage for stage in stages if stage != LOGITS] if stage_outputs else [],
+    }
+
+
+def _describe_export(spec: ModelSpec, weights_sha256: str) -> dict[str, str]:
+    """Return the metadata of the ONNX file."""
+    return {
+        "model": spec.name,
+        "weights_sha256": weights_sha256,
+        "exporter": f"parity {__version__}",
+    }
+
+
+def _build_result(
+    spec: ModelSpec,
+    path: Path,
+    side: Side,
+    weights_sha256: str,
+    answer: Mapping[str, Any],
+    notes: Sequence[str],
+) -> Export:
+    """Return the finished export; `answer` is the child's answer to `export_and_verify`."""
     return Export(
         model=spec.name,
         path=path,
         side=side,
-        opset=result["opset"],
-        outputs=tuple(result["outputs"]),
-        weights_sha256=digest,
+        opset=answer["opset"],
+        outputs=tuple(answer["outputs"]),
+        weights_sha256=weights_sha256,
         bytes=path.stat().st_size,
-        seconds=result["seconds"],
-        checks=tuple(result["checks"]),
-        notes=tuple(store.notes),
+        seconds=answer["seconds"],
+        checks=tuple(answer["checks"]),
+        notes=tuple(notes),
     )
 
 

@@ -107,7 +107,8 @@ class Child:
         """Send one request and return the result in its response.
 
         Raises the `ParityError` that the child raised, `ChildError` if it died or exceeded its
-        time limit, and `MissingRuntimeError` if its framework cannot be imported.
+        time limit, `MissingOperationError` if its runtime lacks the operation, and
+        `MissingRuntimeError` if its framework cannot be imported.
         """
         with self._lock:
             if self._is_suspended and not self._is_closed:

@@ -249,7 +249,11 @@ def _read_cuda_version(build: CudaBuild) -> str | None:
 
 
 def _package_folder(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        # A package whose search fails cannot be imported either; the child says why.
+        return None
     locations = spec.submodule_search_locations if spec is not None else None
     return Path(next(iter(locations))) if locations else None
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from parity.errors import MissingRuntimeError, ParityError
+from parity.errors import MissingOperationError, MissingRuntimeError, ParityError
 from parity.processes import registry
 from parity.processes.protocol import OperationFailure, OperationRequest, OperationResponse
 
@@ -71,7 +71,9 @@ def _execute(runtime: str, server: Any, request: OperationRequest) -> OperationR
     """Execute an operation: call the public method of `server` that has its name."""
     try:
         if request.operation.startswith("_") or not hasattr(server, request.operation):
-            raise ParityError(f"unknown operation '{request.operation}'")
+            raise MissingOperationError(
+                f"{runtime}: the runtime does not implement '{request.operation}'"
+            )
         result = getattr(server, request.operation)(**request.arguments)
         return OperationResponse(request.identity, result if result is not None else {})
     except ImportError as error:

@@ -8,7 +8,7 @@ from parity.runtimes.weights import WeightOperations
 
 
 class ModelRuntime(WeightOperations, RunOperations, ExportOperations):
-    """One model of one framework, loaded once and run as often as asked.
+    """One model of one framework, loaded once and run any number of times.
 
     A subclass implements the methods of `Framework`.
     """

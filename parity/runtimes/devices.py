@@ -66,7 +66,7 @@ def require_output_on(runtime: str, device: str, output_device: str) -> dict[str
     on_gpu = any(sign in output_device.lower() for sign in ("cuda", "gpu"))
     if (device == "gpu") != on_gpu:
         raise MissingRuntimeError(
-            f"{runtime}: asked to compute on the {device.upper()}, but the output is on "
+            f"{runtime}: the {device.upper()} was requested, but the output is on "
             f"'{output_device}': nothing was judged"
         )
     return {"output": output_device}

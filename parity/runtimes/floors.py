@@ -16,9 +16,9 @@ from parity.numerics import capture, floor
 
 Array = NDArray[Any]
 
-Sink = Callable[[Row, Array], Array | None]
-"""Receives each row's tensor when it is computed. If it returns an array, of the same shape, the
-layers that follow read that one instead."""
+TensorHook = Callable[[Row, Array], Array | None]
+"""Called with each row and its tensor when it is computed. If it returns an array, of the same
+shape, the layers that follow read that one in place of the tensor."""
 
 
 class ReplicaRunner(Protocol):
@@ -26,7 +26,7 @@ class ReplicaRunner(Protocol):
 
     def build_replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]: ...
 
-    def forward(self, x: Array, rows: Sequence[Row], sink: Sink, *, model: Any) -> float: ...
+    def forward(self, x: Array, rows: Sequence[Row], hook: TensorHook, *, model: Any) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,14 @@ class FloorStudy:
     ) -> None:
         """Run one replicate; with a perturbation each part reads the reference's input, moved."""
 
-        def sink(row: Row, array: Array) -> Array | None:
+        def hook(row: Row, array: Array) -> Array | None:
             reference = expected.read(row.name)
             meter.add(row.name, actual=array, expected=reference)
             if perturbation is None:
                 return None
             return perturbation(reference.astype(np.float32))
 
-        self.runtime.forward(x, self.rows, sink, model=self.model)
+        self.runtime.forward(x, self.rows, hook, model=self.model)
 
 
 @contextmanager

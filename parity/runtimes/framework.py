@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable, Row, Weight
-from parity.runtimes.floors import Sink
+from parity.runtimes.floors import TensorHook
 
 Array = NDArray[Any]
+
+
+class ForwardResult(NamedTuple):
+    """The time of a forward pass, and where its final output is."""
+
+    seconds: float
+    device: str
+    """The device of the output, as the framework names it."""
 
 
 class Framework:
@@ -26,8 +34,6 @@ class Framework:
     model: Any
     table: LayerTable
     spec: ModelSpec | None = None
-    output_device: str = ""
-    """The device of the last pass's final output, as the framework names it."""
 
     # Versions and devices ------------------------------------------------------------------------
 
@@ -124,17 +130,17 @@ class Framework:
         self,
         x: Array,
         rows: Sequence[Row],
-        sink: Sink,
+        hook: TensorHook,
         *,
         model: Any = None,
         device: str = "cpu",
         xla: bool = False,
-    ) -> float:
-        """Run once on `x` (N, C, H, W), pass each row's tensor to `sink`, return the seconds.
+    ) -> ForwardResult:
+        """Run once on `x` (N, C, H, W), and call `hook` with each row's tensor.
 
-        `model`, the float32 one by default, is on `device`, and computes in its own dtype.
-        `output_device` is set. With `xla` the pass is compiled first. The tensors are canonical:
-        NCHW, trailing axes of length 1 as the row's shape has them.
+        `model`, the float32 one by default, is on `device`, and computes in its own dtype. With
+        `xla` the pass is compiled first. The tensors are canonical: NCHW, trailing axes of length 1
+        as the row's shape has them.
         """
         raise NotImplementedError
 

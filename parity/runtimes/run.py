@@ -16,7 +16,8 @@ from parity.network.table import Row
 from parity.numerics import capture, floor
 from parity.processes.requests import RunRequest
 from parity.runtimes.devices import report_batch_memory, require_output_on
-from parity.runtimes.floors import FloorStudy, Sink, open_feed
+from parity.runtimes.floors import FloorStudy, TensorHook, open_feed
+from parity.runtimes.framework import ForwardResult
 from parity.runtimes.load import LoadOperations
 
 Array = NDArray[Any]
@@ -37,8 +38,8 @@ class RunOperations(LoadOperations):
         rows = self.find_rows(request.rows)
         with self._model_on(precision, device) as model:
 
-            def forward(batch: Array, sink: Sink, rows: Sequence[Row]) -> float:
-                return self.forward(batch, rows, sink, model=model, device=device, xla=request.xla)
+            def forward(batch: Array, hook: TensorHook, rows: Sequence[Row]) -> ForwardResult:
+                return self.forward(batch, rows, hook, model=model, device=device, xla=request.xla)
 
             def attempt(count: int) -> None:
                 forward(data[:count], lambda row, array: None, ())
@@ -49,13 +50,13 @@ class RunOperations(LoadOperations):
                 report_batch_memory(self, len(data), device, attempt),
             ):
 
-                def sink(row: Row, array: Array) -> Array | None:
+                def hook(row: Row, array: Array) -> Array | None:
                     writer.add(row.name, array)
                     return feed(row, array)
 
-                seconds = forward(data, sink, rows)
-            proof = require_output_on(self.name, device, self.output_device)
-        return {"seconds": seconds, "flags": flags, "proof": proof}
+                result = forward(data, hook, rows)
+            proof = require_output_on(self.name, device, result.device)
+        return {"seconds": result.seconds, "flags": flags, "proof": proof}
 
     @contextmanager
     def _model_on(self, precision: str, device: str) -> Iterator[Any]:
@@ -94,12 +95,12 @@ class RunOperations(LoadOperations):
         data = read_input(x).astype(np.float64)
         with capture.CaptureWriter(Path(out), manifest) as writer, open_feed(feed) as feed_row:
 
-            def sink(row: Row, array: Array) -> Array | None:
+            def hook(row: Row, array: Array) -> Array | None:
                 writer.add(row.name, _require_float64(row, array))
                 return feed_row(row, array)
 
-            seconds = self.forward(data, self.find_rows(rows), sink, model=model)
-        return {"seconds": seconds}
+            result = self.forward(data, self.find_rows(rows), hook, model=model)
+        return {"seconds": result.seconds}
 
     def run_reference(
         self,
@@ -167,7 +168,7 @@ class RunOperations(LoadOperations):
 def _require_float64(row: Row, array: Array) -> Array:
     """Return a tensor of a float64 run; raises `FlagError` for one of another dtype."""
     if array.dtype != np.float64:
-        raise FlagError(f"{row.name}: asked for float64, computed in {array.dtype}")
+        raise FlagError(f"{row.name}: expected float64, computed in {array.dtype}")
     return array
 
 

@@ -23,7 +23,7 @@ from parity.processes import registry
 from parity.runtimes.floors import iterate_replicates
 
 if TYPE_CHECKING:
-    from parity.runtimes.floors import Sink
+    from parity.runtimes.floors import TensorHook
 
 Array = NDArray[Any]
 
@@ -119,13 +119,13 @@ class Study:
         model, _ = runner.build_replica("float64")
         self._capture(
             "reference",
-            lambda sink: runner.forward(self.data.astype(np.float64), rows, sink, model=model),
+            lambda hook: runner.forward(self.data.astype(np.float64), rows, hook, model=model),
         )
         meter = floor.FloorAccumulator()
         model, set_weights = runner.build_replica("float32")
         with CaptureReader(self.capture_path("reference")) as expected:
 
-            def sink(row: Row, array: Array) -> None:
+            def hook(row: Row, array: Array) -> None:
                 actual = _drop_unit_axes(array)
                 meter.add(row.name, actual=actual, expected=expected.read(row.name))
 
@@ -136,7 +136,7 @@ class Study:
                 replicates=range(floor.REPLICATES),
                 seed=self.seed,
             ):
-                runner.forward(x, rows, sink, model=model)
+                runner.forward(x, rows, hook, model=model)
         return meter.floors(self.sum_lengths())
 
     def sum_lengths(self) -> Mapping[str, float]:
@@ -159,9 +159,9 @@ class Study:
         if name == "onnx" and self.table is not None:
             rows = model.find_rows(rows, self.table)
             options = {"table": self.table}
-        self._capture(name, lambda sink: model.forward(self.data, rows, sink, **options))
+        self._capture(name, lambda hook: model.forward(self.data, rows, hook, **options))
 
-    def _capture(self, subject: str, run: Callable[[Sink], object]) -> None:
+    def _capture(self, subject: str, run: Callable[[TensorHook], object]) -> None:
         with CaptureWriter(self.capture_path(subject), {"subject": subject}) as writer:
             run(lambda row, array: writer.add(row.name, _drop_unit_axes(array)))
 

@@ -178,6 +178,12 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _identify_files(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return what changes when a file is replaced or written, but not when it is read."""
+    states = {each.name: each.lstat() for each in folder.iterdir()}
+    return {name: (s.st_ino, s.st_size, s.st_mtime_ns) for name, s in states.items()}
+
+
 @pytest.mark.parametrize("name", ["torch", saved_captures.REFERENCE])
 @pytest.mark.parametrize("foreign", [_mine, _another_subjects_capture, _link, _folder])
 def test_a_file_that_is_no_capture_is_not_replaced(
@@ -186,13 +192,13 @@ def test_a_file_that_is_no_capture_is_not_replaced(
     folder = tmp_path / "captures"
     folder.mkdir()
     path = foreign(folder / f"{name}.safetensors")
-    before = {each.name: each.lstat() for each in folder.iterdir()}
+    before = _identify_files(folder)
     with pytest.raises(
         OutputError, match=rf"{path}: would be replaced, but is not a capture of {name}"
     ) as raised:
         write(folder)
     assert raised.value.exit_code == 2
-    assert {each.name: each.lstat() for each in folder.iterdir()} == before
+    assert _identify_files(folder) == before
 
 
 def test_a_file_that_no_capture_replaces_stays(tmp_path: Path) -> None:

@@ -172,13 +172,13 @@ def test_check_is_red_when_a_locked_figure_triples(parity, plan):
 
 
 @pytest.mark.slow
-def test_a_model_with_other_weights_is_not_held_against_the_lock(parity, plan):
+def test_a_model_with_other_weights_is_not_judged_by_the_lock(parity, plan):
     path = plan("build")
     assert parity("check", path, "--update").code == 0
     path.write_text(path.read_text().replace("seed = 1", "seed = 2"))
     done = parity("check", path)
     assert done.code == 2
-    assert "is of another input" in done.error
+    assert "another input: locked" in done.error
 
 
 def test_judging_again_takes_no_framework(parity, tmp_path):

@@ -12,7 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import parity
-from parity.errors import ChildError, InterpreterError, MissingRuntimeError, WeightError
+from parity.errors import (
+    ChildError,
+    InterpreterError,
+    MissingOperationError,
+    MissingRuntimeError,
+    WeightError,
+)
 from parity.processes.child import Child
 from parity.processes.children import Children
 
@@ -86,7 +92,9 @@ def test_unforeseen_error_names_its_type(child):
 
 
 def test_unknown_operation_is_refused(child):
-    with pytest.raises(Exception, match="unknown operation '_secret'"):
+    with pytest.raises(
+        MissingOperationError, match="fake: the runtime does not implement '_secret'"
+    ):
         child.call("_secret")
 
 

@@ -168,4 +168,4 @@ def test_an_interpreter_that_does_not_fit_ends_with_one_line(tmp_path, capsys, w
 
 @pytest.mark.slow
 def test_real_environments(tmp_path):
-    real.prove(tmp_path)
+    real.check_environments(tmp_path)

@@ -11,6 +11,7 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+import numpy
 import pytest
 
 import parity
@@ -195,6 +196,17 @@ def test_the_doctor_lists_a_new_runtime(toy, capsys):
     runtimes = {each["runtime"]: each for each in json.loads(capsys.readouterr().out)["runtimes"]}
     assert set(runtimes) == {"keras", "torch", "onnx", "toy"}
     assert runtimes["toy"]["flags"] == {"toy": True}
+
+
+@pytest.mark.framework
+def test_the_doctor_says_what_a_new_runtime_cannot_answer(toy, capsys):
+    runtime = toy / "runtime.py"
+    runtime.write_text(runtime.read_text().replace("def inspect_device", "def other"))
+    assert cli.main(["doctor", "--device", "cpu"]) == 3
+    output = capsys.readouterr().out
+    assert f"toy       numpy {numpy.__version__}, Python" in output
+    assert "missing   toy: the runtime does not implement 'inspect_device'" in output
+    assert "not installed" not in output
 
 
 def test_the_first_package_that_has_a_name_wins(toy, monkeypatch):

@@ -182,10 +182,10 @@ def _small(runtime):
     torch_error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     keras_error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    def limited(x, rows, sink, **options):
+    def limited(x, rows, hook, **options):
         if len(x) > 2:
             raise torch_error if runtime.name == "torch" else keras_error
-        return forward(x, rows, sink, **options)
+        return forward(x, rows, hook, **options)
 
     runtime.forward = limited
     return runtime

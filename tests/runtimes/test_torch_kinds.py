@@ -126,20 +126,3 @@ def test_a_convolution_of_one_channel_is_not_depthwise():
 def test_a_class_of_that_name_from_elsewhere_is_no_kind():
     Conv2d = type("Conv2d", (nn.Module,), {})  # noqa: N806
     assert torch_layers.kind_of(Conv2d()) == ""
-
-
-def test_convolutions_in_series_are_no_groups():
-    """Two equal convolutions, one behind the other, in the module that a row names."""
-    series = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1))
-    assert torch_layers.read_hyperparameters(series).get("groups", 1) == 1
-
-    class Slices(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.parts = nn.ModuleList(nn.Conv2d(2, 3, 3) for _ in range(2))
-
-        def forward(self, x):
-            pieces = torch.split(x, 2, dim=1)
-            return torch.cat([f(p) for f, p in zip(self.parts, pieces, strict=True)], dim=1)
-
-    assert torch_layers.read_hyperparameters(Slices())["groups"] == 2

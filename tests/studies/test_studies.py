@@ -26,10 +26,10 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
 def test_a_module_of_a_study_imports_what_there_is(name):
     """In a process of its own: some set the frameworks' variables or the order of paths."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.framework
@@ -42,8 +42,8 @@ def test_a_module_of_a_study_imports_what_there_is(name):
     ],
 )
 def test_a_command_of_a_study_explains_itself(command):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    assert "usage" in done.stdout.lower()
+    assert process.returncode == 0, process.stderr
+    assert "usage" in process.stdout.lower()

@@ -47,6 +47,13 @@ def print_table(
     print("\n".join(line.rstrip() for line in output.get().splitlines()))
 
 
+def print_json(data: object) -> None:
+    """Print plain data as indented JSON."""
+    import json
+
+    print(json.dumps(data, indent=2))
+
+
 def show_report(report: Report, reports: Mapping[str, Path]) -> None:
     """Write the report files, and print the table unless one of them is printed (`-`)."""
     from rich.console import Console

@@ -1,11 +1,11 @@
 """The command `parity doctor`."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
-import json
 from typing import Annotated
 
 import typer
 
+from parity.commands.cli import console
 from parity.commands.cli.arguments import Device, PythonOption
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
@@ -33,7 +33,7 @@ def doctor(
                 device=device.value, python=interpreters.resolve_interpreters(python or [])
             )
         if as_json:
-            typer.echo(json.dumps(status.to_json(), indent=2))
+            console.print_json(status.to_json())
         else:
             typer.echo("\n".join(doctors.format_status(status)))
         raise typer.Exit(status.exit_code)

@@ -1,7 +1,6 @@
 """The command `parity env`: separate environments for runtimes that cannot share one."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,7 +73,7 @@ def list_(
 
         known = environments.list_environments(folder)
         if as_json:
-            typer.echo(json.dumps([each.to_json() for each in known], indent=2))
+            console.print_json([each.to_json() for each in known])
         elif known:
             _print_environments(known)
         else:

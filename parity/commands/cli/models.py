@@ -1,8 +1,6 @@
 """The commands `parity models` and `parity table`, which need no framework."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
-import csv
-import json
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -52,7 +50,7 @@ def models(
             for model in specs
         ]
         if as_json:
-            typer.echo(json.dumps(rows, indent=2))
+            console.print_json(rows)
             return
         console.print_table(
             ["model", "parameters", "with statistics", "input", "classes"],
@@ -100,7 +98,7 @@ def table(
             return
         layers = spec.table()
         if format is TableFormat.json:
-            typer.echo(json.dumps(layers.to_json(), indent=2))
+            console.print_json(layers.to_json())
         elif format is TableFormat.csv:
             typer.echo(layers.to_csv(), nl=False)
         elif format is TableFormat.toml:
@@ -117,10 +115,12 @@ def _print_shapes(spec: "ModelSpec", format: TableFormat) -> None:
 
     network_shapes = shapes.summarise(spec)
     if format is TableFormat.json:
-        typer.echo(json.dumps(network_shapes.to_json(), indent=2))
+        console.print_json(network_shapes.to_json())
     elif format is TableFormat.toml:
         typer.echo(tomli_w.dumps(network_shapes.to_json()), nl=False)
     elif format is TableFormat.csv:
+        import csv
+
         writer = csv.DictWriter(sys.stdout, shapes.CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(network_shapes.csv_rows())

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parity import files
 from parity.errors import UsageError
 from parity.report import formats
 
@@ -69,6 +68,9 @@ def require_one_printed(reports: Mapping[str, Path]) -> None:
 
 def require_writable(reports: Mapping[str, Path]) -> None:
     """Raise UsageError or OutputError if the reports cannot be written; call it before any work."""
+    # Not at the top: `parity --help` needs the formats' names alone.
+    from parity import files
+
     require_one_printed(reports)
     for path in reports.values():
         if path != STDOUT:

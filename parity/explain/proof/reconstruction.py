@@ -36,7 +36,7 @@ def reconstruct_layer(
     """
     for names in _input_names(kind, earlier):
         layer = Layer(kind, tuple(read(name) for name in names), hyper, weights)
-        if _gives(layer, expected):
+        if _reproduces(layer, expected):
             return layer
     return None
 
@@ -53,10 +53,8 @@ def _input_names(kind: str, earlier: Sequence[str]) -> Iterator[tuple[str, ...]]
             yield last, first
 
 
-def _gives(layer: Layer, expected: Array) -> bool:
-    """Return whether the layer's output is `expected` to within `TOLERANCE` of its
-    largest value.
-    """
+def _reproduces(layer: Layer, expected: Array) -> bool:
+    """Return whether the layer's output is `expected`, to `TOLERANCE` of its largest value."""
     shapes = {tensor.shape for tensor in layer.inputs}
     if kinds.get(layer.kind).elementwise and shapes != {expected.shape}:
         return False

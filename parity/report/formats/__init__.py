@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from parity.errors import UsageError
-from parity.files import write_text
 from parity.text import quote, suggest
 
 if TYPE_CHECKING:
@@ -82,4 +81,7 @@ def write_report(report: Report, path: str | Path, name: str | None = None) -> N
 
     Raises OutputError, and UsageError for an unknown suffix.
     """
+    # Not at the top: the command line imports this module for the formats' names alone.
+    from parity.files import write_text
+
     write_text(path, load_format(name or format_of_path(path)).render(report))

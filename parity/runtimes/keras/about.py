@@ -28,7 +28,7 @@ ABOUT = RuntimeInfo(
     exports_onnx=True,
     checkpoint_suffixes=(".weights.h5", ".keras"),
     backends=(
-        # TensorFlow and JAX never shrink their memory pools; PyTorch can be made to.
+        # TensorFlow and JAX never shrink their memory pools; PyTorch can.
         Backend("tensorflow", keeps_gpu_memory=True),
         Backend("jax", keeps_gpu_memory=True),
         Backend("torch"),

@@ -122,7 +122,7 @@ def _require_flags(actual: dict[str, Any], expected: dict[str, Any]) -> None:
             module = backend()
             raise FlagError(
                 f"{module.__name__} {module.__version__}: {name} was set to {value} and is "
-                f"{actual[name]}: the precision would not be the one asked for"
+                f"{actual[name]}: the precision would not be the requested one"
             )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parity.errors import UsageError
 from parity.network.table import Row, Weight
-from parity.runtimes.floors import Sink
+from parity.runtimes.floors import TensorHook
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras.run import index_rows_by_call, to_canonical, to_tensor
 from parity.runtimes.keras.weights import find_weights
@@ -67,22 +67,22 @@ class InProcessModel:
         return model, set_weights
 
     def forward(
-        self, x: Array, rows: Sequence[Row], sink: Sink, *, model: keras.Model | None = None
-    ) -> float:
-        """Run once on `x` (N, C, H, W) and pass each row's tensor to `sink`.
+        self, x: Array, rows: Sequence[Row], hook: TensorHook, *, model: keras.Model | None = None
+    ) -> None:
+        """Run once on `x` (N, C, H, W), and call `hook` with each row's tensor.
 
         A row that names no layer is the model's output.
         """
         model = self.model if model is None else model
         data = to_tensor(x)
-        by_layer = index_rows_by_call(rows)
+        row_of_call = index_rows_by_call(rows)
 
         def record(call: str, tensor: Any) -> Any:
-            if call in by_layer:
-                sink(by_layer[call], to_canonical(tensor))
+            if call in row_of_call:
+                hook(row_of_call[call], to_canonical(tensor))
             return tensor
 
-        if list(by_layer) == [""]:
+        if list(row_of_call) == [""]:
             output = model(data, training=False)
             if isinstance(output, (list, tuple, dict)):
                 raise UsageError(
@@ -90,10 +90,9 @@ class InProcessModel:
                 )
             record("", output)
         else:
-            for call in by_layer:
+            for call in row_of_call:
                 keras_layers.find_tensor(model, call)
             keras_layers.run_layers(model, data, record)
-        return 0.0
 
 
 def _is_float(variable: Any) -> bool:

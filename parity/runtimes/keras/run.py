@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from parity.network import layouts
 from parity.network.table import Row
-from parity.runtimes.floors import Sink
+from parity.runtimes.floors import TensorHook
+from parity.runtimes.framework import ForwardResult
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import float64
 from parity.runtimes.keras import layers as keras_layers
@@ -30,33 +31,35 @@ def index_rows_by_call(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def forward(
-    model: keras.Model, x: Array, rows: Sequence[Row], sink: Sink, *, device: str, xla: bool
-) -> tuple[float, str]:
-    """Run once on `x` (N, C, H, W); return the seconds and the device of the output."""
+    model: keras.Model, x: Array, rows: Sequence[Row], hook: TensorHook, *, device: str, xla: bool
+) -> ForwardResult:
+    """Run once on `x` (N, C, H, W), and call `hook` with the tensors of `rows`."""
     row_of_call = index_rows_by_call(rows)
     for call in row_of_call:
         keras_layers.find_tensor(model, call)
     with keras_device.device_scope(device):
         data = to_tensor(x)
         if xla:
-            return _forward_compiled(model, data, row_of_call, sink)
+            return _forward_compiled(model, data, row_of_call, hook)
 
         def record(call: str, tensor: Any) -> Any:
             row = row_of_call.get(call)
-            replacement = None if row is None else sink(row, to_canonical(tensor))
+            replacement = None if row is None else hook(row, to_canonical(tensor))
             return tensor if replacement is None else to_tensor(replacement)
 
         started = time.perf_counter()
         output = keras_layers.run_layers(model, data, record)
-        return time.perf_counter() - started, keras_device.device_of(output)
+        seconds = time.perf_counter() - started
+        return ForwardResult(seconds, keras_device.device_of(output))
 
 
 def _forward_compiled(
-    model: keras.Model, data: Any, row_of_call: Mapping[str, Row], sink: Sink
-) -> tuple[float, str]:
+    model: keras.Model, data: Any, row_of_call: Mapping[str, Row], hook: TensorHook
+) -> ForwardResult:
     """Run the whole model as one XLA program that also returns the rows' tensors.
 
-    What `sink` returns is not put in a tensor's place: `--isolate` is refused with `--xla`.
+    The hook is called after the run, so the arrays that it returns replace nothing: `--isolate` is
+    refused with `--xla`.
     """
 
     def run(data: Any) -> tuple[dict[str, Any], Any]:
@@ -76,8 +79,8 @@ def _forward_compiled(
     keras.ops.convert_to_numpy(output)
     seconds = time.perf_counter() - started
     for call, row in row_of_call.items():
-        sink(row, to_canonical(tensors[call]))
-    return seconds, keras_device.device_of(output)
+        hook(row, to_canonical(tensors[call]))
+    return ForwardResult(seconds, keras_device.device_of(output))
 
 
 def measure_batch_norm_inputs(

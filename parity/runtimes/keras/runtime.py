@@ -19,7 +19,8 @@ from parity.errors import UsageError
 from parity.network.spec import ModelSpec
 from parity.network.table import INPUT, LOGITS, LayerTable, Row, Weight
 from parity.runtimes.base import ModelRuntime
-from parity.runtimes.floors import Sink
+from parity.runtimes.floors import TensorHook
+from parity.runtimes.framework import ForwardResult
 from parity.runtimes.keras import checkpoints, grouped_convolutions, load, run, weights
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
@@ -105,7 +106,7 @@ class Runtime(ModelRuntime):
     def copy_model(self, dtype: str, *, device: str = "cpu") -> keras.Model:
         model, _ = self.build_replica(dtype, device=device)
         with keras_device.device_scope(device):
-            # One builder made both, so that the variables pair by their order; a cast is all.
+            # Both models come from one builder, so their variables have the same order.
             for copy, variable in zip(model.variables, self.model.variables, strict=True):
                 copy.assign(keras.ops.cast(variable, copy.dtype))
         return model
@@ -145,15 +146,14 @@ class Runtime(ModelRuntime):
         self,
         x: Array,
         rows: Sequence[Row],
-        sink: Sink,
+        hook: TensorHook,
         *,
         model: keras.Model | None = None,
         device: str = "cpu",
         xla: bool = False,
-    ) -> float:
+    ) -> ForwardResult:
         model = self.model if model is None else model
-        seconds, self.output_device = run.forward(model, x, rows, sink, device=device, xla=xla)
-        return seconds
+        return run.forward(model, x, rows, hook, device=device, xla=xla)
 
     def measure_batch_norm_inputs(
         self, model: keras.Model, x: Array

@@ -126,7 +126,7 @@ def require_provider(session: Any, device: str, precision: str) -> dict[str, Any
         if str(actual.get(name)) != value:
             raise FlagError(
                 f"onnxruntime {ort.__version__}: {name} was set to {value} and is "
-                f"{actual.get(name)}: the run would not be the one asked for"
+                f"{actual.get(name)}: the run would not be the requested one"
             )
     return {f"cuda.{name}": actual[name] for name in ("use_tf32", "cudnn_conv_algo_search")}
 

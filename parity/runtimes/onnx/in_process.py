@@ -15,7 +15,7 @@ from exporters import graph as onnx_graph
 from parity.errors import UsageError
 from parity.network import layouts
 from parity.network.table import LayerTable, Row
-from parity.runtimes.floors import Sink
+from parity.runtimes.floors import TensorHook
 
 Array = NDArray[Any]
 
@@ -44,9 +44,9 @@ class InProcessModel:
         return [row for row in rows if row is rows[-1] or table.tensor_name(row) in names]
 
     def forward(
-        self, x: Array, rows: Sequence[Row], sink: Sink, *, table: LayerTable | None = None
-    ) -> float:
-        """Run once on `x` (N, C, H, W) and pass each row's tensor to `sink`.
+        self, x: Array, rows: Sequence[Row], hook: TensorHook, *, table: LayerTable | None = None
+    ) -> None:
+        """Run once on `x` (N, C, H, W), and call `hook` with each row's tensor.
 
         The last row is the graph's output.
         """
@@ -62,8 +62,7 @@ class InProcessModel:
         data = np.ascontiguousarray(layouts.to_nhwc(x) if channels_last else x)
         outputs = session.run([*names, self.proto.graph.output[0].name], {self.input.name: data})
         for row, output in zip((*inner, last), outputs, strict=True):
-            sink(row, layouts.to_nchw(output) if channels_last else output)
-        return 0.0
+            hook(row, layouts.to_nchw(output) if channels_last else output)
 
 
 def _is_channels_last(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> bool:

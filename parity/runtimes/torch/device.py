@@ -68,7 +68,7 @@ def pin_flags(precision: str, device: str) -> dict[str, Any]:
         if found.get(name) != value:
             raise FlagError(
                 f"torch {torch.__version__}: {name} was set to {value} and is "
-                f"{found.get(name)}: the precision would not be the one asked for"
+                f"{found.get(name)}: the precision would not be the requested one"
             )
     return found
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from parity.errors import UsageError
 from parity.network.table import Row, Weight
-from parity.runtimes.floors import Sink
+from parity.runtimes.floors import TensorHook
 from parity.runtimes.torch.run import capture_rows, to_row_array
 from parity.runtimes.torch.weights import DTYPES, find_weights
 
@@ -54,9 +54,9 @@ class InProcessModel:
         return model, set_weights
 
     def forward(
-        self, x: Array, rows: Sequence[Row], sink: Sink, *, model: nn.Module | None = None
-    ) -> float:
-        """Run once on `x` (N, C, H, W) and pass each row's tensor to `sink`.
+        self, x: Array, rows: Sequence[Row], hook: TensorHook, *, model: nn.Module | None = None
+    ) -> None:
+        """Run once on `x` (N, C, H, W), and call `hook` with each row's tensor.
 
         A row that names no module is the whole model's output.
         """
@@ -65,11 +65,10 @@ class InProcessModel:
         if [row.torch for row in rows] == [""]:
             with torch.inference_mode():
                 output = model(data)
-            sink(rows[0], to_row_array(output, rows[0]))
-            return 0.0
-        with torch.inference_mode(), capture_rows(model, rows, sink):
+            hook(rows[0], to_row_array(output, rows[0]))
+            return
+        with torch.inference_mode(), capture_rows(model, rows, hook):
             model(data)
-        return 0.0
 
 
 def _floating(module: nn.Module) -> dict[str, torch.Tensor]:

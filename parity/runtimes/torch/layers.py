@@ -61,7 +61,8 @@ def describe_layers(
                 kind,
                 type(module).__name__,
                 _shape(output, row),
-                read_hyperparameters(module),
+                read_hyperparameters(module)
+                or _read_group_hyperparameters(module, args[0] if args else None, output),
                 count,
             )
         )
@@ -139,30 +140,35 @@ def _shape(tensor: Any, row: Row | None) -> list[int]:
 def read_hyperparameters(module: nn.Module) -> dict[str, Any]:
     """Return the settings that decide what a layer computes, as its kind names them."""
     kind = kinds.find(kind_of(module))
-    if kind is not None:
-        return kind.read("torch", module, READERS)
-    if parts := _find_convolutions_of_groups(module):
-        first = read_hyperparameters(parts[0])
-        channels = {name: sum(getattr(p, name) for p in parts) for name in _CHANNELS}
-        return {**first, "groups": len(parts), "in": channels[_IN], "out": channels[_OUT]}
-    return {}
+    return kind.read("torch", module, READERS) if kind is not None else {}
 
 
-_CHANNELS = _IN, _OUT = ("in_channels", "out_channels")
+def _read_group_hyperparameters(module: nn.Module, source: Any, result: Any) -> dict[str, Any]:
+    """Return the settings of the one convolution that a module's Conv2d leaves amount to, or {}.
+
+    `source` and `result` are the module's input and output, (N, C, H, W). Their channels show that
+    the leaves run in parallel, and whether each reads a slice of the input or all of it: one
+    convolution with groups, or without.
+    """
+    parts = _find_convolutions_of_groups(module)
+    if not parts or not all(isinstance(t, torch.Tensor) and t.ndim == 4 for t in (source, result)):
+        return {}
+    channels, part = source.shape[1], parts[0]
+    groups = {part.in_channels * len(parts): len(parts), part.in_channels: 1}.get(channels)
+    if groups is None or result.shape[1] != part.out_channels * len(parts):
+        return {}
+    settings = {"groups": groups, "in": channels, "out": result.shape[1]}
+    return {**read_hyperparameters(part), **settings}
 
 
 def _find_convolutions_of_groups(module: nn.Module) -> list[nn.Conv2d]:
-    """Return the Conv2d leaves of a module that is a grouped convolution written as one per group.
+    """Return the Conv2d leaves of a module that can be a convolution written as one per group.
 
-    They are two or more equal ones, and nothing else, that take slices of the input side by side;
-    else the list is empty.
+    They are two or more equal ones without groups, and the only leaves; else the list is empty.
+    Whether they run in parallel is not seen here.
     """
-    inner = list(module.modules())
-    if any(isinstance(part, nn.Sequential) for part in inner):
-        # These run one behind the other.
-        return []
-    leaves = [leaf for leaf in inner if not any(True for _ in leaf.children())]
-    parts = [leaf for leaf in leaves if isinstance(leaf, nn.Conv2d)]
+    leaves = [leaf for leaf in module.modules() if not any(True for _ in leaf.children())]
+    parts = [leaf for leaf in leaves if isinstance(leaf, nn.Conv2d) and leaf.groups == 1]
     settings = {str(part) for part in parts}
     return parts if 1 < len(parts) == len(leaves) and len(settings) == 1 else []
 

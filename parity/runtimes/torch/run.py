@@ -15,22 +15,24 @@ from torch import nn
 from parity.errors import TableError
 from parity.network import layouts
 from parity.network.table import Row, parse_torch_point
-from parity.runtimes.floors import Sink
+from parity.runtimes.floors import TensorHook
+from parity.runtimes.framework import ForwardResult
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch.weights import Array, find_submodule, to_numpy
 
 
-def forward(model: nn.Module, x: Array, rows: Sequence[Row], sink: Sink) -> tuple[float, str]:
-    """Run once on `x` (N, C, H, W); return the seconds and the device of the output."""
+def forward(model: nn.Module, x: Array, rows: Sequence[Row], hook: TensorHook) -> ForwardResult:
+    """Run once on `x` (N, C, H, W), and call `hook` with the tensors of `rows`."""
     device, dtype = device_and_dtype(model)
-    with torch.inference_mode(), capture_rows(model, rows, sink):
+    with torch.inference_mode(), capture_rows(model, rows, hook):
         tensor = torch.from_numpy(np.ascontiguousarray(x)).to(device, dtype)
         torch_device.synchronize(device)
         started = time.perf_counter()
         output = model(tensor)
         torch_device.synchronize(device)
         seconds = time.perf_counter() - started
-    return seconds, str(output.device) if isinstance(output, torch.Tensor) else str(device)
+    final = output.device if isinstance(output, torch.Tensor) else device
+    return ForwardResult(seconds, str(final))
 
 
 def measure_batch_norm_inputs(
@@ -86,14 +88,14 @@ def bypass_modules(model: nn.Module, paths: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def capture_rows(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[None]:
-    """While open, every forward pass gives the tensors of `rows` to `sink`, as they are computed.
+def capture_rows(model: nn.Module, rows: Sequence[Row], hook: TensorHook) -> Iterator[None]:
+    """While open, every forward pass calls `hook` with the tensors of `rows`, as they are computed.
 
-    What `sink` returns takes the tensor's place, unless it is None. A tensor is read inside the
-    hook: a later operation in place cannot change what is captured.
+    An array that `hook` returns replaces the tensor. A tensor is read inside the module's own hook:
+    a later operation in place cannot change what is captured.
     Raises `TableError` for a missing module, and for a call that the model did not make.
     """
-    recorder = _Recorder(rows, sink)
+    recorder = _Recorder(rows, hook)
     handles = []
     for path in recorder.paths:
         module = find_submodule(model, path)
@@ -116,12 +118,12 @@ def capture_rows(model: nn.Module, rows: Sequence[Row], sink: Sink) -> Iterator[
 
 
 class _Recorder:
-    """Counts the calls of modules, gives the tensors of rows to a sink, and replaces them by its
-    results."""
+    """Counts the calls of modules, calls a hook with the tensors of rows, and replaces the tensors
+    by the arrays that it returns."""
 
-    def __init__(self, rows: Sequence[Row], sink: Sink) -> None:
+    def __init__(self, rows: Sequence[Row], hook: TensorHook) -> None:
         self.rows = rows
-        self.sink = sink
+        self.hook = hook
         self.paths: Mapping[str, dict[tuple[int, bool], list[Row]]] = defaultdict(
             lambda: defaultdict(list)
         )
@@ -146,7 +148,7 @@ class _Recorder:
         replacement = None
         for row in self.paths[path].get((self.calls[path], is_input), ()):
             self.recorded.add(row.name)
-            array = self.sink(row, to_row_array(tensor, row))
+            array = self.hook(row, to_row_array(tensor, row))
             if array is not None:
                 replacement = torch.from_numpy(np.ascontiguousarray(array)).to(tensor)
                 # A row leaves out trailing axes of length 1. Whatever else the module's shape is,

@@ -14,7 +14,8 @@ from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS, LayerTable, Row, Weight
 from parity.processes.requests import RunRequest
 from parity.runtimes.base import ModelRuntime
-from parity.runtimes.floors import Sink
+from parity.runtimes.floors import TensorHook
+from parity.runtimes.framework import ForwardResult
 from parity.runtimes.torch import checkpoints, load, run, weights
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
@@ -108,15 +109,14 @@ class Runtime(ModelRuntime):
         self,
         x: Array,
         rows: Sequence[Row],
-        sink: Sink,
+        hook: TensorHook,
         *,
         model: nn.Module | None = None,
         device: str = "cpu",
         xla: bool = False,
-    ) -> float:
+    ) -> ForwardResult:
         model = self.model if model is None else model
-        seconds, self.output_device = run.forward(model, x, rows, sink)
-        return seconds
+        return run.forward(model, x, rows, hook)
 
     def measure_batch_norm_inputs(
         self, model: nn.Module, x: Array

@@ -53,6 +53,48 @@ def test_large_models_have_their_weights_beside_them(structure, weights, tmp_pat
         model.proto()
 
 
+def test_a_foreign_file_with_the_name_of_the_weights_is_not_overwritten(
+    structure, weights, tmp_path, monkeypatch
+):
+    model = inject(structure, weights)
+    monkeypatch.setattr("exporters.graph.model._LARGEST_MESSAGE", 100)
+    data = tmp_path / "a.onnx.data"
+    data.write_text("a user's own")
+    expected = f"{data}: is not overwritten: it is not the weights of a.onnx"
+    # There is no model; a file that is no model; a model whose weights are elsewhere.
+    for step in ("none", "text", "other"):
+        if step == "text":
+            (tmp_path / "a.onnx").write_text("no model")
+        if step == "other":
+            write(model, tmp_path / "b.onnx")
+            (tmp_path / "b.onnx").rename(tmp_path / "a.onnx")
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(ExportError) as raised:
+            write(model, tmp_path / "a.onnx")
+        assert expected in str(raised.value)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("prefix", ["", "./"])
+def test_the_weights_of_the_replaced_model_are_replaced(
+    structure, weights, tmp_path, monkeypatch, prefix
+):
+    model = inject(structure, weights)
+    monkeypatch.setattr("exporters.graph.model._LARGEST_MESSAGE", 100)
+    path = tmp_path / "a.onnx"
+    write(model, path)
+    if prefix:
+        # As other writers may name the same file.
+        read = onnx.load(path, load_external_data=False)
+        for tensor in read.graph.initializer:
+            tensor.external_data[0].value = prefix + tensor.external_data[0].value
+        path.write_bytes(read.SerializeToString())
+    (tmp_path / "a.onnx.data").write_bytes(b"old")
+    write(model, path)
+    onnx.checker.check_model(str(path))
+    assert (tmp_path / "a.onnx.data").stat().st_size > 3
+
+
 def test_no_folder_is_one_line(structure, weights, tmp_path):
     with pytest.raises(ExportError, match="cannot be written"):
         write(inject(structure, weights), tmp_path / "missing" / "a.onnx")

@@ -227,7 +227,7 @@ def test_shared_layers_are_tapped_by_call():
     model = shaken(keras.Model(image, conv(layers.ReLU(name="relu")(conv(image)))))
     structure = keras_onnx.trace(model, taps={"first": "conv", "second": "conv#1"})
     assert structure.taps == ("first", "second")
-    with pytest.raises(ExportError, match=r"third: the model never made the call 'conv#2'"):
+    with pytest.raises(ExportError, match=r"third: the model never called 'conv#2'"):
         keras_onnx.trace(model, taps={"third": "conv#2"})
 
 

@@ -257,7 +257,7 @@ def test_the_module_is_left_as_it_was():
 
 @pytest.mark.parametrize(
     ("taps", "message"),
-    [({"t": "relu#3"}, r"never made the call 'relu#3'"), ({"t": "nothing"}, "no module 'nothing'")],
+    [({"t": "relu#3"}, r"never called 'relu#3'"), ({"t": "nothing"}, "no module 'nothing'")],
 )
 def test_wrong_taps_are_named(taps, message):
     with pytest.raises(ExportError, match=message):

@@ -26,7 +26,7 @@ class Line:
     """One promise: what was measured, what it is measured against, and how far it may go."""
 
     what: str
-    found: float
+    value: float
     unit: str
     against: str
     ratio: float | None
@@ -35,21 +35,21 @@ class Line:
 
     @property
     def holds(self) -> bool:
-        value = self.found if self.ratio is None else self.ratio
-        return value >= self.limit if self.at_least else value <= self.limit
+        compared = self.value if self.ratio is None else self.ratio
+        return compared >= self.limit if self.at_least else compared <= self.limit
 
     def cells(self) -> list[str]:
         sign = "≥" if self.at_least else "≤"
         if self.ratio is None:
-            found, limit = "", f"{sign} {self.limit:g} {self.unit}"
+            ratio, limit = "", f"{sign} {self.limit:g} {self.unit}"
         else:
-            found, limit = f"{self.ratio:.2f}×", f"{sign} {self.limit:g}×"
+            ratio, limit = f"{self.ratio:.2f}×", f"{sign} {self.limit:g}×"
         digits = 0 if self.unit == "MB" else 2
-        figure = f"{self.found:.{digits}f} {self.unit}"
-        return [self.what, figure, self.against, found, limit, "yes" if self.holds else "**no**"]
+        figure = f"{self.value:.{digits}f} {self.unit}"
+        return [self.what, figure, self.against, ratio, limit, "yes" if self.holds else "**no**"]
 
 
-def comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
+def measure_comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
     """`parity compare` against the bare frameworks."""
     names = ("bare", "cold", "warm", "isolate", "semantics")
     times: dict[str, list[float]] = {label: [] for label in names}
@@ -58,16 +58,16 @@ def comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Li
         file = bare.prepare(name, folder)
         # Not measured: the first to import a framework reads it from the disk for all the others.
         say("warming up")
-        bare.seconds(name, file)
+        bare.time_runtimes(name, file)
         for number in range(runs):
             say(f"compare, run {number + 1} of {runs}")
             cache = folder / f"cache{number}"
-            times["bare"].append(sum(bare.seconds(name, file).values()))
-            times["cold"].append(compare.seconds(cache, "compare", name))
-            times["warm"].append(compare.seconds(cache, "compare", name))
+            times["bare"].append(sum(bare.time_runtimes(name, file).values()))
+            times["cold"].append(compare.time_command(cache, "compare", name))
+            times["warm"].append(compare.time_command(cache, "compare", name))
             for extra in ("isolate", "semantics"):
-                times[extra].append(compare.seconds(cache, "compare", name, f"--{extra}"))
-        median = {label: statistics.median(found) for label, found in times.items()}
+                times[extra].append(compare.time_command(cache, "compare", name, f"--{extra}"))
+        median = {label: statistics.median(seconds) for label, seconds in times.items()}
         against = f"three frameworks, bare: {median['bare']:.2f} s"
         for label, words, limit in (
             ("cold", "nothing cached, both exports included", 1.6),
@@ -91,8 +91,8 @@ def comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Li
                 limit,
             )
         say("every layer, and PyTorch's own verification")
-        ours = compare.seconds(folder / "cache0", "compare", name, "--depth", "layer")
-        theirs = compare.verify(name)
+        ours = compare.time_command(folder / "cache0", "compare", name, "--depth", "layer")
+        theirs = compare.time_verification(name)
         yield Line(
             "`--depth layer`, four subjects",
             ours,
@@ -104,12 +104,12 @@ def comparisons(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Li
         )
         say("memory")
         options = ("--batch", "16", "--depth", "layer")
-        peak = memory.peak(folder / "cache0", "compare", name, *options)
+        peak = memory.measure_peak(folder / "cache0", "compare", name, *options)
         what = "peak memory of the parent, batch 16, `--depth layer`"
         yield Line(what, peak / 1e6, "MB", "", None, 500.0)
 
 
-def exports(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
+def measure_exports(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
     """The exporters against the frameworks' own ways; `exporters.py` measures."""
     words = {
         "keras-export": "Keras to ONNX, verified",
@@ -128,9 +128,9 @@ def exports(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
         for number in range(runs):
             for variant in exporters.VARIANTS:
                 say(f"{variant}, run {number + 1} of {runs}")
-                found = exporters.run(variant, name, Path(scratch))
-                times[variant].append(found["seconds"])
-    median = {variant: statistics.median(found) for variant, found in times.items()}
+                figures = exporters.run(variant, name, Path(scratch))
+                times[variant].append(figures["seconds"])
+    median = {variant: statistics.median(seconds) for variant, seconds in times.items()}
     for variant, what in words.items():
         side = variant.partition("-")[0]
         base = median[f"{side}-baseline"]
@@ -144,11 +144,11 @@ def exports(name: str, runs: int, say: Callable[[str], None]) -> Iterator[Line]:
         )
 
 
-def explaining(runs: int, say: Callable[[str], None]) -> Line:
+def measure_explanation(runs: int, say: Callable[[str], None]) -> Line:
     """What naming and proving the cause of one fault adds; the model is always ResNeXt-50."""
     with tempfile.TemporaryDirectory() as cache:
         times = explain.measure(Path(cache), runs, say)
-    median = {label: statistics.median(found) for label, found in times.items()}
+    median = {label: statistics.median(seconds) for label, seconds in times.items()}
     return Line(
         "`--explain` on ResNeXt-50 with one fault",
         median["explain"] - median["no-explain"],
@@ -159,11 +159,11 @@ def explaining(runs: int, say: Callable[[str], None]) -> Line:
     )
 
 
-def help_page() -> Line:
+def measure_help() -> Line:
     """`parity --help`, the best of five: nothing of it may depend on a framework."""
     with tempfile.TemporaryDirectory() as cache:
-        found = min(compare.seconds(Path(cache), "--help") for _ in range(5))
-    return Line("`parity --help`", found, "s", "", None, 0.3)
+        seconds = min(compare.time_command(Path(cache), "--help") for _ in range(5))
+    return Line("`parity --help`", seconds, "s", "", None, 0.3)
 
 
 def main() -> int:
@@ -177,9 +177,13 @@ def main() -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    lines = [*comparisons(name, runs, say), *exports(name, runs, say), help_page()]
+    lines = [
+        *measure_comparisons(name, runs, say),
+        *measure_exports(name, runs, say),
+        measure_help(),
+    ]
     if not arguments.quick:
-        lines.append(explaining(runs, say))
+        lines.append(measure_explanation(runs, say))
     print(f"{name}, 224×224, {os.cpu_count()} cores ({platform.machine()}), median of {runs}:\n")
     print("| what | measured | against | ratio | promised | holds |")
     print("|---|---|---|---|---|---|")

@@ -73,13 +73,13 @@ def prepare(name: str, folder: Path) -> Path:
     return path
 
 
-def seconds(name: str, file: Path) -> dict[str, float]:
+def time_runtimes(name: str, file: Path) -> dict[str, float]:
     """Return the wall time of each runtime's process, from its start to its end."""
-    found = {}
+    seconds = {}
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     for runtime in RUNTIMES:
         command = [sys.executable, "-m", "tests.studies.benchmarks.bare", "--only", runtime]
-        started = time.perf_counter()
+        start = time.perf_counter()
         subprocess.run(
             [*command, "--model", name, "--file", str(file)],
             check=True,
@@ -87,8 +87,8 @@ def seconds(name: str, file: Path) -> dict[str, float]:
             env=environment,
             stderr=subprocess.DEVNULL,
         )
-        found[runtime] = time.perf_counter() - started
-    return found
+        seconds[runtime] = time.perf_counter() - start
+    return seconds
 
 
 def main() -> None:
@@ -101,10 +101,10 @@ def main() -> None:
         globals()[arguments.only](arguments.model, arguments.file)
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = seconds(arguments.model, prepare(arguments.model, Path(folder)))
-    for runtime, value in found.items():
+        seconds = time_runtimes(arguments.model, prepare(arguments.model, Path(folder)))
+    for runtime, value in seconds.items():
         print(f"{runtime:<8}{value:>8.2f} s")
-    print(f"{'total':<8}{sum(found.values()):>8.2f} s")
+    print(f"{'total':<8}{sum(seconds.values()):>8.2f} s")
 
 
 if __name__ == "__main__":

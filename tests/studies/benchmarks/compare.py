@@ -19,9 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def seconds(cache: Path, *arguments: str) -> float:
+def time_command(cache: Path, *arguments: str) -> float:
     """Return the wall time of one command with this cache; raises unless its exit code is 0."""
-    started = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "parity.commands.cli.main", *arguments],
         check=True,
@@ -29,10 +29,10 @@ def seconds(cache: Path, *arguments: str) -> float:
         env={**os.environ, "PARITY_CACHE": str(cache)},
         stdout=subprocess.DEVNULL,
     )
-    return time.perf_counter() - started
+    return time.perf_counter() - start
 
 
-def verify(name: str) -> float:
+def time_verification(name: str) -> float:
     """Return the seconds of PyTorch's own comparison of every intermediate value with ONNX Runtime.
 
     `torch.onnx.verification.verify_onnx_program(compare_intermediates=True)`, without the export
@@ -46,12 +46,12 @@ def verify(name: str) -> float:
         "--model",
         name,
     ]
-    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
-    found: float = json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
-    return found
+    process = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    value: float = json.loads(process.stdout.strip().splitlines()[-1])["seconds"]
+    return value
 
 
-def _verify(name: str) -> None:
+def _run_verification(name: str) -> None:
     import importlib
 
     import torch
@@ -61,15 +61,15 @@ def _verify(name: str) -> None:
 
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    found = architectures.get(name)
+    spec = architectures.get(name)
     module = (
-        importlib.import_module(f"parity.network.models.{found.family}.torch").build(found).eval()
+        importlib.import_module(f"parity.network.models.{spec.family}.torch").build(spec).eval()
     )
-    example = (torch.randn((1, *found.input_shape)),)
+    example = (torch.randn((1, *spec.input_shape)),)
     program = torch.onnx.export(module, example, dynamo=True, verbose=False)
-    started = time.perf_counter()
+    start = time.perf_counter()
     verification.verify_onnx_program(program, example, compare_intermediates=True)
-    print(json.dumps({"seconds": time.perf_counter() - started}))
+    print(json.dumps({"seconds": time.perf_counter() - start}))
 
 
 def main() -> None:
@@ -78,11 +78,11 @@ def main() -> None:
     parser.add_argument("--verify", action="store_true", help="only PyTorch's own verification")
     arguments = parser.parse_args()
     if arguments.verify:
-        _verify(arguments.model)
+        _run_verification(arguments.model)
         return
     with tempfile.TemporaryDirectory() as folder:
         for label in ("cold", "warm"):
-            print(f"{label}  {seconds(Path(folder), 'compare', arguments.model):.2f} s")
+            print(f"{label}  {time_command(Path(folder), 'compare', arguments.model):.2f} s")
 
 
 if __name__ == "__main__":

@@ -73,30 +73,30 @@ def write_captures(folder: Path, model: str, batch: int, subjects: tuple[str, ..
     saved_captures.save_captures(folder, paths, report, points=points, floors=floors, gaps={})
 
 
-def files(folder: Path) -> list[Path]:
+def list_captures(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
 def drop_from_page_cache(folder: Path) -> None:
     """Drop the files from the page cache, so that the next reader reads the disk."""
-    for path in files(folder):
+    for path in list_captures(folder):
         with path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def read(folder: Path) -> float:
+def time_reading(folder: Path) -> float:
     """Return the seconds of reading every file once."""
     buffer = bytearray(2**20)
-    started = time.perf_counter()
-    for path in files(folder):
+    start = time.perf_counter()
+    for path in list_captures(folder):
         with path.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
-    return time.perf_counter() - started
+    return time.perf_counter() - start
 
 
-def judge(folder: Path) -> tuple[float, float]:
+def time_diff(folder: Path) -> tuple[float, float]:
     """Return seconds, start included, and peak memory in MB of `parity diff` in its own process."""
     code = (
         "import json, resource, sys, time; started = time.perf_counter();"
@@ -110,10 +110,10 @@ def judge(folder: Path) -> tuple[float, float]:
         "peak = own + child * helpers;"
         "print(json.dumps([seconds, peak / 1024, len(report.stages)]))"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True, capture_output=True
     )
-    seconds, peak, stages = json.loads(done.stdout)
+    seconds, peak, stages = json.loads(process.stdout)
     assert stages > 100
     return seconds, peak
 
@@ -121,12 +121,12 @@ def judge(folder: Path) -> tuple[float, float]:
 def measure(folder: Path, runs: int) -> Iterator[tuple[str, float, float, float]]:
     for kind in ("cold", "warm"):
         for _ in range(runs):
-            found = []
-            for work in (lambda: (read(folder), 0.0), lambda: judge(folder)):
+            measurements = []
+            for work in (lambda: (time_reading(folder), 0.0), lambda: time_diff(folder)):
                 if kind == "cold":
                     drop_from_page_cache(folder)
-                found.append(work())
-            yield kind, found[0][0], *found[1]
+                measurements.append(work())
+            yield kind, measurements[0][0], *measurements[1]
 
 
 def main() -> int:
@@ -137,13 +137,13 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--captures", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="parity-benchmark-") as made:
-        folder = options.captures or Path(made)
+    with tempfile.TemporaryDirectory(prefix="parity-benchmark-") as name:
+        folder = options.captures or Path(name)
         if options.captures is None:
             names = ("keras", "torch", "onnx-keras", "onnx-torch")[: options.subjects]
             write_captures(folder, options.model, options.batch, names)
-        size = sum(path.stat().st_size for path in files(folder))
-        print(f"{len(files(folder))} captures, {size / 1e9:.2f} GB")
+        size = sum(path.stat().st_size for path in list_captures(folder))
+        print(f"{len(list_captures(folder))} captures, {size / 1e9:.2f} GB")
         worst = 0.0
         for kind, reading, judging, peak in measure(folder, options.runs):
             ratio = judging / reading

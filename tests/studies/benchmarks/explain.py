@@ -26,20 +26,20 @@ LIMIT = 3.0
 EVERYTHING = "keras,torch,onnx-keras,onnx-torch"
 
 
-def seconds(cache: Path, *options: str) -> tuple[float, str]:
+def time_comparison(cache: Path, *options: str) -> tuple[float, str]:
     """Wall time and output of one comparison; raises unless it ends in a divergence."""
-    started = time.perf_counter()
-    done = subprocess.run(
+    start = time.perf_counter()
+    process = subprocess.run(
         [sys.executable, "-m", "parity.commands.cli.main", "compare", *FAULTY, *options],
         cwd=ROOT,
         env={**os.environ, "PARITY_CACHE": str(cache)},
         capture_output=True,
         text=True,
     )
-    took = time.perf_counter() - started
-    if done.returncode != 1:
-        raise SystemExit(f"the comparison ended with {done.returncode}:\n{done.stderr}")
-    return took, done.stdout
+    elapsed = time.perf_counter() - start
+    if process.returncode != 1:
+        raise SystemExit(f"the comparison ended with {process.returncode}:\n{process.stderr}")
+    return elapsed, process.stdout
 
 
 def measure(
@@ -48,14 +48,14 @@ def measure(
     """Seconds of each run, `explain` and `no-explain`; raises if the cause is not what it is."""
     times: dict[str, list[float]] = {"no-explain": [], "explain": []}
     # Not measured: the weights are drawn, and PyTorch's graph is traced, once for all.
-    seconds(cache, "--no-explain", "--subjects", subjects)
+    time_comparison(cache, "--no-explain", "--subjects", subjects)
     for number in range(runs):
-        for label, found in times.items():
+        for label, spent in times.items():
             say(f"{label}, run {number + 1} of {runs}")
-            took, output = seconds(cache, f"--{label}", "--subjects", subjects)
+            elapsed, output = time_comparison(cache, f"--{label}", "--subjects", subjects)
             if (CAUSE in output) != (label == "explain"):
                 raise SystemExit(f"{label}: {CAUSE} is {'not ' * (label == 'explain')}named")
-            found.append(took)
+            spent.append(elapsed)
     return times
 
 
@@ -70,12 +70,12 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         times = measure(Path(folder), arguments.runs, say, subjects=arguments.subjects)
-    for label, found in times.items():
-        runs = ", ".join(f"{took:.2f}" for took in found)
-        print(f"{label:<12}{statistics.median(found):>8.2f} s   ({runs})")
-    added = statistics.median(times["explain"]) - statistics.median(times["no-explain"])
-    print(f"{'added':<12}{added:>8.2f} s   ≤ {LIMIT:g} s promised")
-    return 0 if added <= LIMIT else 1
+    for label, spent in times.items():
+        runs = ", ".join(f"{elapsed:.2f}" for elapsed in spent)
+        print(f"{label:<12}{statistics.median(spent):>8.2f} s   ({runs})")
+    extra = statistics.median(times["explain"]) - statistics.median(times["no-explain"])
+    print(f"{'added':<12}{extra:>8.2f} s   ≤ {LIMIT:g} s promised")
+    return 0 if extra <= LIMIT else 1
 
 
 if __name__ == "__main__":

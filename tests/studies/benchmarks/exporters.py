@@ -58,7 +58,9 @@ def keras_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], obje
         ), imports
     if kind == "structure":
         return lambda: keras_onnx.trace(model, **options).save(folder / "keras.structure"), imports
-    return _ours(keras_onnx, [model, out], kind, options, folder / "keras.structure"), imports
+    return _make_export(
+        keras_onnx, [model, out], kind, options, folder / "keras.structure"
+    ), imports
 
 
 def torch_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], object], float]:
@@ -99,10 +101,10 @@ def torch_variant(kind: str, name: str, folder: Path) -> tuple[Callable[[], obje
             imports,
         )
     arguments = [module, [shape], out]
-    return _ours(torch_onnx, arguments, kind, options, folder / "torch.structure"), imports
+    return _make_export(torch_onnx, arguments, kind, options, folder / "torch.structure"), imports
 
 
-def _ours(exporter, arguments, kind, options, structure) -> Callable[[], object]:  # type: ignore[no-untyped-def]
+def _make_export(exporter, arguments, kind, options, structure) -> Callable[[], object]:  # type: ignore[no-untyped-def]
     from exporters.graph import Structure
 
     if kind == "export":
@@ -118,28 +120,28 @@ def measure(variant: str, name: str, folder: Path) -> None:
     framework, kind = variant.split("-")
     make = keras_variant if framework == "keras" else torch_variant
     work, imports = make(kind, name, folder)
-    start, used = time.perf_counter(), time.process_time()
+    start, cpu_start = time.perf_counter(), time.process_time()
     result = work()
-    seconds, cpu = time.perf_counter() - start, time.process_time() - used
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     steps = getattr(result, "seconds", {})
-    found = {"seconds": seconds, "cpu": cpu, "imports": imports, "steps": steps}
-    print("\n" + json.dumps(found))
+    figures = {"seconds": seconds, "cpu": cpu, "imports": imports, "steps": steps}
+    print("\n" + json.dumps(figures))
 
 
 def run(variant: str, name: str, folder: Path) -> dict:  # type: ignore[type-arg]
     command = [sys.executable, __file__, "--measure", variant, "--model", name]
     # OpenMP's threads spin while they wait, which costs tenfold when another process has the core.
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--folder", str(folder)],
         capture_output=True,
         text=True,
         env=environment,
         check=False,
     )
-    if done.returncode:
-        raise SystemExit(f"{variant} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    if process.returncode:
+        raise SystemExit(f"{variant} failed:\n{process.stderr[-3000:]}")
+    return json.loads(process.stdout.strip().splitlines()[-1])
 
 
 def report(results: dict[str, list[dict]]) -> None:  # type: ignore[type-arg]
@@ -151,7 +153,7 @@ def report(results: dict[str, list[dict]]) -> None:  # type: ignore[type-arg]
         f"{'variant':<16}{'median s':>9}{'min':>7}{'max':>7}{'ratio':>7}"
         f"{'CPU s':>8}{'ratio':>7}{'target':>8}  steps"
     )
-    medians, used = (
+    medians, cpu_medians = (
         {v: statistics.median(r[key] for r in rows) for v, rows in results.items()}
         for key in ("seconds", "cpu")
     )
@@ -160,13 +162,14 @@ def report(results: dict[str, list[dict]]) -> None:  # type: ignore[type-arg]
         baseline = variant.split("-")[0] + "-baseline"
         steps = {s: statistics.median(r["steps"][s] for r in rows) for s in rows[0]["steps"]}
         imports = statistics.median(row["imports"] for row in rows)
-        listed = " ".join(f"{step} {value:.2f}" for step, value in steps.items())
+        cpu_ratio = cpu_medians[variant] / cpu_medians[baseline]
+        step_times = " ".join(f"{step} {value:.2f}" for step, value in steps.items())
         target = f"{TARGETS[variant]:.2f}" if variant in TARGETS else ""
         print(
             f"{variant:<16}{medians[variant]:>9.2f}{min(seconds):>7.2f}{max(seconds):>7.2f}"
             f"{medians[variant] / medians[baseline]:>7.2f}"
-            f"{used[variant]:>8.2f}{used[variant] / used[baseline]:>7.2f}{target:>8}"
-            f"  {listed} (imports {imports:.1f})"
+            f"{cpu_medians[variant]:>8.2f}{cpu_ratio:>7.2f}{target:>8}"
+            f"  {step_times} (imports {imports:.1f})"
         )
 
 

@@ -31,27 +31,27 @@ LIMIT = 1.15
 RUNS = {"keras": "keras", "torch": "torch", "onnx-torch": "onnx", "reference": "float64"}
 
 
-def photographs(folder: Path, count: int) -> Path:
+def write_photographs(folder: Path, count: int) -> Path:
     """Write pictures of seeded blobs, 320×256, and return their folder."""
-    made = folder / "photographs"
-    made.mkdir()
+    target = folder / "photographs"
+    target.mkdir()
     rng = np.random.default_rng(0)
     for index in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (8, 10, 3), np.uint8))
-        coarse.resize((320, 256), Image.Resampling.BICUBIC).save(made / f"{index:03}.jpg")
-    return made
+        coarse.resize((320, 256), Image.Resampling.BICUBIC).save(target / f"{index:03}.jpg")
+    return target
 
 
-def forwards(run: str, name: str, file: Path, count: int) -> float:
+def time_forwards(run: str, name: str, file: Path, count: int) -> float:
     """Return the seconds of the forward passes, after one that is not counted."""
     from parity.network import architectures
 
-    found = architectures.get(name)
-    x = np.random.default_rng(0).standard_normal((BATCH, *found.input_shape), np.float32)
+    spec = architectures.get(name)
+    x = np.random.default_rng(0).standard_normal((BATCH, *spec.input_shape), np.float32)
     if run == "keras":
         import keras
 
-        model = importlib.import_module(f"parity.network.models.{found.family}.keras").build(found)
+        model = importlib.import_module(f"parity.network.models.{spec.family}.keras").build(spec)
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
 
         def forward(count: int) -> object:
@@ -67,7 +67,7 @@ def forwards(run: str, name: str, file: Path, count: int) -> float:
         import torch
 
         dtype = torch.float64 if run == "float64" else torch.float32
-        model = importlib.import_module(f"parity.network.models.{found.family}.torch").build(found)
+        model = importlib.import_module(f"parity.network.models.{spec.family}.torch").build(spec)
         model, data = model.eval().to(dtype), torch.from_numpy(x).to(dtype)
 
         def forward(count: int) -> object:
@@ -75,10 +75,10 @@ def forwards(run: str, name: str, file: Path, count: int) -> float:
                 return model(data[:count])
 
     forward(BATCH)
-    started = time.perf_counter()
-    for start in range(0, count, BATCH):
-        forward(min(BATCH, count - start))
-    return time.perf_counter() - started
+    start = time.perf_counter()
+    for index in range(0, count, BATCH):
+        forward(min(BATCH, count - index))
+    return time.perf_counter() - start
 
 
 def main() -> int:
@@ -89,21 +89,25 @@ def main() -> int:
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(forwards(options.only, options.model, options.file, options.photographs)))
+        print(
+            json.dumps(
+                time_forwards(options.only, options.model, options.file, options.photographs)
+            )
+        )
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        file, found = bare.prepare(options.model, folder), {}
+        file, seconds = bare.prepare(options.model, folder), {}
         for label, run in RUNS.items():
             command = [sys.executable, "-m", "tests.studies.benchmarks.folder", "--only", run]
             command += ["--model", options.model, "--file", str(file)]
             command += ["--photographs", str(options.photographs)]
             environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-            done = subprocess.run(
+            process = subprocess.run(
                 command, check=True, cwd=bare.ROOT, env=environment, capture_output=True, text=True
             )
-            found[label] = float(done.stdout.splitlines()[-1])
-            print(f"{label:<12}{found[label]:>8.1f} s bare", flush=True)
+            seconds[label] = float(process.stdout.splitlines()[-1])
+            print(f"{label:<12}{seconds[label]:>8.1f} s bare", flush=True)
         # The command without a folder, whose imports and exports it has, is not measured.
         command = [
             sys.executable,
@@ -113,17 +117,17 @@ def main() -> int:
             options.model,
             "--input",
         ]
-        command += [str(photographs(folder, options.photographs))]
-        started = time.perf_counter()
+        command += [str(write_photographs(folder, options.photographs))]
+        start = time.perf_counter()
         subprocess.run(command, check=True, cwd=bare.ROOT, capture_output=True)
-        took = time.perf_counter() - started
+        elapsed = time.perf_counter() - start
     # Two graphs are compared, of one speed.
-    subjects = [found["keras"], found["torch"], found["onnx-torch"], found["onnx-torch"]]
-    every = sum(subjects) + found["reference"]
-    print(f"{'compare':<12}{took:>8.1f} s, whole command")
-    print(f"{took / max(subjects):.2f}x the slowest subject, at most {LIMIT:g}x promised")
-    print(f"{took / every:.2f}x the four subjects and the reference, one after the other")
-    return 0 if took <= LIMIT * max(subjects) else 1
+    subjects = [seconds["keras"], seconds["torch"], seconds["onnx-torch"], seconds["onnx-torch"]]
+    every = sum(subjects) + seconds["reference"]
+    print(f"{'compare':<12}{elapsed:>8.1f} s, whole command")
+    print(f"{elapsed / max(subjects):.2f}x the slowest subject, at most {LIMIT:g}x promised")
+    print(f"{elapsed / every:.2f}x the four subjects and the reference, one after the other")
+    return 0 if elapsed <= LIMIT * max(subjects) else 1
 
 
 if __name__ == "__main__":

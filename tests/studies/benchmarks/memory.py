@@ -26,9 +26,9 @@ print(json.dumps({"code": code, "peak": peak * 1024}), file=sys.stderr)
 """
 
 
-def peak(cache: Path, *arguments: str) -> int:
+def measure_peak(cache: Path, *arguments: str) -> int:
     """Return the largest resident size in bytes; raises unless the exit code is 0."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", PARENT, *arguments],
         cwd=ROOT,
         env={**os.environ, "PARITY_CACHE": str(cache)},
@@ -37,9 +37,9 @@ def peak(cache: Path, *arguments: str) -> int:
         text=True,
         check=True,
     )
-    answer = json.loads(done.stderr.strip().splitlines()[-1])
+    answer = json.loads(process.stderr.strip().splitlines()[-1])
     if answer["code"]:
-        raise SystemExit(f"the comparison ended with {answer['code']}:\n{done.stderr}")
+        raise SystemExit(f"the comparison ended with {answer['code']}:\n{process.stderr}")
     size: int = answer["peak"]
     return size
 
@@ -52,8 +52,8 @@ def main() -> None:
     arguments = parser.parse_args()
     options = ("--batch", arguments.batch, "--depth", arguments.depth)
     with tempfile.TemporaryDirectory() as folder:
-        found = peak(Path(folder), "compare", arguments.model, *options)
-    print(f"{found / 1e6:.0f} MB")
+        size = measure_peak(Path(folder), "compare", arguments.model, *options)
+    print(f"{size / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

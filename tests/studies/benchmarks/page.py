@@ -21,14 +21,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
     parser.add_argument("--runs", type=int, default=5)
-    asked = parser.parse_args()
-    size = asked.page.stat().st_size / 1e6
+    options = parser.parse_args()
+    size = options.page.stat().st_size / 1e6
     with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as driver:
-        spent = [show(driver, asked.page.resolve()) for _ in range(asked.runs)]
+        times = [show(driver, options.page.resolve()) for _ in range(options.runs)]
         rows = driver.execute_script("return document.querySelectorAll('#rows tbody tr').length")
-    middle = statistics.median(spent)
+    middle = statistics.median(times)
     print(f"{size:.2f} MB, {rows} rows, at most {MEGABYTES:g} MB promised")
-    runs = ", ".join(f"{milliseconds:.0f}" for milliseconds in spent)
+    runs = ", ".join(f"{milliseconds:.0f}" for milliseconds in times)
     print(f"opens in {middle:.0f} ms ({runs}), at most {MILLISECONDS:g} promised")
     return 0 if size <= MEGABYTES and middle <= MILLISECONDS else 1
 

@@ -48,16 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(bench: Bench, items: Sequence[Item] = ITEMS, *, budget: float = BUDGET_S) -> Record:
     """Attempt every item; those for which no time is left are recorded as not run."""
-    started = time.perf_counter()
+    start = time.perf_counter()
     bench.find_subjects()
     entries = []
     for item in items:
-        item_started = time.perf_counter()
-        if item_started - started > budget:
+        item_start = time.perf_counter()
+        if item_start - start > budget:
             entries.append(Entry(item.name, "not run", f"no time left after {budget:g} s", 0.0))
             continue
         status, reason, figures = attempt(item, bench)
-        seconds = time.perf_counter() - item_started
+        seconds = time.perf_counter() - item_start
         entries.append(Entry(item.name, status, reason, seconds, figures))
         print(f"{status:8}{item.name} ({seconds:.1f} s)", file=sys.stderr, flush=True)
     return Record(
@@ -69,7 +69,7 @@ def run(bench: Bench, items: Sequence[Item] = ITEMS, *, budget: float = BUDGET_S
         environment=machine.environment_facts({}),
         runtimes=bench.facts,
         entries=entries,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - start,
     )
 
 

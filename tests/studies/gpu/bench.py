@@ -54,12 +54,12 @@ class Bench:
             try:
                 request = self.request([subject])
                 with Children(python=self.python, timeout=120.0, gpu=True) as children:
-                    placed = confirm_placement(plan_placement(request), request, children)
-                self.facts.update(placed.facts)
+                    placement = confirm_placement(plan_placement(request), request, children)
+                self.facts.update(placement.facts)
             except ParityError as error:
                 self.absent[subject] = str(error)
 
-    def lacking(self, subjects: Sequence[str]) -> str | None:
+    def explain_absence(self, subjects: Sequence[str]) -> str | None:
         """Return why these subjects cannot be run; None if all can."""
         reasons = dict.fromkeys(self.absent[name] for name in subjects if name in self.absent)
         return "; ".join(reasons) or None
@@ -86,17 +86,17 @@ class Bench:
     @contextmanager
     def load_child(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:
         """Yield a framework's child with the model, and the arguments of a run of the logits."""
-        built = architectures.get(self.model, image_size=(self.size, self.size))
+        spec = architectures.get(self.model, image_size=(self.size, self.size))
         runtime = subject.partition("@")[0]
         with tempfile.TemporaryDirectory(prefix="parity-gpu-") as name:
             folder = Path(name)
             path = folder / "weights.safetensors"
-            weights.save(path, weights.init(built, seed=0))
-            data = np.zeros((batch, *built.input_shape), np.float32)
+            weights.save(path, weights.init(spec, seed=0))
+            data = np.zeros((batch, *spec.input_shape), np.float32)
             np.save(folder / "x.npy", data)
             child = Child(runtime, python=select_interpreter(runtime, self.python), gpu=True)
             try:
-                child.call("load", spec=built.to_json(), callable_path=None)
+                child.call("load", spec=spec.to_json(), callable_path=None)
                 child.call("load_weights", path=str(path))
                 yield child, {
                     "x": str(folder / "x.npy"), "rows": ["logits"], "device": "gpu",

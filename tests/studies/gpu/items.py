@@ -14,7 +14,7 @@ from tests.studies.gpu.bench import PRECISIONS, SUBJECTS, Bench
 Figures = Mapping[str, Any]
 
 
-class Failed(AssertionError):
+class WrongResult(AssertionError):
     """The result of an item is wrong."""
 
 
@@ -34,10 +34,10 @@ class Item:
 def require(condition: bool, message: object) -> None:
     """Raise `Failed` with a message unless a condition is true."""
     if not condition:
-        raise Failed(str(message))
+        raise WrongResult(str(message))
 
 
-def precision_item(subject: str, precision: str) -> Item:
+def make_precision_item(subject: str, precision: str) -> Item:
     """Return the check of a subject in a precision: at that precision's floor, flags included."""
 
     def run(bench: Bench) -> Figures:
@@ -54,7 +54,7 @@ def precision_item(subject: str, precision: str) -> Item:
             "proof": facts.proof,
             "run_seconds": facts.seconds.get("run"),
             "compare_seconds": report.seconds,
-            "stages": stages_of(report, subject),
+            "stages": find_stage_errors(report, subject),
         }
 
     return Item(f"{subject} in {precision}", (subject,), run)
@@ -69,7 +69,7 @@ def require_parity(report: Report) -> None:
     require(report.verdict == "parity", f"{report.verdict}, {worst:.3g}x the floor; {failures}")
 
 
-def stages_of(report: Report, subject: str) -> dict[str, dict[str, float]]:
+def find_stage_errors(report: Report, subject: str) -> dict[str, dict[str, float]]:
     """Return the largest error of a subject by stage, and how many floors that is."""
     return {
         stage.name: {
@@ -80,7 +80,7 @@ def stages_of(report: Report, subject: str) -> dict[str, dict[str, float]]:
     }
 
 
-def cpu_against_gpu(bench: Bench) -> Figures:
+def compare_cpu_with_gpu(bench: Bench) -> Figures:
     """The same models on both, against one float64 reference on the CPU."""
     subjects = ["torch@cpu", "torch@gpu", "keras@gpu", "onnx-torch@gpu"]
     report = bench.compare(subjects)
@@ -101,19 +101,19 @@ def repeat_runs(bench: Bench) -> Figures:
     """Three runs of all subjects are bit for bit the same."""
     report = bench.compare(bench.present, repeat=3)
     assert report.repeat is not None
-    changed = {name: count for name, count in report.repeat.differed.items() if count}
-    require(not changed, f"runs that were not bit for bit the first one: {changed}")
+    differences = {name: count for name, count in report.repeat.differed.items() if count}
+    require(not differences, f"runs that were not bit for bit the first one: {differences}")
     return {"runs": report.repeat.runs}
 
 
-def backends(bench: Bench) -> Figures:
+def compare_backends(bench: Bench) -> Figures:
     """One Keras model on three backends."""
     report = bench.compare(["keras@gpu", "keras[jax]@gpu", "keras[torch]@gpu"], reference="keras")
     require_parity(report)
     return {"compare_seconds": report.seconds}
 
 
-def one_at_a_time(bench: Bench) -> Figures:
+def compare_serially(bench: Bench) -> Figures:
     """`--serial` gives the same verdict."""
     report = bench.compare(bench.present, serial=True)
     require_parity(report)
@@ -128,7 +128,7 @@ def compile_with_xla(bench: Bench) -> Figures:
     return {"run_seconds": report.subjects["keras@gpu"].seconds["run"]}
 
 
-def out_of_memory(bench: Bench) -> Figures:
+def exceed_memory(bench: Bench) -> Figures:
     """A batch that is too large for any card is an error that names one that fits."""
     assert bench.card is not None
     # An item of a ResNet-50 at 224 takes some 20 MB of activations at the widest place.
@@ -142,7 +142,7 @@ def out_of_memory(bench: Bench) -> Figures:
     raise NotRun(f"a batch of {batch} fits in the card's memory")
 
 
-def bare_forward(subject: str) -> Item:
+def make_forward_item(subject: str) -> Item:
     """Return the check that times a forward pass at batch 8, the best of 5; logits captured."""
 
     def run(bench: Bench) -> Figures:
@@ -163,22 +163,26 @@ def inspect_runtimes(bench: Bench) -> Figures:
 FOUR = ("keras@gpu", "torch@gpu", "onnx-keras@gpu", "onnx-torch@gpu")
 
 ITEMS = (
-    *(precision_item(subject, name) for name in PRECISIONS for subject in SUBJECTS),
-    *(bare_forward(subject) for subject in ("keras@gpu", "torch@gpu")),
-    Item("CPU against GPU", ("torch@gpu", "keras@gpu", "onnx-torch@gpu"), cpu_against_gpu),
+    *(make_precision_item(subject, name) for name in PRECISIONS for subject in SUBJECTS),
+    *(make_forward_item(subject) for subject in ("keras@gpu", "torch@gpu")),
+    Item("CPU against GPU", ("torch@gpu", "keras@gpu", "onnx-torch@gpu"), compare_cpu_with_gpu),
     Item("TF32 is named as the cause", ("torch@gpu",), explain_tf32),
     Item("three runs are bit for bit the same", (), repeat_runs),
-    Item("three backends of Keras", ("keras@gpu", "keras[jax]@gpu", "keras[torch]@gpu"), backends),
+    Item(
+        "three backends of Keras",
+        ("keras@gpu", "keras[jax]@gpu", "keras[torch]@gpu"),
+        compare_backends,
+    ),
     Item("--xla", ("keras@gpu",), compile_with_xla),
-    Item("--serial", (), one_at_a_time),
-    Item("out of memory", ("torch@gpu",), out_of_memory),
+    Item("--serial", (), compare_serially),
+    Item("out of memory", ("torch@gpu",), exceed_memory),
     Item("doctor --device gpu", FOUR, inspect_runtimes),
 )
 
 
 def attempt(item: Item, bench: Bench) -> tuple[str, str | None, Figures]:
     """Run an item; return `passed`, `failed` or `not run`, the reason, and the figures."""
-    reason = bench.lacking(item.needs)
+    reason = bench.explain_absence(item.needs)
     if reason is None and not bench.present:
         reason = next(iter(bench.absent.values()), "no subject can be run")
     if reason is not None:
@@ -187,7 +191,7 @@ def attempt(item: Item, bench: Bench) -> tuple[str, str | None, Figures]:
         return "passed", None, item.run(bench)
     except NotRun as error:
         return "not run", str(error), {}
-    except (Failed, ParityError) as error:
+    except (WrongResult, ParityError) as error:
         return "failed", str(error), {}
     except Exception as error:  # noqa: BLE001 (one item's fault must not cost the others' record)
         return "failed", f"{type(error).__name__}: {error}", {}

@@ -77,13 +77,13 @@ def markdown(record: Record) -> str:
         f"{record.count('not run')} not run, in {record.seconds:.0f} s",
         "",
     ]
-    measured = [entry for entry in record.entries if entry.figures.get("stages")]
-    if measured:
-        stages = list(measured[0].figures["stages"])
+    stage_entries = [entry for entry in record.entries if entry.figures.get("stages")]
+    if stage_entries:
+        stages = list(stage_entries[0].figures["stages"])
         lines += ["Largest error of each stage, and how many floors of its precision that is:", ""]
         lines += ["| | " + " | ".join(stages) + " | forward, s | compare, s |"]
         lines += ["|---" * (len(stages) + 3) + "|"]
-        lines += [_row(entry, stages) for entry in measured]
+        lines += [_row(entry, stages) for entry in stage_entries]
         lines += [""]
     lines += ["| item | status | seconds | |", "|---|---|---|---|"]
     lines += [

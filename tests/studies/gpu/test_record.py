@@ -12,7 +12,7 @@ from parity.errors import DeviceMemoryError, MissingRuntimeError
 from parity.processes import cards
 from tests.studies.gpu import __main__ as command
 from tests.studies.gpu.bench import SUBJECTS, Bench
-from tests.studies.gpu.items import ITEMS, Failed, Item, NotRun, attempt
+from tests.studies.gpu.items import ITEMS, Item, NotRun, WrongResult, attempt
 from tests.studies.gpu.record import markdown
 
 CARD = cards.Card("NVIDIA Fake 100", 80 * 2**30, 1, "13.2", "580.65.06")
@@ -53,8 +53,10 @@ class Present(Bench):
 
 
 def bench(**absent):
-    held = {SUBJECTS[["keras", "torch"].index(name)]: why for name, why in absent.items()}
-    return Present("resnet18", 64, {}, held)
+    absent_subjects = {
+        SUBJECTS[["keras", "torch"].index(name)]: why for name, why in absent.items()
+    }
+    return Present("resnet18", 64, {}, absent_subjects)
 
 
 def outcome(result):
@@ -70,7 +72,7 @@ def outcome(result):
     ("result", "status", "reason"),
     [
         ({"figure": 1}, "passed", None),
-        (Failed("off by 9x"), "failed", "off by 9x"),
+        (WrongResult("off by 9x"), "failed", "off by 9x"),
         (NotRun("no kernels"), "not run", "no kernels"),
         (MissingRuntimeError("torch: fell back"), "failed", "torch: fell back"),
         (KeyError("x"), "failed", "KeyError: 'x'"),
@@ -92,7 +94,7 @@ def test_the_record_of_a_mixed_run(tmp_path):
     figures = {"stages": stages, "run_seconds": 0.5, "compare_seconds": 9.0}
     items = [
         Item("torch@gpu in tf32", (), outcome(figures)),
-        Item("broken", (), outcome(Failed("a | b"))),
+        Item("broken", (), outcome(WrongResult("a | b"))),
         Item("absent", ("keras@gpu",), outcome({})),
     ]
     record = command.run(bench(keras="keras: no libcudnn.so.9"), items)
@@ -102,8 +104,8 @@ def test_the_record_of_a_mixed_run(tmp_path):
     assert "| torch@gpu in tf32 | 2.5e-03 (0.81×) | 0.500 | 9.000 |" in text
     assert "a \\| b" in text
     assert "1 passed, 1 failed, 1 not run" in text
-    done = command.run(bench(), items[:1])
-    assert done.exit_code == 0
+    record_of_pass = command.run(bench(), items[:1])
+    assert record_of_pass.exit_code == 0
 
 
 def test_no_item_is_begun_when_the_time_is_up():
@@ -145,15 +147,19 @@ class Rehearsal(Present):
     def compare(self, subjects, **options):
         report = super().compare(subjects, **options)
 
-        def named(held):
-            return {name.replace("@cpu", "@gpu"): value for name, value in held.items()}
+        def rename_subjects(values):
+            return {name.replace("@cpu", "@gpu"): value for name, value in values.items()}
 
-        facts = named(report.subjects)
+        facts = rename_subjects(report.subjects)
         return dataclasses.replace(
             report,
             subjects={name: dataclasses.replace(f, device="gpu") for name, f in facts.items()},
             stages=tuple(
-                dataclasses.replace(stage, subjects=named(stage.subjects), pairs=named(stage.pairs))
+                dataclasses.replace(
+                    stage,
+                    subjects=rename_subjects(stage.subjects),
+                    pairs=rename_subjects(stage.pairs),
+                )
                 for stage in report.stages
             ),
         )

@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.studies.mutants.bench import SUBJECTS, Bench, Refused, faults_for
+from tests.studies.mutants.bench import SUBJECTS, Bench, ShapeMismatch, faults_for
 from tests.studies.mutants.counting import find_shortfalls, format_result, format_table
 from tests.studies.mutants.result import Result
 
@@ -49,59 +49,59 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path, help="where the table is written")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     results: list[Result] = []
     clean: list[tuple[str, str, bool]] = []
-    for name in asked.models.split(","):
+    for name in arguments.models.split(","):
         options = {"classes": 10, "image_size": (64, 64), "batch": 1}
-        subjects = tuple(asked.subjects.split(","))
-        needed = ("keras", "torch", *(s for s in subjects if s.startswith("onnx")))
+        subjects = tuple(arguments.subjects.split(","))
+        bench_subjects = ("keras", "torch", *(s for s in subjects if s.startswith("onnx")))
         if name in SMALL:
-            options, needed = {"batch": 2}, ("keras", "torch")
+            options, bench_subjects = {"batch": 2}, ("keras", "torch")
             subjects = tuple(s for s in subjects if not s.startswith("onnx"))
-        bench = Bench(name, subjects=needed, **options | MODELS[name])
+        bench = Bench(name, subjects=bench_subjects, **options | MODELS[name])
         try:
             for subject in subjects:
-                results += list(_mutants(bench, subject, asked))
-                for seed in range(asked.clean):
-                    clean.append((name, subject, bench.clean(subject, seed)))
+                results += list(_measure_mutants(bench, subject, arguments))
+                for seed in range(arguments.clean):
+                    clean.append((name, subject, bench.passes_unmutated(subject, seed)))
         finally:
             bench.close()
-        if asked.json:
-            _write(asked.json, results, clean)
-    printed = format_table(results, clean)
-    print(printed)
-    if asked.markdown:
-        asked.markdown.write_text(printed + "\n")
-    failed = find_shortfalls(results, clean)
-    for message in failed:
+        if arguments.json:
+            _write(arguments.json, results, clean)
+    table = format_table(results, clean)
+    print(table)
+    if arguments.markdown:
+        arguments.markdown.write_text(table + "\n")
+    shortfalls = find_shortfalls(results, clean)
+    for message in shortfalls:
         print(message, file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if shortfalls else 0
 
 
-def _mutants(bench, subject, asked):
+def _measure_mutants(bench, subject, arguments):
     for fault in faults_for(subject):
-        if asked.only not in fault.name:
+        if arguments.only not in fault.name:
             continue
-        made = 0
-        for mutation in bench.places(fault, subject, asked.seed):
-            if made == asked.each:
+        count = 0
+        for mutation in bench.places(fault, subject, arguments.seed):
+            if count == arguments.each:
                 break
             try:
                 result = bench.measure(fault, subject, mutation, time.perf_counter)
-            except Refused as error:
+            except ShapeMismatch as error:
                 print(f"refused: {subject} {fault.name}: {error}", file=sys.stderr, flush=True)
                 continue
-            made += 1
+            count += 1
             print(format_result(result), file=sys.stderr, flush=True)
             yield result
 
 
 def _write(path: Path, results, clean) -> None:
-    counted = ("causes", "named", "unexplained", "misnamed")
+    properties = ("causes", "named", "unexplained", "misnamed")
     data = {
         "results": [
-            asdict(result) | {field: getattr(result, field) for field in counted}
+            asdict(result) | {field: getattr(result, field) for field in properties}
             for result in results
         ],
         "clean": clean,

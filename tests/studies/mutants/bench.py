@@ -38,14 +38,14 @@ class ChildPair:
     def call(self, operation, **arguments):
         if operation in ("load", "load_weights", "use_table"):
             self.mutant.call(operation, **arguments)
-        chosen = self.healthy if operation in BY_REFERENCE else self.mutant
-        return chosen.call(operation, **arguments)
+        child = self.healthy if operation in BY_REFERENCE else self.mutant
+        return child.call(operation, **arguments)
 
     def __getattr__(self, name):
         return getattr(self.healthy, name)
 
 
-class Refused(Exception):
+class ShapeMismatch(Exception):
     """The framework does not run such a model: its shapes do not fit."""
 
 
@@ -67,7 +67,7 @@ class Bench:
         self.spare = Children(timeout=600)
         get_child = self.children.__getitem__
         self.children.__class__ = type(
-            "Routed", (Children,), {"__getitem__": self._routed(get_child)}
+            "RoutingChildren", (Children,), {"__getitem__": self._route_torch(get_child)}
         )
         self.request = Request(subjects=subjects, isolate=True, input="random", **request)
         folder = Path(self.folder.name)
@@ -82,8 +82,8 @@ class Bench:
         self.runs = self.state.subjects
         self.descriptions = self.state.descriptions
         self.name = name
-        self.judged = 0
-        self._prepared: dict[tuple[str, bool], tuple[State, Runner]] = {}
+        self.judge_count = 0
+        self._states: dict[tuple[str, bool], tuple[State, Runner]] = {}
         # A mutant counts as detected if anything is reported, so nothing may be reported of these.
         structure = judge_structure(self.state, self.runner)
         if structure.outcome == "fail":
@@ -93,7 +93,7 @@ class Bench:
             if wrong:
                 raise AssertionError(f"{subject} differs in float64 by itself at {wrong[0].row}")
 
-    def _routed(self, get_child):
+    def _route_torch(self, get_child):
         pairs = {}
 
         def get(children, name):
@@ -115,20 +115,24 @@ class Bench:
 
     def sites(self) -> dict[str, Site]:
         """Return every row that both models have, by name."""
-        found, pad, before = {}, None, None
+        sites, pad, previous_shape = {}, None, None
         for row in self.table.rows:
             if row.kind == "pad":
                 pad = row.keras
                 continue
             if row.in_both_models:
-                flattened = before if row.kind == "dense" and before and len(before) == 3 else None
-                found[row.name] = Site(
+                image_shape = (
+                    previous_shape
+                    if row.kind == "dense" and previous_shape and len(previous_shape) == 3
+                    else None
+                )
+                sites[row.name] = Site(
                     row.name, row.kind, row.block, row.keras, row.torch, row.shape, row.weights,
-                    self.table.tensor_name(row), pad, flattened,
+                    self.table.tensor_name(row), pad, image_shape,
                 )  # fmt: skip
-                before = row.shape
+                previous_shape = row.shape
             pad = None
-        return found
+        return sites
 
     def places(self, fault: Fault, subject: str, seed: int):
         """Yield the mutations that a fault can make in a subject, in a seeded order."""
@@ -178,7 +182,7 @@ class Bench:
                 capture = runner.run_subject(subject, _rows(state), "capture")
             except ParityError as error:
                 if not mutation.fails:
-                    raise Refused(str(error)) from error
+                    raise ShapeMismatch(str(error)) from error
                 state = replace(state, failures={subject: error})
             else:
                 run = replace(self.runs[subject], capture=capture.path)
@@ -196,15 +200,15 @@ class Bench:
         Each has a folder of its own, since captures are found again by name.
         """
         key = depth, isolate
-        if key not in self._prepared:
+        if key not in self._states:
             folder = Path(self.folder.name) / f"{depth}-{isolate}"
             folder.mkdir()
             request = replace(self.request, depth=depth, isolate=isolate)
             runner = replace(self.runner, request=request, folder=folder)
             state = replace(self.state, request=request)
             reference = runner.run_reference(_rows(state), "capture", isolate=isolate)
-            self._prepared[key] = replace(state, reference=reference), runner
-        return self._prepared[key]
+            self._states[key] = replace(state, reference=reference), runner
+        return self._states[key]
 
     def _child(self, subject):
         if subject == "torch":
@@ -230,33 +234,38 @@ class Bench:
 
         Every second one is judged without `--isolate`, as by the default command.
         """
-        started = clock()
-        isolate = self.judged % 2 == 0
+        start = clock()
+        isolate = self.judge_count % 2 == 0
         try:
-            findings, by, named = self.judge(subject, mutation, isolate=isolate)
+            findings, level, level_rows = self.judge(subject, mutation, isolate=isolate)
         except CRASHES as error:
-            findings, by, named = Findings(), f"a crash: {error!r}", set()
-        self.judged += 1
+            findings, level, level_rows = Findings(), f"a crash: {error!r}", set()
+        self.judge_count += 1
         causes = [c for c in findings.causes if c.subject == subject]
-        layers = {found.layer for found in findings.divergences} or {c.layer for c in causes}
-        before = [c.evidence["x_floor_before"] for c in causes if "x_floor_before" in c.evidence]
+        layers = {divergence.layer for divergence in findings.divergences} or {
+            c.layer for c in causes
+        }
+        isolated_errors = [
+            c.evidence["x_floor_before"] for c in causes if "x_floor_before" in c.evidence
+        ]
         expected = {row: mutation.expected.get(row, fault.expected) for row in mutation.rows}
         return Result(
             model=self.name,
             subject=subject,
             fault=fault.name,
             rows=mutation.rows,
-            detected=not by.startswith("a crash") and bool(by or causes or findings.divergences),
-            located=None if mutation.whole else (layers or named) == set(mutation.rows),
+            detected=not level.startswith("a crash")
+            and bool(level or causes or findings.divergences),
+            located=None if mutation.whole else (layers or level_rows) == set(mutation.rows),
             answers=tuple(dict.fromkeys((cause.layer, cause.cause) for cause in causes)),
             expected=tuple((row, tuple(sorted(names))) for row, names in expected.items()),
             nameable=fault.nameable,
             isolate=isolate,
-            seconds=clock() - started,
+            seconds=clock() - start,
             messages=tuple(cause.message for cause in causes),
-            by=by,
-            hidden=mutation.hidden,
-            faintest=min(before, default=None),
+            by=level,
+            undetectable=mutation.undetectable,
+            faintest=min(isolated_errors, default=None),
         )
 
     def _find_level(self, state: State, runner: Runner, subject: str, findings, mutation: Mutation):
@@ -292,10 +301,10 @@ class Bench:
         path = Path(self.folder.name) / "mutant-weights.safetensors"
         self._child(subject).call("save_weights", path=str(path))
         lines = weights.describe_differences(self.values, weights.load(path, self.table))
-        named = {line.partition(":")[0] for line in lines}
-        return {row.name for row in self.table.rows for w in row.weights if w.name in named}
+        names = {line.partition(":")[0] for line in lines}
+        return {row.name for row in self.table.rows for w in row.weights if w.name in names}
 
-    def clean(self, subject: str, seed: int) -> bool:
+    def passes_unmutated(self, subject: str, seed: int) -> bool:
         """Return whether an unmutated subject passes on a seeded input, without any cause.
 
         Every second seed is compared without `--isolate`, as by the default command.
@@ -309,13 +318,13 @@ class Bench:
             runner = replace(self.runner, request=state.request, folder=Path(folder), input=path)
             rows = _rows(state)
             reference = runner.run_reference(rows, "capture", isolate=isolate)
-            done = runner.run_subject(subject, rows, "capture")
-            run = replace(self.runs[subject], capture=done.path)
+            capture = runner.run_subject(subject, rows, "capture")
+            run = replace(self.runs[subject], capture=capture.path)
             state = replace(state, reference=reference, subjects={subject: run})
             _, findings = judge_and_explain(state, runner)
         results = [r for stage in findings.stages for r in (stage.subjects, stage.isolated)]
-        passed = all(each[subject].status.passes for each in results if each)
-        return passed and not (findings.causes or findings.divergences or findings.attribution)
+        passes = all(each[subject].status.passes for each in results if each)
+        return passes and not (findings.causes or findings.divergences or findings.attribution)
 
 
 def _rows(state: State) -> list[str]:

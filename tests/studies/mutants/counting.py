@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from tests.studies.mutants.result import Result
 
-PROMISED = {"detected": 1.0, "located": 0.98, "named": 0.95}
-MISNAMED = 0.01
+MIN_SHARES = {"detected": 1.0, "located": 0.98, "named": 0.95}
+MAX_MISNAMED = 0.01
 
 COLUMNS = {
     "detected": "detected",
@@ -34,16 +34,17 @@ def format_result(result: Result) -> str:
     if result.misnamed:
         words = "WRONGLY NAMED"
     if not result.detectable:
-        words = f"{'FLAGGED' if result.detected else 'as declared'}, undetectable: {result.hidden}"
+        flag = "FLAGGED" if result.detected else "as declared"
+        words = f"{flag}, undetectable: {result.undetectable}"
     elif not result.detected:
         words = "NOT DETECTED"
     elif result.located is False:
         words += ", NOT LOCATED"
     causes = ", ".join(dict.fromkeys(f"{row}: {cause}" for row, cause in result.answers))
-    flag = " --isolate" if result.isolate else ""
+    option = " --isolate" if result.isolate else ""
     return (
         f"{result.seconds:5.2f} s  {result.model} {result.subject} {result.fault} "
-        f"@ {'+'.join(result.rows)}{flag}, by {result.by or 'nothing'}: {words} ({causes})"
+        f"@ {'+'.join(result.rows)}{option}, by {result.by or 'nothing'}: {words} ({causes})"
     )
 
 
@@ -59,7 +60,7 @@ def format_table(results: list[Result], clean: list[tuple[str, str, bool]]) -> s
     `clean` has the model, the subject and whether it passed, for each unmutated run. Where not
     every mutant has a place or a cause, the cell has "of" how many; without any it is empty.
     """
-    hidden = [result for result in results if not result.detectable]
+    undetectable = [result for result in results if not result.detectable]
     results = [result for result in results if result.detectable]
     lines = [
         "| fault | mutants | " + " | ".join(COLUMNS.values()) + " |",
@@ -67,17 +68,17 @@ def format_table(results: list[Result], clean: list[tuple[str, str, bool]]) -> s
     ]
     lines += [_row(name, group) for name, group in _by_fault(results)]
     lines.append(_row("**all**", results))
-    if hidden:
-        flagged = sum(result.detected for result in hidden)
-        lines.append(f"| **declared undetectable** | {len(hidden)} | {flagged} |  |  |  |  |")
+    if undetectable:
+        flags = sum(result.detected for result in undetectable)
+        lines.append(f"| **declared undetectable** | {len(undetectable)} | {flags} |  |  |  |  |")
     lines.append("")
     lines += _shares(results)
     lines += _facts(results)
-    for name, group in _by_fault(hidden):
-        why = "; ".join(sorted({str(result.hidden) for result in group}))
-        flagged = sum(result.detected for result in group)
-        lines.append(f"Undetectable: {len(group)} of {name!r}, {flagged} flagged: {why}.")
-    alarms = sum(not passed for *_, passed in clean)
+    for name, group in _by_fault(undetectable):
+        why = "; ".join(sorted({str(result.undetectable) for result in group}))
+        flags = sum(result.detected for result in group)
+        lines.append(f"Undetectable: {len(group)} of {name!r}, {flags} flagged: {why}.")
+    alarms = sum(not passes for *_, passes in clean)
     lines.append(f"{len(clean)} runs of unmutated models, {alarms} false alarms.")
     return "\n".join(lines)
 
@@ -109,9 +110,9 @@ def _facts(results: list[Result]) -> list[str]:
         f"{alone} were judged as the default command does it, {len(results) - alone} with "
         "`--isolate`.",
     ]
-    located = [r for r in results if r.faintest is not None and r.located]
-    if located:
-        faint = min(located, key=lambda r: r.faintest)
+    located_results = [r for r in results if r.faintest is not None and r.located]
+    if located_results:
+        faint = min(located_results, key=lambda r: r.faintest)
         lines.append(
             f"The faintest that was located is {faint.faintest:.3g}x the floor of its layer alone: "
             f"{faint.model} {faint.subject} {faint.fault} @ {'+'.join(faint.rows)}."
@@ -121,20 +122,21 @@ def _facts(results: list[Result]) -> list[str]:
 
 def find_shortfalls(results: list[Result], clean: list[tuple[str, str, bool]]) -> list[str]:
     """Return a line for each figure that is worse than the promised one."""
-    flagged = [result for result in results if not result.detectable and result.detected]
+    false_flags = [result for result in results if not result.detectable and result.detected]
     results = [result for result in results if result.detectable]
     lines = []
-    for field, least in PROMISED.items():
+    for field, least in MIN_SHARES.items():
         count, of = counts(results, field)
         if of and count / of < least:
             lines.append(f"{field}: {count / of:.1%}, promised are {least:.0%}")
     share = sum(result.misnamed for result in results) / max(len(results), 1)
-    if share > MISNAMED:
-        lines.append(f"wrongly named: {share:.1%}, promised are at most {MISNAMED:.0%}")
+    if share > MAX_MISNAMED:
+        lines.append(f"wrongly named: {share:.1%}, promised are at most {MAX_MISNAMED:.0%}")
     lines += [
-        f"declared undetectable, and flagged: {format_result(result).strip()}" for result in flagged
+        f"declared undetectable, and flagged: {format_result(result).strip()}"
+        for result in false_flags
     ]
-    alarms = sum(not passed for *_, passed in clean)
+    alarms = sum(not passes for *_, passes in clean)
     return lines + ([f"{alarms} false alarms"] if alarms else [])
 
 

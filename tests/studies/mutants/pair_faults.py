@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tests.studies.mutants.plan import CODE, EVERYWHERE, Mutation, code, fault
-from tests.studies.mutants.weight_faults import constant, flipped
+from tests.studies.mutants.weight_faults import flip_kernel, set_constant
 
 
-def _dilated(place):
+def _dilate_and_pad(place):
     """Dilation 2 with the padding that keeps the shape: two settings at once."""
     if place.hyper.get("padding") != [[1, 1], [1, 1]]:
         return None
@@ -23,27 +23,29 @@ def _dilated(place):
     return Mutation((place.row.name,), changes=(first, second))
 
 
-def biased(place):
+def add_bias(place):
     """A bias where the layer has none."""
     values = (0.2 * place.rng.standard_normal(place.row.shape[0])).tolist()
     return code("bias", values=values)(place)
 
 
-def _flipped_and_biased(place):
+def _flip_kernel_and_add_bias(place):
     kernel = place.values[place.weight("kernel")]
     if kernel.ndim != 4 or kernel.shape[2:] == (1, 1):
         return None
-    made = np.ascontiguousarray(kernel[:, :, ::-1, ::-1])
-    return Mutation((place.row.name,), {place.weight("kernel"): made}, biased(place).changes)
+    flipped_kernel = np.ascontiguousarray(kernel[:, :, ::-1, ::-1])
+    return Mutation(
+        (place.row.name,), {place.weight("kernel"): flipped_kernel}, add_bias(place).changes
+    )
 
 
-def _two(plan, cause, *, kinds, other, other_cause, far=False):
+def _plan_two(plan, cause, *, kinds, other, other_cause, far=False):
     """One fault at the place, and another at a seeded row of `kinds`, which has its own cause.
 
     Both in one block, or `far`: in two.
     """
 
-    def planned(place):
+    def plan_both(place):
         first = plan(place)
         rows = [row for row in place.rows.values()
                 if row.kind in kinds and row.name != place.row.name
@@ -64,24 +66,42 @@ def _two(plan, cause, *, kinds, other, other_cause, far=False):
             expected=dict(zip(names, (frozenset({cause}), frozenset({other_cause})), strict=True)),
         )
 
-    return planned
+    return plan_both
 
 
-def _two_kernels(far):
-    return _two(flipped, "kernel-flipped", kinds=("batch_norm",), other=constant("gamma", 1.0),
-                other_cause="norm-weight-missing", far=far)  # fmt: skip
+def _flip_kernel_and_reset_gamma(far):
+    return _plan_two(
+        flip_kernel,
+        "kernel-flipped",
+        kinds=("batch_norm",),
+        other=set_constant("gamma", 1.0),
+        other_cause="norm-weight-missing",
+        far=far,
+    )
 
 
-def _two_settings(far):
-    return _two(code("epsilon", value=1e-3), "batch-norm-epsilon", kinds=("conv",), other=biased,
-                other_cause="bias", far=far)  # fmt: skip
+def _change_epsilon_and_add_bias(far):
+    return _plan_two(
+        code("epsilon", value=1e-3),
+        "batch-norm-epsilon",
+        kinds=("conv",),
+        other=add_bias,
+        other_cause="bias",
+        far=far,
+    )
 
 
-_ENDS = _two(constant("bias", 0.0), "bias", kinds=("relu",), other=code("identity"),
-             other_cause="activation-missing", far=True)  # fmt: skip
+_REMOVE_BIAS_AND_ACTIVATION = _plan_two(
+    set_constant("bias", 0.0),
+    "bias",
+    kinds=("relu",),
+    other=code("identity"),
+    other_cause="activation-missing",
+    far=True,
+)
 
 
-def _rectified_before(place):
+def _move_relu_before(place):
     """The ReLU after a batch-norm is before it."""
     following = place.following
     if following is None or following.kind != "relu":
@@ -93,19 +113,60 @@ def _rectified_before(place):
 
 
 PAIR_FAULTS = (
-    fault("19 ReLU before its batch-norm", "batch_norm", "activation-extra|activation-missing",
-          _rectified_before, CODE),
-    fault("pair: dilation and padding", "conv", "dilation+padding|padding+dilation", _dilated,
-          CODE),
-    fault("pair: flipped kernel and a bias", "conv", "kernel-flipped+bias|bias+kernel-flipped",
-          _flipped_and_biased, CODE),
-    fault("two places of a block: flipped kernel, gamma", "conv",
-          "kernel-flipped|norm-weight-missing", _two_kernels(far=False), EVERYWHERE),
-    fault("two places: flipped kernel, gamma", "conv", "kernel-flipped|norm-weight-missing",
-          _two_kernels(far=True), EVERYWHERE),
-    fault("two places of a block: epsilon, bias", "batch_norm", "batch-norm-epsilon|bias",
-          _two_settings(far=False), CODE),
-    fault("two places: epsilon, bias", "batch_norm", "batch-norm-epsilon|bias",
-          _two_settings(far=True), CODE),
-    fault("two places: no bias, no activation", "dense", "bias|activation-missing", _ENDS, CODE),
-)  # fmt: skip
+    fault(
+        "19 ReLU before its batch-norm",
+        "batch_norm",
+        "activation-extra|activation-missing",
+        _move_relu_before,
+        CODE,
+    ),
+    fault(
+        "pair: dilation and padding",
+        "conv",
+        "dilation+padding|padding+dilation",
+        _dilate_and_pad,
+        CODE,
+    ),
+    fault(
+        "pair: flipped kernel and a bias",
+        "conv",
+        "kernel-flipped+bias|bias+kernel-flipped",
+        _flip_kernel_and_add_bias,
+        CODE,
+    ),
+    fault(
+        "two places of a block: flipped kernel, gamma",
+        "conv",
+        "kernel-flipped|norm-weight-missing",
+        _flip_kernel_and_reset_gamma(far=False),
+        EVERYWHERE,
+    ),
+    fault(
+        "two places: flipped kernel, gamma",
+        "conv",
+        "kernel-flipped|norm-weight-missing",
+        _flip_kernel_and_reset_gamma(far=True),
+        EVERYWHERE,
+    ),
+    fault(
+        "two places of a block: epsilon, bias",
+        "batch_norm",
+        "batch-norm-epsilon|bias",
+        _change_epsilon_and_add_bias(far=False),
+        CODE,
+    ),
+    fault(
+        "two places: epsilon, bias",
+        "batch_norm",
+        "batch-norm-epsilon|bias",
+        _change_epsilon_and_add_bias(far=True),
+        CODE,
+    ),
+    fault(
+        "two places: no bias, no activation",
+        "dense",
+        "bias|activation-missing",
+        _REMOVE_BIAS_AND_ACTIVATION,
+        CODE,
+    ),
+)

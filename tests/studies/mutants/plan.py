@@ -30,7 +30,7 @@ class Site:
     tensor: str
     pad: str | None
     """The Keras layer that pads this one's input, if there is one."""
-    flattened: tuple[int, ...] | None
+    image_shape: tuple[int, ...] | None
     """The image (C, H, W) that a dense layer's input was flattened from, if it was."""
 
 
@@ -110,7 +110,7 @@ class Mutation:
     device: str = "cpu"
     expected: dict[str, frozenset[str]] = field(default_factory=dict)
     """By row, the causes that may name it, where not all rows have the fault's."""
-    hidden: str | None = None
+    undetectable: str | None = None
     """Why nothing can detect it; without a reason, a fault that is not detected was missed."""
 
 

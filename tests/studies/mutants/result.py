@@ -30,7 +30,7 @@ class Result:
     messages: tuple[str, ...] = ()
     by: str = "numerics"
     """The level that detected it; empty if none did."""
-    hidden: str | None = None
+    undetectable: str | None = None
     """Why nothing can detect it, if that is known beforehand."""
     faintest: float | None = None
     """The smallest isolated error, in floors, of the layers that were explained."""
@@ -38,7 +38,7 @@ class Result:
     @property
     def detectable(self) -> bool:
         """Whether it is not declared undetectable."""
-        return self.hidden is None
+        return self.undetectable is None
 
     @property
     def causes(self) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from tests.studies.mutants.plan import CODE, CONV, Mutation, code, fault
 
-EVERY = ("conv", "max_pool", "add", "relu", "avg_pool", "dense", "batch_norm")
-GRAPH = ("onnx-torch",)
+KINDS = ("conv", "max_pool", "add", "relu", "avg_pool", "dense", "batch_norm")
+GRAPH_SUBJECTS = ("onnx-torch",)
 
 
 def _stale_capture(later, place):
@@ -17,7 +17,7 @@ def _stale_capture(later, place):
     return Mutation((place.row.name,), changes=(change,), depth="layer")
 
 
-def _in_place(place):
+def _overwrite_by_activation(place):
     """The activation after a layer overwrites the tensor that a hook has stored.
 
     Put into the capture of the PyTorch subject: parity's own hooks read a tensor at once, so an
@@ -33,7 +33,7 @@ def _in_place(place):
     return replace(stale, changes=(*stale.changes, *in_place.changes), changes_description=True)
 
 
-def _overwritten(place):
+def _overwrite_by_last_call(place):
     """The last call of a module overwrites the tensor that a hook has stored of its first.
 
     Put into the capture, too: parity's own hooks count the calls.
@@ -44,7 +44,7 @@ def _overwritten(place):
     return _stale_capture(last.name, place)
 
 
-def _tf32(place):
+def _round_to_tf32(place):
     """Both operands with 11 significant bits, as a card computes by default."""
     name = place.weight("kernel")
     bits = place.values[name].view(np.uint32)
@@ -53,7 +53,7 @@ def _tf32(place):
     return Mutation((place.row.name,), {name: kernel}, code("tf32-before")(place).changes)
 
 
-def _whole(change, *, count=None, **more):
+def _change_whole_graph(change, *, count=None, **more):
     """A fault of the whole graph, without a place; it is reported at the first comparison point."""
 
     def plan(place):
@@ -67,21 +67,61 @@ def _whole(change, *, count=None, **more):
 
 
 RUN_FAULTS = (
-    fault("33 TF32 (emulated)", (*CONV, "dense"), "tf32", _tf32, CODE),
-    fault("35 optimiser adds a sigmoid", ("conv", "batch_norm"), "ort-optimiser",
-          code("sigmoid-after", optimiser=True), GRAPH),
-    fault("35 optimiser adds a sine", ("conv", "batch_norm", "add"), "ort-optimiser",
-          code("sine-after", optimiser=True), GRAPH),
-    fault("36 exporter writes another layer", ("conv", "batch_norm", "add", "relu"),
-          "exported-graph", code("sine-after"), GRAPH),
-    fault("37 batch frozen at 2", EVERY, "batch-frozen", _whole("frozen", count=2, fails=True),
-          GRAPH),
-    fault("37 batch frozen at 3", EVERY, "batch-frozen", _whole("frozen", count=3, fails=True),
-          GRAPH),
-    fault("43 provider fell back", EVERY, "provider-fallback",
-          _whole("no-provider", fails=True, device="gpu"), GRAPH),
-    fault("44 changed in place (put into the capture)", (*CONV, "batch_norm", "add", "dense"),
-          "changed-in-place", _in_place, ("torch",)),
-    fault("45 called twice (put into the capture)", "relu", "called-twice", _overwritten,
-          ("torch",)),
-)  # fmt: skip
+    fault("33 TF32 (emulated)", (*CONV, "dense"), "tf32", _round_to_tf32, CODE),
+    fault(
+        "35 optimiser adds a sigmoid",
+        ("conv", "batch_norm"),
+        "ort-optimiser",
+        code("sigmoid-after", optimiser=True),
+        GRAPH_SUBJECTS,
+    ),
+    fault(
+        "35 optimiser adds a sine",
+        ("conv", "batch_norm", "add"),
+        "ort-optimiser",
+        code("sine-after", optimiser=True),
+        GRAPH_SUBJECTS,
+    ),
+    fault(
+        "36 exporter writes another layer",
+        ("conv", "batch_norm", "add", "relu"),
+        "exported-graph",
+        code("sine-after"),
+        GRAPH_SUBJECTS,
+    ),
+    fault(
+        "37 batch frozen at 2",
+        KINDS,
+        "batch-frozen",
+        _change_whole_graph("frozen", count=2, fails=True),
+        GRAPH_SUBJECTS,
+    ),
+    fault(
+        "37 batch frozen at 3",
+        KINDS,
+        "batch-frozen",
+        _change_whole_graph("frozen", count=3, fails=True),
+        GRAPH_SUBJECTS,
+    ),
+    fault(
+        "43 provider fell back",
+        KINDS,
+        "provider-fallback",
+        _change_whole_graph("no-provider", fails=True, device="gpu"),
+        GRAPH_SUBJECTS,
+    ),
+    fault(
+        "44 changed in place (put into the capture)",
+        (*CONV, "batch_norm", "add", "dense"),
+        "changed-in-place",
+        _overwrite_by_activation,
+        ("torch",),
+    ),
+    fault(
+        "45 called twice (put into the capture)",
+        "relu",
+        "called-twice",
+        _overwrite_by_last_call,
+        ("torch",),
+    ),
+)

@@ -10,7 +10,7 @@ import pytest
 from parity.network.table import LayerTable, Row
 from parity.numerics.capture import CaptureReader
 from tests.studies.mutants.__main__ import MODELS
-from tests.studies.mutants.bench import Bench, Refused, faults_for
+from tests.studies.mutants.bench import Bench, ShapeMismatch, faults_for
 from tests.studies.mutants.counting import find_shortfalls, format_result, format_table
 from tests.studies.mutants.result import Result
 
@@ -32,7 +32,7 @@ def result(*causes, **changes):
     return Result(**{**facts, **changes})
 
 
-def uncovered(*causes):
+def result_without_cause(*causes):
     expected = (("a", ("not-explained",)),)
     return result(*causes, fault="no cause", expected=expected, nameable=False)
 
@@ -51,10 +51,10 @@ def test_what_counts_as_named():
 
 
 def test_what_no_cause_covers_does_not_count_as_named():
-    assert uncovered("not-explained").named is None
-    assert uncovered("not-explained").unexplained
-    assert not uncovered("bias").unexplained
-    assert uncovered("bias").misnamed
+    assert result_without_cause("not-explained").named is None
+    assert result_without_cause("not-explained").unexplained
+    assert not result_without_cause("bias").unexplained
+    assert result_without_cause("bias").misnamed
 
 
 def test_of_two_places_both_must_be_named():
@@ -62,47 +62,47 @@ def test_of_two_places_both_must_be_named():
     right = (("a", "bias"), ("b", "softmax"))
     assert result(**both, answers=right).named
     assert not result(**both, answers=right[:1]).named
-    changed = result(**both, answers=(("a", "softmax"), ("b", "bias")))
-    assert not changed.named
-    assert changed.misnamed
+    exchange = result(**both, answers=(("a", "softmax"), ("b", "bias")))
+    assert not exchange.named
+    assert exchange.misnamed
     assert not result(**both, answers=(*right, ("c", "bias"))).named
 
 
 def test_the_table_counts():
-    printed = format_table(
+    table_text = format_table(
         [result(), result("bias"), result(fault="18 bias", detected=False),
-         result(fault="37 frozen", located=None), uncovered("not-explained")],
+         result(fault="37 frozen", located=None), result_without_cause("not-explained")],
         [("zoo", "keras", True), ("zoo", "keras", False)],
     )  # fmt: skip
-    assert "| 5 epsilon 1e-3 | 2 | 2 | 2 | 1 |  | 1 |" in printed
-    assert "| 37 frozen | 1 | 1 |  | 1 |  | 0 |" in printed
-    assert "| no cause | 1 | 1 | 1 |  | 1 | 0 |" in printed
-    assert "| **all** | 5 | 4 | 4 of 4 | 3 of 4 | 1 of 1 | 1 |" in printed
-    assert "located 4 of 4 (100.0%), named 3 of 4 (75.0%)" in printed
-    assert "2 runs of unmutated models, 1 false alarms." in printed
+    assert "| 5 epsilon 1e-3 | 2 | 2 | 2 | 1 |  | 1 |" in table_text
+    assert "| 37 frozen | 1 | 1 |  | 1 |  | 0 |" in table_text
+    assert "| no cause | 1 | 1 | 1 |  | 1 | 0 |" in table_text
+    assert "| **all** | 5 | 4 | 4 of 4 | 3 of 4 | 1 of 1 | 1 |" in table_text
+    assert "located 4 of 4 (100.0%), named 3 of 4 (75.0%)" in table_text
+    assert "2 runs of unmutated models, 1 false alarms." in table_text
 
 
 def test_what_nothing_can_see_is_counted_apart():
-    hidden = result(detected=False, by="", hidden="its channel is dead")
-    printed = format_table([result(), hidden], [])
-    assert "| **all** | 1 | 1 | 1 | 1 |  | 0 |" in printed
-    assert "| **declared undetectable** | 1 | 0 |" in printed
-    assert "Undetectable: 1 of '5 epsilon 1e-3', 0 flagged: its channel is dead." in printed
-    assert find_shortfalls([hidden], []) == []
-    flagged = result(hidden="its channel is dead")
-    assert find_shortfalls([flagged], [])[0].startswith("declared undetectable, and flagged")
+    undetectable = result(detected=False, by="", undetectable="its channel is dead")
+    table_text = format_table([result(), undetectable], [])
+    assert "| **all** | 1 | 1 | 1 | 1 |  | 0 |" in table_text
+    assert "| **declared undetectable** | 1 | 0 |" in table_text
+    assert "Undetectable: 1 of '5 epsilon 1e-3', 0 flagged: its channel is dead." in table_text
+    assert find_shortfalls([undetectable], []) == []
+    false_flag = result(undetectable="its channel is dead")
+    assert find_shortfalls([false_flag], [])[0].startswith("declared undetectable, and flagged")
 
 
 def test_a_crash_is_not_detected():
-    crashed = result(detected=False, located=False, answers=(), by="a crash: IndexError()")
-    assert "NOT DETECTED" in format_result(crashed)
-    assert find_shortfalls([crashed], [])[0].startswith("detected: 0.0%")
+    crash = result(detected=False, located=False, answers=(), by="a crash: IndexError()")
+    assert "NOT DETECTED" in format_result(crash)
+    assert find_shortfalls([crash], [])[0].startswith("detected: 0.0%")
 
 
 def test_falling_short_is_told():
     assert find_shortfalls([result()], [("zoo", "keras", True)]) == []
-    unseen = result(detected=False, by="")
-    assert find_shortfalls([result()] * 99 + [unseen], [])[0].startswith("detected: 99.0%")
+    undetected = result(detected=False, by="")
+    assert find_shortfalls([result()] * 99 + [undetected], [])[0].startswith("detected: 99.0%")
     assert find_shortfalls([result(located=False)], [])[0].startswith("located: 0.0%")
     assert find_shortfalls([result(located=None)], []) == []
     assert len(find_shortfalls([result("bias")], [])) == 2
@@ -165,7 +165,7 @@ def test_a_small_set_is_detected_located_and_named(zoo, subject):
             try:
                 results.append(zoo.measure(fault, subject, mutation, time.perf_counter))
                 break
-            except Refused:
+            except ShapeMismatch:
                 continue
         else:
             assert not places, f"{fault.name}: refused everywhere"
@@ -176,7 +176,7 @@ def test_a_small_set_is_detected_located_and_named(zoo, subject):
     assert [r for r in detectable if r.located is False] == []
     wrong = [r for r in detectable if r.named is False or r.unexplained is False or r.misnamed]
     assert wrong == []
-    hidden = [r for r in results if not r.detectable]
-    assert hidden
-    assert [r for r in hidden if r.detected] == []
-    assert all(zoo.clean(subject, seed) for seed in range(3))
+    undetectable = [r for r in results if not r.detectable]
+    assert undetectable
+    assert [r for r in undetectable if r.detected] == []
+    assert all(zoo.passes_unmutated(subject, seed) for seed in range(3))

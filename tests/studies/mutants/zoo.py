@@ -30,16 +30,16 @@ SHAPES = {
 
 def weights() -> dict[str, np.ndarray]:
     """By their names in PyTorch, in its layouts, large enough to show every mistake."""
-    made = {}
+    values = {}
     for index, (name, shape) in enumerate(SHAPES.items()):
-        drawn = np.random.default_rng(index).standard_normal(shape)
+        normal = np.random.default_rng(index).standard_normal(shape)
         scale = np.sqrt(2.0 / np.prod(shape[1:])) if len(shape) > 1 else 0.3
-        made[name] = (drawn * scale).astype(np.float32)
+        values[name] = (normal * scale).astype(np.float32)
     # Positive, so that it can be swapped with the variance without making NaN.
-    made["norm.running_mean"] = np.abs(made["norm.running_mean"]) + np.float32(0.05)
-    made["norm.weight"] += np.float32(1.0)
-    made["norm.running_var"] = np.abs(made["norm.running_var"]) + np.float32(0.05)
-    return made
+    values["norm.running_mean"] = np.abs(values["norm.running_mean"]) + np.float32(0.05)
+    values["norm.weight"] += np.float32(1.0)
+    values["norm.running_var"] = np.abs(values["norm.running_var"]) + np.float32(0.05)
+    return values
 
 
 def score_weights() -> dict[str, np.ndarray]:

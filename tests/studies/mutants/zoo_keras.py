@@ -47,6 +47,6 @@ def build() -> keras.Model:
         else:
             role = ROLES[role]
         variable = next(v for v in target.variables if v.name == role)
-        found = next(r for r in kinds.get(kind_of(target)).roles if r.keras == role)
-        variable.assign(found.to_keras(value, shape=tuple(variable.shape)))
+        weight_role = next(r for r in kinds.get(kind_of(target)).roles if r.keras == role)
+        variable.assign(weight_role.to_keras(value, shape=tuple(variable.shape)))
     return model

@@ -18,7 +18,7 @@ class StaleCaptures:
 
     stale: ClassVar[dict] = {}
 
-    def take_stale(self, changes):
+    def set_stale(self, changes):
         """Set the stale captures among the changes, and return the other changes."""
         self.stale = {c["row"]: c["later"] for c in changes if c["change"] == "stale"}
         return [change for change in changes if change["change"] != "stale"]
@@ -26,12 +26,14 @@ class StaleCaptures:
     def run(self, **arguments):
         rows, out = arguments["rows"], arguments["out"]
         answer = super().run(**arguments)
-        swapped = {row: later for row, later in self.stale.items() if {row, later} <= set(rows)}
-        if swapped:
+        replacements = {
+            row: later for row, later in self.stale.items() if {row, later} <= set(rows)
+        }
+        if replacements:
             with CaptureReader(Path(out)) as reader:
                 manifest = reader.manifest
                 tensors = {name: np.array(reader.read(name)) for name in reader.names}
             with CaptureWriter(Path(out), manifest) as writer:
                 for name in tensors:
-                    writer.add(name, tensors[swapped.get(name, name)])
+                    writer.add(name, tensors[replacements.get(name, name)])
         return answer

@@ -93,11 +93,11 @@ def add_bias(layer, change, model):
 
 
 def change_setting(name):
-    def change_it(layer, change, model):
+    def apply(layer, change, model):
         value = change["value"]
         set_attribute(layer, name, tuple(value) if isinstance(value, list) else value)
 
-    return change_it
+    return apply
 
 
 def apply_after(function):

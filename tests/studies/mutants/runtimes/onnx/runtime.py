@@ -30,7 +30,7 @@ class Runtime(plain.Runtime):
 
     def graph_for(self, handle, settings):
         graph = super().graph_for(handle, settings)
-        return graph.under(settings) if isinstance(graph, Mutant) else graph
+        return graph.for_session(settings) if isinstance(graph, Mutant) else graph
 
 
 class Mutant:
@@ -40,19 +40,19 @@ class Mutant:
     """
 
     def __init__(self, graph, changes, *, optimise=False):
-        self.graph, self.table, self.all = graph, graph.table, changes
+        self.graph, self.table, self.all_changes = graph, graph.table, changes
         self.changes = [c for c in changes if optimise or not c.get("optimiser")]
 
-    def under(self, settings):
-        return Mutant(self.graph, self.all, optimise=settings.optimise)
+    def for_session(self, settings):
+        return Mutant(self.graph, self.all_changes, optimise=settings.optimise)
 
     def model(self, outputs=()):
-        weighted = self.graph.model(outputs)
+        model = self.graph.model(outputs)
         proto = onnx.ModelProto()
-        proto.CopyFrom(weighted.skeleton)
+        proto.CopyFrom(model.skeleton)
         for change in self.changes:
             CHANGES[change["change"]](proto, change)
-        return replace(weighted, skeleton=proto)
+        return replace(model, skeleton=proto)
 
 
 def _node(proto, tensor):
@@ -62,21 +62,21 @@ def _node(proto, tensor):
 def set_attribute(proto, change):
     node = _node(proto, change["layer"])
     for name, value in change["attributes"].items():
-        kept = [a for a in node.attribute if a.name != name]
+        others = [a for a in node.attribute if a.name != name]
         del node.attribute[:]
-        node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+        node.attribute.extend([*others, onnx.helper.make_attribute(name, value)])
 
 
 def apply_after(operator, **attributes):
-    def change_it(proto, change):
+    def apply(proto, change):
         tensor = change["layer"]
         node = _node(proto, tensor)
         index = list(proto.graph.node).index(node)
         node.output[list(node.output).index(tensor)] = f"{tensor}/before"
-        made = onnx.helper.make_node(operator, [f"{tensor}/before"], [tensor], **attributes)
-        proto.graph.node.insert(index + 1, made)
+        node_after = onnx.helper.make_node(operator, [f"{tensor}/before"], [tensor], **attributes)
+        proto.graph.node.insert(index + 1, node_after)
 
-    return change_it
+    return apply
 
 
 def freeze(proto, change):

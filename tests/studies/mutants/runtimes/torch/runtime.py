@@ -17,7 +17,7 @@ class Runtime(StaleCaptures, plain.Runtime):
     """A module whose layers can be made to misbehave."""
 
     def mutate(self, *, changes):
-        for change in self.take_stale(changes):
+        for change in self.set_stale(changes):
             point = parse_torch_point(change["layer"]) if change["layer"] else None
             # What stands in no block is the model's own.
             module = self.model if point is None else self.model.get_submodule(point.module)
@@ -53,32 +53,37 @@ def wrap(module, *, before=None, after=None, instead=None, call=None, calls=1):
 
 
 def same_padding(module, call, change):
-    (top, bottom), (left, right) = change["padding"]
+    (top, bottom), (left, original) = change["padding"]
     value = change.get("value", 0.0)
     set_attribute(module, "padding", (0, 0))
-    wrap(module, before=lambda x: functional.pad(x, (left, right, top, bottom), value=value))
+    wrap(module, before=lambda x: functional.pad(x, (left, original, top, bottom), value=value))
 
 
 def whole_groups(block, call, change):
     """One convolution without groups is all of them side by side, each reading everything."""
-    right = getattr(block, change["name"])
-    made = nn.Conv2d(
-        right.in_channels, right.out_channels, right.kernel_size, right.stride, right.padding,
-        right.dilation, bias=right.bias is not None,
-    )  # fmt: skip
-    set_attribute(block, change["name"], made)
+    original = getattr(block, change["name"])
+    replacement = nn.Conv2d(
+        original.in_channels,
+        original.out_channels,
+        original.kernel_size,
+        original.stride,
+        original.padding,
+        original.dilation,
+        bias=original.bias is not None,
+    )
+    set_attribute(block, change["name"], replacement)
 
 
 def add_projection(block, call, change):
-    made = nn.Sequential(
+    replacement = nn.Sequential(
         nn.Conv2d(change["channels"], change["channels"], 1, bias=False),
         nn.BatchNorm2d(change["channels"]),
     )
-    drawn = torch.Generator().manual_seed(change["seed"])
+    generator = torch.Generator().manual_seed(change["seed"])
     with torch.no_grad():
-        for value in made.parameters():
-            value.normal_(std=change["channels"] ** -0.5, generator=drawn)
-    set_attribute(block, "downsample", made.eval())
+        for value in replacement.parameters():
+            value.normal_(std=change["channels"] ** -0.5, generator=generator)
+    set_attribute(block, "downsample", replacement.eval())
 
 
 class CropShortcut(nn.Module):
@@ -125,11 +130,11 @@ def add_bias(module, call, change):
 
 
 def change_setting(name):
-    def change_it(module, call, change):
+    def apply(module, call, change):
         value = change["value"]
         set_attribute(module, name, tuple(value) if isinstance(value, list) else value)
 
-    return change_it
+    return apply
 
 
 def apply_after(function):
@@ -146,10 +151,10 @@ def add_dropout(module, call, change):
 
 
 def replace_by(function):
-    def change_it(module, call, change):
+    def apply(module, call, change):
         wrap(module, instead=lambda self, x: function(x), call=call, calls=change["calls"])
 
-    return change_it
+    return apply
 
 
 def round_to_tf32(x):

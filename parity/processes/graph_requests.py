@@ -1,0 +1,128 @@
+"""The requests for runs of models that were read into graphs, as typed data and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from parity.network.view import View
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic[Any]]
+
+
+@dataclass(frozen=True)
+class TensorPoint:
+    """A comparison point in one subject: the tensor's id in its graph, and the views that give it
+    the axes of the comparison, applied in their order."""
+
+    name: str
+    tensor: str
+    views: tuple[View, ...] = ()
+
+    def apply(self, array: Array) -> Array:
+        """Return the subject's tensor with the axes of the comparison.
+
+        Raises `ValueError` if a view does not fit it.
+        """
+        for view in self.views:
+            array = view.apply(array)
+        return array
+
+    def undo(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """Return a tensor with the axes of the comparison as the subject has it, in `shape`."""
+        shapes = [shape]
+        for view in self.views:
+            shapes.append(view.result_shape(shapes[-1]))
+        for view, before in zip(reversed(self.views), reversed(shapes[:-1]), strict=True):
+            array = view.undo(array, before)
+        return array.reshape(shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        views = [view.to_json() for view in self.views]
+        return {"name": self.name, "tensor": self.tensor, "views": views}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the point that `to_json` serialised."""
+        return cls(data["name"], data["tensor"], tuple(map(View.from_json, data["views"])))
+
+
+@dataclass(frozen=True)
+class GraphRunRequest:
+    """One run of a subject, whose tensors are captured at the given points.
+
+    `inputs` is an `.npz` file, one array for each input of the model, by name. `out` is the capture
+    to write, with `manifest`. `feed` is a capture of the reference: after each point's tensor is
+    captured, it is replaced by the reference's, so that every part between two points shows only
+    its own error. `precision` is one of `parity.numerics.floor.PRECISION_FACTORS`.
+    """
+
+    inputs: str
+    points: tuple[TensorPoint, ...]
+    out: str
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    feed: str | None = None
+    device: str = "cpu"
+    precision: str = "float32"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return {
+            "inputs": self.inputs,
+            "points": [point.to_json() for point in self.points],
+            "out": self.out,
+            "manifest": dict(self.manifest),
+            "feed": self.feed,
+            "device": self.device,
+            "precision": self.precision,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the request of `to_json`'s data; raises TypeError for an unknown field."""
+        points = tuple(map(TensorPoint.from_json, data["points"]))
+        return cls(**{**data, "points": points})
+
+
+@dataclass(frozen=True)
+class FloorRequest:
+    """The measurement of the float32 rounding floors of a model at the given points.
+
+    `reference` is the float64 capture of the same points and inputs. `terms` and `isolated_terms`
+    hold, by point, the number of terms of the longest sum (`Floor.for_sum_length`). With `isolate`
+    the floors of parts that are given the reference's input are measured too.
+    """
+
+    inputs: str
+    points: tuple[TensorPoint, ...]
+    reference: str
+    replicates: int
+    seed: int
+    terms: Mapping[str, float] = field(default_factory=dict)
+    isolated_terms: Mapping[str, float] = field(default_factory=dict)
+    isolate: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return {
+            "inputs": self.inputs,
+            "points": [point.to_json() for point in self.points],
+            "reference": self.reference,
+            "replicates": self.replicates,
+            "seed": self.seed,
+            "terms": dict(self.terms),
+            "isolated_terms": dict(self.isolated_terms),
+            "isolate": self.isolate,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the request of `to_json`'s data; raises TypeError for an unknown field."""
+        points = tuple(map(TensorPoint.from_json, data["points"]))
+        return cls(**{**data, "points": points})

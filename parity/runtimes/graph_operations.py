@@ -1,0 +1,226 @@
+"""The operations that read any model into a graph and run it at the tensors of that graph."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.errors import FlagError, GraphError, InputError
+from parity.numerics import capture, floor
+from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
+from parity.runtimes.floors import Perturbation
+from parity.runtimes.graph_framework import GraphFramework, GraphHook
+
+Array = NDArray[Any]
+
+
+class GraphOperations(GraphFramework):
+    """Reads, runs and measures the child's model as a graph."""
+
+    def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
+        """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
+        arrays = self.example_inputs()
+        if example is not None and arrays is not None:
+            members: dict[str, Any] = dict(arrays)
+            np.savez(example, **members)
+        specs = [spec.to_json() for spec in self.describe_inputs()]
+        return {"inputs": specs, "has_example": arrays is not None}
+
+    def read_graph(self, *, inputs: str, out: str) -> dict[str, Any]:
+        """Record one run on the arrays of the `.npz` file `inputs`; write the graph to `out`."""
+        started = time.perf_counter()
+        graph = self.record(load_inputs(inputs))
+        graph.validate(graph.framework)
+        Path(out).write_text(json.dumps(graph.to_json()), encoding="utf-8")
+        return {"seconds": time.perf_counter() - started, "nodes": len(graph.nodes)}
+
+    def save_parameters(self, *, path: str) -> None:
+        """Write the floating weights to an `.npz` file, by name, in the framework's own axes."""
+        np.savez(path, **_escape(self.read_parameters()))
+
+    def load_parameters(self, *, path: str) -> None:
+        """Set the weights of an `.npz` file of `save_parameters`; every bit is read back."""
+        self.write_parameters(load_parameters(path))
+
+    def run_graph(self, **arguments: Any) -> dict[str, Any]:
+        """Capture the points of a run; `arguments` are the fields of `GraphRunRequest`."""
+        request = GraphRunRequest.from_json(arguments)
+        inputs = load_inputs(request.inputs)
+        model = None
+        if (request.precision, request.device) != ("float32", "cpu"):
+            model = self.copy_to_precision(request.precision, request.device)
+        if request.precision == "float64":
+            inputs = {name: _widen(array) for name, array in inputs.items()}
+        with (
+            capture.CaptureWriter(Path(request.out), request.manifest) as writer,
+            _open_feed(request.feed) as feed,
+        ):
+
+            def receive(point: TensorPoint, array: Array, canonical: Array) -> Array | None:
+                if request.precision == "float64" and array.dtype.kind == "f":
+                    _require_float64(point, array)
+                writer.add(point.name, to_floating(canonical))
+                return feed(point.name)
+
+            result = self.run_tensors(
+                inputs,
+                {point.tensor for point in request.points},
+                _make_hook(request.points, receive),
+                model=model,
+                device=request.device,
+            )
+        return {"seconds": result.seconds, "proof": {"output": result.device}}
+
+    def measure_floors(self, **arguments: Any) -> dict[str, Any]:
+        """Return the float32 floors at the points; `arguments` are the fields of `FloorRequest`.
+
+        "floors" are those of whole runs; with `isolate`, "isolated" are those of each part between
+        two points that is given the reference's input.
+        """
+        request = FloorRequest.from_json(arguments)
+        started = time.perf_counter()
+        model = self.copy_to_precision("float32")
+        values = self.read_parameters(model=model)
+        inputs = load_inputs(request.inputs)
+        whole, isolated = floor.FloorAccumulator(), floor.FloorAccumulator()
+        with capture.CaptureReader(Path(request.reference)) as expected:
+            for replicate in range(request.replicates):
+                perturbation = Perturbation.of_replicate(replicate, seed=request.seed)
+                # The arrays are perturbed in one fixed order: they share a random generator.
+                self.write_parameters(
+                    {name: _perturb(perturbation, value) for name, value in values.items()},
+                    model=model,
+                )
+                moved = {name: _perturb(perturbation, array) for name, array in inputs.items()}
+                self._measure_replicate(request, moved, expected, whole, model, None)
+                if request.isolate:
+                    self._measure_replicate(request, moved, expected, isolated, model, perturbation)
+        return {
+            "floors": floor.to_json(whole.floors(request.terms)),
+            "isolated": floor.to_json(isolated.floors(request.isolated_terms)),
+            "seconds": time.perf_counter() - started,
+        }
+
+    def _measure_replicate(
+        self,
+        request: FloorRequest,
+        inputs: Mapping[str, Array],
+        expected: capture.CaptureReader,
+        meter: floor.FloorAccumulator,
+        model: Any,
+        perturbation: Perturbation | None,
+    ) -> None:
+        """Run one replicate; with a perturbation each part reads the reference's input, moved."""
+
+        def receive(point: TensorPoint, array: Array, canonical: Array) -> Array | None:
+            reference = expected.read(point.name)
+            meter.add(point.name, actual=to_floating(canonical), expected=reference)
+            if perturbation is None:
+                return None
+            if array.dtype.kind != "f":
+                return reference
+            return perturbation(reference.astype(np.float32))
+
+        tensors = {point.tensor for point in request.points}
+        self.run_tensors(inputs, tensors, _make_hook(request.points, receive), model=model)
+
+
+def _make_hook(points: tuple[TensorPoint, ...], receive: Any) -> GraphHook:
+    """Return the hook that gives each point its tensor in the reference's axes to `receive`.
+
+    What `receive` returns, in the reference's axes, replaces the tensor.
+    """
+    by_tensor: dict[str, list[TensorPoint]] = {}
+    for point in points:
+        by_tensor.setdefault(point.tensor, []).append(point)
+
+    def hook(tensor: str, array: Array) -> Array | None:
+        replacement = None
+        for point in by_tensor[tensor]:
+            answer = receive(point, array, _apply(point, array))
+            if answer is not None:
+                replacement = _undo(point, answer, array)
+        return replacement
+
+    return hook
+
+
+def _apply(point: TensorPoint, array: Array) -> Array:
+    try:
+        return point.apply(array)
+    except ValueError as error:
+        raise GraphError(
+            f"{point.name}: its tensor of {array.shape} does not fit: {error}"
+        ) from error
+
+
+def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
+    """Return the reference's values with the shape and the dtype of the subject's own tensor.
+
+    Where the number of values differs, nothing is replaced.
+    """
+    if canonical.size != own.size:
+        return own
+    return np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
+
+
+def load_inputs(path: str) -> dict[str, Array]:
+    """Return the arrays of an `.npz` file by name; raises `InputError`."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def load_parameters(path: str) -> dict[str, Array]:
+    """Return the weights that `save_parameters` wrote."""
+    return {name.replace("|", "/"): array for name, array in load_inputs(path).items()}
+
+
+def save_values(path: str | Path, values: Mapping[str, Array]) -> None:
+    """Write weights as `save_parameters` does."""
+    np.savez(path, **_escape(values))
+
+
+def _escape(values: Mapping[str, Array]) -> dict[str, Any]:
+    # The members of a zip archive are paths; Keras's names have slashes.
+    return {name.replace("/", "|"): array for name, array in values.items()}
+
+
+def to_floating(array: Array) -> Array:
+    """Return a tensor in a dtype that captures hold; integers and booleans become float64."""
+    if array.dtype in (np.float16, np.float32, np.float64):
+        return array
+    return array.astype(np.float64)
+
+
+def _widen(array: Array) -> Array:
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _perturb(perturbation: Perturbation, array: Array) -> Array:
+    """Return a floating array as this replicate has it; integers are never moved."""
+    return perturbation(array) if array.dtype == np.float32 else array
+
+
+def _require_float64(point: TensorPoint, array: Array) -> None:
+    if array.dtype != np.float64:
+        raise FlagError(f"{point.name}: expected float64, computed in {array.dtype}")
+
+
+@contextmanager
+def _open_feed(path: str | None) -> Iterator[Any]:
+    """Yield a function of a point's name that returns the reference's tensor there, or None."""
+    if path is None:
+        yield lambda name: None
+        return
+    with capture.CaptureReader(Path(path)) as reader:
+        yield lambda name: reader.read(name) if name in reader else None

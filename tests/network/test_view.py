@@ -1,0 +1,39 @@
+"""Views: every one is a bijection that `undo` inverts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from parity.network.view import IDENTITY, View
+from parity.processes.graph_requests import TensorPoint
+
+SHAPES = [
+    (View(order=(0, 3, 1, 2)), (2, 5, 6, 3)),
+    (View(split=(-1, 4, 5, 3), order=(0, 3, 1, 2), joined=(-1, 60)), (2, 60)),
+    (View(joined=(-1, 7)), (2, 7, 1, 1)),
+    (View(split=(-1, 7, 1, 1)), (2, 7)),
+    (IDENTITY, (3, 4)),
+]
+
+
+@pytest.mark.parametrize(("view", "shape"), SHAPES)
+def test_undo_inverts_apply(view: View, shape: tuple[int, ...]) -> None:
+    array = np.arange(np.prod(shape)).reshape(shape)
+    result = view.apply(array)
+    assert result.shape == view.result_shape(shape)
+    np.testing.assert_array_equal(view.undo(result, shape), array)
+
+
+def test_a_point_applies_its_views_in_order() -> None:
+    point = TensorPoint("p", "1", (View(joined=(-1, 4, 5, 3)), View(order=(0, 3, 1, 2))))
+    array = np.arange(120).reshape(2, 60)
+    result = point.apply(array)
+    np.testing.assert_array_equal(result, array.reshape(2, 4, 5, 3).transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(point.undo(result, array.shape), array)
+    assert TensorPoint.from_json(point.to_json()) == point
+
+
+def test_a_view_that_does_not_fit_is_an_error() -> None:
+    with pytest.raises(ValueError, match="reshape"):
+        View(split=(-1, 4, 4)).apply(np.zeros((2, 15)))
