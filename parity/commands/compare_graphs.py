@@ -127,16 +127,20 @@ def _explain(
         runner.progress("parity", "comparing the layers")
         layers = isolate_failing_layers(state, runner, stages)
     divergences = locate_divergences(state, stages, layers)
-    if request.explain and layers is not None and layers.failures():
+    failures = [] if layers is None else layers.failures()
+    unrelated = _find_unrelated_weights(state)
+    # Layers of other weights differ; their causes would be as many, and the same.
+    failures = [(name, result) for name, result in failures if name not in unrelated]
+    if request.explain and layers is not None and failures:
         runner.progress("parity", "explaining")
-        causes, notes = graph_layers.explain_rows(state, runner, layers.failures(), layers.captures)
+        causes, notes = graph_layers.explain_rows(state, runner, failures, layers.captures)
     return replace(
         findings,
         stages=tuple(stages),
         divergences=divergences,
         causes=causes,
         structure=_judge_structure(state, runner),
-        notes=(*findings.notes, *notes, *describe_unpaired(state)),
+        notes=(*findings.notes, *unrelated.values(), *notes, *describe_unpaired(state)),
     )
 
 
@@ -159,6 +163,30 @@ def _judge_weights(state: GraphState) -> Level:
         else:
             messages += [f"{name}: {each.message}" for each in differences]
     return Level(Outcome.FAIL, tuple(messages)) if messages else Level(Outcome.PASS)
+
+
+def _find_unrelated_weights(state: GraphState) -> dict[str, str]:
+    """Return a sentence, by subject, for models most of whose weights are not the reference's."""
+    base = load_arrays(state.weights[state.reference.subject.name])
+    found = {}
+    for name, alignment in state.alignments.items():
+        if name not in state.models or state.models[name].subject.exported_from:
+            continue
+        own = load_arrays(state.weights[name])
+        known = [pair.other for pair in alignment.weights if pair.other in own]
+        kernels = {other for other in known if own[other].ndim > 1}
+        differing = {each.pair.other for each in compare_weights(alignment, base, own)} & kernels
+        if len(kernels) >= _FEW_WEIGHTS and 2 * len(differing) > len(kernels):
+            found[name] = (
+                f"{name} holds other weights than {state.reference.subject.name}: "
+                f"{len(differing)} of {len(kernels)} kernels differ. Layer by layer nothing else is "
+                "explained; --weights copies one model's weights into all"
+            )
+    return found
+
+
+_FEW_WEIGHTS = 4
+"""With fewer kernels, most of them differ by one fault."""
 
 
 def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:

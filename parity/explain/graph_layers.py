@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.layout import channels_first, move_channels_first
+from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
@@ -46,6 +46,9 @@ SEARCH_SECONDS = 2.0
 
 MAX_EXPLAINED = 40
 """The number of failing layers that are explained; the report says how many are left out."""
+
+
+QUANTISED = "quantised"
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class GraphExplainer:
         if layer is None:
             return None
         expected = self.reference_tensors[node.outputs[0]]
+        if is_signal(node, infer_axes(reference.graph)):
+            expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
         precision = self.state.request.judge_as or self.state.request.precision
         floor = floor.for_precision(precision)
         layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
@@ -156,9 +161,12 @@ class GraphExplainer:
             return None
         inputs = tuple(self.reference_tensors[tensor] for tensor in node.inputs)
         reference = self.state.reference.graph
+        expected = self.reference_tensors[node.outputs[0]]
+        if is_signal(node, infer_axes(reference)):
+            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
+            expected = expected.swapaxes(1, 2)
         node = move_channels_first(reference, node, infer_axes(reference))
         layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
-        expected = self.reference_tensors[node.outputs[0]]
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
@@ -294,6 +302,11 @@ def explain_rows(
 ) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
     """Return the causes of the rows that fail in isolation, and notes; never raises."""
     notes: list[str] = []
+    quantised = [each for each in failures if _is_quantised(state, *each)]
+    found = _describe_quantised(state, quantised)
+    failures = [each for each in failures if each not in quantised]
+    if not failures:
+        return found, ()
     if len(failures) > MAX_EXPLAINED:
         notes.append(f"{len(failures) - MAX_EXPLAINED} more failing layers were not explained")
     chosen = list(failures[:MAX_EXPLAINED])
@@ -302,8 +315,49 @@ def explain_rows(
         tensors = read_reference_tensors(state, runner, [row.node for row in rows])
         findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
     except (ParityError, ValueError, KeyError) as error:
-        return (), (f"the differences were not explained: {error}",)
-    return describe(findings), tuple(notes)
+        return found, (f"the differences were not explained: {error}",)
+    return (*found, *describe(findings)), tuple(notes)
+
+
+def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
+    """Return whether the subject's operation computes with integers, and the reference's does not.
+    """
+    row = state.table.by_name(result.row)
+    own = main_node(state.models[subject].graph, row.nodes.get(subject, ()))
+    reference = state.reference.graph.by_id[row.node]
+    return bool(own is not None and own.hyper.get("quantized")) and not reference.hyper.get(
+        "quantized"
+    )
+
+
+def _describe_quantised(
+    state: GraphState, failures: Sequence[tuple[str, StageResult]]
+) -> tuple[Cause, ...]:
+    """Return one cause for all quantised operations of a subject."""
+    by_subject: dict[str, list[StageResult]] = {}
+    for subject, result in failures:
+        by_subject.setdefault(subject, []).append(result)
+    causes = []
+    for subject, results in by_subject.items():
+        row = state.table.by_name(results[0].row)
+        own = main_node(state.models[subject].graph, row.nodes[subject])
+        assert own is not None
+        count = len(results)
+        layers = "1 layer computes" if count == 1 else f"{count} layers compute"
+        worst = max(max(r.subjects[subject].x_floor, r.subjects[subject].x_floor_max)
+                    for r in results)  # fmt: skip
+        causes.append(
+            Cause(
+                row.name,
+                subject,
+                QUANTISED,
+                {"x_floor_before": worst, "layers": float(count)},
+                f"{QUANTISED}: {layers} with integers, the first is {own.operation} "
+                f"`{locate(own)}` (up to {worst:.1e}x the floor); a quantised model is not the "
+                "float one. Remedy: compare the quantised file with itself or in another runtime",
+            )
+        )
+    return tuple(causes)
 
 
 def describe(findings: Sequence[GraphFinding]) -> tuple[Cause, ...]:

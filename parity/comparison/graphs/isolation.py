@@ -21,6 +21,8 @@ class IsolatedRows:
     captures: Mapping[str, Path]
     reference: ReferenceFloors
     stages: frozenset[str]
+    followers: frozenset[tuple[str, str]] = frozenset()
+    """Subjects and rows that read from a row whose shape differs, so that they differ too."""
 
     def failures(self) -> list[tuple[str, StageResult]]:
         """Return each subject and layer that fails in isolation, in execution order."""
@@ -29,6 +31,7 @@ class IsolatedRows:
             for layer in self.results
             for name, result in layer.subjects.items()
             if layer.stage in self.stages and result.status.is_failure
+            if (name, layer.row) not in self.followers
         ]
 
 
@@ -82,7 +85,39 @@ def isolate_failing_layers(
     captures = runner.run_subjects(names, points, "layers", feed=reference.capture)
     paths = {name: each.path for name, each in captures.items()}
     results = judge_captures(reference.capture, reference.isolated, paths, points, criteria(state))
-    return IsolatedRows(tuple(results), paths, reference, frozenset(failing))
+    followers = frozenset(
+        (name, row) for name in names for row in _find_followers(state, results, name)
+    )
+    return IsolatedRows(tuple(results), paths, reference, frozenset(failing), followers)
+
+
+def _find_followers(state: GraphState, results: Sequence[StageResult], name: str) -> set[str]:
+    """Return the rows that fail and read from a row whose shape differs.
+
+    A tensor of another shape cannot be replaced by the reference's, so what follows differs too.
+    """
+    graph = state.reference.graph
+    failing = {
+        r.row for r in results if name in r.subjects and r.subjects[name].status.is_failure
+    }
+    other = {r.row for r in results if name in r.subjects and r.subjects[name].shape_differs}
+    by_tensor = {row.tensors[state.reference.subject.name].tensor: row.name
+                 for row in state.table.rows}  # fmt: skip
+    found = set()
+    for row in state.table.rows:
+        waiting, seen = list(graph.by_id[row.node].inputs), set[str]()
+        while waiting and row.name in failing:
+            tensor = waiting.pop()
+            if tensor in seen:
+                continue
+            seen.add(tensor)
+            before = by_tensor.get(tensor)
+            if before is None:
+                producer = graph.producers.get(tensor)
+                waiting += () if producer is None else producer.inputs
+            elif before in other:
+                found.add(row.name)
+    return found
 
 
 def locate_divergences(

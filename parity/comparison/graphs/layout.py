@@ -14,6 +14,9 @@ _SPATIAL = frozenset("DHW")
 _OF_OUTPUT = frozenset({"stack", "unsqueeze"})
 """Kinds whose axes are counted in the output."""
 
+_CHANNEL_KINDS = ("conv", "pool", "batch_norm", "group_norm", "instance_norm", "prelu", "upsample")
+"""Parts of the names of kinds whose operators have the channels of a signal on axis 1."""
+
 _PARALLEL = ("starts", "ends", "steps", "shifts")
 """Hyperparameters that give one value for each of `axes`."""
 
@@ -27,6 +30,12 @@ def channels_first(order: str) -> tuple[View, ...]:
         # Tokens: every framework has their channels last.
         return ()
     return (View(order=(0, len(names) - 1, *range(1, len(names) - 1))),)
+
+
+def is_signal(node: Node, axes: Mapping[str, str]) -> bool:
+    """Return whether an operator with channels first reads a signal (N, T, C), channels last."""
+    has_channels = any(word in node.kind for word in _CHANNEL_KINDS)
+    return has_channels and bool(node.inputs) and axes.get(node.inputs[0]) == "N T C"
 
 
 def move_channels_first(graph: Graph, node: Node, axes: Mapping[str, str]) -> Node:

@@ -221,9 +221,13 @@ class Preparation:
             if shape is not None and position < len(shapes):
                 shapes[position] = shape
         self.progress(subject.name, "trying the axis orders of its inputs")
-        answer = self.children[subject.child].call(
-            "guess_inputs", shapes=[list(shape) for shape in shapes], enough=1
-        )
+        try:
+            answer = self.children[subject.child].call(
+                "guess_inputs", shapes=[list(shape) for shape in shapes], enough=1
+            )
+        except UsageError as error:
+            options = " ".join(f"--shape {spec.name}=…" for spec in own)
+            raise UsageError(f"{subject.name}: {error}; say {options}") from error
         found = answer["candidates"][0]
         for guess in found:
             text = "x".join(map(str, guess["shape"]))

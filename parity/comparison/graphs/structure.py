@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.layout import move_channels_first
+from parity.comparison.graphs.layout import is_signal, move_channels_first
 from parity.comparison.graphs.state import LoadedModel
 from parity.network import kinds
 from parity.network.alignment import Alignment, NodePair, infer_axes
@@ -186,8 +186,11 @@ def is_same_function(
     node = _pad_with(graph, graph.by_id[difference.reference_node])
     if any(tensor not in tensors for tensor in node.inputs):
         return False
-    node = move_channels_first(graph, node, infer_axes(graph))
+    axes = infer_axes(graph)
+    node = move_channels_first(graph, node, axes)
     inputs = [tensors[tensor] for tensor in node.inputs]
+    if is_signal(node, axes):
+        inputs = [each.swapaxes(1, 2) for each in inputs]
     weights = {
         each.role: to_canonical_weight(node.kind, each, values[each.name])
         for each in node.parameters

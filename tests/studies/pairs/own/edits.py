@@ -33,6 +33,7 @@ MERGE = frozenset(
         "output-permuted",
     }
 )
+SETTING = frozenset({"setting"})
 NONE: frozenset[str] = frozenset()
 
 
@@ -84,10 +85,10 @@ RULES: tuple[tuple[str, str, str, frozenset[str]], ...] = (
     ("shortcut missing", r"\(y \+ self\.norm2s\(self\.conv2s\(x\)\)\)", "(y + 0.0 * self.norm2s(self.conv2s(x)))", MERGE),
     ("sum of one branch twice", r"self\.norm\(y \+ x\)", "self.norm(y + y)", MERGE),
     ("causal attention", r"scaled_dot_product_attention\(q, k, v\)",
-     "scaled_dot_product_attention(q, k, v, is_causal=True)", MERGE),
-    ("heads of another width", r"\(4, 8\)\)\.transpose", "(8, 4)).transpose", MERGE),
-    ("align_corners", r'mode="bilinear"', 'mode="bilinear", align_corners=True', NONE),
-    ("nearest for bilinear", r'mode="bilinear"', 'mode="nearest"', NONE),
+     "scaled_dot_product_attention(q, k, v, is_causal=True)", SETTING),
+    ("heads of another width", r"\(4, 8\)\)\.transpose", "(8, 4)).transpose", NONE),
+    ("align_corners", r'mode="bilinear"', 'mode="bilinear", align_corners=True', SETTING),
+    ("nearest for bilinear", r'mode="bilinear"', 'mode="nearest"', SETTING),
     ("dilation", r"dilation=2", "dilation=1", frozenset({"stride", "dilation"})),
     ("padded at the end", r"\(4, 0\)", "(0, 4)", PADDING),
     ("factor", r"2\.0 \* self\.conv2", "2.1 * self.conv2", NONE),

@@ -27,6 +27,7 @@ from tests.studies.pairs.own.networks import (
 )
 
 NOT_EXPLAINED = "not-explained"
+REMOVED = "reads-another-tensor"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ def judge(pair: OwnPair, edit: Edit, state: GraphState, report: Report) -> Fault
     elsewhere = {c.cause for c in report.causes if not is_place(edit, report, c.layer)}
     named = (at_fault | elsewhere) - {NOT_EXPLAINED}
     answer = "no cause"
+    if REMOVED in edit.causes:
+        # A missing activation is a fault of what reads it: it reads the tensor before.
+        at_fault, elsewhere = at_fault | (elsewhere & {REMOVED}), elsewhere - {REMOVED}
     if (at_fault - {NOT_EXPLAINED}) - edit.causes or elsewhere - {NOT_EXPLAINED}:
         answer = "wrong"
     elif named:
