@@ -97,9 +97,7 @@ def _find_followers(state: GraphState, results: Sequence[StageResult], name: str
     A tensor of another shape cannot be replaced by the reference's, so what follows differs too.
     """
     graph = state.reference.graph
-    failing = {
-        r.row for r in results if name in r.subjects and r.subjects[name].status.is_failure
-    }
+    failing = {r.row for r in results if name in r.subjects and r.subjects[name].status.is_failure}
     other = {r.row for r in results if name in r.subjects and r.subjects[name].shape_differs}
     by_tensor = {row.tensors[state.reference.subject.name].tensor: row.name
                  for row in state.table.rows}  # fmt: skip

@@ -113,8 +113,7 @@ FORMS: dict[str, Callable[[str, Path], None]] = {
 
 
 def has_integers(path: Path) -> bool:
-    """Return whether a file computes with integers: the quantiser leaves a GRU, for one, as it is.
-    """
+    """Return whether a file computes with integers: the quantiser leaves a GRU, for one, as it is."""
     import onnx
 
     operators = {node.op_type for node in onnx.load(str(path)).graph.node}
@@ -122,8 +121,7 @@ def has_integers(path: Path) -> bool:
 
 
 def judge(name: str, form: str, path: Path, children: Children) -> list[tuple[str, str, bool]]:
-    """Return, for the file against its network and against itself, the text and whether it is right.
-    """
+    """Return, for the file against its network and against itself, the text and whether it is right."""
     shapes = SHAPES[name]
     network = f"{FOLDER / 'seeded_networks.py'}:seeded,{name}"
     found = []
