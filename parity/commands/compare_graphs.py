@@ -179,8 +179,8 @@ def _find_unrelated_weights(state: GraphState) -> dict[str, str]:
         if len(kernels) >= _FEW_WEIGHTS and 2 * len(differing) > len(kernels):
             found[name] = (
                 f"{name} holds other weights than {state.reference.subject.name}: "
-                f"{len(differing)} of {len(kernels)} kernels differ. Layer by layer nothing else is "
-                "explained; --weights copies one model's weights into all"
+                f"{len(differing)} of {len(kernels)} kernels differ. No layer of it "
+                "is explained; --weights copies one model's weights into all"
             )
     return found
 
@@ -202,7 +202,9 @@ def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
     values = load_arrays(state.weights[state.reference.subject.name])
     failing, same = [], []
     for each in differences:
-        if each.training_only or is_same_function(state.reference.graph, each, tensors, values):
+        is_same = is_same_function(state.reference.graph, each, tensors, values)
+        if each.training_only or is_same or is_same is None:
+            # What cannot be evaluated alone is judged by its numbers, as every layer is.
             same.append(each)
         else:
             failing.append(each)

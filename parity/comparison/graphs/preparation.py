@@ -27,6 +27,7 @@ from parity.errors import (
     ChildError,
     FlagError,
     GraphError,
+    InputError,
     MissingRuntimeError,
     ModelExportError,
     ParityError,
@@ -225,9 +226,9 @@ class Preparation:
             answer = self.children[subject.child].call(
                 "guess_inputs", shapes=[list(shape) for shape in shapes], enough=1
             )
-        except UsageError as error:
+        except InputError as error:
             options = " ".join(f"--shape {spec.name}=…" for spec in own)
-            raise UsageError(f"{subject.name}: {error}; say {options}") from error
+            raise InputError(f"{subject.name}: {error}; say {options}") from error
         found = answer["candidates"][0]
         for guess in found:
             text = "x".join(map(str, guess["shape"]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class PairDifference:
     value: Any
     where: str
     training_only: bool = False
-    hyper: Mapping[str, Any] = field(default_factory=dict)
+    hyper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """All hyperparameters of the subject's operation, with the axes of channels-first tensors."""
 
 
@@ -176,8 +177,11 @@ def is_same_function(
     difference: PairDifference,
     tensors: Mapping[str, Array],
     values: Mapping[str, Array],
-) -> bool:
+) -> bool | None:
     """Return whether a difference changes no number that the operation gives, in float64.
+
+    None where the subject's operation is one of several that do the same together, or cannot be
+    evaluated alone: then the numbers of the comparison show it.
 
     The reference's operation is evaluated as it is and with the subject's value, on its own inputs
     (`tensors`, by id, channels first) and on noise of ten times their scale. False where the
@@ -204,7 +208,27 @@ def is_same_function(
     scale = max((float(np.abs(each).max(initial=0.0)) for each in inputs), default=1.0) or 1.0
     rng = np.random.default_rng(0)
     noise = [10.0 * scale * rng.standard_normal(each.shape) for each in inputs]
-    return all(_agree(node, kind, hyper, tried, weights) for tried in (inputs, noise))
+    if not _can_evaluate(node.kind, node.hyper, inputs, weights):
+        return False
+    answers = [_agree(node, kind, hyper, tried, weights) for tried in (inputs, noise)]
+    if None in answers:
+        return None if difference.field in _ARRANGED else False
+    return all(answers)
+
+
+_ARRANGED = frozenset({"kind", "axes"})
+"""Fields in which one operation and several that do the same together may differ."""
+
+
+def _can_evaluate(
+    kind: str, hyper: Mapping[str, Any], inputs: Sequence[Array], weights: Mapping[str, Array]
+) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            kinds.evaluate(kind, inputs, weights, hyper)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+    return True
 
 
 def _agree(
@@ -213,15 +237,20 @@ def _agree(
     hyper: Mapping[str, Any],
     inputs: Sequence[Array],
     weights: Mapping[str, Array],
-) -> bool:
+) -> bool | None:
+    """Return whether both give the same numbers; None where the second gives none of this shape."""
+    other = kinds.find(kind)
+    if other is not None and other.joins_branches and len(inputs) < 2:
+        # The last operation of a formula, which joins what the others give.
+        return None
     try:
         with np.errstate(all="ignore"):
             expected = kinds.evaluate(node.kind, inputs, weights, node.hyper)
             value = _evaluate_as(node.kind, kind, inputs, weights, hyper)
     except (ValueError, KeyError, IndexError, TypeError):
-        return False
+        return None
     if _long_axes(expected) != _long_axes(value):
-        return False
+        return None
     bound = 1e-12 * float(np.abs(expected).max(initial=0.0))
     difference = np.abs(expected.reshape(-1) - value.reshape(-1))
     return bool(difference.max(initial=0.0) <= bound)

@@ -2,7 +2,8 @@
 
 Prints a Markdown table: of the layers with weights, how many were paired, how many pairs are wrong,
 and the verdict once both models hold the same weights. Exits with 1 for a wrong pair or a
-divergence. `--only` selects by name, `--faults N` counts faults instead: see `faults.py`.
+divergence. `--only` selects by name, `--faults N` counts faults
+instead, `--same-function` false alarms: see `faults.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def main() -> int:
     parser.add_argument("--export", action="store_true", help="also compare the exported graphs")
     parser.add_argument("--verbose", action="store_true", help="print the report of a divergence")
     parser.add_argument("--faults", type=int, metavar="N", help="count N faults, 0 for all")
+    parser.add_argument("--same-function", action="store_true", help="count false alarms")
     options = parser.parse_args()
+    if options.same_function:
+        return faults.count_alarms(None if options.only is None else options.only.split(","))
     if options.faults is not None:
         names = None if options.only is None else options.only.split(",")
         return faults.main(options.faults or None, names)

@@ -7,6 +7,7 @@ well where no cause covers the fault, never a wrong name.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 BIAS = frozenset({"bias"})
@@ -57,7 +58,9 @@ class Edit:
         return text[: self.start] + self.new + text[self.start + len(self.old) :]
 
 
-RULES: tuple[tuple[str, str, str, frozenset[str]], ...] = (
+Rule = tuple[str, str, str, frozenset[str]]
+
+RULES: tuple[Rule, ...] = (
     ("epsilon", r"nn\.BatchNorm[12]d\((\d+)\)", r"nn.BatchNorm2d(\1, eps=1e-3)", EPSILON),
     ("epsilon", r"nn\.GroupNorm\(4, 8\)", "nn.GroupNorm(4, 8, eps=1e-3)", EPSILON),
     ("no bias", r"nn\.Conv2d\((\d+), (\d+), (\d)\)", r"nn.Conv2d(\1, \2, \3, bias=False)", BIAS),
@@ -82,7 +85,8 @@ RULES: tuple[tuple[str, str, str, frozenset[str]], ...] = (
     ("sigmoid missing", r"torch\.sigmoid\(self\.expand", "torch.clone(self.expand", ACTIVATION),
     ("branches swapped", r"torch\.cat\(\[(\w+), ([^\]]+)\]", r"torch.cat([\2, \1]", MERGE),
     ("difference for sum", r"x \+ self\.(\w+)\(", r"x - self.\1(", MERGE),
-    ("shortcut missing", r"\(y \+ self\.norm2s\(self\.conv2s\(x\)\)\)", "(y + 0.0 * self.norm2s(self.conv2s(x)))", MERGE),
+    ("shortcut missing", r"\(y \+ self\.norm2s\(self\.conv2s\(x\)\)\)",
+     "(y + 0.0 * self.norm2s(self.conv2s(x)))", MERGE),
     ("sum of one branch twice", r"self\.norm\(y \+ x\)", "self.norm(y + y)", MERGE),
     ("causal attention", r"scaled_dot_product_attention\(q, k, v\)",
      "scaled_dot_product_attention(q, k, v, is_causal=True)", SETTING),
@@ -98,11 +102,47 @@ RULES: tuple[tuple[str, str, str, frozenset[str]], ...] = (
 )  # fmt: skip
 
 
-def list_edits(text: str, name: str) -> list[Edit]:
+SAME_FUNCTION: tuple[Rule, ...] = (
+    ("clamp for ReLU", r"\.relu\(\)", ".clamp(min=0)", NONE),
+    ("torch.relu", r"functional\.relu\(", "torch.relu(", NONE),
+    ("threshold for ReLU", r"functional\.relu\(((?:[^()]|\([^()]*\))*)\)",
+     r"functional.threshold(\1, 0.0, 0.0)", NONE),
+    ("hardtanh for ReLU6", r"functional\.relu6\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)",
+     r"functional.hardtanh(\1, 0.0, 6.0)", NONE),
+    ("stated stride", r"max_pool2d\((\w+), 2\)", r"max_pool2d(\1, (2, 2), stride=(2, 2))", NONE),
+    ("ceil_mode on an even map", r"max_pool2d\((\w+), 2\)", r"max_pool2d(\1, 2, ceil_mode=True)",
+     NONE),
+    ("mean of the flattened map", r"\.mean\(\(2, 3\)\)", ".flatten(2).mean(2)", NONE),
+    ("mean twice", r"\.mean\(\(2, 3\)\)", ".mean(3).mean(2)", NONE),
+    ("negative axes", r"\.mean\(\(2, 3\)\)", ".mean((-1, -2))", NONE),
+    ("concat", r"torch\.cat\(", "torch.concat(", NONE),
+    ("negative axis", r"t\(x\)\], dim=1\)", "t(x)], dim=-3)", NONE),
+    ("padding as a word", r"3, padding=1\)", '3, padding="same")', NONE),
+    ("padding apart", r"self\.(conv[12]?|stem)\(image\)", r"self.\1(image + 0.0)", NONE),
+    ("terms exchanged", r"\(x \+ (self\.\w+\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))\)",
+     r"(\1 + x)", NONE),
+    ("torch.add", r"\(y \+ (self\.norm2s\(self\.conv2s\(x\)\))\)", r"torch.add(y, \1)", NONE),
+    ("SiLU written out", r"functional\.silu\(self\.depthwise\(x\)\)",
+     "(self.depthwise(x) * torch.sigmoid(self.depthwise(x)))", NONE),
+    ("sigmoid as a method", r"torch\.sigmoid\((self\.expand\(s\))\)", r"\1.sigmoid()", NONE),
+    ("adaptive pool as mean", r"functional\.adaptive_avg_pool2d\(x, 1\)",
+     "x.mean((2, 3), keepdim=True)", NONE),
+    ("dropout", r"return self\.head\((.*)\)$",
+     r"return self.head(functional.dropout(\1, 0.5, training=False))", NONE),
+    ("times one", r"return self\.head\((.*)\)$", r"return 1.0 * self.head(\1)", NONE),
+    ("contiguous", r"return self\.head\((.*)\)$", r"return self.head((\1).contiguous())", NONE),
+    ("index of a slice", r"\[:, :, ::2, ::2\]", "[..., ::2, ::2]", NONE),
+    ("sum of equal halves", r"2\.0 \* self\.conv2\(x\)\.sigmoid\(\)",
+     "self.conv2(x).sigmoid() * 2.0", NONE),
+)  # fmt: skip
+"""Edits that change no number: of the whole form, or where they are put."""
+
+
+def list_edits(text: str, name: str, rules: Sequence[Rule] = RULES) -> list[Edit]:
     """Return every edit of the class, and the function, of a network."""
     found: list[Edit] = []
     for start, stop in _find_blocks(text, name):
-        for fault, pattern, replacement, causes in RULES:
+        for fault, pattern, replacement, causes in rules:
             for match in re.finditer(pattern, text[start:stop], re.MULTILINE):
                 at = start + match.start()
                 line = text.count("\n", 0, at) + 1

@@ -17,7 +17,7 @@ from parity.comparison.graphs.state import GraphState
 from parity.errors import ParityError
 from parity.processes.children import Children
 from parity.report.model import Report
-from tests.studies.pairs.own.edits import Edit, list_edits
+from tests.studies.pairs.own.edits import SAME_FUNCTION, Edit, list_edits
 from tests.studies.pairs.own.networks import (
     FOLDER,
     OWN_PAIRS,
@@ -167,3 +167,34 @@ def print_counts(results: Sequence[FaultResult], seconds: float) -> None:
         print(f"| {name} | {' | '.join(map(str, cells))} |")
     layers, paired = sum(r.layers for r in results), sum(r.paired for r in results)
     print(f"\n{paired} of {layers} layers paired; {seconds:.0f} s")
+
+
+def count_alarms(names: Sequence[str] | None) -> int:
+    """Compare each pair after an edit that changes no number; print and count the alarms."""
+    text = (FOLDER / "torch_networks.py").read_text(encoding="utf-8")
+    pairs = [p for p in OWN_PAIRS if not p.twin and (names is None or p.name in names)]
+    counts: dict[str, list[int]] = {}
+    with Children() as children:
+        for pair in pairs:
+            for number, edit in enumerate(list_edits(text, pair.name, SAME_FUNCTION)):
+                other = f"{FOLDER / 'broken_networks.py'}:rewritten,{pair.name},{number}"
+                request = GraphRequest((pair.keras, other), export=False, semantics=True)
+                cells = counts.setdefault(edit.fault, [0, 0, 0])
+                cells[0] += 1
+                try:
+                    state, report = compare_with_equal_weights(request, children)
+                except ParityError as error:
+                    cells[1] += 1
+                    print(f"{pair.name}:{edit.line} {edit.fault}: failed: {error}", file=sys.stderr)
+                    continue
+                cells[2] += len(count_pairs(pair, state).wrong)
+                if not report.ok:
+                    cells[1] += 1
+                    why = str(report).splitlines()[-2:]
+                    print(f"{pair.name}:{edit.line} {edit.fault}: {why}", file=sys.stderr)
+    print("| written otherwise | pairs | alarms | wrong pairs |\n|---|---|---|---|")
+    for fault, cells in counts.items():
+        print(f"| {fault} | {' | '.join(map(str, cells))} |")
+    total = [sum(column) for column in zip(*counts.values(), strict=True)]
+    print(f"| all | {' | '.join(map(str, total))} |")
+    return int(any(total[1:]))
