@@ -320,11 +320,7 @@ def explain_rows(
 
 
 def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
-<<<<<<< HEAD
-    """Return whether the subject's operation computes with integers, and the reference's does not."""
-=======
     """Return whether only the subject's operation computes with integers."""
->>>>>>> pairs
     row = state.table.by_name(result.row)
     own = main_node(state.models[subject].graph, row.nodes.get(subject, ()))
     reference = state.reference.graph.by_id[row.node]

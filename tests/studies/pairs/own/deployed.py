@@ -113,11 +113,7 @@ FORMS: dict[str, Callable[[str, Path], None]] = {
 
 
 def has_integers(path: Path) -> bool:
-<<<<<<< HEAD
-    """Return whether a file computes with integers: the quantiser leaves a GRU, for one, as it is."""
-=======
     """Return whether a file computes with integers; the quantiser leaves a GRU as it is."""
->>>>>>> pairs
     import onnx
 
     operators = {node.op_type for node in onnx.load(str(path)).graph.node}
@@ -125,11 +121,7 @@ def has_integers(path: Path) -> bool:
 
 
 def judge(name: str, form: str, path: Path, children: Children) -> list[tuple[str, str, bool]]:
-<<<<<<< HEAD
-    """Return, for the file against its network and against itself, the text and whether it is right."""
-=======
     """Return the verdicts against the network and of the file alone, and whether they are right."""
->>>>>>> pairs
     shapes = SHAPES[name]
     network = f"{FOLDER / 'seeded_networks.py'}:seeded,{name}"
     found = []
