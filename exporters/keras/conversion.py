@@ -178,8 +178,8 @@ def _bfloat16_as_float32() -> Iterator[None]:
             return numpy_helper.from_array(tf.make_ndarray(tensor).astype(np.float32), name)
         return to_tensor(tensor, name)
 
-    def make_wide(self: Any, name: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        wide = value.astype(np.float32) if value.dtype.name == "bfloat16" else value
+    def make_wide(self: Any, name: str, np_val: Any, *args: Any, **kwargs: Any) -> Any:
+        wide = np_val.astype(np.float32) if np_val.dtype.name == "bfloat16" else np_val
         return make_const(self, name, wide, *args, **kwargs)
 
     with ExitStack() as stack:
