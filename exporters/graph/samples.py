@@ -164,7 +164,7 @@ def find_domain(
     accepts: Callable[[Sequence[InputSpec]], bool],
     example: Sequence[Array] | None = None,
 ) -> list[InputSpec]:
-    """Return the inputs with the widest ranges that the model accepts.
+    """Return the inputs with the widest ranges of integers that the model accepts.
 
     `legal` gives, by input, the size of a table that it is an index into (`gathered_sizes`).
     `accepts` runs the model on inputs drawn by the specifications and returns whether it computes
@@ -179,12 +179,12 @@ def find_domain(
             if accepts([*narrow[:index], candidate, *narrow[index + 1 :]]):
                 found[index] = candidate
                 break
-    if any(not spec.is_integer for spec in specs):
-        for kind in ("normal", "unit", "positive"):
-            attempt = [s if s.is_integer else replace(s, kind=kind) for s in found]
-            if accepts(attempt):
-                return attempt
     return found
+
+
+def with_kind(specs: Sequence[InputSpec], kind: str) -> list[InputSpec]:
+    """Return the inputs with floats drawn otherwise."""
+    return [spec if spec.is_integer or spec.is_text else replace(spec, kind=kind) for spec in specs]
 
 
 def _narrowest(spec: InputSpec, example: Array | None) -> InputSpec:

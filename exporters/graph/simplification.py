@@ -193,7 +193,7 @@ def _drop_identities(graph: GraphProto) -> None:
     outputs = [value.name for value in graph.output]
     aliases: dict[str, str] = {}
     false = {t.name for t in graph.initializer if _is_false(t)} | {""}
-    _drop_masks(graph)
+    _drop_unread_outputs(graph)
     kept = []
     for node in graph.node:
         rename_reads(node, aliases)
@@ -225,13 +225,22 @@ def _is_false(tensor: TensorProto) -> bool:
     return tensor.data_type == TensorProto.BOOL and not numpy_helper.to_array(tensor).any()
 
 
-def _drop_masks(graph: GraphProto) -> None:
-    """Remove the second output of each Dropout where nothing reads it."""
+_OPTIONAL_OUTPUTS = frozenset(
+    {"BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN"}
+)
+
+
+def _drop_unread_outputs(graph: GraphProto) -> None:
+    """Remove the last outputs of operators that may leave them out, where nothing reads them."""
     read = {name for node in graph.node for name in input_names(node)}
     read |= {value.name for value in graph.output}
     for node in graph.node:
-        if node.op_type == "Dropout" and len(node.output) == 2 and node.output[1] not in read:
-            del node.output[1]
+        while (
+            node.op_type in _OPTIONAL_OUTPUTS
+            and len(node.output) > 1
+            and node.output[-1] not in read
+        ):
+            del node.output[-1]
 
 
 def _output_index(node: NodeProto, outputs: Sequence[str]) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import tensorflow as tf
-from onnx import GraphProto, ModelProto, helper
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from tensorflow.core.framework import types_pb2
 
 from exporters.errors import ExportError, first_few
 from exporters.graph import checks
@@ -89,7 +91,7 @@ def convert(graph: TensorFlowGraph, opset: int, name: str) -> ModelProto:
         **operators.handlers(graph.graph, graph.tracing.resources),
         MARKER: lambda context, node: convert_marker(graph.recurrences, context, node),
     }
-    with _rewriters_off(tfonnx), _handlers(tfonnx, handlers, failed):
+    with _rewriters_off(tfonnx), _handlers(tfonnx, handlers, failed), _bfloat16_as_float32():
         try:
             converted = tfonnx.process_tf_graph(
                 graph.graph,
@@ -156,6 +158,35 @@ def _rewriters_off(tfonnx: Any) -> Iterator[None]:
         name: lambda graph, operations: operations for name in _RECURRENT_REWRITERS
     }
     with mock.patch.multiple(tfonnx, **changes):
+        yield
+
+
+@contextmanager
+def _bfloat16_as_float32() -> Iterator[None]:
+    """While open, tf2onnx writes bfloat16 as float32.
+
+    It would write float16, which overflows from 65,520 on where bfloat16 does not. ONNX Runtime has
+    few operators in bfloat16.
+    """
+    from tf2onnx import tf_utils
+    from tf2onnx.graph import Graph
+
+    to_tensor, make_const = tf_utils.tf_to_onnx_tensor, Graph.make_const
+
+    def widened(tensor: Any, name: str = "") -> Any:
+        if tensor.dtype == types_pb2.DT_BFLOAT16:
+            return numpy_helper.from_array(tf.make_ndarray(tensor).astype(np.float32), name)
+        return to_tensor(tensor, name)
+
+    def make_wide(self: Any, name: str, np_val: Any, *args: Any, **kwargs: Any) -> Any:
+        wide = np_val.astype(np.float32) if np_val.dtype.name == "bfloat16" else np_val
+        return make_const(self, name, wide, *args, **kwargs)
+
+    with ExitStack() as stack:
+        wide = {types_pb2.DT_BFLOAT16: TensorProto.FLOAT}
+        stack.enter_context(mock.patch.dict(tf_utils.TF_TO_ONNX_DTYPE, wide))
+        stack.enter_context(mock.patch.object(tf_utils, "tf_to_onnx_tensor", widened))
+        stack.enter_context(mock.patch.object(Graph, "make_const", make_wide))
         yield
 
 

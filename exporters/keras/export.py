@@ -37,6 +37,14 @@ def weights(model: keras.Model) -> dict[str, Array]:
     }
 
 
+def _widen(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return weights as a file has them: bfloat16 as float32."""
+    return {
+        name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        for name, array in arrays.items()
+    }
+
+
 def _weight_names(model: keras.Model) -> tuple[str, ...]:
     return unique_names([variable.path for variable in model.variables])
 
@@ -107,15 +115,19 @@ def export(
             sizes=find_sizes(traced().model.graph.input[: len(traced().inputs)], own()),
         )
 
+    def scrambled() -> tuple[Mapping[str, Array], ModelFunction]:
+        arrays, other = other_weights(model, _weight_names(model), make_function)
+        return _widen(arrays), other
+
     return export_graph(
         path=check_path(path),
         structure=structure or traced,
-        weights=functools.partial(weights, model),
+        weights=lambda: _widen(weights(model)),
         reference=reference,
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
         sample=None if sample is None else _in_order(arguments, inputs, sample, model),
-        other_weights=lambda: other_weights(model, _weight_names(model), make_function),
+        other_weights=scrambled,
     )
 
 

@@ -6,6 +6,7 @@ graph. A plain graph cannot take them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,12 +68,18 @@ class TracingGraph(tf.__internal__.FuncGraph):  # type: ignore[misc]
                 placeholder = tf.compat.v1.placeholder(tensor.dtype, [], name="resource")
                 self.tracing.resources[placeholder.op.name] = tensor
                 return placeholder
-            return tf.constant(tensor.numpy(), tensor.dtype, tensor.shape, name="constant")
+            name = _operation_name(f"{self.tracing.layer}/constant")
+            return tf.constant(tensor.numpy(), tensor.dtype, tensor.shape, name=name)
 
     def _create_op_internal(self, *args: Any, **kwargs: Any) -> Any:
         operation = super()._create_op_internal(*args, **kwargs)
         self.tracing.layers.setdefault(operation.name, self.tracing.layer)
         return operation
+
+
+def _operation_name(path: str) -> str:
+    """Return a path as TensorFlow takes it for a name: letters, digits and a few signs."""
+    return re.sub(r"[^A-Za-z0-9_.\-/]", "_", path.lstrip("/_"))
 
 
 class RecordingScope(keras.StatelessScope):  # type: ignore[misc]
@@ -124,7 +131,8 @@ def read_variables(graph: TracingGraph) -> Iterator[None]:
             with tf.init_scope():
                 array = np.asarray(read(self))
             with graph.as_default(), tf.control_dependencies(None), tf.name_scope(""):
-                values[id(self)] = tf.constant(array, name="variable")
+                name = _operation_name(f"{graph.tracing.layer}/{self.name.split(':')[0]}")
+                values[id(self)] = tf.constant(array, name=name)
                 graph.tracing.variables[id(self)] = values[id(self)].op.name
         return values[id(self)]
 

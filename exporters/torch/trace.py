@@ -178,7 +178,9 @@ def _export_once(
     if strict:
         with preserve_state(module), torch.no_grad():
             # What a hook records is lost where the byte code is traced.
-            names = flatten_outputs(module(*args, **kwargs))[0]
+            buffers = {name: tensor.clone() for name, tensor in module.named_buffers()}
+            results = torch.func.functional_call(module, buffers, args, kwargs)
+            names = flatten_outputs(results)[0]
     return _Program(program, tuple(names), tuple(taps))
 
 

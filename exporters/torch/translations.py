@@ -418,7 +418,7 @@ _BROKEN: dict[Any, Callable[[torch.fx.Node], bool]] = {
 
 
 def _has_translation(target: Any, registry: Any) -> bool:
-    # An operator that works in place has to be functionalised first.
+    # An operator that works in place has to be made functional first.
     in_place = getattr(getattr(target, "_schema", None), "is_mutable", False)
     return not in_place and bool(registry.is_registered(target))
 

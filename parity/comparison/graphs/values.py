@@ -14,14 +14,24 @@ from parity.numerics.capture import CaptureReader
 Array = NDArray[Any]
 
 
+MAX_KEPT = 2**29
+"""Bytes of tensors that are kept once they are read: many are compared with several others."""
+
+
 @contextmanager
 def open_values(path: Path) -> Iterator[Callable[[str], Array]]:
     """Yield a function that reads a tensor of a capture; raises `KeyError` for one it lacks."""
+    kept: dict[str, Array] = {}
     with CaptureReader(path) as reader:
 
         def read(tensor: str) -> Array:
+            if tensor in kept:
+                return kept[tensor]
             if tensor not in reader:
                 raise KeyError(tensor)
-            return reader.read(tensor)
+            array = reader.read(tensor)
+            if sum(each.nbytes for each in kept.values()) + array.nbytes <= MAX_KEPT:
+                kept[tensor] = array
+            return array
 
         yield read

@@ -191,7 +191,12 @@ def _judge(pair: NodePair, assembly: Assembly, check: _ValueCheck) -> NodePair:
             tensors.append(tensor)
             continue
         evidence += 1
-        views = check.find_views(tensor.reference, tensor.other, tensor.view)
+        if tensor.open:
+            views = check.find_views(tensor.reference, tensor.other, tensor.view)
+        else:
+            # The axes are named on both sides: no other view can be meant.
+            agrees = check.agrees(tensor.reference, tensor.other, tensor.view)
+            views = [tensor.view] if agrees else []
         if views:
             agreeing += 1
             is_open = tensor.open and len(views) > 1

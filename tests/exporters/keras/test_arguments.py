@@ -186,7 +186,7 @@ def test_sizes_that_vary_are_verified_at_several(exported):
     )
     file = exported(model)
     assert file.session.get_inputs()[0].shape == ["batch", "input_1", "input_2", 3]
-    assert {"input_1=64", "input_2=48"} <= {check.inputs for check in file.done.checks}
+    assert {"input_1=64", "input_2=48"} <= {check.inputs for check in file.done.other_checks}
     image = np.random.default_rng(0).standard_normal((2, 21, 34, 3)).astype(np.float32)
     (found,) = file(input=image).values()
     np.testing.assert_allclose(found, model(image), atol=1e-5)
@@ -230,6 +230,6 @@ def test_extreme_inputs_where_rounding_explains_everything_are_a_note(exported):
     chaotic = keras.Model(x, ops.sin(y))
     done = exported(chaotic).done
     assert any(note.startswith("extreme inputs prove nothing of") for note in done.notes)
-    assert "extreme" not in {check.inputs for check in done.checks}
+    assert "extreme" not in {check.inputs for check in done.other_checks}
     with pytest.raises(ExportError, match="so much rounding proves nothing"):
         exported(keras.Model(x, ops.sin(1e6 * y)))

@@ -142,3 +142,20 @@ def test_bits_of_a_number_are_refused(exported):
     bits = layers.Lambda(lambda t: tf.bitcast(t, tf.int32) // 2, output_shape=(3,), dtype="int32")
     with pytest.raises(ExportError, match=r"Bitcast.*compute this outside"):
         exported(keras.Model(x, bits(ops.cast(x, "float32"))))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16", "float16"])
+def test_lower_precisions(exported, policy):
+    """bfloat16 is written as float32: float16 would overflow where it does not."""
+    x = keras.Input((8,), name="x")
+    y = layers.Dense(4, dtype=policy)(layers.Rescaling(1e5, dtype=policy)(x))
+    model = keras.Model(x, layers.Rescaling(1e-5, dtype="float32")(y))
+    if policy.endswith("float16") and "bfloat16" not in policy:
+        model = keras.Model(x, layers.Dense(4, dtype=policy)(x))
+    values = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    file = exported(model)
+    kind = np.float16 if "float16)" in file.session.get_inputs()[0].type else np.float32
+    (found,) = file(x=values.astype(kind)).values()
+    expected = np.asarray(model(values)).astype(np.float32)
+    np.testing.assert_allclose(found.astype(np.float32), expected, rtol=0.02, atol=0.02)
+    assert np.isfinite(found).all()

@@ -36,8 +36,8 @@ class Positions(layers.Layer):
 class RawVariable(layers.Layer):
     """Variables that Keras does not know, read and gathered from."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
         self.hidden = {"factor": tf.Variable(np.arange(6, dtype="float32"))}
         self.rows = tf.Variable(np.arange(12, dtype="float32").reshape(2, 6))
 
@@ -60,6 +60,19 @@ def test_what_was_computed_before_is_a_constant(exported, make):
     x = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
     (found,) = exported(model)(x=x).values()
     np.testing.assert_allclose(found, model(x), rtol=1e-6)
+
+
+def test_constants_are_called_by_their_layer(exported):
+    model = keras.Sequential(
+        [
+            keras.Input((6,), name="x"),
+            layers.Normalization(mean=1.0, variance=4.0, name="scale"),
+            RawVariable(name="raw"),
+        ]
+    )
+    names = {tensor.name for tensor in exported(model).proto.graph.initializer}
+    assert any("scale/constant" in name for name in names)
+    assert any("raw/Variable" in name for name in names)
 
 
 def test_preprocessing_inside_the_model(exported):

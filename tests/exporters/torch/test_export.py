@@ -313,6 +313,13 @@ def test_opsets(opset, tmp_path):
     assert onnx.load(path).opset_import[0].version == opset
 
 
+def test_no_operator_has_an_output_that_nothing_reads(tmp_path):
+    path = tmp_path / "a.onnx"
+    torch_onnx.export(nn.Sequential(nn.LayerNorm(8), nn.Dropout()), [(5, 8)], path)
+    (norm,) = onnx.load(path).graph.node
+    assert (norm.op_type, len(norm.output)) == ("LayerNormalization", 1)
+
+
 @pytest.mark.usefixtures("older_runtime")
 def test_an_opset_that_onnx_runtime_does_not_know_is_one_line(tmp_path):
     path = tmp_path / "a.onnx"
