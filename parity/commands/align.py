@@ -173,6 +173,16 @@ def _weights(parameters: Any) -> str:
     )
 
 
+def read_graph(request: GraphRequest, *, progress: Progress = no_progress) -> Graph:
+    """Read the one model of a request into a graph; raises a `ParityError` as `compare` does."""
+    with (
+        Children(python=request.python, timeout=request.timeout) as children,
+        tempfile.TemporaryDirectory(prefix="parity-") as folder,
+    ):
+        _, reference, models = Preparation(request, children, Path(folder), progress).read_models()
+        return models[reference.name].graph
+
+
 def describe_graph(graph: Graph) -> list[dict[str, str]]:
     """Return the operations of one model as text: kind, path, source line, shape, parameters."""
     trained = {each.name for each in graph.parameters if each.trainable}

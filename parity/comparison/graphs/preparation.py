@@ -80,6 +80,19 @@ class Preparation:
 
         Raises user errors; what fails in one subject's runtime is kept in `failures`.
         """
+        subjects, reference, models = self.read_models()
+        models = self._add_graph_reader(models, reference)
+        base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
+        alignments = self._align_all(base, models)
+        weights, source = self._give_weights(base, models, alignments)
+        models = self._export_all(base, models, alignments, weights)
+        return self._build_state(subjects, base, models, alignments, weights, source)
+
+    def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, LoadedModel]]:
+        """Load and read the models; return the subjects, the reference, and the models by name.
+
+        Raises user errors, and `ChildError` if the reference cannot be loaded and read.
+        """
         subjects = self._plan_subjects()
         self.children.start(subject.child for subject in subjects)
         answers = self._load_all(subjects)
@@ -90,12 +103,7 @@ class Preparation:
         models = self._read_all(subjects, answers, reference)
         if reference.name not in models:
             raise ChildError(f"{reference.name}: {self.failures[reference.name]}")
-        models = self._add_graph_reader(models, reference)
-        base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
-        alignments = self._align_all(base, models)
-        weights, source = self._give_weights(base, models, alignments)
-        models = self._export_all(base, models, alignments, weights)
-        return self._build_state(subjects, base, models, alignments, weights, source)
+        return subjects, reference, models
 
     # Subjects ------------------------------------------------------------------------------------
 
