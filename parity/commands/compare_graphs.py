@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from parity.commands.values import Progress, no_progress
+from parity.comparison.graphs.devices import plan_devices
 from parity.comparison.graphs.isolation import (
     IsolatedRows,
     criteria,
@@ -32,6 +33,7 @@ from parity.comparison.graphs.structure import (
 )
 from parity.comparison.graphs.weights import compare_weights
 from parity.comparison.judging import judge_captures
+from parity.comparison.placement import Placement
 from parity.comparison.results import Level, Outcome
 from parity.errors import ParityError
 from parity.explain import graph_layers
@@ -51,15 +53,22 @@ def compare_graphs(
 ) -> Report:
     """Run a comparison of models that references name; return its report.
 
+    Started children see no GPU, so that every model then runs on the CPU.
+
     Raises a `ParityError` for bad input, and `AlignmentError` where two models have nothing in
     common. A model that cannot be run is a `failure` in the report.
     """
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
+        placement = Placement({})
         if children is None:
-            children = stack.enter_context(Children(python=request.python, timeout=request.timeout))
+            placement = plan_devices(request)
+            children = stack.enter_context(
+                Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
+            )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
-        state = Preparation(request, children, folder, progress).run()
+        preparation = Preparation(request, children, folder, progress, placement=placement)
+        state = preparation.run()
         runner = GraphRunner(state, children, folder, progress)
         state, findings = judge_models(state, runner)
         return assemble_graph_report(state, findings, time.perf_counter() - start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,49 +42,84 @@ class Placement:
         return "gpu" in self.devices.values()
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """The device that is wanted for a subject, `auto`, `cpu` or `gpu`, and the child that runs it.
+
+    Before the children are named, `child` may be the runtime.
+    """
+
+    name: str
+    runtime: str
+    child: str
+    device: str
+
+
 def plan_placement(request: Request, *, load_driver: cards.Load | None = None) -> Placement:
+    """Place the subjects of a comparison with a layer table; see `place_subjects`."""
+    return place_subjects(
+        _list_requests(request),
+        precision=request.precision,
+        python=request.python,
+        load_driver=load_driver,
+    )
+
+
+def place_subjects(
+    subjects: Sequence[DeviceRequest],
+    *,
+    precision: str,
+    python: Mapping[str, str],
+    load_driver: cards.Load | None = None,
+) -> Placement:
     """Place the subjects before any child is started; this takes milliseconds.
 
     Raises `DeviceMissing` if a GPU was requested and there is none, and `UsageError` for a
     precision that a subject's device does not have.
     """
-    requested = {
-        name: subject.device or request.device for name, subject in request.subjects_by_name.items()
+    placement = Placement({subject.name: subject.device for subject in subjects})
+    if {subject.device for subject in subjects} - {"cpu"}:
+        placement = _place_on_card(subjects, python, load_driver)
+    refusals = {
+        subject.name: reason
+        for subject in subjects
+        if (reason := _refuse_precision(subject, placement.devices[subject.name], precision))
     }
-    placement = Placement(requested)
-    if set(requested.values()) != {"cpu"}:
-        placement = _place_on_card(request, requested, load_driver)
-    for name, device in placement.devices.items():
-        _check_precision(name, request.subjects_by_name[name].runtime, device, request.precision)
+    if refusals:
+        name, reason = next(iter(refusals.items()))
+        others = ",".join(s.name for s in subjects if s.name not in refusals)
+        remedy = f"leave it out (--subjects {others}), or " if others else ""
+        raise UsageError(f"{name}: {reason.format(remedy=remedy)}")
     return placement
 
 
 def _place_on_card(
-    request: Request, requested: Mapping[str, str], load_driver: cards.Load | None
+    subjects: Sequence[DeviceRequest],
+    python: Mapping[str, str],
+    load_driver: cards.Load | None,
 ) -> Placement:
+    requested = {subject.name: subject.device for subject in subjects}
+    on_gpu = [subject for subject in subjects if subject.device == "gpu"]
     try:
         card = cards.find_card() if load_driver is None else cards.find_card(load_driver)
     except MissingRuntimeError as error:
-        if "gpu" in requested.values():
-            names = [name for name, device in requested.items() if device == "gpu"]
-            raise DeviceMissing(_describe_gpu_problems(request, names, str(error))) from None
+        if on_gpu:
+            raise DeviceMissing(_describe_gpu_problems(on_gpu, python, str(error))) from None
         devices = {
             name: "cpu" if device == "auto" else device for name, device in requested.items()
         }
         return Placement(devices, f"device auto: on the CPU, since there is {error}")
-    lines = _describe_gpu_problems(
-        request, [name for name, device in requested.items() if device == "gpu"]
-    )
+    lines = _describe_gpu_problems(on_gpu, python)
     if lines:
         raise DeviceMissing(lines)
-    auto = [name for name, device in requested.items() if device == "auto"]
-    problems = _describe_gpu_problems(request, auto)
+    auto = [subject for subject in subjects if subject.device == "auto"]
+    problems = _describe_gpu_problems(auto, python)
     if problems:
         return _fall_back_to_cpu(Placement(requested, card=card), problems)
     devices = {name: "gpu" if device == "auto" else device for name, device in requested.items()}
-    on_gpu = tuple(name for name, device in devices.items() if device == "gpu")
+    unconfirmed = tuple(name for name, device in devices.items() if device == "gpu")
     note = f"device auto: on the GPU, {card.name}" if auto else None
-    return Placement(devices, note, card, on_gpu)
+    return Placement(devices, note, card, unconfirmed)
 
 
 def _fall_back_to_cpu(placement: Placement, lines: Iterable[str]) -> Placement:
@@ -98,20 +133,20 @@ def _fall_back_to_cpu(placement: Placement, lines: Iterable[str]) -> Placement:
 
 
 def _describe_gpu_problems(
-    request: Request, subjects: Iterable[str], reason: str | None = None
+    subjects: Iterable[DeviceRequest], python: Mapping[str, str], reason: str | None = None
 ) -> list[str]:
     """Describe what the packages of the subjects' children lack for a GPU; imports no framework.
 
     With `reason`, which holds for all children, every child has a line.
     """
     lines = []
-    for child in dict.fromkeys(map(request.child, subjects)):
+    for child in dict.fromkeys(subject.child for subject in subjects):
         name = parse_child_name(child)
         problems: list[str] = []
         if name.backend is None:
-            python = select_interpreter(child, request.python)
+            interpreter = select_interpreter(child, python)
             problems = probe.describe_problems(
-                name.runtime, probe.probe_interpreter(name.runtime, python), gpu=True
+                name.runtime, probe.probe_interpreter(name.runtime, interpreter), gpu=True
             )
             problems = [line.replace(f"{name.runtime}:", f"{child}:", 1) for line in problems]
         if reason is not None:
@@ -121,12 +156,20 @@ def _describe_gpu_problems(
 
 
 def confirm_placement(placement: Placement, request: Request, children: Children) -> Placement:
+    """Ask the runtimes of a comparison with a layer table; see `confirm_devices`."""
+    return confirm_devices(placement, _list_requests(request), children)
+
+
+def confirm_devices(
+    placement: Placement, subjects: Sequence[DeviceRequest], children: Children
+) -> Placement:
     """Ask the runtimes, once they are started, whether they can use the card.
 
     Raises `DeviceMissing` if one that must use it cannot. If one placed by `auto` cannot, all
     subjects placed by `auto` move to the CPU.
     """
-    names = dict.fromkeys(map(request.child, placement.unconfirmed))
+    asked = [subject for subject in subjects if subject.name in placement.unconfirmed]
+    names = dict.fromkeys(subject.child for subject in asked)
     if not names:
         return placement
 
@@ -141,37 +184,42 @@ def confirm_placement(placement: Placement, request: Request, children: Children
         answers = dict(zip(names, pool.map(ask, names), strict=True))
     refusals = {name: str(a) for name, a in answers.items() if isinstance(a, ParityError)}
     errors = {
-        request.child(name): refusals[request.child(name)]
-        for name in placement.unconfirmed
-        if request.child(name) in refusals and not _is_auto(request, name)
+        subject.child: refusals[subject.child]
+        for subject in asked
+        if subject.child in refusals and subject.device != "auto"
     }
     if errors:
         raise DeviceMissing(errors.values())
     facts = {name: a for name, a in answers.items() if not isinstance(a, ParityError)}
     if refusals:
+        auto = {subject.name for subject in subjects if subject.device == "auto"}
         devices = {
-            name: "cpu" if _is_auto(request, name) else device
-            for name, device in placement.devices.items()
+            name: "cpu" if name in auto else device for name, device in placement.devices.items()
         }
         note = "device auto: on the CPU, since not every runtime can use the GPU: "
         return Placement(devices, note + "; ".join(refusals.values()), placement.card, (), facts)
     return replace(placement, unconfirmed=(), facts=facts)
 
 
-def _is_auto(request: Request, name: str) -> bool:
-    return (request.subjects_by_name[name].device or request.device) == "auto"
+def _list_requests(request: Request) -> list[DeviceRequest]:
+    return [
+        DeviceRequest(name, each.runtime, request.child(name), each.device or request.device)
+        for name, each in request.subjects_by_name.items()
+    ]
 
 
-def _check_precision(name: str, runtime: str, device: str, precision: str) -> None:
+def _refuse_precision(subject: DeviceRequest, device: str, precision: str) -> str | None:
+    """Return why a subject cannot compute in a precision, with a place for a remedy, or None."""
     if device == "gpu" or precision == "float32":
-        return
+        return None
     if precision == "tf32":
-        raise UsageError(
-            f"{name}: tf32 needs an NVIDIA GPU, and this subject runs on the CPU: use "
+        return (
+            "tf32 needs an NVIDIA GPU, and this subject runs on the CPU: use "
             "--device gpu, or --precision float32 or bfloat16"
         )
-    if precision not in registry.get(runtime).cpu_precisions:
-        raise UsageError(
-            f"{name}: {registry.label(runtime)}'s CPU provider has no {precision} convolution: "
-            "leave it out (--subjects keras,torch), or use --device gpu"
+    if precision not in registry.get(subject.runtime).cpu_precisions:
+        return (
+            f"{registry.label(subject.runtime)}'s CPU provider has no {precision} convolution: "
+            "{remedy}use --device gpu"
         )
+    return None

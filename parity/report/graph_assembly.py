@@ -73,14 +73,30 @@ def assemble_graph_report(state: GraphState, findings: GraphFindings, seconds: f
         divergences=findings.divergences,
         causes=findings.causes,
         locations=_collect_locations(state, findings),
-        environment=environment_facts(
-            {model.subject.child: model.versions for model in state.models.values()}
-        ),
-        notes=tuple(dict.fromkeys((*findings.notes, *state.notes))),
+        environment=_collect_environment(state),
+        notes=_collect_notes(state, findings),
         seconds=seconds,
         limit=request.limit,
         depth=request.depth,
     )
+
+
+def _collect_environment(state: GraphState) -> dict[str, Any]:
+    card = state.placement.card
+    facts = environment_facts(
+        {model.subject.child: model.versions for model in state.models.values()}
+    )
+    return facts if card is None else {**facts, "card": card.to_json()}
+
+
+def _collect_notes(state: GraphState, findings: GraphFindings) -> tuple[str, ...]:
+    request = state.request
+    notes = [*findings.notes, *state.notes]
+    if state.placement.note is not None:
+        notes.append(state.placement.note)
+    if request.judge_as not in (None, request.precision):
+        notes.append(f"computed in {request.precision}, judged by the floor of {request.judge_as}")
+    return tuple(dict.fromkeys(notes))
 
 
 def _collect_facts(state: GraphState, findings: GraphFindings, name: str) -> SubjectFacts:
@@ -89,10 +105,13 @@ def _collect_facts(state: GraphState, findings: GraphFindings, name: str) -> Sub
     if model is None:
         subject = next((each for each in state.subjects if each.name == name), None)
         label = "" if subject is None else subject.label
-        return SubjectFacts(label, "cpu", request.precision, failure=state.failures.get(name))
+        device = state.placement.devices.get(name, "cpu")
+        return SubjectFacts(label, device, request.precision, failure=state.failures.get(name))
     info = registry.get(model.subject.runtime)
     package = info.main_package
     run = (findings.runs or {}).get(name)
+    on_gpu = model.subject.device == "gpu"
+    card = state.placement.facts.get(model.subject.child, {}) if on_gpu else {}
     return SubjectFacts(
         runtime=f"{package} {model.versions.get(package, '')}".strip(),
         device=model.subject.device,
@@ -103,7 +122,7 @@ def _collect_facts(state: GraphState, findings: GraphFindings, name: str) -> Sub
             **({} if run is None else {"run": float(run.facts["seconds"])}),
         },
         failure=state.failures.get(name),
-        proof={} if run is None else dict(run.facts.get("proof", {})),
+        proof={**card, **({} if run is None else run.facts.get("proof", {}))},
     )
 
 

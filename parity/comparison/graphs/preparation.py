@@ -29,6 +29,7 @@ from parity.comparison.graphs.request import (
 from parity.comparison.graphs.state import GraphState, LoadedModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
+from parity.comparison.placement import DeviceRequest, Placement, confirm_devices
 from parity.errors import (
     ChildError,
     FlagError,
@@ -71,6 +72,8 @@ class Preparation:
     progress: Progress
     notes: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    placement: Placement = field(default_factory=lambda: Placement({}))
+    """The planned devices; a subject that it does not name runs on the CPU."""
     _instances: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> GraphState:
@@ -475,9 +478,10 @@ class Preparation:
         names = [n for n in dict.fromkeys(names) if not n.endswith(FLOAT64)]
         selected = select_subjects(names, self.request.subjects)
         every = {s.name: s for s in subjects} | {n: m.subject for n, m in models.items()}
+        placement = self._confirm_devices(every, selected)
         placed = {
-            name: replace(every[name], device=self._place(device))
-            for name, device in selected.items()
+            name: replace(every[name], device=placement.devices.get(name, "cpu"))
+            for name in selected
             if name in every
         }
         compared = {
@@ -502,14 +506,22 @@ class Preparation:
             table=table,
             weights=weights,
             weight_source=source,
+            placement=placement,
             failures={n: t for n, t in self.failures.items() if n in selected},
             subjects=tuple(placed.values()),
             notes=(*self.notes, *(note for m in models.values() for note in m.notes)),
         )
 
-    def _place(self, device: str | None) -> str:
-        wanted = device or self.request.device
-        return "cpu" if wanted == "auto" else wanted
+    def _confirm_devices(
+        self, subjects: Mapping[str, GraphSubject], selected: Mapping[str, str | None]
+    ) -> Placement:
+        """Ask the runtimes of subjects that are planned on the GPU; raises `DeviceMissing`."""
+        wanted = [
+            DeviceRequest(s.name, s.runtime, s.child, selected[s.name] or self.request.device)
+            for s in subjects.values()
+            if s.name in selected
+        ]
+        return confirm_devices(self.placement, wanted, self.children)
 
 
 def _describe_inputs(shapes: Mapping[str, Sequence[int] | None]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from parity.comparison.graphs.inputs import ModelInputs
 from parity.comparison.graphs.points import GraphTable
 from parity.comparison.graphs.request import GraphRequest, GraphSubject
+from parity.comparison.placement import Placement
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph
 from parity.numerics.floor import Floor
@@ -61,6 +62,7 @@ class GraphState:
     weights: Mapping[str, Path]
     """By subject, an `.npz` file of its weights as they are compared, in its own names and axes."""
     weight_source: str
+    placement: Placement = field(default_factory=lambda: Placement({}))
     failures: Mapping[str, str] = field(default_factory=dict)
     """By subject, why it could not be loaded, read or aligned."""
     subjects: tuple[GraphSubject, ...] = ()
