@@ -16,6 +16,7 @@ from parity.errors import FlagError, GraphError
 from parity.numerics import capture, floor
 from parity.numerics.array_files import load_arrays, save_arrays
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
+from parity.runtimes.devices import require_output_on
 from parity.runtimes.floors import Perturbation
 from parity.runtimes.graph_framework import GraphFramework, GraphHook
 
@@ -24,6 +25,9 @@ Array = NDArray[Any]
 
 class GraphOperations(GraphFramework):
     """Reads, runs and measures the child's model as a graph."""
+
+    name: str
+    """The runtime's name."""
 
     def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
@@ -50,7 +54,10 @@ class GraphOperations(GraphFramework):
         self.write_parameters(load_arrays(path))
 
     def run_graph(self, **arguments: Any) -> dict[str, Any]:
-        """Capture the points of a run; `arguments` are the fields of `GraphRunRequest`."""
+        """Capture the points of a run; `arguments` are the fields of `GraphRunRequest`.
+
+        Raises `MissingRuntimeError` if the last output is on another device than was asked for.
+        """
         request = GraphRunRequest.from_json(arguments)
         inputs = load_arrays(request.inputs)
         model = None
@@ -77,7 +84,8 @@ class GraphOperations(GraphFramework):
                 device=request.device,
             )
         details = dict(result.details)
-        proof = {"output": result.device, **details.pop("proof", {})}
+        proof = require_output_on(self.name, request.device, result.device)
+        proof = {**proof, **details.pop("proof", {})}
         return {"seconds": result.seconds, **details, "proof": proof}
 
     def calibrate_norms(self, *, inputs: str, norms: list[dict[str, Any]], out: str) -> None:

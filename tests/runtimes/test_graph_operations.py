@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.errors import FlagError, GraphError
+from parity.errors import FlagError, GraphError, MissingRuntimeError
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from parity.network.view import View
 from parity.numerics.array_files import load_arrays
@@ -33,6 +33,8 @@ class NumpyModel:
 
 class NumpyOperations(GraphOperations):
     """Reads and runs a `NumpyModel`, whose one input is `x`."""
+
+    name = "numpy"
 
     def __init__(self, model: NumpyModel) -> None:
         self.model = model
@@ -193,6 +195,11 @@ def test_a_run_that_is_not_in_float64_is_refused(tmp_path: Path, inputs: str) ->
     )  # fmt: skip
     with pytest.raises(FlagError, match="last: expected float64, computed in float32"):
         run(NumpyOperations(model), inputs, tmp_path / "capture", precision="float64")
+
+
+def test_an_output_elsewhere_than_asked_for_is_no_result(tmp_path: Path, inputs: str) -> None:
+    with pytest.raises(MissingRuntimeError, match="numpy: the GPU was requested, but the output"):
+        run(NumpyOperations(build_dense_pair()), inputs, tmp_path / "capture", device="gpu")
 
 
 def test_statistics_are_measured_in_one_run(tmp_path: Path, inputs: str) -> None:

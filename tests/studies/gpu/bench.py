@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.placement import confirm_placement, plan_placement
 from parity.comparison.request import Request
 from parity.errors import ParityError
@@ -82,6 +83,17 @@ class Bench:
         from parity.commands import compare as comparing
 
         return comparing.compare_request(self.request(subjects, **options))
+
+    def compare_references(self, references: Sequence[str], **options: Any) -> Report:
+        """Compare models that references name, with the weights of the first; no export."""
+        from parity.commands.compare_graphs import compare_graphs
+
+        name = references[0].partition("=")[0]
+        request = GraphRequest(
+            references=tuple(references), weights=name, image_size=(32, 32), python=self.python,
+            **{"explain": False, "export": False, **options},
+        )  # fmt: skip
+        return compare_graphs(request)
 
     @contextmanager
     def load_child(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:

@@ -120,6 +120,29 @@ def compare_serially(bench: Bench) -> Figures:
     return {"compare_seconds": report.seconds}
 
 
+def compare_references(bench: Bench) -> Figures:
+    """Two models that references name, read and aligned: both on the card, in every precision."""
+    figures: dict[str, Any] = {}
+    for precision in PRECISIONS:
+        try:
+            report = bench.compare_references(
+                (
+                    "torch=tests/twins/torch_small.py:build",
+                    "keras=tests/twins/keras_small.py:build",
+                ),
+                device="gpu",
+                precision=precision,
+            )
+        except UsageError as error:
+            figures[precision] = f"not run: {error}"
+            continue
+        require_parity(report)
+        devices = {facts.device for facts in report.subjects.values()}
+        require(devices == {"gpu"}, f"{precision}: {devices}")
+        figures[precision] = report.seconds
+    return {"compare_seconds": figures}
+
+
 def compile_with_xla(bench: Bench) -> Figures:
     """`--xla` is at the floor too, and is in the report."""
     report = bench.compare(["keras@gpu"], xla=True)
@@ -173,6 +196,7 @@ ITEMS = (
         ("keras@gpu", "keras[jax]@gpu", "keras[torch]@gpu"),
         compare_backends,
     ),
+    Item("two models by reference", ("keras@gpu", "torch@gpu"), compare_references),
     Item("--xla", ("keras@gpu",), compile_with_xla),
     Item("--serial", (), compare_serially),
     Item("out of memory", ("torch@gpu",), exceed_memory),

@@ -164,6 +164,12 @@ class Rehearsal(Present):
             ),
         )
 
+    def compare_references(self, references, **options):
+        report = super().compare_references(references, **{**options, "device": "cpu"})
+        facts = report.subjects.items()
+        on_gpu = {name: dataclasses.replace(each, device="gpu") for name, each in facts}
+        return dataclasses.replace(report, subjects=on_gpu)
+
     @contextmanager
     def load_child(self, subject, batch):
         with super().load_child(subject, batch) as (child, arguments):
@@ -182,6 +188,7 @@ class Rehearsal(Present):
         "torch@gpu in bfloat16",
         "three runs are bit for bit the same",
         "--serial",
+        "two models by reference",
         "bare forward of torch@gpu",
     ],
 )
