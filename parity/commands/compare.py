@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from parity.commands import saved_captures
 from parity.commands.compare_graphs import compare_graphs
+from parity.commands.graph_command import format_graph_command
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -173,38 +174,37 @@ def compare(
         True
     """
     if names_any_models(models):
-        return compare_graphs(
-            GraphRequest(
-                references=models,
-                weights=None if weights is None else str(weights),
-                input=input,
-                inputs=dict(inputs or {}),
-                shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
-                batch=batch,
-                seed=seed,
-                subjects=() if subjects is None else parse_subjects(subjects),
-                reference=reference,
-                depth=depth,
-                limit=limit,
-                isolate=isolate,
-                semantics=semantics,
-                explain=explain,
-                export=export,
-                trust=tuple(map(str, trust)),
-                custom_objects=None if custom_objects is None else str(custom_objects),
-                classes=classes,
-                image_size=parse_image_size(image_size),
-                channels=channels,
-                opset=opset,
-                timeout=timeout,
-                device=device,
-                precision=precision,
-                judge_as=judge_as,
-                python=find_interpreters(python),
-                keras_backend=keras_backend,
-            ),
-            progress=progress or no_progress,
+        graph_request = GraphRequest(
+            references=models,
+            weights=None if weights is None else str(weights),
+            input=input,
+            inputs=dict(inputs or {}),
+            shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+            batch=batch,
+            seed=seed,
+            subjects=() if subjects is None else parse_subjects(subjects),
+            reference=reference,
+            depth=depth,
+            limit=limit,
+            isolate=isolate,
+            semantics=semantics,
+            explain=explain,
+            export=export,
+            trust=tuple(map(str, trust)),
+            custom_objects=None if custom_objects is None else str(custom_objects),
+            classes=classes,
+            image_size=parse_image_size(image_size),
+            channels=channels,
+            opset=opset,
+            timeout=timeout,
+            device=device,
+            precision=precision,
+            judge_as=judge_as,
+            python=find_interpreters(python),
+            keras_backend=keras_backend,
         )
+        report = compare_graphs(graph_request, progress=progress or no_progress)
+        return replace(report, command=format_graph_command(graph_request))
     request = Request(
         model=next(iter(models), None),
         keras=keras,

@@ -3,48 +3,91 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from parity.commands.compare import compare
+from parity.errors import UsageError
 from parity.network.table import Depth, LayerTable
 from parity.numerics.verdict import LIMIT
-from parity.testing.message import write_message
+from parity.testing.message import write_message, write_report_message
 from parity.testing.study import Study, agree, find_models, read_input
 
 __all__ = ["assert_parity"]
 
 
 def assert_parity(
-    *,
+    *models: str,
     keras: Any = None,
     torch: Any = None,
     onnx: str | Path | None = None,
-    input: ArrayLike,
+    input: ArrayLike | str | Path | None = None,
+    inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    weights: str | Path | None = None,
     table: LayerTable | str | Path | None = None,
     depth: Depth = "stage",
     limit: float = LIMIT,
     seed: int = 0,
+    export: bool = False,
+    trust: Sequence[str | Path] = (),
+    custom_objects: str | Path | None = None,
+    timeout: float = 900.0,
 ) -> None:
     """Raise AssertionError unless the models compute the same, up to float32 rounding.
 
-    Give at least two of a `keras.Model`, a `torch.nn.Module` and the path of an ONNX file, at least
-    one of them a model of a framework. Each is compared with a float64 copy of the PyTorch module,
-    or of the Keras model where there is none, in units of the floor: the effect of moving that
-    model's weights and input by one ulp in float32. A difference of up to `limit` floors is
-    rounding.
+    Give live models by `keras`, `torch` and `onnx`, or `models`, references as `parity.compare`
+    takes them: "net.py:build", "deployed.onnx", "torchvision:resnet50".
 
-    `input` is (N, C, H, W), or of any other rank; Keras reads images as (N, H, W, C). `table`, a
-    layer table or its file, names the tensors to compare, at `depth`; without one the final outputs
-    are compared. The models run in this process on the CPU in inference mode, and are not changed.
+    Live models: at least two of a `keras.Model`, a `torch.nn.Module` and the path of an ONNX file,
+    at least one of them a model of a framework. Each is compared with a float64 copy of the PyTorch
+    module, or of the Keras model where there is none, in units of the floor: the effect of moving
+    that model's weights and input by one ulp in float32. A difference of up to `limit` floors is
+    rounding. `input` is (N, C, H, W), or of any other rank; Keras reads images as (N, H, W, C).
+    `table`, a layer table or its file, names the tensors to compare, at `depth`; without one the
+    final outputs are compared. The models run in this process on the CPU in inference mode, and are
+    not changed.
+
+    References: each model is loaded in a process of its own, read, and paired with the first; every
+    pair of layers is compared at `depth`. `input`, `inputs`, `shapes`, `weights`, `export`, `trust`
+    and `custom_objects` are those of `parity.compare`; `timeout` is in seconds for one step.
+
+    Raises `UsageError` for a call with neither or both, and what `parity.compare` raises.
+
+    Example:
+        >>> assert_parity("net.py:build", "deployed.onnx", inputs={"tokens": "tokens.npy"})
     """
     __tracebackhide__ = True
+    if models:
+        if any(each is not None for each in (keras, torch, onnx, table)):
+            raise UsageError("assert_parity: give references, or keras=, torch=, onnx= and table=")
+        report = compare(
+            *models,
+            input=input,  # type: ignore[arg-type]
+            inputs=inputs,
+            shapes=shapes,
+            weights=weights,
+            depth=depth,
+            limit=limit,
+            seed=seed,
+            export=export,
+            trust=trust,
+            custom_objects=custom_objects,
+            timeout=timeout,
+        )
+        if not report:
+            raise AssertionError(write_report_message(report))
+        return
+    if input is None:
+        raise UsageError("assert_parity: give input=, an array that the models take")
     data = read_input(input)
-    models = find_models(keras=keras, torch=torch, onnx=onnx)
+    live = find_models(keras=keras, torch=torch, onnx=onnx)
     layers = LayerTable.load(table) if isinstance(table, (str, Path)) else table
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        study = Study(models, data, layers, Path(folder), limit, seed)
+        study = Study(live, data, layers, Path(folder), limit, seed)
         stages = study.compare(depth)
         if agree(stages):
             return

@@ -11,7 +11,8 @@ from parity.network.table import Depth
 from parity.numerics.capture import CaptureReader
 from parity.numerics.verdict import StageResult, SubjectResult, find_first_not_passing
 from parity.processes import registry
-from parity.report.wording import format_number, format_ratio, join_names
+from parity.report.model import Report
+from parity.report.wording import format_command, format_number, format_ratio, join_names
 from parity.testing.study import Study, agree
 
 
@@ -34,6 +35,15 @@ def write_message(study: Study, stages: Sequence[StageResult], depth: Depth) -> 
     if agreeing:
         lines += ["", f"{join_names(agreeing)} agree{'s' if len(agreeing) == 1 else ''}."]
     return "\n".join([*lines, "", *_next_steps(study)])
+
+
+def write_report_message(report: Report) -> str:
+    """Return the message for a comparison of references: verdict, where, why, how to repeat it."""
+    lines = ["The models are not the same.", "", str(report)]
+    command = format_command(report)
+    if command:
+        lines += ["", "To look further:", f"  {command} --html report.html"]
+    return "\n".join(lines)
 
 
 def _describe_difference(study: Study, name: str, stage: StageResult) -> Iterator[str]:
