@@ -116,8 +116,9 @@ def compare(
         onnx_keras, onnx_torch: ONNX files to run instead of a new export.
         classes, channels: Sizes that override the architecture's.
         image_size: In pixels: 224, "96x128" or (height, width).
-        weights: A checkpoint; "random" (seeded and calibrated, the default for `model`); or "own"
-            (each model keeps its own, the default for models of your own).
+        weights: A checkpoint, or a reference to a model, whose weights all models get; "random"
+            (seeded and calibrated, the default for a registered architecture); or "own" (each
+            model keeps its own, the default for models that bring some).
 
     The run:
         input: A photograph, a folder of them, an .npy or .npz file, a float32 array, "random"

@@ -81,7 +81,7 @@ def assert_parity(
         if not report:
             raise AssertionError(write_report_message(report))
         return
-    if input is None:
+    if input is None or isinstance(input, str | Path):
         raise UsageError("assert_parity: give input=, an array that the models take")
     data = read_input(input)
     live = find_models(keras=keras, torch=torch, onnx=onnx)

@@ -106,9 +106,9 @@ OptionalModelArgument = Annotated[
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE|random|own",
-        help="A checkpoint; random: seeded weights, the default for MODEL; own: each model's own "
-        "weights, the default for --keras and --torch.",
+        metavar="FILE|REF|random|own",
+        help="A checkpoint, or any model whose weights all others get; random: seeded weights, the "
+        "default for MODEL; own: each model's own weights, the default for models that have some.",
     ),
 ]
 ReferencesArgument = Annotated[
