@@ -23,6 +23,10 @@ TRANSFORMERS_CONFIG = "config.json"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
+class WeightsAloneError(UsageError):
+    """A file that was named as a model holds weights and no model."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """What a model file is; `format` is how a message names it."""
@@ -67,6 +71,24 @@ def identify(path: str) -> ModelFile:
         raise UsageError(f"{name}: cannot be read: {error.strerror or error}") from error
     except zipfile.BadZipFile as error:
         raise UsageError(f"{name}: is damaged: {error}") from error
+
+
+def is_checkpoint(path: str) -> bool:
+    """Return whether the file at `path` holds weights and no model, told by suffix and content.
+
+    Raises `UsageError` if a file of a checkpoint's suffix does not exist or is damaged.
+    """
+    lower = path.lower()
+    if lower.endswith(_WEIGHT_SUFFIXES):
+        require_file(path)
+        return True
+    if not lower.endswith(_TORCH_SUFFIXES):
+        return False
+    try:
+        identify(path)
+    except WeightsAloneError:
+        return True
+    return False
 
 
 def require_file(path: str) -> None:
@@ -144,5 +166,7 @@ def _identify_torch(path: Path, name: str) -> ModelFile:
     raise UsageError(f"{name}: not a PyTorch file: a zip file without a model")
 
 
-def _weights_alone(name: str) -> UsageError:
-    return UsageError(f"{name}: holds weights and no model; give file.py:NAME,weights={name}")
+def _weights_alone(name: str) -> WeightsAloneError:
+    return WeightsAloneError(
+        f"{name}: holds weights and no model; give file.py:NAME,weights={name}"
+    )

@@ -91,6 +91,13 @@ class Framework:
         """
         raise NotImplementedError
 
+    def load_model_checkpoint(self, path: str) -> Sequence[str]:
+        """Load a checkpoint into the model, which is not a registered one; return notes.
+
+        Raises `WeightError` unless it has exactly the model's weights, in its own names.
+        """
+        raise NotImplementedError
+
     def build_replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]:
         """Build a second model of `dtype` on the CPU; also return a function that sets its
         weights."""

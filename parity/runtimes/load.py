@@ -85,18 +85,33 @@ class LoadOperations(Framework):
         path = reference.options.get(WEIGHTS)
         if reference.form != REGISTERED or path is None:
             return False
-        if str(path).endswith(".safetensors"):
-            values = weights.load(Path(path), self.table)
-        elif str(path).endswith(registry.get(self.name).checkpoint_suffixes):
-            values, _ = self.parse_checkpoint(Path(path), self.table)
-            weights.check(values, self.table, source=str(path))
-        else:
+        if not str(path).endswith((".safetensors", *registry.get(self.name).checkpoint_suffixes)):
             raise UsageError(
                 f"{quote(reference.text)}: {registry.label(self.name)} does not read this "
                 f"checkpoint; give --weights {printable(str(path))}, or a .safetensors"
             )
-        self.write_weights(values)
+        self._load_canonical(str(path))
         return True
+
+    def load_checkpoint(self, *, path: str) -> dict[str, Any]:
+        """Load a checkpoint that has exactly the model's weights; raises `WeightError`.
+
+        "notes" in the answer are lines for the report.
+        """
+        if self.spec is None:
+            return {"notes": list(self.load_model_checkpoint(path))}
+        return {"notes": list(self._load_canonical(path))}
+
+    def _load_canonical(self, path: str) -> Sequence[str]:
+        """Load the weights of a registered model; return notes."""
+        notes: Sequence[str] = ()
+        if path.endswith(".safetensors"):
+            values = weights.load(Path(path), self.table)
+        else:
+            values, notes = self.parse_checkpoint(Path(path), self.table)
+            weights.check(values, self.table, source=path)
+        self.write_weights(values)
+        return notes
 
     def use_table(self, *, table: dict[str, Any]) -> None:
         """Find layers by `table` from now on."""

@@ -13,16 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs import points as graph_points
-from parity.comparison.graphs.calibration import find_norms
 from parity.comparison.graphs.inputs import (
     DeclaredInput,
     ModelInputs,
     choose_inputs,
     redraw_integers,
 )
-from parity.comparison.graphs.request import GraphRequest, GraphSubject, select_subjects
+from parity.comparison.graphs.request import (
+    FLOAT64,
+    GraphRequest,
+    GraphSubject,
+    expect_runtime,
+    select_subjects,
+)
 from parity.comparison.graphs.state import GraphState, LoadedModel
-from parity.comparison.graphs.weights import transfer_weights
+from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.errors import (
     ChildError,
     FlagError,
@@ -37,27 +42,20 @@ from parity.errors import (
 from parity.network import alignment as aligning
 from parity.network.alignment import Alignment, families
 from parity.network.graph import OPAQUE, Graph
-from parity.network.graph_weights import draw_weights
-from parity.numerics.array_files import load_arrays, save_arrays
+from parity.numerics.array_files import load_arrays
 from parity.processes import registry
 from parity.processes.child import Child
 from parity.processes.children import Children
-from parity.processes.graph_requests import GraphRunRequest, TensorPoint
 from parity.processes.references import (
     ModelReference,
-    name_subjects,
     parse_reference,
 )
-from parity.processes.script_imports import guess_script_runtime
 from parity.processes.subjects import child_name
 from parity.text import quote, suggest
 
 Array = NDArray[Any]
 
 Progress = Callable[[str, str], None]
-
-FLOAT64 = "-float64"
-"""The end of the name of an ONNX file that PyTorch reads in float64, as the reference."""
 
 SUBJECT_ERRORS = (ChildError, FlagError, GraphError, MissingRuntimeError, ModelExportError)
 """The errors that end one subject and leave the others."""
@@ -84,9 +82,14 @@ class Preparation:
         models = self._add_graph_reader(models, reference)
         base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
         alignments = self._align_all(base, models)
-        weights, source = self._give_weights(base, models, alignments)
+        weights = WeightAssignment(
+            self.request, self.children, self.folder, self.progress, self.notes
+        )
+        source = weights.assign(
+            base, models, alignments, lambda named: self._load_weight_source(base, named)
+        )
         models = self._export_all(base, models, alignments, weights)
-        return self._build_state(subjects, base, models, alignments, weights, source)
+        return self._build_state(subjects, base, models, alignments, weights.files, source)
 
     def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, LoadedModel]]:
         """Load and read the models; return the subjects, the reference, and the models by name.
@@ -108,12 +111,9 @@ class Preparation:
     # Subjects ------------------------------------------------------------------------------------
 
     def _plan_subjects(self) -> list[GraphSubject]:
-        parsed = self.request.parse()
-        runtimes = [_expect_runtime(reference) for _, reference in parsed]
-        names = name_subjects(parsed, runtimes)
         return [
             GraphSubject(name, runtime, self._new_child(runtime), reference)
-            for name, runtime, (_, reference) in zip(names, runtimes, parsed, strict=True)
+            for name, runtime, reference in self.request.name_models()
         ]
 
     def _new_child(self, runtime: str) -> str:
@@ -349,126 +349,19 @@ class Preparation:
 
     # Weights -------------------------------------------------------------------------------------
 
-    def _give_weights(
-        self,
-        base: LoadedModel,
-        models: dict[str, LoadedModel],
-        alignments: dict[str, Alignment],
-    ) -> tuple[dict[str, Path], str]:
-        """Give the models without weights those of the reference; return the files by subject."""
-        files: dict[str, Path] = {}
-        values = self._read_weights(base, files)
-        source = "each model's own"
-        if not base.brings_weights:
-            source = f"random, seed {self.request.seed}"
-            values = draw_weights(base.graph, values, seed=self.request.seed)
-            self._write_weights(base, values, files)
-            values = self._calibrate(base, values)
-            self._write_weights(base, values, files)
-        for name, model in models.items():
-            if model is base:
-                continue
-            own = self._read_weights(model, files)
-            if model.brings_weights and base.brings_weights:
-                alignments[name] = self._prove_on_copy(base, model, alignments[name], values, own)
-                continue
-            copied = transfer_weights(alignments[name], values, own)
-            self._write_weights(model, {**own, **copied}, files)
-            alignments[name] = self._check_values(base, model, alignments[name])
-            copied = transfer_weights(alignments[name], values, own)
-            self._write_weights(model, {**own, **copied}, files)
-            if not base.brings_weights:
-                continue
-            source = f"those of {base.subject.name}"
-        return files, source
-
-    def _calibrate(self, base: LoadedModel, values: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the weights with the statistics of batch norms measured on the input.
-
-        With a mean of 0 and a variance of 1 activations shrink or grow from layer to layer, which
-        hides errors.
-        """
-        norms = find_norms(base.graph)
-        if not norms:
-            return dict(values)
-        self.progress(base.subject.name, "calibrating batch norms")
-        path = self.folder / "statistics.npz"
-        self._child(base).call(
-            "calibrate_norms", inputs=str(base.input_file), norms=norms, out=str(path)
-        )
-        statistics = load_arrays(path)
-        measured = {n: value.astype(values[n].dtype) for n, value in statistics.items()}
-        return {**values, **measured}
-
-    def _read_weights(self, model: LoadedModel, files: dict[str, Path]) -> dict[str, Array]:
-        path = self.folder / f"weights.{model.subject.name}.npz"
-        self._child(model).call("save_parameters", path=str(path))
-        files[model.subject.name] = path
-        return load_arrays(path)
-
-    def _write_weights(
-        self, model: LoadedModel, values: Mapping[str, Array], files: dict[str, Path]
-    ) -> None:
-        path = self.folder / f"weights.{model.subject.name}.npz"
-        save_arrays(path, values)
-        files[model.subject.name] = path
-        self._child(model).call("load_parameters", path=str(path))
-
-    def _prove_on_copy(
-        self,
-        base: LoadedModel,
-        model: LoadedModel,
-        alignment: Alignment,
-        values: Mapping[str, Array],
-        own: Mapping[str, Array],
-    ) -> Alignment:
-        """Check the pairs by values while the model holds the reference's weights; undo that."""
-        copied = transfer_weights(alignment, values, own)
-        same = all(np.array_equal(copied[name], own[name]) for name in copied)
-        if same:
-            return self._check_values(base, model, alignment)
-        path = self.folder / f"scratch.{model.subject.name}.npz"
-        child = self._child(model)
-        try:
-            save_arrays(path, {**own, **copied})
-            child.call("load_parameters", path=str(path))
-            return self._check_values(base, model, alignment)
-        finally:
-            save_arrays(path, own)
-            child.call("load_parameters", path=str(path))
-
-    def _check_values(
-        self, base: LoadedModel, model: LoadedModel, alignment: Alignment
-    ) -> Alignment:
-        """Return the alignment, checked by the tensors of a run with equal weights."""
-        self.progress(model.subject.name, "checking the pairs by their values")
-        tensors = {t.reference for pair in alignment.pairs for t in pair.tensors}
-        others = {t.other for pair in alignment.pairs for t in pair.tensors}
-        every = {t for node in base.graph.nodes for t in node.outputs}
-        others_every = {t for node in model.graph.nodes for t in node.outputs}
-        try:
-            with (
-                self._open_values(base, tensors | every) as read_base,
-                self._open_values(model, others | others_every) as read_model,
-            ):
-                return aligning.check_values(alignment, read_base, read_model)
-        except ParityError as error:
-            self.notes.append(
-                f"{model.subject.name}: the pairs were not checked by values: {error}"
-            )
-            return alignment
-
-    def _open_values(self, model: LoadedModel, tensors: set[str]) -> Any:
-        from parity.comparison.graphs.values import open_values
-
-        path = self.folder / f"values.{model.subject.name}.safetensors"
-        request = GraphRunRequest(
-            inputs=str(model.input_file),
-            points=tuple(TensorPoint(tensor, tensor) for tensor in sorted(tensors)),
-            out=str(path),
-        )
-        self._child(model).call("run_graph", **request.to_json())
-        return open_values(path)
+    def _load_weight_source(self, base: LoadedModel, reference: ModelReference) -> LoadedModel:
+        """Load and read the model that `--weights` names, with the reference's inputs."""
+        runtime = expect_runtime(reference)
+        subject = GraphSubject("weights", runtime, self._new_child(runtime), reference)
+        subject, *rest = self._load(subject)
+        own, example = self._ask_inputs(subject)
+        if any(spec.shape is None for spec in own) and example is None:
+            own = self._guess_inputs(subject, own, [base.inputs])
+        # What the user gives is in the names of the compared models.
+        request = replace(self.request, inputs={}, shapes={})
+        chosen = choose_inputs(request, own, example, seed=request.seed, chosen=[base.inputs])
+        source = self._read(subject, chosen, (subject, rest[0], rest[1]))
+        return self._share_inputs(base, source, aligning.align(base.graph, source.graph))
 
     # Exports -------------------------------------------------------------------------------------
 
@@ -477,7 +370,7 @@ class Preparation:
         base: LoadedModel,
         models: dict[str, LoadedModel],
         alignments: dict[str, Alignment],
-        weights: dict[str, Path],
+        weights: WeightAssignment,
     ) -> dict[str, LoadedModel]:
         """Export the one model of each framework, where there is one; a failure is a note."""
         if not self.request.export:
@@ -498,9 +391,9 @@ class Preparation:
                 exported = self._export(model, name)
                 alignment = aligning.align(base.graph, exported.graph)
                 exported = self._share_inputs(base, exported, alignment)
-                self._read_weights(exported, weights)
+                weights.read(exported)
                 # An export has its model's weights; with those of the reference, the values agree.
-                alignments[name] = self._check_values(base, exported, alignment)
+                alignments[name] = weights.check_values(base, exported, alignment)
                 models[name] = exported
             except ParityError as error:
                 if self.request.subjects:
@@ -590,11 +483,6 @@ class Preparation:
     def _place(self, device: str | None) -> str:
         wanted = device or self.request.device
         return "cpu" if wanted == "auto" else wanted
-
-
-def _expect_runtime(reference: ModelReference) -> str:
-    """Return the runtime that a reference is loaded in first."""
-    return reference.runtime or guess_script_runtime(reference) or "torch"
 
 
 def _count_open(declared: Sequence[DeclaredInput]) -> tuple[bool, int]:

@@ -9,12 +9,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from parity.errors import UsageError
-from parity.processes import registry
-from parity.processes.references import ModelReference, parse_reference, split_name
+from parity.processes import model_files, registry
+from parity.processes.references import (
+    ModelReference,
+    name_subjects,
+    parse_reference,
+    split_name,
+)
+from parity.processes.script_imports import guess_script_runtime
 from parity.processes.subjects import DEVICES, backend_names
 from parity.text import quote, suggest
 
 Depth = Literal["stage", "block", "layer"]
+
+OWN, RANDOM = "own", "random"
+"""The values of `weights` that name no file and no model."""
+
+FLOAT64 = "-float64"
+"""The end of the name of an ONNX file that PyTorch reads in float64, as the reference."""
 
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 
@@ -23,11 +35,11 @@ PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 class GraphRequest:
     """One comparison of models that are named by references, `NAME=REF` or `REF`.
 
-    `weights` is a reference or a checkpoint whose weights are copied into every model; without it
-    each model that brings weights keeps them. `inputs` are arrays or files by the input's name,
-    `shapes` the shapes of inputs for which nothing else gives one; both are in the axes of the
-    model that has an input of that name. `input` is the one input of image models, as in
-    `parity.network.inputs.load`. `subjects` selects by name, with a device: `torch@gpu`.
+    `weights` is a reference or a checkpoint whose weights are copied into every model, or "random";
+    with "own" or None each model that brings weights keeps them. `inputs` are arrays or files by
+    the input's name, `shapes` the shapes of inputs for which nothing else gives one; both are in
+    the axes of the model that has an input of that name. `input` is the one input of image models,
+    as in `parity.network.inputs.load`. `subjects` selects by name, with a device: `torch@gpu`.
     `reference` is the name of the subject that is right. Without `export` no graph is exported.
     `trust` are files that hold programs and may be run. `limit` is in units of the floor, `timeout`
     in seconds for one request to a child.
@@ -73,6 +85,8 @@ class GraphRequest:
         ):
             if value is not None and value not in known:
                 raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
+        if self.weights not in (None, OWN, RANDOM) and not model_files.is_checkpoint(self.weights):
+            self._require_weight_source(self.weights)
         if self.keras_backend != "tensorflow":
             raise UsageError("--keras-backend: models are read on TensorFlow alone")
         if not self.limit > 0:
@@ -82,13 +96,33 @@ class GraphRequest:
         if not 0 < self.timeout < threading.TIMEOUT_MAX:
             raise UsageError(f"--timeout must be a number of seconds, found {self.timeout}")
 
-    def parse(self) -> tuple[tuple[str | None, ModelReference], ...]:
-        """Return each reference with the name that the user gave it; raises `UsageError`."""
-        found = []
+    def _require_weight_source(self, weights: str) -> None:
+        """Raise `UsageError` unless `weights` is one of the models, or a reference."""
+        if weights in {name for name, _, _ in self.name_models()}:
+            return
+        try:
+            parse_reference(weights)
+        except UsageError as error:
+            raise UsageError(f"--weights: {error}") from error
+
+    def name_models(self) -> tuple[tuple[str, str, ModelReference], ...]:
+        """Return the name, the expected runtime and the reference of each model.
+
+        Raises `UsageError` for a text that is no reference, and for a name that is given twice.
+        """
+        parsed = []
         for text in self.references:
             name, reference = split_name(text)
-            found.append((name, parse_reference(reference)))
-        return tuple(found)
+            parsed.append((name, parse_reference(reference)))
+        runtimes = [expect_runtime(reference) for _, reference in parsed]
+        names = name_subjects(parsed, runtimes)
+        references = [reference for _, reference in parsed]
+        return tuple(zip(names, runtimes, references, strict=True))
+
+
+def expect_runtime(reference: ModelReference) -> str:
+    """Return the runtime that a reference is loaded in first."""
+    return reference.runtime or guess_script_runtime(reference) or "torch"
 
 
 @dataclass(frozen=True)

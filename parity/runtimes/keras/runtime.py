@@ -83,6 +83,11 @@ class Runtime(KerasGraphs, ModelRuntime):
         with keras_device.device_scope("cpu"):
             return references.load_reference(reference, trust=trust, custom_objects=custom_objects)
 
+    def load_model_checkpoint(self, path: str) -> Sequence[str]:
+        with keras_device.device_scope("cpu"):
+            references.load_checkpoint(self.model, path, self.example)
+        return ()
+
     def _rebuild(self) -> keras.Model:
         """Build the loaded model once more."""
         if self._callable_path is None:

@@ -1,0 +1,304 @@
+"""Which weights each model of a comparison of graphs has, and the check of the pairs by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs.calibration import find_norms
+from parity.comparison.graphs.request import FLOAT64, OWN, RANDOM, GraphRequest
+from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.values import open_values
+from parity.comparison.graphs.weights import transfer_weights
+from parity.errors import ParityError, UsageError, WeightError
+from parity.network import alignment as aligning
+from parity.network.alignment import Alignment
+from parity.network.graph_weights import draw_weights
+from parity.numerics.array_files import load_arrays, save_arrays
+from parity.processes import model_files, registry
+from parity.processes.child import Child
+from parity.processes.children import Children
+from parity.processes.graph_requests import GraphRunRequest, TensorPoint
+from parity.processes.references import ModelReference, parse_reference
+
+Array = NDArray[Any]
+
+
+@dataclass
+class WeightAssignment:
+    """Gives the models their weights, in their children, and keeps a file of each model's.
+
+    `notes` gets a line for each model with weights that were not copied.
+    """
+
+    request: GraphRequest
+    children: Children
+    folder: Path
+    progress: Callable[[str, str], None]
+    notes: list[str]
+    files: dict[str, Path] = field(default_factory=dict)
+    """By subject, an `.npz` file of its weights, in its own names and axes."""
+
+    def assign(
+        self,
+        base: LoadedModel,
+        models: Mapping[str, LoadedModel],
+        alignments: dict[str, Alignment],
+        load_model: Callable[[ModelReference], LoadedModel],
+    ) -> str:
+        """Give every model its weights; return which they are, for the report.
+
+        `alignments`, from `base` to the other models, are replaced by those that are checked by
+        values. `load_model` loads and reads what `--weights` names. A model that brings weights
+        keeps them unless `--weights` says otherwise. Raises `WeightError` for a checkpoint that
+        fits no model, `UsageError` for a reference without weights.
+        """
+        source, targets, text = self._choose_source(base, models, load_model)
+        values = self.read(source)
+        if source is base and (self.request.weights == RANDOM or not base.brings_weights):
+            values = self._draw(base, values)
+        for name in targets:
+            model = models[name]
+            if source is base:
+                alignments[name] = self._copy(source, model, alignments[name], values)
+            else:
+                self.progress(name, f"pairing the layers with {source.subject.name}")
+                alignment = aligning.align(source.graph, model.graph)
+                self._copy(source, model, alignment, values)
+        base_values = self.read(base)
+        for name, model in models.items():
+            if model is base or (source is base and name in targets):
+                continue
+            alignments[name] = self._prove_on_copy(base, model, alignments[name], base_values)
+        return text
+
+    # The source ----------------------------------------------------------------------------------
+
+    def _choose_source(
+        self,
+        base: LoadedModel,
+        models: Mapping[str, LoadedModel],
+        load_model: Callable[[ModelReference], LoadedModel],
+    ) -> tuple[LoadedModel, tuple[str, ...], str]:
+        """Return the model whose weights are copied, the models that get them, and a sentence."""
+        given = self.request.weights
+        if given == RANDOM:
+            others = _others(models, base)
+            return base, others, f"random, seed {self.request.seed}"
+        if given not in (None, OWN):
+            return self._find_given(str(given), base, models, load_model)
+        bringing = [model for model in (base, *models.values()) if model.brings_weights]
+        if not bringing:
+            return base, _others(models, base), f"random, seed {self.request.seed}"
+        source = bringing[0]
+        targets = tuple(name for name, model in models.items() if not model.brings_weights)
+        if not targets:
+            return source, targets, "each model's own"
+        text = f"those of {_title(source)}, copied by the alignment into {_join(targets)}"
+        keeping = {_title(model) for model in bringing} - {_title(source)}
+        return source, targets, text + (f"; {_join(sorted(keeping))}: own" if keeping else "")
+
+    def _find_given(
+        self,
+        given: str,
+        base: LoadedModel,
+        models: Mapping[str, LoadedModel],
+        load_model: Callable[[ModelReference], LoadedModel],
+    ) -> tuple[LoadedModel, tuple[str, ...], str]:
+        """Return the model that has the weights of a checkpoint or reference, and the others."""
+        if model_files.is_checkpoint(given):
+            source = self._load_checkpoint(given, base, models)
+            others = _others(models, source)
+            text = f"{given}, loaded into {_title(source)}"
+            if others:
+                text += f", copied by the alignment into {_join(others)}"
+            return source, others, text
+        for name, model in models.items():
+            reference = model.subject.reference
+            texts = (name, "" if reference is None else reference.text)
+            if given in texts and model.brings_weights:
+                others = _others(models, model)
+                return model, others, f"those of {name}, copied by the alignment into all"
+        source = load_model(parse_reference(given))
+        if not source.brings_weights:
+            raise UsageError(
+                f"--weights {given}: this model has no weights of its own; add ,weights=FILE"
+            )
+        return source, tuple(models), f"those of {given}, copied by the alignment into all"
+
+    def _load_checkpoint(
+        self, path: str, base: LoadedModel, models: Mapping[str, LoadedModel]
+    ) -> LoadedModel:
+        """Load a checkpoint into the first model whose weights it has, and return that model."""
+        suffixes = registry.checkpoint_suffixes()
+        runtime = next((r for s, r in suffixes.items() if path.lower().endswith(s)), None)
+        candidates = [
+            model
+            for model in dict.fromkeys((base.subject.name, *models))
+            if models[model].subject.runtime in registry.model_runtimes()
+            and runtime in (None, models[model].subject.runtime)
+            and not _is_graph(models[model])
+        ]
+        if not candidates:
+            label = "PyTorch or Keras" if runtime is None else registry.label(runtime)
+            raise UsageError(
+                f"--weights {path}: a checkpoint of {label}, and no model here is one of {label}; "
+                f"name the model that it belongs to: --weights file.py:NAME,weights={path}"
+            )
+        errors = []
+        for name in candidates:
+            self.progress(name, "loading the checkpoint")
+            try:
+                answer = self._child(models[name]).call("load_checkpoint", path=path)
+            except WeightError as error:
+                errors.append(str(error))
+                continue
+            self.notes += [f"{name}: {note}" for note in answer["notes"]]
+            return models[name]
+        fits = "" if len(candidates) == 1 else f"; it fits none of {_join(candidates)}"
+        raise WeightError(f"{errors[0]}{fits}")
+
+    def _draw(self, base: LoadedModel, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Give a model seeded weights, and its batch norms the statistics of the input."""
+        drawn = draw_weights(base.graph, values, seed=self.request.seed)
+        drawn = {**values, **drawn}
+        self._write(base, drawn)
+        drawn = self._calibrate(base, drawn)
+        self._write(base, drawn)
+        return drawn
+
+    def _calibrate(self, base: LoadedModel, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the weights with the statistics of batch norms measured on the input.
+
+        With a mean of 0 and a variance of 1 activations shrink or grow from layer to layer, which
+        hides errors.
+        """
+        norms = find_norms(base.graph)
+        if not norms:
+            return dict(values)
+        self.progress(base.subject.name, "calibrating batch norms")
+        path = self.folder / "statistics.npz"
+        self._child(base).call(
+            "calibrate_norms", inputs=str(base.input_file), norms=norms, out=str(path)
+        )
+        statistics = load_arrays(path)
+        measured = {n: value.astype(values[n].dtype) for n, value in statistics.items()}
+        return {**values, **measured}
+
+    # Copies --------------------------------------------------------------------------------------
+
+    def read(self, model: LoadedModel) -> dict[str, Array]:
+        """Return the weights that a model now has; keep their file."""
+        path = self.folder / f"weights.{model.subject.name}.npz"
+        self._child(model).call("save_parameters", path=str(path))
+        self.files[model.subject.name] = path
+        return load_arrays(path)
+
+    def _write(self, model: LoadedModel, values: Mapping[str, Array]) -> None:
+        path = self.folder / f"weights.{model.subject.name}.npz"
+        save_arrays(path, values)
+        self.files[model.subject.name] = path
+        self._child(model).call("load_parameters", path=str(path))
+
+    def _copy(
+        self,
+        source: LoadedModel,
+        model: LoadedModel,
+        alignment: Alignment,
+        values: Mapping[str, Array],
+    ) -> Alignment:
+        """Copy weights into a model; return the alignment that the copied values confirm."""
+        own = self.read(model)
+        copied = transfer_weights(alignment, values, own)
+        self._write(model, {**own, **copied})
+        alignment = self.check_values(source, model, alignment)
+        copied = transfer_weights(alignment, values, own)
+        self._write(model, {**own, **copied})
+        left = [name for name in own if name not in copied]
+        if left:
+            shown = _join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+            self.notes.append(
+                f"{model.subject.name}: {len(left)} of {len(own)} weights have no partner in "
+                f"{source.subject.name} and keep their values: {shown}"
+            )
+        return alignment
+
+    def _prove_on_copy(
+        self,
+        base: LoadedModel,
+        model: LoadedModel,
+        alignment: Alignment,
+        values: Mapping[str, Array],
+    ) -> Alignment:
+        """Check the pairs by values while the model holds the reference's weights; undo that."""
+        own = self.read(model)
+        copied = transfer_weights(alignment, values, own)
+        if all(np.array_equal(copied[name], own[name]) for name in copied):
+            return self.check_values(base, model, alignment)
+        path = self.folder / f"scratch.{model.subject.name}.npz"
+        child = self._child(model)
+        try:
+            save_arrays(path, {**own, **copied})
+            child.call("load_parameters", path=str(path))
+            return self.check_values(base, model, alignment)
+        finally:
+            save_arrays(path, own)
+            child.call("load_parameters", path=str(path))
+
+    def check_values(
+        self, base: LoadedModel, model: LoadedModel, alignment: Alignment
+    ) -> Alignment:
+        """Return the alignment, checked by the tensors of a run with equal weights."""
+        self.progress(model.subject.name, "checking the pairs by their values")
+        tensors = {t for node in base.graph.nodes for t in node.outputs}
+        tensors |= {t.reference for pair in alignment.pairs for t in pair.tensors}
+        others = {t for node in model.graph.nodes for t in node.outputs}
+        others |= {t.other for pair in alignment.pairs for t in pair.tensors}
+        try:
+            with (
+                self._open_values(base, tensors) as read_base,
+                self._open_values(model, others) as read_model,
+            ):
+                return aligning.check_values(alignment, read_base, read_model)
+        except ParityError as error:
+            self.notes.append(
+                f"{model.subject.name}: the pairs were not checked by values: {error}"
+            )
+            return alignment
+
+    def _open_values(self, model: LoadedModel, tensors: set[str]) -> Any:
+        path = self.folder / f"values.{model.subject.name}.safetensors"
+        request = GraphRunRequest(
+            inputs=str(model.input_file),
+            points=tuple(TensorPoint(tensor, tensor) for tensor in sorted(tensors)),
+            out=str(path),
+        )
+        self._child(model).call("run_graph", **request.to_json())
+        return open_values(path)
+
+    def _child(self, model: LoadedModel) -> Child:
+        return self.children[model.subject.child]
+
+
+def _others(models: Mapping[str, LoadedModel], source: LoadedModel) -> tuple[str, ...]:
+    return tuple(name for name, model in models.items() if model is not source)
+
+
+def _is_graph(model: LoadedModel) -> bool:
+    """Return whether a framework's child has read an ONNX file."""
+    reference = model.subject.reference
+    return reference is not None and reference.runtime in registry.graph_runtimes()
+
+
+def _title(model: LoadedModel) -> str:
+    """Return the subject's name, for both readings of an ONNX file."""
+    return model.subject.name.removesuffix(FLOAT64)
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(name.removesuffix(FLOAT64) for name in names))
