@@ -244,7 +244,7 @@ def _require_framework(reference: ModelReference, model: Any, runtime: str) -> N
         wanted = " or ".join(info.model_class for info in _model_runtimes().values())
         raise UsageError(
             f"{quote(reference.text)}: expected {wanted}, alone or with example inputs, "
-            f"found a {type(model).__name__}"
+            f"found {type(model).__name__}"
         )
     if framework != runtime:
         raise WrongFrameworkError(

@@ -20,6 +20,8 @@ from parity.text import quote, suggest
 
 Array = NDArray[Any]
 
+_NPY_MAGIC = b"\x93NUMPY"
+
 DEFAULT_IMAGE = 224
 DEFAULT_LENGTH = 16
 """The length of an axis that may have any, such as the tokens of a text."""
@@ -161,25 +163,53 @@ def _find_declared(
 def _load_array(spec: DeclaredInput, value: Any) -> tuple[Array, str]:
     """Return the user's array; an integer input takes integers as they are."""
     if isinstance(value, np.ndarray):
+        _require_fit(spec, value, "the array")
         return value, "array"
     path = Path(value)
+    _require_npy(path)
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as an .npy file: {error}") from None
-    if not isinstance(loaded, np.ndarray):
-        raise InputError(f"{path}: expected one array, found an archive; give an .npy file")
-    if spec.shape is not None:
-        fits = len(spec.shape) == loaded.ndim and all(
-            expected in (None, found)
-            for expected, found in zip(spec.shape, loaded.shape, strict=True)
-        )
-        if not fits:
-            raise InputError(
-                f"{path}: the input '{spec.name}' takes {_format(spec.shape)}, found "
-                f"{_format(loaded.shape)}"
-            )
+    except (OSError, ValueError, EOFError) as error:
+        reason = "it holds objects" if "pickle" in str(error) else str(error)
+        raise InputError(f"{path}: cannot be read as an .npy file: {reason}") from None
+    _require_fit(spec, loaded, str(path))
     return loaded, path.name
+
+
+def _require_npy(path: Path) -> None:
+    """Raise `InputError` unless a file begins as an `.npy` file does."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_NPY_MAGIC))
+    except OSError as error:
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    if head != _NPY_MAGIC:
+        raise InputError(f"{path}: expected one array, an .npy file, found another format")
+
+
+def _require_fit(spec: DeclaredInput, array: Array, label: str) -> None:
+    """Raise `InputError` unless an array has finite numbers of the input's shape and kind."""
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{label}: the input '{spec.name}' takes numbers, found {array.dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"{label}: the input '{spec.name}' has NaN or infinity")
+    if spec.dtype and (np.dtype(spec.dtype).kind == "f") != (array.dtype.kind == "f"):
+        raise InputError(
+            f"{label}: the input '{spec.name}' takes {spec.dtype}, found {array.dtype}"
+        )
+    if spec.shape is None:
+        return
+    fits = len(spec.shape) == array.ndim and all(
+        expected in (None, found) for expected, found in zip(spec.shape, array.shape, strict=True)
+    )
+    # An example shows one batch of many.
+    if spec.origin == "example" and len(spec.shape) == array.ndim:
+        fits = spec.shape[1:] == array.shape[1:]
+    if not fits:
+        raise InputError(
+            f"{label}: the input '{spec.name}' takes {_format(spec.shape)}, found "
+            f"{_format(array.shape)}"
+        )
 
 
 def _format(shape: Sequence[int | None]) -> str:

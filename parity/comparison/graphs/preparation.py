@@ -28,6 +28,7 @@ from parity.comparison.graphs.request import (
 )
 from parity.comparison.graphs.state import GraphState, LoadedModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
+from parity.comparison.graphs.weights import align_models
 from parity.errors import (
     ChildError,
     FlagError,
@@ -39,7 +40,6 @@ from parity.errors import (
     UsageError,
     WrongFrameworkError,
 )
-from parity.network import alignment as aligning
 from parity.network.alignment import Alignment, families
 from parity.network.graph import OPAQUE, Graph
 from parity.numerics.array_files import load_arrays
@@ -126,15 +126,19 @@ class Preparation:
         """Load every model, side by side; one of the other framework is loaded there instead."""
         with self.children.threads(max(len(subjects), 1)) as pool:
             futures = {s.name: pool.submit(self._load, s) for s in subjects}
-            return self._collect(futures)
+            return self._collect(futures, (ChildError, MissingRuntimeError))
 
-    def _collect(self, futures: Mapping[str, Future[Any]]) -> dict[str, Any]:
+    def _collect(
+        self,
+        futures: Mapping[str, Future[Any]],
+        errors: tuple[type[ParityError], ...] = SUBJECT_ERRORS,
+    ) -> dict[str, Any]:
         """Return the results by subject; keep the errors of subjects whose runtime failed."""
         found = {}
         for name, future in futures.items():
             try:
                 found[name] = future.result()
-            except SUBJECT_ERRORS as error:
+            except errors as error:
                 self.failures[name] = str(error)
         return found
 
@@ -223,18 +227,25 @@ class Preparation:
         What the user gave for an input is used as it is.
         """
         given = [self.request.shapes.get(spec.name) for spec in own]
-        if not others or any(spec.name in self.request.inputs for spec in own):
+        if any(spec.name in self.request.inputs for spec in own):
             return own
-        shapes = [array.shape for array in others[0].arrays.values()]
-        for position, shape in enumerate(given):
-            if shape is not None and position < len(shapes):
-                shapes[position] = shape
+        shapes = [shape for shape in given if shape is not None]
+        if len(shapes) < len(given):
+            if not others:
+                return own
+            shapes = [array.shape for array in others[0].arrays.values()]
+            for position, shape in enumerate(given):
+                if shape is not None and position < len(shapes):
+                    shapes[position] = shape
         self.progress(subject.name, "trying the axis orders of its inputs")
         try:
             answer = self.children[subject.child].call(
                 "guess_inputs", shapes=[list(shape) for shape in shapes], enough=1
             )
         except InputError as error:
+            if None not in given:
+                text = _describe_inputs(dict(zip((s.name for s in own), given, strict=True)))
+                raise InputError(f"{subject.name}: does not run on {text}: {error}") from error
             options = " ".join(f"--shape {spec.name}=…" for spec in own)
             raise InputError(f"{subject.name}: {error}; say {options}") from error
         found = answer["candidates"][0]
@@ -289,7 +300,18 @@ class Preparation:
     def _record(self, subject: GraphSubject, chosen: ModelInputs) -> tuple[Graph, Path, float]:
         file = chosen.save(self.folder / f"inputs.{subject.name}.npz")
         path = self.folder / f"graph.{subject.name}.json"
-        answer = self.children[subject.child].call("read_graph", inputs=str(file), out=str(path))
+        try:
+            answer = self.children[subject.child].call(
+                "read_graph", inputs=str(file), out=str(path)
+            )
+        except GraphError as error:
+            given = [*self.request.inputs, *self.request.shapes]
+            shapes = {n: array.shape for n, array in chosen.arrays.items() if n in given}
+            if not shapes:
+                raise
+            # What the user gave does not fit; without it, the model itself would be at fault.
+            text = _describe_inputs(shapes)
+            raise InputError(f"{subject.name}: does not run on {text}: {error}") from error
         data = json.loads(path.read_text(encoding="utf-8"))
         return Graph.from_json(data, subject.name), file, answer["seconds"]
 
@@ -321,7 +343,7 @@ class Preparation:
             if model is base:
                 continue
             self.progress(name, "pairing the layers")
-            alignment = aligning.align(base.graph, model.graph)
+            alignment = align_models(base, model)
             alignments[name] = alignment
             models[name] = self._share_inputs(base, model, alignment)
         return alignments
@@ -354,6 +376,11 @@ class Preparation:
         runtime = expect_runtime(reference)
         subject = GraphSubject("weights", runtime, self._new_child(runtime), reference)
         subject, *rest = self._load(subject)
+        if not rest[0]["brings_weights"]:
+            raise UsageError(
+                f"--weights {reference.text}: this model has no weights of its own; add "
+                ",weights=FILE"
+            )
         own, example = self._ask_inputs(subject)
         if any(spec.shape is None for spec in own) and example is None:
             own = self._guess_inputs(subject, own, [base.inputs])
@@ -361,7 +388,7 @@ class Preparation:
         request = replace(self.request, inputs={}, shapes={})
         chosen = choose_inputs(request, own, example, seed=request.seed, chosen=[base.inputs])
         source = self._read(subject, chosen, (subject, rest[0], rest[1]))
-        return self._share_inputs(base, source, aligning.align(base.graph, source.graph))
+        return self._share_inputs(base, source, align_models(base, source))
 
     # Exports -------------------------------------------------------------------------------------
 
@@ -389,7 +416,7 @@ class Preparation:
                 continue
             try:
                 exported = self._export(model, name)
-                alignment = aligning.align(base.graph, exported.graph)
+                alignment = align_models(base, exported)
                 exported = self._share_inputs(base, exported, alignment)
                 weights.read(exported)
                 # An export has its model's weights; with those of the reference, the values agree.
@@ -483,6 +510,13 @@ class Preparation:
     def _place(self, device: str | None) -> str:
         wanted = device or self.request.device
         return "cpu" if wanted == "auto" else wanted
+
+
+def _describe_inputs(shapes: Mapping[str, Sequence[int] | None]) -> str:
+    """Return `'x' of 1x3x8x8, 'mask' of 1x8`."""
+    return ", ".join(
+        f"'{name}' of {'x'.join(map(str, shape or ()))}" for name, shape in shapes.items()
+    )
 
 
 def _count_open(declared: Sequence[DeclaredInput]) -> tuple[bool, int]:

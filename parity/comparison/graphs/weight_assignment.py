@@ -14,7 +14,7 @@ from parity.comparison.graphs.calibration import find_norms
 from parity.comparison.graphs.request import FLOAT64, OWN, RANDOM, GraphRequest
 from parity.comparison.graphs.state import LoadedModel
 from parity.comparison.graphs.values import open_values
-from parity.comparison.graphs.weights import transfer_weights
+from parity.comparison.graphs.weights import align_models, transfer_weights
 from parity.errors import ParityError, UsageError, WeightError
 from parity.network import alignment as aligning
 from parity.network.alignment import Alignment
@@ -56,7 +56,7 @@ class WeightAssignment:
         `alignments`, from `base` to the other models, are replaced by those that are checked by
         values. `load_model` loads and reads what `--weights` names. A model that brings weights
         keeps them unless `--weights` says otherwise. Raises `WeightError` for a checkpoint that
-        fits no model, `UsageError` for a reference without weights.
+        fits no model.
         """
         source, targets, text = self._choose_source(base, models, load_model)
         values = self.read(source)
@@ -68,7 +68,7 @@ class WeightAssignment:
                 alignments[name] = self._copy(source, model, alignments[name], values)
             else:
                 self.progress(name, f"pairing the layers with {source.subject.name}")
-                alignment = aligning.align(source.graph, model.graph)
+                alignment = align_models(source, model)
                 self._copy(source, model, alignment, values)
         base_values = self.read(base)
         for name, model in models.items():
@@ -125,10 +125,6 @@ class WeightAssignment:
                 others = _others(models, model)
                 return model, others, f"those of {name}, copied by the alignment into all"
         source = load_model(parse_reference(given))
-        if not source.brings_weights:
-            raise UsageError(
-                f"--weights {given}: this model has no weights of its own; add ,weights=FILE"
-            )
         return source, tuple(models), f"those of {given}, copied by the alignment into all"
 
     def _load_checkpoint(
@@ -223,7 +219,7 @@ class WeightAssignment:
         if left:
             shown = _join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
             self.notes.append(
-                f"{model.subject.name}: {len(left)} of {len(own)} weights have no partner in "
+                f"{model.subject.name}: {len(left)} of {len(own)} weights have no equal partner in "
                 f"{source.subject.name} and keep their values: {shown}"
             )
         return alignment

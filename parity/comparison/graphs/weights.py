@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.comparison.graphs.state import LoadedModel
 from parity.errors import WeightError
 from parity.network import alignment as aligning
-from parity.network.alignment import Alignment, WeightPair
+from parity.network.alignment import Alignment, WeightPair, align
 
 Array = NDArray[Any]
 
@@ -26,6 +27,12 @@ class WeightDifference:
     pair: WeightPair
     largest: float
     message: str
+
+
+def align_models(reference: LoadedModel, other: LoadedModel) -> Alignment:
+    """Pair the layers of two models; `AlignmentError` has their names."""
+    names = (reference.subject.name, other.subject.name)
+    return align(reference.graph, other.graph, names=names)
 
 
 def transfer_weights(

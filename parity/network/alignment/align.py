@@ -13,10 +13,10 @@ from parity.network.alignment.weightless import pair_weightless
 from parity.network.graph import Graph
 
 
-def align(reference: Graph, other: Graph) -> Alignment:
+def align(reference: Graph, other: Graph, *, names: tuple[str, str] = ("A", "B")) -> Alignment:
     """Return which nodes, tensors and weights of two graphs are the same.
 
-    Raises `AlignmentError` if no node of the reference has a partner.
+    Raises `AlignmentError`, with the `names` of the two, if no node of the reference has a partner.
     """
     shared = {port.name for port in (*reference.inputs, *reference.outputs)}
     shared &= {port.name for port in (*other.inputs, *other.outputs)}
@@ -30,8 +30,8 @@ def align(reference: Graph, other: Graph) -> Alignment:
     alignment = Assembly(matching, pair_weightless(matching), judge(matching)).build()
     if not alignment.pairs:
         raise AlignmentError(
-            "no layer of A has a partner in B: "
-            f"A is {_describe(reference)}, B is {_describe(other)}"
+            f"no layer of {names[0]} has a partner in {names[1]}: "
+            f"{names[0]} is {_describe(reference)}, {names[1]} is {_describe(other)}"
         )
     return alignment
 

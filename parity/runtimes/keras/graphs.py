@@ -61,8 +61,27 @@ class KerasGraphs(GraphOperations):
         """
         self.example = name_example(self.model, example)
 
+    def guess_inputs(self, *, shapes: list[list[int]], enough: int = 64) -> dict[str, Any]:
+        """Return the one candidate for a subclassed model: these shapes, images channels last.
+
+        Its layers are built by their first call, so that no second one can be tried.
+        """
+        names = _required_names(self.model)
+        if len(shapes) < len(names):
+            raise InputError(
+                f"the model takes {', '.join(names)}: expected {len(names)} shapes, "
+                f"found {len(shapes)}"
+            )
+        candidate = [
+            {"name": name, "shape": _to_channels_last(shape), "dtype": "float32"}
+            for name, shape in zip(names, shapes, strict=False)
+        ]
+        return {"candidates": [candidate]}
+
     def record(self, inputs: Mapping[str, Array]) -> Graph:
-        graph, self._reads_functions = record(self.model, inputs, self.describe_inputs())
+        # Where there is a GPU, TensorFlow would compute there.
+        with keras_device.device_scope("cpu"):
+            graph, self._reads_functions = record(self.model, inputs, self.describe_inputs())
         return graph
 
     def run_tensors(
@@ -74,8 +93,9 @@ class KerasGraphs(GraphOperations):
         model: Replica | None = None,
         device: str = "cpu",
     ) -> GraphRun:
-        return run_tensors(self.model, inputs, tensors, hook, model, self.describe_inputs(),
-                           reads_functions=self._reads_functions)  # fmt: skip
+        with keras_device.device_scope(device):
+            return run_tensors(self.model, inputs, tensors, hook, model, self.describe_inputs(),
+                               reads_functions=self._reads_functions)  # fmt: skip
 
     def copy_to_precision(self, precision: str, device: str = "cpu") -> Replica:
         keras_device.require_device(device)
@@ -171,6 +191,12 @@ def _parameters(model: Any) -> list[inspect.Parameter]:
 def _required_names(model: Any) -> list[str]:
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return [p.name for p in _parameters(model) if p.default is p.empty and p.kind not in kinds]
+
+
+def _to_channels_last(shape: Sequence[int]) -> list[int]:
+    """Return the shape (N, H, W, C) of a batch of images (N, C, H, W); any other as it is."""
+    is_image = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
+    return [shape[0], *shape[2:], shape[1]] if is_image else list(shape)
 
 
 def name_example(model: Any, example: Any) -> dict[str, Array]:
