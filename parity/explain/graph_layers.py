@@ -28,7 +28,7 @@ from parity.explain.proof.layer import Layer, evaluate
 from parity.explain.proof.reconstruction import TOLERANCE
 from parity.explain.proof.search import Explanation
 from parity.network import kinds
-from parity.network.alignment import infer_axes
+from parity.network.alignment import families, infer_axes
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
@@ -247,7 +247,7 @@ class GraphExplainer:
             before = self.reference_tensors.get(producer.inputs[0])
             if before is not None and before.ndim == 4:
                 return before.shape[1:]
-            if producer.kind not in ("flatten", "reshape", "transpose", "identity", "dropout"):
+            if not families.is_passed(producer):
                 return None
             producer = graph.producers.get(producer.inputs[0])
         return None

@@ -128,3 +128,15 @@ def test_a_script_agrees_with_the_graph_exported_from_it(parity, name):
     done = parity("compare", f"{NETWORKS}:seeded,{name}", *options, "--json", "-")
     assert done.code == 0, done.err
     assert set(done.report["subjects"]) == {"torch", "onnx-torch"}
+
+
+def test_the_weights_of_one_model_are_copied_into_the_other(parity):
+    """By the alignment, whatever the models are called, and whether or not they bring weights."""
+    keras, torch = f"{OWN / 'keras_networks.py'}:flattened", f"{NETWORKS}:seeded,flattened"
+    alone = parity("compare", keras, torch, "--no-export", "--json", "-")
+    assert alone.code == 1, alone.err
+    assert alone.report["levels"]["weights"] == "fail"
+    done = parity("compare", keras, torch, "--weights", torch, "--no-export", "--json", "-")
+    assert done.code == 0, done.err
+    assert done.report["verdict"] == "parity"
+    assert done.report["levels"]["weights"] == "pass"

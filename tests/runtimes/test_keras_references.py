@@ -233,7 +233,7 @@ def test_custom_classes_and_functions_are_refused_or_given(folder, suffix):
     values = np.ones((1, 3), "float32")
     np.testing.assert_array_equal(np.asarray(loaded.model(values)), np.asarray(model(values)))
     (folder / "other.py").write_text("class Shift: ...\n".replace("Shift", "Other"))
-    with pytest.raises(UsageError, match=r"expected that .*other.py defines 'Shift'"):
+    with pytest.raises(UsageError, match=r"expected that .* defines 'Shift'"):
         load(f"a{suffix}", custom_objects="other.py")
     with pytest.raises(UsageError, match=r"--custom-objects syntax.py.*SyntaxError"):
         load(f"a{suffix}", custom_objects="syntax.py")
@@ -331,4 +331,4 @@ def test_the_operation():
         "runtime": "keras", "brings_weights": True, "has_example": True, "class": "Net",
         "notes": [],
     }  # fmt: skip
-    assert runtime.example.shape == (1, 3)
+    assert [array.shape for array in runtime.example.values()] == [(1, 3)]

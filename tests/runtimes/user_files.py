@@ -29,7 +29,7 @@ ERRORS = [
     ("calls.py:quits", r"SystemExit \(calls.py, line 9\)"),
     ("calls.py:asks", r"EOFError: .* \(calls.py, line 13\)"),
     ("calls.py:number", r"expected torch.Module or keras.Layer|expected keras.Layer or torch.Module"
-     ".* found a int"),
+     ".* found int"),
     ("calls.py:constant", "expected a model, a class or a callable, found a list"),
     ("calls.py:numbr", "calls.py has no 'numbr'; did you mean 'number'?"),
     ("calls.py:needs", "needs needs width, depth; write calls.py:needs,width=VALUE,depth=VALUE"),

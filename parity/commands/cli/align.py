@@ -1,17 +1,14 @@
 """The command `parity align`."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from parity import files
 from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
-from parity.commands.cli.progress import show_progress
 
 
 def align(
@@ -37,7 +34,11 @@ def align(
     layer has no partner, or a pair is not sure.
     """
     with handle_errors():
+        import json
+
+        from parity import files
         from parity.commands.align import COLUMNS, align_models
+        from parity.commands.cli.progress import show_progress
         from parity.commands.values import parse_image_size, parse_inputs, parse_shapes
         from parity.comparison.graphs.request import GraphRequest
         from parity.processes.interpreters import resolve_interpreters

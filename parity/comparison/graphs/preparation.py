@@ -41,8 +41,8 @@ from parity.errors import (
     UsageError,
     WrongFrameworkError,
 )
-from parity.network.alignment import Alignment
-from parity.network.graph import Graph
+from parity.network.alignment import Alignment, families
+from parity.network.graph import OPAQUE, Graph
 from parity.numerics.array_files import load_arrays
 from parity.processes import registry
 from parity.processes.child import Child
@@ -547,7 +547,7 @@ def find_id_bounds(graph: Graph) -> dict[str, int]:
         if node.kind == "embedding" and sources and node.parameters:
             rows = node.parameters[0].shape[0]
             found[sources[0]] = min(rows, found.get(sources[0], rows))
-        elif node.kind in ("cast", "reshape", "identity", "slice", "opaque") and sources:
+        elif (node.kind == OPAQUE or families.is_passed(node)) and sources:
             for tensor in node.outputs:
                 if graph.tensors[tensor].dtype.startswith("int"):
                     reach[tensor] = sources[0]

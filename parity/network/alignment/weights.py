@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from parity.errors import WeightError
 from parity.network import axes as orders
 from parity.network import kinds
+from parity.network.alignment import families
 from parity.network.alignment.axes import TOKENS, Atom, Axes
 from parity.network.alignment.canonical import Part, Weight
 from parity.network.alignment.result import WeightPair
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic[Any]]
 
 _SPATIAL = ("D", "H", "W")
-_WINDOWED = ("conv", "depthwise_conv", "conv_transpose", "separable_conv", "dense")
 
 
 Source = tuple[Part, Axes | None, str]
@@ -230,7 +230,7 @@ def _atoms(located: Located) -> Axes | None:
     if not text or not orders.fits(text, weight.shape):
         return None
     named = orders.names(text, len(weight.shape))
-    windowed = part.kind in _WINDOWED
+    windowed = part.family in (families.LINEAR, "conv_transpose")
     spatial = [n for names in named for n in names if n in _SPATIAL]
     found: list[tuple[Atom, ...]] = []
     for names, length in zip(named, weight.shape, strict=True):
