@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -75,6 +76,7 @@ class Preparation:
     placement: Placement = field(default_factory=lambda: Placement({}))
     """The planned devices; a subject that it does not name runs on the CPU."""
     _instances: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> GraphState:
         """Return the models with their graphs, alignments and weights.
@@ -120,8 +122,10 @@ class Preparation:
         ]
 
     def _new_child(self, runtime: str) -> str:
-        self._instances[runtime] = self._instances.get(runtime, 0) + 1
-        return child_name(runtime, instance=self._instances[runtime])
+        # Models are loaded by several threads, and no two may share a child.
+        with self._lock:
+            self._instances[runtime] = self._instances.get(runtime, 0) + 1
+            return child_name(runtime, instance=self._instances[runtime])
 
     def _load_all(
         self, subjects: Sequence[GraphSubject]
