@@ -18,10 +18,11 @@ import keras
 from parity.errors import UsageError
 from parity.network.spec import ModelSpec
 from parity.network.table import INPUT, LOGITS, LayerTable, Row, Weight
+from parity.processes.training_requests import TrainerRequest
 from parity.runtimes.base import ModelRuntime
 from parity.runtimes.floors import TensorHook
 from parity.runtimes.framework import ForwardResult
-from parity.runtimes.keras import checkpoints, grouped_convolutions, load, run, weights
+from parity.runtimes.keras import checkpoints, grouped_convolutions, load, run, train, weights
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras.weights import Array
@@ -154,6 +155,17 @@ class Runtime(ModelRuntime):
     ) -> ForwardResult:
         model = self.model if model is None else model
         return run.forward(model, x, rows, hook, device=device, xla=xla)
+
+    def create_trainer(self, request: TrainerRequest) -> train.KerasTrainer:
+        return train.KerasTrainer(self.model, self.table, request)
+
+    def draw_initial_weights(self, seed: int) -> dict[str, Array]:
+        assert self.spec is not None
+        model = load.build_initialized_twin(self.spec, seed=seed)
+        return weights.read_weights(model, self.table.rows)
+
+    def limit_threads(self, count: int) -> int:
+        return train.limit_threads(count)
 
     def measure_batch_norm_inputs(
         self, model: keras.Model, x: Array

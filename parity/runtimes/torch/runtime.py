@@ -13,10 +13,11 @@ from torch import nn
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS, LayerTable, Row, Weight
 from parity.processes.requests import RunRequest
+from parity.processes.training_requests import TrainerRequest
 from parity.runtimes.base import ModelRuntime
 from parity.runtimes.floors import TensorHook
 from parity.runtimes.framework import ForwardResult
-from parity.runtimes.torch import checkpoints, load, run, weights
+from parity.runtimes.torch import checkpoints, load, run, train, weights
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
 from parity.runtimes.torch.weights import DTYPES, Array
@@ -122,6 +123,18 @@ class Runtime(ModelRuntime):
         self, model: nn.Module, x: Array
     ) -> Iterable[tuple[Row, Array, Array]]:
         return run.measure_batch_norm_inputs(model, self.table.rows, x)
+
+    def create_trainer(self, request: TrainerRequest) -> train.TorchTrainer:
+        return train.TorchTrainer(self.model, request)
+
+    def draw_initial_weights(self, seed: int) -> dict[str, Array]:
+        assert self.spec is not None
+        model = load.build_initialized_twin(self.spec, seed=seed)
+        return weights.read_weights(model, self.table.weights())
+
+    def limit_threads(self, count: int) -> int:
+        torch.set_num_threads(count)
+        return torch.get_num_threads()
 
     def run_graph_float64(
         self,

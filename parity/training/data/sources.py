@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from parity import files
-from parity.errors import InputError, MissingRuntimeError, OutputError
+from parity.errors import InputError, MissingRuntimeError, OutputError, UsageError
 from parity.text import quote
 from parity.training.data import decoding, idx
 from parity.training.data.dataset import (
@@ -53,13 +53,15 @@ def open_dataset(
     is taken from the training images by `seed`. Every file is decoded once; files that cannot be
     are an error, or, with `skip_unreadable`, left out and listed in `Dataset.unreadable`.
 
-    Raises `InputError` for data that cannot be trained on, and `MissingRuntimeError` where
-    scikit-learn, which has the digits, is not installed.
+    Raises `InputError` for data that cannot be trained on, `UsageError` for a negative seed, and
+    `MissingRuntimeError` where scikit-learn, which has the digits, is not installed.
     """
     if not 0 < validation_share < 1:
         raise InputError(
             f"validation share: expected a number between 0 and 1, found {validation_share!r}"
         )
+    if seed < 0:
+        raise UsageError(f"--seed: must be 0 or more, found {seed}")
     if str(source) == DIGITS:
         return _open_digits(seed, validation_share)
     folder = Path(source)
