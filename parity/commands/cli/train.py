@@ -151,7 +151,7 @@ def train(
                 epochs=epochs,
                 batch=batch,
                 optimizer=optimizer.value,
-                framework=None if framework is None else framework.value,
+                framework=None if framework is None else str(framework),
                 momentum=momentum,
                 nesterov=nesterov,
                 beta_1=beta_1,

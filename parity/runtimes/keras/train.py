@@ -167,7 +167,7 @@ class KerasTrainer:
         yield from self._slots()
 
     def read_state(self) -> dict[str, Array]:
-        values = {}
+        values: dict[str, Array] = {}
         for name, variable, owner in self._state():
             value = np.asarray(variable)
             role = self._names[id(owner)][1] if id(owner) in self._names else None
