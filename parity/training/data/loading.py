@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -45,7 +47,7 @@ def open_loader(folder: Path, *, workers: int) -> Iterator[BatchLoader]:
     if workers:
         # Forked processes would inherit the locks of threads that they do not have.
         context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(workers, mp_context=context)
+        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     else:
         executor = ThreadPoolExecutor(1)
     try:
@@ -93,6 +95,19 @@ class BatchLoader:
             for future in pending:
                 if not future.cancel() and future.exception() is None:
                     future.result().delete()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone, even by kill -9; leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _write(reader: BatchReader, epoch: int, step: int, path: str) -> BatchFiles:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -84,6 +90,44 @@ def test_a_loader_that_is_left_early_leaves_no_file(tmp_path):
         next(batches)
         batches.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_ends_with_its_parent_even_by_kill_9(tmp_path):
+    code = f"""
+import os, time
+from pathlib import Path
+from parity.training.data.loading import open_loader
+from tests.training.data.test_batches import reader
+if __name__ == "__main__":
+    with open_loader(Path({str(tmp_path)!r}), workers=1) as loader:
+        batches = loader.iterate(reader(), 1)
+        next(batches)
+        print(*loader._executor._processes, flush=True)
+        time.sleep(60)
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    worker = int(process.stdout.readline())
+    os.kill(worker, 0)
+    process.kill()
+    process.communicate()
+    for _ in range(200):
+        if not is_alive(worker):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"the worker {worker} is still alive")
+
+
+def is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def test_augmentation_is_drawn_anew_in_each_epoch_and_validation_has_none():
