@@ -61,6 +61,41 @@ class StepRequest:
 
 
 @dataclass(frozen=True)
+class Float64StepRequest:
+    """One training step in float64 from a given state, whose parts are written to `out`.
+
+    `state` is a safetensors file with `weight/NAME` and, unless `number` is 1, `slot/KIND/NAME`,
+    by canonical name and in the definition of `parity.training.optimizers`. `number` is the
+    number of the step, from 1 on.
+    """
+
+    trainer: TrainerRequest
+    step: StepRequest
+    state: str
+    number: int
+    out: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "trainer": self.trainer.to_json(),
+            "step": self.step.to_json(),
+            "state": self.state,
+            "number": self.number,
+            "out": self.out,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            TrainerRequest.from_json(data["trainer"]),
+            StepRequest.from_json(data["step"]),
+            data["state"],
+            data["number"],
+            data["out"],
+        )
+
+
+@dataclass(frozen=True)
 class BatchResult:
     """A batch's mean loss, before the step, and its number of images and of right predictions."""
 

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from parity.errors import InputError, TrainingError, WeightError
 from parity.network import weights
 from parity.network.architectures import from_json
-from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest
+from parity.processes.training_requests import (
+    BatchResult,
+    Float64StepRequest,
+    StepRequest,
+    TrainerRequest,
+)
 from parity.runtimes.run import read_input
 from parity.runtimes.weights import WeightOperations
 
@@ -36,6 +41,26 @@ class Trainer(Protocol):
         """Restore what `read_state` returned. Raises `WeightError` for other names or shapes."""
 
 
+class ObservedTrainer(Trainer, Protocol):
+    """A trainer in float64 that can start from any state and shows the parts of its step."""
+
+    def write_definition(self, values: dict[str, Array], *, number: int) -> None:
+        """Set weights and slots, in the definition of the optimizer, before step `number`."""
+
+    def read_definition(self) -> dict[str, Array]:
+        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
+
+    def read_gradients(self) -> dict[str, Array]:
+        """Return the last step's gradients before clipping, `gradient/NAME`."""
+
+    def describe_statistics(self) -> dict[str, Any]:
+        """Return how the last step updated each moving variance, by canonical name.
+
+        "keep" is the share of the old value, "count" the number of values of a channel, "unbiased"
+        whether the batch's variance is divided by one less.
+        """
+
+
 class TrainOperations(WeightOperations):
     """Trains the loaded model."""
 
@@ -43,6 +68,10 @@ class TrainOperations(WeightOperations):
 
     def create_trainer(self, request: TrainerRequest) -> Trainer:
         """Return a trainer of the loaded model, whose optimizer has taken no step."""
+        raise NotImplementedError
+
+    def create_float64_trainer(self, request: TrainerRequest) -> ObservedTrainer:
+        """Return a trainer of a float64 copy of the loaded model."""
         raise NotImplementedError
 
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:
@@ -89,6 +118,22 @@ class TrainOperations(WeightOperations):
     def evaluate_batch(self, *, images: str, labels: str) -> dict[str, Any]:
         """Return the loss and accuracy of one batch in inference mode."""
         return self._trainer.evaluate(read_input(images), read_input(labels)).to_json()
+
+    def step_float64(self, **arguments: Any) -> dict[str, Any]:
+        """Take one step in float64; `arguments` are the fields of `Float64StepRequest`.
+
+        The file has `loss`, `gradient/NAME`, and the state after the step as `weight/NAME` and
+        `slot/KIND/NAME`; "statistics" in the answer describes the moving variances.
+        """
+        request = Float64StepRequest.from_json(arguments)
+        trainer = self.create_float64_trainer(request.trainer)
+        trainer.write_definition(safetensors.numpy.load_file(request.state), number=request.number)
+        images = read_input(request.step.images).astype(np.float64)
+        result = trainer.step(images, read_input(request.step.labels), request.step)
+        values = {**trainer.read_gradients(), **trainer.read_definition()}
+        values["loss"] = np.array(result.loss, np.float64)
+        weights.save(Path(request.out), values)
+        return {"statistics": trainer.describe_statistics()}
 
     def find_non_finite(self) -> dict[str, Any]:
         """Return the first weight or optimizer slot with a NaN or Inf as "tensor", None if none."""

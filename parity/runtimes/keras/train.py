@@ -15,6 +15,7 @@ from parity.network.table import LayerTable
 from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
+from parity.runtimes.keras import load
 from parity.runtimes.keras.run import to_tensor
 from parity.runtimes.train import require_state
 
@@ -139,7 +140,8 @@ class KerasTrainer:
 
     def _set_learning_rate(self, rate: float) -> None:
         variable = self._optimizer._learning_rate
-        before, now = np.float32(variable.numpy()), np.float32(rate)
+        before = variable.numpy()
+        now = before.dtype.type(rate)
         if before == now:
             return
         variable.assign(now)
@@ -174,7 +176,7 @@ class KerasTrainer:
             value = role.from_keras(value) if role is not None else value
             values[name] = np.array(value, _stored_dtype(value.dtype))
         values[_COUNTER] = np.array(self._optimizer.iterations.numpy(), np.int64)
-        values[_RATE] = np.array(self._optimizer._learning_rate.numpy(), np.float32)
+        values[_RATE] = self._optimizer._learning_rate.numpy()
         return values
 
     def write_state(self, values: dict[str, Array]) -> None:
@@ -186,12 +188,87 @@ class KerasTrainer:
                 value = self._names[id(owner)][1].to_keras(value, shape=tuple(variable.shape))
             variable.assign(np.ascontiguousarray(value).astype(variable.dtype))
         self._optimizer.iterations.assign(int(values[_COUNTER]))
-        self._optimizer._learning_rate.assign(np.float32(values[_RATE]))
+        self._optimizer._learning_rate.assign(values[_RATE])
+
+
+class ObservedKerasTrainer(KerasTrainer):
+    """A trainer of a float64 model: `parity.runtimes.train.ObservedTrainer`."""
+
+    def __init__(self, model: keras.Model, table: LayerTable, request: TrainerRequest) -> None:
+        with load.default_dtype("float64"):
+            super().__init__(model, table, request)
+            self._gradients = {
+                id(variable): keras.Variable(keras.ops.zeros(variable.shape), trainable=False)
+                for variable in model.trainable_variables
+            }
+        self._observe()
+
+    def _observe(self) -> None:
+        """Make the optimizer keep the gradients that the compiled step gives it."""
+        apply = self._optimizer.apply
+
+        def keep_and_apply(gradients: Any, variables: Any = None) -> None:
+            gradients, variables = list(gradients), list(variables)
+            for gradient, variable in zip(gradients, variables, strict=True):
+                self._gradients[id(variable)].assign(gradient)
+            apply(gradients, variables)
+
+        self._optimizer.apply = keep_and_apply
+
+    def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+        # What is traced within the step asks for the default dtype, too.
+        with load.default_dtype("float64"):
+            return super().step(images, labels, request)
+
+    def _is_scaled(self) -> bool:
+        """Whether the slots have the learning rate inside, which the definition has outside."""
+        return isinstance(self._optimizer, keras.optimizers.SGD)
+
+    def read_gradients(self) -> dict[str, Array]:
+        return {
+            f"gradient/{self._name(variable)}": self._to_canonical(
+                variable, self._gradients[id(variable)]
+            )
+            for variable in self._model.trainable_variables
+        }
+
+    def _to_canonical(self, owner: Any, variable: Any) -> Array:
+        value = np.asarray(variable)
+        role = self._names[id(owner)][1] if id(owner) in self._names else None
+        return np.array(value if role is None else role.from_keras(value))
+
+    def describe_statistics(self) -> dict[str, Any]:
+        # Its moving variances are biased; the number of values is told by the other side.
+        return {}
+
+    def read_definition(self) -> dict[str, Array]:
+        rate = float(self._optimizer._learning_rate.numpy())
+        values = {}
+        for name, value in self.read_state().items():
+            if name.startswith(_SLOT):
+                values[name] = value / -rate if self._is_scaled() else value
+            elif name.startswith(_WEIGHT) and value.dtype.kind == "f":
+                values[name] = value
+        return values
+
+    def write_definition(self, values: dict[str, Array], *, number: int) -> None:
+        state = self.read_state()
+        rate = float(state[_RATE])
+        for name in state:
+            if name.startswith(_SLOT):
+                value = values.get(name, np.zeros_like(state[name]))
+                state[name] = value * -rate if self._is_scaled() else value
+            elif name in values:
+                state[name] = np.array(values[name], np.float64)
+        state[_COUNTER] = np.array(number - 1, np.int64)
+        self.write_state(state)
 
 
 def _stored_dtype(dtype: np.dtype[Any]) -> type:
     """Return the dtype in a state file: seed generators have unsigned numbers, which it has not."""
-    return np.int64 if dtype.kind in "iu" else np.float32
+    if dtype.kind in "iu":
+        return np.int64
+    return np.float64 if dtype == np.float64 else np.float32
 
 
 def _canonical_names(

@@ -127,6 +127,11 @@ class Runtime(ModelRuntime):
     def create_trainer(self, request: TrainerRequest) -> train.TorchTrainer:
         return train.TorchTrainer(self.model, request)
 
+    def create_float64_trainer(self, request: TrainerRequest) -> train.ObservedTorchTrainer:
+        model, set_weights = self.build_replica("float64")
+        set_weights(self.read_weights())
+        return train.ObservedTorchTrainer(model, request)
+
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:
         assert self.spec is not None
         model = load.build_initialized_twin(self.spec, seed=seed)

@@ -27,6 +27,14 @@ _TENSOR_SLOTS = {
 }
 """The tensors that each optimizer keeps for a parameter."""
 
+_DEFINITIONS = {
+    "momentum_buffer": "momentum",
+    "exp_avg": "first_moment",
+    "exp_avg_sq": "second_moment",
+    "square_avg": "mean_square",
+}
+"""The names of these tensors in `parity.training.optimizers`."""
+
 
 class RootMeanSquare(torch.optim.Optimizer):
     """RMSprop with ε inside the root and the learning rate inside the momentum, as in Keras.
@@ -89,9 +97,13 @@ class TorchTrainer:
         logits, target = self._model(torch.from_numpy(images)), torch.from_numpy(labels)
         loss = self._loss(logits, target)
         loss.backward()
+        self._observe()
         _clip(self._parameters.values(), self._request)
         self._optimizer.step()
         return _result(loss, logits, target)
+
+    def _observe(self) -> None:
+        """Called between the backward pass and the optimizer's step."""
 
     @torch.no_grad()
     def evaluate(self, images: Array, labels: Array) -> BatchResult:
@@ -138,6 +150,73 @@ class TorchTrainer:
                 if key.split("/", 2)[2] == name
             }
         torch.set_rng_state(torch.from_numpy(values[_GENERATOR].astype(np.uint8)))
+
+
+class ObservedTorchTrainer(TorchTrainer):
+    """A trainer of a float64 module: `parity.runtimes.train.ObservedTrainer`."""
+
+    def __init__(self, model: nn.Module, request: TrainerRequest) -> None:
+        super().__init__(model, request)
+        self._gradients: dict[str, Array] = {}
+        self._statistics: dict[str, Any] = {}
+        for path, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.register_forward_hook(self._record_statistics(path))
+
+    def _record_statistics(self, path: str) -> Any:
+        def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self._statistics[f"{path}.running_var"] = {
+                "keep": 1 - module.momentum,
+                "count": inputs[0].numel() // inputs[0].shape[1],
+                "unbiased": True,
+            }
+
+        return hook
+
+    def _observe(self) -> None:
+        self._gradients = {
+            f"gradient/{name}": to_numpy(parameter.grad).copy()
+            for name, parameter in self._parameters.items()
+            if parameter.grad is not None
+        }
+
+    def read_gradients(self) -> dict[str, Array]:
+        return self._gradients
+
+    def describe_statistics(self) -> dict[str, Any]:
+        return self._statistics
+
+    def read_definition(self) -> dict[str, Array]:
+        values = {}
+        for name, value in self.read_state().items():
+            if name.startswith(_SLOT):
+                _, slot, weight = name.split("/", 2)
+                values[f"{_SLOT}{_DEFINITIONS[slot]}/{weight}"] = value
+            elif name.startswith(_WEIGHT) and value.dtype.kind == "f":
+                values[name] = value
+        return values
+
+    def write_definition(self, values: dict[str, Array], *, number: int) -> None:
+        state = {
+            name.removeprefix(_WEIGHT): torch.from_numpy(np.array(value, np.float64))
+            for name, value in values.items()
+            if name.startswith(_WEIGHT)
+        }
+        self._model.load_state_dict(state, strict=False)
+        slots = {
+            slot: definition
+            for slot, definition in _DEFINITIONS.items()
+            if slot in _TENSOR_SLOTS[self._request.optimizer]
+        }
+        for name, parameter in self._parameters.items():
+            found: dict[str, Any] = {
+                slot: torch.from_numpy(np.array(values[f"{_SLOT}{definition}/{name}"]))
+                for slot, definition in slots.items()
+                if f"{_SLOT}{definition}/{name}" in values
+            }
+            if found and self._request.optimizer in ("Adam", "AdamW"):
+                found["step"] = torch.tensor(float(number - 1))
+            self._optimizer.state[parameter] = found
 
 
 def _create_optimizer(parameters: dict[str, nn.Parameter], request: TrainerRequest) -> Any:
