@@ -34,10 +34,12 @@ from parity.training.data.dataset import Dataset
 from parity.training.data.images import FileImages
 from parity.training.data.loading import default_workers, open_loader
 from parity.training.data.sources import DIGITS, VALIDATION_SHARE, open_dataset
-from parity.training.loop import Loop
+from parity.training.loop import Loop, Readers
 from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder, RunProgress
 from parity.training.schedules import Schedule
+from parity.training.steps import StepComparison
+from parity.training.verification import verify_steps
 
 SAVE_SECONDS = 60.0
 
@@ -66,6 +68,7 @@ class TrainingResult:
     """A finished run; `folder` holds its checkpoints, history and configuration.
 
     `notes` say what was decided for the user: images that were left out, logs that need a package.
+    `verified_steps` are the steps that were compared in float64.
     """
 
     model: str
@@ -73,6 +76,12 @@ class TrainingResult:
     classes: tuple[str, ...]
     frameworks: tuple[FrameworkResult, ...]
     notes: tuple[str, ...] = ()
+    verified_steps: tuple[StepComparison, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every verified step is the same in both frameworks; true if none was."""
+        return all(step.agrees for step in self.verified_steps)
 
 
 def train(
@@ -112,6 +121,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     save_seconds: float = SAVE_SECONDS,
+    verify: int = 0,
     threads: int | None = None,
     workers: int | None = None,
     python: Mapping[str, str | Path] | None = None,
@@ -152,6 +162,8 @@ def train(
         out: The run's folder, runs/MODEL by default.
         resume: Whether to go on with the run in `out`; the other parameters are those of the run.
         save_seconds: The time after which the state is saved within an epoch.
+        verify: The number of first steps to compare in float64, each from PyTorch's state, before
+            the training. It needs both frameworks.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
@@ -185,6 +197,9 @@ def train(
         clip_value=clip_value,
         clip_norm=clip_norm,
     )
+    if verify < 0 or (verify and len(frameworks) < 2):
+        raise UsageError(f"--verify {verify}: compares steps of both frameworks; give 0 or more, "
+                         "and no --framework")  # fmt: skip
     schedule = schedule or Schedule()
     callbacks = _choose_callbacks(schedule, plateau, early_stopping)
     size = parse_image_size(image_size)
@@ -235,8 +250,18 @@ def train(
             save_seconds=save_seconds,
             progress=progress,
         )
+        compared = verify_steps(
+            configuration,
+            {name: children[name] for name in frameworks},
+            pool,
+            Readers.of(configuration).training,
+            initial=folder.initial_weights,
+            folder=temporary,
+            steps=verify,
+            progress=progress,
+        )
         finished = loop.run(loop.prepare(saved))
-    return _result(configuration, folder, finished, init)
+    return _result(configuration, folder, finished, compared)
 
 
 def _parse_frameworks(framework: str | None) -> tuple[str, ...]:
@@ -372,7 +397,10 @@ def _load_models(
 
 
 def _result(
-    configuration: Configuration, folder: RunFolder, finished: RunProgress, init: str
+    configuration: Configuration,
+    folder: RunFolder,
+    finished: RunProgress,
+    compared: tuple[StepComparison, ...],
 ) -> TrainingResult:
     from parity.training import tensorboard
 
@@ -401,4 +429,5 @@ def _result(
             for name, each in finished.frameworks.items()
         ),
         notes=tuple(notes),
+        verified_steps=compared,
     )

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 import parity
+from parity.commands.cli import main
 from parity.errors import InputError, TrainingError, UsageError
 from parity.network import architectures, weights
+from parity.training.callbacks import EpochMetrics
 from tests.training.kills import list_differences, run_killed
 
 MODEL = ("resnet18", "--image-size", "32")
@@ -91,7 +93,7 @@ def finished(tmp_path_factory):
     result = parity.train(
         "resnet18", data=data, image_size=32, epochs=2, batch=8, learning_rate=1e-3,
         augmentation=Augmentation(rotation=10, horizontal_flip=True),
-        out=folder / "run", threads=1, workers=1,
+        out=folder / "run", threads=1, workers=1, verify=1,
     )  # fmt: skip
     return data, result
 
@@ -174,6 +176,60 @@ def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_never_ended(tmp_pa
     parity.train("resnet18", **options, epochs=3, out=tmp_path / "parts", resume=True)
     # The configurations are those of the last command.
     assert list_differences(tmp_path / "parts", tmp_path / "whole") == []
+
+
+# Verification ------------------------------------------------------------------------------------
+
+
+@pytest.mark.framework
+def test_the_first_step_is_verified_in_float64(finished):
+    _, result = finished
+    assert result.agrees
+    (step,) = result.verified_steps
+    assert step.step == 1
+    assert {error.kind for error in step.errors} >= {"loss", "gradient", "statistics", "update"}
+
+
+@pytest.mark.framework
+@pytest.mark.slow
+def test_a_run_whose_frameworks_step_differently_is_not_the_same(tmp_path, monkeypatch):
+    from parity.training import verification
+
+    # Keras's rounding of Adam's step size, 7e-6, becomes a difference where it is not modelled.
+    monkeypatch.setattr(verification, "round_as_keras", lambda own, step, rate: (own, rate))
+    data = draw_folder(tmp_path / "data", count=10)
+    result = parity.train(
+        "resnet18", data=data, image_size=32, epochs=1, batch=8, learning_rate=1e-3,
+        out=tmp_path / "run", threads=1, verify=1,
+    )  # fmt: skip
+    assert not result.agrees
+    difference = result.verified_steps[0].first_difference()
+    assert difference.kind == "update"
+    assert 1e-6 < difference.rel_l2 < 1e-5
+
+
+@pytest.mark.parametrize(("error", "code"), [(1e-13, 0), (1e-6, 1), (float("nan"), 1)])
+def test_the_exit_code_is_that_of_the_verification(error, code, monkeypatch, capsys):
+    from parity.commands import train as training
+    from parity.training.steps import PartError, StepComparison
+
+    epoch = EpochMetrics(1, 1e-3, 0.5, 0.5, 0.5, 0.5)
+    each = training.FrameworkResult("torch", (epoch,), 1, 0.5, 0, Path("a"), Path("b"), 1.0, 10)
+    errors = [PartError(kind, "fc.bias", 1e-14) for kind in ("loss", "gradient")]
+    step = StepComparison(1, (*errors, PartError("update", "fc.bias", error)))
+    result = training.TrainingResult("resnet18", Path("runs"), ("a", "b"), (each,), (), (step,))
+    monkeypatch.setattr(training, "train", lambda *args, **options: result)
+    assert main.main(["train", "resnet18", "--learning-rate", "1e-3"]) == code
+    text = capsys.readouterr().out
+    expected = "verified: steps 1 to 1" if code == 0 else "step 1 differs in float64, first update"
+    assert expected in text
+
+
+def test_a_verification_needs_both_frameworks(tmp_path):
+    with pytest.raises(UsageError, match="--verify 3: compares steps of both frameworks"):
+        parity.train(
+            "resnet18", learning_rate=1e-3, framework="torch", verify=3, out=tmp_path / "run"
+        )
 
 
 # NaN ---------------------------------------------------------------------------------------------

@@ -13,7 +13,10 @@ from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from parity.commands.train import TrainingResult
+    from parity.training.steps import Kind, StepComparison
 
 
 class OptimizerName(StrEnum):
@@ -126,6 +129,14 @@ def train(
     save_seconds: Annotated[
         float, typer.Option(help="Seconds between two saved states within an epoch.")
     ] = 60.0,
+    verify: Annotated[
+        int,
+        typer.Option(
+            metavar="STEPS",
+            help="Compare the first steps in float64, each from PyTorch's state; 3 are enough for "
+            "most differences.",
+        ),
+    ] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads of each framework.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that load images.")] = None,
     python: arguments.PythonOption = None,
@@ -182,6 +193,7 @@ def train(
                 out=out,
                 resume=resume,
                 save_seconds=save_seconds,
+                verify=verify,
                 threads=threads,
                 workers=workers,
                 python=resolve_interpreters(python or []),
@@ -191,6 +203,10 @@ def train(
         for note in result.notes:
             console.print_note(note)
         _print_result(result)
+        if result.verified_steps:
+            _print_verification(result.verified_steps)
+        if not result.agrees:
+            raise typer.Exit(1)
 
 
 def _parse_numbers(option: str, text: str) -> tuple[float, ...]:
@@ -231,12 +247,40 @@ def _print_result(result: "TrainingResult") -> None:
     )
 
 
+def _print_verification(steps: "Sequence[StepComparison]") -> None:
+    from parity.training.steps import LIMIT
+
+    kinds: tuple[Kind, ...] = ("loss", "gradient", "statistics", "slot", "update")
+    rows = []
+    for step in steps:
+        worst = [step.worst(kind) for kind in kinds]
+        errors = ["–" if error is None else f"{error.rel_l2:.1e}" for error in worst]
+        rows.append([str(step.step), *errors, "agrees" if step.agrees else "differs"])
+    typer.echo("")
+    console.print_table(["step", *kinds, "in float64"], rows, right=["step", *kinds])
+    differing = next((step for step in steps if not step.agrees), None)
+    if differing is None:
+        typer.echo(
+            f"\nverified: steps 1 to {len(steps)} are the same in keras and torch: relative L2 in "
+            f"float64, each from torch's state, at most {LIMIT:.0e}"
+        )
+        return
+    first = differing.first_difference()
+    where = (
+        f"only one side has {differing.missing[0]}"
+        if first is None
+        else f"first {first.kind} {first.tensor}".rstrip() + f", relative L2 {first.rel_l2:.1e}"
+    )
+    typer.echo(f"\nnot the same: step {differing.step} differs in float64, {where}")
+
+
 COMMANDS = (
     Command(
         train,
         place=55,
         examples=(
             "parity train resnet18 --data digits --image-size 32 --epochs 3 --learning-rate 1e-3",
+            "parity train resnet18 --data DIR --learning-rate 0.01 --optimizer sgd --verify 3",
         ),
     ),
 )
