@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 
-from parity.errors import TrainingError, WeightError
+from parity.errors import OutputError, TrainingError, WeightError
 from parity.network import architectures
 from parity.network.table import LayerTable
 from parity.processes.training_requests import StepRequest, TrainerRequest
@@ -271,6 +273,24 @@ def test_a_state_with_nan_is_named_and_not_saved(framework, weights, batches, tm
     with pytest.raises(TrainingError, match=r"weight/\S+ is not finite; it is not saved"):
         runtime.save_training_state(path=str(path))
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_state_before(weights, tmp_path):
+    runtime, trainer = start("torch", weights, Optimizer("sgd", RATES[0]))
+    runtime._trainer = trainer
+    path = tmp_path / "state.safetensors"
+    runtime.save_training_state(path=str(path))
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A file may not grow further: the write fails in its middle, as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"state\.safetensors: cannot be written"):
+            runtime.save_training_state(path=str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("framework", ["keras", "torch"])
