@@ -1,6 +1,7 @@
 """Are a network's Keras, PyTorch and ONNX versions the same, and if not, where and why?
 
-    compare   Compare a model in Keras, PyTorch and ONNX Runtime; returns a `Report`.
+    compare   Compare models in Keras, PyTorch and ONNX Runtime; returns a `Report`.
+    align     Pair the layers of two models, and say how sure each pair is.
     capture   Run a model and save its tensors, to be compared later or elsewhere.
     diff      Compare saved captures without running a model; returns a `Report`.
     check     Run the cases of a parity.toml and compare them with locked figures.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from parity.version import __version__
 
 if TYPE_CHECKING:
+    from parity.commands.align import align
     from parity.commands.capture import capture
     from parity.commands.check import check
     from parity.commands.compare import compare
@@ -32,6 +34,7 @@ __all__ = [
     "Report",
     "TrainingResult",
     "__version__",
+    "align",
     "capture",
     "check",
     "compare",
@@ -44,6 +47,7 @@ __all__ = [
 _MODULES = {
     "Report": "parity.report.model",
     "TrainingResult": "parity.commands.train",
+    "align": "parity.commands.align",
     "capture": "parity.commands.capture",
     "check": "parity.commands.check",
     "compare": "parity.commands.compare",

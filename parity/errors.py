@@ -11,6 +11,14 @@ class UsageError(ParityError):
     """The parameters contradict one another, or name something that does not exist."""
 
 
+class WrongFrameworkError(UsageError):
+    """A name in the user's code is a model of another framework, `framework`."""
+
+    def __init__(self, message: str, framework: str = "") -> None:
+        super().__init__(message)
+        self.framework = framework
+
+
 class SpecError(ParityError):
     """The architecture is unknown, or cannot have these sizes."""
 
@@ -21,6 +29,10 @@ class TableError(ParityError):
 
 class GraphError(ParityError):
     """A graph of operations is inconsistent, or a model did not run as its graph says."""
+
+
+class AlignmentError(ParityError):
+    """No layer of a model has a partner in the other model."""
 
 
 class WeightError(ParityError):

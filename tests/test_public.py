@@ -30,6 +30,8 @@ JUDGING = {
     *("limit", "judge_as", "isolate", "explain", "semantics", "repeat", "seeds", "stress"),
     "save_captures",
 }
+OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
+"""What a comparison of any models takes beside, which `capture` does not make yet."""
 
 
 def parameters(name):
@@ -65,7 +67,8 @@ def test_every_parameter_is_typed_and_explained(name):
     function = getattr(api, name)
     found = parameters(name)
     text = inspect.getdoc(function)
-    assert {each.kind for each in found.values()} <= {
+    kinds = {each.kind for each in found.values() if each.name != "models"}
+    assert kinds <= {
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         inspect.Parameter.KEYWORD_ONLY,
     }
@@ -131,14 +134,23 @@ def test_compare_takes_what_a_request_has():
     assert found.pop("progress") is None
     # These two defaults are made anew for each request.
     assert (found["python"], found["subjects"]) == (None, None)
-    assert {**found, "python": {}, "subjects": values.parse_subjects(None)} == fields()
+    found = {name: each for name, each in found.items() if name not in OF_ANY_MODELS}
+    assert {
+        **found,
+        "model": None,
+        "python": {},
+        "subjects": values.parse_subjects(None),
+    } == fields()
 
 
 def test_capture_takes_what_compare_does_but_for_judging():
     found, compared = parameters("capture"), parameters("compare")
-    assert set(compared) - set(found) == JUDGING
-    assert set(found) - set(compared) == {"out"}
-    assert all(compared[name] == each for name, each in found.items() if name != "out")
+    assert set(compared) - set(found) == JUDGING | OF_ANY_MODELS
+    own = set(found) - set(compared)
+    assert own == {"out", "model"}
+    # A subject's name may be the reference of a comparison of any models.
+    same = found.keys() - own - {"reference"}
+    assert all(compared[name] == found[name] for name in same)
 
 
 def options(name):
@@ -146,7 +158,11 @@ def options(name):
     (call,) = (
         c.call for c in command.find_commands() if getattr(c.call, "__name__", c.name) == name
     )
-    return {each for each in inspect.signature(call).parameters if "report_" not in each}
+    found = {each for each in inspect.signature(call).parameters if "report_" not in each}
+    if name == "compare":
+        # `--input NAME=FILE` is `inputs`, `--shape` is `shapes`, and the arguments are `models`.
+        found = found - {"references", "shape"} | {"models", "inputs", "shapes"}
+    return found
 
 
 @pytest.mark.parametrize("name", ["compare", "capture", "diff"])

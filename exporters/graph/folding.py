@@ -16,7 +16,7 @@ from exporters.graph.edits import input_names, live_nodes, read_attribute, subgr
 Array = NDArray[np.generic]
 
 # A random value is not a constant, even if all its inputs are.
-_RANDOM = frozenset(
+RANDOM_OPS = frozenset(
     {
         "Bernoulli",
         "Multinomial",
@@ -26,7 +26,19 @@ _RANDOM = frozenset(
         "RandomUniformLike",
     }
 )
+_SEQUENCES = frozenset(
+    {
+        "ConcatFromSequence",
+        "SequenceAt",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceInsert",
+        "SequenceLength",
+        "SplitToSequence",
+    }
+)
 LAYOUT_OPS = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"})
+_NEVER_FOLDED = RANDOM_OPS | _SEQUENCES
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,9 @@ def split_constant_nodes(
     known = set(constants)
     constant, other = [], []
     for node in nodes:
-        foldable = not node.domain and node.op_type not in _RANDOM and not any(subgraphs(node))
+        foldable = (
+            not node.domain and node.op_type not in _NEVER_FOLDED and not any(subgraphs(node))
+        )
         if foldable and input_names(node) <= known:
             known.update(node.output)
             constant.append(node)
@@ -85,6 +99,8 @@ def _evaluate_node(node: NodeProto, inputs: list[Value | None], opset: int) -> l
             return [Value(np.asarray(_ARITHMETIC[node.op_type](*wide)), present[0].dtype)]
     if node.op_type in LAYOUT_OPS and (rearranged := _rearrange(node, present)) is not None:
         return [rearranged]
+    if node.op_type == "GatherElements":
+        return [_gather_elements(node, present)]
     if node.op_type == "Constant" and (value := read_attribute(node, "value")) is not None:
         array = numpy_helper.to_array(value)
         return [Value(array, array.dtype)]
@@ -122,6 +138,22 @@ def _rearrange(node: NodeProto, inputs: list[Value]) -> Value | None:
     return None
 
 
+def _gather_elements(node: NodeProto, inputs: list[Value]) -> Value:
+    """Take elements along an axis; onnx.reference fails where the indices are fewer than the data.
+
+    Raises ExportError for an index outside of the axis.
+    """
+    source, indices = inputs[0].array, inputs[1].array.astype(np.int64)
+    axis = read_attribute(node, "axis", 0) % source.ndim
+    part = tuple(
+        slice(None) if a == axis else slice(0, size) for a, size in enumerate(indices.shape)
+    )
+    try:
+        return Value(np.take_along_axis(source[part], indices, axis), inputs[0].dtype)
+    except (IndexError, ValueError) as error:
+        raise ExportError(f"{node.op_type} {node.name!r} on weights: {error}") from error
+
+
 def _evaluate_with_onnx(node: NodeProto, inputs: list[Value | None], opset: int) -> list[Value]:
     # Importing onnx.reference takes a third of a second, and few networks need it.
     from onnx.reference import ReferenceEvaluator
@@ -144,7 +176,8 @@ def _evaluate_with_onnx(node: NodeProto, inputs: list[Value | None], opset: int)
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     try:
-        arrays = ReferenceEvaluator(model).run(None, feeds)
+        with np.errstate(all="ignore"):
+            arrays = ReferenceEvaluator(model).run(None, feeds)
     except Exception as error:  # any op's own failure, of any type
         raise ExportError(f"{node.op_type} {node.name!r} on weights: {error}") from error
     results = iter(np.asarray(array) for array in arrays)

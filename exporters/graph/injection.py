@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import onnx
@@ -41,6 +42,7 @@ def inject(
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     values = constants | {name: weights[name] for name in names}
     folded, body = folding.split_constant_nodes(nodes, set(values))
+    folded, body = _keep_orientation(folded, body, weights)
     read = {value.name for value in graph.output}.union(*(input_names(node) for node in body))
     computed = {name for node in folded for name in node.output if name}
     wanted = (read & computed) | (read & set(names))
@@ -55,6 +57,35 @@ def inject(
     last = len(order)
     by_order = sorted(tensors, key=lambda name: (order.get(name, last), name))
     return WeightedModel(skeleton=model, tensors={name: tensors[name] for name in by_order})
+
+
+def _keep_orientation(
+    folded: list[onnx.NodeProto], body: list[onnx.NodeProto], weights: Mapping[str, Array]
+) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """Move the Transposes of matrices that only products read back to the body of the graph.
+
+    The initializer stays the model's own matrix under its own name, and is not stored twice where
+    something else reads it too; ONNX Runtime transposes it once, when it loads the file.
+    """
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in (*folded, *body):
+        for name in input_names(node):
+            readers.setdefault(name, []).append(node)
+    inside = {id(node) for node in body}
+    kept = [
+        node
+        for node in folded
+        if node.op_type == "Transpose"
+        and node.input[0] in weights
+        and weights[node.input[0]].ndim == 2
+        and all(
+            reader.op_type == "MatMul" and id(reader) in inside
+            for reader in readers.get(node.output[0], ())
+        )
+        and readers.get(node.output[0])
+    ]
+    moved = {id(node) for node in kept}
+    return [node for node in folded if id(node) not in moved], [*kept, *body]
 
 
 def _check_weights(structure: Structure, weights: Mapping[str, Array]) -> None:
@@ -78,14 +109,30 @@ def _check_weights(structure: Structure, weights: Mapping[str, Array]) -> None:
 def _weight_names(
     folded: Sequence[onnx.NodeProto], weights: Sequence[str], wanted: set[str], *, taken: set[str]
 ) -> dict[str, str]:
-    """Return new names: a weight that is only rearranged gets the weight's name, if it is free."""
+    """Return new names for what is computed from weights.
+
+    A weight that is only rearranged gets the weight's name, if it is free; another tensor the name
+    of the first weight that it is computed from, and "folded".
+    """
     origin = {name: name for name in weights}
+    first = dict(origin)
     for node in folded:
         if node.op_type in folding.LAYOUT_OPS and node.input[0] in origin:
             origin[node.output[0]] = origin[node.input[0]]
+        sources = [first[name] for name in node.input if name in first]
+        if sources:
+            first.update(dict.fromkeys(node.output, sources[0]))
     names: dict[str, str] = {}
+    used = {*taken, *weights}
     for value in sorted(wanted - set(weights)):
         weight = origin.get(value)
         if weight is not None and weight not in taken and weight not in names.values():
             names[value] = weight
+        elif value in first:
+            candidates = itertools.chain(
+                [f"{first[value]}/folded"],
+                (f"{first[value]}/folded_{index}" for index in itertools.count(1)),
+            )
+            names[value] = next(name for name in candidates if name not in used)
+            used.add(names[value])
     return names

@@ -251,10 +251,10 @@ def _unary(node: NodeProto, state: _LayoutPass) -> bool:
 
 def _broadcasting(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.view_of(node.input)
-    if view is None:
-        return False
     if node.op_type == "Mul" and _batch_norm(node, view, state):
         return True
+    if view is None:
+        return False
     sources = [state.in_source_layout(name, view) for name in node.input]
     if any(source is None for source in sources):
         return False
@@ -263,9 +263,12 @@ def _broadcasting(node: NodeProto, state: _LayoutPass) -> bool:
     return True
 
 
-def _batch_norm(node: NodeProto, view: View, state: _LayoutPass) -> bool:
-    """Write the multiplication and addition of a batch-norm as one BatchNormalization."""
-    scale = next((name for name in node.input if name not in state.views), None)
+def _batch_norm(node: NodeProto, view: View | None, state: _LayoutPass) -> bool:
+    """Write the multiplication and addition of a batch-norm as one BatchNormalization.
+
+    Without a view only where the weights say that axis 1 has the channels.
+    """
+    scale = next((name for name in node.input if _is_scale(name, state)), None)
     following = state.consumers.get(node.output[0], [])
     if scale is None or len(following) != 1:
         return False
@@ -276,19 +279,50 @@ def _batch_norm(node: NodeProto, view: View, state: _LayoutPass) -> bool:
         producer=state.producer,
         initializers=state.initializers,
     )
-    if found is None or any(len(state.shapes.get(name, ())) != 1 for name in found.weights):
+    data = [name for name in node.input if name != scale]
+    if found is None or len(data) != 1:
+        return False
+    weights = [_channel_weight(name, view, state) for name in found.weights]
+    if any(weight is None for weight in weights):
         return False
     merged = helper.make_node(
         "BatchNormalization",
-        [view.source, *found.weights],
+        [view.source if view else data[0], *weights],
         [following[0].output[0]],
         name=node.name,
         epsilon=found.epsilon,
     )
     following[0].op_type = "_Skipped"
+    if view is None:
+        state.append(merged)
+        return True
     state.views[node.output[0]] = view  # nothing else reads it
     state.emit(merged, view)
     return True
+
+
+def _is_scale(name: str, state: _LayoutPass) -> bool:
+    producer = state.producer.get(name)
+    return name in state.constants and producer is not None and producer.op_type == "Mul"
+
+
+def _channel_weight(name: str, view: View | None, state: _LayoutPass) -> str | None:
+    """Return the weight, one number a channel, that a batch-norm reads, or None if it is not that.
+
+    Keras gives it the rank of the data where its `axis` was given.
+    """
+    shape = state.shapes.get(name, ())
+    if len(shape) == 1:
+        return name if view is not None else None
+    reshape = state.producer.get(name)
+    if reshape is None or reshape.op_type != "Reshape":
+        return None
+    weight = reshape.input[0]
+    wide = [axis for axis, size in enumerate(shape) if size != 1]
+    channels = view.perm.index(1) if view is not None else 1
+    if len(state.shapes.get(weight, ())) != 1 or wide not in ([channels], []):
+        return None
+    return weight if not wide or shape[channels] == state.shapes[weight][0] else None
 
 
 def _skip(node: NodeProto, state: _LayoutPass) -> bool:
@@ -383,6 +417,19 @@ def _slice(node: NodeProto, state: _LayoutPass) -> bool:
     return True
 
 
+def _gather(node: NodeProto, state: _LayoutPass) -> bool:
+    view = state.views.get(node.input[0])
+    # With a list of indices the result has the same axes.
+    if view is None or len(state.shapes.get(node.input[1], ())) != 1:
+        return False
+    if node.input[1] in state.views:
+        return False
+    _move_axis(node, view, default=0)
+    node.input[0] = view.source
+    state.emit(node, view)
+    return True
+
+
 def _split_axis(node: NodeProto, state: _LayoutPass) -> bool:
     view = state.views.get(node.input[0])
     if view is None:
@@ -404,5 +451,6 @@ _HANDLERS: dict[str, Callable[[NodeProto, _LayoutPass], bool]] = {
     "Pad": _pad,
     "Slice": _slice,
     "Split": _split_axis,
+    "Gather": _gather,
     "_Skipped": _skip,
 }

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import onnx
+
+from exporters.errors import ExportError, first_few
 from exporters.graph.injection import inject
 from exporters.graph.model import Array, add_metadata
 from exporters.graph.serialization import atomic_path, write_directly
+from exporters.graph.session_process import warm_process
 from exporters.graph.structure import Structure
-from exporters.graph.verification import Check, ModelFunction, draw_samples, verify
+from exporters.graph.verification import (
+    Check,
+    ModelFunction,
+    Reference,
+    Verification,
+    verify,
+)
+
+OtherWeights = Callable[[], tuple[Mapping[str, Array], ModelFunction]]
+"""Returns other weights (`scramble`), and the framework's model as a function with those."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +36,9 @@ class Export:
     """A verified file, and the seconds of each step.
 
     `seconds` has "trace" (unless a structure was passed), "inject", "write" and "verify".
-    `structure` can be saved and used for the same architecture with other weights.
+    `structure` can be saved and used for the same architecture with other weights. `checks` are
+    those at N = 1, 2, 3, `other_checks` those of other sizes, more rows, extreme inputs and ties.
+    `notes` says what they leave open: a constant output, sizes that the model itself refuses.
     """
 
     path: Path
@@ -29,6 +46,8 @@ class Export:
     seconds: dict[str, float]
     checks: tuple[Check, ...]
     structure: Structure
+    notes: tuple[str, ...] = ()
+    other_checks: tuple[Check, ...] = ()
 
 
 def export_graph(
@@ -36,26 +55,113 @@ def export_graph(
     path: Path,
     structure: Structure | Callable[[], Structure],
     weights: Callable[[], Mapping[str, Array]],
-    function: ModelFunction,
     tap_outputs: Sequence[str],
     metadata: Mapping[str, str],
     sample: Sequence[Array] | None,
+    function: ModelFunction | None = None,
+    reference: Callable[[], Reference] | None = None,
+    other_weights: OtherWeights | None = None,
 ) -> Export:
-    """Export to `path`; the file gets that name after it is verified. Raises ExportError."""
+    """Export to `path`; the file gets that name after it is verified. Raises ExportError.
+
+    `function` is the framework's model; in its place, `reference` is called once the model is
+    traced.
+    """
+    if (function is None) == (reference is None):
+        raise TypeError("export_graph takes a function or a reference")
     seconds: dict[str, float] = {}
     with atomic_path(path) as part:  # first, so that an unwritable path costs no tracing
+        warm_process()  # ONNX Runtime is imported there while the model is traced
         if callable(structure):
             with _timer(seconds, "trace"):
                 structure = structure()
         with _timer(seconds, "inject"):
             model = inject(structure, weights(), outputs=tap_outputs)
-        add_metadata(model.skeleton, {"onnx": version("onnx"), **metadata})
+        add_metadata(model.skeleton, {"onnx": onnx.__version__, **metadata})
         with _timer(seconds, "write"):
             write_directly(model, part)
         with _timer(seconds, "verify"):
-            inputs = sample if sample is not None else draw_samples(model.skeleton.graph.input)
-            checks = verify(model, part, function, inputs)
-    return Export(path, structure.opset, seconds, tuple(checks), structure)
+            expected = reference() if reference is not None else Reference(_given(function))
+            verification = verify(model, part, expected, sample)
+            notes = verification.notes
+            if verification.constant and other_weights is not None:
+                notes += _verify_other_weights(
+                    verification, structure, expected, other_weights, tap_outputs, sample
+                )
+    return Export(
+        path=path,
+        opset=structure.opset,
+        seconds=seconds,
+        checks=verification.checks,
+        structure=structure,
+        notes=notes,
+        other_checks=verification.other_checks,
+    )
+
+
+def _given(function: ModelFunction | None) -> ModelFunction:
+    assert function is not None
+    return function
+
+
+def check_path(path: object) -> Path:
+    """Return the path of the file to write. Raises ExportError for what is no path."""
+    if not isinstance(path, str | os.PathLike):
+        raise ExportError(
+            f"path: expected the path of the file to write, found {type(path).__name__}"
+        )
+    return Path(path)
+
+
+def _verify_other_weights(
+    verification: Verification,
+    structure: Structure,
+    reference: Reference,
+    other_weights: OtherWeights,
+    tap_outputs: Sequence[str],
+    sample: Sequence[Array] | None,
+) -> tuple[str, ...]:
+    """Verify the same graph with other weights, since an output never changed with these.
+
+    The weights that a model starts with are often zeros in its last layers. Raises ExportError.
+    """
+    weights, function = other_weights()
+    model = inject(structure, weights, outputs=tap_outputs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "other.onnx"
+        write_directly(model, path)
+        try:
+            again = verify(model, path, replace(reference, function=function, wide=None), sample)
+        except ExportError as error:
+            raise ExportError(
+                f"{first_few(verification.constant)} never changed with the input, and with other"
+                f" weights {error}"
+            ) from error
+    still = [name for name in verification.constant if name in again.constant]
+    moved = [name for name in verification.constant if name not in again.constant]
+    notes = []
+    if moved:
+        notes.append(f"{first_few(moved)} was verified with other weights too")
+    if still:
+        notes.append(f"{first_few(still)} never changed with other weights either: not proved")
+    return tuple(notes)
+
+
+def scramble(array: Array, *, index: int) -> Array:
+    """Return other values of a weight's magnitude, seeded; zeros become about a tenth.
+
+    A weight without negative values keeps none: it may be a variance.
+    """
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        return array
+    rng = np.random.default_rng([7, index])
+    wide = array.astype(np.float64)
+    scale = float(np.abs(wide).mean()) if array.size else 0.0
+    noise = rng.standard_normal(array.shape) * (0.25 * scale or 0.1)
+    other = wide * (1.0 + 0.25 * rng.uniform(-1.0, 1.0, array.shape)) + noise
+    if scale and (wide >= 0).all():
+        other = np.abs(other)
+    return np.asarray(other).astype(array.dtype)
 
 
 @contextmanager

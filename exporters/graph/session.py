@@ -1,32 +1,21 @@
-"""Checks of a model with ONNX, and a session of ONNX Runtime on the CPU."""
+"""A session of ONNX Runtime on the CPU, and the process that holds one on another's behalf.
+
+Run as a script it is that process: `session_process` starts it and sends it pickled requests. It
+imports NumPy and ONNX Runtime alone, so that it is ready before a model is traced.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
-import onnx
 import onnxruntime
 
 from exporters.errors import ExportError, first_line
-from exporters.graph.model import WeightedModel
-
-
-def check_model(model: WeightedModel) -> None:
-    """Run onnx.checker and strict shape inference. Raises ExportError.
-
-    The large tensors are typed inputs here: their values do not matter for either, and parsing
-    them again would take most of the time. ONNX Runtime reads them from the file.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model.skeleton)
-    for name, array in model.tensors.items():
-        dtype = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        copy.graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, array.shape))
-    try:
-        onnx.checker.check_model(copy, full_check=True)
-    except Exception as error:  # ValidationError, InferenceError, DecodeError share no base class
-        raise ExportError(f"not a valid ONNX model: {first_line(error)}") from error
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
@@ -41,3 +30,42 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
         # Without the path of a temporary file and the place in ONNX Runtime's own source.
         reason = re.sub(r"^.* failed:(/\S+:\d+ .*?\) )?", "", first_line(error))
         raise ExportError(f"ONNX Runtime does not load it: {reason}") from error
+
+
+def serve() -> None:
+    """Answer requests until the input ends.
+
+    A request is ("load", path), ("run", {input: array}) or ("close",); the answer is the names of
+    the outputs, the arrays, or None; an ExportError's message is answered as ("error", message).
+    """
+    # Whatever a library prints goes to the null device: the pipe carries answers alone.
+    answers = os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    session: Any = None
+    while True:
+        try:
+            kind, *arguments = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        answer: object = None
+        try:
+            if kind == "load":
+                session = None
+                session = open_session(Path(arguments[0]))
+                answer = [value.name for value in session.get_outputs()]
+            elif kind == "run":
+                answer = session.run(None, arguments[0])
+            else:
+                session = None
+        except ExportError as error:
+            answer = ("error", str(error))
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's types share no base class
+            answer = ("error", first_line(error))
+        pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve()

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TensorShapeProto,
+    ValueInfoProto,
+    numpy_helper,
+)
 
 from exporters.errors import ExportError, first_line
 from exporters.graph import folding
@@ -73,9 +81,11 @@ def fold_shapes(model: ModelProto) -> None:
             target = shapes[node.output[0]]
             fixed = [size if isinstance(size, int) else -1 for size in target]
             if fixed.count(-1) <= 1 and 0 not in fixed:
-                node.input[1] = f"{node.output[0]}/shape"
+                target_name = f"{node.output[0]}/shape"
+                node.input[1] = target_name
                 array = np.asarray(fixed, np.int64)
-                graph.initializer.append(numpy_helper.from_array(array, node.input[1]))
+                if target_name not in shapes:  # the pass may have been here before
+                    graph.initializer.append(numpy_helper.from_array(array, target_name))
         elif node.op_type == "CastLike" and dtypes.get(node.input[1]):
             node.op_type = "Cast"
             target_type = onnx.helper.make_attribute("to", dtypes[node.input[1]])
@@ -116,16 +126,44 @@ def shapes_of(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
 
 
 def infer_shapes(model: ModelProto) -> ModelProto:
-    """Infer every shape again. Raises ExportError with the node that does not fit."""
+    """Infer every shape again; an output whose shape is not inferred keeps the one that it has.
+
+    ONNX does not infer the shape of what a Loop or If returns, or of a Squeeze of an unknown axis;
+    the framework knows it. Raises ExportError with the node that does not fit.
+    """
+    declared = {}
     del model.graph.value_info[:]
     for value in model.graph.output:
+        if value.type.tensor_type.HasField("shape"):
+            declared[value.name] = TensorShapeProto()
+            declared[value.name].CopyFrom(value.type.tensor_type.shape)
         value.type.tensor_type.ClearField("shape")
     try:
-        return onnx.shape_inference.infer_shapes(
+        model = onnx.shape_inference.infer_shapes(
             model, check_type=True, strict_mode=True, data_prop=True
         )
     except Exception as error:  # onnx raises its own InferenceError and plain RuntimeError
         raise ExportError(f"shape inference failed: {first_line(error)}") from error
+    for value in model.graph.output:
+        if value.name in declared:
+            _complete_shape(value, declared[value.name])
+    return model
+
+
+def _complete_shape(value: ValueInfoProto, declared: TensorShapeProto) -> None:
+    """Give an output its declared shape, or the sizes of it that were not inferred, in place."""
+    tensor_type = value.type.tensor_type
+    if not tensor_type.HasField("shape"):
+        tensor_type.shape.CopyFrom(declared)
+    elif len(tensor_type.shape.dim) == len(declared.dim):
+        for found, known in zip(tensor_type.shape.dim, declared.dim, strict=True):
+            if not found.HasField("dim_value") and known.HasField("dim_value"):
+                found.dim_value = known.dim_value
+    else:
+        return
+    for axis, dim in enumerate(tensor_type.shape.dim):
+        if not dim.HasField("dim_value"):
+            dim.dim_param = dim.dim_param or f"{value.name}_{axis}"
 
 
 def _fold_constants(graph: GraphProto, opset: int) -> None:
@@ -135,7 +173,11 @@ def _fold_constants(graph: GraphProto, opset: int) -> None:
     for node in folded:
         outputs = {name for name in node.output if name}
         if input_names(node) <= values.keys():
-            arrays = folding.evaluate_nodes([node], values, outputs, opset=opset)
+            try:
+                arrays = folding.evaluate_nodes([node], values, outputs, opset=opset)
+            except ExportError:
+                kept.append(node)  # what onnx.reference cannot evaluate, ONNX Runtime will
+                continue
             if sum(array.size for array in arrays.values()) <= _LARGEST_CONSTANT:
                 values |= arrays
                 continue
@@ -151,7 +193,7 @@ def _drop_identities(graph: GraphProto) -> None:
     outputs = [value.name for value in graph.output]
     aliases: dict[str, str] = {}
     false = {t.name for t in graph.initializer if _is_false(t)} | {""}
-    _drop_masks(graph)
+    _drop_unread_outputs(graph)
     kept = []
     for node in graph.node:
         rename_reads(node, aliases)
@@ -183,13 +225,22 @@ def _is_false(tensor: TensorProto) -> bool:
     return tensor.data_type == TensorProto.BOOL and not numpy_helper.to_array(tensor).any()
 
 
-def _drop_masks(graph: GraphProto) -> None:
-    """Remove the second output of each Dropout where nothing reads it."""
+_OPTIONAL_OUTPUTS = frozenset(
+    {"BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN"}
+)
+
+
+def _drop_unread_outputs(graph: GraphProto) -> None:
+    """Remove the last outputs of operators that may leave them out, where nothing reads them."""
     read = {name for node in graph.node for name in input_names(node)}
     read |= {value.name for value in graph.output}
     for node in graph.node:
-        if node.op_type == "Dropout" and len(node.output) == 2 and node.output[1] not in read:
-            del node.output[1]
+        while (
+            node.op_type in _OPTIONAL_OUTPUTS
+            and len(node.output) > 1
+            and node.output[-1] not in read
+        ):
+            del node.output[-1]
 
 
 def _output_index(node: NodeProto, outputs: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto
 
 from exporters.errors import ExportError
-from exporters.graph.edits import input_names, set_repeated_field
+from exporters.graph.edits import all_nodes, input_names, set_repeated_field
 from exporters.graph.model import add_metadata, opset_of
 from exporters.graph.serialization import atomic_path
 from exporters.graph.simplification import infer_shapes
@@ -92,11 +92,13 @@ def build_structure(
     taps: Sequence[str],
     weights: Sequence[str],
     producer: str,
+    axes: Mapping[str, Mapping[int, str]] | None = None,
 ) -> Structure:
     """Finish a simplified graph whose outputs are `outputs` and then `taps`.
 
-    Those of the model's `weights` that the graph reads follow its `inputs`. Axis 0
-    of every input, and of every output whose size varies, is named "batch".
+    Those of the model's `weights` that the graph reads follow its `inputs`. `axes` names the sizes
+    that vary, by input; without it axis 0 of every input, and of every output whose size varies,
+    is named "batch".
     """
     graph = model.graph
     read = {name for node in graph.node for name in input_names(node)}
@@ -104,11 +106,19 @@ def build_structure(
     by_name = {value.name: value for value in graph.input}
     used = [name for name in weights if name in read]
     set_repeated_field(graph.input, [by_name[name] for name in (*inputs, *used)])
+    sizes: dict[str, str] = {}
     for value in graph.input[: len(inputs)]:
+        if axes is not None:
+            sizes |= _name_axes(value, axes.get(value.name, {}))
+            continue
         _name_batch(value)
         for axis, dim in enumerate(value.type.tensor_type.shape.dim[1:], start=1):
             if not dim.HasField("dim_value"):
                 dim.dim_param = f"{value.name}_{axis}"
+    for value in graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param"):
+                dim.dim_param = sizes.get(dim.dim_param, dim.dim_param)
     for index, node in enumerate(graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
         node.ClearField("doc_string")
@@ -117,8 +127,9 @@ def build_structure(
     for value in (*graph.input, *graph.output):
         del value.metadata_props[:]
     # The graph no longer uses the other domains that a converter imported.
-    onnx_imports = [item for item in model.opset_import if item.domain in ("", "ai.onnx")]
-    set_repeated_field(model.opset_import, onnx_imports)
+    domains = {node.domain for node in all_nodes(graph)} | {"", "ai.onnx"}
+    imports = [item for item in model.opset_import if item.domain in domains]
+    set_repeated_field(model.opset_import, imports)
     del model.functions[:]
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = producer.split(" ", 1)
@@ -126,9 +137,23 @@ def build_structure(
     model.ClearField("doc_string")
     model = infer_shapes(model)
     for value in model.graph.output:
-        _name_batch(value)
+        if axes is None or any("batch" in named.values() for named in axes.values()):
+            _name_batch(value)
     unused = tuple(name for name in weights if name not in read)
     return Structure(model, tuple(inputs), tuple(outputs), tuple(taps), unused)
+
+
+def _name_axes(value: onnx.ValueInfoProto, names: Mapping[int, str]) -> dict[str, str]:
+    """Name an input's sizes that vary; return the new names by the tracer's."""
+    sizes = {}
+    for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+        if axis in names:
+            sizes[dim.dim_param] = names[axis]
+            dim.Clear()
+            dim.dim_param = names[axis]
+        elif not dim.HasField("dim_value"):
+            dim.dim_param = f"{value.name}_{axis}"
+    return sizes
 
 
 def _name_batch(value: onnx.ValueInfoProto) -> None:

@@ -1,9 +1,9 @@
-"""How a Keras model is called: its inputs and outputs, in inference mode, in either layout."""
+"""How a Keras model is called while it is exported: on TensorFlow, eagerly, in either layout."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,72 +15,44 @@ from exporters.errors import ExportError
 from exporters.graph import layout
 
 
-def require_tensorflow() -> None:
-    """Raise ExportError unless Keras runs on TensorFlow."""
+def check_model(model: object) -> None:
+    """Raise ExportError unless it is a Keras model, and Keras runs on TensorFlow."""
+    if not isinstance(model, keras.Model):
+        raise ExportError(_describe_stranger(model))
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             f"Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=tensorflow to export"
         )
 
 
-def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Add _1, _2, … to names that occur again, in order."""
-    seen: dict[str, int] = {}
-    distinct = []
-    for name in names:
-        count = seen.get(name, 0)
-        seen[name] = count + 1
-        distinct.append(f"{name}_{count}" if count else name)
-    return tuple(distinct)
+def check_mapping(value: object, name: str) -> None:
+    """Raise ExportError unless an argument is a dictionary of strings, or None."""
+    if value is None:
+        return
+    strings = isinstance(value, Mapping) and all(
+        isinstance(item, str) for pair in value.items() for item in pair
+    )
+    if not strings:
+        raise ExportError(f"{name}: expected a dictionary of strings, found {value!r}"[:200])
 
 
-def input_specs(model: keras.Model) -> list[tf.TensorSpec]:
-    """Return name, shape (batch None) and dtype of each input, in the model's order."""
-    tensors = getattr(model, "inputs", None)
-    if tensors:
-        # Keras numbers unnamed inputs globally, so one model built twice has different names.
-        default = "input" if len(tensors) == 1 else "input_{}"
-        return [
-            tf.TensorSpec(
-                (None, *tensor.shape[1:]),
-                tensor.dtype,
-                default.format(i) if tensor.name.startswith("keras_tensor") else tensor.name,
-            )
-            for i, tensor in enumerate(tensors)
-        ]
-    shapes = getattr(model, "_build_shapes_dict", None)
-    if not shapes:
-        raise ExportError(f"{model.name} has no input shape yet: call it once on a batch")
-    flat = [shape for shape in shapes.values() if isinstance(shape, tuple)]
-    if len(flat) != len(shapes):
-        raise ExportError(f"{model.name}: inputs of a subclassed model must be plain tensors")
-    names = ["input"] if len(flat) == 1 else [name.removesuffix("_shape") for name in shapes]
-    return [
-        tf.TensorSpec((None, *shape[1:]), model.input_dtype or model.compute_dtype, name)
-        for shape, name in zip(flat, names, strict=True)
-    ]
-
-
-def output_names(model: keras.Model, count: int) -> tuple[str, ...]:
-    """Return the model's output names, or `output` or `output_0`, … where it has none."""
-    names = list(getattr(model, "output_names", None) or [])
-    if len(names) != count:
-        names = ["output"] if count == 1 else [f"output_{index}" for index in range(count)]
-    return unique_names(names)
-
-
-def call_arguments(model: keras.Model, tensors: Sequence[Any]) -> list[Any]:
-    """Return the positional arguments of the model's call for flat `tensors`."""
-    structure = getattr(model, "_inputs_struct", None)
-    if structure is not None:
-        return [keras.tree.pack_sequence_as(structure, list(tensors))]
-    return list(tensors)
-
-
-def inference_keywords(model: keras.Model) -> dict[str, bool]:
-    """Return the keyword for inference, for a model whose call takes it."""
-    has_training = "training" in inspect.signature(model.call).parameters
-    return {"training": False} if has_training else {}
+def _describe_stranger(model: object) -> str:
+    """Return what something else than a Keras model is, and how to get a Keras model from it."""
+    if isinstance(model, (str, os.PathLike)):
+        return (
+            f"expected a Keras model, found the path {os.fspath(model)!r}: load it first, with"
+            " keras.saving.load_model"
+        )
+    is_layer = isinstance(model, keras.layers.Layer)
+    if not is_layer and (isinstance(model, tf.Module) or hasattr(model, "signatures")):
+        return (
+            "expected a Keras model, found a TensorFlow module (a SavedModel holds no Keras model):"
+            " load the .keras file that it was made from"
+        )
+    if is_layer:
+        name = getattr(model, "name", "")
+        return f"expected a Keras model, found the layer {name!r}: put it in a Sequential"
+    return f"expected a Keras model, found {type(model).__name__}"
 
 
 def move_channels(tensor: Any, *, first: bool) -> Any:

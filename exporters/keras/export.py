@@ -5,25 +5,48 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+from onnx import ValueInfoProto
 
+from exporters.errors import ExportError
 from exporters.graph.model import Array
-from exporters.graph.pipeline import Export, export_graph
+from exporters.graph.pipeline import Export, check_path, export_graph
+from exporters.graph.samples import BATCH, describe_inputs, varying_sizes
 from exporters.graph.structure import Structure
-from exporters.keras.calls import unique_names
-from exporters.keras.function import to_function
+from exporters.graph.verification import ModelFunction, Reference
+from exporters.keras.arguments import (
+    Arguments,
+    arrange,
+    check_names,
+    read_arguments,
+    unique_names,
+)
+from exporters.keras.calls import check_mapping, check_model
+from exporters.keras.function import has_loops, lowest_roundoff, other_weights, to_function
 from exporters.keras.trace import trace
 
 
 def weights(model: keras.Model) -> dict[str, Array]:
     """Return every variable by its path ("conv1_conv/kernel"), in Keras's own layouts."""
-    names = unique_names([variable.path for variable in model.variables])
     return {
         name: np.asarray(variable.value.numpy())
-        for name, variable in zip(names, model.variables, strict=True)
+        for name, variable in zip(_weight_names(model), model.variables, strict=True)
     }
+
+
+def _widen(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return weights as a file has them: bfloat16 as float32."""
+    return {
+        name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        for name, array in arrays.items()
+    }
+
+
+def _weight_names(model: keras.Model) -> tuple[str, ...]:
+    return unique_names([variable.path for variable in model.variables])
 
 
 def export(
@@ -38,31 +61,110 @@ def export(
     channels_first: bool = False,
     metadata: Mapping[str, str] | None = None,
     structure: Structure | None = None,
-    sample: Sequence[Array] | None = None,
+    signature: Any = None,
+    sample: Any = None,
 ) -> Export:
     """Export to an ONNX file and verify it; on any failure raise ExportError and leave no file.
 
-    `tap_outputs` names taps that become outputs of the file. `structure` is the result of `trace`
-    for this architecture with the same options; its weights do not matter. `sample`: inputs to
-    verify on, in the graph's layout, batch of 3 or more (default: seeded random).
+    `inputs`, `outputs`, `taps`, `channels_first`: see `trace`. `tap_outputs` names taps that become
+    outputs of the file. `structure` is the result of `trace` for this architecture with the same
+    options; its weights do not matter. `signature`: the shapes and types of the inputs, for a model
+    that is not functional. `sample`: inputs to verify on, in the graph's layout, batch of 3 or more
+    (default: seeded random): one array per input, or a structure like the call's arguments.
     """
+    check_model(model)
+    check_mapping(metadata, "metadata")
+    tap_outputs = check_names(tap_outputs, "tap_outputs")
+    if structure is not None and not isinstance(structure, Structure):
+        raise ExportError(f"structure: expected what trace returns, found {structure!r}"[:200])
+    arguments = read_arguments(model, signature, sample)
 
-    def trace_model() -> Structure:
-        return trace(
+    @functools.cache
+    def traced() -> Structure:
+        return structure or trace(
             model,
             opset=opset,
             inputs=inputs,
             outputs=outputs,
             taps=taps,
             channels_first=channels_first,
+            signature=signature,
+            sample=sample,
         )
 
+    @functools.cache
+    def own() -> ModelFunction:
+        return make_function()
+
+    def make_function(other: Mapping[int, Array] | None = None) -> ModelFunction:
+        return to_function(
+            model,
+            arguments,
+            inputs=traced().inputs,
+            outputs=traced().outputs,
+            channels_first=channels_first,
+            other=other,
+        )
+
+    def reference() -> Reference:
+        return Reference(
+            function=own(),
+            roundoff=lambda: lowest_roundoff(model),
+            # ONNX Runtime's gates are at least 1.5e-8, which shows in outputs near zero.
+            largest=_LARGEST_RECURRENT if has_loops(model) else 200.0,
+            sizes=find_sizes(traced().model.graph.input[: len(traced().inputs)], own()),
+        )
+
+    def scrambled() -> tuple[Mapping[str, Array], ModelFunction]:
+        arrays, other = other_weights(model, _weight_names(model), make_function)
+        return _widen(arrays), other
+
     return export_graph(
-        path=Path(path),
-        structure=structure or trace_model,
-        weights=functools.partial(weights, model),
-        function=to_function(model, channels_first),
+        path=check_path(path),
+        structure=structure or traced,
+        weights=lambda: _widen(weights(model)),
+        reference=reference,
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
-        sample=sample,
+        sample=None if sample is None else _in_order(arguments, inputs, sample, model),
+        other_weights=scrambled,
     )
+
+
+def find_sizes(
+    values: Sequence[ValueInfoProto], function: ModelFunction
+) -> dict[str, tuple[int, ...]]:
+    """Return the sizes to verify at, by the name of the size, from one that the model accepts.
+
+    Returns nothing for an input that varies in its batch alone.
+    """
+    specs = describe_inputs(values)
+    varying = [name for name in varying_sizes(specs) if name != BATCH]
+    if not varying:
+        return {}
+    images = any(len(spec.sizes) > 3 for spec in specs)
+    for size in _IMAGE_SIZES if images else _LENGTHS:
+        sizes = dict.fromkeys(varying, size) | {BATCH: 2}
+        arrays = [np.zeros(spec.shape(sizes), spec.dtype) for spec in specs]
+        try:
+            function(arrays)
+        except Exception:  # noqa: BLE001 - whatever a layer raises of a size that it cannot take
+            continue
+        return dict.fromkeys(varying, (size, 2 * size, size + size // 2))
+    return {}
+
+
+_LARGEST_RECURRENT = 10.0
+
+# The usual ones first, small for speed; then those of short position tables, and of large images.
+_LENGTHS = (8, 16, 32, 4, 64, 128, 2, 3, 1)
+_IMAGE_SIZES = (32, 16, 64, 8, 128, 224, 4, 2, 1)
+
+
+def _in_order(
+    arguments: Arguments, inputs: Sequence[str], sample: Any, model: keras.Model
+) -> list[Array]:
+    """Return the sample's arrays in the order of the graph's inputs."""
+    arrays = arguments.arrays_of(sample)
+    _, order = arrange(arguments.names, inputs, "inputs", model)
+    return [arrays[index] for index in order]

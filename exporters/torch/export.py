@@ -9,16 +9,19 @@ from pathlib import Path
 import torch
 
 from exporters.graph.model import Array
-from exporters.graph.pipeline import Export, export_graph
+from exporters.graph.pipeline import Export, check_path, export_graph
+from exporters.graph.samples import BATCH
 from exporters.graph.structure import Structure
-from exporters.torch.function import to_function
-from exporters.torch.module import weights
-from exporters.torch.trace import Example, trace
+from exporters.graph.verification import Reference
+from exporters.torch.arguments import Arguments, Axes, read_arguments
+from exporters.torch.function import other_weights, to_reference
+from exporters.torch.module import to_array, weights
+from exporters.torch.trace import Example, trace_arguments
 
 
 def export(
     module: torch.nn.Module,
-    example: Example,
+    example: Example | object,
     path: Path | str,
     *,
     opset: int = 18,
@@ -29,23 +32,59 @@ def export(
     metadata: Mapping[str, str] | None = None,
     structure: Structure | None = None,
     sample: Sequence[Array] | None = None,
+    kwargs: Mapping[str, object] | None = None,
+    dynamic: Axes | None = None,
+    fixed_batch: bool = False,
 ) -> Export:
     """Export to an ONNX file and verify it; on any failure raise ExportError and leave no file.
 
+    `example`, `inputs`, `outputs`, `kwargs`, `dynamic` and `fixed_batch` are those of `trace`.
     `tap_outputs` names taps that become outputs of the file. `structure` is the result of `trace`
     for this architecture with the same options; its weights do not matter. `sample`: inputs to
-    verify on, batch of 3 or more (default: seeded random).
+    verify on (default: seeded random ones, of the range that the module takes).
     """
+    arguments = read_arguments(module, example, kwargs, dynamic=dynamic, fixed_batch=fixed_batch)
+
+    roundoffs: list[float] = []
 
     def trace_model() -> Structure:
-        return trace(module, example, opset=opset, inputs=inputs, outputs=outputs, taps=taps)
+        return trace_arguments(
+            module,
+            arguments,
+            opset=opset,
+            inputs=inputs,
+            outputs=outputs,
+            taps=taps,
+            roundoffs=roundoffs,
+        )
+
+    def reference() -> Reference:
+        return to_reference(
+            module,
+            arguments,
+            example=[to_array(tensor) for tensor in arguments.values()],
+            sizes=_sizes(arguments),
+            roundoffs=roundoffs,
+        )
 
     return export_graph(
-        path=Path(path),
+        path=check_path(path),
         structure=structure or trace_model,
         weights=functools.partial(weights, module),
-        function=to_function(module),
+        reference=reference,
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"torch {torch.__version__}"},
         sample=sample,
+        other_weights=other_weights(module, arguments),
     )
+
+
+def _sizes(arguments: Arguments) -> dict[str, tuple[int, ...]]:
+    """Return the sizes to verify at, by name: the example's, and a larger and an odd one."""
+    sizes: dict[str, tuple[int, ...]] = {}
+    for tensor, axes in zip(arguments.values(), arguments.axes, strict=True):
+        for axis, name in axes.items():
+            size = tensor.shape[axis]
+            if name != BATCH:
+                sizes.setdefault(name, (size, 2 * size, size + 1, size + 7))
+    return sizes

@@ -52,6 +52,27 @@ def to_tensor(array: Array) -> torch.Tensor:
 
 
 @contextmanager
+def preserve_state(module: torch.nn.Module) -> Iterator[None]:
+    """While open, a call may set attributes of modules; afterwards they are as before."""
+    before = [
+        (child, dict(child.__dict__), dict(child._buffers), dict(child._parameters))
+        for child in module.modules()
+    ]
+    try:
+        yield
+    finally:
+        for child, attributes, buffers, parameters in before:
+            # functional_call itself sets and restores the parameters' and buffers' tensors.
+            for stored, names in ((child._buffers, buffers), (child._parameters, parameters)):
+                stored.clear()
+                stored.update(names)
+            current = child.__dict__
+            for name in [name for name in current if name not in attributes]:
+                del current[name]
+            current.update(attributes)
+
+
+@contextmanager
 def eval_mode(module: torch.nn.Module) -> Iterator[None]:
     """While open, the module and all its children are in eval mode."""
     modes = [(child, child.training) for child in module.modules()]

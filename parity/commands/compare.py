@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parity.commands import saved_captures
+from parity.commands.compare_graphs import compare_graphs
 from parity.commands.values import (
     ImageSize,
     Progress,
     find_interpreters,
+    names_any_models,
     no_progress,
     optional_path,
     parse_image_size,
     parse_subjects,
 )
 from parity.comparison.attribution import attribute_differences
+from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.isolation import (
     isolate_failing_layers,
     locate_divergences,
@@ -33,7 +36,7 @@ from parity.comparison.placement import Placement, confirm_placement, plan_place
 from parity.comparison.preparation import Preparation
 from parity.comparison.profile import profile_worst_error
 from parity.comparison.repeats import compare_other_inputs, measure_repeatability
-from parity.comparison.request import Request, Side
+from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import judge_semantics
 from parity.comparison.state import Comparison, State
@@ -53,8 +56,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    model: str | None = None,
-    *,
+    *models: str,
     keras: str | None = None,
     torch: str | None = None,
     table: str | Path | None = None,
@@ -65,10 +67,15 @@ def compare(
     channels: int | None = None,
     weights: str | Path | None = None,
     input: str | Path | NDArray[Any] | None = None,
+    inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
     seed: int = 0,
     subjects: str | Sequence[str] | None = None,
-    reference: Side | None = None,
+    reference: str | None = None,
+    export: bool = True,
+    trust: Sequence[str | Path] = (),
+    custom_objects: str | Path | None = None,
     depth: Depth = "stage",
     limit: float = 4.0,
     isolate: bool = False,
@@ -90,14 +97,19 @@ def compare(
     serial: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Compare a model in Keras, PyTorch and ONNX Runtime; report where and why it differs.
+    """Compare models in Keras, PyTorch and ONNX Runtime; report where and why they differ.
 
     Every subject is compared with a float64 reference, in units of the rounding floor: how much
     rounding alone moves this model on this input. The report is true if all subjects agree:
     `assert parity.compare("resnet18")`.
 
-    The model:
-        model: A registered architecture; `parity models` lists them.
+    The models:
+        models: One registered architecture (`parity models` lists them), or references to any
+            models, which are read and paired: "net.py:build", "package.module:build",
+            "model.keras", "model.onnx", "keras:ResNet50", "torchvision:resnet50"; with a name,
+            "old=net.py:build". The options of registered architectures alone are `keras`,
+            `torch`, `table`, `onnx_keras`, `onnx_torch`, `keras_backend`, `xla`, `serial`,
+            `cache`, `repeat`, `seeds`, `stress` and `save_captures`.
         keras, torch: `module:callable` that builds a model of your own; `table` pairs their layers.
         table: The layer table of your own models, a .csv, .toml or .json file.
         onnx_keras, onnx_torch: ONNX files to run instead of a new export.
@@ -109,12 +121,17 @@ def compare(
     The run:
         input: A photograph, a folder of them, an .npy or .npz file, a float32 array, "random"
             (unit noise), or None, a photograph. An array is (N, C, H, W) for every framework.
+        inputs: Arrays or .npy files by the input's name, for models with several inputs.
+        shapes: Shapes by the input's name, where no model states one.
         batch: How many items to run at once; 1, or as many as the input has.
         seed: Seed of random weights, inputs and crops.
         subjects: The subjects to compare, "keras,torch" or a sequence. None: the models and the
             graphs exported from them, "keras,torch,onnx-keras,onnx-torch". A subject may name a
             backend, a device and an environment: "keras[jax]@gpu", "torch@old".
-        reference: The framework of the float64 reference, "torch" or "keras".
+        reference: The float64 reference: "torch", "keras", or the name of a subject.
+        export: Also compare the graphs that are exported from the models.
+        trust: Model files that hold programs and may be run.
+        custom_objects: A Python file with the classes that a .keras file needs.
         device: "auto", "cpu" or "gpu", for the subjects that name no device.
         precision: "float32", "tf32", "float16" or "bfloat16".
         keras_backend: "tensorflow", "jax" or "torch", for the subjects that name no backend.
@@ -155,8 +172,41 @@ def compare(
         >>> report.stages[0].subjects["keras"].x_floor <= report.limit
         True
     """
+    if names_any_models(models):
+        return compare_graphs(
+            GraphRequest(
+                references=models,
+                weights=None if weights is None else str(weights),
+                input=input,
+                inputs=dict(inputs or {}),
+                shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+                batch=batch,
+                seed=seed,
+                subjects=() if subjects is None else parse_subjects(subjects),
+                reference=reference,
+                depth=depth,
+                limit=limit,
+                isolate=isolate,
+                semantics=semantics,
+                explain=explain,
+                export=export,
+                trust=tuple(map(str, trust)),
+                custom_objects=None if custom_objects is None else str(custom_objects),
+                classes=classes,
+                image_size=parse_image_size(image_size),
+                channels=channels,
+                opset=opset,
+                timeout=timeout,
+                device=device,
+                precision=precision,
+                judge_as=judge_as,
+                python=find_interpreters(python),
+                keras_backend=keras_backend,
+            ),
+            progress=progress or no_progress,
+        )
     request = Request(
-        model=model,
+        model=next(iter(models), None),
         keras=keras,
         torch=torch,
         table=optional_path(table),

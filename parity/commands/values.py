@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from parity.errors import UsageError
+from parity.network import architectures
 from parity.processes.interpreters import resolve_interpreters
 from parity.processes.subjects import subject_kinds
 from parity.text import quote
@@ -36,6 +37,38 @@ def parse_image_size(value: ImageSize | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[-1])
 
 
+def parse_inputs(texts: Sequence[str]) -> tuple[str | None, list[tuple[str, str]]]:
+    """Return the one input without a name, or None, and (name, file) of the others.
+
+    A text with `=` whose first part is a file's path is a file. Raises UsageError for two inputs
+    without a name.
+    """
+    plain, named = [], []
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if equals and name and not Path(text).exists() and "/" not in name:
+            named.append((name, file))
+        else:
+            plain.append(text)
+    if len(plain) > 1:
+        raise UsageError(f"--input is given twice: {plain[0]} and {plain[1]}; name them NAME=FILE")
+    return (plain[0] if plain else None), named
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shape by input of texts such as `tokens=1x16`. Raises UsageError."""
+    found = {}
+    for text in texts:
+        name, equals, shape = text.rpartition("=")
+        sizes = shape.lower().split("x")
+        if not (equals and name) or not all(
+            size.isascii() and size.isdecimal() and len(size) < 10 and int(size) for size in sizes
+        ):
+            raise UsageError(f"--shape: expected NAME=1x3x224x224, found {quote(text)}")
+        found[name] = tuple(map(int, sizes))
+    return found
+
+
 def parse_subjects(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the subjects of a comma-separated text or of a sequence; None is all kinds."""
     if value is None:
@@ -57,3 +90,16 @@ def find_interpreters(python: Mapping[str, str | Path] | None) -> dict[str, str]
 def optional_path(value: str | Path | None) -> Path | None:
     """Return the value as a path; None for None."""
     return None if value is None else Path(value)
+
+
+def names_any_models(references: Sequence[str]) -> bool:
+    """Return whether the arguments name models to be read and aligned.
+
+    One name without a path, a colon or a suffix is a registered architecture, whose twins have a
+    layer table.
+    """
+    if len(references) != 1:
+        return bool(references)
+    (text,) = references
+    name = text.partition(",")[0]
+    return name not in architectures.names() and any(mark in text for mark in ":/.=")

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from parity.explain.cause import Cause
-from parity.explain.findings import Finding, equal_within_rounding
-from parity.explain.proof.search import Attempt
+from parity.explain.findings import Finding, IsolatedFailure, equal_within_rounding
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.search import Attempt, Explanation
 from parity.processes import registry
 from parity.processes.subjects import is_model_of, runs_graph, side_of
 
@@ -83,14 +84,26 @@ def _computes_the_same(graph: Finding, model: Finding) -> bool:
 def _describe_group(group: Sequence[Finding], graphs: Sequence[str]) -> Cause:
     first = group[0]
     failure, explanation = first.failure, first.explanation
-    before = explanation.x_floor_before if explanation else failure.x_floor
     if explanation is None or explanation.proof is None:
-        return _describe_unexplained(first, before, graphs)
-    proof = explanation.proof
+        return _describe_unexplained(first, graphs)
+    rows = [finding.failure.row.name for finding in group[1:]]
+    return describe_proof(failure, explanation, rows, graphs)
+
+
+def describe_proof(
+    failure: IsolatedFailure, explanation: Explanation, rows: Sequence[str], graphs: Sequence[str]
+) -> Cause:
+    """Return the entry of a proven cause of a layer, of further `rows`, and of further `graphs`.
+
+    Raises `ValueError` for an explanation without a proof.
+    """
+    proof, before = explanation.proof, explanation.x_floor_before
+    if proof is None:
+        raise ValueError("no cause is proved")
     names = "+".join(dict.fromkeys(candidate.cause for candidate in proof.candidates))
     text = "; and ".join(candidate_texts(proof))
     remedy = "; ".join(dict.fromkeys(candidate.remedy for candidate in proof.candidates))
-    where = f" (and {_list_rows(group[1:])})" if len(group) > 1 else ""
+    where = f" (and {_list_rows(rows)})" if rows else ""
     also = f", and in {', '.join(graphs)}" if graphs else ""
     amplified = ""
     if proof.x_layer_floor > proof.x_floor_after:
@@ -105,26 +118,44 @@ def _describe_group(group: Sequence[Finding], graphs: Sequence[str]) -> Cause:
     return Cause(failure.row.name, failure.subject, names, evidence, message)
 
 
-def _list_rows(findings: Sequence[Finding]) -> str:
-    names = [finding.failure.row.name for finding in findings]
+def _list_rows(names: Sequence[str]) -> str:
     if len(names) > 3:
         return f"{len(names)} more layers, to {names[-1]}"
     return ", ".join(names)
 
 
-def _describe_unexplained(finding: Finding, before: float, graphs: Sequence[str]) -> Cause:
-    failure, layer = finding.failure, finding.layer
+def _describe_unexplained(finding: Finding, graphs: Sequence[str]) -> Cause:
+    failure = finding.failure
     where = "".join([name_framework(failure.subject), *(f", and of {n}," for n in graphs)])
+    return describe_unexplained_layer(
+        failure,
+        finding.layer,
+        finding.explanation,
+        where=where,
+        nondeterministic=finding.nondeterministic,
+    )
+
+
+def describe_unexplained_layer(
+    failure: IsolatedFailure,
+    layer: FailingLayer | None,
+    explanation: Explanation | None,
+    *,
+    where: str,
+    nondeterministic: bool = False,
+) -> Cause:
+    """Return the entry of a layer without a proven cause; `where` names whose layer it is."""
+    before = explanation.x_floor_before if explanation else failure.x_floor
     message = f"not explained: the {failure.row.kind} of {where} differs ({_format_floors(before)})"
     if layer is None:
         message += "; the reference's layer cannot be evaluated alone, so no cause was tried"
     else:
         message += f"; {layer.pattern.text}"
-        if finding.nondeterministic:
+        if nondeterministic:
             message += (
                 "; its output changes between runs, as with active dropout or another random layer"
             )
-        closest = finding.explanation.closest if finding.explanation else ()
+        closest = explanation.closest if explanation else ()
         if closest:
             message += f"; closest causes, which do not explain it: {_list_attempts(closest)}"
     evidence = {"x_floor_before": before} if math.isfinite(before) else {}

@@ -1,7 +1,11 @@
-"""Arithmetic that operators of several kinds share: padding, windows, channels (NCHW, float64)."""
+"""Arithmetic that operators of several kinds share: padding, windows, channels.
+
+Data is float64, channels first: (N, C, ...) with one to three spatial axes.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,59 +15,84 @@ Array = NDArray[np.float64]
 
 
 def pad_image(data: Array, padding: Sequence[Sequence[int]], value: float = 0.0) -> Array:
-    """Pad an image (N, C, H, W) by [[top, bottom], [left, right]], none of them below 0."""
-    if data.ndim != 4:
-        raise ValueError(f"expected (N, C, H, W), found {data.shape}")
-    (top, bottom), (left, right) = padding
-    if min(top, bottom, left, right) < 0:
+    """Pad (N, C, ...) by a pair for each spatial axis: [[top, bottom], [left, right]] for an image.
+
+    Raises `ValueError` for a number below 0.
+    """
+    _require_spatial(data, padding)
+    if any(min(pair) < 0 for pair in padding):
         raise ValueError("padding below 0")
-    if not any((top, bottom, left, right)):
+    if not any(map(any, padding)):
         return data
-    widths = ((0, 0), (0, 0), (top, bottom), (left, right))
+    widths = ((0, 0), (0, 0), *(tuple(pair) for pair in padding))
     return np.pad(data, widths, constant_values=value)
 
 
 def pad_or_crop_image(data: Array, padding: Sequence[Sequence[int]], value: float = 0.0) -> Array:
-    """Pad an image (N, C, H, W) by [[top, bottom], [left, right]]; a negative number crops."""
-    if data.ndim != 4:
-        raise ValueError(f"expected (N, C, H, W), found {data.shape}")
-    kept = [
+    """Pad (N, C, ...) by a pair for each spatial axis; a negative number crops."""
+    _require_spatial(data, padding)
+    kept = tuple(
         slice(max(-before, 0), size - max(-after, 0))
         for size, (before, after) in zip(data.shape[2:], padding, strict=True)
-    ]
-    cropped = data[:, :, kept[0], kept[1]]
+    )
+    cropped = data[(slice(None), slice(None), *kept)]
     if not cropped.size:
         raise ValueError(f"nothing is left of {data.shape} cropped by {padding}")
     return pad_image(cropped, [[max(b, 0), max(a, 0)] for b, a in padding], value)
+
+
+def _require_spatial(data: Array, values: Sequence[object]) -> None:
+    if data.ndim < 3 or data.ndim - 2 != len(values):
+        axes = "H, W" if len(values) == 2 else f"{len(values)} spatial axes"
+        raise ValueError(f"expected (N, C, {axes}), found {data.shape}")
 
 
 def shifted_views(
     data: Array,
     kernel: Sequence[int],
     stride: Sequence[int],
-    dilation: Sequence[int] = (1, 1),
+    dilation: Sequence[int] = (),
 ) -> list[Array]:
-    """Return, for each element of the window, row by row, a view of the values under it.
+    """Return, for each element of the window, in row-major order, a view of the values under it.
 
-    Each is (N, C, rows, columns), one value for every position of the window.
+    Each is (N, C, ...), one value for every position of the window.
     """
-    (sy, sx), (dy, dx) = stride, dilation
-    rows = (data.shape[2] - dy * (kernel[0] - 1) - 1) // sy + 1
-    cols = (data.shape[3] - dx * (kernel[1] - 1) - 1) // sx + 1
-    if rows < 1 or cols < 1:
-        raise ValueError("the window does not fit")
-    return [
-        data[:, :, y : y + (rows - 1) * sy + 1 : sy, x : x + (cols - 1) * sx + 1 : sx]
-        for y in range(0, kernel[0] * dy, dy)
-        for x in range(0, kernel[1] * dx, dx)
+    _require_spatial(data, kernel)
+    dilation = dilation or (1,) * len(kernel)
+    counts = [
+        (size - d * (k - 1) - 1) // s + 1
+        for size, k, s, d in zip(data.shape[2:], kernel, stride, dilation, strict=True)
     ]
+    if min(counts) < 1:
+        raise ValueError("the window does not fit")
+    offsets = itertools.product(
+        *(range(0, k * d, d) for k, d in zip(kernel, dilation, strict=True))
+    )
+    return [
+        data[
+            (
+                slice(None),
+                slice(None),
+                *(
+                    slice(offset, offset + (count - 1) * s + 1, s)
+                    for offset, count, s in zip(place, counts, stride, strict=True)
+                ),
+            )
+        ]
+        for place in offsets
+    ]
+
+
+def along_axis(vector: Array, tensor: Array, axis: int) -> Array:
+    """Reshape a vector to broadcast along one axis of a tensor."""
+    if vector.shape != (tensor.shape[axis],):
+        raise ValueError(f"{vector.shape} values for the channels of {tensor.shape}")
+    return vector.reshape([-1 if dim == axis % tensor.ndim else 1 for dim in range(tensor.ndim)])
 
 
 def along_channels(vector: Array, tensor: Array) -> Array:
     """Reshape a vector to broadcast along a tensor's channels: axis 1 of images, else the last."""
-    if vector.shape != (tensor.shape[1] if tensor.ndim == 4 else tensor.shape[-1],):
-        raise ValueError(f"{vector.shape} values for the channels of {tensor.shape}")
-    return vector.reshape(1, -1, 1, 1) if tensor.ndim == 4 else vector
+    return along_axis(vector, tensor, 1 if tensor.ndim == 4 else -1)
 
 
 def add_bias(output: Array, weights: Mapping[str, Array]) -> Array:

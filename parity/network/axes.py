@@ -3,6 +3,9 @@
     "O I H W"       four axes by name
     "O I ..."       one to three spatial axes behind them
     "(C M) 1 H W"   an axis that joins two, M running fastest, and an axis of length 1
+    "I O1 O2"       an axis of another order, O, in its parts, the last of which runs fastest
+
+The spatial axes may have names in one order, `H W I O`, and be `...` in the other.
 
 Permutations alone give a view; an axis that joins two is reshaped, which copies where the input is
 not contiguous. The functions use only the methods `transpose` and `reshape`, so NumPy itself is
@@ -72,6 +75,11 @@ def ranks(order: str) -> tuple[int, ...]:
     return tuple(fixed + spatial for spatial in range(1, MAX_SPATIAL + 1))
 
 
+def names(order: str, rank: int) -> Axes:
+    """Return the names of each axis of a tensor of this rank, the spatial ones numbered from 0."""
+    return _expand(order, rank - _fixed(order))
+
+
 def describe(order: str) -> str:
     """Return an order for a message: `(O, I, ...)`, `(C·M, 1, H, W)`."""
     names = (token.strip("()").replace(" ", "·") for token in _tokens(order))
@@ -82,6 +90,7 @@ def _plan(
     shape: tuple[int, ...], source: str, target: str, wanted: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Return the shape of the separate axes, their permutation, and the shape of the result."""
+    source, target = _match(source, target), _match(target, source)
     if not fits(source, shape):
         raise ValueError(f"a shape of {shape} does not have the axes {describe(source)}")
     spatial = len(shape) - _fixed(source)
@@ -96,6 +105,24 @@ def _plan(
     order = tuple(separate.index(name) for names in after for name in names)
     joined = tuple(math.prod(sizes[name] for name in names) for names in after)
     return tuple(sizes[name] for name in separate), order, joined
+
+
+@functools.cache
+def _match(order: str, other: str) -> str:
+    """Return `order` with the names that `other` has for its spatial axes and for parts of axes."""
+    own, names = _tokens(order), re.findall(r"[A-Za-z]\w*", other)
+    known = re.findall(r"[A-Za-z]\w*", order)
+    found = []
+    for token in own:
+        if token == SPATIAL and SPATIAL not in other:
+            roots = {name.rstrip("0123456789") for name in names} & set(known)
+            found += [n for n in names if n not in known and n.rstrip("0123456789") not in roots]
+        elif token.isalpha() and token not in names:
+            parts = [n for n in names if n != token and n.rstrip("0123456789") == token]
+            found.append(f"({' '.join(sorted(parts))})" if parts else token)
+        else:
+            found.append(token)
+    return " ".join(found)
 
 
 def _factors(names: tuple[str, ...], size: int, known: Mapping[str, int]) -> tuple[int, ...]:

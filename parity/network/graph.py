@@ -77,7 +77,9 @@ class Node:
     `Conv`. `inputs` and `outputs` are ids of tensors, without weights and constants. `hyper` holds
     the hyperparameters of the kind by name, in the units that all frameworks share. `path` is the
     module's or the layer's path, `source` the user's file and line, `net.py:12`. `constants` are
-    small arrays that the operation reads and that are neither data nor weights, by position.
+    small arrays that the operation reads and that are neither data nor weights, by their position
+    among its operands; of a long one there is `shape` and `dtype`, and of a weight for which the
+    kind has no role, as a class token in a concatenation, `parameter`, its name, and `shape`.
     """
 
     id: str
@@ -142,6 +144,26 @@ class Graph:
     def by_id(self) -> Mapping[str, Node]:
         """The nodes by id."""
         return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def precisions(self) -> Mapping[str, str]:
+        """By tensor, the lowest floating precision of what it is computed from, itself included.
+
+        One of `float64`, `float32`, `float16`, `bfloat16`; a model that computes in a lower
+        precision has a floor of that precision (`parity.numerics.floor.PRECISION_FACTORS`).
+        """
+        lowest: dict[str, str] = {port.tensor: "" for port in self.inputs}
+        for name in lowest:
+            lowest[name] = _lower_precision("", self.tensors[name].dtype)
+        for node in self.nodes:
+            read = [lowest[name] for name in node.inputs]
+            read += [parameter.dtype for parameter in node.parameters]
+            for name in node.outputs:
+                found = self.tensors[name].dtype
+                for each in read:
+                    found = _lower_precision(found, each)
+                lowest[name] = found
+        return {name: found or "float32" for name, found in lowest.items()}
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -211,6 +233,15 @@ class Graph:
             raise GraphError(f"{source}: not a graph: {error}") from error
         graph.validate(source)
         return graph
+
+
+_PRECISIONS = ("", "float64", "float32", "float16", "bfloat16")
+"""Floating precisions, the lower the later; a tensor of integers has none."""
+
+
+def _lower_precision(first: str, second: str) -> str:
+    known = [each if each in _PRECISIONS else "" for each in (first, second)]
+    return max(known, key=_PRECISIONS.index)
 
 
 def _node_from_json(entry: Mapping[str, Any]) -> Node:

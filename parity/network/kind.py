@@ -41,6 +41,11 @@ def to_pair(value: Any) -> list[int]:
     return [int(item) for item in values]
 
 
+def to_sizes(value: Any) -> list[int]:
+    """Return the values for each spatial axis; one number stands for both axes of an image."""
+    return to_pair(value) if isinstance(value, int) else [int(item) for item in value]
+
+
 @dataclass(frozen=True)
 class Role:
     """One weight of a kind, its names, and the order of its axes (see `parity.network.axes`).
@@ -132,7 +137,7 @@ class Kind:
     torch: tuple[str, ...] = ()
     """Classes of `torch.nn`; others with their module."""
     torch_functions: tuple[str, ...] = ()
-    """Functions of `torch.nn.functional`, or else of `torch`."""
+    """Functions of `torch.nn.functional`, or else of `torch`, or else methods of its tensors."""
     onnx: tuple[str, ...] = ()
     """Operators of the domain `ai.onnx`."""
     condition: Callable[[Mapping[str, Any]], bool] | None = None
@@ -151,6 +156,15 @@ class Kind:
     """Whether it pools the whole image to (N, C); PyTorch keeps two axes of length 1."""
     phrase: str = ""
     """Its name in a sentence, where that is not `name`."""
+    family: str = ""
+    """The family within which an alignment may pair it with another kind: `linear`, `average`,
+    `product`, `attention`; empty for none. Every `activation` is of one family."""
+    ordered: bool = False
+    """Whether the order of its inputs matters."""
+    landmark: str = ""
+    """The name by which layers beside it are told apart, where both models write it alike."""
+    moves_values: bool = False
+    """Whether it moves values and computes none, so that an alignment looks through it."""
     averages: bool = False
     """Whether it returns the mean of each channel's whole image."""
 

@@ -99,6 +99,11 @@ class SubjectResult:
     wrong: int = 0
     message: str | None = None
 
+    @property
+    def shape_differs(self) -> bool:
+        """Whether its tensor has another shape than the reference's."""
+        return self.status is Status.DIVERGED and self.message is not None
+
 
 @dataclass(frozen=True, slots=True)
 class StageResult:

@@ -27,7 +27,9 @@ TIMEOUT_S = 900.0
 
 _STDERR_LINES = 12
 
-_STATE_OPERATIONS = frozenset({"load", "load_file", "load_structure", "load_weights", "use_table"})
+_STATE_OPERATIONS = frozenset(
+    {"load", "load_file", "load_structure", "load_weights", "load_reference", "use_table"}
+)
 """The operations to repeat in a restarted child, so that it is in the same state."""
 
 

@@ -51,18 +51,27 @@ class OperationRequest:
 
 @dataclass(frozen=True, slots=True)
 class OperationFailure:
-    """An exception of a child: the name of its class, its message on one line, its traceback."""
+    """An exception of a child: the name of its class, its message on one line, its traceback.
+
+    `attributes` are those that one of parity's own errors has beside its message, all texts.
+    """
 
     type: str
     message: str
     traceback: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_exception(cls, error: BaseException) -> OperationFailure:
         """Describe an exception; its message is put on one line and shortened."""
         message = " ".join(str(error).split()) or type(error).__name__
         text = "".join(traceback.format_exception(error))
-        return cls(type(error).__name__, message[:MAX_MESSAGE], text)
+        attributes = {
+            name: value
+            for name, value in vars(error).items()
+            if isinstance(error, ParityError) and isinstance(value, str)
+        }
+        return cls(type(error).__name__, message[:MAX_MESSAGE], text, attributes)
 
     def to_exception(self, child: str) -> ParityError:
         """Return the exception for the parent, with the child's traceback as a note.
@@ -73,6 +82,7 @@ class OperationFailure:
         error_class = getattr(errors, self.type, None)
         if isinstance(error_class, type) and issubclass(error_class, ParityError):
             error = error_class(self.message)
+            vars(error).update(self.attributes)
         else:
             error = ChildError(f"{child}: {self.type}: {self.message}")
         error.add_note(self.traceback)
@@ -93,7 +103,9 @@ class OperationResponse:
         if self.failure is None:
             data["result"] = dict(self.result)
         else:
-            data["error"] = asdict(self.failure)
+            # A failure without further attributes is written as it always was.
+            error = asdict(self.failure)
+            data["error"] = {name: value for name, value in error.items() if value != {}}
         return json.dumps(data) + "\n"
 
     @classmethod

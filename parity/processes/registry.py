@@ -89,6 +89,8 @@ class RuntimeInfo:
 
     holds_models: bool = False
     """Whether it builds and runs models of its own framework, and trains them."""
+    model_class: str = ""
+    """The class that its models are instances of: the package that defines it, and its name."""
     reference_rank: int | None = None
     """Its rank as the float64 reference, 0 the preferred one; None if it cannot be one."""
     exports_onnx: bool = False

@@ -54,15 +54,21 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class ChildName:
-    """The parts of a child's name, `keras[jax]@old`; no backend is the runtime's default."""
+    """The parts of a child's name, `keras[jax]@old`; no backend is the runtime's default.
+
+    A second child of the same runtime is `torch#2`.
+    """
 
     runtime: str
     backend: str | None = None
     environment: str | None = None
+    instance: int = 1
 
     def __str__(self) -> str:
         backend = "" if self.backend is None else f"[{self.backend}]"
-        return f"{self.runtime}{backend}" + (f"@{self.environment}" if self.environment else "")
+        environment = f"@{self.environment}" if self.environment else ""
+        instance = f"#{self.instance}" if self.instance > 1 else ""
+        return f"{self.runtime}{backend}{environment}{instance}"
 
 
 def subject_kinds() -> tuple[str, ...]:
@@ -115,17 +121,28 @@ def backend_names(runtime: str) -> tuple[str, ...]:
     return tuple(backend.name for backend in registry.get(runtime).backends)
 
 
-def child_name(runtime: str, *, backend: str | None = None, environment: str | None = None) -> str:
-    """Return the name of the child that runs a runtime: `keras`, `keras[jax]`, `torch@old`."""
+def child_name(
+    runtime: str,
+    *,
+    backend: str | None = None,
+    environment: str | None = None,
+    instance: int = 1,
+) -> str:
+    """Return the name of the child that runs a runtime: `keras`, `keras[jax]`, `torch@old`.
+
+    Further children of the same runtime are `instance` 2, 3, …: `torch#2`.
+    """
     is_default = backend in backend_names(runtime)[:1]
-    return str(ChildName(runtime, None if is_default else backend, environment))
+    return str(ChildName(runtime, None if is_default else backend, environment, instance))
 
 
 def parse_child_name(name: str) -> ChildName:
     """Parse a name that `child_name` returned."""
-    match = _NAME.fullmatch(name)
+    own, _, instance = name.partition("#")
+    match = _NAME.fullmatch(own)
     assert match is not None, name
-    return ChildName(match["kind"], match["backend"], match["where"].lstrip("@") or None)
+    environment = match["where"].lstrip("@") or None
+    return ChildName(match["kind"], match["backend"], environment, int(instance or 1))
 
 
 def keeps_gpu_memory(child: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from parity.processes import registry
+from parity.processes import registry, zoos
 from parity.processes.subjects import ChildName
 
 
@@ -30,6 +30,8 @@ def child_variables(child: ChildName, *, own_interpreter: bool, gpu: bool) -> di
         if info.backend_variable is not None:
             chosen = child.backend if info.name == child.runtime else None
             variables[info.backend_variable] = chosen or info.backends[0].name
+    for zoo in zoos.all_zoos().values():
+        variables.update(zoo.variables)
     if own_interpreter:
         root = str(Path(__file__).resolve().parents[2])
         inherited_paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))

@@ -71,6 +71,8 @@ class Report:
     """By comparison point, the smallest and largest ``x_floor`` over the seeded inputs."""
     trials: tuple[InputTrial, ...] = ()
     """The same comparison on seeded and stress inputs."""
+    locations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By layer that differs, where it is written: by subject, its path and source line."""
     command: tuple[str, ...] = ()
     """The command line that repeats this comparison, the program's name first."""
 

@@ -19,6 +19,7 @@ from parity.report.wording import (
     describe_failures,
     describe_first_failures,
     describe_inheritance,
+    describe_locations,
     describe_machine,
     describe_verdict,
     find_worst_pair,
@@ -158,7 +159,7 @@ def _describe_conclusion(report: Report) -> Iterator[Text]:
     yield Text.assemble(_style_word(report.verdict), ": ", describe_verdict(report))
     for names, text in (*describe_first_failures(report), *describe_inheritance(report)):
         yield Text(f"  {names} {text}")
-    for text in report.attribution:
+    for text in (*describe_locations(report), *report.attribution):
         yield Text(f"  {text}")
     for name, failure in describe_failures(report):
         yield Text(f"  {name}: {failure}", style="yellow")

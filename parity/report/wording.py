@@ -116,6 +116,15 @@ def describe_first_failures(report: Report) -> Iterator[tuple[str, str]]:
         yield join_names(name for name, _ in group), f"{verb} {group[0][1]}"
 
 
+def describe_locations(report: Report) -> Iterator[str]:
+    """Yield, for the first layer that differs, where it is written on every side."""
+    first = report.first_divergence
+    layer = None if first is None else first.layer
+    places = report.locations.get(layer or "", {})
+    if places:
+        yield f"{layer} is " + ", ".join(f"{place} in {name}" for name, place in places.items())
+
+
 def _describe_place(report: Report, name: str, stage: StageResult) -> str:
     layer = _find_layer(report, name)
     return stage.name if layer is None or layer == stage.name else f"{stage.name}, layer {layer}"

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable, Row, Weight
+from parity.processes.references import ModelReference
 from parity.runtimes.floors import TensorHook
+from parity.runtimes.loaded import LoadedModel
 
 Array = NDArray[Any]
 
@@ -32,6 +34,8 @@ class Framework:
 
     name: str
     model: Any
+    example: Any | None = None
+    """The example inputs that came with the model: a tuple, list or dict, or one array."""
     table: LayerTable
     spec: ModelSpec | None = None
 
@@ -73,6 +77,17 @@ class Framework:
         """Call the user's `module:callable` and return its model, in inference mode.
 
         Raises `UsageError` if that is no model of this framework.
+        """
+        raise NotImplementedError
+
+    def load_model_reference(
+        self, reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+    ) -> LoadedModel:
+        """Load what a user named, in inference mode on the CPU.
+
+        `trust` are the files that may be loaded although they hold programs, `custom_objects` a
+        Python file with what a Keras file needs. Raises `UsageError`, `WrongFrameworkError` for a
+        model of another framework, and `WeightError` for a checkpoint that does not fit.
         """
         raise NotImplementedError
 

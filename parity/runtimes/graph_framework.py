@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -40,10 +40,15 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class GraphRun:
-    """One run: its duration in seconds, and the device of the last output."""
+    """One run: its duration in seconds, and the device of the last output.
+
+    `details` is what else the answer of the run says, by field: flags, proofs of the device,
+    operators that were computed in another way.
+    """
 
     seconds: float
     device: str
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class GraphFramework:
@@ -59,6 +64,14 @@ class GraphFramework:
 
     def example_inputs(self) -> dict[str, Array] | None:
         """Return the example inputs that came with the model, by name, or None."""
+        raise NotImplementedError
+
+    def guess_inputs(self, *, shapes: list[list[int]], enough: int = 64) -> dict[str, Any]:
+        """Return the dtypes and axis orders of `shapes` under which a model that states none runs.
+
+        "candidates" in the answer holds one entry an input for each. Raises `InputError` if there
+        is none, or the framework's models state their inputs.
+        """
         raise NotImplementedError
 
     def record(self, inputs: Mapping[str, Array]) -> Graph:
@@ -88,6 +101,13 @@ class GraphFramework:
         """Return a second model with the same weights that computes in `precision` on `device`.
 
         The first model is left as it is. Raises `FlagError` if it cannot compute in it.
+        """
+        raise NotImplementedError
+
+    def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
+        """Write the model to `path` as an ONNX file that has been verified.
+
+        `inputs` is an `.npz` file, for a module that states no shapes. Raises `ModelExportError`.
         """
         raise NotImplementedError
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.errors import FlagError, GraphError, InputError
+from parity.errors import FlagError, GraphError
 from parity.numerics import capture, floor
+from parity.numerics.array_files import load_arrays, save_arrays
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
 from parity.runtimes.floors import Perturbation
 from parity.runtimes.graph_framework import GraphFramework, GraphHook
@@ -26,33 +27,32 @@ class GraphOperations(GraphFramework):
 
     def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
-        arrays = self.example_inputs()
+        arrays: dict[str, Any] | None = self.example_inputs()
         if example is not None and arrays is not None:
-            members: dict[str, Any] = dict(arrays)
-            np.savez(example, **members)
+            save_arrays(example, arrays)
         specs = [spec.to_json() for spec in self.describe_inputs()]
         return {"inputs": specs, "has_example": arrays is not None}
 
     def read_graph(self, *, inputs: str, out: str) -> dict[str, Any]:
         """Record one run on the arrays of the `.npz` file `inputs`; write the graph to `out`."""
         started = time.perf_counter()
-        graph = self.record(load_inputs(inputs))
+        graph = self.record(load_arrays(inputs))
         graph.validate(graph.framework)
         Path(out).write_text(json.dumps(graph.to_json()), encoding="utf-8")
         return {"seconds": time.perf_counter() - started, "nodes": len(graph.nodes)}
 
     def save_parameters(self, *, path: str) -> None:
         """Write the floating weights to an `.npz` file, by name, in the framework's own axes."""
-        np.savez(path, **_escape(self.read_parameters()))
+        save_arrays(path, self.read_parameters())
 
     def load_parameters(self, *, path: str) -> None:
         """Set the weights of an `.npz` file of `save_parameters`; every bit is read back."""
-        self.write_parameters(load_parameters(path))
+        self.write_parameters(load_arrays(path))
 
     def run_graph(self, **arguments: Any) -> dict[str, Any]:
         """Capture the points of a run; `arguments` are the fields of `GraphRunRequest`."""
         request = GraphRunRequest.from_json(arguments)
-        inputs = load_inputs(request.inputs)
+        inputs = load_arrays(request.inputs)
         model = None
         if (request.precision, request.device) != ("float32", "cpu"):
             model = self.copy_to_precision(request.precision, request.device)
@@ -76,7 +76,38 @@ class GraphOperations(GraphFramework):
                 model=model,
                 device=request.device,
             )
-        return {"seconds": result.seconds, "proof": {"output": result.device}}
+        details = dict(result.details)
+        proof = {"output": result.device, **details.pop("proof", {})}
+        return {"seconds": result.seconds, **details, "proof": proof}
+
+    def calibrate_norms(self, *, inputs: str, norms: list[dict[str, Any]], out: str) -> None:
+        """Write the mean and variance of each batch norm's input to `out`, by parameter name.
+
+        Each of `norms` has the ids "input" and "output", the channels' "axis", "epsilon", and the
+        names of its weights: "mean" and "variance", and "gamma" and "beta" where it has them. All
+        are measured in one run: the output of a norm is replaced by what it is with its new
+        statistics, which the next one reads.
+        """
+        values = self.read_parameters()
+        by_input = {norm["input"]: norm for norm in norms}
+        by_output = {norm["output"]: norm for norm in norms}
+        statistics: dict[str, Array] = {}
+        seen: dict[str, Array] = {}
+
+        def hook(tensor: str, array: Array) -> Array | None:
+            replacement = None
+            if tensor in by_output:
+                norm = by_output[tensor]
+                replacement = _normalise(seen.pop(norm["input"]), norm, values, statistics)
+                replacement = replacement.astype(array.dtype).reshape(array.shape)
+            if tensor in by_input:
+                seen[tensor] = array if replacement is None else replacement
+            return replacement
+
+        model_inputs = load_arrays(inputs)
+        tensors = {norm["input"] for norm in norms} | {norm["output"] for norm in norms}
+        self.run_tensors(model_inputs, tensors, hook)
+        save_arrays(out, statistics)
 
     def measure_floors(self, **arguments: Any) -> dict[str, Any]:
         """Return the float32 floors at the points; `arguments` are the fields of `FloorRequest`.
@@ -88,7 +119,7 @@ class GraphOperations(GraphFramework):
         started = time.perf_counter()
         model = self.copy_to_precision("float32")
         values = self.read_parameters(model=model)
-        inputs = load_inputs(request.inputs)
+        inputs = load_arrays(request.inputs)
         whole, isolated = floor.FloorAccumulator(), floor.FloorAccumulator()
         with capture.CaptureReader(Path(request.reference)) as expected:
             for replicate in range(request.replicates):
@@ -132,6 +163,27 @@ class GraphOperations(GraphFramework):
         self.run_tensors(inputs, tensors, _make_hook(request.points, receive), model=model)
 
 
+def _normalise(
+    array: Array, norm: Mapping[str, Any], values: Mapping[str, Array], statistics: dict[str, Array]
+) -> Array:
+    """Return a batch norm's output on `array`, by the batch's own statistics, which are kept."""
+    axis = norm["axis"] % array.ndim
+    others = tuple(other for other in range(array.ndim) if other != axis)
+    wide = array.astype(np.float64)
+    mean, variance = wide.mean(axis=others), wide.var(axis=others)
+    # A constant channel, such as that of a dead ReLU, has no variance to divide by.
+    variance = np.where(variance > 1e-12, variance, 1.0)
+    statistics[norm["mean"]], statistics[norm["variance"]] = mean, variance
+    shape = [1] * array.ndim
+    shape[axis] = -1
+    result = (wide - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + norm["epsilon"])
+    if "gamma" in norm:
+        result = result * values[norm["gamma"]].reshape(shape)
+    if "beta" in norm:
+        result = result + values[norm["beta"]].reshape(shape)
+    return np.asarray(result)
+
+
 def _make_hook(points: tuple[TensorPoint, ...], receive: Any) -> GraphHook:
     """Return the hook that gives each point its tensor in the reference's axes to `receive`.
 
@@ -168,31 +220,9 @@ def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
     """
     if canonical.size != own.size:
         return own
-    return np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
-
-
-def load_inputs(path: str) -> dict[str, Array]:
-    """Return the arrays of an `.npz` file by name; raises `InputError`."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def load_parameters(path: str) -> dict[str, Array]:
-    """Return the weights that `save_parameters` wrote."""
-    return {name.replace("|", "/"): array for name, array in load_inputs(path).items()}
-
-
-def save_values(path: str | Path, values: Mapping[str, Array]) -> None:
-    """Write weights as `save_parameters` does."""
-    np.savez(path, **_escape(values))
-
-
-def _escape(values: Mapping[str, Array]) -> dict[str, Any]:
-    # The members of a zip archive are paths; Keras's names have slashes.
-    return {name.replace("/", "|"): array for name, array in values.items()}
+    moved = np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
+    # ascontiguousarray makes a scalar a vector.
+    return moved.reshape(own.shape)
 
 
 def to_floating(array: Array) -> Array:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from parity.errors import UsageError
+from parity.network import weights
 from parity.network.architectures import from_json
 from parity.network.table import LayerTable, Row
+from parity.processes import registry
+from parity.processes.references import REGISTERED, WEIGHTS, ModelReference, registered_spec
 from parity.runtimes.devices import inspect_device
 from parity.runtimes.framework import Framework
+from parity.runtimes.loaded import LoadedModel
+from parity.text import printable, quote
 from parity.version import __version__
 
 
@@ -38,6 +45,58 @@ class LoadOperations(Framework):
             self.model = self.build(self.spec)
             self.table = self.spec.table()
         return {"seconds": time.perf_counter() - started}
+
+    def load_reference(
+        self,
+        *,
+        reference: dict[str, Any],
+        trust: Sequence[str] = (),
+        custom_objects: str | None = None,
+    ) -> dict[str, Any]:
+        """Load the model that a user named; see `Framework.load_model_reference`.
+
+        "brings_weights" is False where the weights are still to be set; "class" is the type of the
+        model, "notes" are lines for the report.
+        """
+        started = time.perf_counter()
+        parsed = ModelReference.from_json(reference)
+        loaded = self.load_model_reference(parsed, trust=trust, custom_objects=custom_objects)
+        self.spec = None
+        self.model = loaded.model
+        self.keep_example(loaded)
+        if parsed.form == REGISTERED:
+            self.spec = registered_spec(parsed)
+            self.table = self.spec.table()
+        return {
+            "runtime": self.name,
+            "brings_weights": loaded.brings_weights or self._load_registered_weights(parsed),
+            "has_example": loaded.example is not None,
+            "seconds": time.perf_counter() - started,
+            "class": type(loaded.model).__name__,
+            "notes": list(loaded.notes),
+        }
+
+    def keep_example(self, loaded: LoadedModel) -> None:
+        """Keep the example inputs of a model that has just been loaded."""
+        self.example = loaded.example
+
+    def _load_registered_weights(self, reference: ModelReference) -> bool:
+        """Load the option `weights` of a registered model, if it has one: whether it has."""
+        path = reference.options.get(WEIGHTS)
+        if reference.form != REGISTERED or path is None:
+            return False
+        if str(path).endswith(".safetensors"):
+            values = weights.load(Path(path), self.table)
+        elif str(path).endswith(registry.get(self.name).checkpoint_suffixes):
+            values, _ = self.parse_checkpoint(Path(path), self.table)
+            weights.check(values, self.table, source=str(path))
+        else:
+            raise UsageError(
+                f"{quote(reference.text)}: {registry.label(self.name)} does not read this "
+                f"checkpoint; give --weights {printable(str(path))}, or a .safetensors"
+            )
+        self.write_weights(values)
+        return True
 
     def use_table(self, *, table: dict[str, Any]) -> None:
         """Find layers by `table` from now on."""

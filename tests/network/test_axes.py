@@ -120,3 +120,34 @@ def test_vectors_stay_as_they_are(role):
     assert found.to_keras(vector) is vector
     assert found.from_keras(vector) is vector
     assert found.keras_shape((6,)) == (6,)
+
+
+def test_parts_of_an_axis_are_joined_and_split():
+    """An axis of one order may be several of another: the heads of an attention's projection."""
+    kernel = numbered(6, 2, 5)
+    joined = axes.reorder(kernel, "I O1 O2", "O I")
+    assert joined.shape == (10, 6)
+    for i, first, second in np.ndindex(kernel.shape):
+        assert joined[first * 5 + second, i] == kernel[i, first, second]
+    assert np.array_equal(axes.reorder(joined, "O I", "I O1 O2", shape=(6, 2, 5)), kernel)
+    assert np.array_equal(axes.reorder(numbered(2, 3, 4), "I1 I2 O", "O I"),
+                          numbered(6, 4).T)  # fmt: skip
+    assert axes.reorder(numbered(2, 5), "C1 C2", "C").shape == (10,)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "shape", "expected"),
+    [
+        ("H W I O", "O I ...", (3, 2, 4, 5), (5, 4, 3, 2)),
+        ("T I O", "O I ...", (3, 4, 5), (5, 4, 3)),
+        ("D H W O I", "I O ...", (1, 2, 3, 4, 5), (5, 4, 1, 2, 3)),
+        ("H W C M", "(C M) 1 ...", (3, 2, 4, 5), (20, 1, 3, 2)),
+        ("H W 1 (C M)", "(C M) 1 ...", (3, 2, 1, 5), (5, 1, 3, 2)),
+        ("1 1 C", "C", (1, 1, 5), (5,)),
+    ],
+)
+def test_spatial_axes_may_have_names_in_one_order(source, target, shape, expected):
+    moved = axes.reorder(numbered(*shape), source, target)
+    assert moved.shape == expected
+    back = axes.reorder(moved, target, source, shape=shape)
+    assert np.array_equal(back, numbered(*shape))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity.errors import TableError
-from parity.network import architectures, kinds
+from parity.network import architectures, axes, kinds
 from parity.network.table import (
     LayerTable,
     Row,
@@ -75,16 +75,14 @@ def tables(draw):
 
 @st.composite
 def weights(draw, kind, mark):
-    roles = [role.name for role in kinds.get(kind).roles]
-    for role in draw(st.sets(st.sampled_from(roles))) if roles else ():
-        rank = 2 if kind == "dense" else 4
+    roles = {role.name: role for role in kinds.get(kind).roles}
+    for name in draw(st.sets(st.sampled_from(sorted(roles)))) if roles else ():
+        rank = draw(st.sampled_from(axes.ranks(roles[name].axes)))
         shape = draw(st.lists(st.integers(1, 99), min_size=rank, max_size=rank))
-        if role != "kernel":
-            shape = shape[:1]
-        elif kind == "depthwise_conv":
+        if kind == "depthwise_conv" and name == "kernel":
             shape[1] = 1
-        keras = {"mean": "moving_mean", "variance": "moving_variance"}.get(role, role)
-        yield Weight(role, f"{draw(names())}.{mark}.{role}", keras, tuple(shape))
+        keras = roles[name].keras
+        yield Weight(name, f"{draw(names())}.{mark}.{name}", keras, tuple(shape))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -204,7 +202,7 @@ KERNEL = {"role": "kernel", "name": "t.weight", "shape": [4, 3, 3, 3]}
         (ROW | {"kind": "relu", "weights": [KERNEL]}, "it has no weights"),
         (ROW | {"kind": "dense", "weights": [KERNEL]}, "has 4 axes"),
         (ROW | {"weights": [KERNEL | {"role": "bias"}]}, "has 4 axes, expected 1"),
-        (ROW | {"kind": "depthwise_conv", "weights": [KERNEL]}, "must be (C·M, 1, H, W)"),
+        (ROW | {"kind": "depthwise_conv", "weights": [KERNEL]}, "must be (C·M, 1, ...)"),
         (ROW | {"weights": [KERNEL | {"keras_shape": [3, 3, 4, 3]}]}, "is (3, 3, 3, 4) in Keras"),
     ],
 )

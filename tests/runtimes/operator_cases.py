@@ -20,15 +20,18 @@ class Case:
     attributes: dict[str, Any] = field(default_factory=dict)
     opset: int = 18
     outputs: int = 1
+    domain: str = ""
 
     def __str__(self) -> str:
         shown = [f"{k}={v}" for k, v in self.attributes.items() if not hasattr(v, "raw_data")]
         shapes = "x".join(str(list(np.shape(a))) for a in self.inputs if a is not None)
-        return f"{self.op}-{self.opset}-{shapes}-{','.join(shown)}".replace(" ", "")
+        return f"{self.domain}{self.op}-{self.opset}-{shapes}-{','.join(shown)}".replace(" ", "")
 
 
-def case(op: str, *inputs: Any, opset: int = 18, outputs: int = 1, **attributes: Any) -> Case:
-    return Case(op, inputs, attributes, opset, outputs)
+def case(
+    op: str, *inputs: Any, opset: int = 18, outputs: int = 1, domain: str = "", **attributes: Any
+) -> Case:
+    return Case(op, inputs, attributes, opset, outputs, domain)
 
 
 def drawn(*shape: int, seed: int = 0) -> Array:
@@ -387,8 +390,11 @@ def single(of: Case, dtype: str) -> tuple[ModelProto, dict[str, Array]]:
             array = np.asarray(value)
             feeds[f"in{i}"] = array.astype(dtype) if array.dtype.kind == "f" else array
     outputs = [f"out{i}" for i in range(of.outputs)]
-    node = helper.make_node(of.op, names, outputs, "node", **of.attributes)
-    return model_of([node], feeds, outputs, of.opset), feeds
+    node = helper.make_node(of.op, names, outputs, "node", domain=of.domain, **of.attributes)
+    model = model_of([node], feeds, outputs, of.opset)
+    if of.domain:
+        model.opset_import.append(helper.make_opsetid(of.domain, 1))
+    return model, feeds
 
 
 def assert_same(actual: Array, expected: Any, dtype: str) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from parity.errors import ParityError
 from parity.processes import registry
-from parity.processes.subjects import backend_names, subject_kinds
+from parity.processes.subjects import backend_names
 
 
 class Depth(StrEnum):
@@ -111,15 +111,51 @@ WeightsOption = Annotated[
         "weights, the default for --keras and --torch.",
     ),
 ]
+ReferencesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME=]REF...",
+        help="A registered architecture (see `parity models`), or models: file.py:build, "
+        "module:build, a model file (.keras .h5 .onnx .pt2), keras:ResNet50, torchvision:resnet50, "
+        "timm:resnet50, hf:FOLDER. Arguments follow a comma: net.py:Net,num_classes=10.",
+    ),
+]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=1x3x224x224", help="Shape of an input. Repeatable."),
+]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE", help="Run the program that this model file holds. Repeatable."),
+]
+CustomObjectsOption = Annotated[
+    str | None, typer.Option(metavar="FILE.py", help="Classes that a .keras file needs.")
+]
+ExportOption = Annotated[
+    bool, typer.Option("--export/--no-export", help="Also compare the graphs exported to ONNX.")
+]
 InputOption = Annotated[
-    str | None,
-    typer.Option(metavar="PHOTO|DIR|F.npy|random", help="The input; by default a photograph."),
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]FILE|random",
+        help="The input: a photograph, a folder, an .npy file, random; NAME=F.npy gives one of "
+        "several inputs. By default a photograph.",
+    ),
 ]
 BatchOption = Annotated[int | None, typer.Option(help="Number of items in the batch.")]
-SubjectsOption = Annotated[str, typer.Option(help="Subjects to compare, separated by commas.")]
+SubjectsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,…",
+        help="Subjects to compare, with a device: keras,torch@gpu. By default every model and the "
+        "graphs exported from them.",
+    ),
+]
 ReferenceOption = Annotated[
-    Framework | None,
-    typer.Option(help="Framework of the float64 reference; by default torch if possible."),
+    str | None,
+    typer.Option(
+        metavar="SUBJECT", help="The float64 reference: torch, keras, or a subject's name."
+    ),
 ]
 DepthOption = Annotated[
     Depth, typer.Option(help="Comparison points: the ends of stages, blocks or layers.")
@@ -141,6 +177,3 @@ TableOption = Annotated[
     Path | None, typer.Option(help="Layer table of your own models (.csv .toml .json).")
 ]
 TimeoutOption = Annotated[float, typer.Option(help="Time limit of one step, in seconds.")]
-
-ALL_SUBJECTS = ",".join(subject_kinds())
-"""The default of `--subjects`."""

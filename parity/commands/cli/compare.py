@@ -15,7 +15,11 @@ from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
 from parity.commands.cli.report_options import require_writable, with_report_options
-from parity.commands.cli.request_options import build_request, with_request_options
+from parity.commands.cli.request_options import (
+    build_graph_request,
+    build_request,
+    with_request_options,
+)
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
@@ -31,6 +35,11 @@ SecondCaptures = Annotated[
 @with_report_options
 @with_request_options
 def compare(
+    references: arguments.ReferencesArgument = None,
+    shape: arguments.ShapeOption = None,
+    trust: arguments.TrustOption = None,
+    custom_objects: arguments.CustomObjectsOption = None,
+    export: arguments.ExportOption = True,
     limit: arguments.LimitOption = 4.0,
     judge_as: arguments.JudgeAsOption = None,
     isolate: Annotated[
@@ -61,16 +70,47 @@ def compare(
     options: Mapping[str, Any],
     reports: dict[str, Path],
 ) -> None:
-    """Compare a model in Keras, PyTorch and ONNX Runtime.
+    """Compare models in Keras, PyTorch and ONNX Runtime.
 
-    The subjects are the model in Keras and in PyTorch, and the graphs exported from both in ONNX
-    Runtime. Each is compared with a float64 reference, in units of the rounding floor.
+    One registered architecture is compared in Keras, in PyTorch, and as the graphs exported from
+    both. Two or more models of your own are read, their layers are paired, and they are compared
+    with the first in float64. Errors are in units of the rounding floor.
     """
+    judged_as = None if judge_as is None else judge_as.value
     with handle_errors():
+        from parity.commands.values import names_any_models
+
+        if names_any_models(references or ()):
+            require_writable(reports)
+            graph_request = build_graph_request(
+                options,
+                tuple(references or ()),
+                shape=shape,
+                trust=trust,
+                custom_objects=custom_objects,
+                export=export,
+                limit=limit,
+                judge_as=judged_as,
+                isolate=isolate,
+                explain=explain,
+                semantics=semantics,
+                repeat=repeat,
+                seeds=seeds,
+                stress=stress,
+                save_captures=save_captures,
+            )
+            with show_progress() as update_progress:
+                from parity.commands.compare_graphs import compare_graphs
+
+                report = compare_graphs(graph_request, progress=update_progress)
+            report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
+            console.show_report(report, reports)
+            raise typer.Exit(report.verdict.exit_code)
+        options = {**options, "model": next(iter(references or ()), None)}
         request = build_request(
             options,
             limit=limit,
-            judge_as=None if judge_as is None else judge_as.value,
+            judge_as=judged_as,
             isolate=isolate,
             explain=explain,
             semantics=semantics,
@@ -92,6 +132,7 @@ def compare(
 @with_request_options
 def capture(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the captures.")],
+    model: arguments.OptionalModelArgument = None,
     *,
     options: Mapping[str, Any],
 ) -> None:
@@ -100,7 +141,7 @@ def capture(
     The folder gets one file for each subject, and one with the float64 reference and its floors.
     """
     with handle_errors():
-        request = build_request(options, save_captures=out, judge=False)
+        request = build_request({**options, "model": model}, save_captures=out, judge=False)
         with _start_children(request) as run_arguments:
             from parity.commands.capture import capture_request
 
@@ -169,8 +210,8 @@ COMMANDS = (
         examples=(
             "parity compare resnext50_32x4d",
             "parity compare resnet50 --weights r50.pth --input photo.jpg",
-            "parity compare --keras mynet:keras_model --torch mynet:torch_model "
-            "--table mynet.csv --json report.json",
+            "parity compare mynet.py:keras_model mynet.py:torch_model",
+            "parity compare net.py:build deployed.onnx --json report.json",
         ),
     ),
     Command(

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +70,12 @@ def models(
 
 
 def table(
-    model: arguments.ModelArgument,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|REF", help="A registered architecture, or any model that is read."
+        ),
+    ],
     format: Annotated[TableFormat, typer.Option(help="The output format.")] = TableFormat.text,
     shapes: Annotated[
         bool,
@@ -80,18 +86,27 @@ def table(
     classes: arguments.ClassesOption = None,
     image_size: arguments.ImageSizeOption = None,
     channels: arguments.ChannelsOption = None,
+    shape: arguments.ShapeOption = None,
+    trust: arguments.TrustOption = None,
+    custom_objects: arguments.CustomObjectsOption = None,
 ) -> None:
-    """Print the layer table: each layer in both models.
+    """Print the layer table: each layer in both models. Of a model of your own, print its layers.
 
     A row has a layer's kind, its name in both models, the shapes of its weights in both layouts,
     the shape of its output and its stage. With --shapes, print instead the output shape of each
     stage and the two operands of every addition.
+
+    Any other model (`net.py:Residual,3,6`, `model.onnx`) is run once and read: kind, path, source
+    line, operands of each join, output shape, trainable and other parameters.
     """
     with handle_errors():
-        from parity.commands.values import parse_image_size
+        from parity.commands.values import names_any_models, parse_image_size
         from parity.network import architectures
 
         size = parse_image_size(image_size)
+        if names_any_models((model,)):
+            _print_graph(model, format, size, shape or (), trust or (), custom_objects)
+            return
         spec = architectures.get(model, classes=classes, image_size=size, channels=channels)
         if shapes:
             _print_shapes(spec, format)
@@ -106,6 +121,49 @@ def table(
         else:
             rows = layers.text_rows()
             console.print_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _print_graph(
+    reference: str,
+    format: TableFormat,
+    image_size: tuple[int, int] | None,
+    shapes: Sequence[str],
+    trust: Sequence[str],
+    custom_objects: str | None,
+) -> None:
+    import csv
+
+    import tomli_w
+
+    from parity.commands.align import describe_graph, read_graph
+    from parity.commands.cli.progress import show_progress
+    from parity.commands.values import parse_shapes
+    from parity.comparison.graphs.request import GraphRequest
+
+    request = GraphRequest(
+        references=(reference,),
+        image_size=image_size,
+        shapes=parse_shapes(shapes),
+        trust=tuple(trust),
+        custom_objects=custom_objects,
+        export=False,
+    )
+    with show_progress() as update_progress:
+        graph = read_graph(request, progress=update_progress)
+    rows = describe_graph(graph)
+    if format is TableFormat.json:
+        console.print_json(graph.to_json())
+    elif format is TableFormat.toml:
+        typer.echo(tomli_w.dumps({"rows": rows}), nl=False)
+    elif format is TableFormat.csv:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        numbers = ("trainable", "other")
+        console.print_table(list(rows[0]), [list(row.values()) for row in rows], right=numbers)
+        total = sum(each.size for each in graph.parameters if each.trainable)
+        print(f"\n{len(rows)} operations, {total:,} trainable parameters")
 
 
 def _print_shapes(spec: "ModelSpec", format: TableFormat) -> None:
@@ -140,6 +198,7 @@ COMMANDS = (
         examples=(
             "parity table resnext50_32x4d --format csv > table.csv",
             "parity table resnet18@d2l --shapes",
+            "parity table net.py:Residual,3,6 --shape x=4x3x6x6",
         ),
     ),
 )

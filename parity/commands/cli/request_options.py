@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from parity.commands.cli import arguments
 
 if TYPE_CHECKING:
+    from parity.comparison.graphs.request import GraphRequest
     from parity.comparison.request import Request
 
 
 def _shared_options(
-    model: arguments.OptionalModelArgument = None,
     weights: arguments.WeightsOption = None,
     input: arguments.InputOption = None,
     batch: arguments.BatchOption = None,
     seed: arguments.SeedOption = 0,
-    subjects: arguments.SubjectsOption = arguments.ALL_SUBJECTS,
+    subjects: arguments.SubjectsOption = None,
     reference: arguments.ReferenceOption = None,
     depth: arguments.DepthOption = arguments.Depth.stage,
     onnx_keras: arguments.OnnxKerasOption = None,
@@ -68,12 +68,63 @@ def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def build_request(options: Mapping[str, Any], **fields: Any) -> "Request":
     """Return the request of the shared options and of further fields. Raises `UsageError`."""
-    from parity.commands.values import parse_image_size, parse_subjects
+    from parity.commands.values import parse_image_size, parse_inputs, parse_subjects
     from parity.comparison.request import Request
+    from parity.errors import UsageError
     from parity.processes.interpreters import resolve_interpreters
 
     values = {name: v.value if isinstance(v, Enum) else v for name, v in options.items()}
     values["image_size"] = parse_image_size(values["image_size"])
     values["subjects"] = parse_subjects(values["subjects"])
+    values["input"], named = parse_inputs(values["input"] or ())
+    if named:
+        raise UsageError(f"--input {named[0][0]}=…: this model has one input; give the file alone")
     values["python"] = resolve_interpreters(values["python"] or [])
     return Request(**values, **fields)
+
+
+_OF_TWINS_ALONE = ("onnx_keras", "onnx_torch", "table", "xla", "serial")
+"""The options that only a comparison with a given layer table has, beside the models of own."""
+
+_OF_THE_OTHER = ("repeat", "seeds", "stress", "save_captures")
+
+
+def build_graph_request(
+    options: Mapping[str, Any], references: tuple[str, ...], **fields: Any
+) -> "GraphRequest":
+    """Return the request for a comparison of any models. Raises `UsageError`."""
+    from parity.commands.values import (
+        parse_image_size,
+        parse_inputs,
+        parse_shapes,
+        parse_subjects,
+    )
+    from parity.comparison.graphs.request import GraphRequest
+    from parity.errors import UsageError
+    from parity.processes import registry
+    from parity.processes.interpreters import resolve_interpreters
+
+    values = {name: v.value if isinstance(v, Enum) else v for name, v in options.items()}
+    for name in (*registry.model_runtimes(), *_OF_TWINS_ALONE):
+        if values.pop(name):
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} belongs to one registered architecture or a --table")
+    values.pop("cache")
+    for name in _OF_THE_OTHER:
+        if fields.pop(name) not in (None, False, 0, 1):
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is not there yet for models that references name")
+    plain, named = parse_inputs(values.pop("input") or ())
+    selected = values.pop("subjects")
+    return GraphRequest(
+        references=references,
+        input=plain,
+        inputs=dict(named),
+        shapes=parse_shapes(fields.pop("shape") or ()),
+        trust=tuple(fields.pop("trust") or ()),
+        subjects=() if selected is None else parse_subjects(selected),
+        image_size=parse_image_size(values.pop("image_size")),
+        python=resolve_interpreters(values.pop("python") or []),
+        **values,
+        **fields,
+    )

@@ -26,12 +26,13 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         "preprocessing, for example)"
     )
     if "bias" in failing.reference_layer.weights:
+        is_stated = failing.framework != "onnx" and failing.subject_hyper.get("bias") is False
         yield Candidate(
             NAME,
             _zero_bias,
             "The bias is missing",
             f"{failing.label}: {_bias_remedy(failing.framework, True)} and copy the bias",
-            score,
+            1.0 if is_stated else score,
         )
         # Only where the subject has the right bias; otherwise the bias itself is wrong.
         if np.array_equal(

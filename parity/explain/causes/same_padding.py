@@ -26,6 +26,9 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     hyper = failing.reference_layer.hyper
     if "padding" not in hyper or "kernel" not in hyper:
         return
+    if len(hyper["padding"]) != 2:
+        yield from _propose_stated(failing)
+        return
     expected, same = _pairs(hyper["padding"]), _same(failing)
     tried = {expected}
     stated = failing.subject_hyper.get("padding")
@@ -47,6 +50,21 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             _remedy(failing, expected),
             score,
         )
+
+
+def _propose_stated(failing: FailingLayer) -> Iterator[Candidate]:
+    """Yield the padding that the subject states, of signals and volumes."""
+    expected = [list(pair) for pair in failing.reference_layer.hyper["padding"]]
+    stated = failing.subject_hyper.get("padding")
+    if stated is None or [list(pair) for pair in stated] == expected:
+        return
+    yield Candidate(
+        OTHER,
+        change_hyper(padding=tuple(map(tuple, stated))),
+        f"The padding is {[list(pair) for pair in stated]}, not {expected}",
+        f"{failing.label}: pad by {expected}",
+        1.0,
+    )
 
 
 def _remedy(failing: FailingLayer, wanted: Padding) -> str:

@@ -29,7 +29,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             .attribute(failing.framework)
         )
         values = [] if stated is None else [tuple(int(value) for value in stated)]
-        for value in dict.fromkeys([*values, *((v, v) for v in usual)]):
+        for value in dict.fromkeys([*values, *((v,) * len(expected) for v in usual)]):
             if value == expected:
                 continue
             yield Candidate(

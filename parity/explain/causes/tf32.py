@@ -9,7 +9,6 @@ from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.operands import round_operands
 from parity.explain.reruns import FailingRun, Rerun
 from parity.processes import registry
-from parity.processes.subjects import runtime_of
 
 NAME = "tf32"
 
@@ -24,7 +23,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         NAME,
         round_operands(BITS),
         f"The products are computed in TF32, whose operands have {BITS} significant bits",
-        f"{failing.label}: {registry.get(runtime_of(failing.subject)).tf32_remedy}",
+        f"{failing.label}: {registry.get(failing.framework).tf32_remedy}",
         0.55 if 1e-5 < failing.pattern.relative_error < 0.05 else 0.05,
     )
 

@@ -86,6 +86,9 @@ def explain_layer(
         attempts.append(single)
         if single.x_floor_after <= failing.limit:
             return Explanation(before, single)
+    joint = _try_all_stated(failing, attempts)
+    if joint is not None and joint.x_floor_after <= failing.limit:
+        return Explanation(before, joint)
     for pair in _rank_pairs(failing, attempts):
         attempt = try_candidates(failing, pair)
         if attempt is not None:
@@ -148,6 +151,19 @@ def _try_singles(
                 attempt = Attempt((candidate,), math.inf, changes_shape=True)
             if attempt is not None:
                 yield attempt
+
+
+def _try_all_stated(failing: FailingLayer, attempts: Sequence[Attempt]) -> Attempt | None:
+    """Return the attempt of everything that the subject states otherwise, together."""
+    stated: dict[str, Candidate] = {}
+    for attempt in attempts:
+        (candidate,) = attempt.candidates
+        whole = candidate.fitted_values or candidate.replaces_output
+        if candidate.score >= STATED and not whole:
+            stated.setdefault(candidate.cause, candidate)
+    if len(stated) < 2:
+        return None
+    return try_candidates(failing, tuple(stated.values()))
 
 
 def _rank_pairs(

@@ -78,6 +78,11 @@ def find_by_function(framework: str, name: str) -> Kind | None:
     return next((kind for kind in kinds if name in getattr(kind, functions)), None)
 
 
+def find_by_operator(name: str) -> Kind | None:
+    """Return the kind of an operator of ONNX, or None."""
+    return next((kind for kind in registry().values() if name in kind.onnx), None)
+
+
 def class_name(cls: type, public: object) -> str:
     """Return the name of a class as kinds state it: without its module if `public` exports it."""
     is_public = getattr(public, cls.__name__, None) is cls

@@ -1,4 +1,4 @@
-"""Dense layers: a matrix product over the last axis."""
+"""Dense layers and matrix products."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def _dense(
     return add_bias(data @ kernel.T, weights)
 
 
+def _matmul(
+    inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
+) -> Array:
+    """Matrix product of the last two axes; the axes before them broadcast."""
+    return np.asarray(inputs[0] @ inputs[1])
+
+
+def _einsum(
+    inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
+) -> Array:
+    """Einstein's sum of all inputs, in NumPy's notation."""
+    return np.asarray(np.einsum(hyper["equation"], *inputs))
+
+
 # MatMul's order, and Gemm's unless its attribute transB is set.
 _KERNEL = Role("kernel", "kernel", "weight", "O I", keras_axes="I O", onnx_axes="I O")
 
@@ -33,6 +47,7 @@ KINDS = (
     Kind(
         "dense",
         _dense,
+        family="linear",
         phrase="dense layer",
         roles=(_KERNEL, BIAS),
         hyperparameters=(
@@ -45,5 +60,26 @@ KINDS = (
         torch=("Linear",),
         torch_functions=("linear",),
         onnx=("Gemm", "MatMul"),
+    ),
+    Kind(
+        "matmul",
+        _matmul,
+        family="product",
+        ordered=True,
+        landmark="product",
+        phrase="matrix product",
+        torch_functions=("matmul", "bmm", "mm"),
+        joins_branches=True,
+    ),
+    Kind(
+        "einsum",
+        _einsum,
+        family="product",
+        ordered=True,
+        landmark="product",
+        hyperparameters=(Hyperparameter("equation", onnx="equation"),),
+        torch_functions=("einsum",),
+        onnx=("Einsum",),
+        joins_branches=True,
     ),
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.network.kind import Kind
+from parity.network.kind import Hyperparameter, Kind
 
 Array = NDArray[np.float64]
 
@@ -27,8 +27,14 @@ def _multiply(
 def _concat(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """Concatenation along axis 1, the channels of images and of vectors."""
-    return np.concatenate(inputs, axis=1)
+    """Concatenation along `axis`; by default axis 1, the channels of images and of vectors."""
+    return np.concatenate(inputs, axis=hyper["axis"])
+
+
+def _stack(
+    inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
+) -> Array:
+    return np.stack(inputs, axis=hyper["axis"])
 
 
 KINDS = (
@@ -45,7 +51,7 @@ KINDS = (
         "multiply",
         _multiply,
         keras=("Multiply",),
-        torch_functions=("mul",),
+        torch_functions=("mul", "multiply"),
         onnx=("Mul",),
         joins_branches=True,
         elementwise="multiplied",
@@ -53,9 +59,20 @@ KINDS = (
     Kind(
         "concat",
         _concat,
+        ordered=True,
+        landmark="concat",
+        hyperparameters=(Hyperparameter("axis", 1, optional=True),),
         keras=("Concatenate",),
-        torch_functions=("cat",),
+        torch_functions=("cat", "concat", "concatenate"),
         onnx=("Concat",),
+        joins_branches=True,
+    ),
+    Kind(
+        "stack",
+        _stack,
+        ordered=True,
+        hyperparameters=(Hyperparameter("axis", 0, optional=True),),
+        torch_functions=("stack",),
         joins_branches=True,
     ),
 )

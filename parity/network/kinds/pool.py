@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parity.network import windows
 from parity.network.arrays import pad_image, shifted_views
-from parity.network.kind import Hyperparameter, Kind, Operator, to_pair
+from parity.network.kind import Hyperparameter, Kind, Operator, to_sizes
 
 Array = NDArray[np.float64]
 
@@ -20,6 +20,7 @@ def _max_pool(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
     value = 0.0 if hyper["pad_value"] == "0" else -math.inf
+    hyper = _per_axis(hyper)
     data = pad_image(inputs[0], hyper["padding"], value)
     data = pad_image(data, _ceil_padding(inputs[0], hyper), -math.inf)
     first, *others = shifted_views(data, hyper["kernel"], hyper["stride"], hyper["dilation"])
@@ -36,6 +37,7 @@ def _avg_pool(
 
     Padding counts if `count_padding` is set; the elements that `ceil` adds never count.
     """
+    hyper = _per_axis(hyper)
     extra = _ceil_padding(inputs[0], hyper)
     counted = np.ones((1, 1, *inputs[0].shape[2:]))
     counted = pad_image(counted, hyper["padding"], float(hyper["count_padding"]))
@@ -46,11 +48,21 @@ def _avg_pool(
     return np.asarray(total / count)
 
 
+def _per_axis(hyper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with the defaults of an image's padding and dilation in every rank."""
+    spatial = len(hyper["kernel"])
+    found = {**hyper}
+    for name, default in (("padding", (0, 0)), ("dilation", 1)):
+        values = hyper.get(name, (default,))
+        if all(np.array_equal(value, default) for value in values):
+            found[name] = (default,) * spatial
+    return found
+
+
 def _ceil_padding(data: Array, hyper: Mapping[str, Any]) -> list[list[int]]:
     """Return the elements that `ceil` adds after the padding: [[0, bottom], [0, right]]."""
     if not hyper["ceil"]:
-        return [[0, 0], [0, 0]]
-    dilation = hyper.get("dilation", (1, 1))
+        return [[0, 0] for _ in data.shape[2:]]
     return [
         [0, windows.ceil_extension(size, kernel=k, stride=s, padding=(low, high), dilation=d)]
         for size, k, s, (low, high), d in zip(
@@ -58,7 +70,7 @@ def _ceil_padding(data: Array, hyper: Mapping[str, Any]) -> list[list[int]]:
             hyper["kernel"],
             hyper["stride"],
             hyper["padding"],
-            dilation,
+            hyper["dilation"],
             strict=True,
         )
     ]
@@ -66,19 +78,23 @@ def _ceil_padding(data: Array, hyper: Mapping[str, Any]) -> list[list[int]]:
 
 def _global(reduce: Callable[..., Any]) -> Operator:
     """Return the pooling of the whole image, or of `size` even parts (PyTorch's
-    adaptive pooling).
+    adaptive pooling). One value a channel is (N, C).
     """
 
     def compute(
         inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
     ) -> Array:
-        data, (height, width) = inputs[0], hyper["size"]
-        if (height, width) == (1, 1):
-            return np.asarray(reduce(data, axis=(2, 3)))
-        output = np.empty((*data.shape[:2], height, width))
-        for i, rows in enumerate(_parts(data.shape[2], height)):
-            for j, cols in enumerate(_parts(data.shape[3], width)):
-                output[:, :, i, j] = reduce(data[:, :, rows, cols], axis=(2, 3))
+        data, sizes = inputs[0], tuple(hyper["size"])
+        spatial = data.ndim - 2
+        if spatial < 1:
+            raise ValueError(f"{data.shape} has no spatial axes")
+        if set(sizes) == {1}:
+            return np.asarray(reduce(data, axis=tuple(range(2, data.ndim))))
+        output = np.empty((*data.shape[:2], *sizes))
+        parts = [_parts(n, m) for n, m in zip(data.shape[2:], sizes, strict=True)]
+        for place in np.ndindex(*sizes):
+            window = tuple(parts[axis][index] for axis, index in enumerate(place))
+            output[(..., *place)] = reduce(data[(..., *window)], axis=tuple(range(2, data.ndim)))
         return output
 
     return compute
@@ -97,11 +113,11 @@ _WINDOW = (
         keras="pool_size",
         torch="kernel_size",
         onnx="kernel_shape",
-        convert=to_pair,
+        convert=to_sizes,
         reshapes=True,
     ),
     Hyperparameter(
-        "stride", keras="strides", torch="stride", onnx="strides", convert=to_pair, reshapes=True
+        "stride", keras="strides", torch="stride", onnx="strides", convert=to_sizes, reshapes=True
     ),
     Hyperparameter(
         "padding", ((0, 0), (0, 0)), keras="padding", torch="padding", onnx="pads", reshapes=True
@@ -110,7 +126,7 @@ _WINDOW = (
 )
 _SIZE = (
     Hyperparameter(
-        "size", (1, 1), torch="output_size", convert=to_pair, reshapes=True, optional=True
+        "size", (1, 1), torch="output_size", convert=to_sizes, reshapes=True, optional=True
     ),
 )
 
@@ -118,6 +134,7 @@ KINDS = (
     Kind(
         "max_pool",
         _max_pool,
+        landmark="max",
         hyperparameters=(
             *_WINDOW,
             Hyperparameter(
@@ -125,7 +142,7 @@ KINDS = (
                 (1, 1),
                 torch="dilation",
                 onnx="dilations",
-                convert=to_pair,
+                convert=to_sizes,
                 reshapes=True,
             ),
             # "0" where a padding layer before the pool pads with zeros.
@@ -133,12 +150,13 @@ KINDS = (
         ),
         keras=("MaxPooling2D",),
         torch=("MaxPool2d",),
-        torch_functions=("max_pool2d",),
+        torch_functions=("max_pool1d", "max_pool2d", "max_pool3d"),
         onnx=("MaxPool",),
     ),
     Kind(
         "avg_pool",
         _avg_pool,
+        landmark="average",
         hyperparameters=(
             *_WINDOW,
             Hyperparameter(
@@ -147,26 +165,29 @@ KINDS = (
         ),
         keras=("AveragePooling2D",),
         torch=("AvgPool2d",),
-        torch_functions=("avg_pool2d",),
+        torch_functions=("avg_pool1d", "avg_pool2d", "avg_pool3d"),
         onnx=("AveragePool",),
     ),
     Kind(
         "global_max_pool",
         _global(np.max),
+        landmark="whole max",
         hyperparameters=_SIZE,
         keras=("GlobalMaxPooling2D",),
         torch=("AdaptiveMaxPool2d",),
-        torch_functions=("adaptive_max_pool2d",),
+        torch_functions=("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
         onnx=("GlobalMaxPool",),
         pools_image=True,
     ),
     Kind(
         "global_avg_pool",
         _global(np.mean),
+        family="average",
+        landmark="whole",
         hyperparameters=_SIZE,
         keras=("GlobalAveragePooling2D",),
         torch=("AdaptiveAvgPool2d",),
-        torch_functions=("adaptive_avg_pool2d",),
+        torch_functions=("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
         onnx=("GlobalAveragePool",),
         pools_image=True,
         averages=True,

@@ -345,6 +345,7 @@ class Report(JsonModel):
     repeat: Repeatability | None = None
     spread: Mapping[str, tuple[Figure, Figure]] = {}
     trials: tuple[InputTrial, ...] = ()
+    locations: Mapping[str, Mapping[str, str]] = {}
     command: tuple[str, ...] = ()
 
     @model_validator(mode="before")

@@ -24,6 +24,7 @@ ABOUT = RuntimeInfo(
         remedy='pip install "parity[keras-gpu]" in an environment of its own',
     ),
     holds_models=True,
+    model_class="keras.Layer",
     reference_rank=1,
     exports_onnx=True,
     checkpoint_suffixes=(".weights.h5", ".keras"),

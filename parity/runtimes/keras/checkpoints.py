@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,11 @@ Array = NDArray[Any]
 MEMBER = "model.weights.h5"
 """The weights inside a `.keras` archive, which is a zip file."""
 
+_OPTIMIZER = "optimizer"
+"""The group of a compiled model's optimizer."""
+_OLDER_FORM = ("layer_names", "model_weights")
+"""What the `.h5` files of Keras 2 have at their top: an attribute, or a group in a whole model."""
+
 
 def read(path: Path, table: LayerTable) -> dict[str, Array]:
     """Return the weights of a `.weights.h5` or `.keras` file by canonical name and layout.
@@ -29,6 +36,32 @@ def read(path: Path, table: LayerTable) -> dict[str, Array]:
     The architecture in a `.keras` file is not built, so that none of its code can run. Raises
     `WeightError` for a file that is damaged or has links to other files.
     """
+    with _open(path) as file:
+        return _read_layers(file, path, table)
+
+
+def read_shapes(path: Path) -> Counter[tuple[int, ...]] | None:
+    """Return how many arrays of each shape a `.weights.h5` or `.keras` file has for the model.
+
+    The optimizer's are left out, and links are not followed. None for an `.h5` file of Keras's
+    older form. Raises `WeightError` for a damaged file.
+    """
+    shapes: Counter[tuple[int, ...]] = Counter()
+
+    def count(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and name.partition("/")[0] != _OPTIMIZER:
+            shapes[tuple(node.shape)] += 1
+
+    with _open(path) as file:
+        if _OLDER_FORM[0] in file.attrs or _OLDER_FORM[1] in file:
+            return None
+        file.visititems(count)
+    return shapes
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Open the HDF5 file of weights; raises `WeightError`, also for errors while it is read."""
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
@@ -36,7 +69,7 @@ def read(path: Path, table: LayerTable) -> dict[str, Array]:
         else:
             source = path
         with h5py.File(source, "r") as file:
-            return _read_layers(file, path, table)
+            yield file
     except KeyError as error:
         raise WeightError(f"{path}: is no Keras model: it has no {MEMBER}") from error
     except (OSError, zipfile.BadZipFile, RuntimeError) as error:

@@ -18,19 +18,30 @@ import keras
 from parity.errors import UsageError
 from parity.network.spec import ModelSpec
 from parity.network.table import INPUT, LOGITS, LayerTable, Row, Weight
+from parity.processes.references import ModelReference
 from parity.processes.training_requests import TrainerRequest
 from parity.runtimes.base import ModelRuntime
 from parity.runtimes.floors import TensorHook
 from parity.runtimes.framework import ForwardResult
-from parity.runtimes.keras import checkpoints, grouped_convolutions, load, run, train, weights
+from parity.runtimes.keras import (
+    checkpoints,
+    grouped_convolutions,
+    load,
+    references,
+    run,
+    train,
+    weights,
+)
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
+from parity.runtimes.keras.graphs import KerasGraphs
 from parity.runtimes.keras.weights import Array
+from parity.runtimes.loaded import LoadedModel
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-class Runtime(ModelRuntime):
+class Runtime(KerasGraphs, ModelRuntime):
     """One Keras model: `parity.runtimes.framework.Framework`."""
 
     name = "keras"
@@ -74,6 +85,13 @@ class Runtime(ModelRuntime):
     def build_from_callable(self, callable_path: str) -> keras.Model:
         self._callable_path = callable_path
         return load.build_from_callable(callable_path)
+
+    def load_model_reference(
+        self, reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+    ) -> LoadedModel:
+        self._callable_path = None
+        with keras_device.device_scope("cpu"):
+            return references.load_reference(reference, trust=trust, custom_objects=custom_objects)
 
     def _rebuild(self) -> keras.Model:
         """Build the loaded model once more."""

@@ -48,15 +48,29 @@ def read_node_weights(
         node = producers.get(variable[0]) if variable else None
     if node is None:
         return {}
-    for role, name in zip(layer_kind.roles, node.input[1:], strict=False):
-        if name in constants:
-            value = constants[name]
+    for role, read in zip(layer_kind.roles, node.input[1:], strict=False):
+        name, value = _constant_behind(read, constants, producers)
+        if value is not None:
             canonical = value if _is_transposed(node) else role.from_onnx(value)
             found[role.name] = NodeWeight(name, canonical)
     return {
         role: NodeWeight(weight.name, np.ascontiguousarray(weight.value, np.float32))
         for role, weight in found.items()
     }
+
+
+def _constant_behind(
+    name: str, constants: Mapping[str, Array], producers: Mapping[str, NodeProto]
+) -> tuple[str, Array | None]:
+    """Return a constant's name and value, also where a product reads its transpose."""
+    if name in constants:
+        return name, constants[name]
+    node = producers.get(name)
+    if node is not None and node.op_type == "Transpose" and node.input[0] in constants:
+        value = constants[node.input[0]]
+        perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
+        return node.input[0], np.transpose(value, perm)
+    return name, None
 
 
 def _is_transposed(node: NodeProto) -> bool:

@@ -19,13 +19,17 @@ from parity.runtimes.load import hello_answer
 from parity.runtimes.onnx import device as onnx_device
 from parity.runtimes.onnx import graphs, run, sessions
 from parity.runtimes.onnx.graphs import Graph
+from parity.runtimes.onnx.model_sessions import ModelSessions
 from parity.runtimes.onnx.node_weights import read_node_weights
 from parity.runtimes.onnx.sessions import SessionSettings
 from parity.runtimes.run import read_input
 
 
-class Runtime:
-    """The graphs of one child; a handle names each of them."""
+class Runtime(ModelSessions):
+    """The graphs of one child; a handle names each of them.
+
+    Beside them a child may have one model that was read from any file: see `ModelSessions`.
+    """
 
     name = "onnx"
 

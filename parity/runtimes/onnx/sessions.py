@@ -29,6 +29,12 @@ class SessionSettings:
     precision: str = "float32"
     optimise: bool = True
     chunk_size: int | None = None
+    exact_operands: bool = False
+    """Whether products with quantised weights keep their other operand in floating point.
+
+    ONNX Runtime quantises it otherwise, where the graph does not. A part of a graph, cut behind a
+    `DequantizeLinear`, would be computed so although the whole graph is not.
+    """
 
 
 def create_session(
@@ -43,6 +49,9 @@ def create_session(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Idle threads would spin on the cores that the other children compute on.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if settings.exact_operands:
+        # 1 is the accuracy of float32; the default is that of int8.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     skeleton, tensors = onnx_graph.split_off_large_tensors(model)
     # Weights in the message itself would be copied three times on their way into the session.
     options.add_external_initializers(

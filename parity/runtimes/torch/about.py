@@ -19,6 +19,7 @@ ABOUT = RuntimeInfo(
         remedy="pip install a CUDA build of torch (pytorch.org, Get Started)",
     ),
     holds_models=True,
+    model_class="torch.Module",
     reference_rank=0,
     exports_onnx=True,
     checkpoint_suffixes=(".pth", ".pt"),

@@ -7,16 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from onnx import TensorProto
 from torch import Tensor
 from torch.nn import functional
 
+from parity.runtimes.onnx.model_file import restore_decimal
+
 Function = Callable[..., "Tensor | tuple[Tensor, ...]"]
 
 # Operators of the default domain by name. Importing a module of operators fills it.
 OPERATORS: dict[str, Function] = {}
+
+# Operators of ONNX Runtime's domain, `com.microsoft`, which its optimiser and its quantizer write.
+RUNTIME_OPERATORS: dict[str, Function] = {}
+
+RUNTIME_DOMAIN = "com.microsoft"
 
 FLOATS = frozenset(
     {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
@@ -59,11 +65,11 @@ class Call:
         resolves), if it rounds to the file's value: 1e-5 and not 9.99999974737875e-06. Any other
         value is returned as it is in the file.
         """
-        stored = np.float32(self.attributes.get(name, default))
-        for value in (default, *constants, float(f"{stored:.6g}")):
-            if stored == np.float32(value):
-                return value
-        return float(stored)
+        return restore_decimal(self.attributes.get(name, default), default, *constants)
+
+    def restore(self, number: float) -> float:
+        """Return a number of a list of floats as it was before it was rounded to float32."""
+        return restore_decimal(number)
 
     def torch_dtype(self, onnx_type: int) -> torch.dtype:
         """Return the dtype for an ONNX one; all floating types are evaluated in one dtype."""
@@ -74,14 +80,23 @@ class Call:
         return _OTHERS[onnx_type]
 
 
-def operator(*names: str) -> Callable[[Function], Function]:
+def operator(*names: str, domain: str = "ai.onnx") -> Callable[[Function], Function]:
     """Register a function of (call, *inputs); an absent optional input is None or not passed."""
+    registry = OPERATORS if domain == "ai.onnx" else RUNTIME_OPERATORS
 
     def register(function: Function) -> Function:
-        OPERATORS.update(dict.fromkeys(names, function))
+        registry.update(dict.fromkeys(names, function))
         return function
 
     return register
+
+
+def find_operator(domain: str, name: str) -> Function | None:
+    """Return the function of an operator, or None."""
+    if domain == "ai.onnx":
+        return OPERATORS.get(name)
+    # ONNX Runtime's domain has some of ONNX's later operators too, under the same names.
+    return RUNTIME_OPERATORS.get(name) if domain == RUNTIME_DOMAIN else None
 
 
 def integers(tensor: Tensor) -> list[int]:

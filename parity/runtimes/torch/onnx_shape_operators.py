@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from parity.runtimes.torch.onnx_operators import (
     integers,
     operator,
 )
+
+Array = NDArray[Any]
 
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -30,6 +33,13 @@ def to_tensor(array: Any, dtype: torch.dtype) -> Tensor:
     if array.dtype.kind not in "biu":
         raise Unsupported(f"tensors of type {array.dtype}")
     return torch.from_numpy(np.array(array))
+
+
+def share_array(array: Array, dtype: torch.dtype) -> Tensor:
+    """Return an array as a tensor that is only read; it is copied where its dtype changes."""
+    if array.dtype == NUMPY[dtype] and array.flags.writeable:
+        return torch.from_numpy(array)
+    return to_tensor(array, dtype)
 
 
 def from_proto(proto: TensorProto, dtype: torch.dtype) -> Tensor:

@@ -131,8 +131,15 @@ def _pool_windows(call: Call, x: Tensor) -> tuple[list[int], list[int], list[int
 
 @operator("MaxPool")
 def max_pool(call: Call, x: Tensor) -> Tensor:
-    if call.used_outputs > 1 or not x.is_floating_point():
-        raise Unsupported("indices, or a tensor of integers")
+    if call.used_outputs > 1:
+        raise Unsupported("indices")
+    if not x.is_floating_point():
+        # float64 holds the integers of 8 and 32 bits exactly.
+        return _max_pool(call, x.to(torch.float64)).to(x.dtype)
+    return _max_pool(call, x)
+
+
+def _max_pool(call: Call, x: Tensor) -> Tensor:
     kernel, strides, dilations, pads, ceil_pads = _pool_windows(call, x)
     x = pad_spatial(pad_spatial(x, pads, -math.inf), ceil_pads, -math.inf)
     return _MAX_POOLS[len(kernel)](x, kernel, strides, 0, dilations)
@@ -173,7 +180,7 @@ def batch_norm(
     return functional.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
 
 
-def _standardise(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+def standardise(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return (x - mean) / sqrt(variance + epsilon), the mean, and 1 / sqrt(variance + epsilon)."""
     mean = x.mean(axes, keepdim=True)
     inverse = (x.var(axes, correction=0, keepdim=True) + epsilon).rsqrt()
@@ -186,7 +193,7 @@ def _per_channel(values: Tensor, x: Tensor) -> Tensor:
 
 @operator("InstanceNormalization")
 def instance_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    unit, _, _ = _standardise(x, tuple(range(2, x.ndim)), call.float_attribute("epsilon", 1e-5))
+    unit, _, _ = standardise(x, tuple(range(2, x.ndim)), call.float_attribute("epsilon", 1e-5))
     return unit * _per_channel(scale, x) + _per_channel(bias, x)
 
 
@@ -196,7 +203,7 @@ def layer_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`stash_type`, a dtype to compute in, is ignored: it would add rounding."""
     axes = tuple(range(call.get("axis", -1) % x.ndim, x.ndim))
-    unit, mean, inverse = _standardise(x, axes, call.float_attribute("epsilon", 1e-5))
+    unit, mean, inverse = standardise(x, axes, call.float_attribute("epsilon", 1e-5))
     return unit * scale + (0 if bias is None else bias), mean, inverse
 
 
@@ -212,7 +219,7 @@ def group_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Scale and bias are one a group before opset 21, one a channel from then on."""
     groups = call.get("num_groups")
     parts = x.reshape(x.shape[0], groups, -1)
-    unit, _, _ = _standardise(parts, (2,), call.float_attribute("epsilon", 1e-5))
+    unit, _, _ = standardise(parts, (2,), call.float_attribute("epsilon", 1e-5))
     each = x.shape[1] // scale.numel()
     scale, bias = scale.repeat_interleave(each), bias.repeat_interleave(each)
     return unit.reshape(x.shape) * _per_channel(scale, x) + _per_channel(bias, x)

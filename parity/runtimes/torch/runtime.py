@@ -12,19 +12,26 @@ from torch import nn
 
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS, LayerTable, Row, Weight
+from parity.processes.references import ModelReference
 from parity.processes.requests import RunRequest
 from parity.processes.training_requests import TrainerRequest
 from parity.runtimes.base import ModelRuntime
 from parity.runtimes.floors import TensorHook
 from parity.runtimes.framework import ForwardResult
-from parity.runtimes.torch import checkpoints, load, run, train, weights
+from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.torch import checkpoints, guesses, load, references, run, train, weights
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
+from parity.runtimes.torch.graphs import TorchGraphs
+from parity.runtimes.torch.onnx_readings import OnnxReadings
 from parity.runtimes.torch.weights import DTYPES, Array
 
 
-class Runtime(ModelRuntime):
-    """One PyTorch module: `parity.runtimes.framework.Framework`, and two operations of its own."""
+class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
+    """One PyTorch module: `parity.runtimes.framework.Framework`, and operations of its own.
+
+    Or an ONNX file, whose operations PyTorch computes: see `OnnxReadings`.
+    """
 
     name = "torch"
     model: nn.Module
@@ -52,6 +59,11 @@ class Runtime(ModelRuntime):
 
     def build_from_callable(self, callable_path: str) -> nn.Module:
         return load.build_from_callable(callable_path)
+
+    def load_model_reference(
+        self, reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+    ) -> LoadedModel:
+        return references.load_reference(reference, trust=trust, custom_objects=custom_objects)
 
     def build_replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         with torch.device("meta"):
@@ -165,12 +177,22 @@ class Runtime(ModelRuntime):
             feed=feed,
         )
 
+    def guess_inputs(self, *, shapes: list[list[int]], enough: int = 64) -> dict[str, Any]:
+        """Return the dtypes and axis orders of `shapes` that run; see `guesses.guess_inputs`."""
+        found = guesses.guess_inputs(self.model, shapes, enough=enough)
+        return {"candidates": [[each.to_json() for each in guess] for guess in found]}
+
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import torch_onnx
 
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         return torch_onnx.trace(
-            self.model, [tuple(input_shape)], outputs=[LOGITS], taps=names, **options
+            self.model,
+            [tuple(input_shape)],
+            inputs=["input"],
+            outputs=[LOGITS],
+            taps=names,
+            **options,
         )
 
     def read_structure_weights(self) -> Mapping[str, Array]:

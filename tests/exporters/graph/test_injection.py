@@ -19,22 +19,33 @@ def expected(weights, x):
 def test_injected_model_computes_and_is_folded(structure, weights):
     model = inject(structure, weights).proto()
     onnx.checker.check_model(model, full_check=True)
-    assert [node.op_type for node in model.graph.node] == ["MatMul", "Add", "Relu"]
+    assert [node.op_type for node in model.graph.node] == ["Transpose", "MatMul", "Add", "Relu"]
     x = np.ones((2, 3), np.float32)
     (y,) = ReferenceEvaluator(model).run(None, {"x": x})
     np.testing.assert_allclose(y, np.maximum(expected(weights, x), 0), rtol=1e-6)
 
 
+def test_a_matrix_keeps_its_name_its_bits_and_its_orientation(structure, weights):
+    tensors = inject(structure, weights).tensors
+    np.testing.assert_array_equal(tensors["kernel"], weights["kernel"])
+
+
 def test_a_rearranged_weight_keeps_its_name_and_bits(structure, weights):
+    product = next(n for n in structure.model.graph.node if n.op_type == "MatMul")
+    product.op_type, product.input[:] = "Gemm", [*product.input]
     tensors = inject(structure, weights).tensors
     np.testing.assert_array_equal(tensors["kernel"], weights["kernel"].T)
+
+
+def test_what_is_computed_from_weights_is_named_after_the_first(structure, weights):
+    assert inject(structure, weights).tensors.keys() == {"kernel", "beta/folded"}
 
 
 def test_folding_rounds_once(structure, weights):
     wide = {name: array.astype(np.float64) for name, array in weights.items()}
     exact = wide["beta"] - wide["mean"] / np.sqrt(wide["variance"])
     np.testing.assert_array_equal(
-        inject(structure, weights).tensors["shift"], exact.astype(np.float32)
+        inject(structure, weights).tensors["beta/folded"], exact.astype(np.float32)
     )
 
 

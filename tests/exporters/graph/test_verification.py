@@ -40,10 +40,10 @@ def written(structure, weights, tmp_path):
 def test_a_correct_file_passes(written, weights):
     model, path, inputs = written
     function = to_function(weights)
-    checks = verify(model, path, function, inputs)
+    checks = verify(model, path, function, inputs).checks
     assert [(check.output, check.batch) for check in checks] == [("y", 1), ("y", 2), ("y", 3)]
     assert all(check.passed for check in checks)
-    assert function.calls == [(3, None)]
+    assert function.calls == [(3, None), (2, None), (1, None)]
 
 
 def test_replicates_are_run_before_an_export_is_called_wrong(written, weights):

@@ -120,7 +120,7 @@ def operators(model: onnx.ModelProto) -> Counter[str]:
 def test_any_model_is_exported_and_runs_at_batch_5(build, tmp_path):
     path = tmp_path / "a.onnx"
     done = keras_onnx.export(shaken(build()), path)
-    assert {check.batch for check in done.checks} == {1, 2, 3}
+    assert {check.batch for check in done.checks} >= {1, 2, 3}
     assert set(done.seconds) == {"trace", "inject", "write", "verify"}
     session = open_session(path)
     feeds = {}
@@ -262,7 +262,9 @@ def odd() -> keras.Model:
 
 
 def test_an_operator_without_a_conversion_is_named_and_no_file_is_left(tmp_path):
-    with pytest.raises(ExportError, match=r"could not be converted: Betainc \(odd_1/Betainc\)"):
+    with pytest.raises(
+        ExportError, match=r"Betainc \(\S+/Betainc, layer odd, test_export.py:\d+\); ONNX"
+    ):
         keras_onnx.export(odd(), tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -293,9 +295,9 @@ def test_an_opset_that_onnx_runtime_does_not_know_is_one_line(tmp_path):
 
 
 def test_wrong_counts_of_names_are_refused():
-    with pytest.raises(ExportError, match="1 inputs, 2 names"):
+    with pytest.raises(ExportError, match=r"1 inputs \(input\), 2 names"):
         keras_onnx.trace(mlp(), inputs=["a", "b"])
-    with pytest.raises(ExportError, match="1 outputs, 2 names"):
+    with pytest.raises(ExportError, match=r"1 outputs \(\w+\), 2 names"):
         keras_onnx.trace(mlp(), outputs=["a", "b"])
 
 

@@ -202,8 +202,9 @@ def test_a_state_dict_that_hooks_rename_is_exported_all_the_same(tmp_path):
 def test_taps_are_what_the_calls_returned_and_cost_nothing(inplace):
     module = shaken(Grouped(inplace=inplace))
     example, names = [(3, 12, 12)], [name for name in TAPS if name != "logits"]
-    plain = torch_onnx.trace(module, example, outputs=["logits"])
-    structure = torch_onnx.trace(module, example, outputs=["logits"], taps=TAPS)
+    ends = {"inputs": ["input"], "outputs": ["logits"]}
+    plain = torch_onnx.trace(module, example, **ends)
+    structure = torch_onnx.trace(module, example, **ends, taps=TAPS)
     weights = torch_onnx.weights(module)
     deployed = inject(structure, weights).proto()
     assert operators(deployed) == operators(inject(plain, weights).proto())
@@ -299,7 +300,7 @@ def test_weights_that_overflow_are_refused(tmp_path):
 
 
 def test_an_unwritable_path_costs_no_tracing(tmp_path, monkeypatch):
-    monkeypatch.setattr("exporters.torch.export.trace", None)
+    monkeypatch.setattr("exporters.torch.export.trace_arguments", None)
     with pytest.raises(ExportError, match="cannot be written"):
         torch_onnx.export(mlp(), [(10,)], tmp_path / "missing" / "a.onnx")
 
@@ -310,6 +311,13 @@ def test_opsets(opset, tmp_path):
     done = torch_onnx.export(shaken(Grouped()), [(3, 12, 12)], path, opset=opset)
     assert done.opset == opset
     assert onnx.load(path).opset_import[0].version == opset
+
+
+def test_no_operator_has_an_output_that_nothing_reads(tmp_path):
+    path = tmp_path / "a.onnx"
+    torch_onnx.export(nn.Sequential(nn.LayerNorm(8), nn.Dropout()), [(5, 8)], path)
+    (norm,) = onnx.load(path).graph.node
+    assert (norm.op_type, len(norm.output)) == ("LayerNormalization", 1)
 
 
 @pytest.mark.usefixtures("older_runtime")

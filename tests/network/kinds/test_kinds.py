@@ -22,7 +22,8 @@ NAMES = [kind.name for kind in FAMILIES]
 @pytest.mark.parametrize("kind", FAMILIES, ids=NAMES)
 def test_a_kind_can_be_named_and_read(kind):
     assert kind.name.isidentifier()
-    assert kind.keras or kind.keras_functions or kind.torch or kind.torch_functions
+    named = (kind.keras, kind.keras_functions, kind.torch, kind.torch_functions, kind.onnx)
+    assert any(named)
     names = [role.name for role in kind.roles]
     assert len(names) == len(set(names))
     settings = [setting.name for setting in kind.hyperparameters]
@@ -108,7 +109,11 @@ def lists_of_kinds(source):
 
 
 def test_kinds_are_listed_nowhere_else():
+    # The alignment names the kinds that its patterns join, and the layout those of images.
+    free = (ROOT / "parity/network/alignment", ROOT / "parity/comparison/graphs/layout.py")
     for path in (ROOT / "parity").rglob("*.py"):
+        if any(path.is_relative_to(each) for each in free):
+            continue
         assert lists_of_kinds(path.read_text()) == [], path
 
 

@@ -21,7 +21,9 @@ def drawn(shape, seed):
 
 def arrays(case):
     """The case's inputs, and its weights by role; no variance is below 0."""
-    inputs = [3.0 * drawn(shape, seed) for seed, shape in enumerate(case.inputs)]
+    inputs = [
+        case.prepare(seed, 3.0 * drawn(shape, seed)) for seed, shape in enumerate(case.inputs)
+    ]
     weights = {
         role: drawn(shape, 100 + seed) for seed, (role, shape) in enumerate(case.weights.items())
     }
@@ -111,9 +113,12 @@ def test_an_activation_is_applied_behind_any_layer(activation):
         ("batch_norm", [(1, 3, 2, 2)], {"mean": (4,), "variance": (4,)}, {"epsilon": 1e-5}),
         ("layer_norm", [(1, 3, 2, 2)], {}, {"epsilon": 1e-5}),
         ("group_norm", [(1, 3, 2, 2)], {}, {"epsilon": 1e-5, "groups": 2}),
-        ("group_norm", [(1, 4, 2)], {}, {"epsilon": 1e-5, "groups": 2}),
+        ("group_norm", [(1, 3, 2)], {}, {"epsilon": 1e-5, "groups": 2}),
+        ("instance_norm", [(1, 4)], {}, {"epsilon": 1e-5}),
+        ("pad", [(1, 4, 5, 5)], {}, {"padding": [[1, 1]], "mode": "no_such_mode"}),
+        ("embedding", [(1, 4)], {"embeddings": (0, 2)}, {}),
         ("upsample", [(1, 3)], {}, {"scale": (2, 2)}),
-        ("upsample", [(1, 3, 2, 2)], {}, {"scale": (2, 2), "mode": "bicubic"}),
+        ("upsample", [(1, 3, 2, 2)], {}, {"scale": (2, 2), "mode": "lanczos"}),
         ("reshape", [(1, 3)], {}, {"target": (2,)}),
         ("add", [(1, 3), (1, 2)], {}, {}),
         ("no_such_kind", [(1, 3)], {}, {}),

@@ -1,0 +1,87 @@
+"""The command `parity align`."""
+
+# No `from __future__ import annotations`: Typer reads the annotations at run time.
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parity.commands.cli import arguments, console
+from parity.commands.cli.command import Command
+from parity.commands.cli.error_handling import handle_errors
+
+
+def align(
+    first: Annotated[
+        str, typer.Argument(metavar="[NAME=]REF", help="A model; the others are paired with it.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="[NAME=]REF", help="Another model.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="F.csv|F.json", help="Write the pairs to this file.")
+    ] = None,
+    input: arguments.InputOption = None,
+    shape: arguments.ShapeOption = None,
+    trust: arguments.TrustOption = None,
+    custom_objects: arguments.CustomObjectsOption = None,
+    seed: arguments.SeedOption = 0,
+    image_size: arguments.ImageSizeOption = None,
+    python: arguments.PythonOption = None,
+    timeout: arguments.TimeoutOption = 900.0,
+) -> None:
+    """Pair the layers of two models, without names, and say how sure each pair is.
+
+    A pair is sure if the values of both layers agree once the weights are copied. Exit code 1: a
+    layer has no partner, or a pair is not sure.
+    """
+    with handle_errors():
+        import json
+
+        from parity import files
+        from parity.commands.align import COLUMNS, align_models
+        from parity.commands.cli.progress import show_progress
+        from parity.commands.values import parse_image_size, parse_inputs, parse_shapes
+        from parity.comparison.graphs.request import GraphRequest
+        from parity.processes.interpreters import resolve_interpreters
+
+        if out is not None:
+            files.require_writable(out)
+        plain, named = parse_inputs(input or ())
+        request = GraphRequest(
+            references=(first, second),
+            input=plain,
+            inputs=dict(named),
+            shapes=parse_shapes(shape or ()),
+            trust=tuple(trust or ()),
+            custom_objects=custom_objects,
+            seed=seed,
+            image_size=parse_image_size(image_size),
+            python=resolve_interpreters(python or []),
+            timeout=timeout,
+            export=False,
+        )
+        with show_progress() as update_progress:
+            aligned = align_models(request, progress=update_progress)
+        if out is not None:
+            is_json = out.suffix == ".json"
+            text = json.dumps(aligned.to_json(), indent=2) if is_json else aligned.to_csv()
+            files.write_text(out, text)
+        else:
+            console.print_table(
+                [*COLUMNS[:1], aligned.reference, aligned.other, *COLUMNS[3:]],
+                [row.cells() for row in aligned.rows],
+            )
+        for note in aligned.notes:
+            console.print_note(note)
+        raise typer.Exit(0 if aligned.complete else 1)
+
+
+COMMANDS = (
+    Command(
+        align,
+        place=35,
+        examples=(
+            "parity align keras:ResNet50 torchvision:resnet50",
+            "parity align net.py:build deployed.onnx --out pairs.csv",
+        ),
+    ),
+)

@@ -1,0 +1,246 @@
+"""`parity.compare` of any models: load, read, align, run, judge, explain, report."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from parity.commands.values import Progress, no_progress
+from parity.comparison.graphs.isolation import (
+    IsolatedRows,
+    criteria,
+    isolate_failing_layers,
+    isolate_stages,
+    locate_divergences,
+)
+from parity.comparison.graphs.preparation import SUBJECT_ERRORS, Preparation
+from parity.comparison.graphs.request import GraphRequest
+from parity.comparison.graphs.runner import GraphRunner
+from parity.comparison.graphs.semantics import judge_semantics
+from parity.comparison.graphs.state import GraphCapture, GraphState, ReferenceFloors
+from parity.comparison.graphs.structure import (
+    PairDifference,
+    find_differences,
+    is_same_function,
+    summarise,
+)
+from parity.comparison.graphs.weights import compare_weights
+from parity.comparison.judging import judge_captures
+from parity.comparison.results import Level, Outcome
+from parity.errors import ParityError
+from parity.explain import graph_layers
+from parity.explain.cause import Cause
+from parity.numerics.array_files import load_arrays
+from parity.numerics.verdict import find_first_divergence
+from parity.processes.children import Children
+from parity.report.graph_assembly import GraphFindings, assemble_graph_report, describe_unpaired
+from parity.report.model import Report
+
+
+def compare_graphs(
+    request: GraphRequest,
+    *,
+    children: Children | None = None,
+    progress: Progress = no_progress,
+) -> Report:
+    """Run a comparison of models that references name; return its report.
+
+    Raises a `ParityError` for bad input, and `AlignmentError` where two models have nothing in
+    common. A model that cannot be run is a `failure` in the report.
+    """
+    start = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        if children is None:
+            children = stack.enter_context(Children(python=request.python, timeout=request.timeout))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        state = Preparation(request, children, folder, progress).run()
+        runner = GraphRunner(state, children, folder, progress)
+        state, findings = judge_models(state, runner)
+        return assemble_graph_report(state, findings, time.perf_counter() - start)
+
+
+def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, GraphFindings]:
+    """Run the reference and the subjects; judge, locate and explain their differences."""
+    request = state.request
+    points = state.table.points(request.depth, list(state.models))
+    reference = runner.run_reference(points, "capture", isolate=request.isolate)
+    state, runs = _run_all(state, runner)
+    runner = replace(runner, state=state)
+    points = state.table.points(request.depth, list(state.models))
+    stages = judge_captures(
+        reference.capture,
+        reference.floors,
+        {name: run.path for name, run in runs.items()},
+        points,
+        criteria(state),
+    )
+    findings = GraphFindings(stages=tuple(stages), runs=runs, weights=_judge_weights(state))
+    if request.semantics:
+        level = judge_semantics(state, runner, reference)
+        findings = replace(findings, semantics=level)
+    try:
+        return state, _explain(state, runner, findings, reference)
+    except ParityError as failure:
+        # The verdict needs the captures alone, and these are judged.
+        note = f"the differences were not examined further: {failure}"
+        return state, replace(findings, notes=(*findings.notes, note))
+
+
+def _run_all(state: GraphState, runner: GraphRunner) -> tuple[GraphState, dict[str, GraphCapture]]:
+    """Run every subject; one that fails is kept as a failure, and the others are judged."""
+    runs: dict[str, GraphCapture] = {}
+    failures = dict(state.failures)
+    points = state.table.points(state.request.depth, list(state.models))
+    with runner.children.threads(max(len(state.models), 1)) as pool:
+        futures = {
+            name: pool.submit(runner.run_subject, name, points, "capture") for name in state.models
+        }
+        for name, future in futures.items():
+            try:
+                runs[name] = future.result()
+            except SUBJECT_ERRORS as error:
+                failures[name] = str(error)
+    models = {name: model for name, model in state.models.items() if name in runs}
+    return replace(state, models=models, failures=failures), runs
+
+
+def _explain(
+    state: GraphState,
+    runner: GraphRunner,
+    findings: GraphFindings,
+    reference: ReferenceFloors,
+) -> GraphFindings:
+    request, stages = state.request, list(findings.stages)
+    if request.isolate:
+        stages = isolate_stages(state, runner, stages, reference)
+    differs = find_first_divergence(stages) is not None
+    layers: IsolatedRows | None = None
+    causes: tuple[Cause, ...] = ()
+    notes: tuple[str, ...] = ()
+    if differs:
+        runner.progress("parity", "comparing the layers")
+        layers = isolate_failing_layers(state, runner, stages)
+    divergences = locate_divergences(state, stages, layers)
+    failures = [] if layers is None else layers.failures()
+    unrelated = _find_unrelated_weights(state)
+    # Layers of other weights differ; their causes would be as many, and the same.
+    failures = [(name, result) for name, result in failures if name not in unrelated]
+    if request.explain and layers is not None and failures:
+        runner.progress("parity", "explaining")
+        causes, notes = graph_layers.explain_rows(state, runner, failures, layers.captures)
+    return replace(
+        findings,
+        stages=tuple(stages),
+        divergences=divergences,
+        causes=causes,
+        structure=_judge_structure(state, runner),
+        notes=(*findings.notes, *unrelated.values(), *notes, *describe_unpaired(state)),
+    )
+
+
+def _judge_weights(state: GraphState) -> Level:
+    """Judge level 2: every pair of weights is equal, bit for bit, in the reference's axes."""
+    base = load_arrays(state.weights[state.reference.subject.name])
+    messages: list[str] = []
+    for name, alignment in state.alignments.items():
+        if name not in state.models or state.models[name].subject.exported_from:
+            # An export folds and renames weights; its numbers are judged.
+            continue
+        own = load_arrays(state.weights[name])
+        differences = compare_weights(alignment, base, own)
+        if len(differences) > 3:
+            messages.append(
+                f"{name}: {len(differences)} weights differ, by up to "
+                f"{np.max([d.largest for d in differences]):.1e}; the first: "
+                f"{differences[0].message}"
+            )
+        else:
+            messages += [f"{name}: {each.message}" for each in differences]
+    return Level(Outcome.FAIL, tuple(messages)) if messages else Level(Outcome.PASS)
+
+
+def _find_unrelated_weights(state: GraphState) -> dict[str, str]:
+    """Return a sentence, by subject, for models most of whose weights are not the reference's."""
+    base = load_arrays(state.weights[state.reference.subject.name])
+    found = {}
+    for name, alignment in state.alignments.items():
+        if name not in state.models or state.models[name].subject.exported_from:
+            continue
+        own = load_arrays(state.weights[name])
+        known = [pair.other for pair in alignment.weights if pair.other in own]
+        kernels = {other for other in known if own[other].ndim > 1}
+        differing = {each.pair.other for each in compare_weights(alignment, base, own)} & kernels
+        if len(kernels) >= _FEW_WEIGHTS and 2 * len(differing) > len(kernels):
+            found[name] = (
+                f"{name} holds other weights than {state.reference.subject.name}: "
+                f"{len(differing)} of {len(kernels)} kernels differ. No layer of it "
+                "is explained; --weights copies one model's weights into all"
+            )
+    return found
+
+
+_FEW_WEIGHTS = 4
+"""With fewer kernels, most of them differ by one fault."""
+
+
+def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
+    """Judge level 1: a difference fails only if it can change a number at these shapes."""
+    differences: list[PairDifference] = []
+    for name, alignment in state.alignments.items():
+        if name in state.models:
+            differences += find_differences(state.reference, state.models[name], alignment)
+    missing = _list_missing_outputs(state)
+    if not differences:
+        return Level(Outcome.FAIL, tuple(missing)) if missing else Level(Outcome.PASS)
+    tensors = _read_inputs(state, runner, differences)
+    values = load_arrays(state.weights[state.reference.subject.name])
+    failing, same = [], []
+    for each in differences:
+        is_same = is_same_function(state.reference.graph, each, tensors, values)
+        if each.training_only or is_same or is_same is None:
+            # What cannot be evaluated alone is judged by its numbers, as every layer is.
+            same.append(each)
+        else:
+            failing.append(each)
+    messages = [*missing, *summarise(failing)]
+    messages += [f"written differently, same function: {line}" for line in summarise(same)]
+    return Level(Outcome.FAIL if failing or missing else Outcome.PASS, tuple(messages))
+
+
+def _list_missing_outputs(state: GraphState) -> list[str]:
+    """Return a sentence for each output of one model that has no partner in the other."""
+    found = []
+    base = state.reference
+    for name, alignment in state.alignments.items():
+        if name not in state.models:
+            continue
+        own = {port.name for port in state.models[name].graph.outputs}
+        known = {port.name for port in base.graph.outputs}
+        lost = [port for port in known if alignment.outputs.get(port) not in own]
+        surplus = own - set(alignment.outputs.values())
+        for ports, owner, other in (
+            (lost, base.subject.name, name),
+            (surplus, name, base.subject.name),
+        ):
+            found += [
+                f"the output '{port}' of {owner} has no partner in {other}"
+                for port in sorted(ports)
+            ]
+    return found
+
+
+def _read_inputs(
+    state: GraphState, runner: GraphRunner, differences: Sequence[PairDifference]
+) -> dict[str, graph_layers.Array]:
+    """Return the reference's tensors that the operations that differ read, by id."""
+    nodes = dict.fromkeys(each.reference_node for each in differences)
+    try:
+        return graph_layers.read_reference_tensors(state, runner, list(nodes))
+    except ParityError:
+        return {}

@@ -1,0 +1,1 @@
+"""The comparison of any models, which are read into graphs and aligned: no table is given."""

@@ -1,0 +1,249 @@
+"""The inputs of models that are read into graphs: what they declare, what the user gives."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs.request import GraphRequest
+from parity.errors import InputError, UsageError
+from parity.network import inputs
+from parity.numerics.array_files import save_arrays
+from parity.text import quote, suggest
+
+Array = NDArray[Any]
+
+DEFAULT_IMAGE = 224
+DEFAULT_LENGTH = 16
+"""The length of an axis that may have any, such as the tokens of a text."""
+
+
+@dataclass(frozen=True)
+class DeclaredInput:
+    """One input as its model states it; see `parity.runtimes.graph_framework.InputSpec`."""
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: str
+    origin: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DeclaredInput:
+        """Return the input of a child's answer."""
+        shape = None if data["shape"] is None else tuple(data["shape"])
+        return cls(data["name"], shape, data["dtype"], data["origin"])
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """The arrays that one model is given, by name, in its own axes."""
+
+    arrays: Mapping[str, Array]
+    source: str
+    """Where they come from, for the report."""
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the names, shapes and values."""
+        checksum = hashlib.sha256()
+        for name, array in self.arrays.items():
+            checksum.update(repr((name, array.shape, array.dtype.str)).encode())
+            checksum.update(np.ascontiguousarray(array).data)
+        return checksum.hexdigest()
+
+    def save(self, path: Path) -> Path:
+        """Write the arrays to an `.npz` file and return it."""
+        save_arrays(path, self.arrays)
+        return path
+
+
+def choose_inputs(
+    request: GraphRequest,
+    declared: Sequence[DeclaredInput],
+    example: Mapping[str, Array] | None,
+    *,
+    seed: int,
+    others: Sequence[Sequence[DeclaredInput]] = (),
+    chosen: Sequence[ModelInputs] = (),
+) -> ModelInputs:
+    """Return the inputs of one model.
+
+    In this order: what the user gives by name, the example that the model's callable returned, what
+    the model declares, what one of the `others` declares at the same place. An axis that may have
+    any length has that of the inputs `chosen` for other models. Raises `UsageError`
+    with the option to type where nothing gives a shape, `InputError` for what does not fit.
+    """
+    for name in (*request.inputs, *request.shapes):
+        known = [spec.name for each in (declared, *others) for spec in each]
+        if name not in known:
+            hint = suggest(name, known, otherwise=f"there are: {', '.join(dict.fromkeys(known))}")
+            raise UsageError(f"no model has an input called {quote(name)}{hint}")
+    arrays: dict[str, Array] = {}
+    sources = []
+    for position, spec in enumerate(declared):
+        array, source = _choose_array(request, spec, position, example, others, chosen, seed)
+        arrays[spec.name] = array
+        sources.append(source)
+    return ModelInputs(arrays, ", ".join(dict.fromkeys(sources)))
+
+
+def _choose_array(
+    request: GraphRequest,
+    spec: DeclaredInput,
+    position: int,
+    example: Mapping[str, Array] | None,
+    others: Sequence[Sequence[DeclaredInput]],
+    chosen: Sequence[ModelInputs],
+    seed: int,
+) -> tuple[Array, str]:
+    if spec.name in request.inputs:
+        return _load_array(spec, request.inputs[spec.name])
+    shape, dtype = spec.shape, spec.dtype
+    given = request.shapes.get(spec.name)
+    if given is None and example is not None and spec.name in example:
+        array = example[spec.name]
+        if np.asarray(array).dtype.kind != "f" or request.input is None:
+            return array, "the example"
+        shape = array.shape
+    if given is not None:
+        shape = given
+    if shape is None:
+        other = _find_declared(position, others)
+        shape, dtype = (other.shape, dtype or other.dtype) if other is not None else (None, dtype)
+    if shape is None:
+        raise UsageError(
+            f"nothing states the shape of the input '{spec.name}': give --shape "
+            f"{spec.name}=1x3x224x224, or the array with --input {spec.name}=FILE.npy"
+        )
+    if None in shape and given is None:
+        shape = _fill_from_others(shape, position, chosen)
+    return _make_array(request, shape, dtype or "float32", position, seed)
+
+
+def _fill_from_others(
+    shape: Sequence[int | None], position: int, chosen: Sequence[ModelInputs]
+) -> tuple[int | None, ...]:
+    """Return a shape whose open axes have the lengths of another model's input at the same place.
+
+    Lengths that both have are taken out first, wherever they stand: axes may be in another order.
+    """
+    for inputs_of_other in chosen:
+        arrays = list(inputs_of_other.arrays.values())
+        if position >= len(arrays) or arrays[position].ndim != len(shape):
+            continue
+        lengths = list(arrays[position].shape)
+        for size in shape:
+            if size is not None and size in lengths:
+                # Channels are behind the batch, and last where they are not second.
+                lengths.remove(size)
+        if len(lengths) == sum(size is None for size in shape):
+            left = iter(lengths)
+            return tuple(next(left) if size is None else size for size in shape)
+    return tuple(shape)
+
+
+def _find_declared(
+    position: int, others: Sequence[Sequence[DeclaredInput]]
+) -> DeclaredInput | None:
+    for declared in others:
+        if position < len(declared) and declared[position].shape is not None:
+            return declared[position]
+    return None
+
+
+def _load_array(spec: DeclaredInput, value: Any) -> tuple[Array, str]:
+    """Return the user's array; an integer input takes integers as they are."""
+    if isinstance(value, np.ndarray):
+        return value, "array"
+    path = Path(value)
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as an .npy file: {error}") from None
+    if not isinstance(loaded, np.ndarray):
+        raise InputError(f"{path}: expected one array, found an archive; give an .npy file")
+    if spec.shape is not None:
+        fits = len(spec.shape) == loaded.ndim and all(
+            expected in (None, found)
+            for expected, found in zip(spec.shape, loaded.shape, strict=True)
+        )
+        if not fits:
+            raise InputError(
+                f"{path}: the input '{spec.name}' takes {_format(spec.shape)}, found "
+                f"{_format(loaded.shape)}"
+            )
+    return loaded, path.name
+
+
+def _format(shape: Sequence[int | None]) -> str:
+    return "x".join("?" if size is None else str(size) for size in shape)
+
+
+def _make_array(
+    request: GraphRequest,
+    shape: Sequence[int | None],
+    dtype: str,
+    position: int,
+    seed: int,
+) -> tuple[Array, str]:
+    """Return a photograph for an image, seeded noise for other numbers, zeros and ones else."""
+    if np.dtype(dtype).kind == "f" and is_image(shape) and position == 0:
+        return _load_image(request, shape, seed)
+    sizes = fill_shape(shape, batch=request.batch)
+    rng = np.random.default_rng([seed, position])
+    if np.dtype(dtype).kind == "f":
+        return rng.standard_normal(sizes).astype(dtype), f"random, seed {seed}"
+    # The ids that the model takes are known once it has been read: 0 and 1 are always among them.
+    return rng.integers(0, 2, sizes).astype(dtype), f"random, seed {seed}"
+
+
+def is_image(shape: Sequence[int | None]) -> bool:
+    """Return whether an input looks like a batch of images: four axes, 1 or 3 channels."""
+    return len(shape) == 4 and (shape[1] in (1, 3) or shape[3] in (1, 3))
+
+
+def _load_image(request: GraphRequest, shape: Sequence[int | None], seed: int) -> tuple[Array, str]:
+    first = shape[1] in (1, 3)
+    sizes = tuple(shape[2:4]) if first else tuple(shape[1:3])
+    channels = shape[1] if first else shape[3]
+    given = request.image_size or (DEFAULT_IMAGE, DEFAULT_IMAGE)
+    height, width = (
+        size if size is not None else default for size, default in zip(sizes, given, strict=True)
+    )
+    batch = request.batch if shape[0] is None or request.batch else shape[0]
+    assert channels is not None
+    source = inputs.load(request.input, (channels, height, width), batch=batch, seed=seed)
+    array = source.array if first else np.ascontiguousarray(source.array.transpose(0, 2, 3, 1))
+    return array, source.source or source.source_type
+
+
+def fill_shape(shape: Sequence[int | None], *, batch: int | None) -> tuple[int, ...]:
+    """Return a shape without open axes: the batch is 1 unless it is given."""
+    sizes = [DEFAULT_LENGTH if size is None else size for size in shape]
+    if sizes and shape[0] is None:
+        sizes[0] = batch or 1
+    if math.prod(sizes) > 2**28:
+        raise InputError(f"an input of {_format(sizes)} is too large")
+    return tuple(sizes)
+
+
+def redraw_integers(
+    arrays: Mapping[str, Array], bounds: Mapping[str, int], *, seed: int
+) -> dict[str, Array]:
+    """Return the inputs with integers drawn anew below the bound that the model was found to have.
+
+    `bounds` has the number of ids by input: the rows of the embedding that reads it.
+    """
+    result = dict(arrays)
+    for position, (name, bound) in enumerate(bounds.items()):
+        rng = np.random.default_rng([seed, 7, position])
+        old = arrays[name]
+        result[name] = rng.integers(0, bound, old.shape).astype(old.dtype)
+    return result

@@ -1,0 +1,82 @@
+"""Operations of channels-last models with the axes that their operators in float64 have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from parity.network.graph import Graph, Node
+from parity.network.view import View
+
+_SPATIAL = frozenset("DHW")
+
+_OF_OUTPUT = frozenset({"stack", "unsqueeze"})
+"""Kinds whose axes are counted in the output."""
+
+_CHANNEL_KINDS = ("conv", "pool", "batch_norm", "group_norm", "instance_norm", "prelu", "upsample")
+"""Parts of the names of kinds whose operators have the channels of a signal on axis 1."""
+
+_PARALLEL = ("starts", "ends", "steps", "shifts")
+"""Hyperparameters that give one value for each of `axes`."""
+
+
+def channels_first(order: str) -> tuple[View, ...]:
+    """Return the view from an axis order to channels first; none where it is, or is not known."""
+    names = order.split()
+    if len(names) < 3 or names[0] != "N" or names[-1] != "C":
+        return ()
+    if len(names) == 3 and names[1] not in _SPATIAL:
+        # Tokens: every framework has their channels last.
+        return ()
+    return (View(order=(0, len(names) - 1, *range(1, len(names) - 1))),)
+
+
+def is_signal(node: Node, axes: Mapping[str, str]) -> bool:
+    """Return whether an operator with channels first reads a signal (N, T, C), channels last."""
+    has_channels = any(word in node.kind for word in _CHANNEL_KINDS)
+    return has_channels and bool(node.inputs) and axes.get(node.inputs[0]) == "N T C"
+
+
+def move_channels_first(graph: Graph, node: Node, axes: Mapping[str, str]) -> Node:
+    """Return an operation whose axes are counted in channels-first tensors, from 0.
+
+    `axes` are the axis orders of the graph's tensors by id. Hyperparameters that name no axes are
+    as they were.
+    """
+    if not node.inputs or not node.outputs:
+        return node
+    ends = {
+        name: (channels_first(axes.get(tensor, "")), len(graph.tensors[tensor].shape))
+        for name, tensor in (("input", node.inputs[0]), ("output", node.outputs[0]))
+    }
+    views, rank = ends["output" if node.kind in _OF_OUTPUT else "input"]
+    moved = views[0].order if views else tuple(range(rank))
+    hyper = dict(node.hyper)
+
+    def place(axis: Any) -> int:
+        return moved.index(int(axis) % rank) if rank else int(axis)
+
+    if isinstance(hyper.get("axis"), int):
+        hyper["axis"] = place(hyper["axis"])
+    if isinstance(hyper.get("axes"), list | tuple):
+        _move_lists(hyper, [place(axis) for axis in hyper["axes"]])
+    if isinstance(hyper.get("squeeze"), list | tuple):
+        hyper["squeeze"] = sorted(place(axis) for axis in hyper["squeeze"])
+    if isinstance(hyper.get("repeats"), list | tuple) and len(hyper["repeats"]) == rank:
+        hyper["repeats"] = [hyper["repeats"][axis] for axis in moved]
+    if isinstance(hyper.get("perm"), list | tuple) and len(hyper["perm"]) == rank:
+        out = ends["output"][0]
+        order = out[0].order if out else tuple(range(rank))
+        hyper["perm"] = [place(hyper["perm"][axis]) for axis in order]
+    return replace(node, hyper=hyper)
+
+
+def _move_lists(hyper: dict[str, Any], places: Sequence[int]) -> None:
+    """Set the axes in rising order, and what is listed for each of them in the same order."""
+    order = sorted(range(len(places)), key=places.__getitem__)
+    hyper["axes"] = [places[at] for at in order]
+    for name in _PARALLEL:
+        values = hyper.get(name)
+        if isinstance(values, list | tuple) and len(values) == len(places):
+            hyper[name] = [values[at] for at in order]

@@ -1,0 +1,620 @@
+"""Loading, reading and aligning the models of a comparison, and giving them their weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs import points as graph_points
+from parity.comparison.graphs.calibration import find_norms
+from parity.comparison.graphs.inputs import (
+    DeclaredInput,
+    ModelInputs,
+    choose_inputs,
+    redraw_integers,
+)
+from parity.comparison.graphs.request import GraphRequest, GraphSubject, select_subjects
+from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.weights import transfer_weights
+from parity.errors import (
+    ChildError,
+    FlagError,
+    GraphError,
+    InputError,
+    MissingRuntimeError,
+    ModelExportError,
+    ParityError,
+    UsageError,
+    WrongFrameworkError,
+)
+from parity.network import alignment as aligning
+from parity.network.alignment import Alignment, families
+from parity.network.graph import OPAQUE, Graph
+from parity.network.graph_weights import draw_weights
+from parity.numerics.array_files import load_arrays, save_arrays
+from parity.processes import registry
+from parity.processes.child import Child
+from parity.processes.children import Children
+from parity.processes.graph_requests import GraphRunRequest, TensorPoint
+from parity.processes.references import (
+    ModelReference,
+    name_subjects,
+    parse_reference,
+)
+from parity.processes.script_imports import guess_script_runtime
+from parity.processes.subjects import child_name
+from parity.text import quote, suggest
+
+Array = NDArray[Any]
+
+Progress = Callable[[str, str], None]
+
+FLOAT64 = "-float64"
+"""The end of the name of an ONNX file that PyTorch reads in float64, as the reference."""
+
+SUBJECT_ERRORS = (ChildError, FlagError, GraphError, MissingRuntimeError, ModelExportError)
+"""The errors that end one subject and leave the others."""
+
+
+@dataclass
+class Preparation:
+    """Loads the models of a request in their children, reads them and aligns them."""
+
+    request: GraphRequest
+    children: Children
+    folder: Path
+    progress: Progress
+    notes: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    _instances: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> GraphState:
+        """Return the models with their graphs, alignments and weights.
+
+        Raises user errors; what fails in one subject's runtime is kept in `failures`.
+        """
+        subjects, reference, models = self.read_models()
+        models = self._add_graph_reader(models, reference)
+        base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
+        alignments = self._align_all(base, models)
+        weights, source = self._give_weights(base, models, alignments)
+        models = self._export_all(base, models, alignments, weights)
+        return self._build_state(subjects, base, models, alignments, weights, source)
+
+    def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, LoadedModel]]:
+        """Load and read the models; return the subjects, the reference, and the models by name.
+
+        Raises user errors, and `ChildError` if the reference cannot be loaded and read.
+        """
+        subjects = self._plan_subjects()
+        self.children.start(subject.child for subject in subjects)
+        answers = self._load_all(subjects)
+        subjects = [answers[subject.name][0] for subject in subjects if subject.name in answers]
+        if not subjects:
+            raise ChildError("; ".join(f"{n}: {text}" for n, text in self.failures.items()))
+        reference = self._choose_reference(subjects)
+        models = self._read_all(subjects, answers, reference)
+        if reference.name not in models:
+            raise ChildError(f"{reference.name}: {self.failures[reference.name]}")
+        return subjects, reference, models
+
+    # Subjects ------------------------------------------------------------------------------------
+
+    def _plan_subjects(self) -> list[GraphSubject]:
+        parsed = self.request.parse()
+        runtimes = [_expect_runtime(reference) for _, reference in parsed]
+        names = name_subjects(parsed, runtimes)
+        return [
+            GraphSubject(name, runtime, self._new_child(runtime), reference)
+            for name, runtime, (_, reference) in zip(names, runtimes, parsed, strict=True)
+        ]
+
+    def _new_child(self, runtime: str) -> str:
+        self._instances[runtime] = self._instances.get(runtime, 0) + 1
+        return child_name(runtime, instance=self._instances[runtime])
+
+    def _load_all(
+        self, subjects: Sequence[GraphSubject]
+    ) -> dict[str, tuple[GraphSubject, dict[str, Any], dict[str, str]]]:
+        """Load every model, side by side; one of the other framework is loaded there instead."""
+        with self.children.threads(max(len(subjects), 1)) as pool:
+            futures = {s.name: pool.submit(self._load, s) for s in subjects}
+            return self._collect(futures)
+
+    def _collect(self, futures: Mapping[str, Future[Any]]) -> dict[str, Any]:
+        """Return the results by subject; keep the errors of subjects whose runtime failed."""
+        found = {}
+        for name, future in futures.items():
+            try:
+                found[name] = future.result()
+            except SUBJECT_ERRORS as error:
+                self.failures[name] = str(error)
+        return found
+
+    def _load(self, subject: GraphSubject) -> tuple[GraphSubject, dict[str, Any], dict[str, str]]:
+        try:
+            return self._load_in(subject)
+        except WrongFrameworkError as error:
+            other = "keras" if subject.runtime == "torch" else "torch"
+            self.progress(subject.name, f"is a model of {registry.label(other)}: {error}")
+            return self._load_in(replace(subject, runtime=other, child=self._new_child(other)))
+
+    def _load_in(
+        self, subject: GraphSubject
+    ) -> tuple[GraphSubject, dict[str, Any], dict[str, str]]:
+        assert subject.reference is not None
+        child = self.children[subject.child]
+        self.progress(subject.name, f"starting {subject.label}")
+        hello = child.hello()
+        self.progress(subject.name, "building the model")
+        answer = child.call(
+            "load_reference",
+            reference=subject.reference.to_json(),
+            trust=list(self.request.trust),
+            custom_objects=self.request.custom_objects,
+        )
+        return subject, answer, {**hello["versions"], "python": hello["python"]}
+
+    def _choose_reference(self, subjects: Sequence[GraphSubject]) -> GraphSubject:
+        """Return the subject that is right: the one named, else the first framework's model."""
+        wanted = self.request.reference
+        if wanted is not None:
+            for subject in subjects:
+                if subject.name == wanted:
+                    return subject
+            hint = suggest(wanted, [subject.name for subject in subjects])
+            raise UsageError(f"--reference: no subject is called {quote(wanted)}{hint}")
+        models = [s for s in subjects if s.runtime in registry.model_runtimes()]
+        return (models or list(subjects))[0]
+
+    # Reading -------------------------------------------------------------------------------------
+
+    def _read_all(
+        self,
+        subjects: Sequence[GraphSubject],
+        answers: Mapping[str, tuple[GraphSubject, dict[str, Any], dict[str, str]]],
+        reference: GraphSubject,
+    ) -> dict[str, LoadedModel]:
+        declared: dict[str, list[DeclaredInput]] = {}
+        examples: dict[str, dict[str, Array] | None] = {}
+        for subject in subjects:
+            declared[subject.name], examples[subject.name] = self._ask_inputs(subject)
+        order = sorted(
+            subjects,
+            # Those that state their inputs first: the others are given the same.
+            key=lambda s: _count_open(declared[s.name]),
+        )
+        chosen: dict[str, ModelInputs] = {}
+        with self.children.threads(max(len(order), 1)) as pool:
+            futures = {}
+            for subject in order:
+                own = declared[subject.name]
+                others = [declared[s.name] for s in order if s is not subject]
+                if any(spec.shape is None for spec in own) and examples[subject.name] is None:
+                    own = self._guess_inputs(subject, own, list(chosen.values()))
+                chosen[subject.name] = choose_inputs(
+                    self.request,
+                    own,
+                    examples[subject.name],
+                    seed=self.request.seed,
+                    others=others,
+                    chosen=list(chosen.values()),
+                )
+                futures[subject.name] = pool.submit(
+                    self._read, subject, chosen[subject.name], answers[subject.name]
+                )
+            return self._collect(futures)
+
+    def _guess_inputs(
+        self,
+        subject: GraphSubject,
+        own: list[DeclaredInput],
+        others: Sequence[ModelInputs],
+    ) -> list[DeclaredInput]:
+        """Try another model's input shapes, in every order of their axes and as integers.
+
+        What the user gave for an input is used as it is.
+        """
+        given = [self.request.shapes.get(spec.name) for spec in own]
+        if not others or any(spec.name in self.request.inputs for spec in own):
+            return own
+        shapes = [array.shape for array in others[0].arrays.values()]
+        for position, shape in enumerate(given):
+            if shape is not None and position < len(shapes):
+                shapes[position] = shape
+        self.progress(subject.name, "trying the axis orders of its inputs")
+        try:
+            answer = self.children[subject.child].call(
+                "guess_inputs", shapes=[list(shape) for shape in shapes], enough=1
+            )
+        except InputError as error:
+            options = " ".join(f"--shape {spec.name}=…" for spec in own)
+            raise InputError(f"{subject.name}: {error}; say {options}") from error
+        found = answer["candidates"][0]
+        for guess in found:
+            text = "x".join(map(str, guess["shape"]))
+            self.notes.append(
+                f"{subject.name}: its input '{guess['name']}' states no shape; it runs with {text} "
+                f"{guess['dtype']}"
+            )
+        return [
+            DeclaredInput(guess["name"], tuple(guess["shape"]), guess["dtype"], "guess")
+            for guess in found
+        ]
+
+    def _ask_inputs(
+        self, subject: GraphSubject
+    ) -> tuple[list[DeclaredInput], dict[str, Array] | None]:
+        path = self.folder / f"example.{subject.name}.npz"
+        answer = self.children[subject.child].call("read_inputs", example=str(path))
+        declared = [DeclaredInput.from_json(entry) for entry in answer["inputs"]]
+        if not answer["has_example"]:
+            return declared, None
+        return declared, load_arrays(path)
+
+    def _read(
+        self,
+        subject: GraphSubject,
+        chosen: ModelInputs,
+        answer: tuple[GraphSubject, dict[str, Any], dict[str, str]],
+    ) -> LoadedModel:
+        """Record a model; where it reads ids, draw them from its whole vocabulary."""
+        self.progress(subject.name, "reading the model")
+        _, loaded, versions = answer
+        graph, file, seconds = self._record(subject, chosen)
+        if chosen.source.startswith("random"):
+            bounds = find_id_bounds(graph)
+            if bounds:
+                arrays = redraw_integers(chosen.arrays, bounds, seed=self.request.seed)
+                chosen = replace(chosen, arrays=arrays)
+                graph, file, seconds = self._record(subject, chosen)
+        return LoadedModel(
+            subject=subject,
+            graph=graph,
+            inputs=chosen,
+            input_file=file,
+            brings_weights=loaded["brings_weights"],
+            versions=versions,
+            seconds=loaded["seconds"] + seconds,
+            notes=(*loaded.get("notes", ()), *graph.notes),
+        )
+
+    def _record(self, subject: GraphSubject, chosen: ModelInputs) -> tuple[Graph, Path, float]:
+        file = chosen.save(self.folder / f"inputs.{subject.name}.npz")
+        path = self.folder / f"graph.{subject.name}.json"
+        answer = self.children[subject.child].call("read_graph", inputs=str(file), out=str(path))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Graph.from_json(data, subject.name), file, answer["seconds"]
+
+    def _add_graph_reader(
+        self, models: dict[str, LoadedModel], reference: GraphSubject
+    ) -> dict[str, LoadedModel]:
+        """Where the reference is an ONNX file, PyTorch reads it in float64 as the reference.
+
+        ONNX Runtime has no float64 convolution. The file that ONNX Runtime runs stays a subject.
+        """
+        if reference.runtime in registry.model_runtimes():
+            return models
+        evaluator = registry.graph_evaluator()
+        subject = GraphSubject(
+            f"{reference.name}{FLOAT64}",
+            evaluator,
+            self._new_child(evaluator),
+            reference.reference,
+        )
+        answer = self._load_in(subject)
+        read = self._read(subject, models[reference.name].inputs, answer)
+        return {**models, subject.name: read}
+
+    # Alignment -----------------------------------------------------------------------------------
+
+    def _align_all(self, base: LoadedModel, models: dict[str, LoadedModel]) -> dict[str, Alignment]:
+        alignments: dict[str, Alignment] = {}
+        for name, model in list(models.items()):
+            if model is base:
+                continue
+            self.progress(name, "pairing the layers")
+            alignment = aligning.align(base.graph, model.graph)
+            alignments[name] = alignment
+            models[name] = self._share_inputs(base, model, alignment)
+        return alignments
+
+    def _share_inputs(
+        self, base: LoadedModel, model: LoadedModel, alignment: Alignment
+    ) -> LoadedModel:
+        """Return the model with the reference's inputs, in its own names, axes and dtypes."""
+        arrays = dict(model.inputs.arrays)
+        for own_name, other_name in alignment.inputs.items():
+            view = alignment.input_views.get(own_name)
+            own = arrays[other_name]
+            source = base.inputs.arrays[own_name]
+            if source.size != own.size:
+                raise UsageError(
+                    f"the input '{other_name}' of {model.subject.name} has the shape {own.shape}, "
+                    f"'{own_name}' of {base.subject.name} has {source.shape}: give one shape with "
+                    "--shape"
+                )
+            value = source if view is None else view.undo(source, own.shape)
+            arrays[other_name] = np.ascontiguousarray(value.reshape(own.shape)).astype(own.dtype)
+        inputs = ModelInputs(arrays, base.inputs.source)
+        inputs.save(model.input_file)
+        return replace(model, inputs=inputs)
+
+    # Weights -------------------------------------------------------------------------------------
+
+    def _give_weights(
+        self,
+        base: LoadedModel,
+        models: dict[str, LoadedModel],
+        alignments: dict[str, Alignment],
+    ) -> tuple[dict[str, Path], str]:
+        """Give the models without weights those of the reference; return the files by subject."""
+        files: dict[str, Path] = {}
+        values = self._read_weights(base, files)
+        source = "each model's own"
+        if not base.brings_weights:
+            source = f"random, seed {self.request.seed}"
+            values = draw_weights(base.graph, values, seed=self.request.seed)
+            self._write_weights(base, values, files)
+            values = self._calibrate(base, values)
+            self._write_weights(base, values, files)
+        for name, model in models.items():
+            if model is base:
+                continue
+            own = self._read_weights(model, files)
+            if model.brings_weights and base.brings_weights:
+                alignments[name] = self._prove_on_copy(base, model, alignments[name], values, own)
+                continue
+            copied = transfer_weights(alignments[name], values, own)
+            self._write_weights(model, {**own, **copied}, files)
+            alignments[name] = self._check_values(base, model, alignments[name])
+            copied = transfer_weights(alignments[name], values, own)
+            self._write_weights(model, {**own, **copied}, files)
+            if not base.brings_weights:
+                continue
+            source = f"those of {base.subject.name}"
+        return files, source
+
+    def _calibrate(self, base: LoadedModel, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the weights with the statistics of batch norms measured on the input.
+
+        With a mean of 0 and a variance of 1 activations shrink or grow from layer to layer, which
+        hides errors.
+        """
+        norms = find_norms(base.graph)
+        if not norms:
+            return dict(values)
+        self.progress(base.subject.name, "calibrating batch norms")
+        path = self.folder / "statistics.npz"
+        self._child(base).call(
+            "calibrate_norms", inputs=str(base.input_file), norms=norms, out=str(path)
+        )
+        statistics = load_arrays(path)
+        measured = {n: value.astype(values[n].dtype) for n, value in statistics.items()}
+        return {**values, **measured}
+
+    def _read_weights(self, model: LoadedModel, files: dict[str, Path]) -> dict[str, Array]:
+        path = self.folder / f"weights.{model.subject.name}.npz"
+        self._child(model).call("save_parameters", path=str(path))
+        files[model.subject.name] = path
+        return load_arrays(path)
+
+    def _write_weights(
+        self, model: LoadedModel, values: Mapping[str, Array], files: dict[str, Path]
+    ) -> None:
+        path = self.folder / f"weights.{model.subject.name}.npz"
+        save_arrays(path, values)
+        files[model.subject.name] = path
+        self._child(model).call("load_parameters", path=str(path))
+
+    def _prove_on_copy(
+        self,
+        base: LoadedModel,
+        model: LoadedModel,
+        alignment: Alignment,
+        values: Mapping[str, Array],
+        own: Mapping[str, Array],
+    ) -> Alignment:
+        """Check the pairs by values while the model holds the reference's weights; undo that."""
+        copied = transfer_weights(alignment, values, own)
+        same = all(np.array_equal(copied[name], own[name]) for name in copied)
+        if same:
+            return self._check_values(base, model, alignment)
+        path = self.folder / f"scratch.{model.subject.name}.npz"
+        child = self._child(model)
+        try:
+            save_arrays(path, {**own, **copied})
+            child.call("load_parameters", path=str(path))
+            return self._check_values(base, model, alignment)
+        finally:
+            save_arrays(path, own)
+            child.call("load_parameters", path=str(path))
+
+    def _check_values(
+        self, base: LoadedModel, model: LoadedModel, alignment: Alignment
+    ) -> Alignment:
+        """Return the alignment, checked by the tensors of a run with equal weights."""
+        self.progress(model.subject.name, "checking the pairs by their values")
+        tensors = {t.reference for pair in alignment.pairs for t in pair.tensors}
+        others = {t.other for pair in alignment.pairs for t in pair.tensors}
+        every = {t for node in base.graph.nodes for t in node.outputs}
+        others_every = {t for node in model.graph.nodes for t in node.outputs}
+        try:
+            with (
+                self._open_values(base, tensors | every) as read_base,
+                self._open_values(model, others | others_every) as read_model,
+            ):
+                return aligning.check_values(alignment, read_base, read_model)
+        except ParityError as error:
+            self.notes.append(
+                f"{model.subject.name}: the pairs were not checked by values: {error}"
+            )
+            return alignment
+
+    def _open_values(self, model: LoadedModel, tensors: set[str]) -> Any:
+        from parity.comparison.graphs.values import open_values
+
+        path = self.folder / f"values.{model.subject.name}.safetensors"
+        request = GraphRunRequest(
+            inputs=str(model.input_file),
+            points=tuple(TensorPoint(tensor, tensor) for tensor in sorted(tensors)),
+            out=str(path),
+        )
+        self._child(model).call("run_graph", **request.to_json())
+        return open_values(path)
+
+    # Exports -------------------------------------------------------------------------------------
+
+    def _export_all(
+        self,
+        base: LoadedModel,
+        models: dict[str, LoadedModel],
+        alignments: dict[str, Alignment],
+        weights: dict[str, Path],
+    ) -> dict[str, LoadedModel]:
+        """Export the one model of each framework, where there is one; a failure is a note."""
+        if not self.request.export:
+            return models
+        by_runtime: dict[str, list[LoadedModel]] = {}
+        for model in models.values():
+            if model.subject.runtime in registry.model_runtimes():
+                by_runtime.setdefault(model.subject.runtime, []).append(model)
+        for group in by_runtime.values():
+            model = group[0]
+            name = f"onnx-{model.subject.name}"
+            is_file = model.subject.reference is not None and model.subject.reference.runtime == (
+                "onnx"
+            )
+            if len(group) > 1 or is_file or name in models or not self._wants(name):
+                continue
+            try:
+                exported = self._export(model, name)
+                alignment = aligning.align(base.graph, exported.graph)
+                exported = self._share_inputs(base, exported, alignment)
+                self._read_weights(exported, weights)
+                # An export has its model's weights; with those of the reference, the values agree.
+                alignments[name] = self._check_values(base, exported, alignment)
+                models[name] = exported
+            except ParityError as error:
+                if self.request.subjects:
+                    self.failures[name] = str(error)
+                else:
+                    self.notes.append(f"{name} is not compared: {error}")
+        return models
+
+    def _wants(self, name: str) -> bool:
+        selected = [text.partition("@")[0] for text in self.request.subjects]
+        return not selected or name in selected
+
+    def _export(self, model: LoadedModel, name: str) -> LoadedModel:
+        self.progress(model.subject.name, "exporting to ONNX")
+        path = self.folder / f"{name}.onnx"
+        self._child(model).call(
+            "export_graph",
+            path=str(path),
+            inputs=str(model.input_file),
+            opset=self.request.opset,
+        )
+        runtime = registry.graph_runtimes()[0]
+        reference = parse_reference(str(path))
+        subject = GraphSubject(
+            name, runtime, self._new_child(runtime), reference, exported_from=model.subject.name
+        )
+        answer = self._load_in(subject)
+        declared, _ = self._ask_inputs(subject)
+        arrays = dict(
+            zip((spec.name for spec in declared), model.inputs.arrays.values(), strict=False)
+        )
+        for spec in declared:
+            if spec.name in model.inputs.arrays:
+                arrays[spec.name] = model.inputs.arrays[spec.name]
+        return self._read(subject, ModelInputs(arrays, model.inputs.source), answer)
+
+    # State ---------------------------------------------------------------------------------------
+
+    def _child(self, model: LoadedModel) -> Child:
+        return self.children[model.subject.child]
+
+    def _build_state(
+        self,
+        subjects: Sequence[GraphSubject],
+        base: LoadedModel,
+        models: Mapping[str, LoadedModel],
+        alignments: Mapping[str, Alignment],
+        weights: Mapping[str, Path],
+        source: str,
+    ) -> GraphState:
+        names = [*(s.name for s in subjects), *self.failures, *models]
+        names = [n for n in dict.fromkeys(names) if not n.endswith(FLOAT64)]
+        selected = select_subjects(names, self.request.subjects)
+        every = {s.name: s for s in subjects} | {n: m.subject for n, m in models.items()}
+        placed = {
+            name: replace(every[name], device=self._place(device))
+            for name, device in selected.items()
+            if name in every
+        }
+        compared = {
+            name: replace(models[name], subject=subject)
+            for name, subject in placed.items()
+            if name in models
+        }
+        reference = base
+        kept = {name: a for name, a in alignments.items() if name in compared}
+        table = graph_points.build_table(
+            reference.graph,
+            kept,
+            reference=reference.subject.name,
+            graphs={name: compared[name].graph for name in kept},
+        )
+        return GraphState(
+            request=self.request,
+            folder=self.folder,
+            reference=reference,
+            models=compared,
+            alignments=kept,
+            table=table,
+            weights=weights,
+            weight_source=source,
+            failures={n: t for n, t in self.failures.items() if n in selected},
+            subjects=tuple(placed.values()),
+            notes=(*self.notes, *(note for m in models.values() for note in m.notes)),
+        )
+
+    def _place(self, device: str | None) -> str:
+        wanted = device or self.request.device
+        return "cpu" if wanted == "auto" else wanted
+
+
+def _expect_runtime(reference: ModelReference) -> str:
+    """Return the runtime that a reference is loaded in first."""
+    return reference.runtime or guess_script_runtime(reference) or "torch"
+
+
+def _count_open(declared: Sequence[DeclaredInput]) -> tuple[bool, int]:
+    """Return whether an input states no shape, and the number of axes of any length."""
+    shapes = [spec.shape for spec in declared]
+    return None in shapes, sum(shape.count(None) for shape in shapes if shape is not None)
+
+
+def find_id_bounds(graph: Graph) -> dict[str, int]:
+    """Return, for each integer input that an embedding reads, the number of ids that it takes."""
+    ports = {port.tensor: port.name for port in graph.inputs}
+    found: dict[str, int] = {}
+    reach = dict(ports)
+    for node in graph.nodes:
+        sources = [reach[tensor] for tensor in node.inputs if tensor in reach]
+        if node.kind == "embedding" and sources and node.parameters:
+            rows = node.parameters[0].shape[0]
+            found[sources[0]] = min(rows, found.get(sources[0], rows))
+        elif (node.kind == OPAQUE or families.is_passed(node)) and sources:
+            for tensor in node.outputs:
+                if graph.tensors[tensor].dtype.startswith("int"):
+                    reach[tensor] = sources[0]
+    return found

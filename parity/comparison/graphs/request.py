@@ -1,0 +1,130 @@
+"""The request for a comparison of any models, validated before any child is started."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from parity.errors import UsageError
+from parity.processes import registry
+from parity.processes.references import ModelReference, parse_reference, split_name
+from parity.processes.subjects import DEVICES, backend_names
+from parity.text import quote, suggest
+
+Depth = Literal["stage", "block", "layer"]
+
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class GraphRequest:
+    """One comparison of models that are named by references, `NAME=REF` or `REF`.
+
+    `weights` is a reference or a checkpoint whose weights are copied into every model; without it
+    each model that brings weights keeps them. `inputs` are arrays or files by the input's name,
+    `shapes` the shapes of inputs for which nothing else gives one; both are in the axes of the
+    model that has an input of that name. `input` is the one input of image models, as in
+    `parity.network.inputs.load`. `subjects` selects by name, with a device: `torch@gpu`.
+    `reference` is the name of the subject that is right. Without `export` no graph is exported.
+    `trust` are files that hold programs and may be run. `limit` is in units of the floor, `timeout`
+    in seconds for one request to a child.
+    """
+
+    references: tuple[str, ...]
+    weights: str | None = None
+    input: Any = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    batch: int | None = None
+    seed: int = 0
+    subjects: tuple[str, ...] = ()
+    reference: str | None = None
+    depth: Depth = "stage"
+    limit: float = 4.0
+    isolate: bool = False
+    semantics: bool = False
+    explain: bool = True
+    export: bool = True
+    trust: tuple[str, ...] = ()
+    custom_objects: str | None = None
+    classes: int | None = None
+    image_size: tuple[int, int] | None = None
+    channels: int | None = None
+    opset: int | None = None
+    timeout: float = 900.0
+    device: str = "auto"
+    precision: str = "float32"
+    judge_as: str | None = None
+    python: Mapping[str, str] = field(default_factory=dict)
+    keras_backend: str = "tensorflow"
+    save_captures: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.references:
+            raise UsageError("nothing to compare: give one or more models")
+        for value, known, option in (
+            (self.device, ("auto", *DEVICES), "--device"),
+            (self.precision, PRECISIONS, "--precision"),
+            (self.judge_as, PRECISIONS, "--judge-as"),
+            (self.keras_backend, backend_names("keras"), "--keras-backend"),
+        ):
+            if value is not None and value not in known:
+                raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
+        if self.keras_backend != "tensorflow":
+            raise UsageError("--keras-backend: models are read on TensorFlow alone")
+        if not self.limit > 0:
+            raise UsageError(f"--limit must be above 0, found {self.limit}")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"--batch must be at least 1, found {self.batch}")
+        if not 0 < self.timeout < threading.TIMEOUT_MAX:
+            raise UsageError(f"--timeout must be a number of seconds, found {self.timeout}")
+
+    def parse(self) -> tuple[tuple[str | None, ModelReference], ...]:
+        """Return each reference with the name that the user gave it; raises `UsageError`."""
+        found = []
+        for text in self.references:
+            name, reference = split_name(text)
+            found.append((name, parse_reference(reference)))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class GraphSubject:
+    """One model, and the runtime, child and device that run it.
+
+    `exported_from` is the name of the subject whose export it is; its reference is then None.
+    """
+
+    name: str
+    runtime: str
+    child: str
+    reference: ModelReference | None = None
+    device: str = "cpu"
+    exported_from: str = ""
+
+    @property
+    def label(self) -> str:
+        """The framework's name for a message."""
+        return registry.label(self.runtime)
+
+
+def select_subjects(names: Sequence[str], selection: Sequence[str]) -> dict[str, str | None]:
+    """Return the subjects to compare, with the device that the selection gives each, or None.
+
+    An empty selection is all of `names`. Raises `UsageError` for a name that is none of them.
+    """
+    if not selection:
+        return dict.fromkeys(names)
+    found: dict[str, str | None] = {}
+    for text in selection:
+        name, _, device = text.partition("@")
+        if name not in names:
+            hint = suggest(name, names, otherwise=f"there are: {', '.join(names)}")
+            raise UsageError(f"--subjects: no subject is called {quote(name)}{hint}")
+        if device and device not in DEVICES:
+            raise UsageError(f"--subjects {quote(text)}: expected @cpu or @gpu")
+        found[name] = device or None
+    return found

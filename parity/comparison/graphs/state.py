@@ -1,0 +1,68 @@
+"""The state of a comparison of graphs, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parity.comparison.graphs.inputs import ModelInputs
+from parity.comparison.graphs.points import GraphTable
+from parity.comparison.graphs.request import GraphRequest, GraphSubject
+from parity.network.alignment import Alignment
+from parity.network.graph import Graph
+from parity.numerics.floor import Floor
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that its child has loaded and read."""
+
+    subject: GraphSubject
+    graph: Graph
+    inputs: ModelInputs
+    input_file: Path
+    brings_weights: bool
+    versions: Mapping[str, str]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GraphCapture:
+    """The capture of one run, and the facts that its child reported."""
+
+    path: Path
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ReferenceFloors:
+    """The float64 capture of the reference, and the floors by row."""
+
+    capture: Path
+    floors: Mapping[str, Floor]
+    isolated: Mapping[str, Floor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GraphState:
+    """The models, aligned and with their weights; the runs come later."""
+
+    request: GraphRequest
+    folder: Path
+    reference: LoadedModel
+    models: Mapping[str, LoadedModel]
+    """By subject, those that are compared; the reference may be one of them."""
+    alignments: Mapping[str, Alignment]
+    """By subject, from the reference to it; none for the reference itself."""
+    table: GraphTable
+    weights: Mapping[str, Path]
+    """By subject, an `.npz` file of its weights as they are compared, in its own names and axes."""
+    weight_source: str
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """By subject, why it could not be loaded, read or aligned."""
+    subjects: tuple[GraphSubject, ...] = ()
+    """All that were asked for, in order."""
+    notes: tuple[str, ...] = ()

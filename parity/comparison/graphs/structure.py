@@ -1,0 +1,282 @@
+"""The differences of structure between aligned graphs, and whether they change a number."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs.layout import is_signal, move_channels_first
+from parity.comparison.graphs.state import LoadedModel
+from parity.network import kinds
+from parity.network.alignment import Alignment, NodePair, infer_axes
+from parity.network.graph import Graph, Node
+from parity.network.graph_weights import to_canonical_weight
+from parity.network.kind import tuples_to_lists
+
+Array = NDArray[Any]
+
+_TRAINING_ONLY = frozenset({"momentum", "rate", "p", "inplace"})
+_SHAPE_ONLY = frozenset(
+    {
+        "in",
+        "out",
+        "bias",
+        "activation",
+        "kernel",
+        "target",
+        "full_shape",
+        "channels_last",
+        "keepdims",
+    }
+)
+_WAY_OF_WRITING = frozenset({"gates", "time_major", "last", "layers", "units"})
+"""What a recurrent layer's weights and outputs are arranged by; the pairs are by the same names."""
+
+
+@dataclass(frozen=True)
+class PairDifference:
+    """One hyperparameter, or the kind, in which a pair of operations differs.
+
+    `value` and `expected` are the subject's and the reference's. `where` names both operations with
+    their source lines.
+    """
+
+    subject: str
+    reference_node: str
+    node: str
+    field: str
+    expected: Any
+    value: Any
+    where: str
+    training_only: bool = False
+    hyper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """All hyperparameters of the subject's operation, with the axes of channels-first tensors."""
+
+
+def find_differences(
+    reference: LoadedModel, model: LoadedModel, alignment: Alignment
+) -> list[PairDifference]:
+    """Return the differences of the paired operations, in the reference's execution order."""
+    found: list[PairDifference] = []
+    axes = infer_axes(reference.graph), infer_axes(model.graph)
+    for pair in alignment.pairs:
+        first, second = (
+            main_node(reference.graph, pair.reference),
+            main_node(model.graph, pair.other),
+        )
+        if first is None or second is None:
+            continue
+        first, second = _pad_with(reference.graph, first), _pad_with(model.graph, second)
+        first = move_channels_first(reference.graph, first, axes[0])
+        second = move_channels_first(model.graph, second, axes[1])
+        found += _compare_nodes(model.subject.name, pair, first, second)
+    return found
+
+
+def _pad_with(graph: Graph, node: Node) -> Node:
+    """Return an operation whose padding includes that of the zero padding that it reads.
+
+    It then reads what the padding reads.
+    """
+    padding = node.hyper.get("padding")
+    if padding is None or node.kind == "pad" or not node.inputs:
+        return node
+    before = graph.producers.get(node.inputs[0])
+    if before is None or before.kind != "pad" or before.hyper.get("value", 0.0) != 0.0:
+        return node
+    added = before.hyper.get("padding", ())
+    if len(added) != len(padding) or before.hyper.get("mode", "constant") != "constant":
+        return node
+    if len(graph.consumers.get(before.outputs[0], ())) > 1 or "pool" in node.kind:
+        return node
+    total = [[a + c, b + d] for (a, b), (c, d) in zip(padding, added, strict=True)]
+    inputs = (before.inputs[0], *node.inputs[1:])
+    return replace(node, inputs=inputs, hyper={**node.hyper, "padding": total})
+
+
+def main_node(graph: Graph, ids: Sequence[str]) -> Node | None:
+    """Return the node of a pair that has the weights, else the first one."""
+    nodes = [graph.by_id[each] for each in ids if each in graph.by_id]
+    with_weights = [node for node in nodes if node.parameters]
+    return next(iter(with_weights or nodes), None)
+
+
+def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> list[PairDifference]:
+    where = f"{locate(first)} against {locate(second)}"
+    if len(pair.reference) == len(pair.other) == 1 and first.kind != second.kind:
+        if {first.kind, second.kind} <= {"conv", "depthwise_conv"}:
+            pass
+        else:
+            kinds_differ = PairDifference(
+                subject, first.id, second.id, "kind", first.kind, second.kind, where
+            )
+            return [replace(kinds_differ, hyper=second.hyper)]
+    kind = kinds.find(first.kind)
+    if kind is None:
+        return []
+    expected, value = kind.complete(first.hyper), kind.complete(second.hyper)
+    found = []
+    for name in sorted(expected.keys() & value.keys()):
+        if name in _SHAPE_ONLY | _WAY_OF_WRITING or _equal(expected[name], value[name]):
+            continue
+        found.append(
+            PairDifference(
+                subject,
+                first.id,
+                second.id,
+                name,
+                expected[name],
+                value[name],
+                where,
+                name in _TRAINING_ONLY,
+            )
+        )
+    return found
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, float) or isinstance(second, float):
+        # A framework may store a constant in float32, a relative change of up to 6e-8.
+        return bool(np.isclose(float(first), float(second), rtol=1e-7, atol=0.0))
+    return bool(tuples_to_lists(first) == tuples_to_lists(second))
+
+
+def locate(node: Node) -> str:
+    """Return an operation's path and source line for a message."""
+    name = node.path or node.operation
+    return f"{name} ({node.source})" if node.source else name
+
+
+def summarise(differences: Sequence[PairDifference]) -> list[str]:
+    """Return one sentence for each difference, whatever the number of layers that share it."""
+    groups: dict[tuple[str, str, str, str], list[PairDifference]] = {}
+    for each in differences:
+        key = (each.subject, each.field, repr(each.expected), repr(each.value))
+        groups.setdefault(key, []).append(each)
+    lines = []
+    for (subject, name, expected, value), group in groups.items():
+        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        lines.append(
+            f"{subject}: {name} is {_plain(value)}, expected {_plain(expected)}: "
+            f"{group[0].where}{more}"
+        )
+    return lines
+
+
+def _plain(text: str) -> str:
+    return text.strip("'")
+
+
+def is_same_function(
+    graph: Graph,
+    difference: PairDifference,
+    tensors: Mapping[str, Array],
+    values: Mapping[str, Array],
+) -> bool | None:
+    """Return whether a difference changes no number that the operation gives, in float64.
+
+    None where the subject's operation is one of several that do the same together, or cannot be
+    evaluated alone: then the numbers of the comparison show it.
+
+    The reference's operation is evaluated as it is and with the subject's value, on its own inputs
+    (`tensors`, by id, channels first) and on noise of ten times their scale. False where the
+    kind has no operator, or the inputs are not known: the difference then stands.
+    """
+    node = _pad_with(graph, graph.by_id[difference.reference_node])
+    if any(tensor not in tensors for tensor in node.inputs):
+        return False
+    axes = infer_axes(graph)
+    node = move_channels_first(graph, node, axes)
+    inputs = [tensors[tensor] for tensor in node.inputs]
+    if is_signal(node, axes):
+        inputs = [each.swapaxes(1, 2) for each in inputs]
+    weights = {
+        each.role: to_canonical_weight(node.kind, each, values[each.name])
+        for each in node.parameters
+        if each.role and each.name in values
+    }
+    kind, hyper = node.kind, dict(node.hyper)
+    if difference.field == "kind":
+        kind, hyper = difference.value, dict(difference.hyper)
+    else:
+        hyper[difference.field] = difference.value
+    scale = max((float(np.abs(each).max(initial=0.0)) for each in inputs), default=1.0) or 1.0
+    rng = np.random.default_rng(0)
+    noise = [10.0 * scale * rng.standard_normal(each.shape) for each in inputs]
+    if not _can_evaluate(node.kind, node.hyper, inputs, weights):
+        return False
+    answers = [_agree(node, kind, hyper, tried, weights) for tried in (inputs, noise)]
+    if None in answers:
+        return None if difference.field in _ARRANGED else False
+    return all(answers)
+
+
+_ARRANGED = frozenset({"kind", "axes"})
+"""Fields in which one operation and several that do the same together may differ."""
+
+
+def _can_evaluate(
+    kind: str, hyper: Mapping[str, Any], inputs: Sequence[Array], weights: Mapping[str, Array]
+) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            kinds.evaluate(kind, inputs, weights, hyper)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+    return True
+
+
+def _agree(
+    node: Node,
+    kind: str,
+    hyper: Mapping[str, Any],
+    inputs: Sequence[Array],
+    weights: Mapping[str, Array],
+) -> bool | None:
+    """Return whether both give the same numbers; None where the second gives none of this shape."""
+    other = kinds.find(kind)
+    if other is not None and other.joins_branches and len(inputs) < 2:
+        # The last operation of a formula, which joins what the others give.
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            expected = kinds.evaluate(node.kind, inputs, weights, node.hyper)
+            value = _evaluate_as(node.kind, kind, inputs, weights, hyper)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+    if _long_axes(expected) != _long_axes(value):
+        return None
+    bound = 1e-12 * float(np.abs(expected).max(initial=0.0))
+    difference = np.abs(expected.reshape(-1) - value.reshape(-1))
+    return bool(difference.max(initial=0.0) <= bound)
+
+
+def _long_axes(array: Array) -> list[int]:
+    """Return the lengths without those of 1, which a reduction may keep."""
+    return [length for length in array.shape if length != 1]
+
+
+def _evaluate_as(
+    kind: str,
+    other: str,
+    inputs: Sequence[Array],
+    weights: Mapping[str, Array],
+    hyper: Mapping[str, Any],
+) -> Array:
+    """Evaluate an operation of `kind` as one of another kind."""
+    if (kind, other) == ("dense", "conv"):
+        image = inputs[0].reshape(*inputs[0].shape, 1, 1)
+        kernel = weights["kernel"].reshape(*weights["kernel"].shape, 1, 1)
+        return kinds.evaluate("conv", [image], {**weights, "kernel": kernel}, hyper)
+    if (kind, other) == ("conv", "dense"):
+        kernel = weights["kernel"]
+        flat = inputs[0].reshape(inputs[0].shape[:2])
+        return kinds.evaluate(
+            "dense", [flat], {**weights, "kernel": kernel.reshape(kernel.shape[:2])}, hyper
+        )
+    return kinds.evaluate(other, inputs, weights, hyper)

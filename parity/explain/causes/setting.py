@@ -1,0 +1,43 @@
+"""A hyperparameter that the subject states otherwise and no other cause covers: `align_corners`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import change_hyper
+from parity.network import kinds
+from parity.network.kind import tuples_to_lists
+
+NAME = "setting"
+
+_COVERED = frozenset(
+    {"stride", "dilation", "padding", "epsilon", "ceil", "negative_slope", "alpha",
+        "slope", "approximate",
+     "bias", "quantized"}
+)  # fmt: skip
+"""Hyperparameters with a cause of their own."""
+
+_WITHOUT_EFFECT = frozenset({"in", "out", "units", "activation", "kernel", "size", "scale"})
+"""What the shapes of weights and outputs state, and activations, which are operations."""
+
+
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    kind = kinds.get(failing.reference_layer.kind)
+    expected = kind.complete(failing.reference_layer.hyper)
+    for setting in kind.hyperparameters:
+        name = setting.name
+        if name in _COVERED | _WITHOUT_EFFECT or name not in failing.subject_hyper:
+            continue
+        value, wanted = failing.subject_hyper[name], expected.get(name)
+        if wanted is None or tuples_to_lists(value) == tuples_to_lists(wanted):
+            continue
+        attribute = setting.attribute(failing.framework)
+        yield Candidate(
+            NAME,
+            change_hyper(**{name: value}),
+            f"{name} is {value}, not {wanted}",
+            f"{failing.label}: set {attribute}={wanted}",
+            1.0,
+        )

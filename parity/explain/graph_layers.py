@@ -1,0 +1,390 @@
+"""The explanation of operations that fail in isolation, in a comparison of graphs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
+from parity.comparison.graphs.points import GraphRow
+from parity.comparison.graphs.runner import GraphRunner
+from parity.comparison.graphs.state import GraphState
+from parity.comparison.graphs.structure import locate, main_node
+from parity.comparison.graphs.weights import gather_weight
+from parity.errors import ParityError, WeightError
+from parity.explain import diagnosis, messages
+from parity.explain.captures import NEARBY, round_to_float32
+from parity.explain.cause import Cause
+from parity.explain.findings import IsolatedFailure
+from parity.explain.proof.error_pattern import classify_error
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import Layer, evaluate
+from parity.explain.proof.reconstruction import TOLERANCE
+from parity.explain.proof.search import Explanation
+from parity.network import kinds
+from parity.network.alignment import families, infer_axes
+from parity.network.graph import Graph, Node
+from parity.network.graph_weights import to_canonical_weight
+from parity.network.rows import Row
+from parity.network.view import View
+from parity.numerics.array_files import load_arrays
+from parity.numerics.capture import CaptureReader
+from parity.numerics.floor import Floor
+from parity.numerics.verdict import StageResult
+from parity.processes.graph_requests import GraphRunRequest, TensorPoint
+
+Array = NDArray[Any]
+
+SEARCH_SECONDS = 2.0
+"""CPU time for the search in pairs, shared by all failing layers."""
+
+MAX_EXPLAINED = 40
+"""The number of failing layers that are explained; the report says how many are left out."""
+
+
+QUANTISED = "quantised"
+
+
+@dataclass(frozen=True)
+class GraphFinding:
+    """The result of explaining one failing row of one subject."""
+
+    subject: str
+    row: GraphRow
+    x_floor: float
+    layer: FailingLayer | None
+    explanation: Explanation | None
+
+
+@dataclass
+class GraphExplainer:
+    """Builds the evidence on failing rows from the graphs, the weights and the captures."""
+
+    state: GraphState
+    runner: GraphRunner
+    reference_tensors: Mapping[str, Array]
+    """The reference's float64 tensors by id, channels first where the axes are known."""
+    _weights: dict[str, dict[str, Array]] = field(default_factory=dict)
+
+    def explain(
+        self, failures: Sequence[tuple[str, StageResult]], captures: Mapping[str, Path]
+    ) -> list[GraphFinding]:
+        """Explain each (subject, isolated result); `captures` are the isolated ones by subject."""
+        findings = []
+        seconds = SEARCH_SECONDS / max(len(failures), 1)
+        with contextlib.ExitStack() as stack:
+            readers = {
+                name: stack.enter_context(CaptureReader(path)) for name, path in captures.items()
+            }
+            for subject, result in failures:
+                row = self.state.table.by_name(result.row)
+                own = result.subjects[subject]
+                x_floor = max(own.x_floor, own.x_floor_max)
+                layer = None
+                if result.floor is not None and row.name in readers[subject]:
+                    actual = readers[subject].read(row.name)
+                    layer = self._build(subject, row, result.floor, actual)
+                explanation = None
+                if layer is not None:
+                    explanation = self._search(layer, subject, row, seconds)
+                findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
+        return findings
+
+    def _search(
+        self, layer: FailingLayer, subject: str, row: GraphRow, seconds: float
+    ) -> Explanation | None:
+        def add_weights() -> FailingLayer:
+            values, names = self._subject_weights(subject, row)
+            return replace(layer, subject_weights=values, weight_names=names)
+
+        return diagnosis.explain_layer(layer, seconds=seconds, add_weights=add_weights)
+
+    def _build(
+        self, subject: str, row: GraphRow, floor: Floor, actual: Array
+    ) -> FailingLayer | None:
+        """Return the evidence on a failure; None if the reference's layer cannot be evaluated."""
+        reference = self.state.reference
+        node = reference.graph.by_id[row.node]
+        layer = self._reference_layer(node)
+        if layer is None:
+            return None
+        expected = self.reference_tensors[node.outputs[0]]
+        if is_signal(node, infer_axes(reference.graph)):
+            expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
+        precision = self.state.request.judge_as or self.state.request.precision
+        floor = floor.for_precision(precision)
+        layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
+        model = self.state.models[subject]
+        own = main_node(model.graph, row.nodes.get(subject, ()))
+        if own is not None:
+            own = move_channels_first(model.graph, own, infer_axes(model.graph))
+        wide = np.asarray(actual, np.float64)
+        nearby = self._nearby(node, wide.shape)
+        return FailingLayer(
+            row=Row(row.name, row.stage, row.kind, row.name, row.name, row.shape[1:]),
+            subject=subject,
+            framework=model.subject.runtime,
+            reference_layer=layer,
+            expected=expected,
+            actual=wide,
+            floor=floor,
+            pattern=classify_error(
+                wide,
+                expected,
+                floor=floor.max_abs,
+                groups=int(layer.hyper.get("groups") or 1),
+            ),
+            limit=self.state.request.limit,
+            subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
+            label="" if own is None else f"{own.operation} `{locate(own)}`",
+            image_shape=self._image_shape(node, layer),
+            reference_weights=self._weights_nearby(node),
+            nearby_outputs=nearby,
+            possible_inputs={
+                name: round_to_float32(value)
+                for name, value in self._nearby(node, layer.inputs[0].shape).items()
+            },
+        )
+
+    def _reference_layer(self, node: Node) -> Layer | None:
+        """Return the reference's layer with its inputs, if it gives the reference's own output."""
+        if kinds.find(node.kind) is None or not node.inputs or not node.outputs:
+            return None
+        needed = (*node.inputs, node.outputs[0])
+        if any(tensor not in self.reference_tensors for tensor in needed):
+            return None
+        inputs = tuple(self.reference_tensors[tensor] for tensor in node.inputs)
+        reference = self.state.reference.graph
+        expected = self.reference_tensors[node.outputs[0]]
+        if is_signal(node, infer_axes(reference)):
+            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
+            expected = expected.swapaxes(1, 2)
+        node = move_channels_first(reference, node, infer_axes(reference))
+        layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
+        try:
+            with np.errstate(all="ignore"):
+                output = evaluate(layer)
+        except (ValueError, KeyError, IndexError, TypeError):
+            return None
+        if output.shape != expected.shape:
+            return None
+        scale = float(np.abs(expected).max(initial=0.0))
+        if not np.abs(output - expected).max(initial=0.0) <= TOLERANCE * scale:
+            return None
+        return layer
+
+    def _canonical_weights(self, node: Node) -> dict[str, Array]:
+        values = self._values(self.state.reference.subject.name)
+        return {
+            each.role: to_canonical_weight(node.kind, each, values[each.name])
+            for each in node.parameters
+            if each.role and each.name in values
+        }
+
+    def _values(self, subject: str) -> dict[str, Array]:
+        if subject not in self._weights:
+            self._weights[subject] = load_arrays(self.state.weights[subject])
+        return self._weights[subject]
+
+    def _subject_weights(
+        self, subject: str, row: GraphRow
+    ) -> tuple[dict[str, Array], dict[str, str]]:
+        """Return the subject's weights of a row in canonical axes by role, and their names."""
+        alignment = self.state.alignments[subject]
+        reference = self.state.reference
+        node = reference.graph.by_id[row.node]
+        own, base = self._values(subject), self._values(reference.subject.name)
+        values: dict[str, Array] = {}
+        names: dict[str, str] = {}
+        for each in node.parameters:
+            if not each.role:
+                continue
+            with contextlib.suppress(ValueError, WeightError):
+                gathered = gather_weight(alignment, each.name, own, base[each.name].shape)
+                if gathered is not None:
+                    values[each.role] = to_canonical_weight(node.kind, each, gathered[0])
+                    names[each.role] = gathered[1]
+        return values, names
+
+    def _nearby(self, node: Node, shape: tuple[int, ...]) -> dict[str, Array]:
+        """Return the reference's tensors of this shape around a node, by the rows' names."""
+        rows = [row for row in self.state.table.rows if row.node != node.id]
+        order = [each.id for each in self.state.reference.graph.nodes]
+        here = order.index(node.id)
+        near = sorted(rows, key=lambda row: abs(order.index(row.node) - here))[: 4 * NEARBY]
+        by_id = self.state.reference.graph.by_id
+        found = {}
+        for row in near:
+            tensor = by_id[row.node].outputs[0]
+            if tensor in self.reference_tensors:
+                value = self.reference_tensors[tensor]
+                if value.shape == shape:
+                    found[row.name] = value
+        return found
+
+    def _weights_nearby(self, node: Node) -> dict[str, dict[str, Array]]:
+        """Return the reference's weights of the rows of this kind, by row and role."""
+        by_id = self.state.reference.graph.by_id
+        return {
+            row.name: self._canonical_weights(by_id[row.node])
+            for row in self.state.table.rows
+            if by_id[row.node].kind == node.kind and by_id[row.node].parameters
+        }
+
+    def _image_shape(self, node: Node, layer: Layer) -> tuple[int, ...] | None:
+        """Return the shape (C, H, W) of the image that a dense layer's input is flattened from."""
+        if node.kind != "dense" or layer.inputs[0].ndim != 2:
+            return None
+        graph = self.state.reference.graph
+        producer = graph.producers.get(node.inputs[0])
+        while producer is not None and producer.inputs:
+            before = self.reference_tensors.get(producer.inputs[0])
+            if before is not None and before.ndim == 4:
+                return before.shape[1:]
+            if not families.is_passed(producer):
+                return None
+            producer = graph.producers.get(producer.inputs[0])
+        return None
+
+
+def read_reference_tensors(
+    state: GraphState, runner: GraphRunner, nodes: Sequence[str]
+) -> dict[str, Array]:
+    """Return the reference's float64 tensors around the nodes with these ids, by tensor id."""
+    graph = state.reference.graph
+    order = infer_axes(graph)
+    wanted: list[str] = []
+    positions = {node.id: at for at, node in enumerate(graph.nodes)}
+    for each in nodes:
+        here = positions[each]
+        for node in graph.nodes[max(here - 2 * NEARBY, 0) : here + 2 * NEARBY]:
+            wanted += [*node.inputs, *node.outputs[:1]]
+    ports = {port.tensor: port.name for port in graph.inputs}
+    tensors = [tensor for tensor in dict.fromkeys(wanted) if tensor not in ports]
+    path = runner.folder / "explain.reference.safetensors"
+    request = GraphRunRequest(
+        inputs=str(state.reference.input_file),
+        points=tuple(
+            TensorPoint(tensor, tensor, _floating_views(graph, tensor, order)) for tensor in tensors
+        ),
+        out=str(path),
+        precision="float64",
+    )
+    child = runner.children[state.reference.subject.child]
+    child.call("run_graph", **request.to_json())
+    found: dict[str, Array] = {}
+    with CaptureReader(path) as reader:
+        for tensor in tensors:
+            found[tensor] = reader.read(tensor).astype(np.float64)
+    for tensor, name in ports.items():
+        value = np.asarray(state.reference.inputs.arrays[name], np.float64)
+        for view in channels_first(order.get(tensor, "")):
+            value = np.asarray(view.apply(value), np.float64)
+        found[tensor] = value
+    return found
+
+
+def _floating_views(graph: Graph, tensor: str, order: Mapping[str, str]) -> tuple[View, ...]:
+    return channels_first(order.get(tensor, ""))
+
+
+def explain_rows(
+    state: GraphState,
+    runner: GraphRunner,
+    failures: Sequence[tuple[str, StageResult]],
+    captures: Mapping[str, Path],
+) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
+    """Return the causes of the rows that fail in isolation, and notes; never raises."""
+    notes: list[str] = []
+    quantised = [each for each in failures if _is_quantised(state, *each)]
+    found = _describe_quantised(state, quantised)
+    failures = [each for each in failures if each not in quantised]
+    if not failures:
+        return found, ()
+    if len(failures) > MAX_EXPLAINED:
+        notes.append(f"{len(failures) - MAX_EXPLAINED} more failing layers were not explained")
+    chosen = list(failures[:MAX_EXPLAINED])
+    rows = [state.table.by_name(result.row) for _, result in chosen]
+    try:
+        tensors = read_reference_tensors(state, runner, [row.node for row in rows])
+        findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
+    except (ParityError, ValueError, KeyError) as error:
+        return found, (f"the differences were not explained: {error}",)
+    return (*found, *describe(findings)), tuple(notes)
+
+
+def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
+    """Return whether only the subject's operation computes with integers."""
+    row = state.table.by_name(result.row)
+    own = main_node(state.models[subject].graph, row.nodes.get(subject, ()))
+    reference = state.reference.graph.by_id[row.node]
+    return bool(own is not None and own.hyper.get("quantized")) and not reference.hyper.get(
+        "quantized"
+    )
+
+
+def _describe_quantised(
+    state: GraphState, failures: Sequence[tuple[str, StageResult]]
+) -> tuple[Cause, ...]:
+    """Return one cause for all quantised operations of a subject."""
+    by_subject: dict[str, list[StageResult]] = {}
+    for subject, result in failures:
+        by_subject.setdefault(subject, []).append(result)
+    causes = []
+    for subject, results in by_subject.items():
+        row = state.table.by_name(results[0].row)
+        own = main_node(state.models[subject].graph, row.nodes[subject])
+        assert own is not None
+        count = len(results)
+        layers = "1 layer computes" if count == 1 else f"{count} layers compute"
+        worst = max(max(r.subjects[subject].x_floor, r.subjects[subject].x_floor_max)
+                    for r in results)  # fmt: skip
+        causes.append(
+            Cause(
+                row.name,
+                subject,
+                QUANTISED,
+                {"x_floor_before": worst, "layers": float(count)},
+                f"{QUANTISED}: {layers} with integers, the first is {own.operation} "
+                f"`{locate(own)}` (up to {worst:.1e}x the floor); a quantised model is not the "
+                "float one. Remedy: compare the quantised file with itself or in another runtime",
+            )
+        )
+    return tuple(causes)
+
+
+def describe(findings: Sequence[GraphFinding]) -> tuple[Cause, ...]:
+    """Return one entry for all layers of one subject with one cause, in words."""
+    groups: dict[tuple[str, ...], list[GraphFinding]] = {}
+    for finding in findings:
+        proof = finding.explanation.proof if finding.explanation else None
+        key = (
+            (finding.subject, finding.row.name)
+            if proof is None
+            else (finding.subject, *messages.candidate_texts(proof))
+        )
+        groups.setdefault(key, []).append(finding)
+    return tuple(map(_describe_group, groups.values()))
+
+
+def _describe_group(group: Sequence[GraphFinding]) -> Cause:
+    first = group[0]
+    failure = IsolatedFailure(
+        first.subject,
+        Row(first.row.name, first.row.stage, first.row.kind, "", ""),
+        Floor(2.0**-24, 0.0, 1, 0.0) if first.layer is None else first.layer.floor,
+        first.x_floor,
+    )
+    explanation = first.explanation
+    if explanation is None or explanation.proof is None:
+        return messages.describe_unexplained_layer(
+            failure, first.layer, explanation, where=f"`{first.subject}`"
+        )
+    rows = [item.row.name for item in group[1:]]
+    return messages.describe_proof(failure, explanation, rows, graphs=())

@@ -1,0 +1,32 @@
+"""The pairing of two models' graphs: nodes, tensors with their views, weights, and confidence."""
+
+from parity.network.alignment.align import align
+from parity.network.alignment.axes import infer_axes
+from parity.network.alignment.cuts import Cuts, find_cuts
+from parity.network.alignment.result import (
+    Alignment,
+    Confidence,
+    NodePair,
+    TensorPair,
+    WeightPair,
+)
+from parity.network.alignment.transform import Slice, WeightTransform
+from parity.network.alignment.values import check_values, list_tensors
+from parity.network.alignment.weights import transfer_weights
+
+__all__ = [
+    "Alignment",
+    "Confidence",
+    "Cuts",
+    "NodePair",
+    "Slice",
+    "TensorPair",
+    "WeightPair",
+    "WeightTransform",
+    "align",
+    "check_values",
+    "find_cuts",
+    "infer_axes",
+    "list_tensors",
+    "transfer_weights",
+]

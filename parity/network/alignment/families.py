@@ -1,0 +1,43 @@
+"""The families of kinds that a pairing treats as one, and the kinds that compute nothing."""
+
+from __future__ import annotations
+
+import functools
+
+from parity.network import kinds
+from parity.network.graph import Node
+
+LINEAR = "linear"
+ACTIVATION = "activation"
+AVERAGE = "average"
+PRODUCT = "product"
+ATTENTION = "attention"
+INPUT = "input"
+OUTPUT = "output"
+
+
+def is_passed(node: Node) -> bool:
+    """Return whether a node only moves values, so that a pairing looks through it."""
+    kind = kinds.find(node.kind)
+    return kind is not None and (kind.passive or kind.moves_values)
+
+
+def is_ordered(kind: str) -> bool:
+    """Return whether the order of the inputs of this kind matters."""
+    found = kinds.find(kind)
+    return found is not None and found.ordered
+
+
+def find_landmark(kind: str) -> str:
+    """Return the name by which layers beside this kind are told apart, or an empty text."""
+    found = kinds.find(kind)
+    return "" if found is None else found.landmark
+
+
+@functools.cache
+def find_family(kind: str) -> str:
+    """Return the family of a kind: kinds of one family can be partners."""
+    found = kinds.find(kind)
+    if found is None:
+        return kind
+    return found.family or (ACTIVATION if found.activation else kind)

@@ -1,0 +1,164 @@
+"""Assembly of a report from a comparison of graphs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from parity.comparison.graphs.state import GraphCapture, GraphState
+from parity.comparison.graphs.structure import locate, main_node
+from parity.comparison.levels import judge_points
+from parity.comparison.results import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
+from parity.explain.cause import Cause
+from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
+from parity.processes import registry
+from parity.processes.machine import environment_facts
+from parity.report.model import Report, decide_verdict
+
+PASS = Level(Outcome.PASS)
+
+SKIPPED = Level(Outcome.SKIPPED, ("not requested: --semantics runs every model in float64",))
+
+
+@dataclass(frozen=True)
+class GraphFindings:
+    """The results of judging the captures and of the further analysis."""
+
+    stages: tuple[StageResult, ...] = ()
+    runs: Mapping[str, GraphCapture] | None = None
+    divergences: tuple[FirstDivergence, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    structure: Level = PASS
+    weights: Level = PASS
+    semantics: Level = SKIPPED
+    notes: tuple[str, ...] = ()
+
+
+def assemble_graph_report(state: GraphState, findings: GraphFindings, seconds: float) -> Report:
+    """Return the report; `seconds` is the duration of the whole comparison."""
+    request, reference = state.request, state.reference
+    names = [subject.name for subject in state.subjects]
+    names += [name for name in state.failures if name not in names]
+    facts = {name: _collect_facts(state, findings, name) for name in names}
+    levels = {
+        "structure": findings.structure,
+        "weights": findings.weights,
+        "semantics": findings.semantics,
+        "numerics": judge_points(findings.stages),
+    }
+    arrays = reference.inputs.arrays
+    first = next(iter(arrays.values()), None)
+    return Report(
+        verdict=decide_verdict(subjects=facts, levels=levels, stages=findings.stages),
+        model=" | ".join(request.references),
+        reference=reference.subject.name,
+        input=InputFacts(
+            "arrays",
+            () if first is None else tuple(first.shape),
+            reference.inputs.sha256,
+            reference.inputs.source,
+        ),
+        weights=WeightFacts(
+            _hash_weights(state),
+            sum(each.size for each in reference.graph.parameters if each.trainable),
+            state.weight_source,
+        ),
+        subjects=facts,
+        levels=levels,
+        stages=findings.stages,
+        first_divergence=next(iter(findings.divergences), None)
+        or find_first_divergence(findings.stages),
+        divergences=findings.divergences,
+        causes=findings.causes,
+        locations=_collect_locations(state, findings),
+        environment=environment_facts(
+            {model.subject.child: model.versions for model in state.models.values()}
+        ),
+        notes=tuple(dict.fromkeys((*findings.notes, *state.notes))),
+        seconds=seconds,
+        limit=request.limit,
+        depth=request.depth,
+    )
+
+
+def _collect_facts(state: GraphState, findings: GraphFindings, name: str) -> SubjectFacts:
+    model = state.models.get(name)
+    request = state.request
+    if model is None:
+        subject = next((each for each in state.subjects if each.name == name), None)
+        label = "" if subject is None else subject.label
+        return SubjectFacts(label, "cpu", request.precision, failure=state.failures.get(name))
+    info = registry.get(model.subject.runtime)
+    package = info.main_package
+    run = (findings.runs or {}).get(name)
+    return SubjectFacts(
+        runtime=f"{package} {model.versions.get(package, '')}".strip(),
+        device=model.subject.device,
+        precision=request.precision,
+        judged_as=request.judge_as,
+        seconds={
+            "load": model.seconds,
+            **({} if run is None else {"run": float(run.facts["seconds"])}),
+        },
+        failure=state.failures.get(name),
+        proof={} if run is None else dict(run.facts.get("proof", {})),
+    )
+
+
+def _collect_locations(state: GraphState, findings: GraphFindings) -> dict[str, dict[str, str]]:
+    """Return, for each layer that differs or has a cause, where it is written on every side."""
+    rows = [each.layer for each in findings.divergences if each.layer is not None]
+    rows += [cause.layer for cause in findings.causes]
+    known = {row.name: row for row in state.table.rows}
+    found: dict[str, dict[str, str]] = {}
+    for name in dict.fromkeys(rows):
+        row = known.get(name)
+        if row is None:
+            continue
+        reference = state.reference
+        found[name] = {reference.subject.name: locate(reference.graph.by_id[row.node])}
+        for subject, nodes in row.nodes.items():
+            node = main_node(state.models[subject].graph, nodes)
+            if node is not None:
+                found[name][subject] = locate(node)
+    return found
+
+
+def _hash_weights(state: GraphState) -> str:
+    path = state.weights.get(state.reference.subject.name)
+    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def describe_unpaired(state: GraphState) -> list[str]:
+    """Return a sentence for each model that has layers without a partner."""
+    lines = []
+    for name, alignment in state.alignments.items():
+        reference, model = state.reference, state.models[name]
+        for ids, graph, owner in (
+            (alignment.unpaired_reference, reference.graph, reference.subject.name),
+            (alignment.unpaired_other, model.graph, name),
+        ):
+            other = name if owner == reference.subject.name else reference.subject.name
+            nodes = [graph.by_id[each] for each in ids if each in graph.by_id]
+            weighted = [node for node in nodes if node.parameters]
+            if weighted:
+                lines.append(
+                    f"{_count(weighted, owner)} no partner in {other}: "
+                    f"{_list([locate(node) for node in weighted])}"
+                )
+    return lines
+
+
+def _count(nodes: Sequence[Any], owner: str) -> str:
+    return (
+        f"1 layer with weights of {owner} has"
+        if len(nodes) == 1
+        else f"{len(nodes)} layers with weights of {owner} have"
+    )
+
+
+def _list(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,1 @@
+"""The zoos of this runtime, one folder each; `processes.zoos` finds them."""

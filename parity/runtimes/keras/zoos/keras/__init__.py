@@ -1,0 +1,1 @@
+"""The zoo `keras:`, the models of keras.applications."""

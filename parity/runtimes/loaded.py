@@ -1,0 +1,24 @@
+"""What a model reference gives when it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model of one framework, ready for inference on the CPU.
+
+    `example` are the example inputs that came with it: a tuple, list or dict of arrays or tensors,
+    or one of these. `brings_weights` is False where the weights are still to be set. `source` names
+    the model in messages. `input_shape` is the shape of the one input where the origin of the model
+    states it, None for an axis of any length. `notes` are lines for the report.
+    """
+
+    model: Any
+    source: str
+    brings_weights: bool
+    example: Any | None = None
+    input_shape: tuple[int | None, ...] | None = None
+    notes: tuple[str, ...] = ()

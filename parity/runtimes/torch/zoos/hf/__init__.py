@@ -1,0 +1,1 @@
+"""The zoo `hf:`, the models of transformers."""

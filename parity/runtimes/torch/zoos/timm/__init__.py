@@ -1,0 +1,1 @@
+"""The zoo `timm:`, the models of timm."""

@@ -1,0 +1,1 @@
+"""The zoo `torchvision:`, the models of torchvision."""

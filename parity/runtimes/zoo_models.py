@@ -1,0 +1,59 @@
+"""Models of the zoos: the zoo's packages are checked, then its own module loads the model."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from parity.errors import ParityError, UsageError
+from parity.processes import zoos
+from parity.runtimes.user_code import describe_error
+from parity.text import closest, did_you_mean, quote
+
+if TYPE_CHECKING:
+    from parity.processes.references import ModelReference
+    from parity.runtimes.loaded import LoadedModel
+
+
+def load_zoo_model(reference: ModelReference) -> LoadedModel:
+    """Load a zoo's model by `load(reference)` of the zoo's module.
+
+    Raises `UsageError` for a zoo that is not installed, an unknown name, and whatever the zoo
+    raises.
+    """
+    zoo = zoos.all_zoos()[reference.zoo]
+    for package in zoo.packages:
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(
+                f"{quote(reference.text)}: {package} is not installed; {zoo.install_command}"
+            )
+    try:
+        loaded: LoadedModel = importlib.import_module(zoo.module).load(reference)
+    except ParityError:
+        raise
+    except ImportError as error:
+        raise UsageError(
+            f"{quote(reference.text)}: {reference.zoo} cannot be imported: "
+            f"{describe_error(error)}; {zoo.install_command}"
+        ) from error
+    except Exception as error:
+        raise UsageError(f"{quote(reference.text)}: {describe_error(error)}") from error
+    return loaded
+
+
+def require_known(reference: ModelReference, known: Iterable[str]) -> None:
+    """Raise `UsageError`, with the closest names, unless the zoo has the reference's model."""
+    names = {name.lower(): name for name in known}
+    if reference.target in names.values():
+        return
+    word = reference.target.lower()
+    prefixed = [name for key, name in names.items() if key.startswith(word)]
+    similar = [names[word]] if word in names else prefixed
+    if not similar:
+        similar = [names[key] for key in closest(word, names, count=3)]
+    hint = did_you_mean([f"{reference.zoo}:{name}" for name in similar[:3]])
+    raise UsageError(
+        f"{quote(reference.text)}: {reference.zoo} has no {quote(reference.target)}{hint}"
+    )

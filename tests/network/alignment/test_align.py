@@ -1,0 +1,191 @@
+"""Two graphs of one network, written differently, are paired completely and rightly."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from parity.errors import AlignmentError
+from parity.network.alignment import Alignment, Confidence, align
+from parity.network.graph import Graph, Node, Port, Tensor
+from tests.network.alignment import architectures
+from tests.network.alignment.architectures import FAMILIES, random_network
+from tests.network.alignment.faults import remove_op
+from tests.network.alignment.networks import (
+    KERAS,
+    ONNX,
+    TORCH,
+    Net,
+    Rendering,
+    Style,
+    change_style,
+    render,
+)
+from tests.network.alignment.truth import check, check_views, check_weights
+
+STYLES = {
+    "keras": KERAS,
+    "keras, split": change_style(KERAS, fuse=False, pad=False, pairwise=False),
+    "onnx": ONNX,
+    "shuffled": change_style(TORCH, shuffle=True),
+}
+
+
+def _align(left: Rendering, right: Rendering) -> Alignment:
+    return align(left.graph, right.graph)
+
+
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family(family: str, style: Style) -> None:
+    net = FAMILIES[family]()
+    left, right = render(net), render(net, style, seed=3)
+    alignment = _align(left, right)
+    score = check(alignment, left, right)
+    assert not score.wrong_pairs
+    assert not score.missed
+    assert not alignment.unpaired_reference
+    assert not alignment.unpaired_other
+    assert score.sure == score.right
+    assert check_views(alignment, left, right)
+    assert check_weights(alignment, left, right)
+    assert alignment.missing_parameters == alignment.surplus_parameters == ()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_other_way_round(family: str) -> None:
+    net = FAMILIES[family]()
+    left, right = render(net, KERAS, seed=1), render(net, TORCH)
+    alignment = _align(left, right)
+    assert not check(alignment, left, right).missed
+    check_views(alignment, left, right)
+    check_weights(alignment, left, right)
+
+
+@pytest.mark.parametrize("start", range(0, 80, 20))
+def test_random_networks(start: int) -> None:
+    for seed in range(start, start + 20):
+        net = random_network(seed)
+        style = list(STYLES.values())[seed % len(STYLES)]
+        left, right = render(net), render(net, style, seed=seed)
+        alignment = _align(left, right)
+        score = check(alignment, left, right)
+        assert not score.wrong_sure, seed
+        assert not score.missed, seed
+        check_views(alignment, left, right)
+
+
+@pytest.mark.parametrize("family", ["resnet", "inception", "unet", "plain"])
+def test_axes_that_nothing_states_follow_from_the_shapes(family: str) -> None:
+    net = FAMILIES[family]()
+    left, right = (render(net, change_style(style, axes=False)) for style in (TORCH, KERAS))
+    alignment = _align(left, right)
+    check_views(alignment, left, right)
+    check_weights(alignment, left, right)
+
+
+def test_pairs_are_in_the_order_of_the_reference() -> None:
+    net = architectures.inception()
+    left, right = render(net), render(net, KERAS, seed=2)
+    order = {node.id: at for at, node in enumerate(left.graph.nodes)}
+    ends = [order[pair.reference[-1]] for pair in _align(left, right).pairs]
+    assert ends == sorted(ends)
+
+
+def test_ports_are_paired_through_the_layers() -> None:
+    net = architectures.two_inputs()
+    left, right = render(net), render(net, KERAS)
+    # The names say nothing, and the order is another one.
+    inputs = [Port(f"i_{right.values[p.tensor]}", p.tensor) for p in right.graph.inputs]
+    outputs = [Port(f"o_{right.values[p.tensor]}", p.tensor) for p in right.graph.outputs]
+    inputs.sort(key=lambda port: port.name, reverse=True)
+    graph = Graph(
+        "keras", right.graph.nodes, right.graph.tensors, tuple(inputs), tuple(outputs[::-1])
+    )
+    alignment = align(left.graph, graph)
+    assert alignment.inputs == {"in0": "i_input1", "in1": "i_input2"}
+    expected = [f"o_{name}" for name in net.outputs]
+    assert list(alignment.outputs.values()) == expected
+    assert alignment.input_views["in0"].order == (0, 3, 1, 2)
+    assert alignment.input_views["in1"].is_identity
+
+
+def test_a_fused_activation_is_paired_with_both_nodes() -> None:
+    net = Net()
+    x = net.act(net.conv(net.input(3, 8, 8), 4))
+    net.finish(net.dense(net.op("gap", x), 2))
+    left = render(net)
+    right = next(
+        each
+        for each in (render(net, change_style(TORCH, fuse=True), seed=s) for s in range(20))
+        if len(each.graph.nodes) == 3
+    )
+    pair = _align(left, right).pairs[0]
+    assert (pair.reference, pair.other) == (("n0", "n1"), ("n0",))
+    assert [left.values[each.reference] for each in pair.tensors] == ["act3"]
+
+
+def test_a_folded_batch_norm_is_said() -> None:
+    net = architectures.resnet((1, 1))
+    left, right = render(net), render(net, ONNX)
+    alignment = _align(left, right)
+    folded = [pair for pair in alignment.pairs if pair.folded]
+    assert len(folded) == sum(node.kind == "batch_norm" for node in left.graph.nodes)
+    assert all(not pair.weights and len(pair.reference) == 2 for pair in folded)
+    assert [len(names) for names in alignment.folded_parameters] == [5 * 9, 2 * 9]
+
+
+def test_equal_weights_are_the_first_anchor() -> None:
+    """Four equal layers of which one is missing: the weights say which."""
+    style = change_style(TORCH, moments=True)
+    net = Net()
+    x = net.input(8, 8, 8)
+    for _ in range(4):
+        x = net.act(net.conv(x, 8))
+    net.finish(net.dense(net.op("gap", x), 2))
+    short = net.copy()
+    for name in ("conv4", "act5"):
+        remove_op(short, name)
+    left, right = render(net, style), render(short, style)
+    alignment = _align(left, right)
+    weighted = [pair for pair in alignment.pairs if pair.kind == "conv"]
+    assert [pair.reason for pair in weighted] == ["equal weights"] * 3
+    assert not check(alignment, left, right).wrong_pairs
+    assert {left.ops[node][0] for node in alignment.unpaired_reference} == {"conv4", "act5"}
+    # Without the weights, nothing says which: every pair of the run is open.
+    left, right = render(net), render(short)
+    alignment = _align(left, right)
+    weighted = [pair for pair in alignment.pairs if pair.kind == "conv"]
+    assert {pair.confidence for pair in weighted} == {Confidence.AMBIGUOUS}
+    assert max(map(len, alignment.ambiguous)) >= 3
+
+
+def test_nothing_in_common() -> None:
+    def graph(kind: str, dtype: str) -> Graph:
+        tensors = {name: Tensor(name, (1, 4), dtype) for name in "ab"}
+        node = Node("n", kind, kind, ("a",), ("b",))
+        return Graph("torch", (node,), tensors, (Port("x", "a"),), (Port("y", "b"),))
+
+    with pytest.raises(AlignmentError, match=r"no layer of A has a partner in B: A is a torch"):
+        align(graph("identity", "float32"), graph("relu", "float32"))
+
+
+@pytest.mark.parametrize(
+    ("net", "limit"),
+    [
+        (lambda: architectures.resnet((3, 4, 23, 3), width=64), 1.0),
+        (lambda: architectures.mobilenet(80), 3.0),
+        (lambda: architectures.transformer(80), 3.0),
+        (lambda: architectures.inception(26), 3.0),
+    ],
+    ids=["resnet101", "mobilenet", "transformer", "inception"],
+)
+def test_speed(net: Callable[[], Net], limit: float) -> None:
+    built = net()
+    left, right = render(built), render(built, change_style(KERAS, shuffle=False))
+    seconds = []
+    for _ in range(3):
+        started = time.process_time()
+        _align(left, right)
+        seconds.append(time.process_time() - started)
+    assert min(seconds) < limit, (len(left.graph.nodes), seconds)

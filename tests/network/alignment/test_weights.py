@@ -1,0 +1,250 @@
+"""How weights of one model become those of another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity.errors import WeightError
+from parity.network.alignment import Slice, WeightPair, WeightTransform, align, transfer_weights
+from parity.network.alignment.transform import Blocks
+from parity.network.graph import Graph, Node, Parameter, Port, Tensor
+from tests.network.alignment import architectures
+from tests.network.alignment.networks import KERAS, render
+
+
+def test_transfer_is_complete_and_exact() -> None:
+    net = architectures.plain()
+    left, right = render(net), render(net, KERAS, seed=1)
+    alignment = align(left.graph, right.graph)
+    shapes = {each.name: each.shape for each in right.graph.parameters}
+    found = transfer_weights(alignment.weights, lambda n: left.parameters[n](), shapes)
+    assert set(found) == set(shapes)
+    for name, array in found.items():
+        assert np.array_equal(array, right.parameters[name]())
+
+
+TRANSFORMS = [
+    WeightTransform(),
+    WeightTransform(order=(1, 0)),
+    WeightTransform(split=(6, 2, 2), order=(1, 2, 0), joined=(4, 6)),
+    WeightTransform(take=(Slice(0, 2, 4),), order=(1, 0)),
+    WeightTransform(place=(Slice(0, 0, 6),)),
+    WeightTransform(split=(3, 2, 4), order=(2, 0, 1), joined=(4, 6), blocks=Blocks(0, (1, 0, 2))),
+    WeightTransform(term=0),
+]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_round_trips(transform: WeightTransform) -> None:
+    array = np.arange(24.0).reshape(6, 4)
+    moved = transform.apply(array)
+    if not transform.place:
+        back = transform.undo(moved, array.shape)
+        assert np.array_equal(back, array[transform.take[0].index()] if transform.take else array)
+    assert WeightTransform.from_json(transform.to_json()) == transform
+    assert transform.is_identity == (transform == WeightTransform())
+
+
+def test_a_weight_that_does_not_fit() -> None:
+    with pytest.raises(
+        WeightError, match=r"a weight of \(3, 2\) does not fit its partner of \(3, 3"
+    ):
+        WeightTransform(order=(1, 0)).apply(np.zeros((2, 3)), (3, 3))
+    with pytest.raises(WeightError, match="does not fit its partner"):
+        WeightTransform(split=(4, 4)).apply(np.zeros((2, 3)))
+
+
+def test_a_packed_weight_needs_all_its_parts() -> None:
+    pairs = [WeightPair("q", "qkv", WeightTransform(place=(Slice(0, 0, 2),)))]
+    with pytest.raises(WeightError, match="qkv: expected 18 values from the reference, found"):
+        transfer_weights(pairs, lambda name: np.ones((2, 3)), {"qkv": (6, 3)})
+
+
+def _parameter(name: str, role: str, shape: tuple[int, ...], axes: str = "") -> Parameter:
+    return Parameter(name, role, shape, "float32", axes)
+
+
+def _graph(framework: str, nodes: list[Node], shapes: dict[str, tuple[int, ...]]) -> Graph:
+    tensors = {name: Tensor(name, shape, "float32") for name, shape in shapes.items()}
+    graph = Graph(
+        framework, tuple(nodes), tensors, (Port("x", "x"),), (Port("y", nodes[-1].outputs[0]),)
+    )
+    graph.validate()
+    return graph
+
+
+def _attention(packed: bool) -> Graph:
+    """One attention layer, its three products packed or apart, kernels (O, I) or (I, heads, O)."""
+    shapes = {"x": (1, 5, 8), "a": (1, 2, 5, 4), "m": (1, 5, 8), "y": (1, 5, 8)}
+    if packed:
+        hyper = {"in": 8, "out": 24}
+        weights = (_parameter("w", "kernel", (24, 8)), _parameter("b", "bias", (24,)))
+        shapes |= {"p": (1, 5, 24), "r": (1, 5, 3, 2, 4), "t": (3, 1, 2, 5, 4)}
+        shapes |= dict.fromkeys(("q", "k", "v"), (1, 2, 5, 4))
+        nodes = [
+            Node("p", "dense", "linear", ("x",), ("p",), weights, hyper),
+            Node("r", "reshape", "reshape", ("p",), ("r",)),
+            Node("t", "transpose", "permute", ("r",), ("t",), hyper={"perm": [2, 0, 3, 1, 4]}),
+            Node("u", "split", "unbind", ("t",), ("q", "k", "v"), hyper={"axis": 0}),
+        ]
+        output = (_parameter("wo", "kernel", (8, 8)),)
+    else:
+        nodes = []
+        shapes |= dict.fromkeys(("q", "k", "v"), (1, 5, 2, 4))
+        # In another order than the attention takes them.
+        for name in ("v", "q", "k"):
+            weights = (
+                _parameter(f"{name}w", "kernel", (8, 2, 4), "I O1 O2"),
+                _parameter(f"{name}b", "bias", (2, 4), "C1 C2"),
+            )
+            nodes.append(Node(name, "dense", "e", ("x",), (name,), weights, {"in": 8, "out": 8}))
+        output = (_parameter("wo", "kernel", (2, 4, 8), "I1 I2 O"),)
+    nodes += [
+        Node("a", "scaled_dot_product_attention", "sdpa", ("q", "k", "v"), ("a",)),
+        Node("m", "reshape", "reshape", ("a",), ("m",)),
+        Node("y", "dense", "linear", ("m",), ("y",), output, {"in": 8, "out": 8}),
+    ]
+    return _graph("torch" if packed else "keras", nodes, shapes)
+
+
+def test_packed_and_split_attention() -> None:
+    packed, split = _attention(True), _attention(False)
+    alignment = align(packed, split)
+    assert not alignment.unpaired_reference
+    assert not alignment.unpaired_other
+    assert alignment.missing_parameters == alignment.surplus_parameters == ()
+    assert alignment.pairs[0].reference == ("p",)
+    assert sorted(alignment.pairs[0].other) == ["k", "q", "v"]
+    kernel, bias = np.arange(24 * 8.0).reshape(24, 8), np.arange(24.0)
+    arrays = {"w": kernel, "b": bias, "wo": np.arange(64.0).reshape(8, 8)}
+    shapes = {each.name: each.shape for each in split.parameters}
+    found = transfer_weights(alignment.weights, arrays.__getitem__, shapes)
+    for at, name in enumerate("qkv"):
+        part = kernel[8 * at : 8 * at + 8]
+        assert np.array_equal(found[f"{name}w"], part.T.reshape(8, 2, 4))
+        assert np.array_equal(found[f"{name}b"], bias[8 * at : 8 * at + 8].reshape(2, 4))
+    assert np.array_equal(found["wo"], arrays["wo"].T.reshape(2, 4, 8))
+    # The other way round, the packed weight is put together.
+    back = align(split, packed)
+    shapes = {each.name: each.shape for each in packed.parameters}
+    again = transfer_weights(back.weights, found.__getitem__, shapes)
+    assert all(np.array_equal(again[name], array) for name, array in arrays.items())
+
+
+def test_packed_attention_whose_bias_is_a_sum() -> None:
+    packed, split = _attention(True), _attention(False)
+    product = packed.nodes[0]
+    nodes = [
+        replace(product, outputs=("s",), parameters=product.parameters[:1]),
+        Node("s", "bias_add", "Add", ("s",), ("p",), product.parameters[1:]),
+        *packed.nodes[1:],
+    ]
+    shapes = {name: tensor.shape for name, tensor in packed.tensors.items()}
+    apart = _graph("onnx", nodes, {**shapes, "s": shapes["p"]})
+    alignment = align(apart, split)
+    assert alignment.pairs[0].reference == ("p", "s")
+    assert alignment.missing_parameters == alignment.surplus_parameters == ()
+    assert not alignment.unpaired_reference
+
+
+def test_packed_on_both_sides_is_one_pair_of_weights() -> None:
+    graph = _attention(True)
+    alignment = align(graph, graph)
+    assert all(pair.transform.is_identity for pair in alignment.weights)
+    assert len(alignment.weights) == 3
+
+
+def _recurrent(framework: str) -> Graph:
+    """A GRU with 4 inputs and 3 units, as each framework packs it."""
+    hyper: dict[str, object] = {"units": 3, "layers": 1}
+    if framework == "torch":
+        weights = (
+            _parameter("k", "kernel", (9, 4)),
+            _parameter("r", "recurrent_kernel", (9, 3)),
+            _parameter("b", "bias", (9,)),
+            _parameter("c", "recurrent_bias", (9,)),
+        )
+    elif framework == "keras":
+        hyper["gates"] = "zrn"
+        weights = (
+            _parameter("k", "kernel", (4, 9), "I O"),
+            _parameter("r", "recurrent_kernel", (3, 9), "I O"),
+            _parameter("b", "bias", (2, 9), "C1 C2"),
+        )
+    else:
+        weights = (
+            _parameter("k", "kernel", (1, 9, 4), "D O I"),
+            _parameter("r", "recurrent_kernel", (1, 9, 3), "D O I"),
+            _parameter("b", "bias", (1, 18), "D C"),
+        )
+    node = Node("n", "gru", "gru", ("x",), ("y",), weights, hyper)
+    return _graph(framework, [node], {"x": (1, 5, 4), "y": (1, 5, 3)})
+
+
+def test_gates_and_biases_of_recurrent_layers() -> None:
+    torch = {
+        "k": np.arange(36.0).reshape(9, 4),
+        "r": np.arange(27.0).reshape(9, 3),
+        "b": np.arange(9.0),
+        "c": 10 + np.arange(9.0),
+    }
+    reference = _recurrent("torch")
+    for framework in ("keras", "onnx"):
+        other = _recurrent(framework)
+        shapes = {each.name: each.shape for each in other.parameters}
+        alignment = align(reference, other)
+        found = transfer_weights(alignment.weights, torch.__getitem__, shapes)
+        order = [3, 4, 5, 0, 1, 2, 6, 7, 8]
+        kernel, bias = torch["k"][order], np.stack([torch["b"][order], torch["c"][order]])
+        if framework == "keras":
+            assert np.array_equal(found["k"], kernel.T)
+            assert np.array_equal(found["b"], bias)
+        else:
+            assert np.array_equal(found["k"], kernel[None])
+            assert np.array_equal(found["b"], bias.reshape(1, 18))
+        back = align(other, reference)
+        shapes = {each.name: each.shape for each in reference.parameters}
+        again = transfer_weights(back.weights, found.__getitem__, shapes)
+        assert all(np.array_equal(again[name], array) for name, array in torch.items())
+
+
+def test_one_bias_is_the_sum_of_two() -> None:
+    def graph(framework: str, two: bool) -> Graph:
+        axes = "" if two else "I O"
+        shape = (12, 4) if two else (4, 12)
+        weights = [_parameter("k", "kernel", shape, axes), _parameter("b", "bias", (12,))]
+        if two:
+            weights.append(_parameter("c", "recurrent_bias", (12,)))
+        node = Node("n", "lstm", "lstm", ("x",), ("y",), tuple(weights), {"units": 3})
+        return _graph(framework, [node], {"x": (1, 5, 4), "y": (1, 5, 3)})
+
+    alignment = align(graph("torch", True), graph("keras", False))
+    arrays = {"k": np.zeros((12, 4)), "b": np.arange(12.0), "c": np.full(12, 0.5)}
+    shapes = {"k": (4, 12), "b": (12,)}
+    found = transfer_weights(alignment.weights, arrays.__getitem__, shapes)
+    assert np.array_equal(found["b"], np.arange(12.0) + 0.5)
+    assert np.array_equal(arrays["b"], np.arange(12.0))
+    terms = {pair.reference: pair.transform for pair in alignment.weights}
+    assert np.array_equal(terms["b"].undo(found["b"], (12,)), found["b"])
+    assert np.array_equal(terms["c"].undo(found["b"], (12,)), np.zeros(12))
+    assert alignment.missing_parameters == ()
+
+
+def test_a_dense_layer_behind_a_flattened_sequence() -> None:
+    def graph(framework: str, shape: tuple[int, ...], axes: str, order: str) -> Graph:
+        kernel = (5, 24) if not order else (24, 5)
+        node = Node("d", "dense", "d", ("f",), ("y",), (_parameter("k", "kernel", kernel, order),))
+        nodes = [Node("f", "flatten", "f", ("x",), ("f",)), node]
+        found = _graph(framework, nodes, {"x": shape, "f": (1, 24), "y": (1, 5)})
+        return replace(found, tensors={**found.tensors, "x": Tensor("x", shape, "float32", axes)})
+
+    first = graph("torch", (1, 4, 6), "N C T", "")
+    second = graph("keras", (1, 6, 4), "N T C", "I O")
+    alignment = align(first, second)
+    kernel, data = np.arange(120.0).reshape(5, 24), np.arange(24.0).reshape(1, 4, 6)
+    found = transfer_weights(alignment.weights, {"k": kernel}.__getitem__, {"k": (24, 5)})
+    flat = data.transpose(0, 2, 1).reshape(1, 24)
+    assert np.array_equal(flat @ found["k"], data.reshape(1, 24) @ kernel.T)

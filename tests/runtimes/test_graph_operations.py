@@ -1,0 +1,240 @@
+"""The shared operations on graphs, with a framework of a few NumPy functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parity.errors import FlagError, GraphError
+from parity.network.graph import Graph, Node, Parameter, Port, Tensor
+from parity.network.view import View
+from parity.numerics.array_files import load_arrays
+from parity.numerics.capture import CaptureReader
+from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
+from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
+from parity.runtimes.graph_operations import GraphOperations
+
+Step = tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Array], list[Array]], Array]]
+
+
+class NumpyModel:
+    """Weights by name, and steps: output, kind, inputs, function of the weights and inputs."""
+
+    def __init__(self, weights: Mapping[str, Array], steps: list[Step], dtype: Any) -> None:
+        self.weights = {name: value.astype(dtype) for name, value in weights.items()}
+        self.steps = steps
+        self.dtype = dtype
+
+
+class NumpyOperations(GraphOperations):
+    """Reads and runs a `NumpyModel`, whose one input is `x`."""
+
+    def __init__(self, model: NumpyModel) -> None:
+        self.model = model
+
+    def describe_inputs(self) -> list[InputSpec]:
+        return [InputSpec("x", (None, 3), "float32", "declared")]
+
+    def example_inputs(self) -> dict[str, Array] | None:
+        return {"x": np.ones((2, 3), np.float32)}
+
+    def record(self, inputs: Mapping[str, Array]) -> Graph:
+        tensors = {"x": Tensor("x", inputs["x"].shape, "float32")}
+
+        def hook(name: str, array: Array) -> None:
+            tensors[name] = Tensor(name, array.shape, str(array.dtype))
+
+        self.run_tensors(inputs, [step[0] for step in self.model.steps], hook)
+        nodes = tuple(
+            Node(
+                name,
+                kind,
+                kind,
+                read,
+                (name,),
+                tuple(
+                    Parameter(each, "", value.shape, "float32")
+                    for each, value in self.model.weights.items()
+                    if each.startswith(f"{name}.")
+                ),
+            )
+            for name, kind, read, _ in self.model.steps
+        )
+        last = self.model.steps[-1][0]
+        return Graph("torch", nodes, tensors, (Port("x", "x"),), (Port("y", last),))
+
+    def run_tensors(
+        self,
+        inputs: Mapping[str, Array],
+        tensors: Collection[str],
+        hook: GraphHook,
+        *,
+        model: Any = None,
+        device: str = "cpu",
+    ) -> GraphRun:
+        model = model or self.model
+        values: dict[str, Array] = {"x": inputs["x"].astype(model.dtype)}
+        for name, _, read, function in model.steps:
+            values[name] = function(model.weights, [values[each] for each in read])
+            if name in tensors:
+                replacement = hook(name, values[name])
+                values[name] = values[name] if replacement is None else replacement
+        missing = set(tensors) - values.keys()
+        if missing:
+            raise GraphError(f"{sorted(missing)[0]}: was not computed")
+        return GraphRun(0.0, "cpu")
+
+    def copy_to_precision(self, precision: str, device: str = "cpu") -> NumpyModel:
+        return NumpyModel(self.model.weights, self.model.steps, np.dtype(precision))
+
+    def read_parameters(self, *, model: Any = None) -> dict[str, Array]:
+        return {name: value.copy() for name, value in (model or self.model).weights.items()}
+
+    def write_parameters(self, values: Mapping[str, Array], *, model: Any = None) -> None:
+        target = model or self.model
+        for name, value in values.items():
+            target.weights[name] = value.astype(target.dtype)
+
+
+def build_dense_pair() -> NumpyModel:
+    """Return a model of two matrix products with a ReLU between them."""
+    rng = np.random.default_rng(1)
+    weights = {
+        "a.weight": rng.standard_normal((3, 5)).astype(np.float32),
+        "c.weight": rng.standard_normal((5, 4)).astype(np.float32),
+    }
+    steps: list[Step] = [
+        ("a", "matmul", ("x",), lambda w, inputs: inputs[0] @ w["a.weight"]),
+        ("b", "relu", ("a",), lambda w, inputs: np.maximum(inputs[0], 0)),
+        ("c", "matmul", ("b",), lambda w, inputs: inputs[0] @ w["c.weight"]),
+    ]
+    return NumpyModel(weights, steps, np.float32)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> str:
+    path = tmp_path / "inputs.npz"
+    np.savez(path, x=np.random.default_rng(2).standard_normal((2, 3)).astype(np.float32))
+    return str(path)
+
+
+POINTS = (TensorPoint("first", "a", (View(order=(1, 0)),)), TensorPoint("last", "c"))
+
+
+def run(operations: NumpyOperations, inputs: str, out: Path, **fields: Any) -> dict[str, Array]:
+    request = GraphRunRequest(inputs=inputs, points=POINTS, out=str(out), **fields)
+    operations.run_graph(**request.to_json())
+    with CaptureReader(out) as reader:
+        return {name: reader.read(name) for name in reader.names}
+
+
+def test_a_graph_is_written_and_read_back(tmp_path: Path, inputs: str) -> None:
+    operations = NumpyOperations(build_dense_pair())
+    answer = operations.read_graph(inputs=inputs, out=str(tmp_path / "graph.json"))
+    graph = Graph.from_json(json.loads((tmp_path / "graph.json").read_text()))
+    assert answer["nodes"] == len(graph.nodes) == 3
+    assert graph == operations.record({"x": np.zeros((2, 3), np.float32)})
+    assert [each.name for each in graph.parameters] == ["a.weight", "c.weight"]
+    assert graph.producers["b"].inputs == ("a",)
+    assert [node.id for node in graph.consumers["a"]] == ["b"]
+
+
+def test_captures_have_the_axes_of_the_comparison(tmp_path: Path, inputs: str) -> None:
+    captured = run(NumpyOperations(build_dense_pair()), inputs, tmp_path / "capture")
+    assert captured["first"].shape == (5, 2)
+    assert captured["last"].shape == (2, 4)
+
+
+def test_fed_tensors_replace_what_later_operations_read(tmp_path: Path, inputs: str) -> None:
+    right, wrong = NumpyOperations(build_dense_pair()), NumpyOperations(build_dense_pair())
+    wrong.write_parameters({"a.weight": 2 * wrong.model.weights["a.weight"]})
+    reference = run(right, inputs, tmp_path / "reference", precision="float64")
+    alone = run(wrong, inputs, tmp_path / "wrong")
+    fed = run(wrong, inputs, tmp_path / "fed", feed=str(tmp_path / "reference"))
+    assert not np.allclose(alone["last"], reference["last"])
+    assert not np.allclose(fed["first"], reference["first"])
+    np.testing.assert_allclose(fed["last"], reference["last"], rtol=1e-5)
+
+
+def test_floors_are_those_of_rounding(tmp_path: Path, inputs: str) -> None:
+    operations = NumpyOperations(build_dense_pair())
+    run(operations, inputs, tmp_path / "reference", precision="float64")
+    request = FloorRequest(
+        inputs=inputs,
+        points=POINTS,
+        reference=str(tmp_path / "reference"),
+        replicates=5,
+        seed=0,
+        isolate=True,
+    )
+    answer = operations.measure_floors(**request.to_json())
+    for kind in ("floors", "isolated"):
+        for name in ("first", "last"):
+            assert 2.0**-24 <= answer[kind][name]["rel_l2"] < 1e-6
+    # The replicates are copies: the model's own weights are left as they were.
+    assert operations.model.weights["a.weight"].dtype == np.float32
+    np.testing.assert_array_equal(
+        operations.model.weights["a.weight"], build_dense_pair().weights["a.weight"]
+    )
+
+
+def test_a_run_that_is_not_in_float64_is_refused(tmp_path: Path, inputs: str) -> None:
+    model = build_dense_pair()
+    model.steps[1] = (
+        "b", "relu", ("a",), lambda w, values: np.maximum(values[0], 0).astype(np.float32),
+    )  # fmt: skip
+    model.steps[2] = (
+        "c", "matmul", ("b",), lambda w, values: values[0] @ w["c.weight"].astype(np.float32),
+    )  # fmt: skip
+    with pytest.raises(FlagError, match="last: expected float64, computed in float32"):
+        run(NumpyOperations(model), inputs, tmp_path / "capture", precision="float64")
+
+
+def test_statistics_are_measured_in_one_run(tmp_path: Path, inputs: str) -> None:
+    """Two norms behind one another: the second one sees what the first gives with its new ones."""
+
+    def normalise(name: str) -> Callable[[Mapping[str, Array], list[Array]], Array]:
+        return lambda w, values: (
+            (values[0] - w[f"{name}.mean"]) / np.sqrt(w[f"{name}.variance"] + 1e-3)
+        ).astype(values[0].dtype)
+
+    rng = np.random.default_rng(3)
+    weights = {"a.weight": rng.standard_normal((3, 4)).astype(np.float32)}
+    for name in ("n", "m"):
+        weights |= {f"{name}.mean": np.zeros(4), f"{name}.variance": np.ones(4)}
+    steps: list[Step] = [
+        ("a", "matmul", ("x",), lambda w, values: values[0] @ w["a.weight"] + 3.0),
+        ("n", "batch_norm", ("a",), normalise("n")),
+        ("b", "double", ("n",), lambda w, values: 2.0 * values[0]),
+        ("m", "batch_norm", ("b",), normalise("m")),
+    ]
+    operations = NumpyOperations(NumpyModel(weights, steps, np.float32))
+    norms = [
+        {
+            "input": source,
+            "output": name,
+            "axis": 1,
+            "epsilon": 1e-3,
+            "mean": f"{name}.mean",
+            "variance": f"{name}.variance",
+        }
+        for name, source in (("n", "a"), ("m", "b"))
+    ]
+    out = tmp_path / "statistics.npz"
+    operations.calibrate_norms(inputs=inputs, norms=norms, out=str(out))
+    statistics = load_arrays(str(out))
+    with np.load(inputs) as arrays:
+        data = arrays["x"] @ weights["a.weight"] + 3.0
+    np.testing.assert_allclose(statistics["n.mean"], data.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(statistics["n.variance"], data.var(0), rtol=1e-5)
+    operations.write_parameters(statistics)
+    results: list[Array] = []
+    with np.load(inputs) as arrays:
+        operations.run_tensors({"x": arrays["x"]}, ["m"], lambda name, array: results.append(array))
+    np.testing.assert_allclose(results[0].mean(0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(results[0].var(0), 1.0, rtol=1e-2)

@@ -1,0 +1,42 @@
+"""Files of a user whose code is wrong in some way, for the tests of both frameworks."""
+
+from __future__ import annotations
+
+BROKEN = {
+    "missing.py": b"import os\nimport no_such_package\n",
+    "syntax.py": b"x = 1\ndef f(:\n",
+    "latin.py": b'x = "\xe9"\n',
+    "nul.py": b"x = 1\0\n",
+    "quits.py": b"import sys\n\nsys.exit(3)\n",
+    "calls.py": (
+        b"import sys\n\n\ndef fails():\n    raise ValueError('not\\nnow')\n\n\n"
+        b"def quits():\n    sys.exit()\n\n\ndef asks():\n    return input()\n\n\n"
+        b"def number():\n    return 3\n\n\ndef needs(width, depth, *, size=3):\n    return 3\n\n\n"
+        b"constant = [1]\n"
+    ),
+}
+
+ERRORS = [
+    ("missing.py:f", r"ModuleNotFoundError: No module named 'no_such_package'; no_such_package is "
+     r"not installed in .* \(missing.py, line 2\)"),
+    ("missing:f", r"No module named 'no_such_package'; .* \(missing.py, line 2\)"),
+    ("syntax.py:f", r"SyntaxError: .* \(syntax.py, line 2\)"),
+    ("latin.py:f", r"SyntaxError: .*can't decode byte 0xe9.*\(latin.py"),
+    ("nul.py:f", r"null bytes \(nul.py"),
+    ("quits.py:f", r"SystemExit: 3 \(quits.py, line 3\)"),
+    ("calls.py:fails", r"ValueError: not now \(calls.py, line 5\)"),
+    ("calls:fails", r"ValueError: not now \(calls.py, line 5\)"),
+    ("calls.py:quits", r"SystemExit \(calls.py, line 9\)"),
+    ("calls.py:asks", r"EOFError: .* \(calls.py, line 13\)"),
+    ("calls.py:number", r"expected torch.Module or keras.Layer|expected keras.Layer or torch.Module"
+     ".* found a int"),
+    ("calls.py:constant", "expected a model, a class or a callable, found a list"),
+    ("calls.py:numbr", "calls.py has no 'numbr'; did you mean 'number'?"),
+    ("calls.py:needs", "needs needs width, depth; write calls.py:needs,width=VALUE,depth=VALUE"),
+    ("calls.py:needs,1", "needs needs depth; write calls.py:needs,1,depth=VALUE"),
+    ("calls.py:needs,1,2,sise=3", "needs has no argument 'sise'; did you mean 'size'?"),
+    ("calls.py:number,weights=none.pth", "weights: no such file 'none.pth'"),
+    ("no_such_module:f", "no module 'no_such_module' in .* or among the installed packages"),
+    ("torchvison:resnet18", "no module 'torchvison' .*; did you mean 'torchvision:resnet18'?"),
+]  # fmt: skip
+"""A reference into them, and the error that it gives."""

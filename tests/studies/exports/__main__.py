@@ -1,0 +1,267 @@
+"""Print which exported files are right, which models are refused, and which files are wrong.
+
+    python -m tests.studies.exports [--only torch] [--names PATTERN] [--no-rivals] [--out FILE]
+    python -m tests.studies.exports --broken
+
+Every file is compared with the framework's own outputs outside the exporter: a session of ONNX
+Runtime of its own, N = 1, 2, 3, new inputs, several seeds. Models are run in children that are
+replaced when one crashes. With --broken, graphs that are broken in one node on purpose are given to
+the exporter's verification, which must refuse every one that changes a number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.studies.exports.case import Case, judge
+
+FRAMEWORKS = ("torch", "keras")
+SEEDS = (11, 12)
+PASS, REFUSED, WRONG = "right", "refused", "wrong"
+
+_LIMIT = 600.0
+"""Seconds after which a model counts as one that hangs."""
+
+
+def cases_of(framework: str) -> list[Case]:
+    """Return a framework's table, or none where it is not there."""
+    try:
+        return list(importlib.import_module(f"tests.studies.exports.{framework}_models").CASES)
+    except ModuleNotFoundError as error:
+        print(f"{framework}: not run ({error})", file=sys.stderr)
+        return []
+
+
+def run_case(case: Case, *, rivals: bool) -> dict[str, Any]:
+    """Return, by exporter, the verdict, the reason or worst error, and the seconds."""
+    model = case.build()
+    exporters = {"ours": model.export} | (dict(model.rivals()) if rivals else {})
+    results: dict[str, Any] = {}
+    for name, export in exporters.items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            start = time.perf_counter()
+            try:
+                with quiet():
+                    done = export(path)
+            except Exception as error:  # noqa: BLE001 - a refusal of any kind is a result
+                kind = type(error).__name__
+                lines = str(error).strip().splitlines() or [""]
+                raw = name == "ours" and kind != "ExportError"
+                results[name] = {
+                    "verdict": WRONG if raw else REFUSED,
+                    "detail": f"{kind}: {lines[0][:400]}",
+                    "seconds": time.perf_counter() - start,
+                }
+                continue
+            seconds = time.perf_counter() - start
+            verdict, detail = judge_file(model, path, case)
+            results[name] = {"verdict": verdict, "detail": detail, "seconds": seconds}
+            if name == "ours":
+                results[name]["steps"] = dict(done.seconds)
+                results[name]["notes"] = list(done.notes)
+    return {"case": case.name, "kind": case.kind, "results": results}
+
+
+def judge_file(model: Any, path: Path, case: Case) -> tuple[str, str]:
+    """Compare a file with the framework in a new session."""
+    if case.random:
+        return WRONG, "a file of a model that draws random numbers was called verified"
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # noqa: BLE001 - a file that does not load is the result
+        return WRONG, f"does not load: {str(error).splitlines()[0][:150]}"
+    names = [value.name for value in session.get_inputs()]
+
+    def outputs_of(inputs: list[Any]) -> list[Any]:
+        # A file may have dropped an input that nothing reads.
+        return session.run(None, dict(zip(names, inputs, strict=False)))
+
+    return judge(model, outputs_of, seeds=SEEDS)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what is printed: the other exporters print a lot."""
+    saved = [os.dup(1), os.dup(2)]
+    null = os.open(os.devnull, os.O_WRONLY)
+    sys.stdout.flush()
+    try:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for descriptor in (*saved, null):
+            os.close(descriptor)
+
+
+def work(framework: str, *, rivals: bool) -> None:
+    """Run the cases whose names come on the standard input, one result a line."""
+    import logging
+    import warnings
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    with quiet():
+        cases = {case.name: case for case in cases_of(framework)}
+    for line in sys.stdin:
+        name = line.strip()
+        try:
+            with quiet():
+                result = run_case(cases[name], rivals=rivals)
+        except Exception as error:  # noqa: BLE001 - the model itself does not run here
+            result = {"case": name, "kind": cases[name].kind, "results": {}, "error": str(error)}
+        print(json.dumps(result), flush=True)
+
+
+class Child:
+    """A process that runs cases, replaced when one crashes or hangs."""
+
+    def __init__(self, framework: str, rivals: bool) -> None:
+        self.command = [sys.executable, "-m", "tests.studies.exports", "--worker", framework]
+        self.command += [] if rivals else ["--no-rivals"]
+        self.process: subprocess.Popen[str] | None = None
+
+    def run(self, case: Case) -> dict[str, Any]:
+        """Return the result of a case; a crash is a wrong one."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        timer = threading.Timer(_LIMIT, self.process.kill)
+        timer.start()
+        try:
+            self.process.stdin.write(case.name + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except OSError:
+            line = ""
+        finally:
+            timer.cancel()
+        if line:
+            return dict(json.loads(line))
+        code = self.process.wait()
+        return {"case": case.name, "kind": case.kind, "results": {}, "error": f"crashed ({code})"}
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            self.process.wait()
+
+
+def report(results: Sequence[dict[str, Any]], framework: str) -> None:
+    """Print one line a model, and the totals by exporter."""
+    names = list(dict.fromkeys(name for row in results for name in row["results"]))
+    print(f"\n{framework}: {len(results)} models")
+    for row in results:
+        cells = []
+        for name in names:
+            found = row["results"].get(name)
+            cells.append(
+                f"{name}: {found['verdict']:<8}{found['seconds']:6.1f} s" if found else f"{name}: -"
+            )
+        detail = row.get("error") or row["results"]["ours"]["detail"]
+        print(f"  {row['kind']:<14}{row['case']:<34}{' | '.join(cells)}  {detail[:200]}")
+    for name in names:
+        count = Counter(
+            row["results"][name]["verdict"] for row in results if name in row["results"]
+        )
+        print(f"  {name}: {count[PASS]} right, {count[REFUSED]} refused, {count[WRONG]} wrong")
+    for rival in names[1:]:
+        both = [
+            row["results"]["ours"]["seconds"] / row["results"][rival]["seconds"]
+            for row in results
+            if all(row["results"].get(n, {}).get("verdict") == PASS for n in ("ours", rival))
+        ]
+        lost = [
+            row["case"]
+            for row in results
+            if row["results"].get(rival, {}).get("verdict") == PASS
+            and row["results"].get("ours", {}).get("verdict") != PASS
+        ]
+        if both:
+            print(f"  seconds, ours over {rival}: median {statistics.median(both):.2f}")
+        print(f"  right in {rival} and not here: {', '.join(lost) or 'none'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=FRAMEWORKS, help="one framework")
+    parser.add_argument("--names", default="*", help="models, by pattern (several: a,b)")
+    parser.add_argument("--no-rivals", action="store_true", help="this project's exporter alone")
+    parser.add_argument("--out", type=Path, help="a JSON file of results, which is continued")
+    parser.add_argument("--broken", action="store_true", help="the study of the proof itself")
+    parser.add_argument("--worker", choices=FRAMEWORKS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments.worker, rivals=not arguments.no_rivals)
+        return
+    if arguments.broken:
+        from tests.studies.exports import broken
+
+        broken.main(arguments.names)
+        return
+    everything: dict[str, list[dict[str, Any]]] = {}
+    if arguments.out and arguments.out.exists():
+        everything = json.loads(arguments.out.read_text())
+    for framework in FRAMEWORKS:
+        if arguments.only not in (None, framework):
+            continue
+        child = Child(framework, not arguments.no_rivals)
+        results = everything.setdefault(framework, [])
+        done = {row["case"] for row in results}
+        for case in chosen(cases_of(framework), arguments.names.split(",")):
+            if case.name in done:
+                continue
+            results.append(child.run(case))
+            print(".", end="", flush=True)
+            if arguments.out:
+                arguments.out.write_text(json.dumps(everything, indent=1))
+        child.stop()
+        if results:
+            report(results, framework)
+
+
+def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
+    """Return the cases whose name or kind a pattern matches, in the patterns' order."""
+    found = {
+        case.name: case
+        for pattern in patterns
+        for case in cases
+        if fnmatch.fnmatch(case.name, pattern) or fnmatch.fnmatch(case.kind, pattern)
+    }
+    return list(found.values())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How often the layers of two public models are paired right, without a table."""
