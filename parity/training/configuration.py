@@ -98,7 +98,7 @@ def require_same(
     # JSON has lists where specs have tuples.
     differences = [
         text
-        for name, text in _differences(_plain(saved), _plain(json.loads(json.dumps(now))))
+        for name, text in _differences(saved, json.loads(json.dumps(now)))
         if name not in ("data.name", "epochs")
     ]
     epochs = saved.get("epochs")
@@ -114,24 +114,22 @@ def require_same(
         )
 
 
-def _plain(data: Any, name: str = "") -> dict[str, Any]:
-    """Return nested data as {dotted name: value}."""
-    if not isinstance(data, Mapping):
-        return {name: data}
-    found: dict[str, Any] = {}
-    for key, value in data.items():
-        found |= _plain(value, f"{name}.{key}" if name else str(key))
-    return found
+_ABSENT = object()
 
 
-def _differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    absent = object()
-    for name in dict.fromkeys((*saved, *current)):
-        before, now = saved.get(name, absent), current.get(name, absent)
-        if before != now:
-            texts = ["none" if v is absent else _text(v) for v in (before, now)]
-            yield name, f"{name}: {texts[0]} there, {texts[1]} now"
+def _differences(saved: Any, current: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name and the text of each value that differs in nested data."""
+    if isinstance(saved, Mapping) and isinstance(current, Mapping):
+        for key in dict.fromkeys((*saved, *current)):
+            inner = f"{name}.{key}" if name else str(key)
+            yield from _differences(saved.get(key, _ABSENT), current.get(key, _ABSENT), inner)
+    elif saved != current:
+        yield name, f"{name}: {_text(saved)} there, {_text(current)} now"
 
 
 def _text(value: Any) -> str:
+    if value is None or value is _ABSENT:
+        return "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
     return abbreviate(value) if isinstance(value, str) else quote(value)
