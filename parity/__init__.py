@@ -7,6 +7,7 @@
     check     Run the cases of a parity.toml and compare them with locked figures.
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
+    train     Train a model in Keras and PyTorch on the same batches; returns a `TrainingResult`.
 
 Each is loaded when it is first used. Importing this package loads neither NumPy nor a framework;
 frameworks run in processes of their own.
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from parity.commands.convert import convert
     from parity.commands.diff import diff
     from parity.commands.export import export
+    from parity.commands.train import TrainingResult, train
     from parity.report.model import Report
 
 __all__ = [
     "Report",
+    "TrainingResult",
     "__version__",
     "align",
     "capture",
@@ -38,10 +41,12 @@ __all__ = [
     "convert",
     "diff",
     "export",
+    "train",
 ]
 
 _MODULES = {
     "Report": "parity.report.model",
+    "TrainingResult": "parity.commands.train",
     "align": "parity.commands.align",
     "capture": "parity.commands.capture",
     "check": "parity.commands.check",
@@ -49,6 +54,7 @@ _MODULES = {
     "convert": "parity.commands.convert",
     "diff": "parity.commands.diff",
     "export": "parity.commands.export",
+    "train": "parity.commands.train",
 }
 
 

@@ -79,6 +79,12 @@ class IncompatibleWeightsError(ChildError):
     """A model cannot take the layer table's weights, so that it cannot be compared."""
 
 
+class TrainingError(ParityError):
+    """A training run cannot go on: a loss or a weight is not finite, or a setting was refused."""
+
+    exit_code = 3
+
+
 class FlagError(ParityError):
     """A flag that controls precision has another value than the one that was set."""
 

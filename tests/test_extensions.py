@@ -204,8 +204,8 @@ def test_a_command_is_listed_at_its_place_and_runs(tree):
 
 def test_the_order_of_the_commands():
     assert [each.name or each.call.__name__ for each in command.find_commands()] == [
-        *("models", "table", "compare", "align", "convert", "export"),
-        *("capture", "diff", "doctor", "check", "env"),
+        *("models", "table", "compare", "align", "convert", "export", "train"),
+        *("capture", "diff", "doctor", "check", "data", "env"),
     ]
     places = [each.place for each in command.find_commands()]
     assert len(set(places)) == len(places)

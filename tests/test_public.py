@@ -25,7 +25,7 @@ from parity.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FUNCTIONS = ["capture", "check", "compare", "convert", "diff", "export"]
+FUNCTIONS = ["capture", "check", "compare", "convert", "diff", "export", "train"]
 JUDGING = {
     *("limit", "judge_as", "isolate", "explain", "semantics", "repeat", "seeds", "stress"),
     "save_captures",

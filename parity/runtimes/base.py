@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from parity.runtimes.export import ExportOperations
 from parity.runtimes.run import RunOperations
-from parity.runtimes.weights import WeightOperations
+from parity.runtimes.train import TrainOperations
 
 
-class ModelRuntime(WeightOperations, RunOperations, ExportOperations):
+class ModelRuntime(TrainOperations, RunOperations, ExportOperations):
     """One model of one framework, loaded once and run any number of times.
 
     A subclass implements the methods of `Framework`.

@@ -21,6 +21,13 @@ def build_twin(spec: ModelSpec) -> keras.Model:
         return module.build(spec)
 
 
+def build_initialized_twin(spec: ModelSpec, *, seed: int) -> keras.Model:
+    """Build the registered twin with the weights that Keras's own initialisers draw."""
+    module = importlib.import_module(f"parity.network.models.{spec.family}.keras")
+    keras.utils.set_random_seed(seed)
+    return module.build(spec)
+
+
 def build_from_callable(callable_path: str) -> keras.Model:
     """Call the user's `module:callable`; raises `UsageError` if that is no `keras.Model`."""
     model = callables.call(callable_path)

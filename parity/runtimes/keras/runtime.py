@@ -19,10 +19,19 @@ from parity.errors import UsageError
 from parity.network.spec import ModelSpec
 from parity.network.table import INPUT, LOGITS, LayerTable, Row, Weight
 from parity.processes.references import ModelReference
+from parity.processes.training_requests import TrainerRequest
 from parity.runtimes.base import ModelRuntime
 from parity.runtimes.floors import TensorHook
 from parity.runtimes.framework import ForwardResult
-from parity.runtimes.keras import checkpoints, grouped_convolutions, load, references, run, weights
+from parity.runtimes.keras import (
+    checkpoints,
+    grouped_convolutions,
+    load,
+    references,
+    run,
+    train,
+    weights,
+)
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras.graphs import KerasGraphs
@@ -38,6 +47,7 @@ class Runtime(KerasGraphs, ModelRuntime):
     name = "keras"
     model: keras.Model
     _callable_path: str | None = None
+    _float64_trainer: tuple[Any, train.ObservedKerasTrainer] | None = None
 
     def versions(self) -> dict[str, str]:
         backend = keras.backend.backend()
@@ -169,6 +179,26 @@ class Runtime(KerasGraphs, ModelRuntime):
     ) -> ForwardResult:
         model = self.model if model is None else model
         return run.forward(model, x, rows, hook, device=device, xla=xla)
+
+    def create_trainer(self, request: TrainerRequest) -> train.KerasTrainer:
+        return train.KerasTrainer(self.model, self.table, request)
+
+    def create_float64_trainer(self, request: TrainerRequest) -> train.ObservedKerasTrainer:
+        # The step takes seconds to compile; it is that of the same model and request.
+        key = (self.model, request.to_json())
+        if self._float64_trainer is None or self._float64_trainer[0] != key:
+            model, _ = self.build_replica("float64")
+            trainer = train.ObservedKerasTrainer(model, self.table, request)
+            self._float64_trainer = key, trainer
+        return self._float64_trainer[1]
+
+    def draw_initial_weights(self, seed: int) -> dict[str, Array]:
+        assert self.spec is not None
+        model = load.build_initialized_twin(self.spec, seed=seed)
+        return weights.read_weights(model, self.table.rows)
+
+    def limit_threads(self, count: int) -> int:
+        return train.limit_threads(count)
 
     def measure_batch_norm_inputs(
         self, model: keras.Model, x: Array

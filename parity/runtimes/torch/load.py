@@ -21,6 +21,15 @@ def build_twin(spec: ModelSpec) -> nn.Module:
     return model.eval()
 
 
+def build_initialized_twin(spec: ModelSpec, *, seed: int) -> nn.Module:
+    """Build the registered twin with the weights that PyTorch's own initialisers draw."""
+    module = importlib.import_module(f"parity.network.models.{spec.family}.torch")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: nn.Module = module.build(spec)
+    return model
+
+
 def build_from_callable(callable_path: str) -> nn.Module:
     """Call the user's `module:callable`, and put its module in eval mode.
 

@@ -14,11 +14,12 @@ from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS, LayerTable, Row, Weight
 from parity.processes.references import ModelReference
 from parity.processes.requests import RunRequest
+from parity.processes.training_requests import TrainerRequest
 from parity.runtimes.base import ModelRuntime
 from parity.runtimes.floors import TensorHook
 from parity.runtimes.framework import ForwardResult
 from parity.runtimes.loaded import LoadedModel
-from parity.runtimes.torch import checkpoints, guesses, load, references, run, weights
+from parity.runtimes.torch import checkpoints, guesses, load, references, run, train, weights
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
 from parity.runtimes.torch.graphs import TorchGraphs
@@ -137,6 +138,23 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
         self, model: nn.Module, x: Array
     ) -> Iterable[tuple[Row, Array, Array]]:
         return run.measure_batch_norm_inputs(model, self.table.rows, x)
+
+    def create_trainer(self, request: TrainerRequest) -> train.TorchTrainer:
+        return train.TorchTrainer(self.model, request)
+
+    def create_float64_trainer(self, request: TrainerRequest) -> train.ObservedTorchTrainer:
+        model, set_weights = self.build_replica("float64")
+        set_weights(self.read_weights())
+        return train.ObservedTorchTrainer(model, request)
+
+    def draw_initial_weights(self, seed: int) -> dict[str, Array]:
+        assert self.spec is not None
+        model = load.build_initialized_twin(self.spec, seed=seed)
+        return weights.read_weights(model, self.table.weights())
+
+    def limit_threads(self, count: int) -> int:
+        torch.set_num_threads(count)
+        return torch.get_num_threads()
 
     def run_graph_float64(
         self,

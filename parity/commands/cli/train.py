@@ -1,0 +1,286 @@
+"""The command `parity train`."""
+
+# No `from __future__ import annotations`: Typer reads the annotations at run time.
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from parity.commands.cli import arguments, console
+from parity.commands.cli.command import Command
+from parity.commands.cli.error_handling import handle_errors
+from parity.commands.cli.progress import show_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parity.commands.train import TrainingResult
+    from parity.training.steps import Kind, StepComparison
+
+
+class OptimizerName(StrEnum):
+    """The optimizers; `parity.training.optimizers` defines them."""
+
+    sgd = "sgd"
+    adam = "adam"
+    adamw = "adamw"
+    rmsprop = "rmsprop"
+
+
+class ScheduleName(StrEnum):
+    """The schedules of the learning rate."""
+
+    constant = "constant"
+    step = "step"
+    cosine = "cosine"
+
+
+def train(
+    model: arguments.ModelArgument,
+    learning_rate: Annotated[float, typer.Option(help="The learning rate.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|digits",
+            help="An image folder, with a sub-folder for each class, or with train/, val/, test/; "
+            "a folder of IDX files; or scikit-learn's digits.",
+        ),
+    ] = "digits",
+    epochs: Annotated[int, typer.Option(help="Number of epochs.")] = 10,
+    batch: Annotated[int, typer.Option(help="Number of images in a batch.")] = 32,
+    optimizer: Annotated[OptimizerName, typer.Option(help="The optimizer.")] = OptimizerName.adam,
+    framework: Annotated[
+        arguments.Framework | None, typer.Option(help="Train in one framework; by default in all.")
+    ] = None,
+    momentum: Annotated[float, typer.Option(help="Momentum of sgd and rmsprop.")] = 0.0,
+    nesterov: Annotated[bool, typer.Option("--nesterov", help="Nesterov's momentum.")] = False,
+    beta_1: Annotated[float, typer.Option("--beta-1", help="β₁ of adam and adamw.")] = 0.9,
+    beta_2: Annotated[float, typer.Option("--beta-2", help="β₂ of adam and adamw.")] = 0.999,
+    rho: Annotated[float, typer.Option(help="ρ of rmsprop.")] = 0.9,
+    epsilon: Annotated[float, typer.Option(help="ε of adam, adamw and rmsprop.")] = 1e-7,
+    weight_decay: Annotated[float, typer.Option(help="Decoupled decay of adamw.")] = 0.0,
+    decay_all: Annotated[
+        bool, typer.Option("--decay-all", help="Decay biases and normalisations too.")
+    ] = False,
+    clip_value: Annotated[float | None, typer.Option(help="Limit of a gradient's values.")] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="Limit of all gradients' norm.")] = None,
+    schedule: Annotated[
+        ScheduleName, typer.Option(help="Schedule of the learning rate.")
+    ] = ScheduleName.constant,
+    warmup_steps: Annotated[int, typer.Option(help="Steps of a linear warm-up.")] = 0,
+    step_epochs: Annotated[int, typer.Option(help="Epochs between two steps of step.")] = 10,
+    factor: Annotated[float, typer.Option(help="Factor of each step of step.")] = 0.1,
+    minimum_rate: Annotated[float, typer.Option(help="End of cosine.")] = 0.0,
+    plateau: Annotated[
+        bool | None,
+        typer.Option(
+            "--plateau/--no-plateau",
+            help="Halve the rate after 3 epochs without a lower validation loss; by default with "
+            "the constant schedule.",
+        ),
+    ] = None,
+    early_stopping: Annotated[
+        bool,
+        typer.Option(
+            "--early-stopping/--no-early-stopping",
+            help="Stop after 8 epochs without a lower validation loss, and restore its weights.",
+        ),
+    ] = True,
+    rotation: Annotated[float, typer.Option(help="Augmentation: largest angle, degrees.")] = 0.0,
+    width_shift: Annotated[float, typer.Option(help="Augmentation: share of the width.")] = 0.0,
+    height_shift: Annotated[float, typer.Option(help="Augmentation: share of the height.")] = 0.0,
+    shear: Annotated[float, typer.Option(help="Augmentation: largest shear, degrees.")] = 0.0,
+    zoom: Annotated[float, typer.Option(help="Augmentation: share of the size.")] = 0.0,
+    horizontal_flip: Annotated[
+        bool, typer.Option("--horizontal-flip", help="Augmentation: mirror half of the images.")
+    ] = False,
+    mean: Annotated[
+        str, typer.Option(metavar="M[,M,M]", help="Mean of the pixels, 0 to 1, by channel.")
+    ] = "",
+    deviation: Annotated[
+        str, typer.Option(metavar="D[,D,D]", help="Standard deviation of the pixels, by channel.")
+    ] = "",
+    label_smoothing: Annotated[float, typer.Option(help="Share spread over all classes.")] = 0.0,
+    init: Annotated[
+        str,
+        typer.Option(
+            metavar="SCHEME|FILE",
+            help="The start: default, glorot-uniform, xavier-uniform, he-normal, or a checkpoint.",
+        ),
+    ] = "default",
+    seed: arguments.SeedOption = 0,
+    classes: arguments.ClassesOption = None,
+    image_size: arguments.ImageSizeOption = None,
+    channels: arguments.ChannelsOption = None,
+    validation_share: Annotated[
+        float, typer.Option(help="Share of the images that validates, without val/.")
+    ] = 0.2,
+    drop_last: Annotated[
+        bool, typer.Option("--drop-last", help="Leave out a last batch that is smaller.")
+    ] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/MODEL.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    save_seconds: Annotated[
+        float, typer.Option(help="Seconds between two saved states within an epoch.")
+    ] = 60.0,
+    verify: Annotated[
+        int,
+        typer.Option(
+            metavar="STEPS",
+            help="Compare the first steps in float64, each from PyTorch's state; 3 are enough for "
+            "most differences.",
+        ),
+    ] = 0,
+    threads: Annotated[int | None, typer.Option(help="Threads of each framework.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that load images.")] = None,
+    python: arguments.PythonOption = None,
+    timeout: arguments.TimeoutOption = 900.0,
+) -> None:
+    """Train a model in Keras and PyTorch: the same start, the same batches.
+
+    The run's folder holds the last and the best checkpoint of each framework, history.json,
+    history.svg, metrics.csv, the configuration, and logs for TensorBoard. A run that ended at any
+    moment goes on with --resume, and ends bit for bit as if it had not.
+    """
+    with handle_errors():
+        from parity.commands import train as training
+        from parity.processes.interpreters import resolve_interpreters
+        from parity.training.data.augmentation import Augmentation
+        from parity.training.schedules import Schedule
+
+        with show_progress() as update_progress:
+            result = training.train(
+                model,
+                learning_rate=learning_rate,
+                data=data,
+                epochs=epochs,
+                batch=batch,
+                optimizer=optimizer.value,
+                framework=None if framework is None else str(framework),
+                momentum=momentum,
+                nesterov=nesterov,
+                beta_1=beta_1,
+                beta_2=beta_2,
+                rho=rho,
+                epsilon=epsilon,
+                weight_decay=weight_decay,
+                decay_all=decay_all,
+                clip_value=clip_value,
+                clip_norm=clip_norm,
+                schedule=Schedule(schedule.value, warmup_steps, step_epochs, factor, minimum_rate),
+                plateau=plateau,
+                early_stopping=early_stopping,
+                augmentation=Augmentation(
+                    rotation, width_shift, height_shift, shear, zoom, horizontal_flip
+                ),
+                mean=_parse_numbers("--mean", mean),
+                deviation=_parse_numbers("--deviation", deviation),
+                label_smoothing=label_smoothing,
+                init=init,
+                seed=seed,
+                classes=classes,
+                image_size=image_size,
+                channels=channels,
+                validation_share=validation_share,
+                drop_last=drop_last,
+                skip_unreadable=skip_unreadable,
+                out=out,
+                resume=resume,
+                save_seconds=save_seconds,
+                verify=verify,
+                threads=threads,
+                workers=workers,
+                python=resolve_interpreters(python or []),
+                timeout=timeout,
+                progress=update_progress,
+            )
+        for note in result.notes:
+            console.print_note(note)
+        _print_result(result)
+        if result.verified_steps:
+            _print_verification(result.verified_steps)
+        if not result.agrees:
+            raise typer.Exit(1)
+
+
+def _parse_numbers(option: str, text: str) -> tuple[float, ...]:
+    from parity.errors import UsageError
+    from parity.text import quote
+
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(
+            f"{option}: expected numbers, separated by commas, found {quote(text)}"
+        ) from None
+
+
+def _print_result(result: "TrainingResult") -> None:
+    columns = ["framework", "epochs", "loss", "accuracy", "val loss", "val accuracy", "best"]
+    rows = []
+    for each in result.frameworks:
+        last = each.epochs[-1]
+        stopped = " (stopped early)" if each.stopped_epoch else ""
+        rows.append(
+            [
+                each.framework,
+                f"{last.epoch}{stopped}",
+                f"{last.loss:.4f}",
+                f"{last.accuracy:.2%}",
+                f"{last.validation_loss:.4f}",
+                f"{last.validation_accuracy:.2%}",
+                f"{each.best_accuracy:.2%} in epoch {each.best_epoch}",
+                f"{each.seconds:.0f} s",
+                f"{each.images / max(each.seconds, 1e-9):.0f}",
+            ]
+        )
+    console.print_table([*columns, "training", "images/s"], rows, right=columns[2:6])
+    typer.echo(
+        f"\n{result.model}, {len(result.classes)} classes; {result.folder} holds the checkpoints "
+        "last and best of each framework, history.json, history.svg and metrics.csv"
+    )
+
+
+def _print_verification(steps: "Sequence[StepComparison]") -> None:
+    from parity.training.steps import LIMIT
+
+    kinds: tuple[Kind, ...] = ("loss", "gradient", "statistics", "slot", "update")
+    rows = []
+    for step in steps:
+        worst = [step.worst(kind) for kind in kinds]
+        errors = ["–" if error is None else f"{error.rel_l2:.1e}" for error in worst]
+        rows.append([str(step.step), *errors, "agrees" if step.agrees else "differs"])
+    typer.echo("")
+    console.print_table(["step", *kinds, "in float64"], rows, right=["step", *kinds])
+    differing = next((step for step in steps if not step.agrees), None)
+    if differing is None:
+        typer.echo(
+            f"\nverified: steps 1 to {len(steps)} are the same in keras and torch: relative L2 in "
+            f"float64, each from torch's state, at most {LIMIT:.0e}"
+        )
+        return
+    first = differing.first_difference()
+    where = (
+        f"only one side has {differing.missing[0]}"
+        if first is None
+        else f"first {first.kind} {first.tensor}".rstrip() + f", relative L2 {first.rel_l2:.1e}"
+    )
+    typer.echo(f"\nnot the same: step {differing.step} differs in float64, {where}")
+
+
+COMMANDS = (
+    Command(
+        train,
+        place=55,
+        examples=(
+            "parity train resnet18 --data digits --image-size 32 --epochs 3 --learning-rate 1e-3",
+            "parity train resnet18 --data DIR --learning-rate 0.01 --optimizer sgd --verify 3",
+        ),
+    ),
+)

@@ -1,0 +1,433 @@
+"""`parity.train`: train a registered model in Keras and PyTorch, on the same arrays."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from parity.commands.values import (
+    ImageSize,
+    Progress,
+    find_interpreters,
+    no_progress,
+    parse_image_size,
+)
+from parity.comparison.checkpoints import convert_checkpoint, detect_format
+from parity.errors import UsageError, WeightError
+from parity.network import architectures, weights
+from parity.network.spec import ModelSpec
+from parity.processes import registry
+from parity.processes.children import Children
+from parity.text import quote
+from parity.training import configuration as configurations
+from parity.training import initialization
+from parity.training.callbacks import Callbacks, EarlyStopping, EpochMetrics, Plateau
+from parity.training.configuration import Configuration
+from parity.training.data.augmentation import Augmentation
+from parity.training.data.batches import Preprocessing
+from parity.training.data.dataset import Dataset
+from parity.training.data.images import FileImages
+from parity.training.data.loading import default_workers, open_loader
+from parity.training.data.sources import DIGITS, VALIDATION_SHARE, open_dataset
+from parity.training.loop import Loop, Readers
+from parity.training.optimizers import Optimizer
+from parity.training.run_folder import RunFolder, RunProgress
+from parity.training.schedules import Schedule
+from parity.training.steps import StepComparison
+from parity.training.verification import verify_steps
+
+SAVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class FrameworkResult:
+    """One framework's finished run: its epochs, and where its checkpoints are.
+
+    `best` has the highest validation accuracy, that of `best_epoch`. `stopped_epoch` is 0 unless
+    it stopped early. `seconds` is the time of its training steps, on `images` images.
+    """
+
+    framework: str
+    epochs: tuple[EpochMetrics, ...]
+    best_epoch: int
+    best_accuracy: float
+    stopped_epoch: int
+    last: Path
+    best: Path
+    seconds: float
+    images: int
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run; `folder` holds its checkpoints, history and configuration.
+
+    `notes` say what was decided for the user: images that were left out, logs that need a package.
+    `verified_steps` are the steps that were compared in float64.
+    """
+
+    model: str
+    folder: Path
+    classes: tuple[str, ...]
+    frameworks: tuple[FrameworkResult, ...]
+    notes: tuple[str, ...] = ()
+    verified_steps: tuple[StepComparison, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every verified step is the same in both frameworks; true if none was."""
+        return all(step.agrees for step in self.verified_steps)
+
+
+def train(
+    model: str,
+    *,
+    learning_rate: float,
+    data: str | Path = DIGITS,
+    epochs: int = 10,
+    batch: int = 32,
+    optimizer: str = "adam",
+    framework: str | None = None,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    rho: float = 0.9,
+    epsilon: float = 1e-7,
+    weight_decay: float = 0.0,
+    decay_all: bool = False,
+    clip_value: float | None = None,
+    clip_norm: float | None = None,
+    schedule: Schedule | None = None,
+    plateau: Plateau | bool | None = None,
+    early_stopping: EarlyStopping | bool | None = None,
+    augmentation: Augmentation | None = None,
+    mean: Sequence[float] = (),
+    deviation: Sequence[float] = (),
+    label_smoothing: float = 0.0,
+    init: str = initialization.DEFAULT,
+    seed: int = 0,
+    classes: int | None = None,
+    image_size: ImageSize | None = None,
+    channels: int | None = None,
+    validation_share: float = VALIDATION_SHARE,
+    drop_last: bool = False,
+    skip_unreadable: bool = False,
+    out: str | Path | None = None,
+    resume: bool = False,
+    save_seconds: float = SAVE_SECONDS,
+    verify: int = 0,
+    threads: int | None = None,
+    workers: int | None = None,
+    python: Mapping[str, str | Path] | None = None,
+    timeout: float = 900.0,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train a registered model in Keras and PyTorch: the same start, the same batches.
+
+    Each framework computes its own step, on the CPU in float32: Keras's compiled train step and
+    PyTorch's autograd and `torch.optim`. The loss is the cross-entropy from logits.
+
+    Parameters:
+        model: The architecture; `parity models` lists them.
+        learning_rate: The learning rate that the schedule starts from.
+        data: An image folder with a sub-folder for each class (or train/, val/ and test/ with
+            them), a folder of IDX files, or "digits", the 1,797 of scikit-learn.
+        epochs, batch: The number of epochs, and of images in a batch.
+        optimizer: "sgd", "adam", "adamw" or "rmsprop"; `parity.training.optimizers` defines them.
+        framework: "keras" or "torch"; both by default.
+        momentum, nesterov, beta_1, beta_2, rho, epsilon: The optimizer's hyperparameters.
+        weight_decay, decay_all: The decay of adamw, and whether it applies to biases and
+            normalisations too.
+        clip_value, clip_norm: Limits on each gradient's values, or on the norm of all gradients.
+        schedule: The learning rate by step; constant by default.
+        plateau, early_stopping: The callbacks; by default they have the defaults of their classes,
+            and `plateau` is left out with a schedule. False is without.
+        augmentation: Random changes of the training images; none by default.
+        mean, deviation: Subtracted from the pixels, which are 0 to 1, and then divided by.
+        label_smoothing: The share of each label that is spread over all classes.
+        init: "default" (the own initialisers of PyTorch, or of Keras if it is alone),
+            "glorot-uniform", "xavier-uniform", "he-normal", or a checkpoint.
+        seed: The seed of weights, order, augmentation and split.
+        classes, channels: Those of the data by default.
+        image_size: In pixels: 224, "96x128" or (height, width); the architecture's by default.
+        validation_share: The share of the training images that validates, without val/.
+        drop_last: Whether the last batch of an epoch is left out if it is smaller.
+        skip_unreadable: Whether images that cannot be read are left out instead of an error.
+        out: The run's folder, runs/MODEL by default.
+        resume: Whether to go on with the run in `out`; the other parameters are those of the run.
+        save_seconds: The time after which the state is saved within an epoch.
+        verify: The number of first steps to compare in float64, each from PyTorch's state, before
+            the training. It needs both frameworks.
+        threads: The threads of each framework; by default the cores, shared.
+        workers: The processes that load images; by default none for images in memory.
+        python: The interpreters of runtimes: {"keras": "envs/keras"}.
+        timeout: The time limit of one request to a framework, in seconds.
+        progress: A function that is called with a runtime and what it is doing now.
+
+    Raises `UsageError` and `SpecError` for parameters that contradict one another or the run in
+    `out`, `InputError` for data that cannot be trained on, `WeightError` for a checkpoint that does
+    not fit, `OutputError` for a folder that cannot be written, `MissingRuntimeError` without a
+    framework, `TrainingError` for a loss that is not finite: the last saved state is then kept.
+
+    Example:
+        >>> import parity
+        >>> run = parity.train("resnet18", data="digits", image_size=32, learning_rate=1e-3)
+        >>> run.frameworks[0].best_accuracy > 0.95
+        True
+    """
+    progress = progress or no_progress
+    frameworks = _parse_frameworks(framework)
+    steps = Optimizer(
+        name=optimizer,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        nesterov=nesterov,
+        beta_1=beta_1,
+        beta_2=beta_2,
+        rho=rho,
+        epsilon=epsilon,
+        weight_decay=weight_decay,
+        decay_all=decay_all,
+        clip_value=clip_value,
+        clip_norm=clip_norm,
+    )
+    if verify < 0 or (verify and len(frameworks) < 2):
+        raise UsageError(f"--verify {verify}: compares steps of both frameworks; give 0 or more, "
+                         "and no --framework")  # fmt: skip
+    schedule = schedule or Schedule()
+    callbacks = _choose_callbacks(schedule, plateau, early_stopping)
+    size = parse_image_size(image_size)
+    # An unknown model is refused before the data are read.
+    architectures.get(model, classes=classes, image_size=size, channels=channels)
+    progress("data", "reading images")
+    dataset = open_dataset(
+        data, seed=seed, validation_share=validation_share, skip_unreadable=skip_unreadable
+    )
+    spec, preprocessing = _fit_to_data(
+        model, dataset, classes, size, channels, tuple(mean), tuple(deviation)
+    )
+    configuration = Configuration(
+        spec=spec,
+        data=dataset,
+        preprocessing=preprocessing,
+        optimizer=steps,
+        schedule=schedule,
+        callbacks=callbacks,
+        augmentation=augmentation or Augmentation(),
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+        validation_share=validation_share,
+        drop_last=drop_last,
+        label_smoothing=label_smoothing,
+        initial_weights=_identify_weights(init),
+        frameworks=frameworks,
+        threads=_share_cores(len(frameworks)) if threads is None else threads,
+    )
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / spec.name)
+    saved = _open_folder(folder, configuration, resume=resume)
+    if workers is None:
+        workers = default_workers(from_files=isinstance(dataset.training, FileImages))
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        children = stack.enter_context(Children(python=find_interpreters(python), timeout=timeout))
+        children.start(frameworks)
+        pool = stack.enter_context(children.threads(len(frameworks)))
+        _load_models(configuration, children, folder, pool, init, progress)
+        loader = stack.enter_context(open_loader(temporary, workers=workers))
+        loop = Loop(
+            configuration,
+            {name: children[name] for name in frameworks},
+            folder,
+            loader,
+            pool,
+            save_seconds=save_seconds,
+            progress=progress,
+        )
+        compared = verify_steps(
+            configuration,
+            {name: children[name] for name in frameworks},
+            pool,
+            Readers.of(configuration).training,
+            initial=folder.initial_weights,
+            folder=temporary,
+            steps=verify,
+            progress=progress,
+        )
+        finished = loop.run(loop.prepare(saved))
+    return _result(configuration, folder, finished, compared)
+
+
+def _parse_frameworks(framework: str | None) -> tuple[str, ...]:
+    known = registry.model_runtimes()
+    if framework is None:
+        return known
+    if framework not in known:
+        raise UsageError(f"--framework: expected {' or '.join(known)}, found {quote(framework)}")
+    return (framework,)
+
+
+def _choose_callbacks(
+    schedule: Schedule,
+    plateau: Plateau | bool | None,
+    early_stopping: EarlyStopping | bool | None,
+) -> Callbacks:
+    if plateau is None:
+        plateau = schedule.name == "constant"
+    if early_stopping is None:
+        early_stopping = True
+    if isinstance(plateau, bool):
+        plateau = Plateau() if plateau else None
+    if isinstance(early_stopping, bool):
+        early_stopping = EarlyStopping() if early_stopping else None
+    return Callbacks(plateau, early_stopping)
+
+
+def _fit_to_data(
+    model: str,
+    dataset: Dataset,
+    classes: int | None,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    mean: tuple[float, ...],
+    deviation: tuple[float, ...],
+) -> tuple[ModelSpec, Preprocessing]:
+    """Return the architecture with the data's classes and channels, and the images' form.
+
+    Raises `UsageError` for another number of classes than the data's.
+    """
+    found = len(dataset.classes)
+    if classes is not None and classes != found:
+        raise UsageError(f"--classes {classes}: {dataset.name} has {found} classes; leave it out")
+    spec = architectures.get(
+        model, classes=found, image_size=size, channels=channels or dataset.channels
+    )
+    return spec, Preprocessing(spec.image_size, spec.channels, mean, deviation)
+
+
+def _identify_weights(init: str) -> str:
+    """Return a scheme's name, or the hash of a checkpoint's bytes. Raises `UsageError`."""
+    if init == initialization.DEFAULT or init in initialization.SCHEMES:
+        return init
+    if not Path(init).is_file():
+        schemes = ", ".join((initialization.DEFAULT, *initialization.SCHEMES))
+        raise UsageError(f"--init {quote(init)}: expected {schemes}, or a checkpoint that exists")
+    detect_format(init)
+    import hashlib
+
+    with Path(init).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _share_cores(frameworks: int) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (available or 1) // frameworks)
+
+
+def _open_folder(
+    folder: RunFolder, configuration: Configuration, *, resume: bool
+) -> RunProgress | None:
+    """Make the folder of a new run, or read the progress of the one that is there."""
+    if not resume:
+        folder.create(configuration.frameworks, configuration.to_json())
+        return None
+    saved = folder.read_configuration()
+    progress = folder.read_progress()
+    configurations.require_same(
+        saved,
+        configuration,
+        where=str(folder.path),
+        epochs_done=0 if progress is None else progress.epoch - 1,
+    )
+    folder.delete_incomplete_files()
+    if progress is not None:
+        folder.delete_other_states(progress)
+    folder.write_configuration(configuration.to_json())
+    return progress
+
+
+def _load_models(
+    configuration: Configuration,
+    children: Children,
+    folder: RunFolder,
+    pool: ThreadPoolExecutor,
+    init: str,
+    progress: Progress,
+) -> None:
+    """Draw the initial weights once, and load them into every framework's model."""
+    spec, frameworks = configuration.spec, configuration.frameworks
+    table = spec.table()
+
+    def load(name: str) -> None:
+        progress(name, f"building {spec.name}")
+        children[name].hello()
+        children[name].call("set_threads", count=configuration.threads)
+
+    list(pool.map(load, frameworks))
+    if not folder.initial_weights.is_file():
+        if init in initialization.SCHEMES:
+            values = initialization.draw(spec, init, seed=configuration.seed)
+            weights.save(folder.initial_weights, values)
+        elif init == initialization.DEFAULT:
+            preferred = [n for n in registry.reference_candidates() if n in frameworks]
+            children[preferred[0]].call(
+                "save_initial_weights",
+                spec=spec.to_json(),
+                seed=configuration.seed,
+                path=str(folder.initial_weights),
+            )
+        else:
+            if not Path(init).is_file():
+                raise WeightError(f"{init}: no such file")
+            convert_checkpoint(spec, Path(init), folder.initial_weights, children, progress)
+    weights.load(folder.initial_weights, table)
+
+    def fill(name: str) -> None:
+        children[name].call("load", spec=spec.to_json())
+        children[name].call("load_weights", path=str(folder.initial_weights))
+        progress(name, "done")
+
+    list(pool.map(fill, frameworks))
+
+
+def _result(
+    configuration: Configuration,
+    folder: RunFolder,
+    finished: RunProgress,
+    compared: tuple[StepComparison, ...],
+) -> TrainingResult:
+    from parity.training import tensorboard
+
+    unreadable = configuration.data.unreadable
+    notes = [f"left out: {reason}" for reason in unreadable[:10]]
+    if len(unreadable) > 10:
+        notes.append(f"left out: {len(unreadable) - 10} more images that cannot be read")
+    if not tensorboard.is_installed():
+        notes.append('no logs for TensorBoard were written: pip install "parity[train]"')
+    return TrainingResult(
+        model=configuration.spec.name,
+        folder=folder.path,
+        classes=configuration.data.classes,
+        frameworks=tuple(
+            FrameworkResult(
+                framework=name,
+                epochs=each.epochs,
+                best_epoch=each.callbacks.best_accuracy_epoch,
+                best_accuracy=each.callbacks.best_accuracy,
+                stopped_epoch=each.callbacks.stopped_epoch,
+                last=folder.checkpoint(name, "last"),
+                best=folder.checkpoint(name, "best"),
+                seconds=each.seconds,
+                images=each.images,
+            )
+            for name, each in finished.frameworks.items()
+        ),
+        notes=tuple(notes),
+        verified_steps=compared,
+    )

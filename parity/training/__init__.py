@@ -1,0 +1,1 @@
+"""Training of a network in several frameworks: data, optimizers, schedules, callbacks, the loop."""

@@ -1,0 +1,85 @@
+"""The history of a run: the figures of every epoch and framework, as JSON, CSV and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parity import files
+from parity.training.callbacks import EpochMetrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA = "parity.history/1"
+
+History = Mapping[str, Sequence[EpochMetrics]]
+"""The epochs of each framework, by its name."""
+
+_STYLES = {"training": "--", "validation": "-"}
+
+
+def write_json(path: Path, model: str, history: History) -> None:
+    """Write the history without times, so that equal runs give equal bytes."""
+    data = {
+        "schema": SCHEMA,
+        "model": model,
+        "frameworks": {name: [e.to_json() for e in epochs] for name, epochs in history.items()},
+    }
+    files.write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def write_csv(path: Path, history: History) -> None:
+    """Write a line for each framework and epoch."""
+    text = io.StringIO()
+    columns = ["framework", *EpochMetrics.__dataclass_fields__]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for name, epochs in history.items():
+        writer.writerows({"framework": name, **epoch.to_json()} for epoch in epochs)
+    files.write_text(path, text.getvalue())
+
+
+def write_picture(path: Path, model: str, history: History) -> None:
+    """Draw accuracy and loss, training and validation, all frameworks in one plot, as SVG."""
+    import matplotlib as mpl
+
+    figure = draw(model, history)
+    # Without these the file has a date, and identifiers that change from run to run.
+    with (
+        mpl.rc_context({"svg.hashsalt": "parity", "svg.fonttype": "none"}),
+        files.atomic_write(path) as temporary,
+    ):
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def draw(model: str, history: History) -> Figure:
+    """Return the two panels, accuracy and loss by epoch."""
+    # The figure's own class: `pyplot` would keep it, and may look for a screen.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels: Any = figure.subplots(1, 2)
+    for axes, quantity in zip(panels, ("accuracy", "loss"), strict=True):
+        for number, (name, epochs) in enumerate(history.items()):
+            for kind, style in _STYLES.items():
+                field = quantity if kind == "training" else f"validation_{quantity}"
+                axes.plot(
+                    [epoch.epoch for epoch in epochs],
+                    [getattr(epoch, field) for epoch in epochs],
+                    style,
+                    color=f"C{number}",
+                    marker="." if len(epochs) < 30 else None,
+                    label=f"{name}, {kind}",
+                )
+        axes.set_xlabel("epoch")
+        axes.set_title(f"{model}: {quantity}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure

@@ -1,0 +1,193 @@
+"""The optimizers: one definition of each, and its map to every framework.
+
+With the gradient g, the learning rate η of the step, and t the number of the step, from 1 on:
+
+`sgd`       b ← μ b + g;  w ← w − η b, with Nesterov w ← w − η (g + μ b).
+            The learning rate is outside the momentum, as in PyTorch. Keras keeps m = −η b: its
+            slots are multiplied by η_new / η_old whenever the learning rate changes.
+`adam`      m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;
+            w ← w − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε).
+            ε is added before the bias correction of v, as in Keras and in the last lines of section
+            2 of Kingma & Ba (2015). PyTorch adds it afterwards: it gets ε / √(1 − β₂ᵗ) in step t.
+`adamw`     First w ← w − η λ w, then the step of `adam` (Loshchilov & Hutter, 2019). Only kernels
+            decay unless `decay_all`: neither biases nor the parameters of normalisations.
+`rmsprop`   v ← ρ v + (1 − ρ) g²;  b ← μ b + η g / √(v + ε);  w ← w − b.
+            ε is inside the root and η inside the momentum, as in Keras. No ε gives PyTorch's
+            optimizer this step: its child has a class of its own.
+
+Gradients are clipped before all of this: by value, or by the norm of all gradients together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from parity.errors import UsageError
+from parity.network.table import LayerTable
+from parity.processes.training_requests import TrainerRequest
+from parity.text import quote, suggest
+
+NAMES = ("sgd", "adam", "adamw", "rmsprop")
+
+_MOMENTUM_USERS = ("sgd", "rmsprop")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer and its hyperparameters; those that it does not have are ignored.
+
+    Raises `UsageError` for a hyperparameter that is invalid, or that this optimizer lacks.
+    """
+
+    name: str
+    learning_rate: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    rho: float = 0.9
+    epsilon: float = 1e-7
+    weight_decay: float = 0.0
+    decay_all: bool = False
+    clip_value: float | None = None
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            hint = suggest(self.name, NAMES, otherwise=f"known: {', '.join(NAMES)}")
+            raise UsageError(f"unknown optimizer {quote(self.name)}{hint}")
+        for name, low, high in (
+            ("learning_rate", 0.0, math.inf),
+            ("epsilon", 0.0, math.inf),
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low < value < high):
+                raise UsageError(
+                    f"--{name.replace('_', '-')}: must be a finite number above 0, found {value!r}"
+                )
+        for name in ("momentum", "beta_1", "beta_2", "rho"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UsageError(
+                    f"--{name.replace('_', '-')}: must be 0 or more and less than 1, "
+                    f"found {value!r}"
+                )
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise UsageError(
+                f"--weight-decay: must be a finite number, 0 or more, found {self.weight_decay!r}"
+            )
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.momentum and self.name not in _MOMENTUM_USERS:
+            raise UsageError(f"--momentum: {self.name} has none; sgd and rmsprop have")
+        if self.nesterov and not (self.name == "sgd" and self.momentum):
+            raise UsageError("--nesterov: needs sgd with a momentum above 0")
+        if self.weight_decay and self.name != "adamw":
+            raise UsageError(
+                f"--weight-decay: {self.name} has none, since Keras decouples it and PyTorch adds "
+                "it to the gradient; adamw has one"
+            )
+        for name in ("clip_value", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise UsageError(
+                    f"--{name.replace('_', '-')}: must be a finite number above 0, found {value!r}"
+                )
+        if self.clip_value is not None and self.clip_norm is not None:
+            raise UsageError("--clip-value and --clip-norm: Keras clips by one of them; give one")
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def epsilon_at(self, framework: str, step: int) -> float | None:
+        """Return the ε of a step (from 1 on) where a framework's differs from step to step."""
+        if framework == "torch" and self.name in ("adam", "adamw"):
+            return self.epsilon / math.sqrt(1 - self.beta_2**step)
+        return None
+
+
+def trainer_request(
+    optimizer: Optimizer,
+    framework: str,
+    table: LayerTable,
+    *,
+    label_smoothing: float = 0.0,
+    seed: int = 0,
+) -> TrainerRequest:
+    """Return the request that gives a framework's child this optimizer.
+
+    Raises `UsageError` for a framework without a map.
+    """
+    if framework not in _MAPS:
+        raise UsageError(f"{framework}: cannot train; {' and '.join(_MAPS)} can")
+    name, arguments = _MAPS[framework](optimizer)
+    undecayed: tuple[str, ...] = ()
+    if optimizer.weight_decay and not optimizer.decay_all:
+        undecayed = tuple(w.name for _, w in table.weights() if w.role != "kernel")
+    return TrainerRequest(
+        optimizer=name,
+        arguments=arguments,
+        undecayed=undecayed,
+        clip_value=optimizer.clip_value,
+        clip_norm=optimizer.clip_norm,
+        label_smoothing=label_smoothing,
+        seed=seed,
+    )
+
+
+def _map_to_keras(optimizer: Optimizer) -> tuple[str, dict[str, Any]]:
+    rate = {"learning_rate": optimizer.learning_rate}
+    adam = {
+        **rate,
+        "beta_1": optimizer.beta_1,
+        "beta_2": optimizer.beta_2,
+        "epsilon": optimizer.epsilon,
+    }
+    match optimizer.name:
+        case "sgd":
+            return "SGD", {**rate, "momentum": optimizer.momentum, "nesterov": optimizer.nesterov}
+        case "adam":
+            return "Adam", adam
+        case "adamw":
+            return "AdamW", {**adam, "weight_decay": optimizer.weight_decay}
+        case _:
+            return "RMSprop", {
+                **rate,
+                "rho": optimizer.rho,
+                "momentum": optimizer.momentum,
+                "epsilon": optimizer.epsilon,
+            }
+
+
+def _map_to_torch(optimizer: Optimizer) -> tuple[str, dict[str, Any]]:
+    rate = {"lr": optimizer.learning_rate}
+    adam = {
+        **rate,
+        "betas": [optimizer.beta_1, optimizer.beta_2],
+        "eps": optimizer.epsilon_at("torch", 1) or optimizer.epsilon,
+    }
+    match optimizer.name:
+        case "sgd":
+            return "SGD", {**rate, "momentum": optimizer.momentum, "nesterov": optimizer.nesterov}
+        case "adam":
+            return "Adam", adam
+        case "adamw":
+            return "AdamW", {**adam, "weight_decay": optimizer.weight_decay}
+        case _:
+            return "RMSprop", {
+                **rate,
+                "alpha": optimizer.rho,
+                "momentum": optimizer.momentum,
+                "eps": optimizer.epsilon,
+            }
+
+
+_MAPS: dict[str, Callable[[Optimizer], tuple[str, dict[str, Any]]]] = {
+    "keras": _map_to_keras,
+    "torch": _map_to_torch,
+}
