@@ -100,7 +100,7 @@ def require_file(path: str) -> None:
         with open(path, "rb"):
             return
     except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"{name}: no such file") from None
+        raise UsageError(f"{name}: no such file or directory") from None
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror or error}") from error
 

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import InputError, UsageError
 from parity.network import inputs
 from parity.numerics.array_files import save_arrays
+from parity.processes.model_files import require_file
 from parity.text import quote, suggest
 
 Array = NDArray[Any]
-
-_NPY_MAGIC = b"\x93NUMPY"
 
 DEFAULT_IMAGE = 224
 DEFAULT_LENGTH = 16
@@ -166,50 +166,52 @@ def _load_array(spec: DeclaredInput, value: Any) -> tuple[Array, str]:
         _require_fit(spec, value, "the array")
         return value, "array"
     path = Path(value)
-    _require_npy(path)
+    mapped = _map_npy(path)
+    _require_fit(spec, mapped, str(path))
+    return np.array(mapped, order="K"), path.name
+
+
+def _map_npy(path: Path) -> Array:
+    """Return the array of an `.npy` file, mapped: what its header claims takes no memory.
+
+    Raises `UsageError` if there is no such file, and `InputError` if it holds no array.
+    """
+    require_file(str(path))
+    with path.open("rb") as file:
+        if file.read(len(npy.MAGIC_PREFIX)) != npy.MAGIC_PREFIX:
+            raise InputError(f"{path}: expected one array, an .npy file, found another format")
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = "it holds objects" if "pickle" in str(error) else str(error)
+        return npy.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError, OverflowError) as error:
+        text = " ".join(str(error).split())
+        reason = "it holds objects" if "Python objects" in text else text
         raise InputError(f"{path}: cannot be read as an .npy file: {reason}") from None
-    _require_fit(spec, loaded, str(path))
-    return loaded, path.name
-
-
-def _require_npy(path: Path) -> None:
-    """Raise `InputError` unless a file begins as an `.npy` file does."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_NPY_MAGIC))
-    except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    if head != _NPY_MAGIC:
-        raise InputError(f"{path}: expected one array, an .npy file, found another format")
 
 
 def _require_fit(spec: DeclaredInput, array: Array, label: str) -> None:
     """Raise `InputError` unless an array has finite numbers of the input's shape and kind."""
     if array.dtype.kind not in "fiub":
         raise InputError(f"{label}: the input '{spec.name}' takes numbers, found {array.dtype}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"{label}: the input '{spec.name}' has NaN or infinity")
     if spec.dtype and (np.dtype(spec.dtype).kind == "f") != (array.dtype.kind == "f"):
         raise InputError(
             f"{label}: the input '{spec.name}' takes {spec.dtype}, found {array.dtype}"
         )
-    if spec.shape is None:
-        return
-    fits = len(spec.shape) == array.ndim and all(
-        expected in (None, found) for expected, found in zip(spec.shape, array.shape, strict=True)
-    )
-    # An example shows one batch of many.
-    if spec.origin == "example" and len(spec.shape) == array.ndim:
-        fits = spec.shape[1:] == array.shape[1:]
-    if not fits:
+    if spec.shape is not None and not _fits(spec.shape, array.shape, spec.origin):
         raise InputError(
             f"{label}: the input '{spec.name}' takes {_format(spec.shape)}, found "
             f"{_format(array.shape)}"
         )
+    # Last, since it alone reads the numbers.
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"{label}: the input '{spec.name}' has NaN or infinity")
+
+
+def _fits(declared: Sequence[int | None], found: Sequence[int], origin: str) -> bool:
+    """Return whether an array of the shape `found` can be an input; an example shows any batch."""
+    if len(declared) != len(found):
+        return False
+    fixed = 1 if origin == "example" else 0
+    return all(a in (None, b) for a, b in zip(declared[fixed:], found[fixed:], strict=True))
 
 
 def _format(shape: Sequence[int | None]) -> str:

@@ -1,0 +1,69 @@
+"""The files of inputs are foreign: what they are and what they claim is checked before reading."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity.comparison.graphs.inputs import DeclaredInput, choose_inputs
+from parity.comparison.graphs.request import GraphRequest
+from parity.errors import ParityError
+
+DECLARED = DeclaredInput("x", (2, 3), "float32", "declared")
+
+
+def read(path: Path) -> np.ndarray:
+    request = GraphRequest(references=("net.py:build",), inputs={"x": str(path)})
+    return choose_inputs(request, [DECLARED], None, seed=0).arrays["x"]
+
+
+def write_header(path: Path, shape: str, data: bytes) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+    header = header.ljust(118 - 1) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data)
+
+
+def test_a_file_is_read_bit_for_bit(tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(2, 3) / 7
+    np.save(tmp_path / "x.npy", array)
+    assert read(tmp_path / "x.npy").tobytes() == array.tobytes()
+
+
+def test_arrays_in_column_order_are_read(tmp_path):
+    array = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    np.save(tmp_path / "x.npy", array)
+    assert np.array_equal(read(tmp_path / "x.npy"), array)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("claims.npy", "cannot be read as an .npy file"),
+        ("cut.npy", "cannot be read as an .npy file"),
+        ("header.npy", "cannot be read as an .npy file"),
+        ("objects.npy", "it holds objects"),
+        ("archive.npz", "expected one array, an .npy file, found another format"),
+        ("empty.npy", "expected one array, an .npy file, found another format"),
+        ("pipe.npy", "expected a file, found a folder or a special file"),
+        ("folder.npy", "expected a file, found a folder or a special file"),
+        ("nowhere.npy", "no such file or directory"),
+    ],
+)
+def test_a_file_that_cannot_be_an_input(tmp_path, name, message):
+    """A header that claims 4 TiB claims no memory, and a pipe is not waited for."""
+    write_header(tmp_path / "claims.npy", "(1000000000000,)", b"")
+    write_header(tmp_path / "cut.npy", "(2, 3)", b"\0" * 20)
+    (tmp_path / "header.npy").write_bytes(b"\x93NUMPY\x01\x00\xff\xff{")
+    np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
+    np.savez(tmp_path / "archive.npz", x=np.zeros((2, 3), np.float32))
+    (tmp_path / "empty.npy").touch()
+    os.mkfifo(tmp_path / "pipe.npy")
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(ParityError) as raised:
+        read(tmp_path / name)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
