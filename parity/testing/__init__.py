@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from parity.commands.compare import compare
@@ -66,7 +67,7 @@ def assert_parity(
             raise UsageError("assert_parity: give references, or keras=, torch=, onnx= and table=")
         report = compare(
             *models,
-            input=input,  # type: ignore[arg-type]
+            input=input if input is None or isinstance(input, str | Path) else np.asarray(input),
             inputs=inputs,
             shapes=shapes,
             weights=weights,

@@ -96,3 +96,17 @@ def test_calls_that_contradict():
         assert_parity(torch=object(), onnx="model.onnx")
     with pytest.raises(UsageError, match="unknown model 'resnet5'"):
         assert_parity("resnet5", "resnet50")
+
+
+@pytest.mark.framework
+def test_an_input_that_is_no_array_yet(tmp_path, monkeypatch):
+    """Lists are arrays of Python's own numbers, which are not cast for the models."""
+    monkeypatch.setenv("PARITY_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "net.py").write_text(
+        "import torch\ndef build():\n    return torch.nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 4, 4)\n"
+    )
+    twin = f"one={tmp_path}/net.py:build", f"two={tmp_path}/net.py:build"
+    image = np.linspace(-1, 1, 48, dtype=np.float32).reshape(1, 3, 4, 4)
+    assert_parity(*twin, input=image, weights="one")
+    with pytest.raises(InputError, match="expected float32, found float64"):
+        assert_parity(*twin, input=image.tolist())
