@@ -10,13 +10,13 @@ from parity.comparison.placement import DeviceMissing, confirm_placement, plan_p
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.errors import DeviceMemoryError, MissingRuntimeError, UsageError
-from parity.processes import cards, probe, registry
+from parity.processes import cards
 from parity.processes.child import Child
-from parity.processes.children import Children
 from parity.processes.interpreters import select_interpreter
 from parity.processes.subjects import ChildName, keeps_gpu_memory
 from parity.processes.variables import child_variables
 from parity.runtimes.devices import batch_memory_error, require_output_on
+from tests.fakes.card_children import CardChildren
 from tests.fakes.driver import Driver
 
 ALL = ("keras", "torch", "onnx-keras", "onnx-torch")
@@ -28,19 +28,6 @@ def no_driver(name):
 
 def a_card(name):
     return Driver()
-
-
-@pytest.fixture
-def gpu_builds(monkeypatch):
-    """Every runtime's packages are built for a GPU and complete, until a test takes one away."""
-    builds = {runtime: {"cuda": "12.9"} for runtime in registry.frameworks()}
-
-    def probe_interpreter(runtime, python=None):
-        versions = dict.fromkeys(registry.get(runtime).package_names, "1.0")
-        return probe.Installation(versions=versions, **builds[runtime])
-
-    monkeypatch.setattr(probe, "probe_interpreter", probe_interpreter)
-    return builds
 
 
 def test_auto_without_a_card_is_the_cpu_and_says_why():
@@ -101,39 +88,13 @@ def test_auto_takes_the_card_only_if_every_subject_can(gpu_builds):
     assert "not every runtime can use the GPU: onnx: onnxruntime 1.0 is a CPU" in placed.note
 
 
-class Answers(Children):
-    """Children that answer `require` as they are told."""
-
-    def __init__(self, failing=()):
-        super().__init__()
-        self.failing = failing
-
-    def __getitem__(self, name):
-        self.name = name
-        return Answer(name, name in self.failing)
-
-
-class Answer:
-    def __init__(self, name, fails):
-        self.name, self.fails = name, fails
-
-    def hello(self):
-        return {}
-
-    def call(self, operation, **arguments):
-        assert (operation, arguments) == ("require_device", {"device": "gpu"})
-        if self.fails:
-            raise MissingRuntimeError(f"{self.name}: CUDA does not start")
-        return {"card": "NVIDIA Fake 100"}
-
-
 def test_the_runtimes_have_the_last_word(gpu_builds):
     request = Request(model="resnet18")
     placed = plan_placement(request, load_driver=a_card)
-    sure = confirm_placement(placed, request, Answers())
+    sure = confirm_placement(placed, request, CardChildren())
     assert set(sure.devices.values()) == {"gpu"}
     assert sure.facts["torch"] == {"card": "NVIDIA Fake 100"}
-    fallen = confirm_placement(placed, request, Answers(failing=["torch"]))
+    fallen = confirm_placement(placed, request, CardChildren(failing=["torch"]))
     assert set(fallen.devices.values()) == {"cpu"}
     assert fallen.note.endswith("torch: CUDA does not start")
 
@@ -142,7 +103,7 @@ def test_a_runtime_that_was_told_to_use_the_card_and_cannot(gpu_builds):
     request = Request(model="resnet18", device="gpu")
     placed = plan_placement(request, load_driver=a_card)
     with pytest.raises(DeviceMissing) as raised:
-        confirm_placement(placed, request, Answers(failing=["keras", "onnx"]))
+        confirm_placement(placed, request, CardChildren(failing=["keras", "onnx"]))
     assert len(raised.value.lines) == 2
 
 

@@ -9,9 +9,9 @@ from parity.comparison.graphs.devices import list_device_requests, plan_devices
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.placement import DeviceMissing, DeviceRequest, confirm_devices
 from parity.errors import MissingRuntimeError, UsageError
-from parity.processes import cards, probe, registry
+from parity.processes import cards
 from parity.processes.child import Child
-from parity.processes.children import Children
+from tests.fakes.card_children import CardChildren
 from tests.fakes.driver import Driver
 
 TORCH = "import torch\ndef build(): ...\ndef other(): ...\n"
@@ -25,19 +25,6 @@ def _scripts(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(TORCH)
     (tmp_path / "keras_net.py").write_text(KERAS)
     (tmp_path / "deployed.onnx").write_bytes(b"\x08\x08")
-
-
-@pytest.fixture
-def gpu_builds(monkeypatch):
-    """Every runtime's packages are built for a GPU and complete, until a test takes one away."""
-    builds = {runtime: {"cuda": "12.9"} for runtime in registry.frameworks()}
-
-    def probe_interpreter(runtime, python=None):
-        versions = dict.fromkeys(registry.get(runtime).package_names, "1.0")
-        return probe.Installation(versions=versions, **builds[runtime])
-
-    monkeypatch.setattr(probe, "probe_interpreter", probe_interpreter)
-    return builds
 
 
 def no_driver(name):
@@ -104,33 +91,6 @@ def test_auto_takes_the_card_only_if_every_runtime_can(gpu_builds):
     assert "not every runtime can use the GPU: keras: " in placed.note
 
 
-class Answers(Children):
-    """Children of which those in `failing` cannot use the card."""
-
-    def __init__(self, failing=()):
-        super().__init__()
-        self.failing = failing
-        self.asked = []
-
-    def __getitem__(self, name):
-        self.asked.append(name)
-        return Answer(name, name in self.failing)
-
-
-class Answer:
-    def __init__(self, name, fails):
-        self.name, self.fails = name, fails
-
-    def hello(self):
-        return {}
-
-    def call(self, operation, **arguments):
-        assert (operation, arguments) == ("require_device", {"device": "gpu"})
-        if self.fails:
-            raise MissingRuntimeError(f"{self.name}: CUDA does not start")
-        return {"card": "NVIDIA Fake 100"}
-
-
 def test_the_runtimes_have_the_last_word(gpu_builds):
     """Each model has a child of its own, which is asked."""
     models = request("net.py:build", "net.py:other", export=False)
@@ -139,16 +99,16 @@ def test_the_runtimes_have_the_last_word(gpu_builds):
         DeviceRequest("build", "torch", "torch", "auto"),
         DeviceRequest("other", "torch", "torch#2", "auto"),
     ]
-    children = Answers()
+    children = CardChildren()
     sure = confirm_devices(placed, wanted, children)
     assert set(sure.devices.values()) == {"gpu"}
     assert set(children.asked) == {"torch", "torch#2"}
     assert sure.facts["torch#2"] == {"card": "NVIDIA Fake 100"}
-    fallen = confirm_devices(placed, wanted, Answers(failing=["torch#2"]))
+    fallen = confirm_devices(placed, wanted, CardChildren(failing=["torch#2"]))
     assert set(fallen.devices.values()) == {"cpu"}
     forced = [DeviceRequest("build", "torch", "torch", "gpu"), wanted[1]]
     with pytest.raises(DeviceMissing, match="torch: CUDA does not start"):
-        confirm_devices(placed, forced, Answers(failing=["torch"]))
+        confirm_devices(placed, forced, CardChildren(failing=["torch"]))
 
 
 @pytest.mark.parametrize(
