@@ -31,6 +31,7 @@ from typing import Any
 from parity.errors import UsageError
 from parity.network.table import LayerTable
 from parity.processes import registry
+from parity.processes.registry import RuntimeInfo
 from parity.processes.training_requests import TrainerRequest
 from parity.text import quote, suggest
 
@@ -141,13 +142,16 @@ def trainer_request(
 
 
 def _load_map(framework: str) -> ModuleType:
-    """Return the module `optimizers` of a runtime, with `map_optimizer` and `epsilon_at`."""
-    modules = {
-        name: f"{info.module.rpartition('.')[0]}.optimizers"
-        for name, info in registry.frameworks().items()
-        if info.holds_models
-    }
-    trainers = [name for name, module in modules.items() if importlib.util.find_spec(module)]
-    if framework not in trainers:
-        raise UsageError(f"{framework}: cannot train; {' and '.join(trainers)} can")
+    """Return the module `optimizers` of a runtime, with `map_optimizer` and `epsilon_at`.
+
+    Raises `UsageError` for a runtime without one.
+    """
+    modules = {name: _name_map(info) for name, info in registry.frameworks().items()}
+    if framework not in modules or importlib.util.find_spec(modules[framework]) is None:
+        able = [name for name, module in modules.items() if importlib.util.find_spec(module)]
+        raise UsageError(f"{framework}: cannot train; {' and '.join(able)} can")
     return importlib.import_module(modules[framework])
+
+
+def _name_map(info: RuntimeInfo) -> str:
+    return f"{info.module.rpartition('.')[0]}.optimizers"
