@@ -153,7 +153,7 @@ class Preparation:
         try:
             return self._load_in(subject)
         except WrongFrameworkError as error:
-            other = "keras" if subject.runtime == "torch" else "torch"
+            other = error.framework
             self.progress(subject.name, f"is a model of {registry.label(other)}: {error}")
             return self._load_in(replace(subject, runtime=other, child=self._new_child(other)))
 

@@ -133,15 +133,14 @@ class WeightAssignment:
         """Load a checkpoint into the first model whose weights it has, and return that model."""
         suffixes = registry.checkpoint_suffixes()
         runtime = next((r for s, r in suffixes.items() if path.lower().endswith(s)), None)
+        runtimes = registry.model_runtimes() if runtime is None else (runtime,)
         candidates = [
-            model
-            for model in dict.fromkeys((base.subject.name, *models))
-            if models[model].subject.runtime in registry.model_runtimes()
-            and runtime in (None, models[model].subject.runtime)
-            and not _is_graph(models[model])
+            name
+            for name in dict.fromkeys((base.subject.name, *models))
+            if models[name].subject.runtime in runtimes and not _is_graph(models[name])
         ]
         if not candidates:
-            label = "PyTorch or Keras" if runtime is None else registry.label(runtime)
+            label = " or ".join(map(registry.label, runtimes))
             raise UsageError(
                 f"--weights {path}: a checkpoint of {label}, and no model here is one of {label}; "
                 f"name the model that it belongs to: --weights file.py:NAME,weights={path}"
@@ -196,9 +195,13 @@ class WeightAssignment:
         return load_arrays(path)
 
     def _write(self, model: LoadedModel, values: Mapping[str, Array]) -> None:
+        """Give a model its weights; keep their file."""
         path = self.folder / f"weights.{model.subject.name}.npz"
-        save_arrays(path, values)
+        self._load(model, values, path)
         self.files[model.subject.name] = path
+
+    def _load(self, model: LoadedModel, values: Mapping[str, Array], path: Path) -> None:
+        save_arrays(path, values)
         self._child(model).call("load_parameters", path=str(path))
 
     def _copy(
@@ -212,9 +215,10 @@ class WeightAssignment:
         own = self.read(model)
         copied = transfer_weights(alignment, values, own)
         self._write(model, {**own, **copied})
-        alignment = self.check_values(source, model, alignment)
-        copied = transfer_weights(alignment, values, own)
-        self._write(model, {**own, **copied})
+        checked = self.check_values(source, model, alignment)
+        if checked.weights != alignment.weights:
+            copied = transfer_weights(checked, values, own)
+            self._write(model, {**own, **copied})
         left = [name for name in own if name not in copied]
         if left:
             shown = _join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
@@ -222,7 +226,7 @@ class WeightAssignment:
                 f"{model.subject.name}: {len(left)} of {len(own)} weights have no equal partner in "
                 f"{source.subject.name} and keep their values: {shown}"
             )
-        return alignment
+        return checked
 
     def _prove_on_copy(
         self,
@@ -237,14 +241,11 @@ class WeightAssignment:
         if all(np.array_equal(copied[name], own[name]) for name in copied):
             return self.check_values(base, model, alignment)
         path = self.folder / f"scratch.{model.subject.name}.npz"
-        child = self._child(model)
         try:
-            save_arrays(path, {**own, **copied})
-            child.call("load_parameters", path=str(path))
+            self._load(model, {**own, **copied}, path)
             return self.check_values(base, model, alignment)
         finally:
-            save_arrays(path, own)
-            child.call("load_parameters", path=str(path))
+            self._load(model, own, path)
 
     def check_values(
         self, base: LoadedModel, model: LoadedModel, alignment: Alignment
