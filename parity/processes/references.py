@@ -282,10 +282,9 @@ def _parse_code(
     if is_script:
         model_files.require_file(target)
     if not _DOTTED.fullmatch(attribute):
-        hint = did_you_mean((), otherwise=f"define one of {_list_definitions(target)}")
-        found = (
-            f"found {quote(attribute)}" if attribute else f"found none{hint if is_script else ''}"
-        )
+        found = f"found {quote(attribute)}" if attribute else "found none"
+        if is_script and not attribute:
+            found += did_you_mean((), otherwise=f"define one of {_list_definitions(target)}")
         raise UsageError(f"{quote(text)}: expected the name of a model after the colon, {found}")
     return ModelReference(
         text,
@@ -308,7 +307,7 @@ def _list_definitions(path: str) -> str:
     """Return the names of the classes and functions of a script, for a message."""
     try:
         body = ast.parse(Path(path).read_bytes()).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         body = []
     kinds = (ast.FunctionDef, ast.ClassDef)
     names = [node.name for node in body if isinstance(node, kinds) and node.name[0] != "_"]

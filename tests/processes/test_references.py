@@ -147,6 +147,8 @@ def test_the_value_of_an_option(text, value):
         ("nope.onnx", "nope.onnx: no such file or folder"),
         ("no/such", "no/such: no such file or folder"),
         ("nope.py:f", "nope.py: no such file"),
+        ("net:", "'net:': expected the name of a model after the colon, found none"),
+        ("a.b:1x", "expected the name of a model after the colon, found '1x'"),
         ("a.py", "name the model in it: a.py:NAME"),
         ("a.py:", "expected the name of a model after the colon, found none; define one of Net, f"),
         ("a.py:3", "found '3'"),
