@@ -32,6 +32,17 @@ class Net(nn.Module):
 def build(seed=0):
     torch.manual_seed(seed)
     return Net(), torch.randn(2, 3, 8, 8)
+
+def broken():
+    model, example = build()
+    with torch.no_grad():
+        model.conv.weight[0, 0, 0, 0] = float("nan")
+    return model, example
+
+def masked():
+    model, example = build()
+    model.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    return model, example
 """,
     "keras_net.py": """
 import keras
@@ -128,6 +139,9 @@ model, _ = net.build(7)
 torch.save(model.state_dict(), {folder!r} + "/net.pth")
 torch.save(model.state_dict(), {folder!r} + "/net.pt")
 save_file(model.state_dict(), {folder!r} + "/net.safetensors")
+with torch.no_grad():
+    model.conv.weight[0, 0, 0, 0] = float("nan")
+torch.save(model.state_dict(), {folder!r} + "/nan.pth")
 keras_net.build(9).save_weights({folder!r} + "/keras_net.weights.h5")
 """
 
@@ -352,6 +366,10 @@ def test_weights_are_copied_into_the_reference_too(compare, weights):
     assert copied["sha256"] == again["sha256"]
 
 
+def test_a_mask_of_infinity_is_a_weight(compare):
+    assert compare("net.py:masked", "--no-export").code == 0
+
+
 def test_without_weights_each_model_keeps_its_own(compare):
     done = compare("net.py:build", "keras_net.py:build", "--no-export", "--json", "-")
     assert done.code == 1
@@ -387,6 +405,8 @@ def test_a_subclassed_keras_model_takes_another_models_input(compare):
          "net.pth: conv.weight: expected (6, 3, 3, 3), found (4, 3, 3, 3)"),
         (("tokens.py:Tokens", "--shape", "tokens=1x4", "--shape", "mask=1x4"), "net.pth",
          "net.pth: lacks embedding.weight"),
+        (("net.py:build",), "nan.pth", "torch: its weights have NaN: conv.weight"),
+        (("net.py:broken",), "own", "torch: its weights have NaN: conv.weight"),
         (("net.py:build",), "keras:MobileNetV2", "this model has no weights of its own"),
         (("net.py:build",), "resnet5", "--weights: unknown model 'resnet5'"),
         (("net.py:build",), "bad.py:unlike", "no layer of torch has a partner in weights"),

@@ -18,6 +18,7 @@ from parity.comparison.graphs.weights import align_models, transfer_weights
 from parity.errors import ParityError, UsageError, WeightError
 from parity.network import alignment as aligning
 from parity.network.alignment import Alignment
+from parity.network.checkpoint_fit import join_first
 from parity.network.graph_weights import draw_weights
 from parity.numerics.array_files import load_arrays, save_arrays
 from parity.processes import model_files, registry
@@ -56,10 +57,11 @@ class WeightAssignment:
         `alignments`, from `base` to the other models, are replaced by those that are checked by
         values. `load_model` loads and reads what `--weights` names. A model that brings weights
         keeps them unless `--weights` says otherwise. Raises `WeightError` for a checkpoint that
-        fits no model.
+        fits no model, and for NaN in the weights that are copied or in those of `base`.
         """
         source, targets, text = self._choose_source(base, models, load_model)
         values = self.read(source)
+        _require_numbers(source, values)
         if source is base and (self.request.weights == RANDOM or not base.brings_weights):
             values = self._draw(base, values)
         for name in targets:
@@ -71,6 +73,7 @@ class WeightAssignment:
                 alignment = align_models(source, model)
                 self._copy(source, model, alignment, values)
         base_values = self.read(base)
+        _require_numbers(base, base_values)
         for name, model in models.items():
             if model is base or (source is base and name in targets):
                 continue
@@ -284,6 +287,16 @@ class WeightAssignment:
 
 def _others(models: Mapping[str, LoadedModel], source: LoadedModel) -> tuple[str, ...]:
     return tuple(name for name, model in models.items() if model is not source)
+
+
+def _require_numbers(model: LoadedModel, values: Mapping[str, Array]) -> None:
+    """Raise `WeightError` for NaN, behind which all models compute the same NaN.
+
+    Infinity is left: masks are made of it.
+    """
+    names = [n for n, each in values.items() if each.dtype.kind == "f" and np.isnan(each).any()]
+    if names:
+        raise WeightError(f"{_title(model)}: its weights have NaN: {join_first(names)}")
 
 
 def _is_graph(model: LoadedModel) -> bool:
