@@ -18,7 +18,6 @@ from parity.processes.subjects import (
     DEVICES,
     Side,
     Subject,
-    backend_names,
     child_name,
     parse_child_name,
     parse_subject,
@@ -132,7 +131,7 @@ class Request:
             (self.device, ("auto", *DEVICES), "--device"),
             (self.precision, SELECTABLE_PRECISIONS, "--precision"),
             (self.judge_as, SELECTABLE_PRECISIONS, "--judge-as"),
-            (self.keras_backend, backend_names("keras"), "--keras-backend"),
+            (self.keras_backend, registry.backend_names("keras"), "--keras-backend"),
             (self.reference, sides, "--reference"),
         ):
             if value is not None and value not in known:

@@ -17,7 +17,7 @@ from parity.processes.references import (
     split_name,
 )
 from parity.processes.script_imports import guess_script_runtime
-from parity.processes.subjects import DEVICES, backend_names
+from parity.processes.subjects import DEVICES
 from parity.text import quote, suggest
 
 Depth = Literal["stage", "block", "layer"]
@@ -81,7 +81,7 @@ class GraphRequest:
             (self.device, ("auto", *DEVICES), "--device"),
             (self.precision, PRECISIONS, "--precision"),
             (self.judge_as, PRECISIONS, "--judge-as"),
-            (self.keras_backend, backend_names("keras"), "--keras-backend"),
+            (self.keras_backend, registry.backend_names("keras"), "--keras-backend"),
         ):
             if value is not None and value not in known:
                 raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
