@@ -21,13 +21,16 @@ Gradients are clipped before all of this: by value, or by the norm of all gradie
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import importlib.util
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from parity.errors import UsageError
 from parity.network.table import LayerTable
+from parity.processes import registry
 from parity.processes.training_requests import TrainerRequest
 from parity.text import quote, suggest
 
@@ -106,9 +109,8 @@ class Optimizer:
 
     def epsilon_at(self, framework: str, step: int) -> float | None:
         """Return the ε of a step (from 1 on) where a framework's differs from step to step."""
-        if framework == "torch" and self.name in ("adam", "adamw"):
-            return self.epsilon / math.sqrt(1 - self.beta_2**step)
-        return None
+        epsilon: float | None = _load_map(framework).epsilon_at(self, step)
+        return epsilon
 
 
 def trainer_request(
@@ -123,9 +125,7 @@ def trainer_request(
 
     Raises `UsageError` for a framework without a map.
     """
-    if framework not in _MAPS:
-        raise UsageError(f"{framework}: cannot train; {' and '.join(_MAPS)} can")
-    name, arguments = _MAPS[framework](optimizer)
+    name, arguments = _load_map(framework).map_optimizer(optimizer)
     undecayed: tuple[str, ...] = ()
     if optimizer.weight_decay and not optimizer.decay_all:
         undecayed = tuple(w.name for _, w in table.weights() if w.role != "kernel")
@@ -140,54 +140,14 @@ def trainer_request(
     )
 
 
-def _map_to_keras(optimizer: Optimizer) -> tuple[str, dict[str, Any]]:
-    rate = {"learning_rate": optimizer.learning_rate}
-    adam = {
-        **rate,
-        "beta_1": optimizer.beta_1,
-        "beta_2": optimizer.beta_2,
-        "epsilon": optimizer.epsilon,
+def _load_map(framework: str) -> ModuleType:
+    """Return the module `optimizers` of a runtime, with `map_optimizer` and `epsilon_at`."""
+    modules = {
+        name: f"{info.module.rpartition('.')[0]}.optimizers"
+        for name, info in registry.frameworks().items()
+        if info.holds_models
     }
-    match optimizer.name:
-        case "sgd":
-            return "SGD", {**rate, "momentum": optimizer.momentum, "nesterov": optimizer.nesterov}
-        case "adam":
-            return "Adam", adam
-        case "adamw":
-            return "AdamW", {**adam, "weight_decay": optimizer.weight_decay}
-        case _:
-            return "RMSprop", {
-                **rate,
-                "rho": optimizer.rho,
-                "momentum": optimizer.momentum,
-                "epsilon": optimizer.epsilon,
-            }
-
-
-def _map_to_torch(optimizer: Optimizer) -> tuple[str, dict[str, Any]]:
-    rate = {"lr": optimizer.learning_rate}
-    adam = {
-        **rate,
-        "betas": [optimizer.beta_1, optimizer.beta_2],
-        "eps": optimizer.epsilon_at("torch", 1) or optimizer.epsilon,
-    }
-    match optimizer.name:
-        case "sgd":
-            return "SGD", {**rate, "momentum": optimizer.momentum, "nesterov": optimizer.nesterov}
-        case "adam":
-            return "Adam", adam
-        case "adamw":
-            return "AdamW", {**adam, "weight_decay": optimizer.weight_decay}
-        case _:
-            return "RMSprop", {
-                **rate,
-                "alpha": optimizer.rho,
-                "momentum": optimizer.momentum,
-                "eps": optimizer.epsilon,
-            }
-
-
-_MAPS: dict[str, Callable[[Optimizer], tuple[str, dict[str, Any]]]] = {
-    "keras": _map_to_keras,
-    "torch": _map_to_torch,
-}
+    trainers = [name for name, module in modules.items() if importlib.util.find_spec(module)]
+    if framework not in trainers:
+        raise UsageError(f"{framework}: cannot train; {' and '.join(trainers)} can")
+    return importlib.import_module(modules[framework])
