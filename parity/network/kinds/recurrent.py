@@ -178,6 +178,8 @@ KINDS = (
     Kind(
         "lstm",
         _recurrent(_lstm_step),
+        recurrent=True,
+        mixes_axes=True,
         phrase="LSTM",
         roles=_roles(),
         hyperparameters=(*_SETTINGS, _GATES),
@@ -187,6 +189,8 @@ KINDS = (
     Kind(
         "gru",
         _recurrent(_gru_step),
+        recurrent=True,
+        mixes_axes=True,
         phrase="GRU",
         roles=_roles(),
         hyperparameters=(
@@ -200,6 +204,8 @@ KINDS = (
     Kind(
         "rnn",
         _recurrent(_rnn_step),
+        recurrent=True,
+        mixes_axes=True,
         phrase="simple RNN",
         roles=_roles(),
         hyperparameters=(
