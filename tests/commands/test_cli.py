@@ -139,6 +139,13 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
         (("resnet18", "--json", "."), "is a folder; give a file name"),
         (("resnet18", "--no-such-option"), "--no-such-option"),
         (("resnet18", "resnet34", "--table", "t.csv"), "--table belongs to one registered"),
+        (("resnet18", "resnet34", "--repeat", "2"), "--repeat is not there yet for models"),
+        (
+            ("resnet18", "resnet34", "--classes", "7"),
+            "--classes: several models are compared; give it to the model that takes it, "
+            "resnet50,classes=7 or net.py:build,ARGUMENT=7",
+        ),
+        (("resnet18", "resnet34", "--channels", "1"), "--channels: several models are compared"),
         (("--keras", "a:b", "--torch", "c:d"), "own models need --table FILE"),
         (("--keras", "a:b", "--table", "t.csv"), "subject 'torch' needs --torch REF"),
         (

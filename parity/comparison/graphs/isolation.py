@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parity.comparison.graphs.precisions import find_row_precisions
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState, ReferenceFloors
 from parity.comparison.judging import judge_captures
@@ -36,9 +37,16 @@ class IsolatedRows:
 
 
 def criteria(state: GraphState) -> Criteria:
-    """Return the limit, and the precision that every subject is judged by."""
-    judged_as = state.request.judge_as or state.request.precision
-    return Criteria(state.request.limit, dict.fromkeys(state.models, judged_as))
+    """Return the limit, and the precisions that every subject and its rows are judged by."""
+    request = state.request
+    precisions = dict.fromkeys(state.models, request.judge_as or request.precision)
+    if request.judge_as is not None:
+        return Criteria(request.limit, precisions)
+    rows = {
+        name: find_row_precisions(state.table, state.reference, model, requested=request.precision)
+        for name, model in state.models.items()
+    }
+    return Criteria(request.limit, precisions, rows)
 
 
 def isolate_stages(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from parity.comparison.graphs.points import accumulated_terms, isolated_terms
 from parity.comparison.graphs.state import GraphCapture, GraphState, LoadedModel, ReferenceFloors
@@ -14,7 +14,7 @@ from parity.numerics.points import ComparisonPoint
 from parity.processes import registry
 from parity.processes.children import Children
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
-from parity.processes.subjects import child_name
+from parity.processes.subjects import child_name, parse_child_name
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,6 @@ class GraphRunner:
 
     Every method raises the `ParityError` that a child reports, and `ChildError` when it dies.
     """
-
-    _FLOAT64_CHILD: ClassVar[int] = 99
-    """The instance of the child that reads ONNX files in float64."""
 
     state: GraphState
     children: Children
@@ -108,7 +105,7 @@ class GraphRunner:
         assert reference is not None, "an ONNX subject is a file"
         evaluator = registry.graph_evaluator()
         self.progress(name, f"reading the graph into {registry.label(evaluator)}")
-        child = self.children[f"{child_name(evaluator)}#{self._FLOAT64_CHILD}"]
+        child = self.children[self._free_child(evaluator)]
         child.call(
             "load_reference",
             reference=reference.to_json(),
@@ -140,6 +137,13 @@ class GraphRunner:
                 for name in names
             }
             return {name: future.result() for name, future in futures.items()}
+
+    def _free_child(self, runtime: str) -> str:
+        """Return the name of a runtime's child that holds no model of this comparison."""
+        subjects = (*self.state.subjects, self.state.reference.subject)
+        children = [parse_child_name(each.child) for each in subjects]
+        taken = [each.instance for each in children if each.runtime == runtime]
+        return child_name(runtime, instance=max(taken, default=0) + 1)
 
     def _tensors(
         self, model: LoadedModel, points: Sequence[ComparisonPoint]
