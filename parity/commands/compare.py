@@ -176,7 +176,9 @@ def compare(
         True
     """
     settings: dict[str, Any] = {
+        "classes": classes,
         "image_size": parse_image_size(image_size),
+        "channels": channels,
         "input": input,
         "batch": batch,
         "seed": seed,
@@ -186,8 +188,12 @@ def compare(
         "isolate": isolate,
         "semantics": semantics,
         "explain": explain,
+        "repeat": repeat,
+        "seeds": seeds,
+        "stress": stress,
         "opset": opset,
         "timeout": timeout,
+        "save_captures": optional_path(save_captures),
         "device": device,
         "precision": precision,
         "judge_as": judge_as,
@@ -200,17 +206,11 @@ def compare(
         "table": optional_path(table),
         "onnx_keras": optional_path(onnx_keras),
         "onnx_torch": optional_path(onnx_torch),
-        "classes": classes,
-        "channels": channels,
-        "repeat": repeat,
-        "seeds": seeds,
-        "stress": stress,
-        "save_captures": optional_path(save_captures),
         "xla": xla,
         "serial": serial,
     }
     if names_any_models(models):
-        refuse_foreign_options(of_architectures)
+        refuse_foreign_options({**settings, **of_architectures})
         graph_request = GraphRequest(
             references=models,
             weights=None if weights is None else str(weights),

@@ -36,11 +36,8 @@ class Request(Settings):
     `module:callable` references to the user's own models, which `table` pairs. `onnx_keras` and
     `onnx_torch` are ONNX files to run in place of a fresh export.
 
-    `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own). `repeat`
-    is the number of runs of each subject, which must agree bit for bit. `seeds` is the number of
-    further random inputs, and `stress` adds stress inputs. Captures are saved in `save_captures`;
-    without `judge` they are only saved.
-    `xla` compiles Keras models; `serial` runs one subject at a time.
+    `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own). `xla`
+    compiles Keras models; `serial` runs one subject at a time.
     """
 
     model: str | None = None
@@ -49,16 +46,9 @@ class Request(Settings):
     table: Path | None = None
     onnx_keras: Path | None = None
     onnx_torch: Path | None = None
-    classes: int | None = None
-    channels: int | None = None
     weights: str | Path | None = None
     subjects: tuple[str, ...] = field(default_factory=subject_kinds)
-    repeat: int = 1
-    seeds: int = 0
-    stress: bool = False
     cache: bool = True
-    save_captures: Path | None = None
-    judge: bool = True
     xla: bool = False
     serial: bool = False
     model_references: dict[str, str] = field(init=False, default_factory=dict)
@@ -77,8 +67,6 @@ class Request(Settings):
                 if side_of(subject) not in self.model_references:
                     raise UsageError(f"subject '{subject}' needs --{side_of(subject)} REF")
         self._check_places()
-        if self.repeat < 1 or self.seeds < 0:
-            raise UsageError("--repeat must be at least 1, and --seeds at least 0")
         self._check_numbers()
 
     def _check_subjects(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from parity.errors import UsageError
@@ -24,14 +25,19 @@ class Settings:
     """The input, the criteria and the places of a comparison.
 
     `isolate` also measures isolated errors: every part is given the reference's input. `semantics`
-    also runs every subject in float64. `explain` searches for the causes of differences. `limit` is
-    in units of the floor, `timeout` in seconds for one request to a child. `device` applies to the
+    also runs every subject in float64. `explain` searches for the causes of differences. `repeat`
+    is the number of runs of each subject, which must agree bit for bit. `seeds` is the number of
+    further random inputs, and `stress` adds stress inputs. `limit` is in units of the floor,
+    `timeout` in seconds for one request to a child. Captures are saved in `save_captures`; without
+    `judge` they are only saved. `device` applies to the
     subjects whose name has none, `precision` to all subjects; `judge_as` is the precision whose
     floor they are judged by, their own by default. `python` gives runtimes and environments an
     interpreter.
     """
 
+    classes: int | None = None
     image_size: tuple[int, int] | None = None
+    channels: int | None = None
     input: Any = None
     batch: int | None = None
     seed: int = 0
@@ -42,8 +48,13 @@ class Settings:
     isolate: bool = False
     semantics: bool = False
     explain: bool = True
+    repeat: int = 1
+    seeds: int = 0
+    stress: bool = False
     opset: int | None = None
     timeout: float = 900.0
+    save_captures: Path | None = None
+    judge: bool = True
     device: str = "auto"
     precision: str = "float32"
     judge_as: str | None = None
@@ -67,6 +78,8 @@ class Settings:
 
     def _check_numbers(self) -> None:
         """Raise `UsageError` for a number outside its range."""
+        if self.repeat < 1 or self.seeds < 0:
+            raise UsageError("--repeat must be at least 1, and --seeds at least 0")
         if not self.limit > 0:
             raise UsageError(f"--limit must be above 0, found {self.limit}")
         if self.batch is not None and self.batch < 1:

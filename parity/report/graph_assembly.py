@@ -9,10 +9,11 @@ from typing import Any
 
 from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.precisions import describe_row_precisions
-from parity.comparison.graphs.state import GraphCapture, GraphState
+from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
 from parity.comparison.levels import judge_points
 from parity.comparison.results import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
+from parity.comparison.state import SubjectCapture
 from parity.explain.cause import Cause
 from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
 from parity.processes import registry
@@ -29,7 +30,7 @@ class GraphFindings:
     """The results of judging the captures and of the further analysis."""
 
     stages: tuple[StageResult, ...] = ()
-    runs: Mapping[str, GraphCapture] | None = None
+    runs: Mapping[str, SubjectCapture] | None = None
     divergences: tuple[FirstDivergence, ...] = ()
     causes: tuple[Cause, ...] = ()
     structure: Level = PASS

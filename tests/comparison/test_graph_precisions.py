@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.points import GraphRow, GraphTable
 from parity.comparison.graphs.precisions import describe_row_precisions, find_row_precisions
 from parity.comparison.graphs.request import GraphRequest, GraphSubject
+from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState, LoadedModel
 from parity.network.graph import Graph, Node, Port, Tensor
 from parity.processes.graph_requests import TensorPoint
@@ -110,3 +112,10 @@ def test_the_report_says_so():
         "other computes in float16 by itself: 2 layers from row1 on are judged by the floor of "
         "float16; --judge-as float32 judges them by that of float32"
     )
+
+
+def test_a_file_is_read_in_float64_by_a_child_that_holds_no_model():
+    models = [GraphSubject(name, "torch", name) for name in ("torch", "torch#2")]
+    files = [GraphSubject("file", "onnx", "onnx#4")]
+    runner = GraphRunner(replace(state(), subjects=(*models, *files)), None, Path(), print)
+    assert runner._free_child("torch") == "torch#3"

@@ -28,30 +28,32 @@ _OF_ARCHITECTURES = ("onnx_keras", "onnx_torch", "table", "xla", "serial")
 _OF_REFERENCES = ("classes", "channels")
 """The options of a registered architecture that a reference states itself."""
 
-_NOT_YET = ("repeat", "seeds", "stress", "save_captures")
+_NOT_YET = {"repeat": 1, "seeds": 0, "stress": False, "save_captures": None}
+"""The options that come later, with their defaults."""
 
 
 def refuse_foreign_options(options: Mapping[str, Any]) -> None:
     """Raise `UsageError` for an option that was given and that only registered architectures have.
 
-    `options` has values by name; those that are None, False or the default number are not given.
+    `options` has values by name.
     """
-    given = {n for n, value in options.items() if value not in (None, False, 0)}
-    if options.get("repeat") == 1:
-        given.discard("repeat")
-    for name in options:
-        option = f"--{name.replace('_', '-')}"
-        if name not in given:
-            continue
-        if name in (*registry.model_runtimes(), *_OF_ARCHITECTURES):
-            raise UsageError(f"{option} belongs to one registered architecture or a --table")
-        if name in _OF_REFERENCES:
+    for name in (*registry.model_runtimes(), *_OF_ARCHITECTURES):
+        if options.get(name):
+            raise UsageError(f"{_option(name)} belongs to one registered architecture or a --table")
+    for name in _OF_REFERENCES:
+        value = options.get(name)
+        if value is not None:
             raise UsageError(
-                f"{option}: several models are compared; give it to the model that takes it, "
-                f"resnet50,{name}={options[name]} or net.py:build,ARGUMENT={options[name]}"
+                f"{_option(name)}: several models are compared; give it to the model that takes "
+                f"it, resnet50,{name}={value} or net.py:build,ARGUMENT={value}"
             )
-        if name in _NOT_YET:
-            raise UsageError(f"{option} is not there yet for models that references name")
+    for name, default in _NOT_YET.items():
+        if options.get(name, default) != default:
+            raise UsageError(f"{_option(name)} is not there yet for models that references name")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from parity.comparison.graphs.points import accumulated_terms, isolated_terms
-from parity.comparison.graphs.state import GraphCapture, GraphState, LoadedModel, ReferenceFloors
+from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.numerics import floor
 from parity.numerics.points import ComparisonPoint
 from parity.processes import registry
@@ -36,7 +37,7 @@ class GraphRunner:
         *,
         isolate: bool = False,
         replicates: int = floor.REPLICATES,
-    ) -> ReferenceFloors:
+    ) -> ReferenceRun:
         """Run the reference in float64 and its float32 replicates at the points."""
         model = self.state.reference
         self.progress(model.subject.name, "float64 reference and float32 floor")
@@ -63,7 +64,7 @@ class GraphRunner:
             isolate=isolate,
         )
         answer = child.call("measure_floors", **measurement.to_json())
-        return ReferenceFloors(
+        return ReferenceRun(
             path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
         )
 
@@ -75,7 +76,7 @@ class GraphRunner:
         *,
         feed: Path | None = None,
         precision: str | None = None,
-    ) -> GraphCapture:
+    ) -> SubjectCapture:
         """Run one subject at the points; with `feed` every part reads the reference's tensors."""
         model = self.state.models[name]
         self.progress(name, "running")
@@ -91,9 +92,11 @@ class GraphRunner:
             precision=precision,
         )
         facts = self.children[model.subject.child].call("run_graph", **request.to_json())
-        return GraphCapture(path, facts)
+        return SubjectCapture(path, facts)
 
-    def run_float64(self, name: str, points: Sequence[ComparisonPoint], label: str) -> GraphCapture:
+    def run_float64(
+        self, name: str, points: Sequence[ComparisonPoint], label: str
+    ) -> SubjectCapture:
         """Run one subject in float64 at the points; an ONNX file is read by PyTorch.
 
         The ids of a graph's tensors are ONNX's names in both readings.
@@ -120,7 +123,7 @@ class GraphRunner:
             manifest=self._manifest(model, "float64"),
             precision="float64",
         )
-        return GraphCapture(path, child.call("run_graph", **request.to_json()))
+        return SubjectCapture(path, child.call("run_graph", **request.to_json()))
 
     def run_subjects(
         self,
@@ -129,7 +132,7 @@ class GraphRunner:
         label: str,
         *,
         feed: Path | None = None,
-    ) -> dict[str, GraphCapture]:
+    ) -> dict[str, SubjectCapture]:
         """Run subjects side by side."""
         with self.children.threads(max(len(names), 1)) as pool:
             futures = {

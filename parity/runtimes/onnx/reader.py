@@ -19,6 +19,7 @@ from onnx import NodeProto
 
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.network.moments import Moments, moments_of
 from parity.runtimes.onnx import node_readers, patterns
 from parity.runtimes.onnx.model_file import OnnxModel, read_attributes, read_names, subgraphs
 from parity.runtimes.onnx.node_readers import NodeView, Reading, Static
@@ -37,10 +38,6 @@ _LAYOUT = {
 }  # fmt: skip
 _MOST_CONSTANTS = 64
 """Longer constants are described by their shape and checksum."""
-
-
-_BLOCK = 65536
-"""Values that are widened at once: they stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +253,7 @@ class _Reader:
             )
         return replace(self.parameters[name], role=role, axes=order)
 
-    def _moments(self, name: str, tensor: str) -> tuple[float, float, float, float] | None:
+    def _moments(self, name: str, tensor: str) -> Moments | None:
         """Return the moments of a weight; of an integer one, those of what it is dequantised to."""
         value = self.model.tensors[name]
         if value.dtype.kind in "iu" and tensor in self.observation.values:
@@ -314,19 +311,6 @@ def is_weight(value: Array, role: str) -> bool:
     if not is_floating(value):
         return bool(role) and value.dtype.name in ("int8", "uint8", "int4", "uint4", "int32")
     return value.size > 1 or (bool(role) and value.size == 1)
-
-
-def moments_of(value: Array) -> tuple[float, float, float, float] | None:
-    """Return the sum, the sum of squares, the smallest and the largest value, in float64."""
-    if value.size == 0:
-        return None
-    flat, total, squares = value.reshape(-1), 0.0, 0.0
-    for start in range(0, flat.size, _BLOCK):
-        wide = flat[start : start + _BLOCK].astype(np.float64)
-        total += float(wide.sum())
-        # Not a product by BLAS, whose threads would wait for other processes.
-        squares += float(np.square(wide, out=wide).sum())
-    return total, squares, float(flat.min()), float(flat.max())
 
 
 def declared_shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
