@@ -20,9 +20,10 @@ from onnx import NodeProto
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.network.moments import Moments, moments_of
-from parity.runtimes.onnx import node_readers, patterns
+from parity.runtimes.onnx import axis_names, merging, node_readers, patterns
 from parity.runtimes.onnx.model_file import OnnxModel, read_attributes, read_names, subgraphs
 from parity.runtimes.onnx.node_readers import NodeView, Reading, Static
+from parity.runtimes.onnx.node_readers.reading import ROLES, SETTINGS
 
 Array = NDArray[Any]
 
@@ -107,13 +108,13 @@ class _Reader:
             and not all(name in self.plan.static for name in node.output if name)
         ]
         ends = {port.tensor for port in outputs}
-        nodes = node_readers.join_dynamic_quantisation(nodes, ends)
-        nodes = node_readers.join_biases(nodes, ends, self.observation.shapes, self.operand_shapes)
+        nodes = merging.join_dynamic_quantisation(nodes, ends)
+        nodes = merging.join_biases(nodes, ends, self.observation.shapes, self.operand_shapes)
         nodes = patterns.join_patterns(nodes, ends)
         read = {parameter.name for node in nodes for parameter in node.parameters}
         known = [port.tensor for port in ports] + [t for node in nodes for t in node.outputs]
         tensors = {name: self._describe(name) for name in known}
-        tensors = node_readers.name_axes(nodes, tensors)
+        tensors = axis_names.name_axes(nodes, tensors)
         return Graph(
             framework="onnx",
             nodes=tuple(nodes),
@@ -207,7 +208,7 @@ class _Reader:
         """Return the weights that a static input holds, none if it is a constant."""
         sources, moved = self._trace(name)
         weights = [each for each in sources if is_weight(self.model.tensors[each], role)]
-        if not weights or index in node_readers.SETTINGS.get(node.op_type, ()):
+        if not weights or index in SETTINGS.get(node.op_type, ()):
             return []
         if len(weights) > 1:
             return [self._parameter(each, "") for each in weights]
@@ -275,7 +276,7 @@ def weight_names(model: OnnxModel) -> list[str]:
     settings: set[str] = set()
     uses: set[str] = set()
     for node in model.graph.node:
-        positions = node_readers.SETTINGS.get(node.op_type, ())
+        positions = SETTINGS.get(node.op_type, ())
         for index, name in enumerate(node.input):
             (settings if index in positions else uses).add(name)
     roles = _role_inputs(model)
@@ -293,7 +294,7 @@ def _role_inputs(model: OnnxModel) -> set[str]:
     return {
         node.input[index]
         for node in model.graph.node
-        for index in node_readers.ROLES.get(node.op_type, {})
+        for index in ROLES.get(node.op_type, {})
         if index < len(node.input)
     }
 
