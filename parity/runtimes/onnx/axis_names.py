@@ -1,4 +1,4 @@
-"""The axes of tensors, from the operators on images what activations keep and transpositions permute."""
+"""Axes of tensors: operators on images state them, activations and transpositions pass them on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from dataclasses import replace
 
 from parity.network import kinds
 from parity.network.graph import Node, Tensor
-
-Axes = dict[str, str]
-
 
 _IMAGE = {3: "N C W", 4: "N C H W", 5: "N C D H W"}
 
