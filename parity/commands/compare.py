@@ -201,8 +201,6 @@ def compare(
         "keras_backend": keras_backend,
     }
     of_architectures: dict[str, Any] = {
-        "keras": keras,
-        "torch": torch,
         "table": optional_path(table),
         "onnx_keras": optional_path(onnx_keras),
         "onnx_torch": optional_path(onnx_torch),
@@ -210,7 +208,7 @@ def compare(
         "serial": serial,
     }
     if names_any_models(models):
-        refuse_foreign_options({**settings, **of_architectures})
+        refuse_foreign_options(keras=keras, torch=torch, **settings, **of_architectures)
         graph_request = GraphRequest(
             references=models,
             weights=None if weights is None else str(weights),
@@ -229,6 +227,8 @@ def compare(
         weights=weights,
         subjects=parse_subjects(subjects),
         cache=cache,
+        keras=keras,
+        torch=torch,
         **settings,
         **of_architectures,
     )

@@ -102,7 +102,7 @@ def build_graph_request(
     from parity.processes.interpreters import resolve_interpreters
 
     values = {name: v.value if isinstance(v, Enum) else v for name, v in options.items()}
-    refuse_foreign_options({**values, **fields})
+    refuse_foreign_options(**values, **fields)
     names = {each.name for each in dataclasses.fields(GraphRequest)}
     values = {name: value for name, value in {**values, **fields}.items() if name in names}
     plain, named = parse_inputs(values.pop("input") or ())

@@ -32,7 +32,7 @@ _NOT_YET = {"repeat": 1, "seeds": 0, "stress": False, "save_captures": None}
 """The options that come later, with their defaults."""
 
 
-def refuse_foreign_options(options: Mapping[str, Any]) -> None:
+def refuse_foreign_options(**options: Any) -> None:
     """Raise `UsageError` for an option that was given and that only registered architectures have.
 
     `options` has values by name.
