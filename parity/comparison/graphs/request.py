@@ -35,7 +35,7 @@ _NOT_YET = {"repeat": 1, "seeds": 0, "stress": False, "save_captures": None}
 def refuse_foreign_options(**options: Any) -> None:
     """Raise `UsageError` for an option that was given and that only registered architectures have.
 
-    `options` has values by name.
+    `options` are those of the command, by name.
     """
     for name in (*registry.model_runtimes(), *_OF_ARCHITECTURES):
         if options.get(name):
