@@ -335,3 +335,21 @@ def test_the_version_has_one_home():
     # The public face is imported for the public functions alone.
     face = r"\bparity\.__version__|from parity import .*__version__"
     assert [name for name, text in texts.items() if re.search(face, text)] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"repeat": 2}, "--repeat is not there yet"),
+        ({"stress": True}, "--stress is not there yet"),
+        ({"save_captures": "folder"}, "--save-captures is not there yet"),
+        ({"table": "t.csv"}, "--table belongs to one registered architecture"),
+        ({"xla": True}, "--xla belongs to one registered architecture"),
+        ({"torch": "net:Net"}, "--torch belongs to one registered architecture"),
+        ({"classes": 7}, "--classes: several models are compared"),
+        ({"channels": 1}, "--channels: several models are compared"),
+    ],
+)
+def test_no_option_of_several_models_is_ignored(option, message):
+    with pytest.raises(UsageError, match=message):
+        api.compare("resnet18", "resnet34", **option)

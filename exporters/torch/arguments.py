@@ -38,7 +38,9 @@ class Arguments:
     names: tuple[str, ...]
     axes: tuple[dict[int, str], ...]
 
-    def call(self, tensors: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def with_tensors(
+        self, tensors: Sequence[torch.Tensor]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return args and kwargs with other tensors."""
         leaves = list(self.leaves)
         for position, tensor in zip(self.tensors, tensors, strict=True):
@@ -90,7 +92,7 @@ def read_arguments(
             f"the example has no tensor, so that the file would have no input; {_ADVICE}"
         )
     positional = _positional_names(signature, len(args))
-    names = _unique([_name(paths[i][0], positional) for i in tensors])
+    names = _make_unique([_name_argument(paths[i][0], positional) for i in tensors])
     leaves = [leaf for _, leaf in paths]
     axes = _read_axes(dynamic, names, [leaves[i] for i in tensors], fixed_batch)
     del bound
@@ -115,10 +117,10 @@ def _positional_and_named(
                 " one input"
             )
         return list(example), dict(kwargs)
-    raise ExportError(f"example: found {_describe(example)}; {_ADVICE}")
+    raise ExportError(f"example: found {_describe_item(example)}; {_ADVICE}")
 
 
-def _describe(item: object) -> str:
+def _describe_item(item: object) -> str:
     text = repr(item)
     return f"{type(item).__name__} {text}" if len(text) < 60 else type(item).__name__
 
@@ -151,7 +153,11 @@ def _to_tensors(item: Any, where: str, device: torch.device, dtype: torch.dtype)
         return torch.zeros((2, *item), dtype=dtype, device=device)
     if isinstance(item, Mapping):
         inner = {k: _to_tensors(v, f"{where}[{k!r}]", device, dtype) for k, v in item.items()}
-        return inner if type(item) is not dict and not hasattr(item, "copy") else _like(item, inner)
+        return (
+            inner
+            if type(item) is not dict and not hasattr(item, "copy")
+            else _restore_type(item, inner)
+        )
     if isinstance(item, tuple) and hasattr(item, "_fields"):
         return type(item)(*(_to_tensors(v, where, device, dtype) for v in item))
     if isinstance(item, list | tuple):
@@ -161,10 +167,10 @@ def _to_tensors(item: Any, where: str, device: torch.device, dtype: torch.dtype)
         return item
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
         return item
-    raise ExportError(f"{where} of the example: found {_describe(item)}; {_ADVICE}")
+    raise ExportError(f"{where} of the example: found {_describe_item(item)}; {_ADVICE}")
 
 
-def _like(item: Mapping[Any, Any], inner: dict[Any, Any]) -> Any:
+def _restore_type(item: Mapping[Any, Any], inner: dict[Any, Any]) -> Any:
     if type(item) is dict:
         return inner
     try:
@@ -187,9 +193,9 @@ def _positional_names(signature: inspect.Signature, count: int) -> list[str]:
     return names
 
 
-def _name(path: Sequence[Any], positional: Sequence[str]) -> str:
+def _name_argument(path: Sequence[Any], positional: Sequence[str]) -> str:
     """Return an argument's name, or the keys inside it: `x`, `mask`, `state_0`."""
-    keys = [_key(part) for part in path[1:]]
+    keys = [_read_key(part) for part in path[1:]]
     first = positional[keys[0]] if isinstance(keys[0], int) else str(keys[0])
     inner = keys[1:]
     if inner and isinstance(inner[0], str):
@@ -197,14 +203,14 @@ def _name(path: Sequence[Any], positional: Sequence[str]) -> str:
     return "_".join(map(str, [first, *inner]))
 
 
-def _key(part: Any) -> Any:
+def _read_key(part: Any) -> Any:
     for attribute in ("idx", "key", "name"):
         if hasattr(part, attribute):
             return getattr(part, attribute)
     return str(part)
 
 
-def _unique(names: Sequence[str]) -> list[str]:
+def _make_unique(names: Sequence[str]) -> list[str]:
     used: set[str] = set()
     result = []
     for name in names:
@@ -226,7 +232,7 @@ def _read_axes(
     dynamic = dynamic or {}
     if not isinstance(dynamic, Mapping):
         raise ExportError(
-            f"dynamic: found {_describe(dynamic)}; pass {{input: {{axis: name of its size}}}}"
+            f"dynamic: found {_describe_item(dynamic)}; pass {{input: {{axis: name of its size}}}}"
         )
     unknown = sorted(str(name) for name in dynamic if name not in names)
     if unknown:
@@ -265,7 +271,7 @@ def flatten_outputs(result: Any) -> tuple[list[str], list[torch.Tensor]]:
     One tensor alone is "output", of a tuple "output_0", …; what is no tensor is left out.
     """
     found: list[tuple[tuple[Any, ...], torch.Tensor]] = []
-    _collect(result, (), found)
+    _collect_tensors(result, (), found)
     names = []
     for path, _ in found:
         if not path:
@@ -276,32 +282,32 @@ def flatten_outputs(result: Any) -> tuple[list[str], list[torch.Tensor]]:
             names.append("_".join(map(str, ("output", *path))))
     if names == ["output_0"]:
         names = ["output"]
-    return _unique(names), [tensor for _, tensor in found]
+    return _make_unique(names), [tensor for _, tensor in found]
 
 
-def _collect(
+def _collect_tensors(
     item: Any, path: tuple[Any, ...], found: list[tuple[tuple[Any, ...], torch.Tensor]]
 ) -> None:
     if isinstance(item, torch.Tensor):
         found.append((path, item))
     elif isinstance(item, Mapping):
         for key, value in item.items():
-            _collect(value, (*path, str(key)), found)
+            _collect_tensors(value, (*path, str(key)), found)
     elif isinstance(item, tuple) and hasattr(item, "_fields"):
         for name, value in zip(item._fields, item, strict=True):
-            _collect(value, (*path, name), found)
+            _collect_tensors(value, (*path, name), found)
     elif dataclasses.is_dataclass(item) and not isinstance(item, type):
         for part in dataclasses.fields(item):
-            _collect(getattr(item, part.name), (*path, part.name), found)
+            _collect_tensors(getattr(item, part.name), (*path, part.name), found)
     elif isinstance(item, list | tuple):
         for index, value in enumerate(item):
-            _collect(value, (*path, index), found)
+            _collect_tensors(value, (*path, index), found)
     elif item is not None and not isinstance(item, bool | int | float | str):
         leaves = pytree.tree_leaves(item)
         if leaves == [item]:
             raise ExportError(
-                f"the module returns {_describe(item)}: only tensors, and tuples, lists, dicts and"
-                " dataclasses of tensors can be outputs"
+                f"the module returns {_describe_item(item)}: only tensors, and tuples, lists, dicts"
+                " and dataclasses of tensors can be outputs"
             )
         for index, value in enumerate(leaves):
-            _collect(value, (*path, index), found)
+            _collect_tensors(value, (*path, index), found)

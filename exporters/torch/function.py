@@ -119,7 +119,7 @@ def _call(
     *,
     seed: int,
 ) -> list[torch.Tensor]:
-    args, kwargs = arguments.call(tensors)
+    args, kwargs = arguments.with_tensors(tensors)
     with torch.no_grad(), eval_mode(module), preserve_state(module), other_randomness(seed):
         with silence_logging():
             results = torch.func.functional_call(module, dict(state), args, kwargs)

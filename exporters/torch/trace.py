@@ -161,7 +161,7 @@ def _export(module: torch.nn.Module, arguments: Arguments, taps: Mapping[str, st
 def _export_once(
     module: torch.nn.Module, arguments: Arguments, taps: Mapping[str, str], *, strict: bool
 ) -> _Program:
-    args, kwargs = arguments.call(arguments.values())
+    args, kwargs = arguments.with_tensors(arguments.values())
     names: list[str] = []
     # torch.export prints the graph so far when it fails.
     with ExitStack() as stack:

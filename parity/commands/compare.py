@@ -24,7 +24,7 @@ from parity.commands.values import (
     parse_subjects,
 )
 from parity.comparison.attribution import attribute_differences
-from parity.comparison.graphs.request import GraphRequest
+from parity.comparison.graphs.request import GraphRequest, refuse_foreign_options
 from parity.comparison.isolation import (
     isolate_failing_layers,
     locate_divergences,
@@ -109,8 +109,9 @@ def compare(
             models, which are read and paired: "net.py:build", "package.module:build",
             "model.keras", "model.onnx", "keras:ResNet50", "torchvision:resnet50"; with a name,
             "old=net.py:build". The options of registered architectures alone are `keras`,
-            `torch`, `table`, `onnx_keras`, `onnx_torch`, `keras_backend`, `xla`, `serial`,
-            `cache`, `repeat`, `seeds`, `stress` and `save_captures`.
+            `torch`, `table`, `onnx_keras`, `onnx_torch`, `classes`, `channels`, `keras_backend`,
+            `xla`, `serial`, `repeat`, `seeds`, `stress` and `save_captures`; given with
+            references, they raise `UsageError`.
         keras, torch: `module:callable` that builds a model of your own; `table` pairs their layers.
         table: The layer table of your own models, a .csv, .toml or .json file.
         onnx_keras, onnx_torch: ONNX files to run instead of a new export.
@@ -174,73 +175,62 @@ def compare(
         >>> report.stages[0].subjects["keras"].x_floor <= report.limit
         True
     """
+    settings: dict[str, Any] = {
+        "classes": classes,
+        "image_size": parse_image_size(image_size),
+        "channels": channels,
+        "input": input,
+        "batch": batch,
+        "seed": seed,
+        "reference": reference,
+        "depth": depth,
+        "limit": limit,
+        "isolate": isolate,
+        "semantics": semantics,
+        "explain": explain,
+        "repeat": repeat,
+        "seeds": seeds,
+        "stress": stress,
+        "opset": opset,
+        "timeout": timeout,
+        "save_captures": optional_path(save_captures),
+        "device": device,
+        "precision": precision,
+        "judge_as": judge_as,
+        "python": find_interpreters(python),
+        "keras_backend": keras_backend,
+    }
+    of_architectures: dict[str, Any] = {
+        "table": optional_path(table),
+        "onnx_keras": optional_path(onnx_keras),
+        "onnx_torch": optional_path(onnx_torch),
+        "xla": xla,
+        "serial": serial,
+    }
     if names_any_models(models):
+        refuse_foreign_options(keras=keras, torch=torch, **settings, **of_architectures)
         graph_request = GraphRequest(
             references=models,
             weights=None if weights is None else str(weights),
-            input=input,
             inputs=dict(inputs or {}),
             shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
-            batch=batch,
-            seed=seed,
             subjects=() if subjects is None else parse_subjects(subjects),
-            reference=reference,
-            depth=depth,
-            limit=limit,
-            isolate=isolate,
-            semantics=semantics,
-            explain=explain,
             export=export,
             trust=tuple(map(str, trust)),
             custom_objects=None if custom_objects is None else str(custom_objects),
-            classes=classes,
-            image_size=parse_image_size(image_size),
-            channels=channels,
-            opset=opset,
-            timeout=timeout,
-            device=device,
-            precision=precision,
-            judge_as=judge_as,
-            python=find_interpreters(python),
-            keras_backend=keras_backend,
+            **settings,
         )
         report = compare_graphs(graph_request, progress=progress or no_progress)
         return replace(report, command=format_graph_command(graph_request))
     request = Request(
         model=next(iter(models), None),
+        weights=weights,
+        subjects=parse_subjects(subjects),
+        cache=cache,
         keras=keras,
         torch=torch,
-        table=optional_path(table),
-        onnx_keras=optional_path(onnx_keras),
-        onnx_torch=optional_path(onnx_torch),
-        classes=classes,
-        image_size=parse_image_size(image_size),
-        channels=channels,
-        weights=weights,
-        input=input,
-        batch=batch,
-        seed=seed,
-        subjects=parse_subjects(subjects),
-        reference=reference,
-        depth=depth,
-        limit=limit,
-        isolate=isolate,
-        semantics=semantics,
-        explain=explain,
-        repeat=repeat,
-        seeds=seeds,
-        stress=stress,
-        opset=opset,
-        timeout=timeout,
-        cache=cache,
-        save_captures=optional_path(save_captures),
-        device=device,
-        precision=precision,
-        judge_as=judge_as,
-        python=find_interpreters(python),
-        keras_backend=keras_backend,
-        xla=xla,
-        serial=serial,
+        **settings,
+        **of_architectures,
     )
     return compare_request(request, progress=progress or no_progress)
 

@@ -24,7 +24,7 @@ from parity.comparison.graphs.preparation import SUBJECT_ERRORS, Preparation
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.semantics import judge_semantics
-from parity.comparison.graphs.state import GraphCapture, GraphState, ReferenceFloors
+from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
@@ -35,6 +35,7 @@ from parity.comparison.graphs.weights import compare_weights
 from parity.comparison.judging import judge_captures
 from parity.comparison.placement import Placement
 from parity.comparison.results import Level, Outcome
+from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.errors import ParityError
 from parity.explain import graph_layers
 from parity.explain.cause import Cause
@@ -101,9 +102,11 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
         return state, replace(findings, notes=(*findings.notes, note))
 
 
-def _run_all(state: GraphState, runner: GraphRunner) -> tuple[GraphState, dict[str, GraphCapture]]:
+def _run_all(
+    state: GraphState, runner: GraphRunner
+) -> tuple[GraphState, dict[str, SubjectCapture]]:
     """Run every subject; one that fails is kept as a failure, and the others are judged."""
-    runs: dict[str, GraphCapture] = {}
+    runs: dict[str, SubjectCapture] = {}
     failures = dict(state.failures)
     points = state.table.points(state.request.depth, list(state.models))
     with runner.children.threads(max(len(state.models), 1)) as pool:
@@ -123,7 +126,7 @@ def _explain(
     state: GraphState,
     runner: GraphRunner,
     findings: GraphFindings,
-    reference: ReferenceFloors,
+    reference: ReferenceRun,
 ) -> GraphFindings:
     request, stages = state.request, list(findings.stages)
     if request.isolate:

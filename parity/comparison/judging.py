@@ -37,5 +37,6 @@ def judge_captures(
             points=points,
             limit=criteria.limit,
             precisions=criteria.precisions,
+            row_precisions=criteria.row_precisions,
             start_helpers=start_measurement_helpers,
         )

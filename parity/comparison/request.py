@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from parity.comparison.settings import OWN, RANDOM, SELECTABLE_PRECISIONS, Settings
 from parity.errors import UsageError
 from parity.network import architectures
 from parity.network.spec import ModelSpec
-from parity.network.table import Depth, LayerTable
+from parity.network.table import LayerTable
 from parity.processes import registry
 from parity.processes.subjects import (
-    DEVICES,
     Side,
     Subject,
-    backend_names,
     child_name,
     parse_child_name,
     parse_subject,
@@ -30,31 +27,17 @@ from parity.processes.subjects import (
 if TYPE_CHECKING:
     from parity.network.inputs import Input
 
-__all__ = ["OWN", "RANDOM", "Request", "Side", "runtime_of", "side_of"]
-
-SELECTABLE_PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
-"""The precisions that a request can name, a subset of `parity.numerics.floor.PRECISION_FACTORS`."""
-
-RANDOM, OWN = "random", "own"
+__all__ = ["OWN", "RANDOM", "SELECTABLE_PRECISIONS", "Request", "Side", "runtime_of", "side_of"]
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Settings):
     """One comparison. `model` names a registered architecture; `keras` and `torch` are
     `module:callable` references to the user's own models, which `table` pairs. `onnx_keras` and
     `onnx_torch` are ONNX files to run in place of a fresh export.
 
-    `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own).
-    `isolate` also measures isolated errors: every part is given the reference's input. `semantics`
-    also runs every subject in float64. `explain` searches for the causes of differences. `repeat`
-    is the number of runs of each subject, which must agree bit for bit. `seeds` is the number of
-    further random inputs, and `stress` adds stress inputs. `limit` is in units of the floor,
-    `timeout` in seconds for one request to a child. Captures are saved in `save_captures`; without
-    `judge` they are only saved.
-
-    `device` applies to the subjects whose name has none, `precision` to all subjects; `judge_as` is
-    the precision whose floor they are judged by, their own by default. `python` gives runtimes and
-    environments an interpreter. `xla` compiles Keras models; `serial` runs one subject at a time.
+    `weights` is a file, `random` (seeded, calibrated) or `own` (each model keeps its own). `xla`
+    compiles Keras models; `serial` runs one subject at a time.
     """
 
     model: str | None = None
@@ -63,33 +46,9 @@ class Request:
     table: Path | None = None
     onnx_keras: Path | None = None
     onnx_torch: Path | None = None
-    classes: int | None = None
-    image_size: tuple[int, int] | None = None
-    channels: int | None = None
     weights: str | Path | None = None
-    input: Any = None
-    batch: int | None = None
-    seed: int = 0
     subjects: tuple[str, ...] = field(default_factory=subject_kinds)
-    reference: Side | None = None
-    depth: Depth = "stage"
-    limit: float = 4.0
-    isolate: bool = False
-    semantics: bool = False
-    explain: bool = True
-    repeat: int = 1
-    seeds: int = 0
-    stress: bool = False
-    opset: int | None = None
-    timeout: float = 900.0
     cache: bool = True
-    save_captures: Path | None = None
-    judge: bool = True
-    device: str = "auto"
-    precision: str = "float32"
-    judge_as: str | None = None
-    python: Mapping[str, str] = field(default_factory=dict)
-    keras_backend: str = "tensorflow"
     xla: bool = False
     serial: bool = False
     model_references: dict[str, str] = field(init=False, default_factory=dict)
@@ -108,14 +67,7 @@ class Request:
                 if side_of(subject) not in self.model_references:
                     raise UsageError(f"subject '{subject}' needs --{side_of(subject)} REF")
         self._check_places()
-        if not self.limit > 0:
-            raise UsageError(f"--limit must be above 0, found {self.limit}")
-        if self.repeat < 1 or self.seeds < 0:
-            raise UsageError("--repeat must be at least 1, and --seeds at least 0")
-        if self.batch is not None and self.batch < 1:
-            raise UsageError(f"--batch must be at least 1, found {self.batch}")
-        if not 0 < self.timeout < threading.TIMEOUT_MAX:
-            raise UsageError(f"--timeout must be a number of seconds, found {self.timeout}")
+        self._check_numbers()
 
     def _check_subjects(self) -> None:
         if not self.subjects:
@@ -127,16 +79,7 @@ class Request:
 
     def _check_places(self) -> None:
         """Check devices, precisions, backends and environments, without asking a runtime."""
-        sides = registry.reference_candidates()
-        for value, known, option in (
-            (self.device, ("auto", *DEVICES), "--device"),
-            (self.precision, SELECTABLE_PRECISIONS, "--precision"),
-            (self.judge_as, SELECTABLE_PRECISIONS, "--judge-as"),
-            (self.keras_backend, backend_names("keras"), "--keras-backend"),
-            (self.reference, sides, "--reference"),
-        ):
-            if value is not None and value not in known:
-                raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
+        self._check_choices((self.reference, registry.reference_candidates(), "--reference"))
         for subject in self.subjects_by_name.values():
             environment = subject.environment
             if environment is not None and environment not in self.python:

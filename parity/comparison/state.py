@@ -14,6 +14,7 @@ from parity.network.inputs import Input
 from parity.network.table import Depth, LayerTable
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
+from parity.numerics.verdict import find_precision
 
 Description = Mapping[str, Any]
 """A model's layers and parameter count, from its runtime."""
@@ -60,6 +61,12 @@ class Criteria:
     limit: float
     precisions: Mapping[str, str] = field(default_factory=dict)
     """By subject, the precision whose floor it is judged by; float32 by default."""
+    row_precisions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By subject, the rows that are judged by the floor of another precision."""
+
+    def precision(self, subject: str, row: str) -> str:
+        """Return the precision whose floor a subject is judged by at a row."""
+        return find_precision(self.precisions, self.row_precisions, subject, row)
 
 
 @dataclass(frozen=True)

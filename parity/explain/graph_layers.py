@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.runner import GraphRunner
@@ -117,8 +118,7 @@ class GraphExplainer:
         expected = self.reference_tensors[node.outputs[0]]
         if is_signal(node, infer_axes(reference.graph)):
             expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
-        precision = self.state.request.judge_as or self.state.request.precision
-        floor = floor.for_precision(precision)
+        floor = floor.for_precision(criteria(self.state).precision(subject, row.name))
         layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))

@@ -167,6 +167,23 @@ class Kind:
     """Whether it moves values and computes none, so that an alignment looks through it."""
     averages: bool = False
     """Whether it returns the mean of each channel's whole image."""
+    keeps_order: bool = False
+    """Whether its output has the same values in the same order, in another shape."""
+    mixes_axes: bool = False
+    """Whether its output has other axes than its inputs."""
+    windowed: bool = False
+    """Whether it reads windows of an image, so that padding before it is a part of it."""
+    channels_second: bool = False
+    """Whether its operator has the channels of (N, C, T) on axis 1."""
+    affine: bool = False
+    """Whether it multiplies each channel by a number, or adds one, in inference."""
+    recurrent: bool = False
+    """Whether it runs over time, with the weights of all its layers and directions."""
+    changes_scores: bool = False
+    """Whether attention that is written as several operations may apply it to the scores."""
+    written_as: tuple[frozenset[str], ...] = ()
+    """The chain of kinds as which models also write it: each step has one input, which the step
+    before alone makes; a step's kind is one of the set."""
 
     def role(self, name: str) -> Role:
         """Return the role called `name`; raises `ValueError` if the kind has no such weight."""

@@ -35,6 +35,7 @@ __all__ = [
     "find_first_divergence",
     "find_first_failure",
     "find_first_not_passing",
+    "find_precision",
     "judge_error",
     "measure_error",
 ]
@@ -173,16 +174,17 @@ def compare_captures(
     points: Iterable[ComparisonPoint],
     limit: float = LIMIT,
     precisions: Mapping[str, str] | None = None,
+    row_precisions: Mapping[str, Mapping[str, str]] | None = None,
     start_helpers: StartHelpers | None = None,
 ) -> list[StageResult]:
     """Compare every subject with the float64 reference, and with each other, at every point.
 
-    ``floors`` are keyed by row; ``precisions`` by subject, float32 where not given. Tensors are
-    read once, in pieces; large ones with the help of the processes that ``start_helpers`` starts.
+    ``floors`` are keyed by row; ``precisions`` by subject, float32 where not given;
+    ``row_precisions`` by subject and row, where a row has another. Tensors are read once, in
+    pieces; large ones with the help of the processes that ``start_helpers`` starts.
     Raises CaptureError for a capture that is damaged, and for a row that the reference has no floor
     for.
     """
-    precisions = precisions or {}
     points = list(points)
     rows = [point.row for point in points if point.row in reference]
     for row in rows:
@@ -195,13 +197,28 @@ def compare_captures(
         row_errors = errors_by_row.get(row)
         errors = {} if row_errors is None else row_errors.errors
         results = {
-            name: _result(errors.get(name), floor, limit, precisions.get(name, "float32"))
+            name: _result(
+                errors.get(name),
+                floor,
+                limit,
+                find_precision(precisions or {}, row_precisions or {}, name, row),
+            )
             for name in subjects
         }
         shape = point.shape if row_errors is None else reference.shape(row)
         pairs = {} if row_errors is None else row_errors.pairs
         stages.append(StageResult(point.name, point.stage, row, shape, floor, results, pairs))
     return stages
+
+
+def find_precision(
+    precisions: Mapping[str, str],
+    row_precisions: Mapping[str, Mapping[str, str]],
+    subject: str,
+    row: str,
+) -> str:
+    """Return the precision whose floor a subject is judged by at a row; float32 by default."""
+    return row_precisions.get(subject, {}).get(row, precisions.get(subject, "float32"))
 
 
 def _result(

@@ -184,6 +184,11 @@ def label(name: str) -> str:
     return get(name).label
 
 
+def backend_names(runtime: str) -> tuple[str, ...]:
+    """Return the backends of a runtime, the default first."""
+    return tuple(backend.name for backend in get(runtime).backends)
+
+
 def model_runtimes() -> tuple[str, ...]:
     """Return the runtimes that hold models of their own framework, the slowest to start first."""
     return tuple(name for name, info in all_runtimes().items() if info.holds_models)

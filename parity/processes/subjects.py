@@ -109,16 +109,11 @@ def _check_backend(text: str, kind: str, backend: str) -> None:
     if kind not in runtimes or not runtimes[kind].backends:
         several = [name for name, info in runtimes.items() if info.backends]
         raise UsageError(f"subject {quote(text)}: only {', '.join(several)} has a [backend]")
-    known = backend_names(kind)
+    known = registry.backend_names(kind)
     if backend not in known:
         raise UsageError(
             f"subject {quote(text)}: {runtimes[kind].label}'s backends are {', '.join(known)}"
         )
-
-
-def backend_names(runtime: str) -> tuple[str, ...]:
-    """Return the backends of a runtime, the default first."""
-    return tuple(backend.name for backend in registry.get(runtime).backends)
 
 
 def child_name(
@@ -132,7 +127,7 @@ def child_name(
 
     Further children of the same runtime are `instance` 2, 3, …: `torch#2`.
     """
-    is_default = backend in backend_names(runtime)[:1]
+    is_default = backend in registry.backend_names(runtime)[:1]
     return str(ChildName(runtime, None if is_default else backend, environment, instance))
 
 

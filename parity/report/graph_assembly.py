@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parity.comparison.graphs.state import GraphCapture, GraphState
+from parity.comparison.graphs.isolation import criteria
+from parity.comparison.graphs.precisions import describe_row_precisions
+from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
 from parity.comparison.levels import judge_points
 from parity.comparison.results import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
+from parity.comparison.state import SubjectCapture
 from parity.explain.cause import Cause
 from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
 from parity.processes import registry
@@ -27,7 +30,7 @@ class GraphFindings:
     """The results of judging the captures and of the further analysis."""
 
     stages: tuple[StageResult, ...] = ()
-    runs: Mapping[str, GraphCapture] | None = None
+    runs: Mapping[str, SubjectCapture] | None = None
     divergences: tuple[FirstDivergence, ...] = ()
     causes: tuple[Cause, ...] = ()
     structure: Level = PASS
@@ -94,6 +97,8 @@ def _collect_notes(state: GraphState, findings: GraphFindings) -> tuple[str, ...
     notes = [*findings.notes, *state.notes]
     if state.placement.note is not None:
         notes.append(state.placement.note)
+    rows = criteria(state).row_precisions
+    notes += [describe_row_precisions(name, own) for name, own in rows.items() if own]
     if request.judge_as not in (None, request.precision):
         notes.append(f"computed in {request.precision}, judged by the floor of {request.judge_as}")
     return tuple(dict.fromkeys(notes))

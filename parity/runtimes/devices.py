@@ -20,7 +20,7 @@ class MemoryLimited(Protocol):
     def release_memory(self) -> None: ...
 
 
-def batch_memory_error(
+def make_batch_memory_error(
     runtime: MemoryLimited, batch: int, device: str, attempt: Callable[[int], Any]
 ) -> DeviceMemoryError:
     """Return the error for a batch that needs too much memory; it names a batch that fits.
@@ -49,13 +49,13 @@ def batch_memory_error(
 def report_batch_memory(
     runtime: MemoryLimited, batch: int, device: str, attempt: Callable[[int], Any]
 ) -> Iterator[None]:
-    """Raise `batch_memory_error` where the body runs out of memory."""
+    """Raise `make_batch_memory_error` where the body runs out of memory."""
     try:
         yield
     except Exception as error:
         if not runtime.is_out_of_memory(error):
             raise
-        raise batch_memory_error(runtime, batch, device, attempt) from error
+        raise make_batch_memory_error(runtime, batch, device, attempt) from error
 
 
 def require_output_on(runtime: str, device: str, output_device: str) -> dict[str, Any]:

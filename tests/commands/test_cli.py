@@ -10,6 +10,7 @@ import sys
 import pytest
 import typer
 
+from parity.commands.cli import command
 from parity.commands.cli import main as cli
 from parity.network import architectures
 from parity.network.table import LayerTable
@@ -41,8 +42,8 @@ def test_version(capsys):
 def test_help_names_every_command(capsys, arguments):
     code, out, err = ran(capsys, *arguments)
     assert (code, err) == (0, "")
-    for command in ("models", "table", "compare", "convert", "export"):
-        assert f"\n  {command} " in out
+    for name in ("models", "table", "compare", "convert", "export"):
+        assert f"\n  {name} " in out
     assert "Exit codes: 0 parity, 1 divergence, 2 bad input or usage, 3 could not tell." in out
     assert all(len(line) <= 80 for line in out.splitlines())
 
@@ -138,6 +139,13 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
         (("resnet18", "--json", "."), "is a folder; give a file name"),
         (("resnet18", "--no-such-option"), "--no-such-option"),
         (("resnet18", "resnet34", "--table", "t.csv"), "--table belongs to one registered"),
+        (("resnet18", "resnet34", "--repeat", "2"), "--repeat is not there yet for models"),
+        (
+            ("resnet18", "resnet34", "--classes", "7"),
+            "--classes: several models are compared; give it to the model that takes it, "
+            "resnet50,classes=7 or net.py:build,ARGUMENT=7",
+        ),
+        (("resnet18", "resnet34", "--channels", "1"), "--channels: several models are compared"),
         (("--keras", "a:b", "--torch", "c:d"), "own models need --table FILE"),
         (("--keras", "a:b", "--table", "t.csv"), "subject 'torch' needs --torch REF"),
         (
@@ -222,6 +230,27 @@ def test_ctrl_c_while_the_command_line_is_read(capsys, monkeypatch, sign):
     code, out, err = ran(capsys, "models")
     assert (code, out) == (3, "")
     assert err == "error: interrupted; there is no result, and no incomplete file was left\n"
+
+
+def test_the_help_reads_no_parameters_of_commands(capsys, monkeypatch):
+    """Only the command that is called has its parameters read: that takes Typer a while."""
+
+    def wrong(size: no_such_type):  # noqa: F821
+        """Do something."""
+
+    found = [*command.find_commands(), command.Command(wrong, place=0)]
+    monkeypatch.setattr(command, "find_commands", lambda: found)
+    code, out, _ = ran(capsys, "--help")
+    assert code == 0
+    assert "  wrong    Do something.\n" in out
+    with pytest.raises(NameError, match="no_such_type"):
+        ran(capsys, "wrong")
+
+
+def test_an_unknown_command_names_the_most_similar(capsys):
+    code, _, err = ran(capsys, "compar")
+    assert code == 2
+    assert "Did you mean 'compare'?" in err
 
 
 def test_the_installed_script_is_the_module():

@@ -15,7 +15,7 @@ from parity.processes.child import Child
 from parity.processes.interpreters import select_interpreter
 from parity.processes.subjects import ChildName, keeps_gpu_memory
 from parity.processes.variables import child_variables
-from parity.runtimes.devices import batch_memory_error, require_output_on
+from parity.runtimes.devices import make_batch_memory_error, require_output_on
 from tests.fakes.card_children import CardChildren
 from tests.fakes.driver import Driver
 
@@ -175,7 +175,7 @@ class Small:
 )
 def test_too_little_memory_is_said_with_the_batch_that_fits(room, told):
     small = Small(room)
-    error = batch_memory_error(small, 16, "gpu", small.run)
+    error = make_batch_memory_error(small, 16, "gpu", small.run)
     assert isinstance(error, DeviceMemoryError)
     assert "the GPU has too little memory for a batch of 16" in str(error)
     assert told in str(error)
@@ -186,7 +186,7 @@ def test_another_error_while_looking_for_the_batch_is_not_swallowed():
     small = Small(16)
     small.is_out_of_memory = lambda error: False
     with pytest.raises(ZeroDivisionError):
-        batch_memory_error(small, 16, "gpu", lambda count: 1 / 0)
+        make_batch_memory_error(small, 16, "gpu", lambda count: 1 / 0)
 
 
 def test_a_child_without_a_gpu_does_not_see_one():

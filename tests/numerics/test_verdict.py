@@ -430,6 +430,15 @@ def test_precisions_are_a_subject_s_own(folder: Folder) -> None:
         assert stage.subjects["claims"].status is Status.DIVERGED
 
 
+def test_a_row_can_have_a_precision_of_its_own(folder: Folder) -> None:
+    half = {row: x.astype(np.float16).astype(np.float32) for row, x in folder.exact.items()}
+    folder.add("half", half)
+    first, *others = folder.compare(row_precisions={"half": {"stem.conv": "float16"}})
+    assert first.row == "stem.conv"
+    assert first.subjects["half"].status.passes
+    assert {stage.subjects["half"].status for stage in others} == {Status.DIVERGED}
+
+
 def test_the_limit_is_the_caller_s(folder: Folder) -> None:
     stages = folder.compare(limit=0.01)
     assert {stage.subjects["torch"].status for stage in stages} == {Status.DIVERGED}

@@ -14,7 +14,7 @@ from parity.errors import UsageError, WeightError, WrongFrameworkError
 from parity.processes.references import parse_reference
 from parity.runtimes.keras.references import load_reference
 from parity.runtimes.keras.runtime import Runtime
-from tests.runtimes.user_files import BROKEN, ERRORS
+from tests.runtimes.user_files import ERRORS, user_folder
 
 pytestmark = pytest.mark.framework
 
@@ -74,18 +74,8 @@ def double(x):
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """Each test has a folder with the user's files, and forgets what it imported."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    (tmp_path / "net.py").write_text(NET)
-    (tmp_path / "custom.py").write_text(CUSTOM)
-    for name, content in BROKEN.items():
-        (tmp_path / name).write_bytes(content)
-    yield tmp_path
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if name not in before and str(tmp_path) in file:
-            del sys.modules[name]
+    with user_folder(tmp_path, monkeypatch, net=NET, custom=CUSTOM) as own:
+        yield own
 
 
 def load(text, trust=(), custom_objects=None):

@@ -18,7 +18,7 @@ from parity.processes.references import parse_reference
 from parity.runtimes.torch import torchvision_shim
 from parity.runtimes.torch.references import load_reference
 from parity.runtimes.torch.runtime import Runtime
-from tests.runtimes.user_files import BROKEN, ERRORS
+from tests.runtimes.user_files import ERRORS, user_folder
 
 pytestmark = pytest.mark.framework
 
@@ -75,17 +75,8 @@ def needs(package):
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """Each test has a folder with the user's files, and forgets what it imported."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    (tmp_path / "net.py").write_text(NET)
-    for name, content in BROKEN.items():
-        (tmp_path / name).write_bytes(content)
-    yield tmp_path
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if name not in before and str(tmp_path) in file:
-            del sys.modules[name]
+    with user_folder(tmp_path, monkeypatch, net=NET) as own:
+        yield own
 
 
 def load(text, trust=()):

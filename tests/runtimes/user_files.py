@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
+
 BROKEN = {
     "missing.py": b"import os\nimport no_such_package\n",
     "syntax.py": b"x = 1\ndef f(:\n",
@@ -40,3 +43,20 @@ ERRORS = [
     ("torchvison:resnet18", "no module 'torchvison' .*; did you mean 'torchvision:resnet18'?"),
 ]  # fmt: skip
 """A reference into them, and the error that it gives."""
+
+
+@contextmanager
+def user_folder(folder, monkeypatch, **scripts):
+    """Fill a folder with scripts, by name, and the broken files; forget its modules at the end."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    for name, text in scripts.items():
+        (folder / f"{name}.py").write_text(text)
+    for name, content in BROKEN.items():
+        (folder / name).write_bytes(content)
+    yield folder
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if name not in before and str(folder) in file:
+            del sys.modules[name]

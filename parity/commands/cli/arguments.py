@@ -11,7 +11,6 @@ import typer
 
 from parity.errors import ParityError
 from parity.processes import registry
-from parity.processes.subjects import backend_names
 
 
 class Depth(StrEnum):
@@ -50,13 +49,13 @@ if TYPE_CHECKING:
 else:
     try:
         Framework = _choice("Framework", registry.model_runtimes())
-        Backend = _choice("Backend", backend_names("keras"))
+        Backend = _choice("Backend", registry.backend_names("keras"))
     except ParityError as error:
         # The choices are read while this module is imported, before a command can handle an error.
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
 
-DEFAULT_BACKEND = Backend(backend_names("keras")[0])
+DEFAULT_BACKEND = Backend(registry.backend_names("keras")[0])
 
 
 ModelArgument = Annotated[

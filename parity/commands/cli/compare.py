@@ -76,7 +76,17 @@ def compare(
     both. Two or more models of your own are read, their layers are paired, and they are compared
     with the first in float64. Errors are in units of the rounding floor.
     """
-    judged_as = None if judge_as is None else judge_as.value
+    criteria = {
+        "limit": limit,
+        "judge_as": None if judge_as is None else judge_as.value,
+        "isolate": isolate,
+        "explain": explain,
+        "semantics": semantics,
+        "repeat": repeat,
+        "seeds": seeds,
+        "stress": stress,
+        "save_captures": save_captures,
+    }
     with handle_errors():
         from parity.commands.values import names_any_models
 
@@ -85,19 +95,11 @@ def compare(
             graph_request = build_graph_request(
                 options,
                 tuple(references or ()),
-                shape=shape,
+                shape=shape or (),
                 trust=trust,
                 custom_objects=custom_objects,
                 export=export,
-                limit=limit,
-                judge_as=judged_as,
-                isolate=isolate,
-                explain=explain,
-                semantics=semantics,
-                repeat=repeat,
-                seeds=seeds,
-                stress=stress,
-                save_captures=save_captures,
+                **criteria,
             )
             with show_progress() as update_progress:
                 from parity.commands.compare_graphs import compare_graphs
@@ -109,15 +111,7 @@ def compare(
         options = {**options, "model": next(iter(references or ()), None)}
         request = build_request(
             options,
-            limit=limit,
-            judge_as=judged_as,
-            isolate=isolate,
-            explain=explain,
-            semantics=semantics,
-            repeat=repeat,
-            seeds=seeds,
-            stress=stress,
-            save_captures=save_captures,
+            **criteria,
         )
         require_writable(reports)
         with _start_children(request) as run_arguments:

@@ -39,9 +39,10 @@ def set_global_options(
 
 
 def build_app() -> typer.Typer:
-    """Return the command line with all commands."""
+    """Return the command line, whose commands are found when it is used."""
     app = typer.Typer(
         name="parity",
+        cls=command.CommandGroup,
         help="Compare a network in Keras, PyTorch and ONNX; report where and why it differs.",
         epilog="Exit codes: 0 parity, 1 divergence, 2 bad input or usage, 3 could not tell.",
         # Rich's help takes a third of the time that `parity --help` may take, and more lines.
@@ -50,7 +51,6 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(set_global_options)
-    command.add_commands(app)
     return app
 
 

@@ -1,9 +1,10 @@
 """The options that `compare` and `capture` share, and the request that they make."""
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +84,12 @@ def build_request(options: Mapping[str, Any], **fields: Any) -> "Request":
     return Request(**values, **fields)
 
 
-_OF_TWINS_ALONE = ("onnx_keras", "onnx_torch", "table", "xla", "serial")
-"""The options that only a comparison with a given layer table has, beside the models of own."""
-
-_OF_THE_OTHER = ("repeat", "seeds", "stress", "save_captures")
-
-
 def build_graph_request(
-    options: Mapping[str, Any], references: tuple[str, ...], **fields: Any
+    options: Mapping[str, Any],
+    references: tuple[str, ...],
+    *,
+    shape: Sequence[str] = (),
+    **fields: Any,
 ) -> "GraphRequest":
     """Return the request for a comparison of any models. Raises `UsageError`."""
     from parity.commands.values import (
@@ -99,32 +98,23 @@ def build_graph_request(
         parse_shapes,
         parse_subjects,
     )
-    from parity.comparison.graphs.request import GraphRequest
-    from parity.errors import UsageError
-    from parity.processes import registry
+    from parity.comparison.graphs.request import GraphRequest, refuse_foreign_options
     from parity.processes.interpreters import resolve_interpreters
 
     values = {name: v.value if isinstance(v, Enum) else v for name, v in options.items()}
-    for name in (*registry.model_runtimes(), *_OF_TWINS_ALONE):
-        if values.pop(name):
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} belongs to one registered architecture or a --table")
-    values.pop("cache")
-    for name in _OF_THE_OTHER:
-        if fields.pop(name) not in (None, False, 0, 1):
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} is not there yet for models that references name")
+    refuse_foreign_options(**values, **fields)
+    names = {each.name for each in dataclasses.fields(GraphRequest)}
+    values = {name: value for name, value in {**values, **fields}.items() if name in names}
     plain, named = parse_inputs(values.pop("input") or ())
     selected = values.pop("subjects")
     return GraphRequest(
         references=references,
         input=plain,
         inputs=dict(named),
-        shapes=parse_shapes(fields.pop("shape") or ()),
-        trust=tuple(fields.pop("trust") or ()),
+        shapes=parse_shapes(shape),
+        trust=tuple(values.pop("trust") or ()),
         subjects=() if selected is None else parse_subjects(selected),
         image_size=parse_image_size(values.pop("image_size")),
         python=resolve_interpreters(values.pop("python") or []),
         **values,
-        **fields,
     )

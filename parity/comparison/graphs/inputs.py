@@ -249,6 +249,11 @@ def _load_image(request: GraphRequest, shape: Sequence[int | None], seed: int) -
     height, width = (
         size if size is not None else default for size, default in zip(sizes, given, strict=True)
     )
+    if request.image_size not in (None, (height, width)):
+        raise UsageError(
+            f"--image-size: the model's input is {height}x{width} pixels; give the size to the "
+            "model that takes it, such as resnet50,image_size=64"
+        )
     batch = request.batch if shape[0] is None or request.batch else shape[0]
     assert channels is not None
     source = inputs.load(request.input, (channels, height, width), batch=batch, seed=seed)

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parity.comparison.graphs.precisions import find_row_precisions
 from parity.comparison.graphs.runner import GraphRunner
-from parity.comparison.graphs.state import GraphState, ReferenceFloors
+from parity.comparison.graphs.state import GraphState
 from parity.comparison.judging import judge_captures
-from parity.comparison.state import Criteria
+from parity.comparison.state import Criteria, ReferenceRun
 from parity.numerics.verdict import FirstDivergence, StageResult, find_first_failure
 
 
@@ -19,7 +20,7 @@ class IsolatedRows:
 
     results: tuple[StageResult, ...]
     captures: Mapping[str, Path]
-    reference: ReferenceFloors
+    reference: ReferenceRun
     stages: frozenset[str]
     followers: frozenset[tuple[str, str]] = frozenset()
     """Subjects and rows that read from a row whose shape differs, so that they differ too."""
@@ -36,16 +37,23 @@ class IsolatedRows:
 
 
 def criteria(state: GraphState) -> Criteria:
-    """Return the limit, and the precision that every subject is judged by."""
-    judged_as = state.request.judge_as or state.request.precision
-    return Criteria(state.request.limit, dict.fromkeys(state.models, judged_as))
+    """Return the limit, and the precisions that every subject and its rows are judged by."""
+    request = state.request
+    precisions = dict.fromkeys(state.models, request.judge_as or request.precision)
+    if request.judge_as is not None:
+        return Criteria(request.limit, precisions)
+    rows = {
+        name: find_row_precisions(state.table, state.reference, model, requested=request.precision)
+        for name, model in state.models.items()
+    }
+    return Criteria(request.limit, precisions, rows)
 
 
 def isolate_stages(
     state: GraphState,
     runner: GraphRunner,
     stages: Sequence[StageResult],
-    reference: ReferenceFloors,
+    reference: ReferenceRun,
 ) -> list[StageResult]:
     """Return the stages with the error of each part that is given the reference's input."""
     names = list(state.models)
@@ -53,7 +61,7 @@ def isolate_stages(
     captures = runner.run_subjects(names, points, "isolated", feed=reference.capture)
     results = judge_captures(
         reference.capture,
-        reference.isolated,
+        reference.isolated_floors,
         {name: each.path for name, each in captures.items()},
         points,
         criteria(state),
@@ -84,7 +92,9 @@ def isolate_failing_layers(
     reference = runner.run_reference(points, "layers", isolate=True)
     captures = runner.run_subjects(names, points, "layers", feed=reference.capture)
     paths = {name: each.path for name, each in captures.items()}
-    results = judge_captures(reference.capture, reference.isolated, paths, points, criteria(state))
+    results = judge_captures(
+        reference.capture, reference.isolated_floors, paths, points, criteria(state)
+    )
     followers = frozenset(
         (name, row) for name in names for row in _find_followers(state, results, name)
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from parity.network import kinds
 from parity.network.graph import Graph, Node
 from parity.network.view import View
 
@@ -13,9 +14,6 @@ _SPATIAL = frozenset("DHW")
 
 _OF_OUTPUT = frozenset({"stack", "unsqueeze"})
 """Kinds whose axes are counted in the output."""
-
-_CHANNEL_KINDS = ("conv", "pool", "batch_norm", "group_norm", "instance_norm", "prelu", "upsample")
-"""Parts of the names of kinds whose operators have the channels of a signal on axis 1."""
 
 _PARALLEL = ("starts", "ends", "steps", "shifts")
 """Hyperparameters that give one value for each of `axes`."""
@@ -34,8 +32,9 @@ def channels_first(order: str) -> tuple[View, ...]:
 
 def is_signal(node: Node, axes: Mapping[str, str]) -> bool:
     """Return whether an operator with channels first reads a signal (N, T, C), channels last."""
-    has_channels = any(word in node.kind for word in _CHANNEL_KINDS)
-    return has_channels and bool(node.inputs) and axes.get(node.inputs[0]) == "N T C"
+    if not kinds.properties(node.kind).channels_second or not node.inputs:
+        return False
+    return axes.get(node.inputs[0]) == "N T C"
 
 
 def move_channels_first(graph: Graph, node: Node, axes: Mapping[str, str]) -> Node:

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from parity.comparison.graphs.layout import channels_first
-from parity.comparison.graphs.request import Depth
 from parity.network import kinds
 from parity.network.alignment import Alignment, find_cuts, infer_axes
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import count_sum_terms
+from parity.network.table import Depth
 from parity.network.view import View
 from parity.numerics.points import ComparisonPoint
 from parity.processes.graph_requests import TensorPoint

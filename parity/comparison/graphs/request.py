@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from parity.comparison.settings import OWN, RANDOM, Settings
 from parity.errors import UsageError
 from parity.processes import model_files, registry
 from parity.processes.references import (
@@ -17,22 +16,48 @@ from parity.processes.references import (
     split_name,
 )
 from parity.processes.script_imports import guess_script_runtime
-from parity.processes.subjects import DEVICES, backend_names
+from parity.processes.subjects import DEVICES
 from parity.text import quote, suggest
-
-Depth = Literal["stage", "block", "layer"]
-
-OWN, RANDOM = "own", "random"
-"""The values of `weights` that name no file and no model."""
 
 FLOAT64 = "-float64"
 """The end of the name of an ONNX file that PyTorch reads in float64, as the reference."""
 
-PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+_OF_ARCHITECTURES = ("onnx_keras", "onnx_torch", "table", "xla", "serial")
+"""The options that only a comparison with a given layer table has, beside the user's twins."""
+
+_OF_REFERENCES = ("classes", "channels")
+"""The options of a registered architecture that a reference states itself."""
+
+_NOT_YET = {"repeat": 1, "seeds": 0, "stress": False, "save_captures": None}
+"""The options that come later, with their defaults."""
+
+
+def refuse_foreign_options(**options: Any) -> None:
+    """Raise `UsageError` for an option that was given and that only registered architectures have.
+
+    `options` are those of the command, by name.
+    """
+    for name in (*registry.model_runtimes(), *_OF_ARCHITECTURES):
+        if options.get(name):
+            raise UsageError(f"{_option(name)} belongs to one registered architecture or a --table")
+    for name in _OF_REFERENCES:
+        value = options.get(name)
+        if value is not None:
+            raise UsageError(
+                f"{_option(name)}: several models are compared; give it to the model that takes "
+                f"it, resnet50,{name}={value} or net.py:build,ARGUMENT={value}"
+            )
+    for name, default in _NOT_YET.items():
+        if options.get(name, default) != default:
+            raise UsageError(f"{_option(name)} is not there yet for models that references name")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
-class GraphRequest:
+class GraphRequest(Settings):
     """One comparison of models that are named by references, `NAME=REF` or `REF`.
 
     `weights` is a reference or a checkpoint whose weights are copied into every model, or "random";
@@ -41,60 +66,26 @@ class GraphRequest:
     the axes of the model that has an input of that name. `input` is the one input of image models,
     as in `parity.network.inputs.load`. `subjects` selects by name, with a device: `torch@gpu`.
     `reference` is the name of the subject that is right. Without `export` no graph is exported.
-    `trust` are files that hold programs and may be run. `limit` is in units of the floor, `timeout`
-    in seconds for one request to a child.
+    `trust` are files that hold programs and may be run.
     """
 
     references: tuple[str, ...]
     weights: str | None = None
-    input: Any = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    batch: int | None = None
-    seed: int = 0
-    subjects: tuple[str, ...] = ()
-    reference: str | None = None
-    depth: Depth = "stage"
-    limit: float = 4.0
-    isolate: bool = False
-    semantics: bool = False
-    explain: bool = True
     export: bool = True
     trust: tuple[str, ...] = ()
     custom_objects: str | None = None
-    classes: int | None = None
-    image_size: tuple[int, int] | None = None
-    channels: int | None = None
-    opset: int | None = None
-    timeout: float = 900.0
-    device: str = "auto"
-    precision: str = "float32"
-    judge_as: str | None = None
-    python: Mapping[str, str] = field(default_factory=dict)
-    keras_backend: str = "tensorflow"
-    save_captures: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.references:
             raise UsageError("nothing to compare: give one or more models")
-        for value, known, option in (
-            (self.device, ("auto", *DEVICES), "--device"),
-            (self.precision, PRECISIONS, "--precision"),
-            (self.judge_as, PRECISIONS, "--judge-as"),
-            (self.keras_backend, backend_names("keras"), "--keras-backend"),
-        ):
-            if value is not None and value not in known:
-                raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
+        self._check_choices()
         if self.weights not in (None, OWN, RANDOM) and not model_files.is_checkpoint(self.weights):
             self._require_weight_source(self.weights)
         if self.keras_backend != "tensorflow":
             raise UsageError("--keras-backend: models are read on TensorFlow alone")
-        if not self.limit > 0:
-            raise UsageError(f"--limit must be above 0, found {self.limit}")
-        if self.batch is not None and self.batch < 1:
-            raise UsageError(f"--batch must be at least 1, found {self.batch}")
-        if not 0 < self.timeout < threading.TIMEOUT_MAX:
-            raise UsageError(f"--timeout must be a number of seconds, found {self.timeout}")
+        self._check_numbers()
 
     def _require_weight_source(self, weights: str) -> None:
         """Raise `UsageError` unless `weights` is one of the models, or a reference."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from parity.comparison.graphs.points import accumulated_terms, isolated_terms
-from parity.comparison.graphs.state import GraphCapture, GraphState, LoadedModel, ReferenceFloors
+from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.numerics import floor
 from parity.numerics.points import ComparisonPoint
 from parity.processes import registry
 from parity.processes.children import Children
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
-from parity.processes.subjects import child_name
+from parity.processes.subjects import child_name, parse_child_name
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,6 @@ class GraphRunner:
 
     Every method raises the `ParityError` that a child reports, and `ChildError` when it dies.
     """
-
-    _FLOAT64_CHILD: ClassVar[int] = 99
-    """The instance of the child that reads ONNX files in float64."""
 
     state: GraphState
     children: Children
@@ -39,7 +37,7 @@ class GraphRunner:
         *,
         isolate: bool = False,
         replicates: int = floor.REPLICATES,
-    ) -> ReferenceFloors:
+    ) -> ReferenceRun:
         """Run the reference in float64 and its float32 replicates at the points."""
         model = self.state.reference
         self.progress(model.subject.name, "float64 reference and float32 floor")
@@ -66,7 +64,7 @@ class GraphRunner:
             isolate=isolate,
         )
         answer = child.call("measure_floors", **measurement.to_json())
-        return ReferenceFloors(
+        return ReferenceRun(
             path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
         )
 
@@ -78,7 +76,7 @@ class GraphRunner:
         *,
         feed: Path | None = None,
         precision: str | None = None,
-    ) -> GraphCapture:
+    ) -> SubjectCapture:
         """Run one subject at the points; with `feed` every part reads the reference's tensors."""
         model = self.state.models[name]
         self.progress(name, "running")
@@ -94,9 +92,11 @@ class GraphRunner:
             precision=precision,
         )
         facts = self.children[model.subject.child].call("run_graph", **request.to_json())
-        return GraphCapture(path, facts)
+        return SubjectCapture(path, facts)
 
-    def run_float64(self, name: str, points: Sequence[ComparisonPoint], label: str) -> GraphCapture:
+    def run_float64(
+        self, name: str, points: Sequence[ComparisonPoint], label: str
+    ) -> SubjectCapture:
         """Run one subject in float64 at the points; an ONNX file is read by PyTorch.
 
         The ids of a graph's tensors are ONNX's names in both readings.
@@ -108,7 +108,7 @@ class GraphRunner:
         assert reference is not None, "an ONNX subject is a file"
         evaluator = registry.graph_evaluator()
         self.progress(name, f"reading the graph into {registry.label(evaluator)}")
-        child = self.children[f"{child_name(evaluator)}#{self._FLOAT64_CHILD}"]
+        child = self.children[self._free_child(evaluator)]
         child.call(
             "load_reference",
             reference=reference.to_json(),
@@ -123,7 +123,7 @@ class GraphRunner:
             manifest=self._manifest(model, "float64"),
             precision="float64",
         )
-        return GraphCapture(path, child.call("run_graph", **request.to_json()))
+        return SubjectCapture(path, child.call("run_graph", **request.to_json()))
 
     def run_subjects(
         self,
@@ -132,7 +132,7 @@ class GraphRunner:
         label: str,
         *,
         feed: Path | None = None,
-    ) -> dict[str, GraphCapture]:
+    ) -> dict[str, SubjectCapture]:
         """Run subjects side by side."""
         with self.children.threads(max(len(names), 1)) as pool:
             futures = {
@@ -140,6 +140,13 @@ class GraphRunner:
                 for name in names
             }
             return {name: future.result() for name, future in futures.items()}
+
+    def _free_child(self, runtime: str) -> str:
+        """Return the name of a runtime's child that holds no model of this comparison."""
+        subjects = (*self.state.subjects, self.state.reference.subject)
+        children = [parse_child_name(each.child) for each in subjects]
+        taken = [each.instance for each in children if each.runtime == runtime]
+        return child_name(runtime, instance=max(taken, default=0) + 1)
 
     def _tensors(
         self, model: LoadedModel, points: Sequence[ComparisonPoint]

@@ -6,16 +6,17 @@ from pathlib import Path
 
 from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.runner import GraphRunner
-from parity.comparison.graphs.state import GraphState, ReferenceFloors
+from parity.comparison.graphs.state import GraphState
 from parity.comparison.judging import judge_captures
 from parity.comparison.results import Level, Outcome
 from parity.comparison.semantics import FOLDED_CONSTANTS, float64_criteria
+from parity.comparison.state import ReferenceRun
 from parity.errors import ParityError
 from parity.numerics.verdict import StageResult, find_first_failure
 from parity.processes import registry
 
 
-def judge_semantics(state: GraphState, runner: GraphRunner, reference: ReferenceFloors) -> Level:
+def judge_semantics(state: GraphState, runner: GraphRunner, reference: ReferenceRun) -> Level:
     """Run every subject in float64 and judge it by the floor of float64.
 
     ONNX Runtime has no float64 convolution: its file is read by PyTorch. An exporter that folds
@@ -60,7 +61,7 @@ def judge_semantics(state: GraphState, runner: GraphRunner, reference: Reference
 
 
 def _run_and_judge(
-    state: GraphState, runner: GraphRunner, reference: ReferenceFloors, name: str
+    state: GraphState, runner: GraphRunner, reference: ReferenceRun, name: str
 ) -> list[StageResult]:
     points = state.table.points(state.request.depth, list(state.models))
     capture: Path = runner.run_float64(name, points, "float64").path

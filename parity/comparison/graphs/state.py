@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from parity.comparison.graphs.inputs import ModelInputs
 from parity.comparison.graphs.points import GraphTable
@@ -13,7 +12,6 @@ from parity.comparison.graphs.request import GraphRequest, GraphSubject
 from parity.comparison.placement import Placement
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph
-from parity.numerics.floor import Floor
 
 
 @dataclass(frozen=True)
@@ -28,23 +26,6 @@ class LoadedModel:
     versions: Mapping[str, str]
     seconds: float
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class GraphCapture:
-    """The capture of one run, and the facts that its child reported."""
-
-    path: Path
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ReferenceFloors:
-    """The float64 capture of the reference, and the floors by row."""
-
-    capture: Path
-    floors: Mapping[str, Floor]
-    isolated: Mapping[str, Floor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from parity.network import kinds
 from parity.network.alignment import families
 from parity.network.graph import OPAQUE, Graph, Node
 
@@ -23,12 +24,6 @@ BATCH, CHANNELS, TOKENS = "N", "C", "T"
 
 _ROUNDS = 4
 """How often the names spread through the whole graph, both ways."""
-
-_MIXING = frozenset(
-    {"einsum", "matmul", "multi_head_attention", "scaled_dot_product_attention", "gather", "tile",
-     "embedding", "lstm", "gru", "rnn", "stack", OPAQUE}
-)  # fmt: skip
-"""Kinds whose outputs have other axes than their inputs."""
 
 
 def infer_axes(graph: Graph) -> dict[str, str]:
@@ -92,7 +87,9 @@ _ORDERS = {
 def _state_by_width(graph: Graph, node: Node, known: dict[str, Axes]) -> None:
     """Take the axes of a convolution that states none from the number of its output channels."""
     width = node.hyper.get("out")
-    if "conv" not in node.kind or not node.outputs or node.outputs[0] in known or not width:
+    if not kinds.properties(node.kind).windowed or not width:
+        return
+    if not node.outputs or node.outputs[0] in known:
         return
     shape = graph.tensors[node.outputs[0]].shape
     orders = _ORDERS.get(len(shape))
@@ -143,14 +140,14 @@ def _spread_backwards(graph: Graph, node: Node, known: dict[str, Axes]) -> None:
 
 def _through(node: Node, axes: Axes, before: Sequence[int], shape: Sequence[int]) -> Axes | None:
     """Return the axes of a node's output of `shape`, from those of one of its inputs."""
-    if node.kind == "transpose" or node.kind == "permute":
+    if node.kind == "transpose":
         order = _order(node, len(axes))
         return None if order is None else tuple(axes[at] for at in order)
-    if node.kind in _MIXING:
+    if node.kind == OPAQUE or kinds.properties(node.kind).mixes_axes:
         return None
     if families.is_passed(node) and tuple(before) != tuple(shape):
         moved = _regroup(axes, before, shape)
-        if moved is not None or node.kind in ("reshape", "view", "flatten"):
+        if moved is not None or _regroups(node):
             return moved
     if len(shape) == len(axes):
         return _resize(axes, shape)
@@ -161,16 +158,21 @@ def _through(node: Node, axes: Axes, before: Sequence[int], shape: Sequence[int]
 
 def _back(node: Node, axes: Axes, after: Sequence[int], shape: Sequence[int]) -> Axes | None:
     """Return the axes of a node's input of `shape`, from those of its output."""
-    if node.kind == "transpose" or node.kind == "permute":
+    if node.kind == "transpose":
         order = _order(node, len(axes))
         return None if order is None else tuple(axes[order.index(at)] for at in range(len(order)))
-    if node.kind in _MIXING:
+    if node.kind == OPAQUE or kinds.properties(node.kind).mixes_axes:
         return None
     if families.is_passed(node) and tuple(after) != tuple(shape):
         moved = _regroup(axes, after, shape)
-        if moved is not None or node.kind in ("reshape", "view", "flatten"):
+        if moved is not None or _regroups(node):
             return moved
     return _resize(axes, shape) if len(shape) == len(axes) else None
+
+
+def _regroups(node: Node) -> bool:
+    """Return whether a node may join or split any axes: it does not state which."""
+    return kinds.properties(node.kind).keeps_order and "axes" not in node.hyper
 
 
 def _order(node: Node, rank: int) -> tuple[int, ...] | None:

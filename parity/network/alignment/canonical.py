@@ -1,8 +1,8 @@
 """The canonical form of a graph: parts, to which fused and split operations are the same.
 
-A node is one part as a rule. A convolution with an activation is two, a separable convolution two,
-a multi-head attention five; a matrix product, softmax and matrix product are one. Nodes that only
-move values are left out. The model's inputs and outputs are parts too.
+A node is one part as a rule. A convolution with an activation is two, a multi-head attention
+five; a matrix product, softmax and matrix product are one. Nodes that only move values are left
+out. The model's inputs and outputs are parts too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.network import kinds
 from parity.network.alignment import families
 from parity.network.alignment.transform import Slice
 from parity.network.graph import Graph, Node, Parameter
@@ -107,7 +108,7 @@ def canonicalise(graph: Graph, *, split_packed: bool = True) -> Canonical:
     """
     packed = find_packed(graph) if split_packed else {}
     parts = _Builder(graph, packed).build()
-    for find_groups in (_find_attention, _find_hard_sigmoids):
+    for find_groups in (_find_attention, _find_chains):
         parts = _merge(parts, find_groups(parts, _list_readers(parts)))
     return Canonical(graph, tuple(parts))
 
@@ -227,7 +228,7 @@ class _Builder:
                 seen += 1
                 if families.is_passed(reader) or reader.kind == "pad":
                     waiting += reader.outputs
-                elif "conv" not in reader.kind and "pool" not in reader.kind:
+                elif not kinds.properties(reader.kind).windowed:
                     return False
         return seen > 0
 
@@ -247,28 +248,17 @@ def _expand(node: Node, sources: list[int], weights: list[Weight], first: int) -
     """Return the parts of a node; `first` is the index of the first of them."""
     output = node.outputs[0] if node.outputs else ""
     family = families.find_family(node.kind)
-    if node.kind in _RECURRENT:
+    if kinds.properties(node.kind).recurrent:
         return _expand_recurrent(node, sources, weights, first)
     if node.kind == "multi_head_attention":
         return _expand_attention(node, sources, weights, first)
-    if node.kind == "separable_conv":
-        depthwise = [each for each in weights if each.role.startswith("depthwise")]
-        pointwise = [each for each in weights if each not in depthwise]
-        parts = [
-            Part((node.id,), "depthwise_conv", families.LINEAR, sources, "", depthwise, node.hyper),
-            Part((node.id,), "conv", families.LINEAR, [first], output, pointwise),
-        ]
-    else:
-        parts = [Part((node.id,), node.kind, family, sources, output, weights, node.hyper)]
+    parts = [Part((node.id,), node.kind, family, sources, output, weights, node.hyper)]
     activation = node.hyper.get("activation") or "linear"
-    if activation != "linear" and family != families.ACTIVATION and node.kind not in _RECURRENT:
+    if activation != "linear" and family != families.ACTIVATION:
         last = first + len(parts) - 1
         parts[-1].output = ""
         parts.append(Part((node.id,), str(activation), families.ACTIVATION, [last], output))
     return parts
-
-
-_RECURRENT = frozenset({"lstm", "gru", "rnn"})
 
 
 def _expand_recurrent(
@@ -411,9 +401,6 @@ def find_packed(graph: Graph) -> dict[str, Packed]:
     return found
 
 
-_MOVES = ("reshape", "view", "transpose", "squeeze", "unsqueeze")
-
-
 def _follow_thirds(graph: Graph, tensor: str, width: int) -> Packed | None:
     """Return the tensors behind a packed product that hold a third of its channels each."""
     bias = ""
@@ -425,8 +412,10 @@ def _follow_thirds(graph: Graph, tensor: str, width: int) -> Packed | None:
     channels = np.broadcast_to(np.arange(width, dtype=np.int32), graph.tensors[tensor].shape)
     while True:
         readers = graph.consumers.get(tensor, ())
-        if len(readers) == 1 and readers[0].kind in _MOVES:
-            node = readers[0]
+        node = readers[0] if len(readers) == 1 else None
+        if node is not None and (
+            node.kind == "transpose" or kinds.properties(node.kind).keeps_order
+        ):
             tensor = node.outputs[0]
             shape = graph.tensors[tensor].shape
             if node.kind == "transpose":
@@ -497,7 +486,7 @@ def _find_attention(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> 
             continue
         inner = [index]
         above = part.sources[0]
-        while above >= 0 and parts[above].family in _SCORES and readers[above] == [inner[-1]]:
+        while above >= 0 and _changes_scores(parts[above]) and readers[above] == [inner[-1]]:
             inner.append(above)
             above = parts[above].sources[0]
         below = readers[index]
@@ -533,35 +522,49 @@ def _find_attention(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> 
         )
 
 
-def _find_hard_sigmoids(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Iterator[Group]:
-    """Find a sum with a constant, a ReLU6 or clip, and a product with a constant."""
-    for index, part in enumerate(parts):
-        above, below = part.sources[:1], readers[index]
-        if part.kind not in ("relu6", "clip") or len(above) != 1 or len(below) != 1:
-            continue
-        first, last = above[0], below[0]
-        if first < 0 or parts[first].kind not in ("add", "sub") or len(readers[first]) != 1:
-            continue
-        if parts[last].kind not in ("multiply", "div"):
-            continue
-        if any(len(parts[each].sources) != 1 for each in (first, last)):
-            continue
-        group = [first, index, last]
-        yield (
-            group,
-            Part(
-                tuple(node for each in group for node in parts[each].nodes),
-                "hard_sigmoid",
-                families.ACTIVATION,
-                list(parts[first].sources),
-                parts[last].output,
-                feeds=parts[first].feeds,
-            ),
-        )
+def _changes_scores(part: Part) -> bool:
+    return kinds.properties(part.kind).changes_scores
 
 
-_SCORES = frozenset({"add", "multiply", "div", "sub", "where", "maximum", "softmax"})
-"""What a decomposed attention does with the scores before the softmax."""
+def _find_chains(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Iterator[Group]:
+    """Find the kinds that are written as a chain of others: a hard sigmoid as sum and clip."""
+    chains = [kind for kind in kinds.registry().values() if kind.written_as]
+    for start in range(len(parts)):
+        for kind in chains:
+            group = _follow_chain(parts, readers, start, kind.written_as)
+            if group is None:
+                continue
+            yield (
+                group,
+                Part(
+                    tuple(node for each in group for node in parts[each].nodes),
+                    kind.name,
+                    families.find_family(kind.name),
+                    list(parts[start].sources),
+                    parts[group[-1]].output,
+                    feeds=parts[start].feeds,
+                ),
+            )
+
+
+def _follow_chain(
+    parts: Sequence[Part],
+    readers: Sequence[Sequence[int]],
+    start: int,
+    steps: Sequence[frozenset[str]],
+) -> list[int] | None:
+    """Return the parts from `start` on that are a kind's steps, or None."""
+    group: list[int] = []
+    at = start
+    for step in steps:
+        if parts[at].kind not in step or len(parts[at].sources) != 1:
+            return None
+        group.append(at)
+        if len(group) < len(steps):
+            if len(readers[at]) != 1:
+                return None
+            at = readers[at][0]
+    return group
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -18,20 +18,18 @@ OUTPUT = "output"
 
 def is_passed(node: Node) -> bool:
     """Return whether a node only moves values, so that a pairing looks through it."""
-    kind = kinds.find(node.kind)
-    return kind is not None and (kind.passive or kind.moves_values)
+    kind = kinds.properties(node.kind)
+    return kind.passive or kind.moves_values
 
 
 def is_ordered(kind: str) -> bool:
     """Return whether the order of the inputs of this kind matters."""
-    found = kinds.find(kind)
-    return found is not None and found.ordered
+    return kinds.properties(kind).ordered
 
 
 def find_landmark(kind: str) -> str:
     """Return the name by which layers beside this kind are told apart, or an empty text."""
-    found = kinds.find(kind)
-    return "" if found is None else found.landmark
+    return kinds.properties(kind).landmark
 
 
 @functools.cache

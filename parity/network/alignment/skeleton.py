@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.network import kinds
 from parity.network.alignment import families
 from parity.network.alignment.canonical import Canonical, Part
 
 RADII = (1, 2, 3, 6)
 """How far the colours see, in units."""
-
-_AFFINE = frozenset({"batch_norm", "bias_add", "layer_scale"})
 
 _SETTINGS = ("kernel", "stride", "dilation", "groups")
 
@@ -87,8 +86,8 @@ class Skeleton:
             if len(readers) != 1:
                 return
             part = self.parts[readers[0]]
-            fits = part.kind in _AFFINE and len(part.sources) == 1 and part.kind not in seen
-            if not fits or not part.weights:
+            is_affine = kinds.properties(part.kind).affine and len(part.sources) == 1
+            if not is_affine or part.kind in seen or not part.weights:
                 return
             channels = max(part.weights[0].shape, default=1)
             if any(max(each.shape, default=1) != channels for each in part.weights):

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from parity.network.kind import AnyArray, Array
 
 
+def _no_operator(*_: Any) -> Any:
+    raise ValueError("there is no operator for an unknown kind")
+
+
+_UNKNOWN = Kind("", _no_operator)
+
+
 def registry() -> Mapping[str, Kind]:
     """Return every kind by name; raises `ValueError` if two have one name."""
     return _registry(tuple(__path__))
@@ -47,10 +54,14 @@ def get(name: str) -> Kind:
     return kind
 
 
+def properties(name: str) -> Kind:
+    """Return the kind called `name`; one without any property if there is none."""
+    return find(name) or _UNKNOWN
+
+
 def joins_branches(name: str) -> bool:
     """Return whether layers of this kind have several inputs; False for an unknown kind."""
-    kind = find(name)
-    return kind is not None and kind.joins_branches
+    return properties(name).joins_branches
 
 
 def role_names() -> frozenset[str]:

@@ -222,6 +222,11 @@ KINDS = (
     Kind(
         "hard_sigmoid",
         _hard_sigmoid,
+        written_as=(
+            frozenset({"add", "sub"}),
+            frozenset({"relu6", "clip"}),
+            frozenset({"multiply", "div"}),
+        ),
         hyperparameters=(
             # Both frameworks' slope; ONNX's default is 0.2.
             Hyperparameter("slope", 1.0 / 6.0, onnx="alpha", convert=float, optional=True),
@@ -280,6 +285,7 @@ KINDS = (
     Kind(
         "prelu",
         _prelu,
+        channels_second=True,
         family="activation",
         roles=(Role("alpha", "alpha", "weight"),),
         torch_functions=("prelu",),

@@ -93,6 +93,7 @@ KINDS = (
     Kind(
         "scaled_dot_product_attention",
         _scaled_dot_product,
+        mixes_axes=True,
         family="attention",
         ordered=True,
         landmark="product",
@@ -113,6 +114,7 @@ KINDS = (
     Kind(
         "multi_head_attention",
         _multi_head,
+        mixes_axes=True,
         phrase="multi-head attention",
         # The packed ones hold those of query, key and value one behind the other. Keras's have the
         # axes of the heads apart: (I, heads, O), and (heads, I, O) for the output.

@@ -125,6 +125,8 @@ KINDS = (
     Kind(
         "conv",
         _conv,
+        windowed=True,
+        channels_second=True,
         family="linear",
         phrase="convolution",
         roles=(_KERNEL, BIAS),
@@ -137,6 +139,8 @@ KINDS = (
     Kind(
         "depthwise_conv",
         _conv,
+        windowed=True,
+        channels_second=True,
         family="linear",
         roles=(_DEPTHWISE, BIAS),
         hyperparameters=_SETTINGS,
@@ -149,6 +153,8 @@ KINDS = (
     Kind(
         "conv_transpose",
         _conv_transpose,
+        windowed=True,
+        channels_second=True,
         roles=(_TRANSPOSED, BIAS),
         # Keras's has no groups.
         hyperparameters=tuple(replace(s, keras="") if s.name == "groups" else s for s in _SETTINGS),

@@ -64,6 +64,7 @@ KINDS = (
     Kind(
         "matmul",
         _matmul,
+        mixes_axes=True,
         family="product",
         ordered=True,
         landmark="product",
@@ -74,6 +75,7 @@ KINDS = (
     Kind(
         "einsum",
         _einsum,
+        mixes_axes=True,
         family="product",
         ordered=True,
         landmark="product",

@@ -73,7 +73,13 @@ def _unary(
 
 
 def _binary(
-    name: str, function: Callable[..., Any], torch: str, onnx: str = "", *, ordered: bool = False
+    name: str,
+    function: Callable[..., Any],
+    torch: str,
+    onnx: str = "",
+    *,
+    ordered: bool = False,
+    changes_scores: bool = False,
 ) -> Kind:
     return Kind(
         name,
@@ -82,6 +88,7 @@ def _binary(
         torch_functions=tuple(torch.split()),
         onnx=(onnx,) if onnx else (),
         joins_branches=True,
+        changes_scores=changes_scores,
     )
 
 
@@ -102,12 +109,12 @@ KINDS = (
     _unary("round", np.round, "round", "Round"),
     _unary("sign", np.sign, "sign", "Sign"),
     _unary("logical_not", lambda data: data == 0, "logical_not bitwise_not", "Not"),
-    _binary("sub", np.subtract, "sub subtract", "Sub", ordered=True),
-    _binary("div", np.divide, "div divide true_divide", "Div", ordered=True),
+    _binary("sub", np.subtract, "sub subtract", "Sub", ordered=True, changes_scores=True),
+    _binary("div", np.divide, "div divide true_divide", "Div", ordered=True, changes_scores=True),
     _binary("floor_div", np.floor_divide, "floor_divide", ordered=True),
     _binary("mod", np.mod, "remainder", "Mod", ordered=True),
     _binary("pow", np.power, "pow", "Pow", ordered=True),
-    _binary("maximum", np.maximum, "maximum", "Max"),
+    _binary("maximum", np.maximum, "maximum", "Max", changes_scores=True),
     _binary("minimum", np.minimum, "minimum", "Min"),
     _binary("equal", np.equal, "eq", "Equal"),
     _binary("not_equal", np.not_equal, "ne not_equal"),
@@ -120,6 +127,7 @@ KINDS = (
     Kind(
         "where",
         _where,
+        changes_scores=True,
         ordered=True,
         torch_functions=("where",),
         onnx=("Where",),
@@ -139,6 +147,7 @@ KINDS = (
     Kind(
         "layer_scale",
         _layer_scale,
+        affine=True,
         phrase="layer scale",
         roles=(Role("gamma", "gamma", "gamma", _LEARNED),),
         torch_functions=("mul",),
@@ -146,6 +155,7 @@ KINDS = (
     Kind(
         "bias_add",
         _bias_add,
+        affine=True,
         phrase="learned sum",
         roles=(Role("bias", "bias", "bias", _LEARNED),),
         torch_functions=("add",),

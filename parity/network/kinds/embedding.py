@@ -28,6 +28,7 @@ KINDS = (
     Kind(
         "embedding",
         _embedding,
+        mixes_axes=True,
         roles=(Role("embeddings", "embeddings", "weight", "V C", outputs=1),),
         hyperparameters=(
             # The number of rows, and the length of each.

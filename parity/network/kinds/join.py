@@ -41,6 +41,7 @@ KINDS = (
     Kind(
         "add",
         _add,
+        changes_scores=True,
         keras=("Add",),
         torch_functions=("add",),
         onnx=("Add",),
@@ -50,6 +51,7 @@ KINDS = (
     Kind(
         "multiply",
         _multiply,
+        changes_scores=True,
         keras=("Multiply",),
         torch_functions=("mul", "multiply"),
         onnx=("Mul",),
@@ -70,6 +72,7 @@ KINDS = (
     Kind(
         "stack",
         _stack,
+        mixes_axes=True,
         ordered=True,
         hyperparameters=(Hyperparameter("axis", 0, optional=True),),
         torch_functions=("stack",),

@@ -122,6 +122,8 @@ KINDS = (
     Kind(
         "batch_norm",
         _batch_norm,
+        affine=True,
+        channels_second=True,
         phrase="batch-norm",
         roles=(*_AFFINE, *_STATISTICS),
         hyperparameters=(_EPSILON,),
@@ -143,6 +145,7 @@ KINDS = (
     Kind(
         "group_norm",
         _group_norm,
+        channels_second=True,
         roles=_AFFINE,
         hyperparameters=(
             _EPSILON,
@@ -156,6 +159,7 @@ KINDS = (
     Kind(
         "instance_norm",
         _instance_norm,
+        channels_second=True,
         phrase="instance-norm",
         roles=_AFFINE,
         hyperparameters=(_OWN_EPSILON,),

@@ -134,6 +134,8 @@ KINDS = (
     Kind(
         "max_pool",
         _max_pool,
+        windowed=True,
+        channels_second=True,
         landmark="max",
         hyperparameters=(
             *_WINDOW,
@@ -156,6 +158,8 @@ KINDS = (
     Kind(
         "avg_pool",
         _avg_pool,
+        windowed=True,
+        channels_second=True,
         landmark="average",
         hyperparameters=(
             *_WINDOW,
@@ -171,6 +175,8 @@ KINDS = (
     Kind(
         "global_max_pool",
         _global(np.max),
+        windowed=True,
+        channels_second=True,
         landmark="whole max",
         hyperparameters=_SIZE,
         keras=("GlobalMaxPooling2D",),
@@ -182,6 +188,8 @@ KINDS = (
     Kind(
         "global_avg_pool",
         _global(np.mean),
+        windowed=True,
+        channels_second=True,
         family="average",
         landmark="whole",
         hyperparameters=_SIZE,

@@ -85,9 +85,9 @@ def _recurrent(step: Step) -> Operator:
             for direction in range(directions):
                 place = layer * directions + direction
                 start = [tensor[place] for tensor in inputs[1:]]
-                suffix = _suffix(layer, reverse=direction == 1)
+                suffix = _name_suffix(layer, reverse=direction == 1)
                 ordered = data[:, ::-1] if direction else data
-                states = _run(step, ordered, weights, suffix, hyper, start)
+                states = _run_layer(step, ordered, weights, suffix, hyper, start)
                 last.append(states[:, -1])
                 outputs.append(states[:, ::-1] if direction else states)
             data = np.concatenate(outputs, axis=-1)
@@ -98,7 +98,7 @@ def _recurrent(step: Step) -> Operator:
     return compute
 
 
-def _run(
+def _run_layer(
     step: Step,
     data: Array,
     weights: Mapping[str, Array],
@@ -138,16 +138,16 @@ def _order_gates(gates: str, units: int) -> NDArray[np.int64]:
     return rows[[gates.index(gate) for gate in wanted]].reshape(-1)
 
 
-def _suffix(layer: int, *, reverse: bool) -> str:
+def _name_suffix(layer: int, *, reverse: bool) -> str:
     return (f"_l{layer}" if layer else "") + ("_reverse" if reverse else "")
 
 
-def _roles() -> tuple[Role, ...]:
+def _list_roles() -> tuple[Role, ...]:
     """Return the roles of every layer and direction; Keras has one bias of its simple layers."""
     found = []
     for layer in range(MAX_LAYERS):
         for reverse in (False, True):
-            suffix = _suffix(layer, reverse=reverse)
+            suffix = _name_suffix(layer, reverse=reverse)
             torch = f"l{layer}" + ("_reverse" if reverse else "")
             plain = not suffix
             found += [
@@ -178,8 +178,10 @@ KINDS = (
     Kind(
         "lstm",
         _recurrent(_lstm_step),
+        recurrent=True,
+        mixes_axes=True,
         phrase="LSTM",
-        roles=_roles(),
+        roles=_list_roles(),
         hyperparameters=(*_SETTINGS, _GATES),
         torch_functions=("lstm",),
         onnx=("LSTM",),
@@ -187,8 +189,10 @@ KINDS = (
     Kind(
         "gru",
         _recurrent(_gru_step),
+        recurrent=True,
+        mixes_axes=True,
         phrase="GRU",
-        roles=_roles(),
+        roles=_list_roles(),
         hyperparameters=(
             *_SETTINGS,
             _GATES,
@@ -200,8 +204,10 @@ KINDS = (
     Kind(
         "rnn",
         _recurrent(_rnn_step),
+        recurrent=True,
+        mixes_axes=True,
         phrase="simple RNN",
-        roles=_roles(),
+        roles=_list_roles(),
         hyperparameters=(
             *_SETTINGS,
             # Whether the activation is ReLU instead of tanh.

@@ -281,6 +281,7 @@ KINDS = (
     Kind(
         "flatten",
         _flatten,
+        keeps_order=True,
         moves_values=True,
         keras=("Flatten",),
         torch=("Flatten",),
@@ -291,6 +292,7 @@ KINDS = (
     Kind(
         "reshape",
         _reshape,
+        keeps_order=True,
         moves_values=True,
         hyperparameters=(
             Hyperparameter("target", keras="target_shape", reshapes=True, optional=True),
@@ -325,6 +327,7 @@ KINDS = (
     Kind(
         "upsample",
         _upsample,
+        channels_second=True,
         landmark="upsample",
         hyperparameters=(
             Hyperparameter(
@@ -366,6 +369,7 @@ KINDS = (
     Kind(
         "squeeze",
         _squeeze,
+        keeps_order=True,
         moves_values=True,
         hyperparameters=(Hyperparameter("axes", reshapes=True),),
         torch_functions=("squeeze",),
@@ -375,6 +379,7 @@ KINDS = (
     Kind(
         "unsqueeze",
         _unsqueeze,
+        keeps_order=True,
         moves_values=True,
         hyperparameters=(Hyperparameter("axes", reshapes=True),),
         torch_functions=("unsqueeze",),
@@ -421,6 +426,7 @@ KINDS = (
     Kind(
         "gather",
         _gather,
+        mixes_axes=True,
         moves_values=True,
         hyperparameters=(Hyperparameter("axis", 0, onnx="axis"),),
         torch_functions=("index_select",),
@@ -449,6 +455,7 @@ KINDS = (
     Kind(
         "tile",
         _tile,
+        mixes_axes=True,
         moves_values=True,
         hyperparameters=(Hyperparameter("repeats", reshapes=True),),
         torch_functions=("tile", "repeat"),

@@ -18,7 +18,8 @@ from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.network.moments import Moments, moments_of
 from parity.runtimes.keras import recorder as recorders
-from parity.runtimes.keras.node_readers import SPATIAL, Reading, read_event
+from parity.runtimes.keras.node_readers import read_event
+from parity.runtimes.keras.node_readers.reading import SPATIAL, Reading
 from parity.runtimes.keras.recorder import Event, Operand, Recorder, WeightSource
 
 Array = NDArray[Any]

@@ -19,9 +19,11 @@ from onnx import NodeProto
 
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
-from parity.runtimes.onnx import node_readers, patterns
+from parity.network.moments import Moments, moments_of
+from parity.runtimes.onnx import axis_names, merging, node_readers, patterns
 from parity.runtimes.onnx.model_file import OnnxModel, read_attributes, read_names, subgraphs
 from parity.runtimes.onnx.node_readers import NodeView, Reading, Static
+from parity.runtimes.onnx.node_readers.reading import ROLES, SETTINGS
 
 Array = NDArray[Any]
 
@@ -37,10 +39,6 @@ _LAYOUT = {
 }  # fmt: skip
 _MOST_CONSTANTS = 64
 """Longer constants are described by their shape and checksum."""
-
-
-_BLOCK = 65536
-"""Values that are widened at once: they stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +108,13 @@ class _Reader:
             and not all(name in self.plan.static for name in node.output if name)
         ]
         ends = {port.tensor for port in outputs}
-        nodes = node_readers.join_dynamic_quantisation(nodes, ends)
-        nodes = node_readers.join_biases(nodes, ends, self.observation.shapes, self.operand_shapes)
+        nodes = merging.join_dynamic_quantisation(nodes, ends)
+        nodes = merging.join_biases(nodes, ends, self.observation.shapes, self.operand_shapes)
         nodes = patterns.join_patterns(nodes, ends)
         read = {parameter.name for node in nodes for parameter in node.parameters}
         known = [port.tensor for port in ports] + [t for node in nodes for t in node.outputs]
         tensors = {name: self._describe(name) for name in known}
-        tensors = node_readers.name_axes(nodes, tensors)
+        tensors = axis_names.name_axes(nodes, tensors)
         return Graph(
             framework="onnx",
             nodes=tuple(nodes),
@@ -210,7 +208,7 @@ class _Reader:
         """Return the weights that a static input holds, none if it is a constant."""
         sources, moved = self._trace(name)
         weights = [each for each in sources if is_weight(self.model.tensors[each], role)]
-        if not weights or index in node_readers.SETTINGS.get(node.op_type, ()):
+        if not weights or index in SETTINGS.get(node.op_type, ()):
             return []
         if len(weights) > 1:
             return [self._parameter(each, "") for each in weights]
@@ -256,7 +254,7 @@ class _Reader:
             )
         return replace(self.parameters[name], role=role, axes=order)
 
-    def _moments(self, name: str, tensor: str) -> tuple[float, float, float, float] | None:
+    def _moments(self, name: str, tensor: str) -> Moments | None:
         """Return the moments of a weight; of an integer one, those of what it is dequantised to."""
         value = self.model.tensors[name]
         if value.dtype.kind in "iu" and tensor in self.observation.values:
@@ -278,7 +276,7 @@ def weight_names(model: OnnxModel) -> list[str]:
     settings: set[str] = set()
     uses: set[str] = set()
     for node in model.graph.node:
-        positions = node_readers.SETTINGS.get(node.op_type, ())
+        positions = SETTINGS.get(node.op_type, ())
         for index, name in enumerate(node.input):
             (settings if index in positions else uses).add(name)
     roles = _role_inputs(model)
@@ -296,7 +294,7 @@ def _role_inputs(model: OnnxModel) -> set[str]:
     return {
         node.input[index]
         for node in model.graph.node
-        for index in node_readers.ROLES.get(node.op_type, {})
+        for index in ROLES.get(node.op_type, {})
         if index < len(node.input)
     }
 
@@ -314,19 +312,6 @@ def is_weight(value: Array, role: str) -> bool:
     if not is_floating(value):
         return bool(role) and value.dtype.name in ("int8", "uint8", "int4", "uint4", "int32")
     return value.size > 1 or (bool(role) and value.size == 1)
-
-
-def moments_of(value: Array) -> tuple[float, float, float, float] | None:
-    """Return the sum, the sum of squares, the smallest and the largest value, in float64."""
-    if value.size == 0:
-        return None
-    flat, total, squares = value.reshape(-1), 0.0, 0.0
-    for start in range(0, flat.size, _BLOCK):
-        wide = flat[start : start + _BLOCK].astype(np.float64)
-        total += float(wide.sum())
-        # Not a product by BLAS, whose threads would wait for other processes.
-        squares += float(np.square(wide, out=wide).sum())
-    return total, squares, float(flat.min()), float(flat.max())
 
 
 def declared_shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:

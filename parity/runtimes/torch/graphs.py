@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import functools
 import inspect
-import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from torch import nn
 from parity.errors import FlagError, GraphError, InputError, UsageError, WeightError
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.network.moments import moments_of
 from parity.numerics.array_files import load_arrays
 from parity.runtimes.export import convert_export_errors
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
@@ -674,29 +674,7 @@ def describe_parameter(name: str, tensor: torch.Tensor) -> Parameter:
         shape=tuple(tensor.shape),
         dtype=str(tensor.dtype).removeprefix("torch."),
         trainable=isinstance(tensor, nn.Parameter),
-        moments=_moments(tensor.detach()),
-    )
-
-
-def _moments(tensor: torch.Tensor) -> tuple[float, float, float, float] | None:
-    """Return the sum, the sum of squares, the smallest and the largest value, in float64."""
-    if tensor.is_meta or not tensor.numel():
-        return None
-    parts = []
-    # Parts that fit the processor's cache, and that PyTorch computes on one thread: many times as
-    # fast as one sum in float64, above all where other processes use the machine.
-    whole = tensor.reshape(-1)
-    for part in whole.split(1 << 15) if whole.numel() > 1 << 15 else (whole,):
-        smallest, largest = torch.aminmax(part)
-        wide = part.double()
-        # Not in place: of a float64 weight `wide` is the weight itself.
-        parts.append((wide.sum(), (wide * wide).sum(), smallest, largest))
-    totals, squares, low, high = zip(*parts, strict=True)
-    return (
-        math.fsum(map(float, totals)),
-        math.fsum(map(float, squares)),
-        min(map(float, low)),
-        max(map(float, high)),
+        moments=None if tensor.is_meta else moments_of(to_numpy(tensor)),
     )
 
 

@@ -36,7 +36,7 @@ def accepts(source: Any) -> bool:
 def load(source: Any, shape: Shape, *, batch: int | None, seed: int) -> Input:
     """Return the first `batch` items of an array, or all of them, as they are."""
     if isinstance(source, np.ndarray):
-        items = _check_items(source, shape, batch, where="array")
+        items = _take_items(source, shape, batch, where="array")
         return make_input(NAME, items, "array in memory")
     path = Path(source)
     return make_input(NAME, _read_array(path, shape, batch), path.name)
@@ -46,14 +46,14 @@ def _read_array(path: Path, shape: Shape, batch: int | None) -> Array:
     try:
         if path.suffix.lower() == ".npz":
             with zipfile.ZipFile(path) as archive:
-                return _check_items(
+                return _take_items(
                     _read_member(archive, path, shape), shape, batch, where=str(path)
                 )
         with path.open("rb") as file:
-            _require_array(*_npy_header(file), shape, where=str(path))
+            _require_array(*_read_npy_header(file), shape, where=str(path))
         # Mapped, so that a header that claims more than the file holds cannot claim memory.
         mapped = np.lib.format.open_memmap(path, mode="r")
-        return _check_items(mapped, shape, batch, where=str(path))
+        return _take_items(mapped, shape, batch, where=str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except _READING_ERRORS as error:
@@ -69,7 +69,7 @@ def _read_member(archive: zipfile.ZipFile, path: Path, shape: Shape) -> NDArray[
     if members[0].file_size > _input.MAX_INPUT_BYTES:
         raise InputError(f"{path}: holds {members[0].file_size >> 30} GiB: save fewer items")
     with archive.open(members[0]) as member:
-        found, dtype = _npy_header(member)
+        found, dtype = _read_npy_header(member)
         _require_array(found, dtype, shape, where=str(path))
         if math.prod(found) * dtype.itemsize > members[0].file_size:
             raise InputError(f"{path}: {members[0].filename} is shorter than its header says")
@@ -77,7 +77,7 @@ def _read_member(archive: zipfile.ZipFile, path: Path, shape: Shape) -> NDArray[
         return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
 
 
-def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _read_npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0
     if version >= (2, 0):
@@ -86,7 +86,7 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return found, dtype
 
 
-def _check_items(array: NDArray[Any], shape: Shape, batch: int | None, *, where: str) -> Array:
+def _take_items(array: NDArray[Any], shape: Shape, batch: int | None, *, where: str) -> Array:
     """Return the first `batch` items, (N, C, H, W), of an array (N, C, H, W) or (C, H, W)."""
     _require_array(array.shape, array.dtype, shape, where=where)
     items = array[None] if array.ndim == 3 else array

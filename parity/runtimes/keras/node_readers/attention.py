@@ -1,0 +1,26 @@
+"""Readers of attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parity.runtimes.keras.node_readers.reading import Reading, reads
+from parity.runtimes.keras.recorder import Event, Operand
+
+
+@reads("dot_product_attention")
+def _read_attention(event: Event) -> Reading | None:
+    """Keras's attention over (N, T, heads, C)."""
+    given = event.arguments
+    hyper: dict[str, Any] = {"causal": bool(given["is_causal"]), "time_before_heads": True}
+    scale = given["scale"]
+    scale = scale.value if isinstance(scale, Operand) else scale
+    if scale is not None:
+        hyper["scale"] = float(scale)
+    query, key, mask = given["query"], given["key"], given["mask"]
+    if given["bias"] is not None and mask is not None:
+        return None
+    if mask is not None:
+        hyper["boolean_mask"] = True
+    hyper["grouped"] = query.shape[2] != key.shape[2]
+    return Reading("scaled_dot_product_attention", hyper)

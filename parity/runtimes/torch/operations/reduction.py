@@ -1,0 +1,60 @@
+"""Readers of reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from parity.runtimes.torch.operations.reading import (
+    Arguments,
+    Operation,
+    channels_first,
+    list_axes,
+    normalise_axis,
+    reads,
+    split_axes,
+)
+from parity.runtimes.torch.recorder import Operand
+
+
+@reads("mean sum amax amin norm var max min")
+def _reduce(name: str, given: Arguments) -> Operation | None:
+    data, rank = given["input"], given["input"].tensor.ndim
+    if isinstance(given.get("dim"), Operand) or "other" in given:
+        # The larger of two tensors.
+        operands = [data, given.get("other", given.get("dim"))]
+        return Operation(f"{name}imum", {}, operands, keeps_axes=True)
+    if name in ("max", "min") and given.get("dim") is not None:
+        return None
+    axes, keep = list_axes(given.get("dim"), rank), bool(given.get("keepdim", False))
+    if name == "mean":
+        spatial = {"N C H W": [2, 3], "": [2, 3], "N H W C": [1, 2]}.get(given["_axes"])
+        if rank == 4 and axes == spatial:
+            image = given["_axes"] or channels_first(4)
+            size = {"size": [1, 1]}
+            left = image if keep else "N C"
+            return Operation("global_avg_pool", size, [data], {}, left, image)
+    if name == "norm" and given.get("p", 2) not in (None, 2, 2.0, "fro"):
+        return None
+    hyper: dict[str, Any] = {"axes": axes, "keepdims": keep}
+    kind = {"var": "variance", "norm": "reduce_l2"}.get(name, f"reduce_{name.removeprefix('a')}")
+    if name == "var":
+        if "correction" in given:
+            hyper["correction"] = int(given["correction"])
+        else:
+            hyper["correction"] = int(bool(given.get("unbiased", True)))
+    left = given["_axes"] if keep else remove_axes(given["_axes"], axes or range(rank))
+    return Operation(kind, hyper, [data], axes=left)
+
+
+def remove_axes(axes: str, removed: Sequence[int]) -> str:
+    return " ".join(name for index, name in enumerate(split_axes(axes)) if index not in removed)
+
+
+@reads("argmax")
+def _argmax(name: str, given: Arguments) -> Operation | None:
+    if given.get("dim") is None:
+        return None
+    axis = normalise_axis(given["dim"], given["input"].tensor.ndim)
+    return Operation("argmax", {"axis": axis, "keepdims": bool(given.get("keepdim", False))},
+                     [given["input"]])  # fmt: skip
