@@ -1,0 +1,14 @@
+"""What every test shares: names of parameters that are the same in every process."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name a parameter of bytes after its argument, since its content may hold a time.
+
+    Two workers of pytest-xdist that collect one test under two names end the whole run. Names
+    that are not unique are numbered by pytest.
+    """
+    return argname if isinstance(val, bytes) else None
