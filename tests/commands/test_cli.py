@@ -261,3 +261,11 @@ def test_the_installed_script_is_the_module():
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown model")
+
+
+def test_the_package_is_a_command_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "parity", "compare", "no-such-model"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "no-such-model" in done.stderr

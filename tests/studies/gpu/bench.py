@@ -56,6 +56,8 @@ class Bench:
                 request = self.request([subject])
                 with Children(python=self.python, timeout=120.0, gpu=True) as children:
                     placement = confirm_placement(plan_placement(request), request, children)
+                    # The reference may need a runtime that the subject does not.
+                    children[request.home_child(request.reference_side)].hello()
                 self.facts.update(placement.facts)
             except ParityError as error:
                 self.absent[subject] = str(error)
