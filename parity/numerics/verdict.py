@@ -98,6 +98,8 @@ class SubjectResult:
     actual: float | None = None
     expected: float | None = None
     wrong: int = 0
+    left_out: int = 0
+    """Values that are the same NaN or infinity in the reference: no figure counts them."""
     message: str | None = None
 
     @property
@@ -244,6 +246,7 @@ def _result(
         actual=error.actual,
         expected=error.expected,
         wrong=error.wrong,
+        left_out=0 if error.mismatch else error.size - error.compared - error.wrong,
         message=message,
     )
 

@@ -19,6 +19,7 @@ from parity.numerics.verdict import FirstDivergence, StageResult, find_first_div
 from parity.processes import registry
 from parity.processes.machine import environment_facts
 from parity.report.model import Report, decide_verdict
+from parity.report.wording import describe_left_out
 
 PASS = Level(Outcome.PASS)
 
@@ -94,7 +95,7 @@ def _collect_environment(state: GraphState) -> dict[str, Any]:
 
 def _collect_notes(state: GraphState, findings: GraphFindings) -> tuple[str, ...]:
     request = state.request
-    notes = [*findings.notes, *state.notes]
+    notes = [*findings.notes, *state.notes, *describe_left_out(findings.stages)]
     if state.placement.note is not None:
         notes.append(state.placement.note)
     rows = criteria(state).row_precisions
