@@ -13,6 +13,7 @@ from parity.files import write_text
 from parity.report import formats
 from parity.report.formats import markdown
 from parity.report.model import Report
+from parity.text import find_unfiltered
 
 STEP_SUMMARY = 900_000
 """Characters: GitHub refuses a step's summary of more than 1 MiB."""
@@ -69,7 +70,7 @@ def publish_to_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) 
             for annotation in markdown.render_github_annotations(
                 report, case=name, file=str(file), line=line
             ):
-                print(annotation, file=sys.stderr)
+                print(annotation, file=find_unfiltered(sys.stderr))
     step = os.environ.get("GITHUB_STEP_SUMMARY")
     if step:
         try:

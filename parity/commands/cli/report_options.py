@@ -14,6 +14,7 @@ import typer
 
 from parity.errors import UsageError
 from parity.report import formats
+from parity.text import find_unfiltered
 
 if TYPE_CHECKING:
     from parity.report.model import Report
@@ -87,7 +88,7 @@ def write(report: Report, reports: Mapping[str, Path]) -> bool:
 
         # GitHub also reads annotations from standard error, where they do not mix with a report.
         for line in render_github_annotations(report):
-            print(line, file=sys.stderr)
+            print(line, file=find_unfiltered(sys.stderr))
     for name, path in reports.items():
         if path == STDOUT:
             print(formats.load_format(name).render(report), end="")
