@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from parity import files
 from parity.commands.toml_lines import TomlLines
 from parity.commands.values import parse_image_size, parse_subjects
 from parity.comparison.request import OWN, RANDOM, Request
@@ -77,7 +78,7 @@ class CaseFile:
 def load(path: Path) -> CaseFile:
     """Read a case file. Raises `UsageError` with the line, and the most similar known key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_text(path)
         data = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error

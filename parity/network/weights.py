@@ -232,7 +232,7 @@ def _draw(row: Row, weight: Weight, *, seed: int) -> Array:
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the entries of a valid safetensors file by name, and the offset of its data."""
     try:
-        with path.open("rb") as file:
+        with files.open_regular(path) as file:
             first = file.read(32)
         # The package checks offsets, overlaps and lengths, which a hostile file may get wrong.
         with safetensors.safe_open(path, framework="numpy"), path.open("rb") as file:

@@ -199,7 +199,7 @@ class CaptureReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self._file = self.path.open("rb", buffering=0)
+            self._file = files.open_regular(self.path)
         except OSError as error:
             raise CaptureError(f"{self.path}: cannot be read: {error.strerror}") from error
         try:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity import files
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import InputError, UsageError
 from parity.network import inputs
+from parity.network.inputs.sources.array import READING_ERRORS
 from parity.numerics.array_files import save_arrays
-from parity.text import quote, suggest
+from parity.text import one_line, quote, suggest
 
 Array = NDArray[Any]
 
@@ -168,9 +170,11 @@ def _load_array(spec: DeclaredInput, value: Any) -> tuple[Array, str]:
     path = Path(value)
     _require_npy(path)
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = "it holds objects" if "pickle" in str(error) else str(error)
+        # Mapped, so that a header that claims more than the file holds cannot claim memory.
+        loaded = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, *READING_ERRORS) as error:
+        is_pickled = "pickle" in str(error) or "object" in str(error)
+        reason = "it holds objects" if is_pickled else one_line(str(error), longest=160)
         raise InputError(f"{path}: cannot be read as an .npy file: {reason}") from None
     _require_fit(spec, loaded, str(path))
     return loaded, path.name
@@ -179,7 +183,7 @@ def _load_array(spec: DeclaredInput, value: Any) -> tuple[Array, str]:
 def _require_npy(path: Path) -> None:
     """Raise `InputError` unless a file begins as an `.npy` file does."""
     try:
-        with path.open("rb") as file:
+        with files.open_regular(path) as file:
             head = file.read(len(_NPY_MAGIC))
     except OSError as error:
         raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 import h5py
 import keras
 
+from parity import temporary
 from parity.errors import UsageError
 from parity.text import printable, quote
 
@@ -77,8 +77,8 @@ def prepare(path: Path, module: ModuleType | None) -> Iterator[PreparedFile]:
     if not is_changed:
         yield PreparedFile(path, objects)
         return
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        copy = Path(folder) / path.name
+    with temporary.working_folder() as folder:
+        copy = folder / path.name
         _write_copy(path, copy, config)
         yield PreparedFile(copy, objects)
 

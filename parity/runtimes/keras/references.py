@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from parity import temporary
 from parity.errors import ParityError, UsageError, WeightError
 from parity.processes import model_files
 from parity.processes.references import FILE, REGISTERED, ZOO, ModelReference, registered_spec
@@ -79,8 +79,8 @@ def _require_arrays(model: keras.Model, path: str) -> None:
     found = checkpoints.read_shapes(Path(path))
     if found is None:
         return
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        own = Path(folder) / "own.weights.h5"
+    with temporary.working_folder() as folder:
+        own = folder / "own.weights.h5"
         model.save_weights(own)
         expected = checkpoints.read_shapes(own)
     assert expected is not None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from parity import files
 from parity.errors import WeightError
 from parity.network import checkpoint_fit, weights
 from parity.network.table import LayerTable
@@ -47,7 +48,7 @@ def read(path: Path) -> tuple[dict[str, Array], Sequence[str]]:
 
 def _require_checkpoint(path: Path) -> None:
     """Raise `WeightError` for a file that does not begin as `torch.save` begins one."""
-    with path.open("rb") as file:
+    with files.open_regular(path) as file:
         head = file.read(32)
     if not head.startswith(_SIGNATURES):
         found = f"a file that begins with {head!r}" if head else "an empty file"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from parity import files
 from parity.errors import InputError
 
 FASHION_CLASSES = (
@@ -68,7 +69,7 @@ def _find(folder: Path, split: str, kind: str) -> Path | None:
 
 def _read(path: Path, *, axes: int) -> NDArray[np.uint8]:
     try:
-        content = path.read_bytes()
+        content = files.read_bytes(path, longest=MAX_VALUES + 2**16)
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
