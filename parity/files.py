@@ -32,7 +32,7 @@ LONGEST_TEXT = 64 * 2**20
 """Bytes of a text file that a user names, such as a table or a report."""
 
 _KINDS = {
-    stat.S_IFDIR: "a folder",
+    stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",

@@ -25,7 +25,7 @@ from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
 from parity.processes.subjects import parse_subject, subject_kinds
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
-from parity.text import abbreviate
+from parity.text import abbreviate, one_line
 
 if TYPE_CHECKING:
     from parity.report.model import Report
@@ -211,8 +211,9 @@ def _malformed_manifest_errors(reader: CaptureReader) -> Iterator[None]:
     """While open, raise CaptureError in place of the errors that a malformed manifest causes."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CaptureError(f"{reader.path}: its manifest is malformed: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = one_line(str(error), longest=160)
+        raise CaptureError(f"{reader.path}: its manifest is malformed: {reason}") from error
 
 
 def require_same_identity(readers: Sequence[CaptureReader]) -> None:

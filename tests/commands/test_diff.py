@@ -257,7 +257,7 @@ def test_an_edited_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     found = re.search(rb'rel_l2\\": \d\.\d+e-08', held)
     assert found is not None
     path.write_bytes(held.replace(found[0], found[0].replace(b"e-08", b"e-07")))
-    assert "its manifest was changed" in _refused(capsys, "diff", folder, folder)
+    assert "its header was changed" in _refused(capsys, "diff", folder, folder)
 
 
 def test_another_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
