@@ -13,7 +13,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +173,32 @@ def require_writable(path: str | Path) -> None:
         raise OutputError(f"{path}: cannot be written: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: cannot be written: the folder {folder} is not writable")
+
+
+def require_other_files(outputs: Iterable[str | Path], inputs: Iterable[str]) -> None:
+    """Raise OutputError if an output is the same file as one of the inputs.
+
+    `inputs` may be texts that name no file; of `NAME=PATH` and `PATH:NAME` the path counts too.
+    """
+    read = {}
+    for text in inputs:
+        for part in (text, text.partition("=")[2], text.rpartition(":")[0]):
+            status = _find_status(part)
+            if status is not None:
+                read[status.st_dev, status.st_ino] = part
+    for path in outputs:
+        status = _find_status(path)
+        if status is not None and (status.st_dev, status.st_ino) in read:
+            raise OutputError(f"{path}: would replace a file that is read; give another name")
+
+
+def _find_status(path: str | Path) -> os.stat_result | None:
+    """Return the status of a regular file; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def require_plain_file(path: str | Path) -> Path:

@@ -320,3 +320,44 @@ def test_a_command_refuses_what_is_no_regular_file(
     (line,) = capsys.readouterr().err.splitlines()
     assert code == 2, line
     assert "internal error" not in line
+
+
+@pytest.mark.parametrize("form", ["--json", "--html"])
+def test_a_report_never_replaces_what_is_read(tmp_path, monkeypatch, capsys, form):
+    monkeypatch.chdir(tmp_path)
+    case_file = tmp_path / "parity.toml"
+    case_file.write_text('[[case]]\nmodel = "resnet18"\nsubjects = ["torch"]\n')
+    (tmp_path / "link.html").symlink_to(case_file)
+    assert cli.main(["check", "parity.toml", form, "link.html"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    np.save("photo.npy", np.zeros((1, 3, 64, 64), np.float32))
+    arguments = ("compare", "resnet18", "--subjects", "torch", "--input", "photo.npy")
+    assert cli.main([*arguments, form, str(tmp_path / "photo.npy")]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    Path("net.py").write_text("")
+    assert cli.main(["compare", "net.py:build", "a=net.py:other", form, "net.py"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    Path("own.pth").write_bytes(b"x")
+    arguments = ("export", "resnet18", "--from", "torch", "--weights", "own.pth")
+    assert cli.main([*arguments, "--onnx", "own.pth"]) == 2
+    assert Path("own.pth").read_bytes() == b"x"
+
+
+def test_a_verdict_stands_when_a_report_cannot_be_written(tmp_path, capsys, monkeypatch):
+    """The other reports are written, and the exit code is the verdict's."""
+    from parity.report import formats
+
+    folder = captures.write(tmp_path / "one")
+    write = formats.write_report
+
+    def fail(report, path, name=None):
+        if name == "html":
+            raise OutputError(f"{path}: cannot be written: No space left on device")
+        write(report, path, name)
+
+    monkeypatch.setattr(formats, "write_report", fail)
+    reports = ["--html", str(tmp_path / "x.html"), "--json", str(tmp_path / "x.json")]
+    assert cli.main(["diff", str(folder), str(folder), *reports]) == 0
+    assert "x.html: cannot be written: No space left" in capsys.readouterr().err
+    assert (tmp_path / "x.json").exists()
+    assert not (tmp_path / "x.html").exists()

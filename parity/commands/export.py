@@ -108,6 +108,8 @@ def export(
     path = Path(path)
     # The exporter writes and verifies a temporary file beside the target, and then renames it.
     target = files.require_plain_file(path)
+    if weights is not None:
+        files.require_other_files([target], [str(weights)])
     if cache:
         require_own_folder()
     store = Cache(cache)

@@ -213,8 +213,8 @@ class CaptureReader:
             self._start, header = self._read_header()
             self.manifest = self._read_manifest(header)
             self._entries = {name: self._parse_entry(name, value) for name, value in header.items()}
-            self._check_digest()
             self._check_layout()
+            self._check_digest()
         except BaseException:
             self._file.close()
             raise
@@ -351,7 +351,9 @@ class CaptureReader:
         end = 0
         for name, entry in sorted(self._entries.items(), key=lambda item: item[1].begin):
             if entry.begin != end:
-                raise self._format_error(f"{printable(name)}: its data overlaps other data or leaves a gap")
+                raise self._format_error(
+                    f"{printable(name)}: its data overlaps other data or leaves a gap"
+                )
             end = entry.end
         expected, found = self._start + end, os.fstat(self._file.fileno()).st_size
         if expected != found:

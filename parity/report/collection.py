@@ -48,15 +48,23 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() or not path.suffix
 
 
-def write(reports: Reports, paths: Mapping[str, Path]) -> None:
-    """Write every requested format, one file for each case in a folder. Raises `OutputError`."""
+def write(reports: Reports, paths: Mapping[str, Path]) -> list[str]:
+    """Write every requested format, one file for each case in a folder.
+
+    Returns a sentence for each that could not be written: the verdicts stand without them.
+    """
+    problems = []
     for form, path in paths.items():
-        if is_folder(path):
-            suffix = formats.load_format(form).SUFFIX
-            for name, report in reports.items():
-                formats.write_report(report, path / f"{name}{suffix}", form)
-        else:
-            write_text(path, formats.combine(reports, form))
+        try:
+            if is_folder(path):
+                suffix = formats.load_format(form).SUFFIX
+                for name, report in reports.items():
+                    formats.write_report(report, path / f"{name}{suffix}", form)
+            else:
+                write_text(path, formats.combine(reports, form))
+        except OutputError as error:
+            problems.append(str(error))
+    return problems
 
 
 def publish_to_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> None:

@@ -263,7 +263,7 @@ def test_an_edited_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_another_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "one")
     path = folder / "keras.safetensors"
-    other = SCHEMA.replace("/2", "/9")
+    other = SCHEMA.replace("/3", "/9")
     path.write_bytes(path.read_bytes().replace(SCHEMA.encode(), other.encode()))
     assert f"expected schema {SCHEMA}, found {other}" in _refused(capsys, "diff", folder, folder)
 

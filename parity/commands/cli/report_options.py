@@ -6,13 +6,14 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parity.errors import UsageError
+from parity.commands.cli import error_handling
+from parity.errors import OutputError, UsageError
 from parity.report import formats
 from parity.text import find_unfiltered
 
@@ -67,8 +68,11 @@ def require_one_printed(reports: Mapping[str, Path]) -> None:
         )
 
 
-def require_writable(reports: Mapping[str, Path]) -> None:
-    """Raise UsageError or OutputError if the reports cannot be written; call it before any work."""
+def require_writable(reports: Mapping[str, Path], inputs: Iterable[object] = ()) -> None:
+    """Raise UsageError or OutputError if the reports cannot be written; call it before any work.
+
+    `inputs` are what the command reads; a report must replace none of these files.
+    """
     # Not at the top: `parity --help` needs the formats' names alone.
     from parity import files
 
@@ -76,6 +80,9 @@ def require_writable(reports: Mapping[str, Path]) -> None:
     for path in reports.values():
         if path != STDOUT:
             files.require_writable(path)
+    files.require_other_files(
+        [path for path in reports.values() if path != STDOUT], [str(each) for each in inputs]
+    )
 
 
 def write(report: Report, reports: Mapping[str, Path]) -> bool:
@@ -93,5 +100,9 @@ def write(report: Report, reports: Mapping[str, Path]) -> bool:
         if path == STDOUT:
             print(formats.load_format(name).render(report), end="")
         else:
-            formats.write_report(report, path, name)
+            try:
+                formats.write_report(report, path, name)
+            except OutputError as error:
+                # The verdict stands, and the other reports can still be written.
+                error_handling.report_error(str(error))
     return STDOUT in reports.values()
