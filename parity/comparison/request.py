@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from parity.errors import UsageError
 from parity.network import architectures
@@ -129,6 +129,7 @@ class Request:
         """Check devices, precisions, backends and environments, without asking a runtime."""
         sides = registry.reference_candidates()
         for value, known, option in (
+            (self.depth, get_args(Depth), "--depth"),
             (self.device, ("auto", *DEVICES), "--device"),
             (self.precision, SELECTABLE_PRECISIONS, "--precision"),
             (self.judge_as, SELECTABLE_PRECISIONS, "--judge-as"),

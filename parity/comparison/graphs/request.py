@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from parity.errors import UsageError
 from parity.processes import model_files, registry
@@ -78,6 +78,7 @@ class GraphRequest:
         if not self.references:
             raise UsageError("nothing to compare: give one or more models")
         for value, known, option in (
+            (self.depth, get_args(Depth), "--depth"),
             (self.device, ("auto", *DEVICES), "--device"),
             (self.precision, PRECISIONS, "--precision"),
             (self.judge_as, PRECISIONS, "--judge-as"),
