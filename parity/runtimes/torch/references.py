@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from parity.errors import UsageError, WeightError
 from parity.network import checkpoint_fit, weights
 from parity.processes import model_files
 from parity.processes.references import FILE, REGISTERED, ZOO, ModelReference, registered_spec
-from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.loaded import LoadedModel, describe_other_precisions
 from parity.runtimes.torch import checkpoints, torchvision_shim
 from parity.runtimes.trust import require_trust
 from parity.runtimes.user_code import load_user_model
@@ -38,10 +39,17 @@ def load_reference(
     if reference.form == REGISTERED:
         return _load_registered(reference)
     if reference.form == FILE:
-        return _load_file(reference, trust)
-    if reference.form == ZOO:
-        return load_zoo_model(reference)
-    return _load_code(reference)
+        loaded = _load_file(reference, trust)
+    elif reference.form == ZOO:
+        loaded = load_zoo_model(reference)
+    else:
+        loaded = _load_code(reference)
+    return replace(loaded, notes=(*loaded.notes, *_describe_precisions(loaded.model)))
+
+
+def _describe_precisions(model: nn.Module) -> list[str]:
+    dtypes = (each.dtype for each in model.state_dict().values() if isinstance(each, torch.Tensor))
+    return describe_other_precisions(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
 def load_checkpoint(model: nn.Module, path: str) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def list_targets(samples: dict[str, bytes]) -> list[Target]:
         model_files.identify(str(path))
 
     def parse_reference(path: Path) -> None:
-        references.parse(path.read_bytes().decode(errors="replace"))
+        references.parse_reference(path.read_bytes().decode(errors="replace"))
 
     pictures = tuple(map(inputs._picture, ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")))
     locked = b'{"schema": "parity.lock/1", "cases": {}}'
