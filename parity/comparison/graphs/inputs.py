@@ -16,8 +16,7 @@ from parity import files
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import InputError, UsageError
 from parity.network import inputs
-from parity.network.inputs.sources.array import READING_ERRORS
-from parity.numerics.array_files import save_arrays
+from parity.numerics.array_files import READING_ERRORS, save_arrays
 from parity.text import one_line, quote, suggest
 
 Array = NDArray[Any]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def _read(path: Path, *, axes: int) -> NDArray[np.uint8]:
         content = files.read_bytes(path, longest=MAX_VALUES + 2**16)
         if path.suffix == ".gz":
             content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, struct.error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     start = 4 + 4 * axes
     if len(content) < start or content[:4] != bytes((0, 0, 8, axes)):

@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--command-line", type=int, default=300, help="of them by real commands")
     parser.add_argument("--kind", action="append", choices=list(campaign.SHARES), default=None)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=Path, help="keep the files that frameworks write here")
     parser.add_argument("--failures", type=Path, help="write those not handled, as lines of JSON")
     parser.add_argument("--fuzz", type=float, metavar="SECONDS", help="fuzz every parser instead")
     parser.add_argument("--kills", type=int, metavar="N", help="kill N commands instead")
@@ -29,7 +30,7 @@ def main() -> int:
     parser.add_argument("--together", action="store_true", help="three at once instead")
     arguments = parser.parse_args()
     if arguments.fuzz is not None:
-        return fuzz.main(arguments.fuzz, arguments.seed)
+        return fuzz.main(arguments.fuzz, arguments.seed, arguments.samples)
     if arguments.kills is not None:
         return kills.main(arguments.kills, arguments.seed)
     if arguments.soak is not None:
@@ -45,9 +46,7 @@ def run_campaign(arguments: argparse.Namespace) -> int:
     results = []
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         folder = Path(name)
-        samples_folder = folder / "samples"
-        samples_folder.mkdir()
-        samples = campaign.make_samples(samples_folder)
+        samples = campaign.make_samples(arguments.samples or folder / "samples")
         zygotes = Zygotes(folder, ("torch", "keras", "onnx"))
         try:
             cases = campaign.draw_cases(arguments.inputs, arguments.seed, samples, kinds)

@@ -37,15 +37,15 @@ class Target:
     is_text: bool = False
 
 
-def list_targets(samples: dict[str, bytes]) -> list[Target]:
-    """Return every parser of a file that a user names."""
+def list_targets() -> list[Target]:
+    """Return the parsers that need no framework of the files that a user names."""
     from parity.commands import cases, lock
     from parity.network import weights
     from parity.network.inputs.picture import decode
     from parity.network.inputs.sources import array
     from parity.network.table import LayerTable
     from parity.numerics.array_files import load_arrays
-    from parity.processes import interpreters, model_files, references
+    from parity.processes import interpreters, references
     from parity.processes.protocol import OperationRequest, OperationResponse, ProtocolError
     from parity.report.formats import json as json_format
     from parity.training.data import idx
@@ -71,9 +71,6 @@ def list_targets(samples: dict[str, bytes]) -> list[Target]:
 
     def load_array(path: Path) -> None:
         array.load(str(path), shape, batch=None, seed=0)
-
-    def identify(path: Path) -> None:
-        model_files.identify(str(path))
 
     def parse_reference(path: Path) -> None:
         references.parse_reference(path.read_bytes().decode(errors="replace"))
@@ -119,18 +116,28 @@ def list_targets(samples: dict[str, bytes]) -> list[Target]:
             True,
         ),
         Target("capture", "x.safetensors", _read_capture, (_make_capture(),)),
-        *(
-            Target(f"identify {suffix}", f"x{suffix}", identify, (samples[name],))
-            for suffix, name in {
-                ".pt": "net.model.pt",
-                ".pt2": "net.model.pt2",
-                ".keras": "net.model.keras",
-                ".onnx": "net.model.onnx",
-                ".h5": "small.h5",
-            }.items()
-        ),
-        *_framework_targets(samples),
     ]
+
+
+def list_framework_targets(samples: dict[str, bytes]) -> list[Target]:
+    """Return the parsers of files that only a framework writes."""
+    from parity.processes import model_files
+
+    def identify(path: Path) -> None:
+        model_files.identify(str(path))
+
+    names = {
+        ".pt": "net.model.pt",
+        ".pt2": "net.model.pt2",
+        ".keras": "net.model.keras",
+        ".onnx": "net.model.onnx",
+        ".h5": "small.h5",
+    }
+    targets = [
+        Target(f"identify {suffix}", f"x{suffix}", identify, (samples[name],))
+        for suffix, name in names.items()
+    ]
+    return [*targets, *_framework_targets(samples)]
 
 
 def _framework_targets(samples: dict[str, bytes]) -> list[Target]:
@@ -224,7 +231,7 @@ def fuzz(target: Target, folder: Path, number: int, examples: int) -> int:
     return count
 
 
-def main(seconds: float, first_seed: int) -> int:
+def main(seconds: float, first_seed: int, samples: Path | None) -> int:
     """Fuzz every parser in turn for some time, each turn in a fork; print a Markdown table."""
     from tests.studies.hostile.campaign import make_samples
 
@@ -232,8 +239,8 @@ def main(seconds: float, first_seed: int) -> int:
     crashes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         folder = Path(name)
-        (folder / "samples").mkdir()
-        targets = list_targets(make_samples(folder / "samples"))
+        made = make_samples(samples or folder / "samples")
+        targets = [*list_targets(), *list_framework_targets(made)]
         started, turn = time.monotonic(), 0
         while time.monotonic() - started < seconds:
             target = targets[turn % len(targets)]

@@ -466,7 +466,7 @@ def case_files(chance: random.Random) -> Iterator[HostileCase]:
 
 TABLE = """name,stage,kind,keras,torch
 stem.conv,stem,conv,conv1,conv1
-body.relu,body,activation,relu,relu
+body.relu,body,relu,relu,relu
 head,head,dense,fc,fc
 """
 

@@ -102,7 +102,7 @@ def _handle(link: socket.socket, runtime: str) -> None:
     log = request["variables"].get("PARITY_TEST_PEAKS")
     if log:
         with open(log, "a", encoding="utf-8") as file:
-            print(usage.ru_maxrss, file=file)
+            print(usage.ru_maxrss, usage.ru_utime + usage.ru_stime, file=file)
     code = os.waitstatus_to_exitcode(status)
     with contextlib.suppress(OSError):
         link.send(code.to_bytes(4, "little", signed=True))

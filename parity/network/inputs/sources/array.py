@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import lzma
 import math
-import struct
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +14,12 @@ from parity import files
 from parity.errors import InputError
 from parity.network.inputs import _input
 from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
+from parity.numerics.array_files import READING_ERRORS
 from parity.text import one_line, printable
 
 NAME = "array"
 
 SUFFIXES = (".npy", ".npz")
-
-# Whatever damaged files make NumPy's readers raise.
-READING_ERRORS = (
-    ValueError, TypeError, SyntaxError, EOFError, LookupError, ArithmeticError, RuntimeError,
-    AttributeError, MemoryError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError,
-)  # fmt: skip
 
 
 def accepts(source: Any) -> bool:
