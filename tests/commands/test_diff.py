@@ -374,3 +374,36 @@ def test_a_helper_that_meets_an_edited_tensor_says_so(
     # All rows are the helper's.
     monkeypatch.setattr(measurement, "measure_row", lambda *_: time.sleep(1))
     assert "was changed after the capture" in _refused(capsys, "diff", folder, folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("subject", {}), ("model", 3), ("weights_sha256", 1.5), ("depth", {"a": 1}),
+        ("facts", {"runtime": []}), ("facts", None), ("facts", [1]),
+    ],
+)  # fmt: skip
+def test_a_manifest_of_other_types_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, value: object
+) -> None:
+    """An edit with a digest that fits: not an internal error of parity."""
+    folder = write(tmp_path / "one")
+    update_manifest(folder / "keras.safetensors", {field: value})
+    assert "keras.safetensors" in _refused(capsys, "diff", folder, folder)
+
+
+@pytest.mark.parametrize("part", ["reference", "depth", "input", "weights", "points", "floors",
+                                  "levels", "environment"])  # fmt: skip
+@pytest.mark.parametrize("value", [1.5, None, "x", [1], {"a": 1}])
+def test_a_comparison_of_other_types_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, value: object
+) -> None:
+    folder = write(tmp_path / "one")
+    path = folder / "reference.safetensors"
+    with CaptureReader(path) as reader:
+        comparison = {**reader.manifest["comparison"], part: value}
+    update_manifest(path, {"comparison": comparison})
+    code = cli.main(["diff", str(folder), str(folder)])
+    err = capsys.readouterr().err
+    assert "internal error" not in err
+    assert code in (0, 2, 3)

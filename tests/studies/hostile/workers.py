@@ -98,6 +98,7 @@ def _handle(link: socket.socket, runtime: str) -> None:
         os._exit(0)
     for fd in fds:
         os.close(fd)
+    threading.Thread(target=_end_with_launcher, args=(link, pid), daemon=True).start()
     _, status, usage = os.wait4(pid, 0)
     log = request["variables"].get("PARITY_TEST_PEAKS")
     if log:
@@ -107,6 +108,13 @@ def _handle(link: socket.socket, runtime: str) -> None:
     with contextlib.suppress(OSError):
         link.send(code.to_bytes(4, "little", signed=True))
     os._exit(0)
+
+
+def _end_with_launcher(link: socket.socket, pid: int) -> None:
+    """Kill the worker when the launcher has ended, as a signal to the worker itself would."""
+    link.recv(1)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 class Zygotes:
