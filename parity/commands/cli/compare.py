@@ -14,7 +14,11 @@ from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
-from parity.commands.cli.report_options import require_writable, with_report_options
+from parity.commands.cli.report_options import (
+    require_writable,
+    show_report,
+    with_report_options,
+)
 from parity.commands.cli.request_options import (
     build_graph_request,
     build_request,
@@ -108,7 +112,7 @@ def compare(
 
                 report = compare_graphs(graph_request, progress=update_progress)
             report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-            console.show_report(report, reports)
+            show_report(report, reports)
             raise typer.Exit(report.verdict.exit_code)
         options = {**options, "model": next(iter(references or ()), None)}
         request = build_request(
@@ -129,7 +133,7 @@ def compare(
 
             report = compare_request(**run_arguments)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-        console.show_report(report, reports)
+        show_report(report, reports)
         raise typer.Exit(report.verdict.exit_code)
 
 
@@ -216,7 +220,7 @@ def diff(
         precision = None if judge_as is None else judge_as.value
         report = diffing.diff(a, b, limit=limit, judge_as=precision)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-        console.show_report(report, reports)
+        show_report(report, reports)
         raise typer.Exit(report.verdict.exit_code)
 
 

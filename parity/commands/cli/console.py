@@ -1,10 +1,9 @@
-"""The terminal: standard output and error, tables, notes and the display of a report."""
+"""The terminal: standard output and error, tables and notes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from parity.commands.cli import outlet
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from parity.report.model import Report
 
 _LEAST_WIDTH = 40
 """Columns of a terminal that states fewer."""
@@ -22,15 +20,15 @@ _LEAST_WIDTH = 40
 
 def stdout_console(*, width: int | None = None) -> Console:
     """Return the console for results; its lines are not wrapped when it is not a terminal."""
-    return _make_console(sys.stdout, soft_wrap=not sys.stdout.isatty(), width=width)
+    return make_console(sys.stdout, soft_wrap=not sys.stdout.isatty(), width=width)
 
 
 def stderr_console() -> Console:
     """Return the console for errors, notes and progress."""
-    return _make_console(sys.stderr, soft_wrap=True)
+    return make_console(sys.stderr, soft_wrap=True)
 
 
-def _make_console(stream: TextIO, *, soft_wrap: bool = False, width: int | None = None) -> Console:
+def make_console(stream: TextIO, *, soft_wrap: bool = False, width: int | None = None) -> Console:
     """Return a console that escapes texts, so that control sequences are Rich's own."""
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
@@ -81,15 +79,6 @@ def print_json(data: object) -> None:
     import json
 
     print(json.dumps(data, indent=2))
-
-
-def show_report(report: Report, reports: Mapping[str, Path]) -> None:
-    """Write the report files, and print the table unless one of them is printed (`-`)."""
-    from parity.commands.cli import report_options
-    from parity.report import terminal
-
-    if not report_options.write(report, reports):
-        terminal.render(report, _make_console(sys.stdout))
 
 
 def print_note(text: str) -> None:

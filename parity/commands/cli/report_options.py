@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parity.commands.cli import error_handling
+from parity.commands.cli import console, error_handling
 from parity.errors import OutputError, UsageError
 from parity.report import formats
 from parity.text import find_unfiltered
@@ -106,3 +106,11 @@ def write(report: Report, reports: Mapping[str, Path]) -> bool:
                 # The verdict stands, and the other reports can still be written.
                 error_handling.report_error(str(error))
     return STDOUT in reports.values()
+
+
+def show_report(report: Report, reports: Mapping[str, Path]) -> None:
+    """Write the report files, and print the table unless one of them is printed (`-`)."""
+    from parity.report import terminal
+
+    if not write(report, reports):
+        terminal.render(report, console.make_console(sys.stdout))
