@@ -176,6 +176,16 @@ def read_subject_facts(reader: CaptureReader) -> SubjectFacts:
         return facts
 
 
+def read_gap(reader: CaptureReader) -> Mapping[str, float] | None:
+    """Return the instrumentation gap of a subject, None if it has none. Raises CaptureError."""
+    gap = reader.manifest.get("instrumentation_gap")
+    if gap is None:
+        return None
+    with _malformed_manifest_errors(reader):
+        _require_types(gap, Mapping[str, float], "instrumentation_gap")
+        return {name: float(gap[name]) for name in ("max_abs", "rel_l2")}
+
+
 def read_comparison(reader: CaptureReader) -> SavedComparison:
     """Return the comparison that a reference's capture was saved in. Raises CaptureError."""
     data = _require_field(reader, "comparison")

@@ -380,6 +380,7 @@ def test_a_helper_that_meets_an_edited_tensor_says_so(
     ("field", "value"),
     [
         ("subject", {}), ("model", 3), ("weights_sha256", 1.5), ("depth", {"a": 1}),
+        ("instrumentation_gap", 1.5), ("instrumentation_gap", {"max_abs": "x"}),
         ("facts", {"runtime": []}), ("facts", None), ("facts", [1]),
     ],
 )  # fmt: skip
