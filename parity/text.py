@@ -16,7 +16,11 @@ _DIGEST = 64
 def quote(value: object) -> str:
     """Return the value's ``repr``: control characters escaped, at most ``LONGEST`` characters."""
     # Escapes only lengthen a string, so its beginning is enough; one more character is cut off.
-    text = repr(value[: LONGEST + 1] if isinstance(value, str) else value)
+    try:
+        text = repr(value[: LONGEST + 1] if isinstance(value, str) else value)
+    except (ValueError, RecursionError):
+        # An integer of thousands of digits, or endless nesting.
+        text = f"a {type(value).__name__} that cannot be printed"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 

@@ -152,3 +152,11 @@ def test_the_remedy_is_what_follows_the_last_semicolon(capsys):
 def test_no_json_object_without_json(capsys):
     assert cli.main(("compare", "resnet19")) == 2
     assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "9" * 5000 + "x3", "1" * 10, "", "x", "1x2x3"])
+def test_an_image_size_of_too_many_digits_is_bad_input(capsys, size):
+    assert cli.main(("compare", "resnet18", f"--image-size={size}")) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: --image-size: expected N or HxW")
+    assert len(err) < 400
