@@ -23,6 +23,7 @@ of `parity.toml`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -139,7 +140,11 @@ class _CaseFileParser:
                 f"found {quote(name)}"
             )
         factor = values.get("lock_factor", LOCK_FACTOR)
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor >= 1:
+        if (
+            isinstance(factor, bool)
+            or not isinstance(factor, (int, float))
+            or not 1 <= factor < math.inf
+        ):
             raise self._value_error("case", index, "lock_factor", "a number of at least 1", factor)
         try:
             request = Request(**options)
