@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from parity import temporary
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -124,9 +124,9 @@ def align_models(request: GraphRequest, *, progress: Progress = no_progress) -> 
     """
     with (
         Children(python=request.python, timeout=request.timeout) as children,
-        tempfile.TemporaryDirectory(prefix="parity-") as folder,
+        temporary.working_folder() as folder,
     ):
-        state = Preparation(request, children, Path(folder), progress).run()
+        state = Preparation(request, children, folder, progress).run()
         return describe_alignment(state)
 
 
@@ -177,9 +177,9 @@ def read_graph(request: GraphRequest, *, progress: Progress = no_progress) -> Gr
     """Read the one model of a request into a graph; raises a `ParityError` as `compare` does."""
     with (
         Children(python=request.python, timeout=request.timeout) as children,
-        tempfile.TemporaryDirectory(prefix="parity-") as folder,
+        temporary.working_folder() as folder,
     ):
-        _, reference, models = Preparation(request, children, Path(folder), progress).read_models()
+        _, reference, models = Preparation(request, children, folder, progress).read_models()
         return models[reference.name].graph
 
 

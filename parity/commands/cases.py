@@ -23,6 +23,7 @@ of `parity.toml`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from parity import files
 from parity.commands.toml_lines import TomlLines
 from parity.commands.values import parse_image_size, parse_subjects
 from parity.comparison.request import OWN, RANDOM, Request
@@ -77,7 +79,7 @@ class CaseFile:
 def load(path: Path) -> CaseFile:
     """Read a case file. Raises `UsageError` with the line, and the most similar known key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_text(path)
         data = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
@@ -138,7 +140,11 @@ class _CaseFileParser:
                 f"found {quote(name)}"
             )
         factor = values.get("lock_factor", LOCK_FACTOR)
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor >= 1:
+        if (
+            isinstance(factor, bool)
+            or not isinstance(factor, (int, float))
+            or not 1 <= factor < math.inf
+        ):
             raise self._value_error("case", index, "lock_factor", "a number of at least 1", factor)
         try:
             request = Request(**options)

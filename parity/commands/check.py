@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from parity import files
 from parity.commands import cases as case_files
 from parity.commands import compare as comparing
 from parity.commands import lock
@@ -107,9 +108,13 @@ def check(
     paths = {form: Path(target) for form, target in all_reports.items() if target is not None}
     names = [case.name for case in _select_cases(case_file, cases)]
     collection.require_writable(paths, names)
+    files.require_other_files(
+        [*paths.values(), lock.lock_path(case_file.path)],
+        [str(path), *(name for case in case_file.cases for name in _list_inputs(case.request))],
+    )
     result = run_cases(case_file, only=cases, update=update, progress=progress or no_progress)
-    collection.write(result.reports, paths)
-    return result
+    notes = collection.write(result.reports, paths)
+    return replace(result, notes=(*result.notes, *notes))
 
 
 def run_cases(
@@ -148,6 +153,15 @@ def run_cases(
     if update:
         return _update_lock(case_file, result, entries or {}, path)
     return result if entries is None else replace(result, lock_file=path)
+
+
+def _list_inputs(request: Request) -> list[str]:
+    """Return the texts of a case that may name a file which is read."""
+    values = (
+        *(request.model, request.keras, request.torch, request.table, request.weights),
+        *(request.onnx_keras, request.onnx_torch, request.input),
+    )
+    return [str(value) for value in values if isinstance(value, str | Path)]
 
 
 def _at(location: str, error: ParityError) -> ParityError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity import temporary
 from parity.commands import saved_captures
 from parity.commands.compare_graphs import compare_graphs
 from parity.commands.graph_command import format_graph_command
@@ -301,8 +301,8 @@ def _working_folder(parent: Path | None) -> Iterator[Path]:
             raise OutputError(f"{parent}: cannot be a folder: {error.strerror}") from error
     # Captures of a large model are gigabytes; in the folder where they are saved, they are renamed
     # and not copied.
-    with tempfile.TemporaryDirectory(prefix=".parity-", dir=parent) as name:
-        yield Path(name)
+    with temporary.working_folder(parent) as folder:
+        yield folder
 
 
 def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from parity import temporary
 from parity.commands.values import Progress, no_progress
 from parity.comparison.graphs.devices import plan_devices
 from parity.comparison.graphs.isolation import (
@@ -67,7 +66,7 @@ def compare_graphs(
             children = stack.enter_context(
                 Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
             )
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        folder = stack.enter_context(temporary.working_folder())
         preparation = Preparation(request, children, folder, progress, placement=placement)
         state = preparation.run()
         runner = GraphRunner(state, children, folder, progress)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from parity import files
+from parity import files, temporary
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -85,10 +84,10 @@ def convert(
         raise WeightError(f"{source}: no such file")
     with (
         files.atomic_write(target) as part,
-        tempfile.TemporaryDirectory(prefix="parity-") as folder,
+        temporary.working_folder() as folder,
         Children(python=find_interpreters(python)) as children,
     ):
-        canonical = Path(folder) / "canonical.safetensors"
+        canonical = folder / "canonical.safetensors"
         notes = convert_checkpoint(spec, source, canonical, children, progress)
         values = weights.load(canonical, spec.table())
         if target_format == CANONICAL:
@@ -98,7 +97,7 @@ def convert(
             children[target_format].call(
                 "write_checkpoint", spec=spec.to_json(), source=str(canonical), path=str(part)
             )
-        verification = Path(folder) / "verification.safetensors"
+        verification = folder / "verification.safetensors"
         convert_checkpoint(spec, part, verification, children, progress, reader=target_format)
         digest = weights.digest(values)
         if weights.digest(weights.load(verification, spec.table())) != digest:

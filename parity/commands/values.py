@@ -30,7 +30,9 @@ def parse_image_size(value: ImageSize | None) -> tuple[int, int] | None:
         sides = [str(side) for side in value]
     else:
         sides = str(value).lower().split("x")
-    if len(sides) not in (1, 2) or not all(map(str.isdecimal, sides)):
+    # Python converts no text of thousands of digits; no picture has a side of ten.
+    is_valid = len(sides) in (1, 2) and all(s.isdecimal() and len(s) < 10 for s in sides)
+    if not is_valid:
         raise UsageError(
             f"--image-size: expected N or HxW, such as 224 or 96x128, found {quote(value)}"
         )

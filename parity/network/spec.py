@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from parity.errors import SpecError
+from parity.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,10 +86,17 @@ class ModelSpec:
         return {"family": self.family, **dataclasses.asdict(self)}
 
 
+LARGEST = 2**20
+"""The largest size of a model; beyond it no array can be allocated, and no model has it."""
+
+
 def require_positive(model: str, field: str, value: object) -> None:
-    """Raise `SpecError` unless `value` is an integer above 0; booleans are not integers here."""
+    """Raise `SpecError` unless `value` is an integer from 1 to `LARGEST`; booleans are none."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(f"{model}: {field} must be a whole number above 0, found {value!r}")
+        raise SpecError(f"{model}: {field} must be a whole number above 0, found {quote(value)}")
+    if value > LARGEST:
+        # No decimal digits of it: a number of thousands of them cannot be printed.
+        raise SpecError(f"{model}: {field} must be at most {LARGEST:,}, found a larger number")
 
 
 def require_one_shape(where: str, *, shortcut: Sequence[int], branch: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from parity import files
 from parity.errors import UsageError
 from parity.network import architectures
 from parity.network.spec import ModelSpec
@@ -306,7 +307,7 @@ def _describe_bad_target(target: str) -> str:
 def _list_definitions(path: str) -> str:
     """Return the names of the classes and functions of a script, for a message."""
     try:
-        body = ast.parse(Path(path).read_bytes()).body
+        body = ast.parse(files.read_bytes(path)).body
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         body = []
     kinds = (ast.FunctionDef, ast.ClassDef)

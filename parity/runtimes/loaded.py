@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,3 +24,16 @@ class LoadedModel:
     example: Any | None = None
     input_shape: tuple[int | None, ...] | None = None
     notes: tuple[str, ...] = ()
+
+
+def describe_other_precisions(dtypes: Iterable[str]) -> list[str]:
+    """Return a note for each floating dtype of a model's weights that is not float32.
+
+    Every subject is run in the precision of the comparison, which is not always the model's own.
+    """
+    counts = Counter(name for name in dtypes if "float" in name and name != "float32")
+    return [
+        f"{count} of its weights {'is' if count == 1 else 'are'} {name}; the comparison runs the "
+        "model in the precision that the report states"
+        for name, count in sorted(counts.items())
+    ]

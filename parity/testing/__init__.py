@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from parity import temporary
 from parity.commands.compare import compare
 from parity.errors import UsageError
 from parity.network.table import Depth, LayerTable
@@ -87,8 +87,8 @@ def assert_parity(
     data = read_input(input)
     live = find_models(keras=keras, torch=torch, onnx=onnx)
     layers = LayerTable.load(table) if isinstance(table, (str, Path)) else table
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        study = Study(live, data, layers, Path(folder), limit, seed)
+    with temporary.working_folder() as folder:
+        study = Study(live, data, layers, folder, limit, seed)
         stages = study.compare(depth)
         if agree(stages):
             return

@@ -10,7 +10,7 @@ import sys
 import pytest
 import typer
 
-from parity.commands.cli import command
+from parity.commands.cli import application, command
 from parity.commands.cli import main as cli
 from parity.network import architectures
 from parity.network.table import LayerTable
@@ -226,7 +226,7 @@ def test_ctrl_c_while_the_command_line_is_read(capsys, monkeypatch, sign):
             return sign
         raise sign
 
-    monkeypatch.setattr(cli, "build_app", lambda: read)
+    monkeypatch.setattr(application, "build_app", lambda: read)
     code, out, err = ran(capsys, "models")
     assert (code, out) == (3, "")
     assert err == "error: interrupted; there is no result, and no incomplete file was left\n"

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,11 @@ from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
-from parity.commands.cli.report_options import require_writable, with_report_options
+from parity.commands.cli.report_options import (
+    require_writable,
+    show_report,
+    with_report_options,
+)
 from parity.commands.cli.request_options import (
     build_graph_request,
     build_request,
@@ -23,6 +27,10 @@ from parity.commands.cli.request_options import (
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
+
+_INPUT_OPTIONS = (
+    "weights", "input", "onnx_keras", "onnx_torch", "keras", "torch", "table",
+)  # fmt: skip
 
 FirstCaptures = Annotated[
     Path, typer.Argument(metavar="A", help="A folder of captures, or one capture file.")
@@ -91,7 +99,7 @@ def compare(
         from parity.commands.values import names_any_models
 
         if names_any_models(references or ()):
-            require_writable(reports)
+            require_writable(reports, _list_inputs(references, options, custom_objects))
             graph_request = build_graph_request(
                 options,
                 tuple(references or ()),
@@ -106,20 +114,20 @@ def compare(
 
                 report = compare_graphs(graph_request, progress=update_progress)
             report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-            console.show_report(report, reports)
+            show_report(report, reports)
             raise typer.Exit(report.verdict.exit_code)
         options = {**options, "model": next(iter(references or ()), None)}
         request = build_request(
             options,
             **criteria,
         )
-        require_writable(reports)
+        require_writable(reports, _list_inputs(references, options, custom_objects))
         with _start_children(request) as run_arguments:
             from parity.commands.compare import compare_request
 
             report = compare_request(**run_arguments)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-        console.show_report(report, reports)
+        show_report(report, reports)
         raise typer.Exit(report.verdict.exit_code)
 
 
@@ -147,6 +155,19 @@ def capture(
         for path in sorted(captures.files.values()):
             console.stdout_console().print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
         raise typer.Exit(0 if captures.ok else 3)
+
+
+def _list_inputs(
+    references: Sequence[str] | None, options: Mapping[str, Any], custom_objects: str | None
+) -> list[object]:
+    """Return every text of a command line that may name a file which is read."""
+    values = (options.get(name) for name in _INPUT_OPTIONS)
+    listed = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return [*(references or ()), *listed, custom_objects]
+
+
+def _list_folder(path: Path) -> list[Path]:
+    return list(path.iterdir()) if path.is_dir() else []
 
 
 @contextmanager
@@ -189,11 +210,11 @@ def diff(
     with handle_errors():
         from parity.commands import diff as diffing
 
-        require_writable(reports)
+        require_writable(reports, (a, b, *_list_folder(a), *_list_folder(b)))
         precision = None if judge_as is None else judge_as.value
         report = diffing.diff(a, b, limit=limit, judge_as=precision)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-        console.show_report(report, reports)
+        show_report(report, reports)
         raise typer.Exit(report.verdict.exit_code)
 
 

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from parity import files
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import InputError, UsageError
 from parity.network import inputs
-from parity.numerics.array_files import save_arrays
+from parity.numerics.array_files import READING_ERRORS, save_arrays
 from parity.processes.model_files import require_file
-from parity.text import quote, suggest
+from parity.text import one_line, quote, suggest
 
 Array = NDArray[Any]
 
@@ -177,13 +178,13 @@ def _map_npy(path: Path) -> Array:
     Raises `UsageError` if there is no such file, and `InputError` if it holds no array.
     """
     require_file(str(path))
-    with path.open("rb") as file:
+    with files.open_regular(path) as file:
         if file.read(len(npy.MAGIC_PREFIX)) != npy.MAGIC_PREFIX:
             raise InputError(f"{path}: expected one array, an .npy file, found another format")
     try:
         return npy.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError, OverflowError) as error:
-        text = " ".join(str(error).split())
+    except (OSError, *READING_ERRORS) as error:
+        text = one_line(str(error), longest=160) or type(error).__name__
         reason = "it holds objects" if "Python objects" in text else text
         raise InputError(f"{path}: cannot be read as an .npy file: {reason}") from None
 

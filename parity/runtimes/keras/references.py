@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from parity import temporary
 from parity.errors import ParityError, UsageError, WeightError
 from parity.processes import model_files
 from parity.processes.references import FILE, REGISTERED, ZOO, ModelReference, registered_spec
 from parity.runtimes.keras import checkpoints, model_configs
 from parity.runtimes.keras.load import build_twin
-from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.loaded import LoadedModel, describe_other_precisions
 from parity.runtimes.trust import require_trust
 from parity.runtimes.user_code import describe_error, load_custom_objects, load_user_model
 from parity.runtimes.zoo_models import load_zoo_model
@@ -39,10 +40,13 @@ def load_reference(
         model = build_twin(registered_spec(reference))
         return LoadedModel(model, reference.text, brings_weights=False)
     if reference.form == FILE:
-        return _load_file(reference, trust, custom_objects)
-    if reference.form == ZOO:
-        return load_zoo_model(reference)
-    return _load_code(reference)
+        loaded = _load_file(reference, trust, custom_objects)
+    elif reference.form == ZOO:
+        loaded = load_zoo_model(reference)
+    else:
+        loaded = _load_code(reference)
+    dtypes = (str(each.dtype) for each in getattr(loaded.model, "weights", ()))
+    return replace(loaded, notes=(*loaded.notes, *describe_other_precisions(dtypes)))
 
 
 def load_checkpoint(model: Any, path: str, example: Any | None = None) -> None:
@@ -79,8 +83,8 @@ def _require_arrays(model: keras.Model, path: str) -> None:
     found = checkpoints.read_shapes(Path(path))
     if found is None:
         return
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        own = Path(folder) / "own.weights.h5"
+    with temporary.working_folder() as folder:
+        own = folder / "own.weights.h5"
         model.save_weights(own)
         expected = checkpoints.read_shapes(own)
     assert expected is not None

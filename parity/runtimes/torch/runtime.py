@@ -111,7 +111,7 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
     def parse_checkpoint(
         self, path: Path, table: LayerTable
     ) -> tuple[dict[str, Array], Sequence[str]]:
-        return checkpoints.read(path)
+        return checkpoints.read(path, table)
 
     def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
         checkpoints.save(values, path, table=self.table, order=self.model.state_dict().keys())
