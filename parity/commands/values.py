@@ -100,6 +100,10 @@ def names_any_models(references: Sequence[str]) -> bool:
     """
     if len(references) != 1:
         return bool(references)
-    (text,) = references
+    return not names_registered_model(references[0])
+
+
+def names_registered_model(text: str) -> bool:
+    """Return whether a text can only be meant as a registered architecture, known or not."""
     name = text.partition(",")[0]
-    return name not in architectures.names() and any(mark in text for mark in ":/.=")
+    return name in architectures.names() or not any(mark in text for mark in ":/.=")

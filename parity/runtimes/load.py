@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parity import files
 from parity.errors import UsageError
 from parity.network import weights
 from parity.network.architectures import from_json
@@ -101,6 +102,11 @@ class LoadOperations(Framework):
         if self.spec is None:
             return {"notes": list(self.load_model_checkpoint(path))}
         return {"notes": list(self._load_canonical(path))}
+
+    def write_model_checkpoint(self, *, path: str) -> None:
+        """Write the weights of a model that is not a registered one; raises `WeightError`."""
+        with files.atomic_write(path) as temporary:
+            self.save_model_checkpoint(temporary)
 
     def _load_canonical(self, path: str) -> Sequence[str]:
         """Load the weights of a registered model; return notes."""

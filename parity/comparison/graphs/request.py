@@ -11,6 +11,8 @@ from typing import Any, Literal
 from parity.errors import UsageError
 from parity.processes import model_files, registry
 from parity.processes.references import (
+    REGISTERED,
+    WEIGHTS,
     ModelReference,
     name_subjects,
     parse_reference,
@@ -121,7 +123,15 @@ class GraphRequest:
 
 
 def expect_runtime(reference: ModelReference) -> str:
-    """Return the runtime that a reference is loaded in first."""
+    """Return the runtime that a reference is loaded in first.
+
+    A registered model is built where its checkpoint is read.
+    """
+    if reference.form == REGISTERED:
+        checkpoint = str(reference.options.get(WEIGHTS, ""))
+        for suffix, runtime in registry.checkpoint_suffixes().items():
+            if checkpoint.endswith(suffix):
+                return runtime
     return reference.runtime or guess_script_runtime(reference) or "torch"
 
 

@@ -69,6 +69,20 @@ def load_checkpoint(model: nn.Module, path: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def save_checkpoint(model: nn.Module, path: Path) -> None:
+    """Write a module's state dict as a `.safetensors`, `.pth` or `.pt` file."""
+    state = model.state_dict()
+    if path.suffix != ".safetensors":
+        torch.save(state, path)
+        return
+    from safetensors.torch import save
+
+    # The format holds no tensors that share memory, such as tied weights.
+    path.write_bytes(
+        save({name: each.detach().clone().contiguous() for name, each in state.items()})
+    )
+
+
 def _set_seed() -> None:
     torch.manual_seed(0)
 
