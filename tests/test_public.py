@@ -26,12 +26,12 @@ from parity.version import __version__
 ROOT = Path(__file__).resolve().parent.parent
 
 FUNCTIONS = ["capture", "check", "compare", "convert", "diff", "export", "train"]
+OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
+"""What a comparison of any models takes beside."""
 JUDGING = {
     *("limit", "judge_as", "isolate", "explain", "semantics", "repeat", "seeds", "stress"),
     "save_captures",
 }
-OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
-"""What a comparison of any models takes beside, which `capture` does not make yet."""
 
 
 def parameters(name):
@@ -145,11 +145,10 @@ def test_compare_takes_what_a_request_has():
 
 def test_capture_takes_what_compare_does_but_for_judging():
     found, compared = parameters("capture"), parameters("compare")
-    assert set(compared) - set(found) == JUDGING | OF_ANY_MODELS
+    assert set(compared) - set(found) == JUDGING
     own = set(found) - set(compared)
-    assert own == {"out", "model"}
-    # A subject's name may be the reference of a comparison of any models.
-    same = found.keys() - own - {"reference"}
+    assert own == {"out"}
+    same = found.keys() - own
     assert all(compared[name] == found[name] for name in same)
 
 
@@ -159,7 +158,7 @@ def options(name):
         c.call for c in command.find_commands() if getattr(c.call, "__name__", c.name) == name
     )
     found = {each for each in inspect.signature(call).parameters if "report_" not in each}
-    if name == "compare":
+    if name in ("compare", "capture"):
         # `--input NAME=FILE` is `inputs`, `--shape` is `shapes`, and the arguments are `models`.
         found = found - {"references", "shape"} | {"models", "inputs", "shapes"}
     return found

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,7 @@ from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import judge_semantics
 from parity.comparison.state import Comparison, State
-from parity.errors import OutputError, ParityError
+from parity.errors import ParityError
 from parity.explain import session
 from parity.explain.cause import Cause
 from parity.network.table import Depth
@@ -109,8 +108,8 @@ def compare(
             models, which are read and paired: "net.py:build", "package.module:build",
             "model.keras", "model.onnx", "keras:ResNet50", "torchvision:resnet50"; with a name,
             "old=net.py:build". The options of registered architectures alone are `keras`,
-            `torch`, `table`, `onnx_keras`, `onnx_torch`, `keras_backend`, `xla`, `serial`,
-            `cache`, `repeat`, `seeds`, `stress` and `save_captures`.
+            `torch`, `table`, `onnx_keras`, `onnx_torch`, `keras_backend`, `xla`, `serial` and
+            `cache`.
         keras, torch: `module:callable` that builds a model of your own; `table` pairs their layers.
         table: The layer table of your own models, a .csv, .toml or .json file.
         onnx_keras, onnx_torch: ONNX files to run instead of a new export.
@@ -191,6 +190,10 @@ def compare(
             semantics=semantics,
             explain=explain,
             export=export,
+            repeat=repeat,
+            seeds=seeds,
+            stress=stress,
+            save_captures=optional_path(save_captures),
             trust=tuple(map(str, trust)),
             custom_objects=None if custom_objects is None else str(custom_objects),
             classes=classes,
@@ -286,7 +289,7 @@ def run_comparison(
             )
             children.start(request.runtimes)
         placement = confirm_placement(placement or plan_placement(request), request, children)
-        folder = stack.enter_context(_working_folder(request.save_captures))
+        folder = stack.enter_context(saved_captures.working_folder(request.save_captures))
         preparation = Preparation(request, children, folder, progress, placement)
         state, runner = preparation.run(), preparation.runner
         findings = Findings()
@@ -299,20 +302,6 @@ def run_comparison(
     if request.cache:
         cache.prune()
     return report, files
-
-
-@contextlib.contextmanager
-def _working_folder(parent: Path | None) -> Iterator[Path]:
-    """Yield a temporary folder in `parent`, which is the folder for saved captures."""
-    if parent is not None:
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{parent}: cannot be a folder: {error.strerror}") from error
-    # Captures of a large model are gigabytes; in the folder where they are saved, they are renamed
-    # and not copied.
-    with tempfile.TemporaryDirectory(prefix=".parity-", dir=parent) as name:
-        yield Path(name)
 
 
 def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:

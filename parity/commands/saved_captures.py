@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from parity import files
 from parity.comparison import identity
 from parity.comparison.levels import Gaps
-from parity.errors import CaptureError, OutputError, UsageError
+from parity.errors import CaptureError, OutputError
 from parity.numerics import floor
 from parity.numerics.capture import CaptureReader, update_manifest
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
-from parity.processes.subjects import parse_subject, subject_kinds
+from parity.processes.subjects import subject_kinds
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
 from parity.text import abbreviate
 
@@ -88,6 +89,20 @@ def save_captures(
     return targets
 
 
+@contextlib.contextmanager
+def working_folder(parent: Path | None) -> Iterator[Path]:
+    """Yield a temporary folder in `parent`, which is the folder for saved captures."""
+    if parent is not None:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{parent}: cannot be a folder: {error.strerror}") from error
+    # Captures of a large model are gigabytes; in the folder where they are saved, they are renamed
+    # and not copied.
+    with tempfile.TemporaryDirectory(prefix=".parity-", dir=parent) as name:
+        yield Path(name)
+
+
 def require_replaceable(folder: Path, names: Iterable[str]) -> None:
     """Raise OutputError if captures of these subjects would replace a file of another kind."""
     for name in (REFERENCE, *names):
@@ -105,11 +120,9 @@ def _is_saved_capture(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     try:
-        if name != REFERENCE:
-            parse_subject(name)
         with CaptureReader(path) as reader:
             return read_subject(reader) == name
-    except (UsageError, CaptureError):
+    except CaptureError:
         return False
 
 

@@ -55,6 +55,9 @@ FIELDS = {
     "semantics": True,
     "explain": False,
     "export": False,
+    "repeat": 3,
+    "seeds": 2,
+    "stress": True,
     "trust": ("a.pt2", "saved"),
     "custom_objects": "custom.py",
     "classes": 5,
@@ -84,7 +87,13 @@ def test_all_options_together(read_back):
 def test_every_field_is_tested():
     """An option that is added must be in the command too."""
     names = {field.name for field in dataclasses.fields(GraphRequest)}
-    assert names - set(FIELDS) == {"references", "python", "keras_backend", "save_captures"}
+    assert names - set(FIELDS) == {
+        "references",
+        "python",
+        "keras_backend",
+        "save_captures",
+        "judge",
+    }
 
 
 def test_no_command_holds_an_array():

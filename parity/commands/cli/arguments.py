@@ -99,10 +99,6 @@ PythonOption = Annotated[
 CacheOption = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Use exports and random weights of earlier runs.")
 ]
-OptionalModelArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="MODEL", help="A registered architecture; see `parity models`."),
-]
 WeightsOption = Annotated[
     str | None,
     typer.Option(

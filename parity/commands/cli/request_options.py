@@ -86,8 +86,6 @@ def build_request(options: Mapping[str, Any], **fields: Any) -> "Request":
 _OF_TWINS_ALONE = ("onnx_keras", "onnx_torch", "table", "xla", "serial")
 """The options that only a comparison with a given layer table has, beside the models of own."""
 
-_OF_THE_OTHER = ("repeat", "seeds", "stress", "save_captures")
-
 
 def build_graph_request(
     options: Mapping[str, Any], references: tuple[str, ...], **fields: Any
@@ -110,10 +108,6 @@ def build_graph_request(
             option = name.replace("_", "-")
             raise UsageError(f"--{option} belongs to one registered architecture or a --table")
     values.pop("cache")
-    for name in _OF_THE_OTHER:
-        if fields.pop(name) not in (None, False, 0, 1):
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} is not there yet for models that references name")
     plain, named = parse_inputs(values.pop("input") or ())
     selected = values.pop("subjects")
     return GraphRequest(

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import InputError, UsageError
 from parity.network import inputs
+from parity.network.alignment import families
+from parity.network.graph import OPAQUE, Graph
 from parity.numerics.array_files import save_arrays
 from parity.text import quote, suggest
 
@@ -277,3 +279,20 @@ def redraw_integers(
         old = arrays[name]
         result[name] = rng.integers(0, bound, old.shape).astype(old.dtype)
     return result
+
+
+def find_id_bounds(graph: Graph) -> dict[str, int]:
+    """Return, for each integer input that an embedding reads, the number of ids that it takes."""
+    ports = {port.tensor: port.name for port in graph.inputs}
+    found: dict[str, int] = {}
+    reach = dict(ports)
+    for node in graph.nodes:
+        sources = [reach[tensor] for tensor in node.inputs if tensor in reach]
+        if node.kind == "embedding" and sources and node.parameters:
+            rows = node.parameters[0].shape[0]
+            found[sources[0]] = min(rows, found.get(sources[0], rows))
+        elif (node.kind == OPAQUE or families.is_passed(node)) and sources:
+            for tensor in node.outputs:
+                if graph.tensors[tensor].dtype.startswith("int"):
+                    reach[tensor] = sources[0]
+    return found

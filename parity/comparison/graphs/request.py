@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from parity.processes.references import (
     ModelReference,
     name_subjects,
     parse_reference,
+    registered_spec,
     split_name,
 )
 from parity.processes.script_imports import guess_script_runtime
@@ -43,6 +44,8 @@ class GraphRequest:
     the axes of the model that has an input of that name. `input` is the one input of image models,
     as in `parity.network.inputs.load`. `subjects` selects by name, with a device: `torch@gpu`.
     `reference` is the name of the subject that is right. Without `export` no graph is exported.
+    `repeat` is the number of runs, `seeds` that of the other random inputs, and with `stress`
+    extreme ones are compared too. Without `judge` the captures are made and saved alone.
     `trust` are files that hold programs and may be run. `limit` is in units of the floor, `timeout`
     in seconds for one request to a child.
     """
@@ -62,6 +65,10 @@ class GraphRequest:
     semantics: bool = False
     explain: bool = True
     export: bool = True
+    repeat: int = 1
+    seeds: int = 0
+    stress: bool = False
+    judge: bool = True
     trust: tuple[str, ...] = ()
     custom_objects: str | None = None
     classes: int | None = None
@@ -91,6 +98,10 @@ class GraphRequest:
             self._require_weight_source(self.weights)
         if self.keras_backend != "tensorflow":
             raise UsageError("--keras-backend: models are read on TensorFlow alone")
+        if self.repeat < 1:
+            raise UsageError(f"--repeat must be at least 1, found {self.repeat}")
+        if self.seeds < 0:
+            raise UsageError(f"--seeds must be at least 0, found {self.seeds}")
         if not self.limit > 0:
             raise UsageError(f"--limit must be above 0, found {self.limit}")
         if self.batch is not None and self.batch < 1:
@@ -115,11 +126,23 @@ class GraphRequest:
         parsed = []
         for text in self.references:
             name, reference = split_name(text)
-            parsed.append((name, parse_reference(reference)))
+            parsed += [(name, each) for each in self._find_models(parse_reference(reference))]
         runtimes = [expect_runtime(reference) for _, reference in parsed]
         names = name_subjects(parsed, runtimes)
         references = [reference for _, reference in parsed]
         return tuple(zip(names, runtimes, references, strict=True))
+
+    def _find_models(self, reference: ModelReference) -> list[ModelReference]:
+        """Return a reference at the request's sizes; an architecture alone stands for its twins."""
+        if reference.form != REGISTERED:
+            return [reference]
+        sizes = {"classes": self.classes, "image_size": self.image_size, "channels": self.channels}
+        given = {name: size for name, size in sizes.items() if size is not None}
+        sized = replace(reference, options={**given, **reference.options})
+        registered_spec(sized)
+        if len(self.references) > 1 or WEIGHTS in reference.options:
+            return [sized]
+        return [replace(sized, runtime=runtime) for runtime in registry.model_runtimes()]
 
 
 def expect_runtime(reference: ModelReference) -> str:
