@@ -104,6 +104,8 @@ def names_any_models(references: Sequence[str]) -> bool:
 
 
 def names_registered_model(text: str) -> bool:
-    """Return whether a text can only be meant as a registered architecture, known or not."""
+    """Return whether a text can only be meant as an architecture with a layer table, or unknown."""
     name = text.partition(",")[0]
+    if name in architectures.graph_names():
+        return False
     return name in architectures.names() or not any(mark in text for mark in ":/.=")

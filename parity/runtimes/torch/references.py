@@ -106,7 +106,8 @@ def _load_registered(reference: ModelReference) -> LoadedModel:
         module.build(spec).eval(),
         reference.text,
         brings_weights=False,
-        input_shape=(None, *spec.input_shape),
+        input_shape=spec.input_form.shape,
+        input_dtype=spec.input_form.dtype,
     )
 
 
