@@ -137,7 +137,7 @@ def test_compare_takes_what_a_request_has():
     found = {name: each for name, each in found.items() if name not in OF_ANY_MODELS}
     assert {
         **found,
-        "model": None,
+        **dict.fromkeys(("model", "keras", "torch", "onnx_keras", "onnx_torch")),
         "python": {},
         "subjects": values.parse_subjects(None),
     } == fields()
@@ -172,7 +172,7 @@ def test_the_command_line_takes_the_same(name):
 def test_the_command_line_has_the_same_defaults():
     shared = inspect.signature(request_options._shared_options).parameters
     given = {name: each.default for name, each in shared.items()}
-    request = request_options.build_request({**given, "model": "resnet18"})
+    request = request_options.build_request(given, ("resnet18",))
     assert request == Request(model="resnet18", python=request.python)
 
 
@@ -193,8 +193,6 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
     array = np.zeros((2, 3, 32, 48), np.float32)
     shared = {
         "table": "t.csv",
-        "onnx_keras": "k.onnx",
-        "onnx_torch": tmp_path / "t.onnx",
         "classes": 7,
         "image_size": (32, 48),
         "channels": 1,
@@ -214,8 +212,6 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
         "keras_backend": "jax",
         "xla": True,
         "serial": True,
-        "keras": "a:b",
-        "torch": "c:d",
     }
     judged = {
         "limit": 2.0,
@@ -227,13 +223,17 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
         "judge_as": "float16",
         "save_captures": "kept",
     }
-    api.compare("resnet18", **shared, **judged)
-    api.capture("resnet18", **shared, out="kept")
+    models = ("resnet18", "keras=a:b", "torch=c:d", "onnx-keras=k.onnx", "onnx-torch=t.onnx")
+    api.compare(*models, **shared, **judged)
+    api.capture(*models, **shared, out="kept")
     compared, captured = asked
     expected = {
         **shared,
         "table": Path("t.csv"),
+        "keras": "a:b",
+        "torch": "c:d",
         "onnx_keras": Path("k.onnx"),
+        "onnx_torch": Path("t.onnx"),
         "subjects": ("keras", "torch@old"),
         "model": "resnet18",
         "save_captures": Path("kept"),

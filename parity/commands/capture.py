@@ -18,6 +18,7 @@ from parity.commands.values import (
     optional_path,
     parse_image_size,
     parse_subjects,
+    sort_models,
 )
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.placement import Placement
@@ -48,11 +49,7 @@ class Captures:
 def capture(
     *models: str,
     out: str | Path,
-    keras: str | None = None,
-    torch: str | None = None,
     table: str | Path | None = None,
-    onnx_keras: str | Path | None = None,
-    onnx_torch: str | Path | None = None,
     classes: int | None = None,
     image_size: ImageSize | None = None,
     channels: int | None = None,
@@ -101,7 +98,7 @@ def capture(
         >>> parity.diff("here", "here").ok
         True
     """
-    if names_any_models(models):
+    if names_any_models(models, table=table):
         graph_request = GraphRequest(
             references=models,
             weights=None if weights is None else str(weights),
@@ -130,12 +127,8 @@ def capture(
         )
         return capture_models(graph_request, progress=progress or no_progress)
     request = Request(
-        model=next(iter(models), None),
-        keras=keras,
-        torch=torch,
+        **sort_models(models),
         table=optional_path(table),
-        onnx_keras=optional_path(onnx_keras),
-        onnx_torch=optional_path(onnx_torch),
         classes=classes,
         image_size=parse_image_size(image_size),
         channels=channels,

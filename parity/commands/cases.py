@@ -32,7 +32,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from parity.commands.toml_lines import TomlLines
-from parity.commands.values import parse_image_size, parse_shapes, parse_subjects
+from parity.commands.values import (
+    names_any_models,
+    parse_image_size,
+    parse_shapes,
+    parse_subjects,
+    sort_models,
+)
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.request import OWN, RANDOM, Request
 from parity.errors import ParityError, UsageError
@@ -46,7 +52,11 @@ LOCK_FACTOR = 2.0
 """A figure may be this many times its locked one."""
 
 _TABLES = ("defaults", "case", "reports", "environments")
-_EXCLUDED_FIELDS = {"save_captures", "judge", "cache", "model_references", "references"}
+_EXCLUDED_FIELDS = {
+    *("save_captures", "judge", "cache", "model_references", "references"),
+    # They are among the models.
+    *("keras", "torch", "onnx_keras", "onnx_torch"),
+}
 """Fields of a request that a case cannot set."""
 
 
@@ -159,8 +169,8 @@ class _CaseFileParser:
         models = options.pop("models", None)
         if models is None and options.get("model") in architectures.graph_names():
             models = [options.pop("model")]
-        if models is None:
-            request = Request(**options)
+        if models is None or not names_any_models(models, table=options.get("table")):
+            request = Request(**{**sort_models(models or ()), **options})
             # Both are built now, so that an error is raised before any case runs.
             _ = (request.spec, request.layer_table)
             return request

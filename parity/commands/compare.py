@@ -21,6 +21,7 @@ from parity.commands.values import (
     optional_path,
     parse_image_size,
     parse_subjects,
+    sort_models,
 )
 from parity.comparison.attribution import attribute_differences
 from parity.comparison.graphs.request import GraphRequest
@@ -57,11 +58,7 @@ if TYPE_CHECKING:
 
 def compare(
     *models: str,
-    keras: str | None = None,
-    torch: str | None = None,
     table: str | Path | None = None,
-    onnx_keras: str | Path | None = None,
-    onnx_torch: str | Path | None = None,
     classes: int | None = None,
     image_size: ImageSize | None = None,
     channels: int | None = None,
@@ -107,12 +104,12 @@ def compare(
         models: One registered architecture (`parity models` lists them), or references to any
             models, which are read and paired: "net.py:build", "package.module:build",
             "model.keras", "model.onnx", "keras:ResNet50", "torchvision:resnet50"; with a name,
-            "old=net.py:build". The options of registered architectures alone are `keras`,
-            `torch`, `table`, `onnx_keras`, `onnx_torch`, `keras_backend`, `xla`, `serial` and
-            `cache`.
-        keras, torch: `module:callable` that builds a model of your own; `table` pairs their layers.
-        table: The layer table of your own models, a .csv, .toml or .json file.
-        onnx_keras, onnx_torch: ONNX files to run instead of a new export.
+            "old=net.py:build". After an architecture, "keras=mynet:build" or "torch=mynet:build"
+            replaces one of its twins, "onnx-keras=F.onnx" or "onnx-torch=F.onnx" an export. The
+            options of registered architectures alone are `table`, `keras_backend`, `xla`, `serial`
+            and `cache`.
+        table: A layer table, a .csv, .toml or .json file, that pairs the layers of
+            "keras=mynet:build" and "torch=mynet:build"; without one they are paired by structure.
         classes, channels: Sizes that override the architecture's.
         image_size: In pixels: 224, "96x128" or (height, width).
         weights: A checkpoint, or a reference to a model, whose weights all models get; "random"
@@ -173,7 +170,7 @@ def compare(
         >>> report.stages[0].subjects["keras"].x_floor <= report.limit
         True
     """
-    if names_any_models(models):
+    if names_any_models(models, table=table):
         graph_request = GraphRequest(
             references=models,
             weights=None if weights is None else str(weights),
@@ -210,12 +207,8 @@ def compare(
         report = compare_graphs(graph_request, progress=progress or no_progress)
         return replace(report, command=format_graph_command(graph_request))
     request = Request(
-        model=next(iter(models), None),
-        keras=keras,
-        torch=torch,
+        **sort_models(models),
         table=optional_path(table),
-        onnx_keras=optional_path(onnx_keras),
-        onnx_torch=optional_path(onnx_torch),
         classes=classes,
         image_size=parse_image_size(image_size),
         channels=channels,

@@ -113,7 +113,7 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
     [
         (("resnet51",), "unknown model 'resnet51'; did you mean 'resnet50"),
         (("zzzz",), "unknown model 'zzzz'"),
-        ((), "nothing to compare: give a MODEL, or --keras REF and --torch REF"),
+        ((), "nothing to compare: give one or more models"),
         (("resnet18", "--classes", "0"), "classes must be a whole number above 0, found 0"),
         (("resnet18", "--channels", "-1"), "channels must be a whole number above 0"),
         (("resnet18", "--image-size", "x"), "expected N or HxW, such as 224 or 96x128, found 'x'"),
@@ -137,15 +137,16 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
         (("resnet18", "--json", "no/such/folder/r.json"), "there is no folder no/such/folder"),
         (("resnet18", "--json", "."), "is a folder; give a file name"),
         (("resnet18", "--no-such-option"), "--no-such-option"),
-        (("resnet18", "resnet34", "--table", "t.csv"), "--table belongs to one registered"),
-        (("--keras", "a:b", "--torch", "c:d"), "own models need --table FILE"),
-        (("--keras", "a:b", "--table", "t.csv"), "subject 'torch' needs --torch REF"),
+        (("resnet18", "resnet34", "--table", "t.csv"), "there is a model already: 'resnet18'"),
+        (("keras=a:b", "--table", "t.csv"), "subject 'torch' needs a model: torch=REF"),
+        (("keras=a:b", "keras=c:d", "--table", "t.csv"), "there is a keras already: 'a:b'"),
+        (("resnet18", "keras=a:b", "--keras", "a:b"), "No such option: --keras"),
         (
-            ("--keras", "a:b", "--torch", "c:d", "--table", "t.csv"),
+            ("keras=a:b", "torch=c:d", "--table", "t.csv"),
             "t.csv: cannot be read",
         ),
         (
-            ("--keras", "a:b", "--torch", "c:d", "--table", "t.xls"),
+            ("keras=a:b", "torch=c:d", "--table", "t.xls"),
             "a .csv, .toml or .json",
         ),
     ],
@@ -160,7 +161,10 @@ def test_a_comparison_that_cannot_be(capsys, arguments, told):
         (("nonsense",), "No such command 'nonsense'; see 'parity --help'"),
         (("table",), "Missing argument 'MODEL|REF'; see 'parity table --help'"),
         (("table", "resnet18", "--format", "yaml"), "'yaml' is not one of 'text', 'json', 'csv'"),
-        (("convert", "resnet18", "out.pth"), "Missing option '--weights'"),
+        (
+            ("convert", "resnet18", "out.pth"),
+            "a registered model has no weights: give a checkpoint",
+        ),
         (("convert", "resnet18", "out.pth", "--weights", "no.pth"), "no.pth: no such file"),
         (
             ("convert", "resnet18", "out.pth", "--weights", "a.bin"),

@@ -118,7 +118,7 @@ def test_the_message_says_what_a_reader_needs(torch_model):
     assert index[1] == "5"
     assert "the floor of" in message
     assert "4× is rounding" in message
-    assert "parity compare --keras MODULE:CALLABLE --torch MODULE:CALLABLE" in message
+    assert "parity compare keras=MODULE:CALLABLE torch=MODULE:CALLABLE --table FILE" in message
 
 
 @framework

@@ -80,7 +80,7 @@ def compare(
     with handle_errors():
         from parity.commands.values import names_any_models
 
-        if names_any_models(references or ()):
+        if names_any_models(references or (), table=options["table"]):
             require_writable(reports)
             graph_request = build_graph_request(
                 options,
@@ -106,9 +106,9 @@ def compare(
             report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
             console.show_report(report, reports)
             raise typer.Exit(report.verdict.exit_code)
-        options = {**options, "model": next(iter(references or ()), None)}
         request = build_request(
             options,
+            tuple(references or ()),
             limit=limit,
             judge_as=judged_as,
             isolate=isolate,
@@ -147,7 +147,7 @@ def capture(
     with handle_errors():
         from parity.commands.values import names_any_models
 
-        if names_any_models(references or ()):
+        if names_any_models(references or (), table=options["table"]):
             graph_request = build_graph_request(
                 options,
                 tuple(references or ()),
@@ -163,8 +163,9 @@ def capture(
 
                 captures = capture_models(graph_request, progress=update_progress)
         else:
-            options = {**options, "model": next(iter(references or ()), None)}
-            request = build_request(options, save_captures=out, judge=False)
+            request = build_request(
+                options, tuple(references or ()), save_captures=out, judge=False
+            )
             with _start_children(request) as run_arguments:
                 from parity.commands.capture import capture_request
 

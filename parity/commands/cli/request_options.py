@@ -22,10 +22,6 @@ def _shared_options(
     subjects: arguments.SubjectsOption = None,
     reference: arguments.ReferenceOption = None,
     depth: arguments.DepthOption = arguments.Depth.stage,
-    onnx_keras: arguments.OnnxKerasOption = None,
-    onnx_torch: arguments.OnnxTorchOption = None,
-    keras: arguments.KerasModelOption = None,
-    torch: arguments.TorchModelOption = None,
     table: arguments.TableOption = None,
     opset: arguments.OpsetOption = None,
     device: arguments.DeviceOption = arguments.Device.auto,
@@ -66,9 +62,11 @@ def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def build_request(options: Mapping[str, Any], **fields: Any) -> "Request":
+def build_request(
+    options: Mapping[str, Any], references: tuple[str, ...] = (), **fields: Any
+) -> "Request":
     """Return the request of the shared options and of further fields. Raises `UsageError`."""
-    from parity.commands.values import parse_image_size, parse_inputs, parse_subjects
+    from parity.commands.values import parse_image_size, parse_inputs, parse_subjects, sort_models
     from parity.comparison.request import Request
     from parity.errors import UsageError
     from parity.processes.interpreters import resolve_interpreters
@@ -80,11 +78,11 @@ def build_request(options: Mapping[str, Any], **fields: Any) -> "Request":
     if named:
         raise UsageError(f"--input {named[0][0]}=…: this model has one input; give the file alone")
     values["python"] = resolve_interpreters(values["python"] or [])
-    return Request(**values, **fields)
+    return Request(**sort_models(references), **values, **fields)
 
 
-_OF_TWINS_ALONE = ("onnx_keras", "onnx_torch", "table", "xla", "serial")
-"""The options that only a comparison with a given layer table has, beside the models of own."""
+_OF_TWINS_ALONE = ("table", "xla", "serial")
+"""The options that only a comparison with a given layer table has."""
 
 
 def build_graph_request(
@@ -99,11 +97,10 @@ def build_graph_request(
     )
     from parity.comparison.graphs.request import GraphRequest
     from parity.errors import UsageError
-    from parity.processes import registry
     from parity.processes.interpreters import resolve_interpreters
 
     values = {name: v.value if isinstance(v, Enum) else v for name, v in options.items()}
-    for name in (*registry.model_runtimes(), *_OF_TWINS_ALONE):
+    for name in _OF_TWINS_ALONE:
         if values.pop(name):
             option = name.replace("_", "-")
             raise UsageError(f"--{option} belongs to one registered architecture or a --table")
