@@ -265,7 +265,7 @@ def mentioning(names, home):
         (cause_names(), "parity/explain/causes"),
         ({module.__name__ for module in causes.modules()}, "parity/explain/causes"),
         (families(), "parity/network/models"),
-        ({*architectures.names(), *architectures.variants()}, "parity/network/models"),
+        (set(architectures.all_names()), "parity/network/models"),
     ],
     ids=["causes", "modules of causes", "families", "architectures"],
 )

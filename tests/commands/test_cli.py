@@ -58,7 +58,7 @@ def test_every_command_has_help_with_an_example(capsys, command):
 def test_models(capsys):
     code, out, _ = ran(capsys, "models")
     assert code == 0
-    assert len(out.splitlines()) == 1 + len(architectures.names()) + len(architectures.variants())
+    assert len(out.splitlines()) == 1 + len(architectures.all_names())
     assert "resnext50_32x4d" in out
     lines = {line.split()[0]: line.split()[1:3] for line in out.splitlines()}
     assert lines["resnext50_32x4d"] == ["25,028,904", "25,097,128"]
@@ -69,7 +69,7 @@ def test_models(capsys):
 def test_models_as_json(capsys):
     _, out, _ = ran(capsys, "models", "--json")
     rows = json.loads(out)
-    assert [row["name"] for row in rows] == [*architectures.names(), *architectures.variants()]
+    assert [row["name"] for row in rows] == architectures.all_names()
     sizes = {row["name"]: (row["parameters"], row["with_statistics"]) for row in rows}
     assert sizes["resnet18"] == (11_689_512, 11_699_112)
     # Twelve projections too many.
