@@ -74,7 +74,7 @@ def test_a_case_of_any_models(parity, tmp_path):
         (("compare", "vit_tiny_patch16_224", "--image-size", "100"), "a multiple of the patch, 16"),
         (("compare", "lstm_tagger", "--channels", "1"), "reads tokens"),
         (("compare", "vit_tiny_patch16"), "did you mean 'vit_tiny_patch16_224'"),
-        (("export", "--onnx", "o.onnx", "gru_tagger"), "has no layer table"),
+        (("export", "--onnx", "o.onnx", "--from", "torch", "gru_tagger"), "has no layer table"),
     ],
 )
 def test_what_is_refused(parity, arguments, error):
