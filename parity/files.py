@@ -178,11 +178,14 @@ def require_writable(path: str | Path) -> None:
 def require_other_files(outputs: Iterable[str | Path], inputs: Iterable[str]) -> None:
     """Raise OutputError if an output is the same file as one of the inputs.
 
-    `inputs` may be texts that name no file; of `NAME=PATH` and `PATH:NAME` the path counts too.
+    `inputs` may be texts that name no file; of `NAME=PATH`, `PATH:NAME` and `PATH,ARGUMENTS` the
+    path counts too.
     """
     read = {}
     for text in inputs:
-        for part in (text, text.partition("=")[2], text.rpartition(":")[0]):
+        parts = [text, text.partition("=")[2]]
+        parts += [part.partition(",")[0] for part in parts]
+        for part in (*parts, *(part.rpartition(":")[0] for part in parts)):
             status = _find_status(part)
             if status is not None:
                 read[status.st_dev, status.st_ino] = part

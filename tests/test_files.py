@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from parity import files
-from parity.commands import convert
+from parity.commands import conversion, convert
 from parity.commands import export as exporting
 from parity.commands.cli import main as cli
 from parity.errors import OutputError, WeightError
@@ -182,7 +182,7 @@ def test_a_checkpoint_is_converted_at_the_end_of_a_link(tmp_path, checkpoint):
 def test_a_conversion_that_is_read_back_otherwise_leaves_the_old_file(
     tmp_path, checkpoint, monkeypatch
 ):
-    read = convert.convert_checkpoint
+    read = conversion.convert_checkpoint
 
     def with_an_edit(found, source, target, *more, **options):
         notes = read(found, source, target, *more, **options)
@@ -192,7 +192,7 @@ def test_a_conversion_that_is_read_back_otherwise_leaves_the_old_file(
             weights.save(target, values)
         return notes
 
-    monkeypatch.setattr(convert, "convert_checkpoint", with_an_edit)
+    monkeypatch.setattr(conversion, "convert_checkpoint", with_an_edit)
     target = tmp_path / "out.safetensors"
     target.write_text("old")
     with pytest.raises(WeightError, match="the weights read back differ from those of"):
@@ -337,7 +337,15 @@ def test_a_report_never_replaces_what_is_read(tmp_path, monkeypatch, capsys, for
     Path("net.py").write_text("")
     assert cli.main(["compare", "net.py:build", "a=net.py:other", form, "net.py"]) == 2
     assert "would replace a file that is read" in capsys.readouterr().err
+    assert cli.main(["compare", "resnet18", "keras=net.py:build,seed=1", form, "net.py"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    case_file.write_text('[[case]]\nname = "own"\nmodels = ["net.py:build", "a=net.py:other"]\n')
+    assert cli.main(["check", "parity.toml", form, "net.py"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
     Path("own.pth").write_bytes(b"x")
+    arguments = ("convert", "net.py:build", "--into", "other.py:build", "--weights", "own.pth")
+    assert cli.main([*arguments, "own.pth"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
     arguments = ("export", "resnet18", "--from", "torch", "--weights", "own.pth")
     assert cli.main([*arguments, "--onnx", "own.pth"]) == 2
     assert Path("own.pth").read_bytes() == b"x"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate
-from parity.network.alignment import NodePair
+from parity.network.alignment import Alignment, NodePair
 from parity.network.graph import Graph
 from parity.processes.children import Children
 
@@ -55,6 +55,9 @@ class AlignedModels:
     other: str
     rows: tuple[AlignedRow, ...]
     notes: tuple[str, ...]
+    graphs: tuple[Graph, Graph] = field(repr=False, compare=False)
+    """What was read: the reference's graph and the other's."""
+    alignment: Alignment = field(repr=False, compare=False)
 
     @property
     def complete(self) -> bool:
@@ -146,7 +149,9 @@ def describe_alignment(state: GraphState) -> AlignedModels:
             weights = _weights(node.parameters)
             first, second = (text, "") if is_reference else ("", text)
             rows.append(AlignedRow(node.kind, first, second, shape, weights, "none", "no partner"))
-    return AlignedModels(state.reference.subject.name, name, tuple(rows), state.notes)
+    return AlignedModels(
+        state.reference.subject.name, name, tuple(rows), state.notes, (reference, other), alignment
+    )
 
 
 def _describe_pair(pair: NodePair, reference: Graph, other: Graph) -> AlignedRow:

@@ -17,15 +17,15 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from parity import files
+from parity import files, temporary
 from parity.comparison import identity
 from parity.comparison.levels import Gaps
-from parity.errors import CaptureError, OutputError, UsageError
+from parity.errors import CaptureError, OutputError
 from parity.numerics import floor
 from parity.numerics.capture import CaptureReader, update_manifest
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
-from parity.processes.subjects import parse_subject, subject_kinds
+from parity.processes.subjects import subject_kinds
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
 from parity.text import abbreviate, one_line, printable, quote
 
@@ -82,12 +82,26 @@ def save_captures(
                     "instrumentation_gap": gaps.get(name),
                 }
                 update_manifest(path, fields)
-            with files.atomic_write(targets[name]) as temporary:
+            with files.atomic_write(targets[name]) as part:
                 # A rename within a file system, a copy between two.
-                shutil.move(path, temporary)
+                shutil.move(path, part)
     except OSError as error:
         raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error
     return targets
+
+
+@contextlib.contextmanager
+def working_folder(parent: Path | None) -> Iterator[Path]:
+    """Yield a temporary folder in `parent`, which is the folder for saved captures."""
+    if parent is not None:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{parent}: cannot be a folder: {error.strerror}") from error
+    # Captures of a large model are gigabytes; in the folder where they are saved, they are renamed
+    # and not copied.
+    with temporary.working_folder(parent) as folder:
+        yield folder
 
 
 def require_replaceable(folder: Path, names: Iterable[str]) -> None:
@@ -107,11 +121,9 @@ def _is_saved_capture(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     try:
-        if name != REFERENCE:
-            parse_subject(name)
         with CaptureReader(path) as reader:
             return read_subject(reader) == name
-    except (UsageError, CaptureError):
+    except CaptureError:
         return False
 
 

@@ -317,7 +317,7 @@ def _list_definitions(path: str) -> str:
 
 def _unknown(text: str) -> UsageError:
     names = [*_registered_names(), *zoos.all_zoos()]
-    prefixed = [name for name in architectures.names() if name.startswith(text.lower())]
+    prefixed = [name for name in architectures.all_names() if name.startswith(text.lower())]
     similar = [*prefixed, *closest(text.lower(), names, count=3)]
     # A zoo by itself is no reference.
     shown = [f"{name}:NAME" if name in zoos.all_zoos() else name for name in similar]
@@ -330,7 +330,7 @@ def _unknown(text: str) -> UsageError:
 
 
 def _registered_names() -> list[str]:
-    return [*architectures.names(), *architectures.variants()]
+    return architectures.all_names()
 
 
 def _exists(path: str) -> bool:

@@ -15,7 +15,8 @@ class LoadedModel:
     `example` are the example inputs that came with it: a tuple, list or dict of arrays or tensors,
     or one of these. `brings_weights` is False where the weights are still to be set. `source` names
     the model in messages. `input_shape` is the shape of the one input where the origin of the model
-    states it, None for an axis of any length. `notes` are lines for the report.
+    states it, None for an axis of any length, and `input_dtype` its dtype. `notes` are lines for
+    the report.
     """
 
     model: Any
@@ -23,6 +24,7 @@ class LoadedModel:
     brings_weights: bool
     example: Any | None = None
     input_shape: tuple[int | None, ...] | None = None
+    input_dtype: str = "float32"
     notes: tuple[str, ...] = ()
 
 

@@ -28,9 +28,7 @@ from parity.commands.cli.request_options import (
 if TYPE_CHECKING:
     from parity.comparison.request import Request
 
-_INPUT_OPTIONS = (
-    "weights", "input", "onnx_keras", "onnx_torch", "keras", "torch", "table",
-)  # fmt: skip
+_INPUT_OPTIONS = ("weights", "input", "table")
 
 FirstCaptures = Annotated[
     Path, typer.Argument(metavar="A", help="A folder of captures, or one capture file.")
@@ -98,7 +96,7 @@ def compare(
     with handle_errors():
         from parity.commands.values import names_any_models
 
-        if names_any_models(references or ()):
+        if names_any_models(references or (), table=options["table"]):
             require_writable(reports, _list_inputs(references, options, custom_objects))
             graph_request = build_graph_request(
                 options,
@@ -116,9 +114,9 @@ def compare(
             report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
             show_report(report, reports)
             raise typer.Exit(report.verdict.exit_code)
-        options = {**options, "model": next(iter(references or ()), None)}
         request = build_request(
             options,
+            tuple(references or ()),
             **criteria,
         )
         require_writable(reports, _list_inputs(references, options, custom_objects))
@@ -134,20 +132,44 @@ def compare(
 @with_request_options
 def capture(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the captures.")],
-    model: arguments.OptionalModelArgument = None,
+    references: arguments.ReferencesArgument = None,
+    shape: arguments.ShapeOption = None,
+    trust: arguments.TrustOption = None,
+    custom_objects: arguments.CustomObjectsOption = None,
+    export: arguments.ExportOption = True,
     *,
     options: Mapping[str, Any],
 ) -> None:
-    """Run a model and save its tensors for `parity diff`.
+    """Run models and save their tensors for `parity diff`.
 
     The folder gets one file for each subject, and one with the float64 reference and its floors.
     """
     with handle_errors():
-        request = build_request({**options, "model": model}, save_captures=out, judge=False)
-        with _start_children(request) as run_arguments:
-            from parity.commands.capture import capture_request
+        from parity.commands.values import names_any_models
 
-            captures = capture_request(**run_arguments)
+        if names_any_models(references or (), table=options["table"]):
+            graph_request = build_graph_request(
+                options,
+                tuple(references or ()),
+                shape=shape or (),
+                trust=trust,
+                custom_objects=custom_objects,
+                export=export,
+                save_captures=out,
+                judge=False,
+            )
+            with show_progress() as update_progress:
+                from parity.commands.capture import capture_models
+
+                captures = capture_models(graph_request, progress=update_progress)
+        else:
+            request = build_request(
+                options, tuple(references or ()), save_captures=out, judge=False
+            )
+            with _start_children(request) as run_arguments:
+                from parity.commands.capture import capture_request
+
+                captures = capture_request(**run_arguments)
         for name, failure in captures.failures.items():
             console.print_note(f"{name} could not be run: {failure}")
         for note in captures.notes:
@@ -235,6 +257,7 @@ COMMANDS = (
         examples=(
             "parity capture resnet50 --input photo.jpg --depth layer --out captures",
             "parity capture resnet50 --subjects keras --out on-the-other-machine",
+            "parity capture net.py:build deployed.onnx --out here",
         ),
     ),
     Command(

@@ -17,6 +17,8 @@ from parity import files
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import InputError, UsageError
 from parity.network import inputs
+from parity.network.alignment import families
+from parity.network.graph import OPAQUE, Graph
 from parity.numerics.array_files import READING_ERRORS, save_arrays
 from parity.processes.model_files import require_file
 from parity.text import one_line, quote, suggest
@@ -167,12 +169,12 @@ def _load_array(spec: DeclaredInput, value: Any) -> tuple[Array, str]:
         _require_fit(spec, value, "the array")
         return value, "array"
     path = Path(value)
-    mapped = _map_npy(path)
+    mapped = map_npy(path)
     _require_fit(spec, mapped, str(path))
     return np.array(mapped, order="K"), path.name
 
 
-def _map_npy(path: Path) -> Array:
+def map_npy(path: Path) -> Array:
     """Return the array of an `.npy` file, mapped: what its header claims takes no memory.
 
     Raises `UsageError` if there is no such file, and `InputError` if it holds no array.
@@ -285,3 +287,20 @@ def redraw_integers(
         old = arrays[name]
         result[name] = rng.integers(0, bound, old.shape).astype(old.dtype)
     return result
+
+
+def find_id_bounds(graph: Graph) -> dict[str, int]:
+    """Return, for each integer input that an embedding reads, the number of ids that it takes."""
+    ports = {port.tensor: port.name for port in graph.inputs}
+    found: dict[str, int] = {}
+    reach = dict(ports)
+    for node in graph.nodes:
+        sources = [reach[tensor] for tensor in node.inputs if tensor in reach]
+        if node.kind == "embedding" and sources and node.parameters:
+            rows = node.parameters[0].shape[0]
+            found[sources[0]] = min(rows, found.get(sources[0], rows))
+        elif (node.kind == OPAQUE or families.is_passed(node)) and sources:
+            for tensor in node.outputs:
+                if graph.tensors[tensor].dtype.startswith("int"):
+                    reach[tensor] = sources[0]
+    return found

@@ -74,6 +74,25 @@ def load_checkpoint(model: Any, path: str, example: Any | None = None) -> None:
         raise WeightError(f"{path}: does not fit the model: {reason}") from error
 
 
+def save_checkpoint(model: Any, path: Path) -> None:
+    """Write a model's weights as a `.weights.h5` file, or the model as a `.keras` file.
+
+    Raises `WeightError` for a layer, and for a model that Keras cannot save.
+    """
+    if not isinstance(model, keras.Model):
+        raise WeightError(f"{path.name}: weights are saved of a keras.Model, found a layer")
+    try:
+        if path.name.endswith(".weights.h5"):
+            model.save_weights(path)
+        else:
+            model.save(path)
+    except OSError:
+        raise
+    except Exception as error:
+        reason = one_line(str(error), longest=300)
+        raise WeightError(f"{path.name}: cannot be saved by Keras: {reason}") from error
+
+
 def _require_arrays(model: keras.Model, path: str) -> None:
     """Raise `WeightError` unless a file has as many arrays of each shape as the model would write.
 

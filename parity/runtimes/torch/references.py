@@ -103,6 +103,20 @@ def _describe_conversions(
     return notes
 
 
+def save_checkpoint(model: nn.Module, path: Path) -> None:
+    """Write a module's state dict as a `.safetensors`, `.pth` or `.pt` file."""
+    state = model.state_dict()
+    if path.suffix != ".safetensors":
+        torch.save(state, path)
+        return
+    from safetensors.torch import save
+
+    # The format holds no tensors that share memory, such as tied weights.
+    path.write_bytes(
+        save({name: each.detach().clone().contiguous() for name, each in state.items()})
+    )
+
+
 def _set_seed() -> None:
     torch.manual_seed(0)
 
@@ -126,7 +140,8 @@ def _load_registered(reference: ModelReference) -> LoadedModel:
         module.build(spec).eval(),
         reference.text,
         brings_weights=False,
-        input_shape=(None, *spec.input_shape),
+        input_shape=spec.input_form.shape,
+        input_dtype=spec.input_form.dtype,
     )
 
 

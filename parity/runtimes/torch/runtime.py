@@ -68,6 +68,9 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
     def load_model_checkpoint(self, path: str) -> Sequence[str]:
         return references.load_checkpoint(self.model, path)
 
+    def save_model_checkpoint(self, path: Path) -> None:
+        references.save_checkpoint(self.model, path)
+
     def build_replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         with torch.device("meta"):
             model = copy.deepcopy(self.model).to("meta", dtype=DTYPES[dtype]).eval()

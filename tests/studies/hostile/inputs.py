@@ -487,7 +487,7 @@ def tables(chance: random.Random) -> Iterator[HostileCase]:
         suffix = chance.choice(list(texts))
         text = mutate_text(chance.choice(texts[suffix]), chance)
         name = f"t.{suffix}"
-        arguments = ("compare", "--keras", "no_a:b", "--torch", "no_c:d", "--table", name)
+        arguments = ("compare", "keras=no_a:b", "torch=no_c:d", "--table", name)
         yield HostileCase("table", f"{suffix} {number}", content(name, text), arguments)
 
 
@@ -605,7 +605,7 @@ def special_files(chance: random.Random) -> Iterator[HostileCase]:
         ".weights.h5": (*CONVERT,),
         ".keras": (*CONVERT,),
         ".toml": ("check",),
-        ".csv": ("compare", "--keras", "a:b", "--torch", "c:d", "--table"),
+        ".csv": ("compare", "keras=a:b", "torch=c:d", "--table"),
         ".capture": ("diff", "x.capture"),
         ".onnx": ("compare", "net.py:build"),
         ".py": ("compare", "net.py:build"),
