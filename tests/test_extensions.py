@@ -139,7 +139,7 @@ def test_an_architecture_and_a_format_serve_a_comparison(tree):
 @pytest.mark.framework
 def test_a_cause_is_proved_on_a_mutated_twin_through_the_public_functions(tree):
     code = (
-        "import parity, json; report = parity.compare('toy', keras='mutated:build', "
+        "import parity, json; report = parity.compare('toy', 'keras=mutated:build', "
         "input='random', subjects='keras,torch', depth='layer'); "
         "print(json.dumps([report.verdict, "
         "[[cause.layer, cause.subject, cause.cause] for cause in report.causes]]))"
@@ -265,7 +265,7 @@ def mentioning(names, home):
         (cause_names(), "parity/explain/causes"),
         ({module.__name__ for module in causes.modules()}, "parity/explain/causes"),
         (families(), "parity/network/models"),
-        ({*architectures.names(), *architectures.variants()}, "parity/network/models"),
+        (set(architectures.all_names()), "parity/network/models"),
     ],
     ids=["causes", "modules of causes", "families", "architectures"],
 )

@@ -27,6 +27,14 @@ _SMALL = 1024
 _ALIGNMENT = 4096
 
 
+def _default_prefix() -> str:
+    return ".export-"
+
+
+folder_prefix = _default_prefix
+"""Returns how the name of a temporary folder begins. Whoever may be killed while it writes, and
+cleans up later, puts a function here whose names say who wrote them."""
+
 _NO_FILE = "external"
 """The location of a tensor that a session gets from memory."""
 
@@ -46,7 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         )
     path = Path(os.path.realpath(path))
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=folder_prefix()) as folder:
             part = Path(folder) / path.name
             yield part
             for file in Path(folder).iterdir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from parity.commands import saved_captures
 from parity.commands.values import Progress, no_progress
 from parity.comparison.graphs.devices import plan_devices
 from parity.comparison.graphs.isolation import (
@@ -31,6 +31,7 @@ from parity.comparison.graphs.structure import (
     is_same_function,
     summarise,
 )
+from parity.comparison.graphs.trials import compare_other_inputs, measure_repeatability
 from parity.comparison.graphs.weights import compare_weights
 from parity.comparison.judging import judge_captures
 from parity.comparison.placement import Placement
@@ -59,7 +60,25 @@ def compare_graphs(
     Raises a `ParityError` for bad input, and `AlignmentError` where two models have nothing in
     common. A model that cannot be run is a `failure` in the report.
     """
+    report, _ = run_graph_comparison(request, children=children, progress=progress)
+    return report
+
+
+def run_graph_comparison(
+    request: GraphRequest,
+    *,
+    children: Children | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Report, dict[str, Path]]:
+    """Run a comparison; return its report and its saved captures, by subject and ``reference``.
+
+    The parameters are those of `compare_graphs`.
+    """
     start = time.perf_counter()
+    names = [name for name, _, _ in request.name_models()]
+    if request.save_captures is not None:
+        saved_captures.require_replaceable(request.save_captures, names)
+    files: dict[str, Path] = {}
     with contextlib.ExitStack() as stack:
         placement = Placement({})
         if children is None:
@@ -67,21 +86,66 @@ def compare_graphs(
             children = stack.enter_context(
                 Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
             )
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        folder = stack.enter_context(saved_captures.working_folder(request.save_captures))
         preparation = Preparation(request, children, folder, progress, placement=placement)
         state = preparation.run()
         runner = GraphRunner(state, children, folder, progress)
         state, findings = judge_models(state, runner)
-        return assemble_graph_report(state, findings, time.perf_counter() - start)
+        if request.judge:
+            findings = _compare_again(replace(runner, state=state), findings, preparation)
+        report = assemble_graph_report(state, findings, time.perf_counter() - start)
+        if request.save_captures is not None:
+            files = _save_captures(state, findings, report, request.save_captures)
+    return report, files
+
+
+def _compare_again(
+    runner: GraphRunner, findings: GraphFindings, preparation: Preparation
+) -> GraphFindings:
+    """Repeat the comparison on the same inputs and on others, as far as the request asks for it."""
+    runs = findings.runs or {}
+    repeats = runner.state.request.repeat
+    repeat = measure_repeatability(runner, runs, repeats) if repeats > 1 else None
+    trials = compare_other_inputs(runner, list(runs), preparation.read_at)
+    return replace(
+        findings,
+        repeat=repeat,
+        trials=tuple(trials.results),
+        spread=trials.spread,
+        notes=(*findings.notes, *trials.notes),
+    )
+
+
+def _save_captures(
+    state: GraphState, findings: GraphFindings, report: Report, folder: Path
+) -> dict[str, Path]:
+    """Move the captures into the user's folder; return their files."""
+    if not findings.runs or findings.reference is None:
+        return {}
+    captures = {name: run.path for name, run in findings.runs.items()}
+    return saved_captures.save_captures(
+        folder,
+        {**captures, saved_captures.REFERENCE: findings.reference.capture},
+        report,
+        points=state.table.points(state.request.depth, list(state.models)),
+        floors=findings.reference.floors,
+        gaps={},
+    )
 
 
 def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, GraphFindings]:
-    """Run the reference and the subjects; judge, locate and explain their differences."""
+    """Run the reference and the subjects; judge, locate and explain their differences.
+
+    A request that is not judged ends with the captures.
+    """
     request = state.request
     points = state.table.points(request.depth, list(state.models))
     reference = runner.run_reference(points, "capture", isolate=request.isolate)
     state, runs = _run_all(state, runner)
     runner = replace(runner, state=state)
+    findings = GraphFindings(runs=runs, reference=reference)
+    if not request.judge:
+        return state, findings
     points = state.table.points(request.depth, list(state.models))
     stages = judge_captures(
         reference.capture,
@@ -90,7 +154,7 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
         points,
         criteria(state),
     )
-    findings = GraphFindings(stages=tuple(stages), runs=runs, weights=_judge_weights(state))
+    findings = replace(findings, stages=tuple(stages), weights=_judge_weights(state))
     if request.semantics:
         level = judge_semantics(state, runner, reference)
         findings = replace(findings, semantics=level)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parity import files
+from parity import files, temporary
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -109,6 +108,8 @@ def export(
     path = Path(path)
     # The exporter writes and verifies a temporary file beside the target, and then renames it.
     target = files.require_plain_file(path)
+    if weights is not None:
+        files.require_other_files([target], [str(weights)])
     if cache:
         require_own_folder()
     store = Cache(cache)
@@ -118,10 +119,12 @@ def export(
     if weights is not None:
         detect_format(weights)
     with (
-        tempfile.TemporaryDirectory(prefix="parity-") as name,
+        # Of an exporter that was killed, a temporary folder remains beside the target.
+        temporary.swept(target.parent),
+        temporary.working_folder() as folder,
         Children(python=interpreters) as children,
     ):
-        folder, child = Path(name), children[side]
+        child = children[side]
         progress(side, "starting")
         interpreter = select_interpreter(side, interpreters)
         if weights is None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from parity import temporary
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -235,12 +235,12 @@ def train(
     if workers is None:
         workers = default_workers(from_files=isinstance(dataset.training, FileImages))
     with ExitStack() as stack:
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        working_folder = stack.enter_context(temporary.working_folder())
         children = stack.enter_context(Children(python=find_interpreters(python), timeout=timeout))
         children.start(frameworks)
         pool = stack.enter_context(children.threads(len(frameworks)))
         _load_models(configuration, children, folder, pool, init, progress)
-        loader = stack.enter_context(open_loader(temporary, workers=workers))
+        loader = stack.enter_context(open_loader(working_folder, workers=workers))
         loop = Loop(
             configuration,
             {name: children[name] for name in frameworks},
@@ -256,7 +256,7 @@ def train(
             pool,
             Readers.of(configuration).training,
             initial=folder.initial_weights,
-            folder=temporary,
+            folder=working_folder,
             steps=verify,
             progress=progress,
         )

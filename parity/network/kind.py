@@ -85,6 +85,13 @@ class Role:
         source = self.onnx_axes or self.axes
         return axes.reorder(value, source, self.axes) if axes.fits(source, value.shape) else value
 
+    def canonical_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the canonical shape of a weight of this shape in Keras; see `from_keras`."""
+        source = self.keras_axes or self.axes
+        if not axes.fits(source, shape):
+            return tuple(shape)
+        return axes.reorder_shape(shape, source, self.axes)
+
     def keras_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the shape in Keras of a weight of this canonical shape."""
         if not axes.fits(self.axes, shape):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.errors import ExportError
+from parity import temporary
 from parity.errors import ModelExportError
 from parity.network.table import LOGITS
 from parity.runtimes.framework import Framework
@@ -31,8 +32,7 @@ class ExportOperations(Framework):
         self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
     ) -> dict[str, Any]:
         """Write a user's model with its own weights; not verified, since a comparison follows."""
-        from exporters import graph as onnx_graph
-
+        onnx_graph = _load_exporter()
         started = time.perf_counter()
         with convert_export_errors(self.name):
             structure = self.trace(opset=opset, input_shape=input_shape, names=names)
@@ -55,8 +55,7 @@ class ExportOperations(Framework):
 
         `structure` is the file of the traced graph, which is written first if it is missing.
         """
-        from exporters import graph as onnx_graph
-
+        onnx_graph = _load_exporter()
         started = time.perf_counter()
         with convert_export_errors(self.name):
             if not Path(structure).exists():
@@ -85,3 +84,12 @@ def convert_export_errors(runtime: str) -> Iterator[None]:
         yield
     except ExportError as error:
         raise ModelExportError(f"{runtime}: {error}") from error
+
+
+def _load_exporter() -> Any:
+    """Return the module that writes graphs; its temporary folders then state their owner."""
+    from exporters import graph as onnx_graph
+    from exporters.graph import serialization
+
+    serialization.folder_prefix = temporary.owned_prefix
+    return onnx_graph

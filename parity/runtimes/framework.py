@@ -98,6 +98,13 @@ class Framework:
         """
         raise NotImplementedError
 
+    def save_model_checkpoint(self, path: Path) -> None:
+        """Write the weights of the model, which is not a registered one, in the form of the suffix.
+
+        Raises `WeightError` if the framework has no such form for this model.
+        """
+        raise NotImplementedError
+
     def build_replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]:
         """Build a second model of `dtype` on the CPU; also return a function that sets its
         weights."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parity import files
 from parity.errors import UsageError
 from parity.network import weights
 from parity.network.architectures import from_json
@@ -66,7 +67,8 @@ class LoadOperations(Framework):
         self.keep_example(loaded)
         if parsed.form == REGISTERED:
             self.spec = registered_spec(parsed)
-            self.table = self.spec.table()
+            if self.spec.has_table:
+                self.table = self.spec.table()
         return {
             "runtime": self.name,
             "brings_weights": loaded.brings_weights or self._load_registered_weights(parsed),
@@ -90,7 +92,7 @@ class LoadOperations(Framework):
                 f"{quote(reference.text)}: {registry.label(self.name)} does not read this "
                 f"checkpoint; give --weights {printable(str(path))}, or a .safetensors"
             )
-        self._load_canonical(str(path))
+        self.load_checkpoint(path=str(path))
         return True
 
     def load_checkpoint(self, *, path: str) -> dict[str, Any]:
@@ -98,9 +100,14 @@ class LoadOperations(Framework):
 
         "notes" in the answer are lines for the report.
         """
-        if self.spec is None:
+        if self.spec is None or not self.spec.has_table:
             return {"notes": list(self.load_model_checkpoint(path))}
         return {"notes": list(self._load_canonical(path))}
+
+    def write_model_checkpoint(self, *, path: str) -> None:
+        """Write the weights of a model that is not a registered one; raises `WeightError`."""
+        with files.atomic_write(path) as temporary:
+            self.save_model_checkpoint(temporary)
 
     def _load_canonical(self, path: str) -> Sequence[str]:
         """Load the weights of a registered model; return notes."""

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import parity
+from parity import files
 from parity.errors import ParityError, UsageError, WrongFrameworkError
 from parity.processes import registry, zoos
 from parity.processes.references import SCRIPT, WEIGHTS, ModelReference
@@ -109,7 +110,7 @@ def _import_script(path: Path) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     # Compiled here: the loader would leave its cache beside the user's file.
-    code = compile(path.read_bytes(), str(path), "exec")
+    code = compile(files.read_bytes(path), str(path), "exec")
     sys.modules[name] = module
     try:
         exec(code, vars(module))

@@ -113,8 +113,9 @@ def build_table(
         if not partners and alignments:
             continue
         name = _unique(node.path or node.source or node.operation, node, names)
-        first = channels_first(axes.get(tensor, ""))
         own = graph.tensors[tensor].shape
+        named = axes.get(tensor, "")
+        first = channels_first(named) if len(named.split()) == len(own) else ()
         stage, block = cuts.places[node.id]
         tensors = {
             subject: TensorPoint(name, point.tensor, (*_drop_identity(point.views), *first))

@@ -9,6 +9,7 @@ from typing import Any
 
 from parity.comparison.graphs.points import accumulated_terms, isolated_terms
 from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.identity import build_identity
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.numerics import floor
 from parity.numerics.points import ComparisonPoint
@@ -48,7 +49,7 @@ class GraphRunner:
             inputs=str(model.input_file),
             points=tensors,
             out=str(path),
-            manifest=self._manifest(model, "float64"),
+            manifest={**self._manifest(model, "float64"), "subject": "reference"},
             precision="float64",
         )
         child.call("run_graph", **request.to_json())
@@ -162,5 +163,9 @@ class GraphRunner:
             "runtime": dict(model.versions),
             "device": model.subject.device,
             "precision": precision,
-            "input_sha256": self.state.reference.inputs.sha256,
+            **build_identity(
+                model=self.state.model_name,
+                weights_sha256=self.state.weights_sha256,
+                input_sha256=self.state.reference.inputs.sha256,
+            ),
         }

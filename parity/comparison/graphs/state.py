@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from parity.comparison.graphs.inputs import ModelInputs
@@ -49,3 +51,14 @@ class GraphState:
     subjects: tuple[GraphSubject, ...] = ()
     """All that were asked for, in order."""
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The SHA-256 of the reference's weights; empty if they could not be read."""
+        path = self.weights.get(self.reference.subject.name)
+        return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+
+    @property
+    def model_name(self) -> str:
+        """The compared models, as the user named them."""
+        return " | ".join(self.request.references)

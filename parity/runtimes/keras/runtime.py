@@ -98,6 +98,9 @@ class Runtime(KerasGraphs, ModelRuntime):
             references.load_checkpoint(self.model, path, self.example)
         return ()
 
+    def save_model_checkpoint(self, path: Path) -> None:
+        references.save_checkpoint(self.model, path)
+
     def _rebuild(self) -> keras.Model:
         """Build the loaded model once more."""
         if self._callable_path is None:

@@ -50,12 +50,13 @@ class TorchGraphs(GraphOperations):
     """The example inputs that came with the model, by name."""
     input_shape: tuple[int | None, ...] | None = None
     """The shape of the one input, where the model's origin states it."""
+    input_dtype: str = "float32"
     _shared: frozenset[str] | None = None
     """`find_shared` of the model; None before its first run."""
 
     def keep_example(self, loaded: LoadedModel) -> None:
         self._shared, self.example = None, None
-        self.input_shape = loaded.input_shape
+        self.input_shape, self.input_dtype = loaded.input_shape, loaded.input_dtype
         if loaded.example is not None:
             self.use_example(loaded.example)
 
@@ -67,7 +68,7 @@ class TorchGraphs(GraphOperations):
             ]
         names = required_inputs(self.model)
         if self.input_shape is not None and len(names) == 1:
-            return [InputSpec(names[0], self.input_shape, "float32", "declared")]
+            return [InputSpec(names[0], self.input_shape, self.input_dtype, "declared")]
         return [InputSpec(name, None, "", "unknown") for name in names]
 
     def example_inputs(self) -> dict[str, Array] | None:

@@ -68,6 +68,9 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
     def load_model_checkpoint(self, path: str) -> Sequence[str]:
         return references.load_checkpoint(self.model, path)
 
+    def save_model_checkpoint(self, path: Path) -> None:
+        references.save_checkpoint(self.model, path)
+
     def build_replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         with torch.device("meta"):
             model = copy.deepcopy(self.model).to("meta", dtype=DTYPES[dtype]).eval()
@@ -111,7 +114,7 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
     def parse_checkpoint(
         self, path: Path, table: LayerTable
     ) -> tuple[dict[str, Array], Sequence[str]]:
-        return checkpoints.read(path)
+        return checkpoints.read(path, table)
 
     def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
         checkpoints.save(values, path, table=self.table, order=self.model.state_dict().keys())

@@ -13,6 +13,7 @@ from PIL import Image
 
 from parity import files
 from parity.errors import InputError, MissingRuntimeError, OutputError, UsageError
+from parity.network.inputs import picture
 from parity.text import quote
 from parity.training.data import decoding, idx
 from parity.training.data.dataset import (
@@ -252,7 +253,7 @@ def _read_split(folder: Path, classes: Sequence[str]) -> _Split:
         paths = sorted(
             path
             for path in (folder / class_name).rglob("*")
-            if path.suffix.lower() in decoding.SUFFIXES
+            if path.suffix.lower() in picture.SUFFIXES
             and not path.name.startswith(".")
             and path.is_file()
         )
