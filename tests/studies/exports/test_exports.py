@@ -14,7 +14,7 @@ pytestmark = pytest.mark.framework
 pytest.importorskip("torch")
 
 from tests.studies.exports import broken
-from tests.studies.exports.__main__ import PASS, REFUSED, WRONG, chosen, report, run_case
+from tests.studies.exports.__main__ import OURS, PASS, REFUSED, WRONG, chosen, report, run_case
 from tests.studies.exports.case import Case, difference
 from tests.studies.exports.torch_models import CASES
 
@@ -30,14 +30,14 @@ RIGHT = (
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_model_of_the_study_is_exported_right(name):
     (case,) = [case for case in CASES if case.name == name]
-    found = run_case(case, rivals=False)["results"]["ours"]
+    found = run_case(case, [OURS])["results"][OURS]
     assert found["verdict"] == PASS, found["detail"]
 
 
 @pytest.mark.parametrize("name", ["dropout-in-training", "vae", "branch-on-batch"])
 def test_a_model_that_no_file_is_right_for_is_refused(name):
     (case,) = [case for case in CASES if case.name == name]
-    found = run_case(case, rivals=False)["results"]["ours"]
+    found = run_case(case, [OURS])["results"][OURS]
     assert found["verdict"] == REFUSED
     assert found["detail"].startswith("ExportError: ")
 
@@ -48,7 +48,7 @@ def test_a_wrong_file_counts_as_wrong(monkeypatch):
     run = model.run
     monkeypatch.setattr(model, "run", lambda inputs: [array * 1.01 for array in run(inputs)])
     wrong = Case(case.name, case.kind, lambda: model)
-    assert run_case(wrong, rivals=False)["results"]["ours"]["verdict"] == WRONG
+    assert run_case(wrong, [OURS])["results"][OURS]["verdict"] == WRONG
 
 
 @pytest.mark.parametrize("name", ["cnn", "round", "clamp"])
@@ -84,6 +84,14 @@ def test_results_are_continued(tmp_path):
     out = tmp_path / "results.json"
     done = {"torch": [{"case": "linear", "kind": "layer", "results": {}, "error": "kept"}]}
     out.write_text(json.dumps(done))
-    command = [sys.executable, "-m", "tests.studies.exports", "--only", "torch", "--no-rivals"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.studies.exports",
+        "--only",
+        "torch",
+        "--exporters",
+        "ours",
+    ]
     subprocess.run([*command, "--names", "linear", "--out", str(out)], check=False)
     assert json.loads(out.read_text()) == done

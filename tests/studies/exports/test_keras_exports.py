@@ -10,7 +10,7 @@ pytestmark = pytest.mark.framework
 
 pytest.importorskip("exporters.keras_onnx")
 
-from tests.studies.exports.__main__ import PASS, REFUSED, WRONG, run_case
+from tests.studies.exports.__main__ import OURS, PASS, REFUSED, WRONG, run_case
 from tests.studies.exports.case import Case
 from tests.studies.exports.keras_models import CASES
 
@@ -29,13 +29,13 @@ RIGHT = (
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_model_of_the_study_is_exported_right(name):
-    found = run_case(BY_NAME[name], rivals=False)["results"]["ours"]
+    found = run_case(BY_NAME[name], [OURS])["results"][OURS]
     assert found["verdict"] == PASS, found["detail"]
 
 
 @pytest.mark.parametrize("name", ["stateful_lstm", "hashing", "erf"])
 def test_a_model_that_has_no_right_file_is_refused(name):
-    found = run_case(BY_NAME[name], rivals=False)["results"]["ours"]
+    found = run_case(BY_NAME[name], [OURS])["results"][OURS]
     assert found["verdict"] == REFUSED
     assert found["detail"].startswith("ExportError: ")
 
@@ -46,7 +46,7 @@ def test_a_wrong_file_counts_as_wrong(monkeypatch):
     assert len(model.tolerance) == 1
     monkeypatch.setattr(model, "run", lambda inputs: [a * 1.00001 for a in run(inputs)])
     wrong = Case("dense_3d", "layers", lambda: model)
-    assert run_case(wrong, rivals=False)["results"]["ours"]["verdict"] == WRONG
+    assert run_case(wrong, [OURS])["results"][OURS]["verdict"] == WRONG
 
 
 def test_every_kind_of_the_study_has_models_and_their_names_differ():
