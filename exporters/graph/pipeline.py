@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from exporters.errors import ExportError, first_few
+from exporters.graph.half_products import repair_half_products
 from exporters.graph.injection import inject
 from exporters.graph.model import Array, add_metadata
 from exporters.graph.serialization import atomic_path, write_directly
@@ -77,6 +78,7 @@ def export_graph(
                 structure = structure()
         with _timer(seconds, "inject"):
             model = inject(structure, weights(), outputs=tap_outputs)
+            repair_half_products(model)
         add_metadata(model.skeleton, {"onnx": onnx.__version__, **metadata})
         with _timer(seconds, "write"):
             write_directly(model, part)
@@ -127,6 +129,7 @@ def _verify_other_weights(
     """
     weights, function = other_weights()
     model = inject(structure, weights, outputs=tap_outputs)
+    repair_half_products(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "other.onnx"
         write_directly(model, path)
