@@ -27,6 +27,7 @@ from exporters.keras.arguments import (
 from exporters.keras.calls import check_mapping, check_model
 from exporters.keras.function import has_loops, lowest_roundoff, other_weights, to_function
 from exporters.keras.trace import trace
+from exporters.silence import silence_logging
 
 
 def weights(model: keras.Model) -> dict[str, Array]:
@@ -119,16 +120,17 @@ def export(
         arrays, other = other_weights(model, _weight_names(model), make_function)
         return _widen(arrays), other
 
-    return export_graph(
-        path=check_path(path),
-        structure=structure or traced,
-        weights=lambda: _widen(weights(model)),
-        reference=reference,
-        tap_outputs=tap_outputs,
-        metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
-        sample=None if sample is None else _in_order(arguments, inputs, sample, model),
-        other_weights=scrambled,
-    )
+    with silence_logging():
+        return export_graph(
+            path=check_path(path),
+            structure=structure or traced,
+            weights=lambda: _widen(weights(model)),
+            reference=reference,
+            tap_outputs=tap_outputs,
+            metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
+            sample=None if sample is None else _in_order(arguments, inputs, sample, model),
+            other_weights=scrambled,
+        )
 
 
 def find_sizes(

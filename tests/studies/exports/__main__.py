@@ -80,6 +80,8 @@ def run_case(case: Case, exporters: Sequence[str]) -> dict[str, Any]:
                 continue
             seconds = time.perf_counter() - start
             verdict, detail = judge_file(model, path, case)
+            if name == OURS and (wrong := model.check_names(path)):
+                verdict, detail = WRONG, wrong
             results[name] = {"verdict": verdict, "detail": detail, "seconds": seconds}
             if name == OURS:
                 results[name]["steps"] = dict(done.seconds)
