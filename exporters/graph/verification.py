@@ -112,6 +112,8 @@ class Reference:
     largest: float = 200.0
     """The largest magnitude of an extreme input."""
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    requested: frozenset[str] = frozenset()
+    """The sizes that a caller asked to vary: one that takes a single value is refused."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class Verification:
     constant: tuple[str, ...] = ()
     """Outputs that depend on an input in the graph but never changed: nothing was proved of them
     with these weights."""
+    feeds: tuple[Mapping[str, Array], ...] = field(default=(), repr=False)
+    """The inputs of each kind that the file was run on, by name."""
 
 
 @dataclass
@@ -436,13 +440,7 @@ class _Proof:
             for batch in framework.case.batches:
                 if batch in framework.failures:
                     continue
-                feeds = dict(
-                    zip(
-                        (spec.name for spec in self.specs),
-                        framework.case.first(batch),
-                        strict=True,
-                    )
-                )
+                feeds = self._feeds(framework, batch)
                 try:
                     actual = session.run(feeds, f"running the file at N={batch}")
                 except ExportError as error:
@@ -462,7 +460,13 @@ class _Proof:
             other_checks=tuple(c for c in checks if c.inputs not in ("normal", "sample")),
             notes=tuple(dict.fromkeys(self.notes)),
             constant=constant,
+            feeds=tuple(self._feeds(f, f.case.rows) for f in self.frameworks),
         )
+
+    def _feeds(self, framework: _Framework, batch: int) -> dict[str, Array]:
+        """Return the file's inputs at one N."""
+        names = (spec.name for spec in self.specs)
+        return dict(zip(names, framework.case.first(batch), strict=True))
 
     def _base_framework(self, sample: Sequence[Array] | None) -> _Framework:
         if sample is None:
@@ -609,18 +613,29 @@ class _Proof:
         )
 
     def _add_sizes(self) -> None:
-        """Add cases of each other size that varies, those that the framework takes."""
+        """Add cases of each other size that varies, those that the framework takes.
+
+        Raises ExportError where a size that was asked for takes one value alone.
+        """
         for name, values in self.sizes.items():
-            for value in values[1:]:
-                batch = min(2, self.rows)
-                arrays = draw_normal(
-                    self.specs, self._draw_sizes(batch, **{name: value}), seed=3 + value
+            refusals = [self._add_size(name, value) for value in values[1:]]
+            if name in self.reference.requested and refusals and all(refusals):
+                raise ExportError(
+                    f"dynamic: the model takes no other size {name} than {values[0]}:"
+                    f" {refusals[-1]}"
                 )
-                label = f"{name}={value}"
-                try:
-                    self.frameworks.append(self._run_case(self._case(label, arrays, (batch,))))
-                except ExportError as error:
-                    self.notes.append(f"{label} was not verified: {error}")
+
+    def _add_size(self, name: str, value: int) -> str:
+        """Add the case of another value of a size; return why the framework refuses it, or ""."""
+        batch = min(2, self.rows)
+        arrays = draw_normal(self.specs, self._draw_sizes(batch, **{name: value}), seed=3 + value)
+        label = f"{name}={value}"
+        try:
+            self.frameworks.append(self._run_case(self._case(label, arrays, (batch,))))
+        except ExportError as error:
+            self.notes.append(f"{label} was not verified: {error}")
+            return str(error)
+        return ""
 
     def _extra_rows(self) -> int:
         """Return the N of the additional cases: more for a small input, to try more numbers."""
