@@ -41,6 +41,8 @@ class KerasGraphs(GraphOperations):
     model: Any
     example: Mapping[str, Array] | None = None
     """The example inputs that came with the model, by name."""
+    loaded_example: Any | None = None
+    """The same as the user's code gave it, of any structure."""
 
     _reads_functions: bool = True
     """Whether the operations of the model's `tf.function`s are a part of its graph."""

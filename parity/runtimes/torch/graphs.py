@@ -49,6 +49,8 @@ class TorchGraphs(GraphOperations):
     model: nn.Module
     example: Mapping[str, Array] | None = None
     """The example inputs that came with the model, by name."""
+    loaded_example: Any | None = None
+    """The same as the user's code gave it, of any structure."""
     input_shape: tuple[int | None, ...] | None = None
     """The shape of the one input, where the model's origin states it."""
     _shared: frozenset[str] | None = None

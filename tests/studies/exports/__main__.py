@@ -107,7 +107,7 @@ def judge_file(model: Any, path: Path, case: Case) -> tuple[str, str]:
 
     def outputs_of(inputs: list[Any]) -> list[Any]:
         # A file may have dropped an input that nothing reads.
-        return session.run(None, dict(zip(names, inputs, strict=False)))
+        return list(session.run(None, dict(zip(names, inputs, strict=False))))
 
     return judge(model, outputs_of, seeds=SEEDS)
 
