@@ -315,7 +315,7 @@ def test_float16_with_islands_external_data_and_a_record(export, tmp_path):
     assert "stays in float32" in done.err
     model = onnx.load(tmp_path / "out.onnx", load_external_data=False)
     assert any(tensor.external_data for tensor in model.graph.initializer)
-    assert (tmp_path / "out.onnx.data").stat().st_size > 64 * 64 * 2
+    assert (tmp_path / "out.onnx.data").stat().st_size >= 64 * 64 * 2
     held = onnx.load(tmp_path / "out.onnx")
     weights = {t.name: t.data_type for t in held.graph.initializer}
     assert weights["fc.weight"] == onnx.TensorProto.FLOAT16
