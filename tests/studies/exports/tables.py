@@ -77,11 +77,11 @@ def main() -> None:
     results = json.loads(arguments.results.read_text())
     lines = ["# Exports: every model of the study", ""]
     lines += [
-        "Made by `python -m tests.studies.exports` and `python -m tests.studies.exports.tables`; the"
-        " totals and",
+        "Made by `python -m tests.studies.exports` and `python -m tests.studies.exports.tables`;"
+        " the totals and",
         "what they mean are in [truth.md](truth.md). Seconds are of a busy machine and can only be"
-        " compared within a row.",
-        "A star: measured before the exporters' last change.",
+        " compared within",
+        "a row. A star: measured before the exporters' last change.",
         "",
         *summarise(results),
         "",
