@@ -93,17 +93,26 @@ def describe_export(export: Any) -> dict[str, Any]:
 
     A check's "floors" is how many times the floor its error is, of at most `LIMIT`.
     """
+    from exporters.graph.samples import describe_inputs
     from exporters.graph.verification import LIMIT
 
     structure = export.structure
     graph = structure.model.graph
-    inputs = [_describe_value(value) for value in graph.input[: len(structure.inputs)]]
-    outputs = [_describe_value(value) for value in graph.output[: len(structure.outputs)]]
+    inputs, outputs = (
+        [
+            {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.sizes)}
+            for spec in describe_inputs(values)
+        ]
+        for values in (
+            graph.input[: len(structure.inputs)],
+            graph.output[: len(structure.outputs)],
+        )
+    )
     return {
         "opset": export.opset,
         "seconds": export.seconds,
         "outputs": list(structure.outputs),
-        "tensors": {"inputs": inputs, "outputs": outputs},
+        "tensors": {"inputs": list(inputs), "outputs": list(outputs)},
         "limit": LIMIT,
         "checks": [_describe_check(check, LIMIT) for check in export.checks],
         "other_checks": [_describe_check(check, LIMIT) for check in export.other_checks],
@@ -111,15 +120,6 @@ def describe_export(export: Any) -> dict[str, Any]:
         "external_data": export.external_data,
         "weights_sha256": "",
     }
-
-
-def _describe_value(value: Any) -> dict[str, Any]:
-    from onnx import helper
-
-    tensor = value.type.tensor_type
-    shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
-    dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    return {"name": value.name, "dtype": dtype, "shape": shape}
 
 
 def _describe_check(check: Any, limit: float) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def quiet() -> Iterator[None]:
 
 
 def work(framework: str) -> None:
-    """Run the cases that come on the standard input, as "NAME,EXPORTER,…"; one result a line."""
+    """Run the cases that come on the standard input, `[name, exporter, …]`; one result a line."""
     import logging
     import warnings
 
@@ -140,7 +140,7 @@ def work(framework: str) -> None:
     with quiet():
         cases = {case.name: case for case in cases_of(framework)}
     for line in sys.stdin:
-        name, *exporters = line.strip().split(",")
+        name, *exporters = json.loads(line)
         try:
             with quiet():
                 result = run_case(cases[name], exporters)
@@ -172,7 +172,7 @@ class Child:
         start = time.perf_counter()
         timer.start()
         try:
-            self.process.stdin.write(",".join([case.name, *exporters]) + "\n")
+            self.process.stdin.write(json.dumps([case.name, *exporters]) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except OSError:
