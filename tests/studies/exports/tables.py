@@ -1,6 +1,6 @@
 """The tables of the exports' study, as the documentation has them.
 
-    python -m tests.studies.exports.tables RESULTS.json OUT.md
+    python -m tests.studies.exports.tables RESULTS.json TABLE
 
 `RESULTS.json` is what `python -m tests.studies.exports --out` wrote. A row with "earlier" was not
 repeated since the exporter last changed, and has a star.
