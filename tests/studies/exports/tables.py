@@ -79,10 +79,10 @@ def main() -> None:
     lines += [
         "Made by `python -m tests.studies.exports` and `python -m tests.studies.exports.tables`;"
         " the totals and",
-        "what they mean are in [truth.md](truth.md). Seconds are of a busy machine, and exporters may"
-        " have run at",
-        "different times: they are no comparison of speed. A star: measured before the exporters' last"
-        " change.",
+        "what they mean are in [truth.md](truth.md). Seconds are of a busy machine, and exporters"
+        " may have run at",
+        "different times: they are no comparison of speed. A star: measured before the exporters'"
+        " last change.",
         "",
         *summarise(results),
         "",
