@@ -229,17 +229,27 @@ def _packages():
     return {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
 
 
+_BERT = """
+from tests.studies.exports.torch_zoo import import_torchvision
+import_torchvision()
+from transformers import BertConfig, BertForSequenceClassification
+config = BertConfig(
+    vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+    intermediate_size=64, max_position_embeddings=64,
+)
+BertForSequenceClassification(config).save_pretrained({folder!r})
+"""
+
+
 @pytest.mark.slow
 def test_a_folder_of_transformers_is_exported(export, tmp_path):
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("transformers is not installed")
-    config = {
-        "architectures": ["BertForSequenceClassification"], "model_type": "bert",
-        "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 64, "max_position_embeddings": 64,
-    }  # fmt: skip
-    (tmp_path / "bert").mkdir()
-    (tmp_path / "bert" / "config.json").write_text(json.dumps(config))
+    done = subprocess.run(
+        [sys.executable, "-c", _BERT.format(folder=str(tmp_path / "bert"))],
+        cwd=harness.ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     np.save(tmp_path / "ids.npy", np.arange(12).reshape(2, 6))
     done = export(
         f"hf:{tmp_path}/bert", "--input", f"input_ids={tmp_path}/ids.npy",
