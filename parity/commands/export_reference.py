@@ -127,6 +127,9 @@ def _write_inputs(
     if runtime == "keras" and states_inputs and request.input is None and not request.inputs:
         # A functional model's inputs are its own; shapes are passed on as they are.
         return None
+    if not declared:
+        # Every argument has a default, as those of transformers' models: the user says which.
+        declared = [DeclaredInput(name, None, "", "unknown") for name in request.inputs]
     example = load_arrays(folder / "example.npz") if answer["has_example"] else None
     chosen = _choose_inputs(request, declared, example)
     if runtime == "torch":
