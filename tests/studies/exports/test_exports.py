@@ -91,7 +91,8 @@ def test_other_shapes_and_lost_infinities_are_infinitely_far():
 
 def test_results_are_continued(tmp_path):
     out = tmp_path / "results.json"
-    done = {"torch": [{"case": "linear", "kind": "layer", "results": {}, "error": "kept"}]}
+    kept = {"ours": {"verdict": PASS, "seconds": 1.0, "detail": "kept"}}
+    done = {"torch": [{"case": "linear", "kind": "layer", "results": kept}]}
     out.write_text(json.dumps(done))
     command = [
         sys.executable,
