@@ -11,7 +11,7 @@ from typing import Any
 
 from exporters.errors import ExportError
 from parity.errors import ModelExportError
-from parity.network.table import LOGITS
+from parity.network.table import INPUT, LOGITS
 from parity.runtimes.framework import Framework
 
 
@@ -50,32 +50,89 @@ class ExportOperations(Framework):
         names: dict[str, str],
         outputs: list[str],
         metadata: dict[str, str],
+        fixed_batch: bool = False,
+        precision: str = "float32",
+        external_data: bool = False,
     ) -> dict[str, Any]:
         """Write the model as a verified ONNX file.
 
-        `structure` is the file of the traced graph, which is written first if it is missing.
+        `structure` is the file of the traced graph, which is written first if it is missing; one
+        of a fixed batch is traced anew.
         """
         from exporters import graph as onnx_graph
 
         started = time.perf_counter()
         with convert_export_errors(self.name):
-            if not Path(structure).exists():
+            if not fixed_batch and not Path(structure).exists():
                 traced = self.trace(opset=opset, input_shape=input_shape, names=names)
                 traced.save(Path(structure))
             tracing = time.perf_counter() - started
+            options: dict[str, Any] = {"fixed_batch": True}
+            if fixed_batch:
+                options |= {"inputs": [INPUT], "outputs": [LOGITS], "taps": names}
+                options |= {} if opset is None else {"opset": opset}
+            else:
+                options = {"structure": onnx_graph.Structure.load(Path(structure))}
             export = self.export_onnx(
                 Path(path),
-                structure=onnx_graph.Structure.load(Path(structure)),
                 input_shape=input_shape,
                 tap_outputs=outputs,
                 metadata=metadata,
+                precision=precision,
+                external_data=external_data,
+                **options,
             )
-        return {
-            "opset": export.opset,
-            "seconds": {**export.seconds, "trace": tracing},
-            "outputs": [LOGITS, *outputs],
-            "checks": [asdict(check) for check in export.checks],
-        }
+        answer = describe_export(export)
+        answer["seconds"] = {"trace": tracing, **export.seconds}
+        answer["outputs"] = [LOGITS, *outputs]
+        return answer
+
+
+def describe_export(export: Any) -> dict[str, Any]:
+    """Return an exporter's `Export` as plain data: the file's tensors, and every check.
+
+    A check's "floors" is how many times the floor its error is, of at most `LIMIT`.
+    """
+    from exporters.graph.samples import describe_inputs
+    from exporters.graph.verification import LIMIT
+
+    structure = export.structure
+    graph = structure.model.graph
+    inputs, outputs = (
+        [
+            {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.sizes)}
+            for spec in describe_inputs(values)
+        ]
+        for values in (
+            graph.input[: len(structure.inputs)],
+            graph.output[: len(structure.outputs)],
+        )
+    )
+    return {
+        "opset": export.opset,
+        "seconds": export.seconds,
+        "outputs": list(structure.outputs),
+        "tensors": {"inputs": list(inputs), "outputs": list(outputs)},
+        "limit": LIMIT,
+        "checks": [_describe_check(check, LIMIT) for check in export.checks],
+        "other_checks": [_describe_check(check, LIMIT) for check in export.other_checks],
+        "notes": list(export.notes),
+        "external_data": export.external_data,
+        "weights_sha256": "",
+    }
+
+
+def _describe_check(check: Any, limit: float) -> dict[str, Any]:
+    ratios = [
+        error / bound
+        for error, bound in (
+            (check.max_abs, check.bound_max_abs),
+            (check.rel_l2, check.bound_rel_l2),
+        )
+        if bound
+    ]
+    floors = limit * max(ratios, default=0.0)
+    return {**asdict(check), "floors": floors}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,14 @@ from numpy.typing import NDArray
 from parity.errors import FlagError, GraphError
 from parity.numerics import capture, floor
 from parity.numerics.array_files import load_arrays, save_arrays
-from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
+from parity.processes.graph_requests import (
+    ExportRequest,
+    FloorRequest,
+    GraphRunRequest,
+    TensorPoint,
+)
 from parity.runtimes.devices import require_output_on
+from parity.runtimes.export import convert_export_errors, describe_export
 from parity.runtimes.floors import Perturbation
 from parity.runtimes.graph_framework import GraphFramework, GraphHook
 
@@ -44,6 +51,20 @@ class GraphOperations(GraphFramework):
         graph.validate(graph.framework)
         Path(out).write_text(json.dumps(graph.to_json()), encoding="utf-8")
         return {"seconds": time.perf_counter() - started, "nodes": len(graph.nodes)}
+
+    def export_reference(self, **arguments: Any) -> dict[str, Any]:
+        """Write the model as a verified ONNX file; `arguments` are the fields of `ExportRequest`.
+
+        The answer describes the file and every check. Raises `ModelExportError`.
+        """
+        request = ExportRequest.from_json(arguments)
+        with convert_export_errors(self.name):
+            export = self.export_file(request)
+        checksum = hashlib.sha256()
+        for name, array in sorted(self.read_parameters().items()):
+            checksum.update(f"{name} {array.shape} {array.dtype}\0".encode())
+            checksum.update(np.ascontiguousarray(array).data)
+        return {**describe_export(export), "weights_sha256": checksum.hexdigest()}
 
     def save_parameters(self, *, path: str) -> None:
         """Write the floating weights to an `.npz` file, by name, in the framework's own axes."""

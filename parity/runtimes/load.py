@@ -52,9 +52,11 @@ class LoadOperations(Framework):
         reference: dict[str, Any],
         trust: Sequence[str] = (),
         custom_objects: str | None = None,
+        any_example: bool = False,
     ) -> dict[str, Any]:
         """Load the model that a user named; see `Framework.load_model_reference`.
 
+        With `any_example` the example that came with it may have any structure.
         "brings_weights" is False where the weights are still to be set; "class" is the type of the
         model, "notes" are lines for the report.
         """
@@ -63,7 +65,12 @@ class LoadOperations(Framework):
         loaded = self.load_model_reference(parsed, trust=trust, custom_objects=custom_objects)
         self.spec = None
         self.model = loaded.model
-        self.keep_example(loaded)
+        self.loaded_example = loaded.example
+        try:
+            self.keep_example(loaded)
+        except UsageError:
+            if not any_example:
+                raise
         if parsed.form == REGISTERED:
             self.spec = registered_spec(parsed)
             self.table = self.spec.table()
