@@ -37,7 +37,6 @@ from parity.comparison.placement import Placement
 from parity.comparison.results import Level, Outcome
 from parity.errors import ParityError
 from parity.explain import graph_layers
-from parity.explain.cause import Cause
 from parity.numerics.array_files import load_arrays
 from parity.numerics.verdict import find_first_divergence
 from parity.processes.children import Children
@@ -130,8 +129,7 @@ def _explain(
         stages = isolate_stages(state, runner, stages, reference)
     differs = find_first_divergence(stages) is not None
     layers: IsolatedRows | None = None
-    causes: tuple[Cause, ...] = ()
-    notes: tuple[str, ...] = ()
+    explained = graph_layers.Explained()
     if differs:
         runner.progress("parity", "comparing the layers")
         layers = isolate_failing_layers(state, runner, stages)
@@ -142,14 +140,15 @@ def _explain(
     failures = [(name, result) for name, result in failures if name not in unrelated]
     if request.explain and layers is not None and failures:
         runner.progress("parity", "explaining")
-        causes, notes = graph_layers.explain_rows(state, runner, failures, layers.captures)
+        explained = graph_layers.explain_rows(state, runner, failures, layers.captures)
     return replace(
         findings,
         stages=tuple(stages),
         divergences=divergences,
-        causes=causes,
+        causes=explained.causes,
+        explanations=explained.findings,
         structure=_judge_structure(state, runner),
-        notes=(*findings.notes, *unrelated.values(), *notes, *describe_unpaired(state)),
+        notes=(*findings.notes, *unrelated.values(), *explained.notes, *describe_unpaired(state)),
     )
 
 

@@ -62,6 +62,15 @@ class GraphFinding:
     explanation: Explanation | None
 
 
+@dataclass(frozen=True)
+class Explained:
+    """The causes in words, notes for the report, and the findings that the causes describe."""
+
+    causes: tuple[Cause, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[GraphFinding, ...] = ()
+
+
 @dataclass
 class GraphExplainer:
     """Builds the evidence on failing rows from the graphs, the weights and the captures."""
@@ -299,14 +308,14 @@ def explain_rows(
     runner: GraphRunner,
     failures: Sequence[tuple[str, StageResult]],
     captures: Mapping[str, Path],
-) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
-    """Return the causes of the rows that fail in isolation, and notes; never raises."""
+) -> Explained:
+    """Return the causes of the rows that fail in isolation; never raises."""
     notes: list[str] = []
     quantised = [each for each in failures if _is_quantised(state, *each)]
     found = _describe_quantised(state, quantised)
     failures = [each for each in failures if each not in quantised]
     if not failures:
-        return found, ()
+        return Explained(found)
     if len(failures) > MAX_EXPLAINED:
         notes.append(f"{len(failures) - MAX_EXPLAINED} more failing layers were not explained")
     chosen = list(failures[:MAX_EXPLAINED])
@@ -315,8 +324,8 @@ def explain_rows(
         tensors = read_reference_tensors(state, runner, [row.node for row in rows])
         findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
     except (ParityError, ValueError, KeyError) as error:
-        return found, (f"the differences were not explained: {error}",)
-    return (*found, *describe(findings)), tuple(notes)
+        return Explained(found, (f"the differences were not explained: {error}",))
+    return Explained((*found, *describe(findings)), tuple(notes), tuple(findings))
 
 
 def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:

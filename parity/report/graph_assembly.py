@@ -12,6 +12,7 @@ from parity.comparison.graphs.structure import locate, main_node
 from parity.comparison.levels import judge_points
 from parity.comparison.results import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
 from parity.explain.cause import Cause
+from parity.explain.graph_layers import GraphFinding
 from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
 from parity.processes import registry
 from parity.processes.machine import environment_facts
@@ -30,6 +31,8 @@ class GraphFindings:
     runs: Mapping[str, GraphCapture] | None = None
     divergences: tuple[FirstDivergence, ...] = ()
     causes: tuple[Cause, ...] = ()
+    explanations: tuple[GraphFinding, ...] = ()
+    """What the causes describe: the evidence on each failing layer, and the proof."""
     structure: Level = PASS
     weights: Level = PASS
     semantics: Level = SKIPPED
