@@ -140,7 +140,7 @@ def _explain(
     failures = [(name, result) for name, result in failures if name not in unrelated]
     if request.explain and layers is not None and failures:
         runner.progress("parity", "explaining")
-        explained = graph_layers.explain_rows(state, runner, failures, layers.captures)
+        explained = graph_layers.explain_rows(state, runner, failures, layers)
     return replace(
         findings,
         stages=tuple(stages),

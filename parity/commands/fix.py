@@ -111,7 +111,7 @@ class _Repairer:
     _count: int = 0
 
     def run(self) -> Repaired:
-        name, runtime, reference = self.request.name_models()[1]
+        name, _, reference = self.request.name_models()[1]
         self.name = name
         candidate = _Candidate(reference.text)
         rounds = MAX_ROUNDS if self.every else 1
@@ -136,9 +136,7 @@ class _Repairer:
             if report.ok:
                 if candidate.changes:
                     return None, ""
-                return Repaired(
-                    True, changes=("the models are in parity already",), report=report
-                )
+                return Repaired(True, changes=("the models are in parity already",), report=report)
             if self.name not in state.models:
                 raise _failure(report, self.name)
             repairs = _derive(findings.explanations, self.name)
@@ -326,7 +324,6 @@ class _Repairer:
 
     def _accept(self, candidate: _Candidate) -> Repaired:
         """Judge a candidate on inputs that the search never saw; write it if it is in parity."""
-        report = None
         request = replace(self.request, semantics=True, explain=False)
         for number in range(UNSEEN_INPUTS):
             with self._compare(candidate, request, unseen=number + 1) as (_, _, _, report):
@@ -341,9 +338,7 @@ class _Repairer:
                     report=report,
                 )
         paths, reference = self._write(candidate)
-        return Repaired(
-            True, paths, candidate.changes, tuple(self.by_hand), "", reference, report
-        )
+        return Repaired(True, paths, candidate.changes, tuple(self.by_hand), "", reference, report)
 
     # Files ---------------------------------------------------------------------------------------
 
@@ -456,7 +451,7 @@ def _failure(report: Report, name: str) -> ParityError:
 
 
 def _draw_like(array: Array, rng: np.random.Generator) -> Array:
-    """Return other values of an input: noise of its mean and spread, or its integers in disorder."""
+    """Return other values of an input: noise of its mean and spread, or integers of its range."""
     if array.dtype.kind == "f":
         spread = float(array.std()) or 1.0
         return (array.mean() + spread * rng.standard_normal(array.shape)).astype(array.dtype)
@@ -499,8 +494,7 @@ def _merge(base: str, changed: str, other: str) -> str | None:
 
 
 def _find_root(file: Path) -> Path:
-    """Return the folder from which a patch of the file is applied: its repository's, else its own.
-    """
+    """Return the folder from which a file's patch is applied: its repository's, else its own."""
     for folder in file.parents:
         if (folder / ".git").exists():
             return folder

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.comparison.graphs.isolation import IsolatedRows
 from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
-from parity.comparison.graphs.structure import locate, main_node
+from parity.comparison.graphs.structure import locate, main_node, with_padding
 from parity.comparison.graphs.weights import gather_weight
 from parity.errors import ParityError, WeightError
 from parity.explain import diagnosis, messages
@@ -79,6 +80,8 @@ class GraphExplainer:
     runner: GraphRunner
     reference_tensors: Mapping[str, Array]
     """The reference's float64 tensors by id, channels first where the axes are known."""
+    subject_tensors: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    """By subject, what its operations read and give in the isolated run, channels first."""
     _weights: dict[str, dict[str, Array]] = field(default_factory=dict)
 
     def explain(
@@ -131,7 +134,9 @@ class GraphExplainer:
         layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
+        stated = None if own is None else self._stated_layer(subject, row, own, actual, floor)
         if own is not None:
+            own = with_padding(model.graph, own)
             own = move_channels_first(model.graph, own, infer_axes(model.graph))
         wide = np.asarray(actual, np.float64)
         nearby = self._nearby(node, wide.shape)
@@ -151,6 +156,7 @@ class GraphExplainer:
             ),
             limit=self.state.request.limit,
             subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
+            stated_layer=stated,
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             image_shape=self._image_shape(node, layer),
             reference_weights=self._weights_nearby(node),
@@ -165,10 +171,14 @@ class GraphExplainer:
         """Return the reference's layer with its inputs, if it gives the reference's own output."""
         if kinds.find(node.kind) is None or not node.inputs or not node.outputs:
             return None
+        padded = with_padding(self.state.reference.graph, node)
+        if all(tensor in self.reference_tensors for tensor in padded.inputs):
+            # The other model may pad in the operation itself.
+            node = padded
         needed = (*node.inputs, node.outputs[0])
         if any(tensor not in self.reference_tensors for tensor in needed):
             return None
-        inputs = tuple(self.reference_tensors[tensor] for tensor in node.inputs)
+        inputs = _with_constants(node, [self.reference_tensors[tensor] for tensor in node.inputs])
         reference = self.state.reference.graph
         expected = self.reference_tensors[node.outputs[0]]
         if is_signal(node, infer_axes(reference)):
@@ -187,6 +197,44 @@ class GraphExplainer:
         if not np.abs(output - expected).max(initial=0.0) <= TOLERANCE * scale:
             return None
         return layer
+
+    def _stated_layer(
+        self, subject: str, row: GraphRow, own: Node, actual: Array, floor: Floor
+    ) -> Layer | None:
+        """Return the subject's operation on what it read, if it gives the subject's output alone.
+
+        None for one of several operations that make the row's tensor together.
+        """
+        model, known = self.state.models[subject], self.subject_tensors.get(subject, {})
+        if kinds.find(own.kind) is None or not own.inputs or not own.outputs:
+            return None
+        if row.tensors[subject].tensor not in own.outputs[:1]:
+            return None
+        if any(tensor not in known for tensor in own.inputs):
+            return None
+        order = infer_axes(model.graph)
+        inputs = _with_constants(own, [known[tensor] for tensor in own.inputs])
+        if is_signal(own, order):
+            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
+        values = self._values(subject)
+        weights = {
+            each.role: to_canonical_weight(own.kind, each, values[each.name])
+            for each in own.parameters
+            if each.role and each.name in values
+        }
+        moved = move_channels_first(model.graph, own, order)
+        layer = Layer(moved.kind, inputs, moved.hyper, weights)
+        try:
+            with np.errstate(all="ignore"):
+                output = evaluate(layer)
+        except (ValueError, KeyError, IndexError, TypeError):
+            return None
+        if output.shape != actual.shape:
+            return None
+        error = np.abs(output - actual).max(initial=0.0)
+        # The subject rounds as the floor's replicates do.
+        scale = max(float(np.abs(output).max(initial=0.0)) / (floor.scale or 1.0), 1.0)
+        return layer if error <= 16.0 * floor.max_abs * scale else None
 
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
         values = self._values(self.state.reference.subject.name)
@@ -303,11 +351,82 @@ def _floating_views(graph: Graph, tensor: str, order: Mapping[str, str]) -> tupl
     return channels_first(order.get(tensor, ""))
 
 
+def _with_constants(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Return the inputs of an operation with its constants of one value at their places."""
+    kind = kinds.find(node.kind)
+    places = {int(place): value for place, value in node.constants.items()
+              if place.isdigit() and isinstance(value, int | float)}  # fmt: skip
+    if kind is None or not kind.joins_branches or not places or len(inputs) != 1:
+        return tuple(inputs)
+    found = list(inputs)
+    for place, value in sorted(places.items()):
+        found.insert(place, np.asarray(float(value)))
+    return tuple(found)
+
+
+def read_subject_tensors(
+    state: GraphState,
+    runner: GraphRunner,
+    subject: str,
+    rows: Sequence[GraphRow],
+    layers: IsolatedRows,
+) -> dict[str, Array]:
+    """Return what the subject's operations of these rows read and give in the isolated run, by id.
+
+    Where an operation reads the tensor of a row, that is the reference's.
+    """
+    model = state.models[subject]
+    order = infer_axes(model.graph)
+    nodes = [main_node(model.graph, row.nodes.get(subject, ())) for row in rows]
+    wanted = dict.fromkeys(
+        tensor for node in nodes if node is not None for tensor in (*node.inputs, *node.outputs[:1])
+    )
+    names = list(state.models)
+    points = [
+        state.table.by_name(point.row).tensors[subject]
+        for point in state.table.in_stages(layers.stages, names)
+    ]
+    by_tensor = {point.tensor: point for point in points}
+    ports = {port.tensor: port.name for port in model.graph.inputs}
+    inner = [tensor for tensor in wanted if tensor not in ports]
+    own = {tensor: f"own:{number}" for number, tensor in enumerate(inner)}
+    path = runner.folder / f"explain.{subject}.safetensors"
+    request = GraphRunRequest(
+        inputs=str(model.input_file),
+        points=(
+            *points,
+            *(TensorPoint(own[t], t, channels_first(order.get(t, ""))) for t in inner),
+        ),
+        out=str(path),
+        feed=str(layers.reference.capture),
+        device=model.subject.device,
+        precision=state.request.precision,
+    )
+    runner.children[model.subject.child].call("run_graph", **request.to_json())
+    found: dict[str, Array] = {}
+    with CaptureReader(path) as reader, CaptureReader(layers.reference.capture) as feed:
+        for tensor, name in own.items():
+            if tensor in by_tensor and by_tensor[tensor].name in feed:
+                value = round_to_float32(feed.read(by_tensor[tensor].name))
+                array = by_tensor[tensor].undo(value, model.graph.tensors[tensor].shape)
+                for view in channels_first(order.get(tensor, "")):
+                    array = view.apply(array)
+            else:
+                array = reader.read(name)
+            found[tensor] = np.asarray(array, np.float64)
+    for tensor, name in ports.items():
+        array = model.inputs.arrays[name]
+        for view in channels_first(order.get(tensor, "")):
+            array = view.apply(array)
+        found[tensor] = np.asarray(array, np.float64)
+    return found
+
+
 def explain_rows(
     state: GraphState,
     runner: GraphRunner,
     failures: Sequence[tuple[str, StageResult]],
-    captures: Mapping[str, Path],
+    layers: IsolatedRows,
 ) -> Explained:
     """Return the causes of the rows that fail in isolation; never raises."""
     notes: list[str] = []
@@ -322,7 +441,13 @@ def explain_rows(
     rows = [state.table.by_name(result.row) for _, result in chosen]
     try:
         tensors = read_reference_tensors(state, runner, [row.node for row in rows])
-        findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
+        own: dict[str, Mapping[str, Array]] = {}
+        for subject in dict.fromkeys(name for name, _ in chosen):
+            mine = [state.table.by_name(result.row) for name, result in chosen if name == subject]
+            with contextlib.suppress(ParityError):
+                # Without them fewer causes are tried.
+                own[subject] = read_subject_tensors(state, runner, subject, mine, layers)
+        findings = GraphExplainer(state, runner, tensors, own).explain(chosen, layers.captures)
     except (ParityError, ValueError, KeyError) as error:
         return Explained(found, (f"the differences were not explained: {error}",))
     return Explained((*found, *describe(findings)), tuple(notes), tuple(findings))

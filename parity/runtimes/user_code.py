@@ -85,7 +85,9 @@ def replace_sources(files: Mapping[str, str]) -> None:
 
         def get_code(loader: SourceFileLoader, name: str) -> Any:
             path = str(Path(loader.get_filename(name)).resolve())
-            return compile(_REPLACED[path], path, "exec") if path in _REPLACED else read(loader, name)
+            return (
+                compile(_REPLACED[path], path, "exec") if path in _REPLACED else read(loader, name)
+            )
 
         get_code._parity = True  # type: ignore[attr-defined]
         SourceFileLoader.get_code = get_code  # type: ignore[assignment, method-assign]

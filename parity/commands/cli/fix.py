@@ -78,9 +78,7 @@ def fix(
                 markup=False,
             )
         elif not repaired.accepted:
-            stdout.print(
-                f"not repaired: {repaired.remaining}; nothing was written", markup=False
-            )
+            stdout.print(f"not repaired: {repaired.remaining}; nothing was written", markup=False)
         raise typer.Exit(0 if repaired.accepted else 1)
 
 

@@ -71,14 +71,14 @@ def find_differences(
         )
         if first is None or second is None:
             continue
-        first, second = _pad_with(reference.graph, first), _pad_with(model.graph, second)
+        first, second = with_padding(reference.graph, first), with_padding(model.graph, second)
         first = move_channels_first(reference.graph, first, axes[0])
         second = move_channels_first(model.graph, second, axes[1])
         found += _compare_nodes(model.subject.name, pair, first, second)
     return found
 
 
-def _pad_with(graph: Graph, node: Node) -> Node:
+def with_padding(graph: Graph, node: Node) -> Node:
     """Return an operation whose padding includes that of the zero padding that it reads.
 
     It then reads what the padding reads.
@@ -187,7 +187,7 @@ def is_same_function(
     (`tensors`, by id, channels first) and on noise of ten times their scale. False where the
     kind has no operator, or the inputs are not known: the difference then stands.
     """
-    node = _pad_with(graph, graph.by_id[difference.reference_node])
+    node = with_padding(graph, graph.by_id[difference.reference_node])
     if any(tensor not in tensors for tensor in node.inputs):
         return False
     axes = infer_axes(graph)

@@ -34,6 +34,8 @@ class FailingLayer:
     limit: float = 4.0
     subject_hyper: Mapping[str, Any] = field(default_factory=dict)
     """The hyperparameters that the subject states; empty where they are not known."""
+    stated_layer: Layer | None = None
+    """The subject's own operation on its own inputs, where it gives `actual` alone; else None."""
     subject_weights: Mapping[str, Array] = field(default_factory=dict)
     """The subject's own weights of this layer, by role; empty where they are not known."""
     label: str = ""

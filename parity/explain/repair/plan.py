@@ -102,9 +102,7 @@ def _plan_weights(
         return {}
     node = state.reference.graph.by_id[row.node]
     names = {
-        each.name
-        for each in node.parameters
-        if repair.moves_weights or each.role in repair.roles
+        each.name for each in node.parameters if repair.moves_weights or each.role in repair.roles
     }
     alignment = state.alignments[subject]
     own = load_arrays(state.weights[subject])
@@ -213,7 +211,9 @@ def _plan_settings(
         if kind.keras and "pool" in repair.kind:
             return {node.path: {"class": kind.keras[0]}}
         return {}
-    arguments = to_arguments("keras", node.kind, repair.hyper, {**node.hyper, **repair.hyper}, sizes)
+    arguments = to_arguments(
+        "keras", node.kind, repair.hyper, {**node.hyper, **repair.hyper}, sizes
+    )
     return {node.path: arguments} if arguments else {}
 
 
@@ -277,7 +277,9 @@ def _change_operation(
         # `nn.Conv2d` has no activation; `Conv2D(activation=…)` has.
         if classes and place.made in own:
             parts = _class_arguments(framework, wanted, hyper)
-            changed = sources.change_constructor(text, place, parts, _same_rank(place.made, classes[0]))
+            changed = sources.change_constructor(
+                text, place, parts, _same_rank(place.made, classes[0])
+            )
             if changed is not None:
                 yield place.file, changed
                 return
@@ -321,9 +323,7 @@ def _same_rank(made: str, wanted: str) -> str:
     return wanted
 
 
-def _remove_activation(
-    node: Node, files: SourceFiles, framework: str
-) -> Iterator[tuple[str, str]]:
+def _remove_activation(node: Node, files: SourceFiles, framework: str) -> Iterator[tuple[str, str]]:
     found = kinds.get(node.kind)
     place = files.places.get(node.path)
     if place is not None and place.file in files.texts:
