@@ -343,7 +343,8 @@ class _Repairer:
     # Files ---------------------------------------------------------------------------------------
 
     def _stem(self) -> str:
-        return re.sub(r"[^A-Za-z0-9_.-]", "_", self.name)
+        stem = self.request.name_models()[1][2].stem
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", stem)
 
     def _write(self, candidate: _Candidate) -> tuple[tuple[Path, ...], str]:
         """Write the files of an accepted candidate; none of them may exist."""

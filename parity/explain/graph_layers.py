@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,6 +51,9 @@ MAX_EXPLAINED = 40
 
 
 QUANTISED = "quantised"
+
+_OWN_AXES = frozenset({"matmul", "einsum", "scaled_dot_product_attention"})
+"""Kinds whose operators read tensors with the axes that the model has, heads among them."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +188,15 @@ class GraphExplainer:
         if is_signal(node, infer_axes(reference)):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
             expected = expected.swapaxes(1, 2)
-        node = move_channels_first(reference, node, infer_axes(reference))
-        layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
+        if node.kind in _OWN_AXES:
+            inputs = tuple(
+                self._restore_axes(t, a) for t, a in zip(node.inputs, inputs, strict=False)
+            )
+            moved = channels_first(infer_axes(reference).get(node.outputs[0], ""))
+            layer = Layer(node.kind, inputs, node.hyper, {}, (), tuple(v.apply for v in moved))
+        else:
+            node = move_channels_first(reference, node, infer_axes(reference))
+            layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
@@ -197,6 +208,12 @@ class GraphExplainer:
         if not np.abs(output - expected).max(initial=0.0) <= TOLERANCE * scale:
             return None
         return layer
+
+    def _restore_axes(self, tensor: str, array: Array) -> Array:
+        """Return a tensor of the reference in its own axes."""
+        graph = self.state.reference.graph
+        views = channels_first(infer_axes(graph).get(tensor, ""))
+        return TensorPoint("", tensor, views).undo(array, graph.tensors[tensor].shape)
 
     def _stated_layer(
         self, subject: str, row: GraphRow, own: Node, actual: Array, floor: Floor
@@ -224,6 +241,14 @@ class GraphExplainer:
         }
         moved = move_channels_first(model.graph, own, order)
         layer = Layer(moved.kind, inputs, moved.hyper, weights)
+        if own.kind in _OWN_AXES:
+            inputs = tuple(
+                TensorPoint("", t, channels_first(order.get(t, ""))).undo(
+                    array, model.graph.tensors[t].shape
+                )
+                for t, array in zip(own.inputs, inputs, strict=False)
+            )
+            layer = Layer(own.kind, inputs, own.hyper, {}, (), (row.tensors[subject].apply,))
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
@@ -406,9 +431,13 @@ def read_subject_tensors(
     found: dict[str, Array] = {}
     with CaptureReader(path) as reader, CaptureReader(layers.reference.capture) as feed:
         for tensor, name in own.items():
-            if tensor in by_tensor and by_tensor[tensor].name in feed:
-                value = round_to_float32(feed.read(by_tensor[tensor].name))
-                array = by_tensor[tensor].undo(value, model.graph.tensors[tensor].shape)
+            point = by_tensor.get(tensor)
+            shape = model.graph.tensors[tensor].shape
+            value = None if point is None or point.name not in feed else feed.read(point.name)
+            # A tensor of another size is not replaced by the reference's.
+            if point is not None and value is not None and value.size == math.prod(shape):
+                value = round_to_float32(value)
+                array = point.undo(value, shape)
                 for view in channels_first(order.get(tensor, "")):
                     array = view.apply(array)
             else:
