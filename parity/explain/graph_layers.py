@@ -24,6 +24,7 @@ from parity.explain import diagnosis, messages
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
+from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Layer, evaluate
@@ -42,9 +43,6 @@ from parity.numerics.verdict import StageResult
 from parity.processes.graph_requests import GraphRunRequest, TensorPoint
 
 Array = NDArray[Any]
-
-SEARCH_SECONDS = 2.0
-"""CPU time for the search in pairs, shared by all failing layers."""
 
 MAX_EXPLAINED = 40
 """The number of failing layers that are explained; the report says how many are left out."""
@@ -93,7 +91,7 @@ class GraphExplainer:
     ) -> list[GraphFinding]:
         """Explain each (subject, isolated result); `captures` are the isolated ones by subject."""
         findings = []
-        seconds = SEARCH_SECONDS / max(len(failures), 1)
+        elements = search.PAIR_ELEMENTS / max(len(failures), 1)
         with contextlib.ExitStack() as stack:
             readers = {
                 name: stack.enter_context(CaptureReader(path)) for name, path in captures.items()
@@ -108,18 +106,18 @@ class GraphExplainer:
                     layer = self._build(subject, row, result.floor, actual)
                 explanation = None
                 if layer is not None:
-                    explanation = self._search(layer, subject, row, seconds)
+                    explanation = self._search(layer, subject, row, elements)
                 findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
         return findings
 
     def _search(
-        self, layer: FailingLayer, subject: str, row: GraphRow, seconds: float
+        self, layer: FailingLayer, subject: str, row: GraphRow, elements: float
     ) -> Explanation | None:
         def add_weights() -> FailingLayer:
             values, names = self._subject_weights(subject, row)
             return replace(layer, subject_weights=values, weight_names=names)
 
-        return diagnosis.explain_layer(layer, seconds=seconds, add_weights=add_weights)
+        return diagnosis.explain_layer(layer, elements=elements, add_weights=add_weights)
 
     def _build(
         self, subject: str, row: GraphRow, floor: Floor, actual: Array

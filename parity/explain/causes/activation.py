@@ -105,7 +105,7 @@ def _others(failing: FailingLayer) -> Iterator[Candidate]:
             1.0,
         )
     for name, settings in _FORMS:
-        if name != wanted:
+        if name != wanted or (name not in _OWN_CAUSE and _differs(failing, settings)):
             yield Candidate(
                 OTHER,
                 _change_to(name, settings),
@@ -134,6 +134,15 @@ _FORMS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("clip", {"low": -1.0, "high": 1.0}),
 )  # fmt: skip
 """The activations that are tried for any other, with the settings that frameworks use."""
+
+
+_OWN_CAUSE = frozenset({"leaky_relu", "gelu"})
+"""Activations whose settings have causes of their own."""
+
+
+def _differs(failing: FailingLayer, settings: Mapping[str, Any]) -> bool:
+    kind = kinds.get(failing.reference_layer.kind)
+    return kind.complete(settings) != kind.complete(failing.reference_layer.hyper)
 
 
 def _is_activation(layer: Layer) -> bool:

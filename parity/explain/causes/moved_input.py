@@ -59,8 +59,3 @@ def _image_changes(data: Array) -> Iterator[tuple[str, Transform]]:
                 return moved
 
             yield f"one {name} {where}, with zeros in its place", shift
-            yield f"one {name} {where}, around the edge", _roll(axis, step)
-
-
-def _roll(axis: int, step: int) -> Transform:
-    return lambda x: np.roll(x, step, axis=axis)
