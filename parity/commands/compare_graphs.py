@@ -147,7 +147,7 @@ def _explain(
         divergences=divergences,
         causes=explained.causes,
         explanations=explained.findings,
-        structure=_judge_structure(state, runner),
+        structure=_judge_structure(state, runner, outputs_agree=not differs),
         notes=(*findings.notes, *unrelated.values(), *explained.notes, *describe_unpaired(state)),
     )
 
@@ -197,7 +197,9 @@ _FEW_WEIGHTS = 4
 """With fewer kernels, most of them differ by one fault."""
 
 
-def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
+def _judge_structure(
+    state: GraphState, runner: GraphRunner, *, outputs_agree: bool = False
+) -> Level:
     """Judge level 1: a difference fails only if it can change a number at these shapes."""
     differences: list[PairDifference] = []
     for name, alignment in state.alignments.items():
@@ -208,16 +210,22 @@ def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
         return Level(Outcome.FAIL, tuple(missing)) if missing else Level(Outcome.PASS)
     tensors = _read_inputs(state, runner, differences)
     values = load_arrays(state.weights[state.reference.subject.name])
-    failing, same = [], []
+    failing, same, training = [], [], []
     for each in differences:
-        is_same = is_same_function(state.reference.graph, each, tensors, values)
-        if each.training_only or is_same or is_same is None:
+        if each.training_only:
+            training.append(each)
+            continue
+        is_same = is_same_function(
+            state.reference.graph, each, tensors, values, outputs_agree=outputs_agree
+        )
+        if is_same or is_same is None:
             # What cannot be evaluated alone is judged by its numbers, as every layer is.
             same.append(each)
         else:
             failing.append(each)
     messages = [*missing, *summarise(failing)]
     messages += [f"written differently, same function: {line}" for line in summarise(same)]
+    messages += [f"differs in training: {line}" for line in summarise(training)]
     return Level(Outcome.FAIL if failing or missing else Outcome.PASS, tuple(messages))
 
 

@@ -136,6 +136,7 @@ class GraphExplainer:
         layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
+        raw = own
         stated = None if own is None else self._stated_layer(subject, row, own, actual, floor)
         if own is not None:
             own = with_padding(model.graph, own)
@@ -159,6 +160,7 @@ class GraphExplainer:
             limit=self.state.request.limit,
             subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
             stated_layer=stated,
+            stated_inputs={} if raw is None else self._stated_inputs(subject, raw),
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             image_shape=self._image_shape(node, layer),
             reference_weights=self._weights_nearby(node),
@@ -258,6 +260,23 @@ class GraphExplainer:
         # The subject rounds as the floor's replicates do.
         scale = max(float(np.abs(output).max(initial=0.0)) / (floor.scale or 1.0), 1.0)
         return layer if error <= 16.0 * floor.max_abs * scale else None
+
+    def _stated_inputs(self, subject: str, own: Node) -> dict[int, Layer]:
+        """Return the operations without a partner that make the inputs of a subject's operation."""
+        graph, known = self.state.models[subject].graph, self.subject_tensors.get(subject, {})
+        unpaired = set(self.state.alignments[subject].unpaired_other)
+        order = infer_axes(graph)
+        found = {}
+        for place, tensor in enumerate(own.inputs):
+            node = graph.producers.get(tensor)
+            if node is None or node.id not in unpaired or kinds.find(node.kind) is None:
+                continue
+            if node.parameters or any(each not in known for each in node.inputs):
+                continue
+            inputs = _with_constants(node, [known[each] for each in node.inputs])
+            moved = move_channels_first(graph, node, order)
+            found[place] = Layer(moved.kind, inputs, moved.hyper)
+        return found
 
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
         values = self._values(self.state.reference.subject.name)
@@ -404,6 +423,9 @@ def read_subject_tensors(
     wanted = dict.fromkeys(
         tensor for node in nodes if node is not None for tensor in (*node.inputs, *node.outputs[:1])
     )
+    for tensor in list(wanted):
+        before = model.graph.producers.get(tensor)
+        wanted.update(dict.fromkeys(() if before is None else before.inputs))
     names = list(state.models)
     points = [
         state.table.by_name(point.row).tensors[subject]

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from parity.commands.compare_graphs import compare_graphs
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import ParityError
 from parity.processes.children import Children
 from parity.report.model import Report
 from tests.studies.composed.faults import READS, Fault
 from tests.studies.composed.networks import FAMILIES, Network, build
-from tests.studies.pairs.own.networks import compare_with_equal_weights
 
 NOT_EXPLAINED = "not-explained"
 
@@ -40,7 +40,7 @@ class Bench:
         self.children, self.folder, self.count = children, folder, 0
 
     def compare(self, right: Network, other: Network) -> Report:
-        """Compare two networks that hold equal weights; raises `ParityError`."""
+        """Compare two networks, which have equal weights by name; raises `ParityError`."""
         self.count += 1
         paths = [self.folder / f"{name}_{self.count}.py" for name in ("right", "other")]
         for path, network in zip(paths, (right, other), strict=True):
@@ -48,7 +48,7 @@ class Bench:
         request = GraphRequest(
             (f"right={paths[0]}:net", f"other={paths[1]}:net"), export=False, semantics=True
         )
-        return compare_with_equal_weights(request, self.children)[1]
+        return compare_graphs(request, children=self.children)
 
 
 @contextmanager

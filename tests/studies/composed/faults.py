@@ -182,7 +182,9 @@ def _noise(op: Op, rng: random.Random) -> Op | None:
 
 _ACTIVATION = frozenset({"activation-other", "activation-missing", "activation-extra",
                          "leaky-relu-slope", READS})  # fmt: skip
-_SCALED = frozenset({"scale", "offset", "constant", "input-scale", "bias", "layer-scale"})
+_SCALED = frozenset(
+    {"operation-extra", "scale", "offset", "constant", "input-scale", "bias", "layer-scale"}
+)
 
 CHANGES: tuple[Change, ...] = (
     ("another activation", _other_activation, _ACTIVATION),
@@ -198,7 +200,7 @@ CHANGES: tuple[Change, ...] = (
     ("another pool", _pool, frozenset({"pool-type"})),
     ("maximum for mean", _maximum, frozenset({"pool-type", "operation-other"})),
     ("difference for sum", _difference, frozenset({"merge-other"})),
-    ("branch missing", _branch_missing, frozenset({"branch-missing"})),
+    ("branch missing", _branch_missing, frozenset({"branch-missing", "scale"})),
     ("branches swapped", _branches_swapped, frozenset({"output-permuted", "channel-order",
                                                        "group-order", "concat-order"})),
     ("factor", _factor, _SCALED),
@@ -209,9 +211,10 @@ CHANGES: tuple[Change, ...] = (
     ("time reversed", _reversed_time, frozenset({"time-reversed", "recurrent-direction",
                                                  "input-moved"})),
     ("rows of an embedding", _row_offset, frozenset({"embedding-offset"})),
-    ("input moved", _moved, frozenset({"input-moved", "kernel-layout", "kernel-flipped"})),
+    ("input moved", _moved, frozenset({"input-moved", "kernel-layout",
+                                                     "kernel-flipped", "output-permuted"})),
     ("layer scale left out", _scale_left_out, frozenset({READS, "layer-left-out", "layer-scale"})),
-    ("no cause covers: sine", _sine, NONE),
+    ("sine added", _sine, frozenset({"operation-extra", "activation-extra"})),
     ("no cause covers: cosine added", _noise, NONE),
 )  # fmt: skip
 

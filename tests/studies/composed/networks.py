@@ -15,6 +15,7 @@ FAMILIES = (
 ACTIVATIONS = ("relu", "relu6", "silu", "gelu", "leaky_relu", "elu", "hardswish", "tanh", "mish")
 
 HEADER = """import math
+import zlib
 
 import torch
 from torch import nn
@@ -24,6 +25,25 @@ from torch.nn import functional
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
+"""
+
+
+INITIALISE = """def initialise(model):
+    # Each array has a generator of its own name, so that a network without it has the others.
+    for name, value in model.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(
+            zlib.crc32(name.encode())))
+        if name.endswith("running_var"):
+            value.copy_(0.5 + noise.abs())
+        elif value.ndim > 1 and value.shape[-1] * value.shape[1] > 1:
+            value.copy_(noise * (2.0 / value[0].numel()) ** 0.5)
+        elif name.endswith("weight") or name.startswith("layer_scale"):
+            value.copy_(1.0 + 0.2 * noise)
+        elif value.ndim == 1:
+            value.copy_(0.2 * noise)
+    return model
 """
 
 
@@ -79,7 +99,7 @@ class Network:
             lines.append(f"    x = torch.randint(0, {self.tokens}, {self.shape})")
         else:
             lines.append(f"    x = torch.randn({self.shape})")
-        return "\n".join([*lines, "    return Net(), x", ""])
+        return "\n".join([*lines, "    return initialise(Net()), x", "", "", INITIALISE])
 
     def line_of(self, index: int) -> int:
         """Return the line, from 1, on which an operation is called."""
