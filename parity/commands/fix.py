@@ -455,7 +455,8 @@ def _draw_like(array: Array, rng: np.random.Generator) -> Array:
     """Return other values of an input: noise of its mean and spread, or integers of its range."""
     if array.dtype.kind == "f":
         spread = float(array.std()) or 1.0
-        return (array.mean() + spread * rng.standard_normal(array.shape)).astype(array.dtype)
+        noise = float(array.mean()) + spread * rng.standard_normal(array.shape)
+        return np.asarray(noise, array.dtype)
     if array.dtype.kind == "b":
         return rng.permuted(array.reshape(-1)).reshape(array.shape)
     low, high = int(array.min(initial=0)), int(array.max(initial=0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from parity.explain.findings import IsolatedFailure
 from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Layer, evaluate
+from parity.explain.proof.layer import Layer, Transform, evaluate
 from parity.explain.proof.reconstruction import TOLERANCE
 from parity.explain.proof.search import Explanation
 from parity.network import kinds
@@ -193,7 +193,9 @@ class GraphExplainer:
                 self._restore_axes(t, a) for t, a in zip(node.inputs, inputs, strict=False)
             )
             moved = channels_first(infer_axes(reference).get(node.outputs[0], ""))
-            layer = Layer(node.kind, inputs, node.hyper, {}, (), tuple(v.apply for v in moved))
+            layer = Layer(
+                node.kind, inputs, node.hyper, {}, (), tuple(_as_transform(v.apply) for v in moved)
+            )
         else:
             node = move_channels_first(reference, node, infer_axes(reference))
             layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
@@ -248,7 +250,9 @@ class GraphExplainer:
                 )
                 for t, array in zip(own.inputs, inputs, strict=False)
             )
-            layer = Layer(own.kind, inputs, own.hyper, {}, (), (row.tensors[subject].apply,))
+            layer = Layer(
+                own.kind, inputs, own.hyper, {}, (), (_as_transform(row.tensors[subject].apply),)
+            )
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
@@ -391,6 +395,11 @@ def read_reference_tensors(
 
 def _floating_views(graph: Graph, tensor: str, order: Mapping[str, str]) -> tuple[View, ...]:
     return channels_first(order.get(tensor, ""))
+
+
+def _as_transform(change: Callable[[Any], Any]) -> Transform:
+    """Return a change of axes as a transform of float64 tensors."""
+    return lambda array: np.asarray(change(array), np.float64)
 
 
 def _with_constants(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             before, after = float(own.reshape(-1)[0]), float(other.reshape(-1)[0])
             yield Candidate(
                 NAME,
-                lambda layer, index=index, other=other: _set_input(layer, index, other),
+                partial(_set_input, index=index, value=other),
                 f"Its constant is {after:g}, not {before:g}",
                 f"{failing.label}: write {before:g}",
                 0.95,

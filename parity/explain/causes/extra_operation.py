@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             name = "activation-extra"
         yield Candidate(
             name,
-            lambda layer, place=place, stated=stated: _apply(layer, place, stated),
+            partial(_apply, place=place, stated=stated),
             text,
             f"{failing.label}: remove the {kind.phrase or stated.kind} before it",
             0.98,

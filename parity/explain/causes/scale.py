@@ -5,7 +5,8 @@ The output, or the input, is that of the reference times a number, or plus one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -38,7 +39,7 @@ _USUAL = (
 )  # fmt: skip
 
 
-_ARITHMETIC = {
+_ARITHMETIC: Mapping[str, tuple[str, str, Callable[[Array, float], Array]]] = {
     "multiply": (NAME, "multiplied by", lambda x, c: x * c),
     "div": (NAME, "divided by", lambda x, c: x / c),
     "add": (OFFSET, "increased by", lambda x, c: x + c),
@@ -125,7 +126,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         for axis in dict.fromkeys((1, actual.ndim - 1)):
             yield Candidate(
                 CHANNELS,
-                transform_output(lambda output, axis=axis: _per_channel(output, actual, axis)),
+                transform_output(partial(_per_channel, actual=actual, axis=axis)),
                 "Each channel of its output is multiplied by a number",
                 f"{failing.label}: apply the layer scale on both sides, or on none",
                 0.05,

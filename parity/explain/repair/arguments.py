@@ -70,9 +70,9 @@ def _same_padding(hyper: Mapping[str, Any], sizes: Sequence[int]) -> list[tuple[
     if not len(kernel) == len(stride) == len(dilation) == spatial:
         return []
     return [
-        tuple(windows.same_padding(n, kernel=k, stride=s, dilation=d))
+        windows.same_padding(n, kernel=k, stride=s, dilation=d)
         for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)
-    ]  # type: ignore[misc]
+    ]
 
 
 def to_attributes(kind: str, hyper: Mapping[str, Any]) -> dict[str, Any] | None:
