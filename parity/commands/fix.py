@@ -1,4 +1,4 @@
-"""`parity.fix`: repair a model whose differences from another are proved, and judge it again."""
+"""The repair of a model whose differences are proved; it is judged again before it is written."""
 
 from __future__ import annotations
 
