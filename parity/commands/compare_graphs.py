@@ -38,7 +38,6 @@ from parity.comparison.results import Level, Outcome
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.errors import ParityError
 from parity.explain import graph_layers
-from parity.explain.cause import Cause
 from parity.numerics.array_files import load_arrays
 from parity.numerics.verdict import find_first_divergence
 from parity.processes.children import Children
@@ -133,8 +132,7 @@ def _explain(
         stages = isolate_stages(state, runner, stages, reference)
     differs = find_first_divergence(stages) is not None
     layers: IsolatedRows | None = None
-    causes: tuple[Cause, ...] = ()
-    notes: tuple[str, ...] = ()
+    explained = graph_layers.Explained()
     if differs:
         runner.progress("parity", "comparing the layers")
         layers = isolate_failing_layers(state, runner, stages)
@@ -145,14 +143,15 @@ def _explain(
     failures = [(name, result) for name, result in failures if name not in unrelated]
     if request.explain and layers is not None and failures:
         runner.progress("parity", "explaining")
-        causes, notes = graph_layers.explain_rows(state, runner, failures, layers.captures)
+        explained = graph_layers.explain_rows(state, runner, failures, layers)
     return replace(
         findings,
         stages=tuple(stages),
         divergences=divergences,
-        causes=causes,
-        structure=_judge_structure(state, runner),
-        notes=(*findings.notes, *unrelated.values(), *notes, *describe_unpaired(state)),
+        causes=explained.causes,
+        explanations=explained.findings,
+        structure=_judge_structure(state, runner, outputs_agree=not differs),
+        notes=(*findings.notes, *unrelated.values(), *explained.notes, *describe_unpaired(state)),
     )
 
 
@@ -201,7 +200,9 @@ _FEW_WEIGHTS = 4
 """With fewer kernels, most of them differ by one fault."""
 
 
-def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
+def _judge_structure(
+    state: GraphState, runner: GraphRunner, *, outputs_agree: bool = False
+) -> Level:
     """Judge level 1: a difference fails only if it can change a number at these shapes."""
     differences: list[PairDifference] = []
     for name, alignment in state.alignments.items():
@@ -212,16 +213,22 @@ def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
         return Level(Outcome.FAIL, tuple(missing)) if missing else Level(Outcome.PASS)
     tensors = _read_inputs(state, runner, differences)
     values = load_arrays(state.weights[state.reference.subject.name])
-    failing, same = [], []
+    failing, same, training = [], [], []
     for each in differences:
-        is_same = is_same_function(state.reference.graph, each, tensors, values)
-        if each.training_only or is_same or is_same is None:
+        if each.training_only:
+            training.append(each)
+            continue
+        is_same = is_same_function(
+            state.reference.graph, each, tensors, values, outputs_agree=outputs_agree
+        )
+        if is_same or is_same is None:
             # What cannot be evaluated alone is judged by its numbers, as every layer is.
             same.append(each)
         else:
             failing.append(each)
     messages = [*missing, *summarise(failing)]
     messages += [f"written differently, same function: {line}" for line in summarise(same)]
+    messages += [f"differs in training: {line}" for line in summarise(training)]
     return Level(Outcome.FAIL if failing or missing else Outcome.PASS, tuple(messages))
 
 

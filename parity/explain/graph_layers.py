@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.isolation import criteria
+from parity.comparison.graphs.isolation import IsolatedRows, criteria
 from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
-from parity.comparison.graphs.structure import locate, main_node
+from parity.comparison.graphs.structure import locate, main_node, with_padding
 from parity.comparison.graphs.weights import gather_weight
 from parity.errors import ParityError, WeightError
 from parity.explain import diagnosis, messages
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
+from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Layer, evaluate
+from parity.explain.proof.layer import Layer, Transform, evaluate
 from parity.explain.proof.reconstruction import TOLERANCE
 from parity.explain.proof.search import Explanation
 from parity.network import kinds
@@ -42,14 +44,14 @@ from parity.processes.graph_requests import GraphRunRequest, TensorPoint
 
 Array = NDArray[Any]
 
-SEARCH_SECONDS = 2.0
-"""CPU time for the search in pairs, shared by all failing layers."""
-
 MAX_EXPLAINED = 40
 """The number of failing layers that are explained; the report says how many are left out."""
 
 
 QUANTISED = "quantised"
+
+_OWN_AXES = frozenset({"matmul", "einsum", "scaled_dot_product_attention"})
+"""Kinds whose operators read tensors with the axes that the model has, heads among them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,15 @@ class GraphFinding:
     explanation: Explanation | None
 
 
+@dataclass(frozen=True)
+class Explained:
+    """The causes in words, notes for the report, and the findings that the causes describe."""
+
+    causes: tuple[Cause, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[GraphFinding, ...] = ()
+
+
 @dataclass
 class GraphExplainer:
     """Builds the evidence on failing rows from the graphs, the weights and the captures."""
@@ -71,6 +82,8 @@ class GraphExplainer:
     runner: GraphRunner
     reference_tensors: Mapping[str, Array]
     """The reference's float64 tensors by id, channels first where the axes are known."""
+    subject_tensors: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    """By subject, what its operations read and give in the isolated run, channels first."""
     _weights: dict[str, dict[str, Array]] = field(default_factory=dict)
 
     def explain(
@@ -78,7 +91,7 @@ class GraphExplainer:
     ) -> list[GraphFinding]:
         """Explain each (subject, isolated result); `captures` are the isolated ones by subject."""
         findings = []
-        seconds = SEARCH_SECONDS / max(len(failures), 1)
+        elements = search.PAIR_ELEMENTS / max(len(failures), 1)
         with contextlib.ExitStack() as stack:
             readers = {
                 name: stack.enter_context(CaptureReader(path)) for name, path in captures.items()
@@ -93,18 +106,18 @@ class GraphExplainer:
                     layer = self._build(subject, row, result.floor, actual)
                 explanation = None
                 if layer is not None:
-                    explanation = self._search(layer, subject, row, seconds)
+                    explanation = self._search(layer, subject, row, elements)
                 findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
         return findings
 
     def _search(
-        self, layer: FailingLayer, subject: str, row: GraphRow, seconds: float
+        self, layer: FailingLayer, subject: str, row: GraphRow, elements: float
     ) -> Explanation | None:
         def add_weights() -> FailingLayer:
             values, names = self._subject_weights(subject, row)
             return replace(layer, subject_weights=values, weight_names=names)
 
-        return diagnosis.explain_layer(layer, seconds=seconds, add_weights=add_weights)
+        return diagnosis.explain_layer(layer, elements=elements, add_weights=add_weights)
 
     def _build(
         self, subject: str, row: GraphRow, floor: Floor, actual: Array
@@ -122,7 +135,10 @@ class GraphExplainer:
         layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
+        raw = own
+        stated = None if own is None else self._stated_layer(subject, row, own, actual, floor)
         if own is not None:
+            own = with_padding(model.graph, own)
             own = move_channels_first(model.graph, own, infer_axes(model.graph))
         wide = np.asarray(actual, np.float64)
         nearby = self._nearby(node, wide.shape)
@@ -142,6 +158,8 @@ class GraphExplainer:
             ),
             limit=self.state.request.limit,
             subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
+            stated_layer=stated,
+            stated_inputs={} if raw is None else self._stated_inputs(subject, raw),
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             image_shape=self._image_shape(node, layer),
             reference_weights=self._weights_nearby(node),
@@ -156,17 +174,30 @@ class GraphExplainer:
         """Return the reference's layer with its inputs, if it gives the reference's own output."""
         if kinds.find(node.kind) is None or not node.inputs or not node.outputs:
             return None
+        padded = with_padding(self.state.reference.graph, node)
+        if all(tensor in self.reference_tensors for tensor in padded.inputs):
+            # The other model may pad in the operation itself.
+            node = padded
         needed = (*node.inputs, node.outputs[0])
         if any(tensor not in self.reference_tensors for tensor in needed):
             return None
-        inputs = tuple(self.reference_tensors[tensor] for tensor in node.inputs)
+        inputs = _with_constants(node, [self.reference_tensors[tensor] for tensor in node.inputs])
         reference = self.state.reference.graph
         expected = self.reference_tensors[node.outputs[0]]
         if is_signal(node, infer_axes(reference)):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
             expected = expected.swapaxes(1, 2)
-        node = move_channels_first(reference, node, infer_axes(reference))
-        layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
+        if node.kind in _OWN_AXES:
+            inputs = tuple(
+                self._restore_axes(t, a) for t, a in zip(node.inputs, inputs, strict=False)
+            )
+            moved = channels_first(infer_axes(reference).get(node.outputs[0], ""))
+            layer = Layer(
+                node.kind, inputs, node.hyper, {}, (), tuple(_as_transform(v.apply) for v in moved)
+            )
+        else:
+            node = move_channels_first(reference, node, infer_axes(reference))
+            layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
@@ -178,6 +209,77 @@ class GraphExplainer:
         if not np.abs(output - expected).max(initial=0.0) <= TOLERANCE * scale:
             return None
         return layer
+
+    def _restore_axes(self, tensor: str, array: Array) -> Array:
+        """Return a tensor of the reference in its own axes."""
+        graph = self.state.reference.graph
+        views = channels_first(infer_axes(graph).get(tensor, ""))
+        return TensorPoint("", tensor, views).undo(array, graph.tensors[tensor].shape)
+
+    def _stated_layer(
+        self, subject: str, row: GraphRow, own: Node, actual: Array, floor: Floor
+    ) -> Layer | None:
+        """Return the subject's operation on what it read, if it gives the subject's output alone.
+
+        None for one of several operations that make the row's tensor together.
+        """
+        model, known = self.state.models[subject], self.subject_tensors.get(subject, {})
+        if kinds.find(own.kind) is None or not own.inputs or not own.outputs:
+            return None
+        if row.tensors[subject].tensor not in own.outputs[:1]:
+            return None
+        if any(tensor not in known for tensor in own.inputs):
+            return None
+        order = infer_axes(model.graph)
+        inputs = _with_constants(own, [known[tensor] for tensor in own.inputs])
+        if is_signal(own, order):
+            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
+        values = self._values(subject)
+        weights = {
+            each.role: to_canonical_weight(own.kind, each, values[each.name])
+            for each in own.parameters
+            if each.role and each.name in values
+        }
+        moved = move_channels_first(model.graph, own, order)
+        layer = Layer(moved.kind, inputs, moved.hyper, weights)
+        if own.kind in _OWN_AXES:
+            inputs = tuple(
+                TensorPoint("", t, channels_first(order.get(t, ""))).undo(
+                    array, model.graph.tensors[t].shape
+                )
+                for t, array in zip(own.inputs, inputs, strict=False)
+            )
+            layer = Layer(
+                own.kind, inputs, own.hyper, {}, (), (_as_transform(row.tensors[subject].apply),)
+            )
+        try:
+            with np.errstate(all="ignore"):
+                output = evaluate(layer)
+        except (ValueError, KeyError, IndexError, TypeError):
+            return None
+        if output.shape != actual.shape:
+            return None
+        error = np.abs(output - actual).max(initial=0.0)
+        # The subject rounds as the floor's replicates do.
+        scale = max(float(np.abs(output).max(initial=0.0)) / (floor.scale or 1.0), 1.0)
+        return layer if error <= 16.0 * floor.max_abs * scale else None
+
+    def _stated_inputs(self, subject: str, own: Node) -> dict[int, Layer]:
+        """Return the operations without a partner that make the inputs of a subject's operation."""
+        graph, known = self.state.models[subject].graph, self.subject_tensors.get(subject, {})
+        unpaired = set(self.state.alignments[subject].unpaired_other)
+        order = infer_axes(graph)
+        found = {}
+        for place, tensor in enumerate(own.inputs):
+            node = graph.producers.get(tensor)
+            if node is None or node.id not in unpaired or kinds.find(node.kind) is None:
+                continue
+            if node.parameters or any(each not in known for each in node.inputs):
+                continue
+            inputs = _with_constants(node, [known[each] for each in node.inputs])
+            moved = move_channels_first(graph, node, order)
+            found[place] = Layer(moved.kind, inputs, moved.hyper)
+        return found
 
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
         values = self._values(self.state.reference.subject.name)
@@ -294,29 +396,118 @@ def _floating_views(graph: Graph, tensor: str, order: Mapping[str, str]) -> tupl
     return channels_first(order.get(tensor, ""))
 
 
+def _as_transform(change: Callable[[Any], Any]) -> Transform:
+    """Return a change of axes as a transform of float64 tensors."""
+    return lambda array: np.asarray(change(array), np.float64)
+
+
+def _with_constants(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Return the inputs of an operation with its constants of one value at their places."""
+    kind = kinds.find(node.kind)
+    places = {int(place): value for place, value in node.constants.items()
+              if place.isdigit() and isinstance(value, int | float)}  # fmt: skip
+    if kind is None or not kind.joins_branches or not places or len(inputs) != 1:
+        return tuple(inputs)
+    found = list(inputs)
+    for place, value in sorted(places.items()):
+        found.insert(place, np.asarray(float(value)))
+    return tuple(found)
+
+
+def read_subject_tensors(
+    state: GraphState,
+    runner: GraphRunner,
+    subject: str,
+    rows: Sequence[GraphRow],
+    layers: IsolatedRows,
+) -> dict[str, Array]:
+    """Return what the subject's operations of these rows read and give in the isolated run, by id.
+
+    Where an operation reads the tensor of a row, that is the reference's.
+    """
+    model = state.models[subject]
+    order = infer_axes(model.graph)
+    nodes = [main_node(model.graph, row.nodes.get(subject, ())) for row in rows]
+    wanted = dict.fromkeys(
+        tensor for node in nodes if node is not None for tensor in (*node.inputs, *node.outputs[:1])
+    )
+    for tensor in list(wanted):
+        before = model.graph.producers.get(tensor)
+        wanted.update(dict.fromkeys(() if before is None else before.inputs))
+    names = list(state.models)
+    points = [
+        state.table.by_name(point.row).tensors[subject]
+        for point in state.table.in_stages(layers.stages, names)
+    ]
+    by_tensor = {point.tensor: point for point in points}
+    ports = {port.tensor: port.name for port in model.graph.inputs}
+    inner = [tensor for tensor in wanted if tensor not in ports]
+    own = {tensor: f"own:{number}" for number, tensor in enumerate(inner)}
+    path = runner.folder / f"explain.{subject}.safetensors"
+    request = GraphRunRequest(
+        inputs=str(model.input_file),
+        points=(
+            *points,
+            *(TensorPoint(own[t], t, channels_first(order.get(t, ""))) for t in inner),
+        ),
+        out=str(path),
+        feed=str(layers.reference.capture),
+        device=model.subject.device,
+        precision=state.request.precision,
+    )
+    runner.children[model.subject.child].call("run_graph", **request.to_json())
+    found: dict[str, Array] = {}
+    with CaptureReader(path) as reader, CaptureReader(layers.reference.capture) as feed:
+        for tensor, name in own.items():
+            point = by_tensor.get(tensor)
+            shape = model.graph.tensors[tensor].shape
+            value = None if point is None or point.name not in feed else feed.read(point.name)
+            # A tensor of another size is not replaced by the reference's.
+            if point is not None and value is not None and value.size == math.prod(shape):
+                value = round_to_float32(value)
+                array = point.undo(value, shape)
+                for view in channels_first(order.get(tensor, "")):
+                    array = view.apply(array)
+            else:
+                array = reader.read(name)
+            found[tensor] = np.asarray(array, np.float64)
+    for tensor, name in ports.items():
+        array = model.inputs.arrays[name]
+        for view in channels_first(order.get(tensor, "")):
+            array = view.apply(array)
+        found[tensor] = np.asarray(array, np.float64)
+    return found
+
+
 def explain_rows(
     state: GraphState,
     runner: GraphRunner,
     failures: Sequence[tuple[str, StageResult]],
-    captures: Mapping[str, Path],
-) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
-    """Return the causes of the rows that fail in isolation, and notes; never raises."""
+    layers: IsolatedRows,
+) -> Explained:
+    """Return the causes of the rows that fail in isolation; never raises."""
     notes: list[str] = []
     quantised = [each for each in failures if _is_quantised(state, *each)]
     found = _describe_quantised(state, quantised)
     failures = [each for each in failures if each not in quantised]
     if not failures:
-        return found, ()
+        return Explained(found)
     if len(failures) > MAX_EXPLAINED:
         notes.append(f"{len(failures) - MAX_EXPLAINED} more failing layers were not explained")
     chosen = list(failures[:MAX_EXPLAINED])
     rows = [state.table.by_name(result.row) for _, result in chosen]
     try:
         tensors = read_reference_tensors(state, runner, [row.node for row in rows])
-        findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
+        own: dict[str, Mapping[str, Array]] = {}
+        for subject in dict.fromkeys(name for name, _ in chosen):
+            mine = [state.table.by_name(result.row) for name, result in chosen if name == subject]
+            with contextlib.suppress(ParityError):
+                # Without them fewer causes are tried.
+                own[subject] = read_subject_tensors(state, runner, subject, mine, layers)
+        findings = GraphExplainer(state, runner, tensors, own).explain(chosen, layers.captures)
     except (ParityError, ValueError, KeyError) as error:
-        return found, (f"the differences were not explained: {error}",)
-    return (*found, *describe(findings)), tuple(notes)
+        return Explained(found, (f"the differences were not explained: {error}",))
+    return Explained((*found, *describe(findings)), tuple(notes), tuple(findings))
 
 
 def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:

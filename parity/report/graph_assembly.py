@@ -15,6 +15,7 @@ from parity.comparison.levels import judge_points
 from parity.comparison.results import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
 from parity.comparison.state import SubjectCapture
 from parity.explain.cause import Cause
+from parity.explain.graph_layers import GraphFinding
 from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
 from parity.processes import registry
 from parity.processes.machine import environment_facts
@@ -33,6 +34,8 @@ class GraphFindings:
     runs: Mapping[str, SubjectCapture] | None = None
     divergences: tuple[FirstDivergence, ...] = ()
     causes: tuple[Cause, ...] = ()
+    explanations: tuple[GraphFinding, ...] = ()
+    """What the causes describe: the evidence on each failing layer, and the proof."""
     structure: Level = PASS
     weights: Level = PASS
     semantics: Level = SKIPPED

@@ -388,7 +388,7 @@ def test_a_fit_of_as_many_numbers_as_values_proves_nothing():
 def test_a_difference_that_changes_nothing_explains_nothing():
     layer = Layer("conv", conv(kernel=1).inputs, conv(kernel=1).hyper, conv(kernel=1).weights)
     assert evaluate(layer).shape == (2, 8, 10, 10)
-    explained = diagnosis.explain_layer(failing_layer(layer, evaluate(layer) * 1.5))
+    explained = diagnosis.explain_layer(failing_layer(layer, np.abs(evaluate(layer)) ** 1.5))
     assert explained.proof is None
 
 

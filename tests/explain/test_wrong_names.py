@@ -170,7 +170,8 @@ def test_an_epsilon_that_is_stated_right_is_not_to_blame():
     layer = batch_norm()
     layer = layer.with_weights(variance=np.ones(8, np.float32), mean=np.zeros(8, np.float32))
     layer = layer.with_weights(beta=np.zeros(8, np.float32))
-    unexplained(layer, evaluate(layer) * 0.9, subject_hyper={"epsilon": 1e-5})
+    found = named(layer, evaluate(layer) * 0.9, subject_hyper={"epsilon": 1e-5})
+    assert (found.cause, found.text) == ("scale", "Its output is multiplied by 0.9")
 
 
 def test_a_fitted_epsilon_and_a_fitted_slope_are_told():

@@ -20,6 +20,7 @@ from parity.comparison.graphs.inputs import (
     choose_inputs,
     redraw_integers,
 )
+from parity.comparison.graphs.norm_pairs import pair_norms
 from parity.comparison.graphs.request import (
     FLOAT64,
     GraphRequest,
@@ -494,7 +495,12 @@ class Preparation:
             if name in models
         }
         reference = base
-        kept = {name: a for name, a in alignments.items() if name in compared}
+        # The check by values may have made an alignment anew.
+        kept = {
+            name: pair_norms(base.graph, models[name].graph, each)
+            for name, each in alignments.items()
+            if name in compared
+        }
         table = graph_points.build_table(
             reference.graph,
             kept,
