@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from parity.comparison.graphs.isolation import (
     locate_divergences,
 )
 from parity.comparison.graphs.preparation import SUBJECT_ERRORS, Preparation
+from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.semantics import judge_semantics
@@ -29,6 +29,7 @@ from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
     is_same_function,
+    list_inputs,
     summarise,
 )
 from parity.comparison.graphs.weights import compare_weights
@@ -128,6 +129,15 @@ def _explain(
     request, stages = state.request, list(findings.stages)
     if request.isolate:
         stages = isolate_stages(state, runner, stages, reference)
+    tensors = ReferenceTensors(state, runner)
+    with contextlib.closing(tensors):
+        return _explain_with(state, runner, replace(findings, stages=tuple(stages)), tensors)
+
+
+def _explain_with(
+    state: GraphState, runner: GraphRunner, findings: GraphFindings, tensors: ReferenceTensors
+) -> GraphFindings:
+    request, stages = state.request, findings.stages
     differs = find_first_divergence(stages) is not None
     layers: IsolatedRows | None = None
     causes: tuple[Cause, ...] = ()
@@ -135,6 +145,8 @@ def _explain(
     if differs:
         runner.progress("parity", "comparing the layers")
         layers = isolate_failing_layers(state, runner, stages)
+    if layers is not None:
+        tensors.add_capture(layers.reference)
     divergences = locate_divergences(state, stages, layers)
     failures = [] if layers is None else layers.failures()
     unrelated = _find_unrelated_weights(state)
@@ -142,13 +154,12 @@ def _explain(
     failures = [(name, result) for name, result in failures if name not in unrelated]
     if request.explain and layers is not None and failures:
         runner.progress("parity", "explaining")
-        causes, notes = graph_layers.explain_rows(state, runner, failures, layers.captures)
+        causes, notes = graph_layers.explain_rows(state, tensors, failures, layers.captures)
     return replace(
         findings,
-        stages=tuple(stages),
         divergences=divergences,
         causes=causes,
-        structure=_judge_structure(state, runner),
+        structure=_judge_structure(state, tensors),
         notes=(*findings.notes, *unrelated.values(), *notes, *describe_unpaired(state)),
     )
 
@@ -198,7 +209,7 @@ _FEW_WEIGHTS = 4
 """With fewer kernels, most of them differ by one fault."""
 
 
-def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
+def _judge_structure(state: GraphState, tensors: ReferenceTensors) -> Level:
     """Judge level 1: a difference fails only if it can change a number at these shapes."""
     differences: list[PairDifference] = []
     for name, alignment in state.alignments.items():
@@ -207,11 +218,18 @@ def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
     missing = _list_missing_outputs(state)
     if not differences:
         return Level(Outcome.FAIL, tuple(missing)) if missing else Level(Outcome.PASS)
-    tensors = _read_inputs(state, runner, differences)
+    with contextlib.suppress(ParityError):
+        # Without them a difference stands.
+        tensors.require(list_inputs(state.reference.graph, differences))
     values = load_arrays(state.weights[state.reference.subject.name])
     failing, same = [], []
+    # The exported graph has most differences of its model.
+    known: dict[tuple[str, ...], bool | None] = {}
     for each in differences:
-        is_same = is_same_function(state.reference.graph, each, tensors, values)
+        key = (each.reference_node, each.field, repr(each.value), repr(each.hyper))
+        if key not in known:
+            known[key] = is_same_function(state.reference.graph, each, tensors, values)
+        is_same = known[key]
         if each.training_only or is_same or is_same is None:
             # What cannot be evaluated alone is judged by its numbers, as every layer is.
             same.append(each)
@@ -242,14 +260,3 @@ def _list_missing_outputs(state: GraphState) -> list[str]:
                 for port in sorted(ports)
             ]
     return found
-
-
-def _read_inputs(
-    state: GraphState, runner: GraphRunner, differences: Sequence[PairDifference]
-) -> dict[str, graph_layers.Array]:
-    """Return the reference's tensors that the operations that differ read, by id."""
-    nodes = dict.fromkeys(each.reference_node for each in differences)
-    try:
-        return graph_layers.read_reference_tensors(state, runner, list(nodes))
-    except ParityError:
-        return {}

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
+from parity.comparison.graphs.layout import is_signal, move_channels_first
 from parity.comparison.graphs.points import GraphRow
-from parity.comparison.graphs.runner import GraphRunner
+from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
 from parity.comparison.graphs.weights import gather_weight
@@ -32,12 +32,10 @@ from parity.network.alignment import families, infer_axes
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
-from parity.network.view import View
 from parity.numerics.array_files import load_arrays
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
-from parity.processes.graph_requests import GraphRunRequest, TensorPoint
 
 Array = NDArray[Any]
 
@@ -67,8 +65,7 @@ class GraphExplainer:
     """Builds the evidence on failing rows from the graphs, the weights and the captures."""
 
     state: GraphState
-    runner: GraphRunner
-    reference_tensors: Mapping[str, Array]
+    reference_tensors: ReferenceTensors
     """The reference's float64 tensors by id, channels first where the axes are known."""
     _weights: dict[str, dict[str, Array]] = field(default_factory=dict)
 
@@ -215,17 +212,15 @@ class GraphExplainer:
     def _nearby(self, node: Node, shape: tuple[int, ...]) -> dict[str, Array]:
         """Return the reference's tensors of this shape around a node, by the rows' names."""
         rows = [row for row in self.state.table.rows if row.node != node.id]
-        order = [each.id for each in self.state.reference.graph.nodes]
-        here = order.index(node.id)
-        near = sorted(rows, key=lambda row: abs(order.index(row.node) - here))[: 4 * NEARBY]
+        order = {each.id: at for at, each in enumerate(self.state.reference.graph.nodes)}
+        here = order[node.id]
+        near = sorted(rows, key=lambda row: abs(order[row.node] - here))[: 4 * NEARBY]
         by_id = self.state.reference.graph.by_id
         found = {}
         for row in near:
             tensor = by_id[row.node].outputs[0]
-            if tensor in self.reference_tensors:
-                value = self.reference_tensors[tensor]
-                if value.shape == shape:
-                    found[row.name] = value
+            if tensor in self.reference_tensors and self.reference_tensors.shape(tensor) == shape:
+                found[row.name] = self.reference_tensors[tensor]
         return found
 
     def _weights_nearby(self, node: Node) -> dict[str, dict[str, Array]]:
@@ -244,59 +239,31 @@ class GraphExplainer:
         graph = self.state.reference.graph
         producer = graph.producers.get(node.inputs[0])
         while producer is not None and producer.inputs:
-            before = self.reference_tensors.get(producer.inputs[0])
-            if before is not None and before.ndim == 4:
-                return before.shape[1:]
+            before = producer.inputs[0]
+            if before in self.reference_tensors:
+                shape = self.reference_tensors.shape(before)
+                if len(shape) == 4:
+                    return shape[1:]
             if not families.is_passed(producer):
                 return None
             producer = graph.producers.get(producer.inputs[0])
         return None
 
 
-def read_reference_tensors(
-    state: GraphState, runner: GraphRunner, nodes: Sequence[str]
-) -> dict[str, Array]:
-    """Return the reference's float64 tensors around the nodes with these ids, by tensor id."""
-    graph = state.reference.graph
-    order = infer_axes(graph)
+def list_tensors_around(graph: Graph, nodes: Sequence[str]) -> list[str]:
+    """Return the tensors that the operations near `nodes` read and give."""
     wanted: list[str] = []
     positions = {node.id: at for at, node in enumerate(graph.nodes)}
     for each in nodes:
         here = positions[each]
         for node in graph.nodes[max(here - 2 * NEARBY, 0) : here + 2 * NEARBY]:
             wanted += [*node.inputs, *node.outputs[:1]]
-    ports = {port.tensor: port.name for port in graph.inputs}
-    tensors = [tensor for tensor in dict.fromkeys(wanted) if tensor not in ports]
-    path = runner.folder / "explain.reference.safetensors"
-    request = GraphRunRequest(
-        inputs=str(state.reference.input_file),
-        points=tuple(
-            TensorPoint(tensor, tensor, _floating_views(graph, tensor, order)) for tensor in tensors
-        ),
-        out=str(path),
-        precision="float64",
-    )
-    child = runner.children[state.reference.subject.child]
-    child.call("run_graph", **request.to_json())
-    found: dict[str, Array] = {}
-    with CaptureReader(path) as reader:
-        for tensor in tensors:
-            found[tensor] = reader.read(tensor).astype(np.float64)
-    for tensor, name in ports.items():
-        value = np.asarray(state.reference.inputs.arrays[name], np.float64)
-        for view in channels_first(order.get(tensor, "")):
-            value = np.asarray(view.apply(value), np.float64)
-        found[tensor] = value
-    return found
-
-
-def _floating_views(graph: Graph, tensor: str, order: Mapping[str, str]) -> tuple[View, ...]:
-    return channels_first(order.get(tensor, ""))
+    return list(dict.fromkeys(wanted))
 
 
 def explain_rows(
     state: GraphState,
-    runner: GraphRunner,
+    tensors: ReferenceTensors,
     failures: Sequence[tuple[str, StageResult]],
     captures: Mapping[str, Path],
 ) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
@@ -312,8 +279,9 @@ def explain_rows(
     chosen = list(failures[:MAX_EXPLAINED])
     rows = [state.table.by_name(result.row) for _, result in chosen]
     try:
-        tensors = read_reference_tensors(state, runner, [row.node for row in rows])
-        findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
+        around = list_tensors_around(state.reference.graph, [row.node for row in rows])
+        tensors.require(around)
+        findings = GraphExplainer(state, tensors).explain(chosen, captures)
     except (ParityError, ValueError, KeyError) as error:
         return found, (f"the differences were not explained: {error}",)
     return (*found, *describe(findings)), tuple(notes)

@@ -120,13 +120,17 @@ class GraphOperations(GraphFramework):
     def measure_floors(self, **arguments: Any) -> dict[str, Any]:
         """Return the float32 floors at the points; `arguments` are the fields of `FloorRequest`.
 
-        "floors" are those of whole runs; with `isolate`, "isolated" are those of each part between
-        two points that is given the reference's input.
+        With `whole`, "floors" are those of whole runs; with `isolate`, "isolated" are those of each
+        part between two points that is given the reference's input.
         """
         request = FloorRequest.from_json(arguments)
         started = time.perf_counter()
         model = self.copy_to_precision("float32")
-        values = self.read_parameters(model=model)
+        values = {
+            name: value
+            for name, value in self.read_parameters(model=model).items()
+            if request.weights is None or name in request.weights
+        }
         inputs = load_arrays(request.inputs)
         whole, isolated = floor.FloorAccumulator(), floor.FloorAccumulator()
         with capture.CaptureReader(Path(request.reference)) as expected:
@@ -138,7 +142,8 @@ class GraphOperations(GraphFramework):
                     model=model,
                 )
                 moved = {name: _perturb(perturbation, array) for name, array in inputs.items()}
-                self._measure_replicate(request, moved, expected, whole, model, None)
+                if request.whole:
+                    self._measure_replicate(request, moved, expected, whole, model, None)
                 if request.isolate:
                     self._measure_replicate(request, moved, expected, isolated, model, perturbation)
         return {
@@ -160,7 +165,8 @@ class GraphOperations(GraphFramework):
 
         def receive(point: TensorPoint, array: Array, canonical: Array) -> Array | None:
             reference = expected.read(point.name)
-            meter.add(point.name, actual=to_floating(canonical), expected=reference)
+            if request.measured is None or point.name in request.measured:
+                meter.add(point.name, actual=to_floating(canonical), expected=reference)
             if perturbation is None:
                 return None
             if array.dtype.kind != "f":

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from parity.comparison.graphs.points import isolated_terms
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState, ReferenceFloors
 from parity.comparison.judging import judge_captures
 from parity.comparison.state import Criteria
-from parity.numerics.verdict import FirstDivergence, StageResult, find_first_failure
+from parity.numerics.capture import CaptureReader
+from parity.numerics.floor import ROUNDOFF, Floor
+from parity.numerics.measurement import RowErrors, measure_rows
+from parity.numerics.points import ComparisonPoint
+from parity.numerics.verdict import FirstDivergence, StageResult, find_first_failure, judge_rows
+from parity.processes.helpers import start_measurement_helpers
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,8 @@ class IsolatedRows:
 
     results: tuple[StageResult, ...]
     captures: Mapping[str, Path]
-    reference: ReferenceFloors
+    reference: Path
+    """The capture of the reference in float64."""
     stages: frozenset[str]
     followers: frozenset[tuple[str, str]] = frozenset()
     """Subjects and rows that read from a row whose shape differs, so that they differ too."""
@@ -81,14 +91,65 @@ def isolate_failing_layers(
     if not failing or not names:
         return None
     points = state.table.in_stages(failing, names)
-    reference = runner.run_reference(points, "layers", isolate=True)
-    captures = runner.run_subjects(names, points, "layers", feed=reference.capture)
+    capture = runner.capture_reference(points, "layers")
+    captures = runner.run_subjects(names, points, "layers", feed=capture)
     paths = {name: each.path for name, each in captures.items()}
-    results = judge_captures(reference.capture, reference.isolated, paths, points, criteria(state))
+    results = _judge_isolated(state, runner, points, capture, paths)
     followers = frozenset(
         (name, row) for name in names for row in _find_followers(state, results, name)
     )
-    return IsolatedRows(tuple(results), paths, reference, frozenset(failing), followers)
+    return IsolatedRows(tuple(results), paths, capture, frozenset(failing), followers)
+
+
+def _judge_isolated(
+    state: GraphState,
+    runner: GraphRunner,
+    points: Sequence[ComparisonPoint],
+    capture: Path,
+    captures: Mapping[str, Path],
+) -> list[StageResult]:
+    """Judge the isolated runs at the points that may fail; the others pass by the smallest floor.
+
+    Only the floors of those that may fail are measured.
+    """
+    judged = criteria(state)
+    with contextlib.ExitStack() as stack:
+        readers = {n: stack.enter_context(CaptureReader(path)) for n, path in captures.items()}
+        reference = stack.enter_context(CaptureReader(capture))
+        rows = [point.row for point in points if point.row in reference]
+        errors = measure_rows(rows, reference, readers, start_helpers=start_measurement_helpers)
+        terms = isolated_terms(state.reference.graph, points, state.table)
+        doubtful = [
+            row for row in rows if _may_fail(row, errors[row], reference, terms[row], judged.limit)
+        ]
+        chosen = [point for point in points if point.row in doubtful]
+        floors = runner.measure_isolated_floors(points, doubtful, capture) if doubtful else None
+        return judge_rows(
+            errors,
+            reference=reference,
+            floors={} if floors is None else floors.isolated,
+            subjects=readers,
+            points=chosen,
+            limit=judged.limit,
+            precisions=judged.precisions,
+        )
+
+
+def _may_fail(
+    row: str, errors: RowErrors, reference: CaptureReader, terms: float, limit: float
+) -> bool:
+    """Return whether a subject's error is above the limit by the smallest floor that there is."""
+    smallest = Floor.smallest(terms)
+    found = list(errors.errors.values())
+    if any(e.mismatch or e.wrong or not e.compared for e in found):
+        return True
+    if any(e.rel_l2 > limit * smallest.rel_l2 for e in found):
+        return True
+    largest = max((e.max_abs for e in found), default=0.0)
+    if not largest:
+        return False
+    scale = max((float(np.abs(chunk).max()) for chunk in reference.chunks(row)), default=0.0)
+    return not largest <= limit * ROUNDOFF * scale
 
 
 def _find_followers(state: GraphState, results: Sequence[StageResult], name: str) -> set[str]:

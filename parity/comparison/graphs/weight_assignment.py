@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from parity.comparison.graphs.values import open_values
 from parity.comparison.graphs.weights import align_models, transfer_weights
 from parity.errors import ParityError, UsageError, WeightError
 from parity.network import alignment as aligning
-from parity.network.alignment import Alignment
+from parity.network.alignment import Alignment, ValueReader
 from parity.network.graph_weights import draw_weights
 from parity.numerics.array_files import load_arrays, save_arrays
 from parity.processes import model_files, registry
@@ -43,6 +44,9 @@ class WeightAssignment:
     notes: list[str]
     files: dict[str, Path] = field(default_factory=dict)
     """By subject, an `.npz` file of its weights, in its own names and axes."""
+    _values: dict[str, tuple[set[str], ValueReader]] = field(default_factory=dict)
+    """By subject, tensors of a run with the weights that the model has now."""
+    _opened: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def assign(
         self,
@@ -70,12 +74,20 @@ class WeightAssignment:
                 self.progress(name, f"pairing the layers with {source.subject.name}")
                 alignment = align_models(source, model)
                 self._copy(source, model, alignment, values)
-        base_values = self.read(base)
-        for name, model in models.items():
-            if model is base or (source is base and name in targets):
-                continue
+        others = [
+            (name, model)
+            for name, model in models.items()
+            if model is not base and not (source is base and name in targets)
+        ]
+        base_values = values if source is base else self.read(base) if others else {}
+        for name, model in others:
             alignments[name] = self._prove_on_copy(base, model, alignments[name], base_values)
         return text
+
+    def close(self) -> None:
+        """Close the captures whose tensors were compared."""
+        self._values.clear()
+        self._opened.close()
 
     # The source ----------------------------------------------------------------------------------
 
@@ -199,6 +211,11 @@ class WeightAssignment:
         path = self.folder / f"weights.{model.subject.name}.npz"
         save_arrays(path, values)
         self.files[model.subject.name] = path
+        self._load(model, path)
+
+    def _load(self, model: LoadedModel, path: Path) -> None:
+        """Set the weights of a file in the model's child."""
+        self._values.pop(model.subject.name, None)
         self._child(model).call("load_parameters", path=str(path))
 
     def _copy(
@@ -212,9 +229,10 @@ class WeightAssignment:
         own = self.read(model)
         copied = transfer_weights(alignment, values, own)
         self._write(model, {**own, **copied})
-        alignment = self.check_values(source, model, alignment)
-        copied = transfer_weights(alignment, values, own)
-        self._write(model, {**own, **copied})
+        checked = self.check_values(source, model, alignment)
+        if checked.weights != alignment.weights:
+            copied = transfer_weights(checked, values, own)
+            self._write(model, {**own, **copied})
         left = [name for name in own if name not in copied]
         if left:
             shown = _join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
@@ -222,7 +240,7 @@ class WeightAssignment:
                 f"{model.subject.name}: {len(left)} of {len(own)} weights have no equal partner in "
                 f"{source.subject.name} and keep their values: {shown}"
             )
-        return alignment
+        return checked
 
     def _prove_on_copy(
         self,
@@ -237,35 +255,39 @@ class WeightAssignment:
         if all(np.array_equal(copied[name], own[name]) for name in copied):
             return self.check_values(base, model, alignment)
         path = self.folder / f"scratch.{model.subject.name}.npz"
-        child = self._child(model)
         try:
             save_arrays(path, {**own, **copied})
-            child.call("load_parameters", path=str(path))
+            self._load(model, path)
             return self.check_values(base, model, alignment)
         finally:
-            save_arrays(path, own)
-            child.call("load_parameters", path=str(path))
+            self._load(model, self.files[model.subject.name])
 
     def check_values(
         self, base: LoadedModel, model: LoadedModel, alignment: Alignment
     ) -> Alignment:
         """Return the alignment, checked by the tensors of a run with equal weights."""
         self.progress(model.subject.name, "checking the pairs by their values")
-        tensors = {t for node in base.graph.nodes for t in node.outputs}
+        tensors, others = _list_tensors(base), _list_tensors(model)
         tensors |= {t.reference for pair in alignment.pairs for t in pair.tensors}
-        others = {t for node in model.graph.nodes for t in node.outputs}
         others |= {t.other for pair in alignment.pairs for t in pair.tensors}
         try:
-            with (
-                self._open_values(base, tensors) as read_base,
-                self._open_values(model, others) as read_model,
-            ):
-                return aligning.check_values(alignment, read_base, read_model)
+            reference = self._read_values(base, tensors)
+            with self._open_values(model, others) as read:
+                return aligning.check_values(alignment, reference, read)
         except ParityError as error:
             self.notes.append(
                 f"{model.subject.name}: the pairs were not checked by values: {error}"
             )
             return alignment
+
+    def _read_values(self, model: LoadedModel, tensors: set[str]) -> ValueReader:
+        """Return the tensors of a run that serves every check against this model."""
+        known, reader = self._values.get(model.subject.name, (set[str](), None))
+        if reader is None or not tensors <= known:
+            opened = self._opened.enter_context(self._open_values(model, tensors))
+            reader = ValueReader(opened)
+            self._values[model.subject.name] = tensors, reader
+        return reader
 
     def _open_values(self, model: LoadedModel, tensors: set[str]) -> Any:
         path = self.folder / f"values.{model.subject.name}.safetensors"
@@ -279,6 +301,10 @@ class WeightAssignment:
 
     def _child(self, model: LoadedModel) -> Child:
         return self.children[model.subject.child]
+
+
+def _list_tensors(model: LoadedModel) -> set[str]:
+    return {tensor for node in model.graph.nodes for tensor in node.outputs}
 
 
 def _others(models: Mapping[str, LoadedModel], source: LoadedModel) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from parity.errors import GraphError, InputError, UsageError, WeightError
 from parity.network.graph import Graph, Port, Tensor
-from parity.runtimes.export import convert_export_errors
+from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.keras import device as keras_device
@@ -110,7 +110,8 @@ class KerasGraphs(GraphOperations):
 
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         with convert_export_errors("keras"):
-            keras_onnx.export(self.model, Path(path), **options)
+            structure = keras_onnx.trace(self.model, **options)
+            write_graph(structure, keras_onnx.weights(self.model), Path(path))
 
     def read_parameters(self, *, model: Replica | None = None) -> dict[str, Array]:
         return {
