@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,14 +33,13 @@ from parity.comparison.graphs.structure import (
     list_inputs,
     summarise,
 )
-from parity.comparison.graphs.weights import compare_weights
+from parity.comparison.graphs.weights import WeightDifference, compare_weights
 from parity.comparison.judging import judge_captures
 from parity.comparison.placement import Placement
 from parity.comparison.results import Level, Outcome
 from parity.errors import ParityError
 from parity.explain import graph_layers
 from parity.explain.cause import Cause
-from parity.numerics.array_files import load_arrays
 from parity.numerics.verdict import find_first_divergence
 from parity.processes.children import Children
 from parity.report.graph_assembly import GraphFindings, assemble_graph_report, describe_unpaired
@@ -90,12 +90,15 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
         points,
         criteria(state),
     )
-    findings = GraphFindings(stages=tuple(stages), runs=runs, weights=_judge_weights(state))
+    differences = _compare_all_weights(state)
+    level = _judge_weights(differences)
+    findings = GraphFindings(stages=tuple(stages), runs=runs, weights=level)
     if request.semantics:
         level = judge_semantics(state, runner, reference)
         findings = replace(findings, semantics=level)
     try:
-        return state, _explain(state, runner, findings, reference)
+        unrelated = _find_unrelated_weights(state, differences)
+        return state, _explain(state, runner, findings, reference, unrelated)
     except ParityError as failure:
         # The verdict needs the captures alone, and these are judged.
         note = f"the differences were not examined further: {failure}"
@@ -125,17 +128,23 @@ def _explain(
     runner: GraphRunner,
     findings: GraphFindings,
     reference: ReferenceFloors,
+    unrelated: Mapping[str, str],
 ) -> GraphFindings:
     request, stages = state.request, list(findings.stages)
     if request.isolate:
         stages = isolate_stages(state, runner, stages, reference)
     tensors = ReferenceTensors(state, runner)
     with contextlib.closing(tensors):
-        return _explain_with(state, runner, replace(findings, stages=tuple(stages)), tensors)
+        findings = replace(findings, stages=tuple(stages))
+        return _explain_with(state, runner, findings, tensors, unrelated)
 
 
 def _explain_with(
-    state: GraphState, runner: GraphRunner, findings: GraphFindings, tensors: ReferenceTensors
+    state: GraphState,
+    runner: GraphRunner,
+    findings: GraphFindings,
+    tensors: ReferenceTensors,
+    unrelated: Mapping[str, str],
 ) -> GraphFindings:
     request, stages = state.request, findings.stages
     differs = find_first_divergence(stages) is not None
@@ -149,7 +158,6 @@ def _explain_with(
         tensors.add_capture(layers.reference)
     divergences = locate_divergences(state, stages, layers)
     failures = [] if layers is None else layers.failures()
-    unrelated = _find_unrelated_weights(state)
     # Layers of other weights differ; their causes would be as many, and the same.
     failures = [(name, result) for name, result in failures if name not in unrelated]
     if request.explain and layers is not None and failures:
@@ -164,42 +172,46 @@ def _explain_with(
     )
 
 
-def _judge_weights(state: GraphState) -> Level:
-    """Judge level 2: every pair of weights is equal, bit for bit, in the reference's axes."""
-    base = load_arrays(state.weights[state.reference.subject.name])
-    messages: list[str] = []
+def _compare_all_weights(state: GraphState) -> dict[str, list[WeightDifference]]:
+    """Return the weights that differ from the reference's, by subject that has its own."""
+    found = {}
     for name, alignment in state.alignments.items():
-        if name not in state.models or state.models[name].subject.exported_from:
+        if name in state.models and not state.models[name].subject.exported_from:
             # An export folds and renames weights; its numbers are judged.
-            continue
-        own = load_arrays(state.weights[name])
-        differences = compare_weights(alignment, base, own)
-        if len(differences) > 3:
+            base = state.load_weights(state.reference.subject.name)
+            found[name] = compare_weights(alignment, base, state.load_weights(name))
+    return found
+
+
+def _judge_weights(differences: Mapping[str, Sequence[WeightDifference]]) -> Level:
+    """Judge level 2: every pair of weights is equal, bit for bit, in the reference's axes."""
+    messages: list[str] = []
+    for name, found in differences.items():
+        if len(found) > 3:
             messages.append(
-                f"{name}: {len(differences)} weights differ, by up to "
-                f"{np.max([d.largest for d in differences]):.1e}; the first: "
-                f"{differences[0].message}"
+                f"{name}: {len(found)} weights differ, by up to "
+                f"{np.max([d.largest for d in found]):.1e}; the first: "
+                f"{found[0].message}"
             )
         else:
-            messages += [f"{name}: {each.message}" for each in differences]
+            messages += [f"{name}: {each.message}" for each in found]
     return Level(Outcome.FAIL, tuple(messages)) if messages else Level(Outcome.PASS)
 
 
-def _find_unrelated_weights(state: GraphState) -> dict[str, str]:
+def _find_unrelated_weights(
+    state: GraphState, differences: Mapping[str, Sequence[WeightDifference]]
+) -> dict[str, str]:
     """Return a sentence, by subject, for models most of whose weights are not the reference's."""
-    base = load_arrays(state.weights[state.reference.subject.name])
     found = {}
-    for name, alignment in state.alignments.items():
-        if name not in state.models or state.models[name].subject.exported_from:
-            continue
-        own = load_arrays(state.weights[name])
-        known = [pair.other for pair in alignment.weights if pair.other in own]
-        kernels = {other for other in known if own[other].ndim > 1}
-        differing = {each.pair.other for each in compare_weights(alignment, base, own)} & kernels
-        if len(kernels) >= _FEW_WEIGHTS and 2 * len(differing) > len(kernels):
+    for name, differing in differences.items():
+        own = {each.name: len(each.shape) for each in state.models[name].graph.parameters}
+        known = {pair.other for pair in state.alignments[name].weights}
+        kernels = {other for other in known if own.get(other, 0) > 1}
+        others = {each.pair.other for each in differing} & kernels
+        if len(kernels) >= _FEW_WEIGHTS and 2 * len(others) > len(kernels):
             found[name] = (
                 f"{name} holds other weights than {state.reference.subject.name}: "
-                f"{len(differing)} of {len(kernels)} kernels differ. No layer of it "
+                f"{len(others)} of {len(kernels)} kernels differ. No layer of it "
                 "is explained; --weights copies one model's weights into all"
             )
     return found
@@ -221,7 +233,7 @@ def _judge_structure(state: GraphState, tensors: ReferenceTensors) -> Level:
     with contextlib.suppress(ParityError):
         # Without them a difference stands.
         tensors.require(list_inputs(state.reference.graph, differences))
-    values = load_arrays(state.weights[state.reference.subject.name])
+    values = state.load_weights(state.reference.subject.name)
     failing, same = [], []
     # The exported graph has most differences of its model.
     known: dict[tuple[str, ...], bool | None] = {}

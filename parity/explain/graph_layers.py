@@ -24,7 +24,7 @@ from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
 from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Layer, evaluate
+from parity.explain.proof.layer import EvaluationMemo, Layer, evaluate
 from parity.explain.proof.reconstruction import TOLERANCE
 from parity.explain.proof.search import Explanation
 from parity.network import kinds
@@ -32,7 +32,6 @@ from parity.network.alignment import families, infer_axes
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
-from parity.numerics.array_files import load_arrays
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
@@ -67,7 +66,11 @@ class GraphExplainer:
     state: GraphState
     reference_tensors: ReferenceTensors
     """The reference's float64 tensors by id, channels first where the axes are known."""
-    _weights: dict[str, dict[str, Array]] = field(default_factory=dict)
+    _canonical: dict[str, dict[str, Array]] = field(default_factory=dict)
+    """The reference's weights of a node in canonical axes by role, by the node's id."""
+    _layers: dict[str, Layer | None] = field(default_factory=dict)
+    """The reference's layer of the last row, by the node's id: several subjects may fail there."""
+    _memo: EvaluationMemo = field(default_factory=EvaluationMemo)
 
     def explain(
         self, failures: Sequence[tuple[str, StageResult]], captures: Mapping[str, Path]
@@ -108,7 +111,13 @@ class GraphExplainer:
         """Return the evidence on a failure; None if the reference's layer cannot be evaluated."""
         reference = self.state.reference
         node = reference.graph.by_id[row.node]
-        layer = self._reference_layer(node)
+        if node.id not in self._layers:
+            self._layers.clear()
+            layer = self._reference_layer(node)
+            if layer is not None:
+                layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
+            self._layers[node.id] = layer
+        layer = self._layers[node.id]
         if layer is None:
             return None
         expected = self.reference_tensors[node.outputs[0]]
@@ -116,7 +125,6 @@ class GraphExplainer:
             expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
         precision = self.state.request.judge_as or self.state.request.precision
         floor = floor.for_precision(precision)
-        layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
         if own is not None:
@@ -163,7 +171,8 @@ class GraphExplainer:
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
             expected = expected.swapaxes(1, 2)
         node = move_channels_first(reference, node, infer_axes(reference))
-        layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
+        weights = self._canonical_weights(node)
+        layer = Layer(node.kind, inputs, node.hyper, weights, memo=self._memo)
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
@@ -177,17 +186,14 @@ class GraphExplainer:
         return layer
 
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
-        values = self._values(self.state.reference.subject.name)
-        return {
-            each.role: to_canonical_weight(node.kind, each, values[each.name])
-            for each in node.parameters
-            if each.role and each.name in values
-        }
-
-    def _values(self, subject: str) -> dict[str, Array]:
-        if subject not in self._weights:
-            self._weights[subject] = load_arrays(self.state.weights[subject])
-        return self._weights[subject]
+        if node.id not in self._canonical:
+            values = self.state.load_weights(self.state.reference.subject.name)
+            self._canonical[node.id] = {
+                each.role: to_canonical_weight(node.kind, each, values[each.name])
+                for each in node.parameters
+                if each.role and each.name in values
+            }
+        return self._canonical[node.id]
 
     def _subject_weights(
         self, subject: str, row: GraphRow
@@ -196,7 +202,8 @@ class GraphExplainer:
         alignment = self.state.alignments[subject]
         reference = self.state.reference
         node = reference.graph.by_id[row.node]
-        own, base = self._values(subject), self._values(reference.subject.name)
+        own = self.state.load_weights(subject)
+        base = self.state.load_weights(reference.subject.name)
         values: dict[str, Array] = {}
         names: dict[str, str] = {}
         for each in node.parameters:

@@ -504,6 +504,6 @@ def write_parameters(variables: Mapping[str, Any], values: Mapping[str, Array]) 
             raise WeightError(f"{name}: expected {tuple(raw.shape)}, found {value.shape}")
         wanted = np.ascontiguousarray(value).astype(raw.dtype.as_numpy_dtype)
         raw.assign(wanted)
-        actual = np.asarray(raw)
-        if actual.tobytes() != wanted.tobytes():
+        actual = np.ascontiguousarray(np.asarray(raw)).reshape(-1)
+        if not np.array_equal(actual.view(np.uint8), wanted.reshape(-1).view(np.uint8)):
             raise WeightError(f"{name}: Keras holds other bits than it was given")
