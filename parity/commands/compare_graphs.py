@@ -78,9 +78,7 @@ def compare_graphs(
 def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, GraphFindings]:
     """Run the reference and the subjects; judge, locate and explain their differences."""
     request = state.request
-    points = state.table.points(request.depth, list(state.models))
-    reference = runner.run_reference(points, "capture", isolate=request.isolate)
-    state, runs = _run_all(state, runner)
+    state, runs, reference = _run_all(state, runner)
     runner = replace(runner, state=state)
     points = state.table.points(request.depth, list(state.models))
     stages = judge_captures(
@@ -105,12 +103,20 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
         return state, replace(findings, notes=(*findings.notes, note))
 
 
-def _run_all(state: GraphState, runner: GraphRunner) -> tuple[GraphState, dict[str, GraphCapture]]:
-    """Run every subject; one that fails is kept as a failure, and the others are judged."""
+def _run_all(
+    state: GraphState, runner: GraphRunner
+) -> tuple[GraphState, dict[str, GraphCapture], ReferenceFloors]:
+    """Run the reference and every subject side by side; the reference's own child does both.
+
+    A subject that fails is kept as a failure, and the others are judged.
+    """
     runs: dict[str, GraphCapture] = {}
     failures = dict(state.failures)
     points = state.table.points(state.request.depth, list(state.models))
-    with runner.children.threads(max(len(state.models), 1)) as pool:
+    with runner.children.threads(len(state.models) + 1) as pool:
+        reference = pool.submit(
+            runner.run_reference, points, "capture", isolate=state.request.isolate
+        )
         futures = {
             name: pool.submit(runner.run_subject, name, points, "capture") for name in state.models
         }
@@ -119,8 +125,9 @@ def _run_all(state: GraphState, runner: GraphRunner) -> tuple[GraphState, dict[s
                 runs[name] = future.result()
             except SUBJECT_ERRORS as error:
                 failures[name] = str(error)
+        floors = reference.result()
     models = {name: model for name, model in state.models.items() if name in runs}
-    return replace(state, models=models, failures=failures), runs
+    return replace(state, models=models, failures=failures), runs, floors
 
 
 def _explain(

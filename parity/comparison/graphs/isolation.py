@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.comparison.graphs.points import isolated_terms
+from parity.comparison.graphs.points import extra_points, isolated_terms
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState, ReferenceFloors
 from parity.comparison.judging import judge_captures
 from parity.comparison.state import Criteria
+from parity.errors import ParityError
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import ROUNDOFF, Floor
 from parity.numerics.measurement import RowErrors, measure_rows
@@ -91,7 +92,7 @@ def isolate_failing_layers(
     if not failing or not names:
         return None
     points = state.table.in_stages(failing, names)
-    capture = runner.capture_reference(points, "layers")
+    capture = _capture_layers(state, runner, points)
     captures = runner.run_subjects(names, points, "layers", feed=capture)
     paths = {name: each.path for name, each in captures.items()}
     results = _judge_isolated(state, runner, points, capture, paths)
@@ -99,6 +100,26 @@ def isolate_failing_layers(
         (name, row) for name in names for row in _find_followers(state, results, name)
     )
     return IsolatedRows(tuple(results), paths, capture, frozenset(failing), followers)
+
+
+def _capture_layers(
+    state: GraphState, runner: GraphRunner, points: Sequence[ComparisonPoint]
+) -> Path:
+    """Capture the reference's layers, with the tensors of no row, which the explanation reads."""
+    name = state.reference.subject.name
+    known = {state.table.by_name(point.row).tensors[name].tensor for point in points}
+    graph = state.reference.graph
+    others = [
+        node.outputs[0]
+        for node in graph.nodes
+        if node.outputs and node.outputs[0] not in known
+        if graph.tensors[node.outputs[0]].dtype == "float32"
+    ]
+    if state.request.explain and others:
+        with contextlib.suppress(ParityError):
+            # One that is not in float64 is no reason to have no layers.
+            return runner.capture_reference(points, "layers", extra_points(graph, others))
+    return runner.capture_reference(points, "layers")
 
 
 def _judge_isolated(

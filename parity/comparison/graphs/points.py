@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -217,6 +217,19 @@ def _unique(text: str, node: Node, names: set[str]) -> str:
 
 def _drop_identity(views: Sequence[View]) -> tuple[View, ...]:
     return tuple(view for view in views if not view.is_identity)
+
+
+EXTRA = "tensor "
+"""The prefix, in a capture, of a tensor that no row of the table has."""
+
+
+def extra_points(graph: Graph, tensors: Iterable[str]) -> tuple[TensorPoint, ...]:
+    """Return the points at which tensors that are no rows are captured."""
+    axes = infer_axes(graph)
+    return tuple(
+        TensorPoint(f"{EXTRA}{tensor}", tensor, channels_first(axes.get(tensor, "")))
+        for tensor in tensors
+    )
 
 
 @dataclass(frozen=True)

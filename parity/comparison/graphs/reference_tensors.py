@@ -11,20 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.layout import channels_first
+from parity.comparison.graphs.points import EXTRA, extra_points
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.network.alignment import infer_axes
-from parity.network.graph import Graph
 from parity.numerics.capture import CaptureReader
-from parity.processes.graph_requests import TensorPoint
 
 Array = NDArray[Any]
 
 MAX_KEPT = 2**27
 """Bytes of tensors that are kept once they are read: neighbours are read again and again."""
-
-_EXTRA = "tensor "
-"""The prefix, in a capture, of a tensor that no row of the table has."""
 
 
 class ReferenceTensors(Mapping[str, Array]):
@@ -45,7 +41,7 @@ class ReferenceTensors(Mapping[str, Array]):
         name = self._state.reference.subject.name
         rows = {row.name: row.tensors[name].tensor for row in self._state.table.rows}
         for entry in reader.names:
-            tensor = rows.get(entry) or entry.removeprefix(_EXTRA)
+            tensor = rows.get(entry) or entry.removeprefix(EXTRA)
             self._places.setdefault(tensor, (reader, entry))
 
     def require(self, tensors: Iterable[str]) -> None:
@@ -90,15 +86,6 @@ class ReferenceTensors(Mapping[str, Array]):
             return tuple(self._inputs[tensor].shape)
         reader, entry = self._places[tensor]
         return reader.shape(entry)
-
-
-def extra_points(graph: Graph, tensors: Iterable[str]) -> tuple[TensorPoint, ...]:
-    """Return the points at which tensors that are no rows are captured."""
-    axes = infer_axes(graph)
-    return tuple(
-        TensorPoint(f"{_EXTRA}{tensor}", tensor, channels_first(axes.get(tensor, "")))
-        for tensor in tensors
-    )
 
 
 def _read_inputs(state: GraphState) -> dict[str, Array]:

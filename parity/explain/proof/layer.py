@@ -24,7 +24,7 @@ class EvaluationMemo:
     the same layer.
     """
 
-    def __init__(self, entries: int = 4) -> None:
+    def __init__(self, entries: int = 8) -> None:
         self._entries = entries
         self._found: dict[tuple[Any, ...], tuple[tuple[Array, ...], Array]] = {}
 
