@@ -54,8 +54,12 @@ class GraphOperations(GraphFramework):
 
     def load_parameters(self, *, path: str) -> None:
         """Set the weights of an `.npz` file of `save_parameters`; every bit is read back."""
-        self._wide = None
+        self.note_new_weights()
         self.write_parameters(load_arrays(path))
+
+    def note_new_weights(self) -> None:
+        """Forget the copy of the model, which has the weights from before."""
+        self._wide = None
 
     def run_graph(self, **arguments: Any) -> dict[str, Any]:
         """Capture the points of a run; `arguments` are the fields of `GraphRunRequest`.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from parity.comparison.graphs.missing import find_missing_operation
 from parity.comparison.graphs.points import extra_points, isolated_terms
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState, ReferenceFloors
@@ -174,16 +175,23 @@ def _may_fail(
 
 
 def _find_followers(state: GraphState, results: Sequence[StageResult], name: str) -> set[str]:
-    """Return the rows that fail and read from a row whose shape differs.
+    """Return the rows that fail and read from a row whose shape differs, or an operation that
+    is missing and that another one reads before.
 
     A tensor of another shape cannot be replaced by the reference's, so what follows differs too.
     """
     graph = state.reference.graph
     failing = {r.row for r in results if name in r.subjects and r.subjects[name].status.is_failure}
+    found, absent = set[str](), set[str]()
+    for row in state.table.rows:
+        missing = find_missing_operation(state, name, row) if row.name in failing else None
+        if missing is not None:
+            if missing.node.id in absent:
+                found.add(row.name)
+            absent.add(missing.node.id)
     other = {r.row for r in results if name in r.subjects and r.subjects[name].shape_differs}
     by_tensor = {row.tensors[state.reference.subject.name].tensor: row.name
                  for row in state.table.rows}  # fmt: skip
-    found = set()
     for row in state.table.rows:
         waiting, seen = list(graph.by_id[row.node].inputs), set[str]()
         while waiting and row.name in failing:
