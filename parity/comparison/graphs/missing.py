@@ -35,9 +35,9 @@ def find_missing_operation(
     graph, unpaired = state.reference.graph, set(alignment.unpaired_reference)
     for tensor in graph.by_id[row.node].inputs:
         node = graph.producers.get(tensor)
+        while node is not None and len(node.inputs) == 1 and _keeps_values(node):
+            node = graph.producers.get(node.inputs[0])
         if node is None or node.id not in unpaired or node.parameters or len(node.inputs) != 1:
-            continue
-        if families.is_passed(node):
             continue
         for pair, both in alignment.tensors:
             if both.reference == node.inputs[0]:
@@ -45,3 +45,8 @@ def find_missing_operation(
                 before = before or main_node(state.models[subject].graph, pair.other)
                 return None if before is None else MissingOperation(node, before)
     return None
+
+
+def _keeps_values(node: Node) -> bool:
+    """Return whether an operation gives the values that it reads, zeros beside them or not."""
+    return node.kind == "pad" or families.is_passed(node)

@@ -217,10 +217,11 @@ def _measure(array: Array) -> _Measured:
     if not len(values):
         return _Measured(0.0, 0.0, shape)
     total = squares = 0.0
-    for start in range(0, len(values), _CHUNK):
-        part = values[start : start + _CHUNK]
-        total += float(part.sum())
-        squares += float(part @ part)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(values), _CHUNK):
+            part = values[start : start + _CHUNK]
+            total += float(part.sum())
+            squares += float(part @ part)
     if not math.isfinite(squares) and values.dtype == np.float32:
         # The square of a large float32 overflows.
         return _measure(np.asarray(array, np.float64))
