@@ -58,6 +58,7 @@ def test_a_forgotten_shortcut_from_further_in_front():
     ("made", "cause", "told"),
     [
         (lambda a, b: a + b + b, "branch-twice", "The tensor of entry is added twice"),
+        (lambda a, b: b + b, "branch-twice", "The tensor of entry is there twice"),
         (lambda a, b: a * b, "merge-other", "It multiplies its inputs"),
         (lambda a, b: (a + b) / 2, "merge-other", "It averages its inputs"),
         (lambda a, b: a - b, "merge-other", "It subtracts its inputs"),

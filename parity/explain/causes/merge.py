@@ -39,6 +39,13 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             f"{failing.label}: {kind} each input once",
             0.4,
         )
+        yield Candidate(
+            TWICE,
+            _select_inputs((index, index)),
+            f"{_capitalise(name)} is there twice, in the place of {names[1 - index]}",
+            f"{failing.label}: {kind} each input once",
+            0.4,
+        )
     for verb, output in _other_merges(inputs):
         if verb != _VERBS[kind]:
             yield Candidate(

@@ -36,7 +36,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         # Last: every other candidate describes the factor more precisely.
         -2.0,
         fitted_values=1,
-        text_without_fit="The output is multiplied by a number",
+        # Beside another cause, a factor would explain too much.
+        replaces_output=True,
     )
 
 

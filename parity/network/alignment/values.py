@@ -232,7 +232,7 @@ def _measure(array: Array) -> _Measured:
 
 def _project(array: Array) -> _Projected:
     values = _flatten(array)
-    signs = _signs(values.dtype.type)
+    signs = _signs(values.dtype.name)
     total = np.zeros(_PROJECTIONS)
     for number, start in enumerate(range(0, len(values), _CHUNK)):
         part = values[start : start + _CHUNK]
@@ -244,13 +244,13 @@ def _project(array: Array) -> _Projected:
 
 def _flatten(array: Array) -> NDArray[np.floating]:
     """Return the values of a tensor in C order: float32 as they are, others in float64."""
-    if array.dtype != np.float32:
-        array = np.asarray(array, np.float64)
-    return array.ravel()
+    wide: NDArray[np.floating]
+    wide = np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64)
+    return wide.ravel()
 
 
 @functools.cache
-def _signs(dtype: type[np.floating]) -> NDArray[np.floating]:
+def _signs(dtype: str) -> NDArray[np.floating]:
     """Return random signs, (projections, 2 · chunk)."""
     generator = np.random.default_rng(20261126)
     return generator.choice([-1.0, 1.0], (_PROJECTIONS, 2 * _CHUNK)).astype(dtype)
