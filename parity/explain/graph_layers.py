@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -295,13 +295,33 @@ def explain_rows(
 
 
 def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
-    """Return whether only the subject's operation computes with integers."""
+    """Return whether only the subject computes with integers, there or in what leads there."""
     row = state.table.by_name(result.row)
     own = main_node(state.models[subject].graph, row.nodes.get(subject, ()))
     reference = state.reference.graph.by_id[row.node]
-    return bool(own is not None and own.hyper.get("quantized")) and not reference.hyper.get(
-        "quantized"
-    )
+    if own is None or reference.hyper.get("quantized"):
+        return False
+    paired = {node for pair in state.alignments[subject].pairs for node in pair.other}
+    return has_quantised(state.models[subject].graph, own, paired)
+
+
+def has_quantised(graph: Graph, node: Node, paired: Collection[str]) -> bool:
+    """Return whether an operation, or one without a partner that leads to it, has integers."""
+    if node.hyper.get("quantized"):
+        return True
+    waiting, seen = list(node.inputs), set[str]()
+    while waiting:
+        before = graph.producers.get(waiting.pop())
+        if before is None or before.id in seen or before.id in paired:
+            continue
+        if before.hyper.get("quantized") or before.operation in _OF_INTEGERS:
+            return True
+        seen.add(before.id)
+        waiting += before.inputs
+    return False
+
+
+_OF_INTEGERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def _describe_quantised(
