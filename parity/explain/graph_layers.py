@@ -307,21 +307,23 @@ def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
 
 def has_quantised(graph: Graph, node: Node, paired: Collection[str]) -> bool:
     """Return whether an operation, or one without a partner that leads to it, has integers."""
-    if node.hyper.get("quantized"):
+    if _is_quantised_node(node):
         return True
     waiting, seen = list(node.inputs), set[str]()
     while waiting:
         before = graph.producers.get(waiting.pop())
         if before is None or before.id in seen or before.id in paired:
             continue
-        if before.hyper.get("quantized") or before.operation in _OF_INTEGERS:
+        if _is_quantised_node(before):
             return True
         seen.add(before.id)
         waiting += before.inputs
     return False
 
 
-_OF_INTEGERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+def _is_quantised_node(node: Node) -> bool:
+    """Return whether an operation has integers: `DynamicQuantizeLSTM`, `DequantizeLinear`."""
+    return bool(node.hyper.get("quantized")) or "quantize" in node.operation.lower()
 
 
 def _describe_quantised(

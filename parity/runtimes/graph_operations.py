@@ -23,6 +23,10 @@ from parity.runtimes.graph_framework import GraphFramework, GraphHook
 Array = NDArray[Any]
 
 
+MAX_WIDE = 2**29
+"""Bytes of weights up to which a copy in float64 is kept."""
+
+
 class GraphOperations(GraphFramework):
     """Reads, runs and measures the child's model as a graph."""
 
@@ -97,15 +101,19 @@ class GraphOperations(GraphFramework):
     def _find_copy(self, precision: str, device: str) -> Any:
         """Return the copy of the model for a run; None for the model itself.
 
-        That in float64 on the CPU, which several runs use, is kept until the weights change.
+        That in float64 on the CPU, which several runs use, is kept until the weights change, if its
+        weights are no more than `MAX_WIDE` bytes in float32.
         """
         if (precision, device) == ("float32", "cpu"):
             return None
         if (precision, device) != ("float64", "cpu"):
             return self.copy_to_precision(precision, device)
-        if self._wide is None:
-            self._wide = self.copy_to_precision(precision, device)
-        return self._wide
+        if self._wide is not None:
+            return self._wide
+        copy = self.copy_to_precision(precision, device)
+        if sum(value.nbytes for value in self.read_parameters().values()) <= MAX_WIDE:
+            self._wide = copy
+        return copy
 
     def calibrate_norms(self, *, inputs: str, norms: list[dict[str, Any]], out: str) -> None:
         """Write the mean and variance of each batch norm's input to `out`, by parameter name.

@@ -19,6 +19,11 @@ def build_graph(operation: str) -> Graph:
     return Graph("onnx", nodes, tensors, (Port("x", "x"),), (Port("y", "c"),))
 
 
+def test_an_operation_with_integers_of_its_own_is_seen():
+    graph = build_graph("DynamicQuantizeLSTM")
+    assert has_quantised(graph, graph.by_id["b"], {"a", "b", "c"})
+
+
 @pytest.mark.parametrize(
     ("operation", "paired", "wanted"),
     [
