@@ -49,6 +49,10 @@ class RegisteredCount:
     """Those without a partner."""
 
 
+class NotMade(Exception):
+    """A model cannot be written without its names."""
+
+
 def count_pairs(state: GraphState, truth: Mapping[str, str], separator: str) -> RegisteredCount:
     """Count the pairs of a state; `truth` has the other's module by the reference's layer."""
     ((name, alignment),) = state.alignments.items()
@@ -82,10 +86,15 @@ def compare_scrubbed(name: str, children: Children) -> tuple[GraphState, Report,
     """Compare a PyTorch twin with itself, without names and in another order."""
     from tests.studies.pairs import registered_torch
 
+    try:
+        truth = registered_torch.map_names(name)
+    except Exception as error:
+        # torch.fx cannot rewrite a model that iterates over what it computes.
+        raise NotMade(str(error)) from error
     file = FOLDER / "registered_torch.py"
     request = GraphRequest((f"{file}:twin,{name}", f"{file}:scrubbed,{name}"), export=False)
     state, report = compare_with_equal_weights(request, children)
-    return state, report, count_pairs(state, registered_torch.map_names(name), ".")
+    return state, report, count_pairs(state, truth, ".")
 
 
 def compare_twins(name: str, children: Children) -> tuple[GraphState, Report, RegisteredCount]:
@@ -120,33 +129,37 @@ def main() -> int:
                "operations without a partner", "verdict", "s")  # fmt: skip
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     is_right = True
-    with Children() as children:
-        for name in dict.fromkeys(names):
-            for against, compare in (
-                ("itself without names", compare_scrubbed),
-                ("its Keras twin", compare_twins),
-            ):
-                started = time.perf_counter()
-                try:
+    for name in dict.fromkeys(names):
+        for against, compare in (
+            ("itself without names", compare_scrubbed),
+            ("its Keras twin", compare_twins),
+        ):
+            started = time.perf_counter()
+            try:
+                # Large models do not stay in memory, and a child that was killed is no later one's.
+                with Children() as children:
                     _, report, count = compare(name, children)
-                except ParityError as error:
-                    print(f"| {name} | {against} | failed: {error} | | | | | |", flush=True)
-                    is_right = False
-                    continue
-                wanted = name not in DIFFERENT or compare is compare_scrubbed
-                fits = report.ok is wanted and not count.wrong and count.paired == count.layers
-                is_right = is_right and fits
-                seconds = time.perf_counter() - started
-                print(
-                    f"| {name} | {against} | {count.layers} | {count.paired} | {len(count.wrong)} "
-                    f"| {count.unpaired} of {count.operations} | {report.verdict} "
-                    f"| {seconds:.1f} |",
-                    flush=True,
-                )
-                for line in count.wrong[:5]:
-                    print(f"{name}: wrong: {line}", file=sys.stderr, flush=True)
-                if not fits:
-                    print(f"{name}: {report}", file=sys.stderr, flush=True)
+            except NotMade as error:
+                print(f"| {name} | {against} | not made: {error!r:.80} | | | | | |", flush=True)
+                continue
+            except ParityError as error:
+                print(f"| {name} | {against} | failed: {error} | | | | | |", flush=True)
+                is_right = False
+                continue
+            wanted = name not in DIFFERENT or compare is compare_scrubbed
+            fits = report.ok is wanted and not count.wrong and count.paired == count.layers
+            is_right = is_right and fits
+            seconds = time.perf_counter() - started
+            print(
+                f"| {name} | {against} | {count.layers} | {count.paired} | {len(count.wrong)} "
+                f"| {count.unpaired} of {count.operations} | {report.verdict} "
+                f"| {seconds:.1f} |",
+                flush=True,
+            )
+            for line in count.wrong[:5]:
+                print(f"{name}: wrong: {line}", file=sys.stderr, flush=True)
+            if not fits:
+                print(f"{name}: {report}", file=sys.stderr, flush=True)
     return int(not is_right)
 
 
