@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from parity.comparison.graphs.isolation import IsolatedRows, criteria
 from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
 from parity.comparison.graphs.points import GraphRow
+from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node, with_padding
@@ -27,7 +28,7 @@ from parity.explain.findings import IsolatedFailure
 from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Layer, Transform, evaluate
+from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
 from parity.explain.proof.reconstruction import TOLERANCE
 from parity.explain.proof.search import Explanation
 from parity.network import kinds
@@ -35,8 +36,6 @@ from parity.network.alignment import families, infer_axes
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
-from parity.network.view import View
-from parity.numerics.array_files import load_arrays
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
@@ -49,9 +48,6 @@ MAX_EXPLAINED = 40
 
 
 QUANTISED = "quantised"
-
-_OWN_AXES = frozenset({"matmul", "einsum", "scaled_dot_product_attention"})
-"""Kinds whose operators read tensors with the axes that the model has, heads among them."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +75,15 @@ class GraphExplainer:
     """Builds the evidence on failing rows from the graphs, the weights and the captures."""
 
     state: GraphState
-    runner: GraphRunner
-    reference_tensors: Mapping[str, Array]
+    reference_tensors: ReferenceTensors
     """The reference's float64 tensors by id, channels first where the axes are known."""
     subject_tensors: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     """By subject, what its operations read and give in the isolated run, channels first."""
-    _weights: dict[str, dict[str, Array]] = field(default_factory=dict)
+    _canonical: dict[str, dict[str, Array]] = field(default_factory=dict)
+    """The reference's weights of a node in canonical axes by role, by the node's id."""
+    _layers: dict[str, Layer | None] = field(default_factory=dict)
+    """The reference's layer of the last row, by the node's id: several subjects may fail there."""
+    _memo: EvaluationMemo = field(default_factory=EvaluationMemo)
 
     def explain(
         self, failures: Sequence[tuple[str, StageResult]], captures: Mapping[str, Path]
@@ -125,14 +124,19 @@ class GraphExplainer:
         """Return the evidence on a failure; None if the reference's layer cannot be evaluated."""
         reference = self.state.reference
         node = reference.graph.by_id[row.node]
-        layer = self._reference_layer(node)
+        if node.id not in self._layers:
+            self._layers.clear()
+            layer = self._reference_layer(node)
+            if layer is not None:
+                layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
+            self._layers[node.id] = layer
+        layer = self._layers[node.id]
         if layer is None:
             return None
         expected = self.reference_tensors[node.outputs[0]]
         if is_signal(node, infer_axes(reference.graph)):
             expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
         floor = floor.for_precision(criteria(self.state).precision(subject, row.name))
-        layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
         raw = own
@@ -187,7 +191,7 @@ class GraphExplainer:
         if is_signal(node, infer_axes(reference)):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
             expected = expected.swapaxes(1, 2)
-        if node.kind in _OWN_AXES:
+        if kinds.properties(node.kind).own_axes:
             inputs = tuple(
                 self._restore_axes(t, a) for t, a in zip(node.inputs, inputs, strict=False)
             )
@@ -197,7 +201,8 @@ class GraphExplainer:
             )
         else:
             node = move_channels_first(reference, node, infer_axes(reference))
-            layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
+            weights = self._canonical_weights(node)
+            layer = Layer(node.kind, inputs, node.hyper, weights, memo=self._memo)
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
@@ -234,7 +239,7 @@ class GraphExplainer:
         inputs = _with_constants(own, [known[tensor] for tensor in own.inputs])
         if is_signal(own, order):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
-        values = self._values(subject)
+        values = self.state.load_weights(subject)
         weights = {
             each.role: to_canonical_weight(own.kind, each, values[each.name])
             for each in own.parameters
@@ -242,7 +247,7 @@ class GraphExplainer:
         }
         moved = move_channels_first(model.graph, own, order)
         layer = Layer(moved.kind, inputs, moved.hyper, weights)
-        if own.kind in _OWN_AXES:
+        if kinds.properties(own.kind).own_axes:
             inputs = tuple(
                 TensorPoint("", t, channels_first(order.get(t, ""))).undo(
                     array, model.graph.tensors[t].shape
@@ -282,17 +287,14 @@ class GraphExplainer:
         return found
 
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
-        values = self._values(self.state.reference.subject.name)
-        return {
-            each.role: to_canonical_weight(node.kind, each, values[each.name])
-            for each in node.parameters
-            if each.role and each.name in values
-        }
-
-    def _values(self, subject: str) -> dict[str, Array]:
-        if subject not in self._weights:
-            self._weights[subject] = load_arrays(self.state.weights[subject])
-        return self._weights[subject]
+        if node.id not in self._canonical:
+            values = self.state.load_weights(self.state.reference.subject.name)
+            self._canonical[node.id] = {
+                each.role: to_canonical_weight(node.kind, each, values[each.name])
+                for each in node.parameters
+                if each.role and each.name in values
+            }
+        return self._canonical[node.id]
 
     def _subject_weights(
         self, subject: str, row: GraphRow
@@ -301,7 +303,8 @@ class GraphExplainer:
         alignment = self.state.alignments[subject]
         reference = self.state.reference
         node = reference.graph.by_id[row.node]
-        own, base = self._values(subject), self._values(reference.subject.name)
+        own = self.state.load_weights(subject)
+        base = self.state.load_weights(reference.subject.name)
         values: dict[str, Array] = {}
         names: dict[str, str] = {}
         for each in node.parameters:
@@ -317,17 +320,15 @@ class GraphExplainer:
     def _nearby(self, node: Node, shape: tuple[int, ...]) -> dict[str, Array]:
         """Return the reference's tensors of this shape around a node, by the rows' names."""
         rows = [row for row in self.state.table.rows if row.node != node.id]
-        order = [each.id for each in self.state.reference.graph.nodes]
-        here = order.index(node.id)
-        near = sorted(rows, key=lambda row: abs(order.index(row.node) - here))[: 4 * NEARBY]
+        order = {each.id: at for at, each in enumerate(self.state.reference.graph.nodes)}
+        here = order[node.id]
+        near = sorted(rows, key=lambda row: abs(order[row.node] - here))[: 4 * NEARBY]
         by_id = self.state.reference.graph.by_id
         found = {}
         for row in near:
             tensor = by_id[row.node].outputs[0]
-            if tensor in self.reference_tensors:
-                value = self.reference_tensors[tensor]
-                if value.shape == shape:
-                    found[row.name] = value
+            if tensor in self.reference_tensors and self.reference_tensors.shape(tensor) == shape:
+                found[row.name] = self.reference_tensors[tensor]
         return found
 
     def _weights_nearby(self, node: Node) -> dict[str, dict[str, Array]]:
@@ -346,54 +347,26 @@ class GraphExplainer:
         graph = self.state.reference.graph
         producer = graph.producers.get(node.inputs[0])
         while producer is not None and producer.inputs:
-            before = self.reference_tensors.get(producer.inputs[0])
-            if before is not None and before.ndim == 4:
-                return before.shape[1:]
+            before = producer.inputs[0]
+            if before in self.reference_tensors:
+                shape = self.reference_tensors.shape(before)
+                if len(shape) == 4:
+                    return shape[1:]
             if not families.is_passed(producer):
                 return None
             producer = graph.producers.get(producer.inputs[0])
         return None
 
 
-def read_reference_tensors(
-    state: GraphState, runner: GraphRunner, nodes: Sequence[str]
-) -> dict[str, Array]:
-    """Return the reference's float64 tensors around the nodes with these ids, by tensor id."""
-    graph = state.reference.graph
-    order = infer_axes(graph)
+def list_tensors_around(graph: Graph, nodes: Sequence[str]) -> list[str]:
+    """Return the tensors that the operations near `nodes` read and give."""
     wanted: list[str] = []
     positions = {node.id: at for at, node in enumerate(graph.nodes)}
     for each in nodes:
         here = positions[each]
         for node in graph.nodes[max(here - 2 * NEARBY, 0) : here + 2 * NEARBY]:
             wanted += [*node.inputs, *node.outputs[:1]]
-    ports = {port.tensor: port.name for port in graph.inputs}
-    tensors = [tensor for tensor in dict.fromkeys(wanted) if tensor not in ports]
-    path = runner.folder / "explain.reference.safetensors"
-    request = GraphRunRequest(
-        inputs=str(state.reference.input_file),
-        points=tuple(
-            TensorPoint(tensor, tensor, _floating_views(graph, tensor, order)) for tensor in tensors
-        ),
-        out=str(path),
-        precision="float64",
-    )
-    child = runner.children[state.reference.subject.child]
-    child.call("run_graph", **request.to_json())
-    found: dict[str, Array] = {}
-    with CaptureReader(path) as reader:
-        for tensor in tensors:
-            found[tensor] = reader.read(tensor).astype(np.float64)
-    for tensor, name in ports.items():
-        value = np.asarray(state.reference.inputs.arrays[name], np.float64)
-        for view in channels_first(order.get(tensor, "")):
-            value = np.asarray(view.apply(value), np.float64)
-        found[tensor] = value
-    return found
-
-
-def _floating_views(graph: Graph, tensor: str, order: Mapping[str, str]) -> tuple[View, ...]:
-    return channels_first(order.get(tensor, ""))
+    return list(dict.fromkeys(wanted))
 
 
 def _as_transform(change: Callable[[Any], Any]) -> Transform:
@@ -451,13 +424,13 @@ def read_subject_tensors(
             *(TensorPoint(own[t], t, channels_first(order.get(t, ""))) for t in inner),
         ),
         out=str(path),
-        feed=str(layers.reference.capture),
+        feed=str(layers.reference),
         device=model.subject.device,
         precision=state.request.precision,
     )
     runner.children[model.subject.child].call("run_graph", **request.to_json())
     found: dict[str, Array] = {}
-    with CaptureReader(path) as reader, CaptureReader(layers.reference.capture) as feed:
+    with CaptureReader(path) as reader, CaptureReader(layers.reference) as feed:
         for tensor, name in own.items():
             point = by_tensor.get(tensor)
             shape = model.graph.tensors[tensor].shape
@@ -482,6 +455,7 @@ def read_subject_tensors(
 def explain_rows(
     state: GraphState,
     runner: GraphRunner,
+    tensors: ReferenceTensors,
     failures: Sequence[tuple[str, StageResult]],
     layers: IsolatedRows,
 ) -> Explained:
@@ -497,27 +471,49 @@ def explain_rows(
     chosen = list(failures[:MAX_EXPLAINED])
     rows = [state.table.by_name(result.row) for _, result in chosen]
     try:
-        tensors = read_reference_tensors(state, runner, [row.node for row in rows])
+        tensors.require(list_tensors_around(state.reference.graph, [row.node for row in rows]))
         own: dict[str, Mapping[str, Array]] = {}
         for subject in dict.fromkeys(name for name, _ in chosen):
             mine = [state.table.by_name(result.row) for name, result in chosen if name == subject]
             with contextlib.suppress(ParityError):
                 # Without them fewer causes are tried.
                 own[subject] = read_subject_tensors(state, runner, subject, mine, layers)
-        findings = GraphExplainer(state, runner, tensors, own).explain(chosen, layers.captures)
+        findings = GraphExplainer(state, tensors, own).explain(chosen, layers.captures)
     except (ParityError, ValueError, KeyError) as error:
         return Explained(found, (f"the differences were not explained: {error}",))
     return Explained((*found, *describe(findings)), tuple(notes), tuple(findings))
 
 
 def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
-    """Return whether only the subject's operation computes with integers."""
+    """Return whether only the subject computes with integers, there or in what leads there."""
     row = state.table.by_name(result.row)
     own = main_node(state.models[subject].graph, row.nodes.get(subject, ()))
     reference = state.reference.graph.by_id[row.node]
-    return bool(own is not None and own.hyper.get("quantized")) and not reference.hyper.get(
-        "quantized"
-    )
+    if own is None or reference.hyper.get("quantized"):
+        return False
+    paired = {node for pair in state.alignments[subject].pairs for node in pair.other}
+    return has_quantised(state.models[subject].graph, own, paired)
+
+
+def has_quantised(graph: Graph, node: Node, paired: Collection[str]) -> bool:
+    """Return whether an operation, or one without a partner that leads to it, has integers."""
+    if _is_quantised_node(node):
+        return True
+    waiting, seen = list(node.inputs), set[str]()
+    while waiting:
+        before = graph.producers.get(waiting.pop())
+        if before is None or before.id in seen or before.id in paired:
+            continue
+        if _is_quantised_node(before):
+            return True
+        seen.add(before.id)
+        waiting += before.inputs
+    return False
+
+
+def _is_quantised_node(node: Node) -> bool:
+    """Return whether an operation has integers: `DynamicQuantizeLSTM`, `DequantizeLinear`."""
+    return bool(node.hyper.get("quantized")) or "quantize" in node.operation.lower()
 
 
 def _describe_quantised(

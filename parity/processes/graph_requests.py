@@ -95,8 +95,10 @@ class FloorRequest:
     """The measurement of the float32 rounding floors of a model at the given points.
 
     `reference` is the float64 capture of the same points and inputs. `terms` and `isolated_terms`
-    hold, by point, the number of terms of the longest sum (`Floor.for_sum_length`). With `isolate`
-    the floors of parts that are given the reference's input are measured too.
+    hold, by point, the number of terms of the longest sum (`Floor.for_sum_length`). `whole` asks
+    for the floors of whole runs, `isolate` for those of parts that are given the reference's input.
+    `measured` are the points whose floors are wanted, `weights` the names of those to perturb; None
+    stands for all.
     """
 
     inputs: str
@@ -107,6 +109,9 @@ class FloorRequest:
     terms: Mapping[str, float] = field(default_factory=dict)
     isolated_terms: Mapping[str, float] = field(default_factory=dict)
     isolate: bool = False
+    whole: bool = True
+    measured: tuple[str, ...] | None = None
+    weights: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
@@ -119,6 +124,9 @@ class FloorRequest:
             "terms": dict(self.terms),
             "isolated_terms": dict(self.isolated_terms),
             "isolate": self.isolate,
+            "whole": self.whole,
+            "measured": None if self.measured is None else list(self.measured),
+            "weights": None if self.weights is None else list(self.weights),
         }
 
     @classmethod

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parity.comparison.graphs.isolation import criteria
+from parity.comparison.graphs.missing import find_missing_operation
 from parity.comparison.graphs.precisions import describe_row_precisions
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
@@ -150,7 +151,26 @@ def _collect_locations(state: GraphState, findings: GraphFindings) -> dict[str, 
             node = main_node(state.models[subject].graph, nodes)
             if node is not None:
                 found[name][subject] = locate(node)
+    for subject, name in _list_failing(findings):
+        missing = find_missing_operation(state, subject, known[name]) if name in known else None
+        if missing is not None and subject in found[name]:
+            found[name][subject] += (
+                f", without the {missing.node.kind} {locate(missing.node)} behind "
+                f"{locate(missing.before)}"
+            )
     return found
+
+
+def _list_failing(findings: GraphFindings) -> list[tuple[str, str]]:
+    """Return the subjects and rows that differ or have a cause, each once."""
+    pairs = [
+        (subject, each.layer)
+        for each in findings.divergences
+        if each.layer is not None
+        for subject in each.subjects
+    ]
+    pairs += [(cause.subject, cause.layer) for cause in findings.causes]
+    return list(dict.fromkeys(pairs))
 
 
 def _hash_weights(state: GraphState) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -31,13 +31,10 @@ class ExportOperations(Framework):
         self, *, path: str, opset: int | None, input_shape: list[int], names: dict[str, str]
     ) -> dict[str, Any]:
         """Write a user's model with its own weights; not verified, since a comparison follows."""
-        from exporters import graph as onnx_graph
-
         started = time.perf_counter()
         with convert_export_errors(self.name):
             structure = self.trace(opset=opset, input_shape=input_shape, names=names)
-            values = self.read_structure_weights()
-            onnx_graph.write(onnx_graph.inject(structure, values), Path(path))
+            write_graph(structure, self.read_structure_weights(), Path(path))
         return {"seconds": time.perf_counter() - started}
 
     def export_and_verify(
@@ -133,6 +130,21 @@ def _describe_check(check: Any, limit: float) -> dict[str, Any]:
     ]
     floors = limit * max(ratios, default=0.0)
     return {**asdict(check), "floors": floors}
+
+
+def write_graph(structure: Any, values: Mapping[str, Any], path: Path) -> None:
+    """Write a traced graph with these weights; not verified, since a comparison follows."""
+    from exporters import graph as onnx_graph
+
+    onnx_graph.write(onnx_graph.inject(structure, widen_bfloat16(values)), path)
+
+
+def widen_bfloat16(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return weights as a graph holds them: bfloat16 as float32."""
+    return {
+        name: array.astype("float32") if array.dtype.name == "bfloat16" else array
+        for name, array in values.items()
+    }
 
 
 @contextmanager

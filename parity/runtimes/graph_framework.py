@@ -106,7 +106,7 @@ class GraphFramework:
         raise NotImplementedError
 
     def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
-        """Write the model to `path` as an ONNX file that has been verified.
+        """Write the model to `path` as an ONNX file; not verified, since a comparison follows.
 
         `inputs` is an `.npz` file, for a module that states no shapes. Raises `ModelExportError`.
         """

@@ -62,6 +62,7 @@ class LoadOperations(Framework):
         """
         started = time.perf_counter()
         parsed = ModelReference.from_json(reference)
+        self.note_new_weights()
         loaded = self.load_model_reference(parsed, trust=trust, custom_objects=custom_objects)
         self.spec = None
         self.model = loaded.model
@@ -105,9 +106,13 @@ class LoadOperations(Framework):
 
         "notes" in the answer are lines for the report.
         """
+        self.note_new_weights()
         if self.spec is None:
             return {"notes": list(self.load_model_checkpoint(path))}
         return {"notes": list(self._load_canonical(path))}
+
+    def note_new_weights(self) -> None:
+        """Forget what was computed from the weights that the model had before."""
 
     def _load_canonical(self, path: str) -> Sequence[str]:
         """Load the weights of a registered model; return notes."""

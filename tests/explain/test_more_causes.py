@@ -95,12 +95,13 @@ def test_a_padding_mode(mode):
 
 def test_factors_and_offsets():
     layer = dense()
-    output = evaluate(layer)
-    assert name_cause(layer, 1.05 * output) == "scale"
-    assert name_cause(layer, output + 0.25) == "offset"
+    output, own = evaluate(layer), dict(layer.weights)
+    assert name_cause(layer, 1.05 * output, subject_weights=own) == "scale"
+    assert name_cause(layer, output + 0.25, subject_weights=own) == "offset"
     layer = conv(bias=True)
+    own = dict(layer.weights)
     scaled = replace(layer, inputs=(0.3 * layer.inputs[0],))
-    assert name_cause(layer, evaluate(scaled)) == "input-scale"
+    assert name_cause(layer, evaluate(scaled), subject_weights=own) == "input-scale"
     factors = np.linspace(0.5, 1.5, 8).reshape(1, 8, 1, 1)
     layer = Layer("add", tuple(draw(2, 8, 6, 6, seed=s).astype(float) for s in (31, 32)))
     assert name_cause(layer, evaluate(layer) * factors) == "layer-scale"
@@ -109,8 +110,9 @@ def test_factors_and_offsets():
 def test_one_number_is_not_fitted_to_three_values():
     layer = dense(outputs=3)
     layer = replace(layer, inputs=(layer.inputs[0][:1],))
-    explained = diagnosis.explain_layer(failing_layer(layer, 1.05 * evaluate(layer)))
-    assert explained.proof is None
+    own = dict(layer.weights)
+    made = failing_layer(layer, 1.05 * evaluate(layer), subject_weights=own)
+    assert diagnosis.explain_layer(made).proof is None
 
 
 def test_the_factor_that_the_subject_states_needs_no_fit():

@@ -176,6 +176,12 @@ def _plain(text: str) -> str:
     return text.strip("'")
 
 
+def list_inputs(graph: Graph, differences: Sequence[PairDifference]) -> list[str]:
+    """Return the reference's tensors that `is_same_function` reads."""
+    nodes = [with_padding(graph, graph.by_id[each.reference_node]) for each in differences]
+    return list(dict.fromkeys(tensor for node in nodes for tensor in node.inputs))
+
+
 def is_same_function(
     graph: Graph,
     difference: PairDifference,
@@ -222,33 +228,36 @@ def is_same_function(
     extreme = [noise, [0.0 * each for each in inputs], [-np.abs(each) for each in noise]]
     if node.kind in ("embedding", "gather"):
         extreme = []
-    if not _can_evaluate(node.kind, node.hyper, inputs, weights):
-        return False
-    answers = [_agree(node, kind, hyper, tried, weights) for tried in (inputs, *extreme)]
-    if outputs_agree and difference.field == "kind" and answers[0] is False:
-        return None
-    if None in answers:
-        return None if difference.field in _ARRANGED else False
-    return all(answers)
+    for number, tried in enumerate((inputs, *extreme)):
+        expected = _evaluate(node, tried, weights)
+        if expected is None:
+            return False
+        answer = _agree(expected, node.kind, kind, hyper, tried, weights)
+        if answer is None:
+            return None if difference.field in _ARRANGED else False
+        if not answer:
+            is_part = outputs_agree and difference.field == "kind" and number == 0
+            return None if is_part else False
+    return True
 
 
 _ARRANGED = frozenset({"kind", "axes"})
 """Fields in which one operation and several that do the same together may differ."""
 
 
-def _can_evaluate(
-    kind: str, hyper: Mapping[str, Any], inputs: Sequence[Array], weights: Mapping[str, Array]
-) -> bool:
+def _evaluate(
+    node: Node, inputs: Sequence[Array], weights: Mapping[str, Array]
+) -> NDArray[np.float64] | None:
     try:
         with np.errstate(all="ignore"):
-            kinds.evaluate(kind, inputs, weights, hyper)
+            return kinds.evaluate(node.kind, inputs, weights, node.hyper)
     except (ValueError, KeyError, IndexError, TypeError):
-        return False
-    return True
+        return None
 
 
 def _agree(
-    node: Node,
+    expected: NDArray[np.float64],
+    own_kind: str,
     kind: str,
     hyper: Mapping[str, Any],
     inputs: Sequence[Array],
@@ -261,8 +270,7 @@ def _agree(
         return None
     try:
         with np.errstate(all="ignore"):
-            expected = kinds.evaluate(node.kind, inputs, weights, node.hyper)
-            value = _evaluate_as(node.kind, kind, inputs, weights, hyper)
+            value = _evaluate_as(own_kind, kind, inputs, weights, hyper)
     except (ValueError, KeyError, IndexError, TypeError):
         return None
     if _long_axes(expected) != _long_axes(value):

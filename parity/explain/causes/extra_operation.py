@@ -18,17 +18,14 @@ from parity.network import kinds
 
 EXTRA = "operation-extra"
 
-_NAMES = {"multiply": "scale", "div": "scale", "add": "offset", "sub": "offset"}
-_VERBS = {"multiply": "multiplied by", "div": "divided by", "add": "increased by",
-          "sub": "decreased by"}  # fmt: skip
-
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     wanted = failing.reference_layer
     behind = failing.stated_layer
     if (
         behind is not None
-        and behind.kind not in (wanted.kind, *_NAMES)
+        and behind.kind != wanted.kind
+        and not kinds.get(behind.kind).number_verb
         and (len(behind.inputs) == 1 and behind.inputs[0].shape == failing.expected.shape)
         and not kinds.get(behind.kind).roles
     ):
@@ -50,10 +47,10 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             continue
         kind = kinds.get(stated.kind)
         name, text = EXTRA, f"{kind.phrase or stated.kind} is applied to its input"
-        if stated.kind in _NAMES and constants:
-            name = _NAMES[stated.kind]
-            text = f"Its input is {_VERBS[stated.kind]} {float(constants[0].reshape(-1)[0]):g}"
-        elif stated.kind in ("flip", "roll", "transpose"):
+        if kind.number_verb and constants:
+            name = "scale" if kind.factor else "offset"
+            text = f"Its input is {kind.number_verb} {float(constants[0].reshape(-1)[0]):g}"
+        elif kind.reorders:
             name = "input-moved" if stated.inputs[0].ndim == 4 else "time-reversed"
         elif kind.activation or kind.family == "activation":
             name = "activation-extra"

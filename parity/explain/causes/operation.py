@@ -1,6 +1,6 @@
 """Another operation than the reference's: a mean for a maximum, one normalisation for another.
 
-The subject states it, and it gives the subject's output on the reference's input.
+Most often the subject states it, and it gives the subject's output on the reference's input.
 """
 
 from __future__ import annotations
@@ -10,21 +10,42 @@ from dataclasses import replace
 
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Layer
+from parity.explain.proof.layer import Layer, change_kind
 from parity.network import kinds
 
 POOL, NORM, OTHER = "pool-type", "norm-type", "operation-other"
 
-_NEUTRAL = frozenset({"identity", "dropout", "cast"})
-
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
-    stated, wanted = failing.stated_layer, failing.reference_layer
-    if stated is None or stated.kind in (wanted.kind, *_NEUTRAL) or wanted.kind in _NEUTRAL:
+    if failing.stated_layer is None:
+        yield from _propose_pools(failing)
+    else:
+        yield from _propose_stated(failing, failing.stated_layer)
+
+
+def _propose_pools(failing: FailingLayer) -> Iterator[Candidate]:
+    """Yield the maximum for the mean of the same values, or the other."""
+    wanted = failing.reference_layer.kind
+    maximum = kinds.get(wanted).maximum
+    means = [name for name, kind in kinds.registry().items() if kind.maximum == wanted]
+    words = ("the maximum", "the mean") if maximum else ("the mean", "the maximum")
+    for other in [maximum] if maximum else means:
+        yield Candidate(
+            POOL,
+            change_kind(other),
+            f"It takes {words[0]}, where the reference takes {words[1]}",
+            f"{failing.label}: take {words[1]}",
+            0.5,
+        )
+
+
+def _propose_stated(failing: FailingLayer, stated: Layer) -> Iterator[Candidate]:
+    wanted = failing.reference_layer
+    kind, other = kinds.get(wanted.kind), kinds.get(stated.kind)
+    if stated.kind == wanted.kind or kind.returns_input or other.returns_input:
         return
     if len(stated.inputs) != len(wanted.inputs):
         return
-    kind, other = kinds.get(wanted.kind), kinds.get(stated.kind)
     if kind.joins_branches and other.joins_branches and wanted.kind in ("add", "multiply"):
         # The cause `merge` says what it does with its inputs.
         return

@@ -9,6 +9,7 @@ import numpy as np
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Layer, LayerChange
+from parity.network import kinds
 
 NAME = "padding-mode"
 
@@ -22,19 +23,19 @@ _MODES = (
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
-    hyper = failing.reference_layer.hyper
-    padding = hyper.get("padding")
+    layer = failing.reference_layer
+    padding = layer.hyper.get("padding")
     if padding is None or not any(map(any, padding)):
         return
-    if failing.reference_layer.kind not in ("conv", "depthwise_conv", "avg_pool", "max_pool"):
+    if not kinds.get(layer.kind).windowed or layer.kind == "conv_transpose":
         return
     for mode, text in _MODES:
         yield Candidate(
             NAME,
             _pad_by(mode),
             f"It is padded {text}, not with zeros",
-            f"{failing.label}: pad with zeros",
-            0.6 if failing.pattern.border_only else 0.2,
+            f"{failing.label}: {_remedy(failing.framework, mode)}",
+            0.7 if failing.pattern.border_only else 0.15,
         )
 
 
@@ -50,3 +51,11 @@ def _pad_by(mode: str) -> LayerChange:
         ).with_hyper(padding=none)
 
     return change
+
+
+def _remedy(framework: str, mode: str) -> str:
+    if framework == "torch":
+        return "set padding_mode='zeros'"
+    if framework == "onnx":
+        return f"pad with mode constant, where it is {mode}"
+    return "pad with zeros, as padding='same' and ZeroPadding2D do"

@@ -10,6 +10,7 @@ import numpy as np
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, Layer, LayerChange, change_hyper
+from parity.network import kinds
 
 GATES, RESET, DIRECTION = "gate-order", "reset-gate", "recurrent-direction"
 BIAS, STATE, ACTIVATION = "recurrent-bias", "recurrent-weights", "recurrent-activation"
@@ -19,7 +20,7 @@ _NAMES = {"lstm": "ifgo", "gru": "rzn"}
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     layer = failing.reference_layer
-    if layer.kind not in ("lstm", "gru", "rnn"):
+    if not kinds.get(layer.kind).recurrent:
         return
     if layer.kind in _NAMES:
         yield from _propose_gates(failing, _NAMES[layer.kind])

@@ -5,7 +5,7 @@ The output, or the input, is that of the reference times a number, or plus one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -27,8 +27,6 @@ OFFSET = "offset"
 CHANNELS = "layer-scale"
 PREPROCESSING = "input-scale"
 
-_LINEAR = ("conv", "depthwise_conv", "conv_transpose", "dense")
-
 _USUAL = (
     ("divided by 255", lambda x: x / 255.0),
     ("multiplied by 255", lambda x: x * 255.0),
@@ -39,31 +37,26 @@ _USUAL = (
 )  # fmt: skip
 
 
-_ARITHMETIC: Mapping[str, tuple[str, str, Callable[[Array, float], Array]]] = {
-    "multiply": (NAME, "multiplied by", lambda x, c: x * c),
-    "div": (NAME, "divided by", lambda x, c: x / c),
-    "add": (OFFSET, "increased by", lambda x, c: x + c),
-    "sub": (OFFSET, "decreased by", lambda x, c: x - c),
-}  # fmt: skip
-
-
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     wanted, actual = failing.reference_layer, failing.actual
     yield from _propose_stated(failing)
-    if actual.shape == failing.expected.shape:
+    # Weights that are all scaled give the same output: before they are known, nothing is proved.
+    is_linear = kinds.get(wanted.kind).family == "linear" or wanted.kind == "conv_transpose"
+    knows_weights = bool(failing.subject_weights) or not wanted.weights
+    if actual.shape == failing.expected.shape and knows_weights:
         yield from _propose_outputs(failing, wanted)
-    if wanted.kind in _LINEAR and "bias" in wanted.weights:
+    if is_linear and "bias" in wanted.weights and knows_weights:
         text = format_fit(lambda: _fit_input_factor(wanted, actual))
         yield Candidate(
             PREPROCESSING,
             lambda layer: _scale_input(layer, actual),
             f"Its input is multiplied by {text}",
             f"{failing.label}: remove the factor {text} before it",
-            0.3,
+            _score(wanted, 0.3),
             fitted_values=1,
             text_without_fit="Its input is multiplied by a number",
         )
-    if wanted.kind in _LINEAR:
+    if is_linear:
         for how, change in _USUAL:
             yield Candidate(
                 PREPROCESSING,
@@ -77,16 +70,20 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
 def _propose_stated(failing: FailingLayer) -> Iterator[Candidate]:
     """Yield the arithmetic with a number that the subject states behind the reference's layer."""
     stated, wanted = failing.stated_layer, failing.reference_layer
-    if stated is None or stated.kind not in _ARITHMETIC or stated.kind == wanted.kind:
+    if stated is None or stated.kind == wanted.kind:
+        return
+    kind = kinds.get(stated.kind)
+    if not kind.number_verb:
         return
     if len(stated.inputs) != 2 or stated.inputs[1].size != 1:
         return
-    name, verb, function = _ARITHMETIC[stated.kind]
     number = float(stated.inputs[1].reshape(-1)[0])
     yield Candidate(
-        name,
-        transform_output(lambda output: np.asarray(function(output, number))),
-        f"Its output is {verb} {number:g}",
+        NAME if kind.factor else OFFSET,
+        transform_output(
+            lambda output: kinds.evaluate(kind.name, (output, np.asarray(number)), {}, {})
+        ),
+        f"Its output is {kind.number_verb} {number:g}",
         f"{failing.label}: remove the number {number:g}",
         1.0,
     )
@@ -100,7 +97,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         _refit(actual, offset=False),
         f"Its output is multiplied by {factor}",
         f"{failing.label}: remove the factor {factor}",
-        0.35,
+        _score(wanted, 0.35),
         fitted_values=1,
         text_without_fit="Its output is multiplied by a number",
     )
@@ -110,7 +107,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         transform_output(lambda output: output + (actual - output).mean()),
         f"{number} is added to its output",
         f"{failing.label}: remove the constant {number}",
-        0.35,
+        _score(wanted, 0.35),
         fitted_values=1,
         text_without_fit="A number is added to its output",
     )
@@ -119,7 +116,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         _refit(actual, offset=True),
         "Its output is multiplied by one number, and another is added",
         f"{failing.label}: remove the factor and the constant",
-        0.1,
+        _score(wanted, 0.1),
         fitted_values=2,
     )
     if "gamma" not in {role.name for role in kinds.get(wanted.kind).roles} and actual.ndim > 1:
@@ -129,9 +126,14 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
                 transform_output(partial(_per_channel, actual=actual, axis=axis)),
                 "Each channel of its output is multiplied by a number",
                 f"{failing.label}: apply the layer scale on both sides, or on none",
-                0.05,
+                _score(wanted, 0.05),
                 fitted_values=actual.shape[axis],
             )
+
+
+def _score(layer: Layer, score: float) -> float:
+    """Return the score of a fit; behind `other-weights` where the layer has weights."""
+    return score - 2.0 if layer.weights else score
 
 
 def _refit(actual: Array, *, offset: bool) -> LayerChange:

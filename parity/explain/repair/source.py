@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from parity.network import kinds
+
 
 @dataclass(frozen=True)
 class CallPlace:
@@ -65,7 +67,7 @@ def rename_function(text: str, line: int, names: Sequence[str], new: str) -> Ite
     for call in _calls_on(text, line, names):
         func = call.func
         if isinstance(func, ast.Attribute) and not _is_module(text, func.value):
-            if new in _METHODS:
+            if _is_method(new):
                 yield _apply(text, [_rename(text, func, new)])
                 continue
             module = _functional(text)
@@ -126,8 +128,11 @@ def format_patch(before: str, after: str, name: str) -> str:
 
 # Finding ------------------------------------------------------------------------------------------
 
-_METHODS = frozenset({"relu", "sigmoid", "tanh", "softmax", "hardshrink", "prelu"})
-"""The activations that PyTorch's tensors have as methods."""
+
+def _is_method(name: str) -> bool:
+    """Return whether PyTorch's tensors have an activation of this name as a method."""
+    kind = kinds.find_by_function("torch", name)
+    return kind is not None and kind.torch_method
 
 
 def _parse(text: str) -> ast.Module | None:

@@ -19,7 +19,7 @@ from parity.errors import GraphError, InputError, UsageError, WeightError
 from parity.network.graph import Graph, Port, Tensor
 from parity.numerics.array_files import load_arrays
 from parity.processes.graph_requests import ExportRequest
-from parity.runtimes.export import convert_export_errors
+from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.keras import device as keras_device
@@ -114,7 +114,8 @@ class KerasGraphs(GraphOperations):
 
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         with convert_export_errors("keras"):
-            keras_onnx.export(self.model, Path(path), **options)
+            structure = keras_onnx.trace(self.model, **options)
+            write_graph(structure, keras_onnx.weights(self.model), Path(path))
 
     def export_file(self, request: ExportRequest) -> Any:
         from exporters import keras_onnx
@@ -529,6 +530,6 @@ def write_parameters(variables: Mapping[str, Any], values: Mapping[str, Array]) 
             raise WeightError(f"{name}: expected {tuple(raw.shape)}, found {value.shape}")
         wanted = np.ascontiguousarray(value).astype(raw.dtype.as_numpy_dtype)
         raw.assign(wanted)
-        actual = np.asarray(raw)
-        if actual.tobytes() != wanted.tobytes():
+        actual = np.ascontiguousarray(np.asarray(raw)).reshape(-1)
+        if not np.array_equal(actual.view(np.uint8), wanted.reshape(-1).view(np.uint8)):
             raise WeightError(f"{name}: Keras holds other bits than it was given")

@@ -22,7 +22,7 @@ from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.network.moments import moments_of
 from parity.numerics.array_files import load_arrays
 from parity.processes.graph_requests import ExportRequest
-from parity.runtimes.export import convert_export_errors
+from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.loaded import LoadedModel
@@ -116,7 +116,8 @@ class TorchGraphs(GraphOperations):
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         example = tuple(tensors[name] for name in ordered)
         with convert_export_errors("torch"):
-            torch_onnx.export(self.model, example, Path(path), inputs=ordered, **options)
+            structure = torch_onnx.trace(self.model, example, inputs=ordered, **options)
+            write_graph(structure, torch_onnx.weights(self.model), Path(path))
 
     def export_file(self, request: ExportRequest) -> Any:
         from exporters import torch_onnx

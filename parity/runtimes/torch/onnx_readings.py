@@ -52,6 +52,7 @@ class OnnxReadings(GraphOperations):
         from parity.runtimes.torch.onnx_graphs import OnnxReading
 
         started = time.perf_counter()
+        self.note_new_weights()
         self.reading = OnnxReading(target)
         return {"seconds": time.perf_counter() - started, "brings_weights": True}
 

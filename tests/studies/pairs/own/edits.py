@@ -22,7 +22,8 @@ ACTIVATION = frozenset(
         "reads-another-tensor",
     }
 )
-PADDING = frozenset({"padding", "same-padding", "padding-mode"})
+PADDING = frozenset({"padding", "same-padding"})
+PADDING_MODE = frozenset({"padding-mode"})
 POOL = frozenset({"kind", "pool-type"})
 MERGE = frozenset(
     {
@@ -68,8 +69,11 @@ RULES: tuple[Rule, ...] = (
     ("no bias", r"(nn\.Conv[123]d\([^()=]*padding=[12])\)", r"\1, bias=False)", BIAS),
     ("no bias", r"nn\.Linear\((\d+), (\d+)\)", r"nn.Linear(\1, \2, bias=False)", BIAS),
     ("padding by reflection", r"(nn\.Conv[12]d\([^()=]*padding=[12])\)",
-     r"\1, padding_mode='reflect')", PADDING),
+     r"\1, padding_mode='reflect')", PADDING_MODE),
+    ("padding by replication", r"(nn\.Conv[12]d\([^()=]*padding=[12])\)",
+     r"\1, padding_mode='replicate')", PADDING_MODE),
     ("tanh for ReLU", r"\.relu\(\)", ".tanh()", ACTIVATION),
+    ("sigmoid for ReLU", r"\.relu\(\)", ".sigmoid()", ACTIVATION),
     ("no ReLU", r"\.relu\(\)", ".clone()", ACTIVATION),
     ("leaky ReLU for ReLU", r"functional\.relu\(", "functional.leaky_relu(", ACTIVATION),
     ("hard swish for SiLU", r"functional\.silu\(", "functional.hardswish(", ACTIVATION),
