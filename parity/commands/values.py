@@ -74,6 +74,26 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def parse_dynamic(texts: Sequence[str]) -> dict[str, dict[int, str]]:
+    """Return the axes that vary, by input, of texts such as `tokens=1` or `x=2:height,3:width`.
+
+    An axis without a name has "". Raises UsageError.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for text in texts:
+        name, equals, axes = text.rpartition("=")
+        for item in axes.split(","):
+            axis, colon, size = item.partition(":")
+            named = bool(size) and size.isidentifier() if colon else True
+            if not (equals and name and axis.isascii() and axis.isdecimal() and named):
+                raise UsageError(
+                    f"--dynamic: expected NAME=AXIS or NAME=AXIS:SIZE, as in x=2,3 or "
+                    f"tokens=1:length, found {quote(text)}"
+                )
+            found.setdefault(name, {})[int(axis)] = size
+    return found
+
+
 def parse_subjects(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the subjects of a comma-separated text or of a sequence; None is all kinds."""
     if value is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity.comparison.graphs.isolation import criteria
+from parity.comparison.graphs.missing import find_missing_operation
 from parity.comparison.graphs.precisions import describe_row_precisions
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
@@ -22,6 +23,7 @@ from parity.comparison.results import (
 )
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.explain.cause import Cause
+from parity.explain.graph_layers import GraphFinding
 from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
 from parity.processes import registry
 from parity.processes.machine import environment_facts
@@ -42,6 +44,8 @@ class GraphFindings:
     reference: ReferenceRun | None = None
     divergences: tuple[FirstDivergence, ...] = ()
     causes: tuple[Cause, ...] = ()
+    explanations: tuple[GraphFinding, ...] = ()
+    """What the causes describe: the evidence on each failing layer, and the proof."""
     structure: Level = PASS
     weights: Level = PASS
     semantics: Level = SKIPPED
@@ -169,7 +173,26 @@ def _collect_locations(state: GraphState, findings: GraphFindings) -> dict[str, 
             node = main_node(state.models[subject].graph, nodes)
             if node is not None:
                 found[name][subject] = locate(node)
+    for subject, name in _list_failing(findings):
+        missing = find_missing_operation(state, subject, known[name]) if name in known else None
+        if missing is not None and subject in found[name]:
+            found[name][subject] += (
+                f", without the {missing.node.kind} {locate(missing.node)} behind "
+                f"{locate(missing.before)}"
+            )
     return found
+
+
+def _list_failing(findings: GraphFindings) -> list[tuple[str, str]]:
+    """Return the subjects and rows that differ or have a cause, each once."""
+    pairs = [
+        (subject, each.layer)
+        for each in findings.divergences
+        if each.layer is not None
+        for subject in each.subjects
+    ]
+    pairs += [(cause.subject, cause.layer) for cause in findings.causes]
+    return list(dict.fromkeys(pairs))
 
 
 def describe_unpaired(state: GraphState) -> list[str]:

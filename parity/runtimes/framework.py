@@ -36,6 +36,8 @@ class Framework:
     model: Any
     example: Any | None = None
     """The example inputs that came with the model: a tuple, list or dict, or one array."""
+    loaded_example: Any | None = None
+    """The same as the user's code gave it, of any structure."""
     table: LayerTable
     spec: ModelSpec | None = None
 

@@ -53,18 +53,26 @@ class LoadOperations(Framework):
         reference: dict[str, Any],
         trust: Sequence[str] = (),
         custom_objects: str | None = None,
+        any_example: bool = False,
     ) -> dict[str, Any]:
         """Load the model that a user named; see `Framework.load_model_reference`.
 
+        With `any_example` the example that came with it may have any structure.
         "brings_weights" is False where the weights are still to be set; "class" is the type of the
         model, "notes" are lines for the report.
         """
         started = time.perf_counter()
         parsed = ModelReference.from_json(reference)
+        self.note_new_weights()
         loaded = self.load_model_reference(parsed, trust=trust, custom_objects=custom_objects)
         self.spec = None
         self.model = loaded.model
-        self.keep_example(loaded)
+        self.loaded_example = loaded.example
+        try:
+            self.keep_example(loaded)
+        except UsageError:
+            if not any_example:
+                raise
         if parsed.form == REGISTERED:
             self.spec = registered_spec(parsed)
             if self.spec.has_table:
@@ -100,6 +108,7 @@ class LoadOperations(Framework):
 
         "notes" in the answer are lines for the report.
         """
+        self.note_new_weights()
         if self.spec is None or not self.spec.has_table:
             return {"notes": list(self.load_model_checkpoint(path))}
         return {"notes": list(self._load_canonical(path))}
@@ -108,6 +117,9 @@ class LoadOperations(Framework):
         """Write the weights of a model that is not a registered one; raises `WeightError`."""
         with files.atomic_write(path) as temporary:
             self.save_model_checkpoint(temporary)
+
+    def note_new_weights(self) -> None:
+        """Forget what was computed from the weights that the model had before."""
 
     def _load_canonical(self, path: str) -> Sequence[str]:
         """Load the weights of a registered model; return notes."""

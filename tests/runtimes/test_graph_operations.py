@@ -13,7 +13,7 @@ import pytest
 from parity.errors import FlagError, GraphError, MissingRuntimeError
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from parity.network.view import View
-from parity.numerics.array_files import load_arrays
+from parity.numerics.array_files import load_arrays, save_arrays
 from parity.numerics.capture import CaptureReader
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
@@ -245,3 +245,51 @@ def test_statistics_are_measured_in_one_run(tmp_path: Path, inputs: str) -> None
         operations.run_tensors({"x": arrays["x"]}, ["m"], lambda name, array: results.append(array))
     np.testing.assert_allclose(results[0].mean(0), 0.0, atol=1e-5)
     np.testing.assert_allclose(results[0].var(0), 1.0, rtol=1e-2)
+
+
+def test_a_run_in_float64_has_the_weights_that_were_loaded_last(tmp_path):
+    operations = NumpyOperations(build_dense_pair())
+    inputs = tmp_path / "inputs.npz"
+    save_arrays(inputs, {"x": np.ones((2, 3), np.float32)})
+
+    def run(label: str) -> Array:
+        path = tmp_path / f"{label}.safetensors"
+        request = GraphRunRequest(
+            str(inputs), (TensorPoint("c", "c"),), str(path), precision="float64"
+        )
+        operations.run_graph(**request.to_json())
+        with CaptureReader(path) as reader:
+            return reader.read("c")
+
+    before = run("before")
+    assert np.array_equal(before, run("again"))
+    weights = {name: 2 * value for name, value in operations.read_parameters().items()}
+    save_arrays(tmp_path / "weights.npz", weights)
+    operations.load_parameters(path=str(tmp_path / "weights.npz"))
+    np.testing.assert_allclose(run("after"), 4 * before, rtol=1e-12)
+
+
+def test_floors_of_some_points_perturb_the_weights_of_their_parts_alone(tmp_path):
+    operations = NumpyOperations(build_dense_pair())
+    inputs = tmp_path / "inputs.npz"
+    save_arrays(inputs, {"x": np.ones((2, 3), np.float32)})
+    points = (TensorPoint("b", "b"), TensorPoint("c", "c"))
+    path = tmp_path / "wide.safetensors"
+    run = GraphRunRequest(str(inputs), points, str(path), precision="float64")
+    operations.run_graph(**run.to_json())
+    request = FloorRequest(
+        str(inputs),
+        points,
+        str(path),
+        3,
+        0,
+        isolate=True,
+        whole=False,
+        measured=("c",),
+        weights=("c.weight",),
+    )
+    answer = operations.measure_floors(**request.to_json())
+    assert list(answer["isolated"]) == ["c"]
+    assert answer["floors"] == {}
+    # The part from b to c reads the reference's b: its floor is that of one product.
+    assert answer["isolated"]["c"]["rel_l2"] < 1e-6

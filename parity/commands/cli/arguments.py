@@ -29,6 +29,13 @@ class Device(StrEnum):
     gpu = "gpu"
 
 
+class ExportPrecision(StrEnum):
+    """The precision that an exported file computes in."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
 class Precision(StrEnum):
     """The precision of the subjects."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from parity.comparison.graphs.inputs import (
     find_id_bounds,
     redraw_integers,
 )
+from parity.comparison.graphs.norm_pairs import pair_norms
 from parity.comparison.graphs.request import (
     FLOAT64,
     GraphRequest,
@@ -91,10 +93,11 @@ class Preparation:
         weights = WeightAssignment(
             self.request, self.children, self.folder, self.progress, self.notes
         )
-        source = weights.assign(
-            base, models, alignments, lambda named: self._load_weight_source(base, named)
-        )
-        models = self._export_all(base, models, alignments, weights)
+        with contextlib.closing(weights):
+            source = weights.assign(
+                base, models, alignments, lambda named: self._load_weight_source(base, named)
+            )
+            models = self._export_all(base, models, alignments, weights)
         return self._build_state(subjects, base, models, alignments, weights.files, source)
 
     def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, LoadedModel]]:
@@ -431,27 +434,32 @@ class Preparation:
         for model in models.values():
             if model.subject.runtime in registry.model_runtimes():
                 by_runtime.setdefault(model.subject.runtime, []).append(model)
+        planned: list[tuple[str, LoadedModel]] = []
         for group in by_runtime.values():
             model = group[0]
             name = f"onnx-{model.subject.name}"
             is_file = model.subject.reference is not None and model.subject.reference.runtime == (
                 "onnx"
             )
-            if len(group) > 1 or is_file or name in models or not self._wants(name):
-                continue
-            try:
-                exported = self._export(model, name)
-                alignment = align_models(base, exported)
-                exported = share_inputs(base, exported, alignment)
-                weights.read(exported)
-                # An export has its model's weights; with those of the reference, the values agree.
-                alignments[name] = weights.check_values(base, exported, alignment)
-                models[name] = exported
-            except ParityError as error:
-                if self.request.subjects:
-                    self.failures[name] = str(error)
-                else:
-                    self.notes.append(f"{name} is not compared: {error}")
+            if len(group) == 1 and not is_file and name not in models and self._wants(name):
+                planned.append((name, model))
+        with self.children.threads(max(len(planned), 1)) as pool:
+            futures = {name: pool.submit(self._export, model, name) for name, model in planned}
+            for name, future in futures.items():
+                try:
+                    exported = future.result()
+                    alignment = align_models(base, exported)
+                    exported = share_inputs(base, exported, alignment)
+                    weights.read(exported)
+                    # An export has its model's weights; with those of the reference, the values
+                    # agree.
+                    alignments[name] = weights.check_values(base, exported, alignment)
+                    models[name] = exported
+                except ParityError as error:
+                    if self.request.subjects:
+                        self.failures[name] = str(error)
+                    else:
+                        self.notes.append(f"{name} is not compared: {error}")
         return models
 
     def _wants(self, name: str) -> bool:
@@ -512,7 +520,12 @@ class Preparation:
             if name in models
         }
         reference = base
-        kept = {name: a for name, a in alignments.items() if name in compared}
+        # The check by values may have made an alignment anew.
+        kept = {
+            name: pair_norms(base.graph, models[name].graph, each)
+            for name, each in alignments.items()
+            if name in compared
+        }
         table = graph_points.build_table(
             reference.graph,
             kept,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.comparison.graphs.norm_pairs import pair_norms
 from parity.comparison.graphs.state import LoadedModel
 from parity.errors import WeightError
 from parity.network import alignment as aligning
@@ -32,7 +33,8 @@ class WeightDifference:
 def align_models(reference: LoadedModel, other: LoadedModel) -> Alignment:
     """Pair the layers of two models; `AlignmentError` has their names."""
     names = (reference.subject.name, other.subject.name)
-    return align(reference.graph, other.graph, names=names)
+    found = align(reference.graph, other.graph, names=names)
+    return pair_norms(reference.graph, other.graph, found)
 
 
 def transfer_weights(

@@ -97,6 +97,15 @@ class Bench:
         )  # fmt: skip
         return compare_graphs(request)
 
+    def export(self, side: str, path: Path, **options: Any) -> None:
+        """Export the model of a framework, with random weights, to a verified ONNX file."""
+        from parity.commands import export as exporting
+
+        size = (self.size, self.size)
+        exporting.export(
+            self.model, path, side=side, image_size=size, python=self.python, **options
+        )
+
     @contextmanager
     def load_child(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:
         """Yield a framework's child with the model, and the arguments of a run of the logits."""

@@ -194,6 +194,9 @@ class Rehearsal(Present):
         on_gpu = {name: dataclasses.replace(each, device="gpu") for name, each in facts}
         return dataclasses.replace(report, subjects=on_gpu)
 
+    def export(self, side, path, **options):
+        super().export(side, path, **{**options, "classes": 10})
+
     @contextmanager
     def load_child(self, subject, batch):
         with super().load_child(subject, batch) as (child, arguments):
@@ -214,6 +217,7 @@ class Rehearsal(Present):
         "--serial",
         "two models by reference",
         "bare forward of torch@gpu",
+        pytest.param("export verified on CUDA", marks=pytest.mark.slow),
     ],
 )
 def test_the_items_on_the_cpu(name):
