@@ -239,6 +239,7 @@ def train(
         children = stack.enter_context(Children(python=find_interpreters(python), timeout=timeout))
         children.start(frameworks)
         pool = stack.enter_context(children.threads(len(frameworks)))
+        folder.write_description(configuration.description)
         _load_models(configuration, children, folder, pool, init, progress)
         loader = stack.enter_context(open_loader(temporary, workers=workers))
         loop = Loop(

@@ -14,6 +14,7 @@ from parity.training.callbacks import Callbacks
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
 from parity.training.data.dataset import Dataset
+from parity.training.description import TrainedDescription
 from parity.training.optimizers import Optimizer
 from parity.training.schedules import Schedule
 
@@ -57,6 +58,11 @@ class Configuration:
                 "--label-smoothing: must be 0 or more and less than 1, found "
                 f"{self.label_smoothing!r}"
             )
+
+    @property
+    def description(self) -> TrainedDescription:
+        """What the run's checkpoints say of themselves."""
+        return TrainedDescription(self.spec.name, self.data.classes, self.preprocessing)
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as plain data; the images are in it by their hash."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -279,10 +278,7 @@ class Loop:
         self._children[name].call(
             "save_trained_weights",
             path=str(self._folder.checkpoint(name, checkpoint)),
-            metadata={
-                "model": self._configuration.spec.name,
-                "classes": json.dumps(self._configuration.data.classes, ensure_ascii=False),
-            },
+            metadata=self._configuration.description.to_metadata(),
         )
 
     def _save(self, progress: RunProgress) -> None:

@@ -179,8 +179,8 @@ def train(
                 augmentation=Augmentation(
                     rotation, width_shift, height_shift, shear, zoom, horizontal_flip
                 ),
-                mean=_parse_numbers("--mean", mean),
-                deviation=_parse_numbers("--deviation", deviation),
+                mean=parse_numbers("--mean", mean),
+                deviation=parse_numbers("--deviation", deviation),
                 label_smoothing=label_smoothing,
                 init=init,
                 seed=seed,
@@ -209,7 +209,7 @@ def train(
             raise typer.Exit(1)
 
 
-def _parse_numbers(option: str, text: str) -> tuple[float, ...]:
+def parse_numbers(option: str, text: str) -> tuple[float, ...]:
     from parity.errors import UsageError
     from parity.text import quote
 

@@ -34,7 +34,9 @@ SPLIT_FOLDERS = {
 """The names of the folders of each split."""
 
 
-class _Split(NamedTuple):
+class SplitFiles(NamedTuple):
+    """The images of one split's folder, and the reasons why files were left out."""
+
     images: FileImages
     unreadable: list[str]
 
@@ -175,22 +177,19 @@ def _open_idx(folder: Path, seed: int, share: float) -> Dataset:
 
 
 def _open_folder(folder: Path, seed: int, share: float, skip_unreadable: bool) -> Dataset:
-    split_folders = {
-        split: next((folder / name for name in names if (folder / name).is_dir()), None)
-        for split, names in SPLIT_FOLDERS.items()
-    }
-    training_folder = split_folders["training"] or folder
-    classes = _class_names(training_folder)
-    if split_folders["training"] is None and any(split_folders.values()):
+    split_folders = find_split_folders(folder)
+    training_folder = split_folders.get("training", folder)
+    classes = class_names(training_folder)
+    if "training" not in split_folders and split_folders:
         raise InputError(f"{folder}: has no folder train/ beside val/ or test/")
     require_classes(str(training_folder), classes)
-    training = _read_split(training_folder, classes)
+    training = read_split(training_folder, classes)
     found = {"training": training}
     for split in ("validation", "test"):
-        split_folder = split_folders[split]
+        split_folder = split_folders.get(split)
         if split_folder is not None:
             _require_same_classes(split_folder, classes)
-            found[split] = _read_split(split_folder, classes)
+            found[split] = read_split(split_folder, classes)
     unreadable = [reason for split in found.values() for reason in split.unreadable]
     if unreadable and not skip_unreadable:
         more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
@@ -219,7 +218,17 @@ def _open_folder(folder: Path, seed: int, share: float, skip_unreadable: bool) -
     )
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def find_split_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders of the splits that an image folder has, by split."""
+    return {
+        split: folder / name
+        for split, names in SPLIT_FOLDERS.items()
+        for name in [next((n for n in names if (folder / n).is_dir()), None)]
+        if name is not None
+    }
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
     """Return the names of the sub-folders, sorted, as Keras and torchvision sort them."""
     names = sorted(
         path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
@@ -233,7 +242,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _require_same_classes(folder: Path, classes: Sequence[str]) -> None:
-    names = _class_names(folder)
+    names = class_names(folder)
     unknown, missing = sorted(set(names) - set(classes)), sorted(set(classes) - set(names))
     if unknown or missing:
         text = (
@@ -244,7 +253,7 @@ def _require_same_classes(folder: Path, classes: Sequence[str]) -> None:
         raise InputError(f"{folder}: {text}; every split needs the same classes")
 
 
-def _read_split(folder: Path, classes: Sequence[str]) -> _Split:
+def read_split(folder: Path, classes: Sequence[str]) -> SplitFiles:
     """List the image files of a split, and decode each once to find the damaged ones."""
     names: list[str] = []
     labels: list[int] = []
@@ -263,7 +272,7 @@ def _read_split(folder: Path, classes: Sequence[str]) -> _Split:
         reasons = list(pool.map(lambda name: decoding.find_damage(folder / name), names))
     good = [index for index, reason in enumerate(reasons) if reason is None]
     images = FileImages(folder, tuple(names[i] for i in good), tuple(labels[i] for i in good))
-    return _Split(images, [reason for reason in reasons if reason is not None])
+    return SplitFiles(images, [reason for reason in reasons if reason is not None])
 
 
 def _take(images: FileImages, positions: Sequence[int]) -> FileImages:
