@@ -214,7 +214,7 @@ class ModelLoader:
             _require_classes(path, spec, table)
             return path
         target = self._folder / "canonical.safetensors"
-        convert_checkpoint(spec, path, target, self._children, self._progress)
+        convert_checkpoint(spec, path, target, self._children, self._progress, table=table)
         return target
 
     def _load_side(

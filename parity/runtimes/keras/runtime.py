@@ -165,6 +165,9 @@ class Runtime(KerasGraphs, ModelRuntime):
     def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
         if path.name.endswith(".weights.h5"):
             self.model.save_weights(path)
+        elif path.suffix == ".h5":
+            # Keras's older form, one file with the architecture.
+            self.model.save(path, include_optimizer=False)
         else:
             self.model.save(path)
 

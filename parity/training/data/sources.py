@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,13 +48,15 @@ def open_dataset(
     seed: int = 0,
     validation_share: float = VALIDATION_SHARE,
     skip_unreadable: bool = False,
+    validate_on_test: bool = False,
 ) -> Dataset:
     """Open the data set that a user names: `digits`, an image folder, a folder of IDX files.
 
     An image folder holds `train/` and perhaps `val/` and `test/`, each with a sub-folder for each
     class, or the classes' sub-folders themselves. Without `val/`, `validation_share` of each class
     is taken from the training images by `seed`. Every file is decoded once; files that cannot be
-    are an error, or, with `skip_unreadable`, left out and listed in `Dataset.unreadable`.
+    are an error, or, with `skip_unreadable`, left out and listed in `Dataset.unreadable`. With
+    `validate_on_test` the test images validate, and all training images train.
 
     Raises `InputError` for data that cannot be trained on, `UsageError` for a negative seed, and
     `MissingRuntimeError` where scikit-learn, which has the digits, is not installed.
@@ -64,6 +67,8 @@ def open_dataset(
         )
     if seed < 0:
         raise UsageError(f"--seed: must be 0 or more, found {seed}")
+    if validate_on_test:
+        return _open_with_test(source, seed, skip_unreadable)
     if str(source) == DIGITS:
         return _open_digits(seed, validation_share)
     folder = Path(source)
@@ -75,6 +80,20 @@ def open_dataset(
     if idx.is_idx_folder(folder):
         return _open_idx(folder, seed, validation_share)
     return _open_folder(folder, seed, validation_share, skip_unreadable)
+
+
+def _open_with_test(source: str | Path, seed: int, skip_unreadable: bool) -> Dataset:
+    """Return the data set whose test images validate. Raises `InputError` if it has none."""
+    folder = Path(source)
+    if folder.is_dir() and idx.is_idx_folder(folder):
+        return _open_idx(folder, seed, None)
+    dataset = open_dataset(source, seed=seed, skip_unreadable=skip_unreadable)
+    if dataset.test is None:
+        raise InputError(f"--validate-on-test: {source} has no test images")
+    if "validation" not in find_split_folders(folder):
+        # Part of the training images would validate, and then do neither.
+        raise InputError(f"{folder}: --validate-on-test needs val/, too; or rename test/ to val/")
+    return replace(dataset, validation=dataset.test, test=None)
 
 
 # The digits of scikit-learn -----------------------------------------------------------------------
@@ -146,14 +165,14 @@ def write_digits(folder: Path, *, seed: int = 0, share: float = VALIDATION_SHARE
 # IDX files ----------------------------------------------------------------------------------------
 
 
-def _open_idx(folder: Path, seed: int, share: float) -> Dataset:
+def _open_idx(folder: Path, seed: int, share: float | None) -> Dataset:
+    """Open IDX files; without a share all training images train, and the test images validate."""
     pixels, labels = idx.read_split(folder, "train")
     name = str(folder)
     count = max(labels) + 1
     classes = idx.class_names(folder, count)
     require_classes(name, classes)
     require_every_class(name, classes, labels, least=2)
-    training, validation = split_by_class(labels, share=share, seed=seed, classes=len(classes))
     test = None
     if idx.has_split(folder, "t10k"):
         test_pixels, test_labels = idx.read_split(folder, "t10k")
@@ -163,6 +182,12 @@ def _open_idx(folder: Path, seed: int, share: float) -> Dataset:
                 f"end at {count - 1}"
             )
         test = _select(name, test_pixels, test_labels, range(len(test_labels)))
+    if share is None:
+        if test is None:
+            raise InputError(f"--validate-on-test: {folder} has no test images")
+        whole = _select(name, pixels, labels, range(len(labels)))
+        return Dataset(name, classes, channels=1, training=whole, validation=test)
+    training, validation = split_by_class(labels, share=share, seed=seed, classes=len(classes))
     return Dataset(
         name,
         classes,
