@@ -186,8 +186,7 @@ def evaluate(
 
     Example:
         >>> import parity
-        >>> run = parity.train("resnet18", data="digits", image_size=32, learning_rate=1e-3)
-        >>> found = parity.evaluate("resnet18", data="digits", weights=run.frameworks[0].best)
+        >>> found = parity.evaluate("resnet18", data="digits", weights="best.safetensors")
         >>> found.splits[0].scores["onnx-torch"].top1 > 0.95, found.changed
         (True, 0)
     """

@@ -136,14 +136,22 @@ def predict(
     """Return the most probable classes of images, in every runtime of a model.
 
     Parameters:
-        model, weights, subjects, image_size, channels, mean, deviation, trust, custom_objects,
-            threads, python, timeout, progress: As for `parity.evaluate`.
+        model: A registered architecture, or a reference to any classifier of images.
         images: Image files. An image in a folder with the name of a class has that true class.
+        weights: The checkpoint; a model that a reference names may bring its own.
         data, split, samples, seed, validation_share: Instead of images: so many of a data set,
-            chosen by the seed; the rest is as for `parity.evaluate`.
+            chosen by the seed; of the test images if there are any.
         top: How many classes are returned for each image.
         picture: A file for a picture of the images: true class, predicted class and probability of
             the first runtime; the title is green where it is right and red where it is wrong.
+        subjects: The runtimes, "keras,onnx-keras" or a sequence; all by default.
+        image_size, channels, mean, deviation: How images are prepared, where the checkpoint does
+            not tell it, or otherwise.
+        trust, custom_objects: As for `parity.compare`.
+        threads: The threads of each runtime; by default the cores, shared.
+        python: The interpreters of runtimes: {"keras": "envs/keras"}.
+        timeout: The time limit of one request to a runtime, in seconds.
+        progress: A function that is called with a runtime and what it is doing now.
 
     Images that cannot be read are named in `unreadable`.
 
@@ -151,10 +159,9 @@ def predict(
 
     Example:
         >>> import parity
-        >>> run = parity.train("resnet18", data="digits", image_size=32, learning_rate=1e-3)
-        >>> found = parity.predict("resnet18", data="digits", weights=run.frameworks[0].best)
-        >>> len(found.predictions), found.exit_code
-        (5, 0)
+        >>> found = parity.predict("resnet18", "3.png", weights="best.safetensors")
+        >>> found.predictions[0].labels["torch"][0].name, found.exit_code
+        ('3', 0)
     """
     progress = progress or no_progress
     if bool(images) == (data is not None):
