@@ -262,7 +262,7 @@ def _sample(
     opened = open_labelled(
         data, split=split, classes=model.classes, seed=seed, validation_share=share
     )
-    images = next(reversed(opened.splits.values()))
+    images = list(opened.splits.values())[-1]
     every = len(images.labels)
     random = np.random.default_rng(seed)
     chosen = sorted(random.choice(every, size=min(count, every), replace=False).tolist())
