@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from parity.network import architectures, weights
 from parity.network.spec import ModelSpec
 from parity.processes import registry
 from parity.processes.children import Children
+from parity.processes.references import parse_reference
 from parity.text import quote
 from parity.training import configuration as configurations
 from parity.training import initialization
@@ -76,6 +78,8 @@ class TrainingResult:
     classes: tuple[str, ...]
     frameworks: tuple[FrameworkResult, ...]
     notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    """The time of the whole command."""
     verified_steps: tuple[StepComparison, ...] = ()
 
     @property
@@ -118,6 +122,9 @@ def train(
     validation_share: float = VALIDATION_SHARE,
     drop_last: bool = False,
     skip_unreadable: bool = False,
+    validate_on_test: bool = False,
+    initial_epoch: int = 0,
+    formats: Sequence[str] = (),
     out: str | Path | None = None,
     resume: bool = False,
     save_seconds: float = SAVE_SECONDS,
@@ -159,6 +166,11 @@ def train(
         validation_share: The share of the training images that validates, without val/.
         drop_last: Whether the last batch of an epoch is left out if it is smaller.
         skip_unreadable: Whether images that cannot be read are left out instead of an error.
+        validate_on_test: Whether the test images validate, and all training images train.
+        initial_epoch: The epochs that were trained before with the weights of `init`; `epochs`
+            counts them.
+        formats: Suffixes of files in which the last and the best model are written, too: ".h5",
+            ".keras", ".weights.h5", ".pth".
         out: The run's folder, runs/MODEL by default.
         resume: Whether to go on with the run in `out`; the other parameters are those of the run.
         save_seconds: The time after which the state is saved within an epoch.
@@ -181,8 +193,10 @@ def train(
         >>> run.frameworks[0].best_accuracy > 0.95
         True
     """
+    started = time.monotonic()
     progress = progress or no_progress
     frameworks = _parse_frameworks(framework)
+    suffixes = _parse_formats(formats, frameworks)
     steps = Optimizer(
         name=optimizer,
         learning_rate=learning_rate,
@@ -207,7 +221,11 @@ def train(
     architectures.get(model, classes=classes, image_size=size, channels=channels)
     progress("data", "reading images")
     dataset = open_dataset(
-        data, seed=seed, validation_share=validation_share, skip_unreadable=skip_unreadable
+        data,
+        seed=seed,
+        validation_share=validation_share,
+        skip_unreadable=skip_unreadable,
+        validate_on_test=validate_on_test,
     )
     spec, preprocessing = _fit_to_data(
         model, dataset, classes, size, channels, tuple(mean), tuple(deviation)
@@ -229,6 +247,7 @@ def train(
         initial_weights=_identify_weights(init),
         frameworks=frameworks,
         threads=_share_cores(len(frameworks)) if threads is None else threads,
+        initial_epoch=initial_epoch,
     )
     folder = RunFolder(Path(out) if out is not None else Path("runs") / spec.name)
     saved = _open_folder(folder, configuration, resume=resume)
@@ -239,6 +258,7 @@ def train(
         children = stack.enter_context(Children(python=find_interpreters(python), timeout=timeout))
         children.start(frameworks)
         pool = stack.enter_context(children.threads(len(frameworks)))
+        folder.write_description(configuration.description)
         _load_models(configuration, children, folder, pool, init, progress)
         loader = stack.enter_context(open_loader(temporary, workers=workers))
         loop = Loop(
@@ -261,7 +281,8 @@ def train(
             progress=progress,
         )
         finished = loop.run(loop.prepare(saved))
-    return _result(configuration, folder, finished, compared)
+        _write_model_files(folder, suffixes, children, progress)
+    return _result(configuration, folder, finished, compared, time.monotonic() - started)
 
 
 def _parse_frameworks(framework: str | None) -> tuple[str, ...]:
@@ -271,6 +292,31 @@ def _parse_frameworks(framework: str | None) -> tuple[str, ...]:
     if framework not in known:
         raise UsageError(f"--framework: expected {' or '.join(known)}, found {quote(framework)}")
     return (framework,)
+
+
+def _parse_formats(formats: Sequence[str], frameworks: Sequence[str]) -> dict[str, str]:
+    """Return {suffix: framework} of the model files to write. Raises `UsageError`."""
+    known = registry.model_file_runtimes()
+    found = {}
+    for text in formats:
+        suffix = f".{text.strip().lstrip('.')}"
+        if known.get(suffix) not in frameworks:
+            fitting = [name for name, runtime in known.items() if runtime in frameworks]
+            raise UsageError(f"--format: expected {', '.join(fitting)}, found {quote(text)}")
+        found[suffix] = known[suffix]
+    return found
+
+
+def _write_model_files(
+    folder: RunFolder, suffixes: Mapping[str, str], children: Children, progress: Progress
+) -> None:
+    """Write the last and the best model of each framework in further formats."""
+    for suffix, name in suffixes.items():
+        for checkpoint in ("last", "best"):
+            source = folder.checkpoint(name, checkpoint)
+            target = source.with_name(checkpoint + suffix)
+            progress(name, f"writing {target.name}")
+            children[name].call("save_model_file", source=str(source), path=str(target))
 
 
 def _choose_callbacks(
@@ -318,7 +364,8 @@ def _identify_weights(init: str) -> str:
     if not Path(init).is_file():
         schemes = ", ".join((initialization.DEFAULT, *initialization.SCHEMES))
         raise UsageError(f"--init {quote(init)}: expected {schemes}, or a checkpoint that exists")
-    detect_format(init)
+    if _model_file_runtime(init) is None:
+        detect_format(init)
     import hashlib
 
     with Path(init).open("rb") as file:
@@ -362,7 +409,7 @@ def _load_models(
 ) -> None:
     """Draw the initial weights once, and load them into every framework's model."""
     spec, frameworks = configuration.spec, configuration.frameworks
-    table = spec.table()
+    table = configuration.table
 
     def load(name: str) -> None:
         progress(name, f"building {spec.name}")
@@ -372,28 +419,57 @@ def _load_models(
     list(pool.map(load, frameworks))
     if not folder.initial_weights.is_file():
         if init in initialization.SCHEMES:
-            values = initialization.draw(spec, init, seed=configuration.seed)
+            values = initialization.draw(spec, init, seed=configuration.seed, table=table)
             weights.save(folder.initial_weights, values)
         elif init == initialization.DEFAULT:
             preferred = [n for n in registry.reference_candidates() if n in frameworks]
             children[preferred[0]].call(
                 "save_initial_weights",
                 spec=spec.to_json(),
+                table=table.to_json(),
                 seed=configuration.seed,
                 path=str(folder.initial_weights),
             )
         else:
             if not Path(init).is_file():
                 raise WeightError(f"{init}: no such file")
-            convert_checkpoint(spec, Path(init), folder.initial_weights, children, progress)
+            runtime = _model_file_runtime(init)
+            if runtime is not None:
+                _read_model_file(init, runtime, configuration, children, folder.initial_weights)
+            else:
+                convert_checkpoint(
+                    spec, Path(init), folder.initial_weights, children, progress, table=table
+                )
     weights.load(folder.initial_weights, table)
 
     def fill(name: str) -> None:
         children[name].call("load", spec=spec.to_json())
+        children[name].call("use_table", table=table.to_json())
         children[name].call("load_weights", path=str(folder.initial_weights))
         progress(name, "done")
 
     list(pool.map(fill, frameworks))
+
+
+def _model_file_runtime(init: str) -> str | None:
+    """Return the runtime of a file that holds a whole model and is no checkpoint; else None."""
+    for name, info in registry.all_runtimes().items():
+        if init.endswith(info.written_suffixes) and not init.endswith(info.checkpoint_suffixes):
+            return name
+    return None
+
+
+def _read_model_file(
+    init: str, runtime: str, configuration: Configuration, children: Children, target: Path
+) -> None:
+    """Write the weights of a whole model, found by its layers' names, in canonical form."""
+    if runtime not in configuration.frameworks:
+        raise UsageError(f"--init {quote(init)}: is a model of {registry.label(runtime)}, which is "
+                         "not trained")  # fmt: skip
+    child = children[runtime]
+    child.call("load_reference", reference=parse_reference(init).to_json())
+    child.call("use_table", table=configuration.table.to_json())
+    child.call("save_weights", path=str(target))
 
 
 def _result(
@@ -401,6 +477,7 @@ def _result(
     folder: RunFolder,
     finished: RunProgress,
     compared: tuple[StepComparison, ...],
+    seconds: float,
 ) -> TrainingResult:
     from parity.training import tensorboard
 
@@ -429,5 +506,6 @@ def _result(
             for name, each in finished.frameworks.items()
         ),
         notes=tuple(notes),
+        seconds=seconds,
         verified_steps=compared,
     )

@@ -33,6 +33,8 @@ from parity.numerics.rounding import round_to_bits
 Array = NDArray[Any]
 STATISTIC_BITS = 8
 
+_METADATA = "__metadata__"
+
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 _FOREIGN_DTYPES = {"BF16": "bfloat16"}
@@ -85,6 +87,21 @@ def load(path: str | Path, table: LayerTable) -> dict[str, Array]:
     weights = {name: _view(mapped, header[name], start) for name in _names(table) if name in header}
     _require_finite(weights, table, source=path.name)
     return weights
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file; none for a file of another format."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError, ValueError):
+        return {}
+
+
+def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a safetensors file. Raises `WeightError`."""
+    header, _ = _read_header(Path(path))
+    return {name: tuple(entry["shape"]) for name, entry in header.items()}
 
 
 def check(weights: Mapping[str, Array], table: LayerTable, *, source: str) -> None:
@@ -246,7 +263,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
             "it is empty" if not first else f"is it truncated? ({_one_line(error)})",
         )
         raise WeightError(f"{path}: is not a readable safetensors file: {reason}") from error
-    header.pop("__metadata__", None)
+    header.pop(_METADATA, None)
     return header, 8 + length
 
 
@@ -270,7 +287,7 @@ def _view(mapped: mmap.mmap, entry: Mapping[str, Any], start: int) -> Array:
 
 
 def _header(weights: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    entries: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))} if metadata else {}
     end = 0
     for name, array in weights.items():
         code = _CODES[array.dtype.newbyteorder("<")]

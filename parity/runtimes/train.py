@@ -10,9 +10,11 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from parity import files
 from parity.errors import InputError, TrainingError, WeightError
 from parity.network import weights
 from parity.network.architectures import from_json
+from parity.network.table import LayerTable
 from parity.processes.training_requests import (
     BatchResult,
     Float64StepRequest,
@@ -96,10 +98,15 @@ class TrainOperations(WeightOperations):
             raise TrainingError(f"{self.name}: set to {count} threads, it uses {actual}")
         return {"threads": actual}
 
-    def save_initial_weights(self, *, spec: dict[str, Any], seed: int, path: str) -> None:
-        """Write the weights that the framework's own initialisers draw, in canonical form."""
+    def save_initial_weights(
+        self, *, spec: dict[str, Any], seed: int, path: str, table: dict[str, Any] | None = None
+    ) -> None:
+        """Write the weights that the framework's own initialisers draw, in canonical form.
+
+        `table` replaces the architecture's, for a variant that has others in this framework.
+        """
         self.spec = from_json(spec)
-        self.table = self.spec.table()
+        self.table = self.spec.table() if table is None else LayerTable.from_json(table)
         values = self.draw_initial_weights(seed)
         weights.check(values, self.table, source=f"the {self.name} initialisers")
         weights.save(Path(path), values)
@@ -148,6 +155,13 @@ class TrainOperations(WeightOperations):
         table = self.table.select_side(self.name)
         weights.check(values, table, source=f"the {self.name} model")
         weights.save(Path(path), values, metadata=metadata)
+
+    def save_model_file(self, *, source: str, path: str) -> None:
+        """Write the model, with the canonical weights of `source`, in this framework's format."""
+        values = weights.load(Path(source), self.table.select_side(self.name))
+        self.write_weights(values)
+        with files.atomic_write(path) as temporary:
+            self.save_checkpoint(values, temporary)
 
     def save_training_state(self, *, path: str) -> None:
         """Write everything that the next step depends on. Raises `TrainingError` for a NaN."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -80,7 +79,7 @@ class Loop:
         self._save_seconds = save_seconds
         self._show = progress
         self._readers = Readers.of(configuration)
-        self._table = configuration.spec.table()
+        self._table = configuration.table
         self._steps = self._readers.training.plan.steps
         self._last_save = time.monotonic()
         self._started = time.monotonic()
@@ -98,7 +97,10 @@ class Loop:
             )
             child.call("start_training", **request.to_json())
         if progress is None:
-            return RunProgress({name: FrameworkProgress() for name in self._children})
+            return RunProgress(
+                {name: FrameworkProgress() for name in self._children},
+                epoch=self._configuration.initial_epoch + 1,
+            )
         for name, child in self._children.items():
             child.call("load_training_state", path=str(self._folder.state(name, progress)))
         return progress
@@ -279,10 +281,7 @@ class Loop:
         self._children[name].call(
             "save_trained_weights",
             path=str(self._folder.checkpoint(name, checkpoint)),
-            metadata={
-                "model": self._configuration.spec.name,
-                "classes": json.dumps(self._configuration.data.classes, ensure_ascii=False),
-            },
+            metadata=self._configuration.description.to_metadata(),
         )
 
     def _save(self, progress: RunProgress) -> None:

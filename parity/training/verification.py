@@ -42,7 +42,7 @@ def verify_steps(
 
     The children hold the run's model; `initial` are its initial weights, `folder` is for files.
     """
-    table = configuration.spec.table()
+    table = configuration.table
     order = [weight.name for _, weight in table.weights()]
     state: dict[str, Array] = {
         f"weight/{name}": np.asarray(value, np.float64)
@@ -102,7 +102,7 @@ def _request(
         trainer_request(
             optimizer,
             side,
-            configuration.spec.table(),
+            configuration.table,
             label_smoothing=configuration.label_smoothing,
             seed=configuration.seed,
         ),

@@ -60,6 +60,14 @@ def draw_folder(root: Path, classes=("cat", "dog"), count=6, size=(32, 32)) -> P
         ({"resume": True}, "holds no run that --resume could continue"),
         ({"threads": 0}, "--threads: must be a whole number above 0"),
         ({"seed": -1}, "--seed: must be 0 or more"),
+        ({"initial_epoch": 10}, "--initial-epoch: must be 0 or more and less than --epochs 10"),
+        ({"initial_epoch": -1}, "--initial-epoch: must be 0 or more"),
+        ({"formats": [".onnx"]}, r"--format: expected .weights.h5, .keras, .h5, .pth, .pt, found"),
+        (
+            {"formats": [".pth"], "framework": "keras"},
+            "--format: expected .weights.h5, .keras, .h5",
+        ),
+        ({"validate_on_test": True}, "--validate-on-test: digits has no test images"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_a_framework_starts(options, message, tmp_path):

@@ -122,6 +122,20 @@ def train(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
     ] = False,
+    validate_on_test: Annotated[
+        bool, typer.Option("--validate-on-test", help="Validate on the test images.")
+    ] = False,
+    initial_epoch: Annotated[
+        int, typer.Option(help="Epochs that the weights of --init were trained for before.")
+    ] = 0,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar=".h5|.keras|.pth",
+            help="Write the last and best models in this format, too. Repeatable.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/MODEL.")
     ] = None,
@@ -179,8 +193,8 @@ def train(
                 augmentation=Augmentation(
                     rotation, width_shift, height_shift, shear, zoom, horizontal_flip
                 ),
-                mean=_parse_numbers("--mean", mean),
-                deviation=_parse_numbers("--deviation", deviation),
+                mean=parse_numbers("--mean", mean),
+                deviation=parse_numbers("--deviation", deviation),
                 label_smoothing=label_smoothing,
                 init=init,
                 seed=seed,
@@ -190,6 +204,9 @@ def train(
                 validation_share=validation_share,
                 drop_last=drop_last,
                 skip_unreadable=skip_unreadable,
+                validate_on_test=validate_on_test,
+                initial_epoch=initial_epoch,
+                formats=format or (),
                 out=out,
                 resume=resume,
                 save_seconds=save_seconds,
@@ -209,7 +226,7 @@ def train(
             raise typer.Exit(1)
 
 
-def _parse_numbers(option: str, text: str) -> tuple[float, ...]:
+def parse_numbers(option: str, text: str) -> tuple[float, ...]:
     from parity.errors import UsageError
     from parity.text import quote
 
@@ -241,8 +258,10 @@ def _print_result(result: "TrainingResult") -> None:
             ]
         )
     console.print_table([*columns, "training", "images/s"], rows, right=columns[2:6])
+    mapping = ", ".join(f"{index} {name}" for index, name in enumerate(result.classes))
+    typer.echo(f"\n{len(result.classes)} classes: {mapping}")
     typer.echo(
-        f"\n{result.model}, {len(result.classes)} classes; {result.folder} holds the checkpoints "
+        f"{result.model}, {result.seconds:.0f} s in all; {result.folder} holds the checkpoints "
         "last and best of each framework, history.json, history.svg and metrics.csv"
     )
 

@@ -27,6 +27,7 @@ from parity.runtimes.keras import (
     checkpoints,
     grouped_convolutions,
     load,
+    predict,
     references,
     run,
     train,
@@ -164,6 +165,9 @@ class Runtime(KerasGraphs, ModelRuntime):
     def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
         if path.name.endswith(".weights.h5"):
             self.model.save_weights(path)
+        elif path.suffix == ".h5":
+            # Keras's older form, one file with the architecture.
+            self.model.save(path, include_optimizer=False)
         else:
             self.model.save(path)
 
@@ -196,6 +200,19 @@ class Runtime(KerasGraphs, ModelRuntime):
         assert self.spec is not None
         model = load.build_initialized_twin(self.spec, seed=seed)
         return weights.read_weights(model, self.table.rows)
+
+    def prepare_prediction(self, *, precision: str, device: str) -> predict.Predictor:
+        keras_device.pin_flags(precision, device)
+        if (precision, device) == ("float32", "cpu"):
+            return predict.CompiledPredictor(self.model)
+        if self.spec is not None:
+            if device == "gpu":
+                return predict.CompiledPredictor(self.copy_to_device(precision, device), device)
+            return predict.CompiledPredictor(self.copy_model(precision))
+        return predict.ReplicaPredictor(self.model, self.copy_to_precision(precision, device))
+
+    def compute_outputs(self, prepared: predict.Predictor, images: Array) -> Array:
+        return prepared(images)
 
     def limit_threads(self, count: int) -> int:
         return train.limit_threads(count)

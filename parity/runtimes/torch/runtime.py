@@ -152,6 +152,15 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
         model = load.build_initialized_twin(self.spec, seed=seed)
         return weights.read_weights(model, self.table.weights())
 
+    def prepare_prediction(self, *, precision: str, device: str) -> torch.nn.Module:
+        if (precision, device) == ("float32", "cpu"):
+            self.pin_flags(precision, device)
+            return self.model
+        return self.copy_to_precision(precision, device)
+
+    def compute_outputs(self, prepared: torch.nn.Module, images: Array) -> Array:
+        return run.compute_outputs(prepared, images)
+
     def limit_threads(self, count: int) -> int:
         torch.set_num_threads(count)
         return torch.get_num_threads()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from parity.commands import doctor
+from parity.commands import evaluate as evaluating
 from parity.errors import DeviceMemoryError, ParityError, UsageError
+from parity.network import architectures, weights
 from parity.report.model import Report
+from parity.training import initialization
+from parity.training.data.batches import Preprocessing
+from parity.training.description import TrainedDescription
 from tests.studies.gpu.bench import PRECISIONS, SUBJECTS, Bench
 
 Figures = Mapping[str, Any]
@@ -176,6 +183,32 @@ def make_forward_item(subject: str) -> Item:
     return Item(f"bare forward of {subject}", (subject,), run)
 
 
+def evaluate_images(bench: Bench) -> Figures:
+    """The digits through the four runtimes on the card: the labels and the loss of the CPU."""
+    spec = architectures.get(bench.model, classes=10, image_size=(32, 32), channels=1)
+    classes = tuple(map(str, range(10)))
+    description = TrainedDescription(spec.name, classes, Preprocessing(spec.image_size, 1))
+    with tempfile.TemporaryDirectory(prefix="parity-gpu-") as folder:
+        path = Path(folder) / "weights.safetensors"
+        values = initialization.draw(spec, "he-normal", seed=0)
+        weights.save(path, values, metadata=description.to_metadata())
+        found, expected = (
+            evaluating.evaluate(
+                bench.model, data="digits", weights=path, device=device, subjects=subjects,
+                exact=True, python=bench.python,
+            )
+            for device, subjects in (("gpu", [n.removesuffix("@gpu") for n in FOUR]),
+                                     ("cpu", ["torch"]))
+        )  # fmt: skip
+    require(not found.failures, found.failures)
+    require(found.changed == 0, f"{found.changed} labels change")
+    (split,), (cpu,) = found.splits, expected.splits
+    for name, figures in split.scores.items():
+        require(figures.confusion == cpu.scores["torch"].confusion, f"{name}: other labels")
+    assert split.reference is not None
+    return {"seconds": split.seconds, "largest_error": split.reference.largest_error}
+
+
 def inspect_runtimes(bench: Bench) -> Figures:
     """`parity doctor --device gpu` finds no problem in any runtime."""
     status = doctor.inspect_machine(device="gpu", python=bench.python)
@@ -200,6 +233,7 @@ ITEMS = (
     Item("--xla", ("keras@gpu",), compile_with_xla),
     Item("--serial", (), compare_serially),
     Item("out of memory", ("torch@gpu",), exceed_memory),
+    Item("one evaluation", FOUR, evaluate_images),
     Item("doctor --device gpu", FOUR, inspect_runtimes),
 )
 
