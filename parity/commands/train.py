@@ -19,8 +19,10 @@ from parity.commands.values import (
 )
 from parity.comparison.checkpoints import convert_checkpoint, detect_format
 from parity.errors import UsageError, WeightError
+from parity.explain.training import explain_step
 from parity.network import architectures, weights
 from parity.network.spec import ModelSpec
+from parity.numerics.losses import LOSSES
 from parity.processes import registry
 from parity.processes.children import Children
 from parity.text import quote
@@ -37,9 +39,9 @@ from parity.training.data.sources import DIGITS, VALIDATION_SHARE, open_dataset
 from parity.training.loop import Loop, Readers
 from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder, RunProgress
+from parity.training.run_verification import RunVerifier
 from parity.training.schedules import Schedule
-from parity.training.steps import StepComparison
-from parity.training.verification import verify_steps
+from parity.training.verification import VerifiedStep
 
 SAVE_SECONDS = 60.0
 
@@ -68,7 +70,7 @@ class TrainingResult:
     """A finished run; `folder` holds its checkpoints, history and configuration.
 
     `notes` say what was decided for the user: images that were left out, logs that need a package.
-    `verified_steps` are the steps that were compared in float64.
+    `verified_steps` are the steps that were compared one by one.
     """
 
     model: str
@@ -76,7 +78,7 @@ class TrainingResult:
     classes: tuple[str, ...]
     frameworks: tuple[FrameworkResult, ...]
     notes: tuple[str, ...] = ()
-    verified_steps: tuple[StepComparison, ...] = ()
+    verified_steps: tuple[VerifiedStep, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -101,6 +103,7 @@ def train(
     epsilon: float = 1e-7,
     weight_decay: float = 0.0,
     decay_all: bool = False,
+    l2: float = 0.0,
     clip_value: float | None = None,
     clip_norm: float | None = None,
     schedule: Schedule | None = None,
@@ -109,6 +112,7 @@ def train(
     augmentation: Augmentation | None = None,
     mean: Sequence[float] = (),
     deviation: Sequence[float] = (),
+    loss: str = LOSSES[0],
     label_smoothing: float = 0.0,
     init: str = initialization.DEFAULT,
     seed: int = 0,
@@ -121,7 +125,8 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     save_seconds: float = SAVE_SECONDS,
-    verify: int = 0,
+    verify: bool = False,
+    every: int | None = None,
     threads: int | None = None,
     workers: int | None = None,
     python: Mapping[str, str | Path] | None = None,
@@ -131,7 +136,7 @@ def train(
     """Train a registered model in Keras and PyTorch: the same start, the same batches.
 
     Each framework computes its own step, on the CPU in float32: Keras's compiled train step and
-    PyTorch's autograd and `torch.optim`. The loss is the cross-entropy from logits.
+    PyTorch's autograd and `torch.optim`.
 
     Parameters:
         model: The architecture; `parity models` lists them.
@@ -142,14 +147,16 @@ def train(
         optimizer: "sgd", "adam", "adamw" or "rmsprop"; `parity.training.optimizers` defines them.
         framework: "keras" or "torch"; both by default.
         momentum, nesterov, beta_1, beta_2, rho, epsilon: The optimizer's hyperparameters.
-        weight_decay, decay_all: The decay of adamw, and whether it applies to biases and
-            normalisations too.
+        weight_decay, l2, decay_all: The decoupled decay of adamw, or what is added to the gradient
+            by the others; whether they apply to biases and normalisations too.
         clip_value, clip_norm: Limits on each gradient's values, or on the norm of all gradients.
         schedule: The learning rate by step; constant by default.
         plateau, early_stopping: The callbacks; by default they have the defaults of their classes,
             and `plateau` is left out with a schedule. False is without.
         augmentation: Random changes of the training images; none by default.
         mean, deviation: Subtracted from the pixels, which are 0 to 1, and then divided by.
+        loss: "cross-entropy" (from logits), "cross-entropy-of-probabilities" or
+            "mean-squared-error" (of the one-hot label).
         label_smoothing: The share of each label that is spread over all classes.
         init: "default" (the own initialisers of PyTorch, or of Keras if it is alone),
             "glorot-uniform", "xavier-uniform", "he-normal", or a checkpoint.
@@ -162,8 +169,9 @@ def train(
         out: The run's folder, runs/MODEL by default.
         resume: Whether to go on with the run in `out`; the other parameters are those of the run.
         save_seconds: The time after which the state is saved within an epoch.
-        verify: The number of first steps to compare in float64, each from PyTorch's state, before
-            the training. It needs both frameworks.
+        verify: Whether to compare single steps, each from PyTorch's state, in float64 and in
+            float32: the first three and a few later ones. It needs both frameworks.
+        every: Compare every `every`-th step instead, from the first on.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
@@ -194,12 +202,14 @@ def train(
         epsilon=epsilon,
         weight_decay=weight_decay,
         decay_all=decay_all,
+        l2=l2,
         clip_value=clip_value,
         clip_norm=clip_norm,
     )
-    if verify < 0 or (verify and len(frameworks) < 2):
-        raise UsageError(f"--verify {verify}: compares steps of both frameworks; give 0 or more, "
-                         "and no --framework")  # fmt: skip
+    if every is not None and (every < 1 or not verify):
+        raise UsageError(f"--every {every}: needs --verify, and a whole number above 0")
+    if verify and len(frameworks) < 2:
+        raise UsageError("--verify: compares the steps of both frameworks; leave out --framework")
     schedule = schedule or Schedule()
     callbacks = _choose_callbacks(schedule, plateau, early_stopping)
     size = parse_image_size(image_size)
@@ -225,6 +235,7 @@ def train(
         seed=seed,
         validation_share=validation_share,
         drop_last=drop_last,
+        loss=loss,
         label_smoothing=label_smoothing,
         initial_weights=_identify_weights(init),
         frameworks=frameworks,
@@ -241,26 +252,32 @@ def train(
         pool = stack.enter_context(children.threads(len(frameworks)))
         _load_models(configuration, children, folder, pool, init, progress)
         loader = stack.enter_context(open_loader(temporary, workers=workers))
+        own = {name: children[name] for name in frameworks}
+        verifier = None
+        if verify:
+            verifier = RunVerifier(
+                configuration,
+                own,
+                pool,
+                Readers.of(configuration).training,
+                folder=temporary,
+                results=folder.verification,
+                every=every,
+                explain=explain_step,
+                progress=progress,
+            )
         loop = Loop(
             configuration,
-            {name: children[name] for name in frameworks},
+            own,
             folder,
             loader,
             pool,
             save_seconds=save_seconds,
             progress=progress,
-        )
-        compared = verify_steps(
-            configuration,
-            {name: children[name] for name in frameworks},
-            pool,
-            Readers.of(configuration).training,
-            initial=folder.initial_weights,
-            folder=temporary,
-            steps=verify,
-            progress=progress,
+            verifier=verifier,
         )
         finished = loop.run(loop.prepare(saved))
+    compared = () if verifier is None else tuple(verifier.steps.values())
     return _result(configuration, folder, finished, compared)
 
 
@@ -400,7 +417,7 @@ def _result(
     configuration: Configuration,
     folder: RunFolder,
     finished: RunProgress,
-    compared: tuple[StepComparison, ...],
+    compared: tuple[VerifiedStep, ...],
 ) -> TrainingResult:
     from parity.training import tensorboard
 

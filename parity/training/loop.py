@@ -24,6 +24,8 @@ from parity.training.data.batches import BatchPlan, BatchReader
 from parity.training.data.loading import BatchFiles, BatchLoader
 from parity.training.optimizers import trainer_request
 from parity.training.run_folder import FrameworkProgress, RunFolder, RunProgress
+from parity.training.run_verification import RunVerifier
+from parity.training.verification import REFERENCE
 
 Progress = Callable[[str, str], None]
 
@@ -58,7 +60,7 @@ class Loop:
     """One run: its children, whose models hold the initial weights, and its folder.
 
     `save_seconds` is the time after which a state is saved within an epoch; one is saved after
-    every epoch. How often changes no figure.
+    every epoch. How often changes no figure. `verifier` compares steps before they are taken.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Loop:
         *,
         save_seconds: float,
         progress: Progress,
+        verifier: RunVerifier | None = None,
     ) -> None:
         self._configuration = configuration
         self._children = children
@@ -79,6 +82,7 @@ class Loop:
         self._pool = pool
         self._save_seconds = save_seconds
         self._show = progress
+        self._verifier = verifier
         self._readers = Readers.of(configuration)
         self._table = configuration.spec.table()
         self._steps = self._readers.training.plan.steps
@@ -93,6 +97,7 @@ class Loop:
                 self._configuration.optimizer,
                 name,
                 self._table,
+                loss=self._configuration.loss,
                 label_smoothing=self._configuration.label_smoothing,
                 seed=self._configuration.seed,
             )
@@ -125,6 +130,13 @@ class Loop:
 
     def _train_step(self, progress: RunProgress, batch: BatchFiles) -> RunProgress:
         step = self._step_of_run(progress)
+        if self._verifier is not None and len(_active(progress)) == len(progress.frameworks):
+            reference = progress.frameworks[REFERENCE]
+            rates = (
+                reference.learning_rate,
+                *(self._learning_rate(n, reference) for n in (step, step + 1)),
+            )
+            self._verifier.before_step(step + 1, progress.epoch, progress.step, batch, rates)
         requests = {
             name: StepRequest(
                 str(batch.images),

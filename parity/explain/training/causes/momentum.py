@@ -1,0 +1,63 @@
+"""Another momentum: its complement, or gradients that are multiplied by 1 − μ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from parity.explain.training.candidate import Candidate, Evidence
+from parity.training.definition import Form
+
+
+def propose(evidence: Evidence) -> Iterator[Candidate]:
+    optimizer = evidence.terms.optimizer
+    if optimizer.name not in ("sgd", "rmsprop") or not evidence.is_of_the_update:
+        return
+    remedy = f"set the momentum to {optimizer.momentum:g}"
+    if optimizer.momentum and optimizer.name == "sgd":
+        yield Candidate(
+            "momentum-damped",
+            f"the gradient is multiplied by 1 − μ = {1 - optimizer.momentum:g} in the momentum",
+            "set dampening to 0",
+            change=lambda update: update.replace(form=Form(damped=True)),
+        )
+    if optimizer.momentum:
+        complement = 1 - optimizer.momentum
+        for value in (complement, float(np.float32(complement))):
+            yield Candidate(
+                "momentum-complement",
+                f"the momentum is 1 − μ = {value:g}, not μ = {optimizer.momentum:g}",
+                remedy,
+                change=lambda update, value=value: update.replace(momentum=value),
+            )
+        yield Candidate(
+            "momentum",
+            "there is no momentum",
+            remedy,
+            change=lambda update: update.replace(momentum=0.0, nesterov=False),
+            prior=0.9,
+        )
+        value = _fit(evidence)
+        if value is not None and abs(value - evidence.update.optimizer.momentum) > 1e-9:
+            yield Candidate(
+                "momentum",
+                f"the momentum is {value:.6g}, not {optimizer.momentum:g}",
+                remedy,
+                change=lambda update: update.replace(momentum=value),
+                prior=0.5,
+            )
+
+
+def _fit(evidence: Evidence) -> float | None:
+    """Return the share of the slots that the subject kept."""
+    kept, power = 0.0, 0.0
+    for key, value in evidence.updated.items():
+        if key.startswith("slot/momentum/") and key in evidence.actual.values:
+            start = evidence.failing.before.get(key)
+            if start is not None:
+                own = value - evidence.update.optimizer.momentum * start
+                kept += float(np.vdot(start, evidence.actual.values[key] - own))
+                power += float(np.vdot(start, start))
+    value = kept / power if power else 0.0
+    return value if 0 < value < 1 else None
