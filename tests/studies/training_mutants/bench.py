@@ -22,7 +22,7 @@ from parity.training import initialization
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Batch, BatchPlan, BatchReader, Preprocessing
 from parity.training.data.sources import open_dataset
-from parity.training.optimizers import Optimizer
+from parity.training.optimizers import Optimizer, trainer_request
 from parity.training.run_verification import list_other_batches
 from parity.training.verification import (
     REFERENCE,
@@ -147,17 +147,20 @@ class Bench:
         subject: str = "keras",
         change: Callable[[ObservedStepRequest, StepContext], ObservedStepRequest] | None = None,
         patch: Callable[[Any], None] | None = None,
+        prepare: Callable[[Any], None] | None = None,
         numerics: bool = False,
         stop: bool = True,
     ) -> list[VerifiedStep]:
         """Compare the first `steps` steps, until one differs if `stop`.
 
-        `change` alters the subject's request, `patch` its trainer, which is then made anew.
+        `change` alters the subject's request, `prepare` its model and `patch` its trainer, which
+        are then made anew.
         """
         reader = self.reader(task)
         other = self.runtime(subject, task.model)
         sides = {REFERENCE: self.runtime(REFERENCE, task.model), subject: other}
         context: list[StepContext] = []
+        framework = "keras" if subject == "keras" else "torch"
 
         def call(side: str, operation: str, /, **arguments: Any) -> Mapping[str, Any]:
             if side == subject and operation == "observe_step" and change is not None:
@@ -173,7 +176,7 @@ class Bench:
             self.path,
             label_smoothing=task.label_smoothing,
             subject=subject,
-            framework="keras" if subject == "keras" else "torch",
+            framework=framework,
             numerics=numerics,
             replicates=3,
             explain=explain_step,
@@ -182,7 +185,7 @@ class Bench:
         weights = self.draw(task.model, task.seed)
         weight_files.save(state, {f"weight/{name}": value for name, value in weights.items()})
         found = []
-        with _patched(other, patch):
+        with _patched(other, patch, prepare):
             for number in range(1, steps + 1):
                 epoch, place = divmod(number - 1, reader.plan.steps)
                 batch = reader.read(epoch + 1, place)
@@ -192,9 +195,20 @@ class Bench:
                 )
                 context.append(
                     StepContext(
-                        number, epoch + 1, place, rate, before, after, batch, reader, self.path
+                        task,
+                        framework,
+                        self.table(task.model),
+                        number,
+                        epoch + 1,
+                        place,
+                        rate,
+                        before,
+                        after,
+                        batch,
+                        reader,
+                        self.path,
                     )
-                )
+                )  # fmt: skip
                 given = StepInput(
                     number,
                     rate,
@@ -216,8 +230,11 @@ class Bench:
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a fault may use instead: the place in the run, rates, batches."""
+    """What a fault may use instead: the place in the run, rates, batches, another optimizer."""
 
+    task: Task
+    framework: str
+    table: LayerTable
     number: int
     epoch: int
     place: int
@@ -227,6 +244,16 @@ class StepContext:
     batch: Batch
     reader: BatchReader
     folder: Path
+
+    def with_trainer(
+        self, request: ObservedStepRequest, optimizer: Optimizer, **options: Any
+    ) -> ObservedStepRequest:
+        """Return the request with another optimizer or loss."""
+        options = {"label_smoothing": self.task.label_smoothing, **options}
+        trainer = trainer_request(optimizer, self.framework, self.table, **options)
+        epsilon = optimizer.epsilon_at(self.framework, self.number)
+        step = dataclasses.replace(request.step, epsilon=epsilon)
+        return dataclasses.replace(request, trainer=trainer, step=step)
 
     def with_batch(self, request: ObservedStepRequest, batch: Batch) -> ObservedStepRequest:
         """Return the request with another batch."""
@@ -251,21 +278,31 @@ def _other_rates(before: float, rate: float, after: float) -> tuple[OtherRate, .
 
 
 @contextlib.contextmanager
-def _patched(runtime: Any, patch: Callable[[Any], None] | None) -> Iterator[None]:
-    """While open, new trainers of the runtime are patched; no other trainer is used."""
-    if patch is None:
+def _patched(
+    runtime: Any, patch: Callable[[Any], None] | None, prepare: Callable[[Any], None] | None
+) -> Iterator[None]:
+    """While open, new models and trainers of the runtime are patched; no other ones are used."""
+    if patch is None and prepare is None:
         yield
         return
-    create, kept = runtime.create_observed_trainer, runtime._observed
+    create, build, kept = runtime.create_observed_trainer, runtime.build_replica, runtime._observed
 
     def create_and_patch(request: Any, dtype: str) -> Any:
         trainer = create(request, dtype)
-        patch(trainer)
+        if patch is not None:
+            patch(trainer)
         return trainer
 
+    def build_and_prepare(dtype: str, **options: Any) -> Any:
+        model, set_weights = build(dtype, **options)
+        if prepare is not None:
+            prepare(model)
+        return model, set_weights
+
     runtime.create_observed_trainer, runtime._observed = create_and_patch, {}
+    runtime.build_replica = build_and_prepare
     try:
         yield
     finally:
         runtime._observed = kept
-        del runtime.create_observed_trainer
+        del runtime.create_observed_trainer, runtime.build_replica

@@ -22,6 +22,10 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
         evidence.terms.layers.get(name.removeprefix("gradient/"))
         for name in evidence.failing.comparison.missing
     }
+    absent = {
+        evidence.terms.layers.get(name.removeprefix("gradient/"))
+        for name in evidence.failing.comparison.missing
+    }
     places = [index for index, row in enumerate(rows) if row.name in wrong]
     if not places:
         return
@@ -38,5 +42,6 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             f"no gradient passes {row.name}",
             "leave out detach, stop_gradient, and operations on values outside the graph",
             expect=partial(evidence.failing.rerun, variation=Variation(detached=(point.module,))),
-            prior=0.9,
+            # Several layers in a row without any gradient; one alone is rather frozen.
+            prior=1.1 if len(absent) > 1 else 0.9,
         )
