@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from parity.commands.values import (
@@ -24,24 +25,25 @@ from parity.network import architectures, weights
 from parity.network.spec import ModelSpec
 from parity.numerics.losses import LOSSES
 from parity.processes import registry
+from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.text import quote
 from parity.training import configuration as configurations
-from parity.training import initialization
+from parity.training import history, initialization
 from parity.training.callbacks import Callbacks, EarlyStopping, EpochMetrics, Plateau
 from parity.training.configuration import Configuration
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
 from parity.training.data.dataset import Dataset
 from parity.training.data.images import FileImages
-from parity.training.data.loading import default_workers, open_loader
+from parity.training.data.loading import BatchLoader, default_workers, open_loader
 from parity.training.data.sources import DIGITS, VALIDATION_SHARE, open_dataset
 from parity.training.loop import Loop, Readers
 from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder, RunProgress
 from parity.training.run_verification import RunVerifier
 from parity.training.schedules import Schedule
-from parity.training.verification import VerifiedStep
+from parity.training.verification import REFERENCE, VerifiedStep
 
 SAVE_SECONDS = 60.0
 
@@ -70,7 +72,9 @@ class TrainingResult:
     """A finished run; `folder` holds its checkpoints, history and configuration.
 
     `notes` say what was decided for the user: images that were left out, logs that need a package.
-    `verified_steps` are the steps that were compared one by one.
+    `band` is the range of PyTorch's runs with rounding noise; `inside_band` says how many points of
+    another framework's curves are inside, and of how many. `verified_steps` are the steps that were
+    compared one by one.
     """
 
     model: str
@@ -79,6 +83,8 @@ class TrainingResult:
     frameworks: tuple[FrameworkResult, ...]
     notes: tuple[str, ...] = ()
     verified_steps: tuple[VerifiedStep, ...] = ()
+    band: history.Band | None = None
+    inside_band: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -127,6 +133,7 @@ def train(
     save_seconds: float = SAVE_SECONDS,
     verify: bool = False,
     every: int | None = None,
+    band: int = 0,
     threads: int | None = None,
     workers: int | None = None,
     python: Mapping[str, str | Path] | None = None,
@@ -171,6 +178,9 @@ def train(
         save_seconds: The time after which the state is saved within an epoch.
         verify: Whether to compare single steps, each from PyTorch's state, in float64 and in
             float32: the first three and a few later ones. It needs both frameworks.
+        band: The number of further runs of PyTorch, whose steps have rounding noise and permuted
+            batches: the range of their curves shows what rounding alone does. It is no part of the
+            verdict.
         every: Compare every `every`-th step instead, from the first on.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
@@ -208,6 +218,8 @@ def train(
     )
     if every is not None and (every < 1 or not verify):
         raise UsageError(f"--every {every}: needs --verify, and a whole number above 0")
+    if band < 0 or (band and REFERENCE not in frameworks):
+        raise UsageError(f"--band {band}: runs of torch, 0 or more; leave out --framework")
     if verify and len(frameworks) < 2:
         raise UsageError("--verify: compares the steps of both frameworks; leave out --framework")
     schedule = schedule or Schedule()
@@ -277,8 +289,13 @@ def train(
             verifier=verifier,
         )
         finished = loop.run(loop.prepare(saved))
+        replicates = [
+            _train_replicate(configuration, own, folder, loader, pool, number, temporary, progress)
+            for number in range(1, band + 1)
+        ]
     compared = () if verifier is None else tuple(verifier.steps.values())
-    return _result(configuration, folder, finished, compared)
+    result = _result(configuration, folder, finished, compared)
+    return _add_band(result, replicates) if replicates else result
 
 
 def _parse_frameworks(framework: str | None) -> tuple[str, ...]:
@@ -411,6 +428,51 @@ def _load_models(
         progress(name, "done")
 
     list(pool.map(fill, frameworks))
+
+
+def _train_replicate(
+    configuration: Configuration,
+    children: Mapping[str, Child],
+    folder: RunFolder,
+    loader: BatchLoader,
+    pool: ThreadPoolExecutor,
+    number: int,
+    temporary: Path,
+    progress: Progress,
+) -> tuple[EpochMetrics, ...]:
+    """Train the reference once more, with noise in every step; return its epochs."""
+    child = children[REFERENCE]
+    child.call("load_weights", path=str(folder.initial_weights))
+    own = RunFolder(temporary / f"replicate-{number}")
+    own.create((REFERENCE,), {})
+    loop = Loop(
+        configuration,
+        {REFERENCE: child},
+        own,
+        loader,
+        pool,
+        save_seconds=math.inf,
+        progress=lambda name, what: progress(f"replicate {number}", what),
+        noise=number,
+    )
+    finished = loop.run(loop.prepare(None))
+    progress(f"replicate {number}", "done")
+    return finished.frameworks[REFERENCE].epochs
+
+
+def _add_band(
+    result: TrainingResult, replicates: Sequence[Sequence[EpochMetrics]]
+) -> TrainingResult:
+    """Return the result with the band of the replicates, and draw it."""
+    epochs = {each.framework: each.epochs for each in result.frameworks}
+    # The reference's own run is one of them.
+    band = history.measure_band([epochs[REFERENCE], *replicates])
+    picture = RunFolder(result.folder).picture
+    history.write_picture(picture, result.model, epochs, band)
+    inside = {
+        name: history.count_inside(band, own) for name, own in epochs.items() if name != REFERENCE
+    }
+    return replace(result, band=band, inside_band=inside)
 
 
 def _result(

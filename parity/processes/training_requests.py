@@ -48,12 +48,15 @@ class StepRequest:
     """One training step on a batch: `.npy` files of images (N, C, H, W) and class indices (N,).
 
     `epsilon` replaces the optimizer's in this step, where the map between frameworks needs that.
+    With `noise`, a seed, the batch is permuted before the step, and every weight is moved by up to
+    one ulp after it.
     """
 
     images: str
     labels: str
     learning_rate: float
     epsilon: float | None = None
+    noise: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -52,7 +52,8 @@ class Update:
     """One update: its number from 1 on, its rate, the weights and slots before it.
 
     `gradients` are by weight, before clipping. `before` has `weight/NAME` and `slot/KIND/NAME`;
-    without a slot it is zero. `decayed` are the weights that decay.
+    without a slot it is zero. `decayed` are the weights that decay; `l2` and `weight_decay` replace
+    the optimizer's, which may have one of them alone.
     """
 
     optimizer: Optimizer
@@ -62,6 +63,8 @@ class Update:
     before: Values
     decayed: Collection[str]
     form: Form = Form()
+    l2: float | None = None
+    weight_decay: float | None = None
 
     def replace(self, **changes: Any) -> Update:
         """Return the update with other fields; those of the optimizer are given by their names."""
@@ -93,10 +96,10 @@ class Update:
         optimizer, rate = self.optimizer, self.rate
         weight = np.asarray(self.before[f"weight/{name}"], np.float64)
         if name in self.decayed:
-            if optimizer.l2:
-                gradient = gradient + optimizer.l2 * weight
-            if optimizer.weight_decay:
-                weight = weight - rate * optimizer.weight_decay * weight
+            l2 = optimizer.l2 if self.l2 is None else self.l2
+            decay = optimizer.weight_decay if self.weight_decay is None else self.weight_decay
+            gradient = gradient + l2 * weight
+            weight = weight - rate * decay * weight
         slots, change = _STEPS[optimizer.name](self, name, gradient)
         found = {f"slot/{kind}/{name}": value for kind, value in slots.items()}
         found[f"weight/{name}"] = weight - change

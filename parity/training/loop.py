@@ -61,6 +61,7 @@ class Loop:
 
     `save_seconds` is the time after which a state is saved within an epoch; one is saved after
     every epoch. How often changes no figure. `verifier` compares steps before they are taken.
+    `noise` is the seed of the rounding noise and of the permutations that every step has.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Loop:
         save_seconds: float,
         progress: Progress,
         verifier: RunVerifier | None = None,
+        noise: int | None = None,
     ) -> None:
         self._configuration = configuration
         self._children = children
@@ -83,6 +85,7 @@ class Loop:
         self._save_seconds = save_seconds
         self._show = progress
         self._verifier = verifier
+        self._noise = noise
         self._readers = Readers.of(configuration)
         self._table = configuration.spec.table()
         self._steps = self._readers.training.plan.steps
@@ -143,6 +146,7 @@ class Loop:
                 str(batch.labels),
                 self._learning_rate(step, progress.frameworks[name]),
                 self._configuration.optimizer.epsilon_at(name, step + 1),
+                None if self._noise is None else self._noise * 1_000_003 + step,
             )
             for name in _active(progress)
         }

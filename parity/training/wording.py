@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from parity.training.steps import FLOORS, KINDS, LIMIT, StepComparison
 from parity.training.verification import REFERENCE, SUBJECT, VerifiedStep
@@ -27,6 +27,16 @@ def tabulate_verification(steps: Sequence[VerifiedStep]) -> tuple[list[str], lis
                     cells.append(f"{error.x_floor:.2f}×")
             rows.append([str(step.number), each.precision, *cells, _state(each)])
     return ["step", "in", *KINDS, ""], rows
+
+
+def describe_band(inside: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """Yield a sentence for each framework: the share of its curves' points inside the band."""
+    for name, (count, total) in inside.items():
+        share = count / total if total else 0.0
+        yield (
+            f"{count} of {total} points of {name}'s curves ({share:.0%}) are inside the band of "
+            f"{REFERENCE}'s runs with rounding noise: a description, no part of the verdict"
+        )
 
 
 def _state(comparison: StepComparison) -> str:
@@ -59,9 +69,10 @@ def describe_verification(steps: Sequence[VerifiedStep]) -> Iterator[str]:
         else f"first {first.kind} {first.tensor}".rstrip() + f", relative L2 {first.rel_l2:.1e}"
     )
     yield f"divergence: step {differing.number} differs in {failing.precision}, {where}"
+    label = "cause" if len(differing.causes) == 1 else "one of these causes"
     for cause in differing.causes:
         yield (
-            f"cause: {cause.name}: {cause.text}; applied to {REFERENCE}'s step, the error falls "
+            f"{label}: {cause.name}: {cause.text}; applied to {REFERENCE}'s step, the error falls "
             f"from {cause.rel_l2:.1e} to {cause.error:.1e}"
         )
         yield f"remedy: {cause.remedy}"

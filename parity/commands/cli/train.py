@@ -152,6 +152,19 @@ def train(
     every: Annotated[
         int | None, typer.Option(metavar="N", help="Compare every N-th step instead.")
     ] = None,
+    band: Annotated[
+        int,
+        typer.Option(
+            metavar="RUNS",
+            help="Draw the band of further runs of PyTorch that have rounding noise in every step.",
+        ),
+    ] = 0,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each framework.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that load images.")] = None,
     python: arguments.PythonOption = None,
@@ -212,6 +225,7 @@ def train(
                 save_seconds=save_seconds,
                 verify=verify,
                 every=every,
+                band=band,
                 threads=threads,
                 workers=workers,
                 python=resolve_interpreters(python or []),
@@ -221,6 +235,18 @@ def train(
         for note in result.notes:
             console.print_note(note)
         _print_result(result)
+        if json is not None or html is not None:
+            from parity.report.training import write_html, write_json
+
+            if json is not None:
+                write_json(json, result)
+            if html is not None:
+                write_html(html, result)
+        if result.band is not None:
+            from parity.training.wording import describe_band
+
+            for line in describe_band(result.inside_band):
+                typer.echo(line)
         if result.verified_steps:
             _print_verification(result.verified_steps)
         if not result.agrees:

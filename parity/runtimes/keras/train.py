@@ -124,6 +124,8 @@ class KerasTrainer:
             )
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+        if request.noise is not None:
+            raise UsageError("keras: the reference's step alone has noise")
         if request.epsilon is not None:
             raise UsageError("keras: ε cannot change from step to step")
         self._set_learning_rate(request.learning_rate)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.network.table import LayerTable, Row, parse_torch_point
+from parity.numerics.floor import perturb
 from parity.numerics.losses import LEAST_PROBABILITY
 from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
 from parity.runtimes.torch.weights import Array, to_numpy
@@ -102,6 +103,18 @@ class TorchTrainer:
         torch.manual_seed(request.seed)
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+        if request.noise is None:
+            return self._step(images, labels, request)
+        random = np.random.default_rng(request.noise)
+        order = random.permutation(len(labels))
+        result = self._step(images[order], labels[order], request)
+        with torch.no_grad():
+            for value in self._model.state_dict().values():
+                if value.is_floating_point():
+                    value.copy_(torch.from_numpy(perturb(to_numpy(value), random)))
+        return result
+
+    def _step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
         for group in self._optimizer.param_groups:
             group["lr"] = request.learning_rate
             if request.epsilon is not None:

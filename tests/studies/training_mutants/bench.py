@@ -44,7 +44,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
     "adam": Optimizer("adam", 1e-3),
     "adamw": Optimizer("adamw", 1e-3, weight_decay=0.01),
     "rmsprop": Optimizer("rmsprop", 1e-3, momentum=0.9),
-    "clip": Optimizer("sgd", 0.05, clip_norm=0.5),
+    "clip": Optimizer("sgd", 0.05, momentum=0.9, clip_norm=0.5),
     "clip-value": Optimizer("adam", 1e-3, clip_value=0.01),
 }
 

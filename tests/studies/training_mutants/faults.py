@@ -174,7 +174,7 @@ def _softmax_twice(logits: Any, labels: Any) -> Any:
 
 def dampened(trainer: Any) -> None:
     for group in trainer._optimizer.param_groups:
-        group["dampening"] = 1 - group["momentum"]
+        group["dampening"] = group["momentum"]
 
 
 def forget(*names: str) -> Any:
@@ -333,7 +333,7 @@ def _update_faults() -> Iterator[Fault]:
                 subjects=BOTH)  # fmt: skip
     yield Fault("no Nesterov", "nesterov", UPDATE, (("mlp", "nesterov"),),
                 optimizer(nesterov=False))  # fmt: skip
-    yield Fault("ε of another size", "epsilon", UPDATE, (*ADAM, ("cnn", "rmsprop")),
+    yield Fault("ε of another size", "epsilon", STEP, (*ADAM, ("cnn", "rmsprop")),
                 optimizer(epsilon=1e-8))  # fmt: skip
     yield Fault("ε 1.001 times as large", "epsilon", UPDATE, (("mlp", "adam"),),
                 optimizer(epsilon=1.001e-7), subjects=BOTH)  # fmt: skip
@@ -357,15 +357,15 @@ def _update_faults() -> Iterator[Fault]:
                 optimizer(weight_decay=0.0, l2=0.0), subjects=BOTH)  # fmt: skip
     yield Fault("another decay", "weight-decay", STEP, (("mlp", "adamw"),),
                 optimizer(weight_decay=0.02))  # fmt: skip
-    yield Fault("gradients not clipped", "clipping", UPDATE, (("mlp", "clip"), ("cnn", "clip")),
+    yield Fault("gradients not clipped", "clipping", SLOT, (("mlp", "clip"), ("cnn", "clip")),
                 optimizer(clip_norm=None))  # fmt: skip
-    yield Fault("clipped by value", "clipping", UPDATE, (("mlp", "clip"),),
+    yield Fault("clipped by value", "clipping", SLOT, (("mlp", "clip"),),
                 optimizer(clip_norm=None, clip_value=0.05), subjects=BOTH)  # fmt: skip
-    yield Fault("the norm of each is clipped", "clipping", UPDATE, (("mlp", "clip"),),
+    yield Fault("the norm of each is clipped", "clipping", SLOT, (("mlp", "clip"),),
                 optimizer(clip_norm=None), gradients(_clip_each, after=True))  # fmt: skip
-    yield Fault("1e-6 added to the norm", "clipping", UPDATE, (("mlp", "clip"),),
+    yield Fault("1e-6 added to the norm", "clipping", SLOT, (("mlp", "clip"),),
                 optimizer(clip_norm=None), gradients(_clip_stock, after=True))  # fmt: skip
-    yield Fault("clipped to another norm", "clipping", UPDATE, (("cnn", "clip"),),
+    yield Fault("clipped to another norm", "clipping", SLOT, (("cnn", "clip"),),
                 optimizer(clip_norm=0.4))  # fmt: skip
     yield Fault("no clipping by value", "clipping", SLOT, (("mlp", "clip-value"),),
                 optimizer(clip_value=None))  # fmt: skip

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 
 from parity.explain.training.candidate import Array, Candidate, Evidence
 from parity.training.definition import Update, clip, measure_norm
+
+Way = Callable[[dict[str, Array]], dict[str, Array]]
+"""Returns the clipped gradients."""
 
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
@@ -18,17 +21,22 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
         return
     plain = evidence.update.replace(clip_norm=None, clip_value=None)
     scale = _fit_scale(evidence, plain)
-    ways = []
+    ways: list[tuple[str, Way, float]] = []
+    # Where nothing should be clipped, a smaller learning rate is likelier.
+    likely = 0.5 if limit is not None else 0.4
     if limit is not None:
         remedy = (
             f"clip by {'the norm of all gradients' if optimizer.clip_norm else 'value'}, {limit:g}"
         )
         ways = [
             ("gradients are not clipped", lambda g: g, 1.0),
-            (
-                "the norm of each gradient is clipped, not that of all",
-                partial(_each, limit=limit),
-                1.0,
+            *(
+                (
+                    "the norm of each gradient is clipped, not that of all",
+                    partial(_each, limit=limit, added=added),
+                    1.0,
+                )
+                for added in (0.0, 1e-6)
             ),
             ("1e-6 is added to the norm", partial(_all, limit=limit, added=1e-6), 1.0),
             ("values are clipped", partial(_values, limit=limit), 1.0),
@@ -44,26 +52,28 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             (
                 f"the norm of all gradients is clipped to {norm:.6g}",
                 partial(_all, limit=norm, added=0.0),
-                0.4,
+                likely,
             )
         )
     largest = _fit_value(evidence)
     if largest is not None:
-        ways.append((f"values are clipped to {largest:.6g}", partial(_values, limit=largest), 0.4))
+        ways.append(
+            (f"values are clipped to {largest:.6g}", partial(_values, limit=largest), likely)
+        )
     for text, way, prior in ways:
         yield Candidate("clipping", text, remedy, change=partial(_clip, way=way), prior=prior)
 
 
-def _clip(update: Update, *, way) -> Update:  # type: ignore[no-untyped-def]
+def _clip(update: Update, *, way: Way) -> Update:
     plain = update.replace(clip_norm=None, clip_value=None)
     wide = clip(plain.gradients, plain.optimizer)
     changed = way(wide)
     return plain.map_gradients(lambda name, value: changed[name])
 
 
-def _each(gradients: dict[str, Array], *, limit: float) -> dict[str, Array]:
+def _each(gradients: dict[str, Array], *, limit: float, added: float) -> dict[str, Array]:
     return {
-        name: value * min(1.0, limit / max(float(np.linalg.norm(value)), 1e-300))
+        name: value * min(1.0, limit / max(float(np.linalg.norm(value)) + added, 1e-300))
         for name, value in gradients.items()
     }
 

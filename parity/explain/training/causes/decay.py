@@ -17,6 +17,15 @@ _LEAST = 1e-12
 def propose(evidence: Evidence) -> Iterator[Candidate]:
     if not evidence.is_of_the_update:
         return
+    known = evidence.terms.optimizer.l2 or evidence.terms.optimizer.weight_decay
+    if known:
+        yield Candidate(
+            "weight-decay",
+            "no weight decays",
+            f"set the decay to {known:g}",
+            change=partial(_decay, factor=0.0, decayed=frozenset(), coupled=False),
+            prior=0.7,
+        )
     for coupled in (False, True):
         found = _fit(evidence, coupled)
         factors = [abs(value) for value in found.values()]
@@ -60,42 +69,16 @@ def _describe(evidence: Evidence, found: dict[str, float], coupled: bool) -> Ite
         yield Candidate(
             "weight-decay", text, f"set the decay to {known:g}", change=change, prior=0.6
         )
-    if known:
-        yield Candidate(
-            "weight-decay",
-            "no weight decays",
-            f"set the decay to {known:g}",
-            change=partial(_decay, factor=0.0, decayed=frozenset(), coupled=False),
-            prior=0.7,
-        )
 
 
 def _decay(update: Update, *, factor: float, decayed: frozenset[str], coupled: bool) -> Update:
-    # The decoupled decay is λ η of the rate that was asked for; the update has its own.
-    return update.replace(
-        optimizer=_Bare.of(update, l2=factor if coupled else 0.0, decay=0.0 if coupled else factor),
-        decayed=decayed,
-    )
-
-
-class _Bare:
-    """Builds an optimizer with a decay that its name does not allow on the command line."""
-
-    @staticmethod
-    def of(update: Update, *, l2: float, decay: float):  # type: ignore[no-untyped-def]
-        import copy
-
-        changed = copy.copy(update.optimizer)
-        object.__setattr__(changed, "l2", l2)
-        object.__setattr__(changed, "weight_decay", decay)
-        return changed
+    l2, decay = (factor, 0.0) if coupled else (0.0, factor)
+    return update.replace(l2=l2, weight_decay=decay, decayed=decayed)
 
 
 def _fit(evidence: Evidence, coupled: bool) -> dict[str, float]:
     """Return λ of each weight, by least squares, from the update without any decay."""
-    bare = evidence.update.replace(
-        optimizer=_Bare.of(evidence.update, l2=0.0, decay=0.0), decayed=frozenset()
-    )
+    bare = evidence.update.replace(decayed=frozenset())
     plain, optimizer = bare.take(), evidence.terms.optimizer
     found = {}
     for name in bare.gradients:

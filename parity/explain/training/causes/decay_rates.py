@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
 from parity.explain.training.candidate import Candidate, Evidence
+from parity.training.definition import Update
+from parity.training.steps import round_as
 
 _SLOTS = {"beta_1": ("first_moment", "β₁", 1), "beta_2": ("second_moment", "β₂", 2),
           "rho": ("mean_square", "ρ", 2)}  # fmt: skip
@@ -23,9 +27,17 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
                 "decay-rate",
                 f"{symbol} is {value:.6g}, not {wanted:g}",
                 f"set {symbol} to {wanted:g}",
-                change=lambda update, field=field, value=value: update.replace(**{field: value}),
+                change=partial(_with_rate, evidence, field, value),
                 prior=0.5,
             )
+
+
+def _with_rate(evidence: Evidence, field: str, value: float, update: Update) -> Update:
+    """Return the update with another decay rate, and the framework's own roundings of it."""
+    optimizer = dataclasses.replace(evidence.terms.optimizer, **{field: value})
+    terms = dataclasses.replace(evidence.terms, optimizer=optimizer)
+    rounded, rate = round_as(evidence.failing.framework, terms)
+    return update.replace(optimizer=rounded, rate=rate)
 
 
 def _fit(evidence: Evidence, slot: str, power: int) -> float | None:

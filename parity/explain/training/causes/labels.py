@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from functools import partial
 
@@ -24,4 +25,5 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             f"the labels are {text}",
             "number the classes alike",
             expect=partial(evidence.failing.rerun, labels=other),
+            terms=dataclasses.replace(evidence.terms, labels=other),
         )

@@ -54,8 +54,9 @@ def _fit(evidence: Evidence) -> float | None:
     kept, power = 0.0, 0.0
     for key, value in evidence.updated.items():
         if key.startswith("slot/momentum/") and key in evidence.actual.values:
-            start = evidence.failing.before.get(key)
-            if start is not None:
+            before = evidence.failing.before.get(key)
+            if before is not None:
+                start = np.asarray(before, np.float64)
                 own = value - evidence.update.optimizer.momentum * start
                 kept += float(np.vdot(start, evidence.actual.values[key] - own))
                 power += float(np.vdot(start, start))
