@@ -291,8 +291,8 @@ class _Float64Judge:
     def samples(self) -> float:
         return LIMIT
 
-    def loss(self, ratio: float) -> float:
-        return LIMIT
+    def loss(self, ratio: float, logit: float) -> float:
+        return LIMIT + 16 * _FLOAT64 * logit
 
     def state(self, kind: str, scale: float, whole: float, rate: float) -> float:
         """Return the limit of a slot or an update of norm `scale`, added to one of `whole`."""
@@ -320,9 +320,13 @@ class _Float32Judge:
     def samples(self) -> float:
         return FLOORS * max(self._floors["samples"], self._least)
 
-    def loss(self, ratio: float) -> float:
-        """The mean error is at most the root mean square, which is `ratio` times the mean loss."""
-        return self.samples() * ratio + FLOORS * ROUNDOFF
+    def loss(self, ratio: float, logit: float) -> float:
+        """The limit of the mean: its error is at most the root mean square of the samples'.
+
+        That is `ratio` times the mean loss. A framework computes a loss as a difference of numbers
+        of the size of the logits, `logit` times the mean loss, and rounds those.
+        """
+        return self.samples() * ratio + FLOORS * ROUNDOFF * (1 + logit)
 
     def state(self, kind: str, scale: float, whole: float, rate: float) -> float:
         """One rounding of the sum, some of what is added, Adam's of 1 − β₂ᵗ."""
@@ -354,10 +358,12 @@ def _compare_losses(
         return
     wanted, found = expected.sample_losses(terms), actual.sample_losses(terms)
     yield PartError("samples", "", _error(found, wanted), judge.samples())
-    ratio = math.sqrt(float((wanted**2).mean())) / max(float(wanted.mean()), 1e-300)
+    mean = max(float(wanted.mean()), 1e-300)
+    ratio = math.sqrt(float((wanted**2).mean())) / mean
+    logit = float(np.abs(expected.values["logits"]).max()) / mean
     # What a framework reports is the mean of the losses.
     reported, loss = (np.asarray(each.values["loss"], np.float64) for each in (expected, actual))
-    yield PartError("loss", "", _error(loss, reported), judge.loss(ratio))
+    yield PartError("loss", "", _error(loss, reported), judge.loss(ratio, logit))
     own = int((actual.values["logits"].argmax(-1) == terms.labels).sum())
     yield PartError("metric", "accuracy", abs(own - actual.correct) / len(terms.labels), 0.0)
 

@@ -45,7 +45,7 @@ def test_the_schema_file_is_that_of_the_data_classes():
 def test_a_report_is_valid_and_has_no_infinity(result, tmp_path):
     path = tmp_path / "report.json"
     training.write_json(path, result)
-    data = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+    data = json.loads(path.read_text(), parse_constant=pytest.fail)
     jsonschema.validate(data, training.build_schema())
     assert data["verdict"] == "divergence"
     assert data["steps"][1]["semantics"]["errors"][-1]["rel_l2"] is None

@@ -152,6 +152,19 @@ def test_float32_is_judged_in_floors():
         assert found.worst("gradient").x_floor == pytest.approx(size / 1e-6)
 
 
+def test_a_small_loss_is_rounded_as_its_logits_are():
+    """Its log-sum-exp is 20, and the loss 2e-9: a float32 framework may well report 0."""
+    logits = np.array([[20.0, 0.0], [0.0, 20.0], [0.0, 20.0]])
+    expected = record(
+        correct=3, logits=logits, loss=np.array(measure_losses(logits, LABELS).mean())
+    )
+    actual = record(correct=3, logits=logits, loss=np.array(0.0))
+    assert compare(expected, actual, floors=FLOORS).agrees
+    assert not compare(expected, actual).agrees
+    far = record(correct=3, logits=logits, loss=np.array(1e-5))
+    assert compare(expected, far, floors=FLOORS).first_difference().kind == "loss"
+
+
 # The definition ----------------------------------------------------------------------------------
 
 

@@ -30,7 +30,9 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
     if not places:
         return
     tried: set[str] = set()
-    for row in rows[max(places) :]:
+    # Behind the last weights nothing would have a gradient.
+    last = max(index for index, row in enumerate(rows) if row.weights)
+    for row in rows[max(places) : last]:
         if not row.torch or not row.in_both_models:
             continue
         point = parse_torch_point(row.torch)
