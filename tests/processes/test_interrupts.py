@@ -24,6 +24,8 @@ def _ask_to_stop(number=signal.SIGINT):
 @pytest.fixture
 def handlers():
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A test run that was started in the background by a shell ignores SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupts.install_handlers()
     yield
     for number, handler in kept.items():
@@ -94,7 +96,9 @@ whole = True
 """
 
 IMPORTER = """
+import signal
 from parity.processes import interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 interrupts.install_handlers()
 try:
     import interrupted_module

@@ -51,6 +51,8 @@ class SessionModel:
 class ModelSessions(GraphOperations):
     """How ONNX Runtime describes, records and runs any ONNX model."""
 
+    name = "onnx"
+
     subject: SessionModel
 
     def load_reference(

@@ -37,6 +37,8 @@ class Program:
 class OnnxReading(GraphOperations):
     """How PyTorch describes, records and runs an ONNX file."""
 
+    name = "torch"
+
     def __init__(self, path: str | Path) -> None:
         self.program = Program(load_model(path))
 
