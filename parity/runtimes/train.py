@@ -45,6 +45,9 @@ class Trainer(Protocol):
     def read_state(self) -> dict[str, Array]:
         """Return copies of weights, statistics, slots, counters and generators by name."""
 
+    def read_definition(self) -> dict[str, Array]:
+        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
+
     def write_state(self, values: dict[str, Array]) -> None:
         """Restore what `read_state` returned. Raises `WeightError` for other names or shapes."""
 
@@ -62,9 +65,6 @@ class ObservedTrainer(Trainer, Protocol):
 
     def write_definition(self, values: dict[str, Array], *, number: int) -> None:
         """Set weights and slots, in the definition of the optimizer, before step `number`."""
-
-    def read_definition(self) -> dict[str, Array]:
-        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
 
     def read_gradients(self) -> dict[str, Array]:
         """Return the last step's gradients before clipping, `gradient/NAME`."""

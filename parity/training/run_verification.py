@@ -76,7 +76,7 @@ class RunVerifier:
         self._verifier = StepVerifier(
             configuration.spec.table(),
             configuration.optimizer,
-            lambda side, operation, **arguments: children[side].call(operation, **arguments),
+            self._call,
             folder,
             loss=configuration.loss,
             label_smoothing=configuration.label_smoothing,
@@ -85,6 +85,9 @@ class RunVerifier:
             explain=explain,
         )
         self.steps: dict[int, VerifiedStep] = {step.number: step for step in read_results(results)}
+
+    def _call(self, side: str, operation: str, /, **arguments: Any) -> Mapping[str, Any]:
+        return self._children[side].call(operation, **arguments)
 
     def before_step(
         self, number: int, epoch: int, place: int, batch: BatchFiles, rates: tuple[float, ...]

@@ -147,6 +147,11 @@ def _worst(comparison: StepComparison) -> float:
     return max(error.rel_l2 for error in comparison.errors)
 
 
+def with_changes(**changes: Any) -> Change:
+    """Return the change that gives an update other fields: see `Update.replace`."""
+    return lambda update: update.replace(**changes)
+
+
 def project(values: Array, direction: Array) -> float:
     """Return the factor of `direction` that is nearest to `values`; 0 for no direction."""
     power = float(np.vdot(direction, direction))

@@ -292,10 +292,10 @@ class ObservedKerasTrainer(KerasTrainer):
             is_kink = choosing.kind == "relu"
             shape = layer.output.shape if is_kink else layer.input.shape
             outputs[name] = shape, "bool" if is_kink else self._dtype
-        for name, (shape, dtype) in outputs.items():
+        for key, (shape, dtype) in outputs.items():
             if None not in shape[1:]:
                 zeros = tf.zeros((count, *shape[1:]), dtype)
-                self._tensors[name, count] = tf.Variable(zeros, trainable=False)
+                self._tensors[key, count] = tf.Variable(zeros, trainable=False)
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
         self._count = len(labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.training.candidate import Candidate, Evidence
+from parity.explain.training.candidate import Candidate, Evidence, with_changes
 from parity.training.definition import Form
 
 
@@ -18,7 +18,5 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
                 "bias-correction",
                 "the moments are not corrected for their start at 0",
                 "divide the moments by 1 − βᵗ",
-                change=lambda update, own=own: update.replace(
-                    form=Form(uncorrected=True), rate=own, weight_decay=decay
-                ),
+                change=with_changes(form=Form(uncorrected=True), rate=own, weight_decay=decay),
             )

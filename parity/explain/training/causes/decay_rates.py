@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,8 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
 
 def _with_rate(evidence: Evidence, field: str, value: float, update: Update) -> Update:
     """Return the update with another decay rate, and the framework's own roundings of it."""
-    optimizer = dataclasses.replace(evidence.terms.optimizer, **{field: value})
+    changes: dict[str, Any] = {field: value}
+    optimizer = dataclasses.replace(evidence.terms.optimizer, **changes)
     terms = dataclasses.replace(evidence.terms, optimizer=optimizer)
     rounded, rate = round_as(evidence.failing.framework, terms)
     return update.replace(optimizer=rounded, rate=rate)

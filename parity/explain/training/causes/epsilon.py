@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.training.candidate import Candidate, Evidence
+from parity.explain.training.candidate import Candidate, Evidence, with_changes
 from parity.training.definition import Form, Update
 
 USUAL = (1e-8, 1e-7, 1e-3, 1e-6, 1e-5, 1e-10, 1e-12)
@@ -39,9 +39,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
                 "epsilon",
                 text,
                 f"set ε to {optimizer.epsilon:g}, where the definition adds it",
-                change=lambda update, epsilon=epsilon, form=form: update.replace(
-                    epsilon=epsilon, form=form
-                ),
+                change=with_changes(epsilon=epsilon, form=form),
                 prior=1.0 if epsilon in USUAL or epsilon == optimizer.epsilon else 0.5,
             )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.training.candidate import Candidate, Evidence
+from parity.explain.training.candidate import Candidate, Evidence, with_changes
 
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
@@ -22,7 +22,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             "count the schedule's steps from the same step"
             if "schedule" in other.cause
             else "count the patience alike: PyTorch's scheduler waits an epoch longer than Keras's",
-            change=lambda update, rate=other.rate: update.replace(rate=rate * own),
+            change=with_changes(rate=other.rate * own),
         )
     rate = _fit(evidence)
     if rate is not None and abs(rate / wanted - 1) > 1e-9:
@@ -30,7 +30,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             "learning-rate",
             f"the learning rate is {rate:.9g}, not {wanted:.9g}",
             f"set the learning rate to {wanted:g}",
-            change=lambda update: update.replace(rate=rate * own),
+            change=with_changes(rate=rate * own),
             prior=0.5,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.training.candidate import Candidate, Evidence
+from parity.explain.training.candidate import Candidate, Evidence, with_changes
 from parity.training.definition import Form
 
 
@@ -20,7 +20,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             "momentum-damped",
             f"the gradient is multiplied by 1 − μ = {1 - optimizer.momentum:g} in the momentum",
             "set dampening to 0",
-            change=lambda update: update.replace(form=Form(damped=True)),
+            change=with_changes(form=Form(damped=True)),
         )
     if optimizer.momentum:
         complement = 1 - optimizer.momentum
@@ -29,22 +29,22 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
                 "momentum-complement",
                 f"the momentum is 1 − μ = {value:g}, not μ = {optimizer.momentum:g}",
                 remedy,
-                change=lambda update, value=value: update.replace(momentum=value),
+                change=with_changes(momentum=value),
             )
         yield Candidate(
             "momentum",
             "there is no momentum",
             remedy,
-            change=lambda update: update.replace(momentum=0.0, nesterov=False),
+            change=with_changes(momentum=0.0, nesterov=False),
             prior=0.9,
         )
-        value = _fit(evidence)
-        if value is not None and abs(value - evidence.update.optimizer.momentum) > 1e-9:
+        fitted = _fit(evidence)
+        if fitted is not None and abs(fitted - evidence.update.optimizer.momentum) > 1e-9:
             yield Candidate(
                 "momentum",
-                f"the momentum is {value:.6g}, not {optimizer.momentum:g}",
+                f"the momentum is {fitted:.6g}, not {optimizer.momentum:g}",
                 remedy,
-                change=lambda update: update.replace(momentum=value),
+                change=with_changes(momentum=fitted),
                 prior=0.5,
             )
 
@@ -60,5 +60,5 @@ def _fit(evidence: Evidence) -> float | None:
                 own = value - evidence.update.optimizer.momentum * start
                 kept += float(np.vdot(start, evidence.actual.values[key] - own))
                 power += float(np.vdot(start, start))
-    value = kept / power if power else 0.0
-    return value if 0 < value < 1 else None
+    share = kept / power if power else 0.0
+    return share if 0 < share < 1 else None

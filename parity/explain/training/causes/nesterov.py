@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.training.candidate import Candidate, Evidence
+from parity.explain.training.candidate import Candidate, Evidence, with_changes
 
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
@@ -15,5 +15,5 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             "nesterov",
             "Nesterov's momentum is " + ("used" if is_there else "not used"),
             f"set nesterov={optimizer.nesterov}",
-            change=lambda update: update.replace(nesterov=is_there),
+            change=with_changes(nesterov=is_there),
         )

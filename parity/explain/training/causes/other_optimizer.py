@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.training.candidate import Candidate, Evidence
+from parity.explain.training.candidate import Candidate, Evidence, with_changes
 from parity.training.optimizers import Optimizer
 
 
@@ -23,8 +23,6 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
                 "other-optimizer",
                 f"the optimizer is {other.name}, not {own.name}",
                 f"use {own.name}",
-                change=lambda update, other=other: update.replace(
-                    optimizer=other, decayed=frozenset()
-                ),
+                change=with_changes(optimizer=other, decayed=frozenset()),
                 prior=0.7,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.training.candidate import Candidate, Evidence
+from parity.explain.training.candidate import Candidate, Evidence, with_changes
 from parity.training.definition import Form
 
 
@@ -18,5 +18,5 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
         "rate-in-momentum",
         f"the momentum has the old learning rate {before:g} inside; it is {evidence.terms.rate:g}",
         "multiply the momentum's slots by the new rate over the old one when the rate changes",
-        change=lambda update: update.replace(form=Form(rate_before=before)),
+        change=with_changes(form=Form(rate_before=before)),
     )
