@@ -21,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", default="mlp,cnn,resnet18", help="of the mutants")
     parser.add_argument("--faults", default="", help="only those whose name has this text")
+    parser.add_argument("--seed", type=int, default=0, help="of the mutants' weights and order")
     parser.add_argument("--seeds", type=int, default=12, help="correct trainings of each kind")
     parser.add_argument("--no-resnet", action="store_true", help="leave out resnet18")
     arguments = parser.parse_args()
@@ -30,7 +31,9 @@ def main() -> None:
     bench, started = Bench(), time.monotonic()
     faults = [fault for fault in list_faults() if arguments.faults in fault.name]
     outcomes = []
-    for outcome in run_mutants(bench, faults, models=frozenset(arguments.models.split(","))):
+    for outcome in run_mutants(
+        bench, faults, models=frozenset(arguments.models.split(",")), seed=arguments.seed
+    ):
         outcomes.append(outcome)
         if not outcome.named or not outcome.located:
             print(f"{outcome.label}: step {outcome.step}, {outcome.kind} {outcome.tensor}, causes "

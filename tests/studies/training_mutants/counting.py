@@ -52,7 +52,7 @@ class Outcome:
 
 
 def run_mutants(
-    bench: Bench, faults: Iterable[Fault], *, models: frozenset[str] | None = None
+    bench: Bench, faults: Iterable[Fault], *, models: frozenset[str] | None = None, seed: int = 0
 ) -> Iterator[Outcome]:
     """Yield the outcome of each fault on each of its models, optimizers and subjects."""
     for fault in faults:
@@ -60,12 +60,14 @@ def run_mutants(
             if models is not None and model not in models:
                 continue
             for subject in fault.subjects:
-                yield _run(bench, fault, model, optimizer, subject)
+                yield _run(bench, fault, model, optimizer, subject, seed)
 
 
-def _run(bench: Bench, fault: Fault, model: str, optimizer: str, subject: str) -> Outcome:
+def _run(
+    bench: Bench, fault: Fault, model: str, optimizer: str, subject: str, seed: int
+) -> Outcome:
     task = Task(
-        model, OPTIMIZERS[optimizer], rates=fault.rates, augmentation=fault.augmentation,
+        model, OPTIMIZERS[optimizer], seed=seed, rates=fault.rates, augmentation=fault.augmentation,
         steps_per_epoch=fault.steps_per_epoch,
     )  # fmt: skip
     try:
