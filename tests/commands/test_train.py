@@ -56,6 +56,11 @@ def draw_folder(root: Path, classes=("cat", "dog"), count=6, size=(32, 32)) -> P
         ({"epochs": 0}, "--epochs: must be a whole number above 0, found 0"),
         ({"batch": 0}, "--batch: must be a whole number above 0, found 0"),
         ({"label_smoothing": 1.0}, "--label-smoothing: must be 0 or more and less than 1"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: cross-entropy"),
+        (
+            {"loss": "mean-squared-error", "label_smoothing": 0.1},
+            "--label-smoothing: belongs to a cross-entropy",
+        ),
         ({"init": "xavier"}, "--init 'xavier': expected default, glorot-uniform"),
         ({"data": "absent"}, "--data 'absent': no such folder"),
         ({"resume": True}, "holds no run that --resume could continue"),
