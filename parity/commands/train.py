@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from parity.commands.values import (
@@ -20,28 +21,31 @@ from parity.commands.values import (
 )
 from parity.comparison.checkpoints import convert_checkpoint, detect_format
 from parity.errors import UsageError, WeightError
+from parity.explain.training import explain_step
 from parity.network import architectures, weights
 from parity.network.spec import ModelSpec
+from parity.numerics.losses import LOSSES
 from parity.processes import registry
+from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.references import parse_reference
 from parity.text import quote
 from parity.training import configuration as configurations
-from parity.training import initialization
+from parity.training import history, initialization
 from parity.training.callbacks import Callbacks, EarlyStopping, EpochMetrics, Plateau
 from parity.training.configuration import Configuration
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
 from parity.training.data.dataset import Dataset
 from parity.training.data.images import FileImages
-from parity.training.data.loading import default_workers, open_loader
+from parity.training.data.loading import BatchLoader, default_workers, open_loader
 from parity.training.data.sources import DIGITS, VALIDATION_SHARE, open_dataset
 from parity.training.loop import Loop, Readers
 from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder, RunProgress
+from parity.training.run_verification import RunVerifier
 from parity.training.schedules import Schedule
-from parity.training.steps import StepComparison
-from parity.training.verification import verify_steps
+from parity.training.verification import REFERENCE, VerifiedStep
 
 SAVE_SECONDS = 60.0
 
@@ -70,7 +74,9 @@ class TrainingResult:
     """A finished run; `folder` holds its checkpoints, history and configuration.
 
     `notes` say what was decided for the user: images that were left out, logs that need a package.
-    `verified_steps` are the steps that were compared in float64.
+    `band` is the range of PyTorch's runs with rounding noise; `inside_band` says how many points of
+    another framework's curves are inside, and of how many. `verified_steps` are the steps that were
+    compared one by one.
     """
 
     model: str
@@ -80,7 +86,9 @@ class TrainingResult:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     """The time of the whole command."""
-    verified_steps: tuple[StepComparison, ...] = ()
+    verified_steps: tuple[VerifiedStep, ...] = ()
+    band: history.Band | None = None
+    inside_band: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -105,6 +113,7 @@ def train(
     epsilon: float = 1e-7,
     weight_decay: float = 0.0,
     decay_all: bool = False,
+    l2: float = 0.0,
     clip_value: float | None = None,
     clip_norm: float | None = None,
     schedule: Schedule | None = None,
@@ -113,6 +122,7 @@ def train(
     augmentation: Augmentation | None = None,
     mean: Sequence[float] = (),
     deviation: Sequence[float] = (),
+    loss: str = LOSSES[0],
     label_smoothing: float = 0.0,
     init: str = initialization.DEFAULT,
     seed: int = 0,
@@ -128,7 +138,9 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     save_seconds: float = SAVE_SECONDS,
-    verify: int = 0,
+    verify: bool = False,
+    every: int | None = None,
+    band: int = 0,
     threads: int | None = None,
     workers: int | None = None,
     python: Mapping[str, str | Path] | None = None,
@@ -138,7 +150,7 @@ def train(
     """Train a registered model in Keras and PyTorch: the same start, the same batches.
 
     Each framework computes its own step, on the CPU in float32: Keras's compiled train step and
-    PyTorch's autograd and `torch.optim`. The loss is the cross-entropy from logits.
+    PyTorch's autograd and `torch.optim`.
 
     Parameters:
         model: The architecture; `parity models` lists them.
@@ -149,14 +161,16 @@ def train(
         optimizer: "sgd", "adam", "adamw" or "rmsprop"; `parity.training.optimizers` defines them.
         framework: "keras" or "torch"; both by default.
         momentum, nesterov, beta_1, beta_2, rho, epsilon: The optimizer's hyperparameters.
-        weight_decay, decay_all: The decay of adamw, and whether it applies to biases and
-            normalisations too.
+        weight_decay, l2, decay_all: The decoupled decay of adamw, or what is added to the gradient
+            by the others; whether they apply to biases and normalisations too.
         clip_value, clip_norm: Limits on each gradient's values, or on the norm of all gradients.
         schedule: The learning rate by step; constant by default.
         plateau, early_stopping: The callbacks; by default they have the defaults of their classes,
             and `plateau` is left out with a schedule. False is without.
         augmentation: Random changes of the training images; none by default.
         mean, deviation: Subtracted from the pixels, which are 0 to 1, and then divided by.
+        loss: "cross-entropy" (from logits), "cross-entropy-of-probabilities" or
+            "mean-squared-error" (of the one-hot label).
         label_smoothing: The share of each label that is spread over all classes.
         init: "default" (the own initialisers of PyTorch, or of Keras if it is alone),
             "glorot-uniform", "xavier-uniform", "he-normal", or a checkpoint.
@@ -174,8 +188,12 @@ def train(
         out: The run's folder, runs/MODEL by default.
         resume: Whether to go on with the run in `out`; the other parameters are those of the run.
         save_seconds: The time after which the state is saved within an epoch.
-        verify: The number of first steps to compare in float64, each from PyTorch's state, before
-            the training. It needs both frameworks.
+        verify: Whether to compare single steps, each from PyTorch's state, in float64 and in
+            float32: the first three and a few later ones. It needs both frameworks.
+        band: The number of further runs of PyTorch, whose steps have rounding noise and permuted
+            batches: the range of their curves shows what rounding alone does. It is no part of the
+            verdict.
+        every: Compare every `every`-th step instead, from the first on.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
@@ -208,12 +226,16 @@ def train(
         epsilon=epsilon,
         weight_decay=weight_decay,
         decay_all=decay_all,
+        l2=l2,
         clip_value=clip_value,
         clip_norm=clip_norm,
     )
-    if verify < 0 or (verify and len(frameworks) < 2):
-        raise UsageError(f"--verify {verify}: compares steps of both frameworks; give 0 or more, "
-                         "and no --framework")  # fmt: skip
+    if every is not None and (every < 1 or not verify):
+        raise UsageError(f"--every {every}: needs --verify, and a whole number above 0")
+    if band < 0 or (band and REFERENCE not in frameworks):
+        raise UsageError(f"--band {band}: runs of torch, 0 or more; leave out --framework")
+    if verify and len(frameworks) < 2:
+        raise UsageError("--verify: compares the steps of both frameworks; leave out --framework")
     schedule = schedule or Schedule()
     callbacks = _choose_callbacks(schedule, plateau, early_stopping)
     size = parse_image_size(image_size)
@@ -243,6 +265,7 @@ def train(
         seed=seed,
         validation_share=validation_share,
         drop_last=drop_last,
+        loss=loss,
         label_smoothing=label_smoothing,
         initial_weights=_identify_weights(init),
         frameworks=frameworks,
@@ -261,28 +284,40 @@ def train(
         folder.write_description(configuration.description)
         _load_models(configuration, children, folder, pool, init, progress)
         loader = stack.enter_context(open_loader(temporary, workers=workers))
+        own = {name: children[name] for name in frameworks}
+        verifier = None
+        if verify:
+            verifier = RunVerifier(
+                configuration,
+                own,
+                pool,
+                Readers.of(configuration).training,
+                folder=temporary,
+                results=folder.verification,
+                every=every,
+                explain=explain_step,
+                progress=progress,
+            )
         loop = Loop(
             configuration,
-            {name: children[name] for name in frameworks},
+            own,
             folder,
             loader,
             pool,
             save_seconds=save_seconds,
             progress=progress,
-        )
-        compared = verify_steps(
-            configuration,
-            {name: children[name] for name in frameworks},
-            pool,
-            Readers.of(configuration).training,
-            initial=folder.initial_weights,
-            folder=temporary,
-            steps=verify,
-            progress=progress,
+            verifier=verifier,
         )
         finished = loop.run(loop.prepare(saved))
         _write_model_files(folder, suffixes, children, progress)
-    return _result(configuration, folder, finished, compared, time.monotonic() - started)
+        replicates = [
+            _train_replicate(configuration, own, folder, loader, pool, number, temporary, progress)
+            for number in range(1, band + 1)
+        ]
+    compared = () if verifier is None else tuple(verifier.steps.values())
+    seconds = time.monotonic() - started
+    result = _result(configuration, folder, finished, compared, seconds)
+    return _add_band(result, replicates) if replicates else result
 
 
 def _parse_frameworks(framework: str | None) -> tuple[str, ...]:
@@ -472,11 +507,56 @@ def _read_model_file(
     child.call("save_weights", path=str(target))
 
 
+def _train_replicate(
+    configuration: Configuration,
+    children: Mapping[str, Child],
+    folder: RunFolder,
+    loader: BatchLoader,
+    pool: ThreadPoolExecutor,
+    number: int,
+    temporary: Path,
+    progress: Progress,
+) -> tuple[EpochMetrics, ...]:
+    """Train the reference once more, with noise in every step; return its epochs."""
+    child = children[REFERENCE]
+    child.call("load_weights", path=str(folder.initial_weights))
+    own = RunFolder(temporary / f"replicate-{number}")
+    own.create((REFERENCE,), {})
+    loop = Loop(
+        configuration,
+        {REFERENCE: child},
+        own,
+        loader,
+        pool,
+        save_seconds=math.inf,
+        progress=lambda name, what: progress(f"replicate {number}", what),
+        noise=number,
+    )
+    finished = loop.run(loop.prepare(None))
+    progress(f"replicate {number}", "done")
+    return finished.frameworks[REFERENCE].epochs
+
+
+def _add_band(
+    result: TrainingResult, replicates: Sequence[Sequence[EpochMetrics]]
+) -> TrainingResult:
+    """Return the result with the band of the replicates, and draw it."""
+    epochs = {each.framework: each.epochs for each in result.frameworks}
+    # The reference's own run is one of them.
+    band = history.measure_band([epochs[REFERENCE], *replicates])
+    picture = RunFolder(result.folder).picture
+    history.write_picture(picture, result.model, epochs, band)
+    inside = {
+        name: history.count_inside(band, own) for name, own in epochs.items() if name != REFERENCE
+    }
+    return replace(result, band=band, inside_band=inside)
+
+
 def _result(
     configuration: Configuration,
     folder: RunFolder,
     finished: RunProgress,
-    compared: tuple[StepComparison, ...],
+    compared: tuple[VerifiedStep, ...],
     seconds: float,
 ) -> TrainingResult:
     from parity.training import tensorboard

@@ -10,7 +10,8 @@ from typing import Any
 from parity.errors import UsageError
 from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable
-from parity.text import abbreviate, quote
+from parity.numerics.losses import LOSSES
+from parity.text import abbreviate, quote, suggest
 from parity.training.callbacks import Callbacks
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
@@ -43,6 +44,7 @@ class Configuration:
     seed: int
     validation_share: float
     drop_last: bool
+    loss: str
     label_smoothing: float
     initial_weights: str
     frameworks: tuple[str, ...]
@@ -66,6 +68,12 @@ class Configuration:
                 "--label-smoothing: must be 0 or more and less than 1, found "
                 f"{self.label_smoothing!r}"
             )
+        if self.loss not in LOSSES:
+            hint = suggest(self.loss, LOSSES, otherwise=f"known: {', '.join(LOSSES)}")
+            raise UsageError(f"unknown loss {quote(self.loss)}{hint}")
+        if self.label_smoothing and self.loss == "mean-squared-error":
+            raise UsageError("--label-smoothing: belongs to a cross-entropy, not to --loss "
+                             "mean-squared-error")  # fmt: skip
 
     @property
     def table(self) -> LayerTable:
@@ -98,6 +106,7 @@ class Configuration:
             "seed": self.seed,
             "validation_share": self.validation_share,
             "drop_last": self.drop_last,
+            "loss": self.loss,
             "label_smoothing": self.label_smoothing,
             "initial_weights": self.initial_weights,
             "frameworks": list(self.frameworks),

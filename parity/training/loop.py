@@ -23,6 +23,8 @@ from parity.training.data.batches import BatchPlan, BatchReader
 from parity.training.data.loading import BatchFiles, BatchLoader
 from parity.training.optimizers import trainer_request
 from parity.training.run_folder import FrameworkProgress, RunFolder, RunProgress
+from parity.training.run_verification import RunVerifier
+from parity.training.verification import REFERENCE
 
 Progress = Callable[[str, str], None]
 
@@ -57,7 +59,8 @@ class Loop:
     """One run: its children, whose models hold the initial weights, and its folder.
 
     `save_seconds` is the time after which a state is saved within an epoch; one is saved after
-    every epoch. How often changes no figure.
+    every epoch. How often changes no figure. `verifier` compares steps before they are taken.
+    `noise` is the seed of the rounding noise and of the permutations that every step has.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Loop:
         *,
         save_seconds: float,
         progress: Progress,
+        verifier: RunVerifier | None = None,
+        noise: int | None = None,
     ) -> None:
         self._configuration = configuration
         self._children = children
@@ -78,6 +83,8 @@ class Loop:
         self._pool = pool
         self._save_seconds = save_seconds
         self._show = progress
+        self._verifier = verifier
+        self._noise = noise
         self._readers = Readers.of(configuration)
         self._table = configuration.table
         self._steps = self._readers.training.plan.steps
@@ -92,6 +99,7 @@ class Loop:
                 self._configuration.optimizer,
                 name,
                 self._table,
+                loss=self._configuration.loss,
                 label_smoothing=self._configuration.label_smoothing,
                 seed=self._configuration.seed,
             )
@@ -127,12 +135,20 @@ class Loop:
 
     def _train_step(self, progress: RunProgress, batch: BatchFiles) -> RunProgress:
         step = self._step_of_run(progress)
+        if self._verifier is not None and len(_active(progress)) == len(progress.frameworks):
+            reference = progress.frameworks[REFERENCE]
+            rates = (
+                reference.learning_rate,
+                *(self._learning_rate(n, reference) for n in (step, step + 1)),
+            )
+            self._verifier.before_step(step + 1, progress.epoch, progress.step, batch, rates)
         requests = {
             name: StepRequest(
                 str(batch.images),
                 str(batch.labels),
                 self._learning_rate(step, progress.frameworks[name]),
                 self._configuration.optimizer.epsilon_at(name, step + 1),
+                None if self._noise is None else self._noise * 1_000_003 + step,
             )
             for name in _active(progress)
         }

@@ -125,6 +125,11 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def verification(self) -> Path:
+        """Return the path of the compared steps."""
+        return self.path / "verification.json"
+
+    @property
     def initial_weights(self) -> Path:
         return self.path / "initial.safetensors"
 

@@ -48,7 +48,6 @@ class Runtime(KerasGraphs, ModelRuntime):
     name = "keras"
     model: keras.Model
     _callable_path: str | None = None
-    _float64_trainer: tuple[Any, train.ObservedKerasTrainer] | None = None
 
     def versions(self) -> dict[str, str]:
         backend = keras.backend.backend()
@@ -187,14 +186,11 @@ class Runtime(KerasGraphs, ModelRuntime):
     def create_trainer(self, request: TrainerRequest) -> train.KerasTrainer:
         return train.KerasTrainer(self.model, self.table, request)
 
-    def create_float64_trainer(self, request: TrainerRequest) -> train.ObservedKerasTrainer:
-        # The step takes seconds to compile; it is that of the same model and request.
-        key = (self.model, request.to_json())
-        if self._float64_trainer is None or self._float64_trainer[0] != key:
-            model, _ = self.build_replica("float64")
-            trainer = train.ObservedKerasTrainer(model, self.table, request)
-            self._float64_trainer = key, trainer
-        return self._float64_trainer[1]
+    def create_observed_trainer(
+        self, request: TrainerRequest, dtype: str
+    ) -> train.ObservedKerasTrainer:
+        model, _ = self.build_replica(dtype)
+        return train.ObservedKerasTrainer(model, self.table, request, dtype)
 
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:
         assert self.spec is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,15 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
     def create_trainer(self, request: TrainerRequest) -> train.TorchTrainer:
         return train.TorchTrainer(self.model, request)
 
-    def create_float64_trainer(self, request: TrainerRequest) -> train.ObservedTorchTrainer:
-        model, set_weights = self.build_replica("float64")
+    def create_observed_trainer(
+        self, request: TrainerRequest, dtype: str
+    ) -> train.ObservedTorchTrainer:
+        model, set_weights = self.build_replica(dtype)
         set_weights(self.read_weights())
-        return train.ObservedTorchTrainer(model, request)
+        return train.ObservedTorchTrainer(model, self.table, request)
+
+    def keep_generators(self) -> AbstractContextManager[None]:
+        return torch.random.fork_rng(devices=[])
 
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:
         assert self.spec is not None

@@ -1,0 +1,223 @@
+"""The verification of a run while it trains: which steps, and what each starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity import files
+from parity.processes.child import Child
+from parity.training.configuration import Configuration
+from parity.training.data.augmentation import Augmentation
+from parity.training.data.batches import Batch, BatchReader
+from parity.training.data.loading import BatchFiles
+from parity.training.steps import OtherChoices, PartError, StepCause, StepComparison
+from parity.training.verification import (
+    REFERENCE,
+    Explain,
+    OtherBatch,
+    OtherRate,
+    StepInput,
+    StepVerifier,
+    VerifiedStep,
+)
+
+SCHEMA = "parity.verification/1"
+
+FIRST = 3
+"""The number of first steps that are always compared."""
+
+
+def choose_steps(per_epoch: int, epochs: int, every: int | None = None) -> frozenset[int]:
+    """Return the steps of a run to compare, from 1 on.
+
+    The first three; the last of the first epoch, whose batch may be smaller, and the one after it,
+    whose order is another; one in the middle and the last. Or every `every`-th, from the first on.
+    """
+    total = per_epoch * epochs
+    if every is not None:
+        return frozenset(range(1, total + 1, every))
+    later = {per_epoch, per_epoch + 1, (total + 1) // 2, total}
+    return frozenset(n for n in {*range(1, FIRST + 1), *later} if n <= total)
+
+
+class RunVerifier:
+    """Compares chosen steps of a run before it takes them; keeps the results in the run's folder.
+
+    A step that was compared before the run was resumed is not compared again.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        children: Mapping[str, Child],
+        pool: ThreadPoolExecutor,
+        reader: BatchReader,
+        *,
+        folder: Path,
+        results: Path,
+        every: int | None = None,
+        explain: Explain | None = None,
+        progress: Callable[[str, str], None],
+    ) -> None:
+        self._configuration = configuration
+        self._children = children
+        self._reader = reader
+        self._folder = folder
+        self._results = results
+        self._show = progress
+        self._chosen = choose_steps(reader.plan.steps, configuration.epochs, every)
+        self._verifier = StepVerifier(
+            configuration.table,
+            configuration.optimizer,
+            self._call,
+            folder,
+            loss=configuration.loss,
+            label_smoothing=configuration.label_smoothing,
+            seed=configuration.seed,
+            pool=pool,
+            explain=explain,
+        )
+        self.steps: dict[int, VerifiedStep] = {step.number: step for step in read_results(results)}
+
+    def _call(self, side: str, operation: str, /, **arguments: Any) -> Mapping[str, Any]:
+        return self._children[side].call(operation, **arguments)
+
+    def before_step(
+        self, number: int, epoch: int, place: int, batch: BatchFiles, rates: tuple[float, ...]
+    ) -> None:
+        """Compare step `number` of the run, batch `place` of `epoch`, if it is chosen.
+
+        `rates` are those of the step before, of this step, and of the next.
+        """
+        if number not in self._chosen or number in self.steps:
+            return
+        self._show("verification", f"step {number}")
+        state = self._folder / "state.safetensors"
+        self._children[REFERENCE].call("save_definition", path=str(state))
+        before, rate, after = rates
+        given = StepInput(
+            number,
+            rate,
+            np.load(batch.images),
+            np.load(batch.labels),
+            state,
+            rate_before=before,
+            other_rates=self._list_other_rates(before, rate, after),
+            other_batches=lambda: self._other_batches(epoch, place),
+        )
+        self.steps[number] = self._verifier.verify(given)
+        self._show("verification", "done")
+        write_results(self._results, tuple(self.steps.values()))
+
+    def _list_other_rates(self, before: float, rate: float, after: float) -> tuple[OtherRate, ...]:
+        """Return the rates that another schedule, or another count of patience, may give."""
+        found = [
+            OtherRate("schedule-off-by-one", f"the schedule is one step {which}", other)
+            for which, other in (("late", before), ("early", after))
+            if other and other != rate
+        ]
+        plateau = self._configuration.callbacks.plateau
+        if plateau is not None:
+            for factor, which in ((plateau.factor, "earlier"), (1 / plateau.factor, "later")):
+                text = f"the rate was reduced on the plateau an epoch or more {which}"
+                found.append(OtherRate("plateau-patience", text, rate * factor))
+        return tuple(found)
+
+    def _other_batches(self, epoch: int, place: int) -> Iterator[OtherBatch]:
+        """Yield the batches that another pipeline may give in this step."""
+        reader, steps = self._reader, self._reader.plan.steps
+        yield from list_other_batches(reader, epoch, place, steps)
+
+
+def list_other_batches(
+    reader: BatchReader, epoch: int, place: int, steps: int
+) -> Iterator[OtherBatch]:
+    """Yield the batches that another pipeline may give as batch `place` of `epoch`."""
+
+    def other(cause: str, text: str, batch: Batch) -> OtherBatch:
+        return OtherBatch(cause, text, batch.images, batch.labels)
+
+    plain = dataclasses.replace(reader, augmentation=None)
+    if reader.augmentation is not None and not reader.augmentation.is_identity:
+        yield other("augmentation", "the images are not augmented", plain.read(epoch, place))
+        flipped = Augmentation(horizontal_flip=True)
+        if reader.augmentation != flipped:
+            yield other(
+                "augmentation",
+                "the images are flipped alone",
+                dataclasses.replace(reader, augmentation=flipped).read(epoch, place),
+            )
+    if epoch > 1:
+        yield other(
+            "same-permutation", "the order is that of the first epoch", reader.read(1, place)
+        )
+    unshuffled = dataclasses.replace(reader, plan=dataclasses.replace(reader.plan, shuffle=False))
+    if reader.plan.shuffle:
+        yield other("data-order", "the images are not shuffled", unshuffled.read(epoch, place))
+    last = place == steps - 1
+    if last and reader.plan.images % reader.plan.batch and not reader.plan.drop_last:
+        yield other(
+            "last-batch-dropped",
+            "the last, smaller batch is left out",
+            reader.read(epoch + 1, 0),
+        )
+    for distance in (-1, 1):
+        if 0 <= place + distance < steps:
+            which = "before" if distance < 0 else "after"
+            yield other(
+                "data-order", f"the batch is the one {which}", reader.read(epoch, place + distance)
+            )
+
+
+def write_results(path: Path, steps: tuple[VerifiedStep, ...]) -> None:
+    """Write the compared steps as JSON."""
+    data = {"schema": SCHEMA, "steps": [step_to_json(step) for step in steps]}
+    files.write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def read_results(path: Path) -> tuple[VerifiedStep, ...]:
+    """Return the steps that `write_results` wrote; none if there is no file."""
+    if not path.is_file():
+        return ()
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(_step_from_json(step) for step in data["steps"])
+
+
+def step_to_json(step: VerifiedStep) -> dict[str, Any]:
+    """Return a compared step as plain data."""
+    return {
+        "number": step.number,
+        "semantics": dataclasses.asdict(step.semantics),
+        "numerics": None if step.numerics is None else dataclasses.asdict(step.numerics),
+        "causes": [dataclasses.asdict(cause) for cause in step.causes],
+    }
+
+
+def _step_from_json(data: Mapping[str, Any]) -> VerifiedStep:
+    numerics = data["numerics"]
+    return VerifiedStep(
+        data["number"],
+        _comparison_from_json(data["semantics"]),
+        None if numerics is None else _comparison_from_json(numerics),
+        tuple(StepCause(**cause) for cause in data["causes"]),
+    )
+
+
+def _comparison_from_json(data: Mapping[str, Any]) -> StepComparison:
+    choices = data["choices"]
+    if choices is not None:
+        choices = OtherChoices(tuple(choices["rows"]), choices["count"], choices["x_floor"])
+    return StepComparison(
+        data["step"],
+        tuple(PartError(**error) for error in data["errors"]),
+        tuple(data["missing"]),
+        data["precision"],
+        choices,
+    )
