@@ -100,8 +100,9 @@ def draw(model: str, history: History, band: Band | None = None) -> Figure:
         for kind, shade in zip(_STYLES, (0.12, 0.25), strict=True):
             ranges = (band or {}).get(quantity if kind == "training" else f"validation_{quantity}")
             if ranges:
+                first = min(epochs[0].epoch for epochs in history.values() if epochs)
                 axes.fill_between(
-                    range(1, len(ranges) + 1),
+                    range(first, first + len(ranges)),
                     [low for low, _ in ranges],
                     [high for _, high in ranges],
                     color="black",

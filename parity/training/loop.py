@@ -141,13 +141,14 @@ class Loop:
                 reference.learning_rate,
                 *(self._learning_rate(n, reference) for n in (step, step + 1)),
             )
-            self._verifier.before_step(step + 1, progress.epoch, progress.step, batch, rates)
+            number = self._step_of_optimizer(progress)
+            self._verifier.before_step(number, progress.epoch, progress.step, batch, rates)
         requests = {
             name: StepRequest(
                 str(batch.images),
                 str(batch.labels),
                 self._learning_rate(step, progress.frameworks[name]),
-                self._configuration.optimizer.epsilon_at(name, step + 1),
+                self._configuration.optimizer.epsilon_at(name, self._step_of_optimizer(progress)),
                 None if self._noise is None else self._noise * 1_000_003 + step,
             )
             for name in _active(progress)
@@ -186,6 +187,10 @@ class Loop:
 
     def _step_of_run(self, progress: RunProgress) -> int:
         return (progress.epoch - 1) * self._steps + progress.step
+
+    def _step_of_optimizer(self, progress: RunProgress) -> int:
+        """Return the number of the next step, from 1 on, since the optimizer started anew."""
+        return self._step_of_run(progress) - self._configuration.initial_epoch * self._steps + 1
 
     def _call_all(
         self, requests: Mapping[str, tuple[str, Mapping[str, Any]]]

@@ -121,6 +121,14 @@ class Optimizer:
         epsilon: float | None = _load_map(framework).epsilon_at(self, step)
         return epsilon
 
+    def round_as(self, framework: str, step: int, rate: float) -> tuple[Optimizer, float]:
+        """Return the optimizer and the learning rate of a step as a framework rounds them.
+
+        These roundings are there in float64, too.
+        """
+        changes, factor = _load_map(framework).round_step(self, step)
+        return dataclasses.replace(self, **changes), rate * factor
+
 
 def trainer_request(
     optimizer: Optimizer,
@@ -163,7 +171,7 @@ def list_decayed(optimizer: Optimizer, table: LayerTable) -> frozenset[str]:
 
 
 def _load_map(framework: str) -> ModuleType:
-    """Return the module `optimizers` of a runtime, with `map_optimizer` and `epsilon_at`.
+    """Return the module `optimizers` of a runtime: `map_optimizer`, `epsilon_at`, `round_step`.
 
     Raises `UsageError` for a runtime without one.
     """

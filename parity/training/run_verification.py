@@ -72,7 +72,8 @@ class RunVerifier:
         self._folder = folder
         self._results = results
         self._show = progress
-        self._chosen = choose_steps(reader.plan.steps, configuration.epochs, every)
+        epochs = configuration.epochs - configuration.initial_epoch
+        self._chosen = choose_steps(reader.plan.steps, epochs, every)
         self._verifier = StepVerifier(
             configuration.table,
             configuration.optimizer,
@@ -92,7 +93,7 @@ class RunVerifier:
     def before_step(
         self, number: int, epoch: int, place: int, batch: BatchFiles, rates: tuple[float, ...]
     ) -> None:
-        """Compare step `number` of the run, batch `place` of `epoch`, if it is chosen.
+        """Compare step `number` of the optimizer, batch `place` of `epoch`, if it is chosen.
 
         `rates` are those of the step before, of this step, and of the next.
         """

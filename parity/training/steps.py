@@ -193,44 +193,9 @@ def count_sum_terms(table: LayerTable, batch: int, statistics: Mapping[str, Any]
     return own + 2 * (sum(kernels) + sum(norms))
 
 
-def round_as_keras(optimizer: Optimizer, step: int, rate: float) -> tuple[Optimizer, float]:
-    """Return the optimizer and the rate of a step with the roundings that Keras makes in float64.
-
-    Keras converts the momentum, the weight decay and Adam's β, where it raises them to the power of
-    the step, through float32. It is exact arithmetic: 2e-8 of a momentum of 0.9, 7e-6 of Adam's
-    first step.
-    """
-    rounded = dataclasses.replace(
-        optimizer,
-        momentum=float(np.float32(optimizer.momentum))
-        if optimizer.name == "sgd"
-        else optimizer.momentum,
-        weight_decay=float(np.float32(optimizer.weight_decay)),
-    )
-    if optimizer.name not in ("adam", "adamw"):
-        return rounded, rate
-
-    def size(beta_1: float, beta_2: float) -> float:
-        return math.sqrt(1 - beta_2**step) / (1 - beta_1**step)
-
-    exact = size(optimizer.beta_1, optimizer.beta_2)
-    other = size(float(np.float32(optimizer.beta_1)), float(np.float32(optimizer.beta_2)))
-    new_rate = rate * other / exact
-    # The decay is by rate · weight decay, which the rounding of β does not change.
-    decay = rounded.weight_decay * rate / new_rate
-    return dataclasses.replace(rounded, weight_decay=decay), new_rate
-
-
-def round_as(framework: str, terms: StepTerms) -> tuple[Optimizer, float]:
-    """Return the optimizer and the rate of a step with the roundings that a framework makes."""
-    if framework == "keras":
-        return round_as_keras(terms.optimizer, terms.number, terms.rate)
-    return terms.optimizer, terms.rate
-
-
 def define_update(terms: StepTerms, framework: str, record: StepRecord, before: Values) -> Update:
     """Return the update of a framework's own gradients, by the optimizer's definition."""
-    optimizer, rate = round_as(framework, terms)
+    optimizer, rate = terms.optimizer.round_as(framework, terms.number, terms.rate)
     return Update(optimizer, terms.number, rate, record.gradients(), before, terms.decayed)
 
 

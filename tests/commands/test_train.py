@@ -210,10 +210,10 @@ def test_the_first_steps_are_verified(finished):
 @pytest.mark.framework
 @pytest.mark.slow
 def test_a_run_whose_frameworks_step_differently_is_not_the_same(tmp_path, monkeypatch):
-    from parity.training import steps
+    from parity.runtimes.keras import optimizers
 
     # Keras's rounding of Adam's step size, 7e-6, becomes a difference where it is not modelled.
-    monkeypatch.setattr(steps, "round_as_keras", lambda own, step, rate: (own, rate))
+    monkeypatch.setattr(optimizers, "round_step", lambda optimizer, step: ({}, 1.0))
     data = draw_folder(tmp_path / "data", count=10)
     result = parity.train(
         "resnet18", data=data, image_size=32, epochs=1, batch=8, learning_rate=1e-3,
@@ -238,7 +238,7 @@ def test_the_exit_code_is_that_of_the_verification(error, code, monkeypatch, cap
     errors = [PartError(kind, "fc.bias", 1e-14) for kind in ("samples", "loss", "gradient")]
     step = StepComparison(1, (*errors, PartError("update", "fc.bias", error)))
     result = training.TrainingResult(
-        "resnet18", Path("runs"), ("a", "b"), (each,), (), (VerifiedStep(1, step, None),)
+        "resnet18", Path("runs"), ("a", "b"), (each,), verified_steps=(VerifiedStep(1, step, None),)
     )
     monkeypatch.setattr(training, "train", lambda *args, **options: result)
     assert main.main(["train", "resnet18", "--learning-rate", "1e-3"]) == code

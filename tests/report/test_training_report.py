@@ -33,8 +33,8 @@ def result(tmp_path):
     )
     return TrainingResult(
         "resnet18", tmp_path, ("a", "b"), frameworks, ("a note",),
-        (VerifiedStep(1, good, None), VerifiedStep(2, wrong, wrong, (cause,))),
-        {"loss": [(0.4, 0.6), (0.3, 0.4)]}, {"keras": (1, 2)},
+        verified_steps=(VerifiedStep(1, good, None), VerifiedStep(2, wrong, wrong, (cause,))),
+        band={"loss": [(0.4, 0.6), (0.3, 0.4)]}, inside_band={"keras": (1, 2)},
     )  # fmt: skip
 
 

@@ -21,7 +21,6 @@ from parity.training.steps import (
     StepRecord,
     StepTerms,
     compare_step,
-    round_as_keras,
 )
 from parity.training.verification import VerifiedStep
 from parity.training.wording import describe_verification, tabulate_verification
@@ -169,11 +168,13 @@ def test_a_small_loss_is_rounded_as_its_logits_are():
 
 
 def test_keras_rounds_momentum_and_beta_to_float32():
-    momentum, rate = round_as_keras(Optimizer("sgd", 0.1, momentum=0.9), 1, 0.1)
+    momentum, rate = Optimizer("sgd", 0.1, momentum=0.9).round_as("keras", 1, 0.1)
     assert momentum.momentum == float(np.float32(0.9))
     assert rate == 0.1
-    _, rate = round_as_keras(Optimizer("adam", 1e-3), 1, 1e-3)
+    adamw, rate = Optimizer("adamw", 1e-3, weight_decay=0.1).round_as("keras", 1, 1e-3)
     assert 6e-6 < abs(rate / 1e-3 - 1) < 7e-6
+    assert adamw.weight_decay * rate == pytest.approx(float(np.float32(0.1)) * 1e-3, rel=1e-15)
+    assert adamw.round_as("torch", 1, 1e-3) == (adamw, 1e-3)
 
 
 def test_an_update_without_a_slot_starts_at_zero():

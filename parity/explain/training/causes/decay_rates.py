@@ -11,7 +11,6 @@ import numpy as np
 
 from parity.explain.training.candidate import Candidate, Evidence
 from parity.training.definition import Update
-from parity.training.steps import round_as
 
 _SLOTS = {"beta_1": ("first_moment", "β₁", 1), "beta_2": ("second_moment", "β₂", 2),
           "rho": ("mean_square", "ρ", 2)}  # fmt: skip
@@ -37,8 +36,8 @@ def _with_rate(evidence: Evidence, field: str, value: float, update: Update) -> 
     """Return the update with another decay rate, and the framework's own roundings of it."""
     changes: dict[str, Any] = {field: value}
     optimizer = dataclasses.replace(evidence.terms.optimizer, **changes)
-    terms = dataclasses.replace(evidence.terms, optimizer=optimizer)
-    rounded, rate = round_as(evidence.failing.framework, terms)
+    terms = evidence.terms
+    rounded, rate = optimizer.round_as(evidence.failing.framework, terms.number, terms.rate)
     return update.replace(optimizer=rounded, rate=rate)
 
 
