@@ -1,4 +1,7 @@
-"""The two published scripts that docs/training.md walks through, feature by feature, made small."""
+"""The two published scripts that docs/training.md walks through, feature by feature, made small.
+
+Those of the Keras script are slow; the PyTorch script is run in every change's tests.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +71,7 @@ def keras_script(tmp_path_factory):
     return data, folder, output.getvalue()
 
 
+@pytest.mark.slow
 def test_the_classes_the_steps_and_the_wall_time_are_told(keras_script):
     _, folder, output = keras_script
     assert "2 classes: 0 狗, 1 猫\n" in output
@@ -84,6 +88,7 @@ def test_the_classes_the_steps_and_the_wall_time_are_told(keras_script):
     assert state["frameworks"]["keras"]["images"] == 8
 
 
+@pytest.mark.slow
 def test_the_history_is_a_picture_of_two_panels(keras_script):
     _, folder, _ = keras_script
     picture = (folder / "first" / "history.svg").read_text()
@@ -91,6 +96,7 @@ def test_the_history_is_a_picture_of_two_panels(keras_script):
     assert len((folder / "first" / "metrics.csv").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_from_the_final_model_at_a_given_epoch(keras_script):
     _, folder, _ = keras_script
     history = json.loads((folder / "second" / "history.json").read_text())
@@ -102,6 +108,7 @@ def test_the_run_goes_on_from_the_final_model_at_a_given_epoch(keras_script):
     assert all(np.array_equal(start[name], last[name]) for name in last)
 
 
+@pytest.mark.slow
 def test_the_best_model_is_evaluated_on_validation_and_test(keras_script, capsys, tmp_path):
     data, folder, _ = keras_script
     code, output = run(
@@ -121,6 +128,7 @@ def test_the_best_model_is_evaluated_on_validation_and_test(keras_script, capsys
     assert scores["top1"] == epoch["validation_accuracy"]
 
 
+@pytest.mark.slow
 def test_samples_and_one_image_by_path_are_predicted(keras_script, capsys, tmp_path):
     data, folder, _ = keras_script
     best = folder / "first" / "keras" / "best.h5"
@@ -135,6 +143,7 @@ def test_samples_and_one_image_by_path_are_predicted(keras_script, capsys, tmp_p
     assert re.search(r"1\.png +猫 +keras +[狗猫] \d+\.\d\d%, [狗猫] \d+\.\d\d%", output)
 
 
+@pytest.mark.slow
 def test_the_layers_have_output_shapes_and_counts_of_parameters(keras_script, capsys):
     _, folder, _ = keras_script
     code, output = run(capsys, "table", folder / "first" / "keras" / "best.h5")
