@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,13 @@ import numpy as np
 from parity import files
 from parity.processes.child import Child
 from parity.training.configuration import Configuration
-from parity.training.data.augmentation import Augmentation
-from parity.training.data.batches import Batch, BatchReader
+from parity.training.data.batches import BatchReader
 from parity.training.data.loading import BatchFiles
 from parity.training.steps import OtherChoices, PartError, StepCause, StepComparison
 from parity.training.verification import (
     REFERENCE,
+    BatchSource,
     Explain,
-    OtherBatch,
-    OtherRate,
     StepInput,
     StepVerifier,
     VerifiedStep,
@@ -103,6 +101,7 @@ class RunVerifier:
         state = self._folder / "state.safetensors"
         self._children[REFERENCE].call("save_definition", path=str(state))
         before, rate, after = rates
+        plateau = self._configuration.callbacks.plateau
         given = StepInput(
             number,
             rate,
@@ -110,71 +109,13 @@ class RunVerifier:
             np.load(batch.labels),
             state,
             rate_before=before,
-            other_rates=self._list_other_rates(before, rate, after),
-            other_batches=lambda: self._other_batches(epoch, place),
+            rate_after=after,
+            plateau_factor=None if plateau is None else plateau.factor,
+            source=BatchSource(self._reader, epoch, place),
         )
         self.steps[number] = self._verifier.verify(given)
         self._show("verification", "done")
         write_results(self._results, tuple(self.steps.values()))
-
-    def _list_other_rates(self, before: float, rate: float, after: float) -> tuple[OtherRate, ...]:
-        """Return the rates that another schedule, or another count of patience, may give."""
-        found = [
-            OtherRate("schedule-off-by-one", f"the schedule is one step {which}", other)
-            for which, other in (("late", before), ("early", after))
-            if other and other != rate
-        ]
-        plateau = self._configuration.callbacks.plateau
-        if plateau is not None:
-            for factor, which in ((plateau.factor, "earlier"), (1 / plateau.factor, "later")):
-                text = f"the rate was reduced on the plateau an epoch or more {which}"
-                found.append(OtherRate("plateau-patience", text, rate * factor))
-        return tuple(found)
-
-    def _other_batches(self, epoch: int, place: int) -> Iterator[OtherBatch]:
-        """Yield the batches that another pipeline may give in this step."""
-        reader, steps = self._reader, self._reader.plan.steps
-        yield from list_other_batches(reader, epoch, place, steps)
-
-
-def list_other_batches(
-    reader: BatchReader, epoch: int, place: int, steps: int
-) -> Iterator[OtherBatch]:
-    """Yield the batches that another pipeline may give as batch `place` of `epoch`."""
-
-    def other(cause: str, text: str, batch: Batch) -> OtherBatch:
-        return OtherBatch(cause, text, batch.images, batch.labels)
-
-    plain = dataclasses.replace(reader, augmentation=None)
-    if reader.augmentation is not None and not reader.augmentation.is_identity:
-        yield other("augmentation", "the images are not augmented", plain.read(epoch, place))
-        flipped = Augmentation(horizontal_flip=True)
-        if reader.augmentation != flipped:
-            yield other(
-                "augmentation",
-                "the images are flipped alone",
-                dataclasses.replace(reader, augmentation=flipped).read(epoch, place),
-            )
-    if epoch > 1:
-        yield other(
-            "same-permutation", "the order is that of the first epoch", reader.read(1, place)
-        )
-    unshuffled = dataclasses.replace(reader, plan=dataclasses.replace(reader.plan, shuffle=False))
-    if reader.plan.shuffle:
-        yield other("data-order", "the images are not shuffled", unshuffled.read(epoch, place))
-    last = place == steps - 1
-    if last and reader.plan.images % reader.plan.batch and not reader.plan.drop_last:
-        yield other(
-            "last-batch-dropped",
-            "the last, smaller batch is left out",
-            reader.read(epoch + 1, 0),
-        )
-    for distance in (-1, 1):
-        if 0 <= place + distance < steps:
-            which = "before" if distance < 0 else "after"
-            yield other(
-                "data-order", f"the batch is the one {which}", reader.read(epoch, place + distance)
-            )
 
 
 def write_results(path: Path, steps: tuple[VerifiedStep, ...]) -> None:

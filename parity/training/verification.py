@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from parity.network import weights
 from parity.network.table import LayerTable
 from parity.numerics.floor import REPLICATES
 from parity.processes.training_requests import ObservedStepRequest, StepRequest, Variation
+from parity.training.data.batches import BatchReader
 from parity.training.optimizers import Optimizer, list_decayed, trainer_request
 from parity.training.steps import (
     FLOORS,
@@ -46,30 +47,20 @@ class Call(Protocol):
 
 
 @dataclass(frozen=True)
-class OtherBatch:
-    """A batch that a subject may have taken instead, and the name of the cause that it proves."""
+class BatchSource:
+    """Where a step's batch is read: batch `place` of `epoch`, from 0 and from 1 on."""
 
-    cause: str
-    text: str
-    images: Array
-    labels: Array
-
-
-@dataclass(frozen=True)
-class OtherRate:
-    """A learning rate that a subject may have used instead, and the cause that it proves."""
-
-    cause: str
-    text: str
-    rate: float
+    reader: BatchReader
+    epoch: int
+    place: int
 
 
 @dataclass(frozen=True)
 class StepInput:
     """What a step is taken with: its number, rate and batch, and the state before it, a file.
 
-    `rate_before` is the learning rate of the step before. The others are what a subject may have
-    taken instead.
+    The others are what a subject may have confused: the learning rates of the step before and the
+    step after, the factor by which a plateau reduces the rate, and where the batch comes from.
     """
 
     number: int
@@ -78,8 +69,9 @@ class StepInput:
     labels: Array
     state: Path
     rate_before: float | None = None
-    other_rates: tuple[OtherRate, ...] = ()
-    other_batches: Callable[[], Iterator[OtherBatch]] | None = None
+    rate_after: float | None = None
+    plateau_factor: float | None = None
+    source: BatchSource | None = None
 
 
 @dataclass(frozen=True)

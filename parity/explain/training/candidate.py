@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.training.data.batches import Batch
 from parity.training.definition import Update
 from parity.training.steps import (
     StepCause,
@@ -150,6 +151,55 @@ def _worst(comparison: StepComparison) -> float:
 def with_changes(**changes: Any) -> Change:
     """Return the change that gives an update other fields: see `Update.replace`."""
     return lambda update: update.replace(**changes)
+
+
+def take_batch(evidence: Evidence, name: str, text: str, remedy: str, batch: Batch) -> Candidate:
+    """Return the candidate that the subject took another batch."""
+    images, labels = batch.images, batch.labels
+    return Candidate(
+        name,
+        text,
+        remedy,
+        expect=partial(evidence.failing.rerun, images=images, labels=labels),
+        terms=dataclasses.replace(evidence.terms, images=images, labels=labels),
+    )
+
+
+def take_images(
+    evidence: Evidence, name: str, text: str, remedy: str, change: Callable[[Array], Array]
+) -> Iterator[Candidate]:
+    """Yield the candidate that the subject took changed images, if the forward pass differs."""
+    if evidence.kinds & {"samples", "statistics"}:
+        images = np.ascontiguousarray(change(evidence.terms.images))
+        yield Candidate(
+            name,
+            f"the images are {text}",
+            remedy,
+            expect=partial(evidence.failing.rerun, images=images),
+        )
+
+
+def take_rate(
+    evidence: Evidence, name: str, text: str, remedy: str, rate: float, *, prior: float = 1.0
+) -> Candidate:
+    """Return the candidate that the subject used another learning rate."""
+    wanted = evidence.terms.rate
+    digits = 9 if f"{rate:.6g}" == f"{wanted:.6g}" else 6
+    found = f"the learning rate is {rate:.{digits}g}, not {wanted:.{digits}g}"
+    # The framework's own roundings of the step size stay.
+    own = evidence.update.rate / wanted
+    return Candidate(
+        name,
+        f"{text}: {found}" if text else found,
+        remedy,
+        change=with_changes(rate=rate * own),
+        prior=prior,
+    )
+
+
+def list_briefly(names: Sequence[str]) -> str:
+    """Return the first name, and the number of the others."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def project(values: Array, direction: Array) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,10 +22,9 @@ from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Batch, BatchPlan, BatchReader, Preprocessing
 from parity.training.data.sources import open_dataset
 from parity.training.optimizers import Optimizer, trainer_request
-from parity.training.run_verification import list_other_batches
 from parity.training.verification import (
     REFERENCE,
-    OtherRate,
+    BatchSource,
     StepInput,
     StepVerifier,
     VerifiedStep,
@@ -216,10 +214,9 @@ class Bench:
                     batch.labels,
                     state,
                     rate_before=before,
-                    other_rates=_other_rates(before, rate, after),
-                    other_batches=functools.partial(
-                        list_other_batches, reader, epoch + 1, place, reader.plan.steps
-                    ),
+                    rate_after=after,
+                    plateau_factor=0.5,
+                    source=BatchSource(reader, epoch + 1, place),
                 )
                 found.append(verifier.verify(given))
                 if stop and not found[-1].agrees:
@@ -262,19 +259,6 @@ class StepContext:
         np.save(labels, batch.labels)
         step = dataclasses.replace(request.step, images=str(images), labels=str(labels))
         return dataclasses.replace(request, step=step)
-
-
-def _other_rates(before: float, rate: float, after: float) -> tuple[OtherRate, ...]:
-    found = [
-        OtherRate("schedule-off-by-one", f"the schedule is one step {which}", other)
-        for which, other in (("late", before), ("early", after))
-        if other != rate
-    ]
-    found += [
-        OtherRate("plateau-patience", f"the rate was reduced {which}", rate * factor)
-        for which, factor in (("earlier", 0.5), ("later", 2.0))
-    ]
-    return tuple(found)
 
 
 @contextlib.contextmanager

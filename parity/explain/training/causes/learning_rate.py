@@ -6,33 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.explain.training.candidate import Candidate, Evidence, with_changes
+from parity.explain.training.candidate import Candidate, Evidence, take_rate
 
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
     if not evidence.is_of_the_update:
         return
     wanted = evidence.terms.rate
-    # The framework's own roundings of the step size stay.
-    own = evidence.update.rate / wanted
-    for other in evidence.failing.input.other_rates:
-        yield Candidate(
-            other.cause,
-            f"{other.text}: the learning rate is {other.rate:.6g}, not {wanted:.6g}",
-            "count the schedule's steps from the same step"
-            if "schedule" in other.cause
-            else "count the patience alike: PyTorch's scheduler waits an epoch longer than Keras's",
-            change=with_changes(rate=other.rate * own),
-        )
     rate = _fit(evidence)
     if rate is not None and abs(rate / wanted - 1) > 1e-9:
-        yield Candidate(
-            "learning-rate",
-            f"the learning rate is {rate:.9g}, not {wanted:.9g}",
-            f"set the learning rate to {wanted:g}",
-            change=with_changes(rate=rate * own),
-            prior=0.5,
-        )
+        remedy = f"set the learning rate to {wanted:g}"
+        yield take_rate(evidence, "learning-rate", "", remedy, rate, prior=0.5)
 
 
 def _fit(evidence: Evidence) -> float | None:
