@@ -84,3 +84,11 @@ def test_the_picture_shows_the_band(tmp_path):
     labels = [text.get_text() for text in drawn.axes[1].get_legend().get_texts()]
     assert "band, training" in labels
     assert "band, training" not in [t.get_text() for t in drawn.axes[0].get_legend().get_texts()]
+
+
+def test_the_band_starts_with_the_first_epoch_of_the_run():
+    """That of a run with `--initial-epoch 20` is the 21st."""
+    late = tuple(dataclasses.replace(epoch, epoch=epoch.epoch + 20) for epoch in epochs(0.5, 0.2))
+    drawn = history.draw("m", {"torch": late}, {"loss": [(0.1, 0.6), (0.1, 0.3)]})
+    (band,) = drawn.axes[1].collections
+    assert (band.get_datalim(drawn.axes[1].transData).x0) == 21

@@ -14,37 +14,80 @@ def bench():
     return Bench()
 
 
-def test_every_fault_of_the_small_model_is_detected_located_and_named(bench):
-    """On the first of its models and subjects alone: the study has the others."""
+def list_torch_faults():
+    """The faults of PyTorch subjects, on the first of their models alone: the study has the others.
+
+    ResNet-18 is left out.
+    """
     import dataclasses
 
-    from tests.studies.training_mutants.counting import run_mutants
     from tests.studies.training_mutants.faults import TORCH, list_faults
 
-    faults = [
+    return [
         dataclasses.replace(fault, on=fault.on[:1], subjects=(TORCH,))
         for fault in list_faults()
         if TORCH in fault.subjects and fault.on[0][0] != "resnet18"
     ]
+
+
+def check_faults(bench, faults):
+    from tests.studies.training_mutants.counting import run_mutants
+
     outcomes = list(run_mutants(bench, faults))
+    assert len(outcomes) == len(faults)
     assert [each.problem for each in outcomes if each.problem] == []
     assert [each.label for each in outcomes if not each.located] == []
     assert [(each.label, each.causes) for each in outcomes if not each.named] == []
-    assert len({each.fault.cause for each in outcomes}) >= 25
 
 
-def test_correct_trainings_raise_no_alarm(bench):
+def test_some_faults_are_detected_located_and_named(bench):
+    """One in six: a fault of the update, of gradients, of statistics and of the data among them."""
+    faults = list_torch_faults()[::6]
+    assert {fault.kinds[0] for fault in faults} >= {"update", "slot", "gradient", "samples"}
+    check_faults(bench, faults)
+
+
+@pytest.mark.slow
+def test_every_fault_of_the_small_models_is_detected_located_and_named(bench):
+    faults = list_torch_faults()
+    check_faults(bench, faults)
+    assert len({fault.cause for fault in faults}) >= 25
+
+
+def test_every_cause_has_a_fault_that_it_explains():
+    import inspect
+
+    from parity.explain.training import causes
+    from tests.studies.training_mutants.faults import list_faults
+
+    names = {fault.cause for fault in list_faults()}
+    for module in causes.modules():
+        source = inspect.getsource(module)
+        assert any(f'"{name}"' in source for name in names), module.__name__
+
+
+def check_correct_trainings(bench, every):
     from tests.studies.training_mutants.counting import list_clean_tasks, run_clean
 
     tasks = [
         (task, count)
         for task, count in list_clean_tasks(2, resnet=False)
         if task.optimizer.name in ("sgd", "adamw") and not task.optimizer.l2
-    ]
-    clean = list(run_clean(bench, tasks[::3]))
-    assert len(clean) >= 4
+    ][::every]
+    clean = list(run_clean(bench, tasks))
     assert [each.alarm for each in clean if each.alarm] == []
-    assert sum(each.steps for each in clean) == 3 * len(clean)
+    assert sum(each.steps for each in clean) == 3 * len(tasks)
+    return clean
+
+
+def test_two_correct_trainings_raise_no_alarm(bench):
+    clean = check_correct_trainings(bench, 10)
+    assert {each.task.model for each in clean} == {"mlp", "cnn"}
+
+
+@pytest.mark.slow
+def test_correct_trainings_raise_no_alarm(bench):
+    assert len(check_correct_trainings(bench, 3)) >= 4
 
 
 def test_an_unknown_fault_is_not_explained(bench):
