@@ -120,6 +120,7 @@ class ObservedStepRequest:
     by canonical name and in the definition of `parity.training.optimizers`. `number` is the
     number of the step, from 1 on. `dtype` is "float64" or "float32". `choices` is a file of the
     side of every ReLU's kink and the place of every max-pool's maximum, which the step then takes.
+    `device` is "cpu" or "gpu".
     """
 
     trainer: TrainerRequest
@@ -130,6 +131,7 @@ class ObservedStepRequest:
     dtype: str = "float64"
     choices: str | None = None
     variation: Variation = Variation()
+    device: str = "cpu"
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -113,8 +113,10 @@ class TrainOperations(WeightOperations):
         """Return a trainer of the loaded model, whose optimizer has taken no step."""
         raise NotImplementedError
 
-    def create_observed_trainer(self, request: TrainerRequest, dtype: str) -> ObservedTrainer:
-        """Return a trainer of a copy of the loaded model, in float64 or float32."""
+    def create_observed_trainer(
+        self, request: TrainerRequest, dtype: str, device: str
+    ) -> ObservedTrainer:
+        """Return a trainer of a copy of the loaded model, in float64 or float32, on a device."""
         raise NotImplementedError
 
     def keep_generators(self) -> AbstractContextManager[None]:
@@ -202,18 +204,20 @@ class TrainOperations(WeightOperations):
         choices: Choices | None,
     ) -> tuple[ObservedTrainer, BatchResult]:
         with self.keep_generators():
-            trainer = self._observed_trainer(request.trainer, request.dtype)
+            trainer = self._observed_trainer(request.trainer, request.dtype, request.device)
             trainer.vary(request.variation, choices)
             trainer.write_definition(values, number=request.number)
             labels = read_input(request.step.labels)
             result = trainer.step(images.astype(request.dtype), labels, request.step)
         return trainer, result
 
-    def _observed_trainer(self, request: TrainerRequest, dtype: str) -> ObservedTrainer:
+    def _observed_trainer(
+        self, request: TrainerRequest, dtype: str, device: str
+    ) -> ObservedTrainer:
         # Keras's step takes seconds to compile; it is that of the same model and request.
-        key = (id(self.model), json.dumps(request.to_json(), sort_keys=True))
+        key = (id(self.model), device, json.dumps(request.to_json(), sort_keys=True))
         if self._observed.get(dtype, (None, None))[0] != key:
-            self._observed[dtype] = key, self.create_observed_trainer(request, dtype)
+            self._observed[dtype] = key, self.create_observed_trainer(request, dtype, device)
         return self._observed[dtype][1]
 
     def save_choices(self, *, path: str, dtype: str) -> None:

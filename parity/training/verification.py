@@ -126,7 +126,7 @@ class StepVerifier:
     """Compares single steps of a subject with those of the reference.
 
     `call` reaches the children, which hold the model; with a `pool` both sides compute at once.
-    Without `numerics` the steps are compared in float64 alone.
+    Without `numerics` the steps are compared in float64 alone. `device` is the subject's.
     """
 
     def __init__(
@@ -144,6 +144,7 @@ class StepVerifier:
         pool: ThreadPoolExecutor | None = None,
         numerics: bool = True,
         replicates: int = REPLICATES,
+        device: str = "cpu",
         explain: Explain | None = None,
     ) -> None:
         self._table = table
@@ -158,6 +159,7 @@ class StepVerifier:
         self._pool = pool
         self._numerics = numerics
         self._replicates = replicates
+        self._device = device
         self._explain = explain
         self.reference_record: StepRecord
         """The reference's last step in float64."""
@@ -249,8 +251,9 @@ class StepVerifier:
             self._optimizer.epsilon_at(framework, given.number),
         )
         out = self._folder / f"{side}-{dtype}{suffix}.safetensors"
+        device = self._device if side == self._subject else "cpu"
         return ObservedStepRequest(
-            trainer, step, str(given.state), given.number, str(out), dtype, **fields
+            trainer, step, str(given.state), given.number, str(out), dtype, device=device, **fields
         )
 
     def _build_terms(self, given: StepInput, expected: StepRecord) -> StepTerms:

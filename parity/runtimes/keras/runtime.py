@@ -187,10 +187,12 @@ class Runtime(KerasGraphs, ModelRuntime):
         return train.KerasTrainer(self.model, self.table, request)
 
     def create_observed_trainer(
-        self, request: TrainerRequest, dtype: str
+        self, request: TrainerRequest, dtype: str, device: str
     ) -> train.ObservedKerasTrainer:
-        model, _ = self.build_replica(dtype)
-        return train.ObservedKerasTrainer(model, self.table, request, dtype)
+        if device != "cpu":
+            self.pin_flags("float32", device)
+        model, _ = self.build_replica(dtype, device=device)
+        return train.ObservedKerasTrainer(model, self.table, request, dtype, device)
 
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:
         assert self.spec is not None

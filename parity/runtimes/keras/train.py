@@ -228,10 +228,15 @@ class ObservedKerasTrainer(KerasTrainer):
     """A trainer of a model in any dtype: `parity.runtimes.train.ObservedTrainer`."""
 
     def __init__(
-        self, model: keras.Model, table: LayerTable, request: TrainerRequest, dtype: str
+        self,
+        model: keras.Model,
+        table: LayerTable,
+        request: TrainerRequest,
+        dtype: str,
+        device: str,
     ) -> None:
-        self._dtype = dtype
-        with load.default_dtype(dtype):
+        self._dtype, self._device = dtype, device
+        with load.default_dtype(dtype), keras_device.device_scope(device):
             super().__init__(model, table, request)
             self._gradients = {
                 id(variable): keras.Variable(
@@ -300,7 +305,7 @@ class ObservedKerasTrainer(KerasTrainer):
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
         self._count = len(labels)
         # What is traced within the step asks for the default dtype, too.
-        with load.default_dtype(self._dtype):
+        with load.default_dtype(self._dtype), keras_device.device_scope(self._device):
             self._create_tensors(self._count)
             return super().step(images, labels, request)
 

@@ -144,10 +144,13 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
         return train.TorchTrainer(self.model, request)
 
     def create_observed_trainer(
-        self, request: TrainerRequest, dtype: str
+        self, request: TrainerRequest, dtype: str, device: str
     ) -> train.ObservedTorchTrainer:
         model, set_weights = self.build_replica(dtype)
         set_weights(self.read_weights())
+        if device != "cpu":
+            self.pin_flags("float32", device)
+            model.to(torch_device.find_device(device))
         return train.ObservedTorchTrainer(model, self.table, request)
 
     def keep_generators(self) -> AbstractContextManager[None]:

@@ -98,6 +98,7 @@ class TorchTrainer:
         self._model = model.requires_grad_(True)
         self._request = request
         self._parameters = dict(model.named_parameters())
+        self._device = next(iter(self._parameters.values())).device
         self._loss = _create_loss(request)
         self._optimizer = _create_optimizer(self._parameters, request)
         torch.manual_seed(request.seed)
@@ -121,7 +122,8 @@ class TorchTrainer:
                 group["eps"] = request.epsilon
         self._model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        logits, target = self._forward(torch.from_numpy(images)), torch.from_numpy(labels)
+        target = torch.from_numpy(labels).to(self._device)
+        logits = self._forward(torch.from_numpy(images).to(self._device))
         loss = self._loss(logits, target)
         loss.backward()
         self._observe()
@@ -293,7 +295,9 @@ class ObservedTorchTrainer(TorchTrainer):
         }
         for name, parameter in self._parameters.items():
             found: dict[str, Any] = {
-                slot: torch.from_numpy(np.array(values[f"{_SLOT}{definition}/{name}"])).to(dtype)
+                slot: torch.from_numpy(np.array(values[f"{_SLOT}{definition}/{name}"])).to(
+                    self._device, dtype
+                )
                 for slot, definition in slots.items()
                 if f"{_SLOT}{definition}/{name}" in values
             }

@@ -271,8 +271,8 @@ def _patched(
         return
     create, build, kept = runtime.create_observed_trainer, runtime.build_replica, runtime._observed
 
-    def create_and_patch(request: Any, dtype: str) -> Any:
-        trainer = create(request, dtype)
+    def create_and_patch(request: Any, dtype: str, device: str) -> Any:
+        trainer = create(request, dtype, device)
         if patch is not None:
             patch(trainer)
         return trainer
