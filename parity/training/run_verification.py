@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from parity import files
+from parity.errors import InputError
 from parity.processes.child import Child
 from parity.training.configuration import Configuration
 from parity.training.data.batches import BatchReader
@@ -125,11 +126,23 @@ def write_results(path: Path, steps: tuple[VerifiedStep, ...]) -> None:
 
 
 def read_results(path: Path) -> tuple[VerifiedStep, ...]:
-    """Return the steps that `write_results` wrote; none if there is no file."""
+    """Return the steps that `write_results` wrote; none if there is no file.
+
+    Raises `InputError` for a file that is not one of this version.
+    """
     if not path.is_file():
         return ()
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(_step_from_json(step) for step in data["steps"])
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {data['schema']!r}")
+        return tuple(_step_from_json(step) for step in data["steps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise InputError(
+            f"{path}: expected compared steps of {SCHEMA}, found {what}; delete it to compare the "
+            "steps again"
+        ) from error
 
 
 def step_to_json(step: VerifiedStep) -> dict[str, Any]:

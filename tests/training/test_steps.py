@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from parity.errors import InputError
 from parity.numerics.losses import LOSSES, measure_losses
 from parity.training.definition import Update
 from parity.training.optimizers import Optimizer
@@ -233,6 +234,27 @@ def test_results_are_read_as_they_were_written(tmp_path):
     assert read_results(path) == ()
     write_results(path, steps)
     assert read_results(path) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"schema": "parity.verification/1", "st', "JSONDecodeError"),
+        (
+            '{"schema": "parity.verification/9", "steps": []}',
+            "its schema is 'parity.verification/9'",
+        ),
+        ('{"schema": "parity.verification/1", "steps": [{}]}', "KeyError: 'numerics'"),
+        ("[]", "TypeError"),
+    ],
+)
+def test_results_of_another_form_are_refused_in_one_line(text, found, tmp_path):
+    path = tmp_path / "verification.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="delete it to compare the steps again") as error:
+        read_results(path)
+    assert found in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_words_name_the_first_difference_and_its_cause():
