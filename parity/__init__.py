@@ -7,6 +7,8 @@
     check     Run the cases of a parity.toml and compare them with locked figures.
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
+    evaluate  Run labelled images through every runtime; returns an `Evaluation`.
+    predict   Class names and probabilities of images, in every runtime.
     train     Train a model in Keras and PyTorch on the same batches; returns a `TrainingResult`.
 
 Each is loaded when it is first used. Importing this package loads neither NumPy nor a framework;
@@ -26,11 +28,16 @@ if TYPE_CHECKING:
     from parity.commands.compare import compare
     from parity.commands.convert import convert
     from parity.commands.diff import diff
+    from parity.commands.evaluate import evaluate
     from parity.commands.export import export
+    from parity.commands.predict import PredictionResult, predict
     from parity.commands.train import TrainingResult, train
+    from parity.evaluation.results import Evaluation
     from parity.report.model import Report
 
 __all__ = [
+    "Evaluation",
+    "PredictionResult",
     "Report",
     "TrainingResult",
     "__version__",
@@ -40,11 +47,15 @@ __all__ = [
     "compare",
     "convert",
     "diff",
+    "evaluate",
     "export",
+    "predict",
     "train",
 ]
 
 _MODULES = {
+    "Evaluation": "parity.evaluation.results",
+    "PredictionResult": "parity.commands.predict",
     "Report": "parity.report.model",
     "TrainingResult": "parity.commands.train",
     "align": "parity.commands.align",
@@ -53,7 +64,9 @@ _MODULES = {
     "compare": "parity.commands.compare",
     "convert": "parity.commands.convert",
     "diff": "parity.commands.diff",
+    "evaluate": "parity.commands.evaluate",
     "export": "parity.commands.export",
+    "predict": "parity.commands.predict",
     "train": "parity.commands.train",
 }
 

@@ -23,6 +23,7 @@ from parity.errors import UsageError
 from parity.explain import causes, diagnosis
 from parity.explain.proof.layer import evaluate
 from parity.network import architectures
+from parity.network.table import LayerTable
 from parity.report import formats
 from tests import toys
 from tests.explain import samples
@@ -169,6 +170,50 @@ def test_a_cause_is_found_and_proved(tmp_path, monkeypatch):
     assert explained.proof.x_floor_after <= 4.0 < explained.x_floor_before
 
 
+def test_a_cause_of_training_is_found_and_proved(tmp_path, monkeypatch):
+    """A weight that grows by a thousandth after its update."""
+    from parity.explain.training import causes as training_causes
+    from parity.explain.training import explain_step
+
+    failing = grown_step()
+    assert explain_step(failing) == ()
+    dropped_into(training_causes, "training_cause.py", "toy_cause", tmp_path, monkeypatch)
+    training_causes.modules.cache_clear()
+    try:
+        (cause,) = explain_step(failing)
+    finally:
+        training_causes.modules.cache_clear()
+    assert cause.name == "toy-growth"
+    assert cause.error <= 1e-10 < cause.rel_l2
+
+
+def grown_step():
+    from parity.training.optimizers import Optimizer
+    from parity.training.steps import StepRecord, StepTerms, compare_step
+    from parity.training.verification import FailingStep, StepInput
+
+    logits, labels = np.array([[1.0, 0.0], [0.5, 0.25]]), np.array([0, 1])
+    before = {"weight/a": np.array([1.0, -2.0, 3.0])}
+    gradient = np.array([0.5, 0.25, -1.0])
+
+    def record(weight):
+        values = {"loss": np.array(0.5), "logits": logits, "gradient/a": gradient}
+        return StepRecord({**values, "weight/a": weight}, 1, {})
+
+    after = before["weight/a"] - 0.1 * gradient
+    expected, actual = record(after), record(after + 1e-3 * before["weight/a"] ** 2)
+    terms = StepTerms(
+        1, Optimizer("sgd", 0.1), 0.1, np.zeros((2, 1)), labels, frozenset(), "cross-entropy", 0.0,
+        ("a",), {"a": "a"}, 4.0,
+    )  # fmt: skip
+    comparison = compare_step(terms, "torch", before=before, expected=expected, actual=actual)
+    given = StepInput(1, 0.1, terms.images, labels, Path("none"))
+    return FailingStep(
+        terms, "torch", given, before, expected, actual, comparison, {"a": "kernel"},
+        LayerTable(()), lambda **how: expected,
+    )  # fmt: skip
+
+
 # A report format
 
 
@@ -205,7 +250,7 @@ def test_a_command_is_listed_at_its_place_and_runs(tree):
 def test_the_order_of_the_commands():
     assert [each.name or each.call.__name__ for each in command.find_commands()] == [
         *("models", "table", "compare", "fix", "align", "convert", "export", "train"),
-        *("capture", "diff", "doctor", "check", "data", "env"),
+        *("evaluate", "predict", "capture", "diff", "doctor", "check", "data", "env"),
     ]
     places = [each.place for each in command.find_commands()]
     assert len(set(places)) == len(places)

@@ -25,7 +25,9 @@ from parity.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FUNCTIONS = ["capture", "check", "compare", "convert", "diff", "export", "train"]
+FUNCTIONS = [
+    "capture", "check", "compare", "convert", "diff", "evaluate", "export", "predict", "train",
+]  # fmt: skip
 OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
 """What a comparison of any models takes beside."""
 JUDGING = {
@@ -67,7 +69,7 @@ def test_every_parameter_is_typed_and_explained(name):
     function = getattr(api, name)
     found = parameters(name)
     text = inspect.getdoc(function)
-    kinds = {each.kind for each in found.values() if each.name != "models"}
+    kinds = {each.kind for each in found.values() if each.name not in ("models", "images")}
     assert kinds <= {
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         inspect.Parameter.KEYWORD_ONLY,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from parity import temporary
@@ -19,27 +21,31 @@ from parity.commands.values import (
 )
 from parity.comparison.checkpoints import convert_checkpoint, detect_format
 from parity.errors import UsageError, WeightError
+from parity.explain.training import explain_step
 from parity.network import architectures, weights
 from parity.network.spec import ModelSpec
+from parity.numerics.losses import LOSSES
 from parity.processes import registry
+from parity.processes.child import Child
 from parity.processes.children import Children
+from parity.processes.references import parse_reference
 from parity.text import quote
 from parity.training import configuration as configurations
-from parity.training import initialization
+from parity.training import history, initialization
 from parity.training.callbacks import Callbacks, EarlyStopping, EpochMetrics, Plateau
 from parity.training.configuration import Configuration
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
 from parity.training.data.dataset import Dataset
 from parity.training.data.images import FileImages
-from parity.training.data.loading import default_workers, open_loader
+from parity.training.data.loading import BatchLoader, default_workers, open_loader
 from parity.training.data.sources import DIGITS, VALIDATION_SHARE, open_dataset
 from parity.training.loop import Loop, Readers
 from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder, RunProgress
+from parity.training.run_verification import RunVerifier
 from parity.training.schedules import Schedule
-from parity.training.steps import StepComparison
-from parity.training.verification import verify_steps
+from parity.training.verification import REFERENCE, VerifiedStep
 
 SAVE_SECONDS = 60.0
 
@@ -68,7 +74,9 @@ class TrainingResult:
     """A finished run; `folder` holds its checkpoints, history and configuration.
 
     `notes` say what was decided for the user: images that were left out, logs that need a package.
-    `verified_steps` are the steps that were compared in float64.
+    `band` is the range of PyTorch's runs with rounding noise; `inside_band` says how many points of
+    another framework's curves are inside, and of how many. `verified_steps` are the steps that were
+    compared one by one.
     """
 
     model: str
@@ -76,7 +84,11 @@ class TrainingResult:
     classes: tuple[str, ...]
     frameworks: tuple[FrameworkResult, ...]
     notes: tuple[str, ...] = ()
-    verified_steps: tuple[StepComparison, ...] = ()
+    seconds: float = 0.0
+    """The time of the whole command."""
+    verified_steps: tuple[VerifiedStep, ...] = ()
+    band: history.Band | None = None
+    inside_band: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -101,6 +113,7 @@ def train(
     epsilon: float = 1e-7,
     weight_decay: float = 0.0,
     decay_all: bool = False,
+    l2: float = 0.0,
     clip_value: float | None = None,
     clip_norm: float | None = None,
     schedule: Schedule | None = None,
@@ -109,6 +122,7 @@ def train(
     augmentation: Augmentation | None = None,
     mean: Sequence[float] = (),
     deviation: Sequence[float] = (),
+    loss: str = LOSSES[0],
     label_smoothing: float = 0.0,
     init: str = initialization.DEFAULT,
     seed: int = 0,
@@ -118,10 +132,15 @@ def train(
     validation_share: float = VALIDATION_SHARE,
     drop_last: bool = False,
     skip_unreadable: bool = False,
+    validate_on_test: bool = False,
+    initial_epoch: int = 0,
+    formats: Sequence[str] = (),
     out: str | Path | None = None,
     resume: bool = False,
     save_seconds: float = SAVE_SECONDS,
-    verify: int = 0,
+    verify: bool = False,
+    every: int | None = None,
+    band: int = 0,
     threads: int | None = None,
     workers: int | None = None,
     python: Mapping[str, str | Path] | None = None,
@@ -131,7 +150,7 @@ def train(
     """Train a registered model in Keras and PyTorch: the same start, the same batches.
 
     Each framework computes its own step, on the CPU in float32: Keras's compiled train step and
-    PyTorch's autograd and `torch.optim`. The loss is the cross-entropy from logits.
+    PyTorch's autograd and `torch.optim`.
 
     Parameters:
         model: The architecture; `parity models` lists them.
@@ -142,14 +161,16 @@ def train(
         optimizer: "sgd", "adam", "adamw" or "rmsprop"; `parity.training.optimizers` defines them.
         framework: "keras" or "torch"; both by default.
         momentum, nesterov, beta_1, beta_2, rho, epsilon: The optimizer's hyperparameters.
-        weight_decay, decay_all: The decay of adamw, and whether it applies to biases and
-            normalisations too.
+        weight_decay, l2, decay_all: The decoupled decay of adamw, or what is added to the gradient
+            by the others; whether they apply to biases and normalisations too.
         clip_value, clip_norm: Limits on each gradient's values, or on the norm of all gradients.
         schedule: The learning rate by step; constant by default.
         plateau, early_stopping: The callbacks; by default they have the defaults of their classes,
             and `plateau` is left out with a schedule. False is without.
         augmentation: Random changes of the training images; none by default.
         mean, deviation: Subtracted from the pixels, which are 0 to 1, and then divided by.
+        loss: "cross-entropy" (from logits), "cross-entropy-of-probabilities" or
+            "mean-squared-error" (of the one-hot label).
         label_smoothing: The share of each label that is spread over all classes.
         init: "default" (the own initialisers of PyTorch, or of Keras if it is alone),
             "glorot-uniform", "xavier-uniform", "he-normal", or a checkpoint.
@@ -159,11 +180,20 @@ def train(
         validation_share: The share of the training images that validates, without val/.
         drop_last: Whether the last batch of an epoch is left out if it is smaller.
         skip_unreadable: Whether images that cannot be read are left out instead of an error.
+        validate_on_test: Whether the test images validate, and all training images train.
+        initial_epoch: The epochs that were trained before with the weights of `init`; `epochs`
+            counts them.
+        formats: Suffixes of files in which the last and the best model are written, too: ".h5",
+            ".keras", ".weights.h5", ".pth".
         out: The run's folder, runs/MODEL by default.
         resume: Whether to go on with the run in `out`; the other parameters are those of the run.
         save_seconds: The time after which the state is saved within an epoch.
-        verify: The number of first steps to compare in float64, each from PyTorch's state, before
-            the training. It needs both frameworks.
+        verify: Whether to compare single steps, each from PyTorch's state, in float64 and in
+            float32: the first three and a few later ones. It needs both frameworks.
+        band: The number of further runs of PyTorch, whose steps have rounding noise and permuted
+            batches: the range of their curves shows what rounding alone does. It is no part of the
+            verdict.
+        every: Compare every `every`-th step instead, from the first on.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
@@ -181,8 +211,10 @@ def train(
         >>> run.frameworks[0].best_accuracy > 0.95
         True
     """
+    started = time.monotonic()
     progress = progress or no_progress
     frameworks = _parse_frameworks(framework)
+    suffixes = _parse_formats(formats, frameworks)
     steps = Optimizer(
         name=optimizer,
         learning_rate=learning_rate,
@@ -194,12 +226,16 @@ def train(
         epsilon=epsilon,
         weight_decay=weight_decay,
         decay_all=decay_all,
+        l2=l2,
         clip_value=clip_value,
         clip_norm=clip_norm,
     )
-    if verify < 0 or (verify and len(frameworks) < 2):
-        raise UsageError(f"--verify {verify}: compares steps of both frameworks; give 0 or more, "
-                         "and no --framework")  # fmt: skip
+    if every is not None and (every < 1 or not verify):
+        raise UsageError(f"--every {every}: needs --verify, and a whole number above 0")
+    if band < 0 or (band and REFERENCE not in frameworks):
+        raise UsageError(f"--band {band}: runs of torch, 0 or more; leave out --framework")
+    if verify and len(frameworks) < 2:
+        raise UsageError("--verify: compares the steps of both frameworks; leave out --framework")
     schedule = schedule or Schedule()
     callbacks = _choose_callbacks(schedule, plateau, early_stopping)
     size = parse_image_size(image_size)
@@ -207,7 +243,11 @@ def train(
     architectures.get(model, classes=classes, image_size=size, channels=channels)
     progress("data", "reading images")
     dataset = open_dataset(
-        data, seed=seed, validation_share=validation_share, skip_unreadable=skip_unreadable
+        data,
+        seed=seed,
+        validation_share=validation_share,
+        skip_unreadable=skip_unreadable,
+        validate_on_test=validate_on_test,
     )
     spec, preprocessing = _fit_to_data(
         model, dataset, classes, size, channels, tuple(mean), tuple(deviation)
@@ -225,10 +265,12 @@ def train(
         seed=seed,
         validation_share=validation_share,
         drop_last=drop_last,
+        loss=loss,
         label_smoothing=label_smoothing,
         initial_weights=_identify_weights(init),
         frameworks=frameworks,
         threads=_share_cores(len(frameworks)) if threads is None else threads,
+        initial_epoch=initial_epoch,
     )
     folder = RunFolder(Path(out) if out is not None else Path("runs") / spec.name)
     saved = _open_folder(folder, configuration, resume=resume)
@@ -239,29 +281,45 @@ def train(
         children = stack.enter_context(Children(python=find_interpreters(python), timeout=timeout))
         children.start(frameworks)
         pool = stack.enter_context(children.threads(len(frameworks)))
+        folder.write_description(configuration.description)
         _load_models(configuration, children, folder, pool, init, progress)
         loader = stack.enter_context(open_loader(working_folder, workers=workers))
+        own = {name: children[name] for name in frameworks}
+        verifier = None
+        if verify:
+            verifier = RunVerifier(
+                configuration,
+                own,
+                pool,
+                Readers.of(configuration).training,
+                folder=working_folder,
+                results=folder.verification,
+                every=every,
+                explain=explain_step,
+                progress=progress,
+            )
         loop = Loop(
             configuration,
-            {name: children[name] for name in frameworks},
+            own,
             folder,
             loader,
             pool,
             save_seconds=save_seconds,
             progress=progress,
-        )
-        compared = verify_steps(
-            configuration,
-            {name: children[name] for name in frameworks},
-            pool,
-            Readers.of(configuration).training,
-            initial=folder.initial_weights,
-            folder=working_folder,
-            steps=verify,
-            progress=progress,
+            verifier=verifier,
         )
         finished = loop.run(loop.prepare(saved))
-    return _result(configuration, folder, finished, compared)
+        _write_model_files(folder, suffixes, children, progress)
+        replicates = [
+            _train_replicate(
+                configuration, own, folder, loader, pool, number, working_folder, progress
+            )
+            for number in range(1, band + 1)
+        ]
+    compared = () if verifier is None else tuple(verifier.steps.values())
+    seconds = time.monotonic() - started
+    result = _result(configuration, folder, finished, compared, seconds)
+    return _add_band(result, replicates) if replicates else result
 
 
 def _parse_frameworks(framework: str | None) -> tuple[str, ...]:
@@ -271,6 +329,31 @@ def _parse_frameworks(framework: str | None) -> tuple[str, ...]:
     if framework not in known:
         raise UsageError(f"--framework: expected {' or '.join(known)}, found {quote(framework)}")
     return (framework,)
+
+
+def _parse_formats(formats: Sequence[str], frameworks: Sequence[str]) -> dict[str, str]:
+    """Return {suffix: framework} of the model files to write. Raises `UsageError`."""
+    known = registry.model_file_runtimes()
+    found = {}
+    for text in formats:
+        suffix = f".{text.strip().lstrip('.')}"
+        if known.get(suffix) not in frameworks:
+            fitting = [name for name, runtime in known.items() if runtime in frameworks]
+            raise UsageError(f"--format: expected {', '.join(fitting)}, found {quote(text)}")
+        found[suffix] = known[suffix]
+    return found
+
+
+def _write_model_files(
+    folder: RunFolder, suffixes: Mapping[str, str], children: Children, progress: Progress
+) -> None:
+    """Write the last and the best model of each framework in further formats."""
+    for suffix, name in suffixes.items():
+        for checkpoint in ("last", "best"):
+            source = folder.checkpoint(name, checkpoint)
+            target = source.with_name(checkpoint + suffix)
+            progress(name, f"writing {target.name}")
+            children[name].call("save_model_file", source=str(source), path=str(target))
 
 
 def _choose_callbacks(
@@ -318,7 +401,8 @@ def _identify_weights(init: str) -> str:
     if not Path(init).is_file():
         schemes = ", ".join((initialization.DEFAULT, *initialization.SCHEMES))
         raise UsageError(f"--init {quote(init)}: expected {schemes}, or a checkpoint that exists")
-    detect_format(init)
+    if _model_file_runtime(init) is None:
+        detect_format(init)
     import hashlib
 
     with Path(init).open("rb") as file:
@@ -362,7 +446,7 @@ def _load_models(
 ) -> None:
     """Draw the initial weights once, and load them into every framework's model."""
     spec, frameworks = configuration.spec, configuration.frameworks
-    table = spec.table()
+    table = configuration.table
 
     def load(name: str) -> None:
         progress(name, f"building {spec.name}")
@@ -372,35 +456,110 @@ def _load_models(
     list(pool.map(load, frameworks))
     if not folder.initial_weights.is_file():
         if init in initialization.SCHEMES:
-            values = initialization.draw(spec, init, seed=configuration.seed)
+            values = initialization.draw(spec, init, seed=configuration.seed, table=table)
             weights.save(folder.initial_weights, values)
         elif init == initialization.DEFAULT:
             preferred = [n for n in registry.reference_candidates() if n in frameworks]
             children[preferred[0]].call(
                 "save_initial_weights",
                 spec=spec.to_json(),
+                table=table.to_json(),
                 seed=configuration.seed,
                 path=str(folder.initial_weights),
             )
         else:
             if not Path(init).is_file():
                 raise WeightError(f"{init}: no such file")
-            convert_checkpoint(spec, Path(init), folder.initial_weights, children, progress)
+            runtime = _model_file_runtime(init)
+            if runtime is not None:
+                _read_model_file(init, runtime, configuration, children, folder.initial_weights)
+            else:
+                convert_checkpoint(
+                    spec, Path(init), folder.initial_weights, children, progress, table=table
+                )
     weights.load(folder.initial_weights, table)
 
     def fill(name: str) -> None:
         children[name].call("load", spec=spec.to_json())
+        children[name].call("use_table", table=table.to_json())
         children[name].call("load_weights", path=str(folder.initial_weights))
         progress(name, "done")
 
     list(pool.map(fill, frameworks))
 
 
+def _model_file_runtime(init: str) -> str | None:
+    """Return the runtime of a file that holds a whole model and is no checkpoint; else None."""
+    for name, info in registry.all_runtimes().items():
+        if init.endswith(info.written_suffixes) and not init.endswith(info.checkpoint_suffixes):
+            return name
+    return None
+
+
+def _read_model_file(
+    init: str, runtime: str, configuration: Configuration, children: Children, target: Path
+) -> None:
+    """Write the weights of a whole model, found by its layers' names, in canonical form."""
+    if runtime not in configuration.frameworks:
+        raise UsageError(f"--init {quote(init)}: is a model of {registry.label(runtime)}, which is "
+                         "not trained")  # fmt: skip
+    child = children[runtime]
+    child.call("load_reference", reference=parse_reference(init).to_json())
+    child.call("use_table", table=configuration.table.to_json())
+    child.call("save_weights", path=str(target))
+
+
+def _train_replicate(
+    configuration: Configuration,
+    children: Mapping[str, Child],
+    folder: RunFolder,
+    loader: BatchLoader,
+    pool: ThreadPoolExecutor,
+    number: int,
+    working_folder: Path,
+    progress: Progress,
+) -> tuple[EpochMetrics, ...]:
+    """Train the reference once more, with noise in every step; return its epochs."""
+    child = children[REFERENCE]
+    child.call("load_weights", path=str(folder.initial_weights))
+    own = RunFolder(working_folder / f"replicate-{number}")
+    own.create((REFERENCE,), {})
+    loop = Loop(
+        configuration,
+        {REFERENCE: child},
+        own,
+        loader,
+        pool,
+        save_seconds=math.inf,
+        progress=lambda name, what: progress(f"replicate {number}", what),
+        noise=number,
+    )
+    finished = loop.run(loop.prepare(None))
+    progress(f"replicate {number}", "done")
+    return finished.frameworks[REFERENCE].epochs
+
+
+def _add_band(
+    result: TrainingResult, replicates: Sequence[Sequence[EpochMetrics]]
+) -> TrainingResult:
+    """Return the result with the band of the replicates, and draw it."""
+    epochs = {each.framework: each.epochs for each in result.frameworks}
+    # The reference's own run is one of them.
+    band = history.measure_band([epochs[REFERENCE], *replicates])
+    picture = RunFolder(result.folder).picture
+    history.write_picture(picture, result.model, epochs, band)
+    inside = {
+        name: history.count_inside(band, own) for name, own in epochs.items() if name != REFERENCE
+    }
+    return replace(result, band=band, inside_band=inside)
+
+
 def _result(
     configuration: Configuration,
     folder: RunFolder,
     finished: RunProgress,
-    compared: tuple[StepComparison, ...],
+    compared: tuple[VerifiedStep, ...],
+    seconds: float,
 ) -> TrainingResult:
     from parity.training import tensorboard
 
@@ -429,5 +588,6 @@ def _result(
             for name, each in finished.frameworks.items()
         ),
         notes=tuple(notes),
+        seconds=seconds,
         verified_steps=compared,
     )

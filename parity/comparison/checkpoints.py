@@ -9,6 +9,7 @@ from typing import Any
 from parity.errors import UsageError
 from parity.network import weights
 from parity.network.spec import ModelSpec
+from parity.network.table import LayerTable
 from parity.processes import registry
 from parity.processes.children import Children
 
@@ -37,19 +38,22 @@ def convert_checkpoint(
     progress: Callable[[str, str], None],
     *,
     reader: str | None = None,
+    table: LayerTable | None = None,
 ) -> tuple[str, ...]:
     """Write a checkpoint of any format as the canonical file `target`.
 
-    `reader` is its format, by default that of the suffix. Returns notes on the nesting that was
+    `reader` is its format, by default that of the suffix. `table` replaces the architecture's, for
+    a variant that has other weights in one framework. Returns notes on the nesting that was
     removed. Raises `WeightError` unless it has exactly the weights of `spec`, and `UsageError` for
     an unknown suffix.
     """
     reader = reader or detect_format(source)
     if reader == CANONICAL:
-        weights.save(target, weights.load(source, spec.table()))
+        weights.save(target, weights.load(source, spec.table() if table is None else table))
         return ()
     progress(reader, f"reading {source.name}")
+    options = {} if table is None else {"table": table.to_json()}
     answer: dict[str, Any] = children[reader].call(
-        "read_checkpoint", spec=spec.to_json(), path=str(source), out=str(target)
+        "read_checkpoint", spec=spec.to_json(), path=str(source), out=str(target), **options
     )
     return tuple(answer["notes"])

@@ -97,6 +97,14 @@ class ModelSpec:
         """The layer table, in execution order, with the shapes at this size."""
         raise NotImplementedError
 
+    def table_for(self, sides: Sequence[str]) -> LayerTable:
+        """The layer table of the models of these frameworks alone.
+
+        A variant whose model in one framework has other weights than the published one has them
+        in the table of that framework.
+        """
+        return self.table()
+
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` turns back into an equal spec."""
         return {"family": self.family, **dataclasses.asdict(self)}

@@ -39,6 +39,8 @@ from parity.numerics.rounding import round_to_bits
 Array = NDArray[Any]
 STATISTIC_BITS = 8
 
+_METADATA = "__metadata__"
+
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 _FOREIGN_DTYPES = {"BF16": "bfloat16"}
@@ -97,6 +99,15 @@ def read_types(path: str | Path) -> TensorTypes:
     Raises `WeightError` for a file that is missing, truncated or not a safetensors file.
     """
     return _types(_read_header(Path(path))[0])
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file; none for a file of another format."""
+    try:
+        with files.open_regular(path), safetensors.safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError, ValueError):
+        return {}
 
 
 def check(weights: Mapping[str, Array], table: LayerTable, *, source: str) -> None:
@@ -258,7 +269,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
             "it is empty" if not first else f"is it truncated? ({_one_line(error)})",
         )
         raise WeightError(f"{path}: is not a readable safetensors file: {reason}") from error
-    header.pop("__metadata__", None)
+    header.pop(_METADATA, None)
     return header, 8 + length
 
 
@@ -288,7 +299,7 @@ def _view(mapped: mmap.mmap, entry: Mapping[str, Any], start: int) -> Array:
 
 
 def _header(weights: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    entries: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))} if metadata else {}
     end = 0
     for name, array in weights.items():
         code = _CODES[array.dtype.newbyteorder("<")]

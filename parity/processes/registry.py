@@ -99,6 +99,8 @@ class RuntimeInfo:
     """The suffixes of the checkpoint files that it reads and writes."""
     uses_safetensors: bool = False
     """Whether it reads and writes `.safetensors` files of models that are not registered."""
+    written_suffixes: tuple[str, ...] = ()
+    """The suffixes of model files that it writes beside those, which are read as models."""
     writes_in_place: bool = False
     """Whether its layers can overwrite the tensors that they read."""
     bypasses_layers: bool = False
@@ -200,6 +202,15 @@ def backend_names(runtime: str) -> tuple[str, ...]:
 def model_runtimes() -> tuple[str, ...]:
     """Return the runtimes that hold models of their own framework, the slowest to start first."""
     return tuple(name for name, info in all_runtimes().items() if info.holds_models)
+
+
+def model_file_runtimes() -> dict[str, str]:
+    """Return {suffix: runtime} of the files that trained models are written to."""
+    return {
+        suffix: name
+        for name, info in all_runtimes().items()
+        for suffix in (*info.checkpoint_suffixes, *info.written_suffixes)
+    }
 
 
 def graph_runtimes() -> tuple[str, ...]:

@@ -38,8 +38,9 @@ class TrainerRequest:
     `optimizer` is the framework's class and `arguments` are that class's. `undecayed` are the
     weights, by canonical name, to which the weight decay among the arguments does not apply.
     `clip_value` limits every gradient's values, `clip_norm` the norm of all gradients together.
-    `label_smoothing` is that of the cross-entropy from logits. `seed` is that of the framework's
-    own random numbers, which dropout draws.
+    `l2` times the weight is added to its gradient after that, but for the undecayed.
+    `loss` is one of `parity.numerics.losses`, `label_smoothing` that of the labels. `seed` is that
+    of the framework's own random numbers, which dropout draws.
     """
 
     optimizer: str
@@ -47,6 +48,8 @@ class TrainerRequest:
     undecayed: tuple[str, ...] = ()
     clip_value: float | None = None
     clip_norm: float | None = None
+    l2: float = 0.0
+    loss: str = "cross-entropy"
     label_smoothing: float = 0.0
     seed: int = 0
 
@@ -68,12 +71,15 @@ class StepRequest:
     """One training step on a batch: `.npy` files of images (N, C, H, W) and class indices (N,).
 
     `epsilon` replaces the optimizer's in this step, where the map between frameworks needs that.
+    With `noise`, a seed, the batch is permuted before the step, and every weight is moved by up to
+    one ulp after it.
     """
 
     images: str
     labels: str
     learning_rate: float
     epsilon: float | None = None
+    noise: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -84,12 +90,37 @@ class StepRequest:
 
 
 @dataclass(frozen=True)
-class Float64StepRequest:
-    """One training step in float64 from a given state, whose parts are written to `out`.
+class Variation:
+    """How the reference's step is changed to prove a cause.
+
+    `inference` are the batch-norms that use their moving statistics, by module; `frozen` those
+    whose γ and β have no gradient, too. `detached` are modules whose output has no gradient.
+    `softmax` is a softmax before the loss.
+    """
+
+    inference: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    detached: tuple[str, ...] = ()
+    softmax: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        lists = {key: tuple(data[key]) for key in ("inference", "frozen", "detached")}
+        return cls(**lists, softmax=data["softmax"])
+
+
+@dataclass(frozen=True)
+class ObservedStepRequest:
+    """One training step from a given state, whose parts are written to `out`.
 
     `state` is a safetensors file with `weight/NAME` and, unless `number` is 1, `slot/KIND/NAME`,
     by canonical name and in the definition of `parity.training.optimizers`. `number` is the
-    number of the step, from 1 on.
+    number of the step, from 1 on. `dtype` is "float64" or "float32". `choices` is a file of the
+    side of every ReLU's kink and the place of every max-pool's maximum, which the step then takes.
+    `device` is "cpu" or "gpu".
     """
 
     trainer: TrainerRequest
@@ -97,24 +128,28 @@ class Float64StepRequest:
     state: str
     number: int
     out: str
+    dtype: str = "float64"
+    choices: str | None = None
+    variation: Variation = Variation()
+    device: str = "cpu"
 
     def to_json(self) -> dict[str, Any]:
         return {
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
             "trainer": self.trainer.to_json(),
             "step": self.step.to_json(),
-            "state": self.state,
-            "number": self.number,
-            "out": self.out,
+            "variation": self.variation.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(
-            TrainerRequest.from_json(data["trainer"]),
-            StepRequest.from_json(data["step"]),
-            data["state"],
-            data["number"],
-            data["out"],
+            **{
+                **data,
+                "trainer": TrainerRequest.from_json(data["trainer"]),
+                "step": StepRequest.from_json(data["step"]),
+                "variation": Variation.from_json(data["variation"]),
+            }
         )
 
 

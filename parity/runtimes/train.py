@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,15 +14,21 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from parity import files
 from parity.errors import InputError, TrainingError, WeightError
 from parity.network import weights
 from parity.network.architectures import from_json
+from parity.network.table import LayerTable
+from parity.numerics.distance import measure_error
+from parity.numerics.losses import measure_losses
 from parity.processes.training_requests import (
     BatchResult,
-    Float64StepRequest,
+    ObservedStepRequest,
     StepRequest,
     TrainerRequest,
+    Variation,
 )
+from parity.runtimes.floors import Perturbation
 from parity.runtimes.run import read_input
 from parity.runtimes.weights import WeightOperations
 
@@ -37,21 +47,50 @@ class Trainer(Protocol):
     def read_state(self) -> dict[str, Array]:
         """Return copies of weights, statistics, slots, counters and generators by name."""
 
+    def read_definition(self) -> dict[str, Array]:
+        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
+
     def write_state(self, values: dict[str, Array]) -> None:
         """Restore what `read_state` returned. Raises `WeightError` for other names or shapes."""
 
 
+CHOOSING_KINDS = ("relu", "max_pool")
+"""The kinds whose derivative jumps where rounding may choose otherwise."""
+
+Choices = dict[str, Array]
+"""By row, where a derivative jumps: the side of each ReLU's kink, booleans (N, C, H, W) or (N, C),
+and the place of each max-pool's maximum, its index in the flat plane of the input (N, C, H, W)."""
+
+
 class ObservedTrainer(Trainer, Protocol):
-    """A trainer in float64 that can start from any state and shows the parts of its step."""
+    """A trainer that can start from any state and shows the parts of its step."""
 
     def write_definition(self, values: dict[str, Array], *, number: int) -> None:
         """Set weights and slots, in the definition of the optimizer, before step `number`."""
 
-    def read_definition(self) -> dict[str, Array]:
-        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
-
     def read_gradients(self) -> dict[str, Array]:
         """Return the last step's gradients before clipping, `gradient/NAME`."""
+
+    def read_statistics(self) -> dict[str, Array]:
+        """Return the moving statistics after the last step, `weight/NAME`."""
+
+    def read_logits(self) -> Array:
+        """Return the last step's logits (N, classes)."""
+
+    def read_choices(self) -> Choices:
+        """Return the choices of the last step."""
+
+    def read_choice_input(self, row: str) -> Array:
+        """Return the input of a row with a choice in the last step, where choices were given."""
+
+    def read_distances(self) -> dict[str, tuple[Array, Array]]:
+        """Return, for each row whose given choices are not its own, its input and the distances.
+
+        One distance for each other choice: of the input to the kink, or of the two maxima.
+        """
+
+    def vary(self, variation: Variation, choices: Choices | None = None) -> None:
+        """Take the next steps with a variation, and with the choices of another step."""
 
     def describe_statistics(self) -> dict[str, Any]:
         """Return how the last step updated each moving variance, by canonical name.
@@ -66,13 +105,23 @@ class TrainOperations(WeightOperations):
 
     _trainer: Trainer
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._observed: dict[str, Any] = {}
+
     def create_trainer(self, request: TrainerRequest) -> Trainer:
         """Return a trainer of the loaded model, whose optimizer has taken no step."""
         raise NotImplementedError
 
-    def create_float64_trainer(self, request: TrainerRequest) -> ObservedTrainer:
-        """Return a trainer of a float64 copy of the loaded model."""
+    def create_observed_trainer(
+        self, request: TrainerRequest, dtype: str, device: str
+    ) -> ObservedTrainer:
+        """Return a trainer of a copy of the loaded model, in float64 or float32, on a device."""
         raise NotImplementedError
+
+    def keep_generators(self) -> AbstractContextManager[None]:
+        """While open, steps leave the state of the framework's generators as it is."""
+        return nullcontext()
 
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:
         """Build the loaded architecture with the framework's own initialisers; return its weights.
@@ -96,10 +145,15 @@ class TrainOperations(WeightOperations):
             raise TrainingError(f"{self.name}: set to {count} threads, it uses {actual}")
         return {"threads": actual}
 
-    def save_initial_weights(self, *, spec: dict[str, Any], seed: int, path: str) -> None:
-        """Write the weights that the framework's own initialisers draw, in canonical form."""
+    def save_initial_weights(
+        self, *, spec: dict[str, Any], seed: int, path: str, table: dict[str, Any] | None = None
+    ) -> None:
+        """Write the weights that the framework's own initialisers draw, in canonical form.
+
+        `table` replaces the architecture's, for a variant that has others in this framework.
+        """
         self.spec = from_json(spec)
-        self.table = self.spec.table()
+        self.table = self.spec.table() if table is None else LayerTable.from_json(table)
         values = self.draw_initial_weights(seed)
         weights.check(values, self.table, source=f"the {self.name} initialisers")
         weights.save(Path(path), values)
@@ -119,21 +173,116 @@ class TrainOperations(WeightOperations):
         """Return the loss and accuracy of one batch in inference mode."""
         return self._trainer.evaluate(read_input(images), read_input(labels)).to_json()
 
-    def step_float64(self, **arguments: Any) -> dict[str, Any]:
-        """Take one step in float64; `arguments` are the fields of `Float64StepRequest`.
+    def save_definition(self, *, path: str) -> None:
+        """Write the state of the training in the definition of its optimizer, in float32."""
+        weights.save(Path(path), self._trainer.read_definition())
 
-        The file has `loss`, `gradient/NAME`, and the state after the step as `weight/NAME` and
-        `slot/KIND/NAME`; "statistics" in the answer describes the moving variances.
+    def observe_step(self, **arguments: Any) -> dict[str, Any]:
+        """Take one step from a given state; `arguments` are the fields of `ObservedStepRequest`.
+
+        The file has `loss`, `logits`, `gradient/NAME`, and the state after the step as
+        `weight/NAME` and `slot/KIND/NAME`; "statistics" in the answer describes the moving
+        variances, "correct" is the metric that the framework reports.
         """
-        request = Float64StepRequest.from_json(arguments)
-        trainer = self.create_float64_trainer(request.trainer)
-        trainer.write_definition(safetensors.numpy.load_file(request.state), number=request.number)
-        images = read_input(request.step.images).astype(np.float64)
-        result = trainer.step(images, read_input(request.step.labels), request.step)
-        values = {**trainer.read_gradients(), **trainer.read_definition()}
-        values["loss"] = np.array(result.loss, np.float64)
-        weights.save(Path(request.out), values)
-        return {"statistics": trainer.describe_statistics()}
+        request = ObservedStepRequest.from_json(arguments)
+        values = safetensors.numpy.load_file(request.state)
+        images = read_input(request.step.images)
+        choices = None
+        if request.choices is not None:
+            choices = safetensors.numpy.load_file(request.choices)
+        trainer, result = self._observe(request, values, images, choices)
+        record = _read_record(trainer)
+        record["loss"] = np.array(result.loss, np.float64)
+        weights.save(Path(request.out), record)
+        return {"statistics": trainer.describe_statistics(), "correct": result.correct}
+
+    def _observe(
+        self,
+        request: ObservedStepRequest,
+        values: dict[str, Array],
+        images: Array,
+        choices: Choices | None,
+    ) -> tuple[ObservedTrainer, BatchResult]:
+        with self.keep_generators():
+            trainer = self._observed_trainer(request.trainer, request.dtype, request.device)
+            trainer.vary(request.variation, choices)
+            trainer.write_definition(values, number=request.number)
+            labels = read_input(request.step.labels)
+            result = trainer.step(images.astype(request.dtype), labels, request.step)
+        return trainer, result
+
+    def _observed_trainer(
+        self, request: TrainerRequest, dtype: str, device: str
+    ) -> ObservedTrainer:
+        # Keras's step takes seconds to compile; it is that of the same model and request.
+        key = (id(self.model), device, json.dumps(request.to_json(), sort_keys=True))
+        if self._observed.get(dtype, (None, None))[0] != key:
+            self._observed[dtype] = key, self.create_observed_trainer(request, dtype, device)
+        return self._observed[dtype][1]
+
+    def save_choices(self, *, path: str, dtype: str) -> None:
+        """Write the choices of the last observed step of a dtype."""
+        choices = self._observed[dtype][1].read_choices()
+        safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in choices.items()}, path)
+
+    def measure_step_floors(
+        self, *, replicates: int, seed: int, **arguments: Any
+    ) -> dict[str, Any]:
+        """Measure how far rounding moves the parts of the step that `observe_step` took last.
+
+        `arguments` are that step's, in float64. Each float32 replicate moves the state and the
+        images by up to one ulp, and makes the float64 step's choices: a unit on the other side of
+        a kink is no rounding. Returns "floors": the root mean square of the replicates' relative
+        L2 errors of `samples`, their losses, `gradient/NAME` and `weight/NAME`, the statistics.
+        """
+        request = ObservedStepRequest.from_json(arguments)
+        reference = self._observed["float64"][1]
+        labels = read_input(request.step.labels)
+        expected = _read_record(reference)
+        expected["samples"] = _measure_samples(reference, request, labels)
+        choices = reference.read_choices()
+        values = safetensors.numpy.load_file(request.state)
+        images = read_input(request.step.images)
+        request = dataclasses.replace(request, dtype="float32")
+        squares: dict[str, list[float]] = {}
+        for replicate in range(replicates):
+            perturb = Perturbation.of_replicate(replicate, seed=seed)
+            own = {name: perturb(value) for name, value in values.items()}
+            trainer, _ = self._observe(request, own, perturb(images), choices)
+            found = {**trainer.read_gradients(), **trainer.read_statistics()}
+            found["samples"] = _measure_samples(trainer, request, labels)
+            for name, value in found.items():
+                error = measure_error(actual=value, expected=expected[name])
+                squares.setdefault(name, []).append(error.rel_l2**2)
+        return {"floors": {name: math.sqrt(math.fsum(x) / len(x)) for name, x in squares.items()}}
+
+    def prove_choices(self, **arguments: Any) -> dict[str, Any]:
+        """Take the float64 step with another step's choices, and say how close to zero they are.
+
+        As `observe_step`; in the answer, "choices" has for each row with another choice the number
+        of them, the largest distance to the kink or tie, and the largest error there that rounding
+        makes: that of a float32 step with the same choices.
+        """
+        request = ObservedStepRequest.from_json(arguments)
+        assert request.choices is not None
+        choices = safetensors.numpy.load_file(request.choices)
+        values = safetensors.numpy.load_file(request.state)
+        images = read_input(request.step.images)
+        reference, result = self._observe(request, values, images, choices)
+        record = _read_record(reference)
+        record["loss"] = np.array(result.loss, np.float64)
+        weights.save(Path(request.out), record)
+        distances = reference.read_distances()
+        narrow, _ = self._observe(
+            dataclasses.replace(request, dtype="float32"), values, images, choices
+        )
+        found = {}
+        for row, (inputs, distance) in distances.items():
+            error = np.abs(narrow.read_choice_input(row) - inputs).max()
+            found[row] = {
+                "count": len(distance), "distance": float(distance.max()), "error": float(error)
+            }  # fmt: skip
+        return {"statistics": reference.describe_statistics(), "choices": found}
 
     def find_non_finite(self) -> dict[str, Any]:
         """Return the first weight or optimizer slot with a NaN or Inf as "tensor", None if none."""
@@ -148,6 +297,13 @@ class TrainOperations(WeightOperations):
         table = self.table.select_side(self.name)
         weights.check(values, table, source=f"the {self.name} model")
         weights.save(Path(path), values, metadata=metadata)
+
+    def save_model_file(self, *, source: str, path: str) -> None:
+        """Write the model, with the canonical weights of `source`, in this framework's format."""
+        values = weights.load(Path(source), self.table.select_side(self.name))
+        self.write_weights(values)
+        with files.atomic_write(path) as temporary:
+            self.save_checkpoint(values, temporary)
 
     def save_training_state(self, *, path: str) -> None:
         """Write everything that the next step depends on. Raises `TrainingError` for a NaN."""
@@ -166,6 +322,26 @@ class TrainOperations(WeightOperations):
         except (safetensors.SafetensorError, ValueError) as error:
             raise WeightError(f"{path}: is not a readable state: {error}") from error
         self._trainer.write_state(values)
+
+
+def _read_record(trainer: ObservedTrainer) -> dict[str, Array]:
+    """Return the parts of a trainer's last step."""
+    return {
+        **trainer.read_gradients(),
+        **trainer.read_definition(),
+        "logits": trainer.read_logits(),
+    }
+
+
+def _measure_samples(
+    trainer: ObservedTrainer, request: ObservedStepRequest, labels: Array
+) -> Array:
+    return measure_losses(
+        trainer.read_logits(),
+        labels,
+        loss=request.trainer.loss,
+        label_smoothing=request.trainer.label_smoothing,
+    )
 
 
 def require_state(

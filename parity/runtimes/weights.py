@@ -85,14 +85,21 @@ class WeightOperations(LoadOperations):
         weights.save(Path(target), values)
         return {"sha256": weights.digest(values)}
 
-    def read_checkpoint(self, *, spec: dict[str, Any], path: str, out: str) -> dict[str, Any]:
+    def read_checkpoint(
+        self,
+        *,
+        spec: dict[str, Any],
+        path: str,
+        out: str,
+        table: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Write the weights of a checkpoint of this framework to `out`, in canonical form.
 
-        Raises `WeightError` unless they are exactly those of the architecture.
+        Raises `WeightError` unless they are exactly those of the architecture, or of `table`.
         """
-        table = from_json(spec).table()
-        values, notes = self.parse_checkpoint(Path(path), table)
-        weights.check(values, table, source=path)
+        expected = from_json(spec).table() if table is None else LayerTable.from_json(table)
+        values, notes = self.parse_checkpoint(Path(path), expected)
+        weights.check(values, expected, source=path)
         weights.save(Path(out), values)
         return {"notes": list(notes)}
 

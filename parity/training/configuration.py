@@ -9,11 +9,14 @@ from typing import Any
 
 from parity.errors import UsageError
 from parity.network.spec import ModelSpec
-from parity.text import abbreviate, quote
+from parity.network.table import LayerTable
+from parity.numerics.losses import LOSSES
+from parity.text import abbreviate, quote, suggest
 from parity.training.callbacks import Callbacks
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
 from parity.training.data.dataset import Dataset
+from parity.training.description import TrainedDescription
 from parity.training.optimizers import Optimizer
 from parity.training.schedules import Schedule
 
@@ -25,7 +28,8 @@ class Configuration:
     """What is trained, on what, how. Raises `UsageError` for values that are invalid.
 
     `initial_weights` is a scheme of `initialization`, or the hash of the weights that were given.
-    `threads` are those of each framework.
+    `threads` are those of each framework. `initial_epoch` are the epochs that were trained before
+    with the initial weights: the first of this run has the next number.
     """
 
     spec: ModelSpec
@@ -40,14 +44,21 @@ class Configuration:
     seed: int
     validation_share: float
     drop_last: bool
+    loss: str
     label_smoothing: float
     initial_weights: str
     frameworks: tuple[str, ...]
     threads: int
+    initial_epoch: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise UsageError(f"--epochs: must be a whole number above 0, found {self.epochs}")
+        if not 0 <= self.initial_epoch < self.epochs:
+            raise UsageError(
+                f"--initial-epoch: must be 0 or more and less than --epochs {self.epochs}, found "
+                f"{self.initial_epoch}"
+            )
         if self.batch < 1:
             raise UsageError(f"--batch: must be a whole number above 0, found {self.batch}")
         if self.threads < 1:
@@ -57,6 +68,22 @@ class Configuration:
                 "--label-smoothing: must be 0 or more and less than 1, found "
                 f"{self.label_smoothing!r}"
             )
+        if self.loss not in LOSSES:
+            hint = suggest(self.loss, LOSSES, otherwise=f"known: {', '.join(LOSSES)}")
+            raise UsageError(f"unknown loss {quote(self.loss)}{hint}")
+        if self.label_smoothing and self.loss == "mean-squared-error":
+            raise UsageError("--label-smoothing: belongs to a cross-entropy, not to --loss "
+                             "mean-squared-error")  # fmt: skip
+
+    @property
+    def table(self) -> LayerTable:
+        """The layer table of the frameworks that are trained."""
+        return self.spec.table_for(self.frameworks)
+
+    @property
+    def description(self) -> TrainedDescription:
+        """What the run's checkpoints say of themselves."""
+        return TrainedDescription(self.spec.name, self.data.classes, self.preprocessing)
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as plain data; the images are in it by their hash."""
@@ -79,10 +106,12 @@ class Configuration:
             "seed": self.seed,
             "validation_share": self.validation_share,
             "drop_last": self.drop_last,
+            "loss": self.loss,
             "label_smoothing": self.label_smoothing,
             "initial_weights": self.initial_weights,
             "frameworks": list(self.frameworks),
             "threads": self.threads,
+            "initial_epoch": self.initial_epoch,
         }
 
 

@@ -44,11 +44,42 @@ def write_csv(path: Path, history: History) -> None:
     files.write_text(path, text.getvalue())
 
 
-def write_picture(path: Path, model: str, history: History) -> None:
-    """Draw accuracy and loss, training and validation, all frameworks in one plot, as SVG."""
+Band = Mapping[str, Sequence[tuple[float, float]]]
+"""By figure of `EpochMetrics`, its least and largest value in each epoch."""
+
+FIGURES = ("accuracy", "loss", "validation_accuracy", "validation_loss")
+
+
+def measure_band(replicates: Sequence[Sequence[EpochMetrics]]) -> Band:
+    """Return the range of each figure over runs of one framework, for the epochs that all have."""
+    epochs = list(zip(*replicates, strict=False))
+    return {
+        name: [
+            (min(values), max(values))
+            for values in ([getattr(each, name) for each in epoch] for epoch in epochs)
+        ]
+        for name in FIGURES
+    }
+
+
+def count_inside(band: Band, epochs: Sequence[EpochMetrics]) -> tuple[int, int]:
+    """Return how many points of a run's curves are inside the band, and of how many."""
+    inside = [
+        low <= getattr(epoch, name) <= high
+        for name, ranges in band.items()
+        for (low, high), epoch in zip(ranges, epochs, strict=False)
+    ]
+    return sum(inside), len(inside)
+
+
+def write_picture(path: Path, model: str, history: History, band: Band | None = None) -> None:
+    """Draw accuracy and loss, training and validation, all frameworks in one plot, as SVG.
+
+    The band is drawn behind the curves.
+    """
     import matplotlib as mpl
 
-    figure = draw(model, history)
+    figure = draw(model, history, band)
     # Without these the file has a date, and identifiers that change from run to run.
     with (
         mpl.rc_context({"svg.hashsalt": "parity", "svg.fonttype": "none"}),
@@ -57,7 +88,7 @@ def write_picture(path: Path, model: str, history: History) -> None:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
-def draw(model: str, history: History) -> Figure:
+def draw(model: str, history: History, band: Band | None = None) -> Figure:
     """Return the two panels, accuracy and loss by epoch."""
     # The figure's own class: `pyplot` would keep it, and may look for a screen.
     from matplotlib.figure import Figure
@@ -66,6 +97,19 @@ def draw(model: str, history: History) -> Figure:
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels: Any = figure.subplots(1, 2)
     for axes, quantity in zip(panels, ("accuracy", "loss"), strict=True):
+        for kind, shade in zip(_STYLES, (0.12, 0.25), strict=True):
+            ranges = (band or {}).get(quantity if kind == "training" else f"validation_{quantity}")
+            if ranges:
+                first = min(epochs[0].epoch for epochs in history.values() if epochs)
+                axes.fill_between(
+                    range(first, first + len(ranges)),
+                    [low for low, _ in ranges],
+                    [high for _, high in ranges],
+                    color="black",
+                    alpha=shade,
+                    linewidth=0,
+                    label=f"band, {kind}",
+                )
         for number, (name, epochs) in enumerate(history.items()):
             for kind, style in _STYLES.items():
                 field = quantity if kind == "training" else f"validation_{quantity}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.network.spec import ModelSpec
-from parity.network.table import Weight
+from parity.network.table import LayerTable, Weight
 
 Array = NDArray[Any]
 
@@ -21,14 +21,19 @@ SCHEMES = ("glorot-uniform", "xavier-uniform", "he-normal")
 """Glorot and Xavier are one person, and one scheme."""
 
 
-def draw(spec: ModelSpec, scheme: str, *, seed: int) -> dict[str, Array]:
+def draw(
+    spec: ModelSpec, scheme: str, *, seed: int, table: LayerTable | None = None
+) -> dict[str, Array]:
     """Return float32 weights by canonical name, kernels by one of `SCHEMES`.
+
+    `table` replaces the architecture's own, for a variant with other weights in one framework.
 
     Glorot: U(−a, a) with a = √(6 / (fan in + fan out)) (Glorot & Bengio, 2010, eq. 16). He: N(0,
     2 / fan in) (He et al., 2015, eq. 10), not truncated. Biases and β are 0, γ is 1; batch-norm
     statistics are 0 and 1. Each tensor has a generator of its own, seeded by `seed` and its name.
     """
-    return {weight.name: _draw_weight(weight, scheme, seed) for _, weight in spec.table().weights()}
+    weights = (spec.table() if table is None else table).weights()
+    return {weight.name: _draw_weight(weight, scheme, seed) for _, weight in weights}
 
 
 def _draw_weight(weight: Weight, scheme: str, seed: int) -> Array:

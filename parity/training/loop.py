@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +23,8 @@ from parity.training.data.batches import BatchPlan, BatchReader
 from parity.training.data.loading import BatchFiles, BatchLoader
 from parity.training.optimizers import trainer_request
 from parity.training.run_folder import FrameworkProgress, RunFolder, RunProgress
+from parity.training.run_verification import RunVerifier
+from parity.training.verification import REFERENCE
 
 Progress = Callable[[str, str], None]
 
@@ -58,7 +59,8 @@ class Loop:
     """One run: its children, whose models hold the initial weights, and its folder.
 
     `save_seconds` is the time after which a state is saved within an epoch; one is saved after
-    every epoch. How often changes no figure.
+    every epoch. How often changes no figure. `verifier` compares steps before they are taken.
+    `noise` is the seed of the rounding noise and of the permutations that every step has.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Loop:
         *,
         save_seconds: float,
         progress: Progress,
+        verifier: RunVerifier | None = None,
+        noise: int | None = None,
     ) -> None:
         self._configuration = configuration
         self._children = children
@@ -79,8 +83,10 @@ class Loop:
         self._pool = pool
         self._save_seconds = save_seconds
         self._show = progress
+        self._verifier = verifier
+        self._noise = noise
         self._readers = Readers.of(configuration)
-        self._table = configuration.spec.table()
+        self._table = configuration.table
         self._steps = self._readers.training.plan.steps
         self._last_save = time.monotonic()
         self._started = time.monotonic()
@@ -93,12 +99,16 @@ class Loop:
                 self._configuration.optimizer,
                 name,
                 self._table,
+                loss=self._configuration.loss,
                 label_smoothing=self._configuration.label_smoothing,
                 seed=self._configuration.seed,
             )
             child.call("start_training", **request.to_json())
         if progress is None:
-            return RunProgress({name: FrameworkProgress() for name in self._children})
+            return RunProgress(
+                {name: FrameworkProgress() for name in self._children},
+                epoch=self._configuration.initial_epoch + 1,
+            )
         for name, child in self._children.items():
             child.call("load_training_state", path=str(self._folder.state(name, progress)))
         return progress
@@ -125,12 +135,21 @@ class Loop:
 
     def _train_step(self, progress: RunProgress, batch: BatchFiles) -> RunProgress:
         step = self._step_of_run(progress)
+        if self._verifier is not None and len(_active(progress)) == len(progress.frameworks):
+            reference = progress.frameworks[REFERENCE]
+            rates = (
+                reference.learning_rate,
+                *(self._learning_rate(n, reference) for n in (step, step + 1)),
+            )
+            number = self._step_of_optimizer(progress)
+            self._verifier.before_step(number, progress.epoch, progress.step, batch, rates)
         requests = {
             name: StepRequest(
                 str(batch.images),
                 str(batch.labels),
                 self._learning_rate(step, progress.frameworks[name]),
-                self._configuration.optimizer.epsilon_at(name, step + 1),
+                self._configuration.optimizer.epsilon_at(name, self._step_of_optimizer(progress)),
+                None if self._noise is None else self._noise * 1_000_003 + step,
             )
             for name in _active(progress)
         }
@@ -168,6 +187,10 @@ class Loop:
 
     def _step_of_run(self, progress: RunProgress) -> int:
         return (progress.epoch - 1) * self._steps + progress.step
+
+    def _step_of_optimizer(self, progress: RunProgress) -> int:
+        """Return the number of the next step, from 1 on, since the optimizer started anew."""
+        return self._step_of_run(progress) - self._configuration.initial_epoch * self._steps + 1
 
     def _call_all(
         self, requests: Mapping[str, tuple[str, Mapping[str, Any]]]
@@ -279,10 +302,7 @@ class Loop:
         self._children[name].call(
             "save_trained_weights",
             path=str(self._folder.checkpoint(name, checkpoint)),
-            metadata={
-                "model": self._configuration.spec.name,
-                "classes": json.dumps(self._configuration.data.classes, ensure_ascii=False),
-            },
+            metadata=self._configuration.description.to_metadata(),
         )
 
     def _save(self, progress: RunProgress) -> None:

@@ -15,7 +15,9 @@ With the gradient g, the learning rate η of the step, and t the number of the s
             ε is inside the root and η inside the momentum, as in Keras. No ε gives PyTorch's
             optimizer this step: its child has a class of its own.
 
-Gradients are clipped before all of this: by value, or by the norm of all gradients together.
+Gradients are clipped before all of this: by value, or by the norm of all gradients together. Then
+`l2` adds λ w to the gradient of what decays: PyTorch's `weight_decay` of all but AdamW. Keras has
+no such optimizer: its child adds it.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class Optimizer:
     epsilon: float = 1e-7
     weight_decay: float = 0.0
     decay_all: bool = False
+    l2: float = 0.0
     clip_value: float | None = None
     clip_norm: float | None = None
 
@@ -80,10 +83,13 @@ class Optimizer:
                     f"--{name.replace('_', '-')}: must be 0 or more and less than 1, "
                     f"found {value!r}"
                 )
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise UsageError(
-                f"--weight-decay: must be a finite number, 0 or more, found {self.weight_decay!r}"
-            )
+        for name in ("weight_decay", "l2"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(
+                    f"--{name.replace('_', '-')}: must be a finite number, 0 or more, found "
+                    f"{value!r}"
+                )
         self._check_combinations()
 
     def _check_combinations(self) -> None:
@@ -94,8 +100,10 @@ class Optimizer:
         if self.weight_decay and self.name != "adamw":
             raise UsageError(
                 f"--weight-decay: {self.name} has none, since Keras decouples it and PyTorch adds "
-                "it to the gradient; adamw has one"
+                "it to the gradient; adamw has one, and --l2 adds it to the gradient in both"
             )
+        if self.l2 and self.name == "adamw":
+            raise UsageError("--l2: adamw has --weight-decay, which is decoupled; adam has --l2")
         for name in ("clip_value", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -113,12 +121,21 @@ class Optimizer:
         epsilon: float | None = _load_map(framework).epsilon_at(self, step)
         return epsilon
 
+    def round_as(self, framework: str, step: int, rate: float) -> tuple[Optimizer, float]:
+        """Return the optimizer and the learning rate of a step as a framework rounds them.
+
+        These roundings are there in float64, too.
+        """
+        changes, factor = _load_map(framework).round_step(self, step)
+        return dataclasses.replace(self, **changes), rate * factor
+
 
 def trainer_request(
     optimizer: Optimizer,
     framework: str,
     table: LayerTable,
     *,
+    loss: str = "cross-entropy",
     label_smoothing: float = 0.0,
     seed: int = 0,
 ) -> TrainerRequest:
@@ -127,22 +144,34 @@ def trainer_request(
     Raises `UsageError` for a framework without a map.
     """
     name, arguments = _load_map(framework).map_optimizer(optimizer)
+    decayed = list_decayed(optimizer, table)
     undecayed: tuple[str, ...] = ()
-    if optimizer.weight_decay and not optimizer.decay_all:
-        undecayed = tuple(w.name for _, w in table.weights() if w.role != "kernel")
+    if optimizer.weight_decay or optimizer.l2:
+        undecayed = tuple(w.name for _, w in table.weights() if w.name not in decayed)
     return TrainerRequest(
         optimizer=name,
         arguments=arguments,
         undecayed=undecayed,
         clip_value=optimizer.clip_value,
         clip_norm=optimizer.clip_norm,
+        l2=optimizer.l2,
+        loss=loss,
         label_smoothing=label_smoothing,
         seed=seed,
     )
 
 
+def list_decayed(optimizer: Optimizer, table: LayerTable) -> frozenset[str]:
+    """Return the weights to which the optimizer's decay applies: kernels, or all."""
+    if not (optimizer.weight_decay or optimizer.l2):
+        return frozenset()
+    return frozenset(
+        w.name for _, w in table.weights() if optimizer.decay_all or w.role == "kernel"
+    )
+
+
 def _load_map(framework: str) -> ModuleType:
-    """Return the module `optimizers` of a runtime, with `map_optimizer` and `epsilon_at`.
+    """Return the module `optimizers` of a runtime: `map_optimizer`, `epsilon_at`, `round_step`.
 
     Raises `UsageError` for a runtime without one.
     """

@@ -16,6 +16,7 @@ from typing import Any, Self
 from parity import files
 from parity.errors import InputError, OutputError, UsageError
 from parity.training.callbacks import CallbackState, EpochMetrics
+from parity.training.description import FILE_NAME, TrainedDescription
 
 SCHEMA = "parity.progress/1"
 
@@ -124,8 +125,22 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def verification(self) -> Path:
+        """Return the path of the compared steps."""
+        return self.path / "verification.json"
+
+    @property
     def initial_weights(self) -> Path:
         return self.path / "initial.safetensors"
+
+    @property
+    def description(self) -> Path:
+        """The class names and the form of the images, for checkpoints that cannot hold them."""
+        return self.path / FILE_NAME
+
+    def write_description(self, description: TrainedDescription) -> None:
+        text = json.dumps(description.to_json(), indent=2, ensure_ascii=False)
+        files.write_text(self.description, text + "\n")
 
     def checkpoint(self, framework: str, name: str) -> Path:
         """Return the path of `last`, `best` or `lowest-loss` of a framework."""

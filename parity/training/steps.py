@@ -1,158 +1,464 @@
-"""The comparison of single training steps in float64, each from the reference's state.
+"""The comparison of single training steps, each from the reference's state.
 
 In float64 rounding is far below any difference of meaning: two frameworks that take the same step
-agree to about 1e-13, and a learning rate that is off by 1e-6 shows as 1e-6. Each step starts from
-the reference's state, so that its error is its own. The arithmetic is NumPy's.
+agree to about 1e-13, and a learning rate that is off by 1e-6 shows as 1e-6. In float32 every part
+is judged by its rounding floor. Each step starts from the reference's state, so that its error is
+its own; the update is judged from the gradients that the subject itself computed. The arithmetic is
+NumPy's.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.numerics.distance import measure_error
+from parity.network.table import LayerTable
+from parity.numerics.floor import ROUNDOFF
+from parity.numerics.losses import measure_losses
+from parity.training.definition import Update
 from parity.training.optimizers import Optimizer
 
 Array = NDArray[Any]
 
-Kind = Literal["loss", "gradient", "statistics", "slot", "update"]
+Values = Mapping[str, Array]
+
+Kind = Literal["samples", "loss", "metric", "gradient", "statistics", "slot", "update"]
+
+KINDS: tuple[Kind, ...] = (
+    "samples", "loss", "metric", "gradient", "statistics", "slot", "update"
+)  # fmt: skip
+"""The parts of a step in the order in which it computes them: the losses of the samples, the loss
+that the framework reports, the metric that it reports, …"""
 
 LIMIT = 1e-10
 """The largest relative error of a correct step in float64, with a margin of some hundred."""
 
+FLOORS = 4.0
+"""The largest error of a correct step in float32, in rounding floors."""
+
+_FLOAT64 = 2.0**-53
+
+
+@dataclass(frozen=True)
+class StepCause:
+    """Why a step differs, proved: `error` is what is left when the reference takes it over.
+
+    `rel_l2` is the error of the first difference before that.
+    """
+
+    name: str
+    text: str
+    remedy: str
+    rel_l2: float
+    error: float
+
 
 @dataclass(frozen=True)
 class PartError:
-    """The relative L2 error of one part of a step; `tensor` is empty for the loss."""
+    """The relative L2 error of one part of a step, and the largest that rounding explains.
+
+    `tensor` is empty for what belongs to the whole step.
+    """
 
     kind: Kind
     tensor: str
     rel_l2: float
+    limit: float = LIMIT
+
+    @property
+    def passes(self) -> bool:
+        """Whether the error is within the limit; NaN is not."""
+        return self.rel_l2 <= self.limit
+
+    @property
+    def x_floor(self) -> float:
+        """The error in rounding floors; that of float64 is a `FLOORS`-th of its limit."""
+        return FLOORS * self.rel_l2 / self.limit if self.rel_l2 else 0.0
+
+
+@dataclass(frozen=True)
+class OtherChoices:
+    """Units on the other side of a ReLU's kink or a max-pool's tie, which rounding explains.
+
+    With the subject's choices in the reference, its gradients are at the floor. `count` are the
+    units in `rows`, `x_floor` the largest distance to the kink over the error of rounding there.
+    """
+
+    rows: tuple[str, ...]
+    count: int
+    x_floor: float
 
 
 @dataclass(frozen=True)
 class StepComparison:
-    """The parts of one step, compared; `missing` are those that one side has alone."""
+    """The parts of one step of a subject; `missing` are those that one side has alone.
+
+    `precision` is "float64" or "float32". `choices` are those that were proved to be rounding.
+    """
 
     step: int
     errors: tuple[PartError, ...]
     missing: tuple[str, ...] = ()
+    precision: str = "float64"
+    choices: OtherChoices | None = None
 
     @property
     def agrees(self) -> bool:
-        """Whether every part is within `LIMIT`; nothing compared never agrees."""
+        """Whether every part is within its limit; nothing compared never agrees."""
         compared = {error.kind for error in self.errors}
         return (
-            {"loss", "gradient", "update"} <= compared
+            {"samples", "loss", "gradient", "update"} <= compared
             and not self.missing
-            and all(error.rel_l2 <= LIMIT for error in self.errors)
+            and all(error.passes for error in self.errors)
         )
 
     def worst(self, kind: Kind | None = None) -> PartError | None:
-        """Return the part with the largest error, of one kind or of all."""
+        """Return the part with the largest error in floors, of one kind or of all."""
         found = [error for error in self.errors if kind in (None, error.kind)]
-        return max(found, key=lambda error: _order(error.rel_l2), default=None)
+        return max(found, key=lambda error: _order(error.x_floor), default=None)
 
     def first_difference(self) -> PartError | None:
         """Return the first part that differs, in the order in which a step computes them.
 
-        Loss, gradients from the last layer to the first, statistics, slots, weights.
+        Losses, gradients from the last layer to the first, statistics, slots, weights.
         """
-        return next((error for error in self.errors if not error.rel_l2 <= LIMIT), None)
+        return next((error for error in self.errors if not error.passes), None)
 
 
-def round_as_keras(optimizer: Optimizer, step: int, rate: float) -> tuple[Optimizer, float]:
-    """Return the optimizer and the rate of a step with the roundings that Keras makes in float64.
+@dataclass(frozen=True)
+class StepTerms:
+    """What a step computes with: the same for all sides.
 
-    Keras converts the momentum, the weight decay and Adam's β, where it raises them to the power of
-    the step, through float32. It is exact arithmetic: 2e-8 of a momentum of 0.9, 7e-6 of Adam's
-    first step.
+    `labels` are class indices (N,), `images` (N, C, H, W).
     """
-    rounded = dataclasses.replace(
-        optimizer,
-        momentum=float(np.float32(optimizer.momentum))
-        if optimizer.name == "sgd"
-        else optimizer.momentum,
-        weight_decay=float(np.float32(optimizer.weight_decay)),
-    )
-    if optimizer.name not in ("adam", "adamw"):
-        return rounded, rate
 
-    def size(beta_1: float, beta_2: float) -> float:
-        return math.sqrt(1 - beta_2**step) / (1 - beta_1**step)
+    number: int
+    optimizer: Optimizer
+    rate: float
+    images: Array
+    labels: Array
+    decayed: frozenset[str]
+    loss: str
+    label_smoothing: float
+    order: tuple[str, ...]
+    """The weights in the order of the network."""
+    layers: Mapping[str, str]
+    """The layer of each weight."""
+    sum_terms: float
+    """See `count_sum_terms`."""
 
-    exact = size(optimizer.beta_1, optimizer.beta_2)
-    other = size(float(np.float32(optimizer.beta_1)), float(np.float32(optimizer.beta_2)))
-    new_rate = rate * other / exact
-    # The decay is by rate · weight decay, which the rounding of β does not change.
-    decay = rounded.weight_decay * rate / new_rate
-    return dataclasses.replace(rounded, weight_decay=decay), new_rate
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one side computed in a step, by the names of `ObservedStepRequest`, and its metric."""
+
+    values: Values
+    correct: int
+    statistics: Mapping[str, Mapping[str, Any]]
+
+    def gradients(self) -> dict[str, Array]:
+        """Return the gradients before clipping, by weight."""
+        return {
+            name.removeprefix("gradient/"): value
+            for name, value in self.values.items()
+            if name.startswith("gradient/")
+        }
+
+    def sample_losses(self, terms: StepTerms) -> Array:
+        return measure_losses(
+            self.values["logits"],
+            terms.labels,
+            loss=terms.loss,
+            label_smoothing=terms.label_smoothing,
+        )
+
+
+def count_sum_terms(table: LayerTable, batch: int, statistics: Mapping[str, Any]) -> float:
+    """Return the terms of the one sum whose rounding error equals that of the sums of a step.
+
+    A sum's squared error is proportional to its terms. A gradient passes the products of each
+    kernel and the batch's mean and variance in each batch-norm, forwards and backwards; it is
+    itself a sum over the batch and its pixels.
+    """
+    kernels = [math.prod(w.shape[1:]) for _, w in table.weights() if len(w.shape) > 1]
+    norms = [float(update["count"]) for update in statistics.values()]
+    pixels = [math.prod(row.shape[1:]) for row in table.rows if row.weights and row.shape]
+    own = max([1.0, *(float(batch * n) for n in pixels), *norms])
+    return own + 2 * (sum(kernels) + sum(norms))
+
+
+def define_update(terms: StepTerms, framework: str, record: StepRecord, before: Values) -> Update:
+    """Return the update of a framework's own gradients, by the optimizer's definition."""
+    optimizer, rate = terms.optimizer.round_as(framework, terms.number, terms.rate)
+    return Update(optimizer, terms.number, rate, record.gradients(), before, terms.decayed)
 
 
 def compare_step(
+    terms: StepTerms,
+    framework: str,
     *,
-    step: int,
-    before: Mapping[str, Array],
-    expected: Mapping[str, Array],
-    actual: Mapping[str, Array],
-    statistics: Mapping[str, Mapping[str, Any]],
-    order: Sequence[str],
+    before: Values,
+    expected: StepRecord,
+    actual: StepRecord,
+    updated: Values | None = None,
+    floors: Mapping[str, float] | None = None,
 ) -> StepComparison:
-    """Compare the parts of one step of the reference (`expected`) and of a subject.
+    """Compare the parts of a framework's step (`actual`) with those of the reference (`expected`).
 
-    Names are those of `Float64StepRequest`. `statistics` says how the reference updated each moving
-    variance; the subject's is the biased one, to which the reference's is converted.
+    `before` is the state that both start from. `updated` replaces what the definition makes of
+    the subject's own gradients. Without `floors` both steps are in float64; with them `actual` is
+    in float32, and they are the floors of `logits`, `gradient/NAME` and the statistics
+    (`weight/NAME`).
     """
-    names = _in_order_of_computation(expected, order)
-    missing = sorted(set(expected) ^ set(actual))
-    errors = []
-    for name in names:
-        if name not in actual:
+    missing = sorted(_parts(expected) ^ _parts(actual))
+    if updated is None:
+        updated = define_update(terms, framework, actual, before).take()
+    judge = _Float32Judge(terms, floors) if floors is not None else _Float64Judge()
+    errors = [
+        *_compare_losses(terms, expected, actual, judge),
+        *_compare_gradients(terms, expected, actual, judge),
+        *_compare_statistics(terms, before, expected, actual, judge),
+        *_compare_updates(terms, before, updated, actual, judge),
+    ]
+    precision = "float64" if floors is None else "float32"
+    return StepComparison(terms.number, tuple(errors), tuple(missing), precision)
+
+
+def replace_gradients(
+    terms: StepTerms, comparison: StepComparison, *, expected: StepRecord, actual: StepRecord,
+    floors: Mapping[str, float] | None, choices: OtherChoices,
+) -> StepComparison:  # fmt: skip
+    """Return the comparison with the gradients judged by another step of the reference.
+
+    That is its step with the subject's choices at kinks and ties.
+    """
+    judge = _Float32Judge(terms, floors) if floors is not None else _Float64Judge()
+    gradients = iter(_compare_gradients(terms, expected, actual, judge))
+    errors = [next(gradients) if e.kind == "gradient" else e for e in comparison.errors]
+    return dataclasses.replace(comparison, errors=tuple(errors), choices=choices)
+
+
+class _Float64Judge:
+    """The limits in float64: `LIMIT`, and some roundings of the value that a change is added to."""
+
+    def gradient(self, name: str) -> float:
+        return LIMIT
+
+    def statistics(self, name: str) -> float:
+        return LIMIT
+
+    def samples(self) -> float:
+        return LIMIT
+
+    def loss(self, ratio: float, logit: float) -> float:
+        return LIMIT + 16 * _FLOAT64 * logit
+
+    def state(self, kind: str, scale: float, whole: float, rate: float) -> float:
+        """Return the limit of a slot or an update of norm `scale`, added to one of `whole`."""
+        return LIMIT + 16 * _FLOAT64 * whole / scale if scale else math.inf
+
+
+class _Float32Judge:
+    """The limits in float32, `FLOORS` rounding floors.
+
+    A floor is the largest of the measured one, and of the root mean square of one running sum
+    (docs/design.md, "The verdict") over the terms of all the step's sums.
+    """
+
+    def __init__(self, terms: StepTerms, floors: Mapping[str, float]) -> None:
+        self._terms = terms
+        self._floors = floors
+        self._least = ROUNDOFF * max(1.0, math.sqrt(terms.sum_terms / 6))
+
+    def gradient(self, name: str) -> float:
+        return FLOORS * max(self._floors[f"gradient/{name}"], self._least)
+
+    def statistics(self, name: str) -> float:
+        return FLOORS * max(self._floors[f"weight/{name}"], self._least)
+
+    def samples(self) -> float:
+        return FLOORS * max(self._floors["samples"], self._least)
+
+    def loss(self, ratio: float, logit: float) -> float:
+        """The limit of the mean: its error is at most the root mean square of the samples'.
+
+        That is `ratio` times the mean loss. A framework computes a loss as a difference of numbers
+        of the size of the logits, `logit` times the mean loss, and rounds those.
+        """
+        return self.samples() * ratio + FLOORS * ROUNDOFF * (1 + logit)
+
+    def state(self, kind: str, scale: float, whole: float, rate: float) -> float:
+        """One rounding of the sum, some of what is added, Adam's of 1 − β₂ᵗ."""
+        if not scale:
+            return math.inf
+        terms = self._terms
+        relative = 8.0
+        if kind == "update" and terms.optimizer.name in ("adam", "adamw"):
+            relative += 1 / (1 - terms.optimizer.beta_2**terms.number)
+        return FLOORS * ROUNDOFF * (relative + (1 if kind == "update" else 4) * whole / scale)
+
+
+_Judge = _Float64Judge | _Float32Judge
+
+
+def _parts(record: StepRecord) -> set[str]:
+    # Slots are those of the definition, which the update names.
+    return {name for name in record.values if not name.startswith("slot/")}
+
+
+def _compare_losses(
+    terms: StepTerms, expected: StepRecord, actual: StepRecord, judge: _Judge
+) -> Iterable[PartError]:
+    if "logits" not in expected.values or "logits" not in actual.values:
+        return
+    if expected.values["logits"].shape != actual.values["logits"].shape:
+        # Another batch, or another number of classes.
+        yield PartError("samples", "", math.inf)
+        return
+    wanted, found = expected.sample_losses(terms), actual.sample_losses(terms)
+    yield PartError("samples", "", _error(found, wanted), judge.samples())
+    mean = max(float(wanted.mean()), 1e-300)
+    ratio = math.sqrt(float((wanted**2).mean())) / mean
+    logit = float(np.abs(expected.values["logits"]).max()) / mean
+    # What a framework reports is the mean of the losses.
+    reported, loss = (np.asarray(each.values["loss"], np.float64) for each in (expected, actual))
+    yield PartError("loss", "", _error(loss, reported), judge.loss(ratio, logit))
+    own = int((actual.values["logits"].argmax(-1) == terms.labels).sum())
+    yield PartError("metric", "accuracy", abs(own - actual.correct) / len(terms.labels), 0.0)
+
+
+def _compare_gradients(
+    terms: StepTerms, expected: StepRecord, actual: StepRecord, judge: _Judge
+) -> Iterable[PartError]:
+    """Yield the errors from the last layer to the first.
+
+    A gradient that is zero but for rounding, as that of a bias before a batch-norm, is measured by
+    the largest of its layer.
+    """
+    wanted, found = expected.gradients(), actual.gradients()
+    norms = {name: float(np.linalg.norm(value)) for name, value in wanted.items()}
+    largest: dict[str, float] = {}
+    for name, norm in norms.items():
+        layer = terms.layers.get(name, name)
+        largest[layer] = max(largest.get(layer, 0.0), norm)
+    for name in reversed(_sorted(wanted, terms.order)):
+        if name not in found:
+            yield PartError("gradient", name, math.inf)
+        else:
+            scale = largest[terms.layers.get(name, name)]
+            error = _error(found[name], wanted[name], scale)
+            # A measured floor is relative to the tensor itself.
+            share = norms[name] / scale if scale else 1.0
+            yield PartError("gradient", name, error, _scaled(judge, name, share))
+
+
+def _scaled(judge: _Judge, name: str, share: float) -> float:
+    if isinstance(judge, _Float64Judge):
+        return judge.gradient(name)
+    floor = judge._floors[f"gradient/{name}"] * share
+    return FLOORS * max(floor, judge._least)
+
+
+def _compare_statistics(
+    terms: StepTerms, before: Values, expected: StepRecord, actual: StepRecord, judge: _Judge
+) -> Iterable[PartError]:
+    for name in _sorted(_statistics(expected), terms.order):
+        key = f"weight/{name}"
+        if key not in actual.values:
             continue
-        kind, _, tensor = name.partition("/")
-        reference, subject = expected[name], actual[name]
-        if kind == "weight":
-            if tensor in statistics:
-                reference = _as_biased(reference, before[name], statistics[tensor])
-            is_trained = f"gradient/{tensor}" in expected
-            kind = "update" if is_trained else "statistics"
-            reference, subject = reference - before[name], subject - before[name]
-        error = measure_error(actual=subject, expected=reference)
-        errors.append(PartError(kind, tensor, error.rel_l2))  # type: ignore[arg-type]
-    return StepComparison(step, tuple(errors), tuple(missing))
+        wanted, found = expected.values[key], actual.values[key]
+        if name in expected.statistics:
+            wanted = as_biased(wanted, before[key], expected.statistics[name])
+        if name in actual.statistics:
+            found = as_biased(found, before[key], actual.statistics[name])
+        if isinstance(judge, _Float64Judge):
+            start = np.asarray(before[key], np.float64)
+            error = _error(found - start, wanted - start, _least_scale(wanted))
+        else:
+            error = _error(found, wanted)
+        yield PartError("statistics", name, error, judge.statistics(name))
 
 
-def _as_biased(after: Array, before: Array, update: Mapping[str, Any]) -> Array:
+def _least_scale(value: Array) -> float:
+    """Statistics that do not change are compared by their size."""
+    return 1e-3 * float(np.linalg.norm(value))
+
+
+def _compare_updates(
+    terms: StepTerms, before: Values, updated: Values, actual: StepRecord, judge: _Judge
+) -> Iterable[PartError]:
+    """Yield the errors of slots, then of weights, by what the definition makes of gradients."""
+    statistics = _statistics(actual)
+    names = _sorted(
+        (
+            name.partition("/")[2]
+            for name in actual.values
+            if name.startswith("weight/") and name.partition("/")[2] not in statistics
+        ),
+        terms.order,
+    )
+    slots = [name for name in updated if name.startswith("slot/")]
+    for name in sorted(slots, key=lambda key: names.index(key.split("/", 2)[2])):
+        wanted = updated[name]
+        found = actual.values.get(name)
+        scale = float(np.linalg.norm(wanted))
+        start = before.get(name)
+        whole = scale + (0.0 if start is None else float(np.linalg.norm(start)))
+        # A slot that the subject has not is zero.
+        error = _error(np.zeros_like(wanted) if found is None else found, wanted)
+        limit = judge.state("slot", scale, whole, terms.rate)
+        yield PartError("slot", name.removeprefix("slot/"), error, limit)
+    for name in names:
+        key = f"weight/{name}"
+        start = np.asarray(before[key], np.float64)
+        # A weight without a gradient stays.
+        wanted = updated[key] - start if key in updated else np.zeros_like(start)
+        scale, whole = float(np.linalg.norm(wanted)), float(np.linalg.norm(start))
+        error = _error(actual.values[key] - start, wanted)
+        # Where nothing should change, nothing may.
+        limit = judge.state("update", scale, whole, terms.rate) if scale else 0.0
+        yield PartError("update", name, error, limit)
+
+
+def as_biased(after: Array, before: Array, update: Mapping[str, Any]) -> Array:
     """Return the moving variance that the biased variance of the batch would have given."""
     count, keep = update["count"], update["keep"]
     share = (count - 1) / count if update["unbiased"] else 1.0
-    kept: Array = keep * before
+    kept: Array = keep * np.asarray(before, np.float64)
     return kept + (after - kept) * share
 
 
-def _in_order_of_computation(names: Mapping[str, Array], order: Sequence[str]) -> list[str]:
-    """Return the loss, gradients from the last weight to the first, statistics, slots, weights."""
+def _statistics(record: StepRecord) -> set[str]:
+    """Return the weights without a gradient that a step changes: the moving statistics."""
+    return {
+        name.removeprefix("weight/")
+        for name in record.values
+        if name.startswith("weight/") and name.endswith((".running_mean", ".running_var"))
+    }
+
+
+def _sorted(names: Iterable[str], order: Sequence[str]) -> list[str]:
     place = {name: index for index, name in enumerate(order)}
-
-    def key(name: str) -> tuple[int, int, str]:
-        kind, _, rest = name.partition("/")
-        index = place.get(rest.partition("/")[2] if kind == "slot" else rest, len(place))
-        if kind == "gradient":
-            return 1, -index, name
-        group = {"loss": 0, "slot": 3}.get(kind, 2 if _is_statistic(name) else 4)
-        return group, index, name
-
-    return sorted(names, key=key)
+    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
 
 
-def _is_statistic(name: str) -> bool:
-    return name.endswith((".running_mean", ".running_var"))
+def _error(actual: Array, expected: Array, least: float = 0.0) -> float:
+    """Return the L2 error relative to the norm of `expected`, or to `least` if that is larger.
+
+    Infinite for another shape, NaN for a NaN; absolute where the scale is zero.
+    """
+    if actual.shape != expected.shape:
+        return math.inf
+    difference = np.asarray(actual, np.float64) - expected
+    error = float(np.linalg.norm(difference))
+    scale = max(float(np.linalg.norm(expected)), least)
+    return error / scale if scale else error
 
 
 def _order(error: float) -> float:

@@ -1,23 +1,36 @@
-"""The verification of a run: its first steps in float64, each from the reference's state."""
+"""The verification of a run: single steps in both frameworks, each from the reference's state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from parity.network import weights
-from parity.processes.child import Child
-from parity.processes.training_requests import Float64StepRequest, StepRequest
-from parity.training.configuration import Configuration
+from parity.network.table import LayerTable
+from parity.numerics.floor import REPLICATES
+from parity.processes.training_requests import ObservedStepRequest, StepRequest, Variation
 from parity.training.data.batches import BatchReader
-from parity.training.optimizers import trainer_request
-from parity.training.steps import StepComparison, compare_step, round_as_keras
+from parity.training.optimizers import Optimizer, list_decayed, trainer_request
+from parity.training.steps import (
+    FLOORS,
+    OtherChoices,
+    StepCause,
+    StepComparison,
+    StepRecord,
+    StepTerms,
+    Values,
+    compare_step,
+    count_sum_terms,
+    replace_gradients,
+)
 
 Array = NDArray[Any]
 
@@ -27,92 +40,298 @@ REFERENCE = "torch"
 SUBJECT = "keras"
 
 
-def verify_steps(
-    configuration: Configuration,
-    children: Mapping[str, Child],
-    pool: ThreadPoolExecutor,
-    reader: BatchReader,
-    *,
-    initial: Path,
-    folder: Path,
-    steps: int,
-    progress: Callable[[str, str], None],
-) -> tuple[StepComparison, ...]:
-    """Compare the run's first `steps` steps, on its own batches, in float64.
+class Call(Protocol):
+    """Calls an operation of a side's child, and returns its answer."""
 
-    The children hold the run's model; `initial` are its initial weights, `folder` is for files.
+    def __call__(self, side: str, operation: str, /, **arguments: Any) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """Where a step's batch is read: batch `place` of `epoch`, from 0 and from 1 on."""
+
+    reader: BatchReader
+    epoch: int
+    place: int
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """What a step is taken with: its number, rate and batch, and the state before it, a file.
+
+    The others are what a subject may have confused: the learning rates of the step before and the
+    step after, the factor by which a plateau reduces the rate, and where the batch comes from.
     """
-    table = configuration.spec.table()
-    order = [weight.name for _, weight in table.weights()]
-    state: dict[str, Array] = {
-        f"weight/{name}": np.asarray(value, np.float64)
-        for name, value in weights.load(initial, table).items()
-        if value.dtype.kind == "f"
-    }
-    comparisons = []
-    per_epoch = reader.plan.steps
-    for number in range(1, steps + 1):
-        progress("verification", f"step {number}/{steps} in float64")
-        epoch, place = divmod(number - 1, per_epoch)
-        batch = reader.read(epoch + 1, place)
-        np.save(folder / "images.npy", batch.images)
-        np.save(folder / "labels.npy", batch.labels)
-        weights.save(folder / "state.safetensors", state)
 
-        def take(side: str, number: int = number) -> Mapping[str, Any]:
-            request = _request(configuration, side, number, per_epoch, folder)
-            return children[side].call("step_float64", **request.to_json())
+    number: int
+    rate: float
+    images: Array
+    labels: Array
+    state: Path
+    rate_before: float | None = None
+    rate_after: float | None = None
+    plateau_factor: float | None = None
+    source: BatchSource | None = None
 
-        # Both at once.
-        pending = {side: pool.submit(take, side) for side in (REFERENCE, SUBJECT)}
-        answers = {side: future.result() for side, future in pending.items()}
-        expected, actual = (
-            safetensors.numpy.load_file(folder / f"{side}.safetensors") for side in pending
+
+@dataclass(frozen=True)
+class FailingStep:
+    """A step that differs in float64, and the means to prove why.
+
+    `rerun` takes the reference's step once more in another way.
+    """
+
+    terms: StepTerms
+    framework: str
+    input: StepInput
+    before: Values
+    expected: StepRecord
+    actual: StepRecord
+    comparison: StepComparison
+    roles: Mapping[str, str]
+    """The role of each weight: kernel, bias, gamma, beta, mean, variance."""
+    table: LayerTable
+    rerun: Callable[..., StepRecord]
+
+
+Explain = Callable[[FailingStep], Sequence[StepCause]]
+
+
+@dataclass(frozen=True)
+class VerifiedStep:
+    """One step, compared in float64 and in float32; the causes of a difference in float64."""
+
+    number: int
+    semantics: StepComparison
+    numerics: StepComparison | None
+    causes: tuple[StepCause, ...] = ()
+
+    @property
+    def comparisons(self) -> tuple[StepComparison, ...]:
+        found = (self.semantics, self.numerics)
+        return tuple(comparison for comparison in found if comparison is not None)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every part of the step agrees in every precision that was compared."""
+        return all(comparison.agrees for comparison in self.comparisons)
+
+    @property
+    def failing(self) -> StepComparison | None:
+        """The comparison that differs, float64 first."""
+        return next((each for each in self.comparisons if not each.agrees), None)
+
+
+class StepVerifier:
+    """Compares single steps of a subject with those of the reference.
+
+    `call` reaches the children, which hold the model; with a `pool` both sides compute at once.
+    Without `numerics` the steps are compared in float64 alone. `device` is the subject's.
+    """
+
+    def __init__(
+        self,
+        table: LayerTable,
+        optimizer: Optimizer,
+        call: Call,
+        folder: Path,
+        *,
+        loss: str = "cross-entropy",
+        label_smoothing: float = 0.0,
+        seed: int = 0,
+        subject: str = SUBJECT,
+        framework: str | None = None,
+        pool: ThreadPoolExecutor | None = None,
+        numerics: bool = True,
+        replicates: int = REPLICATES,
+        device: str = "cpu",
+        explain: Explain | None = None,
+    ) -> None:
+        self._table = table
+        self._optimizer = optimizer
+        self._call = call
+        self._folder = folder
+        self._loss = loss
+        self._label_smoothing = label_smoothing
+        self._seed = seed
+        self._subject = subject
+        self._framework = framework or subject
+        self._pool = pool
+        self._numerics = numerics
+        self._replicates = replicates
+        self._device = device
+        self._explain = explain
+        self.reference_record: StepRecord
+        """The reference's last step in float64."""
+        self._order = tuple(weight.name for _, weight in table.weights())
+        self._layers = {weight.name: row.name for row, weight in table.weights()}
+        self._roles = {weight.name: weight.role for _, weight in table.weights()}
+
+    def verify(self, given: StepInput) -> VerifiedStep:
+        """Compare one step."""
+        np.save(self._folder / "images.npy", given.images)
+        np.save(self._folder / "labels.npy", given.labels)
+        expected, floors, actual, narrow = self._observe_all(given)
+        self.reference_record = expected
+        before = safetensors.numpy.load_file(given.state)
+        terms = self._build_terms(given, expected)
+        semantics = compare_step(
+            terms, self._framework, before=before, expected=expected, actual=actual
         )
-        comparisons.append(
-            compare_step(
-                step=number,
-                before=state,
-                expected=expected,
-                actual=actual,
-                statistics=answers[REFERENCE]["statistics"],
-                order=order,
-            )
+        numerics = None
+        if narrow is not None:
+            numerics = compare_step(
+                terms, self._framework, before=before, expected=expected, actual=narrow,
+                floors=floors,
+            )  # fmt: skip
+            if any(e.kind == "gradient" and not e.passes for e in numerics.errors):
+                numerics = self._try_choices(given, terms, numerics, narrow, floors)
+        causes: Sequence[StepCause] = ()
+        if not semantics.agrees and self._explain is not None:
+            failing = FailingStep(
+                terms, self._framework, given, before, expected, actual, semantics, self._roles,
+                self._table, lambda **how: self._rerun(given, **how),
+            )  # fmt: skip
+            causes = self._explain(failing)
+        return VerifiedStep(given.number, semantics, numerics, tuple(causes))
+
+    def _observe_all(
+        self, given: StepInput
+    ) -> tuple[StepRecord, Mapping[str, float], StepRecord, StepRecord | None]:
+        """Take the step on both sides, in float64 and float32, and measure the floors."""
+
+        def reference() -> tuple[StepRecord, Mapping[str, float]]:
+            request = self._request(given, REFERENCE)
+            record = self._observe(REFERENCE, request)
+            if not self._numerics:
+                return record, {}
+            floors = self._call(
+                REFERENCE, "measure_step_floors", replicates=self._replicates, seed=self._seed,
+                **request.to_json(),
+            )["floors"]  # fmt: skip
+            return record, floors
+
+        def subject() -> tuple[StepRecord, StepRecord | None]:
+            record = self._observe(self._subject, self._request(given, self._subject))
+            if not self._numerics:
+                return record, None
+            narrow = self._request(given, self._subject, dtype="float32")
+            return record, self._observe(self._subject, narrow)
+
+        if self._pool is None:
+            return *reference(), *subject()
+        pending = self._pool.submit(reference), self._pool.submit(subject)
+        return *pending[0].result(), *pending[1].result()
+
+    def _observe(self, side: str, request: ObservedStepRequest) -> StepRecord:
+        answer = self._call(side, "observe_step", **request.to_json())
+        return self._read_record(request, answer)
+
+    def _read_record(self, request: ObservedStepRequest, answer: Mapping[str, Any]) -> StepRecord:
+        values = safetensors.numpy.load_file(request.out)
+        return StepRecord(values, answer.get("correct", 0), answer["statistics"])
+
+    def _request(
+        self, given: StepInput, side: str, *, dtype: str = "float64", suffix: str = "",
+        label_smoothing: float | None = None, **fields: Any,
+    ) -> ObservedStepRequest:  # fmt: skip
+        framework = self._framework if side == self._subject else side
+        trainer = trainer_request(
+            self._optimizer,
+            framework,
+            self._table,
+            loss=self._loss,
+            label_smoothing=self._label_smoothing if label_smoothing is None else label_smoothing,
+            seed=self._seed,
         )
-        state = {
-            name: value for name, value in expected.items() if name.startswith(("weight/", "slot/"))
-        }
-    progress("verification", "done")
-    return tuple(comparisons)
+        step = StepRequest(
+            str(self._folder / f"images{suffix}.npy"),
+            str(self._folder / f"labels{suffix}.npy"),
+            given.rate,
+            self._optimizer.epsilon_at(framework, given.number),
+        )
+        out = self._folder / f"{side}-{dtype}{suffix}.safetensors"
+        device = self._device if side == self._subject else "cpu"
+        return ObservedStepRequest(
+            trainer, step, str(given.state), given.number, str(out), dtype, device=device, **fields
+        )
+
+    def _build_terms(self, given: StepInput, expected: StepRecord) -> StepTerms:
+        return StepTerms(
+            given.number,
+            self._optimizer,
+            given.rate,
+            given.images,
+            given.labels,
+            list_decayed(self._optimizer, self._table),
+            self._loss,
+            self._label_smoothing,
+            self._order,
+            self._layers,
+            count_sum_terms(self._table, len(given.labels), expected.statistics),
+        )
+
+    def _try_choices(
+        self,
+        given: StepInput,
+        terms: StepTerms,
+        numerics: StepComparison,
+        narrow: StepRecord,
+        floors: Mapping[str, float],
+    ) -> StepComparison:
+        """Judge the gradients by the reference's step with the subject's choices.
+
+        The choices count as rounding where each is as close to the kink as rounding moves it, and
+        the losses agree.
+        """
+        path = self._folder / "choices.safetensors"
+        self._call(self._subject, "save_choices", path=str(path), dtype="float32")
+        request = self._request(given, REFERENCE, suffix="", choices=str(path))
+        request = dataclasses.replace(request, out=str(self._folder / "forced.safetensors"))
+        answer = self._call(REFERENCE, "prove_choices", **request.to_json())
+        found = answer["choices"]
+        if not found or not all(e.passes for e in numerics.errors if e.kind == "samples"):
+            return numerics
+        ratio = max(
+            each["distance"] / each["error"] if each["error"] else float("inf")
+            for each in found.values()
+        )
+        count = sum(each["count"] for each in found.values())
+        choices = OtherChoices(tuple(found), count, ratio)
+        if not ratio <= FLOORS:
+            return numerics
+        forced = replace_gradients(
+            terms, numerics, expected=self._read_record(request, answer), actual=narrow,
+            floors=floors, choices=choices,
+        )  # fmt: skip
+        return forced if all(e.passes for e in forced.errors if e.kind == "gradient") else numerics
+
+    def _rerun(
+        self,
+        given: StepInput,
+        *,
+        variation: Variation | None = None,
+        label_smoothing: float | None = None,
+        images: Array | None = None,
+        labels: Array | None = None,
+    ) -> StepRecord:
+        """Take the reference's float64 step in another way."""
+        np.save(self._folder / "images-other.npy", given.images if images is None else images)
+        np.save(self._folder / "labels-other.npy", given.labels if labels is None else labels)
+        request = self._request(
+            given, REFERENCE, suffix="-other", label_smoothing=label_smoothing,
+            variation=variation or Variation(),
+        )  # fmt: skip
+        return self._observe(REFERENCE, request)
 
 
-def _request(
-    configuration: Configuration, side: str, number: int, per_epoch: int, folder: Path
-) -> Float64StepRequest:
-    rate = configuration.schedule.rate_at(
-        number - 1,
-        base=configuration.optimizer.learning_rate,
-        steps_per_epoch=per_epoch,
-        epochs=configuration.epochs,
-    )
-    optimizer = configuration.optimizer
-    if side == REFERENCE:
-        optimizer, rate = round_as_keras(optimizer, number, rate)
-    return Float64StepRequest(
-        trainer_request(
-            optimizer,
-            side,
-            configuration.spec.table(),
-            label_smoothing=configuration.label_smoothing,
-            seed=configuration.seed,
-        ),
-        StepRequest(
-            str(folder / "images.npy"),
-            str(folder / "labels.npy"),
-            rate,
-            optimizer.epsilon_at(side, number),
-        ),
-        str(folder / "state.safetensors"),
-        number,
-        str(folder / f"{side}.safetensors"),
+def next_state(record: StepRecord, path: Path) -> None:
+    """Write the state after a step of the reference, to start the next one from, as float32."""
+    weights.save(
+        path,
+        {
+            name: np.asarray(value, np.float32)
+            for name, value in record.values.items()
+            if name.startswith(("weight/", "slot/"))
+        },
     )

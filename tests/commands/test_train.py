@@ -17,6 +17,7 @@ from parity.commands.cli import main
 from parity.errors import InputError, TrainingError, UsageError
 from parity.network import architectures, weights
 from parity.training.callbacks import EpochMetrics
+from parity.training.run_verification import read_results
 from tests.training.kills import list_differences, run_killed
 
 MODEL = ("resnet18", "--image-size", "32")
@@ -55,11 +56,24 @@ def draw_folder(root: Path, classes=("cat", "dog"), count=6, size=(32, 32)) -> P
         ({"epochs": 0}, "--epochs: must be a whole number above 0, found 0"),
         ({"batch": 0}, "--batch: must be a whole number above 0, found 0"),
         ({"label_smoothing": 1.0}, "--label-smoothing: must be 0 or more and less than 1"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: cross-entropy"),
+        (
+            {"loss": "mean-squared-error", "label_smoothing": 0.1},
+            "--label-smoothing: belongs to a cross-entropy",
+        ),
         ({"init": "xavier"}, "--init 'xavier': expected default, glorot-uniform"),
         ({"data": "absent"}, "--data 'absent': no such folder"),
         ({"resume": True}, "holds no run that --resume could continue"),
         ({"threads": 0}, "--threads: must be a whole number above 0"),
         ({"seed": -1}, "--seed: must be 0 or more"),
+        ({"initial_epoch": 10}, "--initial-epoch: must be 0 or more and less than --epochs 10"),
+        ({"initial_epoch": -1}, "--initial-epoch: must be 0 or more"),
+        ({"formats": [".onnx"]}, r"--format: expected .weights.h5, .keras, .h5, .pth, .pt, found"),
+        (
+            {"formats": [".pth"], "framework": "keras"},
+            "--format: expected .weights.h5, .keras, .h5",
+        ),
+        ({"validate_on_test": True}, "--validate-on-test: digits has no test images"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_a_framework_starts(options, message, tmp_path):
@@ -93,7 +107,7 @@ def finished(tmp_path_factory):
     result = parity.train(
         "resnet18", data=data, image_size=32, epochs=2, batch=8, learning_rate=1e-3,
         augmentation=Augmentation(rotation=10, horizontal_flip=True),
-        out=folder / "run", threads=1, workers=1, verify=1,
+        out=folder / "run", threads=1, workers=1, verify=True, every=3,
     )  # fmt: skip
     return data, result
 
@@ -182,54 +196,68 @@ def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_never_ended(tmp_pa
 
 
 @pytest.mark.framework
-def test_the_first_step_is_verified_in_float64(finished):
+def test_the_first_steps_are_verified(finished):
     _, result = finished
     assert result.agrees
-    (step,) = result.verified_steps
-    assert step.step == 1
-    assert {error.kind for error in step.errors} >= {"loss", "gradient", "statistics", "update"}
+    first = result.verified_steps[0]
+    assert first.number == 1
+    assert [each.precision for each in first.comparisons] == ["float64", "float32"]
+    kinds = {"samples", "loss", "metric", "gradient", "statistics", "update"}
+    assert all({e.kind for e in each.errors} >= kinds for each in first.comparisons)
+    assert read_results(result.folder / "verification.json") == result.verified_steps
 
 
 @pytest.mark.framework
 @pytest.mark.slow
 def test_a_run_whose_frameworks_step_differently_is_not_the_same(tmp_path, monkeypatch):
-    from parity.training import verification
+    from parity.runtimes.keras import optimizers
 
     # Keras's rounding of Adam's step size, 7e-6, becomes a difference where it is not modelled.
-    monkeypatch.setattr(verification, "round_as_keras", lambda own, step, rate: (own, rate))
+    monkeypatch.setattr(optimizers, "round_step", lambda optimizer, step: ({}, 1.0))
     data = draw_folder(tmp_path / "data", count=10)
     result = parity.train(
         "resnet18", data=data, image_size=32, epochs=1, batch=8, learning_rate=1e-3,
-        out=tmp_path / "run", threads=1, verify=1,
+        out=tmp_path / "run", threads=1, verify=True,
     )  # fmt: skip
     assert not result.agrees
-    difference = result.verified_steps[0].first_difference()
+    step = result.verified_steps[0]
+    difference = step.semantics.first_difference()
     assert difference.kind == "update"
     assert 1e-6 < difference.rel_l2 < 1e-5
+    assert [cause.name for cause in step.causes] == ["learning-rate"]
 
 
 @pytest.mark.parametrize(("error", "code"), [(1e-13, 0), (1e-6, 1), (float("nan"), 1)])
 def test_the_exit_code_is_that_of_the_verification(error, code, monkeypatch, capsys):
     from parity.commands import train as training
     from parity.training.steps import PartError, StepComparison
+    from parity.training.verification import VerifiedStep
 
     epoch = EpochMetrics(1, 1e-3, 0.5, 0.5, 0.5, 0.5)
     each = training.FrameworkResult("torch", (epoch,), 1, 0.5, 0, Path("a"), Path("b"), 1.0, 10)
-    errors = [PartError(kind, "fc.bias", 1e-14) for kind in ("loss", "gradient")]
+    errors = [PartError(kind, "fc.bias", 1e-14) for kind in ("samples", "loss", "gradient")]
     step = StepComparison(1, (*errors, PartError("update", "fc.bias", error)))
-    result = training.TrainingResult("resnet18", Path("runs"), ("a", "b"), (each,), (), (step,))
+    result = training.TrainingResult(
+        "resnet18", Path("runs"), ("a", "b"), (each,), verified_steps=(VerifiedStep(1, step, None),)
+    )
     monkeypatch.setattr(training, "train", lambda *args, **options: result)
     assert main.main(["train", "resnet18", "--learning-rate", "1e-3"]) == code
     text = capsys.readouterr().out
-    expected = "verified: steps 1 to 1" if code == 0 else "step 1 differs in float64, first update"
+    expected = "parity: steps 1 are" if code == 0 else "step 1 differs in float64, first update"
     assert expected in text
 
 
-def test_a_verification_needs_both_frameworks(tmp_path):
-    with pytest.raises(UsageError, match="--verify 3: compares steps of both frameworks"):
-        parity.train(
-            "resnet18", learning_rate=1e-3, framework="torch", verify=3, out=tmp_path / "run"
-        )
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"framework": "torch", "verify": True}, "--verify: compares the steps of both frameworks"),
+        ({"every": 1}, "--every 1: needs --verify"),
+        ({"every": 0, "verify": True}, "--every 0: needs --verify, and a whole number above 0"),
+    ],
+)
+def test_a_verification_needs_both_frameworks(options, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        parity.train("resnet18", learning_rate=1e-3, out=tmp_path / "run", **options)
 
 
 # NaN ---------------------------------------------------------------------------------------------

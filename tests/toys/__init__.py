@@ -14,4 +14,5 @@ DROPPED = {
     "cause.py": "parity/explain/causes/toy_cause.py",
     "command.py": "parity/commands/cli/toy_command.py",
     "format.py": "parity/report/formats/toy.py",
+    "training_cause.py": "parity/explain/training/causes/toy_cause.py",
 }

@@ -11,6 +11,7 @@ from parity.errors import UsageError
 from parity.network import architectures
 from parity.network.table import LayerTable
 from parity.processes.training_requests import StepRequest, TrainerRequest
+from parity.training.definition import Update
 from parity.training.optimizers import Optimizer, trainer_request
 
 OPTIMIZERS = {
@@ -23,6 +24,9 @@ OPTIMIZERS = {
     "adamw, all": Optimizer("adamw", 1e-2, weight_decay=0.1, decay_all=True),
     "rmsprop": Optimizer("rmsprop", 1e-2),
     "rmsprop, momentum": Optimizer("rmsprop", 1e-2, momentum=0.9),
+    "sgd, l2": Optimizer("sgd", 0.05, momentum=0.9, l2=0.1),
+    "adam, l2 of all": Optimizer("adam", 1e-2, l2=0.1, decay_all=True),
+    "rmsprop, l2, clip": Optimizer("rmsprop", 1e-2, l2=0.1, clip_norm=0.01),
     "clip by value": Optimizer("sgd", 0.5, clip_value=0.02),
     "clip by norm": Optimizer("sgd", 0.5, momentum=0.9, clip_norm=0.01),
 }
@@ -45,6 +49,8 @@ def formula(optimizer, parameters, gradients_of, rates, decayed):
             norm = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
             gradients = {k: g * min(1, o.clip_norm / norm) for k, g in gradients.items()}
         for name, g in gradients.items():
+            if o.l2 and name in decayed:
+                g = g + o.l2 * values[name]  # noqa: PLW2901
             if o.weight_decay and name in decayed:
                 values[name] -= rate * o.weight_decay * values[name]
             if o.name == "sgd":
@@ -143,7 +149,8 @@ def test_a_framework_takes_the_steps_of_the_definition(framework, name, problem,
         optimizer, parameters, softmax_gradients(images[:, :, 0, 0], labels), rates, decayed
     )
     request = trainer_request(optimizer, framework, LayerTable(()))
-    undecayed = () if optimizer.decay_all or not optimizer.weight_decay else ("bias",)
+    decays = optimizer.weight_decay or optimizer.l2
+    undecayed = () if optimizer.decay_all or not decays else ("bias",)
     request = TrainerRequest(**{**vars(request), "undecayed": undecayed})
     trainer, read = TRAINERS[framework](parameters, request)
     for step, rate in enumerate(rates, start=1):
@@ -179,6 +186,22 @@ def test_the_test_sees_a_wrong_map(change, problem):
     assert error / np.linalg.norm(expected["weight"] - parameters["weight"]) > 1e-2
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_update_of_the_definition_is_that_of_the_formula(name, problem):
+    """`parity.training.definition`, by which steps are judged, over some steps."""
+    images, labels, parameters = problem
+    optimizer, gradients = OPTIMIZERS[name], softmax_gradients(images[:, :, 0, 0], labels)
+    decayed = {"weight", "bias"} if optimizer.decay_all else {"weight"}
+    rates = [optimizer.learning_rate * scale for scale in RATES]
+    expected = formula(optimizer, parameters, gradients, rates, decayed)
+    state = {f"weight/{key}": value.astype(np.float64) for key, value in parameters.items()}
+    for number, rate in enumerate(rates, start=1):
+        found = gradients({key: state[f"weight/{key}"] for key in parameters})
+        state |= Update(optimizer, number, rate, found, state, decayed).take()
+    for key, value in expected.items():
+        np.testing.assert_allclose(state[f"weight/{key}"], value, rtol=1e-12, atol=0)
+
+
 def test_only_kernels_decay_unless_asked():
     table = architectures.get("resnet18").table()
     kernels = {weight.name for _, weight in table.weights() if weight.role == "kernel"}
@@ -204,6 +227,8 @@ def test_a_request_survives_json():
         ({"name": "sgd", "nesterov": True}, "--nesterov: needs sgd with a momentum"),
         ({"name": "sgd", "momentum": 1.0}, "--momentum: must be 0 or more and less than 1"),
         ({"weight_decay": 0.1}, "--weight-decay: adam has none"),
+        ({"name": "adamw", "l2": 0.1}, "--l2: adamw has --weight-decay, which is decoupled"),
+        ({"l2": -1.0}, "--l2: must be a finite number, 0 or more"),
         ({"clip_value": 1.0, "clip_norm": 1.0}, "give one"),
         ({"clip_norm": 0.0}, "--clip-norm: must be a finite number above 0"),
         ({"beta_2": math.nan}, "--beta-2: must be 0 or more and less than 1"),

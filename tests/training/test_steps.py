@@ -1,184 +1,116 @@
-"""Steps in float64: both frameworks agree where they should, and every change is seen."""
+"""Single steps: both frameworks agree where they should, and every change is seen."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
-import safetensors.numpy
 
-from parity.network import architectures
-from parity.network import weights as weight_files
-from parity.processes.training_requests import Float64StepRequest, StepRequest
-from parity.training import initialization
-from parity.training.optimizers import Optimizer, trainer_request
-from parity.training.steps import LIMIT, compare_step, round_as_keras
+from parity.errors import InputError
+from parity.numerics.losses import LOSSES, measure_losses
+from parity.training.definition import Update
+from parity.training.optimizers import Optimizer
+from parity.training.run_verification import choose_steps, read_results, write_results
+from parity.training.steps import (
+    LIMIT,
+    OtherChoices,
+    PartError,
+    StepCause,
+    StepComparison,
+    StepRecord,
+    StepTerms,
+    compare_step,
+)
+from parity.training.verification import VerifiedStep
+from parity.training.wording import describe_verification, tabulate_verification
 
-pytestmark = pytest.mark.framework
-
-SPEC = architectures.get("resnet18", classes=10, image_size=(32, 32), channels=1)
-TABLE = SPEC.table()
-ORDER = [weight.name for _, weight in TABLE.weights()]
-
-OPTIMIZERS = {
-    "sgd": Optimizer("sgd", 0.05),
-    "momentum": Optimizer("sgd", 0.05, momentum=0.9),
-    "nesterov": Optimizer("sgd", 0.05, momentum=0.9, nesterov=True),
-    "adam": Optimizer("adam", 1e-3),
-    "adamw": Optimizer("adamw", 1e-3, weight_decay=0.01),
-    "rmsprop": Optimizer("rmsprop", 1e-3, momentum=0.9),
-    "clip": Optimizer("sgd", 0.05, clip_norm=0.5),
-}
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    from parity.runtimes.keras.runtime import Runtime as KerasRuntime
-    from parity.runtimes.torch.runtime import Runtime as TorchRuntime
-
-    folder = tmp_path_factory.mktemp("steps")
-    random = np.random.default_rng(0)
-    np.save(folder / "images.npy", random.random((8, 1, 32, 32), np.float32))
-    np.save(folder / "labels.npy", random.integers(0, 10, 8))
-    values = initialization.draw(SPEC, "he-normal", seed=0)
-    runtimes = {"keras": KerasRuntime(), "torch": TorchRuntime()}
-    for runtime in runtimes.values():
-        runtime.load(spec=SPEC.to_json())
-        runtime.write_weights(values)
-    return folder, runtimes, values
+LABELS = np.array([0, 1, 1])
+LOGITS = np.array([[1.0, 0.0], [0.5, 0.25], [-1.0, 2.0]])
+SGD = Optimizer("sgd", 0.5)
+LAYERS = {"a": "first", "n.running_mean": "norm", "n.running_var": "norm", "b": "last"}
 
 
-def take_steps(bench, optimizer, count, *, keras_optimizer=None, keras_rate=None, map_epsilon=True,
-               model_rounding=True, **options):  # fmt: skip
-    """Compare `count` steps, each from the reference's state; the subject may differ."""
-    folder, runtimes, values = bench
-    state = {f"weight/{name}": value.astype(np.float64) for name, value in values.items()}
-    comparisons = []
-    for number in range(1, count + 1):
-        weight_files.save(folder / "state.safetensors", state)
-        found, statistics = {}, {}
-        for side in ("torch", "keras"):
-            own, rate = optimizer, optimizer.learning_rate
-            if side == "keras":
-                own, rate = keras_optimizer or optimizer, keras_rate or rate
-            elif model_rounding:
-                own, rate = round_as_keras(optimizer, number, rate)
-            epsilon = own.epsilon_at(side, number)
-            if side == "torch" and not map_epsilon:
-                epsilon = own.epsilon
-            request = Float64StepRequest(
-                trainer_request(own, side, TABLE, **(options if side == "keras" else {})),
-                StepRequest(str(folder / "images.npy"), str(folder / "labels.npy"), rate, epsilon),
-                str(folder / "state.safetensors"),
-                number,
-                str(folder / f"{side}.safetensors"),
-            )
-            answer = runtimes[side].step_float64(**request.to_json())
-            found[side] = safetensors.numpy.load_file(folder / f"{side}.safetensors")
-            statistics = answer["statistics"] or statistics
-        comparisons.append(
-            compare_step(
-                step=number, before=state, expected=found["torch"], actual=found["keras"],
-                statistics=statistics, order=ORDER,
-            )
-        )  # fmt: skip
-        state = {
-            name: value
-            for name, value in found["torch"].items()
-            if name.startswith(("weight/", "slot/"))
-        }
-    return comparisons
+def terms(optimizer=SGD, **changes):
+    found = StepTerms(
+        1, optimizer, optimizer.learning_rate, np.zeros((3, 1, 2, 2)), LABELS, frozenset(),
+        "cross-entropy", 0.0, tuple(LAYERS), LAYERS, 6.0,
+    )  # fmt: skip
+    return dataclasses.replace(found, **changes)
 
 
-def some(names, quick):
-    """The names as parameters; those that are not quick are slow: each compiles a step."""
-    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
+def record(correct=2, statistics=None, **changes):
+    """A step of `SGD`: weights fall by half their gradient."""
+    values = {
+        "loss": np.array(measure_losses(LOGITS, LABELS).mean()), "logits": LOGITS,
+        "gradient/a": np.ones(3), "gradient/b": np.ones(2),
+        "weight/a": np.full(3, 1.5), "weight/b": np.full(2, 2.5),
+        "weight/n.running_mean": np.ones(2), "weight/n.running_var": np.ones(2),
+    }  # fmt: skip
+    changes = {key.replace("__", "/"): value for key, value in changes.items()}
+    return StepRecord({**values, **changes}, correct, statistics or {})
 
 
-@pytest.mark.parametrize("name", some(OPTIMIZERS, ["momentum", "adam"]))
-def test_the_frameworks_take_the_same_steps(name, bench):
-    comparisons = take_steps(bench, OPTIMIZERS[name], 2)
-    worst = [(c.step, kind, c.worst(kind)) for c in comparisons
-             for kind in ("loss", "gradient", "statistics", "slot", "update")]  # fmt: skip
-    assert all(comparison.agrees for comparison in comparisons), worst
-    kinds = {error.kind for error in comparisons[0].errors}
-    assert {"loss", "gradient", "statistics", "update"} <= kinds
-    assert max(comparison.worst().rel_l2 for comparison in comparisons) < LIMIT
-
-
-ADAM, MOMENTUM = OPTIMIZERS["adam"], OPTIMIZERS["momentum"]
-
-FAULTS = {
-    "learning rate off by 1e-6": (
-        MOMENTUM, {"keras_rate": 0.05 * (1 + 1e-6)}, 1, "update"
-    ),
-    "ε 1.001 times as large": (
-        ADAM, {"keras_optimizer": dataclasses.replace(ADAM, epsilon=1.001e-7)}, 1, "update"
-    ),
-    "PyTorch's ε": (ADAM, {"map_epsilon": False}, 1, "update"),
-    "label smoothing": (MOMENTUM, {"label_smoothing": 1e-6}, 1, "loss"),
-    "another momentum": (
-        MOMENTUM, {"keras_optimizer": dataclasses.replace(MOMENTUM, momentum=0.900001)}, 2, "slot"
-    ),
-    "no Nesterov": (
-        OPTIMIZERS["nesterov"], {"keras_optimizer": MOMENTUM}, 1, "update"
-    ),
-    "decay of biases and norms": (
-        OPTIMIZERS["adamw"],
-        {"keras_optimizer": dataclasses.replace(OPTIMIZERS["adamw"], decay_all=True)},
-        1, "update",
-    ),
-    "Keras's rounding of β, not modelled": (ADAM, {"model_rounding": False}, 1, "update"),
+BEFORE = {
+    "weight/a": np.full(3, 2.0), "weight/b": np.full(2, 3.0),
+    "weight/n.running_mean": np.full(2, 0.5), "weight/n.running_var": np.full(2, 0.5),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", some(FAULTS, ["learning rate off by 1e-6", "PyTorch's ε"]))
-def test_a_fault_is_seen_in_the_first_step_in_which_it_acts(fault, bench):
-    optimizer, change, step, kind = FAULTS[fault]
-    comparisons = take_steps(bench, optimizer, step, **change)
-    assert all(comparison.agrees for comparison in comparisons[:-1])
-    difference = comparisons[-1].first_difference()
-    assert not comparisons[-1].agrees
-    assert difference.kind == kind
-    assert difference.rel_l2 > 100 * LIMIT
-
-
-def toy(**changes):
-    values = {
-        "loss": np.array(1.0), "gradient/a": np.ones(3), "gradient/b": np.ones(2),
-        "weight/a": np.full(3, 2.0), "weight/b": np.full(2, 3.0),
-        "weight/n.running_var": np.ones(2),
-    }  # fmt: skip
-    return {**values, **changes}
-
-
-BEFORE = {name: value - 0.5 for name, value in toy().items() if name.startswith("weight/")}
-
-
-def compare(expected, actual, statistics=None):
+def compare(expected, actual, **options):
     return compare_step(
-        step=1, before=BEFORE, expected=expected, actual=actual, statistics=statistics or {},
-        order=["a", "n.running_var", "b"],
-    )  # fmt: skip
+        terms(), "torch", before=BEFORE, expected=expected, actual=actual, **options
+    )
 
 
-def test_the_first_difference_is_that_of_the_computation():
-    assert compare(toy(), toy()).agrees
-    both = toy(**{"gradient/a": np.zeros(3), "gradient/b": np.zeros(2)})
-    assert compare(toy(), both).first_difference().tensor == "b"
-    statistic = compare(toy(), toy(**{"weight/n.running_var": np.zeros(2)})).first_difference()
-    assert (statistic.kind, statistic.tensor) == ("statistics", "n.running_var")
+def first(actual, expected=None, **options):
+    found = compare(expected or record(), actual, **options).first_difference()
+    return None if found is None else (found.kind, found.tensor)
+
+
+def test_equal_steps_agree_and_the_first_difference_is_that_of_the_computation():
+    assert compare(record(), record()).agrees
+    both = record(gradient__a=np.zeros(3), gradient__b=np.zeros(2))
+    assert first(both) == ("gradient", "b")
+    assert first(record(logits=LOGITS + np.array([0, 1e-9]))) == ("samples", "")
+    assert first(record(loss=np.array(1.0))) == ("loss", "")
+    assert first(record(correct=1)) == ("metric", "accuracy")
+    wrong = record(**{"weight/n.running_var": np.zeros(2)})
+    assert first(wrong) == ("statistics", "n.running_var")
+    assert first(record(weight__a=np.full(3, 1.5 + 1e-9))) == ("update", "a")
+
+
+def test_the_update_is_judged_from_the_subjects_own_gradients():
+    """A wrong gradient is one difference; the right step along it is not another."""
+    actual = record(gradient__a=np.full(3, 2.0), weight__a=np.full(3, 1.0))
+    failed = [(e.kind, e.tensor) for e in compare(record(), actual).errors if not e.passes]
+    assert failed == [("gradient", "a")]
 
 
 def test_what_is_missing_or_not_finite_never_agrees():
-    without = {name: value for name, value in toy().items() if name != "gradient/a"}
-    assert compare(toy(), without).missing == ("gradient/a",)
-    assert not compare(toy(), without).agrees
-    assert not compare({}, {}).agrees
-    nan = compare(toy(), toy(**{"gradient/a": np.array([1, np.nan, 1])}))
+    values = {k: v for k, v in record().values.items() if k != "gradient/a"}
+    without = compare(record(), StepRecord(values, 2, {}))
+    assert without.missing == ("gradient/a",)
+    assert not without.agrees
+    assert without.first_difference().rel_l2 == math.inf
+    nan = compare(record(), record(gradient__a=np.array([1, np.nan, 1])))
     assert nan.first_difference().tensor == "a"
+    assert nan.worst().tensor == "a"
     assert not nan.agrees
+    assert not StepComparison(1, ()).agrees
+    other_shape = compare(record(), record(gradient__a=np.ones(4)[:2]))
+    assert other_shape.first_difference().rel_l2 == math.inf
+
+
+def test_a_weight_that_should_stay_may_not_move():
+    """One without a gradient in the subject."""
+    values = {k: v for k, v in record().values.items() if k != "gradient/a"}
+    moved = compare(record(), StepRecord(values, 2, {}))
+    assert ("update", "a") in [(e.kind, e.tensor) for e in moved.errors if not e.passes]
+    stays = StepRecord({**values, "weight/a": BEFORE["weight/a"]}, 2, {})
+    failed = [(e.kind, e.tensor) for e in compare(record(), stays).errors if not e.passes]
+    assert failed == [("gradient", "a")]
 
 
 def test_an_unbiased_variance_is_converted_to_the_biased_one():
@@ -187,6 +119,153 @@ def test_an_unbiased_variance_is_converted_to_the_biased_one():
     unbiased = 0.9 * before + 0.1 * np.full(2, 4.0)
     biased = 0.9 * before + 0.1 * np.full(2, 4.0) * 7 / 8
     update = {"n.running_var": {"keep": 0.9, "count": 8, "unbiased": True}}
-    expected = toy(**{"weight/n.running_var": unbiased})
-    assert compare(expected, toy(**{"weight/n.running_var": biased}), update).agrees
-    assert not compare(expected, toy(**{"weight/n.running_var": unbiased}), update).agrees
+    expected = record(statistics=update, **{"weight/n.running_var": unbiased})
+    assert compare(expected, record(**{"weight/n.running_var": biased})).agrees
+    assert not compare(expected, record(**{"weight/n.running_var": unbiased})).agrees
+    both = record(statistics=update, **{"weight/n.running_var": unbiased})
+    assert compare(expected, both).agrees
+
+
+def test_a_gradient_of_rounding_alone_is_measured_by_its_layer():
+    """The bias before a batch-norm: the frameworks' roundings have nothing in common."""
+    layers = {**LAYERS, "b": "first"}
+    small = [record(gradient__b=np.array([x, -x]), weight__b=np.full(2, 3.0) - [x / 2, -x / 2])
+             for x in (1e-17, -3e-17)]  # fmt: skip
+    together = compare_step(
+        terms(layers=layers), "torch", before=BEFORE, expected=small[0], actual=small[1]
+    )
+    assert together.agrees
+    assert not compare(*small).agrees
+
+
+FLOORS = {"samples": 1e-7, "gradient/a": 1e-6, "gradient/b": 1e-7,
+          "weight/n.running_mean": 1e-7, "weight/n.running_var": 1e-7}  # fmt: skip
+
+
+def test_float32_is_judged_in_floors():
+    for size, passes in ((3.9e-6, True), (4.1e-6, False)):
+        value = 1 + size
+        actual = record(gradient__a=np.full(3, value), weight__a=np.full(3, 2 - value / 2))
+        found = compare(record(), actual, floors=FLOORS)
+        assert found.precision == "float32"
+        assert found.agrees is passes
+        assert found.worst("gradient").x_floor == pytest.approx(size / 1e-6)
+
+
+def test_a_small_loss_is_rounded_as_its_logits_are():
+    """Its log-sum-exp is 20, and the loss 2e-9: a float32 framework may well report 0."""
+    logits = np.array([[20.0, 0.0], [0.0, 20.0], [0.0, 20.0]])
+    expected = record(
+        correct=3, logits=logits, loss=np.array(measure_losses(logits, LABELS).mean())
+    )
+    actual = record(correct=3, logits=logits, loss=np.array(0.0))
+    assert compare(expected, actual, floors=FLOORS).agrees
+    assert not compare(expected, actual).agrees
+    far = record(correct=3, logits=logits, loss=np.array(1e-5))
+    assert compare(expected, far, floors=FLOORS).first_difference().kind == "loss"
+
+
+# The definition ----------------------------------------------------------------------------------
+
+
+def test_keras_rounds_momentum_and_beta_to_float32():
+    momentum, rate = Optimizer("sgd", 0.1, momentum=0.9).round_as("keras", 1, 0.1)
+    assert momentum.momentum == float(np.float32(0.9))
+    assert rate == 0.1
+    adamw, rate = Optimizer("adamw", 1e-3, weight_decay=0.1).round_as("keras", 1, 1e-3)
+    assert 6e-6 < abs(rate / 1e-3 - 1) < 7e-6
+    assert adamw.weight_decay * rate == pytest.approx(float(np.float32(0.1)) * 1e-3, rel=1e-15)
+    assert adamw.round_as("torch", 1, 1e-3) == (adamw, 1e-3)
+
+
+def test_an_update_without_a_slot_starts_at_zero():
+    optimizer = Optimizer("sgd", 0.1, momentum=0.5, l2=0.1)
+    before = {"weight/a": np.array([2.0])}
+    update = Update(optimizer, 1, 0.1, {"a": np.array([1.0])}, before, frozenset({"a"}))
+    assert update.take() == {"slot/momentum/a": 1.2, "weight/a": 2.0 - 0.1 * 1.2}
+    later = update.replace(before={**before, "slot/momentum/a": np.array([2.0])})
+    assert later.take()["slot/momentum/a"] == pytest.approx(2.2)
+    assert later.replace(momentum=0.0, decayed=frozenset()).take() == {"weight/a": 1.9}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_is_that_of_its_formula(loss):
+    outputs = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    found = measure_losses(outputs, np.array([2, 0]), loss=loss)
+    if loss == "mean-squared-error":
+        wanted = [(0.04 + 0.09 + 0.25) / 3, (0.16 + 0.09 + 0.01) / 3]
+    elif loss == "cross-entropy":
+        wanted = [-math.log(math.exp(x[y]) / np.exp(x).sum()) for x, y in zip(outputs, (2, 0))]  # noqa: B905
+    else:
+        wanted = [-math.log(0.5), -math.log(0.6)]
+    assert found == pytest.approx(wanted, rel=1e-12)
+
+
+def test_smoothed_labels_are_shared_over_all_classes():
+    outputs = np.array([[0.2, 0.8]])
+    found = measure_losses(outputs, np.array([1]), loss=LOSSES[1], label_smoothing=0.1)
+    assert found == pytest.approx([-(0.95 * math.log(0.8) + 0.05 * math.log(0.2))])
+
+
+# A run's steps -----------------------------------------------------------------------------------
+
+
+def test_the_steps_are_the_first_three_and_a_few_later_ones():
+    assert choose_steps(10, 4) == {1, 2, 3, 10, 11, 20, 40}
+    assert choose_steps(2, 1) == {1, 2}
+    assert choose_steps(3, 2, every=1) == set(range(1, 7))
+    assert choose_steps(5, 2, every=4) == {1, 5, 9}
+
+
+def build_step(number=1, *, error=1e-14, causes=(), choices=None):
+    parts = [PartError(kind, "fc.bias", 1e-14) for kind in ("samples", "loss", "gradient")]
+    semantics = StepComparison(number, (*parts, PartError("update", "fc.bias", error)))
+    numerics = dataclasses.replace(semantics, precision="float32", choices=choices)
+    return VerifiedStep(number, semantics, numerics, tuple(causes))
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    cause = StepCause("epsilon", "ε is 1e-8, not 1e-7", "set ε", 1e-3, 1e-14)
+    steps = (
+        build_step(1, choices=OtherChoices(("relu1",), 2, 0.5)),
+        build_step(2, error=1e-3, causes=[cause]),
+    )
+    path = tmp_path / "verification.json"
+    assert read_results(path) == ()
+    write_results(path, steps)
+    assert read_results(path) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"schema": "parity.verification/1", "st', "JSONDecodeError"),
+        (
+            '{"schema": "parity.verification/9", "steps": []}',
+            "its schema is 'parity.verification/9'",
+        ),
+        ('{"schema": "parity.verification/1", "steps": [{}]}', "KeyError: 'numerics'"),
+        ("[]", "TypeError"),
+    ],
+)
+def test_results_of_another_form_are_refused_in_one_line(text, found, tmp_path):
+    path = tmp_path / "verification.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="delete it to compare the steps again") as error:
+        read_results(path)
+    assert found in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_words_name_the_first_difference_and_its_cause():
+    assert next(describe_verification([build_step()])).startswith("parity: steps 1 are the same")
+    cause = StepCause("epsilon", "ε is 1e-8, not 1e-7", "set ε to 1e-7", 1e-3, 1e-14)
+    lines = list(describe_verification([build_step(), build_step(2, error=1e-3, causes=[cause])]))
+    assert lines[0].startswith("divergence: step 2 differs in float64, first update fc.bias")
+    assert "cause: epsilon: ε is 1e-8, not 1e-7" in lines[1]
+    assert lines[2] == "remedy: set ε to 1e-7"
+    unexplained = list(describe_verification([build_step(error=1e-3)]))
+    assert unexplained[-1] == "cause: none of the known ones explains this step"
+    _, rows = tabulate_verification([build_step(choices=OtherChoices(("relu1",), 2, 0.5))])
+    assert rows[1][-1] == "agrees; 2 units at a kink or tie"
+    assert LIMIT == 1e-10

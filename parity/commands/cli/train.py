@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from parity.commands.train import TrainingResult
-    from parity.training.steps import Kind, StepComparison
+    from parity.training.verification import VerifiedStep
 
 
 class OptimizerName(StrEnum):
@@ -26,6 +26,14 @@ class OptimizerName(StrEnum):
     adam = "adam"
     adamw = "adamw"
     rmsprop = "rmsprop"
+
+
+class LossName(StrEnum):
+    """The losses; `parity.numerics.losses` defines them."""
+
+    cross_entropy = "cross-entropy"
+    cross_entropy_of_probabilities = "cross-entropy-of-probabilities"
+    mean_squared_error = "mean-squared-error"
 
 
 class ScheduleName(StrEnum):
@@ -63,6 +71,9 @@ def train(
     decay_all: Annotated[
         bool, typer.Option("--decay-all", help="Decay biases and normalisations too.")
     ] = False,
+    l2: Annotated[
+        float, typer.Option("--l2", help="Added to the gradient: this times the weight.")
+    ] = 0.0,
     clip_value: Annotated[float | None, typer.Option(help="Limit of a gradient's values.")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="Limit of all gradients' norm.")] = None,
     schedule: Annotated[
@@ -101,6 +112,7 @@ def train(
     deviation: Annotated[
         str, typer.Option(metavar="D[,D,D]", help="Standard deviation of the pixels, by channel.")
     ] = "",
+    loss: Annotated[LossName, typer.Option(help="The loss.")] = LossName.cross_entropy,
     label_smoothing: Annotated[float, typer.Option(help="Share spread over all classes.")] = 0.0,
     init: Annotated[
         str,
@@ -122,6 +134,20 @@ def train(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
     ] = False,
+    validate_on_test: Annotated[
+        bool, typer.Option("--validate-on-test", help="Validate on the test images.")
+    ] = False,
+    initial_epoch: Annotated[
+        int, typer.Option(help="Epochs that the weights of --init were trained for before.")
+    ] = 0,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar=".h5|.keras|.pth",
+            help="Write the last and best models in this format, too. Repeatable.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/MODEL.")
     ] = None,
@@ -130,13 +156,29 @@ def train(
         float, typer.Option(help="Seconds between two saved states within an epoch.")
     ] = 60.0,
     verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Compare single steps, each from PyTorch's state, in float64 and float32: the "
+            "first three and a few later ones.",
+        ),
+    ] = False,
+    every: Annotated[
+        int | None, typer.Option(metavar="N", help="Compare every N-th step instead.")
+    ] = None,
+    band: Annotated[
         int,
         typer.Option(
-            metavar="STEPS",
-            help="Compare the first steps in float64, each from PyTorch's state; 3 are enough for "
-            "most differences.",
+            metavar="RUNS",
+            help="Draw the band of further runs of PyTorch that have rounding noise in every step.",
         ),
     ] = 0,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each framework.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that load images.")] = None,
     python: arguments.PythonOption = None,
@@ -171,6 +213,7 @@ def train(
                 epsilon=epsilon,
                 weight_decay=weight_decay,
                 decay_all=decay_all,
+                l2=l2,
                 clip_value=clip_value,
                 clip_norm=clip_norm,
                 schedule=Schedule(schedule.value, warmup_steps, step_epochs, factor, minimum_rate),
@@ -179,8 +222,9 @@ def train(
                 augmentation=Augmentation(
                     rotation, width_shift, height_shift, shear, zoom, horizontal_flip
                 ),
-                mean=_parse_numbers("--mean", mean),
-                deviation=_parse_numbers("--deviation", deviation),
+                mean=parse_numbers("--mean", mean),
+                deviation=parse_numbers("--deviation", deviation),
+                loss=loss.value,
                 label_smoothing=label_smoothing,
                 init=init,
                 seed=seed,
@@ -190,10 +234,15 @@ def train(
                 validation_share=validation_share,
                 drop_last=drop_last,
                 skip_unreadable=skip_unreadable,
+                validate_on_test=validate_on_test,
+                initial_epoch=initial_epoch,
+                formats=format or (),
                 out=out,
                 resume=resume,
                 save_seconds=save_seconds,
                 verify=verify,
+                every=every,
+                band=band,
                 threads=threads,
                 workers=workers,
                 python=resolve_interpreters(python or []),
@@ -203,13 +252,25 @@ def train(
         for note in result.notes:
             console.print_note(note)
         _print_result(result)
+        if json is not None or html is not None:
+            from parity.report.training import write_html, write_json
+
+            if json is not None:
+                write_json(json, result)
+            if html is not None:
+                write_html(html, result)
+        if result.band is not None:
+            from parity.training.wording import describe_band
+
+            for line in describe_band(result.inside_band):
+                typer.echo(line)
         if result.verified_steps:
             _print_verification(result.verified_steps)
         if not result.agrees:
             raise typer.Exit(1)
 
 
-def _parse_numbers(option: str, text: str) -> tuple[float, ...]:
+def parse_numbers(option: str, text: str) -> tuple[float, ...]:
     from parity.errors import UsageError
     from parity.text import quote
 
@@ -241,37 +302,23 @@ def _print_result(result: "TrainingResult") -> None:
             ]
         )
     console.print_table([*columns, "training", "images/s"], rows, right=columns[2:6])
+    mapping = ", ".join(f"{index} {name}" for index, name in enumerate(result.classes))
+    typer.echo(f"\n{len(result.classes)} classes: {mapping}")
     typer.echo(
-        f"\n{result.model}, {len(result.classes)} classes; {result.folder} holds the checkpoints "
+        f"{result.model}, {result.seconds:.0f} s in all; {result.folder} holds the checkpoints "
         "last and best of each framework, history.json, history.svg and metrics.csv"
     )
 
 
-def _print_verification(steps: "Sequence[StepComparison]") -> None:
-    from parity.training.steps import LIMIT
+def _print_verification(steps: "Sequence[VerifiedStep]") -> None:
+    from parity.training.wording import describe_verification, tabulate_verification
 
-    kinds: tuple[Kind, ...] = ("loss", "gradient", "statistics", "slot", "update")
-    rows = []
-    for step in steps:
-        worst = [step.worst(kind) for kind in kinds]
-        errors = ["–" if error is None else f"{error.rel_l2:.1e}" for error in worst]
-        rows.append([str(step.step), *errors, "agrees" if step.agrees else "differs"])
+    columns, rows = tabulate_verification(steps)
     typer.echo("")
-    console.print_table(["step", *kinds, "in float64"], rows, right=["step", *kinds])
-    differing = next((step for step in steps if not step.agrees), None)
-    if differing is None:
-        typer.echo(
-            f"\nverified: steps 1 to {len(steps)} are the same in keras and torch: relative L2 in "
-            f"float64, each from torch's state, at most {LIMIT:.0e}"
-        )
-        return
-    first = differing.first_difference()
-    where = (
-        f"only one side has {differing.missing[0]}"
-        if first is None
-        else f"first {first.kind} {first.tensor}".rstrip() + f", relative L2 {first.rel_l2:.1e}"
-    )
-    typer.echo(f"\nnot the same: step {differing.step} differs in float64, {where}")
+    console.print_table(columns, rows, right=columns[:-1])
+    typer.echo("")
+    for line in describe_verification(steps):
+        typer.echo(line)
 
 
 COMMANDS = (
@@ -280,7 +327,7 @@ COMMANDS = (
         place=55,
         examples=(
             "parity train resnet18 --data digits --image-size 32 --epochs 3 --learning-rate 1e-3",
-            "parity train resnet18 --data DIR --learning-rate 0.01 --optimizer sgd --verify 3",
+            "parity train resnet18 --data DIR --learning-rate 0.01 --optimizer sgd --verify",
         ),
     ),
 )

@@ -28,6 +28,7 @@ ABOUT = RuntimeInfo(
     reference_rank=1,
     exports_onnx=True,
     checkpoint_suffixes=(".weights.h5", ".keras"),
+    written_suffixes=(".h5",),
     backends=(
         # TensorFlow and JAX never shrink their memory pools; PyTorch can.
         Backend("tensorflow", keeps_gpu_memory=True),

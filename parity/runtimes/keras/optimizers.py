@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from parity.processes.training_requests import OptimizerDefinition
 
@@ -35,3 +38,27 @@ def map_optimizer(optimizer: OptimizerDefinition) -> tuple[str, dict[str, Any]]:
                 "momentum": optimizer.momentum,
                 "epsilon": optimizer.epsilon,
             }
+
+
+def round_step(optimizer: OptimizerDefinition, step: int) -> tuple[dict[str, float], float]:
+    """Return the hyperparameters that Keras rounds in float64, and the factor of the learning rate.
+
+    Keras converts the momentum, the weight decay and Adam's β, where it raises them to the power of
+    the step, through float32. It is exact arithmetic: 2e-8 of a momentum of 0.9, 7e-6 of Adam's
+    first step.
+    """
+    changes = {"weight_decay": float(np.float32(optimizer.weight_decay))}
+    if optimizer.name == "sgd":
+        changes["momentum"] = float(np.float32(optimizer.momentum))
+    if optimizer.name not in ("adam", "adamw"):
+        return changes, 1.0
+
+    def size(beta_1: float, beta_2: float) -> float:
+        return math.sqrt(1 - beta_2**step) / (1 - beta_1**step)
+
+    exact = size(optimizer.beta_1, optimizer.beta_2)
+    other = size(float(np.float32(optimizer.beta_1)), float(np.float32(optimizer.beta_2)))
+    factor = other / exact
+    # The decay is by rate · weight decay, which the rounding of β does not change.
+    changes["weight_decay"] /= factor
+    return changes, factor

@@ -27,6 +27,7 @@ from parity.runtimes.keras import (
     checkpoints,
     grouped_convolutions,
     load,
+    predict,
     references,
     run,
     train,
@@ -48,7 +49,6 @@ class Runtime(KerasRepairs, KerasGraphs, ModelRuntime):
     name = "keras"
     model: keras.Model
     _callable_path: str | None = None
-    _float64_trainer: tuple[Any, train.ObservedKerasTrainer] | None = None
 
     def versions(self) -> dict[str, str]:
         backend = keras.backend.backend()
@@ -168,6 +168,9 @@ class Runtime(KerasRepairs, KerasGraphs, ModelRuntime):
     def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
         if path.name.endswith(".weights.h5"):
             self.model.save_weights(path)
+        elif path.suffix == ".h5":
+            # Keras's older form, one file with the architecture.
+            self.model.save(path, include_optimizer=False)
         else:
             self.model.save(path)
 
@@ -187,19 +190,31 @@ class Runtime(KerasRepairs, KerasGraphs, ModelRuntime):
     def create_trainer(self, request: TrainerRequest) -> train.KerasTrainer:
         return train.KerasTrainer(self.model, self.table, request)
 
-    def create_float64_trainer(self, request: TrainerRequest) -> train.ObservedKerasTrainer:
-        # The step takes seconds to compile; it is that of the same model and request.
-        key = (self.model, request.to_json())
-        if self._float64_trainer is None or self._float64_trainer[0] != key:
-            model, _ = self.build_replica("float64")
-            trainer = train.ObservedKerasTrainer(model, self.table, request)
-            self._float64_trainer = key, trainer
-        return self._float64_trainer[1]
+    def create_observed_trainer(
+        self, request: TrainerRequest, dtype: str, device: str
+    ) -> train.ObservedKerasTrainer:
+        if device != "cpu":
+            self.pin_flags("float32", device)
+        model, _ = self.build_replica(dtype, device=device)
+        return train.ObservedKerasTrainer(model, self.table, request, dtype, device)
 
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:
         assert self.spec is not None
         model = load.build_initialized_twin(self.spec, seed=seed)
         return weights.read_weights(model, self.table.rows)
+
+    def prepare_prediction(self, *, precision: str, device: str) -> predict.Predictor:
+        keras_device.pin_flags(precision, device)
+        if (precision, device) == ("float32", "cpu"):
+            return predict.CompiledPredictor(self.model)
+        if self.spec is not None:
+            if device == "gpu":
+                return predict.CompiledPredictor(self.copy_to_device(precision, device), device)
+            return predict.CompiledPredictor(self.copy_model(precision))
+        return predict.ReplicaPredictor(self.model, self.copy_to_precision(precision, device))
+
+    def compute_outputs(self, prepared: predict.Predictor, images: Array) -> Array:
+        return prepared(images)
 
     def limit_threads(self, count: int) -> int:
         return train.limit_threads(count)

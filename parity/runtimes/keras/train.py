@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -10,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import TrainingError, UsageError
-from parity.network import kinds
+from parity.network import kinds, layouts
 from parity.network.table import LayerTable
-from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest
+from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras import load
 from parity.runtimes.keras.run import to_tensor
-from parity.runtimes.train import require_state
+from parity.runtimes.train import CHOOSING_KINDS, require_state
 
 Array = NDArray[Any]
 
@@ -61,17 +62,11 @@ class KerasTrainer:
         require_backend()
         self._model = model
         self._classes = model.output_shape[-1]
-        self._smoothed = request.label_smoothing > 0
+        self._one_hot = request.label_smoothing > 0 or request.loss != "cross-entropy"
         self._names = dict(_canonical_names(model, table))
         self._optimizer = self._create_optimizer(request)
-        loss: Any
-        if self._smoothed:
-            loss = keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=request.label_smoothing
-            )
-        else:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        accuracy = "categorical_accuracy" if self._smoothed else "sparse_categorical_accuracy"
+        loss = _create_loss(request)
+        accuracy = "categorical_accuracy" if self._one_hot else "sparse_categorical_accuracy"
         model.compile(optimizer=self._optimizer, loss=loss, metrics=[accuracy], jit_compile=False)
         self._accuracy = accuracy
         self._functions: dict[int, tuple[Any, Any]] = {}
@@ -95,7 +90,28 @@ class KerasTrainer:
                     if self._name(variable) in undecayed
                 ]
             )
+        if request.l2:
+            self._add_l2(optimizer, request.l2, undecayed)
         return optimizer
+
+    def _add_l2(self, optimizer: Any, factor: float, undecayed: set[str]) -> None:
+        """Add `factor` times the weight to its gradient, after clipping.
+
+        Keras decouples the weight decay of every optimizer, and a regulariser of its layers would
+        come before clipping and change the loss.
+        """
+        clip = optimizer._clip_gradients
+
+        def clip_and_decay(gradients: Any) -> list[Any]:
+            variables = self._model.trainable_variables
+            return [
+                gradient
+                if gradient is None or self._name(variable) in undecayed
+                else gradient + variable.value * factor
+                for gradient, variable in zip(clip(gradients), variables, strict=True)
+            ]
+
+        optimizer._clip_gradients = clip_and_decay
 
     def _check_slots(self) -> None:
         """Raise `TrainingError` if the optimizer has variables that the state would not hold."""
@@ -108,6 +124,8 @@ class KerasTrainer:
             )
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+        if request.noise is not None:
+            raise UsageError("keras: the reference's step alone has noise")
         if request.epsilon is not None:
             raise UsageError("keras: ε cannot change from step to step")
         self._set_learning_rate(request.learning_rate)
@@ -133,7 +151,7 @@ class KerasTrainer:
         self._model.train_function, self._model.test_function = self._functions[count]
 
     def _target(self, labels: Array) -> Any:
-        return np.eye(self._classes, dtype=np.float32)[labels] if self._smoothed else labels
+        return np.eye(self._classes, dtype=np.float32)[labels] if self._one_hot else labels
 
     def _result(self, logs: dict[str, Any], count: int) -> BatchResult:
         return BatchResult(float(logs["loss"]), round(float(logs[self._accuracy]) * count), count)
@@ -190,21 +208,50 @@ class KerasTrainer:
         self._optimizer.iterations.assign(int(values[_COUNTER]))
         self._optimizer._learning_rate.assign(values[_RATE])
 
+    def read_definition(self) -> dict[str, Array]:
+        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
+        rate = float(self._optimizer._learning_rate.numpy())
+        values = {}
+        for name, value in self.read_state().items():
+            if name.startswith(_SLOT):
+                values[name] = value / -rate if self._is_scaled() else value
+            elif name.startswith(_WEIGHT) and value.dtype.kind == "f":
+                values[name] = value
+        return values
+
+    def _is_scaled(self) -> bool:
+        """Whether the slots have the learning rate inside, which the definition has outside."""
+        return isinstance(self._optimizer, keras.optimizers.SGD)
+
 
 class ObservedKerasTrainer(KerasTrainer):
-    """A trainer of a float64 model: `parity.runtimes.train.ObservedTrainer`."""
+    """A trainer of a model in any dtype: `parity.runtimes.train.ObservedTrainer`."""
 
-    def __init__(self, model: keras.Model, table: LayerTable, request: TrainerRequest) -> None:
-        with load.default_dtype("float64"):
+    def __init__(
+        self,
+        model: keras.Model,
+        table: LayerTable,
+        request: TrainerRequest,
+        dtype: str,
+        device: str,
+    ) -> None:
+        self._dtype, self._device = dtype, device
+        with load.default_dtype(dtype), keras_device.device_scope(device):
             super().__init__(model, table, request)
             self._gradients = {
-                id(variable): keras.Variable(keras.ops.zeros(variable.shape), trainable=False)
+                id(variable): keras.Variable(
+                    keras.ops.zeros(variable.shape), dtype=dtype, trainable=False
+                )
                 for variable in model.trainable_variables
             }
+        # By row, and by the size of the batch; `None` are the logits.
+        self._tensors: dict[tuple[str | None, int], Any] = {}
+        self._count = 0
+        self._choosing = dict(_find_choosing_layers(model, table))
         self._observe()
 
     def _observe(self) -> None:
-        """Make the optimizer keep the gradients that the compiled step gives it."""
+        """Make the compiled step keep its gradients, logits and choices."""
         apply = self._optimizer.apply
 
         def keep_and_apply(gradients: Any, variables: Any = None) -> None:
@@ -214,15 +261,57 @@ class ObservedKerasTrainer(KerasTrainer):
             apply(gradients, variables)
 
         self._optimizer.apply = keep_and_apply
+        compute_loss = self._model.compute_loss
+
+        def keep_and_compute_loss(x: Any, y: Any, y_pred: Any, *args: Any, **options: Any) -> Any:
+            self._keep(None, y_pred)
+            return compute_loss(x, y, y_pred, *args, **options)
+
+        self._model.compute_loss = keep_and_compute_loss
+        for name, choosing in self._choosing.items():
+            layer = choosing.layer
+            layer.call = self._keep_choice(name, choosing.kind, layer.call)
+
+    def _keep_choice(self, name: str, kind: str, call: Any) -> Any:
+        def keep_and_call(inputs: Any, *args: Any, **options: Any) -> Any:
+            output = call(inputs, *args, **options)
+            self._keep(name, output > 0 if kind == "relu" else inputs)
+            return output
+
+        return keep_and_call
+
+    def _keep(self, name: str | None, tensor: Any) -> None:
+        variable = self._tensors.get((name, self._count))
+        # Evaluation and symbolic calls keep nothing.
+        if variable is not None and tuple(tensor.shape) == tuple(variable.shape):
+            variable.assign(tensor)
+
+    def _create_tensors(self, count: int) -> None:
+        """Make the variables that a batch of `count` images is kept in, before it is compiled."""
+        if (None, count) in self._tensors:
+            return
+        tf = keras_device.backend()
+        outputs: dict[str | None, tuple[Any, str]] = {None: (self._model.output_shape, self._dtype)}
+        for name, choosing in self._choosing.items():
+            layer = choosing.layer
+            is_kink = choosing.kind == "relu"
+            shape = layer.output.shape if is_kink else layer.input.shape
+            outputs[name] = shape, "bool" if is_kink else self._dtype
+        for key, (shape, dtype) in outputs.items():
+            if None not in shape[1:]:
+                zeros = tf.zeros((count, *shape[1:]), dtype)
+                self._tensors[key, count] = tf.Variable(zeros, trainable=False)
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+        self._count = len(labels)
         # What is traced within the step asks for the default dtype, too.
-        with load.default_dtype("float64"):
+        with load.default_dtype(self._dtype), keras_device.device_scope(self._device):
+            self._create_tensors(self._count)
             return super().step(images, labels, request)
 
-    def _is_scaled(self) -> bool:
-        """Whether the slots have the learning rate inside, which the definition has outside."""
-        return isinstance(self._optimizer, keras.optimizers.SGD)
+    def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
+        if variation != Variation() or choices is not None:
+            raise UsageError("keras: the reference's step alone can be varied")
 
     def read_gradients(self) -> dict[str, Array]:
         return {
@@ -231,6 +320,35 @@ class ObservedKerasTrainer(KerasTrainer):
             )
             for variable in self._model.trainable_variables
         }
+
+    def read_statistics(self) -> dict[str, Array]:
+        trained = {f"{_WEIGHT}{self._name(v)}" for v in self._model.trainable_variables}
+        return {
+            name: value
+            for name, value in self.read_definition().items()
+            if name.startswith(_WEIGHT) and name not in trained
+        }
+
+    def read_logits(self) -> Array:
+        return np.asarray(self._tensors[None, self._count])
+
+    def read_choices(self) -> dict[str, Array]:
+        found = {}
+        for name, choosing in self._choosing.items():
+            value = self._tensors.get((name, self._count))
+            if value is None:
+                continue
+            if choosing.kind == "relu":
+                found[name] = np.ascontiguousarray(layouts.to_nchw(np.asarray(value)))
+            else:
+                found[name] = choosing.find_maxima(value)
+        return found
+
+    def read_choice_input(self, row: str) -> Array:
+        raise NotImplementedError("the reference alone is given choices")
+
+    def read_distances(self) -> dict[str, tuple[Array, Array]]:
+        raise NotImplementedError("the reference alone is given choices")
 
     def _to_canonical(self, owner: Any, variable: Any) -> Array:
         value = np.asarray(variable)
@@ -241,27 +359,72 @@ class ObservedKerasTrainer(KerasTrainer):
         # Its moving variances are biased; the number of values is told by the other side.
         return {}
 
-    def read_definition(self) -> dict[str, Array]:
-        rate = float(self._optimizer._learning_rate.numpy())
-        values = {}
-        for name, value in self.read_state().items():
-            if name.startswith(_SLOT):
-                values[name] = value / -rate if self._is_scaled() else value
-            elif name.startswith(_WEIGHT) and value.dtype.kind == "f":
-                values[name] = value
-        return values
-
     def write_definition(self, values: dict[str, Array], *, number: int) -> None:
         state = self.read_state()
         rate = float(state[_RATE])
         for name in state:
             if name.startswith(_SLOT):
-                value = values.get(name, np.zeros_like(state[name]))
+                value = np.array(values.get(name, np.zeros_like(state[name])), self._dtype)
                 state[name] = value * -rate if self._is_scaled() else value
             elif name in values:
-                state[name] = np.array(values[name], np.float64)
+                state[name] = np.array(values[name])
         state[_COUNTER] = np.array(number - 1, np.int64)
         self.write_state(state)
+
+
+@dataclass(frozen=True)
+class _ChoosingLayer:
+    """A layer whose derivative jumps; `crop` is what a layer before it pads: top, bottom, …"""
+
+    kind: str
+    layer: Any
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def find_maxima(self, inputs: Any) -> Array:
+        """Return the place of each maximum (N, C, h, w) in the flat planes without padding.
+
+        Padding that is the maximum is as large as the values beside it, or they are cut by a ReLU.
+        """
+        tf, pool = keras_device.backend(), self.layer
+        places = tf.nn.max_pool_with_argmax(
+            inputs, pool.pool_size, pool.strides, pool.padding.upper()
+        )[1].numpy()
+        _, height, width, channels = inputs.shape
+        y, x = np.divmod(places // channels, width)
+        top, bottom, left, right = self.crop
+        y = np.clip(y - top, 0, height - top - bottom - 1)
+        x = np.clip(x - left, 0, width - left - right - 1)
+        return np.ascontiguousarray(layouts.to_nchw(y * (width - left - right) + x))
+
+
+def _find_choosing_layers(
+    model: keras.Model, table: LayerTable
+) -> Iterator[tuple[str, _ChoosingLayer]]:
+    """Yield each row whose derivative jumps, and its layer; layers that are called once."""
+    for before, row in zip((None, *table.rows), table.rows, strict=False):
+        if row.kind not in CHOOSING_KINDS or not row.in_both_models or "#" in row.keras:
+            continue
+        layer = keras_layers.find_layer(model, row.keras)
+        if row.kind == "relu" and isinstance(layer, keras.layers.ReLU | keras.layers.Activation):
+            yield row.name, _ChoosingLayer(row.kind, layer)
+        elif isinstance(layer, keras.layers.MaxPooling2D):
+            crop = (0, 0, 0, 0)
+            if before is not None and before.kind == "pad" and not before.torch:
+                padding = keras_layers.find_layer(model, before.keras).padding
+                crop = (*padding[0], *padding[1])
+            yield row.name, _ChoosingLayer(row.kind, layer, crop)
+
+
+def _create_loss(request: TrainerRequest) -> Any:
+    """Return the loss of `parity.numerics.losses`."""
+    losses = keras.losses
+    if request.loss == "mean-squared-error":
+        return losses.MeanSquaredError()
+    from_logits, smoothing = request.loss == "cross-entropy", request.label_smoothing
+    if from_logits and not smoothing:
+        return losses.SparseCategoricalCrossentropy(from_logits=True)
+    # With class indices Keras does not divide probabilities by their sum.
+    return losses.CategoricalCrossentropy(from_logits=from_logits, label_smoothing=smoothing)
 
 
 def _stored_dtype(dtype: np.dtype[Any]) -> type:

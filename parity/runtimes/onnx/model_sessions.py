@@ -128,6 +128,11 @@ class ModelSessions(GraphOperations):
             raise FlagError("onnx: tf32 is a precision of GPUs; expected float32 on the CPU")
         return self.subject.copy(replace(self.subject.settings, precision=precision, device=device))
 
+    def open_whole_session(self, settings: SessionSettings) -> Any:
+        """Return a session of the loaded file as it is deployed."""
+        with _report_errors(self.subject.model.source):
+            return _open_session(_with_outputs(self.subject.model, ()), settings)[0]
+
     def read_parameters(self, *, model: Any = None) -> dict[str, Array]:
         subject: SessionModel = self.subject if model is None else model
         return model_inputs.read_weights(subject.model)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from exporters import graph as onnx_graph
 from exporters.errors import ExportError
-from parity.errors import TableError
+from parity.errors import InputError, TableError
 from parity.network import layouts
 from parity.network.table import LOGITS, Row
 from parity.numerics import capture
@@ -109,6 +110,32 @@ def run_instrumented(
     inputs = {session.get_inputs()[0].name: data, **feeds}
     *tensors, final = run_in_chunks(session, [*names, LOGITS], inputs, settings.chunk_size)
     return tensors, final
+
+
+def predict(session: ort.InferenceSession, images: Array) -> Array:
+    """Return the first output of a session on images (N, C, H, W).
+
+    They are fed with channels last where only that fits the declared shape, and one by one to a
+    graph that declares a batch of 1.
+    """
+    (declared, *others) = session.get_inputs()
+    if others:
+        names = ", ".join(each.name for each in session.get_inputs())
+        raise InputError(f"onnx: the graph takes {names}; expected one input, the images")
+    shape = [size if isinstance(size, int) else None for size in declared.shape]
+    last = np.ascontiguousarray(layouts.to_nhwc(images))
+    if len(shape) == 4 and not _fits(shape, images) and _fits(shape, last):
+        images = last
+    count = shape[0] if shape and shape[0] else None
+    output = session.get_outputs()[0].name
+    result: Array = run_in_chunks(session, [output], {declared.name: images}, count)[0]
+    return result
+
+
+def _fits(shape: Sequence[int | None], array: Array) -> bool:
+    return all(
+        size in (None, actual) for size, actual in zip(shape[1:], array.shape[1:], strict=True)
+    )
 
 
 def to_canonical(tensor: Array, row: Row) -> Array:

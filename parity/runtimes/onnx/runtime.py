@@ -22,6 +22,7 @@ from parity.runtimes.onnx.graphs import Graph
 from parity.runtimes.onnx.model_sessions import ModelSessions
 from parity.runtimes.onnx.node_weights import read_node_weights
 from parity.runtimes.onnx.sessions import SessionSettings
+from parity.runtimes.predict import save_outputs
 from parity.runtimes.run import read_input
 
 
@@ -37,6 +38,8 @@ class Runtime(ModelSessions):
         # ONNX Runtime warns about every machine it cannot read the topology of.
         ort.set_default_logger_severity(3)
         self.graphs: dict[str, Graph] = {}
+        self._predictors: dict[tuple[str, str, str], ort.InferenceSession] = {}
+        self._threads = 0
 
     def hello(self) -> dict[str, Any]:
         """Return the versions; see `hello_answer`."""
@@ -126,6 +129,41 @@ class Runtime(ModelSessions):
 
         with report_batch_memory(self, len(data), request.device, attempt):
             return run.capture_graph(graph, data, request, settings)
+
+    def set_threads(self, *, count: int) -> dict[str, Any]:
+        """Create the sessions of predictions with `count` threads."""
+        self._threads = count
+        return {"threads": count}
+
+    def predict(
+        self,
+        *,
+        images: str,
+        out: str,
+        handle: str = "",
+        precision: str = "float32",
+        device: str = "cpu",
+    ) -> dict[str, Any]:
+        """Write the outputs (N, classes) of a graph, or of the model file without a handle.
+
+        See `parity.runtimes.predict`.
+        """
+        data = read_input(images)
+        if (handle, precision, device) not in self._predictors:
+            settings = SessionSettings(device, precision, threads=self._threads)
+            if device == "gpu":
+                onnx_device.require_device(device)
+            if handle:
+                session, _ = sessions.create_session(self.graphs[handle].model(), settings)
+            else:
+                session = self.open_whole_session(settings)
+            self._predictors[handle, precision, device] = session
+        session = self._predictors[handle, precision, device]
+        started = time.perf_counter()
+        outputs = run.predict(session, data)
+        seconds = time.perf_counter() - started
+        save_outputs(self.name, outputs, Path(out), count=len(data))
+        return {"seconds": seconds}
 
     def graph_for(self, handle: str, settings: SessionSettings) -> Graph:
         """Return the graph that a session with these settings runs."""

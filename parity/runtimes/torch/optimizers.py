@@ -40,3 +40,8 @@ def map_optimizer(optimizer: OptimizerDefinition) -> tuple[str, dict[str, Any]]:
                 "momentum": optimizer.momentum,
                 "eps": optimizer.epsilon,
             }
+
+
+def round_step(optimizer: OptimizerDefinition, step: int) -> tuple[dict[str, float], float]:
+    """Return no changes, and the factor 1: PyTorch rounds no hyperparameter in float64."""
+    return {}, 1.0

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from parity.errors import TableError
+from parity.errors import InputError, TableError
 from parity.network import layouts
 from parity.network.table import Row, parse_torch_point
 from parity.runtimes.floors import TensorHook
@@ -33,6 +33,18 @@ def forward(model: nn.Module, x: Array, rows: Sequence[Row], hook: TensorHook) -
         seconds = time.perf_counter() - started
     final = output.device if isinstance(output, torch.Tensor) else device
     return ForwardResult(seconds, str(final))
+
+
+def compute_outputs(model: nn.Module, images: Array) -> Array:
+    """Return the outputs of a model, in inference mode, on images (N, C, H, W)."""
+    device, dtype = device_and_dtype(model)
+    with torch.inference_mode():
+        output = model(torch.from_numpy(images).to(device, dtype))
+    if not isinstance(output, torch.Tensor):
+        raise InputError(
+            f"torch: the model returns a {type(output).__name__}, expected one tensor of scores"
+        )
+    return to_numpy(output)
 
 
 def measure_batch_norm_inputs(

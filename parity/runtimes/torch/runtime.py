@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -146,15 +147,32 @@ class Runtime(OnnxReadings, TorchRepairs, TorchGraphs, ModelRuntime):
     def create_trainer(self, request: TrainerRequest) -> train.TorchTrainer:
         return train.TorchTrainer(self.model, request)
 
-    def create_float64_trainer(self, request: TrainerRequest) -> train.ObservedTorchTrainer:
-        model, set_weights = self.build_replica("float64")
+    def create_observed_trainer(
+        self, request: TrainerRequest, dtype: str, device: str
+    ) -> train.ObservedTorchTrainer:
+        model, set_weights = self.build_replica(dtype)
         set_weights(self.read_weights())
-        return train.ObservedTorchTrainer(model, request)
+        if device != "cpu":
+            self.pin_flags("float32", device)
+            model.to(torch_device.find_device(device))
+        return train.ObservedTorchTrainer(model, self.table, request)
+
+    def keep_generators(self) -> AbstractContextManager[None]:
+        return torch.random.fork_rng(devices=[])
 
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:
         assert self.spec is not None
         model = load.build_initialized_twin(self.spec, seed=seed)
         return weights.read_weights(model, self.table.weights())
+
+    def prepare_prediction(self, *, precision: str, device: str) -> torch.nn.Module:
+        if (precision, device) == ("float32", "cpu"):
+            self.pin_flags(precision, device)
+            return self.model
+        return self.copy_to_precision(precision, device)
+
+    def compute_outputs(self, prepared: torch.nn.Module, images: Array) -> Array:
+        return run.compute_outputs(prepared, images)
 
     def limit_threads(self, count: int) -> int:
         torch.set_num_threads(count)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest
+from parity.network.table import LayerTable, Row, parse_torch_point
+from parity.numerics.floor import perturb
+from parity.numerics.losses import LEAST_PROBABILITY
+from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
 from parity.runtimes.torch.weights import Array, to_numpy
-from parity.runtimes.train import require_state
+from parity.runtimes.train import CHOOSING_KINDS, require_state
 
 _GENERATOR = "generator/torch"
 _WEIGHT = "weight/"
@@ -39,13 +42,23 @@ _DEFINITIONS = {
 class RootMeanSquare(torch.optim.Optimizer):
     """RMSprop with ε inside the root and the learning rate inside the momentum, as in Keras.
 
+    The weight decay is added to the gradient, as in PyTorch's own.
+
     v ← ρ v + (1 − ρ) g²;  b ← μ b + η g / √(v + ε);  w ← w − b
     """
 
     def __init__(
-        self, params: Any, *, lr: float, alpha: float, momentum: float, eps: float
+        self,
+        params: Any,
+        *,
+        lr: float,
+        alpha: float,
+        momentum: float,
+        eps: float,
+        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "alpha": alpha, "momentum": momentum, "eps": eps})
+        defaults = {"lr": lr, "alpha": alpha, "momentum": momentum, "eps": eps}
+        super().__init__(params, {**defaults, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -60,6 +73,8 @@ class RootMeanSquare(torch.optim.Optimizer):
             state["square_avg"] = torch.zeros_like(parameter)
             if group["momentum"]:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
+        if group["weight_decay"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
         average = state["square_avg"]
         average.mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
         change = (gradient * group["lr"]).div_((average + group["eps"]).sqrt_())
@@ -77,30 +92,48 @@ _OPTIMIZERS: dict[str, Any] = {
 
 
 class TorchTrainer:
-    """A module, cross-entropy and an optimizer: `parity.runtimes.train.Trainer`."""
+    """A module, a loss and an optimizer: `parity.runtimes.train.Trainer`."""
 
     def __init__(self, model: nn.Module, request: TrainerRequest) -> None:
         self._model = model.requires_grad_(True)
         self._request = request
         self._parameters = dict(model.named_parameters())
-        self._loss = nn.CrossEntropyLoss(label_smoothing=request.label_smoothing)
+        self._device = next(iter(self._parameters.values())).device
+        self._loss = _create_loss(request)
         self._optimizer = _create_optimizer(self._parameters, request)
         torch.manual_seed(request.seed)
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+        if request.noise is None:
+            return self._step(images, labels, request)
+        random = np.random.default_rng(request.noise)
+        order = random.permutation(len(labels))
+        result = self._step(images[order], labels[order], request)
+        with torch.no_grad():
+            for value in self._model.state_dict().values():
+                if value.is_floating_point():
+                    value.copy_(torch.from_numpy(perturb(to_numpy(value), random)))
+        return result
+
+    def _step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
         for group in self._optimizer.param_groups:
             group["lr"] = request.learning_rate
             if request.epsilon is not None:
                 group["eps"] = request.epsilon
         self._model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        logits, target = self._model(torch.from_numpy(images)), torch.from_numpy(labels)
+        target = torch.from_numpy(labels).to(self._device)
+        logits = self._forward(torch.from_numpy(images).to(self._device))
         loss = self._loss(logits, target)
         loss.backward()
         self._observe()
         _clip(self._parameters.values(), self._request)
         self._optimizer.step()
         return _result(loss, logits, target)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self._model(images)
+        return logits
 
     def _observe(self) -> None:
         """Called between the backward pass and the optimizer's step."""
@@ -151,42 +184,8 @@ class TorchTrainer:
             }
         torch.set_rng_state(torch.from_numpy(values[_GENERATOR].astype(np.uint8)))
 
-
-class ObservedTorchTrainer(TorchTrainer):
-    """A trainer of a float64 module: `parity.runtimes.train.ObservedTrainer`."""
-
-    def __init__(self, model: nn.Module, request: TrainerRequest) -> None:
-        super().__init__(model, request)
-        self._gradients: dict[str, Array] = {}
-        self._statistics: dict[str, Any] = {}
-        for path, module in model.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.register_forward_hook(self._record_statistics(path))
-
-    def _record_statistics(self, path: str) -> Any:
-        def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._statistics[f"{path}.running_var"] = {
-                "keep": 1 - module.momentum,
-                "count": inputs[0].numel() // inputs[0].shape[1],
-                "unbiased": True,
-            }
-
-        return hook
-
-    def _observe(self) -> None:
-        self._gradients = {
-            f"gradient/{name}": to_numpy(parameter.grad).copy()
-            for name, parameter in self._parameters.items()
-            if parameter.grad is not None
-        }
-
-    def read_gradients(self) -> dict[str, Array]:
-        return self._gradients
-
-    def describe_statistics(self) -> dict[str, Any]:
-        return self._statistics
-
     def read_definition(self) -> dict[str, Array]:
+        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
         values = {}
         for name, value in self.read_state().items():
             if name.startswith(_SLOT):
@@ -196,9 +195,95 @@ class ObservedTorchTrainer(TorchTrainer):
                 values[name] = value
         return values
 
+
+class ObservedTorchTrainer(TorchTrainer):
+    """A trainer of a module in any dtype: `parity.runtimes.train.ObservedTrainer`."""
+
+    def __init__(self, model: nn.Module, table: LayerTable, request: TrainerRequest) -> None:
+        super().__init__(model, request)
+        self._gradients: dict[str, Array] = {}
+        self._statistics: dict[str, Any] = {}
+        self._logits = np.zeros(0)
+        self._variation = Variation()
+        self._choices = _ChoiceHooks(model, table.rows)
+        for path, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.register_forward_hook(self._record_statistics(path))
+
+    def _record_statistics(self, path: str) -> Any:
+        def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if module.training and module.running_var is not None:
+                self._statistics[f"{path}.running_var"] = {
+                    "keep": 1 - module.momentum,
+                    "count": inputs[0].numel() // inputs[0].shape[1],
+                    "unbiased": True,
+                }
+
+        return hook
+
+    def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
+        self._variation = variation
+        self._choices.force(choices)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        self._statistics = {}
+        variation = self._variation
+        for path in variation.inference:
+            self._model.get_submodule(path).eval()
+        handles = [
+            self._model.get_submodule(path).register_forward_hook(
+                lambda module, inputs, output: output.detach()
+            )
+            for path in variation.detached
+        ]
+        try:
+            logits = self._model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._logits = to_numpy(logits.detach()).copy()
+        return torch.softmax(logits, -1) if variation.softmax else logits
+
+    def _observe(self) -> None:
+        frozen = {f"{path}." for path in self._variation.frozen}
+        for name, parameter in self._parameters.items():
+            if any(name.startswith(path) for path in frozen):
+                parameter.grad = None
+        self._gradients = {
+            f"gradient/{name}": to_numpy(parameter.grad).copy()
+            for name, parameter in self._parameters.items()
+            if parameter.grad is not None
+        }
+
+    def read_gradients(self) -> dict[str, Array]:
+        return self._gradients
+
+    def read_statistics(self) -> dict[str, Array]:
+        return {
+            f"{_WEIGHT}{name}": to_numpy(value).copy()
+            for name, value in self._model.named_buffers()
+            if value.is_floating_point()
+        }
+
+    def read_logits(self) -> Array:
+        return self._logits
+
+    def read_choices(self) -> dict[str, Array]:
+        return self._choices.read()
+
+    def read_choice_input(self, row: str) -> Array:
+        return to_numpy(self._choices.inputs[row])
+
+    def read_distances(self) -> dict[str, tuple[Array, Array]]:
+        return self._choices.measure_distances()
+
+    def describe_statistics(self) -> dict[str, Any]:
+        return self._statistics
+
     def write_definition(self, values: dict[str, Array], *, number: int) -> None:
+        dtype = next(self._model.parameters()).dtype
         state = {
-            name.removeprefix(_WEIGHT): torch.from_numpy(np.array(value, np.float64))
+            name.removeprefix(_WEIGHT): torch.from_numpy(np.array(value))
             for name, value in values.items()
             if name.startswith(_WEIGHT)
         }
@@ -210,7 +295,9 @@ class ObservedTorchTrainer(TorchTrainer):
         }
         for name, parameter in self._parameters.items():
             found: dict[str, Any] = {
-                slot: torch.from_numpy(np.array(values[f"{_SLOT}{definition}/{name}"]))
+                slot: torch.from_numpy(np.array(values[f"{_SLOT}{definition}/{name}"])).to(
+                    self._device, dtype
+                )
                 for slot, definition in slots.items()
                 if f"{_SLOT}{definition}/{name}" in values
             }
@@ -219,15 +306,121 @@ class ObservedTorchTrainer(TorchTrainer):
             self._optimizer.state[parameter] = found
 
 
+class _ChoiceHooks:
+    """Reads and replaces the choices of a module's ReLUs and max-pools, by row."""
+
+    def __init__(self, model: nn.Module, rows: Iterable[Row]) -> None:
+        self.inputs: dict[str, Tensor] = {}
+        self._found: dict[str, Tensor] = {}
+        self._forced: dict[str, Array] | None = None
+        self._calls: dict[str, int] = {}
+        points: dict[str, dict[int, Row]] = {}
+        for row in rows:
+            if row.kind in CHOOSING_KINDS and row.in_both_models:
+                point = parse_torch_point(row.torch)
+                if not point.is_input:
+                    points.setdefault(point.module, {})[point.call] = row
+        model.register_forward_pre_hook(lambda module, inputs: self._calls.clear())
+        for path, by_call in points.items():
+            module = model.get_submodule(path)
+            if hasattr(module, "inplace"):
+                # The input is needed after the module has computed.
+                module.inplace = False
+            module.register_forward_hook(self._hook(path, by_call))
+
+    def force(self, choices: dict[str, Array] | None) -> None:
+        """Take these choices from now on; None are the module's own."""
+        self._forced = choices
+        self.inputs = {}
+
+    def read(self) -> dict[str, Array]:
+        return {name: to_numpy(value) for name, value in self._found.items()}
+
+    def measure_distances(self) -> dict[str, tuple[Array, Array]]:
+        found = {}
+        for name, forced in (self._forced or {}).items():
+            if name not in self.inputs:
+                continue
+            own, z = self._found[name], self.inputs[name]
+            other = torch.from_numpy(np.array(forced)) != own
+            if not bool(other.any()):
+                continue
+            if own.dtype == torch.bool:
+                distance = z[other].abs()
+            else:
+                taken = torch.from_numpy(np.array(forced))
+                distance = (_gather(z, own) - _gather(z, taken))[other]
+            found[name] = to_numpy(z), to_numpy(distance)
+        return found
+
+    def _hook(self, path: str, by_call: dict[int, Row]) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            call = self._calls.get(path, 0)
+            self._calls[path] = call + 1
+            row = by_call.get(call)
+            return None if row is None else self._choose(row, module, inputs[0])
+
+        return hook
+
+    def _choose(self, row: Row, module: Any, z: Tensor) -> Tensor | None:
+        if row.kind == "relu":
+            own = z.detach() > 0
+        else:
+            own = nn.functional.max_pool2d(
+                z.detach(),
+                module.kernel_size,
+                module.stride,
+                module.padding,
+                module.dilation,
+                module.ceil_mode,
+                return_indices=True,
+            )[1]
+        self._found[row.name] = own
+        if self._forced is None or row.name not in self._forced:
+            return None
+        self.inputs[row.name] = z.detach()
+        taken = torch.from_numpy(np.array(self._forced[row.name]))
+        return z * taken.to(z.dtype) if row.kind == "relu" else _gather(z, taken)
+
+
+def _gather(z: Tensor, places: Tensor) -> Tensor:
+    """Return the values (N, C, h, w) at places of the flat planes of `z` (N, C, H, W)."""
+    return z.flatten(2).gather(2, places.flatten(2)).view(places.shape)
+
+
+def _create_loss(request: TrainerRequest) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of `parity.numerics.losses`."""
+    smoothing = request.label_smoothing
+    if request.loss == "cross-entropy":
+        return nn.CrossEntropyLoss(label_smoothing=smoothing)
+
+    def one_hot(outputs: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.one_hot(labels, outputs.shape[-1]).to(outputs.dtype)
+
+    if request.loss == "mean-squared-error":
+        return lambda outputs, labels: nn.functional.mse_loss(outputs, one_hot(outputs, labels))
+
+    def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+        target = one_hot(outputs, labels) * (1 - smoothing) + smoothing / outputs.shape[-1]
+        shares = outputs / outputs.sum(-1, keepdim=True)
+        logarithms = shares.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).log()
+        return -(target * logarithms).sum(-1).mean()
+
+    return cross_entropy
+
+
 def _create_optimizer(parameters: dict[str, nn.Parameter], request: TrainerRequest) -> Any:
     undecayed = set(request.undecayed)
+    arguments = dict(request.arguments)
+    if request.l2:
+        # All of these add it to the gradient; AdamW, which does not, has no `l2`.
+        arguments["weight_decay"] = request.l2
     groups: list[dict[str, Any]] = [
         {"params": [value for name, value in parameters.items() if name not in undecayed]}
     ]
     if undecayed:
         others = [value for name, value in parameters.items() if name in undecayed]
         groups.append({"params": others, "weight_decay": 0.0})
-    arguments = dict(request.arguments)
     if "betas" in arguments:
         arguments["betas"] = tuple(arguments["betas"])
     return _OPTIMIZERS[request.optimizer]([g for g in groups if g["params"]], **arguments)

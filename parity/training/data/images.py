@@ -82,3 +82,25 @@ class FileImages:
             except OSError as error:
                 raise InputError(f"{self.root / name}: cannot be read: {error.strerror}") from error
             yield name.encode() + hashlib.sha256(content).digest()
+
+
+@dataclass(frozen=True)
+class SelectedImages:
+    """Some of the images of a split, by their indices there."""
+
+    source: Images
+    indices: tuple[int, ...]
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return tuple(self.source.labels[index] for index in self.indices)
+
+    def read(self, index: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+        return self.source.read(self.indices[index], size, channels)
+
+    def describe(self, index: int) -> str:
+        return self.source.describe(self.indices[index])
+
+    def fingerprints(self) -> Iterator[bytes]:
+        every = list(self.source.fingerprints())
+        return (every[index] for index in self.indices)

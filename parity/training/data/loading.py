@@ -64,20 +64,27 @@ class BatchLoader:
         self._executor = executor
         self._streams = 0
 
+    def submit(
+        self, reader: BatchReader, epoch: int, step: int, *, name: str
+    ) -> Future[BatchFiles]:
+        """Start to load one batch into files called `name`-…; the caller deletes them."""
+        return self._executor.submit(_write, reader, epoch, step, str(self._folder / name))
+
     def iterate(self, reader: BatchReader, epoch: int, *, start: int = 0) -> Iterator[BatchFiles]:
         """Yield the batches of an epoch in order, from step `start` on.
 
         Raises `InputError` for an image that cannot be read, and `ChildError` where a worker died.
         """
         self._streams += 1
+        stream = self._streams
         steps = iter(range(start, reader.plan.steps))
         pending: deque[Future[BatchFiles]] = deque()
 
         def submit_next() -> None:
             step = next(steps, None)
             if step is not None:
-                path = self._folder / f"batch-{self._streams}-{step}"
-                pending.append(self._executor.submit(_write, reader, epoch, step, str(path)))
+                name = f"batch-{stream}-{step}"
+                pending.append(self.submit(reader, epoch, step, name=name))
 
         try:
             for _ in range(AHEAD):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,9 @@ SPLIT_FOLDERS = {
 """The names of the folders of each split."""
 
 
-class _Split(NamedTuple):
+class SplitFiles(NamedTuple):
+    """The images of one split's folder, and the reasons why files were left out."""
+
     images: FileImages
     unreadable: list[str]
 
@@ -46,13 +49,15 @@ def open_dataset(
     seed: int = 0,
     validation_share: float = VALIDATION_SHARE,
     skip_unreadable: bool = False,
+    validate_on_test: bool = False,
 ) -> Dataset:
     """Open the data set that a user names: `digits`, an image folder, a folder of IDX files.
 
     An image folder holds `train/` and perhaps `val/` and `test/`, each with a sub-folder for each
     class, or the classes' sub-folders themselves. Without `val/`, `validation_share` of each class
     is taken from the training images by `seed`. Every file is decoded once; files that cannot be
-    are an error, or, with `skip_unreadable`, left out and listed in `Dataset.unreadable`.
+    are an error, or, with `skip_unreadable`, left out and listed in `Dataset.unreadable`. With
+    `validate_on_test` the test images validate, and all training images train.
 
     Raises `InputError` for data that cannot be trained on, `UsageError` for a negative seed, and
     `MissingRuntimeError` where scikit-learn, which has the digits, is not installed.
@@ -63,6 +68,8 @@ def open_dataset(
         )
     if seed < 0:
         raise UsageError(f"--seed: must be 0 or more, found {seed}")
+    if validate_on_test:
+        return _open_with_test(source, seed, skip_unreadable)
     if str(source) == DIGITS:
         return _open_digits(seed, validation_share)
     folder = Path(source)
@@ -74,6 +81,20 @@ def open_dataset(
     if idx.is_idx_folder(folder):
         return _open_idx(folder, seed, validation_share)
     return _open_folder(folder, seed, validation_share, skip_unreadable)
+
+
+def _open_with_test(source: str | Path, seed: int, skip_unreadable: bool) -> Dataset:
+    """Return the data set whose test images validate. Raises `InputError` if it has none."""
+    folder = Path(source)
+    if folder.is_dir() and idx.is_idx_folder(folder):
+        return _open_idx(folder, seed, None)
+    dataset = open_dataset(source, seed=seed, skip_unreadable=skip_unreadable)
+    if dataset.test is None:
+        raise InputError(f"--validate-on-test: {source} has no test images")
+    if "validation" not in find_split_folders(folder):
+        # Part of the training images would validate, and then do neither.
+        raise InputError(f"{folder}: --validate-on-test needs val/, too; or rename test/ to val/")
+    return replace(dataset, validation=dataset.test, test=None)
 
 
 # The digits of scikit-learn -----------------------------------------------------------------------
@@ -145,14 +166,14 @@ def write_digits(folder: Path, *, seed: int = 0, share: float = VALIDATION_SHARE
 # IDX files ----------------------------------------------------------------------------------------
 
 
-def _open_idx(folder: Path, seed: int, share: float) -> Dataset:
+def _open_idx(folder: Path, seed: int, share: float | None) -> Dataset:
+    """Open IDX files; without a share all training images train, and the test images validate."""
     pixels, labels = idx.read_split(folder, "train")
     name = str(folder)
     count = max(labels) + 1
     classes = idx.class_names(folder, count)
     require_classes(name, classes)
     require_every_class(name, classes, labels, least=2)
-    training, validation = split_by_class(labels, share=share, seed=seed, classes=len(classes))
     test = None
     if idx.has_split(folder, "t10k"):
         test_pixels, test_labels = idx.read_split(folder, "t10k")
@@ -162,6 +183,12 @@ def _open_idx(folder: Path, seed: int, share: float) -> Dataset:
                 f"end at {count - 1}"
             )
         test = _select(name, test_pixels, test_labels, range(len(test_labels)))
+    if share is None:
+        if test is None:
+            raise InputError(f"--validate-on-test: {folder} has no test images")
+        whole = _select(name, pixels, labels, range(len(labels)))
+        return Dataset(name, classes, channels=1, training=whole, validation=test)
+    training, validation = split_by_class(labels, share=share, seed=seed, classes=len(classes))
     return Dataset(
         name,
         classes,
@@ -176,22 +203,19 @@ def _open_idx(folder: Path, seed: int, share: float) -> Dataset:
 
 
 def _open_folder(folder: Path, seed: int, share: float, skip_unreadable: bool) -> Dataset:
-    split_folders = {
-        split: next((folder / name for name in names if (folder / name).is_dir()), None)
-        for split, names in SPLIT_FOLDERS.items()
-    }
-    training_folder = split_folders["training"] or folder
-    classes = _class_names(training_folder)
-    if split_folders["training"] is None and any(split_folders.values()):
+    split_folders = find_split_folders(folder)
+    training_folder = split_folders.get("training", folder)
+    classes = class_names(training_folder)
+    if "training" not in split_folders and split_folders:
         raise InputError(f"{folder}: has no folder train/ beside val/ or test/")
     require_classes(str(training_folder), classes)
-    training = _read_split(training_folder, classes)
+    training = read_split(training_folder, classes)
     found = {"training": training}
     for split in ("validation", "test"):
-        split_folder = split_folders[split]
+        split_folder = split_folders.get(split)
         if split_folder is not None:
             _require_same_classes(split_folder, classes)
-            found[split] = _read_split(split_folder, classes)
+            found[split] = read_split(split_folder, classes)
     unreadable = [reason for split in found.values() for reason in split.unreadable]
     if unreadable and not skip_unreadable:
         more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
@@ -220,7 +244,17 @@ def _open_folder(folder: Path, seed: int, share: float, skip_unreadable: bool) -
     )
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def find_split_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders of the splits that an image folder has, by split."""
+    return {
+        split: folder / name
+        for split, names in SPLIT_FOLDERS.items()
+        for name in [next((n for n in names if (folder / n).is_dir()), None)]
+        if name is not None
+    }
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
     """Return the names of the sub-folders, sorted, as Keras and torchvision sort them."""
     names = sorted(
         path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
@@ -234,7 +268,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _require_same_classes(folder: Path, classes: Sequence[str]) -> None:
-    names = _class_names(folder)
+    names = class_names(folder)
     unknown, missing = sorted(set(names) - set(classes)), sorted(set(classes) - set(names))
     if unknown or missing:
         text = (
@@ -245,7 +279,7 @@ def _require_same_classes(folder: Path, classes: Sequence[str]) -> None:
         raise InputError(f"{folder}: {text}; every split needs the same classes")
 
 
-def _read_split(folder: Path, classes: Sequence[str]) -> _Split:
+def read_split(folder: Path, classes: Sequence[str]) -> SplitFiles:
     """List the image files of a split, and decode each once to find the damaged ones."""
     names: list[str] = []
     labels: list[int] = []
@@ -264,7 +298,7 @@ def _read_split(folder: Path, classes: Sequence[str]) -> _Split:
         reasons = list(pool.map(lambda name: decoding.find_damage(folder / name), names))
     good = [index for index, reason in enumerate(reasons) if reason is None]
     images = FileImages(folder, tuple(names[i] for i in good), tuple(labels[i] for i in good))
-    return _Split(images, [reason for reason in reasons if reason is not None])
+    return SplitFiles(images, [reason for reason in reasons if reason is not None])
 
 
 def _take(images: FileImages, positions: Sequence[int]) -> FileImages:

@@ -272,3 +272,21 @@ def test_all_four_subjects_give_the_same_explanation(name, monkeypatch):
     assert report.verdict.exit_code == (0 if name == TEXTBOOK else 1)
     failed = {name for name, facts in report.subjects.items() if facts.failure}
     assert failed == ({"keras", "onnx-keras"} if name == DENSE else set())
+
+
+# The weights of one framework's model -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [DENSE, BOUND, LAMBDA])
+def test_a_variant_has_a_table_of_all_that_its_keras_model_has(name):
+    spec = architectures.get(name)
+    assert spec.table_for(("keras",)).parameters == spec.size.parameters
+    assert spec.table().parameters != spec.size.parameters
+    # Two frameworks can only have what both models have.
+    assert spec.table_for(("keras", "torch")).parameters == spec.table().parameters
+
+
+def test_any_other_model_has_one_table_for_all_frameworks():
+    spec = architectures.get("resnet18")
+    for sides in (("keras",), ("torch",), ("keras", "torch")):
+        assert spec.table_for(sides).parameters == spec.parameters

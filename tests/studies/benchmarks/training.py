@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from parity.training.data.batches import BatchPlan, BatchReader, Preprocessing
 from parity.training.data.images import ArrayImages
 from parity.training.data.loading import open_loader
 from parity.training.optimizers import Optimizer, trainer_request
+from parity.training.verification import StepInput, StepVerifier
 
 CLASSES = 10
 
@@ -146,6 +148,60 @@ def measure(
     return statistics.median(times["bare"]), statistics.median(times["parity"])
 
 
+def measure_comparison(*, size: int, batch: int, steps: int, compared: int) -> tuple[float, ...]:
+    """Return the seconds of a bare pair of steps, of an isolated compared step, of two bare runs,
+    and of one run of both frameworks with `compared` of its steps compared.
+
+    Runs include what their first steps compile, no start of processes.
+    """
+    spec, optimizer = _spec(size), Optimizer("sgd", 1e-3, momentum=0.9)
+    random = np.random.default_rng(0)
+    images = random.random((batch, 3, size, size), np.float32)
+    labels = random.integers(0, CLASSES, batch)
+    bare = {name: BareLoop(name, size, batch) for name in ("keras", "torch")}
+    pair, runs = 0.0, 0.0
+    for loop in bare.values():
+        seconds = loop.take(steps)
+        pair += statistics.median(seconds)
+        runs += sum(seconds)
+        loop.close()
+    children = {name: Child(name) for name in bare}
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(2) as pool:
+        folder = Path(temporary)
+        initial, state = folder / "initial.safetensors", folder / "state.safetensors"
+        weights.save(initial, initialization.draw(spec, "he-normal", seed=0))
+        np.save(folder / "batch.npy", images)
+        np.save(folder / "classes.npy", labels)
+        for name, child in children.items():
+            child.call("set_threads", count=1)
+            child.call("load", spec=spec.to_json())
+            child.call("load_weights", path=str(initial))
+            child.call("start_training", **trainer_request(optimizer, name, spec.table()).to_json())
+        verifier = StepVerifier(
+            spec.table(),
+            optimizer,
+            lambda side, operation, /, **arguments: children[side].call(operation, **arguments),
+            folder,
+            pool=pool,
+        )
+        request = StepRequest(str(folder / "batch.npy"), str(folder / "classes.npy"), 1e-3)
+        alone = []
+        started = time.perf_counter()
+        for number in range(1, steps + 1):
+            if number <= compared:
+                before = time.perf_counter()
+                children["torch"].call("save_definition", path=str(state))
+                verified = verifier.verify(StepInput(number, 1e-3, images, labels, state))
+                alone.append(time.perf_counter() - before)
+                if not verified.agrees:
+                    raise AssertionError(f"step {number} differs")
+            list(pool.map(lambda c: c.call("train_step", **request.to_json()), children.values()))
+        whole = time.perf_counter() - started
+    for child in children.values():
+        child.close()
+    return pair, statistics.median(alone), runs, whole
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--image-size", type=int, default=64)
@@ -168,6 +224,12 @@ def main() -> None:
             steps=arguments.steps,
         )
         print(f"| {framework} | {bare:.3f} | {driven:.3f} | {driven / bare:.2f} |", flush=True)
+    pair, alone, runs, whole = measure_comparison(
+        size=arguments.image_size, batch=arguments.batch, steps=50, compared=3
+    )
+    print("\n| comparison | bare, s | through parity | ratio |\n|---|---|---|---|")
+    print(f"| one isolated step | {pair:.2f} | {alone:.2f} | {alone / pair:.1f} |")
+    print(f"| 50 steps, three compared | {runs:.1f} | {whole:.1f} | {whole / runs:.2f} |")
 
 
 if __name__ == "__main__":

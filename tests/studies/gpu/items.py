@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from parity.commands import doctor
+from parity.commands import evaluate as evaluating
 from parity.errors import DeviceMemoryError, ParityError, UsageError
+from parity.network import architectures, weights
+from parity.processes.child import Child
+from parity.processes.interpreters import select_interpreter
 from parity.report.model import Report
+from parity.training import initialization
+from parity.training.data.batches import BatchPlan, BatchReader, Preprocessing
+from parity.training.data.sources import open_dataset
+from parity.training.description import TrainedDescription
+from parity.training.optimizers import Optimizer
+from parity.training.verification import REFERENCE, StepInput, StepVerifier
 from tests.studies.gpu.bench import PRECISIONS, SUBJECTS, Bench
 
 Figures = Mapping[str, Any]
@@ -193,6 +206,81 @@ def make_forward_item(subject: str) -> Item:
     return Item(f"bare forward of {subject}", (subject,), run)
 
 
+def evaluate_images(bench: Bench) -> Figures:
+    """The digits through the four runtimes on the card: the labels and the loss of the CPU."""
+    spec = architectures.get(bench.model, classes=10, image_size=(32, 32), channels=1)
+    classes = tuple(map(str, range(10)))
+    description = TrainedDescription(spec.name, classes, Preprocessing(spec.image_size, 1))
+    with tempfile.TemporaryDirectory(prefix="parity-gpu-") as folder:
+        path = Path(folder) / "weights.safetensors"
+        values = initialization.draw(spec, "he-normal", seed=0)
+        weights.save(path, values, metadata=description.to_metadata())
+        found, expected = (
+            evaluating.evaluate(
+                bench.model, data="digits", weights=path, device=device, subjects=subjects,
+                exact=True, python=bench.python,
+            )
+            for device, subjects in (("gpu", [n.removesuffix("@gpu") for n in FOUR]),
+                                     ("cpu", ["torch"]))
+        )  # fmt: skip
+    require(not found.failures, found.failures)
+    require(found.changed == 0, f"{found.changed} labels change")
+    (split,), (cpu,) = found.splits, expected.splits
+    for name, figures in split.scores.items():
+        require(figures.confusion == cpu.scores["torch"].confusion, f"{name}: other labels")
+    assert split.reference is not None
+    return {"seconds": split.seconds, "largest_error": split.reference.largest_error}
+
+
+def compare_training_steps(bench: Bench) -> Figures:
+    """A step of Adam on the card, in both frameworks, against PyTorch's in float64 on the CPU."""
+    spec = architectures.get(bench.model, classes=10, image_size=(32, 32), channels=1)
+    optimizer, table = Optimizer("adam", 1e-3), spec.table()
+    data = open_dataset("digits")
+    reader = BatchReader(data.training, BatchPlan(32, 32), Preprocessing((32, 32), 1))
+    batch, figures = reader.read(1, 0), {}
+    with tempfile.TemporaryDirectory(prefix="parity-gpu-") as name, ExitStack() as stack:
+        folder = Path(name)
+        initial, state = folder / "initial.safetensors", folder / "state.safetensors"
+        values = initialization.draw(spec, "he-normal", seed=0)
+        weights.save(initial, values)
+        weights.save(state, {f"weight/{key}": value for key, value in values.items()})
+
+        def load(runtime: str, *, gpu: bool) -> Child:
+            child = Child(runtime, python=select_interpreter(runtime, bench.python), gpu=gpu)
+            stack.callback(child.close)
+            child.call("load", spec=spec.to_json())
+            child.call("load_weights", path=str(initial))
+            return child
+
+        reference = load(REFERENCE, gpu=False)
+        for subject in ("keras@gpu", "torch@gpu"):
+            runtime = subject.partition("@")[0]
+            sides = {REFERENCE: reference, subject: load(runtime, gpu=True)}
+            verifier = StepVerifier(
+                table, optimizer, partial(_call_side, sides), folder, subject=subject,
+                framework=runtime, device="gpu",
+            )  # fmt: skip
+            started = time.monotonic()
+            step = verifier.verify(StepInput(1, 1e-3, batch.images, batch.labels, state))
+            require(step.agrees, f"{subject}: {step.failing and step.failing.first_difference()}")
+            assert step.numerics is not None
+            worst = step.numerics.worst()
+            figures[subject] = {
+                "seconds": time.monotonic() - started,
+                "float64": max(error.rel_l2 for error in step.semantics.errors),
+                "x_floor": None if worst is None else worst.x_floor,
+            }
+    return figures
+
+
+def _call_side(
+    sides: Mapping[str, Child], side: str, operation: str, /, **arguments: Any
+) -> Mapping[str, Any]:
+    answer: Mapping[str, Any] = sides[side].call(operation, **arguments)
+    return answer
+
+
 def inspect_runtimes(bench: Bench) -> Figures:
     """`parity doctor --device gpu` finds no problem in any runtime."""
     status = doctor.inspect_machine(device="gpu", python=bench.python)
@@ -218,6 +306,8 @@ ITEMS = (
     Item("--xla", ("keras@gpu",), compile_with_xla),
     Item("--serial", (), compare_serially),
     Item("out of memory", ("torch@gpu",), exceed_memory),
+    Item("one evaluation", FOUR, evaluate_images),
+    Item("one compared training step", ("keras@gpu", "torch@gpu"), compare_training_steps),
     Item("doctor --device gpu", FOUR, inspect_runtimes),
 )
 

@@ -110,6 +110,31 @@ def test_idx_files_are_read(idx_folder):
     assert data.test.read(3, (28, 28), 1).shape == (28, 28, 1)
 
 
+def test_the_test_images_validate_if_that_is_asked_for(idx_folder, tmp_path):
+    data = open_dataset(idx_folder, validate_on_test=True)
+    assert (len(data.training.labels), len(data.validation.labels)) == (60, 20)
+    assert data.test is None
+    whole = open_dataset(idx_folder)
+    np.testing.assert_array_equal(
+        data.validation.read(5, (28, 28), 1), whole.test.read(5, (28, 28), 1)
+    )
+    for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        (idx_folder / name).unlink()
+    with pytest.raises(InputError, match=r"--validate-on-test: .* has no test images"):
+        open_dataset(idx_folder, validate_on_test=True)
+    folder = tmp_path / "folder"
+    for split, count in (("train", 4), ("test", 1)):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (4, 4)).save(folder / split / name / f"{index}.png")
+    with pytest.raises(InputError, match="--validate-on-test needs val/, too; or rename test/"):
+        open_dataset(folder, validate_on_test=True)
+    (folder / "test").rename(folder / "val")
+    with pytest.raises(InputError, match="has no test images"):
+        open_dataset(folder, validate_on_test=True)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from parity.network.models.resnet.spec import STEM_CHANNELS, ResNetSpec
 from parity.network.spec import Size
-from parity.network.table import LayerTable, Row
+from parity.network.table import LayerTable, Row, Weight
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,24 @@ class WrittenGroupsSpec(ResNetSpec):
         rename = _rename_in_blocks if self.slices == "whole" else _rename_as_applications
         rows = super().table().rows
         return LayerTable(tuple(rename(row) for row in rows if _has_row(row, self.slices)))
+
+    def table_for(self, sides: Sequence[str]) -> LayerTable:
+        table = self.table()
+        if tuple(sides) != ("keras",):
+            return table
+        return LayerTable(tuple(self._complete(row) for row in table.rows))
+
+    def _complete(self, row: Row) -> Row:
+        """Return a row with the weights that the Keras model has: a bias, or dense groups."""
+        if row.name == "stem.conv" and self.slices != "whole":
+            bias = Weight("bias", f"{row.torch}.bias", "bias", (STEM_CHANNELS,))
+            return replace(row, weights=(*row.weights, bias))
+        if row.name.endswith(".conv2") and self.slices == "whole":
+            (kernel,) = row.weights
+            outputs, inputs, *window = kernel.shape
+            dense = replace(kernel, shape=(outputs, inputs * self.groups, *window))
+            return replace(row, weights=(dense,))
+        return row
 
     @property
     def size(self) -> Size:

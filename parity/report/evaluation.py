@@ -1,0 +1,181 @@
+"""An evaluation as files: JSON, one self-contained HTML page, a table of predictions, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from parity import files
+from parity.errors import OutputError
+from parity.evaluation import pictures
+from parity.evaluation.judging import describe_label
+from parity.evaluation.pictures import Pixels, SamplePrediction
+from parity.evaluation.results import Evaluation, SplitResult
+
+if TYPE_CHECKING:
+    from parity.evaluation.passes import Outputs
+    from parity.training.data.batches import BatchReader
+
+SAMPLES = 5
+"""The sample predictions of a split that are drawn."""
+
+MOST_DRAWN = 25
+"""The images with changed labels that are drawn; all are listed."""
+
+THUMBNAIL = (160, 160)
+"""(height, width) of a drawn image, in pixels, where the model's own is larger."""
+
+
+def to_text(evaluation: Evaluation) -> str:
+    """Return the JSON document."""
+    return json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+
+def write(
+    evaluation: Evaluation,
+    readers: Mapping[str, BatchReader],
+    outputs: Mapping[str, Outputs],
+    *,
+    seed: int,
+    page: Path | None,
+    folder: Path | None,
+) -> None:
+    """Write the page to `page`; to `folder` also JSON, a table of predictions and the pictures.
+
+    Raises `OutputError` for a file that cannot be written.
+    """
+    drawn = draw(evaluation, readers, outputs, seed=seed)
+    html = render_page(evaluation, drawn)
+    if page is not None:
+        files.write_text(page, html)
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be a folder: {error.strerror or error}") from error
+    files.write_text(folder / "evaluation.json", to_text(evaluation))
+    files.write_text(folder / "evaluation.html", html)
+    files.write_text(folder / "predictions.csv", _predictions(evaluation, readers, outputs))
+    for name, figures in drawn.items():
+        prefix = "" if len(drawn) == 1 else f"{name}-"
+        for label, figure in figures.items():
+            pictures.write_figure(figure, folder / f"{prefix}{label}.png")
+
+
+def draw(
+    evaluation: Evaluation,
+    readers: Mapping[str, BatchReader],
+    outputs: Mapping[str, Outputs],
+    *,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Return the figures of each split: `confusion`, `predictions`, and `changed` if any is."""
+    drawn: dict[str, dict[str, Any]] = {}
+    for split in evaluation.splits:
+        if not split.scores:
+            continue
+        reader, found = readers[split.name], outputs[split.name]
+        figures: dict[str, Any] = {
+            "confusion": pictures.draw_confusion(split.scores, evaluation.classes),
+            "predictions": pictures.draw_predictions(
+                sample_predictions(reader, found, evaluation.classes, count=SAMPLES, seed=seed)
+            ),
+        }
+        if split.changed:
+            shown = split.changed[:MOST_DRAWN]
+            pixels = {image.index: read_thumbnail(reader, image.index) for image in shown}
+            figures["changed"] = pictures.draw_changed(shown, pixels)
+        drawn[split.name] = figures
+    return drawn
+
+
+def sample_predictions(
+    reader: BatchReader, outputs: Outputs, classes: Sequence[str], *, count: int, seed: int
+) -> list[SamplePrediction]:
+    """Return seeded sample images with their prediction in the first runtime."""
+    images = reader.images
+    random = np.random.default_rng(seed)
+    every = len(images.labels)
+    chosen = sorted(random.choice(every, size=min(count, every), replace=False).tolist())
+    found = next(iter(outputs.by_subject.values()))
+    samples = []
+    for index in chosen:
+        label = describe_label(found[index], classes)
+        pixels = read_thumbnail(reader, index)
+        true = classes[images.labels[index]]
+        samples.append(SamplePrediction(pixels, true, label.name, label.probability))
+    return samples
+
+
+def read_thumbnail(reader: BatchReader, index: int) -> Pixels:
+    """Return the pixels of one image at the model's size, or smaller."""
+    height, width = reader.preprocessing.image_size
+    scale = min(1.0, THUMBNAIL[0] / height, THUMBNAIL[1] / width)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return reader.images.read(index, size, reader.preprocessing.channels)
+
+
+def render_page(evaluation: Evaluation, drawn: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the HTML page: no external resources, all text escaped."""
+    # Imported late: few commands need Jinja2.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("parity.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("evaluation.html").render(
+        evaluation=evaluation,
+        embedded={
+            split: {label: pictures.embed(figure) for label, figure in figures.items()}
+            for split, figures in drawn.items()
+        },
+        most_drawn=MOST_DRAWN,
+    )
+
+
+def _predictions(
+    evaluation: Evaluation, readers: Mapping[str, BatchReader], outputs: Mapping[str, Outputs]
+) -> str:
+    """Return a line for each image: its name, its class, and each runtime's label."""
+    text = io.StringIO()
+    runtimes = list(dict.fromkeys(name for s in evaluation.splits for name in s.scores))
+    columns = ["split", "image", "true"]
+    columns += [column for name in runtimes for column in (name, f"{name} probability")]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for split in evaluation.splits:
+        writer.writerows(_rows(split, readers[split.name], outputs[split.name], runtimes,
+                               evaluation.classes))  # fmt: skip
+    return text.getvalue()
+
+
+def _rows(
+    split: SplitResult,
+    reader: BatchReader,
+    outputs: Outputs,
+    runtimes: Sequence[str],
+    classes: Sequence[str],
+) -> list[list[str]]:
+    rows = []
+    for index, true in enumerate(reader.images.labels):
+        row = [split.name, reader.images.describe(index), classes[true]]
+        for name in runtimes:
+            found = outputs.by_subject.get(name)
+            if found is None:
+                row += ["", ""]
+                continue
+            label = describe_label(found[index], classes)
+            row += [label.name, f"{label.probability:.6f}"]
+        rows.append(row)
+    return rows

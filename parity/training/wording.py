@@ -1,0 +1,80 @@
+"""The compared steps of a run in words and in a table, for every form of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from parity.training.steps import FLOORS, KINDS, LIMIT, StepComparison
+from parity.training.verification import REFERENCE, SUBJECT, VerifiedStep
+
+
+def tabulate_verification(steps: Sequence[VerifiedStep]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns, and a row for each step and precision with the worst of each kind.
+
+    Errors are relative L2 in float64, and rounding floors in float32.
+    """
+    rows = []
+    for step in steps:
+        for each in step.comparisons:
+            cells = []
+            for kind in KINDS:
+                error = each.worst(kind)
+                if error is None:
+                    cells.append("–")
+                elif each.precision == "float64":
+                    cells.append(f"{error.rel_l2:.1e}")
+                else:
+                    cells.append(f"{error.x_floor:.2f}×")
+            rows.append([str(step.number), each.precision, *cells, _state(each)])
+    return ["step", "in", *KINDS, ""], rows
+
+
+def describe_band(inside: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """Yield a sentence for each framework: the share of its curves' points inside the band."""
+    for name, (count, total) in inside.items():
+        share = count / total if total else 0.0
+        yield (
+            f"{count} of {total} points of {name}'s curves ({share:.0%}) are inside the band of "
+            f"{REFERENCE}'s runs with rounding noise: a description, no part of the verdict"
+        )
+
+
+def _state(comparison: StepComparison) -> str:
+    if not comparison.agrees:
+        return "differs"
+    if comparison.choices is None:
+        return "agrees"
+    count = comparison.choices.count
+    return f"agrees; {count} unit{'s' if count > 1 else ''} at a kink or tie"
+
+
+def describe_verification(steps: Sequence[VerifiedStep]) -> Iterator[str]:
+    """Yield the sentences of the verdict: what was compared, or what differs first, and why."""
+    differing = next((step for step in steps if not step.agrees), None)
+    if differing is None:
+        numbers = ", ".join(str(step.number) for step in steps[:12])
+        more = f" and {len(steps) - 12} more" if len(steps) > 12 else ""
+        yield (
+            f"parity: steps {numbers}{more} are the same in {SUBJECT} and {REFERENCE}, each from "
+            f"{REFERENCE}'s state: at most {LIMIT:.0e} apart in float64 (relative L2), {FLOORS:g} "
+            "rounding floors in float32"
+        )
+        return
+    failing = differing.failing
+    assert failing is not None
+    first = failing.first_difference()
+    where = (
+        f"only one side has {failing.missing[0]}"
+        if first is None
+        else f"first {first.kind} {first.tensor}".rstrip() + f", relative L2 {first.rel_l2:.1e}"
+    )
+    yield f"divergence: step {differing.number} differs in {failing.precision}, {where}"
+    label = "cause" if len(differing.causes) == 1 else "one of these causes"
+    for cause in differing.causes:
+        yield (
+            f"{label}: {cause.name}: {cause.text}; applied to {REFERENCE}'s step, the error falls "
+            f"from {cause.rel_l2:.1e} to {cause.error:.1e}"
+        )
+        yield f"remedy: {cause.remedy}"
+    if not differing.causes and failing.precision == "float64":
+        yield "cause: none of the known ones explains this step"

@@ -1,0 +1,255 @@
+"""`parity evaluate` and `parity predict`: a folder and single images through every runtime."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import parity
+from parity.commands.cli import main
+from parity.errors import InputError, OutputError, UsageError
+from parity.network import architectures, weights
+from parity.training import initialization
+from parity.training.data.batches import Preprocessing
+from parity.training.description import TrainedDescription
+from tests.commands.test_train import draw_folder
+
+NET = '''
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    """A classifier of images of any size."""
+
+    def __init__(self, classes=3, softmax=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.head = nn.Linear(8, classes)
+        self.softmax = softmax
+
+    def forward(self, x):
+        logits = self.head(self.conv(x).relu().mean((2, 3)))
+        return logits.softmax(1) if self.softmax else logits
+'''
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint as `parity train` writes it, with the classes cat and dog."""
+    spec = architectures.get("resnet18", classes=2, image_size=(32, 32))
+    path = tmp_path_factory.mktemp("weights") / "best.safetensors"
+    values = initialization.draw(spec, "he-normal", seed=0)
+    description = TrainedDescription("resnet18", ("cat", "dog"), Preprocessing((32, 32), 3))
+    weights.save(path, values, metadata=description.to_metadata())
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twenty images, and one that is none."""
+    root = draw_folder(tmp_path_factory.mktemp("data") / "data", count=10)
+    (root / "dog" / "broken.jpg").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def evaluated(checkpoint, data, tmp_path_factory):
+    """The command's exit code and its folder, for all four runtimes."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    words = ("evaluate", "resnet18", "--data", data, "--weights", checkpoint, "--out", folder)
+    code = main.main([*map(str, words), "--exact", "--batch", "8"])
+    return code, folder
+
+
+@pytest.mark.framework
+def test_a_folder_goes_through_every_runtime(evaluated):
+    code, folder = evaluated
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert found["schema"] == "parity.evaluation/1"
+    assert found["classes"] == ["cat", "dog"]
+    split = found["splits"]["all"]
+    assert list(split["runtimes"]) == ["keras", "torch", "onnx-keras", "onnx-torch"]
+    losses = [figures["loss"] for figures in split["runtimes"].values()]
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-4)
+    for figures in split["runtimes"].values():
+        assert np.sum(figures["confusion"]) == 20
+        assert figures["top5"] == 1.0
+    assert (split["images"], split["reference"]["passes"]) == (20, 3)
+    assert max(split["reference"]["largest_error"].values()) < 1e-2
+    assert split["changed"] == []
+    # The one that cannot be read is named, and the exit code says that it was not evaluated.
+    (reason,) = found["unreadable"]
+    assert "broken.jpg" in reason
+    assert code == 3
+
+
+@pytest.mark.framework
+def test_the_folder_has_a_page_pictures_and_every_prediction(evaluated):
+    _, folder = evaluated
+    page = (folder / "evaluation.html").read_text()
+    assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "")
+    assert page.count("<img ") == 2
+    for text in ("every image has the same label", "1 image could not be read", "broken.jpg"):
+        assert text in page
+    assert sorted(path.name for path in folder.glob("*.png")) == [
+        "confusion.png", "predictions.png",
+    ]  # fmt: skip
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 20
+    assert {row["true"] for row in rows} == {"cat", "dog"}
+    assert all(row["keras"] == row["onnx-torch"] for row in rows)
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    path = tmp_path_factory.mktemp("net") / "net.py"
+    path.write_text(NET)
+    return path
+
+
+@pytest.mark.framework
+def test_any_model_is_evaluated_with_its_own_graph(net, data):
+    logits = parity.evaluate(f"{net}:Net,2", data=data, image_size=16)
+    assert [list(split.scores) for split in logits.splits] == [["torch", "onnx-torch"]]
+    (split,) = logits.splits
+    assert split.reference.runtime == "torch"
+    assert any("does not tell its classes" in note for note in logits.notes)
+    # A model that ends in a softmax has the same loss.
+    probable = parity.evaluate(f"{net}:Net,2,softmax=True", data=data, image_size=16,
+                               subjects="torch")  # fmt: skip
+    loss = probable.splits[0].scores["torch"].loss
+    assert loss == pytest.approx(split.scores["torch"].loss, rel=1e-4)
+    with pytest.raises(InputError, match=r"torch: the model has 3 classes, .* has 2"):
+        parity.evaluate(f"{net}:Net", data=data, image_size=16, subjects="torch")
+
+
+@pytest.mark.framework
+def test_a_label_that_changes_ends_with_exit_code_1(net, data, tmp_path, monkeypatch, capsys):
+    from parity.evaluation.passes import Passes
+
+    own = Passes.run
+
+    def fault(self, reader, *, exact=False):
+        outputs = own(self, reader, exact=exact)
+        outputs.by_subject["onnx-torch"][4] *= -1
+        return outputs
+
+    monkeypatch.setattr(Passes, "run", fault)
+    words = ["evaluate", f"{net}:Net,2", "--data", str(data), "--image-size", "16"]
+    assert main.main([*words, "--out", str(tmp_path)]) == 1
+    output = capsys.readouterr().out
+    assert "1 image with another label in one runtime than in another" in output
+    line = next(line for line in output.splitlines() if line.startswith(str(data / "cat")))
+    assert line.endswith("torch")
+    page = (tmp_path / "evaluation.html").read_text()
+    assert page.count("<img ") == 3
+    assert (tmp_path / "changed.png").exists()
+
+
+# Predictions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.framework
+def test_an_image_has_class_names_and_probabilities(checkpoint, data, tmp_path, capsys):
+    image, broken = data / "dog" / "3.png", data / "dog" / "broken.jpg"
+    words = ("predict", "resnet18", image, broken, "--weights", checkpoint)
+    target = tmp_path / "p.png"
+    code = main.main([*map(str, words), "--json", str(tmp_path / "p.json"), "--picture",
+                      str(target)])  # fmt: skip
+    output, notes = capsys.readouterr()
+    assert (code, "broken.jpg" in notes) == (3, True)
+    assert [line.split()[0] for line in output.splitlines()[2:]] == [
+        "torch", "onnx-keras", "onnx-torch",
+    ]  # fmt: skip
+    (found,) = json.loads((tmp_path / "p.json").read_text())["predictions"]
+    # The folder has the name of a class.
+    assert (found["image"], found["true"]) == (str(image), "dog")
+    for labels in found["labels"].values():
+        assert {label["name"] for label in labels} == {"cat", "dog"}
+        assert sum(label["probability"] for label in labels) == pytest.approx(1)
+        assert labels[0]["probability"] >= labels[1]["probability"]
+    assert Image.open(target).size[0] > 100
+
+
+@pytest.mark.framework
+def test_samples_are_chosen_by_the_seed(net, data):
+    def images(seed):
+        found = parity.predict(f"{net}:Net,2", data=data, image_size=16, subjects="torch",
+                               samples=4, seed=seed)  # fmt: skip
+        return [prediction.image for prediction in found.predictions]
+
+    assert len(images(0)) == 4
+    assert images(0) == images(0) != images(1)
+
+
+# What is refused --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c, d: parity.evaluate("resnet18", data=d), "resnet18: give its weights with"),
+        (lambda c, d: parity.evaluate("resnet18", data=d, weights="gone.pth"), "no such file"),
+        (lambda c, d: parity.evaluate("resnet18", data=d / "cat", weights=c), "found no folder"),
+        (lambda c, d: parity.evaluate("resnet18", data="digits", weights=c), "'0' .* is none"),
+        (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, split="x"), "--split:"),
+        (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, device="x"), "--device:"),
+        (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, threads=0), "--threads:"),
+        (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, batch=0), "--batch"),
+        (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, subjects="tf"), "unknown sub"),
+        (lambda c, d: parity.predict("resnet18", weights=c), "give image files, or --data"),
+        (lambda c, d: parity.predict("resnet18", "x.png", data=d, weights=c), "give image files"),
+        (lambda c, d: parity.predict("resnet18", "gone.png", weights=c), "no image can be read"),
+        (lambda c, d: parity.predict("resnet18", data=d, weights=c, samples=0), "--samples must"),
+        (lambda c, d: parity.predict("resnet18", data=d, weights=c, picture="p.bmp"), "p.bmp: exp"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_evaluated_is_refused_in_one_line(call, message, checkpoint, data):
+    with pytest.raises((InputError, UsageError, OutputError), match=message) as error:
+        call(checkpoint, data)
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 2
+
+
+def test_a_damaged_description_is_refused(checkpoint, tmp_path):
+    path = tmp_path / "best.safetensors"
+    weights.save(
+        path, {"a": np.zeros(1, np.float32)}, metadata={"classes": "[", "preprocessing": ""}
+    )
+    with pytest.raises(InputError, match="cannot be read as the description of a trained model"):
+        parity.evaluate("resnet18", data="digits", weights=path)
+
+
+@pytest.mark.framework
+def test_the_classes_of_the_data_must_be_as_many_as_the_models(data, tmp_path):
+    spec = architectures.get("resnet18", classes=3, image_size=(32, 32))
+    path = tmp_path / "other.safetensors"
+    weights.save(path, initialization.draw(spec, "he-normal", seed=0))
+    with pytest.raises(InputError, match="has 3 classes, the data have 2") as error:
+        parity.evaluate("resnet18", data=data, weights=path, image_size=32, subjects="torch")
+    assert "\n" not in str(error.value)
+
+
+def test_a_description_is_read_from_the_folder_of_a_run(tmp_path):
+    from parity.training.description import FILE_NAME, read_description
+
+    described = TrainedDescription(
+        "resnet18", ("猫", "dog"), Preprocessing((96, 64), 1, (0.5,), (0.25,))
+    )
+    (tmp_path / "run" / "keras").mkdir(parents=True)
+    (tmp_path / "run" / FILE_NAME).write_text(json.dumps(described.to_json()))
+    checkpoint = tmp_path / "run" / "keras" / "best.h5"
+    checkpoint.write_bytes(b"weights")
+    assert read_description(checkpoint) == described
+    canonical = tmp_path / "best.safetensors"
+    weights.save(canonical, {"a": np.zeros(1, np.float32)}, metadata=described.to_metadata())
+    assert read_description(canonical) == described
+    assert read_description(Path(tmp_path / "other.pth")) is None

@@ -1,0 +1,66 @@
+"""The loop of a run, with children that only answer: what each step is asked for."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from parity.network import architectures
+from parity.training.callbacks import Callbacks
+from parity.training.configuration import Configuration
+from parity.training.data.augmentation import Augmentation
+from parity.training.data.batches import Preprocessing
+from parity.training.data.loading import open_loader
+from parity.training.data.sources import open_dataset
+from parity.training.loop import Loop
+from parity.training.optimizers import Optimizer
+from parity.training.run_folder import RunFolder
+from parity.training.schedules import Schedule
+
+
+class Child:
+    """Answers every step with the same loss, and keeps what it was asked for."""
+
+    def __init__(self):
+        self.steps = []
+
+    def call(self, operation, **arguments):
+        if operation == "train_step":
+            self.steps.append(arguments)
+            return {"loss": 1.0, "correct": 1, "count": 700}
+        return {"loss": 1.0, "correct": 1, "count": 100}
+
+
+class Verifier:
+    def __init__(self):
+        self.steps = []
+
+    def before_step(self, number, epoch, place, batch, rates):
+        self.steps.append((number, epoch, place))
+
+
+@pytest.mark.parametrize("initial_epoch", [0, 2])
+def test_steps_are_counted_from_where_the_optimizer_starts_anew(initial_epoch, tmp_path):
+    """Adam's ε in PyTorch depends on the step, as does its bias correction."""
+    data = open_dataset("digits")
+    configuration = Configuration(
+        spec=architectures.get("resnet18", classes=10, image_size=(8, 8), channels=1),
+        data=data, preprocessing=Preprocessing((8, 8), 1), optimizer=Optimizer("adam", 1e-3),
+        schedule=Schedule(), callbacks=Callbacks(), augmentation=Augmentation(),
+        epochs=initial_epoch + 1, batch=700, seed=0, validation_share=0.2, drop_last=False,
+        loss="cross-entropy", label_smoothing=0.0, initial_weights="default",
+        frameworks=("torch",), threads=1, initial_epoch=initial_epoch,
+    )  # fmt: skip
+    child, verifier, folder = Child(), Verifier(), RunFolder(tmp_path / "run")
+    folder.create(("torch",), configuration.to_json())
+    with open_loader(tmp_path, workers=0) as loader, ThreadPoolExecutor(1) as pool:
+        loop = Loop(
+            configuration, {"torch": child}, folder, loader, pool, save_seconds=math.inf,
+            progress=lambda name, text: None, verifier=verifier,
+        )  # fmt: skip
+        loop._train_epoch(loop.prepare(None))
+    epsilons = [1e-7 / math.sqrt(1 - 0.999**step) for step in (1, 2, 3)]
+    assert [step["epsilon"] for step in child.steps] == pytest.approx(epsilons, rel=1e-12)
+    assert verifier.steps == [(step, initial_epoch + 1, step - 1) for step in (1, 2, 3)]
