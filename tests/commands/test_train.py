@@ -107,7 +107,7 @@ def finished(tmp_path_factory):
     result = parity.train(
         "resnet18", data=data, image_size=32, epochs=2, batch=8, learning_rate=1e-3,
         augmentation=Augmentation(rotation=10, horizontal_flip=True),
-        out=folder / "run", threads=1, workers=1, verify=True, every=3,
+        out=folder / "run", threads=1, workers=1, verify=True, every=3, band=1,
     )  # fmt: skip
     return data, result
 
@@ -208,6 +208,20 @@ def test_the_first_steps_are_verified(finished):
 
 
 @pytest.mark.framework
+def test_the_band_is_that_of_a_run_with_noise_and_is_drawn(finished):
+    _, result = finished
+    torch = next(each.epochs for each in result.frameworks if each.framework == "torch")
+    assert all(
+        low <= e.loss <= high for (low, high), e in zip(result.band["loss"], torch, strict=True)
+    )
+    # The replicate's steps have noise, and its batches another order.
+    assert all(low < high for low, high in result.band["loss"])
+    inside, total = result.inside_band["keras"]
+    assert 0 <= inside <= total == 8
+    assert "band, validation" in (result.folder / "history.svg").read_text()
+
+
+@pytest.mark.framework
 @pytest.mark.slow
 def test_a_run_whose_frameworks_step_differently_is_not_the_same(tmp_path, monkeypatch):
     from parity.runtimes.keras import optimizers
@@ -251,6 +265,8 @@ def test_the_exit_code_is_that_of_the_verification(error, code, monkeypatch, cap
     ("options", "message"),
     [
         ({"framework": "torch", "verify": True}, "--verify: compares the steps of both frameworks"),
+        ({"framework": "keras", "band": 2}, "--band 2: runs of torch, 0 or more"),
+        ({"band": -1}, "--band -1: runs of torch, 0 or more"),
         ({"every": 1}, "--every 1: needs --verify"),
         ({"every": 0, "verify": True}, "--every 0: needs --verify, and a whole number above 0"),
     ],
