@@ -38,6 +38,7 @@ class LoadOperations(Framework):
     ) -> dict[str, Any]:
         """Build the registered twin of `spec`, or call the user's `module:callable`."""
         started = time.perf_counter()
+        self.note_new_weights()
         self.spec = None if spec is None else from_json(spec)
         if callable_path is not None:
             self.model = self.build_from_callable(callable_path)

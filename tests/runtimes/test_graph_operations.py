@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from parity.errors import FlagError, GraphError, MissingRuntimeError
+from parity.network import weights as canonical_weights
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from parity.network.view import View
 from parity.numerics.array_files import load_arrays, save_arrays
 from parity.numerics.capture import CaptureReader
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
+from parity.processes.training_requests import StepRequest
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
+from parity.runtimes.train import TrainOperations
 
 Step = tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Array], list[Array]], Array]]
 
@@ -293,3 +298,40 @@ def test_floors_of_some_points_perturb_the_weights_of_their_parts_alone(tmp_path
     assert answer["floors"] == {}
     # The part from b to c reads the reference's b: its floor is that of one product.
     assert answer["isolated"]["c"]["rel_l2"] < 1e-6
+
+
+@pytest.mark.parametrize("operation", ["load", "load_weights", "train_step", "load_training_state"])
+def test_every_operation_that_sets_weights_forgets_the_copy_in_float64(
+    operation, tmp_path, monkeypatch
+):
+    noted = []
+
+    class Child(TrainOperations):
+        name = "toy"
+        table = SimpleNamespace(select_side=lambda name: None)
+        _trainer = SimpleNamespace(
+            step=lambda images, labels, request: SimpleNamespace(to_json=dict),
+            write_state=lambda values: None,
+        )
+
+        def note_new_weights(self):
+            noted.append(operation)
+
+        def write_weights(self, values):
+            assert noted, "the copy has the weights from before"
+
+        def build_from_callable(self, path):
+            return None
+
+    save_file({"weight/x": np.ones(2, np.float32)}, tmp_path / "state")
+    monkeypatch.setattr(canonical_weights, "load", lambda path, table: {})
+    np.save(tmp_path / "batch.npy", np.ones(1, np.float32))
+    batch = str(tmp_path / "batch.npy")
+    arguments = {
+        "load": {"callable_path": "net:build"},
+        "load_weights": {"path": "weights"},
+        "train_step": StepRequest(batch, batch, 0.1).to_json(),
+        "load_training_state": {"path": str(tmp_path / "state")},
+    }[operation]
+    getattr(Child(), operation)(**arguments)
+    assert noted
