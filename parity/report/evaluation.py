@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from parity import files
 from parity.errors import OutputError
@@ -101,9 +100,8 @@ def sample_predictions(
 ) -> list[SamplePrediction]:
     """Return seeded sample images with their prediction in the first runtime."""
     images = reader.images
-    random = np.random.default_rng(seed)
     every = len(images.labels)
-    chosen = sorted(random.choice(every, size=min(count, every), replace=False).tolist())
+    chosen = sorted(random.Random(seed).sample(range(every), min(count, every)))
     found = next(iter(outputs.by_subject.values()))
     samples = []
     for index in chosen:
