@@ -39,6 +39,12 @@ class WeightError(ParityError):
     """A weight is missing, unused, mis-shaped, ambiguous or not finite."""
 
 
+class UnpairedWeightError(WeightError):
+    """A weight of one model has no partner in the other, so that it cannot be converted."""
+
+    exit_code = 1
+
+
 class InputError(ParityError):
     """The input is not an image, or not an array of the shape that the model takes."""
 

@@ -1,4 +1,4 @@
-"""Atomic writing of files that a user names: complete or not at all, and only files are replaced.
+"""Files that a user names: read only if they are regular files, written completely or not at all.
 
 A symbolic link is followed: its target is replaced, the link stays. A device (such as `/dev/null`),
 a FIFO or an open file (`/dev/stdout`) gets the bytes once they are complete.
@@ -6,23 +6,88 @@ a FIFO or an open file (`/dev/stdout`) gets the bytes once they are complete.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from parity import temporary
 from parity.errors import OutputError
 
 # Opening one of these by its name would truncate a file that it was redirected to.
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/(?:self|thread-self)/fd/(\d+)")
 _MAX_LINKS = 40
 """Linux's limit."""
+
+
+LONGEST_TEXT = 64 * 2**20
+"""Bytes of a text file that a user names, such as a table or a report."""
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises OSError, also for a FIFO, a device, a socket or a folder, none of which is read.
+    """
+    try:
+        # Without the flag, opening a FIFO waits for its writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from error
+    try:
+        _require_regular_mode(os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def require_regular(path: str | Path) -> None:
+    """Raise OSError unless `path` is a regular file, for a library that opens it by its name."""
+    try:
+        _require_regular_mode(os.stat(path).st_mode)
+    except ValueError as error:
+        # A NUL in the name.
+        raise OSError(errno.EINVAL, str(error)) from error
+
+
+def read_bytes(path: str | Path, *, longest: int = LONGEST_TEXT) -> bytes:
+    """Return the content of a regular file; raises OSError, also above `longest` bytes."""
+    with open_regular(path) as file:
+        content = file.read(longest + 1)
+    if len(content) > longest:
+        raise OSError(errno.EFBIG, f"is larger than {longest >> 20} MiB")
+    return content
+
+
+def read_text(path: str | Path) -> str:
+    """Return the UTF-8 text of a regular file of at most `LONGEST_TEXT` bytes.
+
+    Raises OSError, and UnicodeDecodeError for another encoding.
+    """
+    return read_bytes(path).decode()
+
+
+def _require_regular_mode(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
+        raise OSError(errno.EINVAL, f"expected a file, found {kind}")
 
 
 @dataclass(frozen=True)
@@ -48,9 +113,10 @@ class PartialFile:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if self._target.file is not None:
             final = self._target.file
-            self.path = final.with_name(f".{os.urandom(6).hex()}.{final.name}")
+            temporary.sweep_once(final.parent)
+            self.path = temporary.name_beside(final)
         else:
-            self._folder = tempfile.TemporaryDirectory(prefix="parity-")
+            self._folder = temporary.create_folder()
             self.path = Path(self._folder.name) / self._name.name
 
     def commit(self) -> None:
@@ -69,8 +135,10 @@ class PartialFile:
             self.discard()
 
     def discard(self) -> None:
-        """Remove the incomplete file."""
+        """Remove the incomplete file, and those beside it of processes that have ended."""
         self.path.unlink(missing_ok=True)
+        # A child that wrote here may have been killed.
+        temporary.sweep(self.path.parent)
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -107,6 +175,35 @@ def require_writable(path: str | Path) -> None:
         raise OutputError(f"{path}: cannot be written: the folder {folder} is not writable")
 
 
+def require_other_files(outputs: Iterable[str | Path], inputs: Iterable[str]) -> None:
+    """Raise OutputError if an output is the same file as one of the inputs.
+
+    `inputs` may be texts that name no file; of `NAME=PATH`, `PATH:NAME` and `PATH,ARGUMENTS` the
+    path counts too.
+    """
+    read = {}
+    for text in inputs:
+        parts = [text, text.partition("=")[2]]
+        parts += [part.partition(",")[0] for part in parts]
+        for part in (*parts, *(part.rpartition(":")[0] for part in parts)):
+            status = _find_status(part)
+            if status is not None:
+                read[status.st_dev, status.st_ino] = part
+    for path in outputs:
+        status = _find_status(path)
+        if status is not None and (status.st_dev, status.st_ino) in read:
+            raise OutputError(f"{path}: would replace a file that is read; give another name")
+
+
+def _find_status(path: str | Path) -> os.stat_result | None:
+    """Return the status of a regular file; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
 def require_plain_file(path: str | Path) -> Path:
     """Return the regular file that `path` names, symbolic links followed; it may not exist yet.
 
@@ -121,8 +218,8 @@ def require_plain_file(path: str | Path) -> Path:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text, completely or not at all. Raises `OutputError`."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _resolve(path: Path) -> _Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 LONGEST = 80
 """Characters of a name or value in a message; the time of matching grows with their square."""
@@ -15,7 +16,11 @@ _DIGEST = 64
 def quote(value: object) -> str:
     """Return the value's ``repr``: control characters escaped, at most ``LONGEST`` characters."""
     # Escapes only lengthen a string, so its beginning is enough; one more character is cut off.
-    text = repr(value[: LONGEST + 1] if isinstance(value, str) else value)
+    try:
+        text = repr(value[: LONGEST + 1] if isinstance(value, str) else value)
+    except (ValueError, RecursionError):
+        # An integer of thousands of digits, or endless nesting.
+        text = f"a {type(value).__name__} that cannot be printed"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
@@ -52,3 +57,13 @@ def did_you_mean(names: Sequence[str], *, otherwise: str = "") -> str:
 def suggest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
     """Return `did_you_mean` of the known word that is most similar, if any is."""
     return did_you_mean(closest(word, known), otherwise=otherwise)
+
+
+def find_unfiltered(stream: TextIO) -> TextIO:
+    """Return the stream for parity's own styles and commands, which an escaping one has behind it.
+
+    The command line escapes what is printed to the standard streams; any other stream is returned
+    as it is.
+    """
+    unfiltered: TextIO = getattr(stream, "unfiltered", stream)
+    return unfiltered

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from parity.commands.cli.main import CommandLineError, build_app
+from parity.commands.cli.application import CommandLineError, build_app
 from tests import design_tables
 
 ROOT = design_tables.ROOT

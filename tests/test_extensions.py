@@ -140,7 +140,7 @@ def test_an_architecture_and_a_format_serve_a_comparison(tree):
 @pytest.mark.framework
 def test_a_cause_is_proved_on_a_mutated_twin_through_the_public_functions(tree):
     code = (
-        "import parity, json; report = parity.compare('toy', keras='mutated:build', "
+        "import parity, json; report = parity.compare('toy', 'keras=mutated:build', "
         "input='random', subjects='keras,torch', depth='layer'); "
         "print(json.dumps([report.verdict, "
         "[[cause.layer, cause.subject, cause.cause] for cause in report.causes]]))"
@@ -249,7 +249,7 @@ def test_a_command_is_listed_at_its_place_and_runs(tree):
 
 def test_the_order_of_the_commands():
     assert [each.name or each.call.__name__ for each in command.find_commands()] == [
-        *("models", "table", "compare", "align", "convert", "export", "train"),
+        *("models", "table", "compare", "fix", "align", "convert", "export", "train"),
         *("evaluate", "predict", "capture", "diff", "doctor", "check", "data", "env"),
     ]
     places = [each.place for each in command.find_commands()]
@@ -310,7 +310,7 @@ def mentioning(names, home):
         (cause_names(), "parity/explain/causes"),
         ({module.__name__ for module in causes.modules()}, "parity/explain/causes"),
         (families(), "parity/network/models"),
-        ({*architectures.names(), *architectures.variants()}, "parity/network/models"),
+        (set(architectures.all_names()), "parity/network/models"),
     ],
     ids=["causes", "modules of causes", "families", "architectures"],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from parity import files
-from parity.commands import convert
+from parity.commands import conversion, convert
 from parity.commands import export as exporting
 from parity.commands.cli import main as cli
 from parity.errors import OutputError, WeightError
@@ -181,7 +182,7 @@ def test_a_checkpoint_is_converted_at_the_end_of_a_link(tmp_path, checkpoint):
 def test_a_conversion_that_is_read_back_otherwise_leaves_the_old_file(
     tmp_path, checkpoint, monkeypatch
 ):
-    read = convert.convert_checkpoint
+    read = conversion.convert_checkpoint
 
     def with_an_edit(found, source, target, *more, **options):
         notes = read(found, source, target, *more, **options)
@@ -191,7 +192,7 @@ def test_a_conversion_that_is_read_back_otherwise_leaves_the_old_file(
             weights.save(target, values)
         return notes
 
-    monkeypatch.setattr(convert, "convert_checkpoint", with_an_edit)
+    monkeypatch.setattr(conversion, "convert_checkpoint", with_an_edit)
     target = tmp_path / "out.safetensors"
     target.write_text("old")
     with pytest.raises(WeightError, match="the weights read back differ from those of"):
@@ -248,3 +249,123 @@ def test_files_are_renamed_into_place_in_one_module_alone():
 def test_a_rename_is_seen(source):
     assert renames(source) == [1]
     assert not renames("a.replace('x', 'y'); dataclasses.replace(a, b=1)")
+
+
+@pytest.fixture
+def special(tmp_path: Path) -> dict[str, Path]:
+    """Paths that are no regular file; reading the FIFO would wait for ever."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(tmp_path / "socket"))
+    sock.close()
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    names = {name: tmp_path / name for name in ("fifo", "folder", "socket", "link", "missing")}
+    return {**names, "device": Path("/dev/zero"), "nul": Path("a\0b")}
+
+
+SPECIAL = ("fifo", "folder", "socket", "link", "missing", "device", "nul")
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize("read", [files.open_regular, files.require_regular, files.read_bytes])
+def test_only_a_regular_file_is_read(special, name, read):
+    with pytest.raises(OSError, match=r"expected a file|No such|null byte"):
+        read(special[name])
+
+
+def test_a_text_that_is_too_long_is_not_read(tmp_path):
+    path = tmp_path / "long"
+    with path.open("wb") as file:
+        file.truncate(files.LONGEST_TEXT + 1)
+    with pytest.raises(OSError, match="larger than 64 MiB"):
+        files.read_text(path)
+
+
+def _link_with_suffix(tmp_path: Path, target: Path, suffix: str) -> str:
+    path = tmp_path / f"given{suffix}"
+    path.symlink_to(target)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["fifo", "folder", "socket", "device", "missing"])
+@pytest.mark.parametrize(
+    ("suffix", "arguments"),
+    [
+        (".jpg", ("compare", "resnet18", "--subjects", "torch", "--input", "FILE")),
+        (".npy", ("compare", "resnet18", "--subjects", "torch", "--input", "FILE")),
+        (".npz", ("compare", "resnet18", "--subjects", "torch", "--input", "FILE")),
+        (".safetensors", ("compare", "resnet18", "--subjects", "torch", "--weights", "FILE")),
+        (".toml", ("check", "FILE")),
+        (".parity", ("diff", "FILE", "FILE")),
+        (".onnx", ("compare", "torch_net.py:build", "FILE")),
+        (".py", ("compare", "FILE:build", "FILE:other")),
+        (".safetensors", ("convert", "resnet18", "--weights", "FILE", "out.safetensors")),
+    ],
+)
+def test_a_command_refuses_what_is_no_regular_file(
+    special, tmp_path, monkeypatch, capsys, name, suffix, arguments
+):
+    """Before reading, in one line, exit code 2; a FIFO would hang for ever."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "torch_net.py").write_text("import torch\ndef build():\n    return None\n")
+    given = _link_with_suffix(tmp_path, special[name], suffix)
+    # The alarm ends a read that waits; it is an error of the test then.
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(20)
+    try:
+        code = cli.main([word.replace("FILE", given) for word in arguments])
+    finally:
+        signal.alarm(0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == 2, line
+    assert "internal error" not in line
+
+
+@pytest.mark.parametrize("form", ["--json", "--html"])
+def test_a_report_never_replaces_what_is_read(tmp_path, monkeypatch, capsys, form):
+    monkeypatch.chdir(tmp_path)
+    case_file = tmp_path / "parity.toml"
+    case_file.write_text('[[case]]\nmodel = "resnet18"\nsubjects = ["torch"]\n')
+    (tmp_path / "link.html").symlink_to(case_file)
+    assert cli.main(["check", "parity.toml", form, "link.html"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    np.save("photo.npy", np.zeros((1, 3, 64, 64), np.float32))
+    arguments = ("compare", "resnet18", "--subjects", "torch", "--input", "photo.npy")
+    assert cli.main([*arguments, form, str(tmp_path / "photo.npy")]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    Path("net.py").write_text("")
+    assert cli.main(["compare", "net.py:build", "a=net.py:other", form, "net.py"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    assert cli.main(["compare", "resnet18", "keras=net.py:build,seed=1", form, "net.py"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    case_file.write_text('[[case]]\nname = "own"\nmodels = ["net.py:build", "a=net.py:other"]\n')
+    assert cli.main(["check", "parity.toml", form, "net.py"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    Path("own.pth").write_bytes(b"x")
+    arguments = ("convert", "net.py:build", "--into", "other.py:build", "--weights", "own.pth")
+    assert cli.main([*arguments, "own.pth"]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    arguments = ("export", "resnet18", "--from", "torch", "--weights", "own.pth")
+    assert cli.main([*arguments, "--onnx", "own.pth"]) == 2
+    assert Path("own.pth").read_bytes() == b"x"
+
+
+def test_a_verdict_stands_when_a_report_cannot_be_written(tmp_path, capsys, monkeypatch):
+    """The other reports are written, and the exit code is the verdict's."""
+    from parity.report import formats
+
+    folder = captures.write(tmp_path / "one")
+    write = formats.write_report
+
+    def fail(report, path, name=None):
+        if name == "html":
+            raise OutputError(f"{path}: cannot be written: No space left on device")
+        write(report, path, name)
+
+    monkeypatch.setattr(formats, "write_report", fail)
+    reports = ["--html", str(tmp_path / "x.html"), "--json", str(tmp_path / "x.json")]
+    assert cli.main(["diff", str(folder), str(folder), *reports]) == 0
+    assert "x.html: cannot be written: No space left" in capsys.readouterr().err
+    assert (tmp_path / "x.json").exists()
+    assert not (tmp_path / "x.html").exists()

@@ -28,12 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = [
     "capture", "check", "compare", "convert", "diff", "evaluate", "export", "predict", "train",
 ]  # fmt: skip
+OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
+"""What a comparison of any models takes beside."""
 JUDGING = {
     *("limit", "judge_as", "isolate", "explain", "semantics", "repeat", "seeds", "stress"),
     "save_captures",
 }
-OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
-"""What a comparison of any models takes beside, which `capture` does not make yet."""
 
 
 def parameters(name):
@@ -139,7 +139,7 @@ def test_compare_takes_what_a_request_has():
     found = {name: each for name, each in found.items() if name not in OF_ANY_MODELS}
     assert {
         **found,
-        "model": None,
+        **dict.fromkeys(("model", "keras", "torch", "onnx_keras", "onnx_torch")),
         "python": {},
         "subjects": values.parse_subjects(None),
     } == fields()
@@ -147,11 +147,10 @@ def test_compare_takes_what_a_request_has():
 
 def test_capture_takes_what_compare_does_but_for_judging():
     found, compared = parameters("capture"), parameters("compare")
-    assert set(compared) - set(found) == JUDGING | OF_ANY_MODELS
+    assert set(compared) - set(found) == JUDGING
     own = set(found) - set(compared)
-    assert own == {"out", "model"}
-    # A subject's name may be the reference of a comparison of any models.
-    same = found.keys() - own - {"reference"}
+    assert own == {"out"}
+    same = found.keys() - own
     assert all(compared[name] == found[name] for name in same)
 
 
@@ -161,7 +160,7 @@ def options(name):
         c.call for c in command.find_commands() if getattr(c.call, "__name__", c.name) == name
     )
     found = {each for each in inspect.signature(call).parameters if "report_" not in each}
-    if name == "compare":
+    if name in ("compare", "capture"):
         # `--input NAME=FILE` is `inputs`, `--shape` is `shapes`, and the arguments are `models`.
         found = found - {"references", "shape"} | {"models", "inputs", "shapes"}
     return found
@@ -175,7 +174,7 @@ def test_the_command_line_takes_the_same(name):
 def test_the_command_line_has_the_same_defaults():
     shared = inspect.signature(request_options._shared_options).parameters
     given = {name: each.default for name, each in shared.items()}
-    request = request_options.build_request({**given, "model": "resnet18"})
+    request = request_options.build_request(given, ("resnet18",))
     assert request == Request(model="resnet18", python=request.python)
 
 
@@ -196,8 +195,6 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
     array = np.zeros((2, 3, 32, 48), np.float32)
     shared = {
         "table": "t.csv",
-        "onnx_keras": "k.onnx",
-        "onnx_torch": tmp_path / "t.onnx",
         "classes": 7,
         "image_size": (32, 48),
         "channels": 1,
@@ -217,8 +214,6 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
         "keras_backend": "jax",
         "xla": True,
         "serial": True,
-        "keras": "a:b",
-        "torch": "c:d",
     }
     judged = {
         "limit": 2.0,
@@ -230,13 +225,17 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
         "judge_as": "float16",
         "save_captures": "kept",
     }
-    api.compare("resnet18", **shared, **judged)
-    api.capture("resnet18", **shared, out="kept")
+    models = ("resnet18", "keras=a:b", "torch=c:d", "onnx-keras=k.onnx", "onnx-torch=t.onnx")
+    api.compare(*models, **shared, **judged)
+    api.capture(*models, **shared, out="kept")
     compared, captured = asked
     expected = {
         **shared,
         "table": Path("t.csv"),
+        "keras": "a:b",
+        "torch": "c:d",
         "onnx_keras": Path("k.onnx"),
+        "onnx_torch": Path("t.onnx"),
         "subjects": ("keras", "torch@old"),
         "model": "resnet18",
         "save_captures": Path("kept"),
@@ -342,16 +341,15 @@ def test_the_version_has_one_home():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"repeat": 2}, "--repeat is not there yet"),
-        ({"stress": True}, "--stress is not there yet"),
-        ({"save_captures": "folder"}, "--save-captures is not there yet"),
-        ({"table": "t.csv"}, "--table belongs to one registered architecture"),
+        ({"table": "t.csv"}, "there is a model already: 'resnet18'"),
         ({"xla": True}, "--xla belongs to one registered architecture"),
-        ({"torch": "net:Net"}, "--torch belongs to one registered architecture"),
+        ({"serial": True}, "--serial belongs to one registered architecture"),
         ({"classes": 7}, "--classes: several models are compared"),
         ({"channels": 1}, "--channels: several models are compared"),
     ],
 )
-def test_no_option_of_several_models_is_ignored(option, message):
+def test_no_option_of_several_models_is_ignored(option, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         api.compare("resnet18", "resnet34", **option)
+    with pytest.raises(UsageError, match=message):
+        api.capture("resnet18", "resnet34", out=tmp_path, **option)

@@ -79,3 +79,8 @@ def test_a_fact_is_written_in_one_place(pattern: str, homes: set[str]) -> None:
         if re.search(pattern, path.read_text())
     }
     assert found == homes
+
+
+@pytest.mark.parametrize("value", [10**5000, -(10**5000)], ids=["large", "small"])
+def test_a_number_that_cannot_be_printed_is_named(value: int) -> None:
+    assert quote(value) == "a int that cannot be printed"

@@ -14,9 +14,12 @@ import numpy as np
 import onnx
 
 from exporters.errors import ExportError, first_few
+from exporters.graph.half_products import repair_half_products
 from exporters.graph.injection import inject
+from exporters.graph.mixed_precision import ROUNDOFF, MixedModel, convert_to_mixed
 from exporters.graph.model import Array, add_metadata
-from exporters.graph.serialization import atomic_path, write_directly
+from exporters.graph.ranges import measure_ranges
+from exporters.graph.serialization import DATA_SUFFIX, atomic_path, write_directly
 from exporters.graph.session_process import warm_process
 from exporters.graph.structure import Structure
 from exporters.graph.verification import (
@@ -26,6 +29,12 @@ from exporters.graph.verification import (
     Verification,
     verify,
 )
+
+MakeReference = Callable[[float], Reference]
+"""Returns the framework's side of a verification; the argument is the unit roundoff of a lower
+precision that the file computes in, or 0."""
+
+PRECISIONS = ("float32", "float16")
 
 OtherWeights = Callable[[], tuple[Mapping[str, Array], ModelFunction]]
 """Returns other weights (`scramble`), and the framework's model as a function with those."""
@@ -39,6 +48,7 @@ class Export:
     `structure` can be saved and used for the same architecture with other weights. `checks` are
     those at N = 1, 2, 3, `other_checks` those of other sizes, more rows, extreme inputs and ties.
     `notes` says what they leave open: a constant output, sizes that the model itself refuses.
+    With `external_data` the weights are in a file beside it, whose name ends in `.data`.
     """
 
     path: Path
@@ -48,6 +58,7 @@ class Export:
     structure: Structure
     notes: tuple[str, ...] = ()
     other_checks: tuple[Check, ...] = ()
+    external_data: bool = False
 
 
 def export_graph(
@@ -58,17 +69,19 @@ def export_graph(
     tap_outputs: Sequence[str],
     metadata: Mapping[str, str],
     sample: Sequence[Array] | None,
-    function: ModelFunction | None = None,
-    reference: Callable[[], Reference] | None = None,
+    reference: MakeReference,
     other_weights: OtherWeights | None = None,
+    precision: str = "float32",
+    external_data: bool = False,
 ) -> Export:
     """Export to `path`; the file gets that name after it is verified. Raises ExportError.
 
-    `function` is the framework's model; in its place, `reference` is called once the model is
-    traced.
+    `reference` is called once the model is traced. With the precision "float16" the graph is
+    verified in float32 first, then converted, with float32 islands, and verified again. The weights
+    go to a file beside it with `external_data`, and above 2 GB.
     """
-    if (function is None) == (reference is None):
-        raise TypeError("export_graph takes a function or a reference")
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
     seconds: dict[str, float] = {}
     with atomic_path(path) as part:  # first, so that an unwritable path costs no tracing
         warm_process()  # ONNX Runtime is imported there while the model is traced
@@ -77,31 +90,57 @@ def export_graph(
                 structure = structure()
         with _timer(seconds, "inject"):
             model = inject(structure, weights(), outputs=tap_outputs)
+            repair_half_products(model)
         add_metadata(model.skeleton, {"onnx": onnx.__version__, **metadata})
         with _timer(seconds, "write"):
-            write_directly(model, part)
+            write_directly(model, part, external=external_data)
         with _timer(seconds, "verify"):
-            expected = reference() if reference is not None else Reference(_given(function))
+            expected = reference(0.0)
             verification = verify(model, part, expected, sample)
             notes = verification.notes
             if verification.constant and other_weights is not None:
                 notes += _verify_other_weights(
                     verification, structure, expected, other_weights, tap_outputs, sample
                 )
+        if precision == "float16":
+            with _timer(seconds, "float16"):
+                narrow = convert_to_mixed(model, measure_ranges(model, verification.feeds))
+                repair_half_products(narrow.model)
+                _remove_external_data(part)
+                write_directly(narrow.model, part, external=external_data)
+                verification = _verify_narrow(narrow, part, reference(ROUNDOFF), sample)
+                notes += verification.notes
+                notes += tuple(
+                    f"{name} stays in float32: {why}" for name, why in narrow.islands.items()
+                )
+        has_data = part.with_name(part.name + DATA_SUFFIX).exists()
     return Export(
         path=path,
         opset=structure.opset,
         seconds=seconds,
         checks=verification.checks,
         structure=structure,
-        notes=notes,
+        notes=tuple(dict.fromkeys(notes)),
         other_checks=verification.other_checks,
+        external_data=has_data,
     )
 
 
-def _given(function: ModelFunction | None) -> ModelFunction:
-    assert function is not None
-    return function
+def _verify_narrow(
+    narrow: MixedModel, path: Path, reference: Reference, sample: Sequence[Array] | None
+) -> Verification:
+    """Verify the converted graph. Raises ExportError, which says in which precision."""
+    try:
+        return verify(narrow.model, path, reference, sample)
+    except ExportError as error:
+        raise ExportError(
+            f"in float16 {error}; in float32 the same graph is right: export without"
+            " precision='float16'"
+        ) from error
+
+
+def _remove_external_data(path: Path) -> None:
+    path.with_name(path.name + DATA_SUFFIX).unlink(missing_ok=True)
 
 
 def check_path(path: object) -> Path:
@@ -127,6 +166,7 @@ def _verify_other_weights(
     """
     weights, function = other_weights()
     model = inject(structure, weights, outputs=tap_outputs)
+    repair_half_products(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "other.onnx"
         write_directly(model, path)

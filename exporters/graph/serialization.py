@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from exporters.errors import ExportError
+from exporters.graph.edits import set_repeated_field
 from exporters.graph.model import Array, WeightedModel
 
 # Bytes: smaller tensors stay inside the message for a session.
@@ -26,6 +27,16 @@ _SMALL = 1024
 # External tensors start on a page, so that they can be mapped into memory.
 _ALIGNMENT = 4096
 
+
+def _default_prefix() -> str:
+    return ".export-"
+
+
+folder_prefix = _default_prefix
+"""Returns how the name of a temporary folder begins. Whoever may be killed while it writes, and
+cleans up later, puts a function here whose names say who wrote them."""
+DATA_SUFFIX = ".data"
+"""What the name of the file with the weights has after that of the model."""
 
 _NO_FILE = "external"
 """The location of a tensor that a session gets from memory."""
@@ -46,7 +57,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         )
     path = Path(os.path.realpath(path))
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=folder_prefix()) as folder:
             part = Path(folder) / path.name
             yield part
             for file in Path(folder).iterdir():
@@ -135,13 +146,36 @@ def split_off_large_tensors(model: WeightedModel) -> tuple[ModelProto, dict[str,
     return skeleton, tensors
 
 
-def write_directly(model: WeightedModel | ModelProto, path: Path) -> None:
-    """Write without a temporary name: for a path that `atomic_path` gave. Raises OSError."""
+def write_directly(
+    model: WeightedModel | ModelProto, path: Path, *, external: bool = False
+) -> None:
+    """Write without a temporary name: for a path that `atomic_path` gave. Raises OSError.
+
+    Above 2 GB, or if `external`, the weights go to another file beside it.
+    """
     weighted = WeightedModel(model, {}) if isinstance(model, ModelProto) else model
-    if not weighted.fits_one_message:
-        weighted = _write_external(weighted, path.with_name(path.name + ".data"))
+    if external:
+        weighted = _take_tensors_out(weighted)
+    if (external and weighted.tensors) or not weighted.fits_one_message:
+        weighted = _write_external(weighted, path.with_name(path.name + DATA_SUFFIX))
     with path.open("wb", buffering=1 << 16) as file:
         _stream(weighted, file)
+
+
+def _take_tensors_out(model: WeightedModel) -> WeightedModel:
+    """Return the model with the large initializers of its message as arrays."""
+    large = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.skeleton.graph.initializer
+        if tensor.ByteSize() >= _SMALL and tensor.data_type != TensorProto.STRING
+    }
+    if not large:
+        return model
+    skeleton = ModelProto()
+    skeleton.CopyFrom(model.skeleton)
+    kept = [tensor for tensor in skeleton.graph.initializer if tensor.name not in large]
+    set_repeated_field(skeleton.graph.initializer, kept)
+    return WeightedModel(skeleton, {**large, **model.tensors})
 
 
 def _header(name: str, array: Array) -> TensorProto:

@@ -112,6 +112,8 @@ class Reference:
     largest: float = 200.0
     """The largest magnitude of an extreme input."""
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    requested: frozenset[str] = frozenset()
+    """The sizes that a caller asked to vary: one that takes a single value is refused."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class Verification:
     constant: tuple[str, ...] = ()
     """Outputs that depend on an input in the graph but never changed: nothing was proved of them
     with these weights."""
+    feeds: tuple[Mapping[str, Array], ...] = field(default=(), repr=False)
+    """The inputs of each kind that the file was run on, by name."""
 
 
 @dataclass
@@ -285,6 +289,17 @@ class _Framework:
         self.replicates: list[_Replicates] = []
         self.attempts = 0
         self.widened = False
+        self.shared = False
+        """Whether `runs` is a part of a run that other cases share."""
+
+    def run_alone(self) -> None:
+        """Run the inputs of this case by themselves, after a run that other cases shared."""
+        self.shared = False
+        batches = list(self.runs)
+        self.runs = {}
+        for batch in batches:
+            self.run_at(batch)
+        self.measure_input_floor()
 
     def run_at(self, batch: int) -> list[Array]:
         """Return the framework's outputs on the first `batch` samples. Raises ExportError."""
@@ -416,9 +431,7 @@ class _Proof:
         if sample is None:
             self.extra = self._extra_rows()
             self._add_sizes()
-            self._add_many()
-            self._add_extremes()
-            self._add_ties()
+            self._add_other_inputs()
 
     def run(self, session: SessionProcess, names: Sequence[str]) -> Verification:
         """Run the file on every case. Raises ExportError where it differs."""
@@ -427,13 +440,7 @@ class _Proof:
             for batch in framework.case.batches:
                 if batch in framework.failures:
                     continue
-                feeds = dict(
-                    zip(
-                        (spec.name for spec in self.specs),
-                        framework.case.first(batch),
-                        strict=True,
-                    )
-                )
+                feeds = self._feeds(framework, batch)
                 try:
                     actual = session.run(feeds, f"running the file at N={batch}")
                 except ExportError as error:
@@ -453,7 +460,13 @@ class _Proof:
             other_checks=tuple(c for c in checks if c.inputs not in ("normal", "sample")),
             notes=tuple(dict.fromkeys(self.notes)),
             constant=constant,
+            feeds=tuple(self._feeds(f, f.case.rows) for f in self.frameworks),
         )
+
+    def _feeds(self, framework: _Framework, batch: int) -> dict[str, Array]:
+        """Return the file's inputs at one N."""
+        names = (spec.name for spec in self.specs)
+        return dict(zip(names, framework.case.first(batch), strict=True))
 
     def _base_framework(self, sample: Sequence[Array] | None) -> _Framework:
         if sample is None:
@@ -564,14 +577,8 @@ class _Proof:
         model may mix the rows) is the framework run once more.
         """
         runs = self.frameworks[0].runs
-        small, large = min(runs), max(runs)
-        same = small != large and all(
-            a.shape[1:] == b.shape[1:]
-            and a.ndim
-            and _measure_effect(b[: len(a)], a).rel_l2 <= _ROUNDING_LIMIT
-            for a, b in zip(runs[small], runs[large], strict=True)
-        )
-        if same:
+        small = min(runs)
+        if self._keeps_rows_apart():
             return
         again = call(self.reference.function, self.frameworks[0].case.first(small), small)
         for index, (first, second) in enumerate(zip(runs[small], again, strict=True)):
@@ -585,19 +592,50 @@ class _Proof:
                     " with it: make it deterministic, or give the noise or the state as an input"
                 )
 
+    def _keeps_rows_apart(self) -> bool:
+        """Return whether the first rows at the smallest N and at the largest are the same."""
+        runs = self.frameworks[0].runs
+        small, large = min(runs), max(runs)
+        return small != large and all(
+            a.shape[1:] == b.shape[1:]
+            and a.ndim
+            and _measure_effect(b[: len(a)], a).rel_l2 <= _ROUNDING_LIMIT
+            for a, b in zip(runs[small], runs[large], strict=True)
+        )
+
+    def _counts_rows(self) -> bool:
+        """Return whether axis 0 of every input and output was seen to count samples."""
+        runs = self.frameworks[0].runs
+        return (
+            len(runs) > 1
+            and all(axis == 0 for axis in self.axes)
+            and all(a.ndim and len(a) == batch for batch, run in runs.items() for a in run)
+        )
+
     def _add_sizes(self) -> None:
-        """Add cases of each other size that varies, those that the framework takes."""
+        """Add cases of each other size that varies, those that the framework takes.
+
+        Raises ExportError where a size that was asked for takes one value alone.
+        """
         for name, values in self.sizes.items():
-            for value in values[1:]:
-                batch = min(2, self.rows)
-                arrays = draw_normal(
-                    self.specs, self._draw_sizes(batch, **{name: value}), seed=3 + value
+            refusals = [self._add_size(name, value) for value in values[1:]]
+            if name in self.reference.requested and refusals and all(refusals):
+                raise ExportError(
+                    f"dynamic: the model takes no other size {name} than {values[0]}:"
+                    f" {refusals[-1]}"
                 )
-                label = f"{name}={value}"
-                try:
-                    self.frameworks.append(self._run_case(self._case(label, arrays, (batch,))))
-                except ExportError as error:
-                    self.notes.append(f"{label} was not verified: {error}")
+
+    def _add_size(self, name: str, value: int) -> str:
+        """Add the case of another value of a size; return why the framework refuses it, or ""."""
+        batch = min(2, self.rows)
+        arrays = draw_normal(self.specs, self._draw_sizes(batch, **{name: value}), seed=3 + value)
+        label = f"{name}={value}"
+        try:
+            self.frameworks.append(self._run_case(self._case(label, arrays, (batch,))))
+        except ExportError as error:
+            self.notes.append(f"{label} was not verified: {error}")
+            return str(error)
+        return ""
 
     def _extra_rows(self) -> int:
         """Return the N of the additional cases: more for a small input, to try more numbers."""
@@ -609,45 +647,98 @@ class _Proof:
         wanted = min(_MOST_ROWS, _NUMBERS // max(numbers, 1), _MOST_WORK // max(weights, 1))
         return max(min(2, self.rows), wanted)
 
-    def _add_many(self) -> None:
-        """Add a case of many rows for a small input: a few numbers miss what is rarely wrong."""
-        if self.extra > self.rows:
-            arrays = draw_normal(self.specs, self._draw_sizes(self.extra), seed=4)
-            try:
-                case = self._case("more", arrays, (self.extra,))
-                self.frameworks.append(self._run_case(case))
-            except ExportError as error:
-                self.notes.append(f"N={self.extra} was not verified: {error}")
-                self.extra = min(2, self.rows)
+    def _add_other_inputs(self) -> None:
+        """Add cases of many rows, of extreme inputs and of ties.
 
-    def _add_extremes(self) -> None:
-        """Add a case of extreme inputs, as large as the framework computes finite numbers of."""
+        A model that keeps its rows apart runs on all of them at once, which costs one run; a part
+        that is not finite, or that does not agree, is run by itself.
+        """
+        cases = self._other_cases()
+        shared = self._run_together(cases) if len(cases) > 1 else {}
+        if self.extra > self.rows and not self._add_many(cases["more"], shared.get("more")):
+            self.extra = min(2, self.rows)
+            cases = self._other_cases()
         if all(spec.is_integer for spec in self.specs):
             return
-        largest = self.reference.largest
-        batch = self.extra
-        while largest > _SMALLEST_EXTREME:
-            arrays = draw_extremes(self.specs, self._draw_sizes(batch), seed=5, largest=largest)
-            if self._add_finite(self._case("extreme", arrays, (batch,))):
-                return
-            largest /= _SHRINK
-        self.notes.append("extreme inputs were not verified: the model's outputs are not finite")
-
-    def _add_ties(self) -> None:
-        """Add a case of few values, where the order of equal numbers and the sign of 0 count."""
-        if all(spec.is_integer for spec in self.specs):
-            return
-        batch = self.extra
-        arrays = draw_ties(self.specs, self._draw_sizes(batch), seed=6)
-        if not self._add_finite(self._case("ties", arrays, (batch,), copy=False)):
+        self._add_extremes(cases["extreme"], shared.get("extreme"))
+        ties = shared.get("ties") or _Framework(cases["ties"], self.reference)
+        if not self._add_finite(ties):
             self.notes.append("ties were not verified: the model's outputs are not finite")
 
-    def _add_finite(self, case: _Case) -> bool:
+    def _other_cases(self) -> dict[str, _Case]:
+        cases: dict[str, _Case] = {}
+        sizes = self._draw_sizes(self.extra)
+        if self.extra > self.rows:
+            # A few numbers miss what is rarely wrong.
+            cases["more"] = self._case(
+                "more", draw_normal(self.specs, sizes, seed=4), (self.extra,)
+            )
+        if not all(spec.is_integer for spec in self.specs):
+            cases["extreme"] = self._extreme_case(self.extra, self.reference.largest)
+            # The order of equal numbers and the sign of 0 count.
+            ties = draw_ties(self.specs, sizes, seed=6)
+            cases["ties"] = self._case("ties", ties, (self.extra,), copy=False)
+        return cases
+
+    def _extreme_case(self, batch: int, largest: float) -> _Case:
+        arrays = draw_extremes(self.specs, self._draw_sizes(batch), seed=5, largest=largest)
+        return self._case("extreme", arrays, (batch,))
+
+    def _run_together(self, cases: Mapping[str, _Case]) -> dict[str, _Framework]:
+        """Run the framework once on the rows of all cases; return nothing where it cannot be."""
+        if not (self._counts_rows() and self._keeps_rows_apart()):
+            return {}
+        together = [
+            np.concatenate(arrays)
+            for arrays in zip(*(case.inputs for case in cases.values()), strict=True)
+        ]
+        rows = sum(case.rows for case in cases.values())
         try:
-            framework = self._run_case(case)
+            outputs = call(self.reference.function, together, rows)
+        except ExportError:
+            return {}
+        if not all(a.ndim and len(a) == rows for a in outputs):
+            return {}
+        found, start = {}, 0
+        for label, case in cases.items():
+            framework = _Framework(case, self.reference)
+            framework.runs[case.rows] = [a[start : start + case.rows] for a in outputs]
+            framework.shared = True
+            found[label] = framework
+            start += case.rows
+        return found
+
+    def _add_many(self, case: _Case, shared: _Framework | None) -> bool:
+        """Add the case of many rows; return whether the framework takes as many."""
+        try:
+            framework = self._run_framework(shared or _Framework(case, self.reference))
+        except ExportError as error:
+            self.notes.append(f"N={self.extra} was not verified: {error}")
+            return False
+        framework.take_floor(self.frameworks[0])
+        self.frameworks.append(framework)
+        return True
+
+    def _add_extremes(self, case: _Case, shared: _Framework | None) -> None:
+        """Add a case of extreme inputs, as large as the framework computes finite numbers of."""
+        largest = self.reference.largest
+        framework = shared or _Framework(case, self.reference)
+        while not self._add_finite(framework):
+            largest /= _SHRINK
+            if largest <= _SMALLEST_EXTREME:
+                self.notes.append(
+                    "extreme inputs were not verified: the model's outputs are not finite"
+                )
+                return
+            framework = _Framework(self._extreme_case(self.extra, largest), self.reference)
+
+    def _add_finite(self, framework: _Framework) -> bool:
+        """Add a case unless the framework fails, or computes numbers that are not finite."""
+        try:
+            self._run_framework(framework)
         except ExportError:
             return False
-        if not all(_is_finite(array) for array in framework.runs[case.rows]):
+        if not all(_is_finite(array) for array in framework.runs[framework.case.rows]):
             return False
         framework.take_floor(self.frameworks[0])
         self.frameworks.append(framework)
@@ -661,6 +752,9 @@ class _Proof:
                 f"expected {len(framework.replicates)} outputs, found {len(compared)}"
             )
         checks = _check_outputs(framework, compared, batch)
+        if framework.shared and not all(check.passed for check in checks):
+            framework.run_alone()
+            checks = _check_outputs(framework, compared, batch)
         while not all(check.passed for check in checks) and framework.run_replicate():
             checks = _check_outputs(framework, compared, batch)
         sorts = any(node.op_type == "TopK" for node in self.model.skeleton.graph.node)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from exporters.errors import ExportError, first_few
 from exporters.graph.model import Array
 from exporters.keras import structures
+from exporters.keras.reasons import describe_error
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,74 @@ def read_arguments(model: keras.Model, signature: Any = None, sample: Any = None
     if structure is not None:
         return _from_leaves(model, (structure,), {}, _read_tensor, functional=True)
     return _from_first_call(model, sample)
+
+
+def build(model: keras.Model, example: Any) -> None:
+    """Call a model that has no weights yet on an example. Raises ExportError."""
+    if model.built:
+        return
+    try:
+        if isinstance(example, tuple):
+            model(*example)
+        elif isinstance(example, Mapping) and example.keys() <= set(_parameters(model)):
+            model(**example)
+        else:
+            model(example)
+    except Exception as error:  # whatever a layer's own call raises
+        raise ExportError(
+            f"{model.name} does not run on its example: {describe_error(error)}"
+        ) from error
+
+
+def resize(
+    model: keras.Model,
+    arguments: Arguments,
+    shapes: Mapping[str, Sequence[int]],
+    dynamic: Mapping[str, Sequence[int]],
+    *,
+    fixed_batch: bool,
+) -> Any:
+    """Return the signature of a call with other sizes; see `read_arguments`.
+
+    `shapes`: by input, every size, the batch first. `dynamic`: by input, the axes that vary. With
+    `fixed_batch` the batch is that of the shape, else of the model, else 1. Raises ExportError.
+    """
+    for option, given in (("shapes", shapes), ("dynamic", dynamic)):
+        unknown = sorted(set(given) - set(arguments.names))
+        if unknown:
+            raise ExportError(
+                f"{option}: no input is called {unknown[0]!r}; there are"
+                f" {', '.join(arguments.names)}"
+            )
+    if arguments.keywords:
+        raise ExportError("shapes, dynamic, fixed_batch: give signature= for this model")
+    specs = [
+        _resize_leaf(
+            leaf, shapes.get(leaf.name), dynamic.get(leaf.name, ()), fixed_batch=fixed_batch
+        )
+        for leaf in arguments.leaves
+    ]
+    positional, _ = arguments.pack(specs)
+    return positional[0] if _is_functional(model) else tuple(positional)
+
+
+def _resize_leaf(
+    leaf: Argument, shape: Sequence[int] | None, dynamic: Sequence[int], *, fixed_batch: bool
+) -> keras.InputSpec:
+    rank = len(leaf.shape)
+    if shape is not None and len(shape) != rank:
+        raise ExportError(
+            f"shapes: {leaf.name!r} has {rank} axes {list(leaf.shape)}, found {list(shape)}"
+        )
+    for axis in dynamic:
+        if not -rank <= axis < rank:
+            raise ExportError(f"dynamic: {leaf.name!r} has {rank} axes, no axis {axis}")
+    sizes: list[int | None] = list(leaf.shape if shape is None else shape)
+    if rank:
+        sizes[0] = (sizes[0] or 1) if fixed_batch else (leaf.shape[0] and sizes[0])
+    for axis in dynamic:
+        sizes[axis] = None
+    return keras.InputSpec(shape=tuple(sizes), dtype=leaf.dtype, name=leaf.name)
 
 
 def inference_keywords(model: keras.Model) -> dict[str, bool]:
@@ -239,6 +308,10 @@ def _read_tensor(keys: tuple[str, ...], tensor: Any) -> Argument:
     return Argument(name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
 
 
+def _is_functional(model: keras.Model) -> bool:
+    return hasattr(getattr(model, "_functional", None) or model, "_inputs_struct")
+
+
 def _from_signature(model: keras.Model, signature: Any) -> Arguments:
     def read(keys: tuple[str, ...], spec: Any) -> Argument:
         shape = getattr(spec, "shape", None)
@@ -255,9 +328,7 @@ def _from_signature(model: keras.Model, signature: Any) -> Arguments:
         name = own if own and not own.startswith("keras_tensor") else structures.join(keys)
         return Argument(name, tuple(shape), dtype)
 
-    functional = (getattr(model, "_functional", None) or model) is not None and hasattr(
-        getattr(model, "_functional", None) or model, "_inputs_struct"
-    )
+    functional = _is_functional(model)
     positional = signature if isinstance(signature, tuple) and not functional else (signature,)
     _check_count(model, len(positional))
     return _from_leaves(model, tuple(positional), {}, read, functional=functional)
@@ -276,6 +347,8 @@ def _from_first_call(model: keras.Model, sample: Any) -> Arguments:
             " example of the arguments as sample="
         )
     parameters = _parameters(model)
+    if sample is not None and _count_arguments(sample, parameters) > len(shapes):
+        return _from_sample(model, sample)
     missing = _required(model)[len(shapes) :]
     if missing:
         # Keras remembers the first argument's shape alone.
@@ -308,6 +381,13 @@ def _from_first_call(model: keras.Model, sample: Any) -> Arguments:
         for leaf, array in zip(arguments.leaves, arrays, strict=True)
     ]
     return replace(arguments, leaves=tuple(typed))
+
+
+def _count_arguments(sample: Any, parameters: Sequence[str]) -> int:
+    """Return how many of a call's arguments a sample has, 0 where it has another structure."""
+    by_name = isinstance(sample, Mapping) and sample.keys() <= set(parameters)
+    in_order = isinstance(sample, (list, tuple)) and len(sample) <= len(parameters)
+    return len(sample) if by_name or in_order else 0
 
 
 def _from_sample(model: keras.Model, sample: Any) -> Arguments:

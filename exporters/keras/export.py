@@ -20,13 +20,16 @@ from exporters.graph.verification import ModelFunction, Reference
 from exporters.keras.arguments import (
     Arguments,
     arrange,
+    build,
     check_names,
     read_arguments,
+    resize,
     unique_names,
 )
 from exporters.keras.calls import check_mapping, check_model
 from exporters.keras.function import has_loops, lowest_roundoff, other_weights, to_function
 from exporters.keras.trace import trace
+from exporters.silence import silence_logging
 
 
 def weights(model: keras.Model) -> dict[str, Array]:
@@ -63,6 +66,12 @@ def export(
     structure: Structure | None = None,
     signature: Any = None,
     sample: Any = None,
+    example: Any = None,
+    dynamic: Mapping[str, Sequence[int]] | None = None,
+    fixed_batch: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    precision: str = "float32",
+    external_data: bool = False,
 ) -> Export:
     """Export to an ONNX file and verify it; on any failure raise ExportError and leave no file.
 
@@ -71,13 +80,26 @@ def export(
     options; its weights do not matter. `signature`: the shapes and types of the inputs, for a model
     that is not functional. `sample`: inputs to verify on, in the graph's layout, batch of 3 or more
     (default: seeded random): one array per input, or a structure like the call's arguments.
+    `example`: arguments of a call, for the shapes and types of a model that is not functional, and
+    for integers that it takes; its weights are made by a call where it has none yet.
+    `shapes`: sizes of inputs by name, the batch first; `dynamic`: the axes that vary, by input.
+    With neither the model's own sizes are used. The batch varies unless `fixed_batch`, which takes
+    it from `shapes`, or 1. `precision`: "float16" computes in float16, but for what exceeds its
+    range; inputs and outputs stay as they are. `external_data`: put the weights in a file beside
+    it, which is automatic above 2 GB.
     """
     check_model(model)
     check_mapping(metadata, "metadata")
     tap_outputs = check_names(tap_outputs, "tap_outputs")
     if structure is not None and not isinstance(structure, Structure):
         raise ExportError(f"structure: expected what trace returns, found {structure!r}"[:200])
-    arguments = read_arguments(model, signature, sample)
+    given = example if sample is None else sample
+    if example is not None:
+        build(model, example)
+    arguments = read_arguments(model, signature, given)
+    if shapes or dynamic or fixed_batch:
+        signature = resize(model, arguments, shapes or {}, dynamic or {}, fixed_batch=fixed_batch)
+        arguments = read_arguments(model, signature, given)
 
     @functools.cache
     def traced() -> Structure:
@@ -89,14 +111,16 @@ def export(
             taps=taps,
             channels_first=channels_first,
             signature=signature,
-            sample=sample,
+            sample=given,
         )
 
     @functools.cache
-    def own() -> ModelFunction:
-        return make_function()
+    def own(roundoff: float) -> ModelFunction:
+        return make_function(roundoff=roundoff)
 
-    def make_function(other: Mapping[int, Array] | None = None) -> ModelFunction:
+    def make_function(
+        other: Mapping[int, Array] | None = None, *, roundoff: float = 0.0
+    ) -> ModelFunction:
         return to_function(
             model,
             arguments,
@@ -104,31 +128,40 @@ def export(
             outputs=traced().outputs,
             channels_first=channels_first,
             other=other,
+            roundoff=roundoff,
         )
 
-    def reference() -> Reference:
+    def reference(roundoff: float) -> Reference:
+        function = own(roundoff)
         return Reference(
-            function=own(),
-            roundoff=lambda: lowest_roundoff(model),
+            function=function,
+            roundoff=lambda: max(roundoff, lowest_roundoff(model)),
             # ONNX Runtime's gates are at least 1.5e-8, which shows in outputs near zero.
             largest=_LARGEST_RECURRENT if has_loops(model) else 200.0,
-            sizes=find_sizes(traced().model.graph.input[: len(traced().inputs)], own()),
+            requested=frozenset(
+                f"{name}_{axis}" for name, axes in (dynamic or {}).items() for axis in axes if axis
+            ),
+            example=None if example is None else _in_order(arguments, inputs, example, model),
+            sizes=find_sizes(traced().model.graph.input[: len(traced().inputs)], function),
         )
 
     def scrambled() -> tuple[Mapping[str, Array], ModelFunction]:
         arrays, other = other_weights(model, _weight_names(model), make_function)
         return _widen(arrays), other
 
-    return export_graph(
-        path=check_path(path),
-        structure=structure or traced,
-        weights=lambda: _widen(weights(model)),
-        reference=reference,
-        tap_outputs=tap_outputs,
-        metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
-        sample=None if sample is None else _in_order(arguments, inputs, sample, model),
-        other_weights=scrambled,
-    )
+    with silence_logging():
+        return export_graph(
+            path=check_path(path),
+            structure=structure or traced,
+            weights=lambda: _widen(weights(model)),
+            reference=reference,
+            tap_outputs=tap_outputs,
+            metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
+            sample=None if sample is None else _in_order(arguments, inputs, sample, model),
+            other_weights=scrambled,
+            precision=precision,
+            external_data=external_data,
+        )
 
 
 def find_sizes(

@@ -30,14 +30,16 @@ def to_function(
     outputs: Sequence[str] = (),
     channels_first: bool = False,
     other: Mapping[int, Array] | None = None,
+    roundoff: float = 0.0,
 ) -> ModelFunction:
     """Return the model as a function of arrays in the graph's layout and order, on the CPU.
 
     `inputs` and `outputs` are the names in the graph, which give the order (`arrange`). `other`
-    replaces values by the variable's index. The model's variables stay as they are.
+    replaces values by the variable's index; `roundoff` is that of a lower precision than the
+    model's own, for the perturbed runs. The model's variables stay as they are.
     """
     _, order_of_inputs = arrange(arguments.names, inputs, "inputs", model)
-    lowest = lowest_roundoff(model)
+    lowest = max(roundoff, lowest_roundoff(model))
     compiled = _Compiled(model, arguments) if has_loops(model) else None
 
     def run(inputs: Sequence[Array], *, seed: int | None = None) -> list[Array]:

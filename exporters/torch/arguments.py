@@ -70,6 +70,11 @@ def read_arguments(
             f"expected a torch.nn.Module, found {type(module).__name__}; wrap a function in a"
             " module whose forward calls it"
         )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ExportError(
+            "a TorchScript module cannot be exported, since torch.export cannot trace it; export"
+            " the module that it was made from, or a .pt2 of it"
+        )
     device, dtype = _device_and_dtype(module)
     args, named = _positional_and_named(example, kwargs or {})
     args = [_to_tensors(item, f"item {i}", device, dtype) for i, item in enumerate(args)]

@@ -35,13 +35,17 @@ def export(
     kwargs: Mapping[str, object] | None = None,
     dynamic: Axes | None = None,
     fixed_batch: bool = False,
+    precision: str = "float32",
+    external_data: bool = False,
 ) -> Export:
     """Export to an ONNX file and verify it; on any failure raise ExportError and leave no file.
 
     `example`, `inputs`, `outputs`, `kwargs`, `dynamic` and `fixed_batch` are those of `trace`.
     `tap_outputs` names taps that become outputs of the file. `structure` is the result of `trace`
     for this architecture with the same options; its weights do not matter. `sample`: inputs to
-    verify on (default: seeded random ones, of the range that the module takes).
+    verify on (default: seeded random ones, of the range that the module takes). `precision`:
+    "float16" computes in float16, but for what exceeds its range; inputs and outputs stay as they
+    are. `external_data`: put the weights in a file beside it, which is automatic above 2 GB.
     """
     arguments = read_arguments(module, example, kwargs, dynamic=dynamic, fixed_batch=fixed_batch)
 
@@ -58,13 +62,13 @@ def export(
             roundoffs=roundoffs,
         )
 
-    def reference() -> Reference:
+    def reference(roundoff: float) -> Reference:
         return to_reference(
             module,
             arguments,
             example=[to_array(tensor) for tensor in arguments.values()],
             sizes=_sizes(arguments),
-            roundoffs=roundoffs,
+            roundoffs=[*roundoffs, roundoff],
         )
 
     return export_graph(
@@ -76,6 +80,8 @@ def export(
         metadata={**(metadata or {}), "framework": f"torch {torch.__version__}"},
         sample=sample,
         other_weights=other_weights(module, arguments),
+        precision=precision,
+        external_data=external_data,
     )
 
 

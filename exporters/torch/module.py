@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -76,7 +77,9 @@ def preserve_state(module: torch.nn.Module) -> Iterator[None]:
 def eval_mode(module: torch.nn.Module) -> Iterator[None]:
     """While open, the module and all its children are in eval mode."""
     modes = [(child, child.training) for child in module.modules()]
-    module.eval()
+    # An exported program's module was traced in one mode, and refuses to be put into another.
+    with contextlib.suppress(NotImplementedError):
+        module.eval()
     try:
         yield
     finally:

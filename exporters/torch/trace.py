@@ -175,9 +175,10 @@ def _export_once(
         program = torch.export.export(
             module, args, kwargs, dynamic_shapes=_dynamic_shapes(module, arguments), strict=strict
         )
-    if strict:
+    if strict or not names:
         with preserve_state(module), torch.no_grad():
-            # What a hook records is lost where the byte code is traced.
+            # What a hook records is lost where the byte code is traced, and an exported program's
+            # module has no hooks.
             buffers = {name: tensor.clone() for name, tensor in module.named_buffers()}
             results = torch.func.functional_call(module, buffers, args, kwargs)
             names = flatten_outputs(results)[0]

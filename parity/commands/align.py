@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from parity import temporary
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -23,7 +23,7 @@ from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate
-from parity.network.alignment import NodePair
+from parity.network.alignment import Alignment, NodePair
 from parity.network.graph import Graph
 from parity.processes.children import Children
 
@@ -55,6 +55,9 @@ class AlignedModels:
     other: str
     rows: tuple[AlignedRow, ...]
     notes: tuple[str, ...]
+    graphs: tuple[Graph, Graph] = field(repr=False, compare=False)
+    """What was read: the reference's graph and the other's."""
+    alignment: Alignment = field(repr=False, compare=False)
 
     @property
     def complete(self) -> bool:
@@ -124,9 +127,9 @@ def align_models(request: GraphRequest, *, progress: Progress = no_progress) -> 
     """
     with (
         Children(python=request.python, timeout=request.timeout) as children,
-        tempfile.TemporaryDirectory(prefix="parity-") as folder,
+        temporary.working_folder() as folder,
     ):
-        state = Preparation(request, children, Path(folder), progress).run()
+        state = Preparation(request, children, folder, progress).run()
         return describe_alignment(state)
 
 
@@ -146,7 +149,9 @@ def describe_alignment(state: GraphState) -> AlignedModels:
             weights = _weights(node.parameters)
             first, second = (text, "") if is_reference else ("", text)
             rows.append(AlignedRow(node.kind, first, second, shape, weights, "none", "no partner"))
-    return AlignedModels(state.reference.subject.name, name, tuple(rows), state.notes)
+    return AlignedModels(
+        state.reference.subject.name, name, tuple(rows), state.notes, (reference, other), alignment
+    )
 
 
 def _describe_pair(pair: NodePair, reference: Graph, other: Graph) -> AlignedRow:
@@ -177,9 +182,9 @@ def read_graph(request: GraphRequest, *, progress: Progress = no_progress) -> Gr
     """Read the one model of a request into a graph; raises a `ParityError` as `compare` does."""
     with (
         Children(python=request.python, timeout=request.timeout) as children,
-        tempfile.TemporaryDirectory(prefix="parity-") as folder,
+        temporary.working_folder() as folder,
     ):
-        _, reference, models = Preparation(request, children, Path(folder), progress).read_models()
+        _, reference, models = Preparation(request, children, folder, progress).read_models()
         return models[reference.name].graph
 
 

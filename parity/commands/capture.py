@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parity.commands.compare import run_comparison
+from parity.commands.compare_graphs import run_graph_comparison
 from parity.commands.values import (
     ImageSize,
     Progress,
     find_interpreters,
+    names_any_models,
     no_progress,
     optional_path,
     parse_image_size,
     parse_subjects,
+    sort_models,
 )
+from parity.comparison.graphs.request import GraphRequest, refuse_foreign_options
 from parity.comparison.placement import Placement
-from parity.comparison.request import Request, Side
+from parity.comparison.request import Request
 from parity.network.table import Depth
 from parity.processes.children import Children
 
@@ -43,23 +47,23 @@ class Captures:
 
 
 def capture(
-    model: str | None = None,
-    *,
+    *models: str,
     out: str | Path,
-    keras: str | None = None,
-    torch: str | None = None,
     table: str | Path | None = None,
-    onnx_keras: str | Path | None = None,
-    onnx_torch: str | Path | None = None,
     classes: int | None = None,
     image_size: ImageSize | None = None,
     channels: int | None = None,
     weights: str | Path | None = None,
     input: str | Path | NDArray[Any] | None = None,
+    inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
     seed: int = 0,
     subjects: str | Sequence[str] | None = None,
-    reference: Side | None = None,
+    reference: str | None = None,
+    export: bool = True,
+    trust: Sequence[str | Path] = (),
+    custom_objects: str | Path | None = None,
     depth: Depth = "stage",
     opset: int | None = None,
     timeout: float = 900.0,
@@ -72,7 +76,7 @@ def capture(
     serial: bool = False,
     progress: Progress | None = None,
 ) -> Captures:
-    """Run a model's subjects and save their tensors in the folder `out`, without judging them.
+    """Run models and save their tensors in the folder `out`, without judging them.
 
     `parity.diff` judges saved captures later, also together with captures of another machine.
 
@@ -94,34 +98,47 @@ def capture(
         >>> parity.diff("here", "here").ok
         True
     """
+    settings: dict[str, Any] = {
+        "classes": classes,
+        "image_size": parse_image_size(image_size),
+        "channels": channels,
+        "input": input,
+        "batch": batch,
+        "seed": seed,
+        "reference": reference,
+        "depth": depth,
+        "opset": opset,
+        "timeout": timeout,
+        "save_captures": Path(out),
+        "judge": False,
+        "device": device,
+        "precision": precision,
+        "python": find_interpreters(python),
+        "keras_backend": keras_backend,
+    }
+    if names_any_models(models, table=table):
+        refuse_foreign_options(xla=xla, serial=serial)
+        graph_request = GraphRequest(
+            references=models,
+            weights=None if weights is None else str(weights),
+            inputs=dict(inputs or {}),
+            shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+            subjects=() if subjects is None else parse_subjects(subjects),
+            export=export,
+            trust=tuple(map(str, trust)),
+            custom_objects=None if custom_objects is None else str(custom_objects),
+            **settings,
+        )
+        return capture_models(graph_request, progress=progress or no_progress)
     request = Request(
-        model=model,
-        keras=keras,
-        torch=torch,
+        **sort_models(models),
         table=optional_path(table),
-        onnx_keras=optional_path(onnx_keras),
-        onnx_torch=optional_path(onnx_torch),
-        classes=classes,
-        image_size=parse_image_size(image_size),
-        channels=channels,
         weights=weights,
-        input=input,
-        batch=batch,
-        seed=seed,
         subjects=parse_subjects(subjects),
-        reference=reference,
-        depth=depth,
-        opset=opset,
-        timeout=timeout,
         cache=cache,
-        save_captures=Path(out),
-        judge=False,
-        device=device,
-        precision=precision,
-        python=find_interpreters(python),
-        keras_backend=keras_backend,
         xla=xla,
         serial=serial,
+        **settings,
     )
     return capture_request(request, progress=progress or no_progress)
 
@@ -139,5 +156,14 @@ def capture_request(
     report, files = run_comparison(
         request, children=children, placement=placement, progress=progress
     )
+    failures = {name: facts.failure for name, facts in report.subjects.items() if facts.failure}
+    return Captures(request.save_captures, files, failures, report.notes)
+
+
+def capture_models(request: GraphRequest, *, progress: Progress = no_progress) -> Captures:
+    """Run any models that references name, without judging them."""
+    assert request.save_captures is not None
+    assert not request.judge
+    report, files = run_graph_comparison(request, progress=progress)
     failures = {name: facts.failure for name, facts in report.subjects.items() if facts.failure}
     return Captures(request.save_captures, files, failures, report.notes)

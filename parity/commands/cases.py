@@ -5,7 +5,7 @@
 
     [[case]]
     name = "resnet18"           by default the model's name
-    model = "resnet18"          or keras = "mynet:keras", torch = "mynet:torch", table = "mynet.csv"
+    model = "resnet18"          or models = ["net.py:build", "deployed.onnx"], any references
     image_size = 64             or "96x128"
     lock_factor = 3.0           a figure may be this many times its locked one; by default 2
 
@@ -16,13 +16,15 @@
     [environments]              other interpreters, for subjects such as torch@old
     old = "/opt/old/bin/python"
 
-A case's keys are the fields of `comparison.request.Request`. Relative paths start from the folder
-of `parity.toml`.
+A case's keys are the fields of `comparison.request.Request`; with `models`, and for an architecture
+without a layer table, those of `comparison.graphs.request.GraphRequest`. Relative paths start from
+the folder of `parity.toml`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,11 +32,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from parity import files
 from parity.commands.toml_lines import TomlLines
-from parity.commands.values import parse_image_size, parse_subjects
+from parity.commands.values import (
+    names_any_models,
+    parse_image_size,
+    parse_shapes,
+    parse_subjects,
+    sort_models,
+)
+from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.request import OWN, RANDOM, Request
 from parity.errors import ParityError, UsageError
+from parity.network import architectures
 from parity.processes.interpreters import resolve_interpreters
+from parity.processes.references import split_name
 from parity.report import formats
 from parity.text import quote, suggest
 
@@ -42,15 +54,23 @@ LOCK_FACTOR = 2.0
 """A figure may be this many times its locked one."""
 
 _TABLES = ("defaults", "case", "reports", "environments")
-_EXCLUDED_FIELDS = {"save_captures", "judge", "cache", "model_references"}
+_EXCLUDED_FIELDS = {
+    *("save_captures", "judge", "cache", "model_references", "references"),
+    # They are among the models.
+    *("keras", "torch", "onnx_keras", "onnx_torch"),
+}
 """Fields of a request that a case cannot set."""
 
-KEYS = (
-    "name",
-    "lock_factor",
-    *(f.name for f in dataclasses.fields(Request) if f.name not in _EXCLUDED_FIELDS),
-)
-_FIELD_TYPES = get_type_hints(Request)
+
+def _list_fields(request: type[Request | GraphRequest]) -> list[str]:
+    return [f.name for f in dataclasses.fields(request) if f.name not in _EXCLUDED_FIELDS]
+
+
+GRAPH_KEYS = ("models", *_list_fields(GraphRequest))
+"""The keys of a case whose models are read and paired."""
+
+KEYS = tuple(dict.fromkeys(("name", "lock_factor", *_list_fields(Request), *GRAPH_KEYS)))
+_FIELD_TYPES = {**get_type_hints(GraphRequest), **get_type_hints(Request)}
 _NAME = re.compile(r"\w[\w .+@\[\]-]*")
 
 
@@ -59,7 +79,7 @@ class Case:
     """One comparison of the file; `line` is the number of its first line."""
 
     name: str
-    request: Request
+    request: Request | GraphRequest
     lock_factor: float
     line: int
 
@@ -77,7 +97,7 @@ class CaseFile:
 def load(path: Path) -> CaseFile:
     """Read a case file. Raises `UsageError` with the line, and the most similar known key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_text(path)
         data = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
@@ -138,15 +158,45 @@ class _CaseFileParser:
                 f"found {quote(name)}"
             )
         factor = values.get("lock_factor", LOCK_FACTOR)
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor >= 1:
+        if (
+            isinstance(factor, bool)
+            or not isinstance(factor, (int, float))
+            or not 1 <= factor < math.inf
+        ):
             raise self._value_error("case", index, "lock_factor", "a number of at least 1", factor)
         try:
-            request = Request(**options)
-            # Both are built now, so that an error is raised before any case runs.
-            _ = (request.spec, request.layer_table)
+            request = self._build_request(options)
         except ParityError as error:
             raise UsageError(f"{self._path}:{line}: case '{name}': {error}") from error
         return Case(name, request, float(factor), line)
+
+    def _build_request(self, options: dict[str, Any]) -> Request | GraphRequest:
+        """Return the request of a case; raises `ParityError` for what can be told before a run."""
+        models = options.pop("models", None)
+        if models is None and options.get("model") in architectures.graph_names():
+            models = [options.pop("model")]
+        if models is None or not names_any_models(models, table=options.get("table")):
+            request = Request(**{**sort_models(models or ()), **options})
+            # Both are built now, so that an error is raised before any case runs.
+            _ = (request.spec, request.layer_table)
+            return request
+        foreign = [key for key in options if key not in GRAPH_KEYS]
+        if foreign:
+            raise UsageError(f"{foreign[0]}: belongs to one architecture with a layer table")
+        if options.get("weights") is not None:
+            options["weights"] = str(options["weights"])
+        graph_request = GraphRequest(references=tuple(map(self._locate, models)), **options)
+        graph_request.name_models()
+        return graph_request
+
+    def _locate(self, text: str) -> str:
+        """Return a reference whose file is relative to the folder of the case file."""
+        name, reference = split_name(text)
+        head = re.split("[:,]", reference)[0]
+        path = self._path.parent / head
+        if head and path.exists():
+            reference = f"{path}{reference.removeprefix(head)}"
+        return reference if name is None else f"{name}={reference}"
 
     def _parse_environments(self, table: Mapping[str, Any]) -> dict[str, str]:
         for name, python in table.items():
@@ -166,6 +216,12 @@ class _CaseFileParser:
             if not is_valid:
                 raise self._value_error(table, index, key, "a list of subjects", value)
             return parse_subjects(value)
+        if key in ("models", "trust"):
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise self._value_error(table, index, key, "a list of models", value)
+            return tuple(value)
+        if key in ("inputs", "shapes"):
+            return self._parse_inputs(table, index, key, value)
         if key == "python":
             if not isinstance(value, dict) or not all(isinstance(p, str) for p in value.values()):
                 raise self._value_error(table, index, key, "a table of interpreters' paths", value)
@@ -179,6 +235,14 @@ class _CaseFileParser:
             raise self._value_error(table, index, key, labels.get(types[0], "text"), value)
         is_file = key in ("weights", "input") and value not in (RANDOM, OWN)
         return self._path.parent / value if Path in types or is_file else value
+
+    def _parse_inputs(self, table: str, index: int, key: str, value: Any) -> dict[str, Any]:
+        """Return the files or the shapes of named inputs."""
+        if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+            raise self._value_error(table, index, key, "a table of texts by input", value)
+        if key == "shapes":
+            return parse_shapes([f"{name}={shape}" for name, shape in value.items()])
+        return {name: self._path.parent / file for name, file in value.items()}
 
     def _parse_size(self, table: str, index: int, value: Any) -> tuple[int, int]:
         try:

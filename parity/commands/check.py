@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from parity import files
 from parity.commands import cases as case_files
 from parity.commands import compare as comparing
 from parity.commands import lock
 from parity.commands.cases import Case, CaseFile
+from parity.commands.compare_graphs import compare_graphs
 from parity.commands.values import Progress, no_progress
+from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.placement import DeviceMissing, plan_placement
 from parity.comparison.request import Request
 from parity.errors import ParityError, UsageError
@@ -107,9 +110,13 @@ def check(
     paths = {form: Path(target) for form, target in all_reports.items() if target is not None}
     names = [case.name for case in _select_cases(case_file, cases)]
     collection.require_writable(paths, names)
+    files.require_other_files(
+        [*paths.values(), lock.lock_path(case_file.path)],
+        [str(path), *(name for case in case_file.cases for name in _list_inputs(case.request))],
+    )
     result = run_cases(case_file, only=cases, update=update, progress=progress or no_progress)
-    collection.write(result.reports, paths)
-    return result
+    notes = collection.write(result.reports, paths)
+    return replace(result, notes=(*result.notes, *notes))
 
 
 def run_cases(
@@ -148,6 +155,17 @@ def run_cases(
     if update:
         return _update_lock(case_file, result, entries or {}, path)
     return result if entries is None else replace(result, lock_file=path)
+
+
+def _list_inputs(request: Request | GraphRequest) -> list[str]:
+    """Return the texts of a case that may name a file which is read."""
+    values: tuple[Any, ...] = (request.weights, request.input)
+    if isinstance(request, GraphRequest):
+        values += (*request.references, *request.inputs.values(), request.custom_objects)
+    else:
+        values += (request.model, request.keras, request.torch, request.table)
+        values += (request.onnx_keras, request.onnx_torch)
+    return [str(value) for value in values if isinstance(value, str | Path)]
 
 
 def _at(location: str, error: ParityError) -> ParityError:
@@ -215,8 +233,13 @@ class _CaseRunner:
         self._children: Children | None = None
         self._key: object = None
 
-    def run(self, request: Request, progress: Progress) -> Report:
-        """Run one comparison, in the children of the previous one if their settings are equal."""
+    def run(self, request: Request | GraphRequest, progress: Progress) -> Report:
+        """Run one comparison, in the children of the previous one if their settings are equal.
+
+        Any models that references name have children of their own.
+        """
+        if isinstance(request, GraphRequest):
+            return compare_graphs(request, progress=progress)
         placement = plan_placement(request)
         # The settings that a child cannot change once it has started.
         key = (

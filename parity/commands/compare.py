@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from parity.commands.values import (
     optional_path,
     parse_image_size,
     parse_subjects,
+    sort_models,
 )
 from parity.comparison.attribution import attribute_differences
 from parity.comparison.graphs.request import GraphRequest, refuse_foreign_options
@@ -41,7 +41,7 @@ from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import judge_semantics
 from parity.comparison.state import Comparison, State
-from parity.errors import OutputError, ParityError
+from parity.errors import ParityError
 from parity.explain import session
 from parity.explain.cause import Cause
 from parity.network.table import Depth
@@ -58,11 +58,7 @@ if TYPE_CHECKING:
 
 def compare(
     *models: str,
-    keras: str | None = None,
-    torch: str | None = None,
     table: str | Path | None = None,
-    onnx_keras: str | Path | None = None,
-    onnx_torch: str | Path | None = None,
     classes: int | None = None,
     image_size: ImageSize | None = None,
     channels: int | None = None,
@@ -108,13 +104,12 @@ def compare(
         models: One registered architecture (`parity models` lists them), or references to any
             models, which are read and paired: "net.py:build", "package.module:build",
             "model.keras", "model.onnx", "keras:ResNet50", "torchvision:resnet50"; with a name,
-            "old=net.py:build". The options of registered architectures alone are `keras`,
-            `torch`, `table`, `onnx_keras`, `onnx_torch`, `classes`, `channels`, `keras_backend`,
-            `xla`, `serial`, `repeat`, `seeds`, `stress` and `save_captures`; given with
-            references, they raise `UsageError`.
-        keras, torch: `module:callable` that builds a model of your own; `table` pairs their layers.
-        table: The layer table of your own models, a .csv, .toml or .json file.
-        onnx_keras, onnx_torch: ONNX files to run instead of a new export.
+            "old=net.py:build". After an architecture, "keras=mynet:build" or "torch=mynet:build"
+            replaces one of its twins, "onnx-keras=F.onnx" or "onnx-torch=F.onnx" an export. The
+            options of registered architectures alone are `table`, `classes`, `channels`,
+            `keras_backend`, `xla` and `serial`; given with references, they raise `UsageError`.
+        table: A layer table, a .csv, .toml or .json file, that pairs the layers of
+            "keras=mynet:build" and "torch=mynet:build"; without one they are paired by structure.
         classes, channels: Sizes that override the architecture's.
         image_size: In pixels: 224, "96x128" or (height, width).
         weights: A checkpoint, or a reference to a model, whose weights all models get; "random"
@@ -200,15 +195,8 @@ def compare(
         "python": find_interpreters(python),
         "keras_backend": keras_backend,
     }
-    of_architectures: dict[str, Any] = {
-        "table": optional_path(table),
-        "onnx_keras": optional_path(onnx_keras),
-        "onnx_torch": optional_path(onnx_torch),
-        "xla": xla,
-        "serial": serial,
-    }
-    if names_any_models(models):
-        refuse_foreign_options(keras=keras, torch=torch, **settings, **of_architectures)
+    if names_any_models(models, table=table):
+        refuse_foreign_options(xla=xla, serial=serial)
         graph_request = GraphRequest(
             references=models,
             weights=None if weights is None else str(weights),
@@ -223,14 +211,14 @@ def compare(
         report = compare_graphs(graph_request, progress=progress or no_progress)
         return replace(report, command=format_graph_command(graph_request))
     request = Request(
-        model=next(iter(models), None),
+        **sort_models(models),
+        table=optional_path(table),
         weights=weights,
         subjects=parse_subjects(subjects),
         cache=cache,
-        keras=keras,
-        torch=torch,
+        xla=xla,
+        serial=serial,
         **settings,
-        **of_architectures,
     )
     return compare_request(request, progress=progress or no_progress)
 
@@ -276,7 +264,7 @@ def run_comparison(
             )
             children.start(request.runtimes)
         placement = confirm_placement(placement or plan_placement(request), request, children)
-        folder = stack.enter_context(_working_folder(request.save_captures))
+        folder = stack.enter_context(saved_captures.working_folder(request.save_captures))
         preparation = Preparation(request, children, folder, progress, placement)
         state, runner = preparation.run(), preparation.runner
         findings = Findings()
@@ -289,20 +277,6 @@ def run_comparison(
     if request.cache:
         cache.prune()
     return report, files
-
-
-@contextlib.contextmanager
-def _working_folder(parent: Path | None) -> Iterator[Path]:
-    """Yield a temporary folder in `parent`, which is the folder for saved captures."""
-    if parent is not None:
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{parent}: cannot be a folder: {error.strerror}") from error
-    # Captures of a large model are gigabytes; in the folder where they are saved, they are renamed
-    # and not copied.
-    with tempfile.TemporaryDirectory(prefix=".parity-", dir=parent) as name:
-        yield Path(name)
 
 
 def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:

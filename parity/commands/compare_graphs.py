@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from parity.commands import saved_captures
 from parity.commands.values import Progress, no_progress
 from parity.comparison.graphs.devices import plan_devices
 from parity.comparison.graphs.isolation import (
@@ -21,6 +21,7 @@ from parity.comparison.graphs.isolation import (
     locate_divergences,
 )
 from parity.comparison.graphs.preparation import SUBJECT_ERRORS, Preparation
+from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.semantics import judge_semantics
@@ -29,17 +30,17 @@ from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
     is_same_function,
+    list_inputs,
     summarise,
 )
-from parity.comparison.graphs.weights import compare_weights
+from parity.comparison.graphs.trials import compare_other_inputs, measure_repeatability
+from parity.comparison.graphs.weights import WeightDifference, compare_weights
 from parity.comparison.judging import judge_captures
 from parity.comparison.placement import Placement
 from parity.comparison.results import Level, Outcome
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.errors import ParityError
 from parity.explain import graph_layers
-from parity.explain.cause import Cause
-from parity.numerics.array_files import load_arrays
 from parity.numerics.verdict import find_first_divergence
 from parity.processes.children import Children
 from parity.report.graph_assembly import GraphFindings, assemble_graph_report, describe_unpaired
@@ -59,7 +60,25 @@ def compare_graphs(
     Raises a `ParityError` for bad input, and `AlignmentError` where two models have nothing in
     common. A model that cannot be run is a `failure` in the report.
     """
+    report, _ = run_graph_comparison(request, children=children, progress=progress)
+    return report
+
+
+def run_graph_comparison(
+    request: GraphRequest,
+    *,
+    children: Children | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Report, dict[str, Path]]:
+    """Run a comparison; return its report and its saved captures, by subject and ``reference``.
+
+    The parameters are those of `compare_graphs`.
+    """
     start = time.perf_counter()
+    names = [name for name, _, _ in request.name_models()]
+    if request.save_captures is not None:
+        saved_captures.require_replaceable(request.save_captures, names)
+    files: dict[str, Path] = {}
     with contextlib.ExitStack() as stack:
         placement = Placement({})
         if children is None:
@@ -67,21 +86,64 @@ def compare_graphs(
             children = stack.enter_context(
                 Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
             )
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        folder = stack.enter_context(saved_captures.working_folder(request.save_captures))
         preparation = Preparation(request, children, folder, progress, placement=placement)
         state = preparation.run()
         runner = GraphRunner(state, children, folder, progress)
         state, findings = judge_models(state, runner)
-        return assemble_graph_report(state, findings, time.perf_counter() - start)
+        if request.judge:
+            findings = _compare_again(replace(runner, state=state), findings, preparation)
+        report = assemble_graph_report(state, findings, time.perf_counter() - start)
+        if request.save_captures is not None:
+            files = _save_captures(state, findings, report, request.save_captures)
+    return report, files
+
+
+def _compare_again(
+    runner: GraphRunner, findings: GraphFindings, preparation: Preparation
+) -> GraphFindings:
+    """Repeat the comparison on the same inputs and on others, as far as the request asks for it."""
+    runs = findings.runs or {}
+    repeats = runner.state.request.repeat
+    repeat = measure_repeatability(runner, runs, repeats) if repeats > 1 else None
+    trials = compare_other_inputs(runner, list(runs), preparation.read_at)
+    return replace(
+        findings,
+        repeat=repeat,
+        trials=tuple(trials.results),
+        spread=trials.spread,
+        notes=(*findings.notes, *trials.notes),
+    )
+
+
+def _save_captures(
+    state: GraphState, findings: GraphFindings, report: Report, folder: Path
+) -> dict[str, Path]:
+    """Move the captures into the user's folder; return their files."""
+    if not findings.runs or findings.reference is None:
+        return {}
+    captures = {name: run.path for name, run in findings.runs.items()}
+    return saved_captures.save_captures(
+        folder,
+        {**captures, saved_captures.REFERENCE: findings.reference.capture},
+        report,
+        points=state.table.points(state.request.depth, list(state.models)),
+        floors=findings.reference.floors,
+        gaps={},
+    )
 
 
 def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, GraphFindings]:
-    """Run the reference and the subjects; judge, locate and explain their differences."""
+    """Run the reference and the subjects; judge, locate and explain their differences.
+
+    A request that is not judged ends with the captures.
+    """
     request = state.request
-    points = state.table.points(request.depth, list(state.models))
-    reference = runner.run_reference(points, "capture", isolate=request.isolate)
-    state, runs = _run_all(state, runner)
+    state, runs, reference = _run_all(state, runner)
     runner = replace(runner, state=state)
+    findings = GraphFindings(runs=runs, reference=reference)
+    if not request.judge:
+        return state, findings
     points = state.table.points(request.depth, list(state.models))
     stages = judge_captures(
         reference.capture,
@@ -90,12 +152,15 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
         points,
         criteria(state),
     )
-    findings = GraphFindings(stages=tuple(stages), runs=runs, weights=_judge_weights(state))
+    differences = _compare_all_weights(state)
+    level = _judge_weights(differences)
+    findings = replace(findings, stages=tuple(stages), weights=level)
     if request.semantics:
         level = judge_semantics(state, runner, reference)
         findings = replace(findings, semantics=level)
     try:
-        return state, _explain(state, runner, findings, reference)
+        unrelated = _find_unrelated_weights(state, differences)
+        return state, _explain(state, runner, findings, reference, unrelated)
     except ParityError as failure:
         # The verdict needs the captures alone, and these are judged.
         note = f"the differences were not examined further: {failure}"
@@ -104,12 +169,18 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
 
 def _run_all(
     state: GraphState, runner: GraphRunner
-) -> tuple[GraphState, dict[str, SubjectCapture]]:
-    """Run every subject; one that fails is kept as a failure, and the others are judged."""
+) -> tuple[GraphState, dict[str, SubjectCapture], ReferenceRun]:
+    """Run the reference and every subject side by side; the reference's own child does both.
+
+    A subject that fails is kept as a failure, and the others are judged.
+    """
     runs: dict[str, SubjectCapture] = {}
     failures = dict(state.failures)
     points = state.table.points(state.request.depth, list(state.models))
-    with runner.children.threads(max(len(state.models), 1)) as pool:
+    with runner.children.threads(len(state.models) + 1) as pool:
+        reference = pool.submit(
+            runner.run_reference, points, "capture", isolate=state.request.isolate
+        )
         futures = {
             name: pool.submit(runner.run_subject, name, points, "capture") for name in state.models
         }
@@ -118,8 +189,9 @@ def _run_all(
                 runs[name] = future.result()
             except SUBJECT_ERRORS as error:
                 failures[name] = str(error)
+        floors = reference.result()
     models = {name: model for name, model in state.models.items() if name in runs}
-    return replace(state, models=models, failures=failures), runs
+    return replace(state, models=models, failures=failures), runs, floors
 
 
 def _explain(
@@ -127,71 +199,90 @@ def _explain(
     runner: GraphRunner,
     findings: GraphFindings,
     reference: ReferenceRun,
+    unrelated: Mapping[str, str],
 ) -> GraphFindings:
     request, stages = state.request, list(findings.stages)
     if request.isolate:
         stages = isolate_stages(state, runner, stages, reference)
+    tensors = ReferenceTensors(state, runner)
+    with contextlib.closing(tensors):
+        findings = replace(findings, stages=tuple(stages))
+        return _explain_with(state, runner, findings, tensors, unrelated)
+
+
+def _explain_with(
+    state: GraphState,
+    runner: GraphRunner,
+    findings: GraphFindings,
+    tensors: ReferenceTensors,
+    unrelated: Mapping[str, str],
+) -> GraphFindings:
+    request, stages = state.request, findings.stages
     differs = find_first_divergence(stages) is not None
     layers: IsolatedRows | None = None
-    causes: tuple[Cause, ...] = ()
-    notes: tuple[str, ...] = ()
+    explained = graph_layers.Explained()
     if differs:
         runner.progress("parity", "comparing the layers")
         layers = isolate_failing_layers(state, runner, stages)
+    if layers is not None:
+        tensors.add_capture(layers.reference)
     divergences = locate_divergences(state, stages, layers)
     failures = [] if layers is None else layers.failures()
-    unrelated = _find_unrelated_weights(state)
     # Layers of other weights differ; their causes would be as many, and the same.
     failures = [(name, result) for name, result in failures if name not in unrelated]
     if request.explain and layers is not None and failures:
         runner.progress("parity", "explaining")
-        causes, notes = graph_layers.explain_rows(state, runner, failures, layers.captures)
+        explained = graph_layers.explain_rows(state, runner, tensors, failures, layers)
     return replace(
         findings,
-        stages=tuple(stages),
         divergences=divergences,
-        causes=causes,
-        structure=_judge_structure(state, runner),
-        notes=(*findings.notes, *unrelated.values(), *notes, *describe_unpaired(state)),
+        causes=explained.causes,
+        explanations=explained.findings,
+        structure=_judge_structure(state, tensors, outputs_agree=not differs),
+        notes=(*findings.notes, *unrelated.values(), *explained.notes, *describe_unpaired(state)),
     )
 
 
-def _judge_weights(state: GraphState) -> Level:
-    """Judge level 2: every pair of weights is equal, bit for bit, in the reference's axes."""
-    base = load_arrays(state.weights[state.reference.subject.name])
-    messages: list[str] = []
+def _compare_all_weights(state: GraphState) -> dict[str, list[WeightDifference]]:
+    """Return the weights that differ from the reference's, by subject that has its own."""
+    found = {}
     for name, alignment in state.alignments.items():
-        if name not in state.models or state.models[name].subject.exported_from:
+        if name in state.models and not state.models[name].subject.exported_from:
             # An export folds and renames weights; its numbers are judged.
-            continue
-        own = load_arrays(state.weights[name])
-        differences = compare_weights(alignment, base, own)
-        if len(differences) > 3:
+            base = state.load_weights(state.reference.subject.name)
+            found[name] = compare_weights(alignment, base, state.load_weights(name))
+    return found
+
+
+def _judge_weights(differences: Mapping[str, Sequence[WeightDifference]]) -> Level:
+    """Judge level 2: every pair of weights is equal, bit for bit, in the reference's axes."""
+    messages: list[str] = []
+    for name, found in differences.items():
+        if len(found) > 3:
             messages.append(
-                f"{name}: {len(differences)} weights differ, by up to "
-                f"{np.max([d.largest for d in differences]):.1e}; the first: "
-                f"{differences[0].message}"
+                f"{name}: {len(found)} weights differ, by up to "
+                f"{np.max([d.largest for d in found]):.1e}; the first: "
+                f"{found[0].message}"
             )
         else:
-            messages += [f"{name}: {each.message}" for each in differences]
+            messages += [f"{name}: {each.message}" for each in found]
     return Level(Outcome.FAIL, tuple(messages)) if messages else Level(Outcome.PASS)
 
 
-def _find_unrelated_weights(state: GraphState) -> dict[str, str]:
+def _find_unrelated_weights(
+    state: GraphState, differences: Mapping[str, Sequence[WeightDifference]]
+) -> dict[str, str]:
     """Return a sentence, by subject, for models most of whose weights are not the reference's."""
-    base = load_arrays(state.weights[state.reference.subject.name])
     found = {}
-    for name, alignment in state.alignments.items():
-        if name not in state.models or state.models[name].subject.exported_from:
-            continue
-        own = load_arrays(state.weights[name])
-        known = [pair.other for pair in alignment.weights if pair.other in own]
-        kernels = {other for other in known if own[other].ndim > 1}
-        differing = {each.pair.other for each in compare_weights(alignment, base, own)} & kernels
-        if len(kernels) >= _FEW_WEIGHTS and 2 * len(differing) > len(kernels):
+    for name, differing in differences.items():
+        own = {each.name: len(each.shape) for each in state.models[name].graph.parameters}
+        known = {pair.other for pair in state.alignments[name].weights}
+        kernels = {other for other in known if own.get(other, 0) > 1}
+        others = {each.pair.other for each in differing} & kernels
+        if len(kernels) >= _FEW_WEIGHTS and 2 * len(others) > len(kernels):
             found[name] = (
                 f"{name} holds other weights than {state.reference.subject.name}: "
-                f"{len(differing)} of {len(kernels)} kernels differ. No layer of it "
+                f"{len(others)} of {len(kernels)} kernels differ. No layer of it "
                 "is explained; --weights copies one model's weights into all"
             )
     return found
@@ -201,7 +292,9 @@ _FEW_WEIGHTS = 4
 """With fewer kernels, most of them differ by one fault."""
 
 
-def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
+def _judge_structure(
+    state: GraphState, tensors: ReferenceTensors, *, outputs_agree: bool = False
+) -> Level:
     """Judge level 1: a difference fails only if it can change a number at these shapes."""
     differences: list[PairDifference] = []
     for name, alignment in state.alignments.items():
@@ -210,18 +303,34 @@ def _judge_structure(state: GraphState, runner: GraphRunner) -> Level:
     missing = _list_missing_outputs(state)
     if not differences:
         return Level(Outcome.FAIL, tuple(missing)) if missing else Level(Outcome.PASS)
-    tensors = _read_inputs(state, runner, differences)
-    values = load_arrays(state.weights[state.reference.subject.name])
-    failing, same = [], []
+    with contextlib.suppress(ParityError):
+        # Without them a difference stands.
+        tensors.require(list_inputs(state.reference.graph, differences))
+    values = state.load_weights(state.reference.subject.name)
+    failing, same, training = [], [], []
+    # The exported graph has most differences of its model.
+    known: dict[tuple[str, ...], bool | None] = {}
     for each in differences:
-        is_same = is_same_function(state.reference.graph, each, tensors, values)
-        if each.training_only or is_same or is_same is None:
+        if each.training_only:
+            training.append(each)
+            continue
+        key = (
+            *(each.reference_node, each.field, repr(each.value), repr(each.hyper)),
+            repr(each.is_part),
+        )
+        if key not in known:
+            known[key] = is_same_function(
+                state.reference.graph, each, tensors, values, outputs_agree=outputs_agree
+            )
+        is_same = known[key]
+        if is_same or is_same is None:
             # What cannot be evaluated alone is judged by its numbers, as every layer is.
             same.append(each)
         else:
             failing.append(each)
     messages = [*missing, *summarise(failing)]
     messages += [f"written differently, same function: {line}" for line in summarise(same)]
+    messages += [f"differs in training: {line}" for line in summarise(training)]
     return Level(Outcome.FAIL if failing or missing else Outcome.PASS, tuple(messages))
 
 
@@ -245,14 +354,3 @@ def _list_missing_outputs(state: GraphState) -> list[str]:
                 for port in sorted(ports)
             ]
     return found
-
-
-def _read_inputs(
-    state: GraphState, runner: GraphRunner, differences: Sequence[PairDifference]
-) -> dict[str, graph_layers.Array]:
-    """Return the reference's tensors that the operations that differ read, by id."""
-    nodes = dict.fromkeys(each.reference_node for each in differences)
-    try:
-        return graph_layers.read_reference_tensors(state, runner, list(nodes))
-    except ParityError:
-        return {}

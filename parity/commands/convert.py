@@ -1,70 +1,75 @@
-"""`parity.convert`: convert a checkpoint of one framework to another framework's format."""
+"""`parity.convert`: convert a model's weights to another format, or into another model."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from parity import files
+from parity.commands.conversion import Conversion, convert_registered
 from parity.commands.values import (
     ImageSize,
     Progress,
     find_interpreters,
+    names_registered_model,
     no_progress,
+    optional_path,
     parse_image_size,
 )
-from parity.comparison.checkpoints import CANONICAL, convert_checkpoint, detect_format
-from parity.errors import WeightError
-from parity.network import architectures, weights
+from parity.comparison.checkpoints import detect_format
+from parity.errors import UsageError
+from parity.network import architectures
 from parity.processes.children import Children
 
-
-@dataclass(frozen=True)
-class Conversion:
-    """A finished conversion; `sha256` is that of the canonical weights, equal in both files.
-
-    `tensors` is the number of arrays, `parameters` the number of trained values; `notes` name
-    tensors whose type was changed on reading, such as half precision.
-    """
-
-    model: str
-    source: Path
-    target: Path
-    tensors: int
-    parameters: int
-    sha256: str
-    notes: tuple[str, ...]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def convert(
     model: str,
-    source: str | Path,
+    source: str | Path | None,
     target: str | Path,
     *,
+    into: str | None = None,
     classes: int | None = None,
     image_size: ImageSize | None = None,
     channels: int | None = None,
+    input: str | Path | NDArray[Any] | None = None,
+    inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+    trust: Sequence[str | Path] = (),
+    custom_objects: str | Path | None = None,
     python: Mapping[str, str | Path] | None = None,
+    timeout: float = 900.0,
     progress: Progress | None = None,
 ) -> Conversion:
-    """Convert a checkpoint of a registered model into another format, bit for bit.
+    """Convert the weights of a model into another format, or into another model, bit for bit.
 
-    It is complete in both directions: every weight of the layer table is read once and written
-    once, in the target framework's names and axis order. The file is read back and compared bit for
-    bit before it replaces `target`.
+    It is complete in both directions: every weight of one side is read once and written once, in
+    the names and the axis orders of the target. The file is read back and compared bit for bit
+    before it replaces `target`. With `into` both models then run with the same weights in float64;
+    where their outputs differ, the result says so in `difference`.
 
     Parameters:
-        model: The architecture; `parity models` lists them.
-        source: The checkpoint to read: .safetensors, .pth, .pt, .weights.h5 or .keras.
+        model: A registered architecture (`parity models` lists them), or a reference to any model,
+            as `parity.compare` takes them.
+        source: The checkpoint of `model` to read: .safetensors, .pth, .pt, .weights.h5 or .keras;
+            None where the model brings its weights.
         target: The checkpoint to write; its suffix is its format.
+        into: The model whose checkpoint is written, of any framework; the layers of both are
+            paired. None: `model` itself.
         classes, image_size, channels: Sizes that override the architecture's; `image_size` is in
             pixels: 224, "96x128" or (height, width).
+        input, inputs, shapes, seed: What the models are run on while they are read and paired.
+        trust: Model files that hold programs and may be run.
+        custom_objects: A Python file with the classes that a .keras file needs.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
+        timeout: Seconds that one step of a runtime may take.
         progress: A function that is called with a runtime and what it is doing now.
 
-    Raises `WeightError` for a weight that is missing, unused, of another shape or not finite,
+    Raises `UnpairedWeightError`, with the names, where a weight of one model has no partner in the
+    other, `WeightError` for a weight that is missing, unused, of another shape or not finite,
     `SpecError` for an unknown model or impossible sizes, `UsageError` for an unknown suffix,
     `OutputError` for a target that cannot be written, `MissingRuntimeError` without the framework.
     No file is written then.
@@ -74,34 +79,41 @@ def convert(
         >>> conversion = parity.convert("resnet18", "resnet18.pth", "resnet18.weights.h5")
         >>> conversion.tensors, conversion.parameters
         (102, 11689512)
+        >>> conversion = parity.convert("net.py:build", None, "net.keras", into="kn.py:build")
     """
     progress = progress or no_progress
-    source, target = Path(source), Path(target)
-    detect_format(source)
-    target_format = detect_format(target)
-    size = parse_image_size(image_size)
-    spec = architectures.get(model, classes=classes, image_size=size, channels=channels)
-    if not source.is_file():
-        raise WeightError(f"{source}: no such file")
-    with (
-        files.atomic_write(target) as part,
-        tempfile.TemporaryDirectory(prefix="parity-") as folder,
-        Children(python=find_interpreters(python)) as children,
-    ):
-        canonical = Path(folder) / "canonical.safetensors"
-        notes = convert_checkpoint(spec, source, canonical, children, progress)
-        values = weights.load(canonical, spec.table())
-        if target_format == CANONICAL:
-            weights.save(part, values, metadata={"model": spec.name})
-        else:
-            progress(target_format, f"writing {target.name}")
-            children[target_format].call(
-                "write_checkpoint", spec=spec.to_json(), source=str(canonical), path=str(part)
-            )
-        verification = Path(folder) / "verification.safetensors"
-        convert_checkpoint(spec, part, verification, children, progress, reader=target_format)
-        digest = weights.digest(values)
-        if weights.digest(weights.load(verification, spec.table())) != digest:
-            raise WeightError(f"{target}: the weights read back differ from those of {source}")
-    tensors = sum(1 for _ in spec.table().weights())
-    return Conversion(spec.name, source, target, tensors, spec.parameters, digest, notes)
+    interpreters = find_interpreters(python)
+    target, size = Path(target), parse_image_size(image_size)
+    if into is None and names_registered_model(model):
+        if source is None:
+            raise UsageError(f"{model}: a registered model has no weights: give a checkpoint")
+        detect_format(source)
+        detect_format(target)
+        spec = architectures.get(model, classes=classes, image_size=size, channels=channels)
+        with Children(python=interpreters) as children:
+            return convert_registered(spec, Path(source), target, children, progress)
+    if classes is not None or channels is not None:
+        raise UsageError(
+            f"--classes and --channels belong to one registered model; write {model},classes=N"
+        )
+    from parity.commands.convert_models import convert_models, plan_conversion
+
+    request = plan_conversion(
+        model,
+        into,
+        optional_path(source),
+        target,
+        input=input,
+        inputs=dict(inputs or {}),
+        shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+        image_size=size,
+        seed=seed,
+        trust=tuple(map(str, trust)),
+        custom_objects=None if custom_objects is None else str(custom_objects),
+        python=interpreters,
+        timeout=timeout,
+    )
+    return convert_models(request, progress)
+
+
+__all__ = ["Conversion", "convert"]

@@ -180,7 +180,7 @@ def _build_report(
 ) -> Report:
     skipped = Level(Outcome.SKIPPED, ("not examined when the captures were saved",))
     complete = {name: levels.get(name, skipped) for name in LEVELS}
-    gaps = {name: reader.manifest.get("instrumentation_gap") for name, reader in subjects.items()}
+    gaps = {name: saved_captures.read_gap(reader) for name, reader in subjects.items()}
     complete["numerics"] = judge_points(stages)
     if messages := describe_instrumentation_gaps(stages, gaps, limit):
         complete["numerics"] = Level(Outcome.FAIL, tuple(messages))

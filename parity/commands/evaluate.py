@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parity import temporary
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -200,7 +200,7 @@ def evaluate(
     chosen = () if subjects is None else parse_subjects(subjects)
     interpreters = find_interpreters(python)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        folder = stack.enter_context(temporary.working_folder())
         request = ModelRequest(
             spec=evaluated.spec(None, None),
             reference=evaluated.reference,

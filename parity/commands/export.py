@@ -1,19 +1,22 @@
-"""`parity.export`: export a registered model and its weights to one verified ONNX file."""
+"""`parity.export`: export any model and its weights to one verified ONNX file."""
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from parity import files
+from parity import files, temporary
+from parity.commands.export_reference import ReferenceExport, export_reference
 from parity.commands.values import (
     ImageSize,
     Progress,
     find_interpreters,
     no_progress,
+    optional_path,
     parse_image_size,
 )
 from parity.comparison.cache_entries import build_tap_names, graph_key, weights_key
@@ -29,16 +32,24 @@ from parity.processes import registry
 from parity.processes.cache import Cache, prune, require_own_folder
 from parity.processes.child import Child
 from parity.processes.children import Children
+from parity.processes.graph_requests import ExportRequest
 from parity.processes.interpreters import select_interpreter
+from parity.processes.references import REGISTERED, parse_reference
+from parity.text import quote
 from parity.version import __version__
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Export:
     """A finished ONNX file. `checks` compare its outputs with the framework's at N = 1, 2 and 3.
 
-    `outputs` are the graph's output names, `seconds` the time of each step, `notes` the damaged
-    cache entries that were computed again.
+    `outputs` are the graph's output names, `bytes` the size with the weights' own file, if there is
+    one, `seconds` the time of each step. `other_checks` are those of other sizes and of extreme
+    inputs. `notes` say what the checks leave open, which layers stay in float32, and which damaged
+    cache entries were computed again. `tensors` describes the inputs and outputs.
     """
 
     model: str
@@ -51,13 +62,39 @@ class Export:
     seconds: dict[str, float]
     checks: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()
+    other_checks: tuple[dict[str, Any], ...] = ()
+    tensors: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
+
+    @property
+    def worst(self) -> dict[str, Any]:
+        """The check with the largest error, in floors."""
+        return max((*self.checks, *self.other_checks), key=lambda check: float(check["floors"]))
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what was verified, as plain data."""
+        return {
+            "parity": __version__,
+            "model": self.model,
+            "framework": self.side,
+            "file": self.path.name,
+            "bytes": self.bytes,
+            "sha256": _hash_file(self.path),
+            "opset": self.opset,
+            "precision": self.precision,
+            **self.tensors,
+            "worst": self.worst,
+            "checks": [*self.checks, *self.other_checks],
+            "notes": list(self.notes),
+            "seconds": self.seconds,
+        }
 
 
 def export(
     model: str,
     path: str | Path,
     *,
-    side: Side,
+    side: Side | None = None,
     weights: str | Path | None = None,
     opset: int | None = None,
     stage_outputs: bool = False,
@@ -65,36 +102,66 @@ def export(
     classes: int | None = None,
     image_size: ImageSize | None = None,
     channels: int | None = None,
+    input: str | Path | NDArray[Any] | None = None,
+    inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    fixed_batch: bool = False,
+    precision: Literal["float32", "float16"] = "float32",
+    external_data: bool = False,
+    record: str | Path | None = None,
+    trust: Sequence[str | Path] = (),
+    custom_objects: str | Path | None = None,
     cache: bool = True,
     python: Mapping[str, str | Path] | None = None,
+    timeout: float = 900.0,
     progress: Progress | None = None,
 ) -> Export:
-    """Export one twin of a registered model to an ONNX file, and verify the file.
+    """Export a model to an ONNX file, and verify the file.
 
-    The graph's input is `input`, float32 (N, C, H, W) with any N, for every framework; its output
-    is `logits` (N, classes). Before the file replaces `path` it is verified: it passes the ONNX
-    checker and shape inference, loads in ONNX Runtime, and computes the framework's outputs, up to
-    rounding, at N = 1, 2 and 3.
+    Before the file replaces `path` it is verified: it passes the ONNX checker and shape inference,
+    loads in ONNX Runtime, and computes the framework's outputs, up to rounding, at N = 1, 2 and 3,
+    at other sizes that vary, and on extreme inputs.
+
+    Of a registered model the graph's input is `input`, float32 (N, C, H, W) with any N, for every
+    framework, and its output is `logits` (N, classes). Of any other model inputs and outputs have
+    the model's own names and axes.
 
     Parameters:
-        model: The architecture; `parity models` lists them.
+        model: The architecture (`parity models` lists them), or any other model as the command
+            line names it: "net.py:build", "model.keras", "timm:resnet50".
         path: The file to write.
-        side: The framework whose twin is exported, "keras" or "torch".
+        side: The framework whose twin is exported, "keras" or "torch"; of a script or module, the
+            framework that it is loaded in first.
         weights: A checkpoint of any format that `parity.convert` reads; None: random weights,
-            seeded and calibrated.
+            seeded and calibrated, or the model's own.
         opset: The ONNX opset, 17 or newer.
         stage_outputs: Also output every stage's tensor, in its framework's axis order.
         seed: Seed of the random weights.
         classes, image_size, channels: Sizes that override the architecture's; `image_size` is in
             pixels: 224, "96x128" or (height, width).
+        input: An example of the only input, an array or an `.npy` file, for a module that states no
+            shapes.
+        inputs: The same of several, by name.
+        shapes: The shapes of inputs, the batch first, instead of an example.
+        dynamic: By input, the axes whose size varies beside the batch, and a name of each size, or
+            "": {"tokens": {1: "length"}}. A size called "batch" is the batch.
+        fixed_batch: The batch does not vary either.
+        precision: "float16" computes in float16, but for what exceeds its range; inputs and outputs
+            stay as they are.
+        external_data: Put the weights in a file beside it, which is automatic above 2 GB.
+        record: A JSON file to write what was verified to.
+        trust: Model files that hold programs, which may be run.
+        custom_objects: A Python file with the classes that a Keras file needs.
         cache: Use exports and calibrated weights of earlier runs.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
+        timeout: Seconds for one step.
         progress: A function that is called with a runtime and what it is doing now.
 
     Raises `ModelExportError` if the model cannot be exported or the file fails its verification,
     `WeightError` for a checkpoint that does not fit, `SpecError` for an unknown model or impossible
-    sizes, `UsageError` for an unknown side or checkpoint suffix, `OutputError` for a path that
-    cannot be written, `MissingRuntimeError` without the framework. No file is written then.
+    sizes, `UsageError` for an unknown side, option or checkpoint suffix, `OutputError` for a path
+    that cannot be written, `MissingRuntimeError` without the framework. No file is written then.
 
     Example:
         >>> import parity
@@ -105,23 +172,117 @@ def export(
         True
     """
     progress = progress or no_progress
-    _require_exporter(side)
+    parsed = parse_reference(model)
     path = Path(path)
+    _require_outputs(path, record)
+    options = ExportRequest(
+        path=str(path),
+        dynamic={name: dict(axes) for name, axes in (dynamic or {}).items()},
+        fixed_batch=fixed_batch,
+        opset=opset,
+        precision=precision,
+        external_data=external_data,
+    )
+    interpreters = find_interpreters(python)
+    if parsed.form == REGISTERED:
+        own = dict(parsed.options)
+        weights = own.get("weights", weights)
+        classes = own.get("classes", classes)
+        channels = own.get("channels", channels)
+        image_size = own.get("image_size", image_size)
+        _require_no_inputs(parsed.text, input, inputs, shapes, dynamic)
+        result = _export_registered(
+            parsed.target,
+            path,
+            side=_require_exporter(side),
+            weights=weights,
+            options=options,
+            stage_outputs=stage_outputs,
+            seed=seed,
+            classes=classes,
+            image_size=image_size,
+            channels=channels,
+            cache=cache,
+            interpreters=interpreters,
+            timeout=timeout,
+            progress=progress,
+        )
+    else:
+        _require_unregistered(model, stage_outputs, classes, channels)
+        result = _export_reference(
+            ReferenceExport(
+                parsed,
+                path,
+                options,
+                side=None if side is None else _require_exporter(side),
+                weights=optional_path(weights),
+                input=input,
+                inputs=dict(inputs or {}),
+                shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+                image_size=parse_image_size(image_size),
+                trust=tuple(map(str, trust)),
+                custom_objects=None if custom_objects is None else str(custom_objects),
+                seed=seed,
+            ),
+            interpreters,
+            timeout,
+            progress,
+        )
+    if record is not None:
+        files.write_text(record, json.dumps(result.to_record(), indent=2) + "\n")
+    return result
+
+
+def _export_reference(
+    request: ReferenceExport,
+    interpreters: Mapping[str, str],
+    timeout: float,
+    progress: Progress,
+) -> Export:
+    metadata = {"model": request.reference.text, "exporter": f"parity {__version__}"}
+    request = replace(request, options=replace(request.options, metadata=metadata))
+    with Children(python=interpreters, timeout=timeout) as children:
+        runtime, answer = export_reference(request, children, progress)
+    return _build_result(
+        request.reference.text, request.path, runtime, request.options.precision, answer
+    )
+
+
+def _export_registered(
+    model: str,
+    path: Path,
+    *,
+    side: Side,
+    weights: str | Path | None,
+    options: ExportRequest,
+    stage_outputs: bool,
+    seed: int,
+    classes: int | None,
+    image_size: ImageSize | None,
+    channels: int | None,
+    cache: bool,
+    interpreters: Mapping[str, str],
+    timeout: float,
+    progress: Progress,
+) -> Export:
     # The exporter writes and verifies a temporary file beside the target, and then renames it.
     target = files.require_plain_file(path)
+    if weights is not None:
+        files.require_other_files([target], [str(weights)])
     if cache:
         require_own_folder()
     store = Cache(cache)
     size = parse_image_size(image_size)
     spec = architectures.get(model, classes=classes, image_size=size, channels=channels)
-    interpreters = find_interpreters(python)
     if weights is not None:
         detect_format(weights)
     with (
-        tempfile.TemporaryDirectory(prefix="parity-") as name,
-        Children(python=interpreters) as children,
+        # Of an exporter that was killed, a temporary folder remains beside the target.
+        temporary.swept(target.parent),
+        temporary.working_folder() as folder,
+        Children(python=interpreters, timeout=timeout) as children,
     ):
-        folder, child = Path(name), children[side]
+        child = children[side]
         progress(side, "starting")
         interpreter = select_interpreter(side, interpreters)
         if weights is None:
@@ -134,29 +295,77 @@ def export(
         child.call("load_weights", path=str(canonical))
         digest = canonical_weights.digest(canonical_weights.load(canonical, spec.table()))
         progress(side, f"exporting to {path.name}")
-        key = graph_key(spec, side, opset, python=interpreter)
+        key = graph_key(spec, side, options.opset, python=interpreter)
         entry = store.find("graphs", key)
         structure = entry or folder / "structure.onnx"
-        result = child.call(
+        answer = child.call(
             "export_and_verify",
             path=str(target),
             structure=str(structure),
-            opset=opset,
+            opset=options.opset,
             metadata=_describe_export(spec, digest),
+            fixed_batch=options.fixed_batch,
+            precision=options.precision,
+            external_data=options.external_data,
             **_describe_tensors(spec, side, stage_outputs=stage_outputs),
         )
-        if entry is None:
+        if entry is None and structure.exists():
             store.publish("graphs", key, structure)
     if cache:
         prune()
-    return _build_result(spec, path, side, digest, result, store.notes)
+    result = _build_result(spec.name, path, side, options.precision, answer)
+    return replace(result, weights_sha256=digest, notes=(*store.notes, *result.notes))
 
 
-def _require_exporter(side: Side) -> None:
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_outputs(path: Path, record: str | Path | None) -> None:
+    """Raise OutputError unless both files can be written, before any work is done."""
+    files.require_plain_file(path)
+    if record is not None:
+        files.require_writable(record)
+        if Path(record).resolve() == path.resolve():
+            raise UsageError(f"--record {record}: is the ONNX file itself; give another name")
+
+
+def _require_no_inputs(model: str, *given: object) -> None:
+    """Raise UsageError for an option that describes inputs, which a registered model has."""
+    options = ("--input", "--input", "--shape", "--dynamic")
+    for option, value in zip(options, given, strict=True):
+        if value is not None and value != {}:
+            raise UsageError(
+                f"{option}: {quote(model)} is a registered model, whose one input is known; its "
+                "sizes are --image-size and --channels"
+            )
+
+
+def _require_unregistered(
+    model: str, stage_outputs: bool, classes: int | None, channels: int | None
+) -> None:
+    """Raise UsageError for an option of registered models alone."""
+    given = (
+        ("--stage-outputs", stage_outputs),
+        ("--classes", classes is not None),
+        ("--channels", channels is not None),
+    )
+    for option, is_given in given:
+        if is_given:
+            raise UsageError(
+                f"{option}: {quote(model)} is not a registered model; its own options follow a "
+                "comma, as in net.py:Net,num_classes=10"
+            )
+
+
+def _require_exporter(side: Side | None) -> Side:
     """Raise `UsageError` unless `side` is a runtime that exports its models to ONNX."""
     known = [name for name, info in registry.all_runtimes().items() if info.exports_onnx]
     if side not in known:
-        raise UsageError(f"--from must be {' or '.join(known)}, found '{side}'")
+        found = "" if side is None else f", found '{side}'"
+        raise UsageError(f"--from must be {' or '.join(known)}{found}")
+    return side
 
 
 def _describe_tensors(spec: ModelSpec, side: Side, *, stage_outputs: bool) -> dict[str, Any]:
@@ -180,25 +389,25 @@ def _describe_export(spec: ModelSpec, weights_sha256: str) -> dict[str, str]:
 
 
 def _build_result(
-    spec: ModelSpec,
-    path: Path,
-    side: Side,
-    weights_sha256: str,
-    answer: Mapping[str, Any],
-    notes: Sequence[str],
+    model: str, path: Path, side: Side, precision: str, answer: Mapping[str, Any]
 ) -> Export:
-    """Return the finished export; `answer` is the child's answer to `export_and_verify`."""
+    """Return the finished export; `answer` is the child's, see `runtimes.export`."""
+    data = path.with_name(f"{path.name}.data")
+    has_data = bool(answer["external_data"]) and data.exists()
     return Export(
-        model=spec.name,
+        model=model,
         path=path,
         side=side,
         opset=answer["opset"],
         outputs=tuple(answer["outputs"]),
-        weights_sha256=weights_sha256,
-        bytes=path.stat().st_size,
+        weights_sha256=answer["weights_sha256"],
+        bytes=path.stat().st_size + (data.stat().st_size if has_data else 0),
         seconds=answer["seconds"],
         checks=tuple(answer["checks"]),
-        notes=tuple(notes),
+        notes=tuple(answer["notes"]),
+        other_checks=tuple(answer["other_checks"]),
+        tensors=answer["tensors"],
+        precision=precision,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from parity.comparison.graphs.request import GraphRequest
 
-_FLAGS = {"isolate": "--isolate", "semantics": "--semantics"}
+_FLAGS = {"isolate": "--isolate", "semantics": "--semantics", "stress": "--stress"}
 _NEGATED_FLAGS = {"explain": "--no-explain", "export": "--no-export"}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from parity import files
 from parity.comparison import identity
 from parity.errors import UsageError
 from parity.files import write_text
@@ -29,7 +30,7 @@ def lock_path(case_file: Path) -> Path:
 def load(path: Path) -> dict[str, Any]:
     """Return the locked cases by name. Raises `UsageError`."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(files.read_text(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

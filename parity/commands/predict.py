@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity import temporary
 from parity.commands.evaluate import (
     EvaluatedModel,
     given_shape,
@@ -182,7 +182,7 @@ def predict(
     else:
         selection = _open_files([Path(image) for image in images], known.classes)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        folder = stack.enter_context(temporary.working_folder())
         request = ModelRequest(
             spec=known.spec(len(selection.classes) or None, selection.channels),
             reference=known.reference,

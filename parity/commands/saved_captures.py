@@ -9,23 +9,25 @@ weights and input, and no further file is needed.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from parity import files
+from parity import files, temporary
 from parity.comparison import identity
 from parity.comparison.levels import Gaps
-from parity.errors import CaptureError, OutputError, UsageError
+from parity.errors import CaptureError, OutputError
 from parity.numerics import floor
 from parity.numerics.capture import CaptureReader, update_manifest
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
-from parity.processes.subjects import parse_subject, subject_kinds
+from parity.processes.subjects import subject_kinds
 from parity.report.model import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
-from parity.text import abbreviate
+from parity.text import abbreviate, one_line, printable, quote
 
 if TYPE_CHECKING:
     from parity.report.model import Report
@@ -80,12 +82,26 @@ def save_captures(
                     "instrumentation_gap": gaps.get(name),
                 }
                 update_manifest(path, fields)
-            with files.atomic_write(targets[name]) as temporary:
+            with files.atomic_write(targets[name]) as part:
                 # A rename within a file system, a copy between two.
-                shutil.move(path, temporary)
+                shutil.move(path, part)
     except OSError as error:
         raise OutputError(f"{folder}: captures cannot be written: {error.strerror}") from error
     return targets
+
+
+@contextlib.contextmanager
+def working_folder(parent: Path | None) -> Iterator[Path]:
+    """Yield a temporary folder in `parent`, which is the folder for saved captures."""
+    if parent is not None:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{parent}: cannot be a folder: {error.strerror}") from error
+    # Captures of a large model are gigabytes; in the folder where they are saved, they are renamed
+    # and not copied.
+    with temporary.working_folder(parent) as folder:
+        yield folder
 
 
 def require_replaceable(folder: Path, names: Iterable[str]) -> None:
@@ -105,11 +121,9 @@ def _is_saved_capture(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     try:
-        if name != REFERENCE:
-            parse_subject(name)
         with CaptureReader(path) as reader:
             return read_subject(reader) == name
-    except (UsageError, CaptureError):
+    except CaptureError:
         return False
 
 
@@ -163,20 +177,32 @@ def _list_files(path: Path) -> list[Path]:
 
 def read_subject(reader: CaptureReader) -> str:
     """Return the name of a capture's subject. Raises CaptureError."""
-    return str(_require_field(reader, "subject"))
+    return _require_text(reader, "subject")
 
 
 def read_subject_facts(reader: CaptureReader) -> SubjectFacts:
     """Return the versions, device and precision that a subject ran with. Raises CaptureError."""
     with _malformed_manifest_errors(reader):
-        return SubjectFacts(**_require_field(reader, "facts"))
+        facts = SubjectFacts(**_require_field(reader, "facts"))
+        _require_types(facts, SubjectFacts, "facts")
+        return facts
+
+
+def read_gap(reader: CaptureReader) -> Mapping[str, float] | None:
+    """Return the instrumentation gap of a subject, None if it has none. Raises CaptureError."""
+    gap = reader.manifest.get("instrumentation_gap")
+    if gap is None:
+        return None
+    with _malformed_manifest_errors(reader):
+        _require_types(gap, Mapping[str, float], "instrumentation_gap")
+        return {name: float(gap[name]) for name in ("max_abs", "rel_l2")}
 
 
 def read_comparison(reader: CaptureReader) -> SavedComparison:
     """Return the comparison that a reference's capture was saved in. Raises CaptureError."""
     data = _require_field(reader, "comparison")
     with _malformed_manifest_errors(reader):
-        return SavedComparison(
+        comparison = SavedComparison(
             reference=data["reference"],
             depth=data["depth"],
             input=InputFacts(**{**data["input"], "shape": tuple(data["input"]["shape"])}),
@@ -189,6 +215,8 @@ def read_comparison(reader: CaptureReader) -> SavedComparison:
             },
             environment=data["environment"],
         )
+        _require_types(comparison, SavedComparison, "comparison")
+        return comparison
 
 
 def _point_from_json(data: Mapping[str, str], reader: CaptureReader) -> ComparisonPoint:
@@ -206,13 +234,57 @@ def _require_field(reader: CaptureReader, key: str) -> Any:
     return reader.manifest[key]
 
 
+def _require_text(reader: CaptureReader, key: str) -> str:
+    """Return a field that is a text. Raises CaptureError for any other."""
+    value = _require_field(reader, key)
+    if not isinstance(value, str):
+        raise CaptureError(
+            f"{reader.path}: its manifest is malformed: {key}: expected a text, found "
+            f"{quote(value)}"
+        )
+    return value
+
+
+def _require_types(value: object, hint: Any, label: str) -> None:
+    """Raise TypeError unless plain data in a data class has the types of its annotations."""
+    if not _has_type(value, hint):
+        raise TypeError(f"{label} is of another type, {quote(value)}")
+    if dataclasses.is_dataclass(hint):
+        for name, part in get_type_hints(hint).items():
+            _require_types(getattr(value, name), part, name)
+    elif get_origin(hint) is tuple:
+        for item in cast("tuple[object, ...]", value):
+            _require_types(item, get_args(hint)[0], label)
+    elif isinstance(value, Mapping) and get_args(hint):
+        for key, item in value.items():
+            _require_types(item, get_args(hint)[1], f"{label}.{printable(str(key))}")
+
+
+def _has_type(value: object, hint: Any) -> bool:
+    """Return whether a value is of a type, of a union, or of a generic type's origin."""
+    origin = get_origin(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(_has_type(value, each) for each in get_args(hint))
+    if origin is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    found = origin or hint
+    return not isinstance(found, type) or isinstance(value, found)
+
+
 @contextlib.contextmanager
 def _malformed_manifest_errors(reader: CaptureReader) -> Iterator[None]:
     """While open, raise CaptureError in place of the errors that a malformed manifest causes."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CaptureError(f"{reader.path}: its manifest is malformed: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = one_line(str(error), longest=160)
+        raise CaptureError(f"{reader.path}: its manifest is malformed: {reason}") from error
 
 
 def require_same_identity(readers: Sequence[CaptureReader]) -> None:
@@ -220,7 +292,7 @@ def require_same_identity(readers: Sequence[CaptureReader]) -> None:
     first = readers[0]
     for reader in readers[1:]:
         for key, label in identity.LABELS.items():
-            one, other = _require_field(first, key), _require_field(reader, key)
+            one, other = _require_text(first, key), _require_text(reader, key)
             if one != other:
                 raise CaptureError(
                     f"{first.path} and {reader.path}: different {label}: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from parity import temporary
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -277,13 +277,13 @@ def train(
     if workers is None:
         workers = default_workers(from_files=isinstance(dataset.training, FileImages))
     with ExitStack() as stack:
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-")))
+        working_folder = stack.enter_context(temporary.working_folder())
         children = stack.enter_context(Children(python=find_interpreters(python), timeout=timeout))
         children.start(frameworks)
         pool = stack.enter_context(children.threads(len(frameworks)))
         folder.write_description(configuration.description)
         _load_models(configuration, children, folder, pool, init, progress)
-        loader = stack.enter_context(open_loader(temporary, workers=workers))
+        loader = stack.enter_context(open_loader(working_folder, workers=workers))
         own = {name: children[name] for name in frameworks}
         verifier = None
         if verify:
@@ -292,7 +292,7 @@ def train(
                 own,
                 pool,
                 Readers.of(configuration).training,
-                folder=temporary,
+                folder=working_folder,
                 results=folder.verification,
                 every=every,
                 explain=explain_step,
@@ -311,7 +311,9 @@ def train(
         finished = loop.run(loop.prepare(saved))
         _write_model_files(folder, suffixes, children, progress)
         replicates = [
-            _train_replicate(configuration, own, folder, loader, pool, number, temporary, progress)
+            _train_replicate(
+                configuration, own, folder, loader, pool, number, working_folder, progress
+            )
             for number in range(1, band + 1)
         ]
     compared = () if verifier is None else tuple(verifier.steps.values())
@@ -514,13 +516,13 @@ def _train_replicate(
     loader: BatchLoader,
     pool: ThreadPoolExecutor,
     number: int,
-    temporary: Path,
+    working_folder: Path,
     progress: Progress,
 ) -> tuple[EpochMetrics, ...]:
     """Train the reference once more, with noise in every step; return its epochs."""
     child = children[REFERENCE]
     child.call("load_weights", path=str(folder.initial_weights))
-    own = RunFolder(temporary / f"replicate-{number}")
+    own = RunFolder(working_folder / f"replicate-{number}")
     own.create((REFERENCE,), {})
     loop = Loop(
         configuration,

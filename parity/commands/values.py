@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from parity.comparison.graphs.request import expect_runtime
 from parity.errors import UsageError
 from parity.network import architectures
 from parity.processes.interpreters import resolve_interpreters
+from parity.processes.references import parse_reference
 from parity.processes.subjects import subject_kinds
 from parity.text import quote
 
@@ -30,7 +33,9 @@ def parse_image_size(value: ImageSize | None) -> tuple[int, int] | None:
         sides = [str(side) for side in value]
     else:
         sides = str(value).lower().split("x")
-    if len(sides) not in (1, 2) or not all(map(str.isdecimal, sides)):
+    # Python converts no text of thousands of digits; no picture has a side of ten.
+    is_valid = len(sides) in (1, 2) and all(s.isdecimal() and len(s) < 10 for s in sides)
+    if not is_valid:
         raise UsageError(
             f"--image-size: expected N or HxW, such as 224 or 96x128, found {quote(value)}"
         )
@@ -69,6 +74,26 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def parse_dynamic(texts: Sequence[str]) -> dict[str, dict[int, str]]:
+    """Return the axes that vary, by input, of texts such as `tokens=1` or `x=2:height,3:width`.
+
+    An axis without a name has "". Raises UsageError.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for text in texts:
+        name, equals, axes = text.rpartition("=")
+        for item in axes.split(","):
+            axis, colon, size = item.partition(":")
+            named = bool(size) and size.isidentifier() if colon else True
+            if not (equals and name and axis.isascii() and axis.isdecimal() and named):
+                raise UsageError(
+                    f"--dynamic: expected NAME=AXIS or NAME=AXIS:SIZE, as in x=2,3 or "
+                    f"tokens=1:length, found {quote(text)}"
+                )
+            found.setdefault(name, {})[int(axis)] = size
+    return found
+
+
 def parse_subjects(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the subjects of a comma-separated text or of a sequence; None is all kinds."""
     if value is None:
@@ -92,14 +117,63 @@ def optional_path(value: str | Path | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def names_any_models(references: Sequence[str]) -> bool:
+def names_any_models(references: Sequence[str], *, table: object = None) -> bool:
     """Return whether the arguments name models to be read and aligned.
 
-    One name without a path, a colon or a suffix is a registered architecture, whose twins have a
-    layer table.
+    One registered architecture has a layer table, whatever replaces its twins or their exports, and
+    so have models that are given with a table of the user's.
     """
-    if len(references) != 1:
-        return bool(references)
-    (text,) = references
+    if table is not None or not references:
+        return False
+    return bool(references[1:] and find_replacements(references) is None) or not (
+        names_registered_model(references[0])
+    )
+
+
+def find_replacements(references: Sequence[str]) -> dict[str, str] | None:
+    """Return what replaces a registered architecture's twins and exports, by field of `Request`.
+
+    The references after the architecture's are `keras=REF`, `torch=REF`, `onnx-keras=FILE` and
+    `onnx-torch=FILE`. None where the references are others.
+    """
+    if not references or not names_registered_model(references[0]):
+        return None
+    found = {}
+    for text in references[1:]:
+        name, equals, reference = text.partition("=")
+        if not equals or name not in subject_kinds():
+            return None
+        found[name.replace("-", "_")] = reference
+    return found
+
+
+def sort_models(references: Sequence[str]) -> dict[str, Any]:
+    """Return the models of a comparison by a layer table, by field of `Request`.
+
+    An architecture is `model`; others are named by their runtime, or else by what they import.
+    Raises `UsageError` for two of one runtime.
+    """
+    found: dict[str, Any] = {"model": None}
+    for text in references:
+        name, equals, reference = text.partition("=")
+        if not equals or name not in subject_kinds():
+            reference = text
+            if names_registered_model(text):
+                name = "model"
+            else:
+                name = expect_runtime(parse_reference(text))
+        field = name.replace("-", "_")
+        if found.get(field) is not None:
+            raise UsageError(f"{quote(text)}: there is a {field} already: {quote(found[field])}")
+        found[field] = Path(reference) if field.startswith("onnx_") else reference
+    if "onnx" in found:
+        raise UsageError(f"{found['onnx']}: name it: onnx-keras=FILE or onnx-torch=FILE")
+    return found
+
+
+def names_registered_model(text: str) -> bool:
+    """Return whether a text can only be meant as an architecture with a layer table, or unknown."""
     name = text.partition(",")[0]
-    return name not in architectures.names() and any(mark in text for mark in ":/.=")
+    if name in architectures.graph_names():
+        return False
+    return name in architectures.names() or not any(mark in text for mark in ":/.=")

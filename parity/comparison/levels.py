@@ -103,19 +103,23 @@ def judge_numerics(
 ) -> Level:
     """Judge level 4: the points, the other inputs and the instrumentation gaps."""
     level = judge_points(stages)
-    messages = list(level.messages)
-    messages += [
-        f"input '{trial.name}': {trial.subject} is {trial.status} at {trial.stage}, "
-        f"{max(trial.x_floor, trial.x_floor_max):.3g}x the floor"
-        for trial in trials
-        if not trial.status.passes
-    ]
+    messages = [*level.messages, *describe_failing_trials(trials)]
     gaps = {name: run.instrumentation_gap for name, run in state.subjects.items()}
     limit = state.request.limit * PRECISION_FACTORS[state.request.precision]
     messages += describe_instrumentation_gaps(stages, gaps, limit)
     if len(messages) > len(level.messages):
         return Level(Outcome.FAIL, tuple(messages))
     return level
+
+
+def describe_failing_trials(trials: Sequence[InputTrial]) -> list[str]:
+    """Return a sentence for each other input on which a subject differs."""
+    return [
+        f"input '{trial.name}': {trial.subject} is {trial.status} at {trial.stage}, "
+        f"{max(trial.x_floor, trial.x_floor_max):.3g}x the floor"
+        for trial in trials
+        if not trial.status.passes
+    ]
 
 
 def describe_instrumentation_gaps(

@@ -23,11 +23,12 @@ def measure_repeatability(comparison: Comparison, runner: Runner, runs: int) -> 
     for _ in range(runs - 1):
         captures = runner.run_subjects(list(comparison.captures), comparison.rows, "repeat")
         for name, path in captures.items():
-            differed[name] += _read_checksums(path) != _read_checksums(comparison.captures[name])
+            differed[name] += read_checksums(path) != read_checksums(comparison.captures[name])
     return Repeatability(runs, differed)
 
 
-def _read_checksums(path: Path) -> Mapping[str, str]:
+def read_checksums(path: Path) -> Mapping[str, str]:
+    """Return the checksums of a capture's tensors, by name."""
     with CaptureReader(path) as reader:
         checksums: Mapping[str, str] = reader.manifest["checksums"]
         return checksums
@@ -52,7 +53,7 @@ def compare_other_inputs(
         seed = runner.request.seed + number
         data = inputs.load("random", shape, seed=seed).array
         stages = _compare_on(comparison, runner, f"seed {number}", data)
-        trials.append(_summarise_trial(f"seed {seed}", data.shape, stages))
+        trials.append(summarise_trial(f"seed {seed}", data.shape, stages))
         for stage in stages:
             ratios.setdefault(stage.name, []).extend(
                 result.x_floor for result in stage.subjects.values()
@@ -60,7 +61,7 @@ def compare_other_inputs(
     if stress:
         for name, data in inputs.make_stress_inputs(shape).items():
             trials.append(
-                _summarise_trial(name, data.shape, _compare_on(comparison, runner, name, data))
+                summarise_trial(name, data.shape, _compare_on(comparison, runner, name, data))
             )
     return tuple(trials), {name: (min(values), max(values)) for name, values in ratios.items()}
 
@@ -79,9 +80,8 @@ def _compare_on(
     )
 
 
-def _summarise_trial(
-    name: str, shape: tuple[int, ...], stages: Sequence[StageResult]
-) -> InputTrial:
+def summarise_trial(name: str, shape: tuple[int, ...], stages: Sequence[StageResult]) -> InputTrial:
+    """Return the worst result of a comparison on another input."""
     status, x_floor, x_max, subject, stage = max(
         (
             (result.status, result.x_floor, result.x_floor_max, who, stage.name)

@@ -59,13 +59,13 @@ class Request(Settings):
         object.__setattr__(self, "model_references", references)
         self._check_subjects()
         if self.model is None and not self.model_references:
-            raise UsageError("nothing to compare: give a MODEL, or --keras REF and --torch REF")
+            raise UsageError("nothing to compare: give one or more models")
         if self.model is None and self.table is None:
-            raise UsageError("own models need --table FILE, which pairs their layers")
+            raise UsageError("a table is missing that pairs their layers")
         if self.model is None:
             for subject in self.subjects:
                 if side_of(subject) not in self.model_references:
-                    raise UsageError(f"subject '{subject}' needs --{side_of(subject)} REF")
+                    raise UsageError(f"subject '{subject}' needs a model: {side_of(subject)}=REF")
         self._check_places()
         self._check_numbers()
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from parity.errors import UsageError
 from parity.network.table import Depth
@@ -67,6 +67,7 @@ class Settings:
         `further` are values with those that are known and the name of the option.
         """
         for value, known, option in (
+            (self.depth, get_args(Depth), "--depth"),
             (self.device, ("auto", *DEVICES), "--device"),
             (self.precision, SELECTABLE_PRECISIONS, "--precision"),
             (self.judge_as, SELECTABLE_PRECISIONS, "--judge-as"),

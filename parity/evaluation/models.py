@@ -381,7 +381,7 @@ def load_models(
 def _require_classes(path: Path, spec: ModelSpec, table: LayerTable) -> None:
     """Raise `InputError` if the head of a checkpoint has another number of classes."""
     (*_, (_, head)) = table.weights()
-    shape = weight_files.read_shapes(path).get(head.name, head.shape)
+    _, shape = weight_files.read_types(path).get(head.name, ("", head.shape))
     if shape[:1] != head.shape[:1]:
         raise InputError(
             f"{path}: the checkpoint has {shape[0]} classes, the data have {spec.classes}; give "

@@ -14,12 +14,12 @@ from parity.explain.proof.search import Explanation
 def explain_layer(
     failing: FailingLayer,
     *,
-    seconds: float = 1.5,
+    elements: float = search.PAIR_ELEMENTS,
     add_weights: Callable[[], FailingLayer] | None = None,
 ) -> Explanation:
     """Search for the one or two causes of a failing layer: see `proof.search.explain_layer`."""
     return search.explain_layer(
-        failing, causes.propose_candidates, seconds=seconds, add_weights=add_weights
+        failing, causes.propose_candidates, elements=elements, add_weights=add_weights
     )
 
 

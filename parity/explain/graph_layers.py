@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.isolation import criteria
+from parity.comparison.graphs.isolation import IsolatedRows, criteria
 from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
 from parity.comparison.graphs.points import GraphRow
+from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
-from parity.comparison.graphs.structure import locate, main_node
+from parity.comparison.graphs.structure import locate, main_node, with_padding
 from parity.comparison.graphs.weights import gather_weight
 from parity.errors import ParityError, WeightError
 from parity.explain import diagnosis, messages
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
+from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Layer, evaluate
+from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
 from parity.explain.proof.reconstruction import TOLERANCE
 from parity.explain.proof.search import Explanation
 from parity.network import kinds
@@ -33,17 +36,12 @@ from parity.network.alignment import families, infer_axes
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
-from parity.network.view import View
-from parity.numerics.array_files import load_arrays
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
 from parity.processes.graph_requests import GraphRunRequest, TensorPoint
 
 Array = NDArray[Any]
-
-SEARCH_SECONDS = 2.0
-"""CPU time for the search in pairs, shared by all failing layers."""
 
 MAX_EXPLAINED = 40
 """The number of failing layers that are explained; the report says how many are left out."""
@@ -63,22 +61,36 @@ class GraphFinding:
     explanation: Explanation | None
 
 
+@dataclass(frozen=True)
+class Explained:
+    """The causes in words, notes for the report, and the findings that the causes describe."""
+
+    causes: tuple[Cause, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[GraphFinding, ...] = ()
+
+
 @dataclass
 class GraphExplainer:
     """Builds the evidence on failing rows from the graphs, the weights and the captures."""
 
     state: GraphState
-    runner: GraphRunner
-    reference_tensors: Mapping[str, Array]
+    reference_tensors: ReferenceTensors
     """The reference's float64 tensors by id, channels first where the axes are known."""
-    _weights: dict[str, dict[str, Array]] = field(default_factory=dict)
+    subject_tensors: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    """By subject, what its operations read and give in the isolated run, channels first."""
+    _canonical: dict[str, dict[str, Array]] = field(default_factory=dict)
+    """The reference's weights of a node in canonical axes by role, by the node's id."""
+    _layers: dict[str, Layer | None] = field(default_factory=dict)
+    """The reference's layer of the last row, by the node's id: several subjects may fail there."""
+    _memo: EvaluationMemo = field(default_factory=EvaluationMemo)
 
     def explain(
         self, failures: Sequence[tuple[str, StageResult]], captures: Mapping[str, Path]
     ) -> list[GraphFinding]:
         """Explain each (subject, isolated result); `captures` are the isolated ones by subject."""
         findings = []
-        seconds = SEARCH_SECONDS / max(len(failures), 1)
+        elements = search.PAIR_ELEMENTS / max(len(failures), 1)
         with contextlib.ExitStack() as stack:
             readers = {
                 name: stack.enter_context(CaptureReader(path)) for name, path in captures.items()
@@ -93,18 +105,18 @@ class GraphExplainer:
                     layer = self._build(subject, row, result.floor, actual)
                 explanation = None
                 if layer is not None:
-                    explanation = self._search(layer, subject, row, seconds)
+                    explanation = self._search(layer, subject, row, elements)
                 findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
         return findings
 
     def _search(
-        self, layer: FailingLayer, subject: str, row: GraphRow, seconds: float
+        self, layer: FailingLayer, subject: str, row: GraphRow, elements: float
     ) -> Explanation | None:
         def add_weights() -> FailingLayer:
             values, names = self._subject_weights(subject, row)
             return replace(layer, subject_weights=values, weight_names=names)
 
-        return diagnosis.explain_layer(layer, seconds=seconds, add_weights=add_weights)
+        return diagnosis.explain_layer(layer, elements=elements, add_weights=add_weights)
 
     def _build(
         self, subject: str, row: GraphRow, floor: Floor, actual: Array
@@ -112,17 +124,25 @@ class GraphExplainer:
         """Return the evidence on a failure; None if the reference's layer cannot be evaluated."""
         reference = self.state.reference
         node = reference.graph.by_id[row.node]
-        layer = self._reference_layer(node)
+        if node.id not in self._layers:
+            self._layers.clear()
+            layer = self._reference_layer(node)
+            if layer is not None:
+                layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
+            self._layers[node.id] = layer
+        layer = self._layers[node.id]
         if layer is None:
             return None
         expected = self.reference_tensors[node.outputs[0]]
         if is_signal(node, infer_axes(reference.graph)):
             expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
         floor = floor.for_precision(criteria(self.state).precision(subject, row.name))
-        layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
+        raw = own
+        stated = None if own is None else self._stated_layer(subject, row, own, actual, floor)
         if own is not None:
+            own = with_padding(model.graph, own)
             own = move_channels_first(model.graph, own, infer_axes(model.graph))
         wide = np.asarray(actual, np.float64)
         nearby = self._nearby(node, wide.shape)
@@ -142,6 +162,8 @@ class GraphExplainer:
             ),
             limit=self.state.request.limit,
             subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
+            stated_layer=stated,
+            stated_inputs={} if raw is None else self._stated_inputs(subject, raw),
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             image_shape=self._image_shape(node, layer),
             reference_weights=self._weights_nearby(node),
@@ -156,17 +178,31 @@ class GraphExplainer:
         """Return the reference's layer with its inputs, if it gives the reference's own output."""
         if kinds.find(node.kind) is None or not node.inputs or not node.outputs:
             return None
+        padded = with_padding(self.state.reference.graph, node)
+        if all(tensor in self.reference_tensors for tensor in padded.inputs):
+            # The other model may pad in the operation itself.
+            node = padded
         needed = (*node.inputs, node.outputs[0])
         if any(tensor not in self.reference_tensors for tensor in needed):
             return None
-        inputs = tuple(self.reference_tensors[tensor] for tensor in node.inputs)
+        inputs = _with_constants(node, [self.reference_tensors[tensor] for tensor in node.inputs])
         reference = self.state.reference.graph
         expected = self.reference_tensors[node.outputs[0]]
         if is_signal(node, infer_axes(reference)):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
             expected = expected.swapaxes(1, 2)
-        node = move_channels_first(reference, node, infer_axes(reference))
-        layer = Layer(node.kind, inputs, node.hyper, self._canonical_weights(node))
+        if kinds.properties(node.kind).own_axes:
+            inputs = tuple(
+                self._restore_axes(t, a) for t, a in zip(node.inputs, inputs, strict=False)
+            )
+            moved = channels_first(infer_axes(reference).get(node.outputs[0], ""))
+            layer = Layer(
+                node.kind, inputs, node.hyper, {}, (), tuple(_as_transform(v.apply) for v in moved)
+            )
+        else:
+            node = move_channels_first(reference, node, infer_axes(reference))
+            weights = self._canonical_weights(node)
+            layer = Layer(node.kind, inputs, node.hyper, weights, memo=self._memo)
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
@@ -179,18 +215,86 @@ class GraphExplainer:
             return None
         return layer
 
-    def _canonical_weights(self, node: Node) -> dict[str, Array]:
-        values = self._values(self.state.reference.subject.name)
-        return {
-            each.role: to_canonical_weight(node.kind, each, values[each.name])
-            for each in node.parameters
+    def _restore_axes(self, tensor: str, array: Array) -> Array:
+        """Return a tensor of the reference in its own axes."""
+        graph = self.state.reference.graph
+        views = channels_first(infer_axes(graph).get(tensor, ""))
+        return TensorPoint("", tensor, views).undo(array, graph.tensors[tensor].shape)
+
+    def _stated_layer(
+        self, subject: str, row: GraphRow, own: Node, actual: Array, floor: Floor
+    ) -> Layer | None:
+        """Return the subject's operation on what it read, if it gives the subject's output alone.
+
+        None for one of several operations that make the row's tensor together.
+        """
+        model, known = self.state.models[subject], self.subject_tensors.get(subject, {})
+        if kinds.find(own.kind) is None or not own.inputs or not own.outputs:
+            return None
+        if row.tensors[subject].tensor not in own.outputs[:1]:
+            return None
+        if any(tensor not in known for tensor in own.inputs):
+            return None
+        order = infer_axes(model.graph)
+        inputs = _with_constants(own, [known[tensor] for tensor in own.inputs])
+        if is_signal(own, order):
+            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
+        values = self.state.load_weights(subject)
+        weights = {
+            each.role: to_canonical_weight(own.kind, each, values[each.name])
+            for each in own.parameters
             if each.role and each.name in values
         }
+        moved = move_channels_first(model.graph, own, order)
+        layer = Layer(moved.kind, inputs, moved.hyper, weights)
+        if kinds.properties(own.kind).own_axes:
+            inputs = tuple(
+                TensorPoint("", t, channels_first(order.get(t, ""))).undo(
+                    array, model.graph.tensors[t].shape
+                )
+                for t, array in zip(own.inputs, inputs, strict=False)
+            )
+            layer = Layer(
+                own.kind, inputs, own.hyper, {}, (), (_as_transform(row.tensors[subject].apply),)
+            )
+        try:
+            with np.errstate(all="ignore"):
+                output = evaluate(layer)
+        except (ValueError, KeyError, IndexError, TypeError):
+            return None
+        if output.shape != actual.shape:
+            return None
+        error = np.abs(output - actual).max(initial=0.0)
+        # The subject rounds as the floor's replicates do.
+        scale = max(float(np.abs(output).max(initial=0.0)) / (floor.scale or 1.0), 1.0)
+        return layer if error <= 16.0 * floor.max_abs * scale else None
 
-    def _values(self, subject: str) -> dict[str, Array]:
-        if subject not in self._weights:
-            self._weights[subject] = load_arrays(self.state.weights[subject])
-        return self._weights[subject]
+    def _stated_inputs(self, subject: str, own: Node) -> dict[int, Layer]:
+        """Return the operations without a partner that make the inputs of a subject's operation."""
+        graph, known = self.state.models[subject].graph, self.subject_tensors.get(subject, {})
+        unpaired = set(self.state.alignments[subject].unpaired_other)
+        order = infer_axes(graph)
+        found = {}
+        for place, tensor in enumerate(own.inputs):
+            node = graph.producers.get(tensor)
+            if node is None or node.id not in unpaired or kinds.find(node.kind) is None:
+                continue
+            if node.parameters or any(each not in known for each in node.inputs):
+                continue
+            inputs = _with_constants(node, [known[each] for each in node.inputs])
+            moved = move_channels_first(graph, node, order)
+            found[place] = Layer(moved.kind, inputs, moved.hyper)
+        return found
+
+    def _canonical_weights(self, node: Node) -> dict[str, Array]:
+        if node.id not in self._canonical:
+            values = self.state.load_weights(self.state.reference.subject.name)
+            self._canonical[node.id] = {
+                each.role: to_canonical_weight(node.kind, each, values[each.name])
+                for each in node.parameters
+                if each.role and each.name in values
+            }
+        return self._canonical[node.id]
 
     def _subject_weights(
         self, subject: str, row: GraphRow
@@ -199,7 +303,8 @@ class GraphExplainer:
         alignment = self.state.alignments[subject]
         reference = self.state.reference
         node = reference.graph.by_id[row.node]
-        own, base = self._values(subject), self._values(reference.subject.name)
+        own = self.state.load_weights(subject)
+        base = self.state.load_weights(reference.subject.name)
         values: dict[str, Array] = {}
         names: dict[str, str] = {}
         for each in node.parameters:
@@ -215,17 +320,15 @@ class GraphExplainer:
     def _nearby(self, node: Node, shape: tuple[int, ...]) -> dict[str, Array]:
         """Return the reference's tensors of this shape around a node, by the rows' names."""
         rows = [row for row in self.state.table.rows if row.node != node.id]
-        order = [each.id for each in self.state.reference.graph.nodes]
-        here = order.index(node.id)
-        near = sorted(rows, key=lambda row: abs(order.index(row.node) - here))[: 4 * NEARBY]
+        order = {each.id: at for at, each in enumerate(self.state.reference.graph.nodes)}
+        here = order[node.id]
+        near = sorted(rows, key=lambda row: abs(order[row.node] - here))[: 4 * NEARBY]
         by_id = self.state.reference.graph.by_id
         found = {}
         for row in near:
             tensor = by_id[row.node].outputs[0]
-            if tensor in self.reference_tensors:
-                value = self.reference_tensors[tensor]
-                if value.shape == shape:
-                    found[row.name] = value
+            if tensor in self.reference_tensors and self.reference_tensors.shape(tensor) == shape:
+                found[row.name] = self.reference_tensors[tensor]
         return found
 
     def _weights_nearby(self, node: Node) -> dict[str, dict[str, Array]]:
@@ -244,89 +347,173 @@ class GraphExplainer:
         graph = self.state.reference.graph
         producer = graph.producers.get(node.inputs[0])
         while producer is not None and producer.inputs:
-            before = self.reference_tensors.get(producer.inputs[0])
-            if before is not None and before.ndim == 4:
-                return before.shape[1:]
+            before = producer.inputs[0]
+            if before in self.reference_tensors:
+                shape = self.reference_tensors.shape(before)
+                if len(shape) == 4:
+                    return shape[1:]
             if not families.is_passed(producer):
                 return None
             producer = graph.producers.get(producer.inputs[0])
         return None
 
 
-def read_reference_tensors(
-    state: GraphState, runner: GraphRunner, nodes: Sequence[str]
-) -> dict[str, Array]:
-    """Return the reference's float64 tensors around the nodes with these ids, by tensor id."""
-    graph = state.reference.graph
-    order = infer_axes(graph)
+def list_tensors_around(graph: Graph, nodes: Sequence[str]) -> list[str]:
+    """Return the tensors that the operations near `nodes` read and give."""
     wanted: list[str] = []
     positions = {node.id: at for at, node in enumerate(graph.nodes)}
     for each in nodes:
         here = positions[each]
         for node in graph.nodes[max(here - 2 * NEARBY, 0) : here + 2 * NEARBY]:
             wanted += [*node.inputs, *node.outputs[:1]]
-    ports = {port.tensor: port.name for port in graph.inputs}
-    tensors = [tensor for tensor in dict.fromkeys(wanted) if tensor not in ports]
-    path = runner.folder / "explain.reference.safetensors"
+    return list(dict.fromkeys(wanted))
+
+
+def _as_transform(change: Callable[[Any], Any]) -> Transform:
+    """Return a change of axes as a transform of float64 tensors."""
+    return lambda array: np.asarray(change(array), np.float64)
+
+
+def _with_constants(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Return the inputs of an operation with its constants of one value at their places."""
+    kind = kinds.find(node.kind)
+    places = {int(place): value for place, value in node.constants.items()
+              if place.isdigit() and isinstance(value, int | float)}  # fmt: skip
+    if kind is None or not kind.joins_branches or not places or len(inputs) != 1:
+        return tuple(inputs)
+    found = list(inputs)
+    for place, value in sorted(places.items()):
+        found.insert(place, np.asarray(float(value)))
+    return tuple(found)
+
+
+def read_subject_tensors(
+    state: GraphState,
+    runner: GraphRunner,
+    subject: str,
+    rows: Sequence[GraphRow],
+    layers: IsolatedRows,
+) -> dict[str, Array]:
+    """Return what the subject's operations of these rows read and give in the isolated run, by id.
+
+    Where an operation reads the tensor of a row, that is the reference's.
+    """
+    model = state.models[subject]
+    order = infer_axes(model.graph)
+    nodes = [main_node(model.graph, row.nodes.get(subject, ())) for row in rows]
+    wanted = dict.fromkeys(
+        tensor for node in nodes if node is not None for tensor in (*node.inputs, *node.outputs[:1])
+    )
+    for tensor in list(wanted):
+        before = model.graph.producers.get(tensor)
+        wanted.update(dict.fromkeys(() if before is None else before.inputs))
+    names = list(state.models)
+    points = [
+        state.table.by_name(point.row).tensors[subject]
+        for point in state.table.in_stages(layers.stages, names)
+    ]
+    by_tensor = {point.tensor: point for point in points}
+    ports = {port.tensor: port.name for port in model.graph.inputs}
+    inner = [tensor for tensor in wanted if tensor not in ports]
+    own = {tensor: f"own:{number}" for number, tensor in enumerate(inner)}
+    path = runner.folder / f"explain.{subject}.safetensors"
     request = GraphRunRequest(
-        inputs=str(state.reference.input_file),
-        points=tuple(
-            TensorPoint(tensor, tensor, _floating_views(graph, tensor, order)) for tensor in tensors
+        inputs=str(model.input_file),
+        points=(
+            *points,
+            *(TensorPoint(own[t], t, channels_first(order.get(t, ""))) for t in inner),
         ),
         out=str(path),
-        precision="float64",
+        feed=str(layers.reference),
+        device=model.subject.device,
+        precision=state.request.precision,
     )
-    child = runner.children[state.reference.subject.child]
-    child.call("run_graph", **request.to_json())
+    runner.children[model.subject.child].call("run_graph", **request.to_json())
     found: dict[str, Array] = {}
-    with CaptureReader(path) as reader:
-        for tensor in tensors:
-            found[tensor] = reader.read(tensor).astype(np.float64)
+    with CaptureReader(path) as reader, CaptureReader(layers.reference) as feed:
+        for tensor, name in own.items():
+            point = by_tensor.get(tensor)
+            shape = model.graph.tensors[tensor].shape
+            value = None if point is None or point.name not in feed else feed.read(point.name)
+            # A tensor of another size is not replaced by the reference's.
+            if point is not None and value is not None and value.size == math.prod(shape):
+                value = round_to_float32(value)
+                array = point.undo(value, shape)
+                for view in channels_first(order.get(tensor, "")):
+                    array = view.apply(array)
+            else:
+                array = reader.read(name)
+            found[tensor] = np.asarray(array, np.float64)
     for tensor, name in ports.items():
-        value = np.asarray(state.reference.inputs.arrays[name], np.float64)
+        array = model.inputs.arrays[name]
         for view in channels_first(order.get(tensor, "")):
-            value = np.asarray(view.apply(value), np.float64)
-        found[tensor] = value
+            array = view.apply(array)
+        found[tensor] = np.asarray(array, np.float64)
     return found
-
-
-def _floating_views(graph: Graph, tensor: str, order: Mapping[str, str]) -> tuple[View, ...]:
-    return channels_first(order.get(tensor, ""))
 
 
 def explain_rows(
     state: GraphState,
     runner: GraphRunner,
+    tensors: ReferenceTensors,
     failures: Sequence[tuple[str, StageResult]],
-    captures: Mapping[str, Path],
-) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
-    """Return the causes of the rows that fail in isolation, and notes; never raises."""
+    layers: IsolatedRows,
+) -> Explained:
+    """Return the causes of the rows that fail in isolation; never raises."""
     notes: list[str] = []
     quantised = [each for each in failures if _is_quantised(state, *each)]
     found = _describe_quantised(state, quantised)
     failures = [each for each in failures if each not in quantised]
     if not failures:
-        return found, ()
+        return Explained(found)
     if len(failures) > MAX_EXPLAINED:
         notes.append(f"{len(failures) - MAX_EXPLAINED} more failing layers were not explained")
     chosen = list(failures[:MAX_EXPLAINED])
     rows = [state.table.by_name(result.row) for _, result in chosen]
     try:
-        tensors = read_reference_tensors(state, runner, [row.node for row in rows])
-        findings = GraphExplainer(state, runner, tensors).explain(chosen, captures)
+        tensors.require(list_tensors_around(state.reference.graph, [row.node for row in rows]))
+        own: dict[str, Mapping[str, Array]] = {}
+        for subject in dict.fromkeys(name for name, _ in chosen):
+            mine = [state.table.by_name(result.row) for name, result in chosen if name == subject]
+            with contextlib.suppress(ParityError):
+                # Without them fewer causes are tried.
+                own[subject] = read_subject_tensors(state, runner, subject, mine, layers)
+        findings = GraphExplainer(state, tensors, own).explain(chosen, layers.captures)
     except (ParityError, ValueError, KeyError) as error:
-        return found, (f"the differences were not explained: {error}",)
-    return (*found, *describe(findings)), tuple(notes)
+        return Explained(found, (f"the differences were not explained: {error}",))
+    return Explained((*found, *describe(findings)), tuple(notes), tuple(findings))
 
 
 def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
-    """Return whether only the subject's operation computes with integers."""
+    """Return whether only the subject computes with integers, there or in what leads there."""
     row = state.table.by_name(result.row)
     own = main_node(state.models[subject].graph, row.nodes.get(subject, ()))
     reference = state.reference.graph.by_id[row.node]
-    return bool(own is not None and own.hyper.get("quantized")) and not reference.hyper.get(
-        "quantized"
-    )
+    if own is None or reference.hyper.get("quantized"):
+        return False
+    paired = {node for pair in state.alignments[subject].pairs for node in pair.other}
+    return has_quantised(state.models[subject].graph, own, paired)
+
+
+def has_quantised(graph: Graph, node: Node, paired: Collection[str]) -> bool:
+    """Return whether an operation, or one without a partner that leads to it, has integers."""
+    if _is_quantised_node(node):
+        return True
+    waiting, seen = list(node.inputs), set[str]()
+    while waiting:
+        before = graph.producers.get(waiting.pop())
+        if before is None or before.id in seen or before.id in paired:
+            continue
+        if _is_quantised_node(before):
+            return True
+        seen.add(before.id)
+        waiting += before.inputs
+    return False
+
+
+def _is_quantised_node(node: Node) -> bool:
+    """Return whether an operation has integers: `DynamicQuantizeLSTM`, `DequantizeLinear`."""
+    return bool(node.hyper.get("quantized")) or "quantize" in node.operation.lower()
 
 
 def _describe_quantised(

@@ -27,9 +27,6 @@ from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
 from parity.processes.subjects import is_model_of, runs_graph, side_of
 
-SEARCH_SECONDS = 2.0
-"""CPU time for the search in pairs, shared by all failing layers."""
-
 
 @dataclass(frozen=True)
 class LayerExplainer:
@@ -47,13 +44,13 @@ class LayerExplainer:
     def explain(self, failures: Sequence[IsolatedFailure]) -> list[Finding]:
         """Explain every failure; graphs after the models, whose causes they may share."""
         findings: list[Finding] = []
-        seconds = SEARCH_SECONDS / max(len(failures), 1)
+        elements = search.PAIR_ELEMENTS / max(len(failures), 1)
         for failure in sorted(failures, key=lambda item: runs_graph(item.subject)):
             layer = self.evidence.build_failing_layer(failure)
             if layer is None:
                 findings.append(Finding(failure, None, None))
                 continue
-            explanation = self._explain_layer(layer, failure, findings, seconds)
+            explanation = self._explain_layer(layer, failure, findings, elements)
             random = explanation.proof is None and self._is_nondeterministic(failure)
             findings.append(Finding(failure, layer, explanation, random))
         return findings
@@ -69,12 +66,12 @@ class LayerExplainer:
         layer: FailingLayer,
         failure: IsolatedFailure,
         findings: Sequence[Finding],
-        seconds: float,
+        elements: float,
     ) -> Explanation:
         explanation = self._explain_as_model(layer, failure, findings)
         explanation = explanation or self._explain_sum_by_extra_layers(layer, failure)
         explanation = explanation or diagnosis.explain_layer(
-            layer, seconds=seconds, add_weights=lambda: self._with_subject_weights(layer)
+            layer, elements=elements, add_weights=lambda: self._with_subject_weights(layer)
         )
         if explanation.proof is None and self._graph_may_differ_from_model(failure):
             output = self.graphs.read_output(failure.subject, failure.row.name)

@@ -155,6 +155,8 @@ def describe_unexplained_layer(
             message += (
                 "; its output changes between runs, as with active dropout or another random layer"
             )
+        if explanation is not None and explanation.ended:
+            message += "; the search ended before all pairs of causes were tried"
         closest = explanation.closest if explanation else ()
         if closest:
             message += f"; closest causes, which do not explain it: {_list_attempts(closest)}"

@@ -16,8 +16,18 @@ from parity.text import closest, did_you_mean, quote
 
 
 def names() -> list[str]:
-    """Return the names of all architectures, sorted."""
-    return sorted(name for name in _registry() if "@" not in name)
+    """Return the names of the architectures with a layer table, sorted."""
+    return sorted(n for n, spec in _registry().items() if "@" not in n and spec.has_table)
+
+
+def graph_names() -> list[str]:
+    """Return the names of the architectures whose twins are read and paired, sorted."""
+    return sorted(name for name, spec in _registry().items() if not spec.has_table)
+
+
+def all_names() -> list[str]:
+    """Return the names of all architectures and variants: those with a table first."""
+    return [*names(), *graph_names(), *variants()]
 
 
 def variants() -> list[str]:
@@ -72,7 +82,7 @@ def _closest(name: str) -> list[str]:
     """Return at most three names: those that start with `name`, then those with
     similar spelling.
     """
-    known_names = [*names(), *variants()] if "@" in name else names()
+    known_names = all_names() if "@" in name else [*names(), *graph_names()]
     prefixed = [known for known in known_names if name and known.startswith(name)]
     similar = closest(name, known_names, count=3)
     return list(dict.fromkeys(prefixed + similar))[:3]

@@ -85,6 +85,13 @@ class Role:
         source = self.onnx_axes or self.axes
         return axes.reorder(value, source, self.axes) if axes.fits(source, value.shape) else value
 
+    def canonical_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the canonical shape of a weight of this shape in Keras; see `from_keras`."""
+        source = self.keras_axes or self.axes
+        if not axes.fits(source, shape):
+            return tuple(shape)
+        return axes.reorder_shape(shape, source, self.axes)
+
     def keras_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the shape in Keras of a weight of this canonical shape."""
         if not axes.fits(self.axes, shape):
@@ -165,6 +172,8 @@ class Kind:
     """The name by which layers beside it are told apart, where both models write it alike."""
     moves_values: bool = False
     """Whether it moves values and computes none, so that an alignment looks through it."""
+    maximum: str = ""
+    """The kind that takes the maximum of the values whose mean this one takes."""
     averages: bool = False
     """Whether it returns the mean of each channel's whole image."""
     keeps_order: bool = False
@@ -173,6 +182,9 @@ class Kind:
     """Whether its output has other axes than its inputs."""
     windowed: bool = False
     """Whether it reads windows of an image, so that padding before it is a part of it."""
+    own_axes: bool = False
+    """Whether its operator reads tensors with the axes that the model has, heads among them, and
+    not channels first."""
     channels_second: bool = False
     """Whether its operator has the channels of (N, C, T) on axis 1."""
     affine: bool = False
@@ -181,6 +193,16 @@ class Kind:
     """Whether it runs over time, with the weights of all its layers and directions."""
     changes_scores: bool = False
     """Whether attention that is written as several operations may apply it to the scores."""
+    returns_input: bool = False
+    """Whether it returns its input in inference, of another type at most."""
+    reorders: bool = False
+    """Whether it puts the values of its input at other places, and computes none."""
+    number_verb: str = ""
+    """The verb for messages, `multiplied by`, if its second input may be one number; else empty."""
+    factor: bool = False
+    """Whether a number among its inputs is a factor, and not an offset."""
+    torch_method: bool = False
+    """Whether PyTorch's tensors have an activation as a method."""
     written_as: tuple[frozenset[str], ...] = ()
     """The chain of kinds as which models also write it: each step has one input, which the step
     before alone makes; a step's kind is one of the set."""

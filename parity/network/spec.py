@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from parity.errors import SpecError
+from parity.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,14 @@ class Size:
 
 
 @dataclass(frozen=True)
+class InputForm:
+    """The shape and the dtype of a model's one input; None for an axis of any length."""
+
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """One architecture at one size; each family of `parity.network.models` adds its own fields.
 
@@ -41,6 +50,9 @@ class ModelSpec:
 
     family: ClassVar[str]
     """The folder under `network.models` that holds the family's `spec`, `keras` and `torch`."""
+
+    has_table: ClassVar[bool] = True
+    """Whether the family writes a layer table; without one its twins are read and paired."""
 
     default_reference: ClassVar[str] = "torch"
     """The side that is the reference unless the user names one."""
@@ -64,6 +76,11 @@ class ModelSpec:
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         return (self.channels, *self.image_size)
+
+    @property
+    def input_form(self) -> InputForm:
+        """The input as PyTorch's twin takes it."""
+        return InputForm((None, *self.input_shape))
 
     @property
     def parameters(self) -> int:
@@ -93,10 +110,41 @@ class ModelSpec:
         return {"family": self.family, **dataclasses.asdict(self)}
 
 
+@dataclass(frozen=True)
+class GraphSpec(ModelSpec):
+    """An architecture without a layer table: its twins are read into graphs, which are paired.
+
+    A family states its `size`.
+    """
+
+    has_table: ClassVar[bool] = False
+
+    @property
+    def parameters(self) -> int:
+        return self.size.parameters
+
+    @property
+    def size(self) -> Size:
+        raise NotImplementedError
+
+    def table(self) -> LayerTable:
+        """Raise `SpecError`: the layers are known once the models have been read."""
+        raise SpecError(
+            f"{self.name} has no layer table: `parity align` prints the pairs of its layers"
+        )
+
+
+LARGEST = 2**20
+"""The largest size of a model; beyond it no array can be allocated, and no model has it."""
+
+
 def require_positive(model: str, field: str, value: object) -> None:
-    """Raise `SpecError` unless `value` is an integer above 0; booleans are not integers here."""
+    """Raise `SpecError` unless `value` is an integer from 1 to `LARGEST`; booleans are none."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(f"{model}: {field} must be a whole number above 0, found {value!r}")
+        raise SpecError(f"{model}: {field} must be a whole number above 0, found {quote(value)}")
+    if value > LARGEST:
+        # No decimal digits of it: a number of thousands of them cannot be printed.
+        raise SpecError(f"{model}: {field} must be at most {LARGEST:,}, found a larger number")
 
 
 def require_one_shape(where: str, *, shortcut: Sequence[int], branch: Sequence[int]) -> None:

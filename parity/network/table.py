@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import tomli_w
 
+from parity import files
 from parity.errors import TableError
 from parity.network import kinds
 from parity.network.rows import (
@@ -70,7 +71,7 @@ from parity.network.rows import (
     unique_keys,
 )
 from parity.numerics.points import ComparisonPoint
-from parity.text import quote, suggest
+from parity.text import one_line, quote, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -362,7 +363,7 @@ class LayerTable:
         if path.suffix.lower() not in readers:
             raise TableError(f"{path}: a layer table is a .csv, .toml or .json file")
         try:
-            with path.open("rb") as file:
+            with files.open_regular(path) as file:
                 content = file.read(MAX_BYTES + 1)
         except OSError as error:
             raise TableError(f"{path}: cannot be read: {error.strerror}") from None
@@ -394,4 +395,4 @@ def _role(row: Row, weight: Weight) -> Role:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    return one_line(str(error).partition("\n")[0], longest=200)

@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 
 from parity import files
 from parity.errors import WeightError
-from parity.network.checkpoint_fit import WRAPPER_PREFIXES, batch_counters, join_first, require_fit
+from parity.network.checkpoint_fit import (
+    WRAPPER_PREFIXES,
+    TensorTypes,
+    batch_counters,
+    join_first,
+    require_fit,
+)
 from parity.text import printable, quote
 
 if TYPE_CHECKING:
@@ -78,9 +84,7 @@ def load(path: str | Path, table: LayerTable) -> dict[str, Array]:
     """
     path = Path(path)
     header, start = _read_header(path)
-    found = {
-        name: (_dtype_name(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()
-    }
+    found = _types(header)
     require_fit(found, table, source=path.name)
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -89,19 +93,21 @@ def load(path: str | Path, table: LayerTable) -> dict[str, Array]:
     return weights
 
 
+def read_types(path: str | Path) -> TensorTypes:
+    """Return the dtype's name and the shape of each tensor of a safetensors file, from its header.
+
+    Raises `WeightError` for a file that is missing, truncated or not a safetensors file.
+    """
+    return _types(_read_header(Path(path))[0])
+
+
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; none for a file of another format."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
+        with files.open_regular(path), safetensors.safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError, ValueError):
         return {}
-
-
-def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a safetensors file. Raises `WeightError`."""
-    header, _ = _read_header(Path(path))
-    return {name: tuple(entry["shape"]) for name, entry in header.items()}
 
 
 def check(weights: Mapping[str, Array], table: LayerTable, *, source: str) -> None:
@@ -249,7 +255,7 @@ def _draw(row: Row, weight: Weight, *, seed: int) -> Array:
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the entries of a valid safetensors file by name, and the offset of its data."""
     try:
-        with path.open("rb") as file:
+        with files.open_regular(path) as file:
             first = file.read(32)
         # The package checks offsets, overlaps and lengths, which a hostile file may get wrong.
         with safetensors.safe_open(path, framework="numpy"), path.open("rb") as file:
@@ -265,6 +271,12 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         raise WeightError(f"{path}: is not a readable safetensors file: {reason}") from error
     header.pop(_METADATA, None)
     return header, 8 + length
+
+
+def _types(header: Mapping[str, Any]) -> TensorTypes:
+    return {
+        name: (_dtype_name(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()
+    }
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import InputError
+from parity.text import one_line
 
 Array = NDArray[Any]
+
+# Whatever damaged files make NumPy's and zipfile's readers raise.
+READING_ERRORS = (
+    ValueError, TypeError, SyntaxError, EOFError, LookupError, ArithmeticError, RuntimeError,
+    AttributeError, MemoryError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Array]) -> None:
@@ -33,5 +45,6 @@ def load_arrays(path: str | Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name.replace("|", "/"): arrays[name] for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: {error}") from error
+    except (OSError, *READING_ERRORS) as error:
+        reason = one_line(str(error), longest=160) or type(error).__name__
+        raise InputError(f"{path}: {reason}") from error

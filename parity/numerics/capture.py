@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -25,10 +26,12 @@ from numpy.typing import NDArray
 from parity import files
 from parity.errors import CaptureError, OutputError
 from parity.numerics.checksum import ALIGNMENT, CHUNK, Checksum, allocate_aligned, compute_checksum
+from parity.text import printable
 
 Array = NDArray[Any]
 
-SCHEMA = "parity.capture/2"
+SCHEMA = "parity.capture/3"
+"""Version 3: the digest covers names, shapes and places of the tensors too."""
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
@@ -158,16 +161,20 @@ def _encode_header(manifest: Mapping[str, Any], entries: Mapping[str, _TensorEnt
         }
         for name, entry in entries.items()
     }
-    metadata = {
-        "parity": json.dumps({**complete, "digest": _manifest_digest(complete)}, sort_keys=True)
-    }
+    digest = _digest(complete, entries)
+    metadata = {"parity": json.dumps({**complete, "digest": digest}, sort_keys=True)}
     return json.dumps({"__metadata__": metadata, **tensors}).encode()
 
 
-def _manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a manifest without its digest, to detect edits."""
+def _digest(manifest: Mapping[str, Any], entries: Mapping[str, _TensorEntry]) -> str:
+    """Return the SHA-256 of a manifest without its digest and of the entries, to detect edits."""
     content = {key: value for key, value in manifest.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    places = [
+        [name, _CODES[entry.dtype], list(entry.shape), entry.begin]
+        for name, entry in sorted(entries.items())
+    ]
+    text = json.dumps([content, places], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _write_header(path: Path, header: bytes, reserved: int) -> None:
@@ -199,7 +206,7 @@ class CaptureReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self._file = self.path.open("rb", buffering=0)
+            self._file = files.open_regular(self.path)
         except OSError as error:
             raise CaptureError(f"{self.path}: cannot be read: {error.strerror}") from error
         try:
@@ -207,6 +214,7 @@ class CaptureReader:
             self.manifest = self._read_manifest(header)
             self._entries = {name: self._parse_entry(name, value) for name, value in header.items()}
             self._check_layout()
+            self._check_digest()
         except BaseException:
             self._file.close()
             raise
@@ -304,36 +312,48 @@ class CaptureReader:
         try:
             manifest = json.loads(metadata["parity"])
             schema, checksums = manifest["schema"], manifest["checksums"]
-            digest = manifest.get("digest")
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, RecursionError) as error:
             raise self._format_error("it holds no manifest") from error
         if schema != SCHEMA:
-            raise CaptureError(f"{self.path}: expected schema {SCHEMA}, found {schema}")
+            found = printable(str(schema))
+            raise CaptureError(
+                f"{self.path}: expected schema {SCHEMA}, found {found}; capture it again"
+            )
         if not isinstance(checksums, dict):
             raise self._format_error("its checksums are not a JSON object")
-        if digest != _manifest_digest(manifest):
-            raise CaptureError(
-                f"{self.path}: its manifest was changed after the capture; capture it again"
-            )
         return dict(manifest)
+
+    def _check_digest(self) -> None:
+        try:
+            digest = _digest(self.manifest, self._entries)
+        except (ValueError, RecursionError) as error:
+            raise self._format_error("its manifest is nested too deeply") from error
+        if self.manifest.get("digest") != digest:
+            raise CaptureError(
+                f"{self.path}: its header was changed after the capture; capture it again"
+            )
 
     def _parse_entry(self, name: str, value: Any) -> _TensorEntry:
         try:
             dtype = _DTYPES[value["dtype"]]
-            begin, end = value["data_offsets"]
-            entry = _TensorEntry(dtype, tuple(map(int, value["shape"])), int(begin))
+            begin, end = map(operator.index, value["data_offsets"])
+            entry = _TensorEntry(dtype, tuple(map(operator.index, value["shape"])), begin)
             is_consistent = min(entry.shape, default=0) >= 0 and begin >= 0 and entry.end == end
-        except (TypeError, KeyError, ValueError) as error:
-            raise self._format_error(f"the header's entry for {name!r} is malformed") from error
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise self._format_error(
+                f"the header's entry for {printable(name)} is malformed"
+            ) from error
         if not is_consistent:
-            raise self._format_error(f"{name}: its shape does not fit its offsets")
+            raise self._format_error(f"{printable(name)}: its shape does not fit its offsets")
         return entry
 
     def _check_layout(self) -> None:
         end = 0
         for name, entry in sorted(self._entries.items(), key=lambda item: item[1].begin):
             if entry.begin != end:
-                raise self._format_error(f"{name}: its data overlaps other data or leaves a gap")
+                raise self._format_error(
+                    f"{printable(name)}: its data overlaps other data or leaves a gap"
+                )
             end = entry.end
         expected, found = self._start + end, os.fstat(self._file.fileno()).st_size
         if expected != found:

@@ -68,6 +68,15 @@ class Floor:
                 raise ValueError(f"a floor's {name} is {value!r}, below {least:g}")
         return floor
 
+    @classmethod
+    def smallest(cls, terms: float) -> Floor:
+        """Return what no floor of a row is below in ``rel_l2``, whatever its replicates show.
+
+        `terms` is that of `for_sum_length`. ``max_abs`` is 0: its least is one roundoff of the
+        row's scale.
+        """
+        return cls(ROUNDOFF * max(1.0, math.sqrt(terms / 6.0)), 0.0, 0, 0.0)
+
     def for_sum_length(self, terms: float) -> Floor:
         """Return the floor of a row where the longest sum, in it or before it, has `terms` terms.
 

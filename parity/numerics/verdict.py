@@ -15,7 +15,7 @@ from parity.errors import CaptureError
 from parity.numerics.capture import CaptureReader
 from parity.numerics.distance import ErrorMetrics, measure_error
 from parity.numerics.floor import Floor, compute_floor
-from parity.numerics.measurement import PairResult, StartHelpers, measure_rows
+from parity.numerics.measurement import PairResult, RowErrors, StartHelpers, measure_rows
 from parity.numerics.points import ComparisonPoint
 
 __all__ = [
@@ -98,6 +98,8 @@ class SubjectResult:
     actual: float | None = None
     expected: float | None = None
     wrong: int = 0
+    left_out: int = 0
+    """Values that are the same NaN or infinity in the reference: no figure counts them."""
     message: str | None = None
 
     @property
@@ -190,7 +192,32 @@ def compare_captures(
     for row in rows:
         if row not in floors:
             raise CaptureError(f"{reference.path}: {row}: has no floor; measure its replicates")
-    errors_by_row = measure_rows(rows, reference, subjects, start_helpers=start_helpers)
+    errors = measure_rows(rows, reference, subjects, start_helpers=start_helpers)
+    return judge_rows(
+        errors,
+        reference=reference,
+        floors=floors,
+        subjects=list(subjects),
+        points=points,
+        limit=limit,
+        precisions=precisions,
+        row_precisions=row_precisions,
+    )
+
+
+def judge_rows(
+    errors_by_row: Mapping[str, RowErrors],
+    *,
+    reference: CaptureReader,
+    floors: Mapping[str, Floor],
+    subjects: Iterable[str],
+    points: Iterable[ComparisonPoint],
+    limit: float = LIMIT,
+    precisions: Mapping[str, str] | None = None,
+    row_precisions: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[StageResult]:
+    """Judge measured errors by the floors: see `compare_captures`."""
+    subjects = list(subjects)
     stages = []
     for point in points:
         row, floor = point.row, floors.get(point.row)
@@ -244,6 +271,7 @@ def _result(
         actual=error.actual,
         expected=error.expected,
         wrong=error.wrong,
+        left_out=0 if error.mismatch else error.size - error.compared - error.wrong,
         message=message,
     )
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity import files
+from parity import files, temporary
 from parity.errors import OutputError, UsageError
 from parity.numerics.checksum import compute_stream_checksum
 
@@ -42,8 +42,7 @@ _TAG_TEXT = f"""{_SIGNATURE}
 # Its files can be deleted at any time; see https://bford.info/cachedir/
 """
 
-# An entry, an entry without a checksum (as early versions wrote them), or the remains of an
-# interrupted `files.PartialFile`.
+# An entry; or, of early versions, one without a checksum and the remains of an interrupted write.
 _NAME = re.compile(r"(\.[0-9a-f]{12}\.)?[0-9a-f]{32}(-[0-9a-f]{16})?(\.onnx|\.safetensors)")
 
 
@@ -220,10 +219,16 @@ def _has_tag(folder: Path) -> bool:
 def _find_foreign(folder: Path) -> Path | None:
     """Return the first path in an untagged folder that parity did not write. Raises OSError."""
     for path in folder.iterdir():
+        if temporary.is_temporary(path.name):
+            continue
         if path.name not in SUFFIXES or path.is_symlink() or not path.is_dir():
             return path
         # Early versions wrote no tag; their caches hold nothing but entries.
-        foreign = (file for file in path.iterdir() if not _NAME.fullmatch(file.name))
+        foreign = (
+            file
+            for file in path.iterdir()
+            if not (_NAME.fullmatch(file.name) or temporary.is_temporary(file.name))
+        )
         if (first := next(foreign, None)) is not None:
             return first
     return None

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping
 from typing import IO, Any
 
+from parity import temporary
 from parity.errors import ChildError, InterpreterError, MissingRuntimeError, ParityError
 from parity.processes import probe
 from parity.processes.interpreters import is_own_interpreter
@@ -62,7 +63,7 @@ class Child:
         self._lock = threading.Lock()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         # Frameworks leave temporary files behind; this folder is deleted with the child.
-        self._temporary = tempfile.TemporaryDirectory(prefix="parity-", ignore_cleanup_errors=True)
+        self._temporary = temporary.create_folder()
         self._state_requests: list[tuple[str, Mapping[str, Any]]] = []
         self._is_suspended = self._is_closed = False
         self._start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -95,8 +95,10 @@ class FloorRequest:
     """The measurement of the float32 rounding floors of a model at the given points.
 
     `reference` is the float64 capture of the same points and inputs. `terms` and `isolated_terms`
-    hold, by point, the number of terms of the longest sum (`Floor.for_sum_length`). With `isolate`
-    the floors of parts that are given the reference's input are measured too.
+    hold, by point, the number of terms of the longest sum (`Floor.for_sum_length`). `whole` asks
+    for the floors of whole runs, `isolate` for those of parts that are given the reference's input.
+    `measured` are the points whose floors are wanted, `weights` the names of those to perturb; None
+    stands for all.
     """
 
     inputs: str
@@ -107,6 +109,9 @@ class FloorRequest:
     terms: Mapping[str, float] = field(default_factory=dict)
     isolated_terms: Mapping[str, float] = field(default_factory=dict)
     isolate: bool = False
+    whole: bool = True
+    measured: tuple[str, ...] | None = None
+    weights: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
@@ -119,6 +124,9 @@ class FloorRequest:
             "terms": dict(self.terms),
             "isolated_terms": dict(self.isolated_terms),
             "isolate": self.isolate,
+            "whole": self.whole,
+            "measured": None if self.measured is None else list(self.measured),
+            "weights": None if self.weights is None else list(self.weights),
         }
 
     @classmethod
@@ -126,3 +134,58 @@ class FloorRequest:
         """Return the request of `to_json`'s data; raises TypeError for an unknown field."""
         points = tuple(map(TensorPoint.from_json, data["points"]))
         return cls(**{**data, "points": points})
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """The export of a loaded model to the ONNX file `path`.
+
+    `inputs` is an `.npz` file of inputs by name, for a model that states no shapes; without it the
+    model's own are used, or the example that came with it. `shapes` are those that the user gave,
+    the batch first. `dynamic` names the sizes that vary, by input and axis. The other fields are
+    those of the exporters.
+    """
+
+    path: str
+    inputs: str | None = None
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    fixed_batch: bool = False
+    opset: int | None = None
+    precision: str = "float32"
+    external_data: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return {
+            "path": self.path,
+            "inputs": self.inputs,
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            # As pairs, since the keys of JSON are strings.
+            "dynamic": {name: list(axes.items()) for name, axes in self.dynamic.items()},
+            "fixed_batch": self.fixed_batch,
+            "opset": self.opset,
+            "precision": self.precision,
+            "external_data": self.external_data,
+            "metadata": dict(self.metadata),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the request of `to_json`'s data; raises TypeError for an unknown field."""
+        dynamic = {
+            name: {int(axis): size for axis, size in axes} for name, axes in data["dynamic"].items()
+        }
+        return cls(**{**data, "dynamic": dynamic})
+
+    def exporter_options(self) -> dict[str, Any]:
+        """Return the options that both exporters have."""
+        options: dict[str, Any] = {} if self.opset is None else {"opset": self.opset}
+        return {
+            **options,
+            "fixed_batch": self.fixed_batch,
+            "precision": self.precision,
+            "external_data": self.external_data,
+            "metadata": dict(self.metadata),
+        }

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parity import files
 from parity.errors import InterpreterError, UsageError
 from parity.processes import registry
 from parity.processes.subjects import parse_child_name
@@ -86,10 +87,10 @@ def read_configured_paths(folder: Path) -> dict[str, str]:
     """
     file = folder / CONFIGURATION
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads(files.read_text(file))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file}: cannot be read: {error}") from error
     table: Any = data.get("environments", {})
     if not isinstance(table, Mapping) or not all(isinstance(v, str) for v in table.values()):

@@ -31,6 +31,12 @@ def install_handlers() -> None:
             signal.signal(number, _handle)
 
 
+def ignore_signals() -> None:
+    """Ignore SIGINT and SIGTERM from now on: the process is about to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def cancel_retry() -> None:
     """Cancel an interruption that waits to be raised again, once the command has ended."""
     if hasattr(signal, "setitimer"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from parity.errors import UsageError
-from parity.text import printable
+from parity.text import one_line, printable
 
 _TORCH_SUFFIXES = (".pt2", ".pt", ".pth")
 _KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -19,6 +21,11 @@ MODEL_SUFFIXES = (*_KERAS_SUFFIXES, *_TORCH_SUFFIXES, ".onnx")
 
 SAVED_MODEL = "saved_model.pb"
 TRANSFORMERS_CONFIG = "config.json"
+
+# What a damaged archive makes zipfile raise.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, ValueError, RuntimeError, LookupError, EOFError, struct.error, zlib.error,
+)  # fmt: skip
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -69,8 +76,9 @@ def identify(path: str) -> ModelFile:
         raise UsageError(f"{name}: no such file or folder") from None
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror or error}") from error
-    except zipfile.BadZipFile as error:
-        raise UsageError(f"{name}: is damaged: {error}") from error
+    except _ZIP_ERRORS as error:
+        reason = one_line(str(error), longest=160) or type(error).__name__
+        raise UsageError(f"{name}: is damaged: {reason}") from error
 
 
 def is_checkpoint(path: str) -> bool:

@@ -123,7 +123,7 @@ class OperationResponse:
 def _read_object(line: str) -> dict[str, Any]:
     try:
         data = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not a line of JSON: {error}") from error
     if not isinstance(data, dict):
         raise ProtocolError(f"expected a JSON object, found {type(data).__name__}")

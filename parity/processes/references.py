@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from parity import files
 from parity.errors import UsageError
 from parity.network import architectures
 from parity.network.spec import ModelSpec
@@ -306,7 +307,7 @@ def _describe_bad_target(target: str) -> str:
 def _list_definitions(path: str) -> str:
     """Return the names of the classes and functions of a script, for a message."""
     try:
-        body = ast.parse(Path(path).read_bytes()).body
+        body = ast.parse(files.read_bytes(path)).body
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         body = []
     kinds = (ast.FunctionDef, ast.ClassDef)
@@ -316,7 +317,7 @@ def _list_definitions(path: str) -> str:
 
 def _unknown(text: str) -> UsageError:
     names = [*_registered_names(), *zoos.all_zoos()]
-    prefixed = [name for name in architectures.names() if name.startswith(text.lower())]
+    prefixed = [name for name in architectures.all_names() if name.startswith(text.lower())]
     similar = [*prefixed, *closest(text.lower(), names, count=3)]
     # A zoo by itself is no reference.
     shown = [f"{name}:NAME" if name in zoos.all_zoos() else name for name in similar]
@@ -329,7 +330,7 @@ def _unknown(text: str) -> UsageError:
 
 
 def _registered_names() -> list[str]:
-    return [*architectures.names(), *architectures.variants()]
+    return architectures.all_names()
 
 
 def _exists(path: str) -> bool:

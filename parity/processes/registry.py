@@ -97,6 +97,8 @@ class RuntimeInfo:
     """Whether it exports its models to ONNX, for the subjects `GRAPH_RUNTIME-NAME`."""
     checkpoint_suffixes: tuple[str, ...] = ()
     """The suffixes of the checkpoint files that it reads and writes."""
+    uses_safetensors: bool = False
+    """Whether it reads and writes `.safetensors` files of models that are not registered."""
     written_suffixes: tuple[str, ...] = ()
     """The suffixes of model files that it writes beside those, which are read as models."""
     writes_in_place: bool = False
@@ -171,6 +173,12 @@ def checkpoint_suffixes() -> dict[str, str]:
     """Return {suffix of a checkpoint file: the runtime that reads and writes it}."""
     runtimes = all_runtimes().items()
     return {suffix: name for name, info in runtimes for suffix in info.checkpoint_suffixes}
+
+
+def model_checkpoint_suffixes(name: str) -> tuple[str, ...]:
+    """Return the suffixes of the checkpoints of a runtime's models that are not registered."""
+    info = get(name)
+    return (*((".safetensors",) if info.uses_safetensors else ()), *info.checkpoint_suffixes)
 
 
 def get(name: str) -> RuntimeInfo:

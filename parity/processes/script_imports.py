@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from parity import files
 from parity.processes import registry, zoos
 from parity.processes.references import SCRIPT, ModelReference
 
@@ -149,6 +150,6 @@ def _find_module(module: str, folders: list[Path]) -> Path | None:
 def _parse(file: Path) -> ast.Module | None:
     """Return the syntax tree of a file; None for one that Python could not compile either."""
     try:
-        return ast.parse(file.read_bytes())
+        return ast.parse(files.read_bytes(file))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None

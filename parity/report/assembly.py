@@ -27,6 +27,7 @@ from parity.numerics.verdict import FirstDivergence, StageResult
 from parity.processes import registry
 from parity.processes.machine import environment_facts
 from parity.report.model import Report, decide_verdict
+from parity.report.wording import describe_left_out
 
 SEMANTICS_SKIPPED = Level(
     Outcome.SKIPPED, ("not requested: --semantics runs every model in float64",)
@@ -103,7 +104,7 @@ def _collect_environment(state: State) -> dict[str, Any]:
 
 def _collect_notes(state: State, findings: Findings) -> tuple[str, ...]:
     request, placement = state.request, state.placement
-    notes = [*findings.notes, *state.notes]
+    notes = [*findings.notes, *state.notes, *describe_left_out(findings.stages)]
     if placement.note is not None:
         notes.append(placement.note)
     if request.judge_as not in (None, request.precision):

@@ -13,6 +13,7 @@ from parity.files import write_text
 from parity.report import formats
 from parity.report.formats import markdown
 from parity.report.model import Report
+from parity.text import find_unfiltered
 
 STEP_SUMMARY = 900_000
 """Characters: GitHub refuses a step's summary of more than 1 MiB."""
@@ -47,15 +48,23 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() or not path.suffix
 
 
-def write(reports: Reports, paths: Mapping[str, Path]) -> None:
-    """Write every requested format, one file for each case in a folder. Raises `OutputError`."""
+def write(reports: Reports, paths: Mapping[str, Path]) -> list[str]:
+    """Write every requested format, one file for each case in a folder.
+
+    Returns a sentence for each that could not be written: the verdicts stand without them.
+    """
+    problems = []
     for form, path in paths.items():
-        if is_folder(path):
-            suffix = formats.load_format(form).SUFFIX
-            for name, report in reports.items():
-                formats.write_report(report, path / f"{name}{suffix}", form)
-        else:
-            write_text(path, formats.combine(reports, form))
+        try:
+            if is_folder(path):
+                suffix = formats.load_format(form).SUFFIX
+                for name, report in reports.items():
+                    formats.write_report(report, path / f"{name}{suffix}", form)
+            else:
+                write_text(path, formats.combine(reports, form))
+        except OutputError as error:
+            problems.append(str(error))
+    return problems
 
 
 def publish_to_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) -> None:
@@ -69,7 +78,7 @@ def publish_to_github(reports: Reports, places: Mapping[str, tuple[Path, int]]) 
             for annotation in markdown.render_github_annotations(
                 report, case=name, file=str(file), line=line
             ):
-                print(annotation, file=sys.stderr)
+                print(annotation, file=find_unfiltered(sys.stderr))
     step = os.environ.get("GITHUB_STEP_SUMMARY")
     if step:
         try:

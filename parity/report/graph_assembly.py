@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from parity.comparison.graphs.isolation import criteria
+from parity.comparison.graphs.missing import find_missing_operation
 from parity.comparison.graphs.precisions import describe_row_precisions
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
-from parity.comparison.levels import judge_points
-from parity.comparison.results import InputFacts, Level, Outcome, SubjectFacts, WeightFacts
-from parity.comparison.state import SubjectCapture
+from parity.comparison.levels import describe_failing_trials, judge_points
+from parity.comparison.results import (
+    InputFacts,
+    InputTrial,
+    Level,
+    Outcome,
+    Repeatability,
+    SubjectFacts,
+    WeightFacts,
+)
+from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.explain.cause import Cause
+from parity.explain.graph_layers import GraphFinding
 from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
 from parity.processes import registry
 from parity.processes.machine import environment_facts
 from parity.report.model import Report, decide_verdict
+from parity.report.wording import describe_left_out
 
 PASS = Level(Outcome.PASS)
 
@@ -31,11 +41,17 @@ class GraphFindings:
 
     stages: tuple[StageResult, ...] = ()
     runs: Mapping[str, SubjectCapture] | None = None
+    reference: ReferenceRun | None = None
     divergences: tuple[FirstDivergence, ...] = ()
     causes: tuple[Cause, ...] = ()
+    explanations: tuple[GraphFinding, ...] = ()
+    """What the causes describe: the evidence on each failing layer, and the proof."""
     structure: Level = PASS
     weights: Level = PASS
     semantics: Level = SKIPPED
+    repeat: Repeatability | None = None
+    trials: tuple[InputTrial, ...] = ()
+    spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -49,13 +65,13 @@ def assemble_graph_report(state: GraphState, findings: GraphFindings, seconds: f
         "structure": findings.structure,
         "weights": findings.weights,
         "semantics": findings.semantics,
-        "numerics": judge_points(findings.stages),
+        "numerics": _judge_numerics(findings),
     }
     arrays = reference.inputs.arrays
     first = next(iter(arrays.values()), None)
     return Report(
         verdict=decide_verdict(subjects=facts, levels=levels, stages=findings.stages),
-        model=" | ".join(request.references),
+        model=state.model_name,
         reference=reference.subject.name,
         input=InputFacts(
             "arrays",
@@ -64,7 +80,7 @@ def assemble_graph_report(state: GraphState, findings: GraphFindings, seconds: f
             reference.inputs.source,
         ),
         weights=WeightFacts(
-            _hash_weights(state),
+            state.weights_sha256,
             sum(each.size for each in reference.graph.parameters if each.trainable),
             state.weight_source,
         ),
@@ -75,6 +91,9 @@ def assemble_graph_report(state: GraphState, findings: GraphFindings, seconds: f
         or find_first_divergence(findings.stages),
         divergences=findings.divergences,
         causes=findings.causes,
+        repeat=findings.repeat,
+        trials=findings.trials,
+        spread=findings.spread,
         locations=_collect_locations(state, findings),
         environment=_collect_environment(state),
         notes=_collect_notes(state, findings),
@@ -82,6 +101,13 @@ def assemble_graph_report(state: GraphState, findings: GraphFindings, seconds: f
         limit=request.limit,
         depth=request.depth,
     )
+
+
+def _judge_numerics(findings: GraphFindings) -> Level:
+    """Judge level 4: the points, and the other inputs."""
+    level = judge_points(findings.stages)
+    messages = describe_failing_trials(findings.trials)
+    return Level(Outcome.FAIL, (*level.messages, *messages)) if messages else level
 
 
 def _collect_environment(state: GraphState) -> dict[str, Any]:
@@ -94,7 +120,7 @@ def _collect_environment(state: GraphState) -> dict[str, Any]:
 
 def _collect_notes(state: GraphState, findings: GraphFindings) -> tuple[str, ...]:
     request = state.request
-    notes = [*findings.notes, *state.notes]
+    notes = [*findings.notes, *state.notes, *describe_left_out(findings.stages)]
     if state.placement.note is not None:
         notes.append(state.placement.note)
     rows = criteria(state).row_precisions
@@ -147,12 +173,26 @@ def _collect_locations(state: GraphState, findings: GraphFindings) -> dict[str, 
             node = main_node(state.models[subject].graph, nodes)
             if node is not None:
                 found[name][subject] = locate(node)
+    for subject, name in _list_failing(findings):
+        missing = find_missing_operation(state, subject, known[name]) if name in known else None
+        if missing is not None and subject in found[name]:
+            found[name][subject] += (
+                f", without the {missing.node.kind} {locate(missing.node)} behind "
+                f"{locate(missing.before)}"
+            )
     return found
 
 
-def _hash_weights(state: GraphState) -> str:
-    path = state.weights.get(state.reference.subject.name)
-    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+def _list_failing(findings: GraphFindings) -> list[tuple[str, str]]:
+    """Return the subjects and rows that differ or have a cause, each once."""
+    pairs = [
+        (subject, each.layer)
+        for each in findings.divergences
+        if each.layer is not None
+        for subject in each.subjects
+    ]
+    pairs += [(cause.subject, cause.layer) for cause in findings.causes]
+    return list(dict.fromkeys(pairs))
 
 
 def describe_unpaired(state: GraphState) -> list[str]:

@@ -46,6 +46,23 @@ def describe_verdict(report: Report) -> str:
     }[report.verdict](report)
 
 
+def describe_left_out(stages: Sequence[StageResult]) -> list[str]:
+    """Return a note on the last stage with values that were left out, or nothing.
+
+    Two models that compute the same NaN are not the same where it stands: they were not compared.
+    """
+    for stage in reversed(stages):
+        left_out = {name: result.left_out for name, result in stage.subjects.items()}
+        names = [name for name, count in left_out.items() if count]
+        if names:
+            return [
+                f"{max(left_out.values()):,} of {math.prod(stage.shape):,} values of "
+                f"'{stage.name}' are NaN or infinite in {join_names(names)} and in the reference "
+                "alike: they were not compared"
+            ]
+    return []
+
+
 def _describe_parity(report: Report) -> str:
     worst = find_worst(report)
     if worst is None:

@@ -36,6 +36,8 @@ class Framework:
     model: Any
     example: Any | None = None
     """The example inputs that came with the model: a tuple, list or dict, or one array."""
+    loaded_example: Any | None = None
+    """The same as the user's code gave it, of any structure."""
     table: LayerTable
     spec: ModelSpec | None = None
 
@@ -95,6 +97,13 @@ class Framework:
         """Load a checkpoint into the model, which is not a registered one; return notes.
 
         Raises `WeightError` unless it has exactly the model's weights, in its own names.
+        """
+        raise NotImplementedError
+
+    def save_model_checkpoint(self, path: Path) -> None:
+        """Write the weights of the model, which is not a registered one, in the form of the suffix.
+
+        Raises `WeightError` if the framework has no such form for this model.
         """
         raise NotImplementedError
 

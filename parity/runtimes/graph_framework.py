@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from parity.network.graph import Graph
+from parity.processes.graph_requests import ExportRequest
 
 Array = NDArray[Any]
 
@@ -105,9 +106,17 @@ class GraphFramework:
         raise NotImplementedError
 
     def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
-        """Write the model to `path` as an ONNX file that has been verified.
+        """Write the model to `path` as an ONNX file; not verified, since a comparison follows.
 
         `inputs` is an `.npz` file, for a module that states no shapes. Raises `ModelExportError`.
+        """
+        raise NotImplementedError
+
+    def export_file(self, request: ExportRequest) -> Any:
+        """Write the model as a verified ONNX file and return the exporter's `Export`.
+
+        Raises the exporters' `ExportError`, and `UsageError` for an option that the framework's
+        exporter lacks.
         """
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,22 @@ from numpy.typing import NDArray
 from parity.errors import FlagError, GraphError
 from parity.numerics import capture, floor
 from parity.numerics.array_files import load_arrays, save_arrays
-from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
+from parity.processes.graph_requests import (
+    ExportRequest,
+    FloorRequest,
+    GraphRunRequest,
+    TensorPoint,
+)
 from parity.runtimes.devices import require_output_on
+from parity.runtimes.export import convert_export_errors, describe_export, load_exporter
 from parity.runtimes.floors import Perturbation
 from parity.runtimes.graph_framework import GraphFramework, GraphHook
 
 Array = NDArray[Any]
+
+
+MAX_WIDE = 2**29
+"""Bytes of weights up to which a copy in float64 is kept."""
 
 
 class GraphOperations(GraphFramework):
@@ -28,6 +39,9 @@ class GraphOperations(GraphFramework):
 
     name: str
     """The runtime's name."""
+
+    _wide: Any = None
+    """A copy of the model in float64, with the weights that it has now."""
 
     def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
@@ -45,13 +59,33 @@ class GraphOperations(GraphFramework):
         Path(out).write_text(json.dumps(graph.to_json()), encoding="utf-8")
         return {"seconds": time.perf_counter() - started, "nodes": len(graph.nodes)}
 
+    def export_reference(self, **arguments: Any) -> dict[str, Any]:
+        """Write the model as a verified ONNX file; `arguments` are the fields of `ExportRequest`.
+
+        The answer describes the file and every check. Raises `ModelExportError`.
+        """
+        request = ExportRequest.from_json(arguments)
+        load_exporter()
+        with convert_export_errors(self.name):
+            export = self.export_file(request)
+        checksum = hashlib.sha256()
+        for name, array in sorted(self.read_parameters().items()):
+            checksum.update(f"{name} {array.shape} {array.dtype}\0".encode())
+            checksum.update(np.ascontiguousarray(array).data)
+        return {**describe_export(export), "weights_sha256": checksum.hexdigest()}
+
     def save_parameters(self, *, path: str) -> None:
         """Write the floating weights to an `.npz` file, by name, in the framework's own axes."""
         save_arrays(path, self.read_parameters())
 
     def load_parameters(self, *, path: str) -> None:
         """Set the weights of an `.npz` file of `save_parameters`; every bit is read back."""
+        self.note_new_weights()
         self.write_parameters(load_arrays(path))
+
+    def note_new_weights(self) -> None:
+        """Forget the copy of the model, which has the weights from before."""
+        self._wide = None
 
     def run_graph(self, **arguments: Any) -> dict[str, Any]:
         """Capture the points of a run; `arguments` are the fields of `GraphRunRequest`.
@@ -60,9 +94,7 @@ class GraphOperations(GraphFramework):
         """
         request = GraphRunRequest.from_json(arguments)
         inputs = load_arrays(request.inputs)
-        model = None
-        if (request.precision, request.device) != ("float32", "cpu"):
-            model = self.copy_to_precision(request.precision, request.device)
+        model = self._find_copy(request.precision, request.device)
         if request.precision == "float64":
             inputs = {name: _widen(array) for name, array in inputs.items()}
         with (
@@ -87,6 +119,23 @@ class GraphOperations(GraphFramework):
         proof = require_output_on(self.name, request.device, result.device)
         proof = {**proof, **details.pop("proof", {})}
         return {"seconds": result.seconds, **details, "proof": proof}
+
+    def _find_copy(self, precision: str, device: str) -> Any:
+        """Return the copy of the model for a run; None for the model itself.
+
+        That in float64 on the CPU, which several runs use, is kept until the weights change, if its
+        weights are no more than `MAX_WIDE` bytes in float32.
+        """
+        if (precision, device) == ("float32", "cpu"):
+            return None
+        if (precision, device) != ("float64", "cpu"):
+            return self.copy_to_precision(precision, device)
+        if self._wide is not None:
+            return self._wide
+        copy = self.copy_to_precision(precision, device)
+        if sum(value.nbytes for value in self.read_parameters().values()) <= MAX_WIDE:
+            self._wide = copy
+        return copy
 
     def calibrate_norms(self, *, inputs: str, norms: list[dict[str, Any]], out: str) -> None:
         """Write the mean and variance of each batch norm's input to `out`, by parameter name.
@@ -120,16 +169,21 @@ class GraphOperations(GraphFramework):
     def measure_floors(self, **arguments: Any) -> dict[str, Any]:
         """Return the float32 floors at the points; `arguments` are the fields of `FloorRequest`.
 
-        "floors" are those of whole runs; with `isolate`, "isolated" are those of each part between
-        two points that is given the reference's input.
+        With `whole`, "floors" are those of whole runs; with `isolate`, "isolated" are those of each
+        part between two points that is given the reference's input.
         """
         request = FloorRequest.from_json(arguments)
         started = time.perf_counter()
         model = self.copy_to_precision("float32")
-        values = self.read_parameters(model=model)
+        values = {
+            name: value
+            for name, value in self.read_parameters(model=model).items()
+            if request.weights is None or name in request.weights
+        }
         inputs = load_arrays(request.inputs)
         whole, isolated = floor.FloorAccumulator(), floor.FloorAccumulator()
         with capture.CaptureReader(Path(request.reference)) as expected:
+            kept = _KeptTensors(expected)
             for replicate in range(request.replicates):
                 perturbation = Perturbation.of_replicate(replicate, seed=request.seed)
                 # The arrays are perturbed in one fixed order: they share a random generator.
@@ -138,9 +192,10 @@ class GraphOperations(GraphFramework):
                     model=model,
                 )
                 moved = {name: _perturb(perturbation, array) for name, array in inputs.items()}
-                self._measure_replicate(request, moved, expected, whole, model, None)
+                if request.whole:
+                    self._measure_replicate(request, moved, kept, whole, model, None)
                 if request.isolate:
-                    self._measure_replicate(request, moved, expected, isolated, model, perturbation)
+                    self._measure_replicate(request, moved, kept, isolated, model, perturbation)
         return {
             "floors": floor.to_json(whole.floors(request.terms)),
             "isolated": floor.to_json(isolated.floors(request.isolated_terms)),
@@ -151,7 +206,7 @@ class GraphOperations(GraphFramework):
         self,
         request: FloorRequest,
         inputs: Mapping[str, Array],
-        expected: capture.CaptureReader,
+        expected: _KeptTensors,
         meter: floor.FloorAccumulator,
         model: Any,
         perturbation: Perturbation | None,
@@ -160,7 +215,8 @@ class GraphOperations(GraphFramework):
 
         def receive(point: TensorPoint, array: Array, canonical: Array) -> Array | None:
             reference = expected.read(point.name)
-            meter.add(point.name, actual=to_floating(canonical), expected=reference)
+            if request.measured is None or point.name in request.measured:
+                meter.add(point.name, actual=to_floating(canonical), expected=reference)
             if perturbation is None:
                 return None
             if array.dtype.kind != "f":
@@ -169,6 +225,30 @@ class GraphOperations(GraphFramework):
 
         tensors = {point.tensor for point in request.points}
         self.run_tensors(inputs, tensors, _make_hook(request.points, receive), model=model)
+
+
+class _KeptTensors:
+    """Reads the tensors of a capture, of which the first ones are kept: every replicate reads all.
+
+    `MAX_KEPT` bounds their bytes.
+    """
+
+    MAX_KEPT = 2**28
+
+    def __init__(self, reader: capture.CaptureReader) -> None:
+        self._reader = reader
+        self._kept: dict[str, Array] = {}
+        self._size = 0
+
+    def read(self, name: str) -> Array:
+        """Return a tensor, which must not be changed."""
+        if name in self._kept:
+            return self._kept[name]
+        array = self._reader.read(name)
+        if self._size + array.nbytes <= self.MAX_KEPT:
+            self._kept[name] = array
+            self._size += array.nbytes
+        return array
 
 
 def _normalise(

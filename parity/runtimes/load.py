@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parity import files
 from parity.errors import UsageError
 from parity.network import weights
 from parity.network.architectures import from_json
@@ -37,6 +38,7 @@ class LoadOperations(Framework):
     ) -> dict[str, Any]:
         """Build the registered twin of `spec`, or call the user's `module:callable`."""
         started = time.perf_counter()
+        self.note_new_weights()
         self.spec = None if spec is None else from_json(spec)
         if callable_path is not None:
             self.model = self.build_from_callable(callable_path)
@@ -52,21 +54,30 @@ class LoadOperations(Framework):
         reference: dict[str, Any],
         trust: Sequence[str] = (),
         custom_objects: str | None = None,
+        any_example: bool = False,
     ) -> dict[str, Any]:
         """Load the model that a user named; see `Framework.load_model_reference`.
 
+        With `any_example` the example that came with it may have any structure.
         "brings_weights" is False where the weights are still to be set; "class" is the type of the
         model, "notes" are lines for the report.
         """
         started = time.perf_counter()
         parsed = ModelReference.from_json(reference)
+        self.note_new_weights()
         loaded = self.load_model_reference(parsed, trust=trust, custom_objects=custom_objects)
         self.spec = None
         self.model = loaded.model
-        self.keep_example(loaded)
+        self.loaded_example = loaded.example
+        try:
+            self.keep_example(loaded)
+        except UsageError:
+            if not any_example:
+                raise
         if parsed.form == REGISTERED:
             self.spec = registered_spec(parsed)
-            self.table = self.spec.table()
+            if self.spec.has_table:
+                self.table = self.spec.table()
         return {
             "runtime": self.name,
             "brings_weights": loaded.brings_weights or self._load_registered_weights(parsed),
@@ -90,7 +101,7 @@ class LoadOperations(Framework):
                 f"{quote(reference.text)}: {registry.label(self.name)} does not read this "
                 f"checkpoint; give --weights {printable(str(path))}, or a .safetensors"
             )
-        self._load_canonical(str(path))
+        self.load_checkpoint(path=str(path))
         return True
 
     def load_checkpoint(self, *, path: str) -> dict[str, Any]:
@@ -98,9 +109,18 @@ class LoadOperations(Framework):
 
         "notes" in the answer are lines for the report.
         """
-        if self.spec is None:
+        self.note_new_weights()
+        if self.spec is None or not self.spec.has_table:
             return {"notes": list(self.load_model_checkpoint(path))}
         return {"notes": list(self._load_canonical(path))}
+
+    def write_model_checkpoint(self, *, path: str) -> None:
+        """Write the weights of a model that is not a registered one; raises `WeightError`."""
+        with files.atomic_write(path) as temporary:
+            self.save_model_checkpoint(temporary)
+
+    def note_new_weights(self) -> None:
+        """Forget what was computed from the weights that the model had before."""
 
     def _load_canonical(self, path: str) -> Sequence[str]:
         """Load the weights of a registered model; return notes."""

@@ -167,6 +167,7 @@ class TrainOperations(WeightOperations):
         """Train on one batch; `arguments` are the fields of `StepRequest`."""
         request = StepRequest.from_json(arguments)
         images, labels = read_input(request.images), read_input(request.labels)
+        self.note_new_weights()
         return self._trainer.step(images, labels, request).to_json()
 
     def evaluate_batch(self, *, images: str, labels: str) -> dict[str, Any]:
@@ -321,6 +322,7 @@ class TrainOperations(WeightOperations):
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
         except (safetensors.SafetensorError, ValueError) as error:
             raise WeightError(f"{path}: is not a readable state: {error}") from error
+        self.note_new_weights()
         self._trainer.write_state(values)
 
 

@@ -14,11 +14,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import parity
+from parity import files
 from parity.errors import ParityError, UsageError, WrongFrameworkError
 from parity.processes import registry, zoos
 from parity.processes.references import SCRIPT, WEIGHTS, ModelReference
@@ -69,6 +71,29 @@ def load_user_model(
     return UserModel(model, example, checkpoint)
 
 
+_REPLACED: dict[str, str] = {}
+"""By the resolved path of a Python file, the text that is run in its place."""
+
+
+def replace_sources(files: Mapping[str, str]) -> None:
+    """From now on run other text in place of these files, which are left as they are.
+
+    Modules that have been imported keep theirs.
+    """
+    _REPLACED.update({str(Path(file).resolve()): text for file, text in files.items()})
+    if not hasattr(SourceFileLoader.get_code, "_parity"):
+        read = SourceFileLoader.get_code
+
+        def get_code(loader: SourceFileLoader, name: str) -> Any:
+            path = str(Path(loader.get_filename(name)).resolve())
+            return (
+                compile(_REPLACED[path], path, "exec") if path in _REPLACED else read(loader, name)
+            )
+
+        get_code._parity = True  # type: ignore[attr-defined]
+        SourceFileLoader.get_code = get_code  # type: ignore[assignment, method-assign]
+
+
 def load_custom_objects(path: str) -> ModuleType:
     """Import a script for the classes and functions in it; raises `UsageError`."""
     with _running(f"--custom-objects {path}", path):
@@ -109,7 +134,7 @@ def _import_script(path: Path) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     # Compiled here: the loader would leave its cache beside the user's file.
-    code = compile(path.read_bytes(), str(path), "exec")
+    code = compile(_REPLACED.get(str(path)) or files.read_bytes(path), str(path), "exec")
     sys.modules[name] = module
     try:
         exec(code, vars(module))

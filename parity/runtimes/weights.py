@@ -27,6 +27,7 @@ class WeightOperations(LoadOperations):
         started = time.perf_counter()
         table = self.table.select_side(self.name) if own else self.table
         values = weights.load(Path(path), table)
+        self.note_new_weights()
         self.write_weights(values)
         return {"seconds": time.perf_counter() - started}
 

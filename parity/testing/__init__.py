@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from parity import temporary
 from parity.commands.compare import compare
+from parity.comparison.graphs.inputs import map_npy
 from parity.errors import UsageError
 from parity.network.table import Depth, LayerTable
 from parity.numerics.verdict import LIMIT
@@ -48,8 +49,10 @@ def assert_parity(
     module, or of the Keras model where there is none, in units of the floor: the effect of moving
     that model's weights and input by one ulp in float32. A difference of up to `limit` floors is
     rounding. `input` is (N, C, H, W), or of any other rank; Keras reads images as (N, H, W, C).
-    `table`, a layer table or its file, names the tensors to compare, at `depth`; without one the
-    final outputs are compared. The models run in this process on the CPU in inference mode, and are
+    `inputs` are several, by the names of the models' inputs or in their order. Integers, such as
+    tokens, are given as they are, and are never moved. `table`, a layer table or its file, names
+    the tensors to compare, at `depth`; without one all outputs are compared: a tuple's in their
+    order, a dict's by name. The models run in this process on the CPU in inference mode, and are
     not changed.
 
     References: each model is loaded in a process of its own, read, and paired with the first; every
@@ -82,15 +85,28 @@ def assert_parity(
         if not report:
             raise AssertionError(write_report_message(report))
         return
-    if input is None or isinstance(input, str | Path):
-        raise UsageError("assert_parity: give input=, an array that the models take")
-    data = read_input(input)
+    data = _read_inputs(input, inputs)
     live = find_models(keras=keras, torch=torch, onnx=onnx)
     layers = LayerTable.load(table) if isinstance(table, (str, Path)) else table
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        study = Study(live, data, layers, Path(folder), limit, seed)
+    with temporary.working_folder() as folder:
+        study = Study(live, data, layers, folder, limit, seed)
         stages = study.compare(depth)
         if agree(stages):
             return
         message = write_message(study, stages, depth)
     raise AssertionError(message)
+
+
+def _read_inputs(
+    input: ArrayLike | str | Path | None, inputs: Mapping[str, Any] | None
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of live models by name; raises `UsageError` unless one of both is given."""
+    if (input is None) == (not inputs) or isinstance(input, str | Path):
+        raise UsageError("assert_parity: give input=, an array that the models take, or inputs=")
+    if input is not None:
+        return {"input": read_input(input)}
+    found = {}
+    for name, value in (inputs or {}).items():
+        array = map_npy(Path(value)) if isinstance(value, str | Path) else value
+        found[name] = read_input(array, name)
+    return found

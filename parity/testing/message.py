@@ -90,9 +90,10 @@ def _next_steps(study: Study) -> Iterator[str]:
     if study.table is None:
         yield "  give table=, which pairs the layers, to see which one differs first"
     models = " ".join(
-        f"--{name} MODULE:CALLABLE" for name in registry.model_runtimes() if name in study.models
+        f"{name}=MODULE:CALLABLE" for name in registry.model_runtimes() if name in study.models
     )
-    yield f"  parity compare {models} --table FILE --isolate --html report.html"
+    table = "" if study.table is None else " --table FILE"
+    yield f"  parity compare {models}{table} --isolate --html report.html"
 
 
 def _values(result: SubjectResult) -> str:

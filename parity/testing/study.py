@@ -20,23 +20,23 @@ from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import StageResult
 from parity.processes import registry
-from parity.runtimes.floors import iterate_replicates
+from parity.runtimes.floors import Perturbation, iterate_replicates
 
 if TYPE_CHECKING:
     from parity.runtimes.floors import TensorHook
 
 Array = NDArray[Any]
 
-# Names no layer: the output of the whole model, whatever it is made of.
-_OUTPUT = Row("output", "output", "identity", "", "", (), ())
 
+def read_input(value: ArrayLike, name: str = "input") -> Array:
+    """Return an input: floating numbers as float32, integers and booleans as they are.
 
-def read_input(value: ArrayLike) -> Array:
-    """Return the input as a float32 array; raises `InputError` unless all numbers are finite."""
+    Raises `InputError` unless all numbers are finite.
+    """
     array = np.asarray(value)
-    if array.dtype.kind not in "fiu" or array.size == 0 or not np.isfinite(array).all():
-        raise InputError(f"input: expected finite numbers, found {array.dtype} {array.shape}")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    if array.dtype.kind not in "fiub" or array.size == 0 or not np.isfinite(array).all():
+        raise InputError(f"{name}: expected finite numbers, found {array.dtype} {array.shape}")
+    return np.ascontiguousarray(array, dtype=np.float32 if array.dtype.kind == "f" else None)
 
 
 def find_models(**arguments: Any) -> dict[str, Any]:
@@ -69,14 +69,22 @@ def agree(stages: Sequence[StageResult]) -> bool:
 
 @dataclass
 class Study:
-    """The models, the input (N, …), and the captures that are made of them in `folder`."""
+    """The models, their inputs (N, …) by name, and the captures of them in `folder`."""
 
     models: Mapping[str, Any]
-    data: Array
+    inputs: Mapping[str, Array]
     table: LayerTable | None
     folder: Path
     limit: float
     seed: int
+
+    @property
+    def data(self) -> Array:
+        """The one floating input of models with a table; raises `UsageError` for several."""
+        if len(self.inputs) != 1:
+            raise UsageError("assert_parity: with table= the models have one input")
+        (array,) = self.inputs.values()
+        return array.astype(np.float32)
 
     @property
     def reference(self) -> str:
@@ -90,14 +98,13 @@ class Study:
     def compare(self, depth: Depth) -> list[StageResult]:
         """Run every model and judge it at the comparison points of a depth."""
         if self.table is None:
-            rows = [_OUTPUT]
-            points = [ComparisonPoint("output", "output", "output", ())]
+            floors, points = self._run_outputs()
         else:
             rows = list(self.table.last_rows(depth).values())
             points = list(self.table.points(depth))
-        floors = self._run_reference(rows)
-        for name, model in self.models.items():
-            self._run(name, model, rows)
+            floors = self._run_reference(rows)
+            for name, model in self.models.items():
+                self._run(name, model, rows)
         with contextlib.ExitStack() as stack:
             subjects = {
                 name: stack.enter_context(CaptureReader(self.capture_path(name)))
@@ -112,6 +119,38 @@ class Study:
             )
             # A user's own file has few tensors by the table's names.
             return [_without_missing(stage, subjects.get("onnx")) for stage in stages]
+
+    def _run_outputs(self) -> tuple[dict[str, floor.Floor], list[ComparisonPoint]]:
+        """Capture every model's outputs; return the floors and the points, one an output.
+
+        Raises `UsageError` where a model has another number of outputs than the reference.
+        """
+        runner = self.models[self.reference]
+        model, _ = runner.build_replica("float64")
+        expected = runner.compute_outputs(_change(self.inputs, _widen), model=model)
+        self._save("reference", expected)
+        meter = floor.FloorAccumulator()
+        model, set_weights = runner.build_replica("float32")
+        values = runner.read_values()
+        for replicate in range(floor.REPLICATES):
+            move = Perturbation.of_replicate(replicate, seed=self.seed)
+            set_weights({name: move(value) for name, value in values.items()})
+            # Integers are never moved: they would be other ids.
+            found = runner.compute_outputs(_change(self.inputs, move), model=model)
+            for name, array in expected.items():
+                meter.add(name, actual=_as_floating(found[name]), expected=_as_floating(array))
+        for name, each in self.models.items():
+            outputs = each.compute_outputs(self.inputs)
+            self._save(name, _name_alike(outputs, expected, name, self.reference))
+        points = [
+            ComparisonPoint(name, name, name, array.shape[1:]) for name, array in expected.items()
+        ]
+        return meter.floors({}), points
+
+    def _save(self, subject: str, outputs: Mapping[str, Array]) -> None:
+        with CaptureWriter(self.capture_path(subject), {"subject": subject}) as writer:
+            for name, array in outputs.items():
+                writer.add(name, _drop_unit_axes(_as_floating(array)))
 
     def _run_reference(self, rows: Sequence[Row]) -> dict[str, floor.Floor]:
         """Capture the reference in float64, and return the floors of its float32 replicates."""
@@ -144,12 +183,10 @@ class Study:
 
         A table written by hand lacks the weights: they are the reference's.
         """
-        if self.table is None:
-            return {}
         runner = self.models[self.reference]
+        rows = () if self.table is None else self.table.rows
         completed = [
-            replace(row, weights=row.weights or tuple(runner.find_weights(row)))
-            for row in self.table.rows
+            replace(row, weights=row.weights or tuple(runner.find_weights(row))) for row in rows
         ]
         return LayerTable(tuple(completed)).equivalent_sum_terms()
 
@@ -164,6 +201,37 @@ class Study:
     def _capture(self, subject: str, run: Callable[[TensorHook], object]) -> None:
         with CaptureWriter(self.capture_path(subject), {"subject": subject}) as writer:
             run(lambda row, array: writer.add(row.name, _drop_unit_axes(array)))
+
+
+def _change(inputs: Mapping[str, Array], change: Callable[[Array], Array]) -> dict[str, Array]:
+    """Return the inputs with the floating ones changed."""
+    return {n: change(each) if each.dtype.kind == "f" else each for n, each in inputs.items()}
+
+
+def _widen(array: Array) -> Array:
+    return array.astype(np.float64)
+
+
+def _as_floating(array: Array) -> Array:
+    """Return an output in a dtype that captures hold; integers and booleans become float64."""
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _name_alike(
+    outputs: Mapping[str, Array], expected: Mapping[str, Array], subject: str, reference: str
+) -> dict[str, Array]:
+    """Return outputs by the reference's names: their own where these are the same, else in order.
+
+    Raises `UsageError` for another number of outputs.
+    """
+    if set(outputs) == set(expected):
+        return dict(outputs)
+    if len(outputs) != len(expected):
+        raise UsageError(
+            f"assert_parity: {subject} gives {len(outputs)} outputs, {reference} {len(expected)}: "
+            f"{', '.join(outputs)} against {', '.join(expected)}"
+        )
+    return dict(zip(expected, outputs.values(), strict=True))
 
 
 def _without_missing(stage: StageResult, graph: CaptureReader | None) -> StageResult:

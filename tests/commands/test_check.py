@@ -105,9 +105,14 @@ lock_factor = 3
         ("[[case]]\nmodel = 'resnet18'\nsave_captures = 'x'", "unknown key 'save_captures'"),
         ("[[case]]\nname = '../x'\nmodel = 'resnet18'", ":1: name: expected letters, digits and"),
         ("[[case]]\nmodel='resnet18'\n[[case]]\nmodel='resnet18'", ":3: .*is also on line 1"),
-        ("[[case]]\nkeras = 'a:b'", ":1: expected a name, found none"),
-        ("[[case]]\nname = 'x'\nkeras = 'a:b'", ":1: case 'x': own models need"),
-        ("[[case]]\nname = 'x'\nkeras = 'a:b'\ntable = 't.csv'\nsubjects=['keras']", "t.csv"),
+        ("[[case]]\nmodels = ['keras=a:b']", ":1: expected a name, found none"),
+        ("[[case]]\nname = 'x'\nmodels = 'a:b'", ":3: models: expected a list of models"),
+        ("[[case]]\nname = 'x'\nmodels = ['resnet1:8']\nxla = true", "xla: belongs to one arch"),
+        ("[[case]]\nname = 'x'\nmodels = ['keras=a:b']\ntable = 't.csv'", ":1: .*needs a model"),
+        (
+            "[[case]]\nname = 'x'\nmodels = ['keras=a:b']\ntable = 't.csv'\nsubjects=['keras']",
+            "t.csv",
+        ),
         ("case = 3", ":1: case: expected tables"),
         ("[defaults]\nseed = 1", r"expected at least one \[\[case\]\], found none"),
         ("[[case]\n", ": not TOML: .*line 1"),
@@ -160,7 +165,7 @@ def test_an_error_after_a_string_of_many_lines_is_told_with_its_line(tmp_path: P
 
 def test_every_key_is_a_field_of_the_request(tmp_path: Path) -> None:
     """So that what `compare` can do, `check` can."""
-    assert {"model", "precision", "semantics", "table", "isolate", "onnx_keras"} <= set(cases.KEYS)
+    assert {"model", "precision", "semantics", "table", "isolate", "models"} <= set(cases.KEYS)
     with pytest.raises(UsageError, match="cannot be read"):
         cases.load(tmp_path / "absent.toml")
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 import typer
 
-from parity.commands.cli import command
+from parity.commands.cli import application, command
 from parity.commands.cli import main as cli
 from parity.network import architectures
 from parity.network.table import LayerTable
@@ -59,7 +59,7 @@ def test_every_command_has_help_with_an_example(capsys, command):
 def test_models(capsys):
     code, out, _ = ran(capsys, "models")
     assert code == 0
-    assert len(out.splitlines()) == 1 + len(architectures.names()) + len(architectures.variants())
+    assert len(out.splitlines()) == 1 + len(architectures.all_names())
     assert "resnext50_32x4d" in out
     lines = {line.split()[0]: line.split()[1:3] for line in out.splitlines()}
     assert lines["resnext50_32x4d"] == ["25,028,904", "25,097,128"]
@@ -70,7 +70,7 @@ def test_models(capsys):
 def test_models_as_json(capsys):
     _, out, _ = ran(capsys, "models", "--json")
     rows = json.loads(out)
-    assert [row["name"] for row in rows] == [*architectures.names(), *architectures.variants()]
+    assert [row["name"] for row in rows] == architectures.all_names()
     sizes = {row["name"]: (row["parameters"], row["with_statistics"]) for row in rows}
     assert sizes["resnet18"] == (11_689_512, 11_699_112)
     # Twelve projections too many.
@@ -114,7 +114,7 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
     [
         (("resnet51",), "unknown model 'resnet51'; did you mean 'resnet50"),
         (("zzzz",), "unknown model 'zzzz'"),
-        ((), "nothing to compare: give a MODEL, or --keras REF and --torch REF"),
+        ((), "nothing to compare: give one or more models"),
         (("resnet18", "--classes", "0"), "classes must be a whole number above 0, found 0"),
         (("resnet18", "--channels", "-1"), "channels must be a whole number above 0"),
         (("resnet18", "--image-size", "x"), "expected N or HxW, such as 224 or 96x128, found 'x'"),
@@ -138,22 +138,27 @@ def test_no_colour_codes_where_there_is_no_terminal(capsys):
         (("resnet18", "--json", "no/such/folder/r.json"), "there is no folder no/such/folder"),
         (("resnet18", "--json", "."), "is a folder; give a file name"),
         (("resnet18", "--no-such-option"), "--no-such-option"),
-        (("resnet18", "resnet34", "--table", "t.csv"), "--table belongs to one registered"),
-        (("resnet18", "resnet34", "--repeat", "2"), "--repeat is not there yet for models"),
+        (("resnet18", "resnet34", "--table", "t.csv"), "there is a model already: 'resnet18'"),
+        (("resnet18", "resnet34", "--xla"), "--xla belongs to one registered architecture"),
         (
             ("resnet18", "resnet34", "--classes", "7"),
             "--classes: several models are compared; give it to the model that takes it, "
             "resnet50,classes=7 or net.py:build,ARGUMENT=7",
         ),
         (("resnet18", "resnet34", "--channels", "1"), "--channels: several models are compared"),
-        (("--keras", "a:b", "--torch", "c:d"), "own models need --table FILE"),
-        (("--keras", "a:b", "--table", "t.csv"), "subject 'torch' needs --torch REF"),
         (
-            ("--keras", "a:b", "--torch", "c:d", "--table", "t.csv"),
+            ("torchvision:resnet18", "--classes", "7"),
+            "--classes: the model is none of `parity models`; give it to the model that takes it",
+        ),
+        (("keras=a:b", "--table", "t.csv"), "subject 'torch' needs a model: torch=REF"),
+        (("keras=a:b", "keras=c:d", "--table", "t.csv"), "there is a keras already: 'a:b'"),
+        (("resnet18", "keras=a:b", "--keras", "a:b"), "No such option: --keras"),
+        (
+            ("keras=a:b", "torch=c:d", "--table", "t.csv"),
             "t.csv: cannot be read",
         ),
         (
-            ("--keras", "a:b", "--torch", "c:d", "--table", "t.xls"),
+            ("keras=a:b", "torch=c:d", "--table", "t.xls"),
             "a .csv, .toml or .json",
         ),
     ],
@@ -168,7 +173,10 @@ def test_a_comparison_that_cannot_be(capsys, arguments, told):
         (("nonsense",), "No such command 'nonsense'; see 'parity --help'"),
         (("table",), "Missing argument 'MODEL|REF'; see 'parity table --help'"),
         (("table", "resnet18", "--format", "yaml"), "'yaml' is not one of 'text', 'json', 'csv'"),
-        (("convert", "resnet18", "out.pth"), "Missing option '--weights'"),
+        (
+            ("convert", "resnet18", "out.pth"),
+            "a registered model has no weights: give a checkpoint",
+        ),
         (("convert", "resnet18", "out.pth", "--weights", "no.pth"), "no.pth: no such file"),
         (
             ("convert", "resnet18", "out.pth", "--weights", "a.bin"),
@@ -226,7 +234,7 @@ def test_ctrl_c_while_the_command_line_is_read(capsys, monkeypatch, sign):
             return sign
         raise sign
 
-    monkeypatch.setattr(cli, "build_app", lambda: read)
+    monkeypatch.setattr(application, "build_app", lambda: read)
     code, out, err = ran(capsys, "models")
     assert (code, out) == (3, "")
     assert err == "error: interrupted; there is no result, and no incomplete file was left\n"
@@ -261,3 +269,11 @@ def test_the_installed_script_is_the_module():
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown model")
+
+
+def test_the_package_is_a_command_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "parity", "compare", "no-such-model"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "no-such-model" in done.stderr

@@ -257,13 +257,13 @@ def test_an_edited_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     found = re.search(rb'rel_l2\\": \d\.\d+e-08', held)
     assert found is not None
     path.write_bytes(held.replace(found[0], found[0].replace(b"e-08", b"e-07")))
-    assert "its manifest was changed" in _refused(capsys, "diff", folder, folder)
+    assert "its header was changed" in _refused(capsys, "diff", folder, folder)
 
 
 def test_another_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "one")
     path = folder / "keras.safetensors"
-    other = SCHEMA.replace("/2", "/9")
+    other = SCHEMA.replace("/3", "/9")
     path.write_bytes(path.read_bytes().replace(SCHEMA.encode(), other.encode()))
     assert f"expected schema {SCHEMA}, found {other}" in _refused(capsys, "diff", folder, folder)
 
@@ -374,3 +374,37 @@ def test_a_helper_that_meets_an_edited_tensor_says_so(
     # All rows are the helper's.
     monkeypatch.setattr(measurement, "measure_row", lambda *_: time.sleep(1))
     assert "was changed after the capture" in _refused(capsys, "diff", folder, folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("subject", {}), ("model", 3), ("weights_sha256", 1.5), ("depth", {"a": 1}),
+        ("instrumentation_gap", 1.5), ("instrumentation_gap", {"max_abs": "x"}),
+        ("facts", {"runtime": []}), ("facts", None), ("facts", [1]),
+    ],
+)  # fmt: skip
+def test_a_manifest_of_other_types_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, value: object
+) -> None:
+    """An edit with a digest that fits: not an internal error of parity."""
+    folder = write(tmp_path / "one")
+    update_manifest(folder / "keras.safetensors", {field: value})
+    assert "keras.safetensors" in _refused(capsys, "diff", folder, folder)
+
+
+@pytest.mark.parametrize("part", ["reference", "depth", "input", "weights", "points", "floors",
+                                  "levels", "environment"])  # fmt: skip
+@pytest.mark.parametrize("value", [1.5, None, "x", [1], {"a": 1}])
+def test_a_comparison_of_other_types_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, value: object
+) -> None:
+    folder = write(tmp_path / "one")
+    path = folder / "reference.safetensors"
+    with CaptureReader(path) as reader:
+        comparison = {**reader.manifest["comparison"], part: value}
+    update_manifest(path, {"comparison": comparison})
+    code = cli.main(["diff", str(folder), str(folder)])
+    err = capsys.readouterr().err
+    assert "internal error" not in err
+    assert code in (0, 2, 3)

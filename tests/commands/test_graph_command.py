@@ -55,6 +55,9 @@ FIELDS = {
     "semantics": True,
     "explain": False,
     "export": False,
+    "repeat": 3,
+    "seeds": 2,
+    "stress": True,
     "trust": ("a.pt2", "saved"),
     "custom_objects": "custom.py",
     "image_size": (64, 96),
@@ -83,10 +86,15 @@ def test_every_field_is_tested():
     """An option that is added must be in the command too."""
     names = {field.name for field in dataclasses.fields(GraphRequest)}
     assert names - set(FIELDS) == {
-        *("references", "python", "keras_backend", "judge"),
-        # No comparison of several models has these.
-        *("classes", "channels", "repeat", "seeds", "stress", "save_captures"),
+        *("references", "python", "keras_backend", "judge", "save_captures"),
+        # An architecture alone has these: the next test.
+        *("classes", "channels"),
     }
+
+
+def test_the_sizes_of_an_architecture_are_in_the_command(read_back):
+    request = GraphRequest(references=("vit_tiny_patch16_224",), classes=5, channels=1)
+    assert read_back(format_graph_command(request)) == request
 
 
 def test_no_command_holds_an_array():

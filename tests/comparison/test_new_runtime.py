@@ -102,8 +102,8 @@ def read_from_inputs(model, arrays):
     return copy, {new_names[name]: array for name, array in arrays.items()}
 '''
 
+MODEL = "torch=tests.twins.torch_small:build"
 REQUEST = {
-    "torch": "tests.twins.torch_small:build",
     "table": "tests/twins/small.csv",
     "subjects": ("torch", "evaluator-torch"),
     "image_size": (16, 16),
@@ -131,7 +131,7 @@ def evaluator(tmp_path, monkeypatch):
 
 
 def test_a_new_runtime_is_compared(evaluator):
-    report = parity.compare(**REQUEST)
+    report = parity.compare(MODEL, **REQUEST)
     assert report.verdict == "parity", report.subjects["evaluator-torch"].failure
     assert report.subjects["evaluator-torch"].runtime.startswith("onnx ")
     for stage in report.stages:
@@ -150,7 +150,7 @@ def edit(evaluator, old, new):
 
 def test_a_new_runtime_that_is_wrong_diverges(evaluator):
     edit(evaluator, "FACTOR = 1.0", "FACTOR = 1.001")
-    report = parity.compare(**REQUEST)
+    report = parity.compare(MODEL, **REQUEST)
     assert report.verdict == "divergence"
     assert report.subjects["torch"].failure is None
     assert not report.stages[0].subjects["evaluator-torch"].status.passes
@@ -159,7 +159,7 @@ def test_a_new_runtime_that_is_wrong_diverges(evaluator):
 def test_a_new_runtime_isolates_its_wrong_layer(evaluator):
     """With `feed`, the layers behind the wrong one read the reference's tensor and are right."""
     edit(evaluator, "FACTOR = 1.0", "FACTOR = 1.001")
-    report = parity.compare(**REQUEST, isolate=True)
+    report = parity.compare(MODEL, **REQUEST, isolate=True)
     first, *others = (stage.isolated["evaluator-torch"].status for stage in report.stages)
     assert not first.passes
     assert len(others) == 3

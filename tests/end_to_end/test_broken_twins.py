@@ -12,13 +12,13 @@ from parity.errors import ParityError
 pytestmark = pytest.mark.framework
 
 SMALL_TABLE = "tests/twins/small.csv"
-HEALTHY = "tests.twins.torch_small:build"
+HEALTHY = "torch=tests.twins.torch_small:build"
 
 
 def resnet(name):
     return api.compare(
         "resnet18",
-        keras=f"tests.twins.broken:{name}",
+        f"keras=tests.twins.broken:{name}",
         classes=10,
         image_size=(64, 64),
         subjects=("keras", "torch"),
@@ -27,8 +27,8 @@ def resnet(name):
 
 def small(name, *, table=SMALL_TABLE, **options):
     return api.compare(
-        keras=f"tests.twins.keras_small:{name}",
-        torch=HEALTHY,
+        f"keras=tests.twins.keras_small:{name}",
+        HEALTHY,
         table=table,
         image_size=(32, 32),
         input="random",

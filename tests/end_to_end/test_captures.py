@@ -14,7 +14,7 @@ from tests.end_to_end.test_failures import BLOCKER
 pytestmark = pytest.mark.framework
 
 OWN = (
-    *("--keras", "tests.twins.keras_small:build", "--torch", "tests.twins.torch_small:build"),
+    *("keras=tests.twins.keras_small:build", "torch=tests.twins.torch_small:build"),
     *("--table", "tests/twins/small.csv", "--image-size", "32", "--input", "random"),
 )
 
@@ -139,8 +139,8 @@ def test_check_is_red_at_the_right_case(parity, plan, tmp_path):
     # One child served all cases: it must have given what a child of its own gives.
     cases = json.loads((tmp_path / "all.json").read_text())["cases"]
     alone = api.compare(
-        keras="tests.twins.keras_small:build",
-        torch="tests.twins.torch_small:build",
+        "keras=tests.twins.keras_small:build",
+        "torch=tests.twins.torch_small:build",
         table=Path("tests/twins/small.csv"),
         image_size=(32, 32),
         input="random",

@@ -119,8 +119,8 @@ def test_a_truncated_checkpoint(parity, checkpoint, tmp_path):
 @pytest.mark.slow
 def test_models_of_ones_own_that_cannot_be_used(parity, model, told):
     done = parity(
-        "compare", "--keras", f"tests.twins.keras_small:{model}", "--torch",
-        "tests.twins.torch_small:build", "--table", "tests/twins/small.csv",
+        "compare", f"keras=tests.twins.keras_small:{model}",
+        "torch=tests.twins.torch_small:build", "--table", "tests/twins/small.csv",
         "--image-size", "32", "--input", "random", "--subjects", "keras,torch",
     )  # fmt: skip
     assert done.code == 2
@@ -130,7 +130,7 @@ def test_models_of_ones_own_that_cannot_be_used(parity, model, told):
 @pytest.mark.slow
 def test_a_model_of_another_size_than_the_table(parity):
     done = parity(
-        "compare", "resnet18", *SMALL, "--keras", "tests.twins.broken:fewer_classes",
+        "compare", "resnet18", *SMALL, "keras=tests.twins.broken:fewer_classes",
         "--subjects", "keras,torch",
     )  # fmt: skip
     assert done.code == 2

@@ -15,21 +15,20 @@ pytestmark = pytest.mark.framework
 
 TABLE = Path("tests/twins/small.csv")
 OWN = (
-    *("--keras", "tests.twins.keras_small:build", "--torch", "tests.twins.torch_small:build"),
+    *("keras=tests.twins.keras_small:build", "torch=tests.twins.torch_small:build"),
     *("--table", TABLE, "--image-size", "32", "--input", "random"),
 )
 
 
-def small(name="build", **options):
+def small(name="build", keras="build", **options):
     given = {
-        "keras": "tests.twins.keras_small:build",
         "table": TABLE,
         "subjects": ("keras", "torch"),
         "reference": "keras",
         **options,
     }
-    torch = f"tests.twins.torch_small:{name}"
-    return api.compare(torch=torch, image_size=(32, 32), input="random", **given)
+    models = f"keras=tests.twins.keras_small:{keras}", f"torch=tests.twins.torch_small:{name}"
+    return api.compare(*models, image_size=(32, 32), input="random", **given)
 
 
 @pytest.fixture
@@ -119,7 +118,7 @@ def test_a_row_that_is_no_layer_of_one_model(edited, row, told, reference):
 @pytest.mark.parametrize("reference", ["keras", pytest.param("torch", marks=pytest.mark.slow)])
 def test_a_keras_model_that_takes_any_size(reference):
     """Its shapes and its padding are those at the size that is compared."""
-    report = small(keras="tests.twins.keras_small:any_size", reference=reference)
+    report = small(keras="any_size", reference=reference)
     assert report.verdict == "parity", report
     assert [stage.shape for stage in report.stages][1] == (1, 8, 32, 32)
 
@@ -147,7 +146,7 @@ def test_weights_of_a_file_and_of_a_seed(tmp_path, checkpoint):
     for weights in (checkpoint, None):
         report = api.compare(
             "resnet18",
-            keras="tests.twins.broken:other_epsilon",
+            "keras=tests.twins.broken:other_epsilon",
             table=table,
             weights=weights,
             classes=10,

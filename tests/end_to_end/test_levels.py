@@ -19,7 +19,7 @@ def test_an_epsilon_below_the_floor_is_seen_in_float64():
     """1.001e-5 against 1e-5: numerics passes, semantics names the layer."""
     report = api.compare(
         "resnet18",
-        keras="tests.twins.broken:slight_epsilon",
+        "keras=tests.twins.broken:slight_epsilon",
         subjects=("keras", "torch", "onnx-keras"),
         semantics=True,
         **SMALL,
@@ -38,7 +38,7 @@ def two_faults(request):
     isolate = request.param
     report = api.compare(
         "resnet18",
-        keras="tests.twins.broken:two_faults",
+        "keras=tests.twins.broken:two_faults",
         subjects=("keras", "torch"),
         isolate=isolate,
         explain=False,
@@ -77,7 +77,10 @@ def test_a_changed_initializer_is_the_graphs_fault(tmp_path):
     tensor.CopyFrom(numpy_helper.from_array(values, _NAME))
     onnx.save(changed, graph)
     report = api.compare(
-        "resnet18", subjects=("keras", "torch", "onnx-torch"), onnx_torch=graph, **SMALL
+        "resnet18",
+        f"onnx-torch={graph}",
+        subjects=("keras", "torch", "onnx-torch"),
+        **SMALL,
     )
     assert report.verdict == "divergence"
     first = report.first_divergence

@@ -39,8 +39,8 @@ def folder(path: Path, *, dim: int, noisy: int, loud_first: bool = False) -> Pat
 
 def compared(photographs: Path, keras: str = "build", **options):
     return api.compare(
-        keras=f"tests.twins.keras_small:{keras}",
-        torch="tests.twins.torch_small:build",
+        f"keras=tests.twins.keras_small:{keras}",
+        "torch=tests.twins.torch_small:build",
         table="tests/twins/small.csv",
         image_size=(SIZE, SIZE),
         input=photographs,

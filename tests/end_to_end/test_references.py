@@ -39,6 +39,14 @@ def broken():
         model.conv.weight[0, 0, 0, 0] = float("nan")
     return model, example
 
+class Log(Net):
+    def forward(self, x):
+        return super().forward(x).log()
+
+def logarithm(seed=0):
+    torch.manual_seed(seed)
+    return Log(), torch.randn(2, 3, 8, 8)
+
 def masked():
     model, example = build()
     model.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
@@ -309,6 +317,19 @@ def test_the_only_model_that_cannot_be_run(compare):
     done = compare("bad.py:broken")
     assert done.code == 3
     assert "torch: bad.py:30: RuntimeError: no such luck" in done.error
+
+
+def test_values_that_are_nan_in_the_reference_too_are_told(compare):
+    """Weights and inputs are finite; the logarithm of what is negative is not."""
+    done = compare("net.py:logarithm", "--json", "-")
+    assert done.code == 0, done.err
+    *_, last = done.report["stages"]
+    left_out = {each["left_out"] for each in last["subjects"].values()}
+    assert len(left_out) == 1
+    assert 0 < left_out.pop() < 10
+    (note,) = (n["message"] for n in done.report["notes"] if "NaN" in n["message"])
+    assert "of 10 values" in note
+    assert note.endswith("and in the reference alike: they were not compared")
 
 
 def test_what_a_module_prints_is_in_no_output(compare):

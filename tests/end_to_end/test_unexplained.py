@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.framework
 
-OWN = ("--torch", "tests.twins.torch_small:build", "--table", "tests/twins/small.csv")
+OWN = ("torch=tests.twins.torch_small:build", "--table", "tests/twins/small.csv")
 OPTIONS = (*OWN, "--image-size", "32", "--input", "random")
 
 
@@ -20,7 +20,7 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unexplained")
     path = folder / "report.json"
     ended = harness.parity(
-        folder / "scratch", "compare", "--keras", "tests.twins.keras_small:rippled", *OPTIONS,
+        folder / "scratch", "compare", "keras=tests.twins.keras_small:rippled", *OPTIONS,
         "--json", path, env={"COLUMNS": "400"},
     )  # fmt: skip
     return ended, json.loads(path.read_text())
@@ -61,7 +61,7 @@ def causes_of(folder, model, subjects="keras,torch"):
 
     path = folder / "report.json"
     harness.parity(
-        folder / "scratch", "compare", "--keras", f"tests.twins.keras_small:{model}", *OPTIONS,
+        folder / "scratch", "compare", f"keras=tests.twins.keras_small:{model}", *OPTIONS,
         "--subjects", subjects, "--json", path,
     )  # fmt: skip
     return json.loads(path.read_text())["causes"]

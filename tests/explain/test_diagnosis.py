@@ -34,6 +34,12 @@ def shifted(layer, amounts):
     return evaluate(replace(layer.with_hyper(padding=[[0, 0], [0, 0]]), inputs=(data,)))
 
 
+def bordered(layer, mode):
+    """The layer on an input padded with its own values."""
+    data = np.pad(layer.inputs[0], ((0, 0), (0, 0), (1, 1), (1, 1)), mode=mode)
+    return evaluate(replace(layer.with_hyper(padding=[[0, 0], [0, 0]]), inputs=(data,)))
+
+
 def zero_padded_pool(layer):
     data = np.pad(layer.inputs[0], ((0, 0), (0, 0), (1, 1), (1, 1)))
     return evaluate(replace(layer.with_hyper(padding=[[0, 0], [0, 0]]), inputs=(data,)))
@@ -79,6 +85,17 @@ FLAT = dense(image=True)
 FAULTS = {
     "same-padding": (SAME, lambda c: shifted(c, ((0, 1), (0, 1)))),
     "padding": (SAME, lambda c: shifted(c, ((2, 0), (2, 0)))),
+    "padding-mode/reflect": (conv(), lambda c: bordered(c, "reflect")),
+    "padding-mode/edge": (conv(), lambda c: bordered(c, "edge")),
+    "padding-mode/wrap": (DEPTH, lambda c: bordered(c, "wrap")),
+    "pool-type/mean": (
+        pool("max_pool"),
+        lambda c: evaluate(replace(c, kind="avg_pool").with_hyper(count_padding=True)),
+    ),
+    "pool-type/maximum": (
+        pointwise("global_avg_pool"), lambda c: evaluate(replace(c, kind="global_max_pool"))
+    ),
+    "scale": (pointwise("relu"), lambda c: 1.05 * evaluate(c)),
     "pool-padded-with-zeros": (pool("max_pool"), zero_padded_pool),
     "average-counts-padding": (
         pool("avg_pool", count_padding=True),
@@ -300,6 +317,20 @@ def test_many_changed_weights_are_other_weights():
     (found,) = diagnosis.explain_layer(made, add_weights=add_weights).proof.candidates
     assert found.cause == "other-weights"
     assert "100 of 576 in its kernel" in found.text
+
+
+@pytest.mark.parametrize("scaled", ["weights", "output"])
+def test_weights_that_are_scaled_are_no_factor_behind_the_layer(scaled):
+    layer = conv()
+    own = {"kernel": 1.05 * layer.weights["kernel"]} if scaled == "weights" else layer.weights
+    made = failing_layer(layer, 1.05 * evaluate(layer), subject="torch")
+    assert diagnosis.explain_layer(made).proof is None
+    explained = diagnosis.explain_layer(
+        made, add_weights=lambda: replace(made, subject_weights=own, weight_names={"kernel": "w"})
+    )
+    (found,) = explained.proof.candidates
+    assert found.cause == ("other-weights" if scaled == "weights" else "scale")
+    assert scaled == "weights" or "multiplied by 1.05" in found.text
 
 
 def test_held_weights_that_are_right_explain_nothing():

@@ -71,6 +71,14 @@ def test_a_sum_that_is_something_else(made, cause, told):
     assert (found.cause, found.text.partition(",")[0]) == (cause, told)
 
 
+def test_a_sum_of_one_branch_with_itself():
+    layer = add()
+    one, other = layer.inputs
+    found = named(layer, other + other, nearby_outputs={"bn2": one, "entry": other})
+    assert found.cause == "branch-twice"
+    assert found.text == "The tensor of entry is added twice, and the tensor of bn2 is missing"
+
+
 def test_a_layer_that_gives_what_it_reads():
     layer = batch_norm()
     found = named(layer, layer.inputs[0], nearby_outputs={"conv": layer.inputs[0]})
@@ -170,7 +178,11 @@ def test_an_epsilon_that_is_stated_right_is_not_to_blame():
     layer = batch_norm()
     layer = layer.with_weights(variance=np.ones(8, np.float32), mean=np.zeros(8, np.float32))
     layer = layer.with_weights(beta=np.zeros(8, np.float32))
-    unexplained(layer, evaluate(layer) * 0.9, subject_hyper={"epsilon": 1e-5})
+    actual = evaluate(layer) * 0.9
+    unexplained(layer, actual, subject_hyper={"epsilon": 1e-5})
+    own = dict(layer.weights)
+    found = named(layer, actual, subject_hyper={"epsilon": 1e-5}, subject_weights=own)
+    assert (found.cause, found.text) == ("scale", "Its output is multiplied by 0.9")
 
 
 def test_a_fitted_epsilon_and_a_fitted_slope_are_told():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from PIL import Image
 
 from parity.errors import InputError
 from parity.network import inputs
-from parity.network.inputs import _input, _passes, sources
+from parity.network.inputs import _input, _passes, picture, sources
 from parity.network.inputs.sources import folder, photograph
 
 SHAPE = (3, 32, 48)
@@ -198,7 +201,8 @@ def test_damaged_images_never_give_a_traceback(tmp_path: Path) -> None:
 def test_decompression_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
     assert "more than 100,000,000 pixels" in refusal(tmp_path / "bomb.png")
-    monkeypatch.setattr(photograph, "MAX_PIXELS", 1000)
+    for module in (picture, photograph):
+        monkeypatch.setattr(module, "MAX_PIXELS", 1000)
     noise_image(100, 100).save(tmp_path / "big.png")
     assert "100×100 are more than 1,000 pixels" in refusal(tmp_path / "big.png")
     noise_image(1, 900).save(tmp_path / "thin.png")
@@ -410,3 +414,36 @@ def test_a_source_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_every_source_states_what_it_accepts(module: Any) -> None:
     assert not module.accepts("no-such-source:1")
     assert module.accepts.__doc__
+
+
+def test_no_program_is_started_for_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow would start Ghostscript for PostScript, whatever the file is called."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    (tools / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    (tmp_path / "photo.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    assert "is no image" in refusal(tmp_path / "photo.jpg")
+    assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize("size", [(100_000_000, 1), (1, 70_000), (60_000, 60_000)])
+def test_a_size_that_lies_is_refused_before_memory_is_claimed(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"x"))
+    (tmp_path / "a.png").write_bytes(content)
+    tracemalloc.start()
+    assert "pixels" in refusal(tmp_path / "a.png")
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()

@@ -141,3 +141,11 @@ def test_the_registry_loads_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("field", ["classes", "channels", "image_size"])
+@pytest.mark.parametrize("value", [2**20 + 1, 10**400, 10**5000], ids=["1", "400", "5000"])
+def test_a_size_that_no_model_has_is_refused(field, value):
+    given = (value, 32) if field == "image_size" else value
+    with pytest.raises(SpecError, match="must be at most 1,048,576, found a larger number"):
+        architectures.get("resnet18", **{field: given})

@@ -211,7 +211,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     manifest = json.loads(changed["__metadata__"]["parity"]) | {"schema": "parity.capture/1"}
     changed["__metadata__"]["parity"] = json.dumps(manifest)
     with_header(path, changed)
-    with pytest.raises(CaptureError, match=r"expected schema parity.capture/2, found .*/1"):
+    with pytest.raises(CaptureError, match=r"expected schema parity.capture/3, found .*/1"):
         CaptureReader(path)
 
 
@@ -246,3 +246,30 @@ def test_comparing_takes_a_few_megabytes(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _PEAK, str(expected), str(actual)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert int(done.stdout) < 20  # MB; one of the tensors has 103
+
+
+@pytest.mark.parametrize("edit", ["shape", "names", "dtype"])
+def test_the_digest_covers_shapes_and_names(tmp_path: Path, edit: str) -> None:
+    """Two tensors of one size whose names are exchanged are an edit, not a divergence."""
+    arrays = {"a": np.ones((2, 3), np.float32), "b": np.zeros((2, 3), np.float32)}
+    path = write(tmp_path / "a", arrays)
+    changed = header(path)
+    if edit == "shape":
+        changed["a"]["shape"] = [3, 2]
+    elif edit == "names":
+        changed["a"], changed["b"] = changed["b"], changed["a"]
+    else:
+        changed["a"] |= {"dtype": "F16", "shape": [2, 6]}
+    with_header(path, changed)
+    with pytest.raises(CaptureError, match="its header was changed after the capture"):
+        CaptureReader(path)
+
+
+@pytest.mark.parametrize("value", [1e400, 2.5, "3", None, [1], 10**400])
+def test_an_entry_with_another_type_is_malformed(tmp_path: Path, value: object) -> None:
+    path = write(tmp_path / "a", {"a": np.ones((2, 3), np.float32)})
+    changed = header(path)
+    changed["a"]["shape"] = [value, 3]
+    with_header(path, changed)
+    with pytest.raises(CaptureError):
+        CaptureReader(path)

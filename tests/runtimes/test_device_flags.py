@@ -173,6 +173,31 @@ def test_onnxruntime_without_kernels_for_a_precision():
         )
 
 
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: transformer_memcpy"
+            ".cc:253 IsNodeCompatibleWithProvider(const onnxruntime::Node&) const !node_provider_"
+            "type.empty() was false. Provider type for BatchNormalization node with name 'n' is not"
+            " set.",
+            UsageError,
+        ),
+        ("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 700", onnx_device.Fail),
+    ],
+)
+def test_a_node_that_no_provider_takes(monkeypatch, message, error):
+    """What ONNX Runtime 1.31 says on an NVIDIA H200 of batch normalization in bfloat16."""
+
+    def fail(*arguments, **options):
+        raise onnx_device.Fail(message)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(error, match=r"BatchNormalization|700") as caught:
+        onnx_device.create_session(b"", onnxruntime.SessionOptions(), "gpu", "bfloat16")
+    assert "transformer_memcpy" not in str(caught.value)
+
+
 def _small(runtime):
     """A runtime with a model, whose device holds two items of it."""
     from parity.network import architectures

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from parity.errors import FlagError, GraphError, MissingRuntimeError
+from parity.network import weights as canonical_weights
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from parity.network.view import View
-from parity.numerics.array_files import load_arrays
+from parity.numerics.array_files import load_arrays, save_arrays
 from parity.numerics.capture import CaptureReader
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
+from parity.processes.training_requests import StepRequest
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
+from parity.runtimes.train import TrainOperations
 
 Step = tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Array], list[Array]], Array]]
 
@@ -245,3 +250,88 @@ def test_statistics_are_measured_in_one_run(tmp_path: Path, inputs: str) -> None
         operations.run_tensors({"x": arrays["x"]}, ["m"], lambda name, array: results.append(array))
     np.testing.assert_allclose(results[0].mean(0), 0.0, atol=1e-5)
     np.testing.assert_allclose(results[0].var(0), 1.0, rtol=1e-2)
+
+
+def test_a_run_in_float64_has_the_weights_that_were_loaded_last(tmp_path):
+    operations = NumpyOperations(build_dense_pair())
+    inputs = tmp_path / "inputs.npz"
+    save_arrays(inputs, {"x": np.ones((2, 3), np.float32)})
+
+    def run(label: str) -> Array:
+        path = tmp_path / f"{label}.safetensors"
+        request = GraphRunRequest(
+            str(inputs), (TensorPoint("c", "c"),), str(path), precision="float64"
+        )
+        operations.run_graph(**request.to_json())
+        with CaptureReader(path) as reader:
+            return reader.read("c")
+
+    before = run("before")
+    assert np.array_equal(before, run("again"))
+    weights = {name: 2 * value for name, value in operations.read_parameters().items()}
+    save_arrays(tmp_path / "weights.npz", weights)
+    operations.load_parameters(path=str(tmp_path / "weights.npz"))
+    np.testing.assert_allclose(run("after"), 4 * before, rtol=1e-12)
+
+
+def test_floors_of_some_points_perturb_the_weights_of_their_parts_alone(tmp_path):
+    operations = NumpyOperations(build_dense_pair())
+    inputs = tmp_path / "inputs.npz"
+    save_arrays(inputs, {"x": np.ones((2, 3), np.float32)})
+    points = (TensorPoint("b", "b"), TensorPoint("c", "c"))
+    path = tmp_path / "wide.safetensors"
+    run = GraphRunRequest(str(inputs), points, str(path), precision="float64")
+    operations.run_graph(**run.to_json())
+    request = FloorRequest(
+        str(inputs),
+        points,
+        str(path),
+        3,
+        0,
+        isolate=True,
+        whole=False,
+        measured=("c",),
+        weights=("c.weight",),
+    )
+    answer = operations.measure_floors(**request.to_json())
+    assert list(answer["isolated"]) == ["c"]
+    assert answer["floors"] == {}
+    # The part from b to c reads the reference's b: its floor is that of one product.
+    assert answer["isolated"]["c"]["rel_l2"] < 1e-6
+
+
+@pytest.mark.parametrize("operation", ["load", "load_weights", "train_step", "load_training_state"])
+def test_every_operation_that_sets_weights_forgets_the_copy_in_float64(
+    operation, tmp_path, monkeypatch
+):
+    noted = []
+
+    class Child(TrainOperations):
+        name = "toy"
+        table = SimpleNamespace(select_side=lambda name: None)
+        _trainer = SimpleNamespace(
+            step=lambda images, labels, request: SimpleNamespace(to_json=dict),
+            write_state=lambda values: None,
+        )
+
+        def note_new_weights(self):
+            noted.append(operation)
+
+        def write_weights(self, values):
+            assert noted, "the copy has the weights from before"
+
+        def build_from_callable(self, path):
+            return None
+
+    save_file({"weight/x": np.ones(2, np.float32)}, tmp_path / "state")
+    monkeypatch.setattr(canonical_weights, "load", lambda path, table: {})
+    np.save(tmp_path / "batch.npy", np.ones(1, np.float32))
+    batch = str(tmp_path / "batch.npy")
+    arguments = {
+        "load": {"callable_path": "net:build"},
+        "load_weights": {"path": "weights"},
+        "train_step": StepRequest(batch, batch, 0.1).to_json(),
+        "load_training_state": {"path": str(tmp_path / "state")},
+    }[operation]
+    getattr(Child(), operation)(**arguments)
+    assert noted

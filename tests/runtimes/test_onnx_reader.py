@@ -311,3 +311,36 @@ def test_the_bias_of_a_convolution_is_one_for_each_channel(
     graph = read(proto, {"x": drawn(1, 3, 6, width)})
     assert [each.kind for each in graph.nodes] == (["conv"] if joined else ["conv", "bias_add"])
     assert graph.nodes[-1].parameters[-1].name == "b"
+
+
+def test_a_shape_that_is_computed_holds_no_weights_of_the_layers_before(tmp_path):
+    """A reshape to the shape of a layer's output, through a chain of 60 sums of one value."""
+    weights = {
+        "w": drawn(4, 3),
+        "start": np.array([0]),
+        "end": np.array([1]),
+        "last": np.array([-1]),
+    }
+    nodes = [
+        node("MatMul", "x w", "y"),
+        node("Shape", "y", "s"),
+        node("Slice", "s start end", "n"),
+    ]
+    name = "n"
+    for number in range(60):
+        # Each is read twice, so that there are 2⁶⁰ paths.
+        nodes += [
+            node("Add", f"{name} {name}", f"a{number}"),
+            node("Sub", f"a{number} {name}", f"n{number}"),
+        ]
+        name = f"n{number}"
+    nodes += [
+        node("Concat", f"{name} last", "shape", axis=0),
+        node("Reshape", "y shape", "z"),
+        node("Cast", name, "f", to=TensorProto.FLOAT),
+        node("Mul", "z f", "out"),
+    ]
+    graph = read(model(nodes, {"x": (2, 4)}, ["out"], weights), {"x": drawn(2, 4)}, tmp_path)
+    read_by = {each.operation: [p.name for p in each.parameters] for each in graph.nodes}
+    assert read_by["MatMul"] == ["w"]
+    assert read_by["Mul"] == []

@@ -334,3 +334,17 @@ def test_the_operation_of_a_child(folder):
         assert caught.value.framework == "keras"
     finally:
         child.close()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "float32"])
+def test_weights_of_another_precision_are_named(tmp_path, dtype):
+    """The comparison runs them in float32: without a note nobody would know."""
+    from parity.processes.references import parse_reference
+    from parity.runtimes.torch import references as torch_references
+
+    text = f"import torch\ndef build():\n    return torch.nn.Linear(2, 3).to(torch.{dtype})\n"
+    (tmp_path / "net.py").write_text(text)
+    reference = parse_reference(f"{tmp_path}/net.py:build")
+    loaded = torch_references.load_reference(reference, trust=(), custom_objects=None)
+    expected = () if dtype == "float32" else (f"2 of its weights are {dtype};",)
+    assert tuple(note[: len(expected[0])] for note in loaded.notes) == expected

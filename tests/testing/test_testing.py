@@ -79,7 +79,7 @@ def test_twins_agree(torch_model, keras_model, torch_onnx, depth):
 def test_a_table_written_by_hand_has_the_kernels_of_the_model(torch_model, keras_model, side):
     models = study.find_models(torch=torch_model, keras=keras_model, onnx=None)
     table = LayerTable.load(TABLE)
-    small = study.Study({side: models[side]}, X, table, Path(), 4.0, 0)
+    small = study.Study({side: models[side]}, {"input": X}, table, Path(), 4.0, 0)
     terms = torch_model.entry.weight[0].numel()
     assert terms > max(p[0].numel() for p in torch_model.head.parameters())
     # The table has no shapes, so that the mean's values are not counted.
@@ -118,7 +118,7 @@ def test_the_message_says_what_a_reader_needs(torch_model):
     assert index[1] == "5"
     assert "the floor of" in message
     assert "4× is rounding" in message
-    assert "parity compare --keras MODULE:CALLABLE --torch MODULE:CALLABLE" in message
+    assert "parity compare keras=MODULE:CALLABLE torch=MODULE:CALLABLE --table FILE" in message
 
 
 @framework

@@ -1,7 +1,7 @@
 """ResNet-18 for 10 classes at 64×64 in Keras, each with one mistake that people make.
 
 They replace the registered Keras twin:
-`parity compare resnet18 --keras tests.twins.broken:stride_moved --image-size 64 --classes 10`.
+`parity compare resnet18 keras=tests.twins.broken:stride_moved --image-size 64 --classes 10`.
 """
 
 from __future__ import annotations

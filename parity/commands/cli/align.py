@@ -19,6 +19,13 @@ def align(
     out: Annotated[
         Path | None, typer.Option(metavar="F.csv|F.json", help="Write the pairs to this file.")
     ] = None,
+    model_explorer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write both graphs and pairs.json, which synchronises them, for Model Explorer.",
+        ),
+    ] = None,
     input: arguments.InputOption = None,
     shape: arguments.ShapeOption = None,
     trust: arguments.TrustOption = None,
@@ -70,6 +77,11 @@ def align(
                 [*COLUMNS[:1], aligned.reference, aligned.other, *COLUMNS[3:]],
                 [row.cells() for row in aligned.rows],
             )
+        if model_explorer is not None:
+            from parity.commands.model_explorer import write_files
+
+            names = aligned.reference, aligned.other
+            write_files(model_explorer, aligned.graphs, names, aligned.alignment)
         for note in aligned.notes:
             console.print_note(note)
         raise typer.Exit(0 if aligned.complete else 1)
@@ -82,6 +94,7 @@ COMMANDS = (
         examples=(
             "parity align keras:ResNet50 torchvision:resnet50",
             "parity align net.py:build deployed.onnx --out pairs.csv",
+            "parity align net.py:build deployed.onnx --model-explorer views",
         ),
     ),
 )

@@ -29,6 +29,13 @@ class Device(StrEnum):
     gpu = "gpu"
 
 
+class ExportPrecision(StrEnum):
+    """The precision that an exported file computes in."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
 class Precision(StrEnum):
     """The precision of the subjects."""
 
@@ -98,10 +105,6 @@ PythonOption = Annotated[
 CacheOption = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Use exports and random weights of earlier runs.")
 ]
-OptionalModelArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="MODEL", help="A registered architecture; see `parity models`."),
-]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
@@ -116,7 +119,8 @@ ReferencesArgument = Annotated[
         metavar="[NAME=]REF...",
         help="A registered architecture (see `parity models`), or models: file.py:build, "
         "module:build, a model file (.keras .h5 .onnx .pt2), keras:ResNet50, torchvision:resnet50, "
-        "timm:resnet50, hf:FOLDER. Arguments follow a comma: net.py:Net,num_classes=10.",
+        "timm:resnet50, hf:FOLDER. Arguments follow a comma: net.py:Net,num_classes=10. After an "
+        "architecture, keras=REF, torch=REF, onnx-keras=F, onnx-torch=F replace its own.",
     ),
 ]
 ShapeOption = Annotated[
@@ -160,19 +164,11 @@ DepthOption = Annotated[
     Depth, typer.Option(help="Comparison points: the ends of stages, blocks or layers.")
 ]
 LimitOption = Annotated[float, typer.Option(help="Largest error that passes, in floors.")]
-OnnxKerasOption = Annotated[
-    Path | None, typer.Option(metavar="F.onnx", help="Run this file as onnx-keras.")
-]
-OnnxTorchOption = Annotated[
-    Path | None, typer.Option(metavar="F.onnx", help="Run this file as onnx-torch.")
-]
-KerasModelOption = Annotated[
-    str | None, typer.Option(metavar="MODULE:CALLABLE", help="Your own Keras model.")
-]
-TorchModelOption = Annotated[
-    str | None, typer.Option(metavar="MODULE:CALLABLE", help="Your own PyTorch model.")
-]
 TableOption = Annotated[
-    Path | None, typer.Option(help="Layer table of your own models (.csv .toml .json).")
+    Path | None,
+    typer.Option(
+        help="Layer table that pairs the layers of two models (.csv .toml .json); without one they "
+        "are paired by structure and values."
+    ),
 ]
 TimeoutOption = Annotated[float, typer.Option(help="Time limit of one step, in seconds.")]

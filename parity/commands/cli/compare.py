@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,11 @@ from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
-from parity.commands.cli.report_options import require_writable, with_report_options
+from parity.commands.cli.report_options import (
+    require_writable,
+    show_report,
+    with_report_options,
+)
 from parity.commands.cli.request_options import (
     build_graph_request,
     build_request,
@@ -23,6 +27,8 @@ from parity.commands.cli.request_options import (
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
+
+_INPUT_OPTIONS = ("weights", "input", "table")
 
 FirstCaptures = Annotated[
     Path, typer.Argument(metavar="A", help="A folder of captures, or one capture file.")
@@ -90,8 +96,8 @@ def compare(
     with handle_errors():
         from parity.commands.values import names_any_models
 
-        if names_any_models(references or ()):
-            require_writable(reports)
+        if names_any_models(references or (), table=options["table"]):
+            require_writable(reports, _list_inputs(references, options, custom_objects))
             graph_request = build_graph_request(
                 options,
                 tuple(references or ()),
@@ -106,40 +112,64 @@ def compare(
 
                 report = compare_graphs(graph_request, progress=update_progress)
             report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-            console.show_report(report, reports)
+            show_report(report, reports)
             raise typer.Exit(report.verdict.exit_code)
-        options = {**options, "model": next(iter(references or ()), None)}
         request = build_request(
             options,
+            tuple(references or ()),
             **criteria,
         )
-        require_writable(reports)
+        require_writable(reports, _list_inputs(references, options, custom_objects))
         with _start_children(request) as run_arguments:
             from parity.commands.compare import compare_request
 
             report = compare_request(**run_arguments)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-        console.show_report(report, reports)
+        show_report(report, reports)
         raise typer.Exit(report.verdict.exit_code)
 
 
 @with_request_options
 def capture(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the captures.")],
-    model: arguments.OptionalModelArgument = None,
+    references: arguments.ReferencesArgument = None,
+    shape: arguments.ShapeOption = None,
+    trust: arguments.TrustOption = None,
+    custom_objects: arguments.CustomObjectsOption = None,
+    export: arguments.ExportOption = True,
     *,
     options: Mapping[str, Any],
 ) -> None:
-    """Run a model and save its tensors for `parity diff`.
+    """Run models and save their tensors for `parity diff`.
 
     The folder gets one file for each subject, and one with the float64 reference and its floors.
     """
     with handle_errors():
-        request = build_request({**options, "model": model}, save_captures=out, judge=False)
-        with _start_children(request) as run_arguments:
-            from parity.commands.capture import capture_request
+        from parity.commands.values import names_any_models
 
-            captures = capture_request(**run_arguments)
+        if names_any_models(references or (), table=options["table"]):
+            graph_request = build_graph_request(
+                options,
+                tuple(references or ()),
+                shape=shape or (),
+                trust=trust,
+                custom_objects=custom_objects,
+                export=export,
+                save_captures=out,
+                judge=False,
+            )
+            with show_progress() as update_progress:
+                from parity.commands.capture import capture_models
+
+                captures = capture_models(graph_request, progress=update_progress)
+        else:
+            request = build_request(
+                options, tuple(references or ()), save_captures=out, judge=False
+            )
+            with _start_children(request) as run_arguments:
+                from parity.commands.capture import capture_request
+
+                captures = capture_request(**run_arguments)
         for name, failure in captures.failures.items():
             console.print_note(f"{name} could not be run: {failure}")
         for note in captures.notes:
@@ -147,6 +177,19 @@ def capture(
         for path in sorted(captures.files.values()):
             console.stdout_console().print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
         raise typer.Exit(0 if captures.ok else 3)
+
+
+def _list_inputs(
+    references: Sequence[str] | None, options: Mapping[str, Any], custom_objects: str | None
+) -> list[object]:
+    """Return every text of a command line that may name a file which is read."""
+    values = (options.get(name) for name in _INPUT_OPTIONS)
+    listed = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return [*(references or ()), *listed, custom_objects]
+
+
+def _list_folder(path: Path) -> list[Path]:
+    return list(path.iterdir()) if path.is_dir() else []
 
 
 @contextmanager
@@ -189,11 +232,11 @@ def diff(
     with handle_errors():
         from parity.commands import diff as diffing
 
-        require_writable(reports)
+        require_writable(reports, (a, b, *_list_folder(a), *_list_folder(b)))
         precision = None if judge_as is None else judge_as.value
         report = diffing.diff(a, b, limit=limit, judge_as=precision)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
-        console.show_report(report, reports)
+        show_report(report, reports)
         raise typer.Exit(report.verdict.exit_code)
 
 
@@ -214,6 +257,7 @@ COMMANDS = (
         examples=(
             "parity capture resnet50 --input photo.jpg --depth layer --out captures",
             "parity capture resnet50 --subjects keras --out on-the-other-machine",
+            "parity capture net.py:build deployed.onnx --out here",
         ),
     ),
     Command(

@@ -1,37 +1,64 @@
-"""The terminal: standard output and error, tables, notes and the display of a report."""
+"""The terminal: standard output and error, tables and notes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from parity.commands.cli import outlet
+from parity.text import find_unfiltered
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
-    from parity.report.model import Report
+
+_LEAST_WIDTH = 40
+"""Columns of a terminal that states fewer."""
 
 
-def stdout_console() -> Console:
+def stdout_console(*, width: int | None = None) -> Console:
     """Return the console for results; its lines are not wrapped when it is not a terminal."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return make_console(sys.stdout, soft_wrap=not sys.stdout.isatty(), width=width)
 
 
 def stderr_console() -> Console:
     """Return the console for errors, notes and progress."""
-    from rich.console import Console
+    return make_console(sys.stderr, soft_wrap=True)
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+def make_console(stream: TextIO, *, soft_wrap: bool = False, width: int | None = None) -> Console:
+    """Return a console that escapes texts, so that control sequences are Rich's own."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class EscapingConsole(Console):
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterator[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else outlet.escape(text), style, control)
+
+        def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+            return super().render_str(outlet.shorten(text), **options)
+
+        def on_broken_pipe(self) -> None:
+            """Go on: Rich would end the process with exit code 1."""
+
+    console = EscapingConsole(
+        file=find_unfiltered(stream), highlight=False, soft_wrap=soft_wrap, width=width
+    )
+    if console.width < _LEAST_WIDTH:
+        # As COLUMNS=0 says; Rich would print nothing.
+        console.width = _LEAST_WIDTH
+    return console
 
 
 def print_table(
     names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()
 ) -> None:
     """Print a table without borders; the columns named in `right` are aligned to the right."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -39,9 +66,9 @@ def print_table(
     for name in names:
         table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(outlet.shorten(outlet.escape(cell))) for cell in row))
     # No cell is truncated: a pipe has no width, and a terminal wraps long lines.
-    wide = Console(highlight=False, width=10_000)
+    wide = stdout_console(width=10_000)
     with wide.capture() as output:
         wide.print(table)
     print("\n".join(line.rstrip() for line in output.get().splitlines()))
@@ -54,17 +81,6 @@ def print_json(data: object) -> None:
     print(json.dumps(data, indent=2))
 
 
-def show_report(report: Report, reports: Mapping[str, Path]) -> None:
-    """Write the report files, and print the table unless one of them is printed (`-`)."""
-    from rich.console import Console
-
-    from parity.commands.cli import report_options
-    from parity.report import terminal
-
-    if not report_options.write(report, reports):
-        terminal.render(report, Console(highlight=False))
-
-
 def print_note(text: str) -> None:
     """Print a note on standard error."""
     print_message("note", "dim", text)
@@ -74,4 +90,5 @@ def print_message(label: str, style: str, text: str) -> None:
     """Print a text on one line of standard error, after a label in this Rich style."""
     from rich.text import Text
 
-    stderr_console().print(Text.assemble((f"{label}:", style), " ", " ".join(text.split())))
+    line = outlet.shorten(" ".join(text.split()))
+    stderr_console().print(Text.assemble((f"{label}:", style), " ", line))

@@ -14,32 +14,64 @@ from parity.processes import registry
 
 
 def convert(
-    model: arguments.ModelArgument,
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The checkpoint to write.")],
-    weights: Annotated[
-        Path,
-        typer.Option(
-            help=f"The checkpoint to read: .safetensors {' '.join(registry.checkpoint_suffixes())}"
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|REF",
+            help="A registered architecture, or any model as `parity compare` takes it.",
         ),
     ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The checkpoint to write.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The checkpoint to read, by default the model's own weights: .safetensors "
+            f"{' '.join(registry.checkpoint_suffixes())}",
+        ),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="The model, of any framework, whose checkpoint is written; by default the first.",
+        ),
+    ] = None,
+    input: arguments.InputOption = None,
+    shape: arguments.ShapeOption = None,
+    seed: arguments.SeedOption = 0,
+    trust: arguments.TrustOption = None,
+    custom_objects: arguments.CustomObjectsOption = None,
     classes: arguments.ClassesOption = None,
     image_size: arguments.ImageSizeOption = None,
     channels: arguments.ChannelsOption = None,
+    timeout: arguments.TimeoutOption = 900.0,
     python: arguments.PythonOption = None,
 ) -> None:
-    """Convert a checkpoint to another format, bit for bit.
+    """Convert a model's weights to another format, or into another model, bit for bit.
 
     Complete in both directions: a weight that is missing, unused or of another shape is an error.
+    With --into the layers of both models are paired, and the weights get the axes of the other.
     """
     with handle_errors():
         from parity.commands import convert as converting
+        from parity.commands.values import parse_inputs, parse_shapes
         from parity.processes.interpreters import resolve_interpreters
 
+        plain, named = parse_inputs(input or ())
         with show_progress() as update_progress:
             conversion = converting.convert(
                 model,
                 weights,
                 target,
+                into=into,
+                input=plain,
+                inputs=dict(named),
+                shapes=parse_shapes(shape or ()),
+                seed=seed,
+                trust=tuple(trust or ()),
+                custom_objects=custom_objects,
+                timeout=timeout,
                 classes=classes,
                 image_size=image_size,
                 channels=channels,
@@ -53,6 +85,9 @@ def convert(
             f"{conversion.parameters:,} parameters, sha256 {conversion.sha256[:12]}\n"
             "verified: read back and equal bit for bit"
         )
+        if conversion.difference:
+            console.print_note(conversion.difference)
+            raise typer.Exit(1)
 
 
 COMMANDS = (
@@ -62,6 +97,8 @@ COMMANDS = (
         examples=(
             "parity convert resnext50_32x4d --weights r.pth r.weights.h5",
             "parity convert resnet18 --weights r.keras r.safetensors --classes 10",
+            "parity convert net.py:build --into keras_net.py:build net.weights.h5",
+            "parity convert keras:ResNet50,weights=F.h5 --into keras_net.py:build net.keras",
         ),
     ),
 )

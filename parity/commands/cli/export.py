@@ -9,19 +9,71 @@ import typer
 from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
-from parity.commands.cli.progress import show_progress
 
 
 def export(
-    model: arguments.ModelArgument,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF",
+            help="A registered architecture (see `parity models`), or any Keras or PyTorch model: "
+            "file.py:build, module:build, a model file (.keras .h5 .pt2), keras:ResNet50, "
+            "torchvision:resnet50, timm:resnet50, hf:FOLDER. Arguments follow a comma.",
+        ),
+    ],
     onnx: Annotated[Path, typer.Option(metavar="OUT", help="The ONNX file to write.")],
     side: Annotated[
-        arguments.Framework, typer.Option("--from", help="The framework to export from.")
-    ],
-    weights: Annotated[
-        Path | None, typer.Option(help="A checkpoint; by default seeded random weights.")
+        arguments.Framework | None,
+        typer.Option("--from", help="The framework to export a registered architecture from."),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint; by default seeded random weights, or the model's own."),
+    ] = None,
+    input: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]F.npy",
+            help="An example of an input, for a PyTorch module that has none. Repeatable.",
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=1x3x224x224",
+            help="The shape of an input, the batch first, instead of an example. Repeatable.",
+        ),
+    ] = None,
+    dynamic: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=AXIS[:SIZE],…",
+            help="Axes of an input whose size varies beside the batch; batch as SIZE is another "
+            "axis of the batch. Repeatable.",
+        ),
+    ] = None,
+    fixed_batch: Annotated[
+        bool, typer.Option("--fixed-batch", help="The batch does not vary.")
+    ] = False,
     opset: arguments.OpsetOption = None,
+    precision: Annotated[
+        arguments.ExportPrecision,
+        typer.Option(
+            help="float16: compute in float16, but for what exceeds its range; inputs and outputs "
+            "stay as they are."
+        ),
+    ] = arguments.ExportPrecision.float32,
+    external_data: Annotated[
+        bool,
+        typer.Option(
+            "--external-data",
+            help="Write the weights to OUT.data; above 2 GB this is automatic.",
+        ),
+    ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="F.json", help="Write what was verified, and how, to this file."),
+    ] = None,
     stage_outputs: Annotated[
         bool,
         typer.Option(
@@ -29,27 +81,34 @@ def export(
             help="Also output every stage's tensor, in its framework's axis order.",
         ),
     ] = False,
+    trust: arguments.TrustOption = None,
+    custom_objects: arguments.CustomObjectsOption = None,
     seed: arguments.SeedOption = 0,
     classes: arguments.ClassesOption = None,
     image_size: arguments.ImageSizeOption = None,
     channels: arguments.ChannelsOption = None,
     cache: arguments.CacheOption = True,
     python: arguments.PythonOption = None,
+    timeout: arguments.TimeoutOption = 900.0,
 ) -> None:
     """Export a model to ONNX and verify the file.
 
     The file passes the ONNX checker and shape inference, loads in ONNX Runtime, and computes the
-    framework's outputs at N = 1, 2 and 3. Otherwise there is an error and no file.
+    framework's outputs at N = 1, 2 and 3, at other sizes that vary, and on extreme inputs.
+    Otherwise there is an error and no file.
     """
     with handle_errors():
         from parity.commands import export as exporting
+        from parity.commands.cli.progress import show_progress
+        from parity.commands.values import parse_dynamic, parse_inputs, parse_shapes
         from parity.processes.interpreters import resolve_interpreters
 
+        plain, named = parse_inputs(input or ())
         with show_progress() as update_progress:
             result = exporting.export(
                 model,
                 onnx,
-                side=str(side),
+                side=None if side is None else str(side),
                 weights=weights,
                 opset=opset,
                 stage_outputs=stage_outputs,
@@ -57,8 +116,19 @@ def export(
                 classes=classes,
                 image_size=image_size,
                 channels=channels,
+                input=plain,
+                inputs=dict(named),
+                shapes=parse_shapes(shape or ()),
+                dynamic=parse_dynamic(dynamic or ()),
+                fixed_batch=fixed_batch,
+                precision=precision.value,
+                external_data=external_data,
+                record=record,
+                trust=trust or (),
+                custom_objects=custom_objects,
                 cache=cache,
                 python=resolve_interpreters(python or []),
+                timeout=timeout,
                 progress=update_progress,
             )
         for note in result.notes:
@@ -79,6 +149,7 @@ COMMANDS = (
         examples=(
             "parity export --onnx r.onnx resnext50_32x4d --from keras",
             "parity export --onnx r.onnx resnet18 --from torch --weights r.pth --stage-outputs",
+            "parity export --onnx net.onnx net.py:build --dynamic x=2,3 --record net.json",
         ),
     ),
 )

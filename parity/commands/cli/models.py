@@ -36,16 +36,14 @@ def models(
     with handle_errors():
         from parity.network import architectures
 
-        specs = [
-            architectures.get(name) for name in (*architectures.names(), *architectures.variants())
-        ]
+        specs = [architectures.get(name) for name in architectures.all_names()]
         rows = [
             {
                 "name": model.name,
                 "family": model.family,
                 "parameters": model.size.parameters,
                 "with_statistics": model.size.total,
-                "input_shape": list(model.input_shape),
+                "input_shape": list(model.input_form.shape[1:]),
                 "classes": model.classes,
             }
             for model in specs
@@ -60,7 +58,7 @@ def models(
                     str(row["name"]),
                     f"{row['parameters']:,}",
                     f"{row['with_statistics']:,}",
-                    "×".join(map(str, model.input_shape)),
+                    "×".join(map(str, model.input_form.shape[1:])),
                     str(row["classes"]),
                 ]
                 for model, row in zip(specs, rows, strict=True)

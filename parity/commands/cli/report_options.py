@@ -6,14 +6,16 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parity.errors import UsageError
+from parity.commands.cli import console, error_handling
+from parity.errors import OutputError, UsageError
 from parity.report import formats
+from parity.text import find_unfiltered
 
 if TYPE_CHECKING:
     from parity.report.model import Report
@@ -66,8 +68,11 @@ def require_one_printed(reports: Mapping[str, Path]) -> None:
         )
 
 
-def require_writable(reports: Mapping[str, Path]) -> None:
-    """Raise UsageError or OutputError if the reports cannot be written; call it before any work."""
+def require_writable(reports: Mapping[str, Path], inputs: Iterable[object] = ()) -> None:
+    """Raise UsageError or OutputError if the reports cannot be written; call it before any work.
+
+    `inputs` are what the command reads; a report must replace none of these files.
+    """
     # Not at the top: `parity --help` needs the formats' names alone.
     from parity import files
 
@@ -75,6 +80,9 @@ def require_writable(reports: Mapping[str, Path]) -> None:
     for path in reports.values():
         if path != STDOUT:
             files.require_writable(path)
+    files.require_other_files(
+        [path for path in reports.values() if path != STDOUT], [str(each) for each in inputs]
+    )
 
 
 def write(report: Report, reports: Mapping[str, Path]) -> bool:
@@ -87,10 +95,22 @@ def write(report: Report, reports: Mapping[str, Path]) -> bool:
 
         # GitHub also reads annotations from standard error, where they do not mix with a report.
         for line in render_github_annotations(report):
-            print(line, file=sys.stderr)
+            print(line, file=find_unfiltered(sys.stderr))
     for name, path in reports.items():
         if path == STDOUT:
             print(formats.load_format(name).render(report), end="")
         else:
-            formats.write_report(report, path, name)
+            try:
+                formats.write_report(report, path, name)
+            except OutputError as error:
+                # The verdict stands, and the other reports can still be written.
+                error_handling.report_error(str(error))
     return STDOUT in reports.values()
+
+
+def show_report(report: Report, reports: Mapping[str, Path]) -> None:
+    """Write the report files, and print the table unless one of them is printed (`-`)."""
+    from parity.report import terminal
+
+    if not write(report, reports):
+        terminal.render(report, console.make_console(sys.stdout))

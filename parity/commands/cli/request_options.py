@@ -23,10 +23,6 @@ def _shared_options(
     subjects: arguments.SubjectsOption = None,
     reference: arguments.ReferenceOption = None,
     depth: arguments.DepthOption = arguments.Depth.stage,
-    onnx_keras: arguments.OnnxKerasOption = None,
-    onnx_torch: arguments.OnnxTorchOption = None,
-    keras: arguments.KerasModelOption = None,
-    torch: arguments.TorchModelOption = None,
     table: arguments.TableOption = None,
     opset: arguments.OpsetOption = None,
     device: arguments.DeviceOption = arguments.Device.auto,
@@ -67,9 +63,11 @@ def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def build_request(options: Mapping[str, Any], **fields: Any) -> "Request":
+def build_request(
+    options: Mapping[str, Any], references: tuple[str, ...] = (), **fields: Any
+) -> "Request":
     """Return the request of the shared options and of further fields. Raises `UsageError`."""
-    from parity.commands.values import parse_image_size, parse_inputs, parse_subjects
+    from parity.commands.values import parse_image_size, parse_inputs, parse_subjects, sort_models
     from parity.comparison.request import Request
     from parity.errors import UsageError
     from parity.processes.interpreters import resolve_interpreters
@@ -81,7 +79,7 @@ def build_request(options: Mapping[str, Any], **fields: Any) -> "Request":
     if named:
         raise UsageError(f"--input {named[0][0]}=…: this model has one input; give the file alone")
     values["python"] = resolve_interpreters(values["python"] or [])
-    return Request(**values, **fields)
+    return Request(**sort_models(references), **values, **fields)
 
 
 def build_graph_request(
@@ -102,7 +100,7 @@ def build_graph_request(
     from parity.processes.interpreters import resolve_interpreters
 
     values = {name: v.value if isinstance(v, Enum) else v for name, v in options.items()}
-    refuse_foreign_options(**values, **fields)
+    refuse_foreign_options(**values)
     names = {each.name for each in dataclasses.fields(GraphRequest)}
     values = {name: value for name, value in {**values, **fields}.items() if name in names}
     plain, named = parse_inputs(values.pop("input") or ())

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from parity import files
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import InputError, UsageError
 from parity.network import inputs
-from parity.numerics.array_files import save_arrays
+from parity.network.alignment import families
+from parity.network.graph import OPAQUE, Graph
+from parity.numerics.array_files import READING_ERRORS, save_arrays
 from parity.processes.model_files import require_file
-from parity.text import quote, suggest
+from parity.text import one_line, quote, suggest
 
 Array = NDArray[Any]
 
@@ -166,24 +169,24 @@ def _load_array(spec: DeclaredInput, value: Any) -> tuple[Array, str]:
         _require_fit(spec, value, "the array")
         return value, "array"
     path = Path(value)
-    mapped = _map_npy(path)
+    mapped = map_npy(path)
     _require_fit(spec, mapped, str(path))
     return np.array(mapped, order="K"), path.name
 
 
-def _map_npy(path: Path) -> Array:
+def map_npy(path: Path) -> Array:
     """Return the array of an `.npy` file, mapped: what its header claims takes no memory.
 
     Raises `UsageError` if there is no such file, and `InputError` if it holds no array.
     """
     require_file(str(path))
-    with path.open("rb") as file:
+    with files.open_regular(path) as file:
         if file.read(len(npy.MAGIC_PREFIX)) != npy.MAGIC_PREFIX:
             raise InputError(f"{path}: expected one array, an .npy file, found another format")
     try:
         return npy.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError, OverflowError) as error:
-        text = " ".join(str(error).split())
+    except (OSError, *READING_ERRORS) as error:
+        text = one_line(str(error), longest=160) or type(error).__name__
         reason = "it holds objects" if "Python objects" in text else text
         raise InputError(f"{path}: cannot be read as an .npy file: {reason}") from None
 
@@ -284,3 +287,20 @@ def redraw_integers(
         old = arrays[name]
         result[name] = rng.integers(0, bound, old.shape).astype(old.dtype)
     return result
+
+
+def find_id_bounds(graph: Graph) -> dict[str, int]:
+    """Return, for each integer input that an embedding reads, the number of ids that it takes."""
+    ports = {port.tensor: port.name for port in graph.inputs}
+    found: dict[str, int] = {}
+    reach = dict(ports)
+    for node in graph.nodes:
+        sources = [reach[tensor] for tensor in node.inputs if tensor in reach]
+        if node.kind == "embedding" and sources and node.parameters:
+            rows = node.parameters[0].shape[0]
+            found[sources[0]] = min(rows, found.get(sources[0], rows))
+        elif (node.kind == OPAQUE or families.is_passed(node)) and sources:
+            for tensor in node.outputs:
+                if graph.tensors[tensor].dtype.startswith("int"):
+                    reach[tensor] = sources[0]
+    return found

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from parity.comparison.graphs.missing import find_missing_operation
+from parity.comparison.graphs.points import extra_points, isolated_terms
 from parity.comparison.graphs.precisions import find_row_precisions
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.judging import judge_captures
 from parity.comparison.state import Criteria, ReferenceRun
-from parity.numerics.verdict import FirstDivergence, StageResult, find_first_failure
+from parity.errors import ParityError
+from parity.numerics.capture import CaptureReader
+from parity.numerics.floor import ROUNDOFF, Floor
+from parity.numerics.measurement import RowErrors, measure_rows
+from parity.numerics.points import ComparisonPoint
+from parity.numerics.verdict import FirstDivergence, StageResult, find_first_failure, judge_rows
+from parity.processes.helpers import start_measurement_helpers
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,8 @@ class IsolatedRows:
 
     results: tuple[StageResult, ...]
     captures: Mapping[str, Path]
-    reference: ReferenceRun
+    reference: Path
+    """The capture of the reference in float64."""
     stages: frozenset[str]
     followers: frozenset[tuple[str, str]] = frozenset()
     """Subjects and rows that read from a row whose shape differs, so that they differ too."""
@@ -89,29 +101,106 @@ def isolate_failing_layers(
     if not failing or not names:
         return None
     points = state.table.in_stages(failing, names)
-    reference = runner.run_reference(points, "layers", isolate=True)
-    captures = runner.run_subjects(names, points, "layers", feed=reference.capture)
+    capture = _capture_layers(state, runner, points)
+    captures = runner.run_subjects(names, points, "layers", feed=capture)
     paths = {name: each.path for name, each in captures.items()}
-    results = judge_captures(
-        reference.capture, reference.isolated_floors, paths, points, criteria(state)
-    )
+    results = _judge_isolated(state, runner, points, capture, paths)
     followers = frozenset(
         (name, row) for name in names for row in _find_followers(state, results, name)
     )
-    return IsolatedRows(tuple(results), paths, reference, frozenset(failing), followers)
+    return IsolatedRows(tuple(results), paths, capture, frozenset(failing), followers)
+
+
+def _capture_layers(
+    state: GraphState, runner: GraphRunner, points: Sequence[ComparisonPoint]
+) -> Path:
+    """Capture the reference's layers, with the tensors of no row, which the explanation reads."""
+    name = state.reference.subject.name
+    known = {state.table.by_name(point.row).tensors[name].tensor for point in points}
+    graph = state.reference.graph
+    others = [
+        node.outputs[0]
+        for node in graph.nodes
+        if node.outputs and node.outputs[0] not in known
+        if graph.tensors[node.outputs[0]].dtype == "float32"
+    ]
+    if state.request.explain and others:
+        with contextlib.suppress(ParityError):
+            # One that is not in float64 is no reason to have no layers.
+            return runner.capture_reference(points, "layers", extra_points(graph, others))
+    return runner.capture_reference(points, "layers")
+
+
+def _judge_isolated(
+    state: GraphState,
+    runner: GraphRunner,
+    points: Sequence[ComparisonPoint],
+    capture: Path,
+    captures: Mapping[str, Path],
+) -> list[StageResult]:
+    """Judge the isolated runs at the points that may fail; the others pass by the smallest floor.
+
+    Only the floors of those that may fail are measured.
+    """
+    judged = criteria(state)
+    with contextlib.ExitStack() as stack:
+        readers = {n: stack.enter_context(CaptureReader(path)) for n, path in captures.items()}
+        reference = stack.enter_context(CaptureReader(capture))
+        rows = [point.row for point in points if point.row in reference]
+        errors = measure_rows(rows, reference, readers, start_helpers=start_measurement_helpers)
+        terms = isolated_terms(state.reference.graph, points, state.table)
+        doubtful = [
+            row for row in rows if _may_fail(row, errors[row], reference, terms[row], judged.limit)
+        ]
+        chosen = [point for point in points if point.row in doubtful]
+        floors = runner.measure_isolated_floors(points, doubtful, capture) if doubtful else None
+        return judge_rows(
+            errors,
+            reference=reference,
+            floors={} if floors is None else floors.isolated_floors,
+            subjects=readers,
+            points=chosen,
+            limit=judged.limit,
+            precisions=judged.precisions,
+            row_precisions=judged.row_precisions,
+        )
+
+
+def _may_fail(
+    row: str, errors: RowErrors, reference: CaptureReader, terms: float, limit: float
+) -> bool:
+    """Return whether a subject's error is above the limit by the smallest floor that there is."""
+    smallest = Floor.smallest(terms)
+    found = list(errors.errors.values())
+    if any(e.mismatch or e.wrong or not e.compared for e in found):
+        return True
+    if any(e.rel_l2 > limit * smallest.rel_l2 for e in found):
+        return True
+    largest = max((e.max_abs for e in found), default=0.0)
+    if not largest:
+        return False
+    scale = max((float(np.abs(chunk).max()) for chunk in reference.chunks(row)), default=0.0)
+    return not largest <= limit * ROUNDOFF * scale
 
 
 def _find_followers(state: GraphState, results: Sequence[StageResult], name: str) -> set[str]:
-    """Return the rows that fail and read from a row whose shape differs.
+    """Return the rows that fail and read from a row whose shape differs, or an operation that
+    is missing and that another one reads before.
 
     A tensor of another shape cannot be replaced by the reference's, so what follows differs too.
     """
     graph = state.reference.graph
     failing = {r.row for r in results if name in r.subjects and r.subjects[name].status.is_failure}
+    found, absent = set[str](), set[str]()
+    for row in state.table.rows:
+        missing = find_missing_operation(state, name, row) if row.name in failing else None
+        if missing is not None:
+            if missing.node.id in absent:
+                found.add(row.name)
+            absent.add(missing.node.id)
     other = {r.row for r in results if name in r.subjects and r.subjects[name].shape_differs}
     by_tensor = {row.tensors[state.reference.subject.name].tensor: row.name
                  for row in state.table.rows}  # fmt: skip
-    found = set()
     for row in state.table.rows:
         waiting, seen = list(graph.by_id[row.node].inputs), set[str]()
         while waiting and row.name in failing:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from parity.comparison.graphs.layout import channels_first
 from parity.network import kinds
@@ -69,7 +70,11 @@ class GraphTable:
 
     def by_name(self, name: str) -> GraphRow:
         """Return the row called `name`."""
-        return next(row for row in self.rows if row.name == name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, GraphRow]:
+        return {row.name: row for row in self.rows}
 
     def in_stages(
         self, stages: Collection[str], subjects: Collection[str]
@@ -113,8 +118,9 @@ def build_table(
         if not partners and alignments:
             continue
         name = _unique(node.path or node.source or node.operation, node, names)
-        first = channels_first(axes.get(tensor, ""))
         own = graph.tensors[tensor].shape
+        named = axes.get(tensor, "")
+        first = channels_first(named) if len(named.split()) == len(own) else ()
         stage, block = cuts.places[node.id]
         tensors = {
             subject: TensorPoint(name, point.tensor, (*_drop_identity(point.views), *first))
@@ -212,6 +218,50 @@ def _unique(text: str, node: Node, names: set[str]) -> str:
 
 def _drop_identity(views: Sequence[View]) -> tuple[View, ...]:
     return tuple(view for view in views if not view.is_identity)
+
+
+EXTRA = "tensor "
+"""The prefix, in a capture, of a tensor that no row of the table has."""
+
+
+def extra_points(graph: Graph, tensors: Iterable[str]) -> tuple[TensorPoint, ...]:
+    """Return the points at which tensors that are no rows are captured."""
+    axes = infer_axes(graph)
+    return tuple(
+        TensorPoint(f"{EXTRA}{tensor}", tensor, channels_first(axes.get(tensor, "")))
+        for tensor in tensors
+    )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a network that end at some rows: the rows at their ends and before them, and the
+    names of the weights inside."""
+
+    rows: frozenset[str]
+    weights: frozenset[str]
+
+
+def find_parts(
+    graph: Graph, points: Sequence[ComparisonPoint], rows: Collection[str], table: GraphTable
+) -> Parts:
+    """Return the parts that end at `rows` and begin behind the comparison points before them."""
+    ends = {graph.by_id[table.by_name(point.row).node].outputs[0]: point.row for point in points}
+    found, weights = set(rows), set[str]()
+    for row in rows:
+        waiting = [table.by_name(row).node]
+        seen = set(waiting)
+        while waiting:
+            node = graph.by_id[waiting.pop()]
+            weights |= {each.name for each in node.parameters}
+            for tensor in node.inputs:
+                producer = graph.producers.get(tensor)
+                if tensor in ends:
+                    found.add(ends[tensor])
+                elif producer is not None and producer.id not in seen:
+                    seen.add(producer.id)
+                    waiting.append(producer.id)
+    return Parts(frozenset(found), frozenset(weights))
 
 
 def sum_terms(graph: Graph) -> dict[str, float]:

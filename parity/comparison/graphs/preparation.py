@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs import points as graph_points
@@ -18,8 +18,10 @@ from parity.comparison.graphs.inputs import (
     DeclaredInput,
     ModelInputs,
     choose_inputs,
+    find_id_bounds,
     redraw_integers,
 )
+from parity.comparison.graphs.norm_pairs import pair_norms
 from parity.comparison.graphs.request import (
     FLOAT64,
     GraphRequest,
@@ -27,6 +29,7 @@ from parity.comparison.graphs.request import (
     expect_runtime,
     select_subjects,
 )
+from parity.comparison.graphs.shared_inputs import resize_inputs, share_inputs
 from parity.comparison.graphs.state import GraphState, LoadedModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
@@ -42,8 +45,8 @@ from parity.errors import (
     UsageError,
     WrongFrameworkError,
 )
-from parity.network.alignment import Alignment, families
-from parity.network.graph import OPAQUE, Graph
+from parity.network.alignment import Alignment
+from parity.network.graph import Graph
 from parity.numerics.array_files import load_arrays
 from parity.processes import registry
 from parity.processes.child import Child
@@ -90,10 +93,11 @@ class Preparation:
         weights = WeightAssignment(
             self.request, self.children, self.folder, self.progress, self.notes
         )
-        source = weights.assign(
-            base, models, alignments, lambda named: self._load_weight_source(base, named)
-        )
-        models = self._export_all(base, models, alignments, weights)
+        with contextlib.closing(weights):
+            source = weights.assign(
+                base, models, alignments, lambda named: self._load_weight_source(base, named)
+            )
+            models = self._export_all(base, models, alignments, weights)
         return self._build_state(subjects, base, models, alignments, weights.files, source)
 
     def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, LoadedModel]]:
@@ -304,9 +308,11 @@ class Preparation:
             notes=(*loaded.get("notes", ()), *graph.notes),
         )
 
-    def _record(self, subject: GraphSubject, chosen: ModelInputs) -> tuple[Graph, Path, float]:
-        file = chosen.save(self.folder / f"inputs.{subject.name}.npz")
-        path = self.folder / f"graph.{subject.name}.json"
+    def _record(
+        self, subject: GraphSubject, chosen: ModelInputs, label: str = ""
+    ) -> tuple[Graph, Path, float]:
+        file = chosen.save(self.folder / f"inputs.{label}{subject.name}.npz")
+        path = self.folder / f"graph.{label}{subject.name}.json"
         try:
             answer = self.children[subject.child].call(
                 "read_graph", inputs=str(file), out=str(path)
@@ -342,6 +348,42 @@ class Preparation:
         read = self._read(subject, models[reference.name].inputs, answer)
         return {**models, subject.name: read}
 
+    def read_at(self, state: GraphState, arrays: Mapping[str, Array]) -> GraphState:
+        """Return the state with every model read again, on these inputs of the reference.
+
+        The models keep their weights. One that does not run on inputs of these shapes, or whose
+        axes cannot be told, is left out. Raises `GraphError` if the reference does not run on them.
+        """
+        label = "again."
+        base = self._read_again(state.reference, ModelInputs(arrays, "another size"), label)
+        models: dict[str, LoadedModel] = {}
+        alignments: dict[str, Alignment] = {}
+        for name, model in state.models.items():
+            if model.subject.name == base.subject.name:
+                models[name] = replace(base, subject=model.subject)
+                continue
+            found = resize_inputs(model, state.alignments[name], arrays)
+            if found is None:
+                continue
+            try:
+                again = self._read_again(model, ModelInputs(found, "another size"), label)
+            except (GraphError, InputError):
+                continue
+            alignments[name] = align_models(base, again)
+            models[name] = share_inputs(base, again, alignments[name])
+        table = graph_points.build_table(
+            base.graph,
+            alignments,
+            reference=base.subject.name,
+            graphs={name: models[name].graph for name in alignments},
+        )
+        return replace(state, reference=base, models=models, alignments=alignments, table=table)
+
+    def _read_again(self, model: LoadedModel, inputs: ModelInputs, label: str) -> LoadedModel:
+        self.progress(model.subject.name, "reading the model at another size")
+        graph, file, _ = self._record(model.subject, inputs, label)
+        return replace(model, graph=graph, inputs=inputs, input_file=file)
+
     # Alignment -----------------------------------------------------------------------------------
 
     def _align_all(self, base: LoadedModel, models: dict[str, LoadedModel]) -> dict[str, Alignment]:
@@ -352,29 +394,8 @@ class Preparation:
             self.progress(name, "pairing the layers")
             alignment = align_models(base, model)
             alignments[name] = alignment
-            models[name] = self._share_inputs(base, model, alignment)
+            models[name] = share_inputs(base, model, alignment)
         return alignments
-
-    def _share_inputs(
-        self, base: LoadedModel, model: LoadedModel, alignment: Alignment
-    ) -> LoadedModel:
-        """Return the model with the reference's inputs, in its own names, axes and dtypes."""
-        arrays = dict(model.inputs.arrays)
-        for own_name, other_name in alignment.inputs.items():
-            view = alignment.input_views.get(own_name)
-            own = arrays[other_name]
-            source = base.inputs.arrays[own_name]
-            if source.size != own.size:
-                raise UsageError(
-                    f"the input '{other_name}' of {model.subject.name} has the shape {own.shape}, "
-                    f"'{own_name}' of {base.subject.name} has {source.shape}: give one shape with "
-                    "--shape"
-                )
-            value = source if view is None else view.undo(source, own.shape)
-            arrays[other_name] = np.ascontiguousarray(value.reshape(own.shape)).astype(own.dtype)
-        inputs = ModelInputs(arrays, base.inputs.source)
-        inputs.save(model.input_file)
-        return replace(model, inputs=inputs)
 
     # Weights -------------------------------------------------------------------------------------
 
@@ -395,7 +416,7 @@ class Preparation:
         request = replace(self.request, inputs={}, shapes={})
         chosen = choose_inputs(request, own, example, seed=request.seed, chosen=[base.inputs])
         source = self._read(subject, chosen, (subject, rest[0], rest[1]))
-        return self._share_inputs(base, source, align_models(base, source))
+        return share_inputs(base, source, align_models(base, source))
 
     # Exports -------------------------------------------------------------------------------------
 
@@ -413,27 +434,32 @@ class Preparation:
         for model in models.values():
             if model.subject.runtime in registry.model_runtimes():
                 by_runtime.setdefault(model.subject.runtime, []).append(model)
+        planned: list[tuple[str, LoadedModel]] = []
         for group in by_runtime.values():
             model = group[0]
             name = f"onnx-{model.subject.name}"
             is_file = model.subject.reference is not None and model.subject.reference.runtime == (
                 "onnx"
             )
-            if len(group) > 1 or is_file or name in models or not self._wants(name):
-                continue
-            try:
-                exported = self._export(model, name)
-                alignment = align_models(base, exported)
-                exported = self._share_inputs(base, exported, alignment)
-                weights.read(exported)
-                # An export has its model's weights; with those of the reference, the values agree.
-                alignments[name] = weights.check_values(base, exported, alignment)
-                models[name] = exported
-            except ParityError as error:
-                if self.request.subjects:
-                    self.failures[name] = str(error)
-                else:
-                    self.notes.append(f"{name} is not compared: {error}")
+            if len(group) == 1 and not is_file and name not in models and self._wants(name):
+                planned.append((name, model))
+        with self.children.threads(max(len(planned), 1)) as pool:
+            futures = {name: pool.submit(self._export, model, name) for name, model in planned}
+            for name, future in futures.items():
+                try:
+                    exported = future.result()
+                    alignment = align_models(base, exported)
+                    exported = share_inputs(base, exported, alignment)
+                    weights.read(exported)
+                    # An export has its model's weights; with those of the reference, the values
+                    # agree.
+                    alignments[name] = weights.check_values(base, exported, alignment)
+                    models[name] = exported
+                except ParityError as error:
+                    if self.request.subjects:
+                        self.failures[name] = str(error)
+                    else:
+                        self.notes.append(f"{name} is not compared: {error}")
         return models
 
     def _wants(self, name: str) -> bool:
@@ -494,7 +520,12 @@ class Preparation:
             if name in models
         }
         reference = base
-        kept = {name: a for name, a in alignments.items() if name in compared}
+        # The check by values may have made an alignment anew.
+        kept = {
+            name: pair_norms(base.graph, models[name].graph, each)
+            for name, each in alignments.items()
+            if name in compared
+        }
         table = graph_points.build_table(
             reference.graph,
             kept,
@@ -539,20 +570,3 @@ def _count_open(declared: Sequence[DeclaredInput]) -> tuple[bool, int]:
     """Return whether an input states no shape, and the number of axes of any length."""
     shapes = [spec.shape for spec in declared]
     return None in shapes, sum(shape.count(None) for shape in shapes if shape is not None)
-
-
-def find_id_bounds(graph: Graph) -> dict[str, int]:
-    """Return, for each integer input that an embedding reads, the number of ids that it takes."""
-    ports = {port.tensor: port.name for port in graph.inputs}
-    found: dict[str, int] = {}
-    reach = dict(ports)
-    for node in graph.nodes:
-        sources = [reach[tensor] for tensor in node.inputs if tensor in reach]
-        if node.kind == "embedding" and sources and node.parameters:
-            rows = node.parameters[0].shape[0]
-            found[sources[0]] = min(rows, found.get(sources[0], rows))
-        elif (node.kind == OPAQUE or families.is_passed(node)) and sources:
-            for tensor in node.outputs:
-                if graph.tensors[tensor].dtype.startswith("int"):
-                    reach[tensor] = sources[0]
-    return found

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parity.comparison.settings import OWN, RANDOM, Settings
 from parity.errors import UsageError
 from parity.processes import model_files, registry
 from parity.processes.references import (
+    REGISTERED,
+    WEIGHTS,
     ModelReference,
     name_subjects,
     parse_reference,
+    registered_spec,
     split_name,
 )
 from parity.processes.script_imports import guess_script_runtime
@@ -22,38 +25,18 @@ from parity.text import quote, suggest
 FLOAT64 = "-float64"
 """The end of the name of an ONNX file that PyTorch reads in float64, as the reference."""
 
-_OF_ARCHITECTURES = ("onnx_keras", "onnx_torch", "table", "xla", "serial")
-"""The options that only a comparison with a given layer table has, beside the user's twins."""
-
-_OF_REFERENCES = ("classes", "channels")
-"""The options of a registered architecture that a reference states itself."""
-
-_NOT_YET = {"repeat": 1, "seeds": 0, "stress": False, "save_captures": None}
-"""The options that come later, with their defaults."""
+_OF_TABLES = ("xla", "serial")
+"""The options that only a comparison by a layer table has."""
 
 
 def refuse_foreign_options(**options: Any) -> None:
-    """Raise `UsageError` for an option that was given and that only registered architectures have.
+    """Raise `UsageError` for an option that was given and that only comparisons by a table have.
 
     `options` are those of the command, by name.
     """
-    for name in (*registry.model_runtimes(), *_OF_ARCHITECTURES):
+    for name in _OF_TABLES:
         if options.get(name):
-            raise UsageError(f"{_option(name)} belongs to one registered architecture or a --table")
-    for name in _OF_REFERENCES:
-        value = options.get(name)
-        if value is not None:
-            raise UsageError(
-                f"{_option(name)}: several models are compared; give it to the model that takes "
-                f"it, resnet50,{name}={value} or net.py:build,ARGUMENT={value}"
-            )
-    for name, default in _NOT_YET.items():
-        if options.get(name, default) != default:
-            raise UsageError(f"{_option(name)} is not there yet for models that references name")
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+            raise UsageError(f"--{name} belongs to one registered architecture or a --table")
 
 
 @dataclass(frozen=True)
@@ -66,7 +49,8 @@ class GraphRequest(Settings):
     the axes of the model that has an input of that name. `input` is the one input of image models,
     as in `parity.network.inputs.load`. `subjects` selects by name, with a device: `torch@gpu`.
     `reference` is the name of the subject that is right. Without `export` no graph is exported.
-    `trust` are files that hold programs and may be run.
+    `trust` are files that hold programs and may be run. An architecture alone has `classes` and
+    `channels`; other models state theirs in their reference.
     """
 
     references: tuple[str, ...]
@@ -86,6 +70,23 @@ class GraphRequest(Settings):
         if self.keras_backend != "tensorflow":
             raise UsageError("--keras-backend: models are read on TensorFlow alone")
         self._check_numbers()
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Raise `UsageError` for a size that no model takes, or one of several alone."""
+        for name, size in (("classes", self.classes), ("channels", self.channels)):
+            if size is None:
+                continue
+            if len(self.references) > 1:
+                reason = "several models are compared"
+            elif parse_reference(split_name(self.references[0])[1]).form != REGISTERED:
+                reason = "the model is none of `parity models`"
+            else:
+                continue
+            raise UsageError(
+                f"--{name}: {reason}; give it to the model that takes it, resnet50,{name}={size} "
+                f"or net.py:build,ARGUMENT={size}"
+            )
 
     def _require_weight_source(self, weights: str) -> None:
         """Raise `UsageError` unless `weights` is one of the models, or a reference."""
@@ -104,15 +105,35 @@ class GraphRequest(Settings):
         parsed = []
         for text in self.references:
             name, reference = split_name(text)
-            parsed.append((name, parse_reference(reference)))
+            parsed += [(name, each) for each in self._find_models(parse_reference(reference))]
         runtimes = [expect_runtime(reference) for _, reference in parsed]
         names = name_subjects(parsed, runtimes)
         references = [reference for _, reference in parsed]
         return tuple(zip(names, runtimes, references, strict=True))
 
+    def _find_models(self, reference: ModelReference) -> list[ModelReference]:
+        """Return a reference at the request's sizes; an architecture alone stands for its twins."""
+        if reference.form != REGISTERED:
+            return [reference]
+        sizes = {"classes": self.classes, "image_size": self.image_size, "channels": self.channels}
+        given = {name: size for name, size in sizes.items() if size is not None}
+        sized = replace(reference, options={**given, **reference.options})
+        registered_spec(sized)
+        if len(self.references) > 1 or WEIGHTS in reference.options:
+            return [sized]
+        return [replace(sized, runtime=runtime) for runtime in registry.model_runtimes()]
+
 
 def expect_runtime(reference: ModelReference) -> str:
-    """Return the runtime that a reference is loaded in first."""
+    """Return the runtime that a reference is loaded in first.
+
+    A registered model is built where its checkpoint is read.
+    """
+    if reference.form == REGISTERED:
+        checkpoint = str(reference.options.get(WEIGHTS, ""))
+        for suffix, runtime in registry.checkpoint_suffixes().items():
+            if checkpoint.endswith(suffix):
+                return runtime
     return reference.runtime or guess_script_runtime(reference) or "torch"
 
 

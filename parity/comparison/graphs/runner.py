@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parity.comparison.graphs.points import accumulated_terms, isolated_terms
+from parity.comparison.graphs.points import accumulated_terms, find_parts, isolated_terms
 from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.identity import build_identity
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.numerics import floor
 from parity.numerics.points import ComparisonPoint
@@ -31,41 +32,72 @@ class GraphRunner:
     progress: Callable[[str, str], None]
 
     def run_reference(
-        self,
-        points: Sequence[ComparisonPoint],
-        label: str,
-        *,
-        isolate: bool = False,
-        replicates: int = floor.REPLICATES,
+        self, points: Sequence[ComparisonPoint], label: str, *, isolate: bool = False
     ) -> ReferenceRun:
-        """Run the reference in float64 and its float32 replicates at the points."""
+        """Run the reference in float64 and its float32 replicates at the points.
+
+        The floors are those of whole runs, and, with `isolate`, of parts given the reference's
+        input.
+        """
+        self.progress(self.state.reference.subject.name, "float64 reference and float32 floor")
+        path = self.capture_reference(points, label)
+        return self._measure(self._request_floors(points, path, isolate=isolate), path)
+
+    def capture_reference(
+        self, points: Sequence[ComparisonPoint], label: str, extra: Sequence[TensorPoint] = ()
+    ) -> Path:
+        """Capture the points, and `extra` tensors of the reference, in float64."""
         model = self.state.reference
-        self.progress(model.subject.name, "float64 reference and float32 floor")
         path = self.folder / f"{label}.reference.safetensors"
-        tensors = self._tensors(model, points)
-        child = self.children[model.subject.child]
         request = GraphRunRequest(
             inputs=str(model.input_file),
-            points=tensors,
+            points=(*self._tensors(model, points), *extra),
             out=str(path),
-            manifest=self._manifest(model, "float64"),
+            manifest={**self._manifest(model, "float64"), "subject": "reference"},
             precision="float64",
         )
-        child.call("run_graph", **request.to_json())
-        graph, table = model.graph, self.state.table
-        measurement = FloorRequest(
+        self.children[model.subject.child].call("run_graph", **request.to_json())
+        return path
+
+    def measure_isolated_floors(
+        self, points: Sequence[ComparisonPoint], rows: Collection[str], capture: Path
+    ) -> ReferenceRun:
+        """Measure the floors of the parts of `rows`, each given the reference's input.
+
+        `points` are all that isolation feeds; those before the parts are enough to measure them,
+        and the weights of the operations in the parts are the only ones that are perturbed.
+        """
+        parts = find_parts(self.state.reference.graph, points, rows, self.state.table)
+        needed = [point for point in points if point.row in parts.rows]
+        request = replace(
+            self._request_floors(needed, capture, isolate=True),
+            isolated_terms=isolated_terms(self.state.reference.graph, points, self.state.table),
+            whole=False,
+            measured=tuple(rows),
+            weights=tuple(parts.weights),
+        )
+        return self._measure(request, capture)
+
+    def _request_floors(
+        self, points: Sequence[ComparisonPoint], capture: Path, *, isolate: bool
+    ) -> FloorRequest:
+        model, table = self.state.reference, self.state.table
+        return FloorRequest(
             inputs=str(model.input_file),
-            points=tensors,
-            reference=str(path),
-            replicates=replicates,
+            points=self._tensors(model, points),
+            reference=str(capture),
+            replicates=floor.REPLICATES,
             seed=self.state.request.seed,
-            terms=accumulated_terms(graph, table),
-            isolated_terms=isolated_terms(graph, points, table),
+            terms=accumulated_terms(model.graph, table),
+            isolated_terms=isolated_terms(model.graph, points, table),
             isolate=isolate,
         )
-        answer = child.call("measure_floors", **measurement.to_json())
+
+    def _measure(self, request: FloorRequest, capture: Path) -> ReferenceRun:
+        child = self.children[self.state.reference.subject.child]
+        answer = child.call("measure_floors", **request.to_json())
         return ReferenceRun(
-            path, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
+            capture, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
         )
 
     def run_subject(
@@ -162,5 +194,9 @@ class GraphRunner:
             "runtime": dict(model.versions),
             "device": model.subject.device,
             "precision": precision,
-            "input_sha256": self.state.reference.inputs.sha256,
+            **build_identity(
+                model=self.state.model_name,
+                weights_sha256=self.state.weights_sha256,
+                input_sha256=self.state.reference.inputs.sha256,
+            ),
         }

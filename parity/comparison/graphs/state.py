@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from parity.comparison.graphs.inputs import ModelInputs
 from parity.comparison.graphs.points import GraphTable
@@ -12,6 +17,9 @@ from parity.comparison.graphs.request import GraphRequest, GraphSubject
 from parity.comparison.placement import Placement
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph
+from parity.numerics.array_files import load_arrays
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,24 @@ class LoadedModel:
     versions: Mapping[str, str]
     seconds: float
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """Reads the `.npz` files of weights; the two that were read last are kept."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, dict[str, Array]] = {}
+
+    def load(self, path: Path) -> dict[str, Array]:
+        """Return the weights of a file by name, which must not be changed."""
+        values = self._kept.pop(path, None)
+        if values is None:
+            while len(self._kept) > 1:
+                self._kept.pop(next(iter(self._kept)))
+            values = load_arrays(path)
+        self._kept[path] = values
+        return values
 
 
 @dataclass(frozen=True)
@@ -46,6 +72,22 @@ class GraphState:
     placement: Placement = field(default_factory=lambda: Placement({}))
     failures: Mapping[str, str] = field(default_factory=dict)
     """By subject, why it could not be loaded, read or aligned."""
+    weight_files: WeightFiles = field(default_factory=WeightFiles, compare=False)
     subjects: tuple[GraphSubject, ...] = ()
     """All that were asked for, in order."""
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The SHA-256 of the reference's weights; empty if they could not be read."""
+        path = self.weights.get(self.reference.subject.name)
+        return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+
+    @property
+    def model_name(self) -> str:
+        """The compared models, as the user named them."""
+        return " | ".join(self.request.references)
+
+    def load_weights(self, subject: str) -> dict[str, Array]:
+        """Return a subject's weights by name, in its own axes; they must not be changed."""
+        return self.weight_files.load(self.weights[subject])

@@ -54,6 +54,8 @@ class PairDifference:
     value: Any
     where: str
     training_only: bool = False
+    is_part: bool = False
+    """Whether the two operations give no pair of tensors: each does the same with others only."""
     hyper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """All hyperparameters of the subject's operation, with the axes of channels-first tensors."""
 
@@ -71,14 +73,14 @@ def find_differences(
         )
         if first is None or second is None:
             continue
-        first, second = _pad_with(reference.graph, first), _pad_with(model.graph, second)
+        first, second = with_padding(reference.graph, first), with_padding(model.graph, second)
         first = move_channels_first(reference.graph, first, axes[0])
         second = move_channels_first(model.graph, second, axes[1])
         found += _compare_nodes(model.subject.name, pair, first, second)
     return found
 
 
-def _pad_with(graph: Graph, node: Node) -> Node:
+def with_padding(graph: Graph, node: Node) -> Node:
     """Return an operation whose padding includes that of the zero padding that it reads.
 
     It then reads what the padding reads.
@@ -108,6 +110,8 @@ def main_node(graph: Graph, ids: Sequence[str]) -> Node | None:
 
 def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> list[PairDifference]:
     where = f"{locate(first)} against {locate(second)}"
+    outputs = {(each.reference, each.other) for each in pair.tensors}
+    is_part = bool(pair.tensors) and (first.outputs[0], second.outputs[0]) not in outputs
     if len(pair.reference) == len(pair.other) == 1 and first.kind != second.kind:
         if {first.kind, second.kind} <= {"conv", "depthwise_conv"}:
             pass
@@ -115,7 +119,7 @@ def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> l
             kinds_differ = PairDifference(
                 subject, first.id, second.id, "kind", first.kind, second.kind, where
             )
-            return [replace(kinds_differ, hyper=second.hyper)]
+            return [replace(kinds_differ, hyper=second.hyper, is_part=is_part)]
     kind = kinds.find(first.kind)
     if kind is None:
         return []
@@ -172,22 +176,34 @@ def _plain(text: str) -> str:
     return text.strip("'")
 
 
+def list_inputs(graph: Graph, differences: Sequence[PairDifference]) -> list[str]:
+    """Return the reference's tensors that `is_same_function` reads."""
+    nodes = [with_padding(graph, graph.by_id[each.reference_node]) for each in differences]
+    return list(dict.fromkeys(tensor for node in nodes for tensor in node.inputs))
+
+
 def is_same_function(
     graph: Graph,
     difference: PairDifference,
     tensors: Mapping[str, Array],
     values: Mapping[str, Array],
+    *,
+    outputs_agree: bool = False,
 ) -> bool | None:
     """Return whether a difference changes no number that the operation gives, in float64.
 
     None where the subject's operation is one of several that do the same together, or cannot be
-    evaluated alone: then the numbers of the comparison show it.
+    evaluated alone: then the numbers of the comparison show it. With `outputs_agree`, all compared
+    tensors have agreed: two kinds that give other numbers on this very input are then parts of
+    operations that agree, as the sigmoid in x·sigmoid(x) is of a SiLU.
 
     The reference's operation is evaluated as it is and with the subject's value, on its own inputs
     (`tensors`, by id, channels first) and on noise of ten times their scale. False where the
     kind has no operator, or the inputs are not known: the difference then stands.
     """
-    node = _pad_with(graph, graph.by_id[difference.reference_node])
+    if difference.is_part:
+        return None
+    node = with_padding(graph, graph.by_id[difference.reference_node])
     if any(tensor not in tensors for tensor in node.inputs):
         return False
     axes = infer_axes(graph)
@@ -208,31 +224,40 @@ def is_same_function(
     scale = max((float(np.abs(each).max(initial=0.0)) for each in inputs), default=1.0) or 1.0
     rng = np.random.default_rng(0)
     noise = [10.0 * scale * rng.standard_normal(each.shape) for each in inputs]
-    if not _can_evaluate(node.kind, node.hyper, inputs, weights):
-        return False
-    answers = [_agree(node, kind, hyper, tried, weights) for tried in (inputs, noise)]
-    if None in answers:
-        return None if difference.field in _ARRANGED else False
-    return all(answers)
+    # Values at which functions bend or saturate; the ids of an embedding are no such values.
+    extreme = [noise, [0.0 * each for each in inputs], [-np.abs(each) for each in noise]]
+    if node.kind in ("embedding", "gather"):
+        extreme = []
+    for number, tried in enumerate((inputs, *extreme)):
+        expected = _evaluate(node, tried, weights)
+        if expected is None:
+            return False
+        answer = _agree(expected, node.kind, kind, hyper, tried, weights)
+        if answer is None:
+            return None if difference.field in _ARRANGED else False
+        if not answer:
+            is_part = outputs_agree and difference.field == "kind" and number == 0
+            return None if is_part else False
+    return True
 
 
 _ARRANGED = frozenset({"kind", "axes"})
 """Fields in which one operation and several that do the same together may differ."""
 
 
-def _can_evaluate(
-    kind: str, hyper: Mapping[str, Any], inputs: Sequence[Array], weights: Mapping[str, Array]
-) -> bool:
+def _evaluate(
+    node: Node, inputs: Sequence[Array], weights: Mapping[str, Array]
+) -> NDArray[np.float64] | None:
     try:
         with np.errstate(all="ignore"):
-            kinds.evaluate(kind, inputs, weights, hyper)
+            return kinds.evaluate(node.kind, inputs, weights, node.hyper)
     except (ValueError, KeyError, IndexError, TypeError):
-        return False
-    return True
+        return None
 
 
 def _agree(
-    node: Node,
+    expected: NDArray[np.float64],
+    own_kind: str,
     kind: str,
     hyper: Mapping[str, Any],
     inputs: Sequence[Array],
@@ -245,8 +270,7 @@ def _agree(
         return None
     try:
         with np.errstate(all="ignore"):
-            expected = kinds.evaluate(node.kind, inputs, weights, node.hyper)
-            value = _evaluate_as(node.kind, kind, inputs, weights, hyper)
+            value = _evaluate_as(own_kind, kind, inputs, weights, hyper)
     except (ValueError, KeyError, IndexError, TypeError):
         return None
     if _long_axes(expected) != _long_axes(value):

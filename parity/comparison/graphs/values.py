@@ -14,8 +14,8 @@ from parity.numerics.capture import CaptureReader
 Array = NDArray[Any]
 
 
-MAX_KEPT = 2**29
-"""Bytes of tensors that are kept once they are read: many are compared with several others."""
+MAX_KEPT = 2**26
+"""Bytes of tensors that are kept once they are read: one is read several times in a row."""
 
 
 @contextmanager
@@ -30,8 +30,10 @@ def open_values(path: Path) -> Iterator[Callable[[str], Array]]:
             if tensor not in reader:
                 raise KeyError(tensor)
             array = reader.read(tensor)
-            if sum(each.nbytes for each in kept.values()) + array.nbytes <= MAX_KEPT:
-                kept[tensor] = array
+            kept[tensor] = array
+            size = sum(each.nbytes for each in kept.values())
+            while size > MAX_KEPT:
+                size -= kept.pop(next(iter(kept))).nbytes
             return array
 
         yield read

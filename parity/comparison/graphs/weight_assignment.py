@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from parity.comparison.graphs.weights import align_models, transfer_weights
 from parity.comparison.settings import OWN, RANDOM
 from parity.errors import ParityError, UsageError, WeightError
 from parity.network import alignment as aligning
-from parity.network.alignment import Alignment
+from parity.network.alignment import Alignment, ValueReader
 from parity.network.checkpoint_fit import join_first
 from parity.network.graph_weights import draw_weights
 from parity.numerics.array_files import load_arrays, save_arrays
@@ -45,6 +46,9 @@ class WeightAssignment:
     notes: list[str]
     files: dict[str, Path] = field(default_factory=dict)
     """By subject, an `.npz` file of its weights, in its own names and axes."""
+    _values: dict[str, tuple[set[str], ValueReader]] = field(default_factory=dict)
+    """By subject, tensors of a run with the weights that the model has now."""
+    _opened: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def assign(
         self,
@@ -73,13 +77,22 @@ class WeightAssignment:
                 self.progress(name, f"pairing the layers with {source.subject.name}")
                 alignment = align_models(source, model)
                 self._copy(source, model, alignment, values)
-        base_values = self.read(base)
-        _require_numbers(base, base_values)
-        for name, model in models.items():
-            if model is base or (source is base and name in targets):
-                continue
-            alignments[name] = self._prove_on_copy(base, model, alignments[name], base_values)
+        others = [
+            (name, model)
+            for name, model in models.items()
+            if model is not base and not (source is base and name in targets)
+        ]
+        if source is not base:
+            values = self.read(base)
+            _require_numbers(base, values)
+        for name, model in others:
+            alignments[name] = self._prove_on_copy(base, model, alignments[name], values)
         return text
+
+    def close(self) -> None:
+        """Close the captures whose tensors were compared."""
+        self._values.clear()
+        self._opened.close()
 
     # The source ----------------------------------------------------------------------------------
 
@@ -205,7 +218,9 @@ class WeightAssignment:
         self.files[model.subject.name] = path
 
     def _load(self, model: LoadedModel, values: Mapping[str, Array], path: Path) -> None:
+        """Set the weights in the model's child, which reads them from a file."""
         save_arrays(path, values)
+        self._values.pop(model.subject.name, None)
         self._child(model).call("load_parameters", path=str(path))
 
     def _copy(
@@ -256,21 +271,27 @@ class WeightAssignment:
     ) -> Alignment:
         """Return the alignment, checked by the tensors of a run with equal weights."""
         self.progress(model.subject.name, "checking the pairs by their values")
-        tensors = {t for node in base.graph.nodes for t in node.outputs}
+        tensors, others = _list_tensors(base), _list_tensors(model)
         tensors |= {t.reference for pair in alignment.pairs for t in pair.tensors}
-        others = {t for node in model.graph.nodes for t in node.outputs}
         others |= {t.other for pair in alignment.pairs for t in pair.tensors}
         try:
-            with (
-                self._open_values(base, tensors) as read_base,
-                self._open_values(model, others) as read_model,
-            ):
-                return aligning.check_values(alignment, read_base, read_model)
+            reference = self._read_values(base, tensors)
+            with self._open_values(model, others) as read:
+                return aligning.check_values(alignment, reference, read)
         except ParityError as error:
             self.notes.append(
                 f"{model.subject.name}: the pairs were not checked by values: {error}"
             )
             return alignment
+
+    def _read_values(self, model: LoadedModel, tensors: set[str]) -> ValueReader:
+        """Return the tensors of a run that serves every check against this model."""
+        known, reader = self._values.get(model.subject.name, (set[str](), None))
+        if reader is None or not tensors <= known:
+            opened = self._opened.enter_context(self._open_values(model, tensors))
+            reader = ValueReader(opened)
+            self._values[model.subject.name] = tensors, reader
+        return reader
 
     def _open_values(self, model: LoadedModel, tensors: set[str]) -> Any:
         path = self.folder / f"values.{model.subject.name}.safetensors"
@@ -284,6 +305,10 @@ class WeightAssignment:
 
     def _child(self, model: LoadedModel) -> Child:
         return self.children[model.subject.child]
+
+
+def _list_tensors(model: LoadedModel) -> set[str]:
+    return {tensor for node in model.graph.nodes for tensor in node.outputs}
 
 
 def _others(models: Mapping[str, LoadedModel], source: LoadedModel) -> tuple[str, ...]:

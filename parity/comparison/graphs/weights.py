@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.comparison.graphs.norm_pairs import pair_norms
 from parity.comparison.graphs.state import LoadedModel
 from parity.errors import WeightError
 from parity.network import alignment as aligning
@@ -32,7 +33,8 @@ class WeightDifference:
 def align_models(reference: LoadedModel, other: LoadedModel) -> Alignment:
     """Pair the layers of two models; `AlignmentError` has their names."""
     names = (reference.subject.name, other.subject.name)
-    return align(reference.graph, other.graph, names=names)
+    found = align(reference.graph, other.graph, names=names)
+    return pair_norms(reference.graph, other.graph, found)
 
 
 def transfer_weights(
@@ -46,13 +48,19 @@ def transfer_weights(
     found: dict[str, Array] = {}
     for name, pairs in group_weight_pairs(alignment, reference, other).items():
         try:
-            found[name] = _transfer(pairs, reference, other[name])
+            found[name] = transfer_group(pairs, reference, other[name])
         except WeightError:
             continue
     return found
 
 
-def _transfer(pairs: Sequence[WeightPair], reference: Mapping[str, Array], own: Array) -> Array:
+def transfer_group(
+    pairs: Sequence[WeightPair], reference: Mapping[str, Array], own: Array
+) -> Array:
+    """Return the other's weight that `pairs` make of the reference's, in the dtype of `own`.
+
+    Raises `WeightError` if a part has no partner or does not fit.
+    """
     shapes = {pairs[0].other: own.shape}
     value = aligning.transfer_weights(pairs, reference.__getitem__, shapes)[pairs[0].other]
     return np.ascontiguousarray(value).astype(own.dtype, copy=False)
@@ -102,7 +110,7 @@ def compare_weights(
             continue
         own = other[name]
         try:
-            expected = _transfer(pairs, reference, own)
+            expected = transfer_group(pairs, reference, own)
         except WeightError as error:
             shape = reference[pairs[0].reference].shape
             message = f"{name}: its shape {own.shape} is not that of {pairs[0].reference}, {shape}"

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import (
     Array,
     Layer,
+    LayerChange,
     Transform,
     change_kind,
     evaluate,
@@ -28,7 +30,7 @@ MISSING, EXTRA, OTHER = "activation-missing", "activation-extra", "activation-ot
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     kind = failing.reference_layer.kind
-    if kinds.get(kind).activation or kind == "leaky_relu":
+    if kinds.get(kind).activation or kinds.get(kind).family == "activation":
         yield Candidate(
             MISSING,
             change_kind("identity"),
@@ -90,26 +92,80 @@ def _apply_relu_to_inputs(layer: Layer) -> Layer:
 
 
 def _others(failing: FailingLayer) -> Iterator[Candidate]:
-    for name in _functions():
-        if name in (failing.reference_layer.kind, "softmax") or "gelu" in name:
-            continue
+    """Yield every activation for the reference's; the one that the subject states comes first."""
+    wanted = failing.reference_layer.kind
+    remedy = f"{failing.label}: use {kinds.get(wanted).phrase or wanted}"
+    stated = failing.stated_layer
+    if stated is not None and stated.kind not in (wanted, "identity") and _is_activation(stated):
         yield Candidate(
             OTHER,
-            change_kind(name),
-            f"It computes {name}, not {failing.reference_layer.kind}",
-            f"{failing.label}: use {failing.reference_layer.kind}",
-            0.3,
+            _change_to(stated.kind, stated.hyper),
+            f"It computes {_describe(stated.kind, stated.hyper)}, not {wanted}",
+            remedy,
+            1.0,
         )
-    if failing.reference_layer.kind != "leaky_relu":
-        for slope in (0.01, 0.2, 0.3, 0.1):
+    for name, settings in _FORMS:
+        if name != wanted or (name not in _OWN_CAUSE and _differs(failing, settings)):
             yield Candidate(
                 OTHER,
-                change_kind("leaky_relu", slope=slope),
-                f"It computes leaky_relu with a slope of {slope}, not "
-                f"{failing.reference_layer.kind}",
-                f"{failing.label}: use {failing.reference_layer.kind}",
-                0.25,
+                _change_to(name, settings),
+                f"It computes {_describe(name, settings)}, not {wanted}",
+                remedy,
+                0.3 if not settings else 0.25,
             )
+    if wanted != "silu":
+        # x·sigmoid(1.702·x), an approximation of GELU: Hendrycks and Gimpel (2016).
+        yield Candidate(
+            OTHER,
+            lambda layer: replace(layer, kind="identity").with_output_transform(_quick_gelu),
+            f"It computes the quick GELU, x·sigmoid(1.702·x), not {wanted}",
+            remedy,
+            0.2,
+        )
+
+
+_FORMS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("relu", {}), ("relu6", {}), ("sigmoid", {}), ("tanh", {}), ("silu", {}), ("selu", {}),
+    ("mish", {}), ("softsign", {}), ("softplus", {}), ("hard_swish", {}), ("log_sigmoid", {}),
+    ("elu", {}), ("gelu", {"approximate": False}), ("gelu", {"approximate": True}),
+    ("hard_sigmoid", {}), ("hard_sigmoid", {"slope": 0.2}),
+    ("leaky_relu", {"slope": 0.01}), ("leaky_relu", {"slope": 0.2}),
+    ("leaky_relu", {"slope": 0.3}), ("leaky_relu", {"slope": 0.1}),
+    ("clip", {"low": -1.0, "high": 1.0}),
+)  # fmt: skip
+"""The activations that are tried for any other, with the settings that frameworks use."""
+
+
+_OWN_CAUSE = frozenset({"leaky_relu", "gelu"})
+"""Activations whose settings have causes of their own."""
+
+
+def _differs(failing: FailingLayer, settings: Mapping[str, Any]) -> bool:
+    kind = kinds.get(failing.reference_layer.kind)
+    return kind.complete(settings) != kind.complete(failing.reference_layer.hyper)
+
+
+def _is_activation(layer: Layer) -> bool:
+    kind = kinds.find(layer.kind)
+    return kind is not None and (kind.activation or kind.family == "activation")
+
+
+def _change_to(name: str, settings: Mapping[str, Any]) -> LayerChange:
+    return lambda layer: replace(layer, kind=name, hyper=dict(settings))
+
+
+def _describe(name: str, settings: Mapping[str, Any]) -> str:
+    stated = {key: value for key, value in settings.items() if value is not None}
+    if name == "gelu":
+        return f"gelu {'by tanh' if stated.get('approximate') else 'by erf'}"
+    known = {s.name: s.default for s in kinds.get(name).hyperparameters}
+    shown = [f"{k} {v:g}" for k, v in stated.items()
+             if isinstance(v, float) and known.get(k) != v]  # fmt: skip
+    return f"{name} with {' and '.join(shown)}" if shown else name
+
+
+def _quick_gelu(data: Array) -> Array:
+    return data * kinds.evaluate("sigmoid", (1.702 * data,), {}, {})
 
 
 def _score(failing: FailingLayer, name: str) -> float:

@@ -39,6 +39,13 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             f"{failing.label}: {kind} each input once",
             0.4,
         )
+        yield Candidate(
+            TWICE,
+            _select_inputs((index, index)),
+            f"{_capitalise(name)} is added twice, and {names[1 - index]} is missing",
+            f"{failing.label}: {kind} both inputs",
+            0.4,
+        )
     for verb, output in _other_merges(inputs):
         if verb != _VERBS[kind]:
             yield Candidate(

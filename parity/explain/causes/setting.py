@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import change_hyper
 from parity.network import kinds
-from parity.network.kind import tuples_to_lists
 
 NAME = "setting"
 
@@ -19,7 +20,7 @@ _COVERED = frozenset(
 )  # fmt: skip
 """Hyperparameters with a cause of their own."""
 
-_WITHOUT_EFFECT = frozenset({"in", "out", "units", "activation", "kernel", "size", "scale"})
+_WITHOUT_EFFECT = frozenset({"in", "out", "units", "activation", "size"})
 """What the shapes of weights and outputs state, and activations, which are operations."""
 
 
@@ -31,7 +32,9 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         if name in _COVERED | _WITHOUT_EFFECT or name not in failing.subject_hyper:
             continue
         value, wanted = failing.subject_hyper[name], expected.get(name)
-        if wanted is None or tuples_to_lists(value) == tuples_to_lists(wanted):
+        if np.array_equal(np.asarray(value, object), np.asarray(wanted, object)):
+            continue
+        if wanted is None and name not in kind.complete(failing.subject_hyper):
             continue
         attribute = setting.attribute(failing.framework)
         yield Candidate(

@@ -34,6 +34,10 @@ class FailingLayer:
     limit: float = 4.0
     subject_hyper: Mapping[str, Any] = field(default_factory=dict)
     """The hyperparameters that the subject states; empty where they are not known."""
+    stated_layer: Layer | None = None
+    """The subject's own operation on its own inputs, where it gives `actual` alone; else None."""
+    stated_inputs: Mapping[int, Layer] = field(default_factory=dict)
+    """By the place of an input, the subject's operation that makes it and has no partner."""
     subject_weights: Mapping[str, Array] = field(default_factory=dict)
     """The subject's own weights of this layer, by role; empty where they are not known."""
     label: str = ""

@@ -24,6 +24,18 @@ from parity.numerics.verdict import judge_error
 MAX_PAIRED = 12
 """The number of single candidates, the most promising ones, that are tried in pairs."""
 
+PAIR_ELEMENTS = 2e8
+"""The elements that the search in pairs evaluates: about 2 s of work on two cores."""
+
+MIN_PAIRS = 16
+"""The pairs that are tried however large a layer is."""
+
+GUARD_SECONDS = 30.0
+"""CPU time of this thread after which a search ends, so that a comparison does; it says so."""
+
+MAX_OF_ONE_CAUSE = 3
+"""The number of candidates of one cause that are tried in pairs."""
+
 MAX_AMPLIFICATION = 32.0
 """The largest factor by which output transforms, such as a softmax, may enlarge the floor."""
 
@@ -57,6 +69,8 @@ class Explanation:
     x_floor_before: float
     proof: Attempt | None
     closest: tuple[Attempt, ...] = ()
+    ended: bool = False
+    """Whether the search was ended by its guard."""
 
 
 ProposeCandidates = Callable[[FailingLayer], Iterable[Candidate]]
@@ -67,17 +81,17 @@ def explain_layer(
     failing: FailingLayer,
     propose: ProposeCandidates,
     *,
-    seconds: float = 1.5,
+    elements: float = PAIR_ELEMENTS,
     add_weights: Callable[[], FailingLayer] | None = None,
 ) -> Explanation:
     """Search for the one or two candidates that explain a failing layer.
 
-    Single candidates are all tried; `seconds` of CPU time bound the search in pairs. If no single
-    candidate explains the layer, `add_weights` returns it with the subject's own weights, for which
-    there are more candidates.
+    Single candidates are all tried; `elements` bound the search in pairs, a count that does not
+    depend on the machine: see `count_elements`. If no single candidate explains the layer,
+    `add_weights` returns it with the subject's own weights, for which there are more candidates.
     """
-    # CPU time of this thread, so that the result does not depend on the machine's load.
     started = time.thread_time()
+    pairs = max(elements / count_elements(failing), MIN_PAIRS)
     before = _error_in_floors(failing, failing.expected, failing.floor)
     if not math.isfinite(before) and failing.pattern.non_finite:
         return Explanation(before, None)
@@ -89,15 +103,29 @@ def explain_layer(
     joint = _try_all_stated(failing, attempts)
     if joint is not None and joint.x_floor_after <= failing.limit:
         return Explanation(before, joint)
-    for pair in _rank_pairs(failing, attempts):
+    for number, pair in enumerate(_rank_pairs(failing, attempts)):
+        if number >= pairs:
+            break
         attempt = try_candidates(failing, pair)
         if attempt is not None:
             attempts.append(attempt)
             if attempt.x_floor_after <= failing.limit:
                 return Explanation(before, attempt)
-        if time.thread_time() - started > seconds:
-            break
+        if time.thread_time() - started > GUARD_SECONDS:
+            return Explanation(before, None, _select_closest(attempts, before), ended=True)
     return Explanation(before, None, _select_closest(attempts, before))
+
+
+def count_elements(failing: FailingLayer) -> float:
+    """Return how many elements one evaluation of the layer reads, sums and writes.
+
+    A product of a sum counts 1/16: a matrix product is that much faster than a pass of NumPy.
+    """
+    layer = failing.reference_layer
+    kernels = [each for each in layer.weights.values() if each.ndim > 1]
+    terms = max((kernel.size / max(kernel.shape[0], 1) for kernel in kernels), default=1.0)
+    data = sum(each.size for each in layer.inputs)
+    return data + failing.expected.size * (1.0 + terms / 16.0)
 
 
 def _select_closest(attempts: Sequence[Attempt], before: float) -> tuple[Attempt, ...]:
@@ -172,8 +200,8 @@ def _rank_pairs(
     """Yield pairs of candidates to try, by score."""
     attempts = [attempt for attempt in attempts if not attempt.candidates[0].replaces_output]
     ranked = sorted(attempts, key=lambda each: (-each.candidates[0].score, each.x_floor_after))
-    best = [attempt.candidates[0] for attempt in ranked[:MAX_PAIRED]]
-    nearest = sorted(attempts, key=lambda attempt: attempt.x_floor_after)[:MAX_PAIRED]
+    best = [attempt.candidates[0] for attempt in _take_various(ranked)]
+    nearest = _take_various(sorted(attempts, key=lambda attempt: attempt.x_floor_after))
     best += [attempt.candidates[0] for attempt in nearest if attempt.candidates[0] not in best]
     fits = failing.actual.shape == failing.expected.shape
     reshaping = [a.candidates[0] for a in ranked if a.changes_shape and fits][:MAX_PAIRED]
@@ -195,6 +223,18 @@ def _rank_pairs(
         if not second.fitted_values:
             # A fitted candidate is fitted to the output, whatever was applied before it.
             yield second, first
+
+
+def _take_various(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Return the first attempts, few of each cause: a cause with many forms is one of many."""
+    counts: dict[str, int] = {}
+    found = []
+    for attempt in attempts:
+        cause = attempt.candidates[0].cause
+        counts[cause] = counts.get(cause, 0) + 1
+        if counts[cause] <= MAX_OF_ONE_CAUSE:
+            found.append(attempt)
+    return found[:MAX_PAIRED]
 
 
 def try_candidates(failing: FailingLayer, candidates: tuple[Candidate, ...]) -> Attempt | None:

@@ -11,7 +11,7 @@ from parity.network.alignment.result import (
     WeightPair,
 )
 from parity.network.alignment.transform import Slice, WeightTransform
-from parity.network.alignment.values import check_values, list_tensors
+from parity.network.alignment.values import ValueReader, check_values, list_tensors
 from parity.network.alignment.weights import transfer_weights
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "NodePair",
     "Slice",
     "TensorPair",
+    "ValueReader",
     "WeightPair",
     "WeightTransform",
     "align",

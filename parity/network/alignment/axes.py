@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 
 from parity.network import kinds
@@ -27,8 +28,19 @@ _ROUNDS = 4
 
 
 def infer_axes(graph: Graph) -> dict[str, str]:
-    """Return the axes of each tensor by id, `N C H W` or `N (H W) C`; unknown ones are left out."""
-    return {name: format_axes(axes) for name, axes in trace_axes(graph).items()}
+    """Return the axes of each tensor by id, `N C H W` or `N (H W) C`; unknown ones are left out.
+
+    The result is kept as long as the graph, and must not be changed.
+    """
+    key = id(graph)
+    if key not in _INFERRED:
+        _INFERRED[key] = {name: format_axes(axes) for name, axes in trace_axes(graph).items()}
+        weakref.finalize(graph, _INFERRED.pop, key)
+    return _INFERRED[key]
+
+
+_INFERRED: dict[int, dict[str, str]] = {}
+"""By the identity of a graph, which holds dictionaries and so has no hash."""
 
 
 def format_axes(axes: Axes) -> str:

@@ -7,6 +7,7 @@ The colours are those of Weisfeiler and Lehman (1968), forwards and backwards.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,14 @@ class Skeleton:
                 self._absorb(unit)
             self.units.append(unit)
 
+    def _depthwise_channels(self, index: int) -> int:
+        """Return the output channels of a depthwise convolution, whose kernel may hold factors."""
+        part = self.parts[index]
+        if part.kind != "depthwise_conv" or part.main is None:
+            return 1
+        window = part.hyper.get("kernel") or (1,)
+        return math.prod(part.main.shape) // math.prod(window)
+
     def _absorb(self, unit: Unit) -> None:
         """Take the affine parts behind a linear one into its unit."""
         main = self.parts[unit.head].main
@@ -93,7 +102,7 @@ class Skeleton:
             if any(max(each.shape, default=1) != channels for each in part.weights):
                 return
             if (
-                channels not in (1, *main.shape)
+                channels not in (1, *main.shape, self._depthwise_channels(unit.head))
                 or len([n for n in part.weights[0].shape if n > 1]) > 1
             ):
                 return

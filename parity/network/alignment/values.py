@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,24 +35,30 @@ another axis order, an exchange of branches or a missing activation gives 0.3 an
 
 _PROJECTIONS = 8
 _MAX_VIEWS = 24
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14
+"""Short enough for the signs of a chunk to stay in the processor's cache."""
 _STEP = 7919
 _ROUNDS = 3
 
 
 def check_values(
-    alignment: Alignment, read_reference: Read, read_other: Read, *, noise: float = NOISE
+    alignment: Alignment,
+    reference: ValueReader | Read,
+    other: ValueReader | Read,
+    *,
+    noise: float = NOISE,
 ) -> Alignment:
     """Return the alignment that the values of a run show, in which both hold the same weights.
 
-    The two functions return a tensor by its id; `list_tensors` says which may be asked for. They
-    raise `KeyError` for one that the run did not keep, which then shows nothing.
+    The two return a tensor by its id; `list_tensors` says which may be asked for. They raise
+    `KeyError` for one that the run did not keep, which then shows nothing. A `ValueReader` keeps
+    what it has computed for the next check.
 
     A pair whose tensors agree becomes sure, if no other partner agrees too. Where they do not
     agree, and a partner of the same kind does, that one is taken. Views that the shapes left open
     are decided. Pairs that nothing explains are left as they are: a model may be wrong.
     """
-    check = _ValueCheck(read_reference, read_other, noise)
+    check = _ValueCheck(_to_reader(reference), _to_reader(other), noise)
     assembly = alignment.assembly
     if not isinstance(assembly, Assembly):
         raise TypeError("the alignment does not come from `align`")
@@ -87,99 +93,167 @@ def list_tensors(alignment: Alignment) -> tuple[tuple[str, ...], tuple[str, ...]
     return tuple(dict.fromkeys(left)), tuple(dict.fromkeys(right))
 
 
-class _ValueCheck:
-    """Distances between tensors, by projections that are computed once."""
+class ValueReader:
+    """The tensors of one run by id, with what the check computes of each, once."""
 
-    def __init__(self, read_reference: Read, read_other: Read, noise: float) -> None:
-        self.readers = read_reference, read_other
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._measured: dict[str, _Measured] = {}
+        self._projected: dict[tuple[str, View], _Projected | None] = {}
+
+    def measure(self, name: str) -> _Measured:
+        """Return the size and norm of a tensor, and its shape; zeros for one that is not kept."""
+        if name not in self._measured:
+            try:
+                self._measured[name] = _measure(self._read(name))
+            except KeyError:
+                self._measured[name] = _Measured(0.0, 0.0, ())
+        return self._measured[name]
+
+    def project(self, name: str, view: View) -> _Projected | None:
+        """Return the projections of a tensor under a view; None where the view does not fit."""
+        key = (name, view)
+        if key not in self._projected:
+            try:
+                self._projected[key] = _project(view.apply(self._read(name)))
+            except (KeyError, ValueError):
+                self._projected[key] = None
+        return self._projected[key]
+
+
+def _to_reader(values: ValueReader | Read) -> ValueReader:
+    return values if isinstance(values, ValueReader) else ValueReader(values)
+
+
+class _ValueCheck:
+    """Distances between the tensors of two runs."""
+
+    def __init__(self, reference: ValueReader, other: ValueReader, noise: float) -> None:
+        self.readers = reference, other
         self.noise = noise
-        self._left: dict[str, _Projected] = {}
-        self._right: dict[tuple[str, View], _Projected | None] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
 
     def distance(self, reference: str, other: str, view: View) -> float:
         """Return the relative distance of two tensors; NaN where the reference is constant."""
-        one, two = self._reference(reference), self._other(other, view)
-        if two is None or one.shape != two.shape:
+        norm = self.readers[0].measure(reference).norm
+        one, two = self.readers[0].project(reference, View()), self.readers[1].project(other, view)
+        if one is None or two is None or one.shape != two.shape:
             return math.inf
-        if not one.norm:
+        if not norm:
             return math.nan
         difference = np.asarray(one.values) - np.asarray(two.values)
-        return float(np.sqrt((difference**2).mean()) / one.norm)
+        return float(np.sqrt((difference**2).mean()) / norm)
 
     def agrees(self, reference: str, other: str, view: View) -> bool:
         """Return whether two tensors have the same values."""
-        return self.distance(reference, other, view) <= self.noise
+        return (
+            self._may_agree(reference, other)
+            and self.distance(reference, other, view) <= self.noise
+        )
 
     def find_views(self, reference: str, other: str, first: View | None = None) -> list[View]:
         """Return the views under which two tensors agree; `first` is tried first."""
-        shape = self._reference(reference).shape
+        return list(self._iterate_views(reference, other, first))
+
+    def has_view(self, reference: str, other: str) -> bool:
+        """Return whether two tensors agree under any view."""
+        return any(True for _ in self._iterate_views(reference, other))
+
+    def _iterate_views(
+        self, reference: str, other: str, first: View | None = None
+    ) -> Iterator[View]:
+        if not self._may_agree(reference, other):
+            return
+        shape = self.readers[0].measure(reference).shape
         every = itertools.chain(
-            () if first is None else (first,), views_by_shape(shape, self._shape(other))
+            () if first is None else (first,),
+            views_by_shape(shape, self.readers[1].measure(other).shape),
         )
-        tried = dict.fromkeys(itertools.islice(every, _MAX_VIEWS))
-        return [view for view in tried if self.agrees(reference, other, view)]
+        for view in dict.fromkeys(itertools.islice(every, _MAX_VIEWS)):
+            if self.distance(reference, other, view) <= self.noise:
+                yield view
 
     def is_evidence(self, reference: str) -> bool:
         """Return whether a tensor has values that differ."""
-        return self._reference(reference).norm > 0
+        return self.readers[0].measure(reference).norm > 0
 
-    def _shape(self, other: str) -> tuple[int, ...]:
-        if other not in self._shapes:
-            try:
-                self._shapes[other] = tuple(self.readers[1](other).shape)
-            except KeyError:
-                self._shapes[other] = ()
-        return self._shapes[other]
+    def _may_agree(self, reference: str, other: str) -> bool:
+        """Return whether the sizes, norms and sums of two tensors, which no view changes, agree.
 
-    def _reference(self, name: str) -> _Projected:
-        if name not in self._left:
-            try:
-                self._left[name] = _project(self.readers[0](name))
-            except KeyError:
-                self._left[name] = _Projected((), 0.0, ())
-        return self._left[name]
+        The margin is that of a projected distance, which may be several times the true one.
+        """
+        one, two = self.readers[0].measure(reference), self.readers[1].measure(other)
+        count = math.prod(one.shape)
+        if not one.norm or count != math.prod(two.shape):
+            return False
+        most = _MARGIN * self.noise * one.norm
+        return abs(one.norm - two.norm) <= most and abs(one.total - two.total) <= most * math.sqrt(
+            count
+        )
 
-    def _other(self, name: str, view: View) -> _Projected | None:
-        key = (name, view)
-        if key not in self._right:
-            try:
-                self._right[key] = _project(view.apply(self.readers[1](name)))
-            except (KeyError, ValueError):
-                self._right[key] = None
-        return self._right[key]
+
+_MARGIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Projected:
-    """A tensor's projections, its L2 norm (0 of a constant or non-finite one) and its shape."""
+class _Measured:
+    """A tensor's sum, its L2 norm (0 of a constant or non-finite one) and its shape."""
 
-    values: tuple[float, ...]
+    total: float
     norm: float
     shape: tuple[int, ...]
 
 
-def _project(array: Array) -> _Projected:
-    values = np.asarray(array, np.float64).ravel()
+@dataclass(frozen=True, slots=True)
+class _Projected:
+    """A tensor's projections, and its shape."""
+
+    values: tuple[float, ...]
+    shape: tuple[int, ...]
+
+
+def _measure(array: Array) -> _Measured:
     shape = tuple(array.shape)
-    if not len(values) or not np.isfinite(values).all():
-        return _Projected((math.nan,) * _PROJECTIONS, 0.0, shape)
-    signs = _signs()
+    values = _flatten(array)
+    if not len(values):
+        return _Measured(0.0, 0.0, shape)
+    total = squares = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(values), _CHUNK):
+            part = values[start : start + _CHUNK]
+            total += float(part.sum())
+            squares += float(part @ part)
+    if not math.isfinite(squares) and values.dtype == np.float32:
+        # The square of a large float32 overflows.
+        return _measure(np.asarray(array, np.float64))
+    if not math.isfinite(squares) or bool((values == values[0]).all()):
+        return _Measured(total, 0.0, shape)
+    return _Measured(total, math.sqrt(squares), shape)
+
+
+def _project(array: Array) -> _Projected:
+    values = _flatten(array)
+    signs = _signs(values.dtype.name)
     total = np.zeros(_PROJECTIONS)
     for number, start in enumerate(range(0, len(values), _CHUNK)):
         part = values[start : start + _CHUNK]
         # Each chunk begins at another place of the signs, so that an exchange of chunks shows.
         first = number * _STEP % _CHUNK
         total += signs[:, first : first + len(part)] @ part
-    norm = float(np.linalg.norm(values)) if np.ptp(values) > 0 else 0.0
-    return _Projected(tuple(total), norm, shape)
+    return _Projected(tuple(total), tuple(array.shape))
+
+
+def _flatten(array: Array) -> NDArray[np.floating]:
+    """Return the values of a tensor in C order: float32 as they are, others in float64."""
+    wide: NDArray[np.floating]
+    wide = np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64)
+    return wide.ravel()
 
 
 @functools.cache
-def _signs() -> NDArray[np.float64]:
+def _signs(dtype: str) -> NDArray[np.floating]:
     """Return random signs, (projections, 2 · chunk)."""
     generator = np.random.default_rng(20261126)
-    return generator.choice([-1.0, 1.0], (_PROJECTIONS, 2 * _CHUNK))
+    return generator.choice([-1.0, 1.0], (_PROJECTIONS, 2 * _CHUNK)).astype(dtype)
 
 
 def _judge(pair: NodePair, assembly: Assembly, check: _ValueCheck) -> NodePair:
@@ -222,7 +296,7 @@ def _has_rival(pair: NodePair, assembly: Assembly, check: _ValueCheck) -> bool:
                 continue
             if set(other.nodes) <= set(pair.other):
                 continue
-            if check.find_views(part.output, other.output):
+            if check.has_view(part.output, other.output):
                 return True
     return False
 
@@ -294,7 +368,7 @@ def _find_partners(
         tensors = find_tensors(one, two)
         if tensors is None or not check.is_evidence(tensors[0]):
             return None
-        return bool(check.find_views(*tensors))
+        return check.has_view(*tensors)
 
     wrong = [one for one, two in partners.items() if agree(one, two) is False]
     rights = [*(partners[one] for one in wrong), *free]

@@ -13,7 +13,11 @@ from parity.network.inputs import sources
 from parity.network.inputs._calibration import make_calibration_batch
 from parity.network.inputs._input import Array, Input, Shape
 from parity.network.inputs._passes import exceeds_one_pass, split_into_passes
-from parity.network.inputs._stress import make_stress_inputs
+from parity.network.inputs._stress import (
+    make_stress_arrays,
+    make_stress_ids,
+    make_stress_inputs,
+)
 
 __all__ = [
     "Array",
@@ -22,6 +26,8 @@ __all__ = [
     "exceeds_one_pass",
     "load",
     "make_calibration_batch",
+    "make_stress_arrays",
+    "make_stress_ids",
     "make_stress_inputs",
     "split_into_passes",
 ]

@@ -130,6 +130,7 @@ KINDS = (
         torch_functions=("relu",),
         onnx=("Relu",),
         activation=True,
+        torch_method=True,
     ),
     Kind(
         "bounded_relu",
@@ -188,6 +189,7 @@ KINDS = (
         torch_functions=("sigmoid",),
         onnx=("Sigmoid",),
         activation=True,
+        torch_method=True,
     ),
     Kind(
         "tanh",
@@ -197,6 +199,7 @@ KINDS = (
         torch_functions=("tanh",),
         onnx=("Tanh",),
         activation=True,
+        torch_method=True,
     ),
     Kind(
         "softplus",
@@ -257,6 +260,7 @@ KINDS = (
         torch_functions=("softmax",),
         onnx=("Softmax",),
         activation=True,
+        torch_method=True,
     ),
     Kind(
         "leaky_relu",
@@ -290,6 +294,7 @@ KINDS = (
         roles=(Role("alpha", "alpha", "weight"),),
         torch_functions=("prelu",),
         onnx=("PRelu",),
+        torch_method=True,
     ),
     Kind(
         "mish",

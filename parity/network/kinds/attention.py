@@ -94,6 +94,7 @@ KINDS = (
         "scaled_dot_product_attention",
         _scaled_dot_product,
         mixes_axes=True,
+        own_axes=True,
         family="attention",
         ordered=True,
         landmark="product",

@@ -47,6 +47,7 @@ KINDS = (
         onnx=("Add",),
         joins_branches=True,
         elementwise="added",
+        number_verb="increased by",
     ),
     Kind(
         "multiply",
@@ -57,6 +58,8 @@ KINDS = (
         onnx=("Mul",),
         joins_branches=True,
         elementwise="multiplied",
+        number_verb="multiplied by",
+        factor=True,
     ),
     Kind(
         "concat",

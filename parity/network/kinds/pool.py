@@ -161,6 +161,7 @@ KINDS = (
         windowed=True,
         channels_second=True,
         landmark="average",
+        maximum="max_pool",
         hyperparameters=(
             *_WINDOW,
             Hyperparameter(
@@ -192,6 +193,7 @@ KINDS = (
         channels_second=True,
         family="average",
         landmark="whole",
+        maximum="global_max_pool",
         hyperparameters=_SIZE,
         keras=("GlobalAveragePooling2D",),
         torch=("AdaptiveAvgPool2d",),

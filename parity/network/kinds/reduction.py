@@ -67,12 +67,14 @@ def _reduction(
     *,
     family: str = "",
     landmark: str = "",
+    maximum: str = "",
 ) -> Kind:
     return Kind(
         name,
         _reduce(function),
         family=family,
         landmark=landmark,
+        maximum=maximum,
         hyperparameters=(_AXES, _KEEP),
         torch_functions=tuple(torch.split()),
         onnx=(onnx,),
@@ -80,7 +82,15 @@ def _reduction(
 
 
 KINDS = (
-    _reduction("reduce_mean", np.mean, "mean", "ReduceMean", family="average", landmark="whole"),
+    _reduction(
+        "reduce_mean",
+        np.mean,
+        "mean",
+        "ReduceMean",
+        family="average",
+        landmark="whole",
+        maximum="reduce_max",
+    ),
     _reduction("reduce_sum", np.sum, "sum", "ReduceSum"),
     _reduction("reduce_max", np.max, "amax", "ReduceMax", landmark="whole max"),
     _reduction("reduce_min", np.min, "amin", "ReduceMin"),

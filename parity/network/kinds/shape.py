@@ -259,6 +259,7 @@ KINDS = (
         torch=("Identity",),
         onnx=("Identity",),
         passive=True,
+        returns_input=True,
     ),
     Kind(
         "dropout",
@@ -277,6 +278,7 @@ KINDS = (
         ),
         onnx=("Dropout",),
         passive=True,
+        returns_input=True,
     ),
     Kind(
         "flatten",
@@ -365,6 +367,7 @@ KINDS = (
         ),
         onnx=("Transpose",),
         passive=True,
+        reorders=True,
     ),
     Kind(
         "squeeze",
@@ -439,18 +442,21 @@ KINDS = (
         hyperparameters=(Hyperparameter("dtype", optional=True),),
         torch_functions=("to", "type", "type_as"),
         onnx=("Cast",),
+        returns_input=True,
     ),
     Kind(
         "roll",
         _roll,
         hyperparameters=(Hyperparameter("shifts"), Hyperparameter("axes")),
         torch_functions=("roll",),
+        reorders=True,
     ),
     Kind(
         "flip",
         _flip,
         hyperparameters=(Hyperparameter("axes"),),
         torch_functions=("flip",),
+        reorders=True,
     ),
     Kind(
         "tile",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from parity import files
 from parity.errors import UsageError
 from parity.report.codec import from_json, to_json
 from parity.report.model import Report
@@ -30,7 +31,7 @@ def combine(reports: Mapping[str, Report]) -> str:
 def read(path: str | Path) -> Report:
     """Read a report that ``render`` wrote. Raises UsageError for any other file."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
+        data = json.loads(files.read_text(path), parse_constant=_refuse)
         # A single escaped surrogate can be parsed, but neither printed nor written.
         json.dumps(data, ensure_ascii=False).encode()
     except OSError as error:

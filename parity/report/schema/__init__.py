@@ -202,6 +202,7 @@ class SubjectResult(JsonModel):
     status: verdicts.Status
     worst: Worst | None = None
     wrong: Count = 0
+    left_out: Count = 0
     message: str | None = None
 
     @model_validator(mode="before")

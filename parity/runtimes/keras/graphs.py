@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from parity.errors import GraphError, InputError, UsageError, WeightError
 from parity.network.graph import Graph, Port, Tensor
-from parity.runtimes.export import convert_export_errors
+from parity.numerics.array_files import load_arrays
+from parity.processes.graph_requests import ExportRequest
+from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.keras import device as keras_device
@@ -39,6 +41,8 @@ class KerasGraphs(GraphOperations):
     model: Any
     example: Mapping[str, Array] | None = None
     """The example inputs that came with the model, by name."""
+    loaded_example: Any | None = None
+    """The same as the user's code gave it, of any structure."""
 
     _reads_functions: bool = True
     """Whether the operations of the model's `tf.function`s are a part of its graph."""
@@ -110,7 +114,30 @@ class KerasGraphs(GraphOperations):
 
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         with convert_export_errors("keras"):
-            keras_onnx.export(self.model, Path(path), **options)
+            structure = keras_onnx.trace(self.model, **options)
+            write_graph(structure, keras_onnx.weights(self.model), Path(path))
+
+    def export_file(self, request: ExportRequest) -> Any:
+        from exporters import keras_onnx
+
+        for name, axes in request.dynamic.items():
+            if any(size and size != "batch" for size in axes.values()):
+                raise UsageError(
+                    f"--dynamic {name}: the sizes of a Keras model have no names; give the axes "
+                    f"alone, as in --dynamic {name}=1,2"
+                )
+        example = self.loaded_example
+        if request.inputs is not None:
+            arrays = load_arrays(request.inputs)
+            example = arrays if len(arrays) > 1 else next(iter(arrays.values()))
+        return keras_onnx.export(
+            self.model,
+            Path(request.path),
+            example=example,
+            shapes=dict(request.shapes),
+            dynamic={name: list(axes) for name, axes in request.dynamic.items()},
+            **request.exporter_options(),
+        )
 
     def read_parameters(self, *, model: Replica | None = None) -> dict[str, Array]:
         return {
@@ -503,6 +530,6 @@ def write_parameters(variables: Mapping[str, Any], values: Mapping[str, Array]) 
             raise WeightError(f"{name}: expected {tuple(raw.shape)}, found {value.shape}")
         wanted = np.ascontiguousarray(value).astype(raw.dtype.as_numpy_dtype)
         raw.assign(wanted)
-        actual = np.asarray(raw)
-        if actual.tobytes() != wanted.tobytes():
+        actual = np.ascontiguousarray(np.asarray(raw)).reshape(-1)
+        if not np.array_equal(actual.view(np.uint8), wanted.reshape(-1).view(np.uint8)):
             raise WeightError(f"{name}: Keras holds other bits than it was given")

@@ -15,6 +15,7 @@ from parity.runtimes.floors import TensorHook
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras.run import index_rows_by_call, to_canonical, to_tensor
 from parity.runtimes.keras.weights import find_weights
+from parity.runtimes.outputs import bind_inputs, flatten_outputs
 
 Array = NDArray[Any]
 
@@ -66,13 +67,33 @@ class InProcessModel:
 
         return model, set_weights
 
+    def compute_outputs(
+        self, inputs: Mapping[str, Array], *, model: keras.Model | None = None
+    ) -> dict[str, Array]:
+        """Run once and return the outputs by name, images as (N, C, H, W).
+
+        `inputs` are by the names of the model's inputs or of `call`'s arguments, or in their order.
+        """
+        model = self.model if model is None else model
+        tensors = {n: _to_input(array) for n, array in inputs.items()}
+        names = [each.name for each in getattr(model, "inputs", None) or ()]
+        if names and len(names) == len(tensors):
+            # A model of symbolic tensors takes one structure.
+            by_name = set(names) == set(tensors)
+            values = [tensors[n] for n in names] if by_name else list(tensors.values())
+            structure = values[0] if len(values) == 1 else values
+            if isinstance(getattr(model, "_inputs_struct", None), dict):
+                structure = dict(zip(model._inputs_struct, values, strict=True))
+            result = model(structure, training=False)
+        else:
+            positional, named = bind_inputs(model.call, tensors)
+            result = model(*positional, **named)
+        return {name: to_canonical(value) for name, value in flatten_outputs(result)}
+
     def forward(
         self, x: Array, rows: Sequence[Row], hook: TensorHook, *, model: keras.Model | None = None
     ) -> None:
-        """Run once on `x` (N, C, H, W), and call `hook` with each row's tensor.
-
-        A row that names no layer is the model's output.
-        """
+        """Run once on `x` (N, C, H, W), and call `hook` with each row's tensor."""
         model = self.model if model is None else model
         data = to_tensor(x)
         row_of_call = index_rows_by_call(rows)
@@ -82,17 +103,14 @@ class InProcessModel:
                 hook(row_of_call[call], to_canonical(tensor))
             return tensor
 
-        if list(row_of_call) == [""]:
-            output = model(data, training=False)
-            if isinstance(output, (list, tuple, dict)):
-                raise UsageError(
-                    f"keras: the model gives a {type(output).__name__}, not one tensor"
-                )
-            record("", output)
-        else:
-            for call in row_of_call:
-                keras_layers.find_tensor(model, call)
-            keras_layers.run_layers(model, data, record)
+        for call in row_of_call:
+            keras_layers.find_tensor(model, call)
+        keras_layers.run_layers(model, data, record)
+
+
+def _to_input(array: Array) -> Any:
+    # The axes of images are turned; ids have no channels.
+    return to_tensor(array) if array.dtype.kind == "f" else keras.ops.convert_to_tensor(array)
 
 
 def _is_float(variable: Any) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,10 @@ from typing import Any
 import h5py
 import keras
 
-from parity.errors import UsageError
-from parity.text import printable, quote
+from parity import files, temporary
+from parity.errors import UsageError, WeightError
+from parity.runtimes.keras import checkpoints
+from parity.text import one_line, printable, quote
 
 _CONFIG = "config.json"
 _ATTRIBUTE = "model_config"
@@ -77,8 +78,8 @@ def prepare(path: Path, module: ModuleType | None) -> Iterator[PreparedFile]:
     if not is_changed:
         yield PreparedFile(path, objects)
         return
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        copy = Path(folder) / path.name
+    with temporary.working_folder() as folder:
+        copy = folder / path.name
         _write_copy(path, copy, config)
         yield PreparedFile(copy, objects)
 
@@ -103,17 +104,32 @@ def _describe(path: Path, custom: _Custom, module: ModuleType | None) -> str:
 def _read(path: Path) -> Any:
     """Return the configuration in a file; raises `UsageError` if it has none."""
     name = printable(str(path))
+    text: Any = None
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read(_CONFIG))
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get(_ATTRIBUTE)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{name}: is damaged: {error}") from error
-    if text is None:
+                if archive.getinfo(_CONFIG).file_size > files.LONGEST_TEXT:
+                    raise UsageError(f"{name}: its {_CONFIG} is too long")
+                text = archive.read(_CONFIG)
+        else:
+            with h5py.File(path, "r") as file:
+                text = file.attrs.get(_ATTRIBUTE)
+        config = None if text is None else json.loads(text)
+    except UsageError:
+        raise
+    except Exception as error:
+        # A damaged file makes zipfile and h5py raise errors of many kinds.
+        reason = one_line(str(error), longest=160) or type(error).__name__
+        raise UsageError(f"{name}: is damaged: {reason}") from error
+    if config is None:
         raise UsageError(f"{name}: holds weights and no model; give FILE.py:NAME,weights={name}")
-    return json.loads(text)
+    if not isinstance(config, dict):
+        raise UsageError(f"{name}: is damaged: its configuration is no JSON object")
+    try:
+        checkpoints.require_stored(path)
+    except WeightError as error:
+        raise UsageError(str(error)) from error
+    return config
 
 
 def _write_copy(path: Path, copy: Path, config: Any) -> None:

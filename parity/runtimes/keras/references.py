@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from parity import temporary
 from parity.errors import ParityError, UsageError, WeightError
 from parity.processes import model_files
 from parity.processes.references import FILE, REGISTERED, ZOO, ModelReference, registered_spec
 from parity.runtimes.keras import checkpoints, model_configs
 from parity.runtimes.keras.load import build_twin
-from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.loaded import LoadedModel, describe_other_precisions
 from parity.runtimes.trust import require_trust
 from parity.runtimes.user_code import describe_error, load_custom_objects, load_user_model
 from parity.runtimes.zoo_models import load_zoo_model
@@ -39,10 +40,13 @@ def load_reference(
         model = build_twin(registered_spec(reference))
         return LoadedModel(model, reference.text, brings_weights=False)
     if reference.form == FILE:
-        return _load_file(reference, trust, custom_objects)
-    if reference.form == ZOO:
-        return load_zoo_model(reference)
-    return _load_code(reference)
+        loaded = _load_file(reference, trust, custom_objects)
+    elif reference.form == ZOO:
+        loaded = load_zoo_model(reference)
+    else:
+        loaded = _load_code(reference)
+    dtypes = (str(each.dtype) for each in getattr(loaded.model, "weights", ()))
+    return replace(loaded, notes=(*loaded.notes, *describe_other_precisions(dtypes)))
 
 
 def load_checkpoint(model: Any, path: str, example: Any | None = None) -> None:
@@ -70,6 +74,25 @@ def load_checkpoint(model: Any, path: str, example: Any | None = None) -> None:
         raise WeightError(f"{path}: does not fit the model: {reason}") from error
 
 
+def save_checkpoint(model: Any, path: Path) -> None:
+    """Write a model's weights as a `.weights.h5` file, or the model as a `.keras` file.
+
+    Raises `WeightError` for a layer, and for a model that Keras cannot save.
+    """
+    if not isinstance(model, keras.Model):
+        raise WeightError(f"{path.name}: weights are saved of a keras.Model, found a layer")
+    try:
+        if path.name.endswith(".weights.h5"):
+            model.save_weights(path)
+        else:
+            model.save(path)
+    except OSError:
+        raise
+    except Exception as error:
+        reason = one_line(str(error), longest=300)
+        raise WeightError(f"{path.name}: cannot be saved by Keras: {reason}") from error
+
+
 def _require_arrays(model: keras.Model, path: str) -> None:
     """Raise `WeightError` unless a file has as many arrays of each shape as the model would write.
 
@@ -79,8 +102,8 @@ def _require_arrays(model: keras.Model, path: str) -> None:
     found = checkpoints.read_shapes(Path(path))
     if found is None:
         return
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        own = Path(folder) / "own.weights.h5"
+    with temporary.working_folder() as folder:
+        own = folder / "own.weights.h5"
         model.save_weights(own)
         expected = checkpoints.read_shapes(own)
     assert expected is not None

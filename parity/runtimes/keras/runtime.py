@@ -36,13 +36,14 @@ from parity.runtimes.keras import (
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras.graphs import KerasGraphs
+from parity.runtimes.keras.repair import KerasRepairs
 from parity.runtimes.keras.weights import Array
 from parity.runtimes.loaded import LoadedModel
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-class Runtime(KerasGraphs, ModelRuntime):
+class Runtime(KerasRepairs, KerasGraphs, ModelRuntime):
     """One Keras model: `parity.runtimes.framework.Framework`."""
 
     name = "keras"
@@ -97,6 +98,9 @@ class Runtime(KerasGraphs, ModelRuntime):
         with keras_device.device_scope("cpu"):
             references.load_checkpoint(self.model, path, self.example)
         return ()
+
+    def save_model_checkpoint(self, path: Path) -> None:
+        references.save_checkpoint(self.model, path)
 
     def _rebuild(self) -> keras.Model:
         """Build the loaded model once more."""

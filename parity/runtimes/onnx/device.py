@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnxruntime as ort
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
 from parity.errors import FlagError, MissingRuntimeError, ProviderFallbackError, UsageError
@@ -95,9 +96,13 @@ def create_session(
     """Return a session on `device`; raises `UsageError` for a precision without kernels."""
     try:
         return ort.InferenceSession(model, options, providers=providers(device, precision))
-    except (NotImplemented_, InvalidGraph) as error:
-        if precision in ("float16", "bfloat16"):
-            reason = " ".join(str(error).split())[:160]
+    except (NotImplemented_, InvalidGraph, Fail) as error:
+        low = precision in ("float16", "bfloat16")
+        # On the GPU, a node that no provider takes ends in this general error.
+        unplaced = re.search(r"Provider type for .* node .* is not set", str(error))
+        if low and (unplaced or not isinstance(error, Fail)):
+            text = unplaced.group() if unplaced else str(error)
+            reason = " ".join(text.split())[:160]
             raise UsageError(
                 f"onnx: ONNX Runtime has no {precision} kernels for this graph on the {device}: "
                 f"{reason}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import helper
 
 from exporters import graph as onnx_graph
 from parity.errors import UsageError
@@ -30,13 +31,47 @@ class InProcessModel:
             reason = " ".join(str(error).split())[:200]
             raise UsageError(f"{path}: cannot be read as an ONNX file: {reason}") from error
         weights = {tensor.name for tensor in self.proto.graph.initializer}
-        inputs = [value for value in self.proto.graph.input if value.name not in weights]
-        if len(inputs) != 1 or len(self.proto.graph.output) != 1:
+        self.path = path
+        self.inputs = [value for value in self.proto.graph.input if value.name not in weights]
+
+    @property
+    def input(self) -> onnx.ValueInfoProto:
+        """The one input; raises `UsageError` where there are several, or several outputs."""
+        if len(self.inputs) != 1 or len(self.proto.graph.output) != 1:
             raise UsageError(
-                f"{path}: has {len(inputs)} inputs and {len(self.proto.graph.output)} outputs; "
-                "one of each can be compared"
+                f"{self.path}: has {len(self.inputs)} inputs and {len(self.proto.graph.output)} "
+                "outputs; with table= there is one of each"
             )
-        self.input = inputs[0]
+        return self.inputs[0]
+
+    def compute_outputs(
+        self, inputs: Mapping[str, Array], *, model: None = None
+    ) -> dict[str, Array]:
+        """Run once and return the outputs by name, images as (N, C, H, W).
+
+        `inputs` are by the names of the graph's inputs, or in their order. Raises `UsageError` for
+        another number of inputs.
+        """
+        names = [value.name for value in self.inputs]
+        if len(inputs) != len(names):
+            raise UsageError(f"{self.path}: takes {len(names)} inputs, found {len(inputs)}")
+        by_name = set(names) == set(inputs)
+        feeds, turned = {}, False
+        for value, (given, array) in zip(self.inputs, inputs.items(), strict=True):
+            own = inputs[value.name] if by_name else array
+            channels_last = _is_channels_last(value, own.shape)
+            turned |= channels_last
+            dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            if own.dtype.kind != np.dtype(dtype).kind:
+                raise UsageError(f"{self.path}: {given}: takes {dtype}, found {own.dtype}")
+            own = layouts.to_nhwc(own) if channels_last else own
+            feeds[value.name] = np.ascontiguousarray(own.astype(dtype))
+        outputs = [value.name for value in self.proto.graph.output]
+        found = _open_session(self.proto).run(outputs, feeds)
+        return {
+            name: layouts.to_nchw(array) if turned else array
+            for name, array in zip(outputs, found, strict=True)
+        }
 
     def find_rows(self, rows: Sequence[Row], table: LayerTable) -> list[Row]:
         """Return the rows whose tensors the graph has by name, and the last, its output."""
@@ -53,16 +88,20 @@ class InProcessModel:
         *inner, last = rows
         names = [table.tensor_name(row) for row in inner] if table is not None else []
         model = onnx_graph.add_outputs(self.proto, names) if names else self.proto
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = _open_session(model)
         channels_last = _is_channels_last(self.input, x.shape)
         data = np.ascontiguousarray(layouts.to_nhwc(x) if channels_last else x)
         outputs = session.run([*names, self.proto.graph.output[0].name], {self.input.name: data})
         for row, output in zip((*inner, last), outputs, strict=True):
             hook(row, layouts.to_nchw(output) if channels_last else output)
+
+
+def _open_session(model: onnx.ModelProto) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _is_channels_last(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> bool:

@@ -94,6 +94,7 @@ class _Reader:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     operand_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """By node, the shape in which it reads its weight, which may be an initializer reshaped."""
+    _traced: dict[str, tuple[list[str], list[tuple[int, ...]] | None]] = field(default_factory=dict)
 
     def build(self) -> Graph:
         graph = self.model.graph
@@ -228,10 +229,17 @@ class _Reader:
     def _trace(self, name: str) -> tuple[list[str], list[tuple[int, ...]] | None]:
         """Return the initializers that a static tensor is computed from, and the permutations that
         are applied to a single one; None where it is changed in another way."""
+        # Without the memory, a chain of joins would be followed once for each of its paths.
+        if name not in self._traced:
+            self._traced[name] = self._follow(name)
+        return self._traced[name]
+
+    def _follow(self, name: str) -> tuple[list[str], list[tuple[int, ...]] | None]:
         moved: list[tuple[int, ...]] | None = []
         while name not in self.model.tensors:
             node = self.producers.get(name)
-            if node is None:
+            # What is static may read the shape of data; the weights before it are not in that.
+            if node is None or name not in self.plan.static:
                 return [], None
             if node.op_type not in _LAYOUT or not node.input:
                 found = [each for read in read_names(node) for each in self._trace(read)[0]]

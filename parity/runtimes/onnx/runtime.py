@@ -17,7 +17,7 @@ from parity.processes.requests import RunRequest
 from parity.runtimes.devices import inspect_device, report_batch_memory
 from parity.runtimes.load import hello_answer
 from parity.runtimes.onnx import device as onnx_device
-from parity.runtimes.onnx import graphs, run, sessions
+from parity.runtimes.onnx import graphs, repair, run, sessions
 from parity.runtimes.onnx.graphs import Graph
 from parity.runtimes.onnx.model_sessions import ModelSessions
 from parity.runtimes.onnx.node_weights import read_node_weights
@@ -168,6 +168,17 @@ class Runtime(ModelSessions):
     def graph_for(self, handle: str, settings: SessionSettings) -> Graph:
         """Return the graph that a session with these settings runs."""
         return self.graphs[handle]
+
+    def write_repaired(
+        self,
+        *,
+        source: str,
+        path: str,
+        edits: list[dict[str, Any]],
+        weights: str | None = None,
+    ) -> None:
+        """Write a file with edits of single nodes; see `repair.write_repaired`."""
+        repair.write_repaired(source, path, edits=edits, weights=weights)
 
     def read_batch_size(self, *, handle: str) -> dict[str, Any]:
         """Return the batch size that the graph's input declares, None for any."""

@@ -23,6 +23,7 @@ ABOUT = RuntimeInfo(
     reference_rank=0,
     exports_onnx=True,
     checkpoint_suffixes=(".pth", ".pt"),
+    uses_safetensors=True,
     writes_in_place=True,
     bypasses_layers=True,
     evaluates_graphs_float64=True,

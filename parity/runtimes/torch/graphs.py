@@ -21,7 +21,8 @@ from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.network.moments import moments_of
 from parity.numerics.array_files import load_arrays
-from parity.runtimes.export import convert_export_errors
+from parity.processes.graph_requests import ExportRequest
+from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.loaded import LoadedModel
@@ -48,14 +49,17 @@ class TorchGraphs(GraphOperations):
     model: nn.Module
     example: Mapping[str, Array] | None = None
     """The example inputs that came with the model, by name."""
+    loaded_example: Any | None = None
+    """The same as the user's code gave it, of any structure."""
     input_shape: tuple[int | None, ...] | None = None
     """The shape of the one input, where the model's origin states it."""
+    input_dtype: str = "float32"
     _shared: frozenset[str] | None = None
     """`find_shared` of the model; None before its first run."""
 
     def keep_example(self, loaded: LoadedModel) -> None:
         self._shared, self.example = None, None
-        self.input_shape = loaded.input_shape
+        self.input_shape, self.input_dtype = loaded.input_shape, loaded.input_dtype
         if loaded.example is not None:
             self.use_example(loaded.example)
 
@@ -67,7 +71,7 @@ class TorchGraphs(GraphOperations):
             ]
         names = required_inputs(self.model)
         if self.input_shape is not None and len(names) == 1:
-            return [InputSpec(names[0], self.input_shape, "float32", "declared")]
+            return [InputSpec(names[0], self.input_shape, self.input_dtype, "declared")]
         return [InputSpec(name, None, "", "unknown") for name in names]
 
     def example_inputs(self) -> dict[str, Array] | None:
@@ -113,7 +117,27 @@ class TorchGraphs(GraphOperations):
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         example = tuple(tensors[name] for name in ordered)
         with convert_export_errors("torch"):
-            torch_onnx.export(self.model, example, Path(path), inputs=ordered, **options)
+            structure = torch_onnx.trace(self.model, example, inputs=ordered, **options)
+            write_graph(structure, torch_onnx.weights(self.model), Path(path))
+
+    def export_file(self, request: ExportRequest) -> Any:
+        from exporters import torch_onnx
+
+        example = self.loaded_example
+        if request.inputs is not None:
+            ordered, tensors = _bind_inputs(self.model, load_arrays(request.inputs))
+            example = {name: tensors[name] for name in ordered}
+            if ordered == [p.name for p in _forward_parameters(self.model)][: len(ordered)]:
+                example = tuple(example.values())
+        elif isinstance(example, torch.Tensor | np.ndarray):
+            example = (example,)
+        return torch_onnx.export(
+            self.model,
+            example,
+            Path(request.path),
+            dynamic=_name_axes(request),
+            **request.exporter_options(),
+        )
 
     def read_parameters(self, *, model: nn.Module | None = None) -> dict[str, Array]:
         return read_parameters(self.model if model is None else model)
@@ -122,6 +146,26 @@ class TorchGraphs(GraphOperations):
         self, values: Mapping[str, Array], *, model: nn.Module | None = None
     ) -> None:
         write_parameters(self.model if model is None else model, values)
+
+
+def _name_axes(request: ExportRequest) -> dict[str, dict[int, str]]:
+    """Return the sizes that vary, by input and axis.
+
+    The user's are added to the batch on axis 0, unless another axis of the input is the batch.
+    """
+    named = {}
+    for name, axes in request.dynamic.items():
+        sizes = {axis: size or f"{name}_{axis}" for axis, size in axes.items()}
+        if 0 in axes and not axes[0]:
+            sizes[0] = _BATCH
+        if not request.fixed_batch and _BATCH not in sizes.values():
+            sizes.setdefault(0, _BATCH)
+        named[name] = sizes
+    return named
+
+
+_BATCH = "batch"
+"""The exporter's name of the size that counts samples."""
 
 
 # Inputs ------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from torch import nn
 from parity.errors import UsageError
 from parity.network.table import Row, Weight
 from parity.runtimes.floors import TensorHook
-from parity.runtimes.torch.run import capture_rows, to_row_array
-from parity.runtimes.torch.weights import DTYPES, find_weights
+from parity.runtimes.outputs import bind_inputs, flatten_outputs
+from parity.runtimes.torch.run import capture_rows
+from parity.runtimes.torch.weights import DTYPES, find_weights, to_numpy
 
 Array = NDArray[Any]
 
@@ -53,20 +54,29 @@ class InProcessModel:
 
         return model, set_weights
 
+    def compute_outputs(
+        self, inputs: Mapping[str, Array], *, model: nn.Module | None = None
+    ) -> dict[str, Array]:
+        """Run once and return the outputs by name; raises `UsageError` for one that is no tensor.
+
+        `inputs` are by the names of `forward`'s arguments, or in their order.
+        """
+        model = self.build_replica("float32")[0] if model is None else model
+        tensors = {n: torch.from_numpy(np.array(array)) for n, array in inputs.items()}
+        positional, named = bind_inputs(model.forward, tensors)
+        with torch.inference_mode():
+            outputs = dict(flatten_outputs(model(*positional, **named)))
+        for name, value in outputs.items():
+            if not isinstance(value, torch.Tensor):
+                raise UsageError(f"torch: the {name} is a {type(value).__name__}, not a tensor")
+        return {name: to_numpy(value) for name, value in outputs.items()}
+
     def forward(
         self, x: Array, rows: Sequence[Row], hook: TensorHook, *, model: nn.Module | None = None
     ) -> None:
-        """Run once on `x` (N, C, H, W), and call `hook` with each row's tensor.
-
-        A row that names no module is the whole model's output.
-        """
+        """Run once on `x` (N, C, H, W), and call `hook` with each row's tensor."""
         model = self.build_replica("float32")[0] if model is None else model
         data = torch.from_numpy(np.ascontiguousarray(x))
-        if [row.torch for row in rows] == [""]:
-            with torch.inference_mode():
-                output = model(data)
-            hook(rows[0], to_row_array(output, rows[0]))
-            return
         with torch.inference_mode(), capture_rows(model, rows, hook):
             model(data)
 

@@ -37,17 +37,22 @@ class OnnxReadings(GraphOperations):
         reference: Mapping[str, Any],
         trust: Sequence[str] = (),
         custom_objects: str | None = None,
+        any_example: bool = False,
     ) -> dict[str, Any]:
         """Load the model that a user named; PyTorch computes the operations of an ONNX file."""
         target = Path(reference["target"])
         if reference.get("form", "file") != "file" or target.suffix != ".onnx":
             self.reading = None
             return super().load_reference(  # type: ignore[misc, no-any-return]
-                reference=reference, trust=trust, custom_objects=custom_objects
+                reference=reference,
+                trust=trust,
+                custom_objects=custom_objects,
+                any_example=any_example,
             )
         from parity.runtimes.torch.onnx_graphs import OnnxReading
 
         started = time.perf_counter()
+        self.note_new_weights()
         self.reading = OnnxReading(target)
         return {"seconds": time.perf_counter() - started, "brings_weights": True}
 

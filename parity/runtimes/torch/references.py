@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,15 @@ import torch
 from torch import nn
 
 from parity.errors import UsageError, WeightError
-from parity.network import checkpoint_fit
+from parity.network import checkpoint_fit, weights
 from parity.processes import model_files
 from parity.processes.references import FILE, REGISTERED, ZOO, ModelReference, registered_spec
-from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.loaded import LoadedModel, describe_other_precisions
 from parity.runtimes.torch import checkpoints, torchvision_shim
 from parity.runtimes.trust import require_trust
 from parity.runtimes.user_code import load_user_model
 from parity.runtimes.zoo_models import load_zoo_model
-from parity.text import one_line, quote
+from parity.text import one_line, printable, quote
 
 _COUNTER = "num_batches_tracked"
 
@@ -37,10 +39,17 @@ def load_reference(
     if reference.form == REGISTERED:
         return _load_registered(reference)
     if reference.form == FILE:
-        return _load_file(reference, trust)
-    if reference.form == ZOO:
-        return load_zoo_model(reference)
-    return _load_code(reference)
+        loaded = _load_file(reference, trust)
+    elif reference.form == ZOO:
+        loaded = load_zoo_model(reference)
+    else:
+        loaded = _load_code(reference)
+    return replace(loaded, notes=(*loaded.notes, *_describe_precisions(loaded.model)))
+
+
+def _describe_precisions(model: nn.Module) -> list[str]:
+    dtypes = (each.dtype for each in model.state_dict().values() if isinstance(each, torch.Tensor))
+    return describe_other_precisions(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
 def load_checkpoint(model: nn.Module, path: str) -> tuple[str, ...]:
@@ -49,24 +58,63 @@ def load_checkpoint(model: nn.Module, path: str) -> tuple[str, ...]:
     Raises `WeightError` unless the names and shapes are exactly the module's.
     """
     notes: Sequence[str] = ()
-    if path.endswith(".safetensors"):
-        state = _read_safetensors(path)
-    else:
-        arrays, notes = checkpoints.read(Path(path))
-        state = {name: torch.from_numpy(array) for name, array in arrays.items()}
     own = model.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
-    unused = [name for name in state if name not in own and not name.endswith(_COUNTER)]
+    if path.endswith(".safetensors"):
+        # The header alone: no values are read for a file that does not fit.
+        _require_same(weights.read_types(path), own, path)
+        state = _read_safetensors(path)
+        for name, tensor in state.items():
+            checkpoints.require_dense(tensor, f"{path}: {printable(name)}")
+    else:
+        state, notes = checkpoints.read_tensors(Path(path))
+        _require_same(checkpoints.describe_types(state), own, path)
+    model.load_state_dict({n: tensor for n, tensor in state.items() if n in own}, strict=False)
+    return (*notes, *_describe_conversions(state, own, path))
+
+
+def _require_same(
+    found: checkpoint_fit.TensorTypes, own: Mapping[str, torch.Tensor], path: str
+) -> None:
+    """Raise `WeightError` unless a checkpoint has a module's names and shapes."""
+    missing = [name for name in own if name not in found and not name.endswith(_COUNTER)]
+    unused = [printable(n) for n in found if n not in own and not n.endswith(_COUNTER)]
     for names, what in ((missing, "lacks"), (unused, "has weights that the model lacks:")):
         if names:
             raise WeightError(f"{path}: {what} {checkpoint_fit.join_first(names)}")
     for name, tensor in own.items():
-        if name in state and tensor.shape != state[name].shape:
+        if name in found and tuple(tensor.shape) != found[name][1]:
             raise WeightError(
-                f"{path}: {name}: expected {tuple(tensor.shape)}, found {tuple(state[name].shape)}"
+                f"{path}: {name}: expected {tuple(tensor.shape)}, found {found[name][1]}"
             )
-    model.load_state_dict({n: tensor for n, tensor in state.items() if n in own}, strict=False)
-    return tuple(notes)
+
+
+def _describe_conversions(
+    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], path: str
+) -> list[str]:
+    """Return a note for each pair of dtypes between which weights were converted."""
+    pairs = Counter((state[n].dtype, own[n].dtype) for n in state if n in own)
+    notes = []
+    for (old, new), count in pairs.items():
+        if old == new:
+            continue
+        how = "widened" if torch.promote_types(old, new) == new else "narrowed"
+        names = " to ".join(str(dtype).removeprefix("torch.") for dtype in (old, new))
+        notes.append(f"{path}: {count} weights were {how} from {names}")
+    return notes
+
+
+def save_checkpoint(model: nn.Module, path: Path) -> None:
+    """Write a module's state dict as a `.safetensors`, `.pth` or `.pt` file."""
+    state = model.state_dict()
+    if path.suffix != ".safetensors":
+        torch.save(state, path)
+        return
+    from safetensors.torch import save
+
+    # The format holds no tensors that share memory, such as tied weights.
+    path.write_bytes(
+        save({name: each.detach().clone().contiguous() for name, each in state.items()})
+    )
 
 
 def _set_seed() -> None:
@@ -79,7 +127,7 @@ def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
 
     try:
         return load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, KeyError, SafetensorError) as error:
         reason = one_line(str(error), longest=160)
         raise WeightError(f"{path}: cannot be read as a safetensors file: {reason}") from error
 
@@ -92,7 +140,8 @@ def _load_registered(reference: ModelReference) -> LoadedModel:
         module.build(spec).eval(),
         reference.text,
         brings_weights=False,
-        input_shape=(None, *spec.input_shape),
+        input_shape=spec.input_form.shape,
+        input_dtype=spec.input_form.dtype,
     )
 
 

@@ -25,10 +25,11 @@ from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
 from parity.runtimes.torch.graphs import TorchGraphs
 from parity.runtimes.torch.onnx_readings import OnnxReadings
+from parity.runtimes.torch.repair import TorchRepairs
 from parity.runtimes.torch.weights import DTYPES, Array
 
 
-class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
+class Runtime(OnnxReadings, TorchRepairs, TorchGraphs, ModelRuntime):
     """One PyTorch module: `parity.runtimes.framework.Framework`, and operations of its own.
 
     Or an ONNX file, whose operations PyTorch computes: see `OnnxReadings`.
@@ -68,6 +69,9 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
 
     def load_model_checkpoint(self, path: str) -> Sequence[str]:
         return references.load_checkpoint(self.model, path)
+
+    def save_model_checkpoint(self, path: Path) -> None:
+        references.save_checkpoint(self.model, path)
 
     def build_replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         with torch.device("meta"):
@@ -112,7 +116,7 @@ class Runtime(OnnxReadings, TorchGraphs, ModelRuntime):
     def parse_checkpoint(
         self, path: Path, table: LayerTable
     ) -> tuple[dict[str, Array], Sequence[str]]:
-        return checkpoints.read(path)
+        return checkpoints.read(path, table)
 
     def save_checkpoint(self, values: Mapping[str, Array], path: Path) -> None:
         checkpoints.save(values, path, table=self.table, order=self.model.state_dict().keys())

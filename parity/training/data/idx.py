@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parity import files
 from parity.errors import InputError
 
 FASHION_CLASSES = (
@@ -68,10 +70,10 @@ def _find(folder: Path, split: str, kind: str) -> Path | None:
 
 def _read(path: Path, *, axes: int) -> NDArray[np.uint8]:
     try:
-        content = path.read_bytes()
+        content = files.read_bytes(path, longest=MAX_VALUES + 2**16)
         if path.suffix == ".gz":
             content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, struct.error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     start = 4 + 4 * axes
     if len(content) < start or content[:4] != bytes((0, 0, 8, axes)):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from parity import files
 from parity.errors import InputError
 from parity.training.data import decoding
 
@@ -77,7 +78,7 @@ class FileImages:
     def fingerprints(self) -> Iterator[bytes]:
         for name in self.paths:
             try:
-                content = (self.root / name).read_bytes()
+                content = files.read_bytes(self.root / name, longest=decoding.MAX_BYTES)
             except OSError as error:
                 raise InputError(f"{self.root / name}: cannot be read: {error.strerror}") from error
             yield name.encode() + hashlib.sha256(content).digest()

@@ -14,6 +14,7 @@ from PIL import Image
 
 from parity import files
 from parity.errors import InputError, MissingRuntimeError, OutputError, UsageError
+from parity.network.inputs import picture
 from parity.text import quote
 from parity.training.data import decoding, idx
 from parity.training.data.dataset import (
@@ -286,7 +287,7 @@ def read_split(folder: Path, classes: Sequence[str]) -> SplitFiles:
         paths = sorted(
             path
             for path in (folder / class_name).rglob("*")
-            if path.suffix.lower() in decoding.SUFFIXES
+            if path.suffix.lower() in picture.SUFFIXES
             and not path.name.startswith(".")
             and path.is_file()
         )

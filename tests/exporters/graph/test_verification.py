@@ -152,3 +152,38 @@ def test_a_perturbation_is_one_unit_at_most(dtype):
 def test_integers_are_not_perturbed():
     array = np.arange(5)
     assert perturb(array, seed=0) is array
+
+
+def test_other_inputs_are_run_together_where_rows_are_kept_apart(written, weights):
+    model, path, _ = written
+    function = to_function(weights)
+    result = verify(model, path, function)
+    assert [rows for rows, _ in function.calls] == [3, 2, 1, 3 * 128]
+    assert {check.inputs for check in result.other_checks} == {"more", "extreme", "ties"}
+
+
+def test_a_model_that_mixes_rows_runs_on_each_kind_of_input_alone(structure, weights, tmp_path):
+    """A file of it is refused here, but for its own numbers and not for those of other cases."""
+    model = inject(structure, weights)
+    path = tmp_path / "a.onnx"
+    write(model, path)
+    function = to_function(weights, change=lambda y: y - y.mean(0))
+    with pytest.raises(ExportError, match="something else"):
+        verify(model, path, function)
+    assert 128 in {rows for rows, _ in function.calls}
+    assert 3 * 128 not in {rows for rows, _ in function.calls}
+
+
+def test_rows_that_disagree_in_a_shared_run_are_run_alone(written, weights):
+    """What only a large batch changes is no fault of the file at the batches that it is run at."""
+    model, path, _ = written
+    function = to_function(weights, change=lambda y: y * 2 if len(y) > 128 else y)
+    verify(model, path, function)
+    assert [rows for rows, seed in function.calls if seed is None] == [3, 2, 1, 384, 128, 128, 128]
+
+
+def test_an_extreme_row_that_is_wrong_is_found_in_a_shared_run(written, weights):
+    model, path, _ = written
+    function = to_function(weights, change=lambda y: np.minimum(y, 40))
+    with pytest.raises(ExportError, match="extreme inputs"):
+        verify(model, path, function)

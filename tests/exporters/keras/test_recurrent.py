@@ -45,8 +45,35 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize(("sequences", "backwards"), [(False, False), (True, False), (True, True)])
-@pytest.mark.parametrize(("make", "operator"), LAYERS.values(), ids=LAYERS)
+def cases(*quick):
+    """Every layer in every way; those but the `quick` ones are for the slow run."""
+    ways = list(dict.fromkeys(way for _, way in quick))
+    return [
+        pytest.param(
+            *LAYERS[name], *way, id=f"{name}-{way}",
+            marks=[] if (name, way) in quick else [pytest.mark.slow],
+        )
+        for name in LAYERS
+        for way in ways
+    ]  # fmt: skip
+
+
+ONCE = cases(
+    ("LSTM", (False, False)),
+    ("LSTM", (True, True)),
+    ("GRU, reset after", (True, False)),
+    ("GRU, reset before", (True, True)),
+    ("SimpleRNN", (True, False)),
+)
+MASKED = cases(
+    ("LSTM", (True,)),
+    ("GRU, reset after", (False,)),
+    ("GRU, reset before", (True,)),
+    ("SimpleRNN", (False,)),
+)
+
+
+@pytest.mark.parametrize(("make", "operator", "sequences", "backwards"), ONCE)
 def test_a_layer_is_one_operator(exported, make, operator, sequences, backwards):
     layer = make(return_sequences=sequences, go_backwards=backwards, return_state=True)
     x = keras.Input((6, 5), name="x")
@@ -58,8 +85,7 @@ def test_a_layer_is_one_operator(exported, make, operator, sequences, backwards)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("sequences", [False, True])
-@pytest.mark.parametrize(("make", "operator"), LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize(("make", "operator", "sequences"), MASKED)
 def test_masked_steps_are_skipped_wherever_they_are(exported, make, operator, sequences):
     x = keras.Input((6,), dtype="int32", name="x")
     y = layers.Embedding(6, 5, mask_zero=True)(x)
@@ -71,7 +97,9 @@ def test_masked_steps_are_skipped_wherever_they_are(exported, make, operator, se
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("merge", ["concat", "sum", None])
+@pytest.mark.parametrize(
+    "merge", ["concat", *(pytest.param(m, marks=pytest.mark.slow) for m in ("sum", None))]
+)
 def test_bidirectional_layers_are_two_operators(exported, merge):
     x = keras.Input((6,), dtype="int32", name="x")
     y = layers.Embedding(6, 5, mask_zero=True)(x)

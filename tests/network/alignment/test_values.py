@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.network.alignment import Alignment, Confidence, align, check_values, list_tensors
+from parity.network.alignment import (
+    Alignment,
+    Confidence,
+    ValueReader,
+    align,
+    check_values,
+    list_tensors,
+)
 from parity.network.alignment.assembly import Assembly
 from parity.network.alignment.weightless import pair_weightless
 from tests.network.alignment import architectures
@@ -158,3 +165,31 @@ def test_without_the_assembly() -> None:
     alignment = replace(align(left.graph, left.graph), assembly=None)
     with pytest.raises(TypeError, match="does not come from `align`"):
         check_values(alignment, lambda name: np.zeros(1), lambda name: np.zeros(1))
+
+
+def test_reading_with_a_reader_serves_several_checks() -> None:
+    """What was read once is not read again; a tensor of another norm is not projected."""
+    net = FAMILIES["plain"]()
+    left, right = render(net), render(net, KERAS)
+    alignment = align(left.graph, right.graph)
+    reads: list[str] = []
+
+    def read(name: str) -> Any:
+        reads.append(name)
+        return left.arrays[name]()
+
+    reader = ValueReader(read)
+    other = {name: array() for name, array in right.arrays.items()}.__getitem__
+    first = check_values(alignment, reader, other)
+    count = len(reads)
+    assert check_values(alignment, reader, other) == first
+    assert len(reads) == count
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e25])
+def test_a_large_tensor_is_measured_without_overflow(scale: float) -> None:
+    values = (scale * np.arange(1.0, 9.0)).astype(np.float32)
+    found = ValueReader({"x": values}.__getitem__).measure("x")
+    assert found.norm == pytest.approx(np.linalg.norm(values.astype(np.float64)), rel=1e-6)
+    constant = ValueReader({"x": np.full(8, scale, np.float32)}.__getitem__).measure("x")
+    assert constant.norm == 0.0

@@ -43,7 +43,7 @@ def compared(monkeypatch):
     def compare(*applied, **options):
         monkeypatch.setenv(remedied.VARIABLE, ",".join(applied))
         options = {"subjects": ("keras", "torch"), **options}
-        return api.compare(remedied.NAME, keras=BUILDER, **options)
+        return api.compare(remedied.NAME, f"keras={BUILDER}", **options)
 
     return compare
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-FAULTY = ("resnext50_32x4d", "--keras", "tests.twins.broken:resnext_same_padding")
+FAULTY = ("resnext50_32x4d", "keras=tests.twins.broken:resnext_same_padding")
 CAUSE = "same-padding"
 LIMIT = 3.0
 """Seconds that explaining may add."""

@@ -1,6 +1,7 @@
 """Print which exported files are right, which models are refused, and which files are wrong.
 
-    python -m tests.studies.exports [--only torch] [--names PATTERN] [--no-rivals] [--out FILE]
+    python -m tests.studies.exports [--only torch] [--names PATTERN] [--exporters ours,tf2onnx]
+                                    [--out FILE]
     python -m tests.studies.exports --broken
 
 Every file is compared with the framework's own outputs outside the exporter: a session of ONNX
@@ -30,7 +31,14 @@ from typing import Any
 
 from tests.studies.exports.case import Case, judge
 
-FRAMEWORKS = ("torch", "keras")
+OURS = "ours"
+EXPORTERS = {
+    "torch": (OURS, "torch.onnx"),
+    "keras": (OURS, "tf2onnx", "keras"),
+}
+"""By framework, this project's exporter and the others."""
+
+FRAMEWORKS = tuple(EXPORTERS)
 SEEDS = (11, 12)
 PASS, REFUSED, WRONG = "right", "refused", "wrong"
 
@@ -47,12 +55,13 @@ def cases_of(framework: str) -> list[Case]:
         return []
 
 
-def run_case(case: Case, *, rivals: bool) -> dict[str, Any]:
+def run_case(case: Case, exporters: Sequence[str]) -> dict[str, Any]:
     """Return, by exporter, the verdict, the reason or worst error, and the seconds."""
     model = case.build()
-    exporters = {"ours": model.export} | (dict(model.rivals()) if rivals else {})
+    functions = {OURS: model.export, **model.rivals()}
     results: dict[str, Any] = {}
-    for name, export in exporters.items():
+    for name in [name for name in exporters if name in functions]:
+        export = functions[name]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             start = time.perf_counter()
@@ -62,7 +71,7 @@ def run_case(case: Case, *, rivals: bool) -> dict[str, Any]:
             except Exception as error:  # noqa: BLE001 - a refusal of any kind is a result
                 kind = type(error).__name__
                 lines = str(error).strip().splitlines() or [""]
-                raw = name == "ours" and kind != "ExportError"
+                raw = name == OURS and kind != "ExportError"
                 results[name] = {
                     "verdict": WRONG if raw else REFUSED,
                     "detail": f"{kind}: {lines[0][:400]}",
@@ -71,8 +80,10 @@ def run_case(case: Case, *, rivals: bool) -> dict[str, Any]:
                 continue
             seconds = time.perf_counter() - start
             verdict, detail = judge_file(model, path, case)
+            if name == OURS and (wrong := model.check_names(path)):
+                verdict, detail = WRONG, wrong
             results[name] = {"verdict": verdict, "detail": detail, "seconds": seconds}
-            if name == "ours":
+            if name == OURS:
                 results[name]["steps"] = dict(done.seconds)
                 results[name]["notes"] = list(done.notes)
     return {"case": case.name, "kind": case.kind, "results": results}
@@ -96,7 +107,7 @@ def judge_file(model: Any, path: Path, case: Case) -> tuple[str, str]:
 
     def outputs_of(inputs: list[Any]) -> list[Any]:
         # A file may have dropped an input that nothing reads.
-        return session.run(None, dict(zip(names, inputs, strict=False)))
+        return list(session.run(None, dict(zip(names, inputs, strict=False))))
 
     return judge(model, outputs_of, seeds=SEEDS)
 
@@ -119,8 +130,8 @@ def quiet() -> Iterator[None]:
             os.close(descriptor)
 
 
-def work(framework: str, *, rivals: bool) -> None:
-    """Run the cases whose names come on the standard input, one result a line."""
+def work(framework: str) -> None:
+    """Run the cases that come on the standard input, `[name, exporter, …]`; one result a line."""
     import logging
     import warnings
 
@@ -129,10 +140,10 @@ def work(framework: str, *, rivals: bool) -> None:
     with quiet():
         cases = {case.name: case for case in cases_of(framework)}
     for line in sys.stdin:
-        name = line.strip()
+        name, *exporters = json.loads(line)
         try:
             with quiet():
-                result = run_case(cases[name], rivals=rivals)
+                result = run_case(cases[name], exporters)
         except Exception as error:  # noqa: BLE001 - the model itself does not run here
             result = {"case": name, "kind": cases[name].kind, "results": {}, "error": str(error)}
         print(json.dumps(result), flush=True)
@@ -141,12 +152,11 @@ def work(framework: str, *, rivals: bool) -> None:
 class Child:
     """A process that runs cases, replaced when one crashes or hangs."""
 
-    def __init__(self, framework: str, rivals: bool) -> None:
+    def __init__(self, framework: str) -> None:
         self.command = [sys.executable, "-m", "tests.studies.exports", "--worker", framework]
-        self.command += [] if rivals else ["--no-rivals"]
         self.process: subprocess.Popen[str] | None = None
 
-    def run(self, case: Case) -> dict[str, Any]:
+    def run(self, case: Case, exporters: Sequence[str]) -> dict[str, Any]:
         """Return the result of a case; a crash is a wrong one."""
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
@@ -159,9 +169,10 @@ class Child:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         timer = threading.Timer(_LIMIT, self.process.kill)
+        start = time.perf_counter()
         timer.start()
         try:
-            self.process.stdin.write(case.name + "\n")
+            self.process.stdin.write(json.dumps([case.name, *exporters]) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except OSError:
@@ -171,7 +182,14 @@ class Child:
         if line:
             return dict(json.loads(line))
         code = self.process.wait()
-        return {"case": case.name, "kind": case.kind, "results": {}, "error": f"crashed ({code})"}
+        if len(exporters) > 1:  # which of them it was
+            alone = [self.run(case, [name])["results"] for name in exporters]
+            results = {name: found for each in alone for name, found in each.items()}
+        else:
+            detail = f"the process crashed or exceeded {_LIMIT:g} s (exit code {code})"
+            crash = {"verdict": WRONG, "detail": detail, "seconds": time.perf_counter() - start}
+            results = dict.fromkeys(exporters, crash)
+        return {"case": case.name, "kind": case.kind, "results": results}
 
     def stop(self) -> None:
         if self.process is not None and self.process.stdin is not None:
@@ -181,7 +199,9 @@ class Child:
 
 def report(results: Sequence[dict[str, Any]], framework: str) -> None:
     """Print one line a model, and the totals by exporter."""
-    names = list(dict.fromkeys(name for row in results for name in row["results"]))
+    names = [
+        name for name in EXPORTERS[framework] if any(name in row["results"] for row in results)
+    ]
     print(f"\n{framework}: {len(results)} models")
     for row in results:
         cells = []
@@ -190,24 +210,24 @@ def report(results: Sequence[dict[str, Any]], framework: str) -> None:
             cells.append(
                 f"{name}: {found['verdict']:<8}{found['seconds']:6.1f} s" if found else f"{name}: -"
             )
-        detail = row.get("error") or row["results"]["ours"]["detail"]
+        detail = row.get("error") or row["results"].get(OURS, {}).get("detail", "")
         print(f"  {row['kind']:<14}{row['case']:<34}{' | '.join(cells)}  {detail[:200]}")
     for name in names:
         count = Counter(
             row["results"][name]["verdict"] for row in results if name in row["results"]
         )
         print(f"  {name}: {count[PASS]} right, {count[REFUSED]} refused, {count[WRONG]} wrong")
-    for rival in names[1:]:
+    for rival in [name for name in names if name != OURS]:
         both = [
-            row["results"]["ours"]["seconds"] / row["results"][rival]["seconds"]
+            row["results"][OURS]["seconds"] / row["results"][rival]["seconds"]
             for row in results
-            if all(row["results"].get(n, {}).get("verdict") == PASS for n in ("ours", rival))
+            if all(row["results"].get(n, {}).get("verdict") == PASS for n in (OURS, rival))
         ]
         lost = [
             row["case"]
             for row in results
             if row["results"].get(rival, {}).get("verdict") == PASS
-            and row["results"].get("ours", {}).get("verdict") != PASS
+            and row["results"].get(OURS, {}).get("verdict") != PASS
         ]
         if both:
             print(f"  seconds, ours over {rival}: median {statistics.median(both):.2f}")
@@ -218,13 +238,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=FRAMEWORKS, help="one framework")
     parser.add_argument("--names", default="*", help="models, by pattern (several: a,b)")
-    parser.add_argument("--no-rivals", action="store_true", help="this project's exporter alone")
+    parser.add_argument("--exporters", help="some of them: ours, torch.onnx, tf2onnx, keras")
     parser.add_argument("--out", type=Path, help="a JSON file of results, which is continued")
     parser.add_argument("--broken", action="store_true", help="the study of the proof itself")
     parser.add_argument("--worker", choices=FRAMEWORKS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(arguments.worker, rivals=not arguments.no_rivals)
+        work(arguments.worker)
         return
     if arguments.broken:
         from tests.studies.exports import broken
@@ -237,13 +257,21 @@ def main() -> None:
     for framework in FRAMEWORKS:
         if arguments.only not in (None, framework):
             continue
-        child = Child(framework, not arguments.no_rivals)
+        child = Child(framework)
+        wanted = arguments.exporters.split(",") if arguments.exporters else EXPORTERS[framework]
         results = everything.setdefault(framework, [])
-        done = {row["case"] for row in results}
+        rows = {row["case"]: row for row in results}
         for case in chosen(cases_of(framework), arguments.names.split(",")):
-            if case.name in done:
+            row = rows.get(case.name)
+            lacking = [n for n in EXPORTERS[framework] if n in wanted]
+            lacking = [n for n in lacking if row is None or n not in row["results"]]
+            if not lacking:
                 continue
-            results.append(child.run(case))
+            found = child.run(case, lacking)
+            if row is None:
+                results.append(found)
+            else:
+                row |= {**found, "results": row["results"] | found["results"]}
             print(".", end="", flush=True)
             if arguments.out:
                 arguments.out.write_text(json.dumps(everything, indent=1))

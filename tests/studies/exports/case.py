@@ -35,6 +35,9 @@ class Model(Protocol):
     def export(self, path: Path) -> Any:
         """Export with this project's exporter; return its result."""
 
+    def check_names(self, path: Path) -> str:
+        """Return what is wrong with the names in a file of this project's, or nothing."""
+
     def rivals(self) -> Mapping[str, Callable[[Path], None]]:
         """Return other exporters by name; each writes a file, or raises."""
 

@@ -14,30 +14,37 @@ pytestmark = pytest.mark.framework
 pytest.importorskip("torch")
 
 from tests.studies.exports import broken
-from tests.studies.exports.__main__ import PASS, REFUSED, WRONG, chosen, report, run_case
+from tests.studies.exports.__main__ import OURS, PASS, REFUSED, WRONG, chosen, report, run_case
 from tests.studies.exports.case import Case, difference
 from tests.studies.exports.torch_models import CASES
 
+# One of each kind in every run; the others in the slow one, and all in the study itself.
 RIGHT = (
-    "avg-pool-divisor", "adaptive-avg-1-of-3d", "embedding-bag", "logsigmoid()",
-    "residual-inplace", "view-then-change", "floor-divide-float", "split-unequal",
-    "rfft2-abs", "input-is-output", "len-of-batch", "sdpa-mask-masked-rows", "mha-cross",
-    "decoder-layer", "lstm-h0", "lstm-proj", "seq2seq", "clashing-names", "dataclass-out",
-    "buffer-item", "grid-sample-on-parameter", "dynamic-lstm", "batch-on-axis-1", "half-cnn",
+    "avg-pool-divisor", "logsigmoid()", "view-then-change", "split-unequal", "input-is-output",
+    "len-of-batch", "sdpa-mask-masked-rows", "lstm-proj", "clashing-names", "dataclass-out",
+    "dynamic-lstm", "half-encoder-layer",
+)  # fmt: skip
+
+RIGHT_TOO = (
+    "adaptive-avg-1-of-3d", "embedding-bag", "residual-inplace", "floor-divide-float", "rfft2-abs",
+    "mha-cross", "decoder-layer", "lstm-h0", "seq2seq", "buffer-item", "grid-sample-on-parameter",
+    "batch-on-axis-1", "half-cnn",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize(
+    "name", [*RIGHT, *(pytest.param(name, marks=pytest.mark.slow) for name in RIGHT_TOO)]
+)
 def test_a_model_of_the_study_is_exported_right(name):
     (case,) = [case for case in CASES if case.name == name]
-    found = run_case(case, rivals=False)["results"]["ours"]
+    found = run_case(case, [OURS])["results"][OURS]
     assert found["verdict"] == PASS, found["detail"]
 
 
 @pytest.mark.parametrize("name", ["dropout-in-training", "vae", "branch-on-batch"])
 def test_a_model_that_no_file_is_right_for_is_refused(name):
     (case,) = [case for case in CASES if case.name == name]
-    found = run_case(case, rivals=False)["results"]["ours"]
+    found = run_case(case, [OURS])["results"][OURS]
     assert found["verdict"] == REFUSED
     assert found["detail"].startswith("ExportError: ")
 
@@ -48,10 +55,12 @@ def test_a_wrong_file_counts_as_wrong(monkeypatch):
     run = model.run
     monkeypatch.setattr(model, "run", lambda inputs: [array * 1.01 for array in run(inputs)])
     wrong = Case(case.name, case.kind, lambda: model)
-    assert run_case(wrong, rivals=False)["results"]["ours"]["verdict"] == WRONG
+    assert run_case(wrong, [OURS])["results"][OURS]["verdict"] == WRONG
 
 
-@pytest.mark.parametrize("name", ["cnn", "round", "clamp"])
+@pytest.mark.parametrize(
+    "name", ["round", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "clamp"))]
+)
 def test_a_graph_that_is_broken_in_one_node_is_refused(name):
     (case,) = [case for case in CASES if case.name == name]
     counts = broken.run_model(case, most=6)
@@ -82,8 +91,17 @@ def test_other_shapes_and_lost_infinities_are_infinitely_far():
 
 def test_results_are_continued(tmp_path):
     out = tmp_path / "results.json"
-    done = {"torch": [{"case": "linear", "kind": "layer", "results": {}, "error": "kept"}]}
+    kept = {"ours": {"verdict": PASS, "seconds": 1.0, "detail": "kept"}}
+    done = {"torch": [{"case": "linear", "kind": "layer", "results": kept}]}
     out.write_text(json.dumps(done))
-    command = [sys.executable, "-m", "tests.studies.exports", "--only", "torch", "--no-rivals"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.studies.exports",
+        "--only",
+        "torch",
+        "--exporters",
+        "ours",
+    ]
     subprocess.run([*command, "--names", "linear", "--out", str(out)], check=False)
     assert json.loads(out.read_text()) == done

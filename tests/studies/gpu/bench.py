@@ -56,6 +56,8 @@ class Bench:
                 request = self.request([subject])
                 with Children(python=self.python, timeout=120.0, gpu=True) as children:
                     placement = confirm_placement(plan_placement(request), request, children)
+                    # The reference may need a runtime that the subject does not.
+                    children[request.home_child(request.reference_side)].hello()
                 self.facts.update(placement.facts)
             except ParityError as error:
                 self.absent[subject] = str(error)
@@ -94,6 +96,15 @@ class Bench:
             **{"explain": False, "export": False, **options},
         )  # fmt: skip
         return compare_graphs(request)
+
+    def export(self, side: str, path: Path, **options: Any) -> None:
+        """Export the model of a framework, with random weights, to a verified ONNX file."""
+        from parity.commands import export as exporting
+
+        size = (self.size, self.size)
+        exporting.export(
+            self.model, path, side=side, image_size=size, python=self.python, **options
+        )
 
     @contextmanager
     def load_child(self, subject: str, batch: int) -> Iterator[tuple[Child, dict[str, Any]]]:

@@ -166,6 +166,21 @@ def compile_with_xla(bench: Bench) -> Figures:
     return {"run_seconds": report.subjects["keras@gpu"].seconds["run"]}
 
 
+def verify_exports(bench: Bench) -> Figures:
+    """The files that both exporters write compute, on the card, what float64 does."""
+    seconds = {}
+    for side in ("keras", "torch"):
+        with tempfile.TemporaryDirectory(prefix="parity-gpu-") as folder:
+            path = Path(folder) / f"{side}.onnx"
+            bench.export(side, path)
+            report = bench.compare([f"onnx-{side}@gpu"], **{f"onnx_{side}": path})
+        require_parity(report)
+        facts = report.subjects[f"onnx-{side}@gpu"]
+        require(facts.device == "gpu", facts.device)
+        seconds[side] = facts.seconds.get("run")
+    return {"run_seconds": seconds}
+
+
 def exceed_memory(bench: Bench) -> Figures:
     """A batch that is too large for any card is an error that names one that fits."""
     assert bench.card is not None
@@ -287,6 +302,7 @@ ITEMS = (
         compare_backends,
     ),
     Item("two models by reference", ("keras@gpu", "torch@gpu"), compare_references),
+    Item("export verified on CUDA", ("onnx-keras@gpu", "onnx-torch@gpu"), verify_exports),
     Item("--xla", ("keras@gpu",), compile_with_xla),
     Item("--serial", (), compare_serially),
     Item("out of memory", ("torch@gpu",), exceed_memory),

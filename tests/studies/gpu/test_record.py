@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from parity.errors import DeviceMemoryError, MissingRuntimeError
-from parity.processes import cards
+from parity.processes import cards, probe
+from tests.fakes.card_children import CardChildren
 from tests.studies.gpu import __main__ as command
 from tests.studies.gpu.bench import SUBJECTS, Bench
 from tests.studies.gpu.items import ITEMS, Item, NotRun, WrongResult, attempt
@@ -137,6 +138,29 @@ def test_out_of_memory_must_name_a_batch():
     assert attempt(item, full)[0] == "failed"
 
 
+def test_a_subject_whose_reference_has_no_runtime_is_not_run(monkeypatch):
+    """Keras on JAX runs without TensorFlow; its reference in float64 does not."""
+
+    class Absent:
+        def hello(self):
+            raise MissingRuntimeError("keras: no TensorFlow")
+
+    class WithoutTensorFlow(CardChildren):
+        def __init__(self, **options):
+            super().__init__()
+
+        def __getitem__(self, name):
+            return Absent() if name == "keras" else super().__getitem__(name)
+
+    monkeypatch.setattr(cards, "find_card", lambda load=None: CARD)
+    monkeypatch.setattr(probe, "describe_problems", lambda *arguments, **options: [])
+    monkeypatch.setattr("tests.studies.gpu.bench.Children", WithoutTensorFlow)
+    found = Bench("resnet18", 64)
+    found.find_subjects()
+    assert found.present == ["torch@gpu", "onnx-torch@gpu"]
+    assert found.absent["keras[jax]@gpu"] == "keras: no TensorFlow"
+
+
 class Rehearsal(Present):
     """The items as they are, with the CPU in the card's place."""
 
@@ -170,6 +194,9 @@ class Rehearsal(Present):
         on_gpu = {name: dataclasses.replace(each, device="gpu") for name, each in facts}
         return dataclasses.replace(report, subjects=on_gpu)
 
+    def export(self, side, path, **options):
+        super().export(side, path, **{**options, "classes": 10})
+
     @contextmanager
     def load_child(self, subject, batch):
         with super().load_child(subject, batch) as (child, arguments):
@@ -190,6 +217,7 @@ class Rehearsal(Present):
         "--serial",
         "two models by reference",
         "bare forward of torch@gpu",
+        pytest.param("export verified on CUDA", marks=pytest.mark.slow),
     ],
 )
 def test_the_items_on_the_cpu(name):

@@ -182,7 +182,7 @@ def test_damaged_images_are_counted_and_named_and_left_out_if_asked(folder):
     (folder / "test" / "dog" / "2.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="2 of the image files cannot be read") as error:
         open_dataset(folder)
-    named = r"cat/1\.png: cannot be decoded.*\(and 1 more\); --skip-unreadable"
+    named = r"cat/1\.png: the image is damaged or truncated.*\(and 1 more\); --skip-unreadable"
     assert re.search(named, str(error.value))
     data = open_dataset(folder, skip_unreadable=True)
     assert len(data.unreadable) == 2
@@ -193,9 +193,9 @@ def test_damaged_images_are_counted_and_named_and_left_out_if_asked(folder):
 
 
 def test_a_picture_with_too_many_pixels_is_refused(folder, monkeypatch):
-    from parity.training.data import decoding
+    from parity.network.inputs import picture
 
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 100)
+    monkeypatch.setattr(picture, "MAX_PIXELS", 100)
     with pytest.raises(InputError, match="12×10 are more than 100 pixels"):
         open_dataset(folder)
 
@@ -203,5 +203,5 @@ def test_a_picture_with_too_many_pixels_is_refused(folder, monkeypatch):
 def test_formats_that_are_not_listed_are_not_tried(folder):
     # A PPM picture under the name of a PNG file.
     (folder / "train" / "cat" / "0.png").write_bytes(b"P6 1 1 255\n\0\0\0")
-    with pytest.raises(InputError, match="is not an image"):
+    with pytest.raises(InputError, match="is no image"):
         open_dataset(folder)

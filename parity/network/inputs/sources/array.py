@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parity import files
 from parity.errors import InputError
 from parity.network.inputs import _input
 from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
+from parity.numerics.array_files import READING_ERRORS
+from parity.text import one_line, printable
 
 NAME = "array"
 
 SUFFIXES = (".npy", ".npz")
-
-# Whatever damaged files make NumPy's readers raise.
-_READING_ERRORS = (
-    ValueError, EOFError, OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 def accepts(source: Any) -> bool:
@@ -45,26 +42,26 @@ def load(source: Any, shape: Shape, *, batch: int | None, seed: int) -> Input:
 def _read_array(path: Path, shape: Shape, batch: int | None) -> Array:
     try:
         if path.suffix.lower() == ".npz":
-            with zipfile.ZipFile(path) as archive:
+            with files.open_regular(path) as file, zipfile.ZipFile(file) as archive:
                 return _take_items(
                     _read_member(archive, path, shape), shape, batch, where=str(path)
                 )
-        with path.open("rb") as file:
+        with files.open_regular(path) as file:
             _require_array(*_read_npy_header(file), shape, where=str(path))
         # Mapped, so that a header that claims more than the file holds cannot claim memory.
         mapped = np.lib.format.open_memmap(path, mode="r")
         return _take_items(mapped, shape, batch, where=str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except _READING_ERRORS as error:
-        text = " ".join(str(error).split())
+    except READING_ERRORS as error:
+        text = one_line(str(error), longest=160) or type(error).__name__
         raise InputError(f"{path}: is no valid {path.suffix} file: {text}") from error
 
 
 def _read_member(archive: zipfile.ZipFile, path: Path, shape: Shape) -> NDArray[Any]:
     members = archive.infolist()
     if len(members) != 1:
-        names = ", ".join(member.filename.removesuffix(".npy") for member in members[:5])
+        names = ", ".join(printable(member.filename.removesuffix(".npy")) for member in members[:5])
         raise InputError(f"{path}: expected one array, found {len(members)} ({names})")
     if members[0].file_size > _input.MAX_INPUT_BYTES:
         raise InputError(f"{path}: holds {members[0].file_size >> 30} GiB: save fewer items")
@@ -72,7 +69,8 @@ def _read_member(archive: zipfile.ZipFile, path: Path, shape: Shape) -> NDArray[
         found, dtype = _read_npy_header(member)
         _require_array(found, dtype, shape, where=str(path))
         if math.prod(found) * dtype.itemsize > members[0].file_size:
-            raise InputError(f"{path}: {members[0].filename} is shorter than its header says")
+            name = printable(members[0].filename)
+            raise InputError(f"{path}: {name} is shorter than its header says")
     with archive.open(members[0]) as member:
         return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from parity.errors import InputError
 from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
-from parity.network.inputs.sources.photograph import SUFFIXES, read_photograph
+from parity.network.inputs.picture import SUFFIXES
+from parity.network.inputs.sources.photograph import read_photograph
 
 NAME = "folder"
 

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import struct
-import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from parity.errors import InputError
 from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
+from parity.network.inputs.picture import MAX_PIXELS, SUFFIXES, decode
 
 NAME = "photo"
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MAX_PIXELS = 100_000_000
 
 # ImageNet's, as torchvision and timm use them: mean and standard deviation of R, G, B in [0, 1],
 # and the share of the resized picture that the centre crop keeps.
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 CROP_SHARE = 224 / 256
-
-# Pillow converts these to 8-bit RGB or grey as one expects; it would clip 16-bit pixels.
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-# Whatever damaged files make Pillow's decoders raise.
-_DECODING_ERRORS = (
-    OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, struct.error,
-)  # fmt: skip
 
 
 def accepts(source: Any) -> bool:
@@ -66,7 +55,7 @@ def read_photograph(path: Path, shape: Shape, batch: int, seed: int) -> Array:
             f"{path.name}: a photograph has 1 or 3 channels, the model takes {channels}: give "
             f"--input random or an .npy file of shape (N, {channels}, {height}, {width})"
         )
-    picture = _decode(path, "RGB" if channels == 3 else "L")
+    picture = decode(path, "RGB" if channels == 3 else "L", upright=True)
     crops = [_centre_crop(picture, height, width, name=path.name)]
     random = np.random.default_rng(seed)
     crops += [_random_crop(picture, height, width, random) for _ in range(batch - 1)]
@@ -77,36 +66,6 @@ def read_photograph(path: Path, shape: Shape, batch: int, seed: int) -> Array:
     )
     scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
-
-
-def _decode(path: Path, mode: Literal["RGB", "L"]) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns of a picture of up to twice its limit; ours is stricter.
-            warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                _require_decodable(picture, path)
-                return ImageOps.exif_transpose(picture).convert(mode)
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: is no image that Pillow can read") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: more than {MAX_PIXELS:,} pixels: make it smaller") from error
-    except _DECODING_ERRORS as error:
-        reason = getattr(error, "strerror", None)
-        if reason:
-            raise InputError(f"{path}: cannot be read: {reason}") from error
-        text = " ".join(str(error).split())
-        raise InputError(f"{path}: the image is damaged or truncated: {text}") from error
-
-
-def _require_decodable(picture: Image.Image, path: Path) -> None:
-    if picture.width * picture.height > MAX_PIXELS:
-        raise InputError(
-            f"{path}: {picture.width}×{picture.height} are more than {MAX_PIXELS:,} pixels: make "
-            "it smaller"
-        )
-    if picture.mode not in _MODES:
-        raise InputError(f"{path}: pixels of mode {picture.mode!r}: save it with 8 bits a channel")
 
 
 def _centre_crop(picture: Image.Image, height: int, width: int, *, name: str) -> Image.Image:

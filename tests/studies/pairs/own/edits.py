@@ -23,6 +23,7 @@ ACTIVATION = frozenset(
     }
 )
 PADDING = frozenset({"padding", "same-padding"})
+PADDING_MODE = frozenset({"padding-mode"})
 POOL = frozenset({"kind", "pool-type"})
 MERGE = frozenset(
     {
@@ -35,6 +36,7 @@ MERGE = frozenset(
     }
 )
 SETTING = frozenset({"setting"})
+SCALE = frozenset({"scale", "offset", "constant"})
 NONE: frozenset[str] = frozenset()
 
 
@@ -67,8 +69,11 @@ RULES: tuple[Rule, ...] = (
     ("no bias", r"(nn\.Conv[123]d\([^()=]*padding=[12])\)", r"\1, bias=False)", BIAS),
     ("no bias", r"nn\.Linear\((\d+), (\d+)\)", r"nn.Linear(\1, \2, bias=False)", BIAS),
     ("padding by reflection", r"(nn\.Conv[12]d\([^()=]*padding=[12])\)",
-     r"\1, padding_mode='reflect')", PADDING),
+     r"\1, padding_mode='reflect')", PADDING_MODE),
+    ("padding by replication", r"(nn\.Conv[12]d\([^()=]*padding=[12])\)",
+     r"\1, padding_mode='replicate')", PADDING_MODE),
     ("tanh for ReLU", r"\.relu\(\)", ".tanh()", ACTIVATION),
+    ("sigmoid for ReLU", r"\.relu\(\)", ".sigmoid()", ACTIVATION),
     ("no ReLU", r"\.relu\(\)", ".clone()", ACTIVATION),
     ("leaky ReLU for ReLU", r"functional\.relu\(", "functional.leaky_relu(", ACTIVATION),
     ("hard swish for SiLU", r"functional\.silu\(", "functional.hardswish(", ACTIVATION),
@@ -89,15 +94,15 @@ RULES: tuple[Rule, ...] = (
      "(y + 0.0 * self.norm2s(self.conv2s(x)))", MERGE),
     ("sum of one branch twice", r"self\.norm\(y \+ x\)", "self.norm(y + y)", MERGE),
     ("causal attention", r"scaled_dot_product_attention\(q, k, v\)",
-     "scaled_dot_product_attention(q, k, v, is_causal=True)", SETTING),
+     "scaled_dot_product_attention(q, k, v, is_causal=True)", frozenset({"attention-mask"})),
     ("heads of another width", r"\(4, 8\)\)\.transpose", "(8, 4)).transpose", NONE),
     ("align_corners", r'mode="bilinear"', 'mode="bilinear", align_corners=True', SETTING),
     ("nearest for bilinear", r'mode="bilinear"', 'mode="nearest"', SETTING),
     ("dilation", r"dilation=2", "dilation=1", frozenset({"stride", "dilation"})),
     ("padded at the end", r"\(4, 0\)", "(0, 4)", PADDING),
-    ("factor", r"2\.0 \* self\.conv2", "2.1 * self.conv2", NONE),
-    ("constant", r"- 0\.5", "- 0.4", NONE),
-    ("scale of the head", r"return self\.head\((.*)\)$", r"return 1.05 * self.head(\1)", NONE),
+    ("factor", r"2\.0 \* self\.conv2", "2.1 * self.conv2", SCALE),
+    ("constant", r"- 0\.5", "- 0.4", SCALE),
+    ("scale of the head", r"return self\.head\((.*)\)$", r"return 1.05 * self.head(\1)", SCALE),
     ("another time step", r"x\[:, -1\]", "x[:, 0]", NONE),
 )  # fmt: skip
 

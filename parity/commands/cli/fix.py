@@ -1,0 +1,94 @@
+"""The command `parity fix`."""
+
+# No `from __future__ import annotations`: Typer reads the annotations at run time.
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parity.commands.cli import arguments, console
+from parity.commands.cli.command import Command
+from parity.commands.cli.error_handling import handle_errors
+from parity.commands.cli.progress import show_progress
+
+
+def fix(
+    right: Annotated[str, typer.Argument(metavar="[NAME=]REF", help="The model that is right.")],
+    wrong: Annotated[str, typer.Argument(metavar="[NAME=]REF", help="The model to repair.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the new files.")],
+    all_: Annotated[
+        bool,
+        typer.Option("--all", help="Repair until both are in parity or nothing more is proved."),
+    ] = False,
+    weights: arguments.WeightsOption = None,
+    input: arguments.InputOption = None,
+    shape: arguments.ShapeOption = None,
+    trust: arguments.TrustOption = None,
+    custom_objects: arguments.CustomObjectsOption = None,
+    seed: arguments.SeedOption = 0,
+    batch: arguments.BatchOption = None,
+    image_size: arguments.ImageSizeOption = None,
+    limit: arguments.LimitOption = 4.0,
+    python: arguments.PythonOption = None,
+    timeout: arguments.TimeoutOption = 900.0,
+) -> None:
+    """Repair a model whose differences from another one are proved.
+
+    Writes a checkpoint, an ONNX or Keras file, or a patch of your source for `git apply`, into DIR
+    alone. A repair is accepted only if the repaired model is in parity, in float32 and in float64,
+    on inputs that the search never saw; nothing is written otherwise. Exit codes: 0 repaired, 1 not
+    repaired, 2 bad input.
+    """
+    with handle_errors():
+        from parity.commands.fix import fix_models
+        from parity.commands.values import parse_image_size, parse_inputs, parse_shapes
+        from parity.comparison.graphs.request import GraphRequest
+        from parity.processes.interpreters import resolve_interpreters
+
+        plain, named = parse_inputs(input or ())
+        request = GraphRequest(
+            references=(right, wrong),
+            weights=weights,
+            input=plain,
+            inputs=dict(named),
+            shapes=parse_shapes(shape or ()),
+            batch=batch,
+            trust=tuple(trust or ()),
+            custom_objects=custom_objects,
+            seed=seed,
+            image_size=parse_image_size(image_size),
+            limit=limit,
+            device="cpu",
+            python=resolve_interpreters(python or []),
+            timeout=timeout,
+            export=False,
+        )
+        with show_progress() as update_progress:
+            repaired = fix_models(request, out, every=all_, progress=update_progress)
+        stdout = console.stdout_console()
+        for change in repaired.changes:
+            stdout.print(change, markup=False, highlight=False)
+        for change in repaired.by_hand:
+            stdout.print(f"to change by hand: {change}", markup=False, highlight=False)
+        for path in repaired.files:
+            stdout.print(f"wrote {path}", markup=False, highlight=False)
+        if repaired.reference and repaired.files:
+            stdout.print(
+                "accepted: in parity in float32 and in float64 on inputs that the search never saw",
+                markup=False,
+            )
+        elif not repaired.accepted:
+            stdout.print(f"not repaired: {repaired.remaining}; nothing was written", markup=False)
+        raise typer.Exit(0 if repaired.accepted else 1)
+
+
+COMMANDS = (
+    Command(
+        fix,
+        place=33,
+        examples=(
+            "parity fix net.py:keras_model broken.onnx --out repaired",
+            "parity fix right.onnx net.py:Net,weights=net.pth --out repaired --all",
+        ),
+    ),
+)

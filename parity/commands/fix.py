@@ -1,0 +1,503 @@
+"""The repair of a model whose differences are proved; it is judged again before it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity import files, temporary
+from parity.commands.compare_graphs import judge_models
+from parity.commands.values import Progress, no_progress
+from parity.comparison.graphs.inputs import ModelInputs
+from parity.comparison.graphs.preparation import Preparation
+from parity.comparison.graphs.request import GraphRequest, GraphSubject
+from parity.comparison.graphs.runner import GraphRunner
+from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.structure import main_node
+from parity.comparison.results import Outcome
+from parity.errors import ChildError, OutputError, ParityError, UsageError
+from parity.explain.graph_layers import GraphFinding
+from parity.explain.repair.changes import LayerRepair, derive_repairs
+from parity.explain.repair.plan import ModelRepair, SourceFiles, plan_repair
+from parity.explain.repair.source import CallPlace, format_patch
+from parity.numerics.array_files import load_arrays, save_arrays
+from parity.processes.children import Children
+from parity.processes.references import WEIGHTS, parse_reference
+from parity.report.graph_assembly import GraphFindings, assemble_graph_report
+from parity.report.model import Report
+
+Array = NDArray[Any]
+
+MAX_ROUNDS = 12
+"""How often `--all` compares and repairs."""
+
+MAX_ALTERNATIVES = 4
+"""How many places of one source line are tried for one repair."""
+
+UNSEEN_INPUTS = 2
+"""The number of inputs, other than the one of the search, on which a repair is accepted."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """The result of a repair.
+
+    `files` are those that were written, `changes` a sentence for each repair in them, `by_hand` the
+    changes that are proved but cannot be written, with their place. `accepted` says that the
+    repaired model is in parity, in float32 and in float64, on inputs that the search never saw;
+    nothing was written otherwise. `remaining` says why it is not accepted.
+    """
+
+    accepted: bool
+    files: tuple[Path, ...] = ()
+    changes: tuple[str, ...] = ()
+    by_hand: tuple[str, ...] = ()
+    remaining: str = ""
+    reference: str = ""
+    """How the repaired model is named from now on."""
+    report: Report | None = None
+    """The last comparison: on an unseen input if it was accepted."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """The subject as it is repaired so far; `reference` names it for a comparison."""
+
+    reference: str
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """By source file, the text in its place."""
+    checkpoint: Path | None = None
+    model: Path | None = None
+    changes: tuple[str, ...] = ()
+
+
+def fix_models(
+    request: GraphRequest, out: Path, *, every: bool = False, progress: Progress = no_progress
+) -> Repaired:
+    """Repair the second of a request's two models; the first one is right.
+
+    With `every` it compares and repairs until the models are in parity or nothing more is proved;
+    else it repairs what one comparison proves. `out` is the folder of the new files, which is made.
+    Raises `UsageError` for more models than two, `OutputError` if a file would be replaced, and
+    other `ParityError`s as `compare` does.
+    """
+    if len(request.references) != 2:
+        raise UsageError(f"fix takes two models, found {len(request.references)}")
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; --out names a folder")
+    with temporary.working_folder() as folder:
+        return _Repairer(request, out, folder, every, progress).run()
+
+
+@dataclass
+class _Repairer:
+    request: GraphRequest
+    out: Path
+    folder: Path
+    every: bool
+    progress: Progress
+    by_hand: dict[str, None] = field(default_factory=dict)
+    tried: set[str] = field(default_factory=set)
+    _count: int = 0
+
+    def run(self) -> Repaired:
+        name, _, reference = self.request.name_models()[1]
+        self.name = name
+        candidate = _Candidate(reference.text)
+        rounds = MAX_ROUNDS if self.every else 1
+        remaining = ""
+        for _ in range(rounds):
+            found = self._improve(candidate)
+            if isinstance(found, Repaired):
+                return found
+            changed, remaining = found
+            if changed is None:
+                break
+            candidate = changed
+        if not candidate.changes:
+            return Repaired(False, by_hand=tuple(self.by_hand), remaining=remaining)
+        return self._accept(candidate)
+
+    # One round -----------------------------------------------------------------------------------
+
+    def _improve(self, candidate: _Candidate) -> Repaired | tuple[_Candidate | None, str]:
+        """Compare once; return the candidate with what that proved undone, or None and why not."""
+        with self._compare(candidate, self.request) as (state, runner, findings, report):
+            if report.ok:
+                if candidate.changes:
+                    return None, ""
+                return Repaired(True, changes=("the models are in parity already",), report=report)
+            if self.name not in state.models:
+                raise _failure(report, self.name)
+            repairs = _derive(findings.explanations, self.name)
+            if not repairs:
+                return None, _describe_rest(report)
+            planned = self._plan(state, runner, repairs)
+            changed = candidate
+            for each in planned:
+                if each.is_empty:
+                    self._note_by_hand(each)
+                    continue
+                changed = self._apply(state, runner, changed, each)
+            return (None, _describe_rest(report)) if changed is candidate else (changed, "")
+
+    def _plan(
+        self, state: GraphState, runner: GraphRunner, repairs: Sequence[LayerRepair]
+    ) -> list[ModelRepair]:
+        model = state.models[self.name]
+        paths = []
+        for repair in repairs:
+            row = state.table.by_name(repair.row)
+            node = main_node(model.graph, row.nodes.get(self.name, ()))
+            paths += [] if node is None else [node.path]
+        for each in state.alignments[self.name].unpaired_other:
+            paths.append(model.graph.by_id[each].path)
+        paths += [node.path for node in model.graph.nodes if node.path]
+        places: dict[str, CallPlace] = {}
+        child = runner.children[model.subject.child]
+        if not self._suffix():
+            wanted = list(dict.fromkeys(path for path in paths if path))
+            answer = child.call("find_constructors", paths=wanted)
+            places = {p: CallPlace.from_json(each) for p, each in answer["places"].items()}
+        source = SourceFiles(places, self._read_texts(places, self._texts))
+        return [plan_repair(state, self.name, each, source, self._suffix()) for each in repairs]
+
+    def _suffix(self) -> str:
+        """Return the suffix of the subject's file, empty where it is code."""
+        reference = parse_reference(self._current)
+        return "" if reference.is_code or reference.zoo else Path(reference.target).suffix
+
+    def _read_texts(
+        self, places: Mapping[str, CallPlace], texts: Mapping[str, str]
+    ) -> dict[str, str]:
+        reference = parse_reference(self._current)
+        names = {place.file for place in places.values()}
+        if reference.is_code and reference.target.endswith(".py"):
+            names.add(str(Path(reference.target).resolve()))
+        found = dict(texts)
+        for name in names:
+            if name not in found and "site-packages" not in name and Path(name).is_file():
+                found[name] = _read_text(Path(name))
+        return found
+
+    def _apply(
+        self, state: GraphState, runner: GraphRunner, candidate: _Candidate, planned: ModelRepair
+    ) -> _Candidate:
+        """Return the candidate with one repair, or as it is if the repair cannot be written."""
+        line = f"{planned.place}: {planned.repair.cause}: {planned.repair.text}"
+        changes = (*candidate.changes, line)
+        try:
+            if planned.texts:
+                return self._choose_text(candidate, planned, changes)
+            return self._write_file(state, runner, candidate, planned, changes)
+        except ParityError as error:
+            self.by_hand[f"{line}. {planned.repair.remedy} (not written: {error})"] = None
+            return candidate
+
+    def _choose_text(
+        self, candidate: _Candidate, planned: ModelRepair, changes: tuple[str, ...]
+    ) -> _Candidate:
+        """Return the candidate with the first text after which the layer is right."""
+        options = []
+        for file, text in planned.texts[:MAX_ALTERNATIVES]:
+            before = candidate.texts.get(file) or _read_text(Path(file))
+            base = self._texts.get(file) or _read_text(Path(file))
+            # The texts were made of the file as it was at the beginning of this round.
+            merged = _merge(base, text, before)
+            if merged is not None and merged not in self.tried and merged != before:
+                options.append((file, merged))
+        if len(options) == 1:
+            ((file, text),) = options
+            return replace(candidate, texts={**candidate.texts, file: text}, changes=changes)
+        for file, text in options:
+            tried = replace(candidate, texts={**candidate.texts, file: text}, changes=changes)
+            self.tried.add(text)
+            quick = replace(self.request, explain=False)
+            try:
+                with self._compare(tried, quick) as (_, _, findings, report):
+                    failing = {each.layer for each in findings.divergences}
+                    if report.ok or planned.repair.row not in failing:
+                        return tried
+            except ParityError:
+                continue
+        self._note_by_hand(planned)
+        return candidate
+
+    def _write_file(
+        self,
+        state: GraphState,
+        runner: GraphRunner,
+        candidate: _Candidate,
+        planned: ModelRepair,
+        changes: tuple[str, ...],
+    ) -> _Candidate:
+        """Write a checkpoint or a model with one repair more, and return the candidate with it."""
+        model = state.models[self.name]
+        child = runner.children[model.subject.child]
+        self._count += 1
+        suffix = self._suffix()
+        # What other repairs of this round have written is not in the state.
+        self._written.update(planned.weights)
+        values = {**load_arrays(state.weights[self.name]), **self._written}
+        weights = self.folder / f"weights.{self._count}.npz"
+        save_arrays(weights, values)
+        if suffix == ".onnx":
+            source = candidate.model or Path(parse_reference(self._current).target)
+            path = self.folder / f"{self._stem()}.{self._count}.onnx"
+            child.call(
+                "write_repaired",
+                source=str(source),
+                path=str(path),
+                edits=list(planned.edits),
+                weights=str(weights) if planned.weights else None,
+            )
+            return replace(candidate, model=path, reference=str(path), changes=changes)
+        if suffix:
+            path = self.folder / f"{self._stem()}.{self._count}{suffix}"
+            child.call(
+                "write_changed_model",
+                path=str(path),
+                changes=dict(planned.settings),
+                weights=str(weights) if planned.weights else None,
+            )
+            return replace(candidate, model=path, reference=str(path), changes=changes)
+        ending = ".weights.h5" if model.graph.framework == "keras" else ".pth"
+        path = self.folder / f"{self._stem()}.{self._count}{ending}"
+        child.call("write_weights_file", path=str(path), weights=str(weights))
+        return replace(
+            candidate,
+            checkpoint=path,
+            reference=_with_weights(candidate.reference, path),
+            changes=changes,
+        )
+
+    def _note_by_hand(self, planned: ModelRepair) -> None:
+        repair = planned.repair
+        where = f"{planned.place}: " if planned.place else ""
+        self.by_hand[f"{where}{repair.cause}: {repair.text}. {repair.remedy}"] = None
+
+    # Comparisons ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _compare(
+        self, candidate: _Candidate, request: GraphRequest, *, unseen: int = 0
+    ) -> Iterator[tuple[GraphState, GraphRunner, GraphFindings, Report]]:
+        """Compare the reference with a candidate; its children live until the end.
+
+        Where `unseen` is not 0, that is the seed of another input.
+        """
+        self._current, self._texts = candidate.reference, dict(candidate.texts)
+        self._written: dict[str, Array] = {}
+        request = replace(
+            request,
+            references=(request.references[0], f"{self.name}={candidate.reference}"),
+            export=False,
+        )
+        self._count += 1
+        folder = self.folder / f"round{self._count}"
+        folder.mkdir()
+        with Children(python=request.python, timeout=request.timeout) as children:
+            preparation = _RepairPreparation(
+                request,
+                children,
+                folder,
+                self.progress,
+                texts=candidate.texts,
+                name=self.name,
+                unseen=unseen,
+            )
+            state = preparation.run()
+            runner = GraphRunner(state, children, folder, self.progress)
+            state, findings = judge_models(state, runner)
+            report = assemble_graph_report(state, findings, 0.0)
+            yield state, runner, findings, report
+
+    def _accept(self, candidate: _Candidate) -> Repaired:
+        """Judge a candidate on inputs that the search never saw; write it if it is in parity."""
+        request = replace(self.request, semantics=True, explain=False)
+        for number in range(UNSEEN_INPUTS):
+            with self._compare(candidate, request, unseen=number + 1) as (_, _, _, report):
+                pass
+            semantics = report.levels["semantics"].outcome
+            if not report.ok or semantics is not Outcome.PASS:
+                return Repaired(
+                    False,
+                    changes=candidate.changes,
+                    by_hand=tuple(self.by_hand),
+                    remaining=_describe_rest(report),
+                    report=report,
+                )
+        paths, reference = self._write(candidate)
+        return Repaired(True, paths, candidate.changes, tuple(self.by_hand), "", reference, report)
+
+    # Files ---------------------------------------------------------------------------------------
+
+    def _stem(self) -> str:
+        stem = self.request.name_models()[1][2].stem
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", stem)
+
+    def _write(self, candidate: _Candidate) -> tuple[tuple[Path, ...], str]:
+        """Write the files of an accepted candidate; none of them may exist."""
+        planned: list[tuple[Path, Path | str]] = []
+        original = self.request.name_models()[1][2].text
+        reference = original
+        if candidate.model is not None:
+            target = self.out / f"{self._stem()}.repaired{candidate.model.suffix}"
+            planned.append((target, candidate.model))
+            reference = str(target)
+        if candidate.checkpoint is not None:
+            ending = "".join(candidate.checkpoint.suffixes[-2:])
+            ending = ending if ending == ".weights.h5" else candidate.checkpoint.suffix
+            target = self.out / f"{self._stem()}.repaired{ending}"
+            planned.append((target, candidate.checkpoint))
+            reference = _with_weights(original, target)
+        for file, text in candidate.texts.items():
+            root = _find_root(Path(file))
+            name = os.path.relpath(file, root)
+            patch = format_patch(_read_text(Path(file)), text, name.replace(os.sep, "/"))
+            planned.append((self.out / f"{Path(file).stem}.patch", patch))
+        for target, _ in planned:
+            if target.exists():
+                raise OutputError(f"{target}: exists already; give another --out")
+        self.out.mkdir(parents=True, exist_ok=True)
+        for target, content in planned:
+            with files.atomic_write(target) as part:
+                if isinstance(content, Path):
+                    shutil.copyfile(content, part)
+                else:
+                    part.write_bytes(content.encode())
+        return tuple(target for target, _ in planned), reference
+
+
+@dataclass
+class _RepairPreparation(Preparation):
+    """Loads the subject `name` with other texts of its source files, and keeps its constructors."""
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    unseen: int = 0
+    """The seed of an input that takes the place of the request's; 0 for the request's own."""
+
+    def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, LoadedModel]]:
+        subjects, reference, models = super().read_models()
+        if self.unseen:
+            model = models[reference.name]
+            rng = np.random.default_rng([self.request.seed, 101, self.unseen])
+            arrays = {name: _draw_like(each, rng) for name, each in model.inputs.arrays.items()}
+            inputs = ModelInputs(arrays, f"other than the search's, seed {self.unseen}")
+            inputs.save(model.input_file)
+            models[reference.name] = replace(model, inputs=inputs)
+        return subjects, reference, models
+
+    def _load_in(
+        self, subject: GraphSubject
+    ) -> tuple[GraphSubject, dict[str, Any], dict[str, str]]:
+        reference = subject.reference
+        if subject.name == self.name and reference is not None and reference.is_code:
+            child = self.children[subject.child]
+            child.hello()
+            child.call("trace_constructors")
+            if self.texts:
+                others = {}
+                for number, (file, text) in enumerate(self.texts.items()):
+                    path = self.folder / f"source.{number}.py"
+                    path.write_bytes(text.encode())
+                    others[file] = str(path)
+                child.call("replace_sources", files=others)
+        return super()._load_in(subject)
+
+
+def _derive(findings: Sequence[GraphFinding], name: str) -> list[LayerRepair]:
+    """Return what undoes the proved causes of a subject, each once."""
+    found: dict[tuple[str, str], LayerRepair] = {}
+    for finding in findings:
+        proof = None if finding.explanation is None else finding.explanation.proof
+        if finding.subject != name or finding.layer is None or proof is None:
+            continue
+        for repair in derive_repairs(finding.layer, proof):
+            found.setdefault((repair.row, repair.text), repair)
+    return list(found.values())
+
+
+def _describe_rest(report: Report) -> str:
+    """Return what is left of the differences, in one sentence."""
+    for failed in report.subjects.values():
+        if failed.failure:
+            return failed.failure
+    unexplained = [each for each in report.causes if each.cause == "not-explained"]
+    if unexplained:
+        layers = ", ".join(each.layer for each in unexplained[:3])
+        more = f" and {len(unexplained) - 3} more" if len(unexplained) > 3 else ""
+        return f"no cause is proved for {layers}{more}"
+    first = report.first_divergence
+    if first is not None:
+        return f"the models differ first at {first.layer or first.point}"
+    messages = [m for level in report.levels.values() if level.outcome is Outcome.FAIL
+                for m in level.messages]  # fmt: skip
+    return messages[0] if messages else "the models differ"
+
+
+def _failure(report: Report, name: str) -> ParityError:
+    return ChildError(f"{name}: {report.subjects[name].failure or 'cannot be run'}")
+
+
+def _draw_like(array: Array, rng: np.random.Generator) -> Array:
+    """Return other values of an input: noise of its mean and spread, or integers of its range."""
+    if array.dtype.kind == "f":
+        spread = float(array.std()) or 1.0
+        noise = float(array.mean()) + spread * rng.standard_normal(array.shape)
+        return np.asarray(noise, array.dtype)
+    if array.dtype.kind == "b":
+        return rng.permuted(array.reshape(-1)).reshape(array.shape)
+    low, high = int(array.min(initial=0)), int(array.max(initial=0))
+    return rng.integers(low, high + 1, array.shape).astype(array.dtype)
+
+
+def _with_weights(reference: str, path: Path) -> str:
+    """Return a reference whose option `weights` is this file."""
+    parsed = parse_reference(reference)
+    text = reference
+    if WEIGHTS in parsed.options:
+        text = re.sub(rf",\s*{WEIGHTS}=[^,]*", "", reference)
+    return f"{text},{WEIGHTS}={path}"
+
+
+def _read_text(path: Path) -> str:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return stream.read()
+
+
+def _merge(base: str, changed: str, other: str) -> str | None:
+    """Return `other`, which was made of `base` too, with the change from `base` to `changed`.
+
+    None where both changed the same lines.
+    """
+    if base == other:
+        return changed
+    first, second, third = (text.splitlines(keepends=True) for text in (base, changed, other))
+    if not len(first) == len(second) == len(third):
+        return None
+    merged = []
+    for old, new, line in zip(first, second, third, strict=True):
+        if old != new and old != line and new != line:
+            return None
+        merged.append(new if old != new else line)
+    return "".join(merged)
+
+
+def _find_root(file: Path) -> Path:
+    """Return the folder from which a file's patch is applied: its repository's, else its own."""
+    for folder in file.parents:
+        if (folder / ".git").exists():
+            return folder
+    cwd = Path.cwd()
+    return cwd if file.is_relative_to(cwd) else file.parent

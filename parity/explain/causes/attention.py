@@ -1,0 +1,248 @@
+"""Attention with another scale, mask, order of heads or projections: it grows with length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import (
+    Array,
+    Layer,
+    LayerChange,
+    change_hyper,
+    evaluate,
+    replace_output,
+)
+
+MASK, SCALE, HEADS = "attention-mask", "attention-scale", "attention-heads"
+PROJECTIONS, BIAS = "attention-projections", "attention-bias"
+
+_CORE, _WHOLE = "scaled_dot_product_attention", "multi_head_attention"
+_PARTS = ("query", "key", "value")
+
+
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    layer = failing.reference_layer
+    if layer.kind in (_CORE, _WHOLE):
+        yield from _propose_settings(failing, layer)
+    if layer.kind == _WHOLE:
+        yield from _propose_projections(failing)
+    stated = failing.stated_layer
+    if stated is not None and stated.kind in (_CORE, _WHOLE) and layer.kind != stated.kind:
+        yield from _propose_of_stated(failing, stated)
+
+
+def _propose_settings(failing: FailingLayer, layer: Layer) -> Iterator[Candidate]:
+    causal = bool(layer.hyper.get("causal", False))
+    yield Candidate(
+        MASK,
+        change_hyper(causal=not causal),
+        "Queries see later keys" if causal else "Queries see no later key: it is causal",
+        f"{failing.label}: set the causal mask {'on' if causal else 'off'}",
+        0.6,
+    )
+    if layer.kind == _CORE:
+        width = layer.inputs[0].shape[-1]
+        for text, value in _scales(layer, width):
+            yield Candidate(
+                SCALE,
+                change_hyper(scale=value),
+                f"The scores are multiplied by {text}",
+                f"{failing.label}: divide the scores by the root of {width}",
+                0.5,
+            )
+        for text, order in (("Query and key", (1, 0, 2)), ("Key and value", (0, 2, 1)),
+                            ("Query and value", (2, 1, 0))):  # fmt: skip
+            yield Candidate(
+                PROJECTIONS,
+                _permute_inputs(order),
+                f"{text} are exchanged",
+                f"{failing.label}: give it query, key and value in this order",
+                0.4,
+            )
+    if len(layer.inputs) > 3:
+        yield Candidate(
+            MASK,
+            lambda own: replace(own, inputs=own.inputs[:3]),
+            "The mask is not applied",
+            f"{failing.label}: apply the mask",
+            0.6,
+        )
+        if layer.hyper.get("boolean_mask"):
+            yield Candidate(
+                MASK,
+                _invert_mask,
+                "The mask is inverted",
+                f"{failing.label}: invert the mask",
+                0.6,
+            )
+
+
+def _scales(layer: Layer, width: int) -> Iterator[tuple[str, float]]:
+    heads = layer.inputs[0].shape[1] if layer.inputs[0].ndim == 4 else 1
+    own = layer.hyper.get("scale") or 1.0 / math.sqrt(width)
+    for text, value in (
+        ("1, without a scale", 1.0),
+        (f"the reciprocal of the root of {width}", 1.0 / math.sqrt(width)),
+        (f"the reciprocal of {width}", 1.0 / width),
+        (f"the reciprocal of the root of {width * heads}, all heads' width",
+         1.0 / math.sqrt(width * heads)),
+        ("the scale twice", own * own),
+    ):  # fmt: skip
+        if not math.isclose(value, own):
+            yield text, value
+
+
+def _propose_projections(failing: FailingLayer) -> Iterator[Candidate]:
+    layer = failing.reference_layer
+    for first, second in (("query", "key"), ("key", "value"), ("query", "value")):
+        yield Candidate(
+            PROJECTIONS,
+            _exchange(first, second),
+            f"The weights of {first} and {second} are exchanged",
+            f"{failing.label}: map {first} to {first} and {second} to {second}",
+            0.5,
+        )
+    heads = int(layer.hyper.get("heads") or 1)
+    if heads > 1:
+        yield Candidate(
+            HEADS,
+            _reorder_heads(heads),
+            "The outputs of the projections are split with the heads last, not first",
+            f"{failing.label}: split the width into (heads, width of a head)",
+            0.5,
+        )
+    for count in (1, 2, 4, 8, 16):
+        width = _width(layer)
+        if count != heads and width % count == 0:
+            yield Candidate(
+                HEADS,
+                change_hyper(heads=count),
+                f"It has {count} heads, not {heads}",
+                f"{failing.label}: use {heads} heads",
+                0.45,
+            )
+    biases = [name for name in layer.weights if name.endswith("bias")]
+    if biases:
+        yield Candidate(
+            BIAS,
+            lambda own: own.with_weights(**{n: np.zeros_like(own.weights[n]) for n in biases}),
+            "Its projections have no bias",
+            f"{failing.label}: set the bias on, and copy it",
+            0.5,
+        )
+        inner = [name for name in biases if not name.startswith("output")]
+        yield Candidate(
+            BIAS,
+            lambda own: own.with_weights(**{n: np.zeros_like(own.weights[n]) for n in inner}),
+            "Its projections of query, key and value have no bias",
+            f"{failing.label}: set the bias of query, key and value on, and copy it",
+            0.5,
+        )
+
+
+def _propose_of_stated(failing: FailingLayer, stated: Layer) -> Iterator[Candidate]:
+    """Yield what turns the subject's one operation into the reference's several.
+
+    The reference writes attention out, and only its last product is a layer. That the subject's
+    operation gives the subject's output, and with the change the reference's, proves the cause.
+    """
+    options: list[tuple[str, str, Mapping[str, Any]]] = []
+    if stated.hyper.get("causal"):
+        options.append((MASK, "Queries see no later key: it is causal", {"causal": False}))
+    else:
+        options.append((MASK, "Queries see later keys, where the reference is causal",
+                        {"causal": True}))  # fmt: skip
+    if stated.kind == _CORE:
+        width = stated.inputs[0].shape[-1]
+        own = stated.hyper.get("scale") or 1.0 / math.sqrt(width)
+        options += [
+            (SCALE, f"The scores are multiplied by {own:.4g}, not {value:.4g}", {"scale": value})
+            for _, value in _scales(stated, width)
+        ]
+    for name, text, hyper in options:
+        if _gives(stated.with_hyper(**hyper), failing.expected, failing.floor.max_abs):
+            yield Candidate(
+                name,
+                replace_output(evaluate(stated)),
+                text,
+                f"{failing.label}: set {', '.join(f'{k}={v}' for k, v in hyper.items())}",
+                1.0,
+                proof_method="With that changed the operation gives the reference's output, and as "
+                "it is the subject's",
+                replaces_output=True,
+            )
+
+
+def _gives(layer: Layer, expected: Array, floor: float) -> bool:
+    try:
+        output = evaluate(layer)
+    except (ValueError, KeyError, IndexError):
+        return False
+    if output.shape != expected.shape:
+        return False
+    return bool(np.abs(output - expected).max(initial=0.0) <= 8.0 * floor)
+
+
+def _permute_inputs(order: tuple[int, ...]) -> LayerChange:
+    return lambda layer: replace(
+        layer, inputs=(*(layer.inputs[index] for index in order), *layer.inputs[3:])
+    )
+
+
+def _invert_mask(layer: Layer) -> Layer:
+    mask = np.asarray(layer.inputs[3] == 0, np.float64)
+    return replace(layer, inputs=(*layer.inputs[:3], mask, *layer.inputs[4:]))
+
+
+def _exchange(first: str, second: str) -> LayerChange:
+    def change(layer: Layer) -> Layer:
+        weights = dict(layer.weights)
+        for part in ("kernel", "bias"):
+            packed = f"packed_{part}"
+            if packed in weights:
+                pieces = np.split(weights[packed], 3)
+                one, two = _PARTS.index(first), _PARTS.index(second)
+                pieces[one], pieces[two] = pieces[two], pieces[one]
+                weights[packed] = np.concatenate(pieces)
+            elif f"{first}_{part}" in weights and f"{second}_{part}" in weights:
+                names = f"{first}_{part}", f"{second}_{part}"
+                weights[names[0]], weights[names[1]] = weights[names[1]], weights[names[0]]
+        return replace(layer, weights=weights)
+
+    return change
+
+
+def _reorder_heads(heads: int) -> LayerChange:
+    """Return the change to (width, heads) for (heads, width) in the rows of each projection."""
+
+    def change(layer: Layer) -> Layer:
+        weights = dict(layer.weights)
+        for name, value in layer.weights.items():
+            if name.startswith("packed"):
+                parts = [_turn(piece, heads) for piece in np.split(value, 3)]
+                weights[name] = np.concatenate(parts)
+            elif name.split("_")[0] in _PARTS:
+                weights[name] = _turn(value, heads)
+        weights["output_kernel"] = _turn(layer.weights["output_kernel"].T, heads).T
+        return replace(layer, weights=weights)
+
+    return change
+
+
+def _turn(value: Array, heads: int) -> Array:
+    shape = value.shape
+    return value.reshape(shape[0] // heads, heads, *shape[1:]).swapaxes(0, 1).reshape(shape)
+
+
+def _width(layer: Layer) -> int:
+    kernel = layer.weights.get("packed_kernel")
+    if kernel is not None:
+        return len(kernel) // 3
+    return len(layer.weights["query_kernel"]) if "query_kernel" in layer.weights else 1

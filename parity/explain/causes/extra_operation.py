@@ -1,0 +1,74 @@
+"""An operation that the subject alone has before a layer: a factor, an offset, a sine.
+
+The layer is right for what it reads. The subject states the operation, and nothing is fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import Array, Layer, evaluate, transform_output
+from parity.network import kinds
+
+EXTRA = "operation-extra"
+
+
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    wanted = failing.reference_layer
+    behind = failing.stated_layer
+    if (
+        behind is not None
+        and behind.kind != wanted.kind
+        and not kinds.get(behind.kind).number_verb
+        and (len(behind.inputs) == 1 and behind.inputs[0].shape == failing.expected.shape)
+        and not kinds.get(behind.kind).roles
+    ):
+        kind = kinds.get(behind.kind)
+        yield Candidate(
+            "activation-extra" if kind.activation else EXTRA,
+            transform_output(lambda output: evaluate(replace(behind, inputs=(output,)))),
+            f"{kind.phrase or behind.kind} is applied to the output",
+            f"{failing.label}: remove the {kind.phrase or behind.kind}",
+            0.98,
+        )
+    for place, stated in failing.stated_inputs.items():
+        if place >= len(wanted.inputs) or not stated.inputs:
+            continue
+        if stated.inputs[0].shape != wanted.inputs[place].shape:
+            continue
+        constants = [each for each in stated.inputs[1:] if each.size == 1]
+        if len(constants) != len(stated.inputs) - 1:
+            continue
+        kind = kinds.get(stated.kind)
+        name, text = EXTRA, f"{kind.phrase or stated.kind} is applied to its input"
+        if kind.number_verb and constants:
+            name = "scale" if kind.factor else "offset"
+            text = f"Its input is {kind.number_verb} {float(constants[0].reshape(-1)[0]):g}"
+        elif kind.reorders:
+            name = "input-moved" if stated.inputs[0].ndim == 4 else "time-reversed"
+        elif kind.activation or kind.family == "activation":
+            name = "activation-extra"
+        yield Candidate(
+            name,
+            partial(_apply, place=place, stated=stated),
+            text,
+            f"{failing.label}: remove the {kind.phrase or stated.kind} before it",
+            0.98,
+        )
+
+
+def _apply(layer: Layer, place: int, stated: Layer) -> Layer:
+    """Return the layer whose input the subject's operation has changed."""
+    changed: Array = np.asarray(
+        evaluate(replace(stated, inputs=(layer.inputs[place], *stated.inputs[1:]))), np.float64
+    )
+    if changed.shape != layer.inputs[place].shape:
+        raise ValueError("the operation changes the shape")
+    inputs = (*layer.inputs[:place], changed, *layer.inputs[place + 1 :])
+    return replace(layer, inputs=inputs)

@@ -1,0 +1,1 @@
+"""What undoes a proved difference: changes of a layer, and of the user's source."""

@@ -1,0 +1,385 @@
+"""How a proved cause is undone in the subject's own files: weights, nodes, settings, source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.comparison.graphs.points import GraphRow
+from parity.comparison.graphs.state import GraphState
+from parity.comparison.graphs.structure import locate, main_node
+from parity.comparison.graphs.weights import transfer_weights
+from parity.explain.repair import source as sources
+from parity.explain.repair.arguments import to_arguments, to_attributes
+from parity.explain.repair.changes import LayerRepair
+from parity.explain.repair.source import CallPlace
+from parity.network import kinds
+from parity.network.alignment import families
+from parity.network.graph import Graph, Node
+from parity.numerics.array_files import load_arrays
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ModelRepair:
+    """One repair in the subject's own names.
+
+    `weights` are new values by name; `edits` change an ONNX file (`runtimes.onnx.repair`);
+    `settings` change layers of a Keras file by their paths; `texts` are alternatives for a source
+    file: (file, new text). `place` is where the user would make the change by hand.
+    """
+
+    repair: LayerRepair
+    place: str
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    edits: tuple[Mapping[str, Any], ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    texts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can be written."""
+        return not (self.weights or self.edits or self.settings or self.texts)
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """The user's source: the calls that construct layers, by layer path, and the files' texts."""
+
+    places: Mapping[str, CallPlace]
+    texts: Mapping[str, str]
+
+    def find_line(self, node: Node) -> tuple[str, int] | None:
+        """Return the file and the line where a node's operation is written, or None."""
+        name, _, line = node.source.rpartition(":")
+        found = [file for file in self.texts if Path(file).name == name]
+        return (found[0], int(line)) if len(found) == 1 and line.isdigit() else None
+
+
+def plan_repair(
+    state: GraphState, subject: str, repair: LayerRepair, files: SourceFiles, suffix: str
+) -> ModelRepair:
+    """Return what a repair changes in the subject; `suffix` is that of its model file, if any."""
+    row = state.table.by_name(repair.row)
+    graph = state.models[subject].graph
+    node = main_node(graph, row.nodes.get(subject, ()))
+    place = "" if node is None else locate(node)
+    weights = _plan_weights(state, subject, row, repair)
+    planned = ModelRepair(repair, place, weights)
+    if node is None or (weights and not repair.hyper and not repair.kind):
+        return planned
+    chain = _Chains.of(state, subject, row, node)
+    framework = graph.framework
+    if suffix == ".onnx":
+        edits = tuple(_plan_edits(repair, node, chain, state.reference.graph.by_id[row.node]))
+        return ModelRepair(repair, place, weights, edits)
+    wanted = state.reference.graph.by_id[row.node]
+    sizes = state.reference.graph.tensors[wanted.inputs[0]].shape if wanted.inputs else ()
+    spatial = _spatial_sizes(state, subject, row, sizes)
+    if suffix:
+        settings = _plan_settings(repair, node, spatial) if framework == "keras" else {}
+        return ModelRepair(repair, place, weights, settings=settings)
+    texts = tuple(dict.fromkeys(_plan_texts(repair, node, chain, files, framework, spatial)))
+    return ModelRepair(repair, place, weights, texts=texts)
+
+
+# Weights ------------------------------------------------------------------------------------------
+
+
+def _plan_weights(
+    state: GraphState, subject: str, row: GraphRow, repair: LayerRepair
+) -> dict[str, Array]:
+    """Return the weights of a row that differ from the reference's, as the subject has them.
+
+    Those of the roles that the proof changes; all of the row, where values are at other places.
+    """
+    if not (repair.roles or repair.moves_weights):
+        return {}
+    node = state.reference.graph.by_id[row.node]
+    names = {
+        each.name for each in node.parameters if repair.moves_weights or each.role in repair.roles
+    }
+    alignment = state.alignments[subject]
+    own = load_arrays(state.weights[subject])
+    base = load_arrays(state.weights[state.reference.subject.name])
+    wanted = {pair.other for pair in alignment.weights if pair.reference in names}
+    moved = transfer_weights(alignment, base, own)
+    return {
+        name: moved[name]
+        for name in wanted & moved.keys()
+        if not np.array_equal(moved[name], own[name], equal_nan=True)
+    }
+
+
+# Activations between layers -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Chains:
+    """The single activation that one model has before a layer and the other has not."""
+
+    missing: Node | None = None
+    """The reference's, which the subject lacks."""
+    surplus: Node | None = None
+    before: Node | None = None
+    """The subject's operation that the missing activation would read."""
+
+    @classmethod
+    def of(cls, state: GraphState, subject: str, row: GraphRow, node: Node) -> _Chains:
+        alignment = state.alignments[subject]
+        reference, graph = state.reference.graph, state.models[subject].graph
+        missing = surplus = before = None
+        for tensor in reference.by_id[row.node].inputs:
+            found = _walk(reference, tensor, set(alignment.unpaired_reference))[0]
+            missing = missing or found
+        for tensor in node.inputs:
+            found, end = _walk(graph, tensor, set(alignment.unpaired_other))
+            surplus, before = surplus or found, before or end
+        if missing is None:
+            # The activation itself is the row, and the subject's partner is what it would read.
+            own = reference.by_id[row.node]
+            if _is_activation(own) and not _is_activation(node):
+                missing, before = own, node
+        return cls(missing, surplus, before)
+
+
+def _walk(graph: Graph, tensor: str, unpaired: set[str]) -> tuple[Node | None, Node | None]:
+    """Return an unpaired activation that makes a tensor, and the operation before or in its place.
+
+    Operations that move no value are passed.
+    """
+    producer = graph.producers.get(tensor)
+    while producer is not None and families.is_passed(producer) and producer.inputs:
+        producer = graph.producers.get(producer.inputs[0])
+    if producer is not None and producer.id in unpaired and _is_activation(producer):
+        return producer, graph.producers.get(producer.inputs[0])
+    return None, producer
+
+
+def _is_activation(node: Node) -> bool:
+    kind = kinds.find(node.kind)
+    return kind is not None and (kind.activation or kind.family == "activation")
+
+
+# ONNX ---------------------------------------------------------------------------------------------
+
+
+def _plan_edits(
+    repair: LayerRepair, node: Node, chain: _Chains, wanted: Node
+) -> Iterator[dict[str, Any]]:
+    if repair.kind and not (_is_activation(wanted) and not _is_activation(node)):
+        attributes = to_attributes(repair.kind, _differing(repair.kind, repair.hyper)) or {}
+        edit = {"tensor": node.outputs[0], "action": "replace", "kind": repair.kind}
+        yield {**edit, "attributes": attributes, "input": node.inputs[0]}
+    elif repair.hyper and not repair.kind:
+        set_to = to_attributes(node.kind, repair.hyper)
+        if set_to is not None:
+            edit = {"tensor": node.outputs[0], "action": "set", "kind": node.kind}
+            yield {**edit, "attributes": set_to}
+    elif chain.surplus is not None:
+        yield {"tensor": chain.surplus.outputs[0], "action": "remove"}
+    elif chain.missing is not None and chain.before is not None:
+        kind = chain.missing.kind
+        attributes = to_attributes(kind, _differing(kind, chain.missing.hyper)) or {}
+        edit = {"tensor": chain.before.outputs[0], "action": "insert", "kind": kind}
+        yield {**edit, "attributes": attributes}
+
+
+def _differing(kind: str, hyper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters that a kind states in ONNX."""
+    known = {s.name: s for s in kinds.get(kind).hyperparameters if s.onnx}
+    return {name: value for name, value in hyper.items() if name in known and value is not None}
+
+
+# Keras files --------------------------------------------------------------------------------------
+
+
+def _plan_settings(
+    repair: LayerRepair, node: Node, sizes: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    if not node.path:
+        return {}
+    if repair.kind:
+        kind = kinds.get(repair.kind)
+        if kind.keras_functions and _is_activation(node):
+            return {node.path: {"activation": kind.keras_functions[0]}}
+        if kind.keras and "pool" in repair.kind:
+            return {node.path: {"class": kind.keras[0]}}
+        return {}
+    arguments = to_arguments(
+        "keras", node.kind, repair.hyper, {**node.hyper, **repair.hyper}, sizes
+    )
+    return {node.path: arguments} if arguments else {}
+
+
+# Source -------------------------------------------------------------------------------------------
+
+
+def _plan_texts(
+    repair: LayerRepair,
+    node: Node,
+    chain: _Chains,
+    files: SourceFiles,
+    framework: str,
+    sizes: Sequence[int],
+) -> Iterator[tuple[str, str]]:
+    """Yield each file that could be changed, and its new text."""
+    if repair.kind:
+        kind, hyper = repair.kind, repair.hyper
+        yield from _change_operation(node, kind, hyper, files, framework)
+    elif repair.hyper:
+        yield from _change_settings(repair, node, files, framework, sizes)
+    if not repair.kind and not repair.hyper:
+        if chain.surplus is not None:
+            yield from _remove_activation(chain.surplus, files, framework)
+        elif chain.missing is not None and chain.before is not None:
+            yield from _add_activation(chain.missing, chain.before, files, framework)
+    elif _is_activation(node) is False and chain.missing is not None and chain.before is not None:
+        yield from _add_activation(chain.missing, chain.before, files, framework)
+
+
+def _change_settings(
+    repair: LayerRepair, node: Node, files: SourceFiles, framework: str, sizes: Sequence[int]
+) -> Iterator[tuple[str, str]]:
+    hyper = {**node.hyper, **repair.hyper}
+    arguments = to_arguments(framework, node.kind, repair.hyper, hyper, sizes)
+    if arguments is None:
+        return
+    place = files.places.get(node.path)
+    if place is not None and place.file in files.texts:
+        text = sources.change_constructor(files.texts[place.file], place, arguments)
+        if text is not None:
+            yield place.file, text
+            return
+    line = files.find_line(node)
+    if line is not None:
+        names = kinds.get(node.kind).torch_functions or kinds.get(node.kind).keras_functions
+        for text in sources.change_function_argument(
+            files.texts[line[0]], line[1], (*names, node.operation), arguments
+        ):
+            yield line[0], text
+
+
+def _change_operation(
+    node: Node, wanted: str, hyper: Mapping[str, Any], files: SourceFiles, framework: str
+) -> Iterator[tuple[str, str]]:
+    """Yield the texts in which an operation is one of another kind."""
+    target, found = kinds.get(wanted), kinds.find(node.kind)
+    place = files.places.get(node.path)
+    if place is not None and place.file in files.texts and found is not None:
+        text = files.texts[place.file]
+        classes, own = getattr(target, framework), getattr(found, framework)
+        # `nn.Conv2d` has no activation; `Conv2D(activation=…)` has.
+        if classes and place.made in own:
+            parts = _class_arguments(framework, wanted, hyper)
+            changed = sources.change_constructor(
+                text, place, parts, _same_rank(place.made, classes[0])
+            )
+            if changed is not None:
+                yield place.file, changed
+                return
+        if framework == "keras" and target.keras_functions:
+            arguments = {"activation": target.keras_functions[0]}
+            changed = sources.change_constructor(text, place, arguments)
+            if changed is not None:
+                yield place.file, changed
+                return
+    line = files.find_line(node)
+    functions = f"{framework}_functions"
+    names = getattr(target, functions) or target.torch_functions
+    if line is None or not names:
+        return
+    own = () if found is None else (*found.torch_functions, *found.keras_functions)
+    for name in names[:1] if "pool" not in wanted else names:
+        if "pool" in wanted and name[-2:] != node.operation[-2:]:
+            continue
+        for text in sources.rename_function(
+            files.texts[line[0]], line[1], (*own, node.operation), name
+        ):
+            yield line[0], text
+
+
+def _class_arguments(framework: str, kind: str, hyper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that an activation's class needs beside its defaults."""
+    if "pool" in kind:
+        return {}
+    stated = {
+        s.name: hyper[s.name]
+        for s in kinds.get(kind).hyperparameters
+        if getattr(s, framework) and s.name in hyper and hyper[s.name] != s.default
+    }
+    return to_arguments(framework, kind, stated, stated) or {}
+
+
+def _same_rank(made: str, wanted: str) -> str:
+    """Return the class of the rank that the present one has: MaxPool1d for MaxPool2d."""
+    if made[-2:].lower() in ("1d", "2d", "3d") and wanted[-2:].lower() in ("1d", "2d", "3d"):
+        return wanted[:-2] + made[-2:]
+    return wanted
+
+
+def _remove_activation(node: Node, files: SourceFiles, framework: str) -> Iterator[tuple[str, str]]:
+    found = kinds.get(node.kind)
+    place = files.places.get(node.path)
+    if place is not None and place.file in files.texts:
+        text = files.texts[place.file]
+        changed = None
+        if place.made in getattr(found, framework):
+            made = "Identity"
+            if framework == "keras" and place.made != "Activation":
+                changed = sources.change_constructor(text, place, {}, "Identity")
+            else:
+                changed = sources.change_constructor(text, place, {}, made)
+        elif framework == "keras":
+            changed = sources.change_constructor(text, place, {"activation": "linear"})
+        if changed is not None:
+            yield place.file, changed
+            return
+    line = files.find_line(node)
+    if line is not None:
+        names = (*found.torch_functions, *found.keras_functions, node.operation)
+        for text in sources.remove_call(files.texts[line[0]], line[1], names):
+            yield line[0], text
+
+
+def _add_activation(
+    missing: Node, before: Node, files: SourceFiles, framework: str
+) -> Iterator[tuple[str, str]]:
+    kind = kinds.get(missing.kind)
+    if framework == "keras":
+        place = files.places.get(before.path)
+        if place is not None and kind.keras_functions and place.file in files.texts:
+            arguments = {"activation": kind.keras_functions[0]}
+            text = sources.change_constructor(files.texts[place.file], place, arguments)
+            if text is not None:
+                yield place.file, text
+        return
+    line = files.find_line(before)
+    if line is not None and kind.torch_functions:
+        own = before.path.rpartition(".")[2]
+        found = kinds.find(before.kind)
+        names = (own,) if own else (*(found.torch_functions if found else ()), before.operation)
+        for text in sources.wrap_call(
+            files.texts[line[0]], line[1], names, kind.torch_functions[0]
+        ):
+            yield line[0], text
+
+
+def _spatial_sizes(
+    state: GraphState, subject: str, row: GraphRow, fallback: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the spatial sizes of the input of the subject's operation."""
+    graph = state.models[subject].graph
+    node = main_node(graph, row.nodes.get(subject, ()))
+    if node is None or not node.inputs:
+        return tuple(fallback[2:])
+    tensor = graph.tensors[node.inputs[0]]
+    axes = tensor.axes.split()
+    if axes and axes[1] == "C":
+        return tensor.shape[2:]
+    return tensor.shape[1:-1] if graph.framework == "keras" else tensor.shape[2:]

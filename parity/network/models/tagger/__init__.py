@@ -1,0 +1,1 @@
+"""Sequence taggers: an embedding, two recurrent layers, a label for each token."""

@@ -1,0 +1,1 @@
+"""Vision transformers: patches, a class token, pre-norm attention blocks."""

@@ -1,0 +1,56 @@
+"""The operations that write a repaired model: where its source is, its weights, its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from parity.errors import UsageError
+from parity.runtimes import user_code
+from parity.runtimes.constructors import Place
+
+
+class RepairOperations:
+    """What `parity fix` asks of a child that has one model of a framework."""
+
+    def replace_sources(self, *, files: Mapping[str, str]) -> None:
+        """Run the text of the files that are values in place of the files that are keys."""
+        texts = {}
+        for file, other in files.items():
+            with open(other, encoding="utf-8", newline="") as stream:
+                texts[file] = stream.read()
+        user_code.replace_sources(texts)
+
+    def trace_constructors(self) -> None:
+        """From now on, keep where each layer is constructed."""
+        raise NotImplementedError
+
+    def find_constructors(self, *, paths: Sequence[str]) -> dict[str, Any]:
+        """Return, by layer path, the place of the call that constructs the layer.
+
+        See `constructors.Place.describe`. A layer whose call is not known is left out.
+        """
+        found = {}
+        for path in paths:
+            made, place = self.find_constructor(path)
+            if place is not None:
+                found[path] = place.describe(made)
+        return {"places": found}
+
+    def find_constructor(self, path: str) -> tuple[Any, Place | None]:
+        """Return a layer by its path, and where it is constructed; None for both if unknown."""
+        raise NotImplementedError
+
+    def write_weights_file(self, *, path: str, weights: str) -> None:
+        """Set the weights of an `.npz` file of `save_parameters`, and write all to `path`.
+
+        The suffix of `path` is the format. Raises `UsageError` for one that the framework lacks.
+        """
+        raise NotImplementedError
+
+    def write_changed_model(
+        self, *, path: str, changes: Mapping[str, Mapping[str, Any]], weights: str | None
+    ) -> None:
+        """Write the model with other settings of its layers, by layer path; and other weights."""
+        raise UsageError(f"{Path(path).suffix}: the settings of this format cannot be changed")

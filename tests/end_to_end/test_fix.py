@@ -1,0 +1,244 @@
+"""`parity fix` as a user runs it: each form of repair, what is refused, and that it is true."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from exporters import torch_onnx
+
+pytestmark = [pytest.mark.framework, pytest.mark.slow]
+
+NET = """
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(6)
+        self.conv2 = nn.Conv2d(6, 6, (3, 3), stride=2, padding=1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = functional.relu(self.norm1(self.conv1(x)))
+        x = functional.leaky_relu(self.conv2(x), 0.1)
+        return self.head(functional.max_pool2d(x, 2).mean((2, 3)))
+
+
+def net():
+    torch.manual_seed(3)
+    model = Net()
+    model.norm1.running_mean.normal_(0.0, 0.2)
+    model.norm1.running_var.uniform_(0.5, 1.5)
+    return model, torch.zeros(1, 3, 12, 12)
+"""
+
+KERAS_NET = """
+import keras
+from keras import layers
+
+
+def net():
+    keras.utils.set_random_seed(5)
+    image = keras.Input((12, 12, 3))
+    x = layers.Conv2D(6, 3, padding="same", name="conv1")(image)
+    x = layers.BatchNormalization(name="norm1")(x)
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv2")(x)
+    x = layers.MaxPooling2D(2, name="pool")(x)
+    return keras.Model(image, layers.Dense(4, name="head")(layers.Flatten()(x)))
+"""
+
+
+@pytest.fixture
+def right(tmp_path):
+    path = tmp_path / "right_net.py"
+    path.write_text(NET)
+    return path
+
+
+def load(path: Path) -> torch.nn.Module:
+    scope: dict = {}
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    return scope["net"]()[0].eval()
+
+
+def broken(right: Path, *changes: tuple[str, str]) -> Path:
+    text = right.read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path = right.with_name("wrong_net.py")
+    path.write_text(text)
+    return path
+
+
+def fix(parity, right, wrong, out, *options):
+    return parity("fix", right, wrong, "--out", out, "--shape", "x=1x3x12x12", *options)
+
+
+def test_a_patch_of_the_source_of_a_pytorch_model(parity, right, tmp_path):
+    wrong = broken(
+        right,
+        ("nn.BatchNorm2d(6)", "nn.BatchNorm2d(6, eps=1e-2)"),
+        ("(x), 0.1)", "(x), 0.3)"),
+        ("functional.relu(self.norm1", "functional.silu(self.norm1"),
+    )
+    before = wrong.read_bytes()
+    done = fix(parity, f"{right}:net", f"{wrong}:net", tmp_path / "out", "--all")
+    assert done.code == 0, done.out + done.err
+    assert wrong.read_bytes() == before
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["wrong_net.patch"]
+    if shutil.which("git") is None:
+        pytest.skip("there is no git")
+    folder = tmp_path / "applied"
+    folder.mkdir()
+    shutil.copy(wrong, folder)
+    # The patch names the file from the folder that the command ran in, or from the file's own.
+    subprocess.run(
+        ["git", "apply", str(tmp_path / "out" / "wrong_net.patch")],
+        cwd=folder, check=True,
+    )  # fmt: skip
+    repaired = load(folder / "wrong_net.py")
+    x = torch.randn(2, 3, 12, 12)
+    assert torch.equal(repaired(x), load(right)(x))
+
+
+def test_a_checkpoint_of_a_pytorch_model(parity, right, tmp_path):
+    model = load(right)
+    state = model.state_dict()
+    wrong = dict(state)
+    wrong["conv2.weight"] = state["conv2.weight"].transpose(2, 3).contiguous()
+    wrong["norm1.running_mean"] = torch.zeros(6)
+    wrong["norm1.running_var"] = torch.ones(6)
+    torch.save(wrong, tmp_path / "wrong.pth")
+    out = tmp_path / "out"
+    done = fix(parity, f"{right}:net", f"{right}:net,weights={tmp_path / 'wrong.pth'}", out)
+    assert done.code == 0, done.out + done.err
+    assert "statistics-not-loaded" in done.out
+    assert "kernel-layout" in done.out
+    (path,) = out.iterdir()
+    repaired = torch.load(path, weights_only=True)
+    assert all(torch.equal(repaired[name], state[name]) for name in state)
+
+
+def exported(right: Path, path: Path, change) -> Path:
+    model = load(right)
+    torch_onnx.export(model, [(3, 12, 12)], path)
+    proto = onnx.load(path)
+    change(proto.graph)
+    onnx.save(proto, path)
+    return path
+
+
+def node_of(graph, operator, number=0):
+    return [node for node in graph.node if node.op_type == operator][number]
+
+
+def set_attribute(node, name, value):
+    kept = [each for each in node.attribute if each.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+
+
+def change_pads(graph):
+    set_attribute(node_of(graph, "Conv", 1), "pads", [0, 0, 2, 2])
+
+
+def change_alpha(graph):
+    set_attribute(node_of(graph, "LeakyRelu"), "alpha", 0.3)
+
+
+def change_operator(graph):
+    node_of(graph, "LeakyRelu").op_type = "Elu"
+
+
+def change_initializer(graph):
+    name = node_of(graph, "Conv", 1).input[1]
+    (kernel,) = [each for each in graph.initializer if each.name == name]
+    value = numpy_helper.to_array(kernel).swapaxes(2, 3)
+    kernel.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (change_pads, "padding"),
+        (change_alpha, "leaky-relu-slope"),
+        (change_operator, "activation-other"),
+        (change_initializer, "kernel-layout"),
+    ],
+)
+def test_an_onnx_file(parity, right, tmp_path, change, cause):
+    wrong = exported(right, tmp_path / "wrong.onnx", change)
+    out = tmp_path / "out"
+    done = fix(parity, f"{right}:net", wrong, out)
+    assert done.code == 0, done.out + done.err
+    assert cause in done.out
+    again = parity("compare", f"{right}:net", out / "wrong.repaired.onnx", "--no-export")
+    assert again.code == 0, again.out + again.err
+
+
+def test_a_keras_file_and_the_source_of_a_keras_model(parity, tmp_path):
+    path = tmp_path / "right_keras.py"
+    path.write_text(KERAS_NET)
+    wrong = tmp_path / "wrong_keras.py"
+    wrong.write_text(KERAS_NET.replace('activation="relu"', 'activation="tanh"'))
+    out = tmp_path / "out"
+    done = parity("fix", f"{path}:net", f"{wrong}:net", "--out", out)
+    assert done.code == 0, done.out + done.err
+    assert (
+        '+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv2")(x)'
+        in (out / "wrong_keras.patch").read_text()
+    )
+    script = f"""
+import runpy
+runpy.run_path({str(wrong)!r})["net"]().save({str(tmp_path / "wrong.keras")!r})
+"""
+    subprocess.run([__import__("sys").executable, "-c", script], check=True, capture_output=True)
+    done = parity("fix", f"{path}:net", tmp_path / "wrong.keras", "--out", out)
+    assert done.code == 0, done.out + done.err
+    again = parity("compare", f"{path}:net", out / "wrong.repaired.keras", "--no-export")
+    assert again.code == 0, again.out + again.err
+
+
+def test_what_no_cause_covers_is_not_repaired(parity, right, tmp_path):
+    wrong = broken(right, ("return self.head(", "return self.head(torch.sin(x).mean((2, 3)) + "))
+    done = fix(parity, f"{right}:net", f"{wrong}:net", tmp_path / "out", "--all")
+    assert done.code == 1, done.out + done.err
+    assert "nothing was written" in done.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_all_two_rounds_are_too_many(parity, right, tmp_path):
+    """A stride that is wrong hides what follows: one comparison cannot prove both."""
+    wrong = broken(
+        right,
+        ("stride=2, padding=1)", "stride=1, padding=1)"),
+        ("(x), 0.1)", "(x), 0.3)"),
+    )
+    done = fix(parity, f"{right}:net", f"{wrong}:net", tmp_path / "out")
+    assert done.code == 1, done.out + done.err
+    assert not (tmp_path / "out").exists()
+    done = fix(parity, f"{right}:net", f"{wrong}:net", tmp_path / "out", "--all")
+    assert done.code == 0, done.out + done.err
+
+
+def test_bad_input_and_files_that_exist(parity, right, tmp_path):
+    done = fix(parity, f"{right}:net", tmp_path / "none.onnx", tmp_path / "out")
+    assert done.code == 2
+    assert done.error
+    (tmp_path / "file").write_text("")
+    done = fix(parity, f"{right}:net", f"{right}:net", tmp_path / "file")
+    assert done.code == 2
+    assert "is a file" in done.error

@@ -1,0 +1,281 @@
+"""Causes of the layers that networks of any family have: each is named when it is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity.explain import diagnosis
+from parity.explain.proof.layer import Layer, evaluate
+from parity.network import kinds
+from tests.explain.samples import (
+    batch_norm,
+    conv,
+    dense,
+    draw,
+    failing_layer,
+    group_norm,
+    pointwise,
+    pool,
+)
+
+
+def name_cause(layer, actual, **more):
+    found = diagnosis.explain_layer(failing_layer(layer, actual, **more)).proof
+    assert found is not None
+    return "+".join(candidate.cause for candidate in found.candidates)
+
+
+ACTIVATIONS = (
+    ("relu", {}), ("sigmoid", {}), ("tanh", {}), ("silu", {}), ("selu", {}), ("mish", {}),
+    ("softsign", {}), ("softplus", {}), ("hard_swish", {}), ("elu", {}),
+    ("gelu", {"approximate": False}), ("gelu", {"approximate": True}), ("hard_sigmoid", {}),
+    ("hard_sigmoid", {"slope": 0.2}), ("leaky_relu", {"slope": 0.2}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("found", ACTIVATIONS, ids=str)
+def test_any_activation_is_named_for_any_other(wanted, found):
+    layer = pointwise(wanted[0], **wanted[1])
+    layer = replace(layer, inputs=(4.0 * layer.inputs[0],))
+    other = replace(layer, kind=found[0], hyper=found[1])
+    if wanted == found:
+        return
+    expected = {"activation-other"}
+    if wanted[0] == found[0] == "gelu":
+        expected = {"gelu-form"}
+    if wanted[0] == "leaky_relu":
+        # A ReLU is one with a slope of 0.
+        expected.add("leaky-relu-slope")
+    assert name_cause(layer, evaluate(other)) in expected
+
+
+def test_a_quick_gelu():
+    layer = pointwise("gelu")
+    data = layer.inputs[0]
+    assert name_cause(layer, data / (1.0 + np.exp(-1.702 * data))) == "activation-other"
+
+
+def image(kind="conv"):
+    return conv(bias=True) if kind == "conv" else pool("max_pool")
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda x: x.swapaxes(2, 3),
+        lambda x: x[:, :, ::-1],
+        lambda x: x[:, :, :, ::-1],
+        lambda x: x[:, :, ::-1, ::-1],
+        lambda x: np.rot90(x, 1, (2, 3)),
+    ],
+)
+def test_an_image_at_other_places_is_not_a_fault_of_the_kernel(move):
+    layer = image()
+    assert name_cause(layer, evaluate(layer.with_input_transform(move))) == "input-moved"
+
+
+def test_a_crop_that_is_off_by_one():
+    layer = image()
+    data = np.zeros_like(layer.inputs[0])
+    data[:, :, 1:] = layer.inputs[0][:, :, :-1]
+    assert name_cause(layer, evaluate(replace(layer, inputs=(data,)))) == "input-moved"
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap", "symmetric"])
+def test_a_padding_mode(mode):
+    layer = conv()
+    data = np.pad(layer.inputs[0], ((0, 0), (0, 0), (1, 1), (1, 1)), mode=mode)
+    plain = replace(layer, inputs=(data,)).with_hyper(padding=[[0, 0], [0, 0]])
+    assert name_cause(layer, evaluate(plain)) == "padding-mode"
+
+
+def test_factors_and_offsets():
+    layer = dense()
+    output, own = evaluate(layer), dict(layer.weights)
+    assert name_cause(layer, 1.05 * output, subject_weights=own) == "scale"
+    assert name_cause(layer, output + 0.25, subject_weights=own) == "offset"
+    layer = conv(bias=True)
+    own = dict(layer.weights)
+    scaled = replace(layer, inputs=(0.3 * layer.inputs[0],))
+    assert name_cause(layer, evaluate(scaled), subject_weights=own) == "input-scale"
+    factors = np.linspace(0.5, 1.5, 8).reshape(1, 8, 1, 1)
+    layer = Layer("add", tuple(draw(2, 8, 6, 6, seed=s).astype(float) for s in (31, 32)))
+    assert name_cause(layer, evaluate(layer) * factors) == "layer-scale"
+
+
+def test_one_number_is_not_fitted_to_three_values():
+    layer = dense(outputs=3)
+    layer = replace(layer, inputs=(layer.inputs[0][:1],))
+    own = dict(layer.weights)
+    made = failing_layer(layer, 1.05 * evaluate(layer), subject_weights=own)
+    assert diagnosis.explain_layer(made).proof is None
+
+
+def test_the_factor_that_the_subject_states_needs_no_fit():
+    layer = dense(outputs=3)
+    layer = replace(layer, inputs=(layer.inputs[0][:1],))
+    output = evaluate(layer)
+    stated = Layer("multiply", (output, np.asarray(1.05)))
+    assert name_cause(layer, 1.05 * output, stated_layer=stated) == "scale"
+
+
+def test_a_constant_of_the_code():
+    data = draw(2, 8, seed=3).astype(float)
+    layer = Layer("sub", (data, np.asarray(0.5)))
+    stated = Layer("sub", (data, np.asarray(0.4)))
+    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "constant"
+
+
+def test_another_operation():
+    layer = pool("max_pool")
+    stated = replace(layer, kind="avg_pool", hyper={**layer.hyper, "count_padding": True})
+    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "pool-type"
+    layer = group_norm()
+    stated = replace(layer, kind="instance_norm")
+    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "norm-type"
+    layer = Layer("reduce_mean", (draw(2, 8, 5, 5).astype(float),), {"axes": [2, 3]})
+    stated = replace(layer, kind="reduce_max")
+    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "pool-type"
+
+
+@pytest.mark.parametrize("name", ["epsilon", "groups"])
+def test_settings_of_a_norm(name):
+    layer = group_norm()
+    stated = {**layer.hyper, name: {"epsilon": 1e-3, "groups": 4}[name]}
+    actual = evaluate(replace(layer, hyper=stated))
+    expected = {"epsilon": "group-norm-epsilon", "groups": "setting"}[name]
+    assert name_cause(layer, actual, subject_hyper=stated) == expected
+
+
+def test_statistics_and_weights_that_were_not_loaded():
+    layer = batch_norm()
+    initial = {"mean": np.zeros(8, np.float32), "variance": np.ones(8, np.float32)}
+    own = {**layer.weights, **initial}
+    actual = evaluate(layer.with_weights(**own))
+    assert name_cause(layer, actual, subject_weights=own) == "statistics-not-loaded"
+    layer = conv(groups=8)
+    own = {"kernel": np.ones_like(layer.weights["kernel"])}
+    actual = evaluate(layer.with_weights(**own))
+    assert name_cause(layer, actual, subject_weights=own) == "weight-not-loaded"
+
+
+def test_rows_of_an_embedding():
+    ids = np.array([[0, 3, 5, 1], [2, 2, 6, 0]], float)
+    layer = Layer("embedding", (ids,), {}, {"embeddings": draw(9, 4)})
+    assert name_cause(layer, layer.weights["embeddings"][ids.astype(int) + 1]) == "embedding-offset"
+    table = layer.weights["embeddings"].copy()
+    table[0] = 0.0
+    assert name_cause(layer, table[ids.astype(int)]) == "embedding-padding"
+
+
+def recurrent(kind):
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[kind]
+    units, inputs = 5, 3
+    weights = {
+        "kernel": draw(gates * units, inputs, seed=41),
+        "recurrent_kernel": draw(gates * units, units, seed=42),
+        "bias": draw(gates * units, seed=43),
+        "recurrent_bias": draw(gates * units, seed=44),
+    }
+    return Layer(kind, (draw(2, 6, inputs, seed=45).astype(float),), {}, weights)
+
+
+def test_gates_in_another_order():
+    for kind, order in (("lstm", [1, 0, 2, 3]), ("lstm", [0, 1, 3, 2]), ("gru", [1, 0, 2])):
+        layer = recurrent(kind)
+        moved = {
+            name: np.concatenate([np.split(value, len(order))[index] for index in order])
+            for name, value in layer.weights.items()
+        }
+        assert name_cause(layer, evaluate(layer.with_weights(**moved))) == "gate-order"
+
+
+@pytest.mark.parametrize(
+    ("kind", "hyper", "cause"),
+    [
+        ("gru", {"reset_after": False}, "reset-gate"),
+        ("rnn", {"relu": True}, "recurrent-activation"),
+        ("lstm", {"reverse": True}, "recurrent-direction"),
+    ],
+)
+def test_settings_of_a_recurrent_layer(kind, hyper, cause):
+    layer = recurrent(kind)
+    assert name_cause(layer, evaluate(layer.with_hyper(**hyper))) == cause
+
+
+def test_a_recurrent_bias_that_is_left_out():
+    layer = recurrent("gru")
+    zero = layer.with_weights(recurrent_bias=np.zeros(15, np.float32))
+    assert name_cause(layer, evaluate(zero)) == "recurrent-bias"
+
+
+def attention():
+    inputs = tuple(draw(2, 2, 5, 4, seed=seed).astype(float) for seed in (51, 52, 53))
+    return Layer("scaled_dot_product_attention", inputs)
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda layer: layer.with_hyper(causal=True), "attention-mask"),
+        (lambda layer: layer.with_hyper(scale=1.0), "attention-scale"),
+        (lambda layer: layer.with_hyper(scale=0.25), "attention-scale"),
+        (
+            lambda layer: replace(layer, inputs=tuple(layer.inputs[i] for i in (1, 0, 2))),
+            "attention-projections",
+        ),
+    ],
+)
+def test_attention(change, cause):
+    layer = attention()
+    assert name_cause(layer, evaluate(change(layer))) == cause
+
+
+def multi_head():
+    width = 8
+    weights = {
+        "packed_kernel": draw(3 * width, width, seed=61),
+        "packed_bias": draw(3 * width, seed=62),
+        "output_kernel": draw(width, width, seed=63),
+        "output_bias": draw(width, seed=64),
+    }
+    data = draw(2, 5, width, seed=65).astype(float)
+    return Layer("multi_head_attention", (data,), {"heads": 4}, weights)
+
+
+def test_projections_heads_and_biases_of_attention():
+    layer = multi_head()
+    query, key, value = np.split(layer.weights["packed_kernel"], 3)
+    one, two, three = np.split(layer.weights["packed_bias"], 3)
+    swapped = layer.with_weights(
+        packed_kernel=np.concatenate([key, query, value]),
+        packed_bias=np.concatenate([two, one, three]),
+    )
+    assert name_cause(layer, evaluate(swapped)) == "attention-projections"
+    assert name_cause(layer, evaluate(layer.with_hyper(heads=2))) == "attention-heads"
+    bare = layer.with_weights(packed_bias=np.zeros(24, np.float32))
+    assert name_cause(layer, evaluate(bare)) == "attention-bias"
+
+
+def test_attention_that_the_reference_writes_out():
+    """Its last product is the layer; the subject has one operation for all."""
+    stated = attention().with_hyper(causal=True)
+    query, key, value = stated.inputs
+    scores = kinds.evaluate("softmax", (query @ key.swapaxes(2, 3) / 2.0,), {}, {"axis": -1})
+    layer = Layer("matmul", (scores, value))
+    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "attention-mask"
+
+
+def test_a_quantised_scale():
+    layer = Layer(
+        "quantize", (draw(2, 8, 4, 4).astype(float),), {"scale": 0.02, "zero_point": 3,
+                                                        "dtype": "uint8"},
+    )  # fmt: skip
+    stated = {**layer.hyper, "scale": 0.03}
+    assert name_cause(layer, evaluate(replace(layer, hyper=stated)), subject_hyper=stated) == (
+        "setting"
+    )

@@ -1,0 +1,127 @@
+"""Edits of source: the constructor or the call that is meant, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from parity.explain.repair import source
+from parity.explain.repair.arguments import to_arguments, to_attributes
+from parity.explain.repair.source import CallPlace
+
+
+def place_of(text: str, call: str, made: str, parameters: tuple[str, ...]) -> CallPlace:
+    at = text.index(call)
+    line = text.count("\n", 0, at) + 1
+    column = len(text[text.rfind("\n", 0, at) + 1 : at].encode())
+    end = at + len(call)
+    end_line = text.count("\n", 0, end) + 1
+    end_column = len(text[text.rfind("\n", 0, end) + 1 : end].encode())
+    return CallPlace("net.py", line, column, end_line, end_column, made, parameters)
+
+
+CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "expected"),
+    [
+        ("nn.Conv2d(3, 8, 3)", {"padding": 1}, "nn.Conv2d(3, 8, 3, padding=1)"),
+        ("nn.Conv2d(3, 8, 3, 1, 0)", {"padding": 1}, "nn.Conv2d(3, 8, 3, 1, 1)"),
+        ("nn.Conv2d(3, 8, padding=0)", {"padding": (1, 2)}, "nn.Conv2d(3, 8, padding=(1, 2))"),
+        ("nn.Conv2d(\n    3, 8, 3,\n)", {"padding": 1}, "nn.Conv2d(\n    3, 8, 3, padding=1,\n)"),
+        (
+            "nn.Conv2d(3, 8, 3, stride=2)",
+            {"padding": 1, "stride": 1},
+            "nn.Conv2d(3, 8, 3, stride=1, padding=1)",
+        ),
+    ],
+)
+def test_an_argument_is_changed_where_it_stands_or_added(call, arguments, expected):
+    text = f"é = 'ü'; self.conv = {call}\nother = nn.Conv2d(3, 8, 3)\n"
+    changed = source.change_constructor(text, place_of(text, call, "Conv2d", CONV), arguments)
+    assert changed == text.replace(call, expected, 1)
+
+
+def test_arguments_that_are_unpacked_are_left():
+    text = "conv = nn.Conv2d(*sizes)\n"
+    place = place_of(text, "nn.Conv2d(*sizes)", "Conv2d", CONV)
+    assert source.change_constructor(text, place, {"padding": 1}) is None
+
+
+def test_a_call_of_another_class_is_left():
+    text = "conv = make(3)\n"
+    assert source.change_constructor(text, place_of(text, "make(3)", "Conv2d", CONV), {}) is None
+
+
+IMPORTS = "import torch\nfrom torch.nn import functional\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "names", "new", "expected"),
+    [
+        ("y = functional.gelu(x)", ["gelu"], "relu", ["y = functional.relu(x)"]),
+        ("y = f(x).tanh()", ["tanh"], "relu", ["y = f(x).relu()"]),
+        ("y = f(x).tanh()", ["tanh"], "gelu", ["y = functional.gelu(f(x))"]),
+        ("y = f(x.tanh()).tanh()", ["tanh"], "relu",
+         ["y = f(x.relu()).tanh()", "y = f(x.tanh()).relu()"]),
+    ],
+)  # fmt: skip
+def test_a_function_gets_another_name_each_place_in_turn(line, names, new, expected):
+    text = f"{IMPORTS}{line}\n"
+    assert list(source.rename_function(text, 3, names, new)) == [
+        f"{IMPORTS}{each}\n" for each in expected
+    ]
+
+
+def test_a_call_is_removed_and_added():
+    text = f"{IMPORTS}y = functional.relu(self.conv(x))\n"
+    assert list(source.remove_call(text, 3, ["relu"])) == [f"{IMPORTS}y = self.conv(x)\n"]
+    text = f"{IMPORTS}y = self.conv(x)\n"
+    assert list(source.wrap_call(text, 3, ["conv"], "relu")) == [
+        f"{IMPORTS}y = functional.relu(self.conv(x))\n"
+    ]
+
+
+def test_an_argument_of_a_function_is_changed():
+    text = f"{IMPORTS}y = functional.leaky_relu(x, 0.1)\n"
+    assert list(
+        source.change_function_argument(text, 3, ["leaky_relu"], {"negative_slope": 0.2})
+    ) == [f"{IMPORTS}y = functional.leaky_relu(x, 0.2)\n"]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", ""])
+def test_git_applies_a_patch(tmp_path, ending):
+    if shutil.which("git") is None:
+        pytest.skip("there is no git")
+    before = "a = 1\r\nb = 2" + ending if ending == "\r\n" else "a = 1\nb = 2" + ending
+    after = before.replace("2", "3")
+    (tmp_path / "net.py").write_bytes(before.encode())
+    (tmp_path / "net.patch").write_bytes(source.format_patch(before, after, "net.py").encode())
+    subprocess.run(["git", "apply", "net.patch"], cwd=tmp_path, check=True)
+    assert (tmp_path / "net.py").read_bytes().decode() == after
+
+
+@pytest.mark.parametrize(
+    ("framework", "padding", "expected"),
+    [
+        ("torch", [[1, 1], [1, 1]], {"padding": 1}),
+        ("torch", [[0, 1], [0, 1]], None),
+        ("keras", [[1, 1], [1, 1]], {"padding": "same"}),
+        ("keras", [[0, 0], [0, 0]], {"padding": "valid"}),
+        ("keras", [[2, 2], [1, 1]], None),
+    ],
+)
+def test_a_padding_is_an_argument_or_none(framework, padding, expected):
+    hyper = {"kernel": [3, 3], "stride": [1, 1], "dilation": [1, 1], "padding": padding}
+    assert to_arguments(framework, "conv", {"padding": padding}, hyper, (8, 8)) == expected
+
+
+def test_attributes_of_a_node():
+    assert to_attributes("conv", {"padding": [[0, 1], [2, 3]], "stride": [2, 2]}) == {
+        "pads": [0, 2, 1, 3],
+        "strides": [2, 2],
+    }
+    assert to_attributes("conv", {"in": 3}) is None
