@@ -19,4 +19,4 @@ WAYS: dict[str, Callable[[Array], Array]] = {
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
     for text, change in WAYS.items():
-        yield from take_images(evidence, "input-scale", text, "scale the images alike", change)
+        yield from take_images(evidence, "image-scale", text, "scale the images alike", change)
