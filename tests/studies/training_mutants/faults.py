@@ -441,11 +441,11 @@ def _data_faults() -> Iterator[Fault]:
     yield Fault("augmentation in one side", "augmentation", FIRST, SGD,
                 batch(lambda c: dataclasses.replace(c.reader, augmentation=None).read(
                     c.epoch, c.place)), augmentation=FLIP)  # fmt: skip
-    yield Fault("pixels from 0 to 255", "input-scale", FIRST, (("mlp", "sgd"),),
+    yield Fault("pixels from 0 to 255", "image-scale", FIRST, (("mlp", "sgd"),),
                 _images(lambda x: x * 255), subjects=BOTH)  # fmt: skip
-    yield Fault("pixels from 0 to 255, normalised again", "input-scale", ("samples", "statistics"),
+    yield Fault("pixels from 0 to 255, normalised again", "image-scale", ("samples", "statistics"),
                 (("cnn", "sgd"),), _images(lambda x: x * 255))  # fmt: skip
-    yield Fault("images transposed", "input-axes", FIRST, SGD,
+    yield Fault("images transposed", "image-axes", FIRST, SGD,
                 _images(lambda x: x.swapaxes(-1, -2).copy()))  # fmt: skip
 
 

@@ -16,4 +16,4 @@ WAYS: dict[str, Callable[[Array], Array]] = {
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
     for text, change in WAYS.items():
-        yield from take_images(evidence, "input-axes", text, "give both the same axes", change)
+        yield from take_images(evidence, "image-axes", text, "give both the same axes", change)

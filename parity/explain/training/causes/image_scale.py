@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from parity.explain.causes.scale import PREPROCESSING
 from parity.explain.training.candidate import Array, Candidate, Evidence, take_images
 
 WAYS: dict[str, Callable[[Array], Array]] = {
@@ -20,4 +19,4 @@ WAYS: dict[str, Callable[[Array], Array]] = {
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
     for text, change in WAYS.items():
-        yield from take_images(evidence, PREPROCESSING, text, "scale the images alike", change)
+        yield from take_images(evidence, "image-scale", text, "scale the images alike", change)
