@@ -34,7 +34,6 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
 class WeightFiles:
     """Reads the `.npz` files of weights; the two that were read last are kept."""
 

@@ -38,7 +38,8 @@ class Features:
     @cached_property
     def same_kind(self) -> Flags:
         """The same family and the same lengths of the main weight."""
-        return _equal(self.reference.kinds, self.other.kinds) & ~self.other_channels
+        same = _equal(self.reference.kinds, self.other.kinds)
+        return np.asarray(same & ~self.other_channels)
 
     @cached_property
     def other_channels(self) -> Flags:
@@ -48,7 +49,8 @@ class Features:
         """
         left, right = self.reference.filters, self.other.filters
         known = np.outer([each is not None for each in left], [each is not None for each in right])
-        return _equal(self.reference.kinds, self.other.kinds) & known & ~_equal(left, right)
+        same = _equal(self.reference.kinds, self.other.kinds)
+        return np.asarray(same & known & ~_equal(left, right))
 
     @cached_property
     def same_family(self) -> Flags:
@@ -57,7 +59,7 @@ class Features:
             [each.family(unit) for unit in range(len(each))]
             for each in (self.reference, self.other)
         )
-        return _equal(left, right) & ~self.other_channels
+        return np.asarray(_equal(left, right) & ~self.other_channels)
 
     @cached_property
     def equal_weights(self) -> Flags:
