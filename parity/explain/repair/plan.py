@@ -20,7 +20,6 @@ from parity.explain.repair.source import CallPlace
 from parity.network import kinds
 from parity.network.alignment import families
 from parity.network.graph import Graph, Node
-from parity.numerics.array_files import load_arrays
 
 Array = np.ndarray[Any, Any]
 
@@ -105,8 +104,8 @@ def _plan_weights(
         each.name for each in node.parameters if repair.moves_weights or each.role in repair.roles
     }
     alignment = state.alignments[subject]
-    own = load_arrays(state.weights[subject])
-    base = load_arrays(state.weights[state.reference.subject.name])
+    own = state.load_weights(subject)
+    base = state.load_weights(state.reference.subject.name)
     wanted = {pair.other for pair in alignment.weights if pair.reference in names}
     moved = transfer_weights(alignment, base, own)
     return {

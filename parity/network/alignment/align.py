@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
+
 from parity.errors import AlignmentError
 from parity.network.alignment.ambiguity import judge
 from parity.network.alignment.assembly import Assembly
-from parity.network.alignment.canonical import canonicalise, find_packed
-from parity.network.alignment.matching import Features, match
+from parity.network.alignment.canonical import Part, canonicalise, find_packed
+from parity.network.alignment.matching import Features, Matching, match
 from parity.network.alignment.result import Alignment
 from parity.network.alignment.skeleton import Skeleton
 from parity.network.alignment.weightless import pair_weightless
@@ -27,6 +29,14 @@ def align(reference: Graph, other: Graph, *, names: tuple[str, str] = ("A", "B")
         for graph in (reference, other)
     )
     matching = match(Features(left, right))
+    alone = _find_tails(matching)
+    if any(alone):
+        # A norm behind a convolution without a partner is that of another operation.
+        left, right = (
+            Skeleton(each.canonical, port_names=frozenset(shared), alone=heads)
+            for each, heads in zip((left, right), alone, strict=True)
+        )
+        matching = match(Features(left, right))
     alignment = Assembly(matching, pair_weightless(matching), judge(matching)).build()
     if not alignment.pairs:
         raise AlignmentError(
@@ -34,6 +44,36 @@ def align(reference: Graph, other: Graph, *, names: tuple[str, str] = ("A", "B")
             f"{names[0]} is {_describe(reference)}, {names[1]} is {_describe(other)}"
         )
     return alignment
+
+
+def _find_tails(matching: Matching) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the heads of both skeletons' units without a partner whose tail may have one.
+
+    That is a unit of its own in the other skeleton, of the same kind and size, without a partner.
+    """
+    left, right = matching.features.reference, matching.features.other
+    free = (
+        [unit for unit, partner in enumerate(matching.partners) if partner < 0],
+        [unit for unit, partner in enumerate(matching.inverse) if partner < 0],
+    )
+    return (
+        _find_heads(left, free[0], {_describe_part(right.head(unit)) for unit in free[1]}),
+        _find_heads(right, free[1], {_describe_part(left.head(unit)) for unit in free[0]}),
+    )
+
+
+def _find_heads(skeleton: Skeleton, units: Sequence[int], wanted: Set[object]) -> frozenset[int]:
+    return frozenset(
+        skeleton.units[unit].head
+        for unit in units
+        if any(_describe_part(skeleton.parts[part]) in wanted for part in skeleton.units[unit].tail)
+    )
+
+
+def _describe_part(part: Part) -> tuple[str, tuple[int, ...]]:
+    """Return the kind of a part and the lengths of its main weight, to be compared."""
+    main = part.main
+    return part.kind, () if main is None else tuple(n for n in main.shape if n != 1)
 
 
 def _describe(graph: Graph) -> str:

@@ -38,16 +38,28 @@ class Features:
     @cached_property
     def same_kind(self) -> Flags:
         """The same family and the same lengths of the main weight."""
-        return _equal(self.reference.kinds, self.other.kinds)
+        same = _equal(self.reference.kinds, self.other.kinds)
+        return np.asarray(same & ~self.other_channels)
+
+    @cached_property
+    def other_channels(self) -> Flags:
+        """Convolutions whose kernels have the same lengths, but not as the same axes.
+
+        A grouped one from 4 channels each to 128 has the lengths of one from 128 channels to 4.
+        """
+        left, right = self.reference.filters, self.other.filters
+        known = np.outer([each is not None for each in left], [each is not None for each in right])
+        same = _equal(self.reference.kinds, self.other.kinds)
+        return np.asarray(same & known & ~_equal(left, right))
 
     @cached_property
     def same_family(self) -> Flags:
-        """The same family."""
+        """The same family, unless the kernels contradict that."""
         left, right = (
             [each.family(unit) for unit in range(len(each))]
             for each in (self.reference, self.other)
         )
-        return _equal(left, right)
+        return np.asarray(_equal(left, right) & ~self.other_channels)
 
     @cached_property
     def equal_weights(self) -> Flags:

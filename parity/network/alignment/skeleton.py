@@ -50,9 +50,19 @@ class Unit:
 class Skeleton:
     """The units of a canonical graph, in execution order, and one array of hashes per feature."""
 
-    def __init__(self, canonical: Canonical, *, port_names: frozenset[str] = frozenset()) -> None:
-        """`port_names` are those that both graphs have: inputs and outputs are told by them."""
+    def __init__(
+        self,
+        canonical: Canonical,
+        *,
+        port_names: frozenset[str] = frozenset(),
+        alone: frozenset[int] = frozenset(),
+    ) -> None:
+        """`port_names` are those that both graphs have: inputs and outputs are told by them.
+
+        The parts in `alone` are units without the affine parts behind them, which are their own.
+        """
         self.canonical = canonical
+        self._alone = alone
         self._port_names = port_names
         self.parts: Sequence[Part] = canonical.parts
         self.units: list[Unit] = []
@@ -73,7 +83,8 @@ class Skeleton:
                 continue
             unit = Unit(index)
             self.unit_of[index] = len(self.units)
-            if part.family in (families.LINEAR, "conv_transpose"):
+            is_linear = part.family in (families.LINEAR, "conv_transpose")
+            if is_linear and index not in self._alone:
                 self._absorb(unit)
             self.units.append(unit)
 
@@ -157,6 +168,17 @@ class Skeleton:
             # One framework has the heads of an attention as axes of the kernel.
             return tuple(sorted(each for each in ends if each != 1))
         return tuple(sorted(length for length in main.shape if length != 1))
+
+    @cached_property
+    def filters(self) -> list[int | None]:
+        """The output channels of each convolution; None for another unit, or where unknown."""
+        found: list[int | None] = []
+        for unit in range(len(self)):
+            part = self.head(unit)
+            count = part.hyper.get("out")
+            known = part.kind == "conv" and isinstance(count, int) and not _is_depthwise(part)
+            found.append(count if known else None)
+        return found
 
     @cached_property
     def settings(self) -> list[Any]:
