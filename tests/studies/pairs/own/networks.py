@@ -10,6 +10,7 @@ from pathlib import Path
 
 from parity.commands.compare_graphs import judge_models
 from parity.commands.values import no_progress
+from parity.comparison.graphs.norm_pairs import pair_norms
 from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
@@ -182,5 +183,6 @@ def scrub_names(graph: Graph, seed: int = 0) -> Graph:
 
 
 def align_scrubbed(reference: Graph, other: Graph) -> Alignment:
-    """Return the alignment of two graphs without names; its weights have their names again."""
-    return aligning.align(scrub_names(reference), scrub_names(other, 1))
+    """Return the alignment of two graphs without names."""
+    left, right = scrub_names(reference), scrub_names(other, 1)
+    return pair_norms(left, right, aligning.align(left, right))
