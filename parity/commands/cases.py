@@ -42,7 +42,7 @@ from parity.commands.values import (
     sort_models,
 )
 from parity.comparison.graphs.request import GraphRequest
-from parity.comparison.request import OWN, RANDOM, Request
+from parity.comparison.request import NAMES_MODEL, OWN, RANDOM, Request
 from parity.errors import ParityError, UsageError
 from parity.network import architectures
 from parity.processes.interpreters import resolve_interpreters
@@ -54,16 +54,16 @@ LOCK_FACTOR = 2.0
 """A figure may be this many times its locked one."""
 
 _TABLES = ("defaults", "case", "reports", "environments")
-_EXCLUDED_FIELDS = {
-    *("save_captures", "judge", "cache", "model_references", "references"),
-    # They are among the models.
-    *("keras", "torch", "onnx_keras", "onnx_torch"),
-}
-"""Fields of a request that a case cannot set."""
+_EXCLUDED_FIELDS = {"save_captures", "judge", "cache", "model_references", "references"}
+"""Fields of a request that a case cannot set, beside those of single models."""
 
 
 def _list_fields(request: type[Request | GraphRequest]) -> list[str]:
-    return [f.name for f in dataclasses.fields(request) if f.name not in _EXCLUDED_FIELDS]
+    return [
+        field.name
+        for field in dataclasses.fields(request)
+        if field.name not in _EXCLUDED_FIELDS and field.metadata != NAMES_MODEL
+    ]
 
 
 GRAPH_KEYS = ("models", *_list_fields(GraphRequest))

@@ -20,12 +20,12 @@ from parity.comparison.graphs.isolation import (
     isolate_stages,
     locate_divergences,
 )
-from parity.comparison.graphs.preparation import SUBJECT_ERRORS, Preparation
+from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.semantics import judge_semantics
-from parity.comparison.graphs.state import GraphState
+from parity.comparison.graphs.state import SUBJECT_ERRORS, GraphState
 from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,19 @@ from parity.processes.subjects import (
 if TYPE_CHECKING:
     from parity.network.inputs import Input
 
-__all__ = ["OWN", "RANDOM", "SELECTABLE_PRECISIONS", "Request", "Side", "runtime_of", "side_of"]
+__all__ = [
+    "NAMES_MODEL",
+    "OWN",
+    "RANDOM",
+    "SELECTABLE_PRECISIONS",
+    "Request",
+    "Side",
+    "runtime_of",
+    "side_of",
+]
+
+NAMES_MODEL: Mapping[str, bool] = {"names_model": True}
+"""The metadata of a field whose value the user gives as one of the models, `NAME=REF`."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +54,11 @@ class Request(Settings):
     """
 
     model: str | None = None
-    keras: str | None = None
-    torch: str | None = None
+    keras: str | None = field(default=None, metadata=NAMES_MODEL)
+    torch: str | None = field(default=None, metadata=NAMES_MODEL)
     table: Path | None = None
-    onnx_keras: Path | None = None
-    onnx_torch: Path | None = None
+    onnx_keras: Path | None = field(default=None, metadata=NAMES_MODEL)
+    onnx_torch: Path | None = field(default=None, metadata=NAMES_MODEL)
     weights: str | Path | None = None
     subjects: tuple[str, ...] = field(default_factory=subject_kinds)
     cache: bool = True

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from parity.version import __version__
 
 TIMEOUT_S = 900.0
 """How long one request may take; the child is then considered hung and is killed."""
+
+_LOGGED = re.compile(r"[IW]\d{4,8} |WARNING: All log messages before absl::")
+"""Lines of Abseil's log below an error, which say nothing of why a process died."""
 
 _STDERR_LINES = 12
 
@@ -224,8 +228,9 @@ class Child:
         with contextlib.suppress(OSError, ValueError):
             self._log.seek(0, os.SEEK_END)
             self._log.seek(max(0, self._log.tell() - 8192))
-            lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
-            return " | ".join(line.strip() for line in lines[-_STDERR_LINES:] if line.strip())
+            lines = self._log.read().decode("utf-8", "replace").splitlines()
+            told = [line.strip() for line in lines if line.strip() and not _LOGGED.match(line)]
+            return " | ".join(told[-_STDERR_LINES:])
         return ""
 
 

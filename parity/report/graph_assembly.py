@@ -199,6 +199,8 @@ def describe_unpaired(state: GraphState) -> list[str]:
     """Return a sentence for each model that has layers without a partner."""
     lines = []
     for name, alignment in state.alignments.items():
+        if name not in state.models:
+            continue  # It could not be run.
         reference, model = state.reference, state.models[name]
         for ids, graph, owner in (
             (alignment.unpaired_reference, reference.graph, reference.subject.name),

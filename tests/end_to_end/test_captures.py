@@ -58,9 +58,8 @@ def test_captures_of_another_input_are_refused(parity, tmp_path):
     assert "different input" in refused.error
 
 
+MODELS = ("keras=tests.twins.keras_small:build", "torch=tests.twins.torch_small:build")
 TWINS = {
-    "keras": "tests.twins.keras_small:build",
-    "torch": "tests.twins.torch_small:build",
     "table": "tests/twins/small.csv",
     "image_size": 32,
     "input": "random",
@@ -70,7 +69,7 @@ TWINS = {
 
 def test_captures_from_python(tmp_path, monkeypatch):
     """Nothing is judged until they are compared; one that could not be run is missing and named."""
-    captures = api.capture(**TWINS, out=tmp_path / "here")
+    captures = api.capture(*MODELS, **TWINS, out=tmp_path / "here")
     assert captures.ok
     assert captures.folder == tmp_path / "here"
     assert sorted(captures.files) == ["keras", "reference", "torch"]
@@ -79,7 +78,7 @@ def test_captures_from_python(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(BLOCKER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("BLOCKED", "keras")
-    there = api.capture(**TWINS, out=str(tmp_path / "there"))
+    there = api.capture(*MODELS, **TWINS, out=str(tmp_path / "there"))
     assert not there.ok
     assert sorted(there.files) == ["reference", "torch"]
     assert "No module named 'keras'" in there.failures["keras"]
@@ -89,7 +88,6 @@ def test_captures_from_python(tmp_path, monkeypatch):
 
 CASES = """
 [defaults]
-torch = "tests.twins.torch_small:build"
 table = "{table}"
 image_size = 32
 input = "random"
@@ -97,15 +95,15 @@ subjects = ["keras", "torch"]
 
 [[case]]
 name = "healthy"
-keras = "tests.twins.keras_small:build"
+models = ["keras=tests.twins.keras_small:build", "torch=tests.twins.torch_small:build"]
 
 [[case]]
 name = "faulty"
-keras = "tests.twins.keras_small:{twin}"
+models = ["keras=tests.twins.keras_small:{twin}", "torch=tests.twins.torch_small:build"]
 
 [[case]]
 name = "another"
-keras = "tests.twins.keras_small:build"
+models = ["keras=tests.twins.keras_small:build", "torch=tests.twins.torch_small:build"]
 seed = 1
 depth = "layer"
 """

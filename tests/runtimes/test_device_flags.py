@@ -9,6 +9,7 @@ import tensorflow as tf
 import torch
 
 from parity.errors import DeviceMemoryError, FlagError, MissingRuntimeError, UsageError
+from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras.runtime import Runtime as KerasRuntime
 from parity.runtimes.onnx import device as onnx_device
 from parity.runtimes.onnx.runtime import Runtime as OnnxRuntime
@@ -24,6 +25,25 @@ def restored():
     yield
     torch_device.pin_flags("float32", "cpu")
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("variable", ["true", ""])
+def test_a_card_that_tensorflow_uses_already(monkeypatch, variable):
+    """TensorFlow refuses to change how memory grows once a model is built (seen on an H200)."""
+
+    def refuse(card, grows):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", variable)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["card"])
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
+    monkeypatch.setattr(tf.config.experimental, "get_memory_growth", lambda card: None)
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
+    if variable:
+        assert keras_device.pin_flags("float32", "gpu")["memory_growth"] is True
+        return
+    with pytest.raises(RuntimeError, match="cannot be modified"):
+        keras_device.pin_flags("float32", "gpu")
 
 
 def test_torch_turns_tf32_off_and_on_everywhere():

@@ -30,17 +30,15 @@ from parity.comparison.graphs.request import (
     select_subjects,
 )
 from parity.comparison.graphs.shared_inputs import resize_inputs, share_inputs
-from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.state import SUBJECT_ERRORS, GraphState, LoadedModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
 from parity.comparison.placement import DeviceRequest, Placement, confirm_devices
 from parity.errors import (
     ChildError,
-    FlagError,
     GraphError,
     InputError,
     MissingRuntimeError,
-    ModelExportError,
     ParityError,
     UsageError,
     WrongFrameworkError,
@@ -61,9 +59,6 @@ from parity.text import quote, suggest
 Array = NDArray[Any]
 
 Progress = Callable[[str, str], None]
-
-SUBJECT_ERRORS = (ChildError, FlagError, GraphError, MissingRuntimeError, ModelExportError)
-"""The errors that end one subject and leave the others."""
 
 
 @dataclass
@@ -97,6 +92,9 @@ class Preparation:
             source = weights.assign(
                 base, models, alignments, lambda named: self._load_weight_source(base, named)
             )
+            for name, text in weights.failures.items():
+                self.failures[name] = text
+                del models[name], alignments[name]
             models = self._export_all(base, models, alignments, weights)
         return self._build_state(subjects, base, models, alignments, weights.files, source)
 

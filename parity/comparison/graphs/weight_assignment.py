@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from parity.comparison.graphs.calibration import find_norms
 from parity.comparison.graphs.request import FLOAT64, GraphRequest
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.state import SUBJECT_ERRORS, LoadedModel
 from parity.comparison.graphs.values import open_values
 from parity.comparison.graphs.weights import align_models, transfer_weights
 from parity.comparison.settings import OWN, RANDOM
@@ -46,6 +46,8 @@ class WeightAssignment:
     notes: list[str]
     files: dict[str, Path] = field(default_factory=dict)
     """By subject, an `.npz` file of its weights, in its own names and axes."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """By subject, why its runtime failed while it was given its weights; it is left out."""
     _values: dict[str, tuple[set[str], ValueReader]] = field(default_factory=dict)
     """By subject, tensors of a run with the weights that the model has now."""
     _opened: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -71,23 +73,36 @@ class WeightAssignment:
             values = self._draw(base, values)
         for name in targets:
             model = models[name]
-            if source is base:
-                alignments[name] = self._copy(source, model, alignments[name], values)
-            else:
-                self.progress(name, f"pairing the layers with {source.subject.name}")
-                alignment = align_models(source, model)
-                self._copy(source, model, alignment, values)
+            with self._keep_failure(name, base):
+                if source is base:
+                    alignments[name] = self._copy(source, model, alignments[name], values)
+                else:
+                    self.progress(name, f"pairing the layers with {source.subject.name}")
+                    alignment = align_models(source, model)
+                    self._copy(source, model, alignment, values)
         others = [
             (name, model)
             for name, model in models.items()
             if model is not base and not (source is base and name in targets)
+            if name not in self.failures
         ]
         if source is not base:
             values = self.read(base)
             _require_numbers(base, values)
         for name, model in others:
-            alignments[name] = self._prove_on_copy(base, model, alignments[name], values)
+            with self._keep_failure(name, base):
+                alignments[name] = self._prove_on_copy(base, model, alignments[name], values)
         return text
+
+    @contextlib.contextmanager
+    def _keep_failure(self, name: str, base: LoadedModel) -> Iterator[None]:
+        """Keep the error of a runtime that fails; the others go on, but not without the base."""
+        try:
+            yield
+        except SUBJECT_ERRORS as error:
+            if name == base.subject.name:
+                raise
+            self.failures[name] = str(error)
 
     def close(self) -> None:
         """Close the captures whose tensors were compared."""

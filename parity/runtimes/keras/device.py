@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -61,11 +62,21 @@ def _pin_tensorflow(tf32: bool, device: str, precision: str) -> dict[str, Any]:
     if device == "gpu":
         tf.config.experimental.enable_op_determinism()
         for card in tf.config.list_physical_devices("GPU"):
-            if not tf.config.experimental.get_memory_growth(card):
+            # TensorFlow refuses to change this once it has used the card: a model was built on it.
+            if not _grows_memory(card):
                 tf.config.experimental.set_memory_growth(card, True)
     flags = _tensorflow_flags()
     _require_flags(flags, {"tensor_float_32": tf32, "jit": ""})
     return flags
+
+
+def _grows_memory(card: Any) -> bool:
+    """Whether TensorFlow takes the card's memory as it needs it.
+
+    `get_memory_growth` does not see the variable that a child on a card is started with.
+    """
+    own = backend().config.experimental.get_memory_growth(card)
+    return bool(own) or os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH") == "true"
 
 
 def _tensorflow_flags() -> dict[str, Any]:
@@ -76,7 +87,7 @@ def _tensorflow_flags() -> dict[str, Any]:
     }
     cards = tf.config.list_physical_devices("GPU")
     if cards:
-        flags["memory_growth"] = all(map(tf.config.experimental.get_memory_growth, cards))
+        flags["memory_growth"] = all(map(_grows_memory, cards))
     return flags
 
 
