@@ -90,7 +90,7 @@ class Preparation:
         if self.spec is not None or request.table is not None:
             table = request.layer_table
             if not request.model_references or all(row.shape for row in table.rows):
-                self.pending.table.set_result(table)
+                futures.set_result_if_pending(self.pending.table, table)
 
     def run(self) -> State:
         """Run all tasks. Raises user errors; errors of runtimes are kept in the state."""
@@ -159,7 +159,7 @@ class Preparation:
             streams = self.request.needs_passes(source)
             items = inputs.split_into_passes(len(source.array))[0] if streams else slice(None)
             np.save(self.runner.input, source.array[items])
-            self.pending.input.set_result(source)
+            futures.set_result_if_pending(self.pending.input, source)
 
     def _input_shape(self) -> list[int]:
         """Return the input's (C, H, W)."""
@@ -174,11 +174,11 @@ class Preparation:
         for side, future in self.pending.graphs.items():
             file = self.request.graph_file(side)
             if file is not None:
-                future.set_result(file)
+                futures.set_result_if_pending(future, file)
             elif self._needs_graph_of(side) and not self._has_own_graph(side):
                 cached = self.entries.find_graph(side)
                 if cached is not None:
-                    future.set_result(cached)
+                    futures.set_result_if_pending(future, cached)
 
     # The models of Keras and PyTorch -----------------------------------------------------------
 
@@ -217,7 +217,7 @@ class Preparation:
                 isolate=self.request.isolate,
                 plain_capture=None if plain_run is None else plain_run.capture,
             )
-            self.pending.reference.set_result(reference)
+            futures.set_result_if_pending(self.pending.reference, reference)
 
     def _find_plain_subject(self, side: Side) -> str | None:
         """Return the subject that runs the reference's model in float32 on the CPU, or None."""
@@ -270,7 +270,7 @@ class Preparation:
         with futures.pass_errors_to(self.pending.table):
             table = self.request.layer_table
             answer = child.call("complete_table", table=table.to_json(), input_shape=shape)
-            self.pending.table.set_result(LayerTable.from_json(answer["table"]))
+            futures.set_result_if_pending(self.pending.table, LayerTable.from_json(answer["table"]))
 
     # Graphs --------------------------------------------------------------------------------------
 
@@ -290,7 +290,9 @@ class Preparation:
                 input_shape=shape,
                 names=build_tap_names(self.pending.table.result(), side),
             )
-            future.set_result(target if own else self.entries.store_graph(side, target))
+            futures.set_result_if_pending(
+                future, target if own else self.entries.store_graph(side, target)
+            )
 
     def _needs_graph_of(self, side: Side) -> bool:
         return any(s.runs_graph and s.side == side for s in self.request.subjects_by_name.values())

@@ -82,7 +82,7 @@ class WeightSource:
                 child.call("load_weights", path=str(path), own=True)
             self.own_weights[side] = path
             if side == self.request.reference_side:
-                self.pending.weights.set_result(path)
+                futures.set_result_if_pending(self.pending.weights, path)
         elif side == self.request.reference_side and self.request.weight_source == RANDOM:
             self._calibrate(child)
 
@@ -94,4 +94,4 @@ class WeightSource:
                 return
             self.progress(child.name, "calibrating batch-norm statistics")
             calibrated = calibrate(raw, child, self.folder / "weights.safetensors")
-            pending.weights.set_result(self.entries.store_weights(calibrated))
+            futures.set_result_if_pending(pending.weights, self.entries.store_weights(calibrated))

@@ -197,7 +197,7 @@ class ModelLoader:
                     self._load_graphs, runtime, spec, table, weights, graphs, from_graphs
                 )
             with futures.pass_errors_to(weights):
-                weights.set_result(self._read_weights(spec, table))
+                futures.set_result_if_pending(weights, self._read_weights(spec, table))
             for task in tasks.values():
                 task.result()
         candidates = [s for s in registry.reference_candidates() if s in request.sides]
@@ -235,16 +235,17 @@ class ModelLoader:
             child.call("load", spec=spec.to_json())
             child.call("use_table", table=table.to_json())
             if exports and not spec.exports_weights:
-                graph.set_result(self._export_structure(side, spec, table))
+                futures.set_result_if_pending(graph, self._export_structure(side, spec, table))
             child.call("load_weights", path=str(weights.result()))
             if exports and spec.exports_weights:
-                graph.set_result(self._export(side, spec, table, "export_model"))
+                futures.set_result_if_pending(
+                    graph, self._export(side, spec, table, "export_model")
+                )
             if is_wanted:
                 self._add(side, side)
             self._progress(side, "done")
         except BaseException as error:
-            if not graph.done():
-                graph.set_exception(error)
+            futures.set_error_if_pending(graph, error)
             if not isinstance(error, SUBJECT_ERRORS):
                 raise
             self._loaded.failures[side] = str(error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +54,12 @@ def test_the_first_of_two_futures():
     failed.set_exception(ChildError("died"))
     with pytest.raises(ChildError):
         first_result(failed, Future())
+
+
+def test_only_the_operations_here_end_a_future():
+    """Where a thread has failed, another may have ended the future that this one would set."""
+    root = Path(__file__).resolve().parents[2] / "parity"
+    ending = re.compile(r"\.set_(result|exception)\(")
+    assert [str(p) for p in root.rglob("*.py") if ending.search(p.read_text("utf-8"))] == [
+        str(root / "processes" / "futures.py")
+    ]
