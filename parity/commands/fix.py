@@ -337,7 +337,8 @@ class _Repairer:
                     report=report,
                 )
         paths, reference = self._write(candidate)
-        return Repaired(True, paths, candidate.changes, tuple(self.by_hand), "", reference, report)
+        # In parity, nothing of what could not be written by itself is left to be done.
+        return Repaired(True, paths, candidate.changes, (), "", reference, report)
 
     # Files ---------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from exporters import torch_onnx
 
-pytestmark = [pytest.mark.framework, pytest.mark.slow]
+pytestmark = pytest.mark.framework
 
 NET = """
 import torch
@@ -87,6 +87,7 @@ def fix(parity, right, wrong, out, *options):
     return parity("fix", right, wrong, "--out", out, "--shape", "x=1x3x12x12", *options)
 
 
+@pytest.mark.slow
 def test_a_patch_of_the_source_of_a_pytorch_model(parity, right, tmp_path):
     wrong = broken(
         right,
@@ -114,6 +115,7 @@ def test_a_patch_of_the_source_of_a_pytorch_model(parity, right, tmp_path):
     assert torch.equal(repaired(x), load(right)(x))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_pytorch_model(parity, right, tmp_path):
     model = load(right)
     state = model.state_dict()
@@ -170,6 +172,7 @@ def change_initializer(graph):
     kernel.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
@@ -189,6 +192,7 @@ def test_an_onnx_file(parity, right, tmp_path, change, cause):
     assert again.code == 0, again.out + again.err
 
 
+@pytest.mark.slow
 def test_a_keras_file_and_the_source_of_a_keras_model(parity, tmp_path):
     path = tmp_path / "right_keras.py"
     path.write_text(KERAS_NET)
@@ -212,6 +216,7 @@ runpy.run_path({str(wrong)!r})["net"]().save({str(tmp_path / "wrong.keras")!r})
     assert again.code == 0, again.out + again.err
 
 
+@pytest.mark.slow
 def test_what_no_cause_covers_is_not_repaired(parity, right, tmp_path):
     wrong = broken(right, ("return self.head(", "return self.head(torch.sin(x).mean((2, 3)) + "))
     done = fix(parity, f"{right}:net", f"{wrong}:net", tmp_path / "out", "--all")
@@ -220,6 +225,7 @@ def test_what_no_cause_covers_is_not_repaired(parity, right, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_without_all_two_rounds_are_too_many(parity, right, tmp_path):
     """A stride that is wrong hides what follows: one comparison cannot prove both."""
     wrong = broken(
@@ -234,6 +240,7 @@ def test_without_all_two_rounds_are_too_many(parity, right, tmp_path):
     assert done.code == 0, done.out + done.err
 
 
+@pytest.mark.slow
 def test_bad_input_and_files_that_exist(parity, right, tmp_path):
     done = fix(parity, f"{right}:net", tmp_path / "none.onnx", tmp_path / "out")
     assert done.code == 2
@@ -242,3 +249,35 @@ def test_bad_input_and_files_that_exist(parity, right, tmp_path):
     done = fix(parity, f"{right}:net", f"{right}:net", tmp_path / "file")
     assert done.code == 2
     assert "is a file" in done.error
+
+
+BLOCKS = """
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.activation = nn.LeakyReLU(0.1)
+
+    def forward(self, x):
+        return x + self.activation(self.conv(x))
+
+
+def net():
+    torch.manual_seed(3)
+    return nn.Sequential(Block(), Block()), torch.zeros(1, 3, 12, 12)
+"""
+
+
+def test_one_line_that_builds_two_layers(parity, tmp_path):
+    """The repair of the first mends the second: nothing is left to be done by hand."""
+    right = tmp_path / "right_net.py"
+    right.write_text(BLOCKS)
+    wrong = broken(right, ("LeakyReLU(0.1)", "LeakyReLU(0.01)"))
+    done = parity("fix", f"{right}:net", f"{wrong}:net", "--out", tmp_path / "out")
+    assert done.code == 0, done.out + done.err
+    assert "LeakyReLU(0.1)" in (tmp_path / "out" / "wrong_net.patch").read_text()
+    assert "by hand" not in done.out
