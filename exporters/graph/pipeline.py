@@ -20,7 +20,7 @@ from exporters.graph.mixed_precision import ROUNDOFF, MixedModel, convert_to_mix
 from exporters.graph.model import Array, add_metadata
 from exporters.graph.ranges import measure_ranges
 from exporters.graph.serialization import DATA_SUFFIX, atomic_path, write_directly
-from exporters.graph.session_process import warm_process
+from exporters.graph.session_process import get_shared_process
 from exporters.graph.structure import Structure
 from exporters.graph.verification import (
     Check,
@@ -84,7 +84,7 @@ def export_graph(
         raise ExportError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
     seconds: dict[str, float] = {}
     with atomic_path(path) as part:  # first, so that an unwritable path costs no tracing
-        warm_process()  # ONNX Runtime is imported there while the model is traced
+        get_shared_process()  # ONNX Runtime is imported there while the model is traced
         if callable(structure):
             with _timer(seconds, "trace"):
                 structure = structure()

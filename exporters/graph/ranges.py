@@ -11,7 +11,7 @@ import numpy as np
 from exporters.graph.mixed_precision import with_all_outputs
 from exporters.graph.model import Array, WeightedModel
 from exporters.graph.serialization import write_directly
-from exporters.graph.session_process import warm_process
+from exporters.graph.session_process import get_shared_process
 
 
 def measure_ranges(model: WeightedModel, feeds: Sequence[Mapping[str, Array]]) -> dict[str, float]:
@@ -19,7 +19,7 @@ def measure_ranges(model: WeightedModel, feeds: Sequence[Mapping[str, Array]]) -
 
     It is infinite or NaN where a value is. Raises ExportError where the graph does not run.
     """
-    session = warm_process()
+    session = get_shared_process()
     largest: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ranges.onnx"

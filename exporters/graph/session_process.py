@@ -1,4 +1,4 @@
-"""ONNX Runtime in a process of its own: a crash there costs a message, not the caller's process."""
+"""ONNX Runtime in a child process: if it crashes, the caller gets an error and goes on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SessionProcess:
 
     @property
     def alive(self) -> bool:
-        """Return whether the process can still be asked by this process."""
+        """Whether the child runs and this process, not one forked from it, has started it."""
         return self.owner == os.getpid() and self._process.poll() is None
 
     def load(self, path: Path) -> list[str]:
@@ -56,9 +56,9 @@ class SessionProcess:
         names = self._ask(("load", str(path)), "loading the file")
         return list(names)
 
-    def run(self, feeds: Mapping[str, Array], purpose: str) -> list[Array]:
-        """Run the session that was opened last. `purpose` completes "crashed while"."""
-        return [np.asarray(array) for array in self._ask(("run", dict(feeds)), purpose)]
+    def run(self, feeds: Mapping[str, Array], activity: str) -> list[Array]:
+        """Run the session that was opened last. `activity` completes "crashed while"."""
+        return [np.asarray(array) for array in self._ask(("run", dict(feeds)), activity)]
 
     def release(self) -> None:
         """Close the session, so that its memory is free; the process stays."""
@@ -75,7 +75,8 @@ class SessionProcess:
                 with contextlib.suppress(OSError):
                     pipe.close()  # type: ignore[union-attr]
 
-    def _ask(self, request: tuple[object, ...], purpose: str) -> Any:
+    def _ask(self, request: tuple[object, ...], activity: str) -> Any:
+        """Return the answer to a request; raises ExportError for an error answer or a crash."""
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None
         assert answers is not None
@@ -86,7 +87,7 @@ class SessionProcess:
                 answer = pickle.load(answers)
             except (OSError, EOFError, pickle.UnpicklingError) as error:
                 raise ExportError(
-                    f"ONNX Runtime crashed while {purpose} ({self._describe_end()}), which is a"
+                    f"ONNX Runtime crashed while {activity} ({self._describe_end()}), which is a"
                     " fault of its own; another precision or opset may avoid it"
                 ) from error
         if isinstance(answer, tuple) and answer and answer[0] == "error":
@@ -94,6 +95,7 @@ class SessionProcess:
         return answer
 
     def _describe_end(self) -> str:
+        """Return the name of the signal that ended the process, or its exit code."""
         code = self._process.wait()
         if code < 0:
             with contextlib.suppress(ValueError):
@@ -101,18 +103,18 @@ class SessionProcess:
         return f"exit code {code}"
 
 
-_warm: SessionProcess | None = None
+_shared: SessionProcess | None = None
 
 
-def warm_process() -> SessionProcess:
-    """Return the one process that stays for later exports; start it if there is none."""
-    global _warm
-    if _warm is None or not _warm.alive:
-        _warm = SessionProcess()
-    return _warm
+def get_shared_process() -> SessionProcess:
+    """Return the child that this process's exports share; start it if none is alive."""
+    global _shared
+    if _shared is None or not _shared.alive:
+        _shared = SessionProcess()
+    return _shared
 
 
 @atexit.register
-def _stop_warm_process() -> None:
-    if _warm is not None and _warm.alive:
-        _warm.stop()
+def _stop_shared_process() -> None:
+    if _shared is not None and _shared.alive:
+        _shared.stop()

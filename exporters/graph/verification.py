@@ -50,7 +50,7 @@ from exporters.graph.samples import (
     varying_sizes,
     with_kind,
 )
-from exporters.graph.session_process import SessionProcess, warm_process
+from exporters.graph.session_process import SessionProcess, get_shared_process
 from parity.numerics import floor
 from parity.numerics.distance import ErrorMetrics, measure_error
 
@@ -229,7 +229,7 @@ def verify(
     if not isinstance(reference, Reference):
         reference = Reference(reference)
     check_randomness(model)
-    session = warm_process()
+    session = get_shared_process()
     with ThreadPoolExecutor(1) as pool:
         # ONNX Runtime loads on one core while the graph is checked and the framework computes.
         loading = pool.submit(session.load, path)

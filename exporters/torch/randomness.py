@@ -1,4 +1,4 @@
-"""Random operators in an exported program: what draws numbers cannot be verified."""
+"""The check that the outputs of an exported program do not depend on random numbers."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def check_randomness(program: torch.export.ExportedProgram) -> None:
 
 
 def _live_nodes(graph: torch.fx.Graph) -> set[torch.fx.Node]:
+    """Return the nodes that an output depends on, also through changes in place."""
     pending = [node for node in graph.nodes if node.op == "output"]
     live: set[torch.fx.Node] = set()
     while pending:
@@ -36,11 +37,13 @@ def _live_nodes(graph: torch.fx.Graph) -> set[torch.fx.Node]:
 
 
 def _changes(user: torch.fx.Node, node: torch.fx.Node) -> bool:
+    """Return whether `user` writes to the tensor of `node` in place."""
     schema = getattr(user.target, "_schema", None)
     return bool(getattr(schema, "is_mutable", False)) and bool(user.args) and user.args[0] is node
 
 
 def _draws(node: torch.fx.Node) -> bool:
+    """Return whether a node draws random numbers; dropout at rate 0 or in inference does not."""
     target: Any = node.target
     if node.op != "call_function" or not hasattr(target, "_schema"):
         return False

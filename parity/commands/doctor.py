@@ -126,7 +126,7 @@ def _inspect_runtime(
     except ParityError as error:
         return RuntimeStatus(runtime, python, versions, missing=[str(error)])
     # With "auto", a GPU that this runtime cannot use is no problem.
-    lines = [*survey["missing"], *(survey["lacking"] if device != "auto" else ())]
+    lines = [*survey["package_problems"], *(survey["device_problems"] if device != "auto" else ())]
     return RuntimeStatus(
         runtime=runtime,
         python=python,

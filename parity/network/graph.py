@@ -146,7 +146,7 @@ class Graph:
         return {node.id: node for node in self.nodes}
 
     @cached_property
-    def precisions(self) -> Mapping[str, str]:
+    def lowest_precisions(self) -> Mapping[str, str]:
         """By tensor, the lowest floating precision of what it is computed from, itself included.
 
         One of `float64`, `float32`, `float16`, `bfloat16`; a model that computes in a lower
@@ -240,6 +240,7 @@ _PRECISIONS = ("", "float64", "float32", "float16", "bfloat16")
 
 
 def _lower_precision(first: str, second: str) -> str:
+    """Return the lower of two precisions; empty for two that are not floating."""
     known = [each if each in _PRECISIONS else "" for each in (first, second)]
     return max(known, key=_PRECISIONS.index)
 

@@ -191,7 +191,7 @@ class Kind:
     """Whether it multiplies each channel by a number, or adds one, in inference."""
     recurrent: bool = False
     """Whether it runs over time, with the weights of all its layers and directions."""
-    changes_scores: bool = False
+    applies_to_attention_scores: bool = False
     """Whether attention that is written as several operations may apply it to the scores."""
     returns_input: bool = False
     """Whether it returns its input in inference, of another type at most."""

@@ -25,7 +25,8 @@ def make_batch_memory_error(
 ) -> DeviceMemoryError:
     """Return the error for a batch that needs too much memory; it names a batch that fits.
 
-    `attempt` runs a number of items; each time half as many are tried.
+    `attempt` runs the given number of items; it is called with half of `batch`, a quarter, and so
+    on. Raises any other error of `attempt`.
     """
     fits = batch // 2
     while fits:
@@ -49,7 +50,7 @@ def make_batch_memory_error(
 def report_batch_memory(
     runtime: MemoryLimited, batch: int, device: str, attempt: Callable[[int], Any]
 ) -> Iterator[None]:
-    """Raise `make_batch_memory_error` where the body runs out of memory."""
+    """Raise the error of `make_batch_memory_error` if the body runs out of memory."""
     try:
         yield
     except Exception as error:
@@ -85,18 +86,19 @@ class Inspectable(Protocol):
 
 
 def inspect_device(runtime: Inspectable, device: str) -> dict[str, Any]:
-    """Return a runtime's devices, the flags of a float32 run on `device`, and what is missing.
+    """Pin the flags of a float32 run on `device` and return them, with the devices and problems.
 
-    "missing" are problems of its packages, "lacking" is why it cannot compute on `device`.
+    "package_problems" are those of the runtime's packages; "device_problems" say why it cannot
+    compute on `device`. With one of these, the flags are those of a run on the CPU.
     """
-    lacking = []
+    device_problems = []
     try:
         runtime.require_device(device=device)
     except MissingRuntimeError as error:
-        lacking.append(str(error))
+        device_problems.append(str(error))
     return {
         "devices": runtime.list_devices(),
-        "flags": runtime.pin_flags("float32", "cpu" if lacking else device),
-        "missing": probe.find_problems(runtime.name),
-        "lacking": lacking,
+        "flags": runtime.pin_flags("float32", "cpu" if device_problems else device),
+        "package_problems": probe.find_problems(runtime.name),
+        "device_problems": device_problems,
     }

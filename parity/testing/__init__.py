@@ -15,8 +15,8 @@ from parity.comparison.graphs.inputs import map_npy
 from parity.errors import UsageError
 from parity.network.table import Depth, LayerTable
 from parity.numerics.verdict import LIMIT
+from parity.testing.comparison import InProcessComparison, agree, read_input, wrap_models
 from parity.testing.message import write_message, write_report_message
-from parity.testing.study import Study, agree, find_models, read_input
 
 __all__ = ["assert_parity"]
 
@@ -86,14 +86,14 @@ def assert_parity(
             raise AssertionError(write_report_message(report))
         return
     data = _read_inputs(input, inputs)
-    live = find_models(keras=keras, torch=torch, onnx=onnx)
+    live = wrap_models(keras=keras, torch=torch, onnx=onnx)
     layers = LayerTable.load(table) if isinstance(table, (str, Path)) else table
     with temporary.working_folder() as folder:
-        study = Study(live, data, layers, folder, limit, seed)
-        stages = study.compare(depth)
+        comparison = InProcessComparison(live, data, layers, folder, limit, seed)
+        stages = comparison.compare(depth)
         if agree(stages):
             return
-        message = write_message(study, stages, depth)
+        message = write_message(comparison, stages, depth)
     raise AssertionError(message)
 
 

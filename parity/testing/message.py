@@ -13,28 +13,30 @@ from parity.numerics.verdict import StageResult, SubjectResult, find_first_not_p
 from parity.processes import registry
 from parity.report.model import Report
 from parity.report.wording import format_command, format_number, format_ratio, join_names
-from parity.testing.study import Study, agree
+from parity.testing.comparison import InProcessComparison, agree
 
 
-def write_message(study: Study, stages: Sequence[StageResult], depth: Depth) -> str:
+def write_message(
+    comparison: InProcessComparison, stages: Sequence[StageResult], depth: Depth
+) -> str:
     """Return the message for stages that do not all pass."""
-    if study.table is not None and depth != "layer":
+    if comparison.table is not None and depth != "layer":
         # Fewer layers are compared as long as nothing differs; all of them are only now.
-        layers = study.compare("layer")
+        layers = comparison.compare("layer")
         stages = stages if agree(layers) else layers
-    first = {name: find_first_not_passing(stages, name) for name in study.models}
+    first = {name: find_first_not_passing(stages, name) for name in comparison.models}
     differing = {name: stage for name, stage in first.items() if stage is not None}
-    agreeing = [name for name in study.models if name not in differing]
+    agreeing = [name for name in comparison.models if name not in differing]
     lines = [
         f"The models are not the same: {join_names(differing) or 'nothing'} "
-        f"{'differ' if len(differing) > 1 else 'differs'} from {study.reference} in float64 by "
-        f"more than {study.limit:g}× the rounding floor."
+        f"{'differ' if len(differing) > 1 else 'differs'} from {comparison.reference} in float64 "
+        f"by more than {comparison.limit:g}× the rounding floor."
     ]
     for name, stage in differing.items():
-        lines += ["", *_describe_difference(study, name, stage)]
+        lines += ["", *_describe_difference(comparison, name, stage)]
     if agreeing:
         lines += ["", f"{join_names(agreeing)} agree{'s' if len(agreeing) == 1 else ''}."]
-    return "\n".join([*lines, "", *_next_steps(study)])
+    return "\n".join([*lines, "", *_next_steps(comparison)])
 
 
 def write_report_message(report: Report) -> str:
@@ -46,7 +48,9 @@ def write_report_message(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _describe_difference(study: Study, name: str, stage: StageResult) -> Iterator[str]:
+def _describe_difference(
+    comparison: InProcessComparison, name: str, stage: StageResult
+) -> Iterator[str]:
     result = stage.subjects[name]
     label = stage.name if stage.name == stage.row else f"{stage.name} ({stage.row})"
     yield f"{name}, first at {label}, shape {stage.shape}:"
@@ -56,8 +60,8 @@ def _describe_difference(study: Study, name: str, stage: StageResult) -> Iterato
         if result.worst is not None:
             yield f"  First at index {result.worst}: {_values(result)}"
         return
-    limit = study.limit * stage.floor.max_abs
-    count, size = _count_mismatches(study, name, stage.row, limit)
+    limit = comparison.limit * stage.floor.max_abs
+    count, size = _count_mismatches(comparison, name, stage.row, limit)
     yield f"  Mismatched elements: {count} / {size} ({100 * count / size:.1f}%)"
     yield (
         f"  Greatest absolute difference: {format_number(result.max_abs)} at index {result.worst}, "
@@ -65,7 +69,7 @@ def _describe_difference(study: Study, name: str, stage: StageResult) -> Iterato
     )
     yield (
         f"    {format_ratio(result.x_floor_max)} the floor of {format_number(stage.floor.max_abs)} "
-        f"(up to {study.limit:g}× is rounding)"
+        f"(up to {comparison.limit:g}× is rounding)"
     )
     yield (
         f"  Relative difference of the whole: {format_number(result.rel_l2)}, "
@@ -73,11 +77,13 @@ def _describe_difference(study: Study, name: str, stage: StageResult) -> Iterato
     )
 
 
-def _count_mismatches(study: Study, name: str, row: str, limit: float) -> tuple[int, int]:
+def _count_mismatches(
+    comparison: InProcessComparison, name: str, row: str, limit: float
+) -> tuple[int, int]:
     """Return how many elements differ by more than `limit`, and how many there are."""
     with (
-        CaptureReader(study.capture_path("reference")) as expected,
-        CaptureReader(study.capture_path(name)) as actual,
+        CaptureReader(comparison.capture_path("reference")) as expected,
+        CaptureReader(comparison.capture_path(name)) as actual,
     ):
         difference = np.abs(actual.read(row) - expected.read(row))
     # A NaN is a mismatch too.
@@ -85,14 +91,14 @@ def _count_mismatches(study: Study, name: str, row: str, limit: float) -> tuple[
     return int(np.count_nonzero(mismatches)), mismatches.size
 
 
-def _next_steps(study: Study) -> Iterator[str]:
+def _next_steps(comparison: InProcessComparison) -> Iterator[str]:
     yield "To look further:"
-    if study.table is None:
+    if comparison.table is None:
         yield "  give table=, which pairs the layers, to see which one differs first"
     models = " ".join(
-        f"{name}=MODULE:CALLABLE" for name in registry.model_runtimes() if name in study.models
+        f"{name}=MODULE:CALLABLE" for name in registry.model_runtimes() if name in comparison.models
     )
-    table = "" if study.table is None else " --table FILE"
+    table = "" if comparison.table is None else " --table FILE"
     yield f"  parity compare {models}{table} --isolate --html report.html"
 
 

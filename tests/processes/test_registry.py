@@ -146,7 +146,8 @@ class Runtime:
                 "versions": versions}
 
     def inspect_device(self, *, device):
-        return {"devices": [device], "flags": {"toy": True}, "missing": [], "lacking": []}
+        return {"devices": [device], "flags": {"toy": True}, "package_problems": [],
+                "device_problems": []}
 
     def variable(self):
         return {"value": os.environ.get("TOY_VARIABLE")}

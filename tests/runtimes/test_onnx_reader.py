@@ -261,7 +261,7 @@ def test_the_lowest_precision_upstream_is_told() -> None:
     ]
     proto = model(nodes, {"x": (2, 3)}, ["y", "z"], {"w": drawn(3).astype(np.float16)})
     graph = read(proto, {"x": drawn(2, 3)})
-    assert (graph.precisions["y"], graph.precisions["z"]) == ("float16", "float32")
+    assert (graph.lowest_precisions["y"], graph.lowest_precisions["z"]) == ("float16", "float32")
     assert graph.tensors["m"].dtype == "float16"
 
 

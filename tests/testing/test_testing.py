@@ -12,7 +12,7 @@ import pytest
 
 from parity.errors import InputError, UsageError
 from parity.network.table import LayerTable
-from parity.testing import assert_parity, study
+from parity.testing import assert_parity, comparison
 
 TABLE = "tests/twins/small.csv"
 X = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
@@ -77,9 +77,11 @@ def test_twins_agree(torch_model, keras_model, torch_onnx, depth):
 @framework
 @pytest.mark.parametrize("side", ["torch", "keras"])
 def test_a_table_written_by_hand_has_the_kernels_of_the_model(torch_model, keras_model, side):
-    models = study.find_models(torch=torch_model, keras=keras_model, onnx=None)
+    models = comparison.wrap_models(torch=torch_model, keras=keras_model, onnx=None)
     table = LayerTable.load(TABLE)
-    small = study.Study({side: models[side]}, {"input": X}, table, Path(), 4.0, 0)
+    small = comparison.InProcessComparison(
+        {side: models[side]}, {"input": X}, table, Path(), 4.0, 0
+    )
     terms = torch_model.entry.weight[0].numel()
     assert terms > max(p[0].numel() for p in torch_model.head.parameters())
     # The table has no shapes, so that the mean's values are not counted.

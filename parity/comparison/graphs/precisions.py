@@ -23,7 +23,7 @@ def find_row_precisions(
     for row in table.rows:
         if own not in row.tensors:
             continue
-        precision = model.graph.precisions.get(row.tensors[own].tensor, requested)
+        precision = model.graph.lowest_precisions.get(row.tensors[own].tensor, requested)
         measured = _measured_precision(reference, row.tensors[base].tensor)
         if _is_below(precision, requested) and _is_below(precision, measured):
             found[row.name] = precision
@@ -45,7 +45,7 @@ def _measured_precision(reference: LoadedModel, tensor: str) -> str:
     if reference.graph.framework not in registry.model_runtimes():
         # A file is evaluated in one precision throughout, whatever it casts to.
         return "float32"
-    return reference.graph.precisions.get(tensor, "float32")
+    return reference.graph.lowest_precisions.get(tensor, "float32")
 
 
 def _is_below(precision: str, other: str) -> bool:

@@ -486,7 +486,11 @@ def _find_attention(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> 
             continue
         inner = [index]
         above = part.sources[0]
-        while above >= 0 and _changes_scores(parts[above]) and readers[above] == [inner[-1]]:
+        while (
+            above >= 0
+            and _applies_to_attention_scores(parts[above])
+            and readers[above] == [inner[-1]]
+        ):
             inner.append(above)
             above = parts[above].sources[0]
         below = readers[index]
@@ -522,8 +526,8 @@ def _find_attention(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> 
         )
 
 
-def _changes_scores(part: Part) -> bool:
-    return kinds.properties(part.kind).changes_scores
+def _applies_to_attention_scores(part: Part) -> bool:
+    return kinds.properties(part.kind).applies_to_attention_scores
 
 
 def _find_chains(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Iterator[Group]:

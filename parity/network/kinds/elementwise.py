@@ -39,21 +39,21 @@ def _clip(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[
 def _where(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """The second input where the first is not 0, else the third."""
+    """Return the second input where the first is not 0, else the third."""
     return np.where(inputs[0] != 0, inputs[1], inputs[2])
 
 
 def _layer_scale(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """The product with a learned tensor that broadcasts: Touvron et al. (2021)."""
+    """Return the product with a learned tensor that broadcasts: Touvron et al. (2021)."""
     return np.asarray(inputs[0] * weights["gamma"])
 
 
 def _bias_add(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """The sum with a learned tensor that broadcasts, such as an embedding of positions."""
+    """Return the sum with a learned tensor that broadcasts, such as an embedding of positions."""
     return np.asarray(inputs[0] + weights["bias"])
 
 
@@ -63,6 +63,7 @@ _LEARNED = "..."
 def _unary(
     name: str, function: Callable[..., Any], torch: str, onnx: str = "", *, family: str = ""
 ) -> Kind:
+    """Return an operation of one input; `torch` holds names of functions, separated by spaces."""
     return Kind(
         name,
         _apply(function),
@@ -79,10 +80,11 @@ def _binary(
     onnx: str = "",
     *,
     ordered: bool = False,
-    changes_scores: bool = False,
+    applies_to_attention_scores: bool = False,
     number_verb: str = "",
     factor: bool = False,
 ) -> Kind:
+    """Return an operation of two inputs that broadcast; `torch` as for `_unary`."""
     return Kind(
         name,
         _apply(function),
@@ -92,7 +94,7 @@ def _binary(
         torch_functions=tuple(torch.split()),
         onnx=(onnx,) if onnx else (),
         joins_branches=True,
-        changes_scores=changes_scores,
+        applies_to_attention_scores=applies_to_attention_scores,
     )
 
 
@@ -119,7 +121,7 @@ KINDS = (
         "sub subtract",
         "Sub",
         ordered=True,
-        changes_scores=True,
+        applies_to_attention_scores=True,
         number_verb="decreased by",
     ),
     _binary(
@@ -128,14 +130,14 @@ KINDS = (
         "div divide true_divide",
         "Div",
         ordered=True,
-        changes_scores=True,
+        applies_to_attention_scores=True,
         number_verb="divided by",
         factor=True,
     ),
     _binary("floor_div", np.floor_divide, "floor_divide", ordered=True),
     _binary("mod", np.mod, "remainder", "Mod", ordered=True),
     _binary("pow", np.power, "pow", "Pow", ordered=True),
-    _binary("maximum", np.maximum, "maximum", "Max", changes_scores=True),
+    _binary("maximum", np.maximum, "maximum", "Max", applies_to_attention_scores=True),
     _binary("minimum", np.minimum, "minimum", "Min"),
     _binary("equal", np.equal, "eq", "Equal"),
     _binary("not_equal", np.not_equal, "ne not_equal"),
@@ -148,7 +150,7 @@ KINDS = (
     Kind(
         "where",
         _where,
-        changes_scores=True,
+        applies_to_attention_scores=True,
         ordered=True,
         torch_functions=("where",),
         onnx=("Where",),

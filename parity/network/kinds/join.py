@@ -41,7 +41,7 @@ KINDS = (
     Kind(
         "add",
         _add,
-        changes_scores=True,
+        applies_to_attention_scores=True,
         keras=("Add",),
         torch_functions=("add",),
         onnx=("Add",),
@@ -52,7 +52,7 @@ KINDS = (
     Kind(
         "multiply",
         _multiply,
-        changes_scores=True,
+        applies_to_attention_scores=True,
         keras=("Multiply",),
         torch_functions=("mul", "multiply"),
         onnx=("Mul",),

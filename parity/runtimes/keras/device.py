@@ -17,7 +17,7 @@ NAMES = {"cpu": "cpu:0", "gpu": "gpu:0"}
 """Keras's names of the devices, the same for every backend."""
 
 
-def backend() -> Any:
+def import_backend() -> Any:
     """Return the module of Keras's backend: tensorflow, jax or torch."""
     return importlib.import_module(keras.backend.backend())
 
@@ -31,7 +31,7 @@ def device_scope(device: str) -> AbstractContextManager[Any]:
 def require_float64() -> None:
     """Raise `UsageError` unless the backend can compute in float64 throughout.
 
-    Keras's type promotion gives float32 for float64 and float32 on the other two, so that batch
+    Keras's type promotion gives float32 for float64 and float32 with JAX and PyTorch, so that batch
     normalisation runs in float32 in a float64 model, silently (5e-8 away).
     """
     name = keras.backend.backend()
@@ -55,7 +55,7 @@ def read_flags() -> dict[str, Any]:
 
 
 def _pin_tensorflow(tf32: bool, device: str, precision: str) -> dict[str, Any]:
-    tf = backend()
+    tf = import_backend()
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
     # False is the default, but a user's TF_XLA_FLAGS may say otherwise.
     tf.config.optimizer.set_jit(False)
@@ -71,16 +71,16 @@ def _pin_tensorflow(tf32: bool, device: str, precision: str) -> dict[str, Any]:
 
 
 def _grows_memory(card: Any) -> bool:
-    """Whether TensorFlow takes the card's memory as it needs it.
+    """Return whether TensorFlow takes the card's memory as it needs it.
 
     `get_memory_growth` does not see the variable that a child on a card is started with.
     """
-    own = backend().config.experimental.get_memory_growth(card)
+    own = import_backend().config.experimental.get_memory_growth(card)
     return bool(own) or os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH") == "true"
 
 
 def _tensorflow_flags() -> dict[str, Any]:
-    tf = backend()
+    tf = import_backend()
     flags = {
         "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "jit": tf.config.optimizer.get_jit(),
@@ -92,7 +92,7 @@ def _tensorflow_flags() -> dict[str, Any]:
 
 
 def _pin_jax(tf32: bool, device: str, precision: str) -> dict[str, Any]:
-    jax = backend()
+    jax = import_backend()
     wanted = "tensorfloat32" if tf32 else "float32"
     # A precision above the operands' own is an error to XLA's CPU in bfloat16.
     if precision in ("float16", "bfloat16"):
@@ -104,7 +104,7 @@ def _pin_jax(tf32: bool, device: str, precision: str) -> dict[str, Any]:
 
 
 def _jax_flags() -> dict[str, Any]:
-    jax = backend()
+    jax = import_backend()
     return {
         "jax_default_matmul_precision": jax.config.jax_default_matmul_precision,
         "jax_enable_x64": jax.config.jax_enable_x64,
@@ -128,9 +128,10 @@ _FLAGS = {"tensorflow": _tensorflow_flags, "jax": _jax_flags, "torch": _torch_fl
 
 
 def _require_flags(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise `FlagError` for the first flag whose actual value is not the expected one."""
     for name, value in expected.items():
         if actual[name] != value:
-            module = backend()
+            module = import_backend()
             raise FlagError(
                 f"{module.__name__} {module.__version__}: {name} was set to {value} and is "
                 f"{actual[name]}: the precision would not be the requested one"
@@ -149,7 +150,7 @@ def require_device(device: str) -> None:
         return
     if len(list_devices()) > 1:
         return
-    version = backend().__version__
+    version = import_backend().__version__
     if name == "jax":
         raise MissingRuntimeError(
             f"keras: jax {version} finds no GPU; pip install a CUDA build (jax[cuda12])"
@@ -164,14 +165,14 @@ def list_devices() -> list[str]:
     """Return the names of the devices that the backend can compute on here."""
     name = keras.backend.backend()
     if name == "tensorflow":
-        cards = backend().config.list_physical_devices("GPU")
+        cards = import_backend().config.list_physical_devices("GPU")
         return ["cpu", *(card.name.removeprefix("/physical_device:") for card in cards)]
     if name == "torch":
         from parity.runtimes.torch import device as torch_device
 
         return torch_device.list_devices()
     try:
-        cards = backend().devices("gpu")
+        cards = import_backend().devices("gpu")
     except RuntimeError:
         cards = []
     return ["cpu", *map(str, cards)]
@@ -195,7 +196,7 @@ def describe_device(device: str) -> dict[str, Any]:
 
         return torch_device.describe_device(torch_device.find_device("gpu"))
     if name == "tensorflow":
-        tf = backend()
+        tf = import_backend()
         build = tf.sysconfig.get_build_info()
         card = tf.config.list_physical_devices("GPU")[0]
         details = tf.config.experimental.get_device_details(card)
@@ -205,7 +206,7 @@ def describe_device(device: str) -> dict[str, Any]:
             "cuda": build.get("cuda_version", ""),
             "cudnn": build.get("cudnn_version", ""),
         }
-    card = backend().devices("gpu")[0]
+    card = import_backend().devices("gpu")[0]
     return {"card": card.device_kind, "platform": card.client.platform_version.splitlines()[0]}
 
 
@@ -213,10 +214,10 @@ def compile_xla(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Compile a function of one tensor with XLA; raises `UsageError` on a backend without XLA."""
     name = keras.backend.backend()
     if name == "tensorflow":
-        compiled: Callable[[Any], Any] = backend().function(function, jit_compile=True)
+        compiled: Callable[[Any], Any] = import_backend().function(function, jit_compile=True)
         return compiled
     if name == "jax":
-        jitted: Callable[[Any], Any] = backend().jit(function)
+        jitted: Callable[[Any], Any] = import_backend().jit(function)
         return jitted
     raise UsageError("keras: --xla compiles with TensorFlow or JAX, not with Keras's torch backend")
 

@@ -42,13 +42,13 @@ def install() -> None:
 
 def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
     """Return x where it is above 0, and `negative_slope` times x elsewhere."""
-    tf = keras_device.backend()
+    tf = keras_device.import_backend()
     return tf.where(x > 0, x, tf.constant(negative_slope, tf.float64) * x)
 
 
 def gelu(x: Any, approximate: bool = True) -> Any:
     """Return x·Φ(x), by erf or, if `approximate`, by tanh (arXiv:1606.08415)."""
-    tf = keras_device.backend()
+    tf = keras_device.import_backend()
 
     def constant(value: float) -> Any:
         return tf.constant(value, tf.float64)
@@ -66,7 +66,7 @@ def _dispatch_float64(
 
     @functools.wraps(original)
     def activation(x: Any, *args: Any, **kwargs: Any) -> Any:
-        is_float64 = getattr(x, "dtype", None) == keras_device.backend().float64
+        is_float64 = getattr(x, "dtype", None) == keras_device.import_backend().float64
         return (formula if is_float64 else original)(x, *args, **kwargs)
 
     return activation

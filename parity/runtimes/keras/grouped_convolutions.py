@@ -138,7 +138,7 @@ def disable_xla(model: keras.Model) -> None:
 def _convolve(layer: keras.layers.Conv2D, inputs: Any, kernel: Any) -> Any:
     if layer.data_format != "channels_last":
         return keras.layers.Conv2D.convolution_op(layer, inputs, kernel)
-    convolution = keras_device.backend().nn.convolution
+    convolution = keras_device.import_backend().nn.convolution
     return convolution(
         inputs, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate
     )

@@ -46,7 +46,7 @@ def require_backend() -> None:
 def limit_threads(count: int) -> int:
     """Set TensorFlow's threads, within an operation and between them; return what it then has."""
     require_backend()
-    threading = keras_device.backend().config.threading
+    threading = keras_device.import_backend().config.threading
     try:
         threading.set_intra_op_parallelism_threads(count)
         threading.set_inter_op_parallelism_threads(count)
@@ -290,7 +290,7 @@ class ObservedKerasTrainer(KerasTrainer):
         """Make the variables that a batch of `count` images is kept in, before it is compiled."""
         if (None, count) in self._tensors:
             return
-        tf = keras_device.backend()
+        tf = keras_device.import_backend()
         outputs: dict[str | None, tuple[Any, str]] = {None: (self._model.output_shape, self._dtype)}
         for name, choosing in self._choosing.items():
             layer = choosing.layer
@@ -385,7 +385,7 @@ class _ChoosingLayer:
 
         Padding that is the maximum is as large as the values beside it, or they are cut by a ReLU.
         """
-        tf, pool = keras_device.backend(), self.layer
+        tf, pool = keras_device.import_backend(), self.layer
         places = tf.nn.max_pool_with_argmax(
             inputs, pool.pool_size, pool.strides, pool.padding.upper()
         )[1].numpy()

@@ -267,6 +267,6 @@ def test_a_crash_of_onnx_runtime_is_a_message(tmp_path, monkeypatch):
 
 def test_the_process_stays_for_the_next_export(tmp_path):
     export(lambda _, x: x * 2, [(4,)], tmp_path / "a.onnx")
-    first = session_process.warm_process()
+    first = session_process.get_shared_process()
     export(lambda _, x: x * 3, [(4,)], tmp_path / "b.onnx")
-    assert session_process.warm_process() is first
+    assert session_process.get_shared_process() is first

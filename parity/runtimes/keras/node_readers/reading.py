@@ -1,4 +1,4 @@
-"""What a reader of operations returns, the registry of readers, and what several of them use."""
+"""The result of reading an operation of Keras, the registry of readers, and their helpers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPATIAL = {1: "T", 2: "H W", 3: "D H W"}
 
 @dataclass
 class Reading:
-    """An operation as its kind has it.
+    """The kind of an operation, with its hyperparameters and the roles and axes of its tensors.
 
     `roles` are those of the weights, by the operand's position; `roles_by_name` those of a layer's
     own variables. `weight_axes` is the order of a weight's axes by role, as the operation reads it;
@@ -43,7 +43,7 @@ READERS: dict[str, Reader] = {}
 
 
 def reads(*names: str) -> Callable[[Reader], Reader]:
-    """Register the reader of these operations."""
+    """Return a decorator that registers the reader of the operations with these names."""
 
     def register(reader: Reader) -> Reader:
         READERS.update(dict.fromkeys(names, reader))
@@ -53,19 +53,19 @@ def reads(*names: str) -> Callable[[Reader], Reader]:
 
 
 def channels_last(rank: int) -> str:
-    """Return the axes of a tensor whose channels are the last axis."""
+    """Return the axes `N C`, `N T C`, `N H W C` or `N D H W C`; empty for another rank."""
     if rank == 2:
         return "N C"
     return f"N {SPATIAL[rank - 2]} C" if rank - 2 in SPATIAL else ""
 
 
 def channels_first(rank: int) -> str:
-    """Return the axes of a tensor whose channels are axis 1."""
+    """Return the axes `N C`, `N C T`, `N C H W` or `N C D H W`; empty for another rank."""
     return f"N C {SPATIAL[rank - 2]}" if rank - 2 in SPATIAL else channels_last(rank)
 
 
 def image_axes(rank: int, *, last: bool) -> str:
-    """Return the axes of a tensor with channels."""
+    """Return `channels_last(rank)` if `last`, else `channels_first(rank)`."""
     return channels_last(rank) if last else channels_first(rank)
 
 
@@ -75,7 +75,7 @@ def decode_text(value: Any) -> str:
 
 
 def spatial_values(value: Any, count: int) -> list[int]:
-    """Return a setting for each spatial axis; one number stands for all."""
+    """Return `count` integers, one a spatial axis; one number is repeated, None gives ones."""
     if value is None:
         return [1] * count
     if isinstance(value, Operand):
@@ -121,14 +121,15 @@ def read_layer(
     kind: str,
     hyper: dict[str, Any],
     axes: str,
-    names: Mapping[str, str] | None = None,
+    extra_roles: Mapping[str, str] | None = None,
 ) -> Reading:
-    """Return a layer whose variables have the roles that the kind gives their names.
+    """Return the reading of a layer of `kind`, with its variables' roles by their paths.
 
-    `names` are further names, with their roles.
+    A variable's role follows from its name, by the kind's table or by `extra_roles`; `axes` are
+    those of the input and of the output.
     """
     known = {role.keras: role.name for role in kinds.get(kind).roles if role.keras}
-    known |= names or {}
+    known |= extra_roles or {}
     roles = {
         path: known[name] for path in list_weights(event) if (name := variable_name(path)) in known
     }

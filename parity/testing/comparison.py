@@ -1,4 +1,4 @@
-"""One comparison of models in the caller's process, from captures in a folder."""
+"""A comparison of live models in the caller's process, from captures in a folder."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def read_input(value: ArrayLike, name: str = "input") -> Array:
     return np.ascontiguousarray(array, dtype=np.float32 if array.dtype.kind == "f" else None)
 
 
-def find_models(**arguments: Any) -> dict[str, Any]:
-    """Return the runtimes' `InProcessModel`s of `assert_parity`'s models by name.
+def wrap_models(**arguments: Any) -> dict[str, Any]:
+    """Return the models that are not None by argument name, each in its `InProcessModel`.
 
-    The reference comes first. Raises `UsageError` for too few models.
+    The reference comes first. Raises `UsageError` for fewer than two models.
     """
     models: dict[str, Any] = {}
     for name in registry.reference_candidates():
@@ -68,7 +68,7 @@ def agree(stages: Sequence[StageResult]) -> bool:
 
 
 @dataclass
-class Study:
+class InProcessComparison:
     """The models, their inputs (N, …) by name, and the captures of them in `folder`."""
 
     models: Mapping[str, Any]
@@ -118,7 +118,7 @@ class Study:
                 limit=self.limit,
             )
             # A user's own file has few tensors by the table's names.
-            return [_without_missing(stage, subjects.get("onnx")) for stage in stages]
+            return [_drop_missing_onnx(stage, subjects.get("onnx")) for stage in stages]
 
     def _run_outputs(self) -> tuple[dict[str, floor.Floor], list[ComparisonPoint]]:
         """Capture every model's outputs; return the floors and the points, one an output.
@@ -127,7 +127,7 @@ class Study:
         """
         runner = self.models[self.reference]
         model, _ = runner.build_replica("float64")
-        expected = runner.compute_outputs(_change(self.inputs, _widen), model=model)
+        expected = runner.compute_outputs(_map_floating(self.inputs, _widen), model=model)
         self._save("reference", expected)
         meter = floor.FloorAccumulator()
         model, set_weights = runner.build_replica("float32")
@@ -136,7 +136,7 @@ class Study:
             move = Perturbation.of_replicate(replicate, seed=self.seed)
             set_weights({name: move(value) for name, value in values.items()})
             # Integers are never moved: they would be other ids.
-            found = runner.compute_outputs(_change(self.inputs, move), model=model)
+            found = runner.compute_outputs(_map_floating(self.inputs, move), model=model)
             for name, array in expected.items():
                 meter.add(name, actual=_as_floating(found[name]), expected=_as_floating(array))
         for name, each in self.models.items():
@@ -150,7 +150,7 @@ class Study:
     def _save(self, subject: str, outputs: Mapping[str, Array]) -> None:
         with CaptureWriter(self.capture_path(subject), {"subject": subject}) as writer:
             for name, array in outputs.items():
-                writer.add(name, _drop_unit_axes(_as_floating(array)))
+                writer.add(name, _drop_trailing_unit_axes(_as_floating(array)))
 
     def _run_reference(self, rows: Sequence[Row]) -> dict[str, floor.Floor]:
         """Capture the reference in float64, and return the floors of its float32 replicates."""
@@ -164,8 +164,8 @@ class Study:
         model, set_weights = runner.build_replica("float32")
         with CaptureReader(self.capture_path("reference")) as expected:
 
-            def hook(row: Row, array: Array) -> None:
-                actual = _drop_unit_axes(array)
+            def accumulate_error(row: Row, array: Array) -> None:
+                actual = _drop_trailing_unit_axes(array)
                 meter.add(row.name, actual=actual, expected=expected.read(row.name))
 
             for x, _ in iterate_replicates(
@@ -175,7 +175,7 @@ class Study:
                 replicates=range(floor.REPLICATES),
                 seed=self.seed,
             ):
-                runner.forward(x, rows, hook, model=model)
+                runner.forward(x, rows, accumulate_error, model=model)
         return meter.floors(self.sum_lengths())
 
     def sum_lengths(self) -> Mapping[str, float]:
@@ -200,12 +200,14 @@ class Study:
 
     def _capture(self, subject: str, run: Callable[[TensorHook], object]) -> None:
         with CaptureWriter(self.capture_path(subject), {"subject": subject}) as writer:
-            run(lambda row, array: writer.add(row.name, _drop_unit_axes(array)))
+            run(lambda row, array: writer.add(row.name, _drop_trailing_unit_axes(array)))
 
 
-def _change(inputs: Mapping[str, Array], change: Callable[[Array], Array]) -> dict[str, Array]:
-    """Return the inputs with the floating ones changed."""
-    return {n: change(each) if each.dtype.kind == "f" else each for n, each in inputs.items()}
+def _map_floating(
+    inputs: Mapping[str, Array], function: Callable[[Array], Array]
+) -> dict[str, Array]:
+    """Return the inputs by name, the floating ones replaced by the function of them."""
+    return {n: function(each) if each.dtype.kind == "f" else each for n, each in inputs.items()}
 
 
 def _widen(array: Array) -> Array:
@@ -234,9 +236,9 @@ def _name_alike(
     return dict(zip(expected, outputs.values(), strict=True))
 
 
-def _without_missing(stage: StageResult, graph: CaptureReader | None) -> StageResult:
+def _drop_missing_onnx(stage: StageResult, onnx_capture: CaptureReader | None) -> StageResult:
     """Return a stage's result, without the ONNX file's if the file lacks that tensor."""
-    if graph is None or stage.row in graph:
+    if onnx_capture is None or stage.row in onnx_capture:
         return stage
     subjects = {name: result for name, result in stage.subjects.items() if name != "onnx"}
     return StageResult(
@@ -244,6 +246,6 @@ def _without_missing(stage: StageResult, graph: CaptureReader | None) -> StageRe
     )
 
 
-def _drop_unit_axes(array: Array) -> Array:
-    """Drop trailing axes of length 1: a pooled (N, C, 1, 1) is (N, C) in other frameworks."""
+def _drop_trailing_unit_axes(array: Array) -> Array:
+    """Drop trailing axes of length 1 until two are left: (N, C, 1, 1) to (N, C)."""
     return layouts.drop_axes(array, 2)

@@ -1,6 +1,6 @@
 """One factor and one offset: a residual factor, a temperature of the logits, x / 255, layer scale.
 
-The output, or the input, is that of the reference times a number, or plus one.
+The output, or the input, is that of the reference times a constant, or plus a constant.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OFFSET = "offset"
 CHANNELS = "layer-scale"
 PREPROCESSING = "input-scale"
 
-_USUAL = (
+_COMMON_INPUT_RANGES = (
     ("divided by 255", lambda x: x / 255.0),
     ("multiplied by 255", lambda x: x * 255.0),
     ("moved from [0, 255] to [-1, 1]", lambda x: x / 127.5 - 1.0),
@@ -39,7 +39,7 @@ _USUAL = (
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     wanted, actual = failing.reference_layer, failing.actual
-    yield from _propose_stated(failing)
+    yield from _propose_constant_arithmetic(failing)
     # Weights that are all scaled give the same output: before they are known, nothing is proved.
     is_linear = kinds.get(wanted.kind).family == "linear" or wanted.kind == "conv_transpose"
     knows_weights = bool(failing.subject_weights) or not wanted.weights
@@ -52,12 +52,12 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             lambda layer: _scale_input(layer, actual),
             f"Its input is multiplied by {text}",
             f"{failing.label}: remove the factor {text} before it",
-            _score(wanted, 0.3),
+            _penalize_score(wanted, 0.3),
             fitted_values=1,
             text_without_fit="Its input is multiplied by a number",
         )
     if is_linear:
-        for how, change in _USUAL:
+        for how, change in _COMMON_INPUT_RANGES:
             yield Candidate(
                 PREPROCESSING,
                 transform_input(change),
@@ -67,8 +67,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             )
 
 
-def _propose_stated(failing: FailingLayer) -> Iterator[Candidate]:
-    """Yield the arithmetic with a number that the subject states behind the reference's layer."""
+def _propose_constant_arithmetic(failing: FailingLayer) -> Iterator[Candidate]:
+    """Yield the arithmetic with a constant that the subject's graph has after the layer."""
     stated, wanted = failing.stated_layer, failing.reference_layer
     if stated is None or stated.kind == wanted.kind:
         return
@@ -90,6 +90,7 @@ def _propose_stated(failing: FailingLayer) -> Iterator[Candidate]:
 
 
 def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate]:
+    """Yield fits of the output: one factor, one constant, both, and a factor for each channel."""
     actual = failing.actual
     factor = format_fit(lambda: _fit(evaluate(wanted), actual, offset=False)[0])
     yield Candidate(
@@ -97,7 +98,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         _refit(actual, offset=False),
         f"Its output is multiplied by {factor}",
         f"{failing.label}: remove the factor {factor}",
-        _score(wanted, 0.35),
+        _penalize_score(wanted, 0.35),
         fitted_values=1,
         text_without_fit="Its output is multiplied by a number",
     )
@@ -107,7 +108,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         transform_output(lambda output: output + (actual - output).mean()),
         f"{number} is added to its output",
         f"{failing.label}: remove the constant {number}",
-        _score(wanted, 0.35),
+        _penalize_score(wanted, 0.35),
         fitted_values=1,
         text_without_fit="A number is added to its output",
     )
@@ -116,27 +117,32 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         _refit(actual, offset=True),
         "Its output is multiplied by one number, and another is added",
         f"{failing.label}: remove the factor and the constant",
-        _score(wanted, 0.1),
+        _penalize_score(wanted, 0.1),
         fitted_values=2,
     )
     if "gamma" not in {role.name for role in kinds.get(wanted.kind).roles} and actual.ndim > 1:
         for axis in dict.fromkeys((1, actual.ndim - 1)):
             yield Candidate(
                 CHANNELS,
-                transform_output(partial(_per_channel, actual=actual, axis=axis)),
+                transform_output(partial(_scale_channels, actual=actual, axis=axis)),
                 "Each channel of its output is multiplied by a number",
                 f"{failing.label}: apply the layer scale on both sides, or on none",
-                _score(wanted, 0.05),
+                _penalize_score(wanted, 0.05),
                 fitted_values=actual.shape[axis],
             )
 
 
-def _score(layer: Layer, score: float) -> float:
-    """Return the score of a fit; behind `other-weights` where the layer has weights."""
+def _penalize_score(layer: Layer, score: float) -> float:
+    """Return the score of a fit, lowered by 2 for a layer with weights.
+
+    Candidates are tried from the highest score down: `other-weights`, at -1, is tried before these.
+    """
     return score - 2.0 if layer.weights else score
 
 
 def _refit(actual: Array, *, offset: bool) -> LayerChange:
+    """Return the change of a layer that fits its output to `actual` by least squares."""
+
     def change(output: Array) -> Array:
         factor, constant = _fit(output, actual, offset=offset)
         return factor * output + constant
@@ -145,7 +151,11 @@ def _refit(actual: Array, *, offset: bool) -> LayerChange:
 
 
 def _fit(output: Array, actual: Array, *, offset: bool) -> tuple[float, float]:
-    """Return the factor and the constant of the least squares; raises `ValueError` for none."""
+    """Return the factor and the constant that fit `output` to `actual` by least squares.
+
+    Raises `ValueError` for different shapes, a value that is not finite, or an output from which
+    no factor follows.
+    """
     if output.shape != actual.shape or not np.isfinite(output).all():
         raise ValueError("the shapes differ, or a value is not finite")
     if not offset:
@@ -161,7 +171,11 @@ def _fit(output: Array, actual: Array, *, offset: bool) -> tuple[float, float]:
     return factor, float(actual.mean()) - factor * float(output.mean())
 
 
-def _per_channel(output: Array, actual: Array, axis: int) -> Array:
+def _scale_channels(output: Array, actual: Array, axis: int) -> Array:
+    """Return the output, each channel on `axis` times its least-squares factor to `actual`.
+
+    Raises `ValueError` for different shapes.
+    """
     if output.shape != actual.shape:
         raise ValueError("the shapes differ")
     axes: Sequence[int] = tuple(each for each in range(output.ndim) if each != axis)
@@ -171,12 +185,13 @@ def _per_channel(output: Array, actual: Array, axis: int) -> Array:
 
 
 def _fit_input_factor(layer: Layer, actual: Array) -> float:
-    """Return a in W·(a·x) + b, which is linear in a."""
+    """Return the a for which W·(a·x) + b, which is linear in a, is nearest to `actual`."""
     zero = Layer(layer.kind, (0.0 * layer.data, *layer.inputs[1:]), layer.hyper, layer.weights)
     constant = evaluate(zero)
     return _fit(evaluate(layer) - constant, actual - constant, offset=False)[0]
 
 
 def _scale_input(layer: Layer, actual: Array) -> Layer:
+    """Return the layer with its input multiplied by the factor that fits its output."""
     factor = _fit_input_factor(layer, actual)
     return layer.with_input_transform(lambda data: factor * data)
