@@ -429,7 +429,7 @@ def _open_folder(
         where=str(folder.path),
         epochs_done=0 if progress is None else progress.epoch - 1,
     )
-    folder.delete_incomplete_files()
+    folder.delete_incomplete_files(configuration.frameworks)
     if progress is not None:
         folder.delete_other_states(progress)
     folder.write_configuration(configuration.to_json())
