@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parity import temporary
+from parity.commands.outputs import require_outputs
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -191,6 +192,9 @@ def evaluate(
         (True, 0)
     """
     progress = progress or no_progress
+    require_outputs([html], [model, custom_objects], data=data, weights=weights, folder=out)
+    if out is not None:
+        pages.require_replaceable(Path(out))
     evaluated = identify_model(
         model, weights, mean=mean, deviation=deviation, image_size=image_size, channels=channels
     )

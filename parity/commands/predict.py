@@ -19,6 +19,7 @@ from parity.commands.evaluate import (
     require_any,
     share_threads,
 )
+from parity.commands.outputs import require_outputs
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -171,6 +172,7 @@ def predict(
     target = optional_path(picture)
     if target is not None:
         pictures.require_format(target)
+    require_outputs([target], [model, *images, custom_objects], data=data, weights=weights)
     known = identify_model(
         model, weights, mean=mean, deviation=deviation, image_size=image_size, channels=channels
     )

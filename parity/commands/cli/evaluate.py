@@ -134,8 +134,12 @@ def evaluate(
     with handle_errors():
         from parity.commands import evaluate as evaluating
         from parity.commands.cli.train import parse_numbers
+        from parity.commands.outputs import require_outputs
         from parity.processes.interpreters import resolve_interpreters
 
+        require_outputs(
+            [_file(json), html], [model, custom_objects], data=data, weights=weights, folder=out
+        )
         with show_progress() as update_progress:
             found = evaluating.evaluate(
                 model,
@@ -216,8 +220,11 @@ def predict(
     with handle_errors():
         from parity.commands import predict as predicting
         from parity.commands.cli.train import parse_numbers
+        from parity.commands.outputs import require_outputs
         from parity.processes.interpreters import resolve_interpreters
 
+        read = [model, *(images or ()), custom_objects]
+        require_outputs([_file(json)], read, data=data, weights=weights)
         with show_progress() as update_progress:
             found = predicting.predict(
                 model,
@@ -252,6 +259,11 @@ def predict(
             console.print_message("failed", "bold red", f"{name}: {reason}")
         if found.exit_code:
             raise typer.Exit(found.exit_code)
+
+
+def _file(path: Path | None) -> Path | None:
+    """Return the file of --json; None where it is printed."""
+    return None if path is not None and str(path) == "-" else path
 
 
 def _write_json(path: Path | None, data: object) -> bool:

@@ -192,10 +192,13 @@ def train(
     """
     with handle_errors():
         from parity.commands import train as training
+        from parity.commands.outputs import require_outputs
         from parity.processes.interpreters import resolve_interpreters
         from parity.training.data.augmentation import Augmentation
         from parity.training.schedules import Schedule
 
+        run = out if out is not None else Path("runs") / model
+        require_outputs([json, html], [init], data=data, folder=run)
         with show_progress() as update_progress:
             result = training.train(
                 model,
