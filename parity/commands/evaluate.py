@@ -19,6 +19,7 @@ from parity.commands.values import (
     parse_image_size,
     parse_subjects,
 )
+from parity.defaults import PASS_BATCH, VALIDATION_SHARE
 from parity.errors import ChildError, InputError, UsageError
 from parity.evaluation import judging
 from parity.evaluation.models import LoadedModels, ModelRequest, load_models
@@ -35,10 +36,7 @@ from parity.training.data.batches import BatchPlan, BatchReader, Preprocessing
 from parity.training.data.images import FileImages
 from parity.training.data.labelled import LabelledImages, open_labelled
 from parity.training.data.loading import default_workers, open_loader
-from parity.training.data.sources import VALIDATION_SHARE
 from parity.training.description import TrainedDescription, read_description
-
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def evaluate(
     split: str | None = None,
     subjects: str | Sequence[str] | None = None,
     exact: bool = False,
-    batch: int = BATCH,
+    batch: int = PASS_BATCH,
     image_size: ImageSize | None = None,
     channels: int | None = None,
     mean: Sequence[float] = (),

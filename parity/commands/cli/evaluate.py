@@ -11,6 +11,7 @@ from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
+from parity.defaults import PASS_BATCH, TOP, VALIDATION_SHARE
 
 if TYPE_CHECKING:
     from parity.commands.predict import PredictionResult
@@ -98,13 +99,13 @@ def evaluate(
     exact: Annotated[
         bool, typer.Option("--exact", help="Run the float64 reference on every pass.")
     ] = False,
-    batch: Annotated[int, typer.Option(help="Number of images of a pass.")] = 16,
+    batch: Annotated[int, typer.Option(help="Number of images of a pass.")] = PASS_BATCH,
     image_size: arguments.ImageSizeOption = None,
     channels: arguments.ChannelsOption = None,
     mean: MeanOption = "",
     deviation: DeviationOption = "",
     seed: arguments.SeedOption = 0,
-    validation_share: ShareOption = 0.2,
+    validation_share: ShareOption = VALIDATION_SHARE,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Exit 0 although images cannot be read.")
     ] = False,
@@ -190,7 +191,7 @@ def predict(
     data: DataOption = None,
     split: SplitOption = None,
     samples: Annotated[int, typer.Option(help="Number of images of --data.")] = 5,
-    top: Annotated[int, typer.Option(help="Number of classes for each image.")] = 3,
+    top: Annotated[int, typer.Option(help="Number of classes for each image.")] = TOP,
     picture: Annotated[
         Path | None,
         typer.Option(
@@ -204,7 +205,7 @@ def predict(
     mean: MeanOption = "",
     deviation: DeviationOption = "",
     seed: arguments.SeedOption = 0,
-    validation_share: ShareOption = 0.2,
+    validation_share: ShareOption = VALIDATION_SHARE,
     json: JsonOption = None,
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
