@@ -442,6 +442,19 @@ def test_a_source_that_is_not_utf_8_is_left_to_the_user(right, tmp_path):
     assert made._read_texts({}, {}) == {str(right): NET}
 
 
+@pytest.mark.slow
+def test_a_repair_of_a_source_that_is_not_utf_8_is_made_by_hand(parity, tmp_path):
+    right = tmp_path / "right_net.py"
+    right.write_text(BLOCKS)
+    wrong = tmp_path / "wrong_net.py"
+    text = "# -*- coding: latin-1 -*-\n# caf\xe9\n" + BLOCKS.replace("ReLU(0.1)", "ReLU(0.01)")
+    wrong.write_bytes(text.encode("latin-1"))
+    done = parity("fix", f"{right}:net", f"{wrong}:net", "--out", tmp_path / "out")
+    assert done.code == 1, done.out + done.err
+    assert "to change by hand: " in done.out
+    assert "nothing was written" in done.out
+
+
 def test_an_output_that_exists_is_refused_before_any_comparison(right, tmp_path, monkeypatch):
     wrong = exported(right, tmp_path / "wrong.onnx", change_alpha)
     made = repairer(tmp_path, right, wrong)
