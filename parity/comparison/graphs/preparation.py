@@ -182,6 +182,8 @@ class Preparation:
             for subject in subjects:
                 if subject.name == wanted:
                     return subject
+            if wanted in self.failures:
+                raise ChildError(f"{wanted}: {self.failures[wanted]}")
             hint = suggest(wanted, [subject.name for subject in subjects])
             raise UsageError(f"--reference: no subject is called {quote(wanted)}{hint}")
         models = [s for s in subjects if s.runtime in registry.model_runtimes()]
