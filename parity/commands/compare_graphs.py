@@ -105,11 +105,17 @@ def _compare_again(
     """Repeat the comparison on the same inputs and on others, as far as the request asks for it."""
     runs = findings.runs or {}
     repeats = runner.state.request.repeat
-    repeat = measure_repeatability(runner, runs, repeats) if repeats > 1 else None
-    trials = compare_other_inputs(runner, list(runs), preparation.read_at)
+    try:
+        if repeats > 1:
+            findings = replace(findings, repeat=measure_repeatability(runner, runs, repeats))
+    except SUBJECT_ERRORS as error:
+        findings = replace(findings, notes=(*findings.notes, f"the runs stopped: {error}"))
+    try:
+        trials = compare_other_inputs(runner, list(runs), preparation.read_at)
+    except SUBJECT_ERRORS as error:
+        return replace(findings, notes=(*findings.notes, f"other inputs were not tried: {error}"))
     return replace(
         findings,
-        repeat=repeat,
         trials=tuple(trials.results),
         spread=trials.spread,
         notes=(*findings.notes, *trials.notes),

@@ -176,8 +176,9 @@ def _convert(state: GraphState) -> tuple[LoadedModel, dict[str, Array], tuple[st
             raise WeightError(f"{source.subject.name}: {name} has NaN or infinity")
     if not state.alignments:
         return source, values, state.notes
-    name, alignment = next(iter(state.alignments.items()))
-    target = state.models[name]
+    # An ONNX file is read by another model, which is the reference: the file itself is aligned too.
+    name = state.request.name_models()[-1][0]
+    target, alignment = state.models[name], state.alignments[name]
     own = load_arrays(state.weights[name])
     converted = convert_weights(alignment, source.graph, target.graph, values, own)
     _require_complete(converted, source.subject.name, name)

@@ -172,9 +172,10 @@ def export(
         True
     """
     progress = progress or no_progress
-    parsed = parse_reference(model)
     path = Path(path)
-    _require_outputs(path, record)
+    read = [model, weights, custom_objects, *(inputs or {}).values()]
+    _require_outputs(path, record, [str(each) for each in (*read, input) if each is not None])
+    parsed = parse_reference(model)
     options = ExportRequest(
         path=str(path),
         dynamic={name: dict(axes) for name, axes in (dynamic or {}).items()},
@@ -267,8 +268,6 @@ def _export_registered(
 ) -> Export:
     # The exporter writes and verifies a temporary file beside the target, and then renames it.
     target = files.require_plain_file(path)
-    if weights is not None:
-        files.require_other_files([target], [str(weights)])
     if cache:
         require_own_folder()
     store = Cache(cache)
@@ -322,8 +321,12 @@ def _hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _require_outputs(path: Path, record: str | Path | None) -> None:
-    """Raise OutputError unless both files can be written, before any work is done."""
+def _require_outputs(path: Path, record: str | Path | None, read: Sequence[str]) -> None:
+    """Raise OutputError unless both files can be written, before any work is done.
+
+    Neither may be one of the files that are `read`: the model's, its weights, its inputs.
+    """
+    files.require_other_files([path, *([] if record is None else [record])], read)
     files.require_plain_file(path)
     if record is not None:
         files.require_writable(record)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState, LoadedModel
 from parity.comparison.graphs.structure import main_node
 from parity.comparison.results import Outcome
+from parity.comparison.settings import OWN
 from parity.errors import ChildError, OutputError, ParityError, UsageError
 from parity.explain.graph_layers import GraphFinding
 from parity.explain.repair.changes import LayerRepair, derive_repairs
@@ -31,7 +32,7 @@ from parity.explain.repair.plan import ModelRepair, SourceFiles, plan_repair
 from parity.explain.repair.source import CallPlace, format_patch
 from parity.numerics.array_files import load_arrays, save_arrays
 from parity.processes.children import Children
-from parity.processes.references import WEIGHTS, parse_reference
+from parity.processes.references import FILE, WEIGHTS, parse_reference
 from parity.report.graph_assembly import GraphFindings, assemble_graph_report
 from parity.report.model import Report
 
@@ -53,8 +54,9 @@ class Repaired:
 
     `files` are those that were written, `changes` a sentence for each repair in them, `by_hand` the
     changes that are proved but cannot be written, with their place. `accepted` says that the
-    repaired model is in parity, in float32 and in float64, on inputs that the search never saw;
-    nothing was written otherwise. `remaining` says why it is not accepted.
+    repaired model is in parity, in float32 and in float64, on the request's input and on inputs
+    that the search never saw; nothing was written otherwise. `remaining` says why it is not
+    accepted.
     """
 
     accepted: bool
@@ -80,6 +82,19 @@ class _Candidate:
     changes: tuple[str, ...] = ()
 
 
+@dataclass
+class _Round:
+    """What the repairs of one comparison are made of, and what those before them have changed."""
+
+    reference: str
+    """The subject, as it is compared."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    weights: dict[str, Array] = field(default_factory=dict)
+    """New weights by name."""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """New settings of a Keras file's layers, by their paths."""
+
+
 def fix_models(
     request: GraphRequest, out: Path, *, every: bool = False, progress: Progress = no_progress
 ) -> Repaired:
@@ -87,15 +102,34 @@ def fix_models(
 
     With `every` it compares and repairs until the models are in parity or nothing more is proved;
     else it repairs what one comparison proves. `out` is the folder of the new files, which is made.
-    Raises `UsageError` for more models than two, `OutputError` if a file would be replaced, and
-    other `ParityError`s as `compare` does.
+    Raises `UsageError` for more models than two, and for weights that would be copied into a model
+    file, `OutputError` if a file would be replaced, and other `ParityError`s as `compare` does.
     """
     if len(request.references) != 2:
         raise UsageError(f"fix takes two models, found {len(request.references)}")
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; --out names a folder")
+    _refuse_copied_weights(request)
     with temporary.working_folder() as folder:
         return _Repairer(request, out, folder, every, progress).run()
+
+
+def _refuse_copied_weights(request: GraphRequest) -> None:
+    """Raise `UsageError` for weights that a model file to repair would get for the comparison.
+
+    The repaired file would be judged with other weights than it holds.
+    """
+    reference = request.name_models()[1][2]
+    if reference.form == FILE and _copies_weights(request):
+        raise UsageError(
+            f"--weights {request.weights}: {reference.text} is repaired with the weights that it "
+            "holds; leave out --weights, and give the right model its own: REF,weights=FILE"
+        )
+
+
+def _copies_weights(request: GraphRequest) -> bool:
+    """Return whether the models are compared with other weights than their own."""
+    return request.weights not in (None, OWN)
 
 
 @dataclass
@@ -108,10 +142,13 @@ class _Repairer:
     by_hand: dict[str, None] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
     _count: int = 0
+    _round: _Round = field(default_factory=lambda: _Round(""))
 
     def run(self) -> Repaired:
         name, _, reference = self.request.name_models()[1]
         self.name = name
+        if reference.form == FILE:
+            _refuse_existing(self._name_model(Path(reference.target).suffix))
         candidate = _Candidate(reference.text)
         rounds = MAX_ROUNDS if self.every else 1
         remaining = ""
@@ -123,6 +160,8 @@ class _Repairer:
             if changed is None:
                 break
             candidate = changed
+            for target, _ in self._name_files(candidate):
+                _refuse_existing(target)
         if not candidate.changes:
             return Repaired(False, by_hand=tuple(self.by_hand), remaining=remaining)
         return self._accept(candidate)
@@ -168,25 +207,27 @@ class _Repairer:
             wanted = list(dict.fromkeys(path for path in paths if path))
             answer = child.call("find_constructors", paths=wanted)
             places = {p: CallPlace.from_json(each) for p, each in answer["places"].items()}
-        source = SourceFiles(places, self._read_texts(places, self._texts))
+        source = SourceFiles(places, self._read_texts(places, self._round.texts))
         return [plan_repair(state, self.name, each, source, self._suffix()) for each in repairs]
 
     def _suffix(self) -> str:
         """Return the suffix of the subject's file, empty where it is code."""
-        reference = parse_reference(self._current)
+        reference = parse_reference(self._round.reference)
         return "" if reference.is_code or reference.zoo else Path(reference.target).suffix
 
     def _read_texts(
         self, places: Mapping[str, CallPlace], texts: Mapping[str, str]
     ) -> dict[str, str]:
-        reference = parse_reference(self._current)
+        reference = parse_reference(self._round.reference)
         names = {place.file for place in places.values()}
         if reference.is_code and reference.target.endswith(".py"):
             names.add(str(Path(reference.target).resolve()))
         found = dict(texts)
         for name in names:
             if name not in found and "site-packages" not in name and Path(name).is_file():
-                found[name] = _read_text(Path(name))
+                # A source in another encoding than UTF-8 is left for the user to change.
+                with suppress(UnicodeDecodeError):
+                    found[name] = _read_text(Path(name))
         return found
 
     def _apply(
@@ -210,7 +251,7 @@ class _Repairer:
         options = []
         for file, text in planned.texts[:MAX_ALTERNATIVES]:
             before = candidate.texts.get(file) or _read_text(Path(file))
-            base = self._texts.get(file) or _read_text(Path(file))
+            base = self._round.texts.get(file) or _read_text(Path(file))
             # The texts were made of the file as it was at the beginning of this round.
             merged = _merge(base, text, before)
             if merged is not None and merged not in self.tried and merged != before:
@@ -246,12 +287,12 @@ class _Repairer:
         self._count += 1
         suffix = self._suffix()
         # What other repairs of this round have written is not in the state.
-        self._written.update(planned.weights)
-        values = {**load_arrays(state.weights[self.name]), **self._written}
+        changed = {**self._round.weights, **planned.weights}
+        values = {**load_arrays(state.weights[self.name]), **changed}
         weights = self.folder / f"weights.{self._count}.npz"
         save_arrays(weights, values)
         if suffix == ".onnx":
-            source = candidate.model or Path(parse_reference(self._current).target)
+            source = candidate.model or Path(parse_reference(self._round.reference).target)
             path = self.folder / f"{self._stem()}.{self._count}.onnx"
             child.call(
                 "write_repaired",
@@ -260,19 +301,27 @@ class _Repairer:
                 edits=list(planned.edits),
                 weights=str(weights) if planned.weights else None,
             )
+            self._round.weights = changed
             return replace(candidate, model=path, reference=str(path), changes=changes)
         if suffix:
+            settings = {name: dict(each) for name, each in self._round.settings.items()}
+            for name, each in planned.settings.items():
+                settings.setdefault(name, {}).update(each)
             path = self.folder / f"{self._stem()}.{self._count}{suffix}"
             child.call(
                 "write_changed_model",
                 path=str(path),
-                changes=dict(planned.settings),
-                weights=str(weights) if planned.weights else None,
+                changes=settings,
+                weights=str(weights) if changed else None,
             )
+            self._round.weights, self._round.settings = changed, settings
             return replace(candidate, model=path, reference=str(path), changes=changes)
+        if _copies_weights(self.request):
+            raise UsageError(f"a checkpoint would hold those of --weights {self.request.weights}")
         ending = ".weights.h5" if model.graph.framework == "keras" else ".pth"
         path = self.folder / f"{self._stem()}.{self._count}{ending}"
         child.call("write_weights_file", path=str(path), weights=str(weights))
+        self._round.weights = changed
         return replace(
             candidate,
             checkpoint=path,
@@ -295,37 +344,46 @@ class _Repairer:
 
         Where `unseen` is not 0, that is the seed of another input.
         """
-        self._current, self._texts = candidate.reference, dict(candidate.texts)
-        self._written: dict[str, Array] = {}
+        outer = self._round
         request = replace(
             request,
             references=(request.references[0], f"{self.name}={candidate.reference}"),
             export=False,
         )
+        # The first model is right, of whatever format.
+        request = replace(request, reference=request.name_models()[0][0])
         self._count += 1
         folder = self.folder / f"round{self._count}"
         folder.mkdir()
-        with Children(python=request.python, timeout=request.timeout) as children:
-            preparation = _RepairPreparation(
-                request,
-                children,
-                folder,
-                self.progress,
-                texts=candidate.texts,
-                name=self.name,
-                unseen=unseen,
-            )
-            state = preparation.run()
-            runner = GraphRunner(state, children, folder, self.progress)
-            state, findings = judge_models(state, runner)
-            report = assemble_graph_report(state, findings, 0.0)
-            yield state, runner, findings, report
+        self._round = _Round(candidate.reference, dict(candidate.texts))
+        try:
+            with Children(python=request.python, timeout=request.timeout) as children:
+                preparation = _RepairPreparation(
+                    request,
+                    children,
+                    folder,
+                    self.progress,
+                    texts=candidate.texts,
+                    name=self.name,
+                    unseen=unseen,
+                )
+                state = preparation.run()
+                runner = GraphRunner(state, children, folder, self.progress)
+                state, findings = judge_models(state, runner)
+                report = assemble_graph_report(state, findings, 0.0)
+                yield state, runner, findings, report
+        finally:
+            # A comparison may be made while the repairs of another one are planned.
+            self._round = outer
 
     def _accept(self, candidate: _Candidate) -> Repaired:
-        """Judge a candidate on inputs that the search never saw; write it if it is in parity."""
+        """Judge a candidate on the request's input and on inputs that the search never saw.
+
+        It is written if it is in parity on all of them.
+        """
         request = replace(self.request, semantics=True, explain=False)
-        for number in range(UNSEEN_INPUTS):
-            with self._compare(candidate, request, unseen=number + 1) as (_, _, _, report):
+        for number in range(UNSEEN_INPUTS + 1):
+            with self._compare(candidate, request, unseen=number) as (_, _, _, report):
                 pass
             semantics = report.levels["semantics"].outcome
             if not report.ok or semantics is not Outcome.PASS:
@@ -348,27 +406,9 @@ class _Repairer:
 
     def _write(self, candidate: _Candidate) -> tuple[tuple[Path, ...], str]:
         """Write the files of an accepted candidate; none of them may exist."""
-        planned: list[tuple[Path, Path | str]] = []
-        original = self.request.name_models()[1][2].text
-        reference = original
-        if candidate.model is not None:
-            target = self.out / f"{self._stem()}.repaired{candidate.model.suffix}"
-            planned.append((target, candidate.model))
-            reference = str(target)
-        if candidate.checkpoint is not None:
-            ending = "".join(candidate.checkpoint.suffixes[-2:])
-            ending = ending if ending == ".weights.h5" else candidate.checkpoint.suffix
-            target = self.out / f"{self._stem()}.repaired{ending}"
-            planned.append((target, candidate.checkpoint))
-            reference = _with_weights(original, target)
-        for file, text in candidate.texts.items():
-            root = _find_root(Path(file))
-            name = os.path.relpath(file, root)
-            patch = format_patch(_read_text(Path(file)), text, name.replace(os.sep, "/"))
-            planned.append((self.out / f"{Path(file).stem}.patch", patch))
+        planned = self._name_files(candidate)
         for target, _ in planned:
-            if target.exists():
-                raise OutputError(f"{target}: exists already; give another --out")
+            _refuse_existing(target)
         self.out.mkdir(parents=True, exist_ok=True)
         for target, content in planned:
             with files.atomic_write(target) as part:
@@ -376,7 +416,34 @@ class _Repairer:
                     shutil.copyfile(content, part)
                 else:
                     part.write_bytes(content.encode())
+        reference = self.request.name_models()[1][2].text
+        if candidate.model is not None:
+            reference = str(self._name_model(candidate.model.suffix))
+        if candidate.checkpoint is not None:
+            reference = _with_weights(reference, self._name_checkpoint(candidate.checkpoint))
         return tuple(target for target, _ in planned), reference
+
+    def _name_files(self, candidate: _Candidate) -> list[tuple[Path, Path | str]]:
+        """Return the files that a candidate is written to, each with a file to copy or its text."""
+        planned: list[tuple[Path, Path | str]] = []
+        if candidate.model is not None:
+            planned.append((self._name_model(candidate.model.suffix), candidate.model))
+        if candidate.checkpoint is not None:
+            target = self._name_checkpoint(candidate.checkpoint)
+            planned.append((target, candidate.checkpoint))
+        patches = _name_patches(candidate.texts)
+        for file, text in candidate.texts.items():
+            name = os.path.relpath(file, _find_root(Path(file)))
+            patch = format_patch(_read_text(Path(file)), text, name.replace(os.sep, "/"))
+            planned.append((self.out / patches[file], patch))
+        return planned
+
+    def _name_model(self, suffix: str) -> Path:
+        return self.out / f"{self._stem()}.repaired{suffix}"
+
+    def _name_checkpoint(self, path: Path) -> Path:
+        ending = "".join(path.suffixes[-2:])
+        return self._name_model(ending if ending == ".weights.h5" else path.suffix)
 
 
 @dataclass
@@ -493,6 +560,29 @@ def _merge(base: str, changed: str, other: str) -> str | None:
             return None
         merged.append(new if old != new else line)
     return "".join(merged)
+
+
+def _name_patches(sources: Iterable[str]) -> dict[str, str]:
+    """Return, by source file, a patch's name that no other has: `blocks.patch`, `blocks.2.patch`.
+
+    A name that differs from another one in upper and lower case alone is taken too.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for file in sources:
+        name, number = f"{Path(file).stem}.patch", 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{Path(file).stem}.{number}.patch"
+        taken.add(name.casefold())
+        names[file] = name
+    return names
+
+
+def _refuse_existing(path: Path) -> None:
+    """Raise `OutputError` for a file that would be replaced."""
+    if path.exists():
+        raise OutputError(f"{path}: exists already; give another --out")
 
 
 def _find_root(file: Path) -> Path:

@@ -21,7 +21,7 @@ from parity.explain.layer_explainer import LayerExplainer
 from parity.explain.proof.candidate import StructuralCause
 from parity.explain.reruns import explain_by_reruns
 from parity.network import structure
-from parity.numerics.verdict import StageResult, SubjectResult
+from parity.numerics.verdict import StageResult
 from parity.processes import registry
 from parity.processes.subjects import runs_graph
 
@@ -158,14 +158,10 @@ def _bypass(
     )
     after = {result.row: result.subjects[name] for result in results}
     return {
-        row: (_worse(before), _worse(after[row]))
+        row: (before.larger_ratio, after[row].larger_ratio)
         for row, before in failing.items()
-        if after[row].status.passes and math.isfinite(_worse(before))
+        if after[row].status.passes and math.isfinite(before.larger_ratio)
     }
-
-
-def _worse(result: SubjectResult) -> float:
-    return max(result.x_floor, result.x_floor_max)
 
 
 def explain_layers(
@@ -295,4 +291,4 @@ def _failure(
         return None
     row = comparison.table.by_name(layer.row)
     floor = layer.floor.for_precision(precision)
-    return IsolatedFailure(subject, row, floor, _worse(layer.subjects[subject]))
+    return IsolatedFailure(subject, row, floor, layer.subjects[subject].larger_ratio)

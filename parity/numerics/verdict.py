@@ -100,6 +100,11 @@ class SubjectResult:
     message: str | None = None
 
     @property
+    def larger_ratio(self) -> float:
+        """The larger of the two ratios that the verdict uses."""
+        return max(self.x_floor, self.x_floor_max)
+
+    @property
     def shape_differs(self) -> bool:
         """Whether its tensor has another shape than the reference's."""
         return self.status is Status.DIVERGED and self.message is not None

@@ -237,8 +237,8 @@ def describe_origin(stage: StageResult, name: str) -> str:
 
 
 def larger_ratio(result: SubjectResult) -> float:
-    """Return the larger of the two ratios that the verdict uses."""
-    return max(result.x_floor, result.x_floor_max)
+    """Return the larger of the two ratios that the verdict uses, for templates and charts."""
+    return result.larger_ratio
 
 
 def worst_status(report: Report, stage: StageResult) -> Status:

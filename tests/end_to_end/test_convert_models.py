@@ -138,6 +138,16 @@ def test_the_target_with_the_checkpoint_is_in_parity(
     assert again.report["levels"]["weights"] == "pass"
 
 
+def test_an_onnx_file_is_a_source(parity, folder, tmp_path):
+    model, out = tmp_path / "m.onnx", tmp_path / "images.pth"
+    assert parity("export", "--onnx", model, f"{folder}/tn.py:images,seed=3").code == 0
+    done = parity("convert", model, "--into", f"{folder}/tn.py:images,seed=8", out)
+    assert done.code == 0, done.err
+    compared = f"{folder}/tn.py:images,seed=3", f"b={folder}/tn.py:images,seed=8,weights={out}"
+    again = parity("compare", *compared, "--no-export", "--json", "-")
+    assert again.report["verdict"] == "parity", again.out
+
+
 def test_one_model_in_another_format(parity, folder, tmp_path):
     first, second = tmp_path / "a.pth", tmp_path / "b.safetensors"
     model = f"{folder}/tn.py:tokens"

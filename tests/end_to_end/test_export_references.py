@@ -200,6 +200,30 @@ def test_a_reference_is_exported(export, tmp_path, arguments, expected):
     assert "verified: loads in ONNX Runtime; at N = 1, 2, 3" in done.out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--onnx", "own.py", "own.py:net"),
+        ("--onnx", "own.keras", "own.keras"),
+        ("--onnx", "own.pth", "own.py:net", "--weights", "own.pth"),
+        ("--onnx", "own.pth", "resnet18", "--from", "torch", "--weights", "own.pth"),
+        ("--onnx", "out.onnx", "own.py:net", "--record", "own.py"),
+        ("--onnx", "x.npy", "own.py:net", "--input", "x.npy"),
+        ("--onnx", "out.onnx", "own.py:net", "--record", "x.npy", "--input", "a=x.npy"),
+    ],
+)
+def test_no_file_that_is_read_is_replaced(parity, tmp_path, monkeypatch, words):
+    for name in ("own.py", "own.keras", "own.pth", "x.npy"):
+        (tmp_path / name).write_text("precious")
+    paths = [str(tmp_path / word) if word.startswith("own.") else word for word in words]
+    paths = [word.replace("x.npy", str(tmp_path / "x.npy")) for word in paths]
+    paths = [str(tmp_path / word) if word == "out.onnx" else word for word in paths]
+    done = parity("export", *paths)
+    assert done.code == 2, done.err
+    assert "would replace a file that is read" in done.error
+    assert {path.read_text() for path in tmp_path.iterdir() if path.is_file()} == {"precious"}
+
+
 def test_a_module_is_exported(export, folder, tmp_path):
     done = export("tnet:build", env={"PYTHONPATH": str(folder)})
     assert done.code == 0, done.err

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +16,10 @@ import torch
 from onnx import numpy_helper
 
 from exporters import torch_onnx
+from parity.commands import fix as fixing
+from parity.comparison.graphs.request import GraphRequest
+from parity.comparison.results import Outcome
+from parity.errors import OutputError, UsageError
 
 pytestmark = pytest.mark.framework
 
@@ -209,7 +216,7 @@ def test_a_keras_file_and_the_source_of_a_keras_model(parity, tmp_path):
 import runpy
 runpy.run_path({str(wrong)!r})["net"]().save({str(tmp_path / "wrong.keras")!r})
 """
-    subprocess.run([__import__("sys").executable, "-c", script], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     done = parity("fix", f"{path}:net", tmp_path / "wrong.keras", "--out", out)
     assert done.code == 0, done.out + done.err
     again = parity("compare", f"{path}:net", out / "wrong.repaired.keras", "--no-export")
@@ -281,3 +288,192 @@ def test_one_line_that_builds_two_layers(parity, tmp_path):
     assert done.code == 0, done.out + done.err
     assert "LeakyReLU(0.1)" in (tmp_path / "out" / "wrong_net.patch").read_text()
     assert "by hand" not in done.out
+
+
+# What is accepted ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", ["random", "right"])
+def test_a_file_is_not_judged_with_copied_weights(parity, right, tmp_path, weights):
+    """The file would be accepted with weights that it does not hold."""
+    wrong = exported(right, tmp_path / "wrong.onnx", change_alpha)
+    out = tmp_path / "out"
+    options = ("--weights", weights)
+    done = fix(parity, f"right={right}:net", f"wrong={wrong}", out, *options)
+    assert done.code == 2, done.out + done.err
+    assert f"--weights {weights}: {wrong} is repaired with the weights that it holds" in done.error
+    assert not out.exists()
+
+
+def repairer(tmp_path, right, wrong=None, **options):
+    reference = f"{right}:net"
+    request = GraphRequest((f"right={reference}", f"wrong={wrong or reference}"), **options)
+    made = fixing._Repairer(request, tmp_path / "out", tmp_path, True, fixing.no_progress)
+    made.name = "wrong"
+    return made
+
+
+def test_a_checkpoint_is_not_written_with_copied_weights(right, tmp_path):
+    made = repairer(tmp_path, right, weights="random")
+    graph = SimpleNamespace(framework="torch")
+    model = SimpleNamespace(graph=graph, subject=SimpleNamespace(child="torch"))
+    values = tmp_path / "values.npz"
+    np.savez(values, a=np.zeros(1, np.float32))
+    state = SimpleNamespace(models={"wrong": model}, weights={"wrong": values})
+    asked = []
+    child = SimpleNamespace(call=lambda name, **_: asked.append(name))
+    runner = SimpleNamespace(children={"torch": child})
+    made._round = fixing._Round(f"{right}:net")
+    planned = SimpleNamespace(weights={"a": np.ones(1, np.float32)}, settings={}, edits=())
+    with pytest.raises(UsageError, match="--weights random"):
+        made._write_file(state, runner, fixing._Candidate(f"{right}:net"), planned, ())
+    assert not asked
+
+
+@pytest.mark.parametrize("failing", [None, 0, 1, 2])
+def test_a_repair_is_judged_on_the_users_input_and_on_two_others(
+    right, tmp_path, monkeypatch, failing
+):
+    made = repairer(tmp_path, right)
+    judged = []
+
+    @contextmanager
+    def compare(self, candidate, request, *, unseen=0):
+        judged.append(unseen)
+        ok = unseen != failing
+        outcome = Outcome.PASS if ok else Outcome.FAIL
+        level = SimpleNamespace(outcome=outcome, messages=("they differ",))
+        yield (
+            None,
+            None,
+            None,
+            SimpleNamespace(
+                ok=ok, levels={"semantics": level}, subjects={}, causes=(), first_divergence=None
+            ),
+        )
+
+    monkeypatch.setattr(fixing._Repairer, "_compare", compare)
+    repaired = made._accept(fixing._Candidate(f"{right}:net", changes=("a change",)))
+    assert repaired.accepted == (failing is None)
+    assert judged == list(range(3 if failing is None else failing + 1))
+
+
+# What a repair relies on --------------------------------------------------------------------------
+
+
+def test_a_comparison_within_a_round_leaves_the_round_as_it_was(right, tmp_path, monkeypatch):
+    """The repairs after it are merged with those before it."""
+    monkeypatch.setattr(fixing, "Children", lambda **_: nullcontext())
+    run = SimpleNamespace(run=lambda: None)
+    requests = []
+    monkeypatch.setattr(
+        fixing, "_RepairPreparation", lambda request, *_, **__: requests.append(request) or run
+    )
+    monkeypatch.setattr(fixing, "GraphRunner", lambda *_: None)
+    monkeypatch.setattr(fixing, "judge_models", lambda *_: (None, None))
+    monkeypatch.setattr(fixing, "assemble_graph_report", lambda *_: None)
+    made = repairer(tmp_path, right)
+    first = fixing._Candidate(f"{right}:net", {"a.py": "one"})
+    second = fixing._Candidate(f"{right}:net,weights=other.pth", {"a.py": "two"})
+    with made._compare(first, made.request):
+        made._round.weights["kernel"] = np.ones(1)
+        before = made._round
+        with made._compare(second, made.request):
+            assert made._round.texts == {"a.py": "two"}
+            assert not made._round.weights
+        assert made._round is before
+        with pytest.raises(ZeroDivisionError), made._compare(second, made.request):
+            raise ZeroDivisionError
+        assert made._round is before
+    # The first model is the reference, of whatever format the two are.
+    assert {each.reference for each in requests} == {"right"}
+
+
+@pytest.mark.slow
+def test_a_right_model_in_onnx(parity, right, tmp_path):
+    reference = exported(right, tmp_path / "right.onnx", lambda graph: None)
+    wrong = broken(right, ("(x), 0.1)", "(x), 0.3)"))
+    done = fix(parity, reference, f"{wrong}:net", tmp_path / "out", "--all")
+    assert done.code == 0, done.out + done.err
+    assert "(x), 0.1)" in (tmp_path / "out" / "wrong_net.patch").read_text()
+
+
+@pytest.mark.slow
+def test_two_settings_of_a_keras_file_in_one_round(parity, tmp_path):
+    right = tmp_path / "right_keras.py"
+    right.write_text(KERAS_NET)
+    wrong = tmp_path / "wrong_keras.py"
+    text = KERAS_NET.replace('activation="relu"', 'activation="tanh"')
+    wrong.write_text(text.replace('(name="norm1")', '(name="norm1", epsilon=0.5)'))
+    script = f"""
+import runpy
+runpy.run_path({str(wrong)!r})["net"]().save({str(tmp_path / "wrong.keras")!r})
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    done = parity("fix", f"{right}:net", tmp_path / "wrong.keras", "--out", tmp_path / "out")
+    assert done.code == 0, done.out + done.err
+    assert "accepted" in done.out
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def test_two_sources_of_one_name_have_two_patches(right, tmp_path):
+    texts = {}
+    for folder in ("a", "b"):
+        file = tmp_path / folder / "blocks.py"
+        file.parent.mkdir()
+        file.write_text(f"{folder} = 1\n")
+        texts[str(file)] = f"{folder} = 2\n"
+    made = repairer(tmp_path, right)
+    paths, _ = made._write(fixing._Candidate(f"{right}:net", texts))
+    assert [path.name for path in paths] == ["blocks.patch", "blocks.2.patch"]
+    assert "+a = 2" in paths[0].read_text()
+    assert "+b = 2" in paths[1].read_text()
+
+
+def test_a_source_that_is_not_utf_8_is_left_to_the_user(right, tmp_path):
+    source = tmp_path / "latin.py"
+    source.write_bytes("# -*- coding: latin-1 -*-\n# caf\xe9\nnet = 1\n".encode("latin-1"))
+    made = repairer(tmp_path, right)
+    made._round = fixing._Round(f"{source}:net")
+    assert made._read_texts({}, {}) == {}
+    made._round = fixing._Round(f"{right}:net")
+    assert made._read_texts({}, {}) == {str(right): NET}
+
+
+@pytest.mark.slow
+def test_a_repair_of_a_source_that_is_not_utf_8_is_made_by_hand(parity, tmp_path):
+    right = tmp_path / "right_net.py"
+    right.write_text(BLOCKS)
+    wrong = tmp_path / "wrong_net.py"
+    text = "# -*- coding: latin-1 -*-\n# caf\xe9\n" + BLOCKS.replace("ReLU(0.1)", "ReLU(0.01)")
+    wrong.write_bytes(text.encode("latin-1"))
+    done = parity("fix", f"{right}:net", f"{wrong}:net", "--out", tmp_path / "out")
+    assert done.code == 1, done.out + done.err
+    assert "to change by hand: " in done.out
+    assert "nothing was written" in done.out
+
+
+def test_an_output_that_exists_is_refused_before_any_comparison(right, tmp_path, monkeypatch):
+    wrong = exported(right, tmp_path / "wrong.onnx", change_alpha)
+    made = repairer(tmp_path, right, wrong)
+    made.out.mkdir()
+    (made.out / "wrong.repaired.onnx").write_text("")
+    monkeypatch.setattr(fixing._Repairer, "_compare", None)
+    with pytest.raises(OutputError, match="exists already"):
+        made.run()
+
+
+def test_a_patch_that_exists_is_refused_before_the_next_round(right, tmp_path, monkeypatch):
+    made = repairer(tmp_path, right)
+    changed = fixing._Candidate(f"{right}:net", {str(right): "other\n"}, changes=("a change",))
+    rounds = []
+    monkeypatch.setattr(
+        fixing._Repairer, "_improve", lambda self, found: (rounds.append(found) or changed, "")
+    )
+    made.out.mkdir()
+    (made.out / "right_net.patch").write_text("")
+    with pytest.raises(OutputError, match="exists already"):
+        made.run()
+    assert len(rounds) == 1

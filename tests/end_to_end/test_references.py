@@ -143,6 +143,14 @@ def build(runs):
     y = Dies(runs)(keras.layers.ReLU()(keras.layers.Conv2D(4, 3, padding="same")(x)))
     return keras.Model(x, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(y)))
 """,
+    "exits.py": """
+import os
+from torch import nn
+
+class Exits(nn.Module):
+    def forward(self, x):
+        os._exit(9)
+""",
     "fails.py": "import torch\nx = undefined_name\n",
     "missing.py": "import torch\nimport not_there_at_all\n",
     "syntax.py": "import torch\ndef f(:\n",
@@ -323,6 +331,7 @@ def test_a_zoo_that_is_not_installed(compare, tmp_path):
             (f"dies.py:build,runs={runs}", ("--no-export",), f"died during '{operation}'")
             for runs, operation in enumerate(["read_graph", "load_parameters", "run_graph"], 1)
         ),
+        ("exits.py:Exits", (), "died during 'guess_inputs'"),
         ("bad.py:hangs", ("--timeout", "15"), "no answer to 'load_reference' within 15 s"),
     ],
 )
@@ -341,6 +350,19 @@ def test_a_model_that_cannot_be_run_leaves_the_others_their_results(
     assert set(failures.values()) == {None}
     for stage in report["stages"]:
         assert {each["status"] for each in stage["subjects"].values()} == {"at-floor"}
+
+
+@pytest.mark.parametrize(
+    ("option", "runs", "note"),
+    [(("--repeat", "20"), 12, "the runs stopped: "), (("--seeds", "9"), 12, "could not be run: ")],
+)
+def test_a_model_that_dies_after_the_verdict(compare, option, runs, note):
+    """What is found until then is reported."""
+    reference = f"other=dies.py:build,runs={runs}"
+    done = compare("net.py:build", reference, "--no-export", "--no-explain", *option, "--json", "-")
+    assert done.code != 2, done.err
+    assert [stage["subjects"]["other"]["status"] for stage in done.report["stages"]]
+    assert any(note in each["message"] for each in done.report["notes"]), done.report["notes"]
 
 
 def test_the_only_model_that_cannot_be_run(compare):

@@ -37,8 +37,8 @@ def fix(
 
     Writes a checkpoint, an ONNX or Keras file, or a patch of your source for `git apply`, into DIR
     alone. A repair is accepted only if the repaired model is in parity, in float32 and in float64,
-    on inputs that the search never saw; nothing is written otherwise. Exit codes: 0 repaired, 1 not
-    repaired, 2 bad input.
+    on your input and on inputs that the search never saw; nothing is written otherwise. Exit codes:
+    0 repaired, 1 not repaired, 2 bad input.
     """
     with handle_errors():
         from parity.commands.fix import fix_models
@@ -75,7 +75,8 @@ def fix(
             stdout.print(f"wrote {path}", markup=False, highlight=False)
         if repaired.reference and repaired.files:
             stdout.print(
-                "accepted: in parity in float32 and in float64 on inputs that the search never saw",
+                "accepted: in parity in float32 and in float64, on the input of the search and on "
+                "inputs that it never saw",
                 markup=False,
             )
         elif not repaired.accepted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -182,6 +182,8 @@ class Preparation:
             for subject in subjects:
                 if subject.name == wanted:
                     return subject
+            if wanted in self.failures:
+                raise ChildError(f"{wanted}: {self.failures[wanted]}")
             hint = suggest(wanted, [subject.name for subject in subjects])
             raise UsageError(f"--reference: no subject is called {quote(wanted)}{hint}")
         models = [s for s in subjects if s.runtime in registry.model_runtimes()]
@@ -198,9 +200,10 @@ class Preparation:
         declared: dict[str, list[DeclaredInput]] = {}
         examples: dict[str, dict[str, Array] | None] = {}
         for subject in subjects:
-            declared[subject.name], examples[subject.name] = self._ask_inputs(subject)
+            with self._keep_failure(subject):
+                declared[subject.name], examples[subject.name] = self._ask_inputs(subject)
         order = sorted(
-            subjects,
+            (subject for subject in subjects if subject.name in declared),
             # Those that state their inputs first: the others are given the same.
             key=lambda s: _count_open(declared[s.name]),
         )
@@ -211,7 +214,10 @@ class Preparation:
                 own = declared[subject.name]
                 others = [declared[s.name] for s in order if s is not subject]
                 if any(spec.shape is None for spec in own) and examples[subject.name] is None:
-                    own = self._guess_inputs(subject, own, list(chosen.values()))
+                    with self._keep_failure(subject):
+                        own = self._guess_inputs(subject, own, list(chosen.values()))
+                if subject.name in self.failures:
+                    continue
                 chosen[subject.name] = choose_inputs(
                     self.request,
                     own,
@@ -224,6 +230,14 @@ class Preparation:
                     self._read, subject, chosen[subject.name], answers[subject.name]
                 )
             return self._collect(futures)
+
+    @contextlib.contextmanager
+    def _keep_failure(self, subject: GraphSubject) -> Iterator[None]:
+        """Keep the error of a subject whose runtime fails; the others go on."""
+        try:
+            yield
+        except SUBJECT_ERRORS as error:
+            self.failures[subject.name] = str(error)
 
     def _guess_inputs(
         self,

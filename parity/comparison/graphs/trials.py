@@ -15,12 +15,12 @@ from parity.comparison.graphs.inputs import ModelInputs, find_id_bounds, redraw_
 from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.shared_inputs import find_open_axes, share_inputs
-from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.state import SUBJECT_ERRORS, GraphState, LoadedModel
 from parity.comparison.judging import judge_captures
 from parity.comparison.repeats import read_checksums, summarise_trial
 from parity.comparison.results import InputTrial, Repeatability
 from parity.comparison.state import SubjectCapture
-from parity.errors import ChildError, FlagError, GraphError, ParityError
+from parity.errors import ParityError
 from parity.network import inputs
 from parity.numerics.verdict import StageResult, Status
 
@@ -139,16 +139,23 @@ def _compare(runner: GraphRunner, trials: Trials, name: str) -> list[StageResult
     state = runner.state
     runner.progress("parity", f"input {name}")
     points = state.table.points(state.request.depth, list(state.models))
-    reference = runner.run_reference(points, "trial")
     captures, shape = {}, next(iter(state.reference.inputs.arrays.values())).shape
+
+    def note_failure(subject: str, error: ParityError) -> None:
+        trials.notes.append(f"input '{name}': {subject} could not be run: {error}")
+        missing = InputTrial(name, shape, Status.MISSING, subject, None, math.inf, math.inf)
+        trials.results.append(missing)
+
+    try:
+        reference = runner.run_reference(points, "trial")
+    except SUBJECT_ERRORS as error:
+        note_failure(state.reference.subject.name, error)
+        return []
     for subject in state.models:
         try:
             captures[subject] = runner.run_subject(subject, points, "trial").path
-        except (ChildError, GraphError, FlagError) as error:
-            trials.notes.append(f"input '{name}': {subject} could not be run: {error}")
-            trials.results.append(
-                InputTrial(name, shape, Status.MISSING, subject, None, math.inf, math.inf)
-            )
+        except SUBJECT_ERRORS as error:
+            note_failure(subject, error)
     if not captures:
         return []
     stages = judge_captures(reference.capture, reference.floors, captures, points, criteria(state))

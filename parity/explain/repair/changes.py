@@ -36,11 +36,6 @@ class LayerRepair:
     roles: tuple[str, ...] = ()
     moves_weights: bool = False
 
-    @property
-    def is_derived(self) -> bool:
-        """Whether it says more than the text."""
-        return bool(self.hyper or self.kind or self.roles or self.moves_weights)
-
 
 def derive_repairs(failing: FailingLayer, proof: Attempt) -> tuple[LayerRepair, ...]:
     """Return what undoes each candidate of a proof, in the order in which they were applied."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from parity.network import kinds
 from parity.network.alignment import families
@@ -243,8 +243,3 @@ def _regroup(axes: Axes, before: Sequence[int], shape: Sequence[int]) -> Axes | 
             return None
         found.append(tuple(taken))
     return tuple(found) if not rest else None
-
-
-def sizes_of(axes: Mapping[str, Axes], tensor: str) -> Axes | None:
-    """Return the axes of a tensor, or None where they are not known."""
-    return axes.get(tensor)

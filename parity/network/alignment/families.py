@@ -9,7 +9,6 @@ from parity.network.graph import Node
 
 LINEAR = "linear"
 ACTIVATION = "activation"
-AVERAGE = "average"
 PRODUCT = "product"
 ATTENTION = "attention"
 INPUT = "input"

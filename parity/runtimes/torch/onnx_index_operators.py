@@ -8,14 +8,9 @@ import torch
 from torch import Tensor
 
 from parity.runtimes.torch.onnx_operators import Call, Unsupported, integers, operator
+from parity.runtimes.torch.onnx_shape_operators import wrap_indices
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
-
-
-def _wrap(indices: Tensor, length: int) -> Tensor:
-    """Return indices with the negative ones counted from the end."""
-    indices = indices.to(torch.int64)
-    return torch.where(indices < 0, indices + length, indices)
 
 
 @operator("GatherND")
@@ -25,7 +20,7 @@ def gather_nd(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     shared = x.shape[:batch]
     rows = x.reshape(-1, *x.shape[batch:])
     places = indices.reshape(rows.shape[0], -1, depth)
-    wrapped = [_wrap(places[..., axis], rows.shape[axis + 1]) for axis in range(depth)]
+    wrapped = [wrap_indices(places[..., axis], rows.shape[axis + 1]) for axis in range(depth)]
     first = torch.arange(rows.shape[0]).reshape(-1, 1).expand(places.shape[:2])
     found = rows[(first, *wrapped)]
     return found.reshape(*shared, *indices.shape[batch:-1], *x.shape[batch + depth :])
@@ -39,7 +34,7 @@ def scatter_nd(call: Call, x: Tensor, indices: Tensor, updates: Tensor) -> Tenso
         strides[axis] = strides[axis + 1] * x.shape[axis + 1]
     flat = torch.zeros(indices.shape[:-1], dtype=torch.int64)
     for axis in range(depth):
-        flat = flat + _wrap(indices[..., axis], x.shape[axis]) * strides[axis]
+        flat = flat + wrap_indices(indices[..., axis], x.shape[axis]) * strides[axis]
     flat = flat.reshape(-1)
     rows = x.reshape(-1, *x.shape[depth:]).clone()
     values = updates.reshape(flat.numel(), *x.shape[depth:]).to(x.dtype)
@@ -59,7 +54,7 @@ def _write(rows: Tensor, axis: int, places: Tensor, values: Tensor, reduction: s
 @operator("ScatterElements", "Scatter")
 def scatter_elements(call: Call, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
     axis, reduction = call.get("axis", 0), call.get("reduction", "none")
-    places, values = _wrap(indices, x.shape[axis]), updates.to(x.dtype)
+    places, values = wrap_indices(indices, x.shape[axis]), updates.to(x.dtype)
     if reduction in ("none", ""):
         return x.scatter(axis, places, values)
     return x.scatter_reduce(axis, places, values, _REDUCTIONS[reduction], include_self=True)
@@ -73,7 +68,7 @@ def one_hot(call: Call, indices: Tensor, depth: Tensor, values: Tensor) -> Tenso
     axis = axis % (indices.ndim + 1)
     shape = [1] * (indices.ndim + 1)
     shape[axis] = count
-    places = _wrap(indices, count).unsqueeze(axis)
+    places = wrap_indices(indices, count).unsqueeze(axis)
     return torch.where(places == torch.arange(count).reshape(shape), on, off)
 
 

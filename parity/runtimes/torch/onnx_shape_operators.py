@@ -161,7 +161,7 @@ def slice_tensor(
     return x
 
 
-def _wrap_indices(indices: Tensor, length: int) -> Tensor:
+def wrap_indices(indices: Tensor, length: int) -> Tensor:
     """Return indices with the negative ones counted from the end."""
     indices = indices.to(torch.int64)
     return torch.where(indices < 0, indices + length, indices)
@@ -170,7 +170,7 @@ def _wrap_indices(indices: Tensor, length: int) -> Tensor:
 @operator("Gather")
 def gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0) % x.ndim
-    flat = _wrap_indices(indices, x.shape[axis]).reshape(-1)
+    flat = wrap_indices(indices, x.shape[axis]).reshape(-1)
     sizes = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     return x.index_select(axis, flat).reshape(sizes)
 
@@ -178,7 +178,7 @@ def gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
 @operator("GatherElements")
 def gather_elements(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0)
-    return x.gather(axis, _wrap_indices(indices, x.shape[axis]))
+    return x.gather(axis, wrap_indices(indices, x.shape[axis]))
 
 
 @operator("Expand")
