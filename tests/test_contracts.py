@@ -134,6 +134,7 @@ def test_only_the_public_face_and_the_ground_lie_beside_the_packages():
         "__init__.py",
         "__main__.py",
         "version.py",
+        "defaults.py",
         "errors.py",
         "files.py",
         "temporary.py",
