@@ -66,11 +66,12 @@ def render(figure: Figure, format: str) -> bytes:
     import matplotlib as mpl
 
     stream = io.BytesIO()
-    metadata: dict[str, Any] = {
+    formats: dict[str, dict[str, Any]] = {
         "svg": {"Date": None},
         "pdf": {"CreationDate": None},
         "png": {"Software": SOFTWARE},
-    }.get(format, {})
+    }
+    metadata = formats.get(format, {})
     with mpl.rc_context({"svg.hashsalt": "parity"}), warnings.catch_warnings():
         # A missing glyph has a note of its own.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -214,10 +214,27 @@ class RunFolder:
         for folder in (self.path, *(self.path / name for name in frameworks), *logs):
             temporary.sweep(folder)
 
+    def require_other_outputs(
+        self, outputs: Iterable[Path | None], frameworks: Sequence[str]
+    ) -> None:
+        """Raise `OutputError` for an output in the place of one of the run's files."""
+        files_of_run = {self.configuration.absolute(), *(p.absolute() for p in self._files())}
+        folders = [(self.path / name).absolute() for name in (*frameworks, "tensorboard")]
+        for path in outputs:
+            if path is not None and (
+                path.absolute() in files_of_run
+                or any(path.absolute().is_relative_to(folder) for folder in folders)
+            ):
+                raise OutputError(f"{path}: is the place of a file of the run; give another name")
+
+    def _files(self) -> list[Path]:
+        """Return the paths of the files in the run's folder, but for its configuration."""
+        own = [self.progress, self.history, self.picture, self.metrics, self.verification]
+        return [*own, self.initial_weights, self.description]
+
     def _list_files(self, frameworks: Sequence[str]) -> Iterator[Path]:
         """Yield the files there that a run has beside its configuration."""
-        own = [self.progress, self.history, self.picture, self.metrics, self.verification]
-        own += [self.initial_weights, self.description]
+        own = self._files()
         for name in frameworks:
             own += [self.events(name), *self._list_states(name)]
             # --format writes the checkpoints with other suffixes, too.

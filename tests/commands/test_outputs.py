@@ -77,6 +77,14 @@ def test_what_cannot_be_written_is_found_first(command, output, place, capsys):
     assert f"{output}: cannot be" in message
 
 
+@pytest.mark.parametrize("name", ["configuration.json", "history.json", "keras/last.safetensors"])
+def test_a_report_of_a_training_takes_no_place_of_the_runs_files(name, place, capsys):
+    assert main.main([*TRAIN.split(), "--out", "run", "--json", f"run/{name}"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert f"{name}: is the place of a file of the run" in message
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_found_first(place, capsys):
     assert main.main([*EVALUATE.split(), "--out", "locked/here"]) == 2

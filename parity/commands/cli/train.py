@@ -194,11 +194,14 @@ def train(
     with handle_errors():
         from parity.commands import train as training
         from parity.commands.outputs import require_outputs
+        from parity.processes import registry
         from parity.processes.interpreters import resolve_interpreters
         from parity.training.data.augmentation import Augmentation
+        from parity.training.run_folder import RunFolder
         from parity.training.schedules import Schedule
 
         run = out if out is not None else Path("runs") / model
+        RunFolder(run).require_other_outputs((json, html), registry.model_runtimes())
         require_outputs([json, html], [init], data=data, folder=run)
         with show_progress() as update_progress:
             result = training.train(
