@@ -486,5 +486,5 @@ def test_a_right_model_that_cannot_be_loaded_is_named_with_its_error(right, tmp_
     request = replace(made.request, reference="right")
     preparation = Preparation(request, None, tmp_path, fixing.no_progress)
     preparation.failures["right"] = "PyTorch is not installed"
-    with pytest.raises(ChildError, match="^right: PyTorch is not installed$"):
+    with pytest.raises(ChildError, match=r"^right: PyTorch is not installed$"):
         preparation._choose_reference([])
