@@ -175,6 +175,17 @@ def require_writable(path: str | Path) -> None:
         raise OutputError(f"{path}: cannot be written: the folder {folder} is not writable")
 
 
+def require_writable_folder(path: str | Path) -> None:
+    """Raise `OutputError` if `path` is no folder that can be written in, and cannot be made one."""
+    folder = Path(path)
+    # `exists` is false below a file.
+    existing = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not existing.is_dir():
+        raise OutputError(f"{path}: cannot be a folder: {existing} is none")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: cannot be written: the folder {existing} is not writable")
+
+
 def require_other_files(outputs: Iterable[str | Path], inputs: Iterable[str]) -> None:
     """Raise OutputError if an output is the same file as one of the inputs.
 

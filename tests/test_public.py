@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import re
 import subprocess
@@ -176,6 +177,30 @@ def test_the_command_line_has_the_same_defaults():
     given = {name: each.default for name, each in shared.items()}
     request = request_options.build_request(given, ("resnet18",))
     assert request == Request(model="resnet18", python=request.python)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("train", ["train"]),
+        ("evaluate", ["evaluate", "predict"]),
+        ("compare", ["compare", "diff"]),
+    ],
+)
+def test_each_option_has_the_default_of_its_parameter(module, names):
+    commands = importlib.import_module(f"parity.commands.cli.{module}")
+    for name in names:
+        own = inspect.signature(getattr(commands, name)).parameters
+        for option, parameter in parameters(name).items():
+            # The function takes objects for these.
+            if option not in own or option in ("schedule", "early_stopping"):
+                continue
+            defaults = own[option].default, parameter.default
+            if inspect.Parameter.empty in defaults:
+                continue
+            # An option that is not given is None or "", a parameter may be ().
+            expected, found = (None if each in ("", ()) else each for each in defaults)
+            assert found == expected, f"{name}: {option}"
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import judge_semantics
 from parity.comparison.state import Comparison, State
+from parity.defaults import LIMIT
 from parity.errors import ParityError
 from parity.explain import session
 from parity.explain.cause import Cause
@@ -74,7 +75,7 @@ def compare(
     trust: Sequence[str | Path] = (),
     custom_objects: str | Path | None = None,
     depth: Depth = "stage",
-    limit: float = 4.0,
+    limit: float = LIMIT,
     isolate: bool = False,
     semantics: bool = False,
     explain: bool = True,

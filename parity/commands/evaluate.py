@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parity import temporary
+from parity.commands.outputs import require_outputs
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -18,6 +19,7 @@ from parity.commands.values import (
     parse_image_size,
     parse_subjects,
 )
+from parity.defaults import PASS_BATCH, VALIDATION_SHARE
 from parity.errors import ChildError, InputError, UsageError
 from parity.evaluation import judging
 from parity.evaluation.models import LoadedModels, ModelRequest, load_models
@@ -34,10 +36,7 @@ from parity.training.data.batches import BatchPlan, BatchReader, Preprocessing
 from parity.training.data.images import FileImages
 from parity.training.data.labelled import LabelledImages, open_labelled
 from parity.training.data.loading import default_workers, open_loader
-from parity.training.data.sources import VALIDATION_SHARE
 from parity.training.description import TrainedDescription, read_description
-
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def evaluate(
     split: str | None = None,
     subjects: str | Sequence[str] | None = None,
     exact: bool = False,
-    batch: int = BATCH,
+    batch: int = PASS_BATCH,
     image_size: ImageSize | None = None,
     channels: int | None = None,
     mean: Sequence[float] = (),
@@ -191,6 +190,9 @@ def evaluate(
         (True, 0)
     """
     progress = progress or no_progress
+    require_outputs([html], [model, custom_objects], data=data, weights=weights, folder=out)
+    if out is not None:
+        pages.require_replaceable(Path(out))
     evaluated = identify_model(
         model, weights, mean=mean, deviation=deviation, image_size=image_size, channels=channels
     )

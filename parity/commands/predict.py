@@ -19,6 +19,7 @@ from parity.commands.evaluate import (
     require_any,
     share_threads,
 )
+from parity.commands.outputs import require_outputs
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -27,6 +28,7 @@ from parity.commands.values import (
     optional_path,
     parse_subjects,
 )
+from parity.defaults import PASS_BATCH, TOP, VALIDATION_SHARE
 from parity.errors import InputError, UsageError
 from parity.evaluation import fonts, judging, pictures, scores
 from parity.evaluation.models import ModelRequest, load_models
@@ -40,11 +42,8 @@ from parity.training.data.batches import BatchPlan, BatchReader
 from parity.training.data.images import FileImages, Images, SelectedImages
 from parity.training.data.labelled import open_labelled
 from parity.training.data.loading import open_loader
-from parity.training.data.sources import VALIDATION_SHARE
 
 SCHEMA = "parity.predictions/1"
-
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def predict(
     data: str | Path | None = None,
     split: str | None = None,
     samples: int = 5,
-    top: int = 5,
+    top: int = TOP,
     picture: str | Path | None = None,
     subjects: str | Sequence[str] | None = None,
     image_size: ImageSize | None = None,
@@ -171,6 +170,7 @@ def predict(
     target = optional_path(picture)
     if target is not None:
         pictures.require_format(target)
+    require_outputs([target], [model, *images, custom_objects], data=data, weights=weights)
     known = identify_model(
         model, weights, mean=mean, deviation=deviation, image_size=image_size, channels=channels
     )
@@ -203,7 +203,7 @@ def predict(
         models.reference = None
         reader = BatchReader(
             selection.images,
-            BatchPlan(len(selection.images.labels), BATCH, shuffle=False),
+            BatchPlan(len(selection.images.labels), PASS_BATCH, shuffle=False),
             known.preprocessing(models.input_shape),
         )
         loader = stack.enter_context(open_loader(folder, workers=0))

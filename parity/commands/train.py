@@ -20,6 +20,7 @@ from parity.commands.values import (
     parse_image_size,
 )
 from parity.comparison.checkpoints import convert_checkpoint, detect_format
+from parity.defaults import SAVE_SECONDS, VALIDATION_SHARE
 from parity.errors import UsageError, WeightError
 from parity.explain.training import explain_step
 from parity.network import architectures, weights
@@ -39,15 +40,13 @@ from parity.training.data.batches import Preprocessing
 from parity.training.data.dataset import Dataset
 from parity.training.data.images import FileImages
 from parity.training.data.loading import BatchLoader, default_workers, open_loader
-from parity.training.data.sources import DIGITS, VALIDATION_SHARE, open_dataset
+from parity.training.data.sources import DIGITS, open_dataset
 from parity.training.loop import Loop, Readers
 from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder, RunProgress
 from parity.training.run_verification import RunVerifier
 from parity.training.schedules import Schedule
 from parity.training.verification import REFERENCE, VerifiedStep
-
-SAVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -429,7 +428,7 @@ def _open_folder(
         where=str(folder.path),
         epochs_done=0 if progress is None else progress.epoch - 1,
     )
-    folder.delete_incomplete_files()
+    folder.delete_incomplete_files(configuration.frameworks)
     if progress is not None:
         folder.delete_other_states(progress)
     folder.write_configuration(configuration.to_json())

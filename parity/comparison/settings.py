@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from parity.defaults import LIMIT
 from parity.errors import UsageError
 from parity.network.table import Depth
 from parity.processes import registry
@@ -44,7 +45,7 @@ class Settings:
     subjects: tuple[str, ...] = ()
     reference: str | None = None
     depth: Depth = "stage"
-    limit: float = 4.0
+    limit: float = LIMIT
     isolate: bool = False
     semantics: bool = False
     explain: bool = True

@@ -27,6 +27,9 @@ Pixels = NDArray[np.uint8]
 
 FORMATS = (".png", ".svg", ".pdf", ".jpg")
 
+SOFTWARE = "parity"
+"""What made a picture, as its metadata tell it."""
+
 _WRITTEN_COUNTS = 20
 """The classes up to which a confusion matrix has its numbers written in."""
 
@@ -63,9 +66,12 @@ def render(figure: Figure, format: str) -> bytes:
     import matplotlib as mpl
 
     stream = io.BytesIO()
-    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(
-        format, {}
-    )
+    formats: dict[str, dict[str, Any]] = {
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None},
+        "png": {"Software": SOFTWARE},
+    }
+    metadata = formats.get(format, {})
     with mpl.rc_context({"svg.hashsalt": "parity"}), warnings.catch_warnings():
         # A missing glyph has a note of its own.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from parity.defaults import LIMIT
 from parity.errors import CaptureError
 from parity.numerics.capture import CaptureReader
 from parity.numerics.distance import ErrorMetrics, measure_error
@@ -39,10 +40,6 @@ __all__ = [
     "judge_error",
     "measure_error",
 ]
-
-LIMIT = 4.0
-"""The largest error, in floors, that passes: twice the worst of 192 correct runs (docs/design.md).
-"""
 
 
 class Status(StrEnum):

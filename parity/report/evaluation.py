@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from parity.errors import OutputError
 from parity.evaluation import pictures
 from parity.evaluation.judging import describe_label
 from parity.evaluation.pictures import Pixels, SamplePrediction
-from parity.evaluation.results import Evaluation, SplitResult
+from parity.evaluation.results import SCHEMA, Evaluation, SplitResult
+from parity.training.data.labelled import SPLITS
 
 if TYPE_CHECKING:
     from parity.evaluation.passes import Outputs
@@ -29,6 +31,41 @@ MOST_DRAWN = 25
 
 THUMBNAIL = (160, 160)
 """(height, width) of a drawn image, in pixels, where the model's own is larger."""
+
+
+_MARKS = {
+    "evaluation.json": f'"schema": "{SCHEMA}"'.encode(),
+    "evaluation.html": b"<title>parity evaluate: ",
+    "predictions.csv": b"split,image,true",
+}
+_PICTURE_MARK = b"Software\0" + pictures.SOFTWARE.encode()
+_PICTURES = ("confusion", "predictions", "changed")
+_START = 4096
+"""Bytes of a file in which its mark is."""
+
+
+def require_replaceable(folder: Path) -> None:
+    """Raise `OutputError` if an evaluation written to `folder` would replace a file of the user."""
+    prefixes = ("", *(f"{split}-" for split in SPLITS))
+    marks = dict(_MARKS)
+    marks |= {f"{p}{label}.png": _PICTURE_MARK for p in prefixes for label in _PICTURES}
+    for name, mark in marks.items():
+        path = folder / name
+        if os.path.lexists(path) and not _has_mark(path, mark):
+            raise OutputError(
+                f"{path}: would be replaced, but is not of an evaluation that parity wrote; move "
+                "it or name another folder"
+            )
+
+
+def _has_mark(path: Path, mark: bytes) -> bool:
+    if path.is_symlink():
+        return False
+    try:
+        with files.open_regular(path) as file:
+            return mark in file.read(_START)
+    except OSError:
+        return False
 
 
 def to_text(evaluation: Evaluation) -> str:
@@ -47,18 +84,22 @@ def write(
 ) -> None:
     """Write the page to `page`; to `folder` also JSON, a table of predictions and the pictures.
 
-    Raises `OutputError` for a file that cannot be written.
+    Raises `OutputError` for a file that cannot be written, and where `require_replaceable` does.
     """
     drawn = draw(evaluation, readers, outputs, seed=seed)
     html = render_page(evaluation, drawn)
+    if folder is not None:
+        # Before the page, which may be in it.
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be a folder: {error.strerror or error}") from error
     if page is not None:
         files.write_text(page, html)
     if folder is None:
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be a folder: {error.strerror or error}") from error
+    # Something may have been put there since the command began.
+    require_replaceable(folder)
     files.write_text(folder / "evaluation.json", to_text(evaluation))
     files.write_text(folder / "evaluation.html", html)
     files.write_text(folder / "predictions.csv", _predictions(evaluation, readers, outputs))

@@ -21,14 +21,6 @@ Array = NDArray[Any]
 
 Values = Mapping[str, Array]
 
-SLOTS: Mapping[str, tuple[str, ...]] = {
-    "sgd": ("momentum",),
-    "adam": ("first_moment", "second_moment"),
-    "adamw": ("first_moment", "second_moment"),
-    "rmsprop": ("mean_square", "momentum"),
-}
-"""The slots of each optimizer; those of a momentum are there only where it is above 0."""
-
 
 @dataclass(frozen=True)
 class Form:

@@ -8,19 +8,21 @@ killed at any moment goes on from the last complete state.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from parity import files
+from parity import files, temporary
 from parity.errors import InputError, OutputError, UsageError
 from parity.training.callbacks import CallbackState, EpochMetrics
 from parity.training.description import FILE_NAME, TrainedDescription
 
 SCHEMA = "parity.progress/1"
 
-_STATES = "state-*.safetensors"
+_STATE = re.compile(r"state-\d+-\d+\.safetensors")
+_CHECKPOINTS = ("last", "best", "lowest-loss")
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,16 @@ class RunFolder:
         return self.path / "tensorboard" / framework / "events.out.tfevents.0.parity"
 
     def create(self, frameworks: tuple[str, ...], configuration: Mapping[str, Any]) -> None:
-        """Make the folder of a new run. Raises `UsageError` if it holds one already."""
-        if self.configuration.exists() or self.progress.exists():
+        """Make the folder of a new run. Raises `UsageError` if it holds one, or a file of one."""
+        if self.configuration.exists():
             raise UsageError(
                 f"{self.path}: holds a run; --resume continues it, --out names another folder"
+            )
+        # The new run would take the file for its own: other weights, steps that it did not compare.
+        for path in self._list_files(frameworks):
+            raise UsageError(
+                f"{path}: is a file of another run, whose configuration.json is gone; move it, or "
+                "name another folder with --out"
             )
         try:
             for folder in (*frameworks, *(f"tensorboard/{name}" for name in frameworks)):
@@ -193,19 +201,48 @@ class RunFolder:
         self.delete_other_states(progress)
 
     def delete_other_states(self, progress: RunProgress) -> None:
-        """Delete the state files that are not those of `progress`, and incomplete files."""
+        """Delete the state files that are not those of `progress`."""
         for framework in progress.frameworks:
             kept = self.state(framework, progress)
-            for path in (self.path / framework).glob(_STATES):
+            for path in self._list_states(framework):
                 if path != kept:
                     path.unlink(missing_ok=True)
 
-    def delete_incomplete_files(self) -> None:
-        """Delete what a killed run was writing: hidden files that end as checkpoints do."""
-        for folder in (self.path, *(p for p in self.path.iterdir() if p.is_dir())):
-            for path in folder.glob(".*.*"):
-                if path.is_file() and path.suffix in (".safetensors", ".json", ".csv", ".svg"):
-                    path.unlink(missing_ok=True)
+    def delete_incomplete_files(self, frameworks: Sequence[str]) -> None:
+        """Delete what a killed process was writing in the run's own folders."""
+        logs = (self.events(name).parent for name in frameworks)
+        for folder in (self.path, *(self.path / name for name in frameworks), *logs):
+            temporary.sweep(folder)
+
+    def require_other_outputs(
+        self, outputs: Iterable[Path | None], frameworks: Sequence[str]
+    ) -> None:
+        """Raise `OutputError` for an output in the place of one of the run's files."""
+        files_of_run = {self.configuration.absolute(), *(p.absolute() for p in self._files())}
+        folders = [(self.path / name).absolute() for name in (*frameworks, "tensorboard")]
+        for path in outputs:
+            if path is not None and (
+                path.absolute() in files_of_run
+                or any(path.absolute().is_relative_to(folder) for folder in folders)
+            ):
+                raise OutputError(f"{path}: is the place of a file of the run; give another name")
+
+    def _files(self) -> list[Path]:
+        """Return the paths of the files in the run's folder, but for its configuration."""
+        own = [self.progress, self.history, self.picture, self.metrics, self.verification]
+        return [*own, self.initial_weights, self.description]
+
+    def _list_files(self, frameworks: Sequence[str]) -> Iterator[Path]:
+        """Yield the files there that a run has beside its configuration."""
+        own = self._files()
+        for name in frameworks:
+            own += [self.events(name), *self._list_states(name)]
+            # --format writes the checkpoints with other suffixes, too.
+            own += [p for each in _CHECKPOINTS for p in (self.path / name).glob(f"{each}.*")]
+        yield from (path for path in own if path.exists())
+
+    def _list_states(self, framework: str) -> list[Path]:
+        return [p for p in (self.path / framework).glob("state-*") if _STATE.fullmatch(p.name)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

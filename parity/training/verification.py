@@ -13,7 +13,6 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from parity.network import weights
 from parity.network.table import LayerTable
 from parity.numerics.floor import REPLICATES
 from parity.processes.training_requests import ObservedStepRequest, StepRequest, Variation
@@ -323,15 +322,3 @@ class StepVerifier:
             variation=variation or Variation(),
         )  # fmt: skip
         return self._observe(REFERENCE, request)
-
-
-def next_state(record: StepRecord, path: Path) -> None:
-    """Write the state after a step of the reference, to start the next one from, as float32."""
-    weights.save(
-        path,
-        {
-            name: np.asarray(value, np.float32)
-            for name, value in record.values.items()
-            if name.startswith(("weight/", "slot/"))
-        },
-    )

@@ -85,7 +85,7 @@ def compare(
         for name, measured in floors.items():
             error = measure_error(actual=subject.read(name), expected=reference.read(name))
             assert not error.mismatch, f"{name}: {error.mismatch}"
-            scaled = measured.for_precision(graph.precisions[name])
+            scaled = measured.for_precision(graph.lowest_precisions[name])
             ratios[name] = max(
                 error.rel_l2 / scaled.rel_l2,
                 error.max_abs / scaled.max_abs if scaled.max_abs else 0.0,

@@ -46,12 +46,14 @@ def align(
         from parity import files
         from parity.commands.align import COLUMNS, align_models
         from parity.commands.cli.progress import show_progress
+        from parity.commands.outputs import require_outputs
         from parity.commands.values import parse_image_size, parse_inputs, parse_shapes
         from parity.comparison.graphs.request import GraphRequest
         from parity.processes.interpreters import resolve_interpreters
 
-        if out is not None:
-            files.require_writable(out)
+        require_outputs([out], [first, second, *(input or ()), custom_objects])
+        if model_explorer is not None:
+            files.require_writable_folder(model_explorer)
         plain, named = parse_inputs(input or ())
         request = GraphRequest(
             references=(first, second),

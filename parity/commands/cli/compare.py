@@ -24,6 +24,7 @@ from parity.commands.cli.request_options import (
     build_request,
     with_request_options,
 )
+from parity.defaults import LIMIT
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
@@ -46,7 +47,7 @@ def compare(
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
     export: arguments.ExportOption = True,
-    limit: arguments.LimitOption = 4.0,
+    limit: arguments.LimitOption = LIMIT,
     judge_as: arguments.JudgeAsOption = None,
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Also run every part on the reference's input.")
@@ -219,7 +220,7 @@ def _start_children(request: "Request") -> Iterator[dict[str, Any]]:
 def diff(
     a: FirstCaptures,
     b: SecondCaptures,
-    limit: arguments.LimitOption = 4.0,
+    limit: arguments.LimitOption = LIMIT,
     judge_as: arguments.JudgeAsOption = None,
     *,
     reports: dict[str, Path],

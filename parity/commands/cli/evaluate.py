@@ -11,6 +11,7 @@ from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
+from parity.defaults import PASS_BATCH, TOP, VALIDATION_SHARE
 
 if TYPE_CHECKING:
     from parity.commands.predict import PredictionResult
@@ -98,13 +99,13 @@ def evaluate(
     exact: Annotated[
         bool, typer.Option("--exact", help="Run the float64 reference on every pass.")
     ] = False,
-    batch: Annotated[int, typer.Option(help="Number of images of a pass.")] = 16,
+    batch: Annotated[int, typer.Option(help="Number of images of a pass.")] = PASS_BATCH,
     image_size: arguments.ImageSizeOption = None,
     channels: arguments.ChannelsOption = None,
     mean: MeanOption = "",
     deviation: DeviationOption = "",
     seed: arguments.SeedOption = 0,
-    validation_share: ShareOption = 0.2,
+    validation_share: ShareOption = VALIDATION_SHARE,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Exit 0 although images cannot be read.")
     ] = False,
@@ -134,8 +135,12 @@ def evaluate(
     with handle_errors():
         from parity.commands import evaluate as evaluating
         from parity.commands.cli.train import parse_numbers
+        from parity.commands.outputs import require_outputs
         from parity.processes.interpreters import resolve_interpreters
 
+        require_outputs(
+            [_file(json), html], [model, custom_objects], data=data, weights=weights, folder=out
+        )
         with show_progress() as update_progress:
             found = evaluating.evaluate(
                 model,
@@ -186,7 +191,7 @@ def predict(
     data: DataOption = None,
     split: SplitOption = None,
     samples: Annotated[int, typer.Option(help="Number of images of --data.")] = 5,
-    top: Annotated[int, typer.Option(help="Number of classes for each image.")] = 3,
+    top: Annotated[int, typer.Option(help="Number of classes for each image.")] = TOP,
     picture: Annotated[
         Path | None,
         typer.Option(
@@ -200,7 +205,7 @@ def predict(
     mean: MeanOption = "",
     deviation: DeviationOption = "",
     seed: arguments.SeedOption = 0,
-    validation_share: ShareOption = 0.2,
+    validation_share: ShareOption = VALIDATION_SHARE,
     json: JsonOption = None,
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
@@ -216,8 +221,11 @@ def predict(
     with handle_errors():
         from parity.commands import predict as predicting
         from parity.commands.cli.train import parse_numbers
+        from parity.commands.outputs import require_outputs
         from parity.processes.interpreters import resolve_interpreters
 
+        read = [model, *(images or ()), custom_objects]
+        require_outputs([_file(json)], read, data=data, weights=weights)
         with show_progress() as update_progress:
             found = predicting.predict(
                 model,
@@ -252,6 +260,11 @@ def predict(
             console.print_message("failed", "bold red", f"{name}: {reason}")
         if found.exit_code:
             raise typer.Exit(found.exit_code)
+
+
+def _file(path: Path | None) -> Path | None:
+    """Return the file of --json; None where it is printed."""
+    return None if path is not None and str(path) == "-" else path
 
 
 def _write_json(path: Path | None, data: object) -> bool:

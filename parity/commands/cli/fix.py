@@ -10,6 +10,7 @@ from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
+from parity.defaults import LIMIT
 
 
 def fix(
@@ -28,7 +29,7 @@ def fix(
     seed: arguments.SeedOption = 0,
     batch: arguments.BatchOption = None,
     image_size: arguments.ImageSizeOption = None,
-    limit: arguments.LimitOption = 4.0,
+    limit: arguments.LimitOption = LIMIT,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
 ) -> None:

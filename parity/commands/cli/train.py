@@ -11,6 +11,7 @@ from parity.commands.cli import arguments, console
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
+from parity.defaults import SAVE_SECONDS, VALIDATION_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +128,7 @@ def train(
     channels: arguments.ChannelsOption = None,
     validation_share: Annotated[
         float, typer.Option(help="Share of the images that validates, without val/.")
-    ] = 0.2,
+    ] = VALIDATION_SHARE,
     drop_last: Annotated[
         bool, typer.Option("--drop-last", help="Leave out a last batch that is smaller.")
     ] = False,
@@ -154,7 +155,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     save_seconds: Annotated[
         float, typer.Option(help="Seconds between two saved states within an epoch.")
-    ] = 60.0,
+    ] = SAVE_SECONDS,
     verify: Annotated[
         bool,
         typer.Option(
@@ -192,10 +193,16 @@ def train(
     """
     with handle_errors():
         from parity.commands import train as training
+        from parity.commands.outputs import require_outputs
+        from parity.processes import registry
         from parity.processes.interpreters import resolve_interpreters
         from parity.training.data.augmentation import Augmentation
+        from parity.training.run_folder import RunFolder
         from parity.training.schedules import Schedule
 
+        run = out if out is not None else Path("runs") / model
+        RunFolder(run).require_other_outputs((json, html), registry.model_runtimes())
+        require_outputs([json, html], [init], data=data, folder=run)
         with show_progress() as update_progress:
             result = training.train(
                 model,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.defaults import LIMIT
 from parity.explain.proof.error_pattern import ErrorPattern
 from parity.explain.proof.layer import Array, Layer
 from parity.network.table import Row
@@ -31,7 +32,7 @@ class FailingLayer:
     actual: Array
     floor: Floor
     pattern: ErrorPattern
-    limit: float = 4.0
+    limit: float = LIMIT
     subject_hyper: Mapping[str, Any] = field(default_factory=dict)
     """The hyperparameters that the subject states; empty where they are not known."""
     stated_layer: Layer | None = None

@@ -77,11 +77,6 @@ class Evidence:
         """Whether all before the update agrees."""
         return not self.kinds - {"slot", "update"}
 
-    @property
-    def is_before_the_update(self) -> bool:
-        """Whether the update is that of the subject's own gradients."""
-        return bool(self.kinds) and not self.kinds & {"slot", "update"}
-
     @cached_property
     def update(self) -> Update:
         """The update of the subject's own gradients by the definition."""

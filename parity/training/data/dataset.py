@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -89,13 +89,3 @@ def require_every_class(
                 f"{name}: class {quote(class_name)} has {count or 'no'} image"
                 f"{'' if count == 1 else 's'} that can be read; every class needs {needed}"
             )
-
-
-def count_by_class(dataset: Dataset) -> Iterator[tuple[str, dict[str, int]]]:
-    """Yield each class's name with the number of its images in each split."""
-    counts = {
-        split: np.bincount(np.asarray(images.labels, np.int64), minlength=len(dataset.classes))
-        for split, images in dataset.splits.items()
-    }
-    for index, name in enumerate(dataset.classes):
-        yield name, {split: int(found[index]) for split, found in counts.items()}

@@ -27,6 +27,10 @@ FASHION_CLASSES = (
 MAX_VALUES = 2**31
 
 
+FILE_MARK = "-ubyte"
+"""What the name of each file has."""
+
+
 def is_idx_folder(folder: Path) -> bool:
     """Return whether a folder holds the training images as an IDX file."""
     return has_split(folder, "train")
@@ -62,7 +66,7 @@ def read_split(folder: Path, split: str) -> tuple[NDArray[np.uint8], tuple[int, 
 
 
 def _find(folder: Path, split: str, kind: str) -> Path | None:
-    for name in (f"{split}-{kind}-ubyte", f"{split}-{kind}-ubyte.gz"):
+    for name in (f"{split}-{kind}{FILE_MARK}", f"{split}-{kind}{FILE_MARK}.gz"):
         if (folder / name).is_file():
             return folder / name
     return None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parity.defaults import VALIDATION_SHARE
 from parity.errors import InputError, UsageError
 from parity.text import quote
 from parity.training.data import idx, sources
@@ -37,7 +38,7 @@ def open_labelled(
     split: str | None = None,
     classes: Sequence[str] = (),
     seed: int = 0,
-    validation_share: float = sources.VALIDATION_SHARE,
+    validation_share: float = VALIDATION_SHARE,
 ) -> LabelledImages:
     """Open the images to evaluate a model on; `classes` are the model's, if it tells them.
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from parity import files
+from parity.defaults import VALIDATION_SHARE
 from parity.errors import InputError, MissingRuntimeError, OutputError, UsageError
 from parity.network.inputs import picture
 from parity.text import quote
@@ -26,7 +27,6 @@ from parity.training.data.dataset import (
 from parity.training.data.images import ArrayImages, FileImages
 
 DIGITS = "digits"
-VALIDATION_SHARE = 0.2
 
 SPLIT_FOLDERS = {
     "training": ("train", "training"),

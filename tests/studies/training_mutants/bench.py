@@ -22,13 +22,13 @@ from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Batch, BatchPlan, BatchReader, Preprocessing
 from parity.training.data.sources import open_dataset
 from parity.training.optimizers import Optimizer, trainer_request
+from parity.training.steps import StepRecord
 from parity.training.verification import (
     REFERENCE,
     BatchSource,
     StepInput,
     StepVerifier,
     VerifiedStep,
-    next_state,
 )
 from tests.studies.training_mutants import tables
 
@@ -221,8 +221,20 @@ class Bench:
                 found.append(verifier.verify(given))
                 if stop and not found[-1].agrees:
                     break
-                next_state(verifier.reference_record, state)
+                write_next_state(verifier.reference_record, state)
         return found
+
+
+def write_next_state(record: StepRecord, path: Path) -> None:
+    """Write the state after a step of the reference, to start the next one from, as float32."""
+    weight_files.save(
+        path,
+        {
+            name: np.asarray(value, np.float32)
+            for name, value in record.values.items()
+            if name.startswith(("weight/", "slot/"))
+        },
+    )
 
 
 @dataclass(frozen=True)
