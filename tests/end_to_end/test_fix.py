@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +18,10 @@ from onnx import numpy_helper
 
 from exporters import torch_onnx
 from parity.commands import fix as fixing
+from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.results import Outcome
-from parity.errors import OutputError, UsageError
+from parity.errors import ChildError, OutputError, UsageError
 
 pytestmark = pytest.mark.framework
 
@@ -477,3 +479,12 @@ def test_a_patch_that_exists_is_refused_before_the_next_round(right, tmp_path, m
     with pytest.raises(OutputError, match="exists already"):
         made.run()
     assert len(rounds) == 1
+
+
+def test_a_right_model_that_cannot_be_loaded_is_named_with_its_error(right, tmp_path):
+    made = repairer(tmp_path, right)
+    request = replace(made.request, reference="right")
+    preparation = Preparation(request, None, tmp_path, fixing.no_progress)
+    preparation.failures["right"] = "PyTorch is not installed"
+    with pytest.raises(ChildError, match=r"^right: PyTorch is not installed$"):
+        preparation._choose_reference([])
