@@ -112,7 +112,12 @@ def _find(reference: ModelReference) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            names = [name for name in dir(found) if not name.startswith("_")]
+            own = getattr(found, "__dict__", {})
+            names = [
+                name
+                for name in dir(found)
+                if not name.startswith("_") and not isinstance(own.get(name), ModuleType)
+            ]
             hint = suggest(part, names, otherwise=f"it has {', '.join(names[:8])}" if names else "")
             raise UsageError(
                 f"{quote(reference.text)}: {reference.target} has no {quote(part)}{hint}"

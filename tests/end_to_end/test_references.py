@@ -291,6 +291,14 @@ def test_inputs_that_do_not_fit(compare, arguments, expected):
     assert expected in done.error
 
 
+def test_the_names_of_a_script_are_told_without_its_modules(compare):
+    done = compare("net.py:xyzzy")
+    assert done.code == 2
+    assert done.error.endswith(
+        "net.py has no 'xyzzy'; it has Log, Net, broken, build, logarithm, masked"
+    )
+
+
 def test_inputs_of_a_model_that_states_none(compare):
     done = compare("tokens.py:Tokens")
     assert done.code == 2
