@@ -19,9 +19,9 @@ def doctor(
     python: PythonOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print versions, devices and flags, and what is missing.
+    """Print versions, devices and flags, what is missing, and who else owns parity's import names.
 
-    Exits with 0 if nothing is missing, otherwise with 3.
+    Exits with 0 if nothing is missing and the names are its own, otherwise with 3.
     """
     with handle_errors():
         from parity.commands import doctor as doctors
