@@ -116,9 +116,11 @@ def _install_commands(
     if request.version:
         packages.append(f"{info.main_package}{request.version}")
     if uv is not None:
+        # Without this option uv takes the CPU build of PyTorch, as pyproject.toml states for it.
+        sources = ["--no-sources"] if gpu else []
         return [
             [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", str(python), *packages],
+            [uv, "pip", "install", "--quiet", "--python", str(python), *sources, *packages],
         ]
     return [
         [sys.executable, "-m", "venv", str(folder)],
