@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parity.commands.cli import console, error_handling
+from parity.commands.cli import console, error_handling, panels
 from parity.errors import OutputError, UsageError
 from parity.report import formats
 from parity.text import find_unfiltered
@@ -45,7 +45,10 @@ def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
             annotation=Annotated[
                 Path | None,
                 typer.Option(
-                    f"--{name}", metavar="FILE", help=f"Write the report as {name}; - prints it."
+                    f"--{name}",
+                    metavar="FILE",
+                    help=f"Write the report as {name}; - prints it.",
+                    rich_help_panel=panels.OUTPUTS,
                 ),
             ],
         )
