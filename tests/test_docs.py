@@ -562,3 +562,8 @@ def test_a_sentence_that_is_not_quoted_is_seen() -> None:
 )
 def test_a_citation_of_what_is_not_there_is_seen(text: str, missing: list[str]) -> None:
     assert dangling(text) == missing
+
+
+def test_an_error_in_floors_is_written_in_one_way() -> None:
+    """As `1.4e6×`, by `parity.text.format_ratio`; never as `1.4e+06x`."""
+    assert not re.search(r"\}x(?: the floor|\b)(?!\{)", source_text().replace("{}x{}", ""))

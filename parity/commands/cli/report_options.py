@@ -115,5 +115,12 @@ def show_report(report: Report, reports: Mapping[str, Path]) -> None:
     """Write the report files, and print the table unless one of them is printed (`-`)."""
     from parity.report import terminal
 
-    if not write(report, reports):
-        terminal.render(report, console.make_console(sys.stdout))
+    if write(report, reports):
+        return
+    # What is piped is as wide as its longest line.
+    piped = not sys.stdout.isatty()
+    stdout = console.make_console(sys.stdout, soft_wrap=piped, width=10_000 if piped else None)
+    if console.verbosity == console.QUIET:
+        terminal.render_verdict(report, stdout)
+    else:
+        terminal.render(report, stdout)
