@@ -374,7 +374,10 @@ def api_page() -> str:
     for name in parity.__all__:
         if name in parity._MODULES:
             parts.append(_describe(f"parity.{name}", parity._MODULES[name], name))
-    parts += ["## parity.testing", _describe("parity.testing.assert_parity", "parity.testing")]
+    parts += [
+        "## parity.testing",
+        _describe("parity.testing.assert_parity", "parity.testing.assertion"),
+    ]
     parts += ["## exporters"]
     parts.append(_describe("exporters.export", "exporters.dispatch"))
     parts.append(_describe("exporters.keras_onnx.export", "exporters.keras.export"))

@@ -7,15 +7,11 @@ is read from the installation's own record, `direct_url.json` (PEP 610).
 from __future__ import annotations
 
 import functools
-import json
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 import parity
 from parity.errors import InterpreterError
@@ -61,6 +57,10 @@ def find_origin() -> Origin:
     folder = Path(parity.__file__).resolve().parent.parent
     if _is_source_folder(folder):
         return Origin(folder=str(folder), editable=True)
+    # Imported here, as below, because `parity --help` loads this module.
+
+    import json
+
     distribution = find_distribution()
     text = None if distribution is None else distribution.read_text("direct_url.json")
     return Origin() if text is None else read_direct_url(json.loads(text))
@@ -85,6 +85,9 @@ def read_direct_url(record: dict[str, Any]) -> Origin:
     """Return the origin that a `direct_url.json` states."""
     url, fragment = record["url"], ""
     if "dir_info" in record:
+        from urllib.parse import unquote, urlsplit
+        from urllib.request import url2pathname
+
         path = url2pathname(unquote(urlsplit(url).path))
         return Origin(folder=path, editable=bool(record["dir_info"].get("editable")))
     if record.get("subdirectory"):
@@ -152,6 +155,7 @@ def _expand(extra: str, stated: Iterable[str]) -> Iterator[str]:
 def find_clashes() -> list[str]:
     """Return one line, with a remedy, for each other owner of the names that `parity` installs."""
     import importlib.metadata
+    import importlib.util
 
     base = Path(parity.__file__).resolve().parent.parent
     owners = importlib.metadata.packages_distributions()
@@ -176,6 +180,8 @@ def find_clashes() -> list[str]:
 
 def _is_source_folder(folder: Path) -> bool:
     """Return whether this is a checkout of `parity`."""
+    import tomllib
+
     try:
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
