@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,3 +175,57 @@ def test_uv_takes_the_cpu_build_from_the_index_of_pytorch():
         (source,) = uv["sources"][package]
         assert source["index"] == index["name"]
     assert index["url"] in (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+
+
+ACTION = ROOT / "action.yml"
+
+
+def test_the_action_runs_what_exists():
+    runs = read(ACTION)["runs"]
+    assert runs["using"] == "composite"
+    commands = [
+        line.strip().partition(" || ")[0]
+        for step in runs["steps"]
+        for line in step.get("run", "").splitlines()
+    ]
+    (check,) = [line for line in commands if line.startswith("parity ")]
+    assert problem(check) is None
+    for line in commands:
+        assert not line.startswith("pip install ") or "parity" not in line
+
+
+def test_the_action_interpolates_nothing_into_a_shell():
+    """A title or a file's name that is written into a script would be run."""
+    for step in read(ACTION)["runs"]["steps"]:
+        assert "${{" not in step.get("run", "")
+        assert "run" not in step or step["shell"] == "bash"
+
+
+def test_every_input_and_output_of_the_action_is_used():
+    text = ACTION.read_text(encoding="utf-8")
+    action = read(ACTION)
+    for name in action["inputs"]:
+        assert f"inputs.{name}" in text
+    identifiers = {step["id"] for step in action["runs"]["steps"] if "id" in step}
+    for output in action["outputs"].values():
+        assert re.findall(r"steps\.(\w+)\.", output["value"])[0] in identifiers
+
+
+@pytest.mark.parametrize("line", range(3))
+def test_the_script_of_the_action_keeps_the_exit_code(tmp_path, line):
+    """The check's own script, run by bash with a `parity` that differs."""
+    (step,) = [each for each in read(ACTION)["runs"]["steps"] if each.get("id") == "check"]
+    parity = tmp_path / "bin" / "parity"
+    parity.parent.mkdir()
+    parity.write_text(f'#!/bin/sh\necho "$@" >"$RUNNER_TEMP/words"\nexit {line}\n')
+    parity.chmod(0o755)
+    environment = {
+        "PATH": f"{parity.parent}:{os.environ['PATH']}",
+        "RUNNER_TEMP": str(tmp_path),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "FILE": "my cases.toml",
+    }
+    done = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], env=environment)
+    assert done.returncode == 0
+    assert f"code={line}" in (tmp_path / "output").read_text().splitlines()
+    assert (tmp_path / "words").read_text().startswith("check my cases.toml --html ")
