@@ -64,8 +64,12 @@ def make_case_file(references: Sequence[str]) -> str:
     """Return the text of a case file for an architecture, or for models by their references."""
     name = re.sub(r"[^\w.+@-]+", "-", references[0]).strip("-.") or "model"
     if len(references) == 1 and not names_any_models(references):
-        key, value, sizes = "model", references[0], _SIZES
+        models, sizes = f"model = {_quote(references[0])}", _SIZES
     else:
-        key, value, sizes = "models", list(references), ""
-    models = f"{key} = {json.dumps(value, ensure_ascii=False)}"
-    return _TEXT.format(name=json.dumps(name), models=models, sizes=sizes)
+        models, sizes = f"models = [{', '.join(map(_quote, references))}]", ""
+    return _TEXT.format(name=_quote(name), models=models, sizes=sizes)
+
+
+def _quote(text: str) -> str:
+    """Return a text as a string of TOML, which has the escapes of JSON."""
+    return json.dumps(text, ensure_ascii=False)
