@@ -26,6 +26,13 @@ def align(
             help="Write both graphs and pairs.json, which synchronises them, for Model Explorer.",
         ),
     ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.csv",
+            help="Pairs to keep, as --out writes them, edited; the rest is derived.",
+        ),
+    ] = None,
     input: arguments.InputOption = None,
     shape: arguments.ShapeOption = None,
     trust: arguments.TrustOption = None,
@@ -51,7 +58,7 @@ def align(
         from parity.comparison.graphs.request import GraphRequest
         from parity.processes.interpreters import resolve_interpreters
 
-        require_outputs([out], [first, second, *(input or ()), custom_objects])
+        require_outputs([out], [first, second, *(input or ()), custom_objects, table])
         if model_explorer is not None:
             files.require_writable_folder(model_explorer)
         plain, named = parse_inputs(input or ())
@@ -62,6 +69,7 @@ def align(
             shapes=parse_shapes(shape or ()),
             trust=tuple(trust or ()),
             custom_objects=custom_objects,
+            table=table,
             seed=seed,
             image_size=parse_image_size(image_size),
             python=resolve_interpreters(python or []),
@@ -96,6 +104,7 @@ COMMANDS = (
         examples=(
             "parity align keras:ResNet50 torchvision:resnet50",
             "parity align net.py:build deployed.onnx --out pairs.csv",
+            "parity align net.py:build deployed.onnx --table pairs.csv",
             "parity align net.py:build deployed.onnx --model-explorer views",
         ),
     ),
