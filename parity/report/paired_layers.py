@@ -102,8 +102,8 @@ def _list_reference_rows(
     partners: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {}
     for name, alignment in alignments.items():
         for pair in alignment.pairs:
-            for node in pair.reference:
-                partners.setdefault(node, {})[name] = (pair.other, pair.confidence.value)
+            for each in pair.reference:
+                partners.setdefault(each, {})[name] = (pair.other, pair.confidence.value)
     unpaired = {each for alignment in alignments.values() for each in alignment.unpaired_reference}
     rows = []
     for node in graph.nodes:
@@ -118,7 +118,7 @@ def _insert_unpaired(
     rows: Sequence[_Row], name: str, graph: Graph, alignment: Alignment
 ) -> list[_Row]:
     """Return the rows with those operations of a model that have no partner, in its order."""
-    place = {node: at for at, row in enumerate(rows) for node in row.nodes.get(name, ())}
+    place = {each: at for at, row in enumerate(rows) for each in row.nodes.get(name, ())}
     behind: dict[int, list[_Row]] = {}
     unpaired, last = set(alignment.unpaired_other), -1
     for node in graph.nodes:
@@ -135,8 +135,8 @@ def _find_inputs(rows: Sequence[_Row], name: str, graph: Graph) -> list[tuple[in
     """Return, for each row, the rows whose outputs its operations in a model read."""
     place: dict[str, int] = {}
     for at, row in enumerate(rows):
-        for node in row.nodes.get(name, ()):
-            place.setdefault(node, at)
+        for each in row.nodes.get(name, ()):
+            place.setdefault(each, at)
     # By node, the rows that its output comes from: its own, or through nodes without one.
     sources: dict[str, tuple[int, ...]] = {}
     for node in graph.nodes:
