@@ -129,6 +129,7 @@ def capture(
             export=export,
             trust=tuple(map(str, trust)),
             custom_objects=None if custom_objects is None else str(custom_objects),
+            table=optional_path(table),
             **settings,
         )
         return capture_models(graph_request, progress=progress or no_progress)

@@ -108,10 +108,11 @@ def compare(
             "model.keras", "model.onnx", "keras:ResNet50", "torchvision:resnet50"; with a name,
             "old=net.py:build". After an architecture, "keras=mynet:build" or "torch=mynet:build"
             replaces one of its twins, "onnx-keras=F.onnx" or "onnx-torch=F.onnx" an export. The
-            options of registered architectures alone are `table`, `classes`, `channels`,
-            `keras_backend`, `xla` and `serial`; given with references, they raise `UsageError`.
-        table: A layer table, a .csv, .toml or .json file, that pairs the layers of
-            "keras=mynet:build" and "torch=mynet:build"; without one they are paired by structure.
+            options of registered architectures alone are `classes`, `channels`, `keras_backend`,
+            `xla` and `serial`; given with references, they raise `UsageError`.
+        table: Pairs of layers that are kept, a .csv file as `AlignedModels.to_csv` gives it, while
+            the rest is derived. Or a layer table, a .csv, .toml or .json file with all rows of
+            "keras=mynet:build" and "torch=mynet:build".
         classes, channels: Sizes that override the architecture's.
         image_size: In pixels: 224, "96x128" or (height, width).
         weights: A checkpoint, or a reference to a model, whose weights all models get; "random"
@@ -212,6 +213,7 @@ def compare(
             export=export,
             trust=tuple(map(str, trust)),
             custom_objects=None if custom_objects is None else str(custom_objects),
+            table=optional_path(table),
             **settings,
         )
         report = compare_graphs(graph_request, progress=progress or no_progress)

@@ -263,8 +263,8 @@ LimitOption = Annotated[
 TableOption = Annotated[
     Path | None,
     typer.Option(
-        help="Layer table that pairs the layers of two models (.csv .toml .json); without one they "
-        "are paired by structure and values.",
+        help="Pairs of layers to keep, as `parity align --out` writes them, while the rest is "
+        "derived; or a layer table with all rows (.csv .toml .json).",
         rich_help_panel=panels.WHAT,
     ),
 ]
