@@ -58,15 +58,15 @@ _NAMED: Mapping[str, Preprocessing] = {
 
 # By module of keras.applications. Models that preprocess inside take the pixels as they are.
 _OF_KERAS: Mapping[str, Preprocessing] = {
-    **dict.fromkeys(("resnet", "vgg16", "vgg19"), _CAFFE),
-    **dict.fromkeys(
-        ("inception_resnet_v2", "inception_v3", "mobilenet", "mobilenet_v2", "nasnet",
-         "resnet_v2", "xception"),
-        _TF,
-    ),
-    "densenet": IMAGENET,
-    **dict.fromkeys(("convnext", "efficientnet", "efficientnet_v2", "mobilenet_v3"), _NONE),
-}  # fmt: skip
+    name: preprocessing
+    for names, preprocessing in (
+        ("resnet vgg16 vgg19", _CAFFE),
+        ("inception_resnet_v2 inception_v3 mobilenet mobilenet_v2 nasnet resnet_v2 xception", _TF),
+        ("densenet", IMAGENET),
+        ("convnext efficientnet efficientnet_v2 mobilenet_v3", _NONE),
+    )
+    for name in names.split()
+}
 
 
 def find(name: str) -> Preprocessing:
