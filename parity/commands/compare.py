@@ -68,6 +68,7 @@ def compare(
     inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
+    preprocess: str = "imagenet",
     seed: int = 0,
     subjects: str | Sequence[str] | None = None,
     reference: str | None = None,
@@ -124,6 +125,9 @@ def compare(
         inputs: Arrays or .npy files by the input's name, for models with several inputs.
         shapes: Shapes by the input's name, where no model states one.
         batch: How many items to run at once; 1, or as many as the input has.
+        preprocess: What is done to a photograph after its centre crop, which is 224/256 of the
+            resized picture: "imagenet", (x / 255 - mean) / deviation; "scale", x / 255; "none",
+            0 to 255; or that of a model of keras.applications, "keras:ResNet50".
         seed: Seed of random weights, inputs and crops.
         subjects: The subjects to compare, "keras,torch" or a sequence. None: the models and the
             graphs exported from them, "keras,torch,onnx-keras,onnx-torch". A subject may name a
@@ -178,6 +182,7 @@ def compare(
         "channels": channels,
         "input": input,
         "batch": batch,
+        "preprocess": preprocess,
         "seed": seed,
         "reference": reference,
         "depth": depth,

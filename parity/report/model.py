@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from parity.comparison.levels import judge_points
@@ -95,6 +96,21 @@ class Report:
         from parity.report import summary
 
         return summary.render_text(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the report in the format of the path's suffix: .html .json .xml .md.
+
+        Raises `UsageError` for another suffix, `OutputError` if the file cannot be written.
+        """
+        from parity.report import formats
+
+        formats.write_report(self, path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, that of the JSON report."""
+        from parity.report import codec
+
+        return dict(codec.to_json(self))
 
     def _repr_html_(self) -> str:
         """Return HTML for a notebook: the same lines and a table of the stages."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 
@@ -17,13 +17,19 @@ def align(
     ],
     second: Annotated[str, typer.Argument(metavar="[NAME=]REF", help="Another model.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="F.csv|F.json", help="Write the pairs to this file.")
+        Path | None,
+        typer.Option(
+            metavar="F.csv|F.json",
+            help="Write the pairs to this file.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
     model_explorer: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Write both graphs and pairs.json, which synchronises them, for Model Explorer.",
+            rich_help_panel=panels.OUTPUTS,
         ),
     ] = None,
     table: Annotated[
@@ -31,6 +37,7 @@ def align(
         typer.Option(
             metavar="F.csv",
             help="Pairs to keep, as --out writes them, edited; the rest is derived.",
+            rich_help_panel=panels.WHAT,
         ),
     ] = None,
     input: arguments.InputOption = None,
