@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,21 +103,22 @@ class Report:
 
         Raises `UsageError` for another suffix, `OutputError` if the file cannot be written.
         """
-        from parity.report import formats
-
-        formats.write_report(self, path)
+        _load("formats").write_report(self, path)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, that of the JSON report."""
-        from parity.report import codec
-
-        return dict(codec.to_json(self))
+        return dict(_load("codec").to_json(self))
 
     def _repr_html_(self) -> str:
         """Return HTML for a notebook: the same lines and a table of the stages."""
         from parity.report import summary
 
         return summary.render_html(self)
+
+
+def _load(name: str) -> Any:
+    """Return a module of this package that reads this class, by its name as formats are found."""
+    return importlib.import_module(f"{__package__}.{name}")
 
 
 def decide_verdict(
