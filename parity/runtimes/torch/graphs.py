@@ -237,7 +237,7 @@ def _bind_inputs(
     return ordered, tensors
 
 
-def _prepare(
+def prepare_inputs(
     model: nn.Module, recorder: Recorder, inputs: Mapping[str, Array]
 ) -> tuple[list[Any], dict[str, Any], dict[str, torch.Tensor], dict[str, str]]:
     """Return the arguments of `forward`, the tensors and the ids of the inputs by name."""
@@ -288,7 +288,7 @@ def record_with_shared(
     builder = _GraphBuilder(model, run)
     precision = _find_precision(run, inputs)
     recorder = Recorder(run, observe=builder.add, widen=precision == torch.float64)
-    args, kwargs, tensors, ids = _prepare(run, recorder, inputs)
+    args, kwargs, tensors, ids = prepare_inputs(run, recorder, inputs)
     for name, tensor in tensors.items():
         builder.add_input(name, ids[name], tensor)
     with _default_dtype(precision), _explain_errors(run, builder.describe_progress):
@@ -578,7 +578,7 @@ def find_shared(model: nn.Module, inputs: Mapping[str, Array]) -> frozenset[str]
     precision = _find_precision(model, inputs)
     recorder = Recorder(model, widen=precision == torch.float64)
     with _default_dtype(precision), _explain_errors(model, list):
-        args, kwargs, _, _ = _prepare(model, recorder, inputs)
+        args, kwargs, _, _ = prepare_inputs(model, recorder, inputs)
         call_model(recorder, model, args, kwargs)
     return frozenset(recorder.shared)
 
@@ -613,7 +613,7 @@ def run_tensors(
     widen = precision == torch.float64
     recorder = Recorder(model, replace=replace, widen=widen, shared=shared)
     with _default_dtype(precision), _explain_errors(model, list):
-        args, kwargs, _, _ = _prepare(model, recorder, inputs)
+        args, kwargs, _, _ = prepare_inputs(model, recorder, inputs)
         torch_device.synchronize(device)
         started = time.perf_counter()
         output = call_model(recorder, model, args, kwargs)
