@@ -348,9 +348,7 @@ class _Reducer:
         yield "the first model is taken as right; exit code 1: they differ, 0: they do not"
 
     def _format_command(self) -> str:
-        words = [
-            word for word in format_graph_command(replace(self.request, export=True, device="auto"))
-        ]
+        words = list(format_graph_command(replace(self.request, export=True, device="auto")))
         if not words:
             words = ["parity", "compare", *self.request.references]
         return shlex.join(["parity", "reduce", *words[2:], "--out", self.out.name])

@@ -363,7 +363,7 @@ def _is_own(layer: Any) -> bool:
         return False
     if getattr(keras.layers, type(layer).__name__, None) is not type(layer):
         return False
-    inner = [each for each in layer._flatten_layers(include_self=False)]
+    inner = list(layer._flatten_layers(include_self=False))
     return all(type(each).__module__.startswith("keras.") for each in inner)
 
 
