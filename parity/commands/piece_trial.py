@@ -1,20 +1,29 @@
 """Runs the file of `parity reduce` and makes its input smaller while the difference stays.
 
-It runs as a script in a process of its own, where parity may be absent: `FILE ARRAYS RESULT`.
+It runs as a script in a process of its own, where parity may be absent: `FILE RESULT`.
 `RESULT` is an `.npz` file of the first outputs (`exact`, `reference`, `subject`), `errors` (those
 of the reference and of the subject, and the floor) and, where the input became smaller, its arrays.
 """
 
+from __future__ import annotations
+
 import runpy
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+Found = Mapping[str, Any]
+Compare = Callable[[Arrays], Found]
 
 SMALLEST_SIDE = 4
 """Images are cropped to no fewer pixels."""
 
 
-def main(file, result):
+def main(file: str, result: str) -> None:
     scope = runpy.run_path(file, run_name="piece")
     compare, limit, arrays = scope["compare"], scope["LIMIT"], scope["INPUT"]
     first = compare(arrays)
@@ -31,7 +40,7 @@ def main(file, result):
     np.savez(result, allow_pickle=False, **found)
 
 
-def shows(found, limit):
+def shows(found: Found, limit: float) -> bool:
     """Return whether the subject alone is above the limit, and clearly so."""
     floor = found["floor"]
     return (
@@ -41,7 +50,7 @@ def shows(found, limit):
     )
 
 
-def attempt(compare, limit, arrays):
+def attempt(compare: Compare, limit: float, arrays: Arrays) -> bool:
     """Return whether the difference is there on these arrays; not where they do not run."""
     try:
         return shows(compare(arrays), limit)
@@ -49,7 +58,7 @@ def attempt(compare, limit, arrays):
         return False
 
 
-def take_sample(compare, limit, arrays, first):
+def take_sample(compare: Compare, limit: float, arrays: Arrays, first: Found) -> Arrays:
     """Return the one sample of a batch in which the error is largest, if it shows the error."""
     lengths = {value.shape[0] if value.ndim else 0 for value in arrays.values()}
     exact, subject = first["exact"], first["subject"]
@@ -64,7 +73,7 @@ def take_sample(compare, limit, arrays, first):
     return sample if attempt(compare, limit, sample) else arrays
 
 
-def crop(compare, limit, arrays):
+def crop(compare: Compare, limit: float, arrays: Arrays) -> Arrays:
     """Return the middle of images (N, C, H, W), halved while the difference is there."""
     while True:
         shapes = {value.shape[2:] for value in arrays.values()}

@@ -147,6 +147,8 @@ def reduce_models(
     if len(request.references) != 2:
         raise UsageError(f"reduce takes two models, found {len(request.references)}")
     _require_out(request, out)
+    # The first model is right, of whatever format.
+    request = replace(request, reference=request.name_models()[0][0])
     with temporary.working_folder() as folder:
         if children is not None:
             return _Reducer(request, out, folder, children, progress).run()
@@ -202,8 +204,8 @@ class _Reducer:
                 raise ChildError(failed.failure)
         if report.ok:
             return Reduction(None, "no difference: the models are in parity", report)
-        reference = state.reference.subject.name
-        first = next((each for each in findings.divergences if each.subject != reference), None)
+        other = self.request.name_models()[1][0]
+        first = next((each for each in findings.divergences if each.subject == other), None)
         if first is None:
             reason = "no output differs; the differences are of structure or weights alone"
             return Reduction(None, reason, report)
@@ -231,7 +233,7 @@ class _Reducer:
     ) -> tuple[_Trial | None, str]:
         """Return the first piece that shows the difference, else why the last one does not."""
         # The float64 reading of an ONNX file is no model of its own.
-        reference = next(name for name in state.models if name != first.subject)
+        reference = self.request.name_models()[0][0]
         reason, runs, seen = "no part of the models can be cut out", 0, set[object]()
         for place in propose_places(state, first.subject, first.layer, first.stage):
             try:
@@ -348,7 +350,8 @@ class _Reducer:
         yield "the first model is taken as right; exit code 1: they differ, 0: they do not"
 
     def _format_command(self) -> str:
-        words = list(format_graph_command(replace(self.request, export=True, device="auto")))
+        plain = replace(self.request, export=True, device="auto", reference=None)
+        words = list(format_graph_command(plain))
         if not words:
             words = ["parity", "compare", *self.request.references]
         return shlex.join(["parity", "reduce", *words[2:], "--out", self.out.name])

@@ -277,7 +277,7 @@ def test_a_file_of_others_is_refused_before_anything_runs(parity, right, tmp_pat
 def test_bad_names_and_the_models_own_files_are_refused(right, tmp_path):
     with pytest.raises(OutputError, match="expected the name of a Python file"):
         public.reduce(f"{right}:net", f"{right}:net", tmp_path / "bug.txt")
-    with pytest.raises(OutputError, match="parity did not make it|would replace"):
+    with pytest.raises(OutputError, match=r"parity did not make it|would replace"):
         public.reduce(f"{right}:net", f"{right}:net", right)
 
 
