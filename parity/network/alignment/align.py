@@ -47,9 +47,11 @@ def align(reference: Graph, other: Graph, *, names: tuple[str, str] = ("A", "B")
 
 
 def _find_tails(matching: Matching) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the heads of both skeletons' units without a partner whose tail may have one.
+    """Return the heads of both skeletons' units whose tail may have a partner of its own.
 
     That is a unit of its own in the other skeleton, of the same kind and size, without a partner.
+    The tail's own unit has no partner, or one without such a tail: another operation is between the
+    convolution and its norm.
     """
     left, right = matching.features.reference, matching.features.other
     free = (
@@ -57,17 +59,27 @@ def _find_tails(matching: Matching) -> tuple[frozenset[int], frozenset[int]]:
         [unit for unit, partner in enumerate(matching.inverse) if partner < 0],
     )
     return (
-        _find_heads(left, free[0], {_describe_part(right.head(unit)) for unit in free[1]}),
-        _find_heads(right, free[1], {_describe_part(left.head(unit)) for unit in free[0]}),
+        _find_heads(
+            left, right, matching.partners, {_describe_part(right.head(u)) for u in free[1]}
+        ),
+        _find_heads(right, left, matching.inverse, {_describe_part(left.head(u)) for u in free[0]}),
     )
 
 
-def _find_heads(skeleton: Skeleton, units: Sequence[int], wanted: Set[object]) -> frozenset[int]:
-    return frozenset(
-        skeleton.units[unit].head
-        for unit in units
-        if any(_describe_part(skeleton.parts[part]) in wanted for part in skeleton.units[unit].tail)
-    )
+def _find_heads(
+    skeleton: Skeleton, other: Skeleton, partners: Sequence[int], wanted: Set[object]
+) -> frozenset[int]:
+    found = set()
+    for number, unit in enumerate(skeleton.units):
+        partner = partners[number]
+        known = set() if partner < 0 else _describe_tail(other, partner)
+        if (_describe_tail(skeleton, number) - known) & wanted:
+            found.add(unit.head)
+    return frozenset(found)
+
+
+def _describe_tail(skeleton: Skeleton, unit: int) -> set[object]:
+    return {_describe_part(skeleton.parts[part]) for part in skeleton.units[unit].tail}
 
 
 def _describe_part(part: Part) -> tuple[str, tuple[int, ...]]:
