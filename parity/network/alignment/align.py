@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 from parity.errors import AlignmentError
 from parity.network.alignment.ambiguity import judge
+from parity.network.alignment.anchors import hold_equal
 from parity.network.alignment.assembly import Assembly
 from parity.network.alignment.canonical import Part, canonicalise, find_packed
 from parity.network.alignment.matching import Features, Matching, match
@@ -50,36 +51,36 @@ def _find_tails(matching: Matching) -> tuple[frozenset[int], frozenset[int]]:
     """Return the heads of both skeletons' units whose tail may have a partner of its own.
 
     That is a unit of its own in the other skeleton, of the same kind and size, without a partner.
-    The tail's own unit has no partner, or one without such a tail: another operation is between the
-    convolution and its norm.
+    The tail's own unit has no partner; or its tail holds the same values as that unit, and another
+    operation is between the convolution and its norm there.
     """
     left, right = matching.features.reference, matching.features.other
     free = (
         [unit for unit, partner in enumerate(matching.partners) if partner < 0],
         [unit for unit, partner in enumerate(matching.inverse) if partner < 0],
     )
+    heads = (
+        [left.head(unit) for unit in free[0]],
+        [right.head(unit) for unit in free[1]],
+    )
     return (
-        _find_heads(
-            left, right, matching.partners, {_describe_part(right.head(u)) for u in free[1]}
-        ),
-        _find_heads(right, left, matching.inverse, {_describe_part(left.head(u)) for u in free[0]}),
+        _find_heads(left, matching.partners, heads[1]),
+        _find_heads(right, matching.inverse, heads[0]),
     )
 
 
 def _find_heads(
-    skeleton: Skeleton, other: Skeleton, partners: Sequence[int], wanted: Set[object]
+    skeleton: Skeleton, partners: Sequence[int], wanted: Sequence[Part]
 ) -> frozenset[int]:
+    described = {_describe_part(part) for part in wanted}
     found = set()
-    for number, unit in enumerate(skeleton.units):
-        partner = partners[number]
-        known = set() if partner < 0 else _describe_tail(other, partner)
-        if (_describe_tail(skeleton, number) - known) & wanted:
-            found.add(unit.head)
+    for unit, partner in zip(skeleton.units, partners, strict=True):
+        for part in (skeleton.parts[each] for each in unit.tail):
+            if _describe_part(part) not in described:
+                continue
+            if partner < 0 or any(hold_equal(part, other) for other in wanted):
+                found.add(unit.head)
     return frozenset(found)
-
-
-def _describe_tail(skeleton: Skeleton, unit: int) -> set[object]:
-    return {_describe_part(skeleton.parts[part]) for part in skeleton.units[unit].tail}
 
 
 def _describe_part(part: Part) -> tuple[str, tuple[int, ...]]:
