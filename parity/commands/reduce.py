@@ -59,7 +59,10 @@ class Reduction:
     report: Report
     """The comparison of the whole models."""
     layers: int = 0
-    """The number of operations in the piece, in the model that has more."""
+    """The number of layers in the piece, in the model that has more.
+
+    Operations of a layer, and those that one line of the model's own code states, count as one.
+    """
     operations: Mapping[str, Sequence[str]] | None = None
     """The operations by subject."""
     error: float = 0.0

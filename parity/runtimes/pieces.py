@@ -39,6 +39,8 @@ class Step:
     values: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
     reason: str = ""
+    place: str = ""
+    """The layer, or the line of the model's own code; empty for a step that is a layer itself."""
 
 
 class PieceOperations:
@@ -98,6 +100,11 @@ def select_steps(
     chosen = [steps[at] for at in sorted(wanted)]
     order = [tensor for step in chosen for tensor in step.inputs]
     return chosen, [tensor for tensor in dict.fromkeys(order) if tensor in reads]
+
+
+def count_layers(steps: Sequence[Step]) -> int:
+    """Return the number of layers and lines of the model's own code that steps belong to."""
+    return len({step.place or str(number) for number, step in enumerate(steps)})
 
 
 def name_variable(tensor: str) -> str:

@@ -40,7 +40,7 @@ def make_piece(factor: float, shape: tuple[int, ...] = (3, 4), name: str = "k"):
     """A piece of NumPy code, whose second side multiplies by `factor` more."""
 
     def side(subject: str, text: str) -> PieceSide:
-        code = PieceCode((text,), ("1.0",), (f"multiply of {subject}",), ())
+        code = PieceCode((text,), ("1.0",), (f"multiply of {subject}",), (), 1)
         inputs = {"1.0": ("before", (), shape, "float32")}
         return PieceSide(subject, code, {name: np.float32([2.0, 3.0, 4.0, 5.0])}, inputs, ())
 

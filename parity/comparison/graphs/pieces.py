@@ -73,8 +73,8 @@ class Piece:
 
     @property
     def layers(self) -> int:
-        """The number of operations, in the model that has more."""
-        return max(len(self.reference.code.labels), len(self.subject.code.labels))
+        """The number of layers and lines of the user's code, in the model that has more."""
+        return max(self.reference.code.layers, self.subject.code.layers)
 
 
 def propose_places(

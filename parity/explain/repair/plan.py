@@ -299,14 +299,15 @@ def _remove_added(
 
     Each is judged by a comparison before it is taken.
     """
-    for each in added:
+    # The operation that was added may itself be the partner of the layer.
+    for each in (*added, node):
         line = files.find_line(each)
         if line is None:
             continue
         text = files.texts[line[0]]
         for changed in (
             *sources.remove_arithmetic(text, line[1]),
-            *sources.remove_call(text, line[1], (each.operation,)),
+            *(sources.remove_call(text, line[1], (each.operation,)) if each in added else ()),
         ):
             yield line[0], changed
     line = files.find_line(node)
@@ -373,6 +374,11 @@ def _change_operation(
         ):
             yield line[0], text
         return
+    if line is not None and wanted in _OPERATORS and found is not None:
+        for text in sources.change_operator(
+            files.texts[line[0]], line[1], _OPERATORS.get(found.name, ""), _OPERATORS[wanted]
+        ):
+            yield line[0], text
     functions = f"{framework}_functions"
     names = getattr(target, functions) or target.torch_functions
     if line is None or not names:
@@ -386,6 +392,9 @@ def _change_operation(
         ):
             yield line[0], text
 
+
+_OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
+"""Python's operators by kind."""
 
 _REDUCTIONS = {"global_avg_pool": "mean", "global_max_pool": "amax", "reduce_mean": "mean",
                "reduce_max": "amax", "mean": "mean"}  # fmt: skip

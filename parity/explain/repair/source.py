@@ -111,6 +111,26 @@ def remove_arithmetic(text: str, line: int) -> Iterator[str]:
         yield _apply(text, [(*_span(text, node), inner if is_plain else f"({inner})")])
 
 
+def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
+    """Yield the source with each operator `old` on a line, such as `-`, replaced by `new`."""
+    tree = _parse(text)
+    for node in ast.walk(tree) if tree is not None else ():
+        if not isinstance(node, ast.BinOp) or not node.lineno <= line <= (node.end_lineno or 0):
+            continue
+        if not old or not isinstance(node.op, _OPERATORS[old]):
+            continue
+        start, end = _span(text, node.left)[1], _span(text, node.right)[0]
+        between = text[start:end]
+        if between.count(old) == 1:
+            inner = between.replace(old, new)
+            yield _apply(text, [(start, end, inner)])
+
+
+_OPERATORS: Mapping[str, type[ast.operator]] = {
+    "+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div,
+}  # fmt: skip
+
+
 def exchange_items(text: str, line: int, names: Sequence[str]) -> Iterator[str]:
     """Yield the source in which the two tensors that such a call on a line joins are exchanged."""
     for call in _calls_on(text, line, names):

@@ -64,8 +64,8 @@ def _find_tails(matching: Matching) -> tuple[frozenset[int], frozenset[int]]:
         [right.head(unit) for unit in free[1]],
     )
     return (
-        _find_heads(left, matching.partners, heads[1]),
-        _find_heads(right, matching.inverse, heads[0]),
+        _find_heads(left, matching.partners.tolist(), heads[1]),
+        _find_heads(right, matching.inverse.tolist(), heads[0]),
     )
 
 

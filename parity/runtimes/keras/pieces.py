@@ -23,6 +23,7 @@ from parity.runtimes.pieces import (
     PieceOperations,
     Step,
     UnwritableError,
+    count_layers,
     format_steps,
     name_variable,
     render_value,
@@ -68,7 +69,8 @@ class KerasPieces(PieceOperations):
             f"result = np.asarray({name_variable(output)})",
         ]
         labels = tuple(step.label for step in steps)
-        return PieceCode(tuple(lines), tuple(reads), labels, ("keras", "tensorflow"))
+        modules = ("keras", "tensorflow")
+        return PieceCode(tuple(lines), tuple(reads), labels, modules, count_layers(steps))
 
 
 class _StepRecorder(Recorder):

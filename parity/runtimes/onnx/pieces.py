@@ -13,7 +13,13 @@ from parity.processes.graph_requests import PieceCode
 from parity.runtimes.onnx import model_inputs
 from parity.runtimes.onnx.model_file import OnnxModel, read_names, subgraphs
 from parity.runtimes.onnx.model_sessions import ModelSessions
-from parity.runtimes.pieces import PieceOperations, Step, UnwritableError, render_value
+from parity.runtimes.pieces import (
+    PieceOperations,
+    Step,
+    UnwritableError,
+    count_layers,
+    render_value,
+)
 
 Array = NDArray[Any]
 
@@ -78,6 +84,7 @@ class OnnxPieces(PieceOperations, ModelSessions):
             tuple(reads),
             tuple(step.label for step in steps),
             ("onnx", "onnxruntime"),
+            count_layers(steps),
         )
 
 

@@ -16,6 +16,7 @@ from parity.runtimes.pieces import (
     PieceOperations,
     Step,
     UnwritableError,
+    count_layers,
     format_steps,
     name_variable,
     render_value,
@@ -62,9 +63,8 @@ class TorchPieces(PieceOperations):
             *format_steps(steps, "    "),
             f"result = {name_variable(output)}.numpy()",
         ]
-        return PieceCode(
-            tuple(lines), tuple(reads), tuple(step.label for step in steps), ("torch",)
-        )
+        labels = tuple(step.label for step in steps)
+        return PieceCode(tuple(lines), tuple(reads), labels, ("torch",), count_layers(steps))
 
 
 class _StepRecorder(Recorder):
@@ -111,7 +111,10 @@ class _StepRecorder(Recorder):
             lines = writer.write(func, args, kwargs, output, call.operands[len(tensors) :])
         except UnwritableError as error:
             return Step(inputs, tuple(call.outputs), label=label, reason=str(error))
-        return Step(inputs, tuple(call.outputs), tuple(lines), writer.values, label)
+        module = self._model.get_submodule(call.path)
+        is_layer = call.path and not list(module.children())
+        place = f"layer {call.path}" if is_layer else call.source
+        return Step(inputs, tuple(call.outputs), tuple(lines), writer.values, label, place=place)
 
     def _describe_call(self, call: Call) -> str:
         parts = [call.name]

@@ -31,11 +31,15 @@ ENOUGH = 0.9
 
 @dataclass(frozen=True)
 class Count:
-    """What became of one fault; `layers` is 0 where no file was written, and `text` says why."""
+    """What became of one fault; `layers` is 0 where no file was written, and `text` says why.
+
+    `operations` are those of the model that has more.
+    """
 
     kind: str
     differs: bool
     layers: int
+    operations: int
     is_true: bool
     bytes: int
     text: str
@@ -92,13 +96,15 @@ def count_fault(children: Children, original: Network, fault: Fault, onnx: bool 
         try:
             reduced = reduce_models(request, out, children=children)
         except ParityError as error:
-            return Count(fault.kind, True, 0, False, 0, str(error))
+            return Count(fault.kind, True, 0, 0, False, 0, str(error))
         if reduced.path is None:
-            return Count(fault.kind, not reduced.report.ok, 0, False, 0, reduced.reason)
-        labels = [each for side in (reduced.operations or {}).values() for each in side]
+            return Count(fault.kind, not reduced.report.ok, 0, 0, False, 0, reduced.reason)
+        sides = list((reduced.operations or {}).values())
+        labels = [each for side in sides for each in side]
+        operations = max(map(len, sides))
         size = sum(each.stat().st_size for each in folder.glob("bug.*"))
         is_true = any(_is_place(each, fault) for each in labels)
-        return Count(fault.kind, True, reduced.layers, is_true, size, "; ".join(labels))
+        return Count(fault.kind, True, reduced.layers, operations, is_true, size, "; ".join(labels))
 
 
 def format_table(counts: Sequence[Count]) -> str:
@@ -122,7 +128,11 @@ def format_table(counts: Sequence[Count]) -> str:
         lines.append(f"| {name} | {' | '.join(map(str, cells))} |")
     written = [each.bytes for each in counts if each.layers]
     if written:
-        lines += ["", f"files of {min(written)} to {max(written)} bytes"]
+        few = sum(0 < each.operations <= FEW for each in counts)
+        lines += [
+            "",
+            f"{few} with at most {FEW} operations; files of {min(written)} to {max(written)} bytes",
+        ]
     return "\n".join(lines)
 
 

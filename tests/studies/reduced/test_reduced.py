@@ -15,11 +15,11 @@ from tests.studies.reduced.__main__ import FEW, Count, count_fault, format_table
 
 def test_the_table_counts_layers_and_what_was_not_written():
     counts = [
-        Count("a", True, 1, True, 10, ""),
-        Count("a", True, 5, True, 20, ""),
-        Count("b", True, 0, False, 0, "it did not run"),
-        Count("b", False, 0, False, 0, "no difference"),
-        Count("b", True, 2, False, 30, ""),
+        Count("a", True, 1, 2, True, 10, ""),
+        Count("a", True, 5, 5, True, 20, ""),
+        Count("b", True, 0, 0, False, 0, "it did not run"),
+        Count("b", False, 0, 0, False, 0, "no difference"),
+        Count("b", True, 2, 4, False, 30, ""),
     ]
     lines = format_table(counts).splitlines()
     assert lines[2:5] == [
@@ -27,7 +27,7 @@ def test_the_table_counts_layers_and_what_was_not_written():
         "| b | 3 | 1 | 0 | 1 | 0 | 0 | 1 | 1 |",
         "| all | 5 | 1 | 1 | 1 | 0 | 1 | 1 | 1 |",
     ]
-    assert lines[-1] == "files of 10 to 30 bytes"
+    assert lines[-1] == "1 with at most 3 operations; files of 10 to 30 bytes"
 
 
 @pytest.mark.framework
