@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from parity.processes.graph_requests import PieceCode
 from parity.runtimes.keras import device as keras_device
-from parity.runtimes.keras import recorder as recorders
+from parity.runtimes.keras import doors, variables
 from parity.runtimes.keras.graphs import bind_inputs, describe_inputs, order_inputs
 from parity.runtimes.keras.recorder import Recorder
 from parity.runtimes.pieces import (
@@ -50,7 +50,7 @@ class KerasPieces(PieceOperations):
         return recorder.steps, [identifier for _, identifier, _ in described]
 
     def to_array(self, value: Any) -> Array:
-        return np.asarray(recorders.raw_variable(value))
+        return np.asarray(variables.raw_variable(value))
 
     def wrap_piece(self, steps: Sequence[Step], reads: Sequence[str], output: str) -> PieceCode:
         body = format_steps(steps, "")
@@ -124,7 +124,7 @@ class _StepRecorder(Recorder):
     def _split_activation(self, layer: Any, parts: list[tuple[str, str]]) -> Iterator[None]:
         """While open, note the tensors that a layer's own activation reads and gives."""
         activation = getattr(layer, "activation", None)
-        is_one = recorders.name_scope(layer, {}) != "" or not isinstance(layer, keras.Layer)
+        is_one = doors.name_scope(layer, {}) != "" or not isinstance(layer, keras.Layer)
         config = {} if is_one else layer.get_config()
         name = config.get("activation")
         if is_one or not callable(activation) or not isinstance(name, str) or name == "linear":
@@ -254,7 +254,7 @@ class _Writer:
             if found:
                 self._inputs[found] = None
                 return name_variable(found)
-            dtype = recorders.dtype_of(value) if not hasattr(value, "numpy") else value.dtype
+            dtype = variables.dtype_of(value) if not hasattr(value, "numpy") else value.dtype
             if getattr(dtype, "name", dtype) in ("resource", "variant", "string"):
                 raise UnwritableError(f"a tensor of {dtype} cannot be stated in source")
             name = recorder.name_weight(value) or f"constant {self._number}.{len(self.values)}"

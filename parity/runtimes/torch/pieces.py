@@ -21,7 +21,7 @@ from parity.runtimes.pieces import (
     name_variable,
     render_value,
 )
-from parity.runtimes.torch.graphs import prepare_inputs
+from parity.runtimes.torch.model_inputs import prepare_call
 from parity.runtimes.torch.recorder import Call, Operand, Recorder, call_model, find_tensors
 from parity.runtimes.torch.weights import to_numpy
 
@@ -42,7 +42,7 @@ class TorchPieces(PieceOperations):
 
     def trace_steps(self, inputs: Mapping[str, Array]) -> tuple[Sequence[Step], Collection[str]]:
         recorder = _StepRecorder(self.model)
-        args, kwargs, _, ids = prepare_inputs(self.model, recorder, inputs)
+        args, kwargs, _, ids = prepare_call(self.model, recorder, inputs)
         call_model(recorder, self.model, args, kwargs)
         return recorder.steps, ids.values()
 
