@@ -269,7 +269,9 @@ def _plan_texts(
     if repair.cause == "padding-mode" and framework == "torch":
         yield from _change_arguments(node, files, {"padding_mode": "zeros"})
     if repair.cause in _ADDED:
-        yield from _remove_added(node, chain.added, files)
+        # The operation that was added may itself be the partner of the layer.
+        own = (node,) if repair.cause == "operation-extra" else ()
+        yield from _remove_added(node, (*chain.added, *own), files)
 
 
 _BIAS: Mapping[str, Mapping[str, Any]] = {"torch": {"bias": True}, "keras": {"use_bias": True}}
@@ -299,7 +301,6 @@ def _remove_added(
 
     Each is judged by a comparison before it is taken.
     """
-    # The operation that was added may itself be the partner of the layer.
     for each in (*added, node):
         line = files.find_line(each)
         if line is None:
