@@ -127,6 +127,8 @@ class _Chains:
     surplus: Node | None = None
     before: Node | None = None
     """The subject's operation that the missing activation would read."""
+    is_other: bool = False
+    """Whether the partner is an operation of another kind."""
     added: tuple[Node, ...] = ()
     """The subject's operations without a partner that lead to the layer, the nearest first."""
 
@@ -147,7 +149,8 @@ class _Chains:
             if _is_activation(own) and not _is_activation(node):
                 missing, before = own, node
         added = _find_added(graph, node, set(alignment.unpaired_other))
-        return cls(missing, surplus, before, added)
+        is_other = reference.by_id[row.node].kind != node.kind
+        return cls(missing, surplus, before, is_other, added)
 
 
 def _find_added(graph: Graph, node: Node, unpaired: set[str]) -> tuple[Node, ...]:
@@ -207,7 +210,7 @@ def _plan_edits(
         attributes = to_attributes(kind, _differing(kind, chain.missing.hyper)) or {}
         edit = {"tensor": chain.before.outputs[0], "action": "insert", "kind": kind}
         yield {**edit, "attributes": attributes}
-    elif chain.added and repair.cause in _ADDED:
+    elif chain.added and repair.moves_weights:
         first, last = chain.added[0], chain.added[-1]
         edit = {"tensor": node.outputs[0], "action": "connect", "old": first.outputs[0]}
         yield {**edit, "new": last.inputs[0]}
@@ -266,21 +269,16 @@ def _plan_texts(
         yield from _add_activation(chain.missing, chain.before, files, framework)
     if "bias" in repair.roles and node.find_parameter("bias") is None:
         yield from _change_arguments(node, files, _BIAS[framework])
-    if repair.cause == "padding-mode" and framework == "torch":
+    if "padding" in repair.hyper and repair.moves_weights and framework == "torch":
+        # The zeros are other values there: by reflection, for example.
         yield from _change_arguments(node, files, {"padding_mode": "zeros"})
-    if repair.cause in _ADDED:
+    if repair.moves_weights:
         # The operation that was added may itself be the partner of the layer.
-        own = (node,) if repair.cause == "operation-extra" else ()
+        own = (node,) if chain.is_other else ()
         yield from _remove_added(node, (*chain.added, *own), files)
 
 
 _BIAS: Mapping[str, Mapping[str, Any]] = {"torch": {"bias": True}, "keras": {"use_bias": True}}
-
-_ADDED = frozenset(
-    {"scale", "offset", "operation-extra", "input-scale", "input-moved", "output-permuted",
-     "kernel-flipped", "kernel-layout", "constant"}
-)  # fmt: skip
-"""The causes that an operation without a partner, before the layer, may have."""
 
 
 def _change_arguments(
