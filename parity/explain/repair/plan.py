@@ -148,18 +148,20 @@ class _Chains:
             own = reference.by_id[row.node]
             if _is_activation(own) and not _is_activation(node):
                 missing, before = own, node
-        added = _find_added(graph, node, set(alignment.unpaired_other))
+        # What moves values alone may be a part of the layer's own pair.
+        paired = {each for pair in alignment.pairs for each in pair.other}
+        added = _find_added(graph, node, paired - set(row.nodes.get(subject, ())))
         is_other = reference.by_id[row.node].kind != node.kind
         return cls(missing, surplus, before, is_other, added)
 
 
-def _find_added(graph: Graph, node: Node, unpaired: set[str]) -> tuple[Node, ...]:
+def _find_added(graph: Graph, node: Node, paired: set[str]) -> tuple[Node, ...]:
     """Return the unpaired operations of one input and no weight that an operation reads from."""
     found: dict[str, Node] = {}
     waiting = list(node.inputs)
     while waiting and len(found) < _MAX_ADDED:
         producer = graph.producers.get(waiting.pop(0))
-        if producer is None or producer.id not in unpaired or producer.id in found:
+        if producer is None or producer.id in paired or producer.id in found:
             continue
         if len(producer.inputs) == 1 and not producer.parameters:
             found[producer.id] = producer
