@@ -39,6 +39,8 @@ class ModelRepair:
     edits: tuple[Mapping[str, Any], ...] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     texts: tuple[tuple[str, str], ...] = ()
+    adds_weights: bool = False
+    """Whether the changed source has a weight that the present one lacks."""
 
     @property
     def is_empty(self) -> bool:
@@ -84,7 +86,8 @@ def plan_repair(
         settings = _plan_settings(repair, node, spatial) if framework == "keras" else {}
         return ModelRepair(repair, place, weights, settings=settings)
     texts = tuple(dict.fromkeys(_plan_texts(repair, node, chain, files, framework, spatial)))
-    return ModelRepair(repair, place, weights, texts=texts)
+    adds = "bias" in repair.roles and node.find_parameter("bias") is None
+    return ModelRepair(repair, place, weights, texts=texts, adds_weights=adds)
 
 
 # Weights ------------------------------------------------------------------------------------------
@@ -156,17 +159,18 @@ class _Chains:
 
 
 def _find_added(graph: Graph, node: Node, paired: set[str]) -> tuple[Node, ...]:
-    """Return the unpaired operations of one input and no weight that an operation reads from."""
+    """Return the operations of one input and no weight that one reads from, unpaired ones first."""
     found: dict[str, Node] = {}
     waiting = list(node.inputs)
     while waiting and len(found) < _MAX_ADDED:
         producer = graph.producers.get(waiting.pop(0))
-        if producer is None or producer.id in paired or producer.id in found:
+        if producer is None or producer.id in found:
             continue
         if len(producer.inputs) == 1 and not producer.parameters:
             found[producer.id] = producer
             waiting += producer.inputs
-    return tuple(found.values())
+    # One that is part of a pair, as a factor behind a convolution, may be added too.
+    return tuple(sorted(found.values(), key=lambda each: each.id in paired))
 
 
 _MAX_ADDED = 4
@@ -212,7 +216,7 @@ def _plan_edits(
         attributes = to_attributes(kind, _differing(kind, chain.missing.hyper)) or {}
         edit = {"tensor": chain.before.outputs[0], "action": "insert", "kind": kind}
         yield {**edit, "attributes": attributes}
-    elif chain.added and repair.moves_weights:
+    elif chain.added and repair.changes_data:
         first, last = chain.added[0], chain.added[-1]
         edit = {"tensor": node.outputs[0], "action": "connect", "old": first.outputs[0]}
         yield {**edit, "new": last.inputs[0]}
@@ -274,7 +278,7 @@ def _plan_texts(
     if "padding" in repair.hyper and repair.moves_weights and framework == "torch":
         # The zeros are other values there: by reflection, for example.
         yield from _change_arguments(node, files, {"padding_mode": "zeros"})
-    if repair.moves_weights:
+    if repair.changes_data:
         # The operation that was added may itself be the partner of the layer.
         own = (node,) if chain.is_other else ()
         yield from _remove_added(node, (*chain.added, *own), files)
