@@ -243,7 +243,7 @@ def test_a_command_is_listed_at_its_place_and_runs(tree):
     lines = tree.command("--help").partition("Commands:\n")[2].splitlines()
     names = [line.split()[0] for line in lines if line]
     assert names[:4] == ["models", "table", "count", "compare"]
-    assert "Example: parity count resnet18" in tree.command("count", "--help")
+    assert "Example:\n  parity count resnet18\n" in tree.command("count", "--help")
     assert tree.command("count", "toy") == "5\n"
 
 
