@@ -5,6 +5,7 @@
     capture   Run a model and save its tensors, to be compared later or elsewhere.
     diff      Compare saved captures without running a model; returns a `Report`.
     check     Run the cases of a parity.toml and compare them with locked figures.
+    sweep     Compare a grid of models, versions, devices and inputs; returns a `SweepResult`.
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
     evaluate  Run labelled images through every runtime; returns an `Evaluation`.
@@ -31,14 +32,17 @@ if TYPE_CHECKING:
     from parity.commands.evaluate import evaluate
     from parity.commands.export import export
     from parity.commands.predict import PredictionResult, predict
+    from parity.commands.sweep import sweep
     from parity.commands.train import TrainingResult, train
     from parity.evaluation.results import Evaluation
+    from parity.report.grid import SweepResult
     from parity.report.model import Report
 
 __all__ = [
     "Evaluation",
     "PredictionResult",
     "Report",
+    "SweepResult",
     "TrainingResult",
     "__version__",
     "align",
@@ -50,6 +54,7 @@ __all__ = [
     "evaluate",
     "export",
     "predict",
+    "sweep",
     "train",
 ]
 
@@ -57,6 +62,7 @@ _MODULES = {
     "Evaluation": "parity.evaluation.results",
     "PredictionResult": "parity.commands.predict",
     "Report": "parity.report.model",
+    "SweepResult": "parity.report.grid",
     "TrainingResult": "parity.commands.train",
     "align": "parity.commands.align",
     "capture": "parity.commands.capture",
@@ -67,6 +73,7 @@ _MODULES = {
     "evaluate": "parity.commands.evaluate",
     "export": "parity.commands.export",
     "predict": "parity.commands.predict",
+    "sweep": "parity.commands.sweep",
     "train": "parity.commands.train",
 }
 

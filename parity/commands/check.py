@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,21 +10,17 @@ from typing import Any
 
 from parity import files
 from parity.commands import cases as case_files
-from parity.commands import compare as comparing
 from parity.commands import lock
 from parity.commands.cases import Case, CaseFile
-from parity.commands.compare_graphs import compare_graphs
+from parity.commands.comparison_runner import ComparisonRunner
 from parity.commands.values import Progress, no_progress
 from parity.comparison.graphs.request import GraphRequest
-from parity.comparison.placement import DeviceMissing, plan_placement
+from parity.comparison.placement import DeviceMissing
 from parity.comparison.request import Request
+from parity.comparison.results import find_worst_verdict
 from parity.errors import ParityError, UsageError
-from parity.processes.children import Children
 from parity.report import collection
 from parity.report.model import Level, Outcome, Report, Verdict
-
-_WORST_FIRST = (Verdict.DIVERGENCE, Verdict.UNKNOWN, Verdict.PARITY)
-"""A divergence outranks an unknown verdict, since it has been found."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +48,7 @@ class CheckResult:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of the cases."""
-        verdicts = {each.report.verdict for each in self.results}
-        return next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
+        return find_worst_verdict(each.report.verdict for each in self.results)
 
     @property
     def ok(self) -> bool:
@@ -139,7 +133,7 @@ def run_cases(
     if entries is not None and not update:
         _require_same_cases(case_file, cases, entries, path)
     results = []
-    with _CaseRunner() as runner:
+    with ComparisonRunner() as runner:
         for number, case in enumerate(cases, start=1):
             progress("check", f"{case.name}, {number} of {len(cases)}")
             try:
@@ -223,55 +217,3 @@ def _update_lock(
     names = [case.name for case in case_file.cases if case.name in entries]
     lock.save(path, {name: entries[name] for name in names})
     return replace(result, lock_file=path)
-
-
-class _CaseRunner:
-    """Runs cases one after another in the same children, so that a framework is imported once."""
-
-    def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
-        self._children: Children | None = None
-        self._key: object = None
-
-    def run(self, request: Request | GraphRequest, progress: Progress) -> Report:
-        """Run one comparison, in the children of the previous one if their settings are equal.
-
-        Any models that references name have children of their own.
-        """
-        if isinstance(request, GraphRequest):
-            return compare_graphs(request, progress=progress)
-        placement = plan_placement(request)
-        # The settings that a child cannot change once it has started.
-        key = (
-            placement.gpu,
-            sorted(request.python.items()),
-            *(request.timeout, request.precision, request.xla),
-        )
-        if self._children is None or key != self._key:
-            self._close()
-            self._key = key
-            self._children = self._stack.enter_context(
-                Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
-            )
-        self._children.start(request.runtimes)
-        try:
-            report = comparing.compare_request(
-                request, children=self._children, placement=placement, progress=progress
-            )
-        except BaseException:
-            self._close()
-            raise
-        if any(facts.failure for facts in report.subjects.values()):
-            # A child that has failed may be dead or in an unknown state.
-            self._close()
-        return report
-
-    def _close(self) -> None:
-        self._children = None
-        self._stack.close()
-
-    def __enter__(self) -> _CaseRunner:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._close()
