@@ -69,7 +69,7 @@ def _list_fields(request: type[Request | GraphRequest]) -> list[str]:
 GRAPH_KEYS = ("models", *_list_fields(GraphRequest))
 """The keys of a case whose models are read and paired."""
 
-_TABLE_KEYS = ("model", "keras", "torch", *_list_fields(Request))
+_TABLE_KEYS = tuple(_list_fields(Request))
 """The keys of a case that is compared by a layer table."""
 
 KEYS = tuple(dict.fromkeys(("name", "lock_factor", *_list_fields(Request), *GRAPH_KEYS)))

@@ -22,7 +22,7 @@ from parity.commands.zoo_names import list_zoo_names
 from parity.comparison.results import Verdict
 from parity.errors import InterpreterError, OutputError, ParityError
 from parity.processes.environments import ensure_environment
-from parity.processes.executors.tasks import Executor, Outcome, Task
+from parity.processes.executors.tasks import Executor, Task, TaskOutcome
 from parity.report.codec import from_json
 from parity.report.grid import CellResult, SweepResult
 
@@ -196,7 +196,7 @@ def _collect(
         show("sweep", describe(done))
 
 
-def _read_outcome(cell: CellResult, outcome: Outcome, store: SweepStore) -> CellResult:
+def _read_outcome(cell: CellResult, outcome: TaskOutcome, store: SweepStore) -> CellResult:
     """Return a cell with its outcome, and store it unless its verdict is unknown."""
     cell = replace(cell, seconds=outcome.seconds, place=outcome.place)
     if outcome.problem is not None:

@@ -23,7 +23,7 @@ from parity.errors import InterpreterError, OutputError, UsageError
 from parity.processes import probe
 from parity.processes.environments import EnvironmentRequest, parse_packages, pinned_folder
 from parity.processes.executors.server import run_task
-from parity.processes.executors.tasks import Outcome, Task
+from parity.processes.executors.tasks import Task, TaskOutcome
 from parity.processes.references import parse_reference
 from parity.processes.script_imports import list_sources
 from parity.report import codec, grid_page
@@ -283,7 +283,7 @@ class Executor:
     def list_machines(self, describe: str) -> list[Any]:
         return [describe_hardware(gpu=False)]
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[TaskOutcome]:
         for task in tasks:
             if self.stop_after is not None and len(self.ran) >= self.stop_after:
                 raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from parity.errors import MissingRuntimeError, UsageError
 from parity.processes.executors import local
 from parity.processes.executors.local import LocalExecutor
 from parity.processes.executors.ray import RayExecutor
-from parity.processes.executors.tasks import Outcome, Task
+from parity.processes.executors.tasks import Task, TaskOutcome
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTORY = "tests.processes.runner_of_tests:Runner"
@@ -28,7 +28,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
-def run(tasks: list[Task], count: int = 2, **options: Any) -> dict[str, Outcome]:
+def run(tasks: list[Task], count: int = 2, **options: Any) -> dict[str, TaskOutcome]:
     with LocalExecutor(FACTORY, count=count, **options) as executor:
         found = list(executor.run(tasks))
     assert len(found) == len({each.key for each in found}) == len(tasks)
@@ -79,12 +79,13 @@ def test_a_task_that_kills_its_process_has_a_problem() -> None:
     assert [found[str(n)].value for n in range(4)] == [0, 2, 4, 6]
 
 
-def test_tasks_of_one_affinity_share_a_process() -> None:
-    tasks = [Task(f"{a}{n}", ("pid", 0.05), affinity=a) for n in range(4) for a in "ab"]
-    found = run(tasks)
-    pids = [{found[f"{a}{n}"].value for n in range(4)} for a in "ab"]
-    assert all(len(each) == 1 for each in pids)
-    assert pids[0] != pids[1]
+def test_a_process_keeps_to_one_affinity_while_there_are_tasks_of_it() -> None:
+    pending = local._Pending([Task(f"{a}{n}", None, affinity=a) for n in range(2) for a in "abb"])
+    assert pending.take(None, {None}).key == "b0"
+    assert pending.take(None, {"b"}).key == "a0"
+    assert [pending.take("b", {"a", "b"}).affinity for _ in range(3)] == ["b"] * 3
+    assert pending.take("b", {"a", "b"}).key == "a1"
+    assert not pending
 
 
 def test_an_idle_process_helps_with_another_affinity() -> None:
@@ -205,7 +206,7 @@ def cluster() -> Iterator[Any]:
 def test_ray_runs_every_task_once_though_a_node_is_lost(cluster: Any) -> None:
     tasks = [Task(str(n), ("pid", 1.0)) for n in range(10)]
     tasks += [Task("usage", ("usage", "a fault")), Task("gpu", ("pid", 0.0), gpu=True)]
-    found: dict[str, Outcome] = {}
+    found: dict[str, TaskOutcome] = {}
     with RayExecutor(FACTORY, address=cluster.address) as executor:
         assert executor.list_machines("tests.processes.runner_of_tests:describe") == [{"kind": "x"}]
         for outcome in executor.run(tasks):

@@ -26,6 +26,9 @@ def check(
     update: Annotated[
         bool, typer.Option("--update", help="Save the figures in parity.lock.json.")
     ] = False,
+    on: Annotated[
+        str, typer.Option(metavar="WHERE", help="Where cases run: local, ray or ray:ADDRESS.")
+    ] = "local",
     *,
     reports: dict[str, Path],
 ) -> None:
@@ -44,7 +47,12 @@ def check(
         paths = {form: None if form in formats_to_print else path for form, path in reports.items()}
         with show_progress() as update_progress:
             result = checking.check(
-                file, cases=case or (), update=update, reports=paths, progress=update_progress
+                file,
+                cases=case or (),
+                update=update,
+                on=on,
+                reports=paths,
+                progress=update_progress,
             )
         locations = {each.case.name: (file, each.case.line) for each in result.results}
         collection.publish_to_github(result.reports, locations)

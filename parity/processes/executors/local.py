@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from parity.processes.executors.tasks import MEMORY, Outcome, Task, load_name
+from parity.processes.executors.tasks import MEMORY, Task, TaskOutcome, load_name
 from parity.processes.variables import thread_variables
 
 ATTEMPTS = 2
@@ -57,7 +57,7 @@ class LocalExecutor:
         """Return what the function `describe` returns here."""
         return [load_name(describe)()]
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[TaskOutcome]:
         """Run the tasks; see `Executor.run`."""
         pending = _Pending(tasks)
         attempts: Counter[str] = Counter()
@@ -75,7 +75,7 @@ class LocalExecutor:
                     if attempts[task.key] < ATTEMPTS:
                         pending.return_task(task)
                         continue
-                    outcome = Outcome(task.key, problem=server.describe_death())
+                    outcome = TaskOutcome(task.key, problem=server.describe_death())
                 yield outcome
 
     def _assign(self, pending: _Pending) -> None:
@@ -150,11 +150,11 @@ class _Server:
         with contextlib.suppress(OSError):
             self.connection.send(task)
 
-    def receive(self) -> Outcome | None:
+    def receive(self) -> TaskOutcome | None:
         """Return the outcome of the task; None if the process has died."""
         self.task = None
         try:
-            outcome: Outcome = self.connection.recv()
+            outcome: TaskOutcome = self.connection.recv()
         except (EOFError, OSError):
             self.stop()
             self.join()

@@ -23,7 +23,7 @@ from parity import temporary
 from parity.defaults import THREADS_VARIABLE
 from parity.errors import MissingRuntimeError
 from parity.processes.executors.server import run_task
-from parity.processes.executors.tasks import Outcome, Task, TaskRunner, create_runner, load_name
+from parity.processes.executors.tasks import Task, TaskOutcome, TaskRunner, create_runner, load_name
 from parity.processes.variables import thread_variables
 
 RETRIES = 5
@@ -130,7 +130,7 @@ class RayExecutor:
             raise MissingRuntimeError(f"ray: no node answered within {_MACHINES_S:g} s")
         return found
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[TaskOutcome]:
         """Run the tasks; see `Executor.run`.
 
         Only twice as many as the cluster runs at once are submitted: the scheduler's time grows
@@ -145,7 +145,7 @@ class RayExecutor:
                 if task is None:
                     is_complete = True
                 elif task.gpu and not resources.gpus():
-                    yield Outcome(task.key, problem="ray: the cluster has no GPU")
+                    yield TaskOutcome(task.key, problem="ray: the cluster has no GPU")
                 else:
                     self._submit(task, resources)
             if not self._pending:
@@ -164,14 +164,14 @@ class RayExecutor:
         reference = remote.remote(self._factory, task, os.environ.get(_THREADS_OF_RAY))
         self._pending[reference] = task
 
-    def _receive(self, reference: Any) -> Outcome:
+    def _receive(self, reference: Any) -> TaskOutcome:
         task = self._pending.pop(reference)
         try:
-            outcome: Outcome = self._ray.get(reference)
+            outcome: TaskOutcome = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             reason = f"ray: {type(error).__name__}: {lines[0][:300]}"
-            return Outcome(task.key, problem=f"{reason}; it was tried {RETRIES + 1} times")
+            return TaskOutcome(task.key, problem=f"{reason}; it was tried {RETRIES + 1} times")
         return outcome
 
 
@@ -210,7 +210,7 @@ class _Resources:
         return int(min(memory, largest)) if largest else memory
 
 
-def _run_in_worker(factory: str, task: Task, threads: str | None) -> Outcome:
+def _run_in_worker(factory: str, task: Task, threads: str | None) -> TaskOutcome:
     """Run a task in a process of Ray, whose runner keeps its children for the next one."""
     # Without a limit of ours, the threads are those of a command on this machine.
     if THREADS_VARIABLE not in os.environ:

@@ -18,7 +18,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from parity.processes import interrupts
-from parity.processes.executors.tasks import Outcome, Task, create_runner, describe_exception
+from parity.processes.executors.tasks import (
+    Task,
+    TaskOutcome,
+    create_runner,
+    describe_exception,
+    find_error_class,
+)
 
 
 def main(descriptor: int, factory: str) -> None:
@@ -40,16 +46,17 @@ def main(descriptor: int, factory: str) -> None:
         runner.close()
 
 
-def run_task(runner: Any, task: Task) -> Outcome:
+def run_task(runner: Any, task: Task) -> TaskOutcome:
     """Run a task and return its outcome; raises KeyboardInterrupt alone."""
     start = time.perf_counter()
     value = problem = None
+    error_class = ""
     try:
         value = runner.run(task.payload)
     except Exception as error:  # noqa: BLE001 (the other tasks go on)
-        problem = describe_exception(error)
+        problem, error_class = describe_exception(error), find_error_class(error)
     seconds = time.perf_counter() - start
-    return Outcome(task.key, value, problem, seconds, platform.node())
+    return TaskOutcome(task.key, value, problem, seconds, platform.node(), error_class)
 
 
 def _queue_tasks(connection: Connection, tasks: queue.SimpleQueue[Task | None]) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
-from parity.errors import ParityError
+from parity import errors
+from parity.errors import ChildError, ParityError
 
 MEMORY = 3 * 2**30
 """Bytes of memory that one comparison takes, with the children of three frameworks."""
@@ -38,7 +39,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """How a task has ended: with a `value`, or else with a `problem`, which is one line."""
 
     key: str
@@ -47,6 +48,13 @@ class Outcome:
     seconds: float = 0.0
     place: str = ""
     """The machine that it ran on."""
+    error: str = ""
+    """The class of `parity.errors` of the problem, if it has one."""
+
+    def to_exception(self) -> ParityError:
+        """Return the exception of the problem: of its own class, or a `ChildError`."""
+        error_class = getattr(errors, self.error, ChildError)
+        return cast(ParityError, error_class(self.problem or ""))
 
 
 class Executor(Protocol):
@@ -65,7 +73,7 @@ class Executor(Protocol):
     def list_machines(self, describe: str) -> list[Any]:
         """Return what the function `describe`, `module:name`, returns on each kind of machine."""
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[TaskOutcome]:
         """Run the tasks; one that fails or whose process dies has a problem."""
 
 
@@ -78,6 +86,12 @@ def load_name(name: str) -> Any:
 def create_runner(factory: str) -> TaskRunner:
     """Return a new runner of the class that `factory`, `module:name`, names."""
     return cast(TaskRunner, load_name(factory)())
+
+
+def find_error_class(error: BaseException) -> str:
+    """Return the name of the class in `parity.errors` that an exception is of, or nothing."""
+    names = (each.__name__ for each in type(error).__mro__ if issubclass(each, ParityError))
+    return next((name for name in names if hasattr(errors, name)), "")
 
 
 def describe_exception(error: BaseException) -> str:
