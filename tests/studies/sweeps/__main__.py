@@ -26,7 +26,8 @@ from parity.processes.environments import ensure_environment, parse_packages
 
 MODELS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
-    *("wide_resnet50_2", "keras:ResNet50", "keras:MobileNetV2", "keras:DenseNet121"),
+    "wide_resnet50_2",
+    *(f"keras:{name},input_shape=(64, 64, 3)" for name in ("ResNet50", "MobileNetV2", "VGG16")),
 )
 SIZE = 64
 
@@ -91,7 +92,8 @@ def list_figures(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def measure_published(count: int, old: str, ray: bool) -> Iterator[tuple[str, float, str]]:
     """Measure a grid of published models, in two environments, on two inputs."""
-    models = MODELS[:count]
+    # Some of both kinds, however few they are.
+    models = [MODELS[round(n * (len(MODELS) - 1) / max(count - 1, 1))] for n in range(count)]
     (request,) = parse_packages(old, [old])
     python, seconds = ensure_environment(request)
     yield f"installing {old}", seconds, "timed apart"
