@@ -29,6 +29,9 @@ class Runner:
     def _double(self, number: int) -> int:
         return 2 * number
 
+    def _bytes(self, count: int) -> bytes:
+        return bytes(count)
+
     def _usage(self, message: str) -> None:
         raise UsageError(message)
 

@@ -63,6 +63,7 @@ class RayExecutor:
         self._threads = threads
         self._count = count
         self._ray = _import_ray()
+        self._remote = self._ray.remote(max_retries=RETRIES)(_run_in_worker)
         self._pending: dict[Any, Task] = {}
         self._stack = contextlib.ExitStack()
 
@@ -150,17 +151,26 @@ class RayExecutor:
                     self._submit(task, resources)
             if not self._pending:
                 return
-            done, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=_RESOURCES_S)
-            for reference in done:
+            for reference in self._wait():
                 yield self._receive(reference)
 
+    def _wait(self) -> list[Any]:
+        """Wait until a task has ended, or some seconds; return all that have.
+
+        Ray looks at every reference at each call, so that one call for each task would be slow.
+        """
+        references = list(self._pending)
+        done, _ = self._ray.wait(references, num_returns=1, timeout=_RESOURCES_S)
+        if done:
+            done, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
+        return list(done)
+
     def _submit(self, task: Task, resources: _Resources) -> None:
-        remote = self._ray.remote(
+        remote = self._remote.options(
             num_cpus=resources.cores_per_task(),
             num_gpus=1 if task.gpu else 0,
             memory=resources.limit_memory(task.memory),
-            max_retries=RETRIES,
-        )(_run_in_worker)
+        )
         reference = remote.remote(self._factory, task, os.environ.get(_THREADS_OF_RAY))
         self._pending[reference] = task
 

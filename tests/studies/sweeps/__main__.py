@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from parity.processes.environments import ensure_environment, parse_packages
+from parity.processes.executors.local import LocalExecutor
+from parity.processes.executors.ray import RayExecutor
+from parity.processes.executors.tasks import Task
 
 MODELS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
@@ -30,6 +33,11 @@ MODELS = (
     *(f"keras:{name},input_shape=(64, 64, 3)" for name in ("ResNet50", "MobileNetV2", "VGG16")),
 )
 SIZE = 64
+
+ROOT = Path(__file__).resolve().parents[3]
+RUNNER = "tests.processes.runner_of_tests:Runner"
+REPORT_BYTES = 60_000
+"""About the size of a report of 20 comparison points."""
 
 NET = """
 import torch
@@ -162,6 +170,31 @@ def measure_user_code(count: int) -> Iterator[tuple[str, float, str]]:
     yield "the sweep of user code", swept, f"{swept / commands:.2f}× of the commands, limit 1.1×"
 
 
+def measure_overhead(count: int) -> Iterator[tuple[str, float, str]]:
+    """Measure empty tasks that return as much as a report has, here and on a Ray cluster."""
+    os.environ["PYTHONPATH"] = str(ROOT)
+    for place in (LocalExecutor(RUNNER, count=2), RayExecutor(RUNNER, count=2)):
+        name = type(place).__name__
+        start = time.perf_counter()
+        with place as executor:
+            started = time.perf_counter()
+            executor.list_machines("tests.processes.runner_of_tests:describe")
+            described = time.perf_counter()
+            tasks = [Task(str(n), ("bytes", REPORT_BYTES)) for n in range(count)]
+            outcomes = executor.run(tasks)
+            next(outcomes)
+            first = time.perf_counter()
+            assert sum(1 for _ in outcomes) == count - 1
+            last = time.perf_counter()
+        end = time.perf_counter()
+        yield f"{name}: starting", started - start, ""
+        yield f"{name}: the kinds of machines", described - started, ""
+        yield f"{name}: the first empty task", first - described, ""
+        each = 1000 * (last - first) / (count - 1)
+        yield f"{name}: {count - 1} more", last - first, f"{each:.1f} ms each"
+        yield f"{name}: ending", end - last, ""
+
+
 def main() -> None:
     """Print one table of all measurements."""
     parser = argparse.ArgumentParser(prog="python -m tests.studies.sweeps", description=__doc__)
@@ -169,11 +202,13 @@ def main() -> None:
     parser.add_argument("--old", default="onnxruntime==1.31.1")
     parser.add_argument("--user", type=int, default=4)
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--empty", type=int, default=1000, help="empty tasks, for the overhead")
     given = parser.parse_args()
     print("| what | seconds | |\n|---|---|---|")
     rows = itertools.chain(
         measure_published(given.models, given.old, given.ray) if given.models else (),
         measure_user_code(given.user) if given.user else (),
+        measure_overhead(given.empty) if given.empty else (),
     )
     for what, seconds, note in rows:
         print(f"| {what} | {seconds:.1f} | {note} |", flush=True)
