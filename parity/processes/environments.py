@@ -32,8 +32,10 @@ from parity.version import __version__
 PINNED = "pinned"
 """The folder, among the environments, of those that are named by their content."""
 
+_CLAUSE = r"(?:===?|!=|~=|<=?|>=?)\s*[^;@,\s=<>]+"
 _REQUIREMENT = re.compile(
-    r"(?P<package>[A-Za-z0-9][\w.-]*)(?:\[[\w,. -]*\])?\s*(?:[=<>!~]=?[^;@\s]*(?:\s*,[^;@\s]+)*)?"
+    r"(?P<package>[A-Za-z0-9][\w.-]*)(?:\[[\w,. -]*\])?"
+    rf"\s*(?:{_CLAUSE}(?:\s*,\s*{_CLAUSE})*)?"
 )
 
 _REQUEST = re.compile(
