@@ -14,21 +14,17 @@ import numpy as np
 import onnx
 
 from exporters.errors import ExportError, first_few
+from exporters.graph.framework_runs import ModelFunction, Reference
 from exporters.graph.half_products import repair_half_products
 from exporters.graph.injection import inject
 from exporters.graph.mixed_precision import ROUNDOFF, MixedModel, convert_to_mixed
 from exporters.graph.model import Array, add_metadata
+from exporters.graph.output_checks import Check, Verification
 from exporters.graph.ranges import measure_ranges
 from exporters.graph.serialization import DATA_SUFFIX, atomic_path, write_directly
 from exporters.graph.session_process import get_shared_process
 from exporters.graph.structure import Structure
-from exporters.graph.verification import (
-    Check,
-    ModelFunction,
-    Reference,
-    Verification,
-    verify,
-)
+from exporters.graph.verification import verify
 
 MakeReference = Callable[[float], Reference]
 """Returns the framework's side of a verification; the argument is the unit roundoff of a lower

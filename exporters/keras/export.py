@@ -12,11 +12,11 @@ import numpy as np
 from onnx import ValueInfoProto
 
 from exporters.errors import ExportError
+from exporters.graph.framework_runs import ModelFunction, Reference
 from exporters.graph.model import Array
 from exporters.graph.pipeline import Export, check_path, export_graph
 from exporters.graph.samples import BATCH, describe_inputs, varying_sizes
 from exporters.graph.structure import Structure
-from exporters.graph.verification import ModelFunction, Reference
 from exporters.keras.arguments import (
     Arguments,
     arrange,

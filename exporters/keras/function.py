@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from exporters.errors import ExportError
+from exporters.graph.framework_runs import ModelFunction, perturb
 from exporters.graph.model import Array
 from exporters.graph.pipeline import scramble
-from exporters.graph.verification import ModelFunction, perturb
 from exporters.keras import structures
 from exporters.keras.arguments import Arguments, arrange, result_names
 from exporters.keras.calls import eager_functions, move_channels

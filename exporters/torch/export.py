@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
+from exporters.graph.framework_runs import Reference
 from exporters.graph.model import Array
 from exporters.graph.pipeline import Export, check_path, export_graph
 from exporters.graph.samples import BATCH
 from exporters.graph.structure import Structure
-from exporters.graph.verification import Reference
 from exporters.torch.arguments import Arguments, Axes, read_arguments
 from exporters.torch.function import other_weights, to_reference
 from exporters.torch.module import to_array, weights

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from exporters.graph.framework_runs import ModelFunction, Reference, perturb
 from exporters.graph.model import Array
 from exporters.graph.pipeline import scramble
-from exporters.graph.verification import ModelFunction, Reference, perturb
 from exporters.silence import silence_logging
 from exporters.torch.arguments import Arguments, flatten_outputs
 from exporters.torch.module import eval_mode, preserve_state, to_array, to_tensor, weights

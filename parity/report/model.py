@@ -15,6 +15,7 @@ from parity.comparison.results import (
     LabelAgreement,
     Level,
     Outcome,
+    PairedLayer,
     Repeatability,
     SubjectFacts,
     Verdict,
@@ -32,6 +33,7 @@ __all__ = [
     "LabelAgreement",
     "Level",
     "Outcome",
+    "PairedLayer",
     "Repeatability",
     "Report",
     "SubjectFacts",
@@ -73,6 +75,8 @@ class Report:
     """The same comparison on seeded and stress inputs."""
     locations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By layer that differs, where it is written: by subject, its path and source line."""
+    layers: tuple[PairedLayer, ...] = ()
+    """The operations of all models, in the reference's execution order, and which are a pair."""
     command: tuple[str, ...] = ()
     """The command line that repeats this comparison, the program's name first."""
 

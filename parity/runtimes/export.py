@@ -90,8 +90,8 @@ def describe_export(export: Any) -> dict[str, Any]:
 
     A check's "floors" is how many times the floor its error is, of at most `LIMIT`.
     """
+    from exporters.graph.output_checks import LIMIT
     from exporters.graph.samples import describe_inputs
-    from exporters.graph.verification import LIMIT
 
     structure = export.structure
     graph = structure.model.graph

@@ -15,8 +15,9 @@ from parity.network import axes, kinds
 from parity.network.graph import OPAQUE, Graph
 from parity.numerics import capture
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
-from parity.runtimes.keras import graphs, recorder
+from parity.runtimes.keras import doors, graphs
 from parity.runtimes.keras.runtime import Runtime
+from parity.runtimes.keras.variables import name_variables, raw_variable
 from tests.runtimes import keras_models
 from tests.runtimes.keras_models import CASES, drawn
 
@@ -34,8 +35,8 @@ def spread(model, inputs):
     """Give every floating weight values of its own: biases and statistics are not left at 0."""
     graphs.record(model, inputs, graphs.describe_inputs(model))
     random = np.random.default_rng(0)
-    for name, variable in recorder.name_variables(model).items():
-        raw = recorder.raw_variable(variable)
+    for name, variable in name_variables(model).items():
+        raw = raw_variable(variable)
         if raw.dtype.is_floating:
             value = np.asarray(raw) + 0.1 * random.standard_normal(raw.shape)
             raw.assign(np.abs(value) + 0.1 if "variance" in name else value)
@@ -398,11 +399,11 @@ def test_an_error_of_the_model_has_its_line():
 
 
 def test_another_backend_is_refused(monkeypatch):
-    recorder.require_doors.cache_clear()
+    doors.require_doors.cache_clear()
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(GraphError, match="a model is read on TensorFlow alone"):
-        recorder.require_doors()
-    recorder.require_doors.cache_clear()
+        doors.require_doors()
+    doors.require_doors.cache_clear()
 
 
 # Runs and weights ----------------------------------------------------------------------------

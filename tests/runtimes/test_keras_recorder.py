@@ -15,7 +15,14 @@ from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import execute
 from tensorflow.python.framework import op_callbacks
 
-from parity.runtimes.keras import graphs, recorder
+from parity.runtimes.keras import graphs
+from parity.runtimes.keras.doors import (
+    BACKEND_FUNCTIONS,
+    NUMPY_FUNCTIONS,
+    SCOPE_CLASSES,
+    find_functions,
+    require_doors,
+)
 from parity.runtimes.keras.recorder import Recorder
 
 pytestmark = pytest.mark.framework
@@ -103,14 +110,14 @@ def test_every_operation_goes_through_two_functions(monkeypatch):
 
 
 def test_every_door_is_where_it_was():
-    doors = recorder.require_doors()
+    doors = require_doors()
     assert list(inspect.signature(doors.operation.__init__).parameters) == ["self", "name"]
     assert "node" in doors.function._run_through_graph.__code__.co_varnames
-    found = {name for owner, name in recorder.find_functions() if owner is doors.nn}
-    assert found == set(recorder.BACKEND_FUNCTIONS)
-    found = {name for owner, name in recorder.find_functions() if owner is doors.numpy}
-    assert found == set(recorder.NUMPY_FUNCTIONS)
-    for name in recorder.SCOPE_CLASSES:
+    found = {name for owner, name in find_functions() if owner is doors.nn}
+    assert found == set(BACKEND_FUNCTIONS)
+    found = {name for owner, name in find_functions() if owner is doors.numpy}
+    assert found == set(NUMPY_FUNCTIONS)
+    for name in SCOPE_CLASSES:
         assert hasattr(getattr(keras.layers, name), "call")
     assert hasattr(doors.tf_function, "python_function")
     assert {"_value", "_dtype"} <= set(vars(layers.Dense(1, name="d").add_weight(shape=(1,))))
@@ -118,7 +125,7 @@ def test_every_door_is_where_it_was():
 
 
 def test_the_arguments_of_wrapped_functions_have_these_names():
-    doors = recorder.require_doors()
+    doors = require_doors()
 
     def parameters(name, owner=doors.nn):
         return list(inspect.signature(getattr(owner, name)).parameters)
@@ -142,7 +149,7 @@ def test_the_arguments_of_wrapped_functions_have_these_names():
 
 
 def test_a_layer_is_called_through_both_patched_methods():
-    doors = recorder.require_doors()
+    doors = require_doors()
     assert issubclass(doors.layer, doors.operation)
     assert keras.Model.__call__ is doors.layer.__call__
     assert doors.layer.__call__ is not doors.operation.__call__
@@ -156,10 +163,10 @@ def run(model, x):
 
 
 def test_nothing_is_left_patched():
-    doors = recorder.require_doors()
+    doors = require_doors()
     before = [
         inspect.getattr_static(owner, name)
-        for owner, name in [*recorder.find_functions(), (doors.layer, "__call__"),
+        for owner, name in [*find_functions(), (doors.layer, "__call__"),
                             (doors.operation, "__call__"), (doors.tf_function, "__call__")]
     ]  # fmt: skip
     fast, slow = pywrap_tfe.TFE_Py_FastPathExecute, execute.execute
@@ -172,7 +179,7 @@ def test_nothing_is_left_patched():
         run(Fails(), np.ones((1, 2), np.float32))
     assert before == [
         inspect.getattr_static(owner, name)
-        for owner, name in [*recorder.find_functions(), (doors.layer, "__call__"),
+        for owner, name in [*find_functions(), (doors.layer, "__call__"),
                             (doors.operation, "__call__"), (doors.tf_function, "__call__")]
     ]  # fmt: skip
     assert (fast, slow) == (pywrap_tfe.TFE_Py_FastPathExecute, execute.execute)

@@ -11,6 +11,10 @@ from parity.errors import GraphError, InputError, WeightError
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph
 from parity.runtimes.torch import graphs
+from parity.runtimes.torch.model_outputs import flatten_outputs
+from parity.runtimes.torch.parameters import read_parameters, write_parameters
+from parity.runtimes.torch.recorder import named_weights
+from parity.runtimes.torch.replicas import copy_to_precision
 from tests.runtimes.torch_models import CASES
 
 pytestmark = pytest.mark.framework
@@ -30,7 +34,7 @@ def run_plain(model, inputs):
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.inference_mode():
-            return graphs.flatten_outputs(model(**tensors))
+            return flatten_outputs(model(**tensors))
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
 
@@ -80,7 +84,7 @@ def test_what_is_captured_is_the_plain_run(name):
 def test_ids_are_the_same_in_float64(name):
     model, inputs = build(name), CASES[name].inputs
     graph = graphs.record(model, inputs)
-    wide = graphs.copy_to_precision(model, "float64")
+    wide = copy_to_precision(model, "float64")
     narrow = capture(model, graph, inputs)
     found = capture(wide, graph, widen(inputs))
     for tensor, array in found.items():
@@ -135,9 +139,9 @@ SKIPPED = {"computed", "numpy", "scripted"}
 def test_the_operator_of_each_kind_gives_what_was_captured(name):
     """The kind, its hyperparameters, the roles and the order of the operands are all right."""
     model, inputs = build(name), CASES[name].inputs
-    wide, inputs = graphs.copy_to_precision(model, "float64"), widen(inputs)
+    wide, inputs = copy_to_precision(model, "float64"), widen(inputs)
     graph = graphs.record(wide, inputs)
-    weights = graphs.read_parameters(wide)
+    weights = read_parameters(wide)
     found = capture(wide, graph, inputs)
     checked = 0
     for node in graph.nodes:
@@ -159,10 +163,10 @@ def test_the_operator_of_each_kind_gives_what_was_captured(name):
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_a_record_leaves_the_weights_as_they_are(precision):
-    model = graphs.copy_to_precision(build("nested"), precision)
-    before = graphs.read_parameters(model)
+    model = copy_to_precision(build("nested"), precision)
+    before = read_parameters(model)
     graphs.record(model, CASES["nested"].inputs)
-    after = graphs.read_parameters(model)
+    after = read_parameters(model)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
@@ -170,12 +174,12 @@ def test_a_record_leaves_the_weights_as_they_are(precision):
 def test_every_weight_is_there_with_its_role(name):
     model = build(name)
     graph = graphs.record(model, CASES[name].inputs)
-    assert {each.name for each in graph.parameters} == set(graphs.named_weights(model))
+    assert {each.name for each in graph.parameters} == set(named_weights(model))
     for node in graph.nodes:
         if node.kind != OPAQUE and kinds.get(node.kind).roles and node.parameters:
             assert any(each.role for each in node.parameters), node
     for each in graph.parameters:
-        value = graphs.named_weights(model)[each.name].detach().double().numpy()
+        value = named_weights(model)[each.name].detach().double().numpy()
         assert each.shape == value.shape
         moments = (value.sum(), (value**2).sum(), value.min(), value.max())
         assert np.allclose(each.moments, moments, rtol=1e-12, atol=1e-12)
@@ -325,7 +329,7 @@ def test_float_casts_do_not_end_float64():
     model, inputs = Cast().eval(), CASES["branching"].inputs
     graph = graphs.record(model, inputs)
     assert [node.kind for node in graph.nodes] == ["dense", "softmax", "add"]
-    found = capture(graphs.copy_to_precision(model, "float64"), graph, inputs)
+    found = capture(copy_to_precision(model, "float64"), graph, inputs)
     assert {array.dtype for array in found.values()} == {np.dtype(np.float64)}
 
 
@@ -345,15 +349,15 @@ def test_a_copy_of_integers_is_no_operation():
 
 def test_weights_are_written_bit_for_bit():
     model = build("nested")
-    values = graphs.read_parameters(model)
+    values = read_parameters(model)
     other = {name: value + np.float32(0.25) for name, value in values.items()}
-    graphs.write_parameters(model, other)
-    found = graphs.read_parameters(model)
+    write_parameters(model, other)
+    found = read_parameters(model)
     assert all(np.array_equal(found[name], other[name]) for name in values)
     with pytest.raises(WeightError, match="has no such weight"):
-        graphs.write_parameters(model, {"none": np.zeros(1)})
+        write_parameters(model, {"none": np.zeros(1)})
     with pytest.raises(WeightError, match=r"expected \(3,\), found \(1,\)"):
-        graphs.write_parameters(model, {"head.fc.bias": np.zeros(1)})
+        write_parameters(model, {"head.fc.bias": np.zeros(1)})
 
 
 def test_tied_weights_are_there_once():
@@ -361,22 +365,20 @@ def test_tied_weights_are_there_once():
     model[1].weight = model[0].weight
     graph = graphs.record(model.eval(), {"input": np.array([[1, 2]])})
     assert [each.name for each in graph.parameters] == ["0.weight"]
-    assert list(graphs.read_parameters(model)) == ["0.weight"]
+    assert list(read_parameters(model)) == ["0.weight"]
     assert graph.nodes[1].find_parameter("kernel").name == "0.weight"
 
 
 def test_a_copy_has_weights_of_its_own():
     model = build("nested")
-    second = graphs.copy_to_precision(model, "float32")
-    graphs.write_parameters(
-        second, {n: np.zeros_like(v) for n, v in graphs.read_parameters(model).items()}
-    )
-    assert any(value.any() for value in graphs.read_parameters(model).values())
+    second = copy_to_precision(model, "float32")
+    write_parameters(second, {n: np.zeros_like(v) for n, v in read_parameters(model).items()})
+    assert any(value.any() for value in read_parameters(model).values())
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_lower_precisions_run(precision):
     model, inputs = build("nested"), CASES["nested"].inputs
     graph = graphs.record(model, inputs)
-    found = capture(graphs.copy_to_precision(model, precision), graph, inputs)
+    found = capture(copy_to_precision(model, precision), graph, inputs)
     assert set(found) == set(graph.tensors)

@@ -14,7 +14,7 @@ from parity.network import architectures
 from parity.network.graph import OPAQUE, Graph
 from parity.numerics import capture
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
-from parity.runtimes.torch import graphs
+from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.runtime import Runtime
 from tests.runtimes.torch_models import CASES
 
@@ -139,12 +139,12 @@ def test_a_registered_twin_is_read_before_it_has_weights(name):
     graph.validate(name)
     assert next(runtime.model.parameters()).is_meta
     assert all(node.kind != OPAQUE for node in graph.nodes)
-    assert {each.name for each in graph.parameters} == set(graphs.named_weights(runtime.model))
+    assert {each.name for each in graph.parameters} == set(named_weights(runtime.model))
     assert all(each.role and each.moments is None for n in graph.nodes for each in n.parameters)
     with pytest.raises(WeightError, match="it has no values yet"):
         runtime.run_tensors({}, [], lambda t, a: None)
     values = {n: np.ones(t.shape, np.float32) for n, t in
-              graphs.named_weights(runtime.model).items()}  # fmt: skip
+              named_weights(runtime.model).items()}  # fmt: skip
     runtime.write_parameters(values)
     assert not next(runtime.model.parameters()).is_meta
     runtime.run_tensors({"x": np.zeros((1, 3, 64, 64), np.float32)}, ["1.0"], lambda t, a: None)

@@ -17,17 +17,18 @@ from parity.network import axes as axis_orders
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.network.moments import Moments, moments_of
-from parity.runtimes.keras import recorder as recorders
+from parity.runtimes.keras.events import Event, Operand, WeightSource
 from parity.runtimes.keras.node_readers import read_event
 from parity.runtimes.keras.node_readers.reading import SPATIAL, Reading
-from parity.runtimes.keras.recorder import Event, Operand, Recorder, WeightSource
+from parity.runtimes.keras.recorder import Recorder
+from parity.runtimes.keras.variables import dtype_of, raw_variable
 
 Array = NDArray[Any]
 
 
 def _moments(variable: Any) -> Moments | None:
-    value = np.asarray(recorders.raw_variable(variable))
-    if recorders.dtype_of(variable) == "bfloat16":
+    value = np.asarray(raw_variable(variable))
+    if dtype_of(variable) == "bfloat16":
         value = value.astype(np.float32)
     return moments_of(value) if value.dtype.kind in "fiu" else None
 
@@ -229,7 +230,7 @@ class _Builder:
             name=name,
             role=role,
             shape=tuple(int(n) for n in variable.shape),
-            dtype=recorders.dtype_of(variable),
+            dtype=dtype_of(variable),
             axes=axes,
             trainable=bool(variable.trainable),
             moments=self.moments[name],
@@ -242,7 +243,7 @@ class _Builder:
         unused = [
             self.describe_variable(name)
             for name, variable in self.recorder.variables.items()
-            if name not in used and "float" in recorders.dtype_of(variable)
+            if name not in used and "float" in dtype_of(variable)
         ]
         opaque = Counter(node.operation for node in nodes if node.kind == OPAQUE)
         if opaque:

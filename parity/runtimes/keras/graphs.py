@@ -23,16 +23,17 @@ from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.keras import device as keras_device
-from parity.runtimes.keras import recorder as recorders
+from parity.runtimes.keras import doors, source_lines
 from parity.runtimes.keras.graph_builder import build_graph
 from parity.runtimes.keras.recorder import Recorder
 from parity.runtimes.keras.replicas import Replica, is_floating
+from parity.runtimes.keras.variables import name_variables, raw_variable
 from parity.runtimes.loaded import LoadedModel
 
 Array = NDArray[Any]
 
 # Before any model of the user's is built.
-recorders.keep_lines()
+source_lines.keep_lines()
 
 
 class KerasGraphs(GraphOperations):
@@ -141,7 +142,7 @@ class KerasGraphs(GraphOperations):
 
     def read_parameters(self, *, model: Replica | None = None) -> dict[str, Array]:
         return {
-            name: np.array(recorders.raw_variable(variable))
+            name: np.array(raw_variable(variable))
             for name, variable in self._variables(model).items()
             if is_floating(variable)
         }
@@ -152,7 +153,7 @@ class KerasGraphs(GraphOperations):
         write_parameters(self._variables(model), values)
 
     def _variables(self, model: Replica | None) -> Mapping[str, Any]:
-        return recorders.name_variables(self.model) if model is None else model.variables
+        return name_variables(self.model) if model is None else model.variables
 
 
 # Inputs ------------------------------------------------------------------------------------------
@@ -321,7 +322,7 @@ def record(
 
     They are if they give the same bits when they run one by one; otherwise each function is opaque.
     """
-    recorders.require_doors()
+    doors.require_doors()
     ordered = _order_inputs(inputs, specs)
     _build(model, ordered)
     recorder, graph, output = _record(model, ordered, specs, reads_functions=True)
@@ -450,7 +451,7 @@ def _explain_errors() -> Iterator[None]:
     except Exception as error:
         if keras_device.is_out_of_memory(error):
             raise
-        where = recorders.locate_error(error) or "the model"
+        where = source_lines.locate_error(error) or "the model"
         reason = " ".join(str(error).split())[:300]
         raise GraphError(
             f"{where}: {type(error).__name__}: {reason}; do the inputs' shapes and dtypes fit the "
@@ -525,7 +526,7 @@ def write_parameters(variables: Mapping[str, Any], values: Mapping[str, Array]) 
         variable = variables.get(name)
         if variable is None:
             raise WeightError(f"{name}: the model has no such weight")
-        raw = recorders.raw_variable(variable)
+        raw = raw_variable(variable)
         if tuple(raw.shape) != value.shape:
             raise WeightError(f"{name}: expected {tuple(raw.shape)}, found {value.shape}")
         wanted = np.ascontiguousarray(value).astype(raw.dtype.as_numpy_dtype)

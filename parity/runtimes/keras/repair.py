@@ -13,7 +13,7 @@ import keras
 
 from parity.errors import UsageError
 from parity.runtimes.constructors import Place, find_construction
-from parity.runtimes.keras import recorder
+from parity.runtimes.keras import doors, source_lines
 from parity.runtimes.repair import RepairOperations
 
 _PLACES: weakref.WeakKeyDictionary[Any, Place] = weakref.WeakKeyDictionary()
@@ -30,8 +30,8 @@ class KerasRepairs(RepairOperations):
     model: Any
 
     def trace_constructors(self) -> None:
-        recorder.keep_lines()
-        operation = recorder.require_doors().operation
+        source_lines.keep_lines()
+        operation = doors.require_doors().operation
         initialise = operation.__init__
         if hasattr(initialise, "_parity_places"):
             return

@@ -17,7 +17,8 @@ import numpy as np
 
 from parity.errors import FlagError
 from parity.runtimes.keras import device as keras_device
-from parity.runtimes.keras import load, recorder
+from parity.runtimes.keras import load
+from parity.runtimes.keras.variables import dtype_of, name_variables, raw_variable
 
 _SCALES = ("_inverse_sqrt_key_dim", "_inverse_sqrt_head_dim")
 """Private numbers of Keras's attention layers that become float32 tensors, whatever the precision;
@@ -33,13 +34,13 @@ class Replica:
         self.dtype = dtype
         self.device = device
         self.variables: dict[str, Any] = {}
-        """TensorFlow's variables by the names of `recorder.name_variables`."""
+        """TensorFlow's variables by the names of `variables.name_variables`."""
         self._policies = [(layer, _require_plain(layer, dtype)) for layer in iterate_layers(model)]
-        self._originals = recorder.name_variables(model)
+        self._originals = name_variables(model)
         tf = importlib.import_module("tensorflow")
         with keras_device.device_scope(device):
             for name, variable in self._originals.items():
-                value = np.asarray(recorder.raw_variable(variable))
+                value = np.asarray(raw_variable(variable))
                 wanted = dtype if is_floating(variable) else None
                 self.variables[name] = tf.Variable(tf.cast(value, wanted) if wanted else value)
 
@@ -84,7 +85,7 @@ def iterate_layers(model: Any) -> Iterator[Any]:
 
 def is_floating(variable: Any) -> bool:
     """Return whether a variable of Keras or of TensorFlow holds floating numbers."""
-    return "float" in recorder.dtype_of(variable)
+    return "float" in dtype_of(variable)
 
 
 def _require_plain(layer: Any, dtype: str) -> Any:

@@ -7,7 +7,8 @@ import pytest
 
 from exporters.errors import ExportError
 from exporters.graph import inject, write
-from exporters.graph.verification import draw_samples, perturb, verify
+from exporters.graph.framework_runs import perturb
+from exporters.graph.verification import draw_samples, verify
 
 pytestmark = pytest.mark.framework
 

@@ -10,8 +10,8 @@ import importlib
 import pkgutil
 
 from parity.network.graph import OPAQUE
+from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.reading import READERS, Reading
-from parity.runtimes.keras.recorder import Event
 
 _PLAIN_NAMES = """
 AddV2=add Add=add AddN=add Sub=sub Mul=multiply RealDiv=div Div=div FloorDiv=floor_div

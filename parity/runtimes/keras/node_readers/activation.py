@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     channels_last,
@@ -11,7 +12,6 @@ from parity.runtimes.keras.node_readers.reading import (
     read_layer,
     reads,
 )
-from parity.runtimes.keras.recorder import Event, Operand
 
 
 @reads("gelu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     find_weight,
@@ -9,7 +10,6 @@ from parity.runtimes.keras.node_readers.reading import (
     image_axes,
     reads,
 )
-from parity.runtimes.keras.recorder import Event
 
 
 @reads("BiasAdd")

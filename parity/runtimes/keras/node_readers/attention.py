@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import Reading, reads
-from parity.runtimes.keras.recorder import Event, Operand
 
 
 @reads("dot_product_attention")

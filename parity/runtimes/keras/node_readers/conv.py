@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from parity.network import windows
+from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     decode_text,
@@ -15,7 +16,6 @@ from parity.runtimes.keras.node_readers.reading import (
     reads,
     spatial_values,
 )
-from parity.runtimes.keras.recorder import Event, Operand
 
 
 @reads("conv", "convolve")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     channels_last,
@@ -17,7 +18,6 @@ from parity.runtimes.keras.node_readers.reading import (
     reads,
     sort_axes,
 )
-from parity.runtimes.keras.recorder import Event, Operand
 
 
 @reads("take")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     channels_first,
@@ -15,7 +16,6 @@ from parity.runtimes.keras.node_readers.reading import (
     reads,
     sort_axes,
 )
-from parity.runtimes.keras.recorder import Event, Operand
 
 
 @reads("BatchNormalization")

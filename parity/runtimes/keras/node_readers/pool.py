@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.conv import pad_window
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
@@ -15,7 +16,6 @@ from parity.runtimes.keras.node_readers.reading import (
     reads,
     spatial_values,
 )
-from parity.runtimes.keras.recorder import Event
 
 
 @reads("max_pool", "average_pool")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     channels_last,
@@ -13,7 +14,6 @@ from parity.runtimes.keras.node_readers.reading import (
     find_weight,
     reads,
 )
-from parity.runtimes.keras.recorder import Event, Operand
 
 
 @reads("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "matmul", "tensordot")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from parity.network import kinds
-from parity.runtimes.keras.recorder import Event, Operand
+from parity.runtimes.keras.events import Event, Operand
 
 SPATIAL = {1: "T", 2: "H W", 3: "D H W"}
 

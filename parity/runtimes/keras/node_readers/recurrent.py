@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from parity.network.graph import OPAQUE
+from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     channels_last,
@@ -14,7 +15,6 @@ from parity.runtimes.keras.node_readers.reading import (
     reads,
     variable_name,
 )
-from parity.runtimes.keras.recorder import Event
 
 _RECURRENT = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     first_data,
@@ -13,7 +14,6 @@ from parity.runtimes.keras.node_readers.reading import (
     reads,
     sort_axes,
 )
-from parity.runtimes.keras.recorder import Event
 
 
 @reads("argmax")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     channels_last,
@@ -12,7 +13,6 @@ from parity.runtimes.keras.node_readers.reading import (
     reads,
     spatial_values,
 )
-from parity.runtimes.keras.recorder import Event
 
 
 @reads("UpSampling1D", "UpSampling2D", "UpSampling3D")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.reading import (
     Reading,
     channels_first,
@@ -16,7 +17,6 @@ from parity.runtimes.keras.node_readers.reading import (
     reads,
     sort_axes,
 )
-from parity.runtimes.keras.recorder import Event
 
 
 @reads("Reshape")
