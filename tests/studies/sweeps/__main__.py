@@ -27,11 +27,13 @@ from parity.processes.executors.local import LocalExecutor
 from parity.processes.executors.ray import RayExecutor
 from parity.processes.executors.tasks import Task
 
+_KERAS = [f"keras:{name},input_shape=(64, 64, 3)" for name in ("MobileNetV2", "ResNet50", "VGG16")]
 MODELS = (
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
-    "wide_resnet50_2",
-    *(f"keras:{name},input_shape=(64, 64, 3)" for name in ("ResNet50", "MobileNetV2", "VGG16")),
+    *("resnet18", _KERAS[0], "resnet34", _KERAS[1], "resnet50", "resnext50_32x4d", _KERAS[2]),
+    *("wide_resnet50_2", "resnet101", "resnet152"),
 )
+"""Registered models and those of a zoo in turn, so that a part of them has some of both."""
+
 SIZE = 64
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -100,8 +102,7 @@ def list_figures(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def measure_published(count: int, old: str, ray: bool) -> Iterator[tuple[str, float, str]]:
     """Measure a grid of published models, in two environments, on two inputs."""
-    # Some of both kinds, however few they are.
-    models = [MODELS[round(n * (len(MODELS) - 1) / max(count - 1, 1))] for n in range(count)]
+    models = MODELS[:count]
     (request,) = parse_packages(old, [old])
     python, seconds = ensure_environment(request)
     yield f"installing {old}", seconds, "timed apart"
