@@ -191,7 +191,8 @@ def _collect(
         for name in names:
             cell = results[name]
             # Two cells may be the same comparison: two environments with the same versions.
-            results[name] = replace(result, **cell.labels)
+            labels: dict[str, Any] = dict(cell.labels)
+            results[name] = replace(result, **labels)
         done += len(names)
         show("sweep", describe(done))
 

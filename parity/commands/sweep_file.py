@@ -247,8 +247,9 @@ class _SweepParser:
     def _parse_environment(self, entry: str | Mapping[str, Any]) -> GridEnvironment:
         if entry == HERE:
             return GridEnvironment(HERE)
-        name, packages = entry, [entry]
-        if isinstance(entry, dict):
+        name: Any = entry
+        packages: Any = [entry]
+        if not isinstance(entry, str):
             for key in entry:
                 if key not in ("name", "packages"):
                     hint = suggest(key, ("name", "packages"), otherwise="known: name, packages")
