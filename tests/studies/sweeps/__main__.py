@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parity.commands.sweep_store import CellRecord, open_store
 from parity.processes.environments import ensure_environment, parse_packages
 from parity.processes.executors.local import LocalExecutor
 from parity.processes.executors.ray import RayExecutor
@@ -184,16 +185,41 @@ def measure_overhead(count: int) -> Iterator[tuple[str, float, str]]:
             tasks = [Task(str(n), ("bytes", REPORT_BYTES)) for n in range(count)]
             outcomes = executor.run(tasks)
             next(outcomes)
-            first = time.perf_counter()
+            first, used = time.perf_counter(), time.process_time()
             assert sum(1 for _ in outcomes) == count - 1
-            last = time.perf_counter()
+            last, used = time.perf_counter(), time.process_time() - used
         end = time.perf_counter()
         yield f"{name}: starting", started - start, ""
         yield f"{name}: the kinds of machines", described - started, ""
         yield f"{name}: the first empty task", first - described, ""
-        each = 1000 * (last - first) / (count - 1)
-        yield f"{name}: {count - 1} more", last - first, f"{each:.1f} ms each"
+        each, own = (1000 * seconds / (count - 1) for seconds in (last - first, used))
+        note = f"{each:.2f} ms each, {own:.2f} ms of it on the cores of this process"
+        yield f"{name}: {count - 1} more", last - first, note
         yield f"{name}: ending", end - last, ""
+
+
+def measure_store(count: int) -> Iterator[tuple[str, float, str]]:
+    """Measure what the sweep itself does for each cell: read its report, store it, find it again.
+
+    The times are those of the cores: a busy machine does not change them.
+    """
+    with _place() as place:
+        _, result = measure_sweep(
+            place, 'models = ["resnet18"]\ninput = "random"\nimage_size = 32\n'
+        )
+    report = result["cells"][0]["report"]
+    with tempfile.TemporaryDirectory() as name, open_store(Path(name)) as store:
+        for what, work in (
+            ("reading a report", lambda n: CellRecord(f"{n:032x}", {}, 1.0, report).read_report()),
+            ("storing it", lambda n: store.save(CellRecord(f"{n:032x}", {}, 1.0, report), "0" * 8)),
+            ("finding it again", lambda n: store.find(f"{n:032x}", ["0" * 8])),
+        ):
+            start = time.process_time()
+            for n in range(count):
+                work(n)
+            seconds = time.process_time() - start
+            note = f"{1000 * seconds / count:.2f} ms each"
+            yield f"{what} of {len(json.dumps(report)) // 1000} kB, {count} times", seconds, note
 
 
 def main() -> None:
@@ -210,6 +236,7 @@ def main() -> None:
         measure_published(given.models, given.old, given.ray) if given.models else (),
         measure_user_code(given.user) if given.user else (),
         measure_overhead(given.empty) if given.empty else (),
+        measure_store(given.empty // 10) if given.empty else (),
     )
     for what, seconds, note in rows:
         print(f"| {what} | {seconds:.1f} | {note} |", flush=True)
