@@ -187,7 +187,7 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         RayExecutor(FACTORY)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[Any]:
     """Two nodes of one core each; the head has none."""
     pytest.importorskip("ray")
@@ -218,3 +218,25 @@ def test_ray_runs_every_task_once_though_a_node_is_lost(cluster: Any) -> None:
     assert found["usage"].problem == "a fault"
     assert found["gpu"].problem == "ray: the cluster has no GPU"
     assert all(found[str(n)].problem is None for n in range(10))
+
+
+@pytest.mark.slow
+def test_leaving_a_cluster_cancels_what_runs(tmp_path: Path, cluster: Any) -> None:
+    file = tmp_path / "pid"
+
+    def interrupt() -> None:
+        with RayExecutor(FACTORY, address=cluster.address) as executor:
+            outcomes = executor.run(
+                [Task("long", ("sleep", str(file))), Task("bad", ("usage", ""))]
+            )
+            next(outcomes)
+            while not (file.exists() and file.read_text()):
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    until = time.monotonic() + 20
+    while is_alive(int(file.read_text())) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not is_alive(int(file.read_text()))
