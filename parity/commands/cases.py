@@ -99,17 +99,32 @@ class CaseFile:
 
 def load(path: Path) -> CaseFile:
     """Read a case file. Raises `UsageError` with the line, and the most similar known key."""
-    data, lines = read_toml(path)
+    return parse(path, _read(path))
+
+
+def parse(path: Path, text: str) -> CaseFile:
+    """Return the cases of a file's text; raises `UsageError` as `load` does."""
+    data, lines = _parse_toml(path, text)
     return CaseFileParser(path, lines).parse(data)
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], TomlLines]:
     """Return the data of a TOML file, and the lines of its keys. Raises `UsageError`."""
+    return _parse_toml(path, _read(path))
+
+
+def _read(path: Path) -> str:
     try:
-        text = files.read_text(path)
-        return tomllib.loads(text), TomlLines(text)
+        return files.read_text(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not TOML: {str(error).partition(chr(10))[0]}") from error
+
+
+def _parse_toml(path: Path, text: str) -> tuple[dict[str, Any], TomlLines]:
+    try:
+        return tomllib.loads(text), TomlLines(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {str(error).partition(chr(10))[0]}") from error
 

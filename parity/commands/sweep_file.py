@@ -31,6 +31,7 @@ from parity.errors import ParityError, UsageError
 from parity.network import architectures
 from parity.processes import zoos
 from parity.processes.environments import EnvironmentRequest, parse_packages
+from parity.processes.origin import find_origin
 from parity.processes.references import split_name
 from parity.text import closest, did_you_mean, quote, suggest
 
@@ -239,7 +240,12 @@ class _SweepParser:
                 )
             names.add(environment.name)
             requests = [
-                replace(each, extras=tuple(sorted(extras.get(each.runtime, ()))))
+                replace(
+                    each,
+                    extras=tuple(sorted(extras.get(each.runtime, ()))),
+                    # On the nodes of a cluster nobody knows it.
+                    source=find_origin(),
+                )
                 for each in environment.requests
             ]
             yield replace(environment, requests=tuple(requests))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from parity.commands import lock
@@ -25,7 +26,7 @@ def compare_with_lock(result: SweepResult, plan: SweepFile) -> SweepResult:
     if not path.exists():
         return result
     entries = lock.load(path)
-    cells = tuple(_compare(cell, entries, plan, path.name) for cell in result.cells)
+    cells = tuple(_compare(cell, entries, plan, path) for cell in result.cells)
     new = sum(cell.name not in entries for cell in cells)
     notes = result.notes
     if new:
@@ -43,7 +44,7 @@ def update_lock(result: SweepResult, plan: SweepFile) -> SweepResult:
     known: dict[str, Any] = {}
     for cell in result.cells:
         if cell.report is not None and cell.verdict is not Verdict.UNKNOWN:
-            known[cell.name] = _build_entry(cell)
+            known[cell.name] = _build_entry(cell, path.parent)
         elif cell.name in entries:
             known[cell.name] = entries[cell.name]
     lock.save(path, known)
@@ -51,26 +52,26 @@ def update_lock(result: SweepResult, plan: SweepFile) -> SweepResult:
     return replace(result, cells=cells, lock_file=str(path))
 
 
-def _build_entry(cell: CellResult) -> dict[str, Any]:
+def _build_entry(cell: CellResult, folder: Path) -> dict[str, Any]:
     assert cell.report is not None
-    entry = lock.lock_entry(cell.report)
+    entry = lock.lock_entry(cell.report, folder)
     if cell.verdict is not Verdict.PARITY:
         # Its figures may be infinite, and are not compared.
         entry["stages"] = {}
     return {**entry, _VERDICT: cell.verdict.value}
 
 
-def _compare(cell: CellResult, entries: dict[str, Any], plan: SweepFile, source: str) -> CellResult:
+def _compare(cell: CellResult, entries: dict[str, Any], plan: SweepFile, path: Path) -> CellResult:
     entry = entries.get(cell.name)
     if entry is None or cell.report is None:
         return cell
     if entry.get(_VERDICT, Verdict.PARITY) != Verdict.PARITY:
         return replace(cell, is_locked=True)
     if cell.verdict is Verdict.DIVERGENCE:
-        sentence = f"it differs, and agreed when {source} was written"
+        sentence = f"it differs, and agreed when {path.name} was written"
         return replace(cell, is_locked=True, regressions=(sentence,))
     try:
-        found = lock.find_regressions(cell.report, entry, plan.lock_factor, source)
+        found = lock.find_regressions(cell.report, entry, plan.lock_factor, path)
     except UsageError as error:
         raise UsageError(f"{cell.name}: {error}") from error
     return replace(cell, is_locked=True, regressions=tuple(found))

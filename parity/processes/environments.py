@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import parity
 from parity.errors import InterpreterError, UsageError
-from parity.processes import probe, registry
+from parity.processes import origin, probe, registry
 from parity.processes.file_lock import lock_file
 from parity.processes.interpreters import (
     ENVIRONMENT_MARKER,
@@ -27,7 +26,6 @@ from parity.processes.interpreters import (
     read_configured_paths,
 )
 from parity.text import quote, suggest
-from parity.version import __version__
 
 PINNED = "pinned"
 """The folder, among the environments, of those that are named by their content."""
@@ -47,7 +45,8 @@ _REQUEST = re.compile(
 class EnvironmentRequest:
     """An environment to create: `torch`, or `old=torch==2.9.1`.
 
-    `packages` are further requirements, `extras` further extras of `parity`.
+    `packages` are further requirements, `extras` further extras of `parity`. `source` is where
+    `parity` is installed from, by default where the running one was.
     """
 
     name: str
@@ -55,6 +54,7 @@ class EnvironmentRequest:
     version: str = ""
     packages: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
+    source: origin.Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def pinned_folder(request: EnvironmentRequest, folder: Path | None = None) -> Pa
     facts = {
         **asdict(request),
         "name": "",
-        "parity": _parity_requirement(""),
+        "source": asdict(request.source or origin.find_origin()),
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
@@ -213,13 +213,15 @@ def _install_commands(
     info = registry.get(request.runtime)
     extra = info.gpu_extra if gpu and info.gpu_extra is not None else info.extra
     extras = ",".join(filter(None, [extra, *request.extras]))
-    packages = [*_parity_requirement(extras), *request.packages]
+    packages = [*_list_origin_arguments(request, extras), *request.packages]
     if request.version:
         packages.append(f"{info.main_package}{request.version}")
     if uv is not None:
+        # Without this option uv takes the CPU build of PyTorch, as pyproject.toml states for it.
+        sources = ["--no-sources"] if gpu else []
         return [
             [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", str(python), *packages],
+            [uv, "pip", "install", "--quiet", "--python", str(python), *sources, *packages],
         ]
     return [
         [sys.executable, "-m", "venv", str(folder)],
@@ -227,12 +229,10 @@ def _install_commands(
     ]
 
 
-def _parity_requirement(extra: str) -> list[str]:
-    """Return the installer's arguments for this `parity`: its source folder if it runs from one."""
-    source = Path(parity.__file__).resolve().parent.parent
-    if (source / "pyproject.toml").exists():
-        return ["-e", f"{source}[{extra}]"]
-    return [f"parity[{extra}]=={__version__}"]
+def _list_origin_arguments(request: EnvironmentRequest, extras: str) -> list[str]:
+    """Return pip's arguments that install `parity`; raises as `origin.pip_arguments` does."""
+    found = None if request.source is None else request.source.arguments(extras)
+    return found or origin.pip_arguments(extras)
 
 
 def _run_installer(name: str, command: list[str]) -> None:

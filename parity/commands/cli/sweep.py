@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import console, report_options
+from parity.commands.cli import console, panels, report_options
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors, report_error
 from parity.commands.cli.progress import show_progress
@@ -25,29 +25,57 @@ def sweep(
     ),
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The folder of the results; by default sweeps/NAME."),
+        typer.Option(
+            metavar="DIR",
+            help="The folder of the results; by default sweeps/NAME.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
     on: Annotated[
-        str, typer.Option(metavar="WHERE", help="Where cells run: local, ray or ray:ADDRESS.")
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="Where cells run: local, ray or ray:ADDRESS.",
+            rich_help_panel=panels.WHERE,
+        ),
     ] = "local",
     jobs: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Cells side by side; by default what the machine allows."),
+        typer.Option(
+            metavar="N",
+            help="Cells side by side; by default what the machine allows.",
+            rich_help_panel=panels.WHERE,
+        ),
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Save the figures in NAME.lock.json.")
+        bool,
+        typer.Option(
+            "--update", help="Save the figures in NAME.lock.json.", rich_help_panel=panels.OUTPUTS
+        ),
     ] = False,
     json: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the whole result as JSON; - prints it."),
+        typer.Option(
+            metavar="FILE",
+            help="Write the whole result as JSON; - prints it.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
     jsonl: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a line of JSON for each cell; - prints them."),
+        typer.Option(
+            metavar="FILE",
+            help="Write a line of JSON for each cell; - prints them.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the heat map; each cell opens its page."),
+        typer.Option(
+            metavar="FILE",
+            help="Write the heat map; each cell opens its page.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
 ) -> None:
     """Compare a grid of models, environments, devices, precisions and inputs.

@@ -24,6 +24,7 @@ from parity.defaults import THREADS_VARIABLE
 from parity.errors import MissingRuntimeError
 from parity.processes.executors.server import run_task
 from parity.processes.executors.tasks import Task, TaskOutcome, TaskRunner, create_runner, load_name
+from parity.processes.origin import install_command
 from parity.processes.variables import thread_variables
 
 RETRIES = 5
@@ -246,7 +247,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingRuntimeError(f'ray: {error}; pip install "parity[ray]"') from error
+        raise MissingRuntimeError(f"ray: {error}; {install_command('ray', ['ray'])}") from error
     return ray
 
 
