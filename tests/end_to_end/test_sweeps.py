@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import parity
+from parity.commands import zoo_names
 from parity.commands.cases import CaseFileParser
 from parity.commands.comparison_runner import ComparisonRunner
 from parity.commands.toml_lines import TomlLines
@@ -73,6 +74,13 @@ def test_cells_that_share_a_child_have_the_figures_that_they_have_alone(tmp_path
     again = sweep(tmp_path, text)
     assert all(cell.is_stored for cell in again)
     assert again.seconds < 10
+
+
+def test_a_zoo_lists_its_models_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = zoo_names.list_zoo_names("keras", tmp_path)
+    assert {"ResNet50", "MobileNetV2", "EfficientNetB0"} <= set(names)
+    monkeypatch.setattr(zoo_names, "Children", None)
+    assert zoo_names.list_zoo_names("keras", tmp_path) == names
 
 
 NET = """
