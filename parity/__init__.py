@@ -4,6 +4,7 @@
     align     Pair the layers of two models, and say how sure each pair is.
     capture   Run a model and save its tensors, to be compared later or elsewhere.
     diff      Compare saved captures without running a model; returns a `Report`.
+    reduce    Write the smallest part of two models that shows their difference, as one file.
     check     Run the cases of a parity.toml and compare them with locked figures.
     sweep     Compare a grid of models, versions, devices and inputs; returns a `SweepResult`.
     convert   Convert a checkpoint to another framework's format, bit for bit.
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from parity.commands.evaluate import evaluate
     from parity.commands.export import export
     from parity.commands.predict import PredictionResult, predict
+    from parity.commands.reduce import Reduction, reduce
     from parity.commands.sweep import sweep
     from parity.commands.train import TrainingResult, train
     from parity.evaluation.results import Evaluation
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Evaluation",
     "PredictionResult",
+    "Reduction",
     "Report",
     "SweepResult",
     "TrainingResult",
@@ -54,6 +57,7 @@ __all__ = [
     "evaluate",
     "export",
     "predict",
+    "reduce",
     "sweep",
     "train",
 ]
@@ -61,6 +65,7 @@ __all__ = [
 _MODULES = {
     "Evaluation": "parity.evaluation.results",
     "PredictionResult": "parity.commands.predict",
+    "Reduction": "parity.commands.reduce",
     "Report": "parity.report.model",
     "SweepResult": "parity.report.grid",
     "TrainingResult": "parity.commands.train",
@@ -73,6 +78,7 @@ _MODULES = {
     "evaluate": "parity.commands.evaluate",
     "export": "parity.commands.export",
     "predict": "parity.commands.predict",
+    "reduce": "parity.commands.reduce",
     "sweep": "parity.commands.sweep",
     "train": "parity.commands.train",
 }
