@@ -77,8 +77,9 @@ def sweep(
     with open_store(folder) as store:
         show("sweep", "reading the file")
         plan = sweep_file.load(path, list_names=lambda zoo: list_zoo_names(zoo, folder))
-        prepared = _create_environments(plan, show)
+        # A cluster that cannot be reached is noticed before anything is installed.
         with open_executor(on, threads=plan.threads, count=jobs) as executor:
+            prepared = _create_environments(plan, show)
             results = _run(plan, prepared, store, executor, show)
         result = SweepResult(
             cells=tuple(results),

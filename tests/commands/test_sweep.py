@@ -19,7 +19,7 @@ from parity.commands.cell_address import CellAddresses, describe_hardware, hash_
 from parity.commands.cli import main as cli
 from parity.commands.comparison_runner import is_shareable
 from parity.commands.diff import diff
-from parity.errors import InterpreterError, OutputError, UsageError
+from parity.errors import InterpreterError, MissingRuntimeError, OutputError, UsageError
 from parity.processes import probe
 from parity.processes.environments import EnvironmentRequest, parse_packages, pinned_folder
 from parity.processes.executors.server import run_task
@@ -493,6 +493,21 @@ def test_an_environment_that_cannot_be_made(
     assert "1 of 2 cells agree" in out
     assert out.count("No matching distribution found for torch==9.9") == 1
     assert len(judged.executor.ran) == 1
+
+
+def test_a_cluster_is_reached_before_anything_is_installed(
+    tmp_path: Path, judged: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Executor) -> Executor:
+        raise MissingRuntimeError("ray: 10.0.0.1:6379 cannot be reached: Connection refused")
+
+    monkeypatch.setattr(Executor, "__enter__", refuse)
+    monkeypatch.setattr(sweep, "ensure_environment", None)
+    path = plan(tmp_path, 'models = ["resnet18"]\nenvironments = ["torch==2.9.1"]\n')
+    assert cli.main(["sweep", str(path), "--on", "ray:10.0.0.1:6379"]) == 3
+    # A malformed file is noticed before that.
+    plan(tmp_path, "models = []")
+    assert cli.main(["sweep", str(path), "--on", "ray:10.0.0.1:6379"]) == 2
 
 
 def test_the_worst_cell_decides(
