@@ -42,6 +42,8 @@ _RESOURCES_S = 5.0
 _THREADS_OF_RAY = "OMP_NUM_THREADS"
 """Ray sets it in its processes, to the cores of a task."""
 
+_NICENESS_OF_RAY = "RAY_worker_niceness"
+
 
 class RayExecutor:
     """Runs tasks on a cluster, `threads` cores each; with `threads` 0 a task has a whole node.
@@ -97,6 +99,8 @@ class RayExecutor:
         }
         if self._address is None:
             cores = self._count and self._count * max(self._threads, 1)
+            # Ray would run tasks at the niceness 15, behind everything else on this machine.
+            os.environ.setdefault(_NICENESS_OF_RAY, "0")
             settings |= {"address": "local", "num_cpus": cores, "include_dashboard": False}
         else:
             _require_reachable(self._address)

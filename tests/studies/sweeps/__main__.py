@@ -139,6 +139,8 @@ def _measure_ray(
 ) -> Iterator[tuple[str, float, str]]:
     from ray.cluster_utils import Cluster
 
+    # As on a cluster that the sweep starts itself.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for _ in range(2):
