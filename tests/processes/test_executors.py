@@ -224,8 +224,12 @@ def test_ray_runs_every_task_once_though_a_node_is_lost(cluster: Any) -> None:
 def test_leaving_a_cluster_cancels_what_runs(tmp_path: Path, cluster: Any) -> None:
     file = tmp_path / "pid"
 
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
     def interrupt() -> None:
         with RayExecutor(FACTORY, address=cluster.address) as executor:
+            # Ray's own handlers would end a command with the code of a divergence.
+            assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
             outcomes = executor.run(
                 [Task("long", ("sleep", str(file))), Task("bad", ("usage", ""))]
             )

@@ -9,7 +9,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -106,7 +108,8 @@ class RayExecutor:
             _require_reachable(self._address)
             settings |= {"address": self._address}
         try:
-            self._ray.init(**settings)
+            with _keep_handlers():
+                self._ray.init(**settings)
         except Exception as error:
             where = self._address or "a cluster on this machine"
             text = " ".join(str(error).split()) or type(error).__name__
@@ -253,6 +256,20 @@ def _import_ray() -> Any:
     except ImportError as error:
         raise MissingRuntimeError(f"ray: {error}; {install_command('ray', ['ray'])}") from error
     return ray
+
+
+@contextlib.contextmanager
+def _keep_handlers() -> Iterator[None]:
+    """Restore the handlers of signals, which Ray replaces: its own ends a process with code 1."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _require_reachable(address: str) -> None:

@@ -87,6 +87,8 @@ def measure_commands(place: Place, cells: Sequence[Sequence[str]]) -> float:
 def measure_sweep(place: Place, text: str, *options: str) -> tuple[float, dict[str, Any]]:
     """Return the seconds of a sweep and its result."""
     (place.folder / "sweep.toml").write_text(text)
+    # A command that is killed must not seem to have the result of the one before.
+    (place.folder / "out.json").unlink(missing_ok=True)
     seconds, _ = place.run("sweep", *options, "--json", "out.json")
     return seconds, json.loads((place.folder / "out.json").read_text())
 
