@@ -6,6 +6,7 @@
     diff      Compare saved captures without running a model; returns a `Report`.
     reduce    Write the smallest part of two models that shows their difference, as one file.
     check     Run the cases of a parity.toml and compare them with locked figures.
+    sweep     Compare a grid of models, versions, devices and inputs; returns a `SweepResult`.
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
     evaluate  Run labelled images through every runtime; returns an `Evaluation`.
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from parity.commands.export import export
     from parity.commands.predict import PredictionResult, predict
     from parity.commands.reduce import Reduction, reduce
+    from parity.commands.sweep import sweep
     from parity.commands.train import TrainingResult, train
     from parity.evaluation.results import Evaluation
+    from parity.report.grid import SweepResult
     from parity.report.model import Report
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "PredictionResult",
     "Reduction",
     "Report",
+    "SweepResult",
     "TrainingResult",
     "__version__",
     "align",
@@ -54,6 +58,7 @@ __all__ = [
     "export",
     "predict",
     "reduce",
+    "sweep",
     "train",
 ]
 
@@ -62,6 +67,7 @@ _MODULES = {
     "PredictionResult": "parity.commands.predict",
     "Reduction": "parity.commands.reduce",
     "Report": "parity.report.model",
+    "SweepResult": "parity.report.grid",
     "TrainingResult": "parity.commands.train",
     "align": "parity.commands.align",
     "capture": "parity.commands.capture",
@@ -73,6 +79,7 @@ _MODULES = {
     "export": "parity.commands.export",
     "predict": "parity.commands.predict",
     "reduce": "parity.commands.reduce",
+    "sweep": "parity.commands.sweep",
     "train": "parity.commands.train",
 }
 

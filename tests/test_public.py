@@ -27,7 +27,8 @@ from parity.version import __version__
 ROOT = Path(__file__).resolve().parent.parent
 
 FUNCTIONS = [
-    "capture", "check", "compare", "convert", "diff", "evaluate", "export", "predict", "train",
+    "capture", "check", "compare", "convert", "diff", "evaluate", "export", "predict", "sweep",
+    "train",
 ]  # fmt: skip
 OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
 """What a comparison of any models takes beside."""
