@@ -8,6 +8,7 @@
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
     evaluate  Run labelled images through every runtime; returns an `Evaluation`.
+    history   The figures of a lock file over time, from git; returns a `History`.
     predict   Class names and probabilities of images, in every runtime.
     train     Train a model in Keras and PyTorch on the same batches; returns a `TrainingResult`.
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from parity.commands.diff import diff
     from parity.commands.evaluate import evaluate
     from parity.commands.export import export
+    from parity.commands.history import History, history
     from parity.commands.predict import PredictionResult, predict
     from parity.commands.train import TrainingResult, train
     from parity.evaluation.results import Evaluation
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Evaluation",
+    "History",
     "PredictionResult",
     "Report",
     "TrainingResult",
@@ -49,12 +52,14 @@ __all__ = [
     "diff",
     "evaluate",
     "export",
+    "history",
     "predict",
     "train",
 ]
 
 _MODULES = {
     "Evaluation": "parity.evaluation.results",
+    "History": "parity.commands.history",
     "PredictionResult": "parity.commands.predict",
     "Report": "parity.report.model",
     "TrainingResult": "parity.commands.train",
@@ -66,6 +71,7 @@ _MODULES = {
     "diff": "parity.commands.diff",
     "evaluate": "parity.commands.evaluate",
     "export": "parity.commands.export",
+    "history": "parity.commands.history",
     "predict": "parity.commands.predict",
     "train": "parity.commands.train",
 }
