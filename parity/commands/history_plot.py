@@ -35,6 +35,7 @@ def _draw(history: History) -> Figure:
     """Return a figure with a line for each case and subject, and a mark for each regression."""
     # The figure's own class: `pyplot` would keep it, and may look for a screen.
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     count = len(history.versions)
     figure = Figure(figsize=(max(8.0, min(24.0, 0.5 * count)), 5.0), layout="constrained")
@@ -56,15 +57,18 @@ def _draw(history: History) -> Figure:
     axes.axhline(LIMIT, color="black", linestyle="--", linewidth=1)
     axes.axhline(1.0, color="grey", linestyle=":", linewidth=1)
     axes.set_yscale("log")
+    # The formatter of logarithmic axes writes formulas.
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda figure, _: f"{figure:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda figure, _: f"{figure:g}"))
     axes.set_ylabel("× the rounding floor")
     labels = [
         f"{each.label}\n{each.date[:10]}" if each.date else each.label for each in history.versions
     ]
     axes.set_xticks(range(count), labels, rotation=45, ha="right", fontsize="small")
-    axes.set_title("largest error of each case, by version; ▽ more than twice the one before")
+    axes.set_title("largest errors by version; ▽: more than twice the one before")
     axes.grid(alpha=0.3)
     if history.series:
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside right upper")
     return figure
 
 
