@@ -4,6 +4,7 @@
     align     Pair the layers of two models, and say how sure each pair is.
     capture   Run a model and save its tensors, to be compared later or elsewhere.
     diff      Compare saved captures without running a model; returns a `Report`.
+    bisect    Find the release or commit that moved a result, the layer and the cause.
     check     Run the cases of a parity.toml and compare them with locked figures.
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
@@ -24,6 +25,7 @@ from parity.version import __version__
 
 if TYPE_CHECKING:
     from parity.commands.align import align
+    from parity.commands.bisect import BisectResult, bisect
     from parity.commands.capture import capture
     from parity.commands.check import check
     from parity.commands.compare import compare
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from parity.report.model import Report
 
 __all__ = [
+    "BisectResult",
     "Evaluation",
     "History",
     "PredictionResult",
@@ -45,6 +48,7 @@ __all__ = [
     "TrainingResult",
     "__version__",
     "align",
+    "bisect",
     "capture",
     "check",
     "compare",
@@ -58,12 +62,14 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BisectResult": "parity.commands.bisect",
     "Evaluation": "parity.evaluation.results",
     "History": "parity.commands.history",
     "PredictionResult": "parity.commands.predict",
     "Report": "parity.report.model",
     "TrainingResult": "parity.commands.train",
     "align": "parity.commands.align",
+    "bisect": "parity.commands.bisect",
     "capture": "parity.commands.capture",
     "check": "parity.commands.check",
     "compare": "parity.commands.compare",

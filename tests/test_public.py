@@ -27,8 +27,8 @@ from parity.version import __version__
 ROOT = Path(__file__).resolve().parent.parent
 
 FUNCTIONS = [
-    "capture", "check", "compare", "convert", "diff", "evaluate", "export", "history", "predict",
-    "train",
+    "bisect", "capture", "check", "compare", "convert", "diff", "evaluate", "export", "history",
+    "predict", "train",
 ]  # fmt: skip
 OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
 """What a comparison of any models takes beside."""
