@@ -425,7 +425,7 @@ def _find_failing_layer(report: Report) -> tuple[str, str]:
     for level in report.levels.values():
         for message in level.messages if level.outcome is Outcome.FAIL else ():
             for layer in report.layers:
-                for subject, place in reversed(layer.places.items()):
+                for subject, place in reversed(list(layer.places.items())):
                     if place in message:
                         return subject, place.partition(" (")[0]
     return ", ".join(report.subjects), ""
