@@ -11,6 +11,7 @@
     evaluate  Run labelled images through every runtime; returns an `Evaluation`.
     history   The figures of a lock file over time, from git; returns a `History`.
     predict   Class names and probabilities of images, in every runtime.
+    warm      Keep children that have imported their frameworks, so that later calls start faster.
     train     Train a model in Keras and PyTorch on the same batches; returns a `TrainingResult`.
 
 Each is loaded when it is first used. Importing this package loads neither NumPy nor a framework;
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from parity.commands.history import History, history
     from parity.commands.predict import PredictionResult, predict
     from parity.commands.train import TrainingResult, train
+    from parity.commands.warm import WarmStatus, warm
     from parity.evaluation.results import Evaluation
     from parity.report.model import Report
 
@@ -46,6 +48,7 @@ __all__ = [
     "PredictionResult",
     "Report",
     "TrainingResult",
+    "WarmStatus",
     "__version__",
     "align",
     "bisect",
@@ -59,6 +62,7 @@ __all__ = [
     "history",
     "predict",
     "train",
+    "warm",
 ]
 
 _MODULES = {
@@ -68,6 +72,7 @@ _MODULES = {
     "PredictionResult": "parity.commands.predict",
     "Report": "parity.report.model",
     "TrainingResult": "parity.commands.train",
+    "WarmStatus": "parity.commands.warm",
     "align": "parity.commands.align",
     "bisect": "parity.commands.bisect",
     "capture": "parity.commands.capture",
@@ -80,6 +85,7 @@ _MODULES = {
     "history": "parity.commands.history",
     "predict": "parity.commands.predict",
     "train": "parity.commands.train",
+    "warm": "parity.commands.warm",
 }
 
 

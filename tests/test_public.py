@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 FUNCTIONS = [
     "bisect", "capture", "check", "compare", "convert", "diff", "evaluate", "export", "history",
-    "predict", "train",
+    "predict", "train", "warm",
 ]  # fmt: skip
 OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
 """What a comparison of any models takes beside."""
@@ -72,7 +72,9 @@ def test_every_parameter_is_typed_and_explained(name):
     found = parameters(name)
     text = inspect.getdoc(function)
     kinds = {
-        each.kind for each in found.values() if each.name not in ("models", "images", "lock_files")
+        each.kind
+        for each in found.values()
+        if each.name not in ("models", "images", "lock_files", "runtimes")
     }
     assert kinds <= {
         inspect.Parameter.POSITIONAL_OR_KEYWORD,

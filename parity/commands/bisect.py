@@ -184,11 +184,9 @@ def bisect(
 
     Example:
         >>> import parity
-        >>> found = parity.bisect(
-        ...     "net.py:build", "deployed.onnx", package="onnxruntime", good="1.30", bad="1.32"
-        ... )
+        >>> found = parity.bisect("net.py:build", package="timm", good="1.0.9", bad="1.0.20")
         >>> found.bad, found.layer
-        ('1.31.0', 'stage3.conv2')
+        ('1.0.12', 'stage3.conv2')
     """
     _require_one_axis(package, good, bad, commits, versions, find_links)
     if case is not None:
