@@ -36,7 +36,8 @@ def describe_installation(*, cached: bool = True) -> str:
         {
             "parity": __version__,
             "source": digest(),
-            "python": [sys.version, os.path.abspath(sys.executable), sys.prefix],
+            # An environment has its interpreter under several names.
+            "python": [sys.version, os.path.realpath(sys.executable), sys.prefix, sys.exec_prefix],
             "packages": list(_list_packages()),
         }
     )

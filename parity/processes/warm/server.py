@@ -22,8 +22,12 @@ from parity.processes.subjects import parse_child_name
 from parity.processes.variables import child_variables
 from parity.processes.warm import identity, sockets
 
-_CHECK_S = 1.0
-"""Seconds between two checks of the idle time."""
+_CHECK_S = 0.5
+"""Seconds between two checks of the time."""
+
+_REST_S = 1.0
+"""Seconds after the last use of a child until its successor is started: the command that has ended
+its children still writes its reports."""
 
 STARTING, READY, TAKEN = "starting", "ready", "in use"
 
@@ -65,6 +69,7 @@ class Server:
         self._clean: set[tuple[str, str | None]] = set()
         """The runtimes and keys whose import was seen to run no file of the user's."""
         self._last_use = time.monotonic()
+        self._last_end = -_REST_S
         self._is_ending = False
         self._selector = selectors.DefaultSelector()
         self._listener = sockets.listen(path)
@@ -100,6 +105,8 @@ class Server:
 
     def _start_missing(self) -> None:
         if any(each.state == TAKEN for each in self._spares):
+            return
+        if time.monotonic() - self._last_end < _REST_S:
             return
         for runtime in self._runtimes:
             has_one = any(each.runtime == runtime for each in self._spares)
@@ -162,7 +169,7 @@ class Server:
             with contextlib.suppress(OSError):
                 sockets.send(spare.client, {"exit": code})
             spare.client.close()
-            self._last_use = time.monotonic()
+            self._last_use = self._last_end = time.monotonic()
         elif spare.state == STARTING and spare.runtime not in self._refused:
             # It would fail again and again.
             self._refused[spare.runtime] = f"it ended with exit code {code} while it started"

@@ -2,8 +2,9 @@
 
     python -m tests.studies.benchmarks.warm_children [--model resnext50_32x4d] [--runs 5]
 
-The two take turns, so that a machine that slows down slows both. Before each comparison the children
-are ready, as they are for a user who has looked at the last result. It exits with 1 above the limit.
+The two take turns, so that a machine that slows down slows both. Before each comparison the
+children are ready, as they are for a user who has looked at the last result. It exits with 1 above
+the limit.
 """
 
 from __future__ import annotations
