@@ -242,10 +242,15 @@ class Server:
 
     def _describe(self) -> dict[str, Any]:
         left = self._idle_s - (time.monotonic() - self._last_use)
+        wanted = [each for each in self._runtimes if each not in self._refused]
         return {
             "pid": os.getpid(),
             "installation": self._installation,
-            "children": {each.runtime: each.state for each in self._spares},
+            # One without a child yet will have one soon.
+            "children": {
+                **dict.fromkeys(wanted, STARTING),
+                **{each.runtime: each.state for each in self._spares},
+            },
             "refused": dict(self._refused),
             "ends_in_s": max(0.0, left),
         }
