@@ -5,6 +5,7 @@
     capture   Run a model and save its tensors, to be compared later or elsewhere.
     diff      Compare saved captures without running a model; returns a `Report`.
     bisect    Find the release or commit that moved a result, the layer and the cause.
+    reduce    Write the smallest part of two models that shows their difference, as one file.
     check     Run the cases of a parity.toml and compare them with locked figures.
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from parity.commands.export import export
     from parity.commands.history import History, history
     from parity.commands.predict import PredictionResult, predict
+    from parity.commands.reduce import Reduction, reduce
     from parity.commands.train import TrainingResult, train
     from parity.commands.warm import WarmStatus, warm
     from parity.evaluation.results import Evaluation
@@ -46,6 +48,7 @@ __all__ = [
     "Evaluation",
     "History",
     "PredictionResult",
+    "Reduction",
     "Report",
     "TrainingResult",
     "WarmStatus",
@@ -61,6 +64,7 @@ __all__ = [
     "export",
     "history",
     "predict",
+    "reduce",
     "train",
     "warm",
 ]
@@ -70,6 +74,7 @@ _MODULES = {
     "Evaluation": "parity.evaluation.results",
     "History": "parity.commands.history",
     "PredictionResult": "parity.commands.predict",
+    "Reduction": "parity.commands.reduce",
     "Report": "parity.report.model",
     "TrainingResult": "parity.commands.train",
     "WarmStatus": "parity.commands.warm",
@@ -84,6 +89,7 @@ _MODULES = {
     "export": "parity.commands.export",
     "history": "parity.commands.history",
     "predict": "parity.commands.predict",
+    "reduce": "parity.commands.reduce",
     "train": "parity.commands.train",
     "warm": "parity.commands.warm",
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from parity.comparison.graphs.structure import locate
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph, Node
+from parity.network.table import LayerTable
 from parity.report.model import PairedLayer
 
 MAX_LAYERS = 5000
@@ -61,14 +62,48 @@ def list_paired_layers(
     )
 
 
+def list_table_layers(
+    table: LayerTable, sides: Mapping[str, str], *, points: Mapping[str, str]
+) -> tuple[PairedLayer, ...]:
+    """Return the rows of a layer table; `sides` are the models, by framework.
+
+    `points` are the comparison points by the row. Shapes have no batch axis.
+    """
+    place = {row.name: at for at, row in enumerate(table.rows)}
+    layers: list[PairedLayer] = []
+    for row in table.rows:
+        places = {name: getattr(row, side) for side, name in sides.items() if getattr(row, side)}
+        # Without `inputs` a row reads the one before it; of a sum one branch is then unknown.
+        before = [layer.name for layer in table.rows[: len(layers)][-1:]]
+        read = [place[name] for name in row.inputs or before if name in place]
+        inputs: dict[str, tuple[int, ...]] = {}
+        for name in places:
+            found = _merge(_skip_missing(layers, at, name) for at in read)
+            if found:
+                inputs[name] = found
+        confidence = dict.fromkeys(places, "sure") if len(places) > 1 else {}
+        layers.append(
+            PairedLayer(row.kind, row.shape, places, inputs, confidence, points.get(row.name, ""))
+        )
+    return tuple(layers)
+
+
+def _skip_missing(layers: Sequence[PairedLayer], at: int, name: str) -> tuple[int, ...]:
+    """Return a layer, or those that it reads where a model lacks it: its kind is in one alone."""
+    if name in layers[at].places:
+        return (at,)
+    others = [read for reads in layers[at].inputs.values() for read in reads]
+    return _merge(_skip_missing(layers, each, name) for each in others)
+
+
 def _list_reference_rows(
     reference: str, graph: Graph, alignments: Mapping[str, Alignment]
 ) -> list[_Row]:
     partners: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {}
     for name, alignment in alignments.items():
         for pair in alignment.pairs:
-            for node in pair.reference:
-                partners.setdefault(node, {})[name] = (pair.other, pair.confidence.value)
+            for each in pair.reference:
+                partners.setdefault(each, {})[name] = (pair.other, pair.confidence.value)
     unpaired = {each for alignment in alignments.values() for each in alignment.unpaired_reference}
     rows = []
     for node in graph.nodes:
@@ -83,7 +118,7 @@ def _insert_unpaired(
     rows: Sequence[_Row], name: str, graph: Graph, alignment: Alignment
 ) -> list[_Row]:
     """Return the rows with those operations of a model that have no partner, in its order."""
-    place = {node: at for at, row in enumerate(rows) for node in row.nodes.get(name, ())}
+    place = {each: at for at, row in enumerate(rows) for each in row.nodes.get(name, ())}
     behind: dict[int, list[_Row]] = {}
     unpaired, last = set(alignment.unpaired_other), -1
     for node in graph.nodes:
@@ -100,8 +135,8 @@ def _find_inputs(rows: Sequence[_Row], name: str, graph: Graph) -> list[tuple[in
     """Return, for each row, the rows whose outputs its operations in a model read."""
     place: dict[str, int] = {}
     for at, row in enumerate(rows):
-        for node in row.nodes.get(name, ()):
-            place.setdefault(node, at)
+        for each in row.nodes.get(name, ()):
+            place.setdefault(each, at)
     # By node, the rows that its output comes from: its own, or through nodes without one.
     sources: dict[str, tuple[int, ...]] = {}
     for node in graph.nodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from parity.network import architectures
 from parity.network.alignment import Alignment, NodePair
 from parity.network.alignment.result import Confidence
 from parity.network.graph import Graph, Node, Port, Tensor
@@ -11,7 +12,7 @@ from parity.numerics.verdict import FirstDivergence, Status
 from parity.report import codec
 from parity.report.formats.html import render
 from parity.report.model import PairedLayer, Report
-from parity.report.paired_layers import list_paired_layers
+from parity.report.paired_layers import list_paired_layers, list_table_layers
 from parity.report.side_by_side import EDGES_WIDTH, ROW_HEIGHT, draw_side_by_side
 from tests.report.samples import divergence, parity
 
@@ -79,6 +80,25 @@ def test_operations_that_are_one_pair_read_what_is_before_them() -> None:
     assert layers[0].places["keras"] == "keras.p + keras.extra"
     assert layers[0].inputs == {}
     assert layers[2].inputs["keras"] == (0,)
+
+
+def test_a_layer_table_gives_the_same_list() -> None:
+    table = architectures.get("resnet18", classes=10, image_size=(64, 64)).table()
+    layers = list_table_layers(
+        table, {"torch": "torch", "keras": "keras"}, points={"stage1.block0.add": "stage1"}
+    )
+    by_name = {row.name: layer for row, layer in zip(table.rows, layers, strict=True)}
+    numbers = {row.name: at for at, row in enumerate(table.rows)}
+    assert [layer.places.get("torch", "") for layer in layers] == [row.torch for row in table.rows]
+    assert [layer.places.get("keras", "") for layer in layers] == [row.keras for row in table.rows]
+    added = by_name["stage1.block0.add"]
+    assert len(added.inputs["torch"]) == len(added.inputs["keras"]) == 2
+    assert added.point == "stage1"
+    # Keras alone has layers that pad: what PyTorch reads there is the layer before.
+    pad = next(row for row in table.rows if row.keras and not row.torch)
+    behind = table.rows[numbers[pad.name] + 1]
+    assert by_name[behind.name].inputs["keras"] == (numbers[pad.name],)
+    assert by_name[behind.name].inputs.get("torch", ()) != (numbers[pad.name],)
 
 
 def with_layers(report: Report) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from parity.comparison.settings import OWN, RANDOM, Settings
@@ -62,6 +63,8 @@ class GraphRequest(Settings):
     trust: tuple[str, ...] = ()
     custom_objects: str | None = None
     environments: Mapping[str, str] = field(default_factory=dict)
+    table: Path | None = None
+    """A file of pairs, `given_pairs`, that are kept."""
 
     def __post_init__(self) -> None:
         if not self.references:

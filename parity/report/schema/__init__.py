@@ -275,6 +275,7 @@ class Cause(JsonModel):
     cause: str
     evidence: Mapping[str, Number]
     message: str
+    remedy: str = ""
 
 
 class ErrorProfile(JsonModel):

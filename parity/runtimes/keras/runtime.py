@@ -36,6 +36,7 @@ from parity.runtimes.keras import (
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras.graphs import KerasGraphs
+from parity.runtimes.keras.pieces import KerasPieces
 from parity.runtimes.keras.repair import KerasRepairs
 from parity.runtimes.keras.weights import Array
 from parity.runtimes.loaded import LoadedModel
@@ -43,7 +44,7 @@ from parity.runtimes.loaded import LoadedModel
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-class Runtime(KerasRepairs, KerasGraphs, ModelRuntime):
+class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
     """One Keras model: `parity.runtimes.framework.Framework`."""
 
     name = "keras"
