@@ -179,6 +179,37 @@ def test_ends_that_do_not_differ_are_one_line(wheels: Path) -> None:
         parity.bisect(network, package="netpkg", good="0.1", bad="0.2", find_links=[wheels])
 
 
+TWO_MODELS = """
+[[case]]
+name = "both"
+models = ["right=plain.py:build", "own=network.py:build"]
+export = false
+"""
+
+
+@pytest.mark.framework
+def test_two_models_of_a_case_are_compared_with_one_another_by_their_figures(
+    wheels: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The right one is the source without the change, in a file of the user's."""
+    folder = wheels.parent
+    monkeypatch.chdir(folder)
+    (folder / "plain_net.py").write_text(SOURCE.replace("{version}", "").replace("{note}", ""))
+    (folder / "plain.py").write_text(NETWORK.replace("netpkg", "plain_net"))
+    (folder / "parity.toml").write_text(TWO_MODELS)
+    words = ["--package", "netpkg", "--good", "0.6", "--bad", "0.7", "--find-links", "wheels"]
+    assert cli.main(["bisect", "--case", "both", *words]) == 0
+    out = capsys.readouterr().out
+    assert "netpkg 0.7 is the first bad, netpkg 0.6 the last good: own at body2.norm:" in out
+    assert "Epsilon is 0.001, not 1e-05" in out
+    assert "✗ bad" in out
+    assert "floors" in out
+    assert cli.main(["bisect", "--case", "none", *words]) == 2
+    assert "unknown case 'none'; known: both" in capsys.readouterr().err
+    assert cli.main(["bisect", "--case", "both", "--figure", "other", *words]) == 2
+    assert "--figure: no subject is called 'other'" in capsys.readouterr().err
+
+
 # Commits ------------------------------------------------------------------------------------------
 
 
