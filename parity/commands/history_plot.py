@@ -26,8 +26,12 @@ def write_plot(path: str | Path, history: History) -> None:
 
     # Without these the file has a date, and identifiers that change from run to run. A `$` in a
     # name begins no formula.
-    settings = {"svg.hashsalt": "parity", "svg.fonttype": "none", "text.parse_math": False}
-    with mpl.rc_context(settings), files.atomic_write(path) as temporary:
+    with (
+        mpl.rc_context(
+            {"svg.hashsalt": "parity", "svg.fonttype": "none", "text.parse_math": False}
+        ),
+        files.atomic_write(path) as temporary,
+    ):
         _draw(history).savefig(temporary, format="svg", metadata={"Date": None})
 
 
