@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import parity
 from parity.errors import InterpreterError, UsageError
 from parity.processes import origin, probe, registry
 from parity.processes.file_lock import lock_file
@@ -23,6 +25,7 @@ from parity.processes.interpreters import (
     environments_folder,
     find_environment_folders,
     find_python,
+    is_own_interpreter,
     read_configured_paths,
 )
 from parity.text import quote, suggest
@@ -192,6 +195,78 @@ def _names(package: registry.Package) -> tuple[str, ...]:
     return (package.name, *package.distributions)
 
 
+def create_layer(
+    folder: Path,
+    requirement: str,
+    *,
+    base: str | None = None,
+    find_links: Sequence[str | Path] = (),
+) -> str:
+    """Create an environment of one package above those of an interpreter; return its Python.
+
+    It sees all packages of `base`, by default of this interpreter, and this parity; `requirement`,
+    such as "onnxruntime==1.30", and what it needs beside, is found before them. pip installs it
+    from its index and from the folders or pages in `find_links`. A complete layer that an earlier
+    call has left in the folder is returned as it is.
+
+    Raises `UsageError` for a folder that holds something else, `InterpreterError` with the
+    installer's message if it fails; the incomplete environment is removed.
+    """
+    folder = folder.absolute()
+    base = base or sys.executable
+    marker = {"runtime": "", "gpu": False, "layer": requirement, "base": os.path.abspath(base)}
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if folder.exists():
+        if _read_marker(folder) == marker:
+            return str(python)
+        raise UsageError(f"{folder}: already exists, and is no layer of {requirement}; remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _run_installer(folder.name, [base, "-m", "venv", "--without-pip", str(folder)])
+        _add_packages(folder, [*_list_package_folders(folder.name, base), *_own_root(base)])
+        links = [word for each in find_links for word in ("--find-links", str(each))]
+        _run_installer(
+            requirement,
+            [
+                *(sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"),
+                *("--disable-pip-version-check", "--no-warn-conflicts", *links, "--", requirement),
+            ],
+        )
+        (folder / ENVIRONMENT_MARKER).write_text(json.dumps(marker), encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return str(python)
+
+
+def _read_marker(folder: Path) -> Any:
+    """Return the marker of an environment; None if it has none."""
+    try:
+        return json.loads((folder / ENVIRONMENT_MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _list_package_folders(name: str, python: str) -> list[str]:
+    """Return the folders of installed packages that an interpreter searches, in order."""
+    code = "import json, sys; print(json.dumps([p for p in sys.path if p.endswith('-packages')]))"
+    found: list[str] = json.loads(_run_installer(name, [python, "-P", "-c", code]))
+    return found
+
+
+def _own_root(base: str) -> list[str]:
+    """Return the folder of this parity, for an interpreter that may import it."""
+    return [str(Path(parity.__file__).resolve().parent.parent)] if is_own_interpreter(base) else []
+
+
+def _add_packages(folder: Path, packages: Sequence[str]) -> None:
+    """Let an environment import the packages in these folders, after its own."""
+    (site,) = [*folder.glob("lib/python*/site-packages"), *folder.glob("Lib/site-packages")]
+    # Not the folders alone: the .pth files in them name further ones.
+    lines = [f"import site; site.addsitedir({path!r})\n" for path in packages]
+    (site / "parity-layer.pth").write_text("".join(lines), encoding="utf-8")
+
+
 def _create(request: EnvironmentRequest, folder: Path, gpu: bool) -> Environment:
     python = folder / "bin" / "python"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -235,13 +310,15 @@ def _list_origin_arguments(request: EnvironmentRequest, extras: str) -> list[str
     return found or origin.pip_arguments(extras)
 
 
-def _run_installer(name: str, command: list[str]) -> None:
+def _run_installer(name: str, command: list[str]) -> str:
+    """Return what an installer prints. Raises `InterpreterError` with its message if it fails."""
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         lines = process.stderr.strip().splitlines()
         errors = [line for line in lines if "ERROR" in line.upper()]
         message = (errors or lines or ["no message"])[-1]
         raise InterpreterError(f"{name}: the environment cannot be created: {message.strip()}")
+    return process.stdout
 
 
 def list_environments(folder: Path | None = None) -> list[Environment]:
