@@ -36,7 +36,7 @@ def installer(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             python.symlink_to(sys.executable)
         elif found.error:
             return SimpleNamespace(returncode=1, stderr=f"Looking\nERROR: {found.error}\n")
-        return SimpleNamespace(returncode=0, stderr="")
+        return SimpleNamespace(returncode=0, stdout="", stderr="")
 
     monkeypatch.setattr(environments, "subprocess", SimpleNamespace(run=run))
     monkeypatch.setattr(environments, "_add_versions", lambda environment: environment)

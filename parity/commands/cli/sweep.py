@@ -155,7 +155,7 @@ def _print_result(result: "SweepResult") -> None:
 COMMANDS = (
     Command(
         sweep,
-        place=95,
+        place=91,
         examples=(
             "parity sweep",
             "parity sweep zoo.toml --html zoo.html --jsonl zoo.jsonl",

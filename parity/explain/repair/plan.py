@@ -274,7 +274,8 @@ def _plan_texts(
     elif _is_activation(node) is False and chain.missing is not None and chain.before is not None:
         yield from _add_activation(chain.missing, chain.before, files, framework)
     if "bias" in repair.roles and node.find_parameter("bias") is None:
-        yield from _change_arguments(node, files, _BIAS[framework])
+        argument = "use_bias" if framework == "keras" else "bias"
+        yield from _change_arguments(node, files, {argument: True})
     if "padding" in repair.hyper and repair.moves_weights and framework == "torch":
         # The zeros are other values there: by reflection, for example.
         yield from _change_arguments(node, files, {"padding_mode": "zeros"})
@@ -282,9 +283,6 @@ def _plan_texts(
         # The operation that was added may itself be the partner of the layer.
         own = (node,) if chain.is_other else ()
         yield from _remove_added(node, (*chain.added, *own), files)
-
-
-_BIAS: Mapping[str, Mapping[str, Any]] = {"torch": {"bias": True}, "keras": {"use_bias": True}}
 
 
 def _change_arguments(
