@@ -7,6 +7,7 @@
     bisect    Find the release or commit that moved a result, the layer and the cause.
     reduce    Write the smallest part of two models that shows their difference, as one file.
     check     Run the cases of a parity.toml and compare them with locked figures.
+    sweep     Compare a grid of models, versions, devices and inputs; returns a `SweepResult`.
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
     evaluate  Run labelled images through every runtime; returns an `Evaluation`.
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
     from parity.commands.history import History, history
     from parity.commands.predict import PredictionResult, predict
     from parity.commands.reduce import Reduction, reduce
+    from parity.commands.sweep import sweep
     from parity.commands.train import TrainingResult, train
     from parity.commands.warm import WarmStatus, warm
     from parity.evaluation.results import Evaluation
+    from parity.report.grid import SweepResult
     from parity.report.model import Report
 
 __all__ = [
@@ -50,6 +53,7 @@ __all__ = [
     "PredictionResult",
     "Reduction",
     "Report",
+    "SweepResult",
     "TrainingResult",
     "WarmStatus",
     "__version__",
@@ -65,6 +69,7 @@ __all__ = [
     "history",
     "predict",
     "reduce",
+    "sweep",
     "train",
     "warm",
 ]
@@ -76,6 +81,7 @@ _MODULES = {
     "PredictionResult": "parity.commands.predict",
     "Reduction": "parity.commands.reduce",
     "Report": "parity.report.model",
+    "SweepResult": "parity.report.grid",
     "TrainingResult": "parity.commands.train",
     "WarmStatus": "parity.commands.warm",
     "align": "parity.commands.align",
@@ -90,6 +96,7 @@ _MODULES = {
     "history": "parity.commands.history",
     "predict": "parity.commands.predict",
     "reduce": "parity.commands.reduce",
+    "sweep": "parity.commands.sweep",
     "train": "parity.commands.train",
     "warm": "parity.commands.warm",
 }

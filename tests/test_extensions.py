@@ -250,7 +250,8 @@ def test_a_command_is_listed_at_its_place_and_runs(tree):
 def test_the_order_of_the_commands():
     assert [each.name or each.call.__name__ for each in command.find_commands()] == [
         *("models", "table", "compare", "fix", "reduce", "align", "convert", "export", "train"),
-        *("evaluate", "predict", "capture", "diff", "doctor", "check", "data", "env"),
+        *("evaluate", "predict", "capture", "diff", "doctor", "warm", "check", "sweep"),
+        *("history", "bisect", "data", "env"),
     ]
     places = [each.place for each in command.find_commands()]
     assert len(set(places)) == len(places)

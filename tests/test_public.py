@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 FUNCTIONS = [
     "bisect", "capture", "check", "compare", "convert", "diff", "evaluate", "export", "history",
-    "predict", "train", "warm",
+    "predict", "sweep", "train", "warm",
 ]  # fmt: skip
 OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
 """What a comparison of any models takes beside."""

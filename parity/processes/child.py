@@ -133,6 +133,16 @@ class Child:
                 self._state_requests.append((operation, arguments))
         return result
 
+    def reset(self) -> None:
+        """Make the process forget its model; the frameworks that it has imported stay.
+
+        Raises as `call` does.
+        """
+        with self._lock:
+            self._state_requests.clear()
+            if not (self._is_suspended or self._is_closed):
+                self._send("reset", {})
+
     def suspend(self) -> None:
         """End the process, which frees its memory; the next call starts a new one.
 

@@ -17,6 +17,9 @@ from parity.errors import MissingOperationError, MissingRuntimeError, ParityErro
 from parity.processes import registry
 from parity.processes.protocol import OperationFailure, OperationRequest, OperationResponse
 
+RESET = "reset"
+"""The operation that forgets the model and everything that was computed from it."""
+
 
 def main(runtime: str, control: int | None = None) -> None:
     """Read requests from standard input and write responses to standard output, as JSON lines.
@@ -41,6 +44,9 @@ def main(runtime: str, control: int | None = None) -> None:
         request = OperationRequest.from_line(requests.get())
         if failure is not None:
             response = OperationResponse(request.identity, failure=failure)
+        elif request.operation == RESET:
+            server = _create_again(server)
+            response = OperationResponse(request.identity, {})
         else:
             response = _execute(runtime, server, request)
         channel.write(response.to_line())
@@ -81,6 +87,20 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _create_again(server: Any) -> Any:
+    """Return a new object of the runtime's operations, which knows nothing of the earlier ones.
+
+    A runtime whose framework keeps something for all models, such as the numbers in the names of
+    layers, has the class method `clear_framework_state`.
+    """
+    runtime = type(server)
+    del server
+    getattr(runtime, "clear_framework_state", lambda: None)()
+    # Models refer to themselves.
+    gc.collect()
+    return runtime()
 
 
 def _queue_requests(stream: TextIO, requests: queue.SimpleQueue[str]) -> None:

@@ -51,6 +51,11 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
     model: keras.Model
     _callable_path: str | None = None
 
+    @classmethod
+    def clear_framework_state(cls) -> None:
+        """Forget the numbers in the names of layers, and the graphs of earlier models."""
+        keras.backend.clear_session()
+
     def versions(self) -> dict[str, str]:
         backend = keras.backend.backend()
         module = importlib.import_module(backend)
