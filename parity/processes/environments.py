@@ -116,6 +116,78 @@ def create_environments(
     return environments
 
 
+def create_layer(
+    folder: Path,
+    requirement: str,
+    *,
+    base: str | None = None,
+    find_links: Sequence[str | Path] = (),
+) -> str:
+    """Create an environment of one package above those of an interpreter; return its Python.
+
+    It sees all packages of `base`, by default of this interpreter, and this parity; `requirement`,
+    such as "onnxruntime==1.30", and what it needs beside, is found before them. pip installs it
+    from its index and from the folders or pages in `find_links`. A complete layer that an earlier
+    call has left in the folder is returned as it is.
+
+    Raises `UsageError` for a folder that holds something else, `InterpreterError` with the
+    installer's message if it fails; the incomplete environment is removed.
+    """
+    folder = folder.absolute()
+    base = base or sys.executable
+    marker = {"runtime": "", "gpu": False, "layer": requirement, "base": os.path.abspath(base)}
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if folder.exists():
+        if _read_marker(folder) == marker:
+            return str(python)
+        raise UsageError(f"{folder}: already exists, and is no layer of {requirement}; remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _run_installer(folder.name, [base, "-m", "venv", "--without-pip", str(folder)])
+        _add_packages(folder, [*_list_package_folders(folder.name, base), *_own_root(base)])
+        links = [word for each in find_links for word in ("--find-links", str(each))]
+        _run_installer(
+            requirement,
+            [
+                *(sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"),
+                *("--disable-pip-version-check", "--no-warn-conflicts", *links, "--", requirement),
+            ],
+        )
+        (folder / ENVIRONMENT_MARKER).write_text(json.dumps(marker), encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return str(python)
+
+
+def _read_marker(folder: Path) -> Any:
+    """Return the marker of an environment; None if it has none."""
+    try:
+        return json.loads((folder / ENVIRONMENT_MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _list_package_folders(name: str, python: str) -> list[str]:
+    """Return the folders of installed packages that an interpreter searches, in order."""
+    code = "import json, sys; print(json.dumps([p for p in sys.path if p.endswith('-packages')]))"
+    found: list[str] = json.loads(_run_installer(name, [python, "-P", "-c", code]))
+    return found
+
+
+def _own_root(base: str) -> list[str]:
+    """Return the folder of this parity, for an interpreter that may import it."""
+    return [str(Path(parity.__file__).resolve().parent.parent)] if is_own_interpreter(base) else []
+
+
+def _add_packages(folder: Path, packages: Sequence[str]) -> None:
+    """Let an environment import the packages in these folders, after its own."""
+    (site,) = [*folder.glob("lib/python*/site-packages"), *folder.glob("Lib/site-packages")]
+    # Not the folders alone: the .pth files in them name further ones.
+    lines = [f"import site; site.addsitedir({path!r})\n" for path in packages]
+    (site / "parity-layer.pth").write_text("".join(lines), encoding="utf-8")
+
+
 def ensure_environment(
     request: EnvironmentRequest, *, folder: Path | None = None
 ) -> tuple[Path, float]:
@@ -193,78 +265,6 @@ def _find_owner(package: str) -> str | None:
 
 def _names(package: registry.Package) -> tuple[str, ...]:
     return (package.name, *package.distributions)
-
-
-def create_layer(
-    folder: Path,
-    requirement: str,
-    *,
-    base: str | None = None,
-    find_links: Sequence[str | Path] = (),
-) -> str:
-    """Create an environment of one package above those of an interpreter; return its Python.
-
-    It sees all packages of `base`, by default of this interpreter, and this parity; `requirement`,
-    such as "onnxruntime==1.30", and what it needs beside, is found before them. pip installs it
-    from its index and from the folders or pages in `find_links`. A complete layer that an earlier
-    call has left in the folder is returned as it is.
-
-    Raises `UsageError` for a folder that holds something else, `InterpreterError` with the
-    installer's message if it fails; the incomplete environment is removed.
-    """
-    folder = folder.absolute()
-    base = base or sys.executable
-    marker = {"runtime": "", "gpu": False, "layer": requirement, "base": os.path.abspath(base)}
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if folder.exists():
-        if _read_marker(folder) == marker:
-            return str(python)
-        raise UsageError(f"{folder}: already exists, and is no layer of {requirement}; remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _run_installer(folder.name, [base, "-m", "venv", "--without-pip", str(folder)])
-        _add_packages(folder, [*_list_package_folders(folder.name, base), *_own_root(base)])
-        links = [word for each in find_links for word in ("--find-links", str(each))]
-        _run_installer(
-            requirement,
-            [
-                *(sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"),
-                *("--disable-pip-version-check", "--no-warn-conflicts", *links, "--", requirement),
-            ],
-        )
-        (folder / ENVIRONMENT_MARKER).write_text(json.dumps(marker), encoding="utf-8")
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return str(python)
-
-
-def _read_marker(folder: Path) -> Any:
-    """Return the marker of an environment; None if it has none."""
-    try:
-        return json.loads((folder / ENVIRONMENT_MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _list_package_folders(name: str, python: str) -> list[str]:
-    """Return the folders of installed packages that an interpreter searches, in order."""
-    code = "import json, sys; print(json.dumps([p for p in sys.path if p.endswith('-packages')]))"
-    found: list[str] = json.loads(_run_installer(name, [python, "-P", "-c", code]))
-    return found
-
-
-def _own_root(base: str) -> list[str]:
-    """Return the folder of this parity, for an interpreter that may import it."""
-    return [str(Path(parity.__file__).resolve().parent.parent)] if is_own_interpreter(base) else []
-
-
-def _add_packages(folder: Path, packages: Sequence[str]) -> None:
-    """Let an environment import the packages in these folders, after its own."""
-    (site,) = [*folder.glob("lib/python*/site-packages"), *folder.glob("Lib/site-packages")]
-    # Not the folders alone: the .pth files in them name further ones.
-    lines = [f"import site; site.addsitedir({path!r})\n" for path in packages]
-    (site / "parity-layer.pth").write_text("".join(lines), encoding="utf-8")
 
 
 def _create(request: EnvironmentRequest, folder: Path, gpu: bool) -> Environment:
