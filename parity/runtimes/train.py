@@ -312,8 +312,8 @@ class TrainOperations(WeightOperations):
         """Take the float64 step with another step's choices, and say how close to zero they are.
 
         As `observe_step`; in the answer, "choices" has for each row with another choice the number
-        of them, the largest distance to the kink or tie, and the largest error there that rounding
-        makes: that of a float32 step with the same choices.
+        of them, the largest distance to the kink or tie, the largest error there that rounding
+        makes, that of a float32 step with the same choices, and the root mean square of the row.
         """
         request = ObservedStepRequest.from_json(arguments)
         assert request.choices is not None
@@ -332,8 +332,11 @@ class TrainOperations(WeightOperations):
         for row, (inputs, distance) in distances.items():
             error = np.abs(narrow.read_choice_input(row) - inputs).max()
             found[row] = {
-                "count": len(distance), "distance": float(distance.max()), "error": float(error)
-            }  # fmt: skip
+                "count": len(distance),
+                "distance": float(distance.max()),
+                "error": float(error),
+                "scale": float(np.sqrt(np.mean(np.square(inputs)))),
+            }
         return {"statistics": reference.describe_statistics(), "choices": found}
 
     def find_non_finite(self) -> dict[str, Any]:

@@ -198,6 +198,11 @@ def count_sum_terms(table: LayerTable, batch: int, statistics: Mapping[str, Any]
     return own + 2 * (sum(kernels) + sum(norms))
 
 
+def measure_least_floor(terms: StepTerms) -> float:
+    """Return the relative rounding error of one running sum over the terms of all a step's sums."""
+    return ROUNDOFF * max(1.0, math.sqrt(terms.sum_terms / 6))
+
+
 def define_update(terms: StepTerms, framework: str, record: StepRecord, before: Values) -> Update:
     """Return the update of a framework's own gradients, by the optimizer's definition."""
     optimizer, rate = terms.optimizer.round_as(framework, terms.number, terms.rate)
@@ -280,7 +285,7 @@ class _Float32Judge:
     def __init__(self, terms: StepTerms, floors: Mapping[str, float]) -> None:
         self._terms = terms
         self._floors = floors
-        self._least = ROUNDOFF * max(1.0, math.sqrt(terms.sum_terms / 6))
+        self._least = measure_least_floor(terms)
 
     def gradient(self, name: str) -> float:
         return FLOORS * max(self._floors[f"gradient/{name}"], self._least)

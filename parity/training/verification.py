@@ -28,6 +28,7 @@ from parity.training.steps import (
     Values,
     compare_step,
     count_sum_terms,
+    measure_least_floor,
     replace_gradients,
 )
 
@@ -312,8 +313,11 @@ class StepVerifier:
         found = answer["choices"]
         if not found or not all(e.passes for e in numerics.errors if e.kind == "samples"):
             return numerics
+        # One framework's sums may be rounded far better than the other's: never less than the floor
+        # by which the gradients are judged.
+        least = measure_least_floor(terms)
         ratio = max(
-            each["distance"] / each["error"] if each["error"] else float("inf")
+            each["distance"] / max(each["error"], least * each["scale"], 1e-300)
             for each in found.values()
         )
         count = sum(each["count"] for each in found.values())
