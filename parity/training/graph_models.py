@@ -102,7 +102,6 @@ def load_graph_models(
     _, reference, models = preparation.read_models()
     if preparation.failures:
         raise ChildError("; ".join(f"{n}: {text}" for n, text in preparation.failures.items()))
-    _require_frameworks(models)
     base = models[reference.name]
     for model in models.values():
         _require_classifier(model, request)
@@ -122,11 +121,10 @@ def load_graph_models(
     return _describe(request, base, models, alignments, tuple(preparation.notes))
 
 
-def _require_frameworks(models: Mapping[str, LoadedModel]) -> None:
-    """Raise `UsageError` unless each model is of a framework of its own that trains."""
+def _require_frameworks(runtimes: Mapping[str, str]) -> None:
+    """Raise `UsageError` unless each model, by name, is of a framework of its own that trains."""
     found: dict[str, str] = {}
-    for name, model in models.items():
-        runtime = model.subject.runtime
+    for name, runtime in runtimes.items():
         label = registry.label(runtime)
         if runtime not in registry.model_runtimes():
             raise UsageError(f"{name}: {label} does not train; give a model of Keras or PyTorch")
@@ -172,6 +170,7 @@ def _complete_inputs(
     In this order: what the user gives, what a model states, the channels of the data. Raises
     `UsageError` where nothing states a size, or a Keras model states another.
     """
+    _require_frameworks(runtimes)
     stated = {name: _read_images(name, runtimes[name], each) for name, each in declared.items()}
     size: list[int | None] = [None, *(request.image_size or (None, None))]
     size[0] = request.channels

@@ -15,7 +15,7 @@ from parity.errors import UsageError, WeightError
 FOLDER = Path(__file__).parent
 TORCH, KERAS = f"{FOLDER}/user_torch.py:torch_", f"{FOLDER}/user_keras.py:keras_"
 
-OPTIONS = {"epochs": 1, "batch": 512, "learning_rate": 1e-3, "threads": 1, "workers": 0}
+OPTIONS = {"epochs": 1, "batch": 64, "learning_rate": 1e-3, "threads": 1, "workers": 0}
 
 
 def train(tmp_path, *models, **options):
@@ -24,10 +24,16 @@ def train(tmp_path, *models, **options):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The CNN twins, three steps on the digits, each compared; decay on kernels alone."""
+    """The CNN twins, one epoch of the digits, three steps compared; decay on kernels alone."""
     folder = tmp_path_factory.mktemp("user")
     return train(
-        folder, f"{TORCH}cnn", f"{KERAS}cnn", verify=True, optimizer="adamw", weight_decay=0.01
+        folder,
+        f"{TORCH}cnn",
+        f"{KERAS}cnn",
+        verify=True,
+        every=10,
+        optimizer="adamw",
+        weight_decay=0.01,
     )
 
 
@@ -35,7 +41,7 @@ def finished(tmp_path_factory):
 def test_two_models_of_one_network_take_the_same_steps(finished):
     """Functional ReLUs, a shortcut, batch- and layer-norm, a dense layer on a flattened map."""
     assert finished.agrees
-    assert [step.number for step in finished.verified_steps] == [1, 2, 3]
+    assert [step.number for step in finished.verified_steps] == [1, 11, 21]
     assert all(len(step.comparisons) == 2 for step in finished.verified_steps)
     names = {e.tensor for e in finished.verified_steps[0].semantics.errors if e.kind == "gradient"}
     assert {"stem.conv.weight", "hidden.weight", "norm.bias"} <= names
@@ -52,7 +58,7 @@ def test_both_checkpoints_have_the_names_of_pytorch(finished):
         other = loaded["keras"][name]
         assert value.shape == other.shape
         if not name.endswith(("running_mean", "running_var")):
-            # Three steps of Adam move every weight by some 1e-3; the two agree far better.
+            # The steps of Adam move every weight by some 1e-2; the two agree far better.
             moved = np.abs(value - initial[name]).max()
             assert np.abs(value - other).max() < 0.1 * moved, name
 
@@ -87,7 +93,7 @@ def test_a_run_of_other_models_is_not_resumed(finished, tmp_path):
 @pytest.mark.framework
 @pytest.mark.slow
 def test_packed_projections_are_trained_as_three_kernels(tmp_path):
-    result = train(tmp_path, f"{TORCH}attention", f"{KERAS}attention", verify=True)
+    result = train(tmp_path, f"{TORCH}attention", f"{KERAS}attention", verify=True, every=100)
     assert result.agrees
     names = {e.tensor for e in result.verified_steps[0].semantics.errors if e.kind == "gradient"}
     assert "attention.in_proj_weight" in names
@@ -97,7 +103,12 @@ def test_packed_projections_are_trained_as_three_kernels(tmp_path):
 @pytest.mark.slow
 def test_a_subclassed_model_is_built_by_the_images(tmp_path):
     result = train(
-        tmp_path, f"{TORCH}cnn", f"{FOLDER}/user_keras.py:KerasCnn", image_size=8, verify=True
+        tmp_path,
+        f"{TORCH}cnn",
+        f"{FOLDER}/user_keras.py:KerasCnn",
+        image_size=8,
+        verify=True,
+        every=100,
     )
     assert result.agrees
 
@@ -116,7 +127,7 @@ def test_a_subclassed_model_is_built_by_the_images(tmp_path):
     ],
 )  # fmt: skip
 def test_a_fault_of_one_model_is_located_and_named(models, kind, tensor, cause, tmp_path):
-    result = train(tmp_path, TORCH + models[0], KERAS + models[1], verify=True)
+    result = train(tmp_path, TORCH + models[0], KERAS + models[1], verify=True, every=100)
     assert not result.agrees
     assert not result.is_undetermined
     step = result.verified_steps[0]
