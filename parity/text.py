@@ -1,8 +1,9 @@
-"""Names and values in one-line messages: quoting, shortening, and similar words."""
+"""Names, values and numbers in one-line messages: quoting, shortening, similar words, figures."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
@@ -67,3 +68,24 @@ def find_unfiltered(stream: TextIO) -> TextIO:
     """
     unfiltered: TextIO = getattr(stream, "unfiltered", stream)
     return unfiltered
+
+
+def format_number(value: float) -> str:
+    """Format a number in two digits: 3.6e-6, 0.31, 8.4, 146."""
+    if not math.isfinite(value):
+        return "NaN/Inf"
+    if value == 0.0:
+        return "0"
+    if 0.1 <= value < 1000:
+        return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def format_ratio(value: float) -> str:
+    """Format a ratio in at most six characters: 0.8×, 31×, 2.4e5×."""
+    if not math.isfinite(value):
+        return "∞×"
+    if value < 10:
+        return f"{value:.1f}×"
+    return f"{value:.0f}×" if value < 1000 else f"{format_number(value)}×"

@@ -226,6 +226,7 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
         "weights": "w.pth",
         "input": array,
         "batch": 2,
+        "preprocess": "scale",
         "seed": 3,
         "subjects": "keras, torch@old",
         "reference": "keras",

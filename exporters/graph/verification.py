@@ -374,14 +374,18 @@ class _Proof:
         return ""
 
     def _extra_rows(self) -> int:
-        """Return the N of the additional cases: more for a small input, to try more numbers."""
+        """Return the N of the additional cases: more for a small input, to try more numbers.
+
+        One sample of a large input tries enough.
+        """
         if not self.has_batch:
             return 1
         shapes = [spec.shape(self._draw_sizes(1)) for spec in self.specs]
         numbers = sum(math.prod(shape) for shape in shapes)
         weights = sum(array.size for array in self.model.tensors.values())
         wanted = min(_MOST_ROWS, _NUMBERS // max(numbers, 1), _MOST_WORK // max(weights, 1))
-        return max(min(2, self.rows), wanted)
+        fewest = min(self.frameworks[0].runs) if numbers >= _NUMBERS else min(2, self.rows)
+        return max(fewest, wanted)
 
     def _add_other_inputs(self) -> None:
         """Add cases of many rows, of extreme inputs and of ties.

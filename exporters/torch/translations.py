@@ -162,15 +162,22 @@ def _attention(
 
     if scale is None and isinstance(query.shape[-1], int):
         scale = 1.0 / math.sqrt(query.shape[-1])  # torch.onnx would compute it in the graph
-    if attn_mask is None or enable_gqa or len(query.shape) != 4:
+    rank = len(query.shape)
+    # torch.onnx translates four axes alone.
+    if enable_gqa or (rank == 4 and attn_mask is None):
         return _original(torch.ops.aten.scaled_dot_product_attention.default)(
             query, key, value, attn_mask, dropout_p=dropout_p, is_causal=is_causal, scale=scale,
             enable_gqa=enable_gqa,
         )  # fmt: skip
     factor = math.sqrt(scale if scale is not None else 1.0 / math.sqrt(query.shape[-1]))
     root = op.CastLike(op.Constant(value_float=factor), query)
-    scores = op.MatMul(op.Mul(query, root), op.Mul(op.Transpose(key, perm=[0, 1, 3, 2]), root))
+    order = [*range(rank - 2), rank - 1, rank - 2]
+    scores = op.MatMul(op.Mul(query, root), op.Mul(op.Transpose(key, perm=order), root))
     lowest = op.CastLike(op.Constant(value_float=float("-inf")), query)
+    if attn_mask is None:
+        if is_causal:
+            scores = op.Where(_causal_mask(query, key), scores, lowest)
+        return op.MatMul(op.Softmax(scores, axis=-1), value)
     if attn_mask.dtype is not None and not attn_mask.dtype.is_floating_point():
         scores = op.Where(attn_mask, scores, lowest)
     else:
@@ -179,6 +186,18 @@ def _attention(
     zero = op.CastLike(op.Constant(value_float=0.0), query)
     weights = op.Where(op.Equal(largest, lowest), zero, op.Softmax(scores, axis=-1))
     return op.MatMul(weights, value)
+
+
+def _causal_mask(query: Any, key: Any) -> Any:
+    """Return which keys each query sees, (L, S): those up to its own place."""
+    from onnxscript import opset18 as op
+
+    zero, one = op.Constant(value_int=0), op.Constant(value_int=1)
+    places = (
+        op.Range(zero, op.Squeeze(op.Shape(each, start=-2, end=-1)), one) for each in (query, key)
+    )
+    rows, columns = places
+    return op.GreaterOrEqual(op.Unsqueeze(rows, op.Constant(value_ints=[1])), columns)
 
 
 def _embedding_bag(

@@ -17,6 +17,7 @@ from parity.commands.values import (
     Progress,
     find_interpreters,
     no_progress,
+    optional_path,
     parse_image_size,
 )
 from parity.comparison.graphs.preparation import Preparation
@@ -89,6 +90,7 @@ def align(
     seed: int = 0,
     trust: Sequence[str | Path] = (),
     custom_objects: str | Path | None = None,
+    table: str | Path | None = None,
     python: Mapping[str, str | Path] | None = None,
     timeout: float = 900.0,
     progress: Progress | None = None,
@@ -96,7 +98,8 @@ def align(
     """Pair the layers of two models, without names, and say how sure each pair is.
 
     The parameters are those of `parity.compare`. Each model keeps its weights: they are exchanged
-    only for the check of the pairs by values. Raises a `ParityError` as `compare` does.
+    only for the check of the pairs by values. `table` is a file as `AlignedModels.to_csv` gives it:
+    its pairs are kept, and the rest is derived. Raises a `ParityError` as `compare` does.
 
     Example:
         >>> pairs = parity.align("keras:ResNet50", "torchvision:resnet50")
@@ -112,6 +115,7 @@ def align(
         seed=seed,
         trust=tuple(map(str, trust)),
         custom_objects=None if custom_objects is None else str(custom_objects),
+        table=optional_path(table),
         python=find_interpreters(python),
         timeout=timeout,
         export=False,

@@ -58,6 +58,7 @@ def capture(
     inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
+    preprocess: str = "imagenet",
     seed: int = 0,
     subjects: str | Sequence[str] | None = None,
     reference: str | None = None,
@@ -104,6 +105,7 @@ def capture(
         "channels": channels,
         "input": input,
         "batch": batch,
+        "preprocess": preprocess,
         "seed": seed,
         "reference": reference,
         "depth": depth,
@@ -127,6 +129,7 @@ def capture(
             export=export,
             trust=tuple(map(str, trust)),
             custom_objects=None if custom_objects is None else str(custom_objects),
+            table=optional_path(table),
             **settings,
         )
         return capture_models(graph_request, progress=progress or no_progress)

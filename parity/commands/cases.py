@@ -98,9 +98,17 @@ def load(path: Path) -> CaseFile:
     """Read a case file. Raises `UsageError` with the line, and the most similar known key."""
     try:
         text = files.read_text(path)
-        data = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not TOML: {str(error).partition(chr(10))[0]}") from error
+    return parse(path, text)
+
+
+def parse(path: Path, text: str) -> CaseFile:
+    """Return the cases of a file's text; raises `UsageError` as `load` does."""
+    try:
+        data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {str(error).partition(chr(10))[0]}") from error
     return _CaseFileParser(path, TomlLines(text)).parse(data)

@@ -204,7 +204,7 @@ def _require_same_cases(
 
 def _compare_with_lock(report: Report, entry: Mapping[str, Any], case: Case, path: Path) -> Report:
     """Return the report, with the verdict divergence if a figure exceeds its locked one."""
-    regressions = lock.find_regressions(report, entry, case.lock_factor, path.name)
+    regressions = lock.find_regressions(report, entry, case.lock_factor, path)
     if not regressions:
         return report
     level = report.levels["numerics"]
@@ -218,7 +218,9 @@ def _update_lock(
     """Lock the figures of the cases that ran; the entries of other cases stay."""
     if not result.ok:
         return replace(result, notes=(f"{path}: not written, since not all cases agree",))
-    new_entries = {name: lock.lock_entry(report) for name, report in result.reports.items()}
+    new_entries = {
+        name: lock.lock_entry(report, path.parent) for name, report in result.reports.items()
+    }
     entries = {**entries, **new_entries}
     names = [case.name for case in case_file.cases if case.name in entries]
     lock.save(path, {name: entries[name] for name in names})

@@ -68,6 +68,7 @@ def compare(
     inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
+    preprocess: str = "imagenet",
     seed: int = 0,
     subjects: str | Sequence[str] | None = None,
     reference: str | None = None,
@@ -107,10 +108,11 @@ def compare(
             "model.keras", "model.onnx", "keras:ResNet50", "torchvision:resnet50"; with a name,
             "old=net.py:build". After an architecture, "keras=mynet:build" or "torch=mynet:build"
             replaces one of its twins, "onnx-keras=F.onnx" or "onnx-torch=F.onnx" an export. The
-            options of registered architectures alone are `table`, `classes`, `channels`,
-            `keras_backend`, `xla` and `serial`; given with references, they raise `UsageError`.
-        table: A layer table, a .csv, .toml or .json file, that pairs the layers of
-            "keras=mynet:build" and "torch=mynet:build"; without one they are paired by structure.
+            options of registered architectures alone are `classes`, `channels`, `keras_backend`,
+            `xla` and `serial`; given with references, they raise `UsageError`.
+        table: Pairs of layers that are kept, a .csv file as `AlignedModels.to_csv` gives it, while
+            the rest is derived. Or a layer table, a .csv, .toml or .json file with all rows of
+            "keras=mynet:build" and "torch=mynet:build".
         classes, channels: Sizes that override the architecture's.
         image_size: In pixels: 224, "96x128" or (height, width).
         weights: A checkpoint, or a reference to a model, whose weights all models get; "random"
@@ -123,6 +125,9 @@ def compare(
         inputs: Arrays or .npy files by the input's name, for models with several inputs.
         shapes: Shapes by the input's name, where no model states one.
         batch: How many items to run at once; 1, or as many as the input has.
+        preprocess: What is done to a photograph after its centre crop, which is 224/256 of the
+            resized picture: "imagenet", (x / 255 - mean) / deviation; "scale", x / 255; "none",
+            0 to 255; or that of a model of keras.applications, "keras:ResNet50".
         seed: Seed of random weights, inputs and crops.
         subjects: The subjects to compare, "keras,torch" or a sequence. None: the models and the
             graphs exported from them, "keras,torch,onnx-keras,onnx-torch". A subject may name a
@@ -177,6 +182,7 @@ def compare(
         "channels": channels,
         "input": input,
         "batch": batch,
+        "preprocess": preprocess,
         "seed": seed,
         "reference": reference,
         "depth": depth,
@@ -207,6 +213,7 @@ def compare(
             export=export,
             trust=tuple(map(str, trust)),
             custom_objects=None if custom_objects is None else str(custom_objects),
+            table=optional_path(table),
             **settings,
         )
         report = compare_graphs(graph_request, progress=progress or no_progress)

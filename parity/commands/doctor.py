@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import MissingRuntimeError, ParityError, UsageError
-from parity.processes import cache, cards, probe, registry
+from parity.processes import cache, cards, origin, probe, registry
 from parity.processes.children import Children
 from parity.processes.machine import environment_facts
 
@@ -37,6 +37,8 @@ class MachineStatus:
     """The GPU, or why there is none."""
     cache: Mapping[str, Any]
     runtimes: Sequence[RuntimeStatus]
+    clashes: Sequence[str] = ()
+    """One line for each other owner of the names `parity` and `exporters`."""
 
     @property
     def missing(self) -> list[str]:
@@ -53,7 +55,7 @@ class MachineStatus:
 
     @property
     def exit_code(self) -> int:
-        return 3 if self.missing else 0
+        return 3 if self.missing or self.clashes else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -80,8 +82,20 @@ def inspect_machine(
             statuses = list(
                 pool.map(lambda name: _inspect_runtime(children, name, device, has_card), runtimes)
             )
+    return _status(device, card, statuses)
+
+
+def _status(device: str, card: str, statuses: Sequence[RuntimeStatus]) -> MachineStatus:
+    """Return the status of the machine that these runtimes are on."""
     versions = {each.runtime: each.versions for each in statuses}
-    return MachineStatus(environment_facts(versions), device, card, inspect_cache(), statuses)
+    return MachineStatus(
+        environment=environment_facts(versions),
+        device=device,
+        card=card,
+        cache=inspect_cache(),
+        runtimes=statuses,
+        clashes=origin.find_clashes(),
+    )
 
 
 def _describe_card() -> tuple[str, bool]:
@@ -106,8 +120,7 @@ def _inspect_without_card(card: str, python: Mapping[str, str]) -> MachineStatus
                 missing=[f"{line}; {card}" for line in lines] or [f"{runtime}: {card}"],
             )
         )
-    versions = {each.runtime: each.versions for each in statuses}
-    return MachineStatus(environment_facts(versions), "gpu", card, inspect_cache(), statuses)
+    return _status("gpu", card, statuses)
 
 
 def _inspect_runtime(
@@ -172,7 +185,8 @@ def format_status(status: MachineStatus) -> list[str]:
             lines.append(f"  devices   {', '.join(each.devices)}")
         # A flag may be the empty string, such as TensorFlow's jit.
         lines += [f"  {name} = {value or repr(value)}" for name, value in each.flags.items()]
-    lines += ["", *(f"missing   {line}" for line in status.missing)]
+    lines += ["", *(f"clash     {line}" for line in status.clashes)]
+    lines += [f"missing   {line}" for line in status.missing]
     if not status.missing:
         lines.append("nothing is missing")
     return lines

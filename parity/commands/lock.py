@@ -50,10 +50,13 @@ def save(path: Path, cases: Mapping[str, Any]) -> None:
     write_text(path, text + "\n")
 
 
-def lock_entry(report: Report) -> dict[str, Any]:
-    """Return a case's entry in the lock: model, weights, input, depth, versions and errors."""
+def lock_entry(report: Report, folder: Path) -> dict[str, Any]:
+    """Return a case's entry in the lock: model, weights, input, depth, versions and errors.
+
+    `folder` is that of the case file, which the models' files are relative to.
+    """
     return {
-        **_identity(report),
+        **_identity(report, folder),
         "depth": report.depth,
         "versions": _sort_versions(report.environment.get("versions", {})),
         "stages": {
@@ -70,15 +73,17 @@ def lock_entry(report: Report) -> dict[str, Any]:
 
 
 def find_regressions(
-    report: Report, entry: Mapping[str, Any], factor: float, source: str
+    report: Report, entry: Mapping[str, Any], factor: float, path: Path
 ) -> list[str]:
     """Return one sentence for each figure that is more than `factor` times its locked value.
 
-    `entry` is the case's entry, `source` the name of the lock in messages. Raises `UsageError` if
+    `entry` is the case's entry in the lock at `path`. Raises `UsageError` if
     the entry is for another model, weights, input, depth or set of stages and subjects, so that the
     figures cannot be compared.
     """
-    current = {**_identity(report), "depth": report.depth}
+    source, folder = path.name, path.parent
+    current = {**_identity(report, folder), "depth": report.depth}
+    entry = {**entry, "model": _relative_to(folder, str(entry.get("model")))}
     for key, value in current.items():
         if entry.get(key) != value:
             raise UsageError(
@@ -133,12 +138,17 @@ def _describe_version_changes(report: Report, entry: Mapping[str, Any]) -> str:
     return f" ({', '.join(dict.fromkeys(changes))})" if changes else ""
 
 
-def _identity(report: Report) -> dict[str, str]:
+def _identity(report: Report, folder: Path) -> dict[str, str]:
     return identity.build_identity(
-        model=report.model,
+        model=_relative_to(folder, report.model),
         weights_sha256=report.weights.sha256,
         input_sha256=report.input.sha256,
     )
+
+
+def _relative_to(folder: Path, model: str) -> str:
+    """Return a model's name whose files are relative to a folder, wherever the command ran."""
+    return model.replace(f"{folder}/", "")
 
 
 def _sort_versions(versions: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:

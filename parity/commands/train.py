@@ -29,7 +29,7 @@ from parity.explain.training import explain_step
 from parity.network import architectures, weights
 from parity.network.table import LayerTable
 from parity.numerics.losses import LOSSES
-from parity.processes import registry
+from parity.processes import origin, registry
 from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.references import parse_reference, split_name
@@ -694,7 +694,8 @@ def _result(
     if len(unreadable) > 10:
         notes.append(f"left out: {len(unreadable) - 10} more images that cannot be read")
     if not tensorboard.is_installed():
-        notes.append('no logs for TensorBoard were written: pip install "parity[train]"')
+        command = origin.install_command("train", ["tensorboard"])
+        notes.append(f"no logs for TensorBoard were written: {command}")
     return TrainingResult(
         model=configuration.model.name,
         folder=folder.path,

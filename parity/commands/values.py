@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parity.comparison.graphs.given_pairs import is_pairs_file
 from parity.comparison.graphs.request import expect_runtime
 from parity.errors import UsageError
 from parity.network import architectures
@@ -121,10 +122,13 @@ def names_any_models(references: Sequence[str], *, table: object = None) -> bool
     """Return whether the arguments name models to be read and aligned.
 
     One registered architecture has a layer table, whatever replaces its twins or their exports, and
-    so have models that are given with a table of the user's.
+    so have models that are given with a layer table of the user's. A file of pairs is none: models
+    are aligned with it.
     """
-    if table is not None or not references:
+    if not references:
         return False
+    if isinstance(table, str | Path):
+        return is_pairs_file(table)
     return bool(references[1:] and find_replacements(references) is None) or not (
         names_registered_model(references[0])
     )

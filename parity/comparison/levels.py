@@ -14,6 +14,7 @@ from parity.network import structure, weights
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status
 from parity.processes.subjects import runs_graph
+from parity.text import format_ratio
 
 BATCHES = (1, 2, 3)
 """Batch sizes that a given ONNX file is run with, to find out whether its batch is frozen."""
@@ -116,7 +117,7 @@ def describe_failing_trials(trials: Sequence[InputTrial]) -> list[str]:
     """Return a sentence for each other input on which a subject differs."""
     return [
         f"input '{trial.name}': {trial.subject} is {trial.status} at {trial.stage}, "
-        f"{max(trial.x_floor, trial.x_floor_max):.3g}x the floor"
+        f"{format_ratio(max(trial.x_floor, trial.x_floor_max))} the floor"
         for trial in trials
         if not trial.status.passes
     ]

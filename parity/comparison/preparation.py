@@ -154,7 +154,11 @@ class Preparation:
             shape = (self.request.channels or 3, *size)
             shape = self.spec.input_shape if self.spec is not None else shape
             source = inputs.load(
-                self.request.input, shape, batch=self.request.batch, seed=self.request.seed
+                self.request.input,
+                shape,
+                batch=self.request.batch,
+                seed=self.request.seed,
+                preprocess=self.request.preprocess,
             )
             streams = self.request.needs_passes(source)
             items = inputs.split_into_passes(len(source.array))[0] if streams else slice(None)

@@ -134,3 +134,20 @@ class InputTrial:
     stage: str | None
     x_floor: float
     x_floor_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedLayer:
+    """One operation of the compared models, and which operations of them are its pair."""
+
+    kind: str
+    shape: tuple[int, ...]
+    """Of its output, batch included, in the axes of the first model that has it."""
+    places: Mapping[str, str]
+    """By model, its path and source line there; a model that lacks it is not named."""
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By model, the numbers of the paired layers whose outputs it reads."""
+    confidence: Mapping[str, str] = field(default_factory=dict)
+    """By model, "sure" or "ambiguous": how sure its pair with the reference is."""
+    point: str = ""
+    """The comparison point at its output, if there is one."""

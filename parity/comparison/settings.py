@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from parity.defaults import LIMIT
 from parity.errors import UsageError
+from parity.network.inputs import preprocessing
 from parity.network.table import Depth
 from parity.processes import registry
 from parity.processes.subjects import DEVICES
@@ -41,6 +42,7 @@ class Settings:
     channels: int | None = None
     input: Any = None
     batch: int | None = None
+    preprocess: str = preprocessing.DEFAULT
     seed: int = 0
     subjects: tuple[str, ...] = ()
     reference: str | None = None
@@ -79,7 +81,8 @@ class Settings:
                 raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
 
     def _check_numbers(self) -> None:
-        """Raise `UsageError` for a number outside its range."""
+        """Raise `UsageError` for a number outside its range, and an unknown preprocessing."""
+        preprocessing.find(self.preprocess)
         if self.repeat < 1 or self.seeds < 0:
             raise UsageError("--repeat must be at least 1, and --seeds at least 0")
         if not self.limit > 0:

@@ -15,3 +15,11 @@ class Cause:
     cause: str
     evidence: Mapping[str, float]
     message: str
+    """The cause with its proof, and at its end the remedy."""
+    remedy: str = ""
+    """What to change in the model, also alone; "" if nothing is known to help."""
+
+    @property
+    def statement(self) -> str:
+        """The message without the remedy."""
+        return self.message.removesuffix(f". Remedy: {self.remedy}")

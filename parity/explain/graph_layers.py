@@ -40,6 +40,7 @@ from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import StageResult
 from parity.processes.graph_requests import GraphRunRequest, TensorPoint
+from parity.text import format_ratio
 
 Array = NDArray[Any]
 
@@ -48,6 +49,7 @@ MAX_EXPLAINED = 40
 
 
 QUANTISED = "quantised"
+QUANTISED_REMEDY = "compare the quantised file with itself or in another runtime"
 
 
 @dataclass(frozen=True)
@@ -539,8 +541,9 @@ def _describe_quantised(
                 QUANTISED,
                 {"x_floor_before": worst, "layers": float(count)},
                 f"{QUANTISED}: {layers} with integers, the first is {own.operation} "
-                f"`{locate(own)}` (up to {worst:.1e}x the floor); a quantised model is not the "
-                "float one. Remedy: compare the quantised file with itself or in another runtime",
+                f"`{locate(own)}` (up to {format_ratio(worst)} the floor); a quantised model is "
+                f"not the float one. Remedy: {QUANTISED_REMEDY}",
+                QUANTISED_REMEDY,
             )
         )
     return tuple(causes)

@@ -11,6 +11,7 @@ from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.search import Attempt, Explanation
 from parity.processes import registry
 from parity.processes.subjects import is_model_of, runs_graph, side_of
+from parity.text import format_ratio
 
 UNKNOWN = "not-explained"
 """The name of the cause in the entry of a layer that no cause explains."""
@@ -115,7 +116,7 @@ def describe_proof(
     )
     evidence = {"x_floor_before": before, "x_floor_after": proof.x_floor_after}
     evidence = {name: value for name, value in evidence.items() if math.isfinite(value)}
-    return Cause(failure.row.name, failure.subject, names, evidence, message)
+    return Cause(failure.row.name, failure.subject, names, evidence, message, remedy)
 
 
 def _list_rows(names: Sequence[str]) -> str:
@@ -175,4 +176,4 @@ def _list_attempts(attempts: Sequence[Attempt]) -> str:
 def _format_floors(value: float) -> str:
     if not math.isfinite(value):
         return "another shape" if value > 0 else "no number"
-    return f"{value:.2g}x the floor" if value < 1e4 else f"{value:.1e}x the floor"
+    return f"{format_ratio(value)} the floor"

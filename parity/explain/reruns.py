@@ -15,6 +15,7 @@ from parity.errors import ParityError
 from parity.explain.cause import Cause
 from parity.numerics.verdict import StageResult, Status, find_failing_subjects
 from parity.processes.subjects import runs_graph
+from parity.text import format_ratio
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _prove(
     if first is not None:
         worst = _worst(name, stages)
         evidence = {"x_floor_before": worst, **evidence}
-        before = f"{worst:.3g}x the floor"
+        before = f"{format_ratio(worst)} the floor"
     evidence = {key: value for key, value in evidence.items() if math.isfinite(value)}
     return Cause(
         layer=(first or results[0]).row,
@@ -150,8 +151,9 @@ def _prove(
         evidence=evidence,
         message=(
             f"{rerun.cause}: {rerun.text}: {before}; {rerun.condition} it is "
-            f"{_worst(name, results):.2g}x. Remedy: {rerun.remedy}"
+            f"{format_ratio(_worst(name, results))}. Remedy: {rerun.remedy}"
         ),
+        remedy=rerun.remedy,
     )
 
 

@@ -24,6 +24,7 @@ from parity.network import structure
 from parity.numerics.verdict import StageResult
 from parity.processes import registry
 from parity.processes.subjects import runs_graph
+from parity.text import format_ratio
 
 
 def explain_runs(
@@ -116,12 +117,14 @@ def _describe(
         evidence |= {"x_floor_before": before, "x_floor_after": after}
         message += (
             f". Without them the errors of {len(repaired)} isolated layers, from "
-            f"{next(iter(repaired))} on, fall from {before:.2g}x the floor to {after:.2g}x"
+            f"{next(iter(repaired))} on, fall from {format_ratio(before)} the floor to "
+            f"{format_ratio(after)}"
         )
     else:
         message += " (read from the structure, not verified by a run)"
-    message += f". Remedy: {label}{cause.remedy}"
-    return Cause(first, cause.subject, cause.cause, evidence, message)
+    remedy = f"{label}{cause.remedy}"
+    message += f". Remedy: {remedy}"
+    return Cause(first, cause.subject, cause.cause, evidence, message, remedy)
 
 
 def _bypass(

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import parity
 from parity.errors import InterpreterError, UsageError
-from parity.processes import probe, registry
+from parity.processes import origin, probe, registry
 from parity.processes.interpreters import (
     ENVIRONMENT_MARKER,
     environments_folder,
@@ -22,7 +21,6 @@ from parity.processes.interpreters import (
     find_python,
     read_configured_paths,
 )
-from parity.version import __version__
 
 _REQUEST = re.compile(
     r"(?:(?P<name>[A-Za-z][\w.-]*)=(?!=))?(?P<runtime>[a-z]\w*)(?P<version>[=<>!~][^ ]*)?"
@@ -114,26 +112,20 @@ def _install_commands(
     """Return the commands that create the environment and install its packages, in order."""
     info = registry.get(request.runtime)
     extra = info.gpu_extra if gpu and info.gpu_extra is not None else info.extra
-    packages = [*_parity_requirement(extra or "")]
+    packages = origin.pip_arguments(extra or "")
     if request.version:
         packages.append(f"{info.main_package}{request.version}")
     if uv is not None:
+        # Without this option uv takes the CPU build of PyTorch, as pyproject.toml states for it.
+        sources = ["--no-sources"] if gpu else []
         return [
             [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", str(python), *packages],
+            [uv, "pip", "install", "--quiet", "--python", str(python), *sources, *packages],
         ]
     return [
         [sys.executable, "-m", "venv", str(folder)],
         [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
     ]
-
-
-def _parity_requirement(extra: str) -> list[str]:
-    """Return the installer's arguments for this `parity`: its source folder if it runs from one."""
-    source = Path(parity.__file__).resolve().parent.parent
-    if (source / "pyproject.toml").exists():
-        return ["-e", f"{source}[{extra}]"]
-    return [f"parity[{extra}]=={__version__}"]
 
 
 def _run_installer(name: str, command: list[str]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import parity
 from parity.errors import InterpreterError
-from parity.processes import registry
+from parity.processes import origin, registry
 from parity.processes.interpreters import is_own_interpreter
 from parity.processes.registry import CudaBuild, Package, RuntimeInfo
 from parity.version import __version__
@@ -163,9 +163,7 @@ def describe_other_parity(child: str, runtime: str, python: str, version: str) -
 
 
 def _parity_install_command(runtime: str, python: str) -> str:
-    extra = registry.get(runtime).extra
-    name = "parity" if extra is None else f"parity[{extra}]"
-    return f'{python} -m pip install "{name}=={__version__}"'
+    return origin.install_command(registry.get(runtime).extra, python=python)
 
 
 def describe_problems(runtime: str, installation: Installation, *, gpu: bool = False) -> list[str]:
@@ -189,11 +187,12 @@ def _describe_gpu_problems(info: RuntimeInfo, installation: Installation) -> lis
         return [f"{info.label} has no GPU build that parity knows"]
     name = f"{build.package} {installation.versions[build.package]}"
     if installation.cuda is None:
-        return [f"{name} is a CPU build; {build.remedy}"]
+        return [f"{name} is a CPU build; {info.gpu_remedy}"]
     if installation.missing_libraries:
         libraries = ", ".join(installation.missing_libraries)
         return [
-            f"{name} is built for CUDA {installation.cuda}; not found: {libraries}; {build.remedy}"
+            f"{name} is built for CUDA {installation.cuda}; not found: {libraries}; "
+            f"{info.gpu_remedy}"
         ]
     return []
 

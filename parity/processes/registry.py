@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from parity.errors import MissingRuntimeError
+from parity.processes import origin
 
 PACKAGES_VARIABLE = "PARITY_RUNTIMES"
 DEFAULT_PACKAGES = "parity.runtimes"
@@ -47,8 +48,8 @@ class CudaBuild:
     """A regular expression whose one group is the version; quotes in the file read as `'`."""
     library: str | None = None
     """A glob, from the package's folder, of a library that only the CUDA build has."""
-    remedy: str = ""
-    """How to install the CUDA build."""
+    remedy: str = "{install}"
+    """How to install the CUDA build; `{install}` is the command that installs `gpu_extra`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +141,16 @@ class RuntimeInfo:
     @property
     def gpu_remedy(self) -> str:
         """The command that installs its GPU build, for an error message."""
-        return "" if self.cuda_build is None else self.cuda_build.remedy
+        if self.cuda_build is None:
+            return ""
+        command = origin.install_command(self.gpu_extra, self.package_names)
+        return self.cuda_build.remedy.format(install=command)
 
     @property
     def install_command(self) -> str:
         """The command that installs it, for an error message."""
         if self.extra is not None:
-            return f'pip install "parity[{self.extra}]"'
+            return origin.install_command(self.extra, self.package_names)
         return f"pip install {' '.join(self.package_names)}" if self.packages else "install it"
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from parity.errors import MissingRuntimeError
-from parity.processes import registry
+from parity.processes import origin, registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,8 @@ class ZooInfo:
     @property
     def install_command(self) -> str:
         """The command that installs it, for an error message."""
-        return f'pip install "parity[{self.extra}]" or pip install {" ".join(self.packages)}'
+        command = origin.install_command(self.extra, self.packages)
+        return f"{command} or pip install {' '.join(self.packages)}"
 
 
 def all_zoos() -> Mapping[str, ZooInfo]:

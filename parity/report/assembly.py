@@ -26,7 +26,9 @@ from parity.numerics import verdict
 from parity.numerics.verdict import FirstDivergence, StageResult
 from parity.processes import registry
 from parity.processes.machine import environment_facts
-from parity.report.model import Report, decide_verdict
+from parity.processes.subjects import runs_graph, side_of
+from parity.report.model import PairedLayer, Report, decide_verdict
+from parity.report.paired_layers import list_table_layers
 from parity.report.wording import describe_left_out
 
 SEMANTICS_SKIPPED = Level(
@@ -83,12 +85,26 @@ def assemble_report(state: State, findings: Findings, structure: Level, seconds:
         repeat=findings.repeat,
         trials=findings.trials,
         spread=findings.spread,
+        layers=_list_layers(state, findings),
         environment=_collect_environment(state),
         notes=_collect_notes(state, findings),
         seconds=seconds,
         limit=request.limit,
         depth=request.depth,
     )
+
+
+def _list_layers(state: State, findings: Findings) -> tuple[PairedLayer, ...]:
+    """Return the layers of the models of both frameworks, where both are compared."""
+    request = state.request
+    sides = {request.reference_side: request.reference_side}
+    for name in request.subjects:
+        if not runs_graph(name):
+            sides.setdefault(side_of(name), name)
+    if state.table is None or len(sides) < 2:
+        return ()
+    points = {stage.row: stage.name for stage in findings.stages}
+    return list_table_layers(state.table, sides, points=points)
 
 
 def _describe_weight_source(request: Request) -> str:

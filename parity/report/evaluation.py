@@ -46,9 +46,7 @@ _START = 4096
 
 def require_replaceable(folder: Path) -> None:
     """Raise `OutputError` if an evaluation written to `folder` would replace a file of the user."""
-    prefixes = ("", *(f"{split}-" for split in SPLITS))
-    marks = dict(_MARKS)
-    marks |= {f"{p}{label}.png": _PICTURE_MARK for p in prefixes for label in _PICTURES}
+    marks = dict(_MARKS) | dict.fromkeys(_name_pictures(), _PICTURE_MARK)
     for name, mark in marks.items():
         path = folder / name
         if os.path.lexists(path) and not _has_mark(path, mark):
@@ -56,6 +54,12 @@ def require_replaceable(folder: Path) -> None:
                 f"{path}: would be replaced, but is not of an evaluation that parity wrote; move "
                 "it or name another folder"
             )
+
+
+def _name_pictures() -> list[str]:
+    """Return the names that pictures of an evaluation can have."""
+    prefixes = ("", *(f"{split}-" for split in SPLITS))
+    return [f"{prefix}{label}.png" for prefix in prefixes for label in _PICTURES]
 
 
 def _has_mark(path: Path, mark: bytes) -> bool:
@@ -103,10 +107,17 @@ def write(
     files.write_text(folder / "evaluation.json", to_text(evaluation))
     files.write_text(folder / "evaluation.html", html)
     files.write_text(folder / "predictions.csv", _predictions(evaluation, readers, outputs))
+    written = set()
     for name, figures in drawn.items():
         prefix = "" if len(drawn) == 1 else f"{name}-"
         for label, figure in figures.items():
-            pictures.write_figure(figure, folder / f"{prefix}{label}.png")
+            file = f"{prefix}{label}.png"
+            pictures.write_figure(figure, folder / file)
+            written.add(file)
+    # A picture of an earlier evaluation would be taken for one of this.
+    for file in _name_pictures():
+        if file not in written and _has_mark(folder / file, _PICTURE_MARK):
+            (folder / file).unlink()
 
 
 def draw(

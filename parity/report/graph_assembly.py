@@ -27,7 +27,8 @@ from parity.explain.graph_layers import GraphFinding
 from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
 from parity.processes import registry
 from parity.processes.machine import environment_facts
-from parity.report.model import Report, decide_verdict
+from parity.report.model import PairedLayer, Report, decide_verdict
+from parity.report.paired_layers import list_paired_layers
 from parity.report.wording import describe_left_out
 
 PASS = Level(Outcome.PASS)
@@ -95,6 +96,7 @@ def assemble_graph_report(state: GraphState, findings: GraphFindings, seconds: f
         trials=findings.trials,
         spread=findings.spread,
         locations=_collect_locations(state, findings),
+        layers=_list_layers(state, findings),
         environment=_collect_environment(state),
         notes=_collect_notes(state, findings),
         seconds=seconds,
@@ -181,6 +183,19 @@ def _collect_locations(state: GraphState, findings: GraphFindings) -> dict[str, 
                 f"{locate(missing.before)}"
             )
     return found
+
+
+def _list_layers(state: GraphState, findings: GraphFindings) -> tuple[PairedLayer, ...]:
+    nodes = {row.name: row.node for row in state.table.rows}
+    reference = state.reference
+    graphs = {name: model.graph for name, model in state.models.items()}
+    graphs[reference.subject.name] = reference.graph
+    return list_paired_layers(
+        reference.subject.name,
+        graphs,
+        {name: each for name, each in state.alignments.items() if name in state.models},
+        points={nodes[stage.row]: stage.name for stage in findings.stages if stage.row in nodes},
+    )
 
 
 def _list_failing(findings: GraphFindings) -> list[tuple[str, str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from parity.comparison.levels import judge_points
@@ -15,6 +17,7 @@ from parity.comparison.results import (
     LabelAgreement,
     Level,
     Outcome,
+    PairedLayer,
     Repeatability,
     SubjectFacts,
     Verdict,
@@ -32,6 +35,7 @@ __all__ = [
     "LabelAgreement",
     "Level",
     "Outcome",
+    "PairedLayer",
     "Repeatability",
     "Report",
     "SubjectFacts",
@@ -73,6 +77,8 @@ class Report:
     """The same comparison on seeded and stress inputs."""
     locations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By layer that differs, where it is written: by subject, its path and source line."""
+    layers: tuple[PairedLayer, ...] = ()
+    """The operations of all models, in the reference's execution order, and which are a pair."""
     command: tuple[str, ...] = ()
     """The command line that repeats this comparison, the program's name first."""
 
@@ -92,11 +98,27 @@ class Report:
 
         return summary.render_text(self)
 
+    def save(self, path: str | Path) -> None:
+        """Write the report in the format of the path's suffix: .html .json .xml .md.
+
+        Raises `UsageError` for another suffix, `OutputError` if the file cannot be written.
+        """
+        _load("formats").write_report(self, path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, that of the JSON report."""
+        return dict(_load("codec").to_json(self))
+
     def _repr_html_(self) -> str:
         """Return HTML for a notebook: the same lines and a table of the stages."""
         from parity.report import summary
 
         return summary.render_html(self)
+
+
+def _load(name: str) -> Any:
+    """Return a module of this package that reads this class, by its name as formats are found."""
+    return importlib.import_module(f"{__package__}.{name}")
 
 
 def decide_verdict(

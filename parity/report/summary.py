@@ -34,14 +34,15 @@ def build_lines(report: Report) -> tuple[str, str, str]:
         one_line(line, longest=MAX_LINE_LENGTH)
         for line in (
             f"{report.verdict.value}: {report.model}: {wording.describe_verdict(report)}",
-            f"where: {_describe_where(report)}",
-            f"why: {_describe_why(report)}",
+            f"where: {describe_where(report)}",
+            f"why: {describe_why(report)}",
         )
     )
     return verdict, where, why
 
 
-def _describe_where(report: Report) -> str:
+def describe_where(report: Report) -> str:
+    """Return the first point, layer and value that differ, of each subject."""
     worst = wording.find_worst(report)
     if report.ok and worst is not None:
         return f"no {report.depth} differs; the largest error is that of {worst[1]} at {worst[2]}"
@@ -63,10 +64,20 @@ def _describe_missing(report: Report) -> Iterator[str]:
                 break
 
 
-def _describe_why(report: Report) -> str:
+def describe_why(report: Report) -> str:
+    """Return the first cause with its proof, or else what is known instead of one."""
     if report.ok:
         return f"no error is above {report.limit:g}× the rounding floor"
-    causes = [f"{cause.layer}, {cause.subject}: {cause.message}" for cause in report.causes]
+    reasons = list_reasons(report)
+    if not reasons:
+        return "no cause was found"
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return reasons[0] + more
+
+
+def list_reasons(report: Report) -> list[str]:
+    """Return the causes of a difference, or else the sentences that locate it, or failures."""
+    causes = [f"{cause.layer}, {cause.subject}: {cause.statement}" for cause in report.causes]
     failures = [f"{names}: {failure}" for names, failure in wording.describe_failures(report)]
     messages = [
         f"{name}: {message}"
@@ -75,11 +86,7 @@ def _describe_why(report: Report) -> str:
         and (level.outcome is Outcome.FAIL or report.verdict == "unknown")
         for message in level.messages
     ]
-    for reasons in (causes, list(report.attribution), failures, messages):
-        if reasons:
-            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-            return reasons[0] + more
-    return "no cause was found"
+    return next(filter(None, (causes, list(report.attribution), failures, messages)), [])
 
 
 def _failed_levels(report: Report) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -14,10 +14,10 @@ from rich.text import Text
 from parity.numerics.verdict import Status, SubjectResult
 from parity.report.model import Level, Outcome, Report, Verdict
 from parity.report.reliability import describe_reliability
+from parity.report.summary import describe_where, describe_why, list_reasons
 from parity.report.wording import (
     compute_growth,
     describe_failures,
-    describe_first_failures,
     describe_inheritance,
     describe_locations,
     describe_machine,
@@ -53,8 +53,17 @@ _ISOLATED_LEGEND = (
 )
 
 
+HANGING = 2
+"""Spaces before the further lines of a sentence that a terminal wraps."""
+
+
 def render(report: Report, console: Console) -> None:
-    """Print the report: one line for each stage if the console is wide enough, else two."""
+    """Print the report: the verdict, then the table, then what is behind the verdict.
+
+    A stage has one line if the console is wide enough, else two.
+    """
+    render_verdict(report, console)
+    console.print()
     console.print(_build_heading(report))
     console.print()
     if report.stages:
@@ -70,11 +79,44 @@ def render(report: Report, console: Console) -> None:
             console.print(_build_isolated_table(report))
             console.print(Text(_ISOLATED_LEGEND, style="dim"))
         console.print()
-    for line in _describe_conclusion(report):
-        console.print(line)
+    for line in _describe_details(report):
+        _print_hanging(console, line)
+    if report.notes:
+        console.print()
+    for note in report.notes:
+        _print_hanging(console, Text(f"note: {note}"))
     console.print()
     for line in _describe_footer(report):
-        console.print(line)
+        _print_hanging(console, line)
+
+
+def render_verdict(report: Report, console: Console) -> None:
+    """Print what the verdict is; for a difference also where, why and the remedy, each a line."""
+    verdict = Text.assemble(_style_word(report.verdict), ": ", describe_verdict(report))
+    _print_hanging(console, verdict)
+    if report.verdict is Verdict.PARITY:
+        return
+    lines = [("where", describe_where(report)), ("why", describe_why(report))]
+    remedy = next((cause.remedy for cause in report.causes if cause.remedy), "")
+    for label, text in [*lines, *([("remedy", remedy)] if remedy else [])]:
+        _print_hanging(console, Text.assemble((label, "bold"), ": ", text))
+
+
+def _print_hanging(console: Console, line: Text) -> None:
+    """Print a sentence; the further lines that a terminal needs are indented.
+
+    Output that is piped is not wrapped: a program, or a search, reads whole sentences.
+    """
+    if console.soft_wrap:
+        console.print(line, soft_wrap=True)
+        return
+    indent = len(line.plain) - len(line.plain.lstrip())
+    body = line[indent:]
+    parts = body.wrap(console, max(console.width - indent - HANGING, 20))
+    for position, part in enumerate(parts):
+        part.rstrip()
+        space = " " * (indent + (HANGING if position else 0))
+        console.print(Text(space).append_text(part), no_wrap=True)
 
 
 def _build_heading(report: Report) -> Text:
@@ -155,14 +197,17 @@ def _style_word(word: Status | Verdict | Outcome) -> Text:
     return Text(word.value, style=_STYLES[word])
 
 
-def _describe_conclusion(report: Report) -> Iterator[Text]:
-    yield Text.assemble(_style_word(report.verdict), ": ", describe_verdict(report))
-    for names, text in (*describe_first_failures(report), *describe_inheritance(report)):
+def _describe_details(report: Report) -> Iterator[Text]:
+    # The first reason stands above the table.
+    reasons = [] if report.ok else list_reasons(report)[:1]
+    for names, text in describe_inheritance(report):
         yield Text(f"  {names} {text}")
     for text in (*describe_locations(report), *report.attribution):
-        yield Text(f"  {text}")
+        if text not in reasons:
+            yield Text(f"  {text}")
     for name, failure in describe_failures(report):
-        yield Text(f"  {name}: {failure}", style="yellow")
+        if f"{name}: {failure}" not in reasons:
+            yield Text(f"  {name}: {failure}", style="yellow")
     levels = Text("levels: ", style="dim")
     for position, (name, level) in enumerate(report.levels.items()):
         levels.append(" · " if position else "").append(f"{name} ").append_text(
@@ -172,19 +217,20 @@ def _describe_conclusion(report: Report) -> Iterator[Text]:
     for name, level in report.levels.items():
         # The reason for a skipped level matters only if the verdict depends on it.
         if level.outcome is not Outcome.SKIPPED or report.verdict is Verdict.UNKNOWN:
-            yield from _style_messages(name, level)
+            yield from _style_messages(name, level, reasons)
     for name, text, is_good in describe_reliability(report):
         yield Text(f"  {name}: {text}", style="dim" if is_good else "yellow")
-    for cause in report.causes:
-        yield Text(f"  {cause.layer}, {cause.subject}: {cause.message}")
-    for note in report.notes:
-        yield Text(f"note: {note}")
+    for cause in report.causes[len(reasons) :]:
+        yield Text(f"  {cause.layer}, {cause.subject}: {cause.statement}")
+        if cause.remedy:
+            yield Text(f"    remedy: {cause.remedy}")
 
 
-def _style_messages(name: str, level: Level) -> Iterator[Text]:
+def _style_messages(name: str, level: Level, known: Sequence[str]) -> Iterator[Text]:
     style = _STYLES[level.outcome] if level.outcome is Outcome.FAIL else "dim"
     for message in level.messages:
-        yield Text(f"  {name}: {message}", style=style)
+        if f"{name}: {message}" not in known:
+            yield Text(f"  {name}: {message}", style=style)
 
 
 def _describe_footer(report: Report) -> Iterator[Text]:

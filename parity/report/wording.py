@@ -17,6 +17,8 @@ from parity.numerics.verdict import (
     SubjectResult,
     find_first_failure,
 )
+from parity.text import format_number as format_number
+from parity.text import format_ratio as format_ratio
 
 if TYPE_CHECKING:
     from parity.report.model import Report
@@ -341,24 +343,3 @@ def join_names(names: Iterable[str]) -> str:
 def format_shape(shape: tuple[int, ...]) -> str:
     """Format a shape: ``64×56×56``."""
     return "×".join(map(str, shape)) or "scalar"
-
-
-def format_number(value: float) -> str:
-    """Format a number in two digits: 3.6e-6, 0.31, 8.4, 146."""
-    if not math.isfinite(value):
-        return "NaN/Inf"
-    if value == 0.0:
-        return "0"
-    if 0.1 <= value < 1000:
-        return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
-def format_ratio(value: float) -> str:
-    """Format a ratio in at most six characters: 0.8×, 31×, 2.4e5×."""
-    if not math.isfinite(value):
-        return "∞×"
-    if value < 10:
-        return f"{value:.1f}×"
-    return f"{value:.0f}×" if value < 1000 else f"{format_number(value)}×"

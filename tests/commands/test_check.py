@@ -23,6 +23,7 @@ from parity.errors import OutputError, UsageError
 from parity.report import codec
 from parity.report.model import Report, SubjectFacts, Verdict
 from tests.captures import write
+from tests.report import samples
 
 TWO = """
 [defaults]
@@ -473,7 +474,7 @@ def test_versions_are_locked_in_one_order(judged: Judge) -> None:
     report = judged.found["resnet34"]  # type: ignore[attr-defined]
     versions = {"torch": {"torch": "2"}, "keras": {"tensorflow": "2", "keras": "3"}}
     report = dataclasses.replace(report, environment={"versions": versions})
-    held = lock.lock_entry(report)["versions"]
+    held = lock.lock_entry(report, Path())["versions"]
     assert [list(held), list(held["keras"])] == [["keras", "torch"], ["keras", "tensorflow"]]
 
 
@@ -504,7 +505,7 @@ def test_versions_that_changed_are_told(
     report = dataclasses.replace(report, environment=now)
     data["versions"] = {"keras": {"keras": "3.14"}}
     data["stages"]["stem.relu"]["keras"]["max_abs"] = 1e-12
-    (told,) = lock.find_regressions(report, data, 2.0, "x")
+    (told,) = lock.find_regressions(report, data, 2.0, Path("x"))
     assert told.endswith("(keras 3.15 was 3.14)")
 
 
@@ -582,3 +583,18 @@ def test_one_case_is_locked_anew_and_the_other_keeps_its_figures(
     assert after["resnet18"] == before["resnet18"]
     assert after["second"] != before["second"]
     assert list(after) == list(before)
+
+
+@pytest.mark.parametrize("folder", ["", "sub", "/somewhere/else"])
+def test_a_lock_fits_wherever_the_command_runs(folder):
+    """The files of models are named from the folder of the command; the lock's are not."""
+    prefix = f"{folder}/" if folder else ""
+    report = dataclasses.replace(samples.parity(), model="net.py:build | old.onnx")
+    entry = lock.lock_entry(report, Path())
+    elsewhere = dataclasses.replace(report, model=f"{prefix}net.py:build | {prefix}old.onnx")
+    path = Path(folder) / "parity.lock.json"
+    assert lock.lock_entry(elsewhere, path.parent) == entry
+    assert lock.find_regressions(elsewhere, entry, 2.0, path) == []
+    other = dataclasses.replace(report, model=f"{prefix}other.py:build | old.onnx")
+    with pytest.raises(UsageError, match="another model"):
+        lock.find_regressions(other, entry, 2.0, path)

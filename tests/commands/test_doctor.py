@@ -10,7 +10,7 @@ import pytest
 from parity.commands import doctor
 from parity.commands.cli import main as cli
 from parity.errors import InterpreterError, MissingRuntimeError
-from parity.processes import cards, probe
+from parity.processes import cards, origin, probe
 from parity.processes.child import Child
 from tests.fakes.driver import Driver
 
@@ -78,7 +78,7 @@ def test_why_there_is_no_card(monkeypatch, driver, visible, told):
         ),
         (
             "onnx", {"missing": ["onnxruntime"]}, True,
-            ['onnxruntime not installed; pip install "parity[onnx]"'],
+            [f"onnxruntime not installed; {origin.install_command('onnx')}"],
         ),
         (
             "onnx", {"conflicts": ["onnxruntime 1 and onnxruntime-gpu 1 are both installed"]},
@@ -181,6 +181,6 @@ def test_a_runtime_that_is_not_there_is_missing(monkeypatch, capsys):
     monkeypatch.setenv("PYTHONPATH", ".")
     assert cli.main(["doctor"]) == 3
     assert (
-        "absent: No module named 'no_such_framework'; pip install \"parity[absent]\""
+        f"absent: No module named 'no_such_framework'; {origin.install_command('absent')}"
         in capsys.readouterr().out
     )

@@ -155,6 +155,11 @@ def test_a_label_that_changes_ends_with_exit_code_1(net, data, tmp_path, monkeyp
     page = (tmp_path / "evaluation.html").read_text()
     assert page.count("<img ") == 3
     assert (tmp_path / "changed.png").exists()
+    # No picture of it stays where the next evaluation has none.
+    monkeypatch.setattr(Passes, "run", own)
+    assert main.main([*words, "--out", str(tmp_path)]) == 3  # An image cannot be read.
+    assert not (tmp_path / "changed.png").exists()
+    assert (tmp_path / "confusion.png").exists()
 
 
 # Predictions ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text("import torch\ndef build(): ...\ndef other(): ...\n")
     (tmp_path / "a b.onnx").write_bytes(b"\x08\x08")
+    (tmp_path / "pairs.csv").write_text("reference,other\n")
 
 
 @pytest.fixture
@@ -60,6 +62,7 @@ FIELDS = {
     "stress": True,
     "trust": ("a.pt2", "saved"),
     "custom_objects": "custom.py",
+    "table": Path("pairs.csv"),
     "image_size": (64, 96),
     "opset": 18,
     "timeout": 12.0,

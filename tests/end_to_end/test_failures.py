@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
+from parity.processes import origin
 from tests.end_to_end import harness
 from tests.end_to_end.conftest import SMALL
 
@@ -227,7 +228,7 @@ def test_a_framework_that_is_not_installed(parity, tmp_path, module, side, other
     assert set(failures) == set(report["subjects"]) - set(others)
     for failure in failures.values():
         assert f"No module named '{module}'" in failure
-        assert f'pip install "parity[{side}]"' in failure
+        assert origin.install_command(side) in failure
     for stage in report["stages"]:
         for name in others:
             assert stage["subjects"][name]["status"] == "at-floor"

@@ -52,6 +52,27 @@ def masked():
     model.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
     return model, example
 """,
+    "branches.py": """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, order):
+        super().__init__()
+        self.one = nn.Conv2d(3, 8, 3, padding=1)
+        self.two = nn.Conv2d(3, 8, 3, padding=1)
+        self.order = order
+
+    def forward(self, x):
+        one, two = (torch.relu(getattr(self, name)(x)) for name in self.order)
+        return one + 2 * two
+
+def build(order, seed=0):
+    torch.manual_seed(seed)
+    return Net(order.split("-")), torch.randn(2, 3, 8, 8)
+""",
+    "pairs.csv": "reference,other\none,one\n",
+    "misspelt.csv": "reference,other\noen,one\n",
     "keras_net.py": """
 import keras
 
@@ -445,6 +466,25 @@ def test_weights_are_copied_into_the_reference_too(compare, weights):
     copied = _weights(compare("net.py:build", "keras_net.py:build", *options))
     again = _weights(compare("net.py:build,3", "keras_net.py:build,4", *options))
     assert copied["sha256"] == again["sha256"]
+
+
+def test_pairs_that_the_user_gives_are_kept(compare, parity, folder):
+    """The values pair `one` with `two`; the user says otherwise."""
+    models = ("branches.py:build,order=one-two", "branches.py:build,order=two-one,seed=1")
+    options = (*models, "--weights", "build", "--no-export")
+    assert compare(*options).code == 0
+    assert compare(*options, "--table", "pairs.csv").code == 1
+    done = compare(*options, "--table", "misspelt.csv")
+    assert done.code == 2
+    assert "row 1: build has no operation 'oen'; did you mean 'one'?" in done.err
+    out, table = folder / "aligned.csv", ("--table", folder / "pairs.csv")
+    done = parity("align", *(_in_folder(folder, each) for each in models), *table, "--out", out)
+    assert done.code == 0, done.err
+    lines = [line.split(",") for line in out.read_text().splitlines()]
+    assert [line[1].split()[0] for line in lines if line[-1] == "given"] == ["one"]
+    # What `align` writes can be given back.
+    done = parity("align", *(_in_folder(folder, each) for each in models), "--table", out)
+    assert "given" in done.out
 
 
 def test_a_mask_of_infinity_is_a_weight(compare):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from parity.explain import causes, diagnosis
+from parity.explain.proof import search
+from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.layer import Layer, evaluate
 from tests.explain.samples import (
     batch_norm,
@@ -449,3 +451,36 @@ def test_every_file_of_causes_is_found():
             hasattr(module, name)
             for name in ("propose_candidates", "propose_reruns", "find_structural_causes")
         )
+
+
+def test_the_other_half_of_a_pair_may_be_the_least_likely_of_many_candidates():
+    """The half that takes away most of the error is tried with all others."""
+    layer = conv(bias=True)
+    flipped = layer.weights["kernel"][:, :, ::-1, ::-1]
+    bias = layer.weights["bias"] + 0.02
+    actual = evaluate(layer.with_weights(kernel=flipped, bias=bias))
+
+    def mix(part):
+        return lambda own: own.with_weights(
+            kernel=(1 - part) * own.weights["kernel"]
+            + part * own.weights["kernel"][:, :, ::-1, ::-1]
+        )
+
+    def propose(failing):
+        for number in range(40):
+            # Nearer than the bias alone, and likelier, but no part of the difference.
+            yield Candidate(f"other-{number}", mix(0.05 + 0.005 * number), "", "", 0.9)
+        yield Candidate(
+            "bias", lambda own: own.with_weights(bias=own.weights["bias"] + 0.02), "", "", 0.01
+        )
+        yield Candidate(
+            "kernel-flipped",
+            lambda own: own.with_weights(kernel=own.weights["kernel"][:, :, ::-1, ::-1]),
+            "",
+            "",
+            0.1,
+        )
+
+    found = search.explain_layer(failing_layer(layer, actual), propose)
+    assert found.proof is not None
+    assert {each.cause for each in found.proof.candidates} == {"kernel-flipped", "bias"}

@@ -19,7 +19,7 @@ from PIL import Image
 
 from parity.errors import InputError
 from parity.network import inputs
-from parity.network.inputs import _input, _passes, picture, sources
+from parity.network.inputs import _input, _passes, picture, preprocessing, sources
 from parity.network.inputs.sources import folder, photograph
 
 SHAPE = (3, 32, 48)
@@ -40,7 +40,8 @@ def refusal(source: Any, shape: tuple[int, int, int] = SHAPE, batch: int | None 
 def unit(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Undo the normalisation of an RGB input: 0 to 255."""
     mean, deviation = (
-        np.array(x)[:, None, None] for x in (photograph.MEAN, photograph.STANDARD_DEVIATION)
+        np.array(x)[:, None, None]
+        for x in (preprocessing.IMAGENET.mean, preprocessing.IMAGENET.deviation)
     )
     return np.asarray((array * deviation + mean) * 255)
 
@@ -74,9 +75,9 @@ def test_preprocessing_is_that_of_imagenet(tmp_path: Path) -> None:
     resized = picture.resize((192, 128), Image.Resampling.BILINEAR)
     crop = np.asarray(resized.crop((40, 8, 152, 120)), np.float64).transpose(2, 0, 1) / 255
     for channel in range(3):
-        expected = (crop[channel] - photograph.MEAN[channel]) / photograph.STANDARD_DEVIATION[
-            channel
-        ]
+        expected = (
+            crop[channel] - preprocessing.IMAGENET.mean[channel]
+        ) / preprocessing.IMAGENET.deviation[channel]
         np.testing.assert_allclose(found[0, channel], expected, atol=1e-6)
 
 

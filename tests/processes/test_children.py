@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from parity.errors import (
     MissingRuntimeError,
     WeightError,
 )
+from parity.processes import origin
 from parity.processes.child import Child
 from parity.processes.children import Children
 
@@ -131,7 +133,7 @@ def test_a_package_that_is_missed_later_says_what_to_install_too(child, monkeypa
     with pytest.raises(MissingRuntimeError) as raised:
         child.call("export")
     assert str(raised.value) == (
-        "fake: No module named 'no_such_exporter'; pip install \"parity[fake]\""
+        f"fake: No module named 'no_such_exporter'; {origin.install_command('fake')}"
     )
 
 
@@ -173,7 +175,7 @@ def test_an_interpreter_without_parity_is_told_which_extra_to_install(tmp_path, 
         child.call("hello")
     assert str(raised.value) == (
         f"{name}: {python} has no parity; install it there: {python} -m pip install "
-        f'"parity[fake]=={parity.__version__}"'
+        f'-e "{Path(parity.__file__).parent.parent}[fake]"'
     )
     child.close()
 

@@ -103,6 +103,8 @@ def test_the_extras_that_fit_are_installed(tmp_path, uv, runtime, gpu, extra):
     )
     assert all((command[0] == uv) == (uv is not None) for command in commands)
     assert any(f"[{extra}]" in text for text in commands[-1])
+    # uv would take the CPU build of PyTorch from the index that pyproject.toml states for it.
+    assert ("--no-sources" in commands[-1]) == (gpu and uv is not None)
     package = "onnxruntime" if runtime == "onnx" else runtime
     assert commands[-1][-1] == f"{package}==1.2"
 

@@ -183,7 +183,12 @@ def full() -> Report:
         command=("parity", "compare", "resnext50_32x4d", "--isolate", "--html", "my report.html"),
         causes=(
             Cause(
-                "stage1.block0.conv2", "keras", "same-padding", {"x_floor_before": 310.0}, "SAME"
+                "stage1.block0.conv2",
+                "keras",
+                "same-padding",
+                {"x_floor_before": 310.0},
+                "SAME. Remedy: pad by 1",
+                "pad by 1",
             ),
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from parity.report import formats
-from parity.report.model import Report
+from parity.report.model import PairedLayer, Report
 from tests.report.browser import chromium, emulate, requests, show
 from tests.report.samples import divergence, full, long, parity
 from tests.report.test_html import hostile
@@ -255,3 +256,26 @@ def test_a_network_of_347_layers_is_whole_and_sorts(driver: Any, tmp_path: Path)
     click(driver, "#rows button[data-column='5']")
     assert len(names(driver)) == 347
     assert names(driver) != before
+
+
+def test_a_thousand_pairs_are_side_by_side_and_quick(driver: Any, tmp_path: Path) -> None:
+    layers = tuple(
+        PairedLayer("conv", (1, 64, 7, 7), {"torch": f"body.{at} (net.py:{at})", "keras": f"k{at}"},
+                    {name: (max(at - 1, 0), max(at - 3, 0)) for name in ("torch", "keras")})
+        for at in range(1000)
+    )  # fmt: skip
+    opened(driver, dataclasses.replace(parity(), layers=layers), tmp_path)
+    rows = driver.find_elements("css selector", "#sides tbody tr")
+    assert len(rows) == 1000
+    tops = driver.execute_script(
+        "return [...document.querySelectorAll('#sides tbody tr')].map("
+        "row => row.getBoundingClientRect().top)"
+    )
+    # The edges fit only rows of this height.
+    assert {round(b - a, 2) for a, b in itertools.pairwise(tops)} == {24.0}
+    body = driver.execute_script(
+        "let e = document.querySelector('#sides .edges').getBoundingClientRect();"
+        "let b = document.querySelector('#sides tbody').getBoundingClientRect();"
+        "return [e.top - b.top, e.bottom - b.bottom]"
+    )
+    assert all(abs(each) < 1.0 for each in body)

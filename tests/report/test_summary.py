@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+from parity.errors import UsageError
 from parity.report import summary
 from parity.report.model import Level, Outcome, Report, Verdict
 from tests.report.samples import SAMPLES, divergence, full, long, parity, unknown
@@ -186,3 +189,19 @@ def test_hostile_text_stays_text(report: Report) -> None:
 def test_a_notebook_loads_nothing_from_elsewhere(sample: object) -> None:
     text = sample()._repr_html_()  # type: ignore[operator]
     assert not re.search(r"https?:|//|src=|href=|url\(|<script|<link|@import", text)
+
+
+@pytest.mark.parametrize("suffix", ["html", "json", "md", "xml"])
+def test_a_report_saves_itself(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"report.{suffix}"
+    full().save(path)
+    assert "stage1" in path.read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match="expected a name that ends in one of"):
+        full().save(tmp_path / "report.pdf")
+
+
+def test_a_report_is_plain_data_too() -> None:
+    data = full().to_dict()
+    assert data["schema"] == "parity.report/1"
+    assert data["causes"][0]["remedy"] == "pad by 1"
+    assert json.loads(json.dumps(data)) == data

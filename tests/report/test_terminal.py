@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -204,3 +205,60 @@ def test_only_who_was_isolated_has_a_column() -> None:
     (header,) = [line for line in text.splitlines() if line.startswith("isolated")]
     assert header.split() == ["isolated", "keras"]
     assert "missing" not in text[text.index("isolated") :]
+
+
+def test_the_verdict_comes_first_then_where_why_and_the_remedy() -> None:
+    lines = rendered(full(), width=1000).splitlines()
+    assert lines[0].startswith("divergence: keras and onnx-keras differ from torch in float64")
+    assert lines[1].startswith("where: keras differs first at stage1, layer stage1.block0.conv2: ")
+    assert lines[2] == "why: stage1.block0.conv2, keras: SAME"
+    assert lines[3] == "remedy: pad by 1"
+    assert lines[4] == ""
+    # They are not repeated below.
+    assert sum("SAME" in line for line in lines) == 1
+    assert sum("first at stage1" in line for line in lines) == 1
+
+
+def test_further_causes_stand_below_with_their_remedies() -> None:
+    report = full()
+    other = dataclasses.replace(
+        report.causes[0], layer="stage2.conv", message="BIAS. Remedy: copy it", remedy="copy it"
+    )
+    text = rendered(dataclasses.replace(report, causes=(*report.causes, other)), width=1000)
+    head, _, details = text.partition("\n\n")
+    assert "SAME (and 1 more)" in head
+    assert "  stage2.conv, keras: BIAS\n    remedy: copy it\n" in details
+
+
+def test_a_sentence_that_is_wrapped_hangs() -> None:
+    lines = rendered(full(), width=60).splitlines()
+    assert lines[0].startswith("divergence: ")
+    end = next(i for i, line in enumerate(lines) if line.startswith("where: "))
+    assert end > 1
+    assert all(line.startswith("  ") and line[2] != " " for line in lines[1:end])
+    # A sentence that is indented itself hangs from there.
+    start = next(i for i, line in enumerate(lines) if line.startswith("  keras fails in isolation"))
+    assert lines[start + 1].startswith("    ")
+
+
+def test_what_is_piped_is_not_wrapped() -> None:
+    stream = io.StringIO()
+    render(full(), Console(file=stream, width=10_000, soft_wrap=True, highlight=False))
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) < 1000, "no line is filled with spaces"
+    assert "inputs: of 3 more inputs, zeros (diverged) and large (non-finite) fail; the" in text
+
+
+def test_notes_stand_apart_from_the_findings() -> None:
+    report = dataclasses.replace(full(), notes=("the cache was damaged",))
+    text = rendered(report, width=1000)
+    (paragraph,) = [part for part in text.split("\n\n") if "note: " in part]
+    assert paragraph == "note: the cache was damaged"
+
+
+def test_the_json_report_has_the_remedy_alone() -> None:
+    from parity.report.formats import json as json_format
+
+    (cause,) = json.loads(json_format.render(full()))["causes"]
+    assert cause["remedy"] == "pad by 1"
+    assert cause["message"].endswith("Remedy: pad by 1")

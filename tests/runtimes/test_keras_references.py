@@ -309,7 +309,7 @@ def test_keras_applications(folder):
 
 def test_a_zoo_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r'keras is not installed; pip install "parity\[keras\]"'):
+    with pytest.raises(UsageError, match=r'keras is not installed; pip install -e "\S+\[keras\]"'):
         load("keras:ResNet50")
 
 

@@ -305,7 +305,7 @@ def test_a_zoo_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         UsageError,
-        match=r'torchvision is not installed; pip install "parity\[zoo\]" or pip install',
+        match=r'torchvision is not installed; pip install -e "\S+\[zoo\]" or pip install',
     ):
         load("torchvision:resnet18")
 

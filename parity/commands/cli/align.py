@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 
@@ -17,13 +17,27 @@ def align(
     ],
     second: Annotated[str, typer.Argument(metavar="[NAME=]REF", help="Another model.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="F.csv|F.json", help="Write the pairs to this file.")
+        Path | None,
+        typer.Option(
+            metavar="F.csv|F.json",
+            help="Write the pairs to this file.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
     model_explorer: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Write both graphs and pairs.json, which synchronises them, for Model Explorer.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.csv",
+            help="Pairs to keep, as --out writes them, edited; the rest is derived.",
+            rich_help_panel=panels.WHAT,
         ),
     ] = None,
     input: arguments.InputOption = None,
@@ -51,7 +65,7 @@ def align(
         from parity.comparison.graphs.request import GraphRequest
         from parity.processes.interpreters import resolve_interpreters
 
-        require_outputs([out], [first, second, *(input or ()), custom_objects])
+        require_outputs([out], [first, second, *(input or ()), custom_objects, table])
         if model_explorer is not None:
             files.require_writable_folder(model_explorer)
         plain, named = parse_inputs(input or ())
@@ -62,6 +76,7 @@ def align(
             shapes=parse_shapes(shape or ()),
             trust=tuple(trust or ()),
             custom_objects=custom_objects,
+            table=table,
             seed=seed,
             image_size=parse_image_size(image_size),
             python=resolve_interpreters(python or []),
@@ -96,6 +111,7 @@ COMMANDS = (
         examples=(
             "parity align keras:ResNet50 torchvision:resnet50",
             "parity align net.py:build deployed.onnx --out pairs.csv",
+            "parity align net.py:build deployed.onnx --table pairs.csv",
             "parity align net.py:build deployed.onnx --model-explorer views",
         ),
     ),

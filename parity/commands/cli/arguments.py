@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from parity.commands.cli import panels
 from parity.errors import ParityError
 from parity.processes import registry
 
@@ -65,33 +66,82 @@ else:
 DEFAULT_BACKEND = Backend(registry.backend_names("keras")[0])
 
 
+def complete_model(incomplete: str) -> list[str]:
+    """Return the registered architectures that begin so, for the shell."""
+    from parity.network import architectures
+
+    return [name for name in architectures.all_names() if name.startswith(incomplete)]
+
+
+def complete_reference(incomplete: str) -> list[str]:
+    """Return the architectures and the files that begin so, for the shell."""
+    name, equals, text = incomplete.rpartition("=")
+    folder = Path(text) if text.endswith("/") else Path(text).parent
+    paths = folder.glob("*") if folder.is_dir() else ()
+    found = [f"{path}/" if path.is_dir() else str(path) for path in sorted(paths)]
+    known = [*complete_model(text), *(each for each in found if each.startswith(text))]
+    return [f"{name}{equals}{each}" for each in known]
+
+
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A registered architecture; see `parity models`.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A registered architecture; see `parity models`.",
+        autocompletion=complete_model,
+    ),
 ]
-ClassesOption = Annotated[int | None, typer.Option(help="Number of classes.")]
+ClassesOption = Annotated[
+    int | None, typer.Option(help="Number of classes.", rich_help_panel=panels.WHAT)
+]
 ImageSizeOption = Annotated[
-    str | None, typer.Option(metavar="N|HxW", help="Image size in pixels: 224 or 96x128.")
+    str | None,
+    typer.Option(
+        metavar="N|HxW", help="Image size in pixels: 224 or 96x128.", rich_help_panel=panels.WHAT
+    ),
 ]
-ChannelsOption = Annotated[int | None, typer.Option(help="Channels of the input image.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of random weights, inputs and crops.")]
-OpsetOption = Annotated[int | None, typer.Option(help="ONNX opset, 17 or newer.")]
+ChannelsOption = Annotated[
+    int | None, typer.Option(help="Channels of the input image.", rich_help_panel=panels.WHAT)
+]
+SeedOption = Annotated[
+    int, typer.Option(help="Seed of random weights, inputs and crops.", rich_help_panel=panels.WHAT)
+]
+OpsetOption = Annotated[
+    int | None, typer.Option(help="ONNX opset, 17 or newer.", rich_help_panel=panels.WHAT)
+]
 DeviceOption = Annotated[
     Device,
-    typer.Option(help="Device of subjects without @cpu or @gpu; auto: GPU if all can use it."),
+    typer.Option(
+        help="Device of subjects without @cpu or @gpu; auto: GPU if all can use it.",
+        rich_help_panel=panels.WHERE,
+    ),
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="Precision of every subject; it scales the floor.")
+    Precision,
+    typer.Option(
+        help="Precision of every subject; it scales the floor.", rich_help_panel=panels.WHERE
+    ),
 ]
 JudgeAsOption = Annotated[
     Precision | None,
-    typer.Option(help="Use the floor of this precision instead of the run's."),
+    typer.Option(
+        help="Use the floor of this precision instead of the run's.", rich_help_panel=panels.JUDGED
+    ),
 ]
 KerasBackendOption = Annotated[
-    Backend, typer.Option(help="Backend of keras subjects without a [backend].")
+    Backend,
+    typer.Option(
+        help="Backend of keras subjects without a [backend].", rich_help_panel=panels.WHERE
+    ),
 ]
-XlaOption = Annotated[bool, typer.Option("--xla", help="Compile Keras models with XLA.")]
+XlaOption = Annotated[
+    bool, typer.Option("--xla", help="Compile Keras models with XLA.", rich_help_panel=panels.WHERE)
+]
 SerialOption = Annotated[
-    bool, typer.Option("--serial", help="Run one subject at a time, for a small GPU.")
+    bool,
+    typer.Option(
+        "--serial", help="Run one subject at a time, for a small GPU.", rich_help_panel=panels.WHERE
+    ),
 ]
 PythonOption = Annotated[
     list[str] | None,
@@ -100,10 +150,16 @@ PythonOption = Annotated[
         metavar="NAME=PATH",
         help=f"Python of a runtime ({', '.join(registry.frameworks())}) or of an environment that "
         "a subject names, such as old in torch@old. Repeatable.",
+        rich_help_panel=panels.WHERE,
     ),
 ]
 CacheOption = Annotated[
-    bool, typer.Option("--cache/--no-cache", help="Use exports and random weights of earlier runs.")
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Use exports and random weights of earlier runs.",
+        rich_help_panel=panels.WHERE,
+    ),
 ]
 WeightsOption = Annotated[
     str | None,
@@ -111,12 +167,14 @@ WeightsOption = Annotated[
         metavar="FILE|REF|random|own",
         help="A checkpoint, or any model whose weights all others get; random: seeded weights, the "
         "default for MODEL; own: each model's own weights, the default for models that have some.",
+        rich_help_panel=panels.WHAT,
     ),
 ]
 ReferencesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME=]REF...",
+        autocompletion=complete_reference,
         help="A registered architecture (see `parity models`), or models: file.py:build, "
         "module:build, a model file (.keras .h5 .onnx .pt2), keras:ResNet50, torchvision:resnet50, "
         "timm:resnet50, hf:FOLDER. Arguments follow a comma: net.py:Net,num_classes=10. After an "
@@ -125,17 +183,33 @@ ReferencesArgument = Annotated[
 ]
 ShapeOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=1x3x224x224", help="Shape of an input. Repeatable."),
+    typer.Option(
+        metavar="NAME=1x3x224x224",
+        help="Shape of an input. Repeatable.",
+        rich_help_panel=panels.WHAT,
+    ),
 ]
 TrustOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="FILE", help="Run the program that this model file holds. Repeatable."),
+    typer.Option(
+        metavar="FILE",
+        help="Run the program that this model file holds. Repeatable.",
+        rich_help_panel=panels.WHAT,
+    ),
 ]
 CustomObjectsOption = Annotated[
-    str | None, typer.Option(metavar="FILE.py", help="Classes that a .keras file needs.")
+    str | None,
+    typer.Option(
+        metavar="FILE.py", help="Classes that a .keras file needs.", rich_help_panel=panels.WHAT
+    ),
 ]
 ExportOption = Annotated[
-    bool, typer.Option("--export/--no-export", help="Also compare the graphs exported to ONNX.")
+    bool,
+    typer.Option(
+        "--export/--no-export",
+        help="Also compare the graphs exported to ONNX.",
+        rich_help_panel=panels.WHAT,
+    ),
 ]
 InputOption = Annotated[
     list[str] | None,
@@ -143,32 +217,57 @@ InputOption = Annotated[
         metavar="[NAME=]FILE|random",
         help="The input: a photograph, a folder, an .npy file, random; NAME=F.npy gives one of "
         "several inputs. By default a photograph.",
+        rich_help_panel=panels.WHAT,
     ),
 ]
-BatchOption = Annotated[int | None, typer.Option(help="Number of items in the batch.")]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Number of items in the batch.", rich_help_panel=panels.WHAT)
+]
+PreprocessOption = Annotated[
+    str,
+    typer.Option(
+        metavar="imagenet|scale|none|keras:NAME",
+        help="What is done to a photograph after its centre crop, 224/256 of the resized picture: "
+        "imagenet: (x/255 - mean)/deviation of R, G, B; scale: x/255; none: 0 to 255; "
+        "keras:ResNet50: that of a model of keras.applications.",
+        rich_help_panel=panels.WHAT,
+    ),
+]
 SubjectsOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,…",
         help="Subjects to compare, with a device: keras,torch@gpu. By default every model and the "
         "graphs exported from them.",
+        rich_help_panel=panels.WHAT,
     ),
 ]
 ReferenceOption = Annotated[
     str | None,
     typer.Option(
-        metavar="SUBJECT", help="The float64 reference: torch, keras, or a subject's name."
+        metavar="SUBJECT",
+        help="The float64 reference: torch, keras, or a subject's name.",
+        rich_help_panel=panels.JUDGED,
     ),
 ]
 DepthOption = Annotated[
-    Depth, typer.Option(help="Comparison points: the ends of stages, blocks or layers.")
+    Depth,
+    typer.Option(
+        help="Comparison points: the ends of stages, blocks or layers.",
+        rich_help_panel=panels.JUDGED,
+    ),
 ]
-LimitOption = Annotated[float, typer.Option(help="Largest error that passes, in floors.")]
+LimitOption = Annotated[
+    float, typer.Option(help="Largest error that passes, in floors.", rich_help_panel=panels.JUDGED)
+]
 TableOption = Annotated[
     Path | None,
     typer.Option(
-        help="Layer table that pairs the layers of two models (.csv .toml .json); without one they "
-        "are paired by structure and values."
+        help="Pairs of layers to keep, as `parity align --out` writes them, while the rest is "
+        "derived; or a layer table with all rows (.csv .toml .json).",
+        rich_help_panel=panels.WHAT,
     ),
 ]
-TimeoutOption = Annotated[float, typer.Option(help="Time limit of one step, in seconds.")]
+TimeoutOption = Annotated[
+    float, typer.Option(help="Time limit of one step, in seconds.", rich_help_panel=panels.WHERE)
+]

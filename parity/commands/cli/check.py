@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import console, report_options
+from parity.commands.cli import console, panels, report_options
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -21,11 +21,26 @@ def check(
         "parity.toml"
     ),
     case: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Run only this case. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Run only this case. Repeatable.", rich_help_panel=panels.WHAT
+        ),
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Save the figures in parity.lock.json.")
+        bool,
+        typer.Option(
+            "--update", help="Save the figures in parity.lock.json.", rich_help_panel=panels.OUTPUTS
+        ),
     ] = False,
+    init: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="REF",
+            help="Write FILE instead, with comments: a case for this architecture, or for models, "
+            "one --init each.",
+            rich_help_panel=panels.WHAT,
+        ),
+    ] = None,
     *,
     reports: dict[str, Path],
 ) -> None:
@@ -35,6 +50,12 @@ def check(
     could not be decided. A report's FILE may be a folder, which gets one file for each case.
     """
     with handle_errors():
+        if init:
+            from parity.commands.case_template import write_case_file
+
+            write_case_file(file, init)
+            typer.echo(f"wrote {file}; now run: parity check {file}")
+            raise typer.Exit(0)
         from parity.commands import check as checking
         from parity.processes.cache import is_cache_note
         from parity.report import collection, formats
@@ -103,6 +124,8 @@ COMMANDS = (
         check,
         place=90,
         examples=(
+            "parity check --init resnet18",
+            "parity check --init net.py:build --init deployed.onnx",
             "parity check",
             "parity check --update",
             "parity check tests/parity.toml --junit parity.xml --html reports",

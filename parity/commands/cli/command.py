@@ -6,17 +6,19 @@ line; there is no list of them. The package's other modules are shared by the co
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from parity.commands import cli
+from parity.commands.cli import console, panels
 
 __all__ = ["Command", "CommandGroup", "find_commands"]
 
@@ -82,8 +84,89 @@ class CommandGroup(TyperGroup):
         return typer.main.get_group(app).commands[cmd_name]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the names and summaries, for which no parameters are needed."""
-        TyperGroup(commands=dict(self.commands)).format_commands(ctx, formatter)
+        """Write the names and whole summaries, for which no parameters are needed."""
+        rows = [(name, _summarise(self.commands[name].help)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help sorts its options into groups and lists its examples one a line."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, and the options by their groups; `--help` comes last."""
+        arguments: list[tuple[str, str]] = []
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in panels.ORDER}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            if parameter.param_type_name == "argument":
+                arguments.append(record)
+            else:
+                panel = getattr(parameter, "rich_help_panel", None) or "Options"
+                groups.setdefault(panel, []).append(record)
+        for title, records in {"Arguments": arguments, **groups}.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples as they would be typed: none is wrapped or joined to another."""
+        examples = (self.epilog or "").splitlines()
+        if examples:
+            with formatter.section("Example" if len(examples) == 1 else "Examples"):
+                for example in examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Print the result alone: no progress, no notes, no tables.",
+        rich_help_panel=panels.OUTPUTS,
+    ),
+]
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Print each step on standard error, with its time.",
+        rich_help_panel=panels.OUTPUTS,
+    ),
+]
+
+
+def _with_verbosity(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--quiet` and `--verbose` to a command."""
+
+    @functools.wraps(call)
+    def with_options(*, quiet: bool = False, verbose: bool = False, **values: Any) -> Any:
+        if quiet and verbose:
+            raise typer.BadParameter("--quiet and --verbose contradict each other")
+        console.verbosity = console.QUIET if quiet else console.VERBOSE if verbose else ""
+        return call(**values)
+
+    signature = inspect.signature(call)
+    parameters = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()
+    ]
+    for name, kind in (("quiet", QuietOption), ("verbose", VerboseOption)):
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(name, keyword, default=False, annotation=kind))
+    # Typer reads the options from the signature and their types from the annotations.
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
+
+
+def _summarise(text: str | None) -> str:
+    """Return the first sentence of a help text, whole."""
+    paragraph = " ".join((text or "").partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].removesuffix(".") + "." if paragraph else ""
 
 
 def _add_command(app: typer.Typer, command: Command) -> None:
@@ -91,6 +174,6 @@ def _add_command(app: typer.Typer, command: Command) -> None:
     if isinstance(command.call, typer.Typer):
         app.add_typer(command.call, name=command.name)
         return
-    label = "Example" if len(command.examples) == 1 else "Examples"
-    epilog = f"{label}: {' · '.join(command.examples)}" if command.examples else None
-    app.command(command.name, epilog=epilog)(command.call)
+    app.command(
+        command.invoked_name, cls=GroupedCommand, epilog="\n".join(command.examples) or None
+    )(_with_verbosity(command.call))

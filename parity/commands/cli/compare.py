@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -50,28 +50,60 @@ def compare(
     limit: arguments.LimitOption = LIMIT,
     judge_as: arguments.JudgeAsOption = None,
     isolate: Annotated[
-        bool, typer.Option("--isolate", help="Also run every part on the reference's input.")
+        bool,
+        typer.Option(
+            "--isolate",
+            help="Also run every part on the reference's input.",
+            rich_help_panel=panels.JUDGED,
+        ),
     ] = False,
     explain: Annotated[
         bool,
-        typer.Option("--explain/--no-explain", help="Find and prove the causes of differences."),
+        typer.Option(
+            "--explain/--no-explain",
+            help="Find and prove the causes of differences.",
+            rich_help_panel=panels.JUDGED,
+        ),
     ] = True,
     semantics: Annotated[
-        bool, typer.Option("--semantics", help="Also run every model and graph in float64.")
+        bool,
+        typer.Option(
+            "--semantics",
+            help="Also run every model and graph in float64.",
+            rich_help_panel=panels.JUDGED,
+        ),
     ] = False,
     repeat: Annotated[
-        int, typer.Option(metavar="N", help="Run N times; report what changes between runs.")
+        int,
+        typer.Option(
+            metavar="N",
+            help="Run N times; report what changes between runs.",
+            rich_help_panel=panels.JUDGED,
+        ),
     ] = 1,
     seeds: Annotated[
-        int, typer.Option(metavar="N", help="Also compare on N seeded random inputs.")
+        int,
+        typer.Option(
+            metavar="N",
+            help="Also compare on N seeded random inputs.",
+            rich_help_panel=panels.JUDGED,
+        ),
     ] = 0,
     stress: Annotated[
         bool,
-        typer.Option("--stress", help="Also compare on extreme inputs: zeros, large values, …"),
+        typer.Option(
+            "--stress",
+            help="Also compare on extreme inputs: zeros, large values, …",
+            rich_help_panel=panels.JUDGED,
+        ),
     ] = False,
     save_captures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Save every subject's tensors for `parity diff`."),
+        typer.Option(
+            metavar="DIR",
+            help="Save every subject's tensors for `parity diff`.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
     *,
     options: Mapping[str, Any],
@@ -132,7 +164,12 @@ def compare(
 
 @with_request_options
 def capture(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the captures.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="The folder for the captures.", rich_help_panel=panels.OUTPUTS
+        ),
+    ],
     references: arguments.ReferencesArgument = None,
     shape: arguments.ShapeOption = None,
     trust: arguments.TrustOption = None,

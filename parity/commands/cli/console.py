@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+QUIET, VERBOSE = "quiet", "verbose"
+
+verbosity = ""
+"""How much a command prints beside its result: `QUIET`, `VERBOSE` or, by default, the usual."""
+
 _LEAST_WIDTH = 40
 """Columns of a terminal that states fewer."""
 
@@ -82,8 +87,9 @@ def print_json(data: object) -> None:
 
 
 def print_note(text: str) -> None:
-    """Print a note on standard error."""
-    print_message("note", "dim", text)
+    """Print a note on standard error, unless the command is to be quiet."""
+    if verbosity != QUIET:
+        print_message("note", "dim", text)
 
 
 def print_message(label: str, style: str, text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -18,6 +18,7 @@ def convert(
         str,
         typer.Argument(
             metavar="MODEL|REF",
+            autocompletion=arguments.complete_reference,
             help="A registered architecture, or any model as `parity compare` takes it.",
         ),
     ],
@@ -28,6 +29,7 @@ def convert(
             metavar="FILE",
             help="The checkpoint to read, by default the model's own weights: .safetensors "
             f"{' '.join(registry.checkpoint_suffixes())}",
+            rich_help_panel=panels.WHAT,
         ),
     ] = None,
     into: Annotated[
@@ -35,6 +37,7 @@ def convert(
         typer.Option(
             metavar="REF",
             help="The model, of any framework, whose checkpoint is written; by default the first.",
+            rich_help_panel=panels.WHAT,
         ),
     ] = None,
     input: arguments.InputOption = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from parity.commands.cli import console
+from parity.commands.cli import console, panels
 from parity.commands.cli.arguments import Device, PythonOption
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
@@ -14,14 +14,19 @@ from parity.commands.cli.progress import show_progress
 
 def doctor(
     device: Annotated[
-        Device, typer.Option(help="The device that every runtime must be able to use.")
+        Device,
+        typer.Option(
+            help="The device that every runtime must be able to use.", rich_help_panel=panels.WHERE
+        ),
     ] = Device.auto,
     python: PythonOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON.", rich_help_panel=panels.OUTPUTS)
+    ] = False,
 ) -> None:
-    """Print versions, devices and flags, and what is missing.
+    """Print versions, devices and flags, what is missing, and who else owns parity's import names.
 
-    Exits with 0 if nothing is missing, otherwise with 3.
+    Exits with 0 if nothing is missing and the names are its own, otherwise with 3.
     """
     with handle_errors():
         from parity.commands import doctor as doctors

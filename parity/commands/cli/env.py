@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import console
+from parity.commands.cli import console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -24,7 +24,13 @@ app = typer.Typer(
 )
 
 Folder = Annotated[
-    Path | None, typer.Option("--folder", metavar="DIR", help="The folder of the environments.")
+    Path | None,
+    typer.Option(
+        "--folder",
+        metavar="DIR",
+        help="The folder of the environments.",
+        rich_help_panel=panels.WHERE,
+    ),
 ]
 
 
@@ -40,7 +46,12 @@ def create(
             help=f"{', '.join(registry.installable_runtimes())}; by default all.",
         ),
     ] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Install the builds for NVIDIA GPUs.")] = False,
+    gpu: Annotated[
+        bool,
+        typer.Option(
+            "--gpu", help="Install the builds for NVIDIA GPUs.", rich_help_panel=panels.WHERE
+        ),
+    ] = False,
     folder: Folder = None,
 ) -> None:
     """Create environments, each with one runtime and this parity.
@@ -65,7 +76,9 @@ def create(
 @app.command("list", epilog="Example: parity env list --json")
 def list_(
     folder: Folder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON.", rich_help_panel=panels.OUTPUTS)
+    ] = False,
 ) -> None:
     """List the environments and their packages."""
     with handle_errors():

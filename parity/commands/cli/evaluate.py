@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -50,6 +50,7 @@ CheckpointOption = Annotated[
     typer.Option(
         metavar="FILE",
         help="The checkpoint; one of `parity train` also tells classes, image size and scale.",
+        rich_help_panel=panels.WHAT,
     ),
 ]
 DataOption = Annotated[
@@ -58,29 +59,57 @@ DataOption = Annotated[
         metavar="DIR|digits",
         help="An image folder, with a sub-folder for each class, or with train/, val/, test/; "
         "a folder of IDX files; or scikit-learn's digits.",
+        rich_help_panel=panels.WHAT,
     ),
 ]
 SplitOption = Annotated[
-    SplitName | None, typer.Option(help="The images; by default validation and test, or all.")
+    SplitName | None,
+    typer.Option(
+        help="The images; by default validation and test, or all.", rich_help_panel=panels.WHAT
+    ),
 ]
 RuntimesOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME,…", help="The runtimes: keras,torch,onnx-keras,onnx-torch."),
+    typer.Option(
+        metavar="NAME,…",
+        help="The runtimes: keras,torch,onnx-keras,onnx-torch.",
+        rich_help_panel=panels.WHAT,
+    ),
 ]
 MeanOption = Annotated[
-    str, typer.Option(metavar="M[,M,M]", help="Mean of the pixels, 0 to 1, by channel.")
+    str,
+    typer.Option(
+        metavar="M[,M,M]",
+        help="Mean of the pixels, 0 to 1, by channel.",
+        rich_help_panel=panels.WHAT,
+    ),
 ]
 DeviationOption = Annotated[
-    str, typer.Option(metavar="D[,D,D]", help="Standard deviation of the pixels, by channel.")
+    str,
+    typer.Option(
+        metavar="D[,D,D]",
+        help="Standard deviation of the pixels, by channel.",
+        rich_help_panel=panels.WHAT,
+    ),
 ]
 ShareOption = Annotated[
-    float, typer.Option(help="Share of the images that validates, without val/.")
+    float,
+    typer.Option(
+        help="Share of the images that validates, without val/.", rich_help_panel=panels.WHAT
+    ),
 ]
 JsonOption = Annotated[
     Path | None,
-    typer.Option("--json", metavar="FILE", help="Write the JSON document; - prints it."),
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write the JSON document; - prints it.",
+        rich_help_panel=panels.OUTPUTS,
+    ),
 ]
-ThreadsOption = Annotated[int | None, typer.Option(help="Threads of each runtime.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Threads of each runtime.", rich_help_panel=panels.WHERE)
+]
 
 
 def evaluate(
@@ -91,15 +120,23 @@ def evaluate(
             metavar="DIR|digits",
             help="An image folder, with a sub-folder for each class, or with train/, val/, test/; "
             "a folder of IDX files; or scikit-learn's digits.",
+            rich_help_panel=panels.WHAT,
         ),
     ],
     weights: CheckpointOption = None,
     split: SplitOption = None,
     subjects: RuntimesOption = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Run the float64 reference on every pass.")
+        bool,
+        typer.Option(
+            "--exact",
+            help="Run the float64 reference on every pass.",
+            rich_help_panel=panels.JUDGED,
+        ),
     ] = False,
-    batch: Annotated[int, typer.Option(help="Number of images of a pass.")] = PASS_BATCH,
+    batch: Annotated[
+        int, typer.Option(help="Number of images of a pass.", rich_help_panel=panels.WHAT)
+    ] = PASS_BATCH,
     image_size: arguments.ImageSizeOption = None,
     channels: arguments.ChannelsOption = None,
     mean: MeanOption = "",
@@ -107,21 +144,36 @@ def evaluate(
     seed: arguments.SeedOption = 0,
     validation_share: ShareOption = VALIDATION_SHARE,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Exit 0 although images cannot be read.")
+        bool,
+        typer.Option(
+            "--skip-unreadable",
+            help="Exit 0 although images cannot be read.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = False,
     json: JsonOption = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the HTML page.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the HTML page.", rich_help_panel=panels.OUTPUTS),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write JSON, page, pictures and all predictions here."),
+        typer.Option(
+            metavar="DIR",
+            help="Write JSON, page, pictures and all predictions here.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
     device: Annotated[
-        EvaluationDevice, typer.Option(help="The device of all runtimes.")
+        EvaluationDevice,
+        typer.Option(help="The device of all runtimes.", rich_help_panel=panels.WHERE),
     ] = EvaluationDevice.cpu,
     threads: ThreadsOption = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that load images.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that load images.", rich_help_panel=panels.WHERE)
+    ] = None,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
 ) -> None:
@@ -190,13 +242,18 @@ def predict(
     weights: CheckpointOption = None,
     data: DataOption = None,
     split: SplitOption = None,
-    samples: Annotated[int, typer.Option(help="Number of images of --data.")] = 5,
-    top: Annotated[int, typer.Option(help="Number of classes for each image.")] = TOP,
+    samples: Annotated[
+        int, typer.Option(help="Number of images of --data.", rich_help_panel=panels.WHAT)
+    ] = 5,
+    top: Annotated[
+        int, typer.Option(help="Number of classes for each image.", rich_help_panel=panels.OUTPUTS)
+    ] = TOP,
     picture: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="Draw the images with true class, predicted class and probability (.png .svg).",
+            rich_help_panel=panels.OUTPUTS,
         ),
     ] = None,
     subjects: RuntimesOption = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 
@@ -16,25 +16,37 @@ def export(
         str,
         typer.Argument(
             metavar="REF",
+            autocompletion=arguments.complete_reference,
             help="A registered architecture (see `parity models`), or any Keras or PyTorch model: "
             "file.py:build, module:build, a model file (.keras .h5 .pt2), keras:ResNet50, "
             "torchvision:resnet50, timm:resnet50, hf:FOLDER. Arguments follow a comma.",
         ),
     ],
-    onnx: Annotated[Path, typer.Option(metavar="OUT", help="The ONNX file to write.")],
+    onnx: Annotated[
+        Path,
+        typer.Option(metavar="OUT", help="The ONNX file to write.", rich_help_panel=panels.OUTPUTS),
+    ],
     side: Annotated[
         arguments.Framework | None,
-        typer.Option("--from", help="The framework to export a registered architecture from."),
+        typer.Option(
+            "--from",
+            help="The framework to export a registered architecture from.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="A checkpoint; by default seeded random weights, or the model's own."),
+        typer.Option(
+            help="A checkpoint; by default seeded random weights, or the model's own.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = None,
     input: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[NAME=]F.npy",
             help="An example of an input, for a PyTorch module that has none. Repeatable.",
+            rich_help_panel=panels.WHAT,
         ),
     ] = None,
     shape: Annotated[
@@ -42,6 +54,7 @@ def export(
         typer.Option(
             metavar="NAME=1x3x224x224",
             help="The shape of an input, the batch first, instead of an example. Repeatable.",
+            rich_help_panel=panels.WHAT,
         ),
     ] = None,
     dynamic: Annotated[
@@ -50,17 +63,22 @@ def export(
             metavar="NAME=AXIS[:SIZE],…",
             help="Axes of an input whose size varies beside the batch; batch as SIZE is another "
             "axis of the batch. Repeatable.",
+            rich_help_panel=panels.EXPORT,
         ),
     ] = None,
     fixed_batch: Annotated[
-        bool, typer.Option("--fixed-batch", help="The batch does not vary.")
+        bool,
+        typer.Option(
+            "--fixed-batch", help="The batch does not vary.", rich_help_panel=panels.EXPORT
+        ),
     ] = False,
     opset: arguments.OpsetOption = None,
     precision: Annotated[
         arguments.ExportPrecision,
         typer.Option(
             help="float16: compute in float16, but for what exceeds its range; inputs and outputs "
-            "stay as they are."
+            "stay as they are.",
+            rich_help_panel=panels.EXPORT,
         ),
     ] = arguments.ExportPrecision.float32,
     external_data: Annotated[
@@ -68,17 +86,23 @@ def export(
         typer.Option(
             "--external-data",
             help="Write the weights to OUT.data; above 2 GB this is automatic.",
+            rich_help_panel=panels.OUTPUTS,
         ),
     ] = False,
     record: Annotated[
         Path | None,
-        typer.Option(metavar="F.json", help="Write what was verified, and how, to this file."),
+        typer.Option(
+            metavar="F.json",
+            help="Write what was verified, and how, to this file.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
     stage_outputs: Annotated[
         bool,
         typer.Option(
             "--stage-outputs",
             help="Also output every stage's tensor, in its framework's axis order.",
+            rich_help_panel=panels.OUTPUTS,
         ),
     ] = False,
     trust: arguments.TrustOption = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -16,10 +16,19 @@ from parity.defaults import LIMIT
 def fix(
     right: Annotated[str, typer.Argument(metavar="[NAME=]REF", help="The model that is right.")],
     wrong: Annotated[str, typer.Argument(metavar="[NAME=]REF", help="The model to repair.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the new files.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="The folder of the new files.", rich_help_panel=panels.OUTPUTS
+        ),
+    ],
     all_: Annotated[
         bool,
-        typer.Option("--all", help="Repair until both are in parity or nothing more is proved."),
+        typer.Option(
+            "--all",
+            help="Repair until both are in parity or nothing more is proved.",
+            rich_help_panel=panels.JUDGED,
+        ),
     ] = False,
     weights: arguments.WeightsOption = None,
     input: arguments.InputOption = None,

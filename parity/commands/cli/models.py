@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 
@@ -26,7 +26,9 @@ class TableFormat(StrEnum):
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON.", rich_help_panel=panels.OUTPUTS)
+    ] = False,
 ) -> None:
     """List the registered architectures and their sizes.
 
@@ -71,14 +73,20 @@ def table(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL|REF", help="A registered architecture, or any model that is read."
+            metavar="MODEL|REF",
+            autocompletion=arguments.complete_reference,
+            help="A registered architecture, or any model that is read.",
         ),
     ],
-    format: Annotated[TableFormat, typer.Option(help="The output format.")] = TableFormat.text,
+    format: Annotated[
+        TableFormat, typer.Option(help="The output format.", rich_help_panel=panels.OUTPUTS)
+    ] = TableFormat.text,
     shapes: Annotated[
         bool,
         typer.Option(
-            "--shapes", help="Print the shape after each stage and the operands of each sum."
+            "--shapes",
+            help="Print the shape after each stage and the operands of each sum.",
+            rich_help_panel=panels.OUTPUTS,
         ),
     ] = False,
     classes: arguments.ClassesOption = None,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from parity.commands.cli.console import stderr_console
+from parity.commands.cli import console as console_state
+from parity.commands.cli.console import print_message, stderr_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 def show_progress() -> Iterator[Callable[[str, str], None]]:
     """Show a progress line while open, if standard error is a terminal.
 
-    Yields a function of (runtime, what it is doing now), which updates the line.
+    Yields a function of (runtime, what it is doing now), which updates the line. A verbose command
+    prints each step on a line of its own instead, terminal or not; a quiet one prints nothing.
     """
+    if console_state.verbosity == console_state.VERBOSE:
+        yield _print_steps()
+        return
     console = stderr_console()
-    if not console.is_terminal:
+    if not console.is_terminal or console_state.verbosity == console_state.QUIET:
         yield lambda runtime, text: None
         return
     from rich.text import Text
@@ -43,6 +48,18 @@ def show_progress() -> Iterator[Callable[[str, str], None]]:
 
     with _live_line(console, line):
         yield update
+
+
+def _print_steps() -> Callable[[str, str], None]:
+    """Return a function that prints each step with the seconds since the command began."""
+    start = time.perf_counter()
+    lock = threading.Lock()
+
+    def update(runtime: str, text: str) -> None:
+        with lock:
+            print_message(f"{time.perf_counter() - start:6.1f} s", "dim", f"{runtime}: {text}")
+
+    return update
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parity.commands.cli import console, error_handling
+from parity.commands.cli import console, error_handling, panels
 from parity.errors import OutputError, UsageError
 from parity.report import formats
 from parity.text import find_unfiltered
@@ -45,7 +45,10 @@ def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
             annotation=Annotated[
                 Path | None,
                 typer.Option(
-                    f"--{name}", metavar="FILE", help=f"Write the report as {name}; - prints it."
+                    f"--{name}",
+                    metavar="FILE",
+                    help=f"Write the report as {name}; - prints it.",
+                    rich_help_panel=panels.OUTPUTS,
                 ),
             ],
         )
@@ -112,5 +115,12 @@ def show_report(report: Report, reports: Mapping[str, Path]) -> None:
     """Write the report files, and print the table unless one of them is printed (`-`)."""
     from parity.report import terminal
 
-    if not write(report, reports):
-        terminal.render(report, console.make_console(sys.stdout))
+    if write(report, reports):
+        return
+    # What is piped is as wide as its longest line.
+    piped = not sys.stdout.isatty()
+    stdout = console.make_console(sys.stdout, soft_wrap=piped, width=10_000 if piped else None)
+    if console.verbosity == console.QUIET:
+        terminal.render_verdict(report, stdout)
+    else:
+        terminal.render(report, stdout)

@@ -19,6 +19,7 @@ def _shared_options(
     weights: arguments.WeightsOption = None,
     input: arguments.InputOption = None,
     batch: arguments.BatchOption = None,
+    preprocess: arguments.PreprocessOption = "imagenet",
     seed: arguments.SeedOption = 0,
     subjects: arguments.SubjectsOption = None,
     reference: arguments.ReferenceOption = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -54,49 +54,104 @@ def train(
             "net.py:build, model.keras, timm:NAME.",
         ),
     ],
-    learning_rate: Annotated[float, typer.Option(help="The learning rate.")],
+    learning_rate: Annotated[
+        float, typer.Option(help="The learning rate.", rich_help_panel=panels.TRAINING)
+    ],
     data: Annotated[
         str,
         typer.Option(
             metavar="DIR|digits",
             help="An image folder, with a sub-folder for each class, or with train/, val/, test/; "
             "a folder of IDX files; or scikit-learn's digits.",
+            rich_help_panel=panels.WHAT,
         ),
     ] = "digits",
-    epochs: Annotated[int, typer.Option(help="Number of epochs.")] = 10,
-    batch: Annotated[int, typer.Option(help="Number of images in a batch.")] = 32,
-    optimizer: Annotated[OptimizerName, typer.Option(help="The optimizer.")] = OptimizerName.adam,
+    epochs: Annotated[
+        int, typer.Option(help="Number of epochs.", rich_help_panel=panels.TRAINING)
+    ] = 10,
+    batch: Annotated[
+        int, typer.Option(help="Number of images in a batch.", rich_help_panel=panels.WHAT)
+    ] = 32,
+    optimizer: Annotated[
+        OptimizerName, typer.Option(help="The optimizer.", rich_help_panel=panels.TRAINING)
+    ] = OptimizerName.adam,
     framework: Annotated[
-        arguments.Framework | None, typer.Option(help="Train in one framework; by default in all.")
+        arguments.Framework | None,
+        typer.Option(
+            help="Train in one framework; by default in all.", rich_help_panel=panels.WHERE
+        ),
     ] = None,
-    momentum: Annotated[float, typer.Option(help="Momentum of sgd and rmsprop.")] = 0.0,
-    nesterov: Annotated[bool, typer.Option("--nesterov", help="Nesterov's momentum.")] = False,
-    beta_1: Annotated[float, typer.Option("--beta-1", help="β₁ of adam and adamw.")] = 0.9,
-    beta_2: Annotated[float, typer.Option("--beta-2", help="β₂ of adam and adamw.")] = 0.999,
-    rho: Annotated[float, typer.Option(help="ρ of rmsprop.")] = 0.9,
-    epsilon: Annotated[float, typer.Option(help="ε of adam, adamw and rmsprop.")] = 1e-7,
-    weight_decay: Annotated[float, typer.Option(help="Decoupled decay of adamw.")] = 0.0,
+    momentum: Annotated[
+        float, typer.Option(help="Momentum of sgd and rmsprop.", rich_help_panel=panels.TRAINING)
+    ] = 0.0,
+    nesterov: Annotated[
+        bool,
+        typer.Option("--nesterov", help="Nesterov's momentum.", rich_help_panel=panels.TRAINING),
+    ] = False,
+    beta_1: Annotated[
+        float,
+        typer.Option("--beta-1", help="β₁ of adam and adamw.", rich_help_panel=panels.TRAINING),
+    ] = 0.9,
+    beta_2: Annotated[
+        float,
+        typer.Option("--beta-2", help="β₂ of adam and adamw.", rich_help_panel=panels.TRAINING),
+    ] = 0.999,
+    rho: Annotated[
+        float, typer.Option(help="ρ of rmsprop.", rich_help_panel=panels.TRAINING)
+    ] = 0.9,
+    epsilon: Annotated[
+        float, typer.Option(help="ε of adam, adamw and rmsprop.", rich_help_panel=panels.TRAINING)
+    ] = 1e-7,
+    weight_decay: Annotated[
+        float, typer.Option(help="Decoupled decay of adamw.", rich_help_panel=panels.TRAINING)
+    ] = 0.0,
     decay_all: Annotated[
-        bool, typer.Option("--decay-all", help="Decay biases and normalisations too.")
+        bool,
+        typer.Option(
+            "--decay-all",
+            help="Decay biases and normalisations too.",
+            rich_help_panel=panels.TRAINING,
+        ),
     ] = False,
     l2: Annotated[
-        float, typer.Option("--l2", help="Added to the gradient: this times the weight.")
+        float,
+        typer.Option(
+            "--l2",
+            help="Added to the gradient: this times the weight.",
+            rich_help_panel=panels.TRAINING,
+        ),
     ] = 0.0,
-    clip_value: Annotated[float | None, typer.Option(help="Limit of a gradient's values.")] = None,
-    clip_norm: Annotated[float | None, typer.Option(help="Limit of all gradients' norm.")] = None,
+    clip_value: Annotated[
+        float | None,
+        typer.Option(help="Limit of a gradient's values.", rich_help_panel=panels.TRAINING),
+    ] = None,
+    clip_norm: Annotated[
+        float | None,
+        typer.Option(help="Limit of all gradients' norm.", rich_help_panel=panels.TRAINING),
+    ] = None,
     schedule: Annotated[
-        ScheduleName, typer.Option(help="Schedule of the learning rate.")
+        ScheduleName,
+        typer.Option(help="Schedule of the learning rate.", rich_help_panel=panels.TRAINING),
     ] = ScheduleName.constant,
-    warmup_steps: Annotated[int, typer.Option(help="Steps of a linear warm-up.")] = 0,
-    step_epochs: Annotated[int, typer.Option(help="Epochs between two steps of step.")] = 10,
-    factor: Annotated[float, typer.Option(help="Factor of each step of step.")] = 0.1,
-    minimum_rate: Annotated[float, typer.Option(help="End of cosine.")] = 0.0,
+    warmup_steps: Annotated[
+        int, typer.Option(help="Steps of a linear warm-up.", rich_help_panel=panels.TRAINING)
+    ] = 0,
+    step_epochs: Annotated[
+        int, typer.Option(help="Epochs between two steps of step.", rich_help_panel=panels.TRAINING)
+    ] = 10,
+    factor: Annotated[
+        float, typer.Option(help="Factor of each step of step.", rich_help_panel=panels.TRAINING)
+    ] = 0.1,
+    minimum_rate: Annotated[
+        float, typer.Option(help="End of cosine.", rich_help_panel=panels.TRAINING)
+    ] = 0.0,
     plateau: Annotated[
         bool | None,
         typer.Option(
             "--plateau/--no-plateau",
             help="Halve the rate after 3 epochs without a lower validation loss; by default with "
             "the constant schedule.",
+            rich_help_panel=panels.TRAINING,
         ),
     ] = None,
     early_stopping: Annotated[
@@ -104,30 +159,66 @@ def train(
         typer.Option(
             "--early-stopping/--no-early-stopping",
             help="Stop after 8 epochs without a lower validation loss, and restore its weights.",
+            rich_help_panel=panels.TRAINING,
         ),
     ] = True,
-    rotation: Annotated[float, typer.Option(help="Augmentation: largest angle, degrees.")] = 0.0,
-    width_shift: Annotated[float, typer.Option(help="Augmentation: share of the width.")] = 0.0,
-    height_shift: Annotated[float, typer.Option(help="Augmentation: share of the height.")] = 0.0,
-    shear: Annotated[float, typer.Option(help="Augmentation: largest shear, degrees.")] = 0.0,
-    zoom: Annotated[float, typer.Option(help="Augmentation: share of the size.")] = 0.0,
+    rotation: Annotated[
+        float,
+        typer.Option(help="Augmentation: largest angle, degrees.", rich_help_panel=panels.TRAINING),
+    ] = 0.0,
+    width_shift: Annotated[
+        float,
+        typer.Option(help="Augmentation: share of the width.", rich_help_panel=panels.TRAINING),
+    ] = 0.0,
+    height_shift: Annotated[
+        float,
+        typer.Option(help="Augmentation: share of the height.", rich_help_panel=panels.TRAINING),
+    ] = 0.0,
+    shear: Annotated[
+        float,
+        typer.Option(help="Augmentation: largest shear, degrees.", rich_help_panel=panels.TRAINING),
+    ] = 0.0,
+    zoom: Annotated[
+        float,
+        typer.Option(help="Augmentation: share of the size.", rich_help_panel=panels.TRAINING),
+    ] = 0.0,
     horizontal_flip: Annotated[
-        bool, typer.Option("--horizontal-flip", help="Augmentation: mirror half of the images.")
+        bool,
+        typer.Option(
+            "--horizontal-flip",
+            help="Augmentation: mirror half of the images.",
+            rich_help_panel=panels.TRAINING,
+        ),
     ] = False,
     mean: Annotated[
-        str, typer.Option(metavar="M[,M,M]", help="Mean of the pixels, 0 to 1, by channel.")
+        str,
+        typer.Option(
+            metavar="M[,M,M]",
+            help="Mean of the pixels, 0 to 1, by channel.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = "",
     deviation: Annotated[
-        str, typer.Option(metavar="D[,D,D]", help="Standard deviation of the pixels, by channel.")
+        str,
+        typer.Option(
+            metavar="D[,D,D]",
+            help="Standard deviation of the pixels, by channel.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = "",
-    loss: Annotated[LossName, typer.Option(help="The loss.")] = LossName.cross_entropy,
-    label_smoothing: Annotated[float, typer.Option(help="Share spread over all classes.")] = 0.0,
+    loss: Annotated[
+        LossName, typer.Option(help="The loss.", rich_help_panel=panels.TRAINING)
+    ] = LossName.cross_entropy,
+    label_smoothing: Annotated[
+        float, typer.Option(help="Share spread over all classes.", rich_help_panel=panels.TRAINING)
+    ] = 0.0,
     init: Annotated[
         str,
         typer.Option(
             metavar="SCHEME|FILE|REF",
             help="The start: default, glorot-uniform, xavier-uniform, he-normal, a checkpoint, or "
             "a reference's weights.",
+            rich_help_panel=panels.WHAT,
         ),
     ] = "default",
     seed: arguments.SeedOption = 0,
@@ -135,19 +226,39 @@ def train(
     image_size: arguments.ImageSizeOption = None,
     channels: arguments.ChannelsOption = None,
     validation_share: Annotated[
-        float, typer.Option(help="Share of the images that validates, without val/.")
+        float,
+        typer.Option(
+            help="Share of the images that validates, without val/.", rich_help_panel=panels.WHAT
+        ),
     ] = VALIDATION_SHARE,
     drop_last: Annotated[
-        bool, typer.Option("--drop-last", help="Leave out a last batch that is smaller.")
+        bool,
+        typer.Option(
+            "--drop-last",
+            help="Leave out a last batch that is smaller.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = False,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
+        bool,
+        typer.Option(
+            "--skip-unreadable",
+            help="Leave out images that cannot be read.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = False,
     validate_on_test: Annotated[
-        bool, typer.Option("--validate-on-test", help="Validate on the test images.")
+        bool,
+        typer.Option(
+            "--validate-on-test", help="Validate on the test images.", rich_help_panel=panels.WHAT
+        ),
     ] = False,
     initial_epoch: Annotated[
-        int, typer.Option(help="Epochs that the weights of --init were trained for before.")
+        int,
+        typer.Option(
+            help="Epochs that the weights of --init were trained for before.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = 0,
     format: Annotated[
         list[str] | None,
@@ -155,14 +266,28 @@ def train(
             "--format",
             metavar=".h5|.keras|.pth",
             help="Write the last and best models in this format, too. Repeatable.",
+            rich_help_panel=panels.OUTPUTS,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/MODEL.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The run's folder; by default runs/MODEL.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in --out.", rich_help_panel=panels.OUTPUTS
+        ),
+    ] = False,
     save_seconds: Annotated[
-        float, typer.Option(help="Seconds between two saved states within an epoch.")
+        float,
+        typer.Option(
+            help="Seconds between two saved states within an epoch.", rich_help_panel=panels.OUTPUTS
+        ),
     ] = SAVE_SECONDS,
     verify: Annotated[
         bool,
@@ -170,28 +295,49 @@ def train(
             "--verify",
             help="Compare single steps, each from PyTorch's state, in float64 and float32: the "
             "first three and a few later ones.",
+            rich_help_panel=panels.JUDGED,
         ),
     ] = False,
     every: Annotated[
-        int | None, typer.Option(metavar="N", help="Compare every N-th step instead.")
+        int | None,
+        typer.Option(
+            metavar="N", help="Compare every N-th step instead.", rich_help_panel=panels.JUDGED
+        ),
     ] = None,
     band: Annotated[
         int,
         typer.Option(
             metavar="RUNS",
             help="Draw the band of further runs of PyTorch that have rounding noise in every step.",
+            rich_help_panel=panels.JUDGED,
         ),
     ] = 0,
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write the report as JSON.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page.")
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write the report as a page.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of each framework.", rich_help_panel=panels.WHERE)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that load images.", rich_help_panel=panels.WHERE)
     ] = None,
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of each framework.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that load images.")] = None,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
 ) -> None:

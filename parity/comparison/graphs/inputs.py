@@ -259,7 +259,13 @@ def _load_image(request: GraphRequest, shape: Sequence[int | None], seed: int) -
         )
     batch = request.batch if shape[0] is None or request.batch else shape[0]
     assert channels is not None
-    source = inputs.load(request.input, (channels, height, width), batch=batch, seed=seed)
+    source = inputs.load(
+        request.input,
+        (channels, height, width),
+        batch=batch,
+        seed=seed,
+        preprocess=request.preprocess,
+    )
     array = source.array if first else np.ascontiguousarray(source.array.transpose(0, 2, 3, 1))
     return array, source.source or source.source_type
 

@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from parity.comparison.graphs import points as graph_points
+from parity.comparison.graphs.given_pairs import GivenTable, read_given_pairs
 from parity.comparison.graphs.inputs import (
     DeclaredInput,
     ModelInputs,
@@ -88,13 +89,17 @@ class Preparation:
     """Completes the inputs that the models declare; examples are then left aside."""
     _instances: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _given: GivenTable | None = None
 
     def run(self) -> GraphState:
         """Return the models with their graphs, alignments and weights.
 
         Raises user errors; what fails in one subject's runtime is kept in `failures`.
         """
+        given = None if self.request.table is None else read_given_pairs(self.request.table)
         subjects, reference, models = self.read_models()
+        if given is not None:
+            self._given = given.name_other([name for name in models if name != reference.name])
         models = self._add_graph_reader(models, reference)
         base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
         alignments = self.align_all(base, models)
@@ -402,7 +407,7 @@ class Preparation:
                 again = self._read_again(model, ModelInputs(found, "another size"), label)
             except (GraphError, InputError):
                 continue
-            alignments[name] = align_models(base, again)
+            alignments[name] = align_models(base, again, self._given)
             models[name] = share_inputs(base, again, alignments[name])
         table = graph_points.build_table(
             base.graph,
@@ -425,7 +430,7 @@ class Preparation:
             if model is base:
                 continue
             self.progress(name, "pairing the layers")
-            alignment = align_models(base, model)
+            alignment = align_models(base, model, self._given)
             alignments[name] = alignment
             models[name] = share_inputs(base, model, alignment)
         return alignments

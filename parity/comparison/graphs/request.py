@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from parity.comparison.settings import OWN, RANDOM, Settings
@@ -60,6 +61,8 @@ class GraphRequest(Settings):
     export: bool = True
     trust: tuple[str, ...] = ()
     custom_objects: str | None = None
+    table: Path | None = None
+    """A file of pairs, `given_pairs`, that are kept."""
 
     def __post_init__(self) -> None:
         if not self.references:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.comparison.graphs.given_pairs import GivenTable
 from parity.comparison.graphs.norm_pairs import pair_norms
 from parity.comparison.graphs.state import LoadedModel
 from parity.errors import WeightError
 from parity.network import alignment as aligning
-from parity.network.alignment import Alignment, WeightPair, align
+from parity.network.alignment import Alignment, GivenPair, WeightPair, align
 
 Array = NDArray[Any]
 
@@ -30,10 +31,20 @@ class WeightDifference:
     message: str
 
 
-def align_models(reference: LoadedModel, other: LoadedModel) -> Alignment:
-    """Pair the layers of two models; `AlignmentError` has their names."""
+def align_models(
+    reference: LoadedModel, other: LoadedModel, given: GivenTable | None = None
+) -> Alignment:
+    """Pair the layers of two models; `AlignmentError` has their names.
+
+    The rows of `given` for the other model are kept. Raises `TableError` for one that names no
+    operation.
+    """
     names = (reference.subject.name, other.subject.name)
-    found = align(reference.graph, other.graph, names=names)
+    pairs: list[GivenPair] = []
+    column = None if given is None else given.find_column(names[1])
+    if given is not None and column is not None:
+        pairs = given.find_pairs(column, reference.graph, other.graph, names)
+    found = align(reference.graph, other.graph, names=names, given=pairs)
     return pair_norms(reference.graph, other.graph, found)
 
 

@@ -27,6 +27,10 @@ MAX_PAIRED = 12
 PAIR_ELEMENTS = 2e8
 """The elements that the search in pairs evaluates: about 2 s of work on two cores."""
 
+MAX_HALVING = 2
+"""The number of candidates that halve the error alone, the nearest ones, that are paired with all
+others."""
+
 MIN_PAIRS = 16
 """The pairs that are tried however large a layer is."""
 
@@ -103,7 +107,7 @@ def explain_layer(
     joint = _try_all_stated(failing, attempts)
     if joint is not None and joint.x_floor_after <= failing.limit:
         return Explanation(before, joint)
-    for number, pair in enumerate(_rank_pairs(failing, attempts)):
+    for number, pair in enumerate(_order_pairs(failing, attempts, before)):
         if number >= pairs:
             break
         attempt = try_candidates(failing, pair)
@@ -164,7 +168,7 @@ def _try_singles(
 ) -> Iterator[Attempt]:
     """Yield the attempt of every single candidate, by score; then those that `add_weights` adds."""
     tried: set[tuple[str, str]] = set()
-    for extend in (None, add_weights):
+    for extend in (None,) if add_weights is None else (None, add_weights):
         if extend is not None:
             failing = extend()
         for candidate in sorted(propose(failing), key=lambda c: -c.score):
@@ -194,10 +198,45 @@ def _try_all_stated(failing: FailingLayer, attempts: Sequence[Attempt]) -> Attem
     return try_candidates(failing, tuple(stated.values()))
 
 
+def _order_pairs(
+    failing: FailingLayer, attempts: Sequence[Attempt], before: float
+) -> Iterator[tuple[Candidate, Candidate]]:
+    """Yield the pairs of candidates to try, each once.
+
+    A candidate that alone takes away half of the error is likely one of the two: it is paired with
+    all others, the likeliest first. Pairs of the likeliest candidates follow.
+    """
+    tried: set[tuple[int, int]] = set()
+    for first, second in itertools.chain(
+        _pair_with_nearest(attempts, before), _rank_pairs(failing, attempts)
+    ):
+        if (id(first), id(second)) not in tried:
+            tried.add((id(first), id(second)))
+            yield first, second
+
+
+def _pair_with_nearest(
+    attempts: Sequence[Attempt], before: float
+) -> Iterator[tuple[Candidate, Candidate]]:
+    """Yield the candidates that alone halve the error, each with every one of another cause."""
+    singles = [attempt for attempt in attempts if not attempt.candidates[0].replaces_output]
+    halving = [
+        attempt
+        for attempt in singles
+        if 2.0 * attempt.x_floor_after <= before and not attempt.candidates[0].fitted_values
+    ]
+    likeliest = sorted(singles, key=lambda each: (-each.candidates[0].score, each.x_floor_after))
+    for attempt in sorted(halving, key=lambda each: each.x_floor_after)[:MAX_HALVING]:
+        first = attempt.candidates[0]
+        for other in likeliest:
+            if other.candidates[0].cause != first.cause:
+                yield first, other.candidates[0]
+
+
 def _rank_pairs(
     failing: FailingLayer, attempts: Sequence[Attempt]
 ) -> Iterator[tuple[Candidate, Candidate]]:
-    """Yield pairs of candidates to try, by score."""
+    """Yield pairs of the likeliest candidates, by score."""
     attempts = [attempt for attempt in attempts if not attempt.candidates[0].replaces_output]
     ranked = sorted(attempts, key=lambda each: (-each.candidates[0].score, each.x_floor_after))
     best = [attempt.candidates[0] for attempt in _take_various(ranked)]

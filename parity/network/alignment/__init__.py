@@ -3,6 +3,7 @@
 from parity.network.alignment.align import align
 from parity.network.alignment.axes import infer_axes
 from parity.network.alignment.cuts import Cuts, find_cuts
+from parity.network.alignment.given import GivenPair
 from parity.network.alignment.result import (
     Alignment,
     Confidence,
@@ -18,6 +19,7 @@ __all__ = [
     "Alignment",
     "Confidence",
     "Cuts",
+    "GivenPair",
     "NodePair",
     "Slice",
     "TensorPair",

@@ -8,6 +8,7 @@ from parity.errors import AlignmentError
 from parity.network.alignment.ambiguity import judge
 from parity.network.alignment.assembly import Assembly
 from parity.network.alignment.canonical import Part, canonicalise, find_packed
+from parity.network.alignment.given import GivenPair, fix_partners
 from parity.network.alignment.matching import Features, Matching, match
 from parity.network.alignment.result import Alignment
 from parity.network.alignment.skeleton import Skeleton
@@ -15,10 +16,18 @@ from parity.network.alignment.weightless import pair_weightless
 from parity.network.graph import Graph
 
 
-def align(reference: Graph, other: Graph, *, names: tuple[str, str] = ("A", "B")) -> Alignment:
+def align(
+    reference: Graph,
+    other: Graph,
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    given: Sequence[GivenPair] = (),
+) -> Alignment:
     """Return which nodes, tensors and weights of two graphs are the same.
 
-    Raises `AlignmentError`, with the `names` of the two, if no node of the reference has a partner.
+    Pairs that are `given` are kept, and the rest is derived. Raises `AlignmentError`, with the
+    `names` of the two, if no node of the reference has a partner, and for given pairs that
+    contradict one another.
     """
     shared = {port.name for port in (*reference.inputs, *reference.outputs)}
     shared &= {port.name for port in (*other.inputs, *other.outputs)}
@@ -28,7 +37,7 @@ def align(reference: Graph, other: Graph, *, names: tuple[str, str] = ("A", "B")
         Skeleton(canonicalise(graph, split_packed=split_packed), port_names=frozenset(shared))
         for graph in (reference, other)
     )
-    matching = match(Features(left, right))
+    matching = match(Features(left, right, fix_partners(left, right, given)))
     alone = _find_tails(matching)
     if any(alone):
         # A norm behind a convolution without a partner is that of another operation.
@@ -36,7 +45,7 @@ def align(reference: Graph, other: Graph, *, names: tuple[str, str] = ("A", "B")
             Skeleton(each.canonical, port_names=frozenset(shared), alone=heads)
             for each, heads in zip((left, right), alone, strict=True)
         )
-        matching = match(Features(left, right))
+        matching = match(Features(left, right, fix_partners(left, right, given)))
     alignment = Assembly(matching, pair_weightless(matching), judge(matching)).build()
     if not alignment.pairs:
         raise AlignmentError(

@@ -50,7 +50,9 @@ def judge(matching: Matching) -> Judgement:
     judgement = Judgement(groups=[tuple(u for u in g if u not in known) for g in groups])
     for unit, partner in matching.pairs:
         broken = matching.broken_links(unit, partner)
-        if unit in known:
+        if features.given[unit, partner]:
+            verdict, reason = Confidence.SURE, "given"
+        elif unit in known:
             sure = broken <= kept[unit, partner]
             verdict = Confidence.SURE if sure else Confidence.PROBABLE
             reason = "equal weights" if sure else "equal weights, at another place of the graph"
@@ -72,12 +74,13 @@ def judge(matching: Matching) -> Judgement:
 
 
 def _find_known(matching: Matching) -> set[int]:
-    """Return the units that hold the same weights as their partner, and as no other."""
+    """Return the units whose partner is given, or holds the same weights, and no other does."""
     features = matching.features
+    given = {unit for unit, partner in matching.pairs if features.given[unit, partner]}
     if not features.anchored:
-        return set()
+        return given
     equal = features.equal_weights
-    return {
+    return given | {
         unit
         for unit, partner in matching.pairs
         if equal[unit, partner] and equal[unit].sum() == 1 and equal[:, partner].sum() == 1

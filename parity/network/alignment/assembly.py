@@ -211,6 +211,8 @@ class Assembly:
 
     def _judge_weightless(self, places: Places, part: int, partner: int) -> tuple[Confidence, str]:
         one, two = self.a.parts[part], self.b.parts[partner]
+        if self.matching.features.fixed.parts.partners.get(part, -1) == partner:
+            return Confidence.SURE, "given"
         near = [*places.before[("part", part)], *places.behind[("part", part)]]
         verdicts = {
             self.judgement.confidence[number]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.network.alignment import anchors, families
+from parity.network.alignment.given import Fixed
 from parity.network.alignment.skeleton import RADII, Skeleton
 
 Matrix = NDArray[np.float32]
@@ -23,6 +24,9 @@ Flags = NDArray[np.bool_]
 
 _EQUAL_WEIGHTS = 40.0
 """The score of equal weights, above that of all other features together."""
+
+_GIVEN = 1e4
+"""The score of partners that the user states."""
 
 _RELAXED = 0.5
 """The score of partners of one family whose weights have different shapes."""
@@ -34,12 +38,31 @@ class Features:
 
     reference: Skeleton
     other: Skeleton
+    fixed: Fixed = field(default_factory=Fixed)
+
+    @cached_property
+    def given(self) -> Flags:
+        """The partners that are given."""
+        found = np.zeros((len(self.reference), len(self.other)), bool)
+        for unit, partner in self.fixed.units.partners.items():
+            if partner >= 0:
+                found[unit, partner] = True
+        return found
+
+    def _keep_given(self, flags: Flags) -> Flags:
+        """Return flags in which what is given has no other partner than the given one."""
+        units = self.fixed.units
+        if units:
+            flags = flags.copy()
+            flags[list(units.partners)] = False
+            flags[:, list(units.inverse)] = False
+        return np.asarray(flags | self.given)
 
     @cached_property
     def same_kind(self) -> Flags:
-        """The same family and the same lengths of the main weight."""
+        """The same family and the same lengths of the main weight; or given as partners."""
         same = _equal(self.reference.kinds, self.other.kinds)
-        return np.asarray(same & ~self.other_channels)
+        return self._keep_given(np.asarray(same & ~self.other_channels))
 
     @cached_property
     def other_channels(self) -> Flags:
@@ -59,12 +82,13 @@ class Features:
             [each.family(unit) for unit in range(len(each))]
             for each in (self.reference, self.other)
         )
-        return np.asarray(_equal(left, right) & ~self.other_channels)
+        return self._keep_given(np.asarray(_equal(left, right) & ~self.other_channels))
 
     @cached_property
     def equal_weights(self) -> Flags:
-        """Weights with the same moments."""
-        return anchors.find_equal(self.reference, self.other)
+        """Weights with the same moments, of parts that may be partners."""
+        equal = anchors.find_equal(self.reference, self.other)
+        return np.asarray(equal & (self._keep_given(equal)))
 
     @cached_property
     def informative(self) -> tuple[Flags, Flags]:
@@ -119,7 +143,7 @@ class Features:
         if self.anchored:
             relaxed = relaxed + _EQUAL_WEIGHTS * self.equal_weights
         score = np.where(self.same_kind, strict, np.where(self.same_family, relaxed, -1.0))
-        return np.asarray(score, np.float32)
+        return np.asarray(score + _GIVEN * self.given, np.float32)
 
     @cached_property
     def local(self) -> Matrix:
@@ -221,6 +245,10 @@ def match(features: Features) -> Matching:
     tried: dict[bytes, Matching] = {}
     for order in a:
         partners = _find_subsequence(features, a[order], b[order])
+        # Those that are given may stand in another order than the rest.
+        for unit, partner in features.fixed.units.partners.items():
+            if partner >= 0:
+                partners[unit] = partner
         tried.setdefault(partners.tobytes(), Matching(features, partners))
     best = max((_improve(each) for each in tried.values()), key=Matching.score)
     _swap_branches(best)
@@ -385,8 +413,11 @@ Chain = list[tuple[int, int]]
 def find_exchanges(matching: Matching, unit: int) -> Iterable[Chain]:
     """Return the exchanges of a unit with another, alone and with the chains around both."""
     a = matching.features.reference
+    fixed = matching.features.fixed.units.partners
+    if unit in fixed:
+        return
     for other, partner in enumerate(matching.partners):
-        if other == unit or partner < 0 or a.kinds[other] != a.kinds[unit]:
+        if other == unit or partner < 0 or a.kinds[other] != a.kinds[unit] or other in fixed:
             continue
         if abs(a.depths[other] - a.depths[unit]) > 6:
             continue
@@ -417,7 +448,11 @@ def _follow(matching: Matching, unit: int, other: int) -> Chain:
             one, two = near[0][0], near[1][0]
             back = "behind" if name == "before" else "before"
             alone = len(getattr(a.units[one], back)) == 1 or name == "behind"
-            if {one, two} & used or a.kinds[one] != a.kinds[two] or not alone:
+            if (
+                {one, two} & (used | matching.features.fixed.units.partners.keys())
+                or a.kinds[one] != a.kinds[two]
+                or not alone
+            ):
                 break
             used |= {one, two}
             chain.append((one, two))

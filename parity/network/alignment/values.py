@@ -305,9 +305,22 @@ def _repair(assembly: Assembly, check: _ValueCheck) -> Assembly | None:
     """Return an assembly in which wrong partners are exchanged; None if there is none to change."""
     a, b = assembly.a, assembly.b
     matching = assembly.matching
-    weighted = {unit: partner for unit, partner in matching.pairs if not a.head(unit).is_port}
-    free = [u for u in range(len(b)) if matching.inverse[u] < 0 and not b.head(u).is_port]
-    alone = [u for u in range(len(a)) if matching.partners[u] < 0 and not a.head(u).is_port]
+    fixed = matching.features.fixed
+    weighted = {
+        unit: partner
+        for unit, partner in matching.pairs
+        if not a.head(unit).is_port and unit not in fixed.units.partners
+    }
+    free = [
+        u
+        for u in range(len(b))
+        if matching.inverse[u] < 0 and not b.head(u).is_port and u not in fixed.units.alone
+    ]
+    alone = [
+        u
+        for u in range(len(a))
+        if matching.partners[u] < 0 and not a.head(u).is_port and u not in fixed.units.partners
+    ]
     changed = _find_partners(
         weighted,
         alone,
@@ -323,10 +336,11 @@ def _repair(assembly: Assembly, check: _ValueCheck) -> Assembly | None:
             matching.partners[matching.partners == partner] = -1
             matching.partners[unit] = partner
         lighter = pair_weightless(matching)
-    taken = set(lighter.partners.values())
+    taken = {*lighter.partners.values(), *fixed.parts.alone}
+    settled = {*lighter.partners, *fixed.parts.partners}
     moved = _find_partners(
-        lighter.partners,
-        [p for p in _weightless(a) if p not in lighter.partners],
+        {p: q for p, q in lighter.partners.items() if p not in fixed.parts.partners},
+        [p for p in _weightless(a) if p not in settled],
         [p for p in _weightless(b) if p not in taken],
         lambda p, q: _find_common(a, p, b, q),
         lambda p, q: a.parts[p].family == b.parts[q].family,

@@ -87,7 +87,10 @@ def pair_weightless(matching: Matching) -> Weightless:
     partners: dict[Place, Place] = {
         ("unit", unit): ("unit", partner) for unit, partner in matching.pairs
     }
-    pairing = _Pairing(left, right, partners)
+    fixed = matching.features.fixed.parts
+    partners |= {("part", one): ("part", two) for one, two in fixed.partners.items() if two >= 0}
+    blocked = {("part", one) for one, two in fixed.partners.items() if two < 0}
+    pairing = _Pairing(left, right, partners, blocked, {("part", two) for two in fixed.alone})
     for level in ("kind", "family", "kind", "family", "twin", "kind", "family", "any"):
         for complete in (True, True, False):
             while pairing.sweep(level, complete=complete):
@@ -101,8 +104,17 @@ def pair_weightless(matching: Matching) -> Weightless:
 class _Pairing:
     """The partners found so far, in both directions."""
 
-    def __init__(self, left: Places, right: Places, partners: dict[Place, Place]) -> None:
+    def __init__(
+        self,
+        left: Places,
+        right: Places,
+        partners: dict[Place, Place],
+        blocked: set[Place],
+        blocked_right: set[Place],
+    ) -> None:
+        """`blocked` have no partner, on the left and on the right."""
         self.left, self.right, self.partners = left, right, partners
+        self.blocked, self.blocked_right = blocked, blocked_right
         self.twins: list[Place] = []
         self.inverse = {partner: place for place, partner in partners.items()}
 
@@ -113,7 +125,7 @@ class _Pairing:
             parts = self.left.weightless
             for part in parts if forwards else reversed(parts):
                 place = ("part", part)
-                if place in self.partners:
+                if place in self.partners or place in self.blocked:
                     continue
                 partner = self._find(place, level, forwards, complete)
                 if partner is not None:
@@ -134,7 +146,10 @@ class _Pairing:
         candidates = [
             each
             for each in dict.fromkeys(q for image in images for q in far_right[image])
-            if each[0] == "part" and each not in self.inverse and self._fits(place, each, level)
+            if each[0] == "part"
+            and each not in self.inverse
+            and each not in self.blocked_right
+            and self._fits(place, each, level)
         ]
         if complete:
             candidates = [c for c in candidates if set(near_right[c]) == set(images)]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parity.errors import InputError
-from parity.network.inputs import sources
+from parity.errors import InputError, UsageError
+from parity.network.inputs import preprocessing, sources
 from parity.network.inputs._calibration import make_calibration_batch
 from parity.network.inputs._input import Array, Input, Shape
 from parity.network.inputs._passes import exceeds_one_pass, split_into_passes
@@ -34,7 +34,12 @@ __all__ = [
 
 
 def load(
-    source: str | Path | Array | None, shape: Shape, *, batch: int | None = None, seed: int = 0
+    source: str | Path | Array | None,
+    shape: Shape,
+    *,
+    batch: int | None = None,
+    seed: int = 0,
+    preprocess: str = preprocessing.DEFAULT,
 ) -> Input:
     """Return the input for a model that takes `shape`, (C, H, W).
 
@@ -42,8 +47,21 @@ def load(
     as it is; `"random"`, seeded unit noise; or None, the photograph in Matplotlib's sample data.
     `batch` is the number of items to take (a folder and an array have their own number, 1
     elsewhere). A photograph taken several times is its centre crop, then seeded random crops, half
-    of them mirrored. Raises `InputError`.
+    of them mirrored. `preprocess` is what is done to a photograph's pixels, a name of
+    `parity.network.inputs.preprocessing`; other inputs are used as they are. Raises `InputError`,
+    and `UsageError` for a preprocessing that is unknown, or given with another input.
     """
     if batch is not None and batch < 1:
         raise InputError(f"the batch must be at least 1, found {batch}")
-    return sources.find(source).load(source, shape, batch=batch, seed=seed)
+    preprocessing.find(preprocess)
+    found = sources.find(source)
+    if getattr(found, "TAKES_PREPROCESSING", False):
+        settings: dict[str, str] = {"preprocess": preprocess}
+    elif preprocess == preprocessing.DEFAULT:
+        settings = {}
+    else:
+        raise UsageError(
+            f"--preprocess {preprocess}: belongs to a photograph; the input '{found.NAME}' is used "
+            "as it is"
+        )
+    return found.load(source, shape, batch=batch, seed=seed, **settings)

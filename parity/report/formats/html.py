@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status, SubjectResult
-from parity.report import charts, wording
+from parity.report import charts, side_by_side, wording
 from parity.report.codec import to_json
 from parity.report.model import ErrorProfile, Report
 
@@ -59,6 +59,8 @@ def render(report: Report) -> str:
         heat=charts.build_heat_map(profile) if profile and profile.spatial else None,
         channels=charts.build_channel_bars(profile, report.limit) if profile else None,
         profile_text=_describe_profile(profile, report.limit) if profile else "",
+        sides=side_by_side.draw_side_by_side(report),
+        edges_width=side_by_side.EDGES_WIDTH,
         machine=wording.describe_machine(report),
         command=wording.format_command(report),
         width=charts.WIDTH,

@@ -143,7 +143,9 @@ def _describe_findings(report: Report) -> Iterator[str]:
     for line in report.attribution:
         yield _escape(line)
     for cause in report.causes:
-        yield f"{_escape(cause.layer)}, {_escape(cause.subject)}: {_escape(cause.message)}"
+        yield f"{_escape(cause.layer)}, {_escape(cause.subject)}: {_escape(cause.statement)}"
+        if cause.remedy:
+            yield f"**remedy** {_escape(cause.remedy)}"
     for name, facts in report.subjects.items():
         if facts.failure:
             yield f"**{_escape(name)}** could not be run: {_escape(facts.failure)}"

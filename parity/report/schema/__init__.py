@@ -275,6 +275,7 @@ class Cause(JsonModel):
     cause: str
     evidence: Mapping[str, Number]
     message: str
+    remedy: str = ""
 
 
 class ErrorProfile(JsonModel):
@@ -319,6 +320,17 @@ class InputTrial(JsonModel):
     x_floor_max: Figure
 
 
+class PairedLayer(JsonModel):
+    data = reports.PairedLayer
+
+    kind: str
+    shape: TensorShape
+    places: Mapping[str, str]
+    inputs: Mapping[str, tuple[Count, ...]] = {}
+    confidence: Mapping[str, str] = {}
+    point: str = ""
+
+
 class Report(JsonModel):
     data = reports.Report
 
@@ -347,6 +359,7 @@ class Report(JsonModel):
     spread: Mapping[str, tuple[Figure, Figure]] = {}
     trials: tuple[InputTrial, ...] = ()
     locations: Mapping[str, Mapping[str, str]] = {}
+    layers: tuple[PairedLayer, ...] = ()
     command: tuple[str, ...] = ()
 
     @model_validator(mode="before")

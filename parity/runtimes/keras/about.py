@@ -21,7 +21,7 @@ ABOUT = RuntimeInfo(
         package="tensorflow",
         file="python/platform/build_info.py",
         pattern=r"'cuda_version', *'([\d.]+)'",
-        remedy='pip install "parity[keras-gpu]" in an environment of its own',
+        remedy="{install} in an environment of its own",
     ),
     holds_models=True,
     model_class="keras.Layer",

@@ -29,7 +29,7 @@ ABOUT = RuntimeInfo(
         file="capi/build_and_package_info.py",
         pattern=r"^cuda_version *= *'([\d.]+)'",
         library="capi/*onnxruntime_providers_cuda*",
-        remedy='pip uninstall onnxruntime; pip install "parity[onnx-gpu]"',
+        remedy="pip uninstall onnxruntime; {install}",
     ),
     runs_graphs=True,
     tf32_remedy="set the CUDA provider's use_tf32 to 0",

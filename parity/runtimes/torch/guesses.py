@@ -13,7 +13,8 @@ from torch import nn
 from parity.errors import GraphError, InputError
 from parity.network.graph import Graph
 from parity.runtimes.graph_framework import Array
-from parity.runtimes.torch.graphs import record, required_inputs
+from parity.runtimes.torch.graphs import record
+from parity.runtimes.torch.model_inputs import required_inputs
 
 MAX_TRIALS = 64
 """So many runs are tried at most."""

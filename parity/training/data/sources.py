@@ -16,6 +16,7 @@ from parity import files
 from parity.defaults import VALIDATION_SHARE
 from parity.errors import InputError, MissingRuntimeError, OutputError, UsageError
 from parity.network.inputs import picture
+from parity.processes import origin
 from parity.text import quote
 from parity.training.data import decoding, idx
 from parity.training.data.dataset import (
@@ -109,7 +110,8 @@ def load_digits() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], tupl
         from sklearn.datasets import load_digits as load
     except ImportError as error:
         raise MissingRuntimeError(
-            'the digits are scikit-learn\'s, which is not installed: pip install "parity[train]"'
+            "the digits are scikit-learn's, which is not installed: "
+            + origin.install_command("train", ["scikit-learn"])
         ) from error
     digits = load()
     # Grey levels are 0 to 16.

@@ -305,6 +305,31 @@ def test_an_unwritable_path_costs_no_tracing(tmp_path, monkeypatch):
         torch_onnx.export(mlp(), [(10,)], tmp_path / "missing" / "a.onnx")
 
 
+@pytest.mark.parametrize("heads", [(), (2,), (2, 3)], ids=["3d", "4d", "5d"])
+@pytest.mark.parametrize("case", ["plain", "causal", "masked"])
+def test_attention_of_any_number_of_axes(heads, case, tmp_path):
+    """torch.onnx translates four axes alone; timm's Twins attends over five."""
+
+    def attend(_, query, key, mask):
+        mask = mask > 0 if case == "masked" else None
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, key, attn_mask=mask, is_causal=case == "causal"
+        )
+
+    shapes = [(*heads, 5, 4), (*heads, 7, 4), (*heads, 5, 7)]
+    path = tmp_path / "a.onnx"
+    torch_onnx.export(Call(attend), shapes, path)
+    arrays = [np.random.default_rng(at).standard_normal((3, *s)) for at, s in enumerate(shapes)]
+    tensors = [torch.from_numpy(array.astype(np.float32)) for array in arrays]
+    session = open_session(path)
+    feeds = {
+        value.name: tensor.numpy()
+        for value, tensor in zip(session.get_inputs(), tensors, strict=False)
+    }
+    (found,) = session.run(None, feeds)
+    np.testing.assert_allclose(found, attend(None, *tensors).numpy(), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("opset", [17, 18, 22])
 def test_opsets(opset, tmp_path):
     path = tmp_path / "a.onnx"

@@ -217,10 +217,13 @@ class Bench:
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         sys.argv = ["parity", *arguments]
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        from parity.commands.cli.main import main
-
         try:
+            # Some settings of the environment are read, and refused, by the import.
+            from parity.commands.cli.main import main
+
             return main()
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 1
         except BaseException:  # noqa: BLE001 (what a user would see as a traceback)
             import traceback
 

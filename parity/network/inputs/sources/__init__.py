@@ -1,7 +1,8 @@
 """The sources of inputs, one file each, found here without a list.
 
 A file holds `NAME`, which the report shows; `accepts(source)`, whether it can load this source; and
-`load(source, shape, *, batch, seed)`, which returns an `Input` or raises `InputError`.
+`load(source, shape, *, batch, seed)`, which returns an `Input` or raises `InputError`. With
+`TAKES_PREPROCESSING` its `load` also takes `preprocess`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class Source(Protocol):
     def accepts(self, source: Any) -> bool:
         """Return whether this file can load `source`."""
 
-    def load(self, source: Any, shape: Shape, *, batch: int | None, seed: int) -> Input:
+    def load(
+        self, source: Any, shape: Shape, *, batch: int | None, seed: int, **settings: str
+    ) -> Input:
         """Return the input, (N, C, H, W), for a model that takes `shape`, (C, H, W)."""
 
 

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from parity.errors import InputError
+from parity.network.inputs import preprocessing
 from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
 from parity.network.inputs.picture import SUFFIXES
-from parity.network.inputs.sources.photograph import read_photograph
+from parity.network.inputs.sources.photograph import describe, read_photograph
 
 NAME = "folder"
+TAKES_PREPROCESSING = True
 
 MAX_FILES = 256
 
@@ -22,13 +24,21 @@ def accepts(source: Any) -> bool:
     return isinstance(source, str | Path) and Path(source).is_dir()
 
 
-def load(source: Any, shape: Shape, *, batch: int | None, seed: int) -> Input:
+def load(
+    source: Any,
+    shape: Shape,
+    *,
+    batch: int | None,
+    seed: int,
+    preprocess: str = preprocessing.DEFAULT,
+) -> Input:
     """Return the first `batch` photographs, or all of up to `MAX_FILES`, one centre crop each."""
     folder = Path(source)
-    return make_input(NAME, _read(folder, shape, batch), folder.resolve().name)
+    source = describe(folder.resolve().name, preprocess)
+    return make_input(NAME, _read(folder, shape, batch, preprocess), source)
 
 
-def _read(folder: Path, shape: Shape, batch: int | None) -> Array:
+def _read(folder: Path, shape: Shape, batch: int | None, preprocess: str) -> Array:
     try:
         paths = sorted(
             path
@@ -48,4 +58,4 @@ def _read(folder: Path, shape: Shape, batch: int | None) -> Array:
         )
     paths = paths[:batch]
     check_input_size((len(paths), *shape))
-    return np.concatenate([read_photograph(path, shape, 1, 0) for path in paths])
+    return np.concatenate([read_photograph(path, shape, 1, 0, preprocess) for path in paths])

@@ -1,4 +1,4 @@
-"""One photograph, preprocessed as torchvision and timm preprocess ImageNet's."""
+"""One photograph, cropped as torchvision and timm crop ImageNet's, and preprocessed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from parity.errors import InputError
+from parity.network.inputs import preprocessing
 from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
 from parity.network.inputs.picture import MAX_PIXELS, SUFFIXES, decode
 
 NAME = "photo"
 
-# ImageNet's, as torchvision and timm use them: mean and standard deviation of R, G, B in [0, 1],
-# and the share of the resized picture that the centre crop keeps.
-MEAN = (0.485, 0.456, 0.406)
-STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+TAKES_PREPROCESSING = True
+
+# The share of the resized picture that the centre crop keeps, as torchvision's and timm's.
 CROP_SHARE = 224 / 256
 
 
@@ -32,11 +32,24 @@ def accepts(source: Any) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
-def load(source: Any, shape: Shape, *, batch: int | None, seed: int) -> Input:
+def load(
+    source: Any,
+    shape: Shape,
+    *,
+    batch: int | None,
+    seed: int,
+    preprocess: str = preprocessing.DEFAULT,
+) -> Input:
     """Return the photograph's centre crop, then `batch` - 1 seeded random crops of it."""
     path = _default_photograph() if source is None else Path(source)
     check_input_size((batch or 1, *shape))
-    return make_input(NAME, read_photograph(path, shape, batch or 1, seed), path.name)
+    array = read_photograph(path, shape, batch or 1, seed, preprocess)
+    return make_input(NAME, array, describe(path.name, preprocess))
+
+
+def describe(name: str, preprocess: str) -> str:
+    """Return the source of an input for the report, with a preprocessing that was asked for."""
+    return name if preprocess == preprocessing.DEFAULT else f"{name} ({preprocess})"
 
 
 def _default_photograph() -> Path:
@@ -47,7 +60,9 @@ def _default_photograph() -> Path:
     return Path(found.origin).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
 
 
-def read_photograph(path: Path, shape: Shape, batch: int, seed: int) -> Array:
+def read_photograph(
+    path: Path, shape: Shape, batch: int, seed: int, preprocess: str = preprocessing.DEFAULT
+) -> Array:
     """Return `batch` crops of one picture, (batch, C, H, W), the centre crop first."""
     channels, height, width = shape
     if channels not in (1, 3):
@@ -60,11 +75,7 @@ def read_photograph(path: Path, shape: Shape, batch: int, seed: int) -> Array:
     random = np.random.default_rng(seed)
     crops += [_random_crop(picture, height, width, random) for _ in range(batch - 1)]
     pixels = np.stack([np.asarray(crop).reshape(height, width, channels) for crop in crops])
-    mean = np.array(MEAN if channels == 3 else np.mean(MEAN), np.float32)
-    deviation = np.array(
-        STANDARD_DEVIATION if channels == 3 else np.mean(STANDARD_DEVIATION), np.float32
-    )
-    scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
+    scaled = preprocessing.find(preprocess).apply(pixels)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 

@@ -1,0 +1,171 @@
+"""The help of each command, the options that all share, and what a shell completes."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+import typer
+
+from parity.commands import cases
+from parity.commands.cli import arguments, console, panels, progress
+from parity.commands.cli import main as cli
+from parity.commands.cli.application import build_app
+from parity.network import architectures
+
+
+def commands():
+    """Every command that runs, by its words."""
+    root = typer.main.get_command(build_app())
+    context = root.make_context("parity", [], resilient_parsing=True)
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        if hasattr(command, "list_commands"):
+            for inner in command.list_commands(context):
+                yield f"{name} {inner}", command.get_command(context, inner)
+        else:
+            yield name, command
+
+
+COMMANDS = dict(commands())
+OWN_HELP = {name: each for name, each in COMMANDS.items() if " " not in name}
+
+
+def ran(capsys, *words):
+    code = cli.main(list(words))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_in_a_group(name):
+    for parameter in COMMANDS[name].params:
+        if parameter.param_type_name == "option":
+            assert parameter.rich_help_panel in panels.ORDER, parameter.opts
+
+
+@pytest.mark.parametrize("name", OWN_HELP)
+def test_the_groups_come_in_their_order(capsys, name):
+    code, out, _ = ran(capsys, name, "--help")
+    assert code == 0
+    titles = re.findall(r"^(\S.*):$", out, re.MULTILINE)
+    groups = [title for title in titles if title in panels.ORDER]
+    assert groups == [title for title in panels.ORDER if title in groups]
+    assert "Outputs" in groups
+
+
+def test_no_summary_is_cut(capsys):
+    _, out, _ = ran(capsys, "--help")
+    listed = out.partition("Commands:")[2]
+    assert "..." not in listed
+    assert "…" not in listed
+    text = " ".join(listed.split())
+    for name, command in OWN_HELP.items():
+        first = " ".join(command.help.partition("\n\n")[0].split()).partition(". ")[0]
+        assert f"{name} {first}" in text
+
+
+def test_examples_are_one_a_line(capsys):
+    _, out, _ = ran(capsys, "compare", "--help")
+    (examples,) = re.findall(r"Examples:\n((?:  .*\n)+)", out)
+    assert len(examples.splitlines()) == 4
+    assert all(line.startswith("  parity compare ") for line in examples.splitlines())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "--onnx", "OUT.onnx", "resnet18", "--from", "torch"],
+        ["convert", "resnet18", "--weights", "F.pth", "OUT.keras"],
+        ["convert", "a.py:net", "--into", "b.py:net", "OUT.keras"],
+        ["capture", "resnet18", "--out", "DIR"],
+        ["align", "a.py:net", "b.py:net", "--out", "F.csv"],
+        ["fix", "a.py:net", "b.py:net", "--out", "DIR"],
+    ],
+)
+def test_the_arguments_have_their_fixed_order(words):
+    COMMANDS[words[0]].make_context(words[0], list(words[1:]))
+
+
+def test_quiet_and_verbose_contradict_each_other(capsys):
+    code, _, err = ran(capsys, "models", "--quiet", "--verbose")
+    assert code == 2
+    assert "contradict" in err
+
+
+def test_a_quiet_command_prints_no_note(capsys):
+    assert ran(capsys, "models", "--quiet")[0] == 0
+    console.print_note("seen by nobody")
+    with progress.show_progress() as update:
+        update("torch", "exporting")
+    assert capsys.readouterr().err == ""
+    assert ran(capsys, "models")[0] == 0
+    console.print_note("seen")
+    assert "note: seen" in capsys.readouterr().err
+
+
+def test_a_verbose_command_prints_each_step(capsys):
+    assert ran(capsys, "models", "--verbose")[0] == 0
+    with progress.show_progress() as update:
+        update("torch", "exporting")
+        time.sleep(0.01)
+        update("keras", "running")
+    err = capsys.readouterr().err
+    console.verbosity = ""
+    assert re.fullmatch(r" *\d\.\d s: torch: exporting\n *\d\.\d s: keras: running\n", err)
+
+
+def test_the_shell_completes_models_and_files(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet.py").write_text("")
+    (tmp_path / "folder").mkdir()
+    assert arguments.complete_model("resnext101") == [
+        name for name in architectures.all_names() if name.startswith("resnext101")
+    ]
+    found = arguments.complete_reference("resne")
+    assert "resnet18" in found
+    assert "resnet.py" in found
+    assert arguments.complete_reference("new=fol") == ["new=folder/"]
+
+
+@pytest.mark.parametrize(
+    ("references", "models"),
+    [
+        (["resnet18"], 'model = "resnet18"'),
+        (["gru_tagger"], 'models = ["gru_tagger"]'),
+        (["net.py:build", "deployed.onnx"], 'models = ["net.py:build", "deployed.onnx"]'),
+    ],
+)
+def test_a_case_file_is_written_with_comments(capsys, tmp_path, monkeypatch, references, models):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("build = None\n")
+    (tmp_path / "deployed.onnx").write_bytes(b"\x08\x08")
+    words = [word for each in references for word in ("--init", each)]
+    code, out, err = ran(capsys, "check", *words)
+    assert (code, err) == (0, "")
+    assert out == "wrote parity.toml; now run: parity check parity.toml\n"
+    text = (tmp_path / "parity.toml").read_text()
+    assert models in text
+    (case,) = cases.load(tmp_path / "parity.toml").cases
+    assert case.name
+    # Every key that is commented out is one that a case file may have.
+    for key in re.findall(r"^# (\w+) = ", text, re.MULTILINE):
+        assert key in {*cases.KEYS, "junit", "html", "old"}
+
+
+def test_a_case_file_replaces_none(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parity.toml").write_text("mine")
+    code, _, err = ran(capsys, "check", "--init", "resnet18")
+    assert code == 2
+    assert "parity.toml: exists already" in err
+    assert (tmp_path / "parity.toml").read_text() == "mine"
+
+
+def test_no_case_file_is_written_for_an_unknown_model(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = ran(capsys, "check", "--init", "resnte18")
+    assert code == 2
+    assert "resnte18" in err
+    assert not (tmp_path / "parity.toml").exists()

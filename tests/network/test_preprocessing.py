@@ -1,0 +1,89 @@
+"""Preprocessing of photographs: the formulas, the names, and Keras's own functions."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+
+from parity.comparison.graphs.request import GraphRequest
+from parity.comparison.request import Request
+from parity.errors import UsageError
+from parity.network import inputs
+from parity.network.inputs import preprocessing
+
+SHAPE = (3, 32, 32)
+PIXELS = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+
+
+def test_the_default_is_that_of_imagenet():
+    default, named = inputs.load(None, SHAPE), inputs.load(None, SHAPE, preprocess="imagenet")
+    assert default.sha256 == named.sha256
+    assert default.source == named.source == "grace_hopper.jpg"
+
+
+def test_the_formulas():
+    pixels = inputs.load(None, SHAPE, preprocess="none")
+    assert pixels.source == "grace_hopper.jpg (none)"
+    assert pixels.array.min() >= 0
+    assert pixels.array.max() > 100
+    assert (pixels.array == np.rint(pixels.array)).all()
+    scaled = inputs.load(None, SHAPE, preprocess="scale").array
+    np.testing.assert_array_equal(scaled, pixels.array / np.float32(255))
+    caffe = inputs.load(None, SHAPE, preprocess="keras:ResNet50").array
+    blue = pixels.array[:, 2] - np.float32(103.939)
+    np.testing.assert_array_equal(caffe[:, 0], blue)
+
+
+def test_grey_has_the_mean_of_the_figures():
+    grey = preprocessing.IMAGENET.apply(np.full((1, 2, 2, 1), 255, np.uint8))
+    mean, deviation = np.mean((0.485, 0.456, 0.406)), np.mean((0.229, 0.224, 0.225))
+    np.testing.assert_allclose(grey, (1 - mean) / deviation, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("imagnet", "did you mean 'imagenet'?"),
+        ("keras:resnt", "did you mean 'keras:resnet'?"),
+        ("torch:x", "known: imagenet, scale, none, keras:"),
+    ],
+)
+def test_an_unknown_name_is_refused_before_anything_runs(name, told):
+    for make in (
+        lambda: Request(model="resnet18", preprocess=name),
+        lambda: GraphRequest(references=("net.py:build",), preprocess=name),
+    ):
+        with pytest.raises(UsageError) as raised:
+            make()
+        assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("source", ["random", np.zeros((1, *SHAPE), np.float32)])
+def test_only_a_photograph_is_preprocessed(source):
+    with pytest.raises(UsageError, match="--preprocess scale: belongs to a photograph"):
+        inputs.load(source, SHAPE, preprocess="scale")
+    assert inputs.load(source, SHAPE).array.shape == (1, *SHAPE)
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("module", sorted(preprocessing._OF_KERAS))
+def test_the_figures_are_those_of_keras_applications(module):
+    function = importlib.import_module(f"keras.applications.{module}").preprocess_input
+    expected = function(PIXELS.astype(np.float32), data_format="channels_last")
+    found = preprocessing.find(f"keras:{module}").apply(PIXELS)
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.framework
+def test_every_model_of_keras_applications_has_its_module():
+    import keras
+
+    for name in dir(keras.applications):
+        model = getattr(keras.applications, name)
+        if callable(model):
+            module = preprocessing._find_module(name)
+            assert module is not None, name
+            owner = importlib.import_module(f"keras.applications.{module}")
+            assert getattr(owner, name) is model, name
