@@ -35,7 +35,7 @@ Progress = Callable[[str, str], None]
 
 _STATISTICS = ("mean", "variance")
 
-_CALLS = {
+_CALLS: Mapping[str, Mapping[str, tuple[str, ...] | None]] = {
     "torch": {"relu": ("relu",), "max_pool": ("max_pool2d",)},
     "keras": {"relu": None, "max_pool": None},
 }
@@ -351,7 +351,7 @@ def _find_choices(
     """Return the points of ReLUs and max-pools that both models have, for each model."""
     if other is None or alignment is None:
         return []
-    found = []
+    found: list[tuple[ChoicePoint, ChoicePoint]] = []
     for kind in HOOKED_KINDS:
         calls, others = _list_calls(graph, kind), _list_calls(other.graph, kind)
         for _, pair in alignment.tensors:
@@ -436,10 +436,12 @@ def _build_table(
     partners: dict[str, str] = {}
     if alignment is not None and other is not None:
         for pair in alignment.pairs:
-            for node in pair.reference:
+            for identifier in pair.reference:
                 if pair.other:
-                    partners[node] = other.graph.by_id[pair.other[-1]].path or pair.other[-1]
-    leaves, seen, rows = _find_leaves(base.graph), set[str](), []
+                    path = other.graph.by_id[pair.other[-1]].path
+                    partners[identifier] = path or pair.other[-1]
+    leaves, seen = _find_leaves(base.graph), set[str]()
+    rows: list[Row] = []
     is_torch = base.subject.runtime == REFERENCE
     for node in base.graph.nodes:
         own = [p for p in node.parameters if p.name in trained and p.name not in seen]

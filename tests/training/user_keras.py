@@ -65,3 +65,19 @@ class KerasCnn(keras.Model):
         x = x + keras.ops.relu(self.body_norm(self.body(x), training=training))
         x = self.hidden(self.flatten(self.pool(x)))
         return self.head(self.norm(x))
+
+
+def keras_padded(num_classes: int = 10) -> keras.Model:
+    """The twin of `torch_padded`: the padding is a layer of its own."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(8, 3, padding="same", activation="relu"),
+            layers.ZeroPadding2D(1),
+            layers.MaxPooling2D(3, 2),
+            layers.Conv2D(8, 3, padding="same"),
+            layers.ReLU(max_value=6),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(num_classes),
+        ]
+    )
