@@ -389,9 +389,9 @@ def _find_crop(
         return None
     inner = other_graph.tensors[before.inputs[0]].shape
     pairs = [tuple(pair) for pair in before.hyper.get("padding", ())]
-    if inner[1:3] != plane[2:] or len(pairs) != 4:
+    if inner[1:3] != plane[2:] or len(pairs) != 2:
         return None
-    (top, bottom), (left, right) = pairs[1], pairs[2]
+    (top, bottom), (left, right) = pairs
     return (top, bottom, left, right)
 
 

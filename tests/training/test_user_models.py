@@ -11,6 +11,9 @@ import safetensors.numpy
 
 import parity
 from parity.errors import UsageError, WeightError
+from parity.processes.children import Children
+from parity.training.graph_models import GraphModelRequest, load_graph_models
+from tests.training.kills import list_differences
 
 FOLDER = Path(__file__).parent
 TORCH, KERAS = f"{FOLDER}/user_torch.py:torch_", f"{FOLDER}/user_keras.py:keras_"
@@ -137,6 +140,61 @@ def test_a_fault_of_one_model_is_located_and_named(models, kind, tensor, cause, 
     else:
         assert step.semantics.missing[0] == "gradient/hidden.bias"
     assert [each.name for each in step.causes] == [cause]
+
+
+@pytest.mark.framework
+def test_a_pool_that_pads_is_seen_and_what_cannot_be_seen_is_listed(tmp_path):
+    """ReLU6 has kinks, and no side of them can be told."""
+    request = GraphModelRequest((f"{TORCH}padded", f"{KERAS}padded"), 10, "digits", 1)
+    with Children() as children:
+        model = load_graph_models(request, children, tmp_path, lambda name, text: None)
+    points = {point.name: point for point in model.layouts["keras"].choices}
+    assert list(points) == ["1", "2"]
+    assert points["2"].kind == "max_pool"
+    assert points["2"].crop == (1, 1, 1, 1)
+    assert model.hidden_kinks == ("4",)
+    assert model.image_size == (8, 8)
+    assert [row.name for row in model.table.rows if row.weights] == ["0", "3", "7"]
+
+
+@pytest.mark.framework
+def test_a_run_starts_from_a_scheme_and_from_the_checkpoint_of_another(tmp_path):
+    models = (f"{TORCH}padded", f"{KERAS}padded")
+    first = parity.train(models, out=tmp_path / "first", init="he-normal", **OPTIONS)
+    initial = safetensors.numpy.load_file(tmp_path / "first" / "initial.safetensors")
+    # Behind 72 products: a deviation of the square root of 2/72.
+    assert initial["3.weight"].std() == pytest.approx((2 / 72) ** 0.5, rel=0.15)
+    assert not initial["3.bias"].any()
+    last = first.frameworks[0].last
+    parity.train(
+        models, out=tmp_path / "second", init=str(last), band=1, formats=(".pth", ".keras"),
+        **OPTIONS,
+    )  # fmt: skip
+    initial = safetensors.numpy.load_file(tmp_path / "second" / "initial.safetensors")
+    expected = safetensors.numpy.load_file(last)
+    assert all(np.array_equal(initial[name], expected[name]) for name in expected)
+    assert (tmp_path / "second" / "torch" / "best.pth").is_file()
+    assert (tmp_path / "second" / "keras" / "last.keras").is_file()
+
+
+@pytest.mark.framework
+@pytest.mark.slow
+def test_a_run_with_dropout_goes_on_as_if_it_had_never_ended(tmp_path):
+    models = (f"{TORCH}cnn", f"{KERAS}cnn,dropout=0.3")
+    parity.train(models, out=tmp_path / "whole", **{**OPTIONS, "epochs": 2})
+    parity.train(models, out=tmp_path / "parts", **OPTIONS)
+    parity.train(models, out=tmp_path / "parts", resume=True, **{**OPTIONS, "epochs": 2})
+    assert list_differences(tmp_path / "parts", tmp_path / "whole") == []
+
+
+@pytest.mark.framework
+def test_the_seed_is_that_of_the_weights_too(tmp_path):
+    first = {}
+    for seed in (0, 1):
+        train(tmp_path / str(seed), f"{TORCH}padded", image_size=8, seed=seed)
+        path = tmp_path / str(seed) / "run" / "initial.safetensors"
+        first[seed] = safetensors.numpy.load_file(path)["3.weight"]
+    assert not np.array_equal(first[0], first[1])
 
 
 @pytest.mark.framework
