@@ -4,6 +4,7 @@
     align     Pair the layers of two models, and say how sure each pair is.
     capture   Run a model and save its tensors, to be compared later or elsewhere.
     diff      Compare saved captures without running a model; returns a `Report`.
+    reduce    Write the smallest part of two models that shows their difference, as one file.
     check     Run the cases of a parity.toml and compare them with locked figures.
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from parity.commands.evaluate import evaluate
     from parity.commands.export import export
     from parity.commands.predict import PredictionResult, predict
+    from parity.commands.reduce import Reduction, reduce
     from parity.commands.train import TrainingResult, train
     from parity.evaluation.results import Evaluation
     from parity.report.model import Report
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Evaluation",
     "PredictionResult",
+    "Reduction",
     "Report",
     "TrainingResult",
     "__version__",
@@ -50,12 +53,14 @@ __all__ = [
     "evaluate",
     "export",
     "predict",
+    "reduce",
     "train",
 ]
 
 _MODULES = {
     "Evaluation": "parity.evaluation.results",
     "PredictionResult": "parity.commands.predict",
+    "Reduction": "parity.commands.reduce",
     "Report": "parity.report.model",
     "TrainingResult": "parity.commands.train",
     "align": "parity.commands.align",
@@ -67,6 +72,7 @@ _MODULES = {
     "evaluate": "parity.commands.evaluate",
     "export": "parity.commands.export",
     "predict": "parity.commands.predict",
+    "reduce": "parity.commands.reduce",
     "train": "parity.commands.train",
 }
 

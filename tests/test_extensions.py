@@ -243,13 +243,13 @@ def test_a_command_is_listed_at_its_place_and_runs(tree):
     lines = tree.command("--help").partition("Commands:\n")[2].splitlines()
     names = [line.split()[0] for line in lines if line]
     assert names[:4] == ["models", "table", "count", "compare"]
-    assert "Example: parity count resnet18" in tree.command("count", "--help")
+    assert "Example:\n  parity count resnet18\n" in tree.command("count", "--help")
     assert tree.command("count", "toy") == "5\n"
 
 
 def test_the_order_of_the_commands():
     assert [each.name or each.call.__name__ for each in command.find_commands()] == [
-        *("models", "table", "compare", "fix", "align", "convert", "export", "train"),
+        *("models", "table", "compare", "fix", "reduce", "align", "convert", "export", "train"),
         *("evaluate", "predict", "capture", "diff", "doctor", "check", "data", "env"),
     ]
     places = [each.place for each in command.find_commands()]

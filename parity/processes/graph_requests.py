@@ -189,3 +189,38 @@ class ExportRequest:
             "external_data": self.external_data,
             "metadata": dict(self.metadata),
         }
+
+
+@dataclass(frozen=True)
+class PieceCode:
+    """A part of a model as the body of `run(inputs, weights, dtype)`, in a framework's own code.
+
+    `lines` read `inputs[ID]`, an array in the framework's axes, for the tensors in `reads`, and
+    `weights[NAME]`; they assign the array `result`. `labels` describe its operations, `imports` are
+    the modules that it imports. `layers` is the number of layers and lines of the model's own code
+    that the operations belong to.
+    """
+
+    lines: tuple[str, ...]
+    reads: tuple[str, ...]
+    labels: tuple[str, ...]
+    imports: tuple[str, ...]
+    layers: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return {
+            "lines": list(self.lines),
+            "reads": list(self.reads),
+            "labels": list(self.labels),
+            "imports": list(self.imports),
+            "layers": self.layers,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the code that `to_json` serialised."""
+        lines, reads, labels, imports = (
+            tuple(data[name]) for name in ("lines", "reads", "labels", "imports")
+        )
+        return cls(lines, reads, labels, imports, data["layers"])

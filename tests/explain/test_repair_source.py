@@ -125,3 +125,40 @@ def test_attributes_of_a_node():
         "strides": [2, 2],
     }
     assert to_attributes("conv", {"in": 3}) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("x = 2.0 * (self.conv(x))", ["x = self.conv(x)"]),
+        ("x = self.conv(x) + 0.1", ["x = self.conv(x)"]),
+        ("x = x + 0.0 * y", ["x = x + y"]),
+        ("x = (x + y) / -2", ["x = (x + y)"]),
+        ("x = 2 - x", []),
+        ("x = x * scale", []),
+        ("x = (x * 2) ** 3 + 1", ["x = ((x * 2) ** 3)", "x = (x) ** 3 + 1"]),
+    ],
+)
+def test_arithmetic_with_a_number_is_taken_away(line, expected):
+    text = f"import torch\n{line}\ny = 3.0 * x\n"
+    found = [each.splitlines() for each in source.remove_arithmetic(text, 2)]
+    assert all(lines[::2] == ["import torch", "y = 3.0 * x"] for lines in found)
+    values = {"x": 3.0, "y": 5.0, "self": None}
+    for (_, changed, _), wanted in zip(found, expected, strict=True):
+        assert changed.replace("(", "").replace(")", "") == wanted.replace("(", "").replace(")", "")
+        if "self" not in changed:
+            assert eval(changed.removeprefix("x = "), values) == eval(
+                wanted.removeprefix("x = "), values
+            )
+
+
+def test_an_operator_the_items_of_a_join_and_a_reduction_are_changed():
+    text = "x = torch.cat([y, f(x)], dim=1) - z\nx = x.amax((2, 3))\n"
+    (changed,) = source.change_operator(text, 1, "-", "+")
+    assert changed == text.replace(" - z", " + z")
+    assert list(source.change_operator(text, 1, "*", "+")) == []
+    assert list(source.change_operator(text, 1, "", "+")) == []
+    (changed,) = source.exchange_items(text, 1, ("cat",))
+    assert changed == text.replace("[y, f(x)]", "[f(x), y]")
+    (changed,) = source.rename_call(text, 2, "amax", "mean")
+    assert changed == text.replace("amax", "mean")

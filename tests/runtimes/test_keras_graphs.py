@@ -50,7 +50,7 @@ def runtime_of(name) -> Runtime:
 
 def run_plain(model, inputs):
     """The model's own output, without anything that watches it."""
-    ordered = graphs._order_inputs(inputs, graphs.describe_inputs(model))
+    ordered = graphs.order_inputs(inputs, graphs.describe_inputs(model))
     output = graphs._run_plainly(model, ordered)
     return [np.asarray(tensor) for _, tensor in graphs.name_outputs(model, output)]
 

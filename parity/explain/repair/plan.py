@@ -127,6 +127,8 @@ class _Chains:
     surplus: Node | None = None
     before: Node | None = None
     """The subject's operation that the missing activation would read."""
+    added: tuple[Node, ...] = ()
+    """The subject's operations without a partner that lead to the layer, the nearest first."""
 
     @classmethod
     def of(cls, state: GraphState, subject: str, row: GraphRow, node: Node) -> _Chains:
@@ -144,7 +146,25 @@ class _Chains:
             own = reference.by_id[row.node]
             if _is_activation(own) and not _is_activation(node):
                 missing, before = own, node
-        return cls(missing, surplus, before)
+        added = _find_added(graph, node, set(alignment.unpaired_other))
+        return cls(missing, surplus, before, added)
+
+
+def _find_added(graph: Graph, node: Node, unpaired: set[str]) -> tuple[Node, ...]:
+    """Return the unpaired operations of one input and no weight that an operation reads from."""
+    found: dict[str, Node] = {}
+    waiting = list(node.inputs)
+    while waiting and len(found) < _MAX_ADDED:
+        producer = graph.producers.get(waiting.pop(0))
+        if producer is None or producer.id not in unpaired or producer.id in found:
+            continue
+        if len(producer.inputs) == 1 and not producer.parameters:
+            found[producer.id] = producer
+            waiting += producer.inputs
+    return tuple(found.values())
+
+
+_MAX_ADDED = 4
 
 
 def _walk(graph: Graph, tensor: str, unpaired: set[str]) -> tuple[Node | None, Node | None]:
@@ -187,6 +207,10 @@ def _plan_edits(
         attributes = to_attributes(kind, _differing(kind, chain.missing.hyper)) or {}
         edit = {"tensor": chain.before.outputs[0], "action": "insert", "kind": kind}
         yield {**edit, "attributes": attributes}
+    elif chain.added and repair.cause in _ADDED:
+        first, last = chain.added[0], chain.added[-1]
+        edit = {"tensor": node.outputs[0], "action": "connect", "old": first.outputs[0]}
+        yield {**edit, "new": last.inputs[0]}
 
 
 def _differing(kind: str, hyper: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,6 +264,57 @@ def _plan_texts(
             yield from _add_activation(chain.missing, chain.before, files, framework)
     elif _is_activation(node) is False and chain.missing is not None and chain.before is not None:
         yield from _add_activation(chain.missing, chain.before, files, framework)
+    if "bias" in repair.roles and node.find_parameter("bias") is None:
+        yield from _change_arguments(node, files, _BIAS[framework])
+    if repair.cause == "padding-mode" and framework == "torch":
+        yield from _change_arguments(node, files, {"padding_mode": "zeros"})
+    if repair.cause in _ADDED:
+        # The operation that was added may itself be the partner of the layer.
+        own = (node,) if repair.cause == "operation-extra" else ()
+        yield from _remove_added(node, (*chain.added, *own), files)
+
+
+_BIAS: Mapping[str, Mapping[str, Any]] = {"torch": {"bias": True}, "keras": {"use_bias": True}}
+
+_ADDED = frozenset(
+    {"scale", "offset", "operation-extra", "input-scale", "input-moved", "output-permuted",
+     "kernel-flipped", "kernel-layout", "constant"}
+)  # fmt: skip
+"""The causes that an operation without a partner, before the layer, may have."""
+
+
+def _change_arguments(
+    node: Node, files: SourceFiles, arguments: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield the text with other arguments where the layer of a node is constructed."""
+    place = files.places.get(node.path)
+    if place is not None and place.file in files.texts:
+        text = sources.change_constructor(files.texts[place.file], place, arguments)
+        if text is not None:
+            yield place.file, text
+
+
+def _remove_added(
+    node: Node, added: Sequence[Node], files: SourceFiles
+) -> Iterator[tuple[str, str]]:
+    """Yield the texts without an operation that the reference lacks, or with two inputs exchanged.
+
+    Each is judged by a comparison before it is taken.
+    """
+    for each in (*added, node):
+        line = files.find_line(each)
+        if line is None:
+            continue
+        text = files.texts[line[0]]
+        for changed in (
+            *sources.remove_arithmetic(text, line[1]),
+            *(sources.remove_call(text, line[1], (each.operation,)) if each in added else ()),
+        ):
+            yield line[0], changed
+    line = files.find_line(node)
+    if line is not None and families.is_ordered(node.kind):
+        for changed in sources.exchange_items(files.texts[line[0]], line[1], (node.operation,)):
+            yield line[0], changed
 
 
 def _change_settings(
@@ -253,6 +328,11 @@ def _change_settings(
     if place is not None and place.file in files.texts:
         text = sources.change_constructor(files.texts[place.file], place, arguments)
         if text is not None:
+            line = files.find_line(node)
+            if "padding" in repair.hyper and line is not None and line[0] == place.file:
+                # The padding is an operation of its own: it is taken away, where there is one.
+                for each in sources.remove_call(text, line[1], ("pad",)):
+                    yield place.file, each
             yield place.file, text
             return
     line = files.find_line(node)
@@ -289,6 +369,17 @@ def _change_operation(
                 yield place.file, changed
                 return
     line = files.find_line(node)
+    if line is not None and wanted in _REDUCTIONS and node.operation in _REDUCTIONS.values():
+        for text in sources.rename_call(
+            files.texts[line[0]], line[1], node.operation, _REDUCTIONS[wanted]
+        ):
+            yield line[0], text
+        return
+    if line is not None and wanted in _OPERATORS and found is not None:
+        for text in sources.change_operator(
+            files.texts[line[0]], line[1], _OPERATORS.get(found.name, ""), _OPERATORS[wanted]
+        ):
+            yield line[0], text
     functions = f"{framework}_functions"
     names = getattr(target, functions) or target.torch_functions
     if line is None or not names:
@@ -301,6 +392,14 @@ def _change_operation(
             files.texts[line[0]], line[1], (*own, node.operation), name
         ):
             yield line[0], text
+
+
+_OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
+"""Python's operators by kind."""
+
+_REDUCTIONS = {"global_avg_pool": "mean", "global_max_pool": "amax", "reduce_mean": "mean",
+               "reduce_max": "amax", "mean": "mean"}  # fmt: skip
+"""By kind, the function of PyTorch's tensors that takes the axes to reduce."""
 
 
 def _class_arguments(framework: str, kind: str, hyper: Mapping[str, Any]) -> dict[str, Any]:

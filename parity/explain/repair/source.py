@@ -90,6 +90,68 @@ def remove_call(text: str, line: int, names: Sequence[str]) -> Iterator[str]:
             yield _apply(text, [(*_span(text, call), _segment(text, inner))])
 
 
+def remove_arithmetic(text: str, line: int) -> Iterator[str]:
+    """Yield the source with each product, quotient, sum or difference of an expression and a number
+    on a line replaced by the expression."""
+    tree = _parse(text)
+    for node in ast.walk(tree) if tree is not None else ():
+        if not isinstance(node, ast.BinOp) or not node.lineno <= line <= (node.end_lineno or 0):
+            continue
+        if not isinstance(node.op, ast.Mult | ast.Div | ast.Add | ast.Sub):
+            continue
+        is_commutative = isinstance(node.op, ast.Mult | ast.Add)
+        if _is_number(node.right):
+            kept = node.left
+        elif _is_number(node.left) and is_commutative:
+            kept = node.right
+        else:
+            continue
+        inner = _segment(text, kept)
+        is_plain = isinstance(kept, ast.Call | ast.Name | ast.Attribute | ast.Subscript)
+        yield _apply(text, [(*_span(text, node), inner if is_plain else f"({inner})")])
+
+
+def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
+    """Yield the source with each operator `old` on a line, such as `-`, replaced by `new`."""
+    tree = _parse(text)
+    for node in ast.walk(tree) if tree is not None else ():
+        if not isinstance(node, ast.BinOp) or not node.lineno <= line <= (node.end_lineno or 0):
+            continue
+        if not old or not isinstance(node.op, _OPERATORS[old]):
+            continue
+        start, end = _span(text, node.left)[1], _span(text, node.right)[0]
+        between = text[start:end]
+        if between.count(old) == 1:
+            inner = between.replace(old, new)
+            yield _apply(text, [(start, end, inner)])
+
+
+_OPERATORS: Mapping[str, type[ast.operator]] = {
+    "+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div,
+}  # fmt: skip
+
+
+def exchange_items(text: str, line: int, names: Sequence[str]) -> Iterator[str]:
+    """Yield the source in which the two tensors that such a call on a line joins are exchanged."""
+    for call in _calls_on(text, line, names):
+        items = call.args[0] if call.args else None
+        if isinstance(items, ast.List | ast.Tuple) and len(items.elts) == 2:
+            first, second = items.elts
+            yield _apply(
+                text,
+                [
+                    (*_span(text, first), _segment(text, second)),
+                    (*_span(text, second), _segment(text, first)),
+                ],
+            )
+
+
+def rename_call(text: str, line: int, name: str, new: str) -> Iterator[str]:
+    """Yield the source with each call of `name` on a line by another name, with its arguments."""
+    for call in _calls_on(text, line, (name,)):
+        yield _apply(text, [_rename(text, call.func, new)])
+
+
 def wrap_call(text: str, line: int, names: Sequence[str], function: str) -> Iterator[str]:
     """Yield the source in which each such call on a line is given to `function` of PyTorch."""
     module = _functional(text)
@@ -127,6 +189,12 @@ def format_patch(before: str, after: str, name: str) -> str:
 
 
 # Finding ------------------------------------------------------------------------------------------
+
+
+def _is_number(node: ast.expr) -> bool:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        node = node.operand
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
 
 
 def _is_method(name: str) -> bool:

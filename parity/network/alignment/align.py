@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 from parity.errors import AlignmentError
 from parity.network.alignment.ambiguity import judge
+from parity.network.alignment.anchors import hold_equal
 from parity.network.alignment.assembly import Assembly
 from parity.network.alignment.canonical import Part, canonicalise, find_packed
 from parity.network.alignment.given import GivenPair, fix_partners
@@ -56,27 +57,39 @@ def align(
 
 
 def _find_tails(matching: Matching) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the heads of both skeletons' units without a partner whose tail may have one.
+    """Return the heads of both skeletons' units whose tail may have a partner of its own.
 
     That is a unit of its own in the other skeleton, of the same kind and size, without a partner.
+    The tail's own unit has no partner; or its tail holds the same values as that unit, and another
+    operation is between the convolution and its norm there.
     """
     left, right = matching.features.reference, matching.features.other
     free = (
         [unit for unit, partner in enumerate(matching.partners) if partner < 0],
         [unit for unit, partner in enumerate(matching.inverse) if partner < 0],
     )
+    heads = (
+        [left.head(unit) for unit in free[0]],
+        [right.head(unit) for unit in free[1]],
+    )
     return (
-        _find_heads(left, free[0], {_describe_part(right.head(unit)) for unit in free[1]}),
-        _find_heads(right, free[1], {_describe_part(left.head(unit)) for unit in free[0]}),
+        _find_heads(left, matching.partners.tolist(), heads[1]),
+        _find_heads(right, matching.inverse.tolist(), heads[0]),
     )
 
 
-def _find_heads(skeleton: Skeleton, units: Sequence[int], wanted: Set[object]) -> frozenset[int]:
-    return frozenset(
-        skeleton.units[unit].head
-        for unit in units
-        if any(_describe_part(skeleton.parts[part]) in wanted for part in skeleton.units[unit].tail)
-    )
+def _find_heads(
+    skeleton: Skeleton, partners: Sequence[int], wanted: Sequence[Part]
+) -> frozenset[int]:
+    described = {_describe_part(part) for part in wanted}
+    found = set()
+    for unit, partner in zip(skeleton.units, partners, strict=True):
+        for part in (skeleton.parts[each] for each in unit.tail):
+            if _describe_part(part) not in described:
+                continue
+            if partner < 0 or any(hold_equal(part, other) for other in wanted):
+                found.add(unit.head)
+    return frozenset(found)
 
 
 def _describe_part(part: Part) -> tuple[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.network.alignment.canonical import Weight
+from parity.network.alignment.canonical import Part, Weight
 from parity.network.alignment.skeleton import Skeleton
 
 Moments = NDArray[np.float64]
@@ -53,11 +53,21 @@ def share_weights(
     return known > 0 and min(equal.any(1).sum(), equal.any(0).sum()) >= SHARE * known
 
 
+def hold_equal(one: Part, other: Part) -> bool:
+    """Return whether two parts of one kind hold the same values, of which some differ."""
+    first, second = _compared(one), _compared(other)
+    return bool(first and second) and one.kind == other.kind and _all_agree(first, second)
+
+
 def _informative(skeleton: Skeleton, unit: int) -> list[Weight]:
-    """Return the weights with values to compare, the largest first."""
+    """Return the weights of a unit's head with values to compare, the largest first."""
+    return _compared(skeleton.head(unit))
+
+
+def _compared(part: Part) -> list[Weight]:
     weights = [
         each
-        for each in skeleton.head(unit).weights
+        for each in part.weights
         if not each.take
         and each.parameter.moments is not None
         and each.parameter.moments[2] < each.parameter.moments[3]

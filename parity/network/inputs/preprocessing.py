@@ -6,6 +6,7 @@ each pixel, 0 to 255, is divided, shifted and scaled, with its channels in the m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,15 +59,15 @@ _NAMED: Mapping[str, Preprocessing] = {
 
 # By module of keras.applications. Models that preprocess inside take the pixels as they are.
 _OF_KERAS: Mapping[str, Preprocessing] = {
-    **dict.fromkeys(("resnet", "vgg16", "vgg19"), _CAFFE),
-    **dict.fromkeys(
-        ("inception_resnet_v2", "inception_v3", "mobilenet", "mobilenet_v2", "nasnet",
-         "resnet_v2", "xception"),
-        _TF,
-    ),
-    "densenet": IMAGENET,
-    **dict.fromkeys(("convnext", "efficientnet", "efficientnet_v2", "mobilenet_v3"), _NONE),
-}  # fmt: skip
+    name: preprocessing
+    for names, preprocessing in (
+        ("resnet vgg16 vgg19", _CAFFE),
+        ("inception_resnet_v2 inception_v3 mobilenet mobilenet_v2 nasnet resnet_v2 xception", _TF),
+        ("densenet", IMAGENET),
+        ("convnext efficientnet efficientnet_v2 mobilenet_v3", _NONE),
+    )
+    for name in names.split()
+}
 
 
 def find(name: str) -> Preprocessing:
@@ -89,7 +90,7 @@ def _find_module(model: str) -> str | None:
     """Return the module of keras.applications that a model, such as ResNet50V2, belongs to."""
     plain = model.lower().replace("_", "")
     names = {module.replace("_", ""): module for module in _OF_KERAS}
-    if plain.startswith("resnet") and plain.endswith("v2"):
+    if re.fullmatch(r"resnet\d*v2", plain):
         return "resnet_v2"
     # The longest name that begins it: efficientnetv2b0 is no efficientnet.
     for short in sorted(names, key=len, reverse=True):

@@ -276,7 +276,7 @@ def _check_inputs(inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> No
             )
 
 
-def _bind_inputs(
+def bind_inputs(
     model: Any, recorder: Recorder, inputs: Mapping[str, Array]
 ) -> tuple[list[Any], dict[str, Any], list[tuple[str, str, Any]]]:
     """Return the arguments of the model's call, and the name, the id and the tensor of each input.
@@ -327,7 +327,7 @@ def record(
     They are if they give the same bits when they run one by one; otherwise each function is opaque.
     """
     doors.require_doors()
-    ordered = _order_inputs(inputs, specs)
+    ordered = order_inputs(inputs, specs)
     _build(model, ordered)
     recorder, graph, output = _record(model, ordered, specs, reads_functions=True)
     if recorder.has_functions and not _is_same(output, _run_plainly(model, ordered)):
@@ -349,7 +349,7 @@ def _record(
     model: Any, inputs: Mapping[str, Array], specs: Sequence[InputSpec], *, reads_functions: bool
 ) -> tuple[Recorder, Graph, Any]:
     recorder = Recorder(model, observe=True, reads_functions=reads_functions)
-    args, kwargs, described = _bind_inputs(model, recorder, inputs)
+    args, kwargs, described = bind_inputs(model, recorder, inputs)
     with _explain_errors():
         output = recorder.run(model, args, kwargs)
     declared = {spec.name: spec.shape for spec in specs if spec.origin == "declared"}
@@ -369,7 +369,7 @@ def _record(
     return recorder, replace(graph, notes=(*graph.notes, *notes)), output
 
 
-def _order_inputs(inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> dict[str, Array]:
+def order_inputs(inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> dict[str, Array]:
     """Return the inputs in the model's order; raises `InputError` where they do not fit it."""
     if not any(spec.origin == "unknown" for spec in specs):
         _check_inputs(inputs, specs)
@@ -385,7 +385,7 @@ def _rank_names(known: Sequence[str], given: Sequence[str]) -> Any:
 
 def build_model(model: Any, inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> None:
     """Run a model on inputs if it has layers without variables yet."""
-    _build(model, _order_inputs(inputs, specs))
+    _build(model, order_inputs(inputs, specs))
 
 
 def _build(model: Any, inputs: Mapping[str, Array]) -> None:
@@ -397,14 +397,14 @@ def _build(model: Any, inputs: Mapping[str, Array]) -> None:
     if all(layer.built for layer in model._flatten_layers()):
         return
     recorder = Recorder(model)
-    args, kwargs, _ = _bind_inputs(model, recorder, inputs)
+    args, kwargs, _ = bind_inputs(model, recorder, inputs)
     with _explain_errors():
         recorder.run(model, args, kwargs)
 
 
 def _run_plainly(model: Any, inputs: Mapping[str, Array]) -> Any:
     """Run a model as its user does, and return its output."""
-    args, kwargs, _ = _bind_inputs(model, Recorder(model), inputs)
+    args, kwargs, _ = bind_inputs(model, Recorder(model), inputs)
     with _explain_errors():
         return model(*args, **kwargs, training=False)
 
@@ -482,7 +482,7 @@ def run_tensors(
     reads_functions: bool = True,
 ) -> GraphRun:
     """Run once, with the weights of `replica` if there is one; give tensors to `hook`."""
-    ordered = _order_inputs(inputs, specs)
+    ordered = order_inputs(inputs, specs)
     if replica is None:
         return _run(model, ordered, tensors, hook, reads_functions=reads_functions)
     with replica.applied():
@@ -513,7 +513,7 @@ def _run(
 
     recorder = Recorder(model, hook=receive, **options)
     with _explain_errors():
-        args, kwargs, _ = _bind_inputs(model, recorder, inputs)
+        args, kwargs, _ = bind_inputs(model, recorder, inputs)
         started = time.perf_counter()
         output = recorder.run(model, args, kwargs)
         seconds = time.perf_counter() - started

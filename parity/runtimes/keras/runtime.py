@@ -47,6 +47,7 @@ from parity.runtimes.keras import (
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras.graphs import KerasGraphs, build_model
+from parity.runtimes.keras.pieces import KerasPieces
 from parity.runtimes.keras.repair import KerasRepairs
 from parity.runtimes.keras.replicas import Replica
 from parity.runtimes.keras.variables import name_variables, raw_variable
@@ -56,7 +57,7 @@ from parity.runtimes.loaded import LoadedModel
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-class Runtime(KerasRepairs, KerasGraphs, ModelRuntime):
+class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
     """One Keras model: `parity.runtimes.framework.Framework`."""
 
     name = "keras"

@@ -19,17 +19,17 @@ from parity.runtimes.load import hello_answer
 from parity.runtimes.onnx import device as onnx_device
 from parity.runtimes.onnx import graphs, repair, run, sessions
 from parity.runtimes.onnx.graphs import Graph
-from parity.runtimes.onnx.model_sessions import ModelSessions
 from parity.runtimes.onnx.node_weights import read_node_weights
+from parity.runtimes.onnx.pieces import OnnxPieces
 from parity.runtimes.onnx.sessions import SessionSettings
 from parity.runtimes.predict import save_outputs
 from parity.runtimes.run import read_input
 
 
-class Runtime(ModelSessions):
+class Runtime(OnnxPieces):
     """The graphs of one child; a handle names each of them.
 
-    Beside them a child may have one model that was read from any file: see `ModelSessions`.
+    Beside them a child may have one model that was read from any file: see `OnnxPieces`.
     """
 
     name = "onnx"

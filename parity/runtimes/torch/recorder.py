@@ -141,7 +141,7 @@ class Recorder(TorchFunctionMode):
         name, in_place = name_function(func)
         if self._widen:
             func, args, kwargs = widen_casts(func, name, args, kwargs)
-        tensors = _find_tensors(args, kwargs)
+        tensors = find_tensors(args, kwargs)
         operands = tuple(map(self._describe, tensors))
         output = func(*args, **kwargs)
         if name.startswith("reversed "):
@@ -177,8 +177,8 @@ class Recorder(TorchFunctionMode):
             return None
         with torch._C.DisableTorchFunction():
             # The functions of a compiled module are not seen: it is one operation.
-            unseen = [tensor for tensor in _find_tensors(output) if not self.find_id(tensor)]
-            operands = [self._describe(tensor) for tensor in _find_tensors(args)]
+            unseen = [tensor for tensor in find_tensors(output) if not self.find_id(tensor)]
+            operands = [self._describe(tensor) for tensor in find_tensors(args)]
             if not unseen or not any(operand.id for operand in operands):
                 return None
             self.notes.add(f"{entered}: TorchScript, which cannot be read inside")
@@ -254,7 +254,7 @@ class Recorder(TorchFunctionMode):
         tensors: Sequence[torch.Tensor], operands: tuple[Operand, ...], output: Any,
     ) -> Any:  # fmt: skip
         """Note what a call made, and return its output, of which parts may be replaced."""
-        made = [args[0]] if name == "setitem" else _find_tensors(output)
+        made = [args[0]] if name == "setitem" else find_tensors(output)
         read = operands[:1] if functions.reads_first_alone(name) else operands
         data = [operand for operand in read if operand.id]
         if not made:
@@ -299,7 +299,7 @@ class Recorder(TorchFunctionMode):
         """Number a call and its outputs; return the output, of which parts may be replaced."""
         number = next(self._numbers)
         before = {id(operand.tensor): operand.id for operand in operands}
-        made = list(dict.fromkeys(map(_Identity, _find_tensors(output))))
+        made = list(dict.fromkeys(map(_Identity, find_tensors(output))))
         replaced: dict[int, torch.Tensor] = {}
         outputs: dict[str, torch.Tensor] = {}
         storages = {_storage(operand.tensor) for operand in operands} if self._replace else set()
@@ -473,20 +473,20 @@ class _Identity:
         return isinstance(other, _Identity) and other.tensor is self.tensor
 
 
-def _find_tensors(*values: Any) -> list[torch.Tensor]:
+def find_tensors(*values: Any) -> list[torch.Tensor]:
     """Return the tensors in nested tuples, lists and dicts, in their order."""
     found: list[torch.Tensor] = []
     for value in values:
         if isinstance(value, torch.Tensor):
             found.append(value)
         elif isinstance(value, tuple | list):
-            found += _find_tensors(*value)
+            found += find_tensors(*value)
         elif isinstance(value, Mapping):
-            found += _find_tensors(*value.values())
+            found += find_tensors(*value.values())
         elif isinstance(value, slice):
-            found += _find_tensors(value.start, value.stop, value.step)
+            found += find_tensors(value.start, value.stop, value.step)
         elif isinstance(value, nn.utils.rnn.PackedSequence):
-            found += _find_tensors(*value)
+            found += find_tensors(*value)
     return found
 
 

@@ -160,6 +160,27 @@ def test_equal_weights_are_the_first_anchor() -> None:
     assert max(map(len, alignment.ambiguous)) >= 3
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_norm_of_equal_weights_behind_an_added_operation(is_first: bool) -> None:
+    """The norm belongs to its convolution in one net alone: they are no one unit in the other."""
+    net = Net()
+    x = net.cba(net.cba(net.input(3, 16, 16), 8), 8)
+    net.finish(net.dense(net.op("gap", x), 2))
+    longer = net.copy()
+    longer.count = 50
+    added = longer.act("conv2", "tanh")
+    longer.ops.insert(2, longer.ops.pop())
+    norm = next(op for op in longer.ops if op.id == "bn3")
+    norm.inputs = [added]
+    nets = (longer, net) if is_first else (net, longer)
+    left, right = (render(each, change_style(TORCH, moments=True)) for each in nets)
+    alignment = _align(left, right)
+    assert not check(alignment, left, right).wrong_pairs
+    rest = [left.ops[node][0] for node in alignment.unpaired_reference]
+    rest += [right.ops[node][0] for node in alignment.unpaired_other]
+    assert rest == [added]
+
+
 def test_nothing_in_common() -> None:
     def graph(kind: str, dtype: str) -> Graph:
         tensors = {name: Tensor(name, (1, 4), dtype) for name in "ab"}

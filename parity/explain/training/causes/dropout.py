@@ -1,4 +1,7 @@
-"""A dropout of another rate, at another place, or in one side alone."""
+"""A dropout of another rate, on another number of values, or in one side alone.
+
+Two frameworks never draw the same masks: the steps are taken without any dropout, and agree.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,10 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
         return
     wanted, found = (_read(each) for each in (evidence.expected, evidence.actual))
     index = int(evidence.differing("dropout")[0]) - 1
-    sides = (
-        f"{evidence.failing.framework} drops {_describe(found, index)}",
-        f"{REFERENCE} {_describe(wanted, index)}",
-    )
     yield Candidate(
         "dropout",
-        f"dropout {index + 1}: {', '.join(sides)}",
+        f"dropout {index + 1}: {evidence.failing.framework} drops {_describe(found, index)}, "
+        f"{REFERENCE} {_describe(wanted, index)}",
         "use the same dropouts at the same places in both",
         expect=lambda: _with_dropouts(evidence.expected, found),
     )

@@ -1,0 +1,1 @@
+"""How small the parts are that `parity reduce` cuts out of models with one fault."""
