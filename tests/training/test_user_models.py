@@ -80,6 +80,18 @@ def test_either_model_is_evaluated_with_either_checkpoint(model, finished):
 
 
 @pytest.mark.framework
+def test_a_checkpoint_of_another_model_is_refused_in_one_line(finished, tmp_path):
+    other = tmp_path / "other.safetensors"
+    safetensors.numpy.save_file({"conv.weight": np.zeros((2, 2), np.float32)}, other)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no checkpoint")
+    for path, message in ((other, "the model has no weight conv.weight"), (broken, "broken")):
+        with pytest.raises(WeightError, match=message) as error:
+            parity.evaluate(f"{KERAS}cnn", data="digits", weights=path, subjects="keras", workers=0)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.framework
 def test_a_run_of_other_models_is_not_resumed(finished, tmp_path):
     options = {**OPTIONS, "optimizer": "adamw", "weight_decay": 0.01, "out": finished.folder}
     with pytest.raises(UsageError) as error:

@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 from parity.errors import UsageError, WeightError
@@ -53,6 +54,7 @@ from parity.runtimes.keras.replicas import Replica
 from parity.runtimes.keras.variables import name_variables, raw_variable
 from parity.runtimes.keras.weights import Array
 from parity.runtimes.loaded import LoadedModel
+from parity.text import one_line
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -128,12 +130,18 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
     def _load_trained_checkpoint(self, path: Path) -> None:
         """Load a checkpoint of a training run, in canonical form, whose metadata has the pairs."""
         metadata = read_metadata(path)
-        pairs = pairs_from_json(json.loads(metadata.get(WEIGHT_PAIRS, "[]")))
-        values = safetensors.numpy.load_file(path)
-        if not self.model.built or not self.model.variables:
-            height, width = json.loads(metadata["preprocessing"])["image_size"]
-            channels = json.loads(metadata["preprocessing"])["channels"]
-            self.model(np.zeros((1, height, width, channels), np.float32))
+        try:
+            pairs = pairs_from_json(json.loads(metadata.get(WEIGHT_PAIRS, "[]")))
+            values = safetensors.numpy.load_file(path)
+            if not self.model.built or not self.model.variables:
+                images = json.loads(metadata["preprocessing"])
+                shape = (1, *images["image_size"], images["channels"])
+                self.model(np.zeros(shape, np.float32))
+        except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise WeightError(
+                f"{path}: cannot be read as a checkpoint that `parity train` wrote: "
+                f"{type(error).__name__}: {one_line(str(error), longest=160)}"
+            ) from error
         shapes = {name: value.shape for name, value in values.items()}
         own = {name: tuple(each.shape) for name, each in name_variables(self.model).items()}
         wanted = {pair.other for pair in pairs} if pairs else set(shapes)
