@@ -11,10 +11,11 @@ if __name__ == "__main__":
             data="digits",
             image_size=32,
             epochs=1,
-            batch=128,
+            batch=32,
             optimizer="sgd",
             learning_rate=0.05,
             verify=True,
+            every=20,
             out=f"{folder}/run",
         )
         for each in result.frameworks:

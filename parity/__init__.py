@@ -4,12 +4,16 @@
     align     Pair the layers of two models, and say how sure each pair is.
     capture   Run a model and save its tensors, to be compared later or elsewhere.
     diff      Compare saved captures without running a model; returns a `Report`.
+    bisect    Find the release or commit that moved a result, the layer and the cause.
     reduce    Write the smallest part of two models that shows their difference, as one file.
     check     Run the cases of a parity.toml and compare them with locked figures.
+    sweep     Compare a grid of models, versions, devices and inputs; returns a `SweepResult`.
     convert   Convert a checkpoint to another framework's format, bit for bit.
     export    Export a model to ONNX and verify the file.
     evaluate  Run labelled images through every runtime; returns an `Evaluation`.
+    history   The figures of a lock file over time, from git; returns a `History`.
     predict   Class names and probabilities of images, in every runtime.
+    warm      Keep children that have imported their frameworks, so that later calls start faster.
     train     Train a model in Keras and PyTorch on the same batches; returns a `TrainingResult`.
 
 Each is loaded when it is first used. Importing this package loads neither NumPy nor a framework;
@@ -24,6 +28,7 @@ from parity.version import __version__
 
 if TYPE_CHECKING:
     from parity.commands.align import align
+    from parity.commands.bisect import BisectResult, bisect
     from parity.commands.capture import capture
     from parity.commands.check import check
     from parity.commands.compare import compare
@@ -31,20 +36,29 @@ if TYPE_CHECKING:
     from parity.commands.diff import diff
     from parity.commands.evaluate import evaluate
     from parity.commands.export import export
+    from parity.commands.history import History, history
     from parity.commands.predict import PredictionResult, predict
     from parity.commands.reduce import Reduction, reduce
+    from parity.commands.sweep import sweep
     from parity.commands.train import TrainingResult, train
+    from parity.commands.warm import WarmStatus, warm
     from parity.evaluation.results import Evaluation
+    from parity.report.grid import SweepResult
     from parity.report.model import Report
 
 __all__ = [
+    "BisectResult",
     "Evaluation",
+    "History",
     "PredictionResult",
     "Reduction",
     "Report",
+    "SweepResult",
     "TrainingResult",
+    "WarmStatus",
     "__version__",
     "align",
+    "bisect",
     "capture",
     "check",
     "compare",
@@ -52,18 +66,26 @@ __all__ = [
     "diff",
     "evaluate",
     "export",
+    "history",
     "predict",
     "reduce",
+    "sweep",
     "train",
+    "warm",
 ]
 
 _MODULES = {
+    "BisectResult": "parity.commands.bisect",
     "Evaluation": "parity.evaluation.results",
+    "History": "parity.commands.history",
     "PredictionResult": "parity.commands.predict",
     "Reduction": "parity.commands.reduce",
     "Report": "parity.report.model",
+    "SweepResult": "parity.report.grid",
     "TrainingResult": "parity.commands.train",
+    "WarmStatus": "parity.commands.warm",
     "align": "parity.commands.align",
+    "bisect": "parity.commands.bisect",
     "capture": "parity.commands.capture",
     "check": "parity.commands.check",
     "compare": "parity.commands.compare",
@@ -71,9 +93,12 @@ _MODULES = {
     "diff": "parity.commands.diff",
     "evaluate": "parity.commands.evaluate",
     "export": "parity.commands.export",
+    "history": "parity.commands.history",
     "predict": "parity.commands.predict",
     "reduce": "parity.commands.reduce",
+    "sweep": "parity.commands.sweep",
     "train": "parity.commands.train",
+    "warm": "parity.commands.warm",
 }
 
 

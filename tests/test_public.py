@@ -27,7 +27,8 @@ from parity.version import __version__
 ROOT = Path(__file__).resolve().parent.parent
 
 FUNCTIONS = [
-    "capture", "check", "compare", "convert", "diff", "evaluate", "export", "predict", "train",
+    "bisect", "capture", "check", "compare", "convert", "diff", "evaluate", "export", "history",
+    "predict", "sweep", "train", "warm",
 ]  # fmt: skip
 OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_objects"}
 """What a comparison of any models takes beside."""
@@ -70,7 +71,11 @@ def test_every_parameter_is_typed_and_explained(name):
     function = getattr(api, name)
     found = parameters(name)
     text = inspect.getdoc(function)
-    kinds = {each.kind for each in found.values() if each.name not in ("models", "images")}
+    kinds = {
+        each.kind
+        for each in found.values()
+        if each.name not in ("models", "images", "lock_files", "runtimes")
+    }
     assert kinds <= {
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         inspect.Parameter.KEYWORD_ONLY,

@@ -69,6 +69,9 @@ def _list_fields(request: type[Request | GraphRequest]) -> list[str]:
 GRAPH_KEYS = ("models", *_list_fields(GraphRequest))
 """The keys of a case whose models are read and paired."""
 
+_TABLE_KEYS = tuple(_list_fields(Request))
+"""The keys of a case that is compared by a layer table."""
+
 KEYS = tuple(dict.fromkeys(("name", "lock_factor", *_list_fields(Request), *GRAPH_KEYS)))
 _FIELD_TYPES = {**get_type_hints(GraphRequest), **get_type_hints(Request)}
 _NAME = re.compile(r"\w[\w .+@\[\]-]*")
@@ -96,25 +99,37 @@ class CaseFile:
 
 def load(path: Path) -> CaseFile:
     """Read a case file. Raises `UsageError` with the line, and the most similar known key."""
-    try:
-        text = files.read_text(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: not TOML: {str(error).partition(chr(10))[0]}") from error
-    return parse(path, text)
+    return parse(path, _read(path))
 
 
 def parse(path: Path, text: str) -> CaseFile:
     """Return the cases of a file's text; raises `UsageError` as `load` does."""
+    data, lines = _parse_toml(path, text)
+    return CaseFileParser(path, lines).parse(data)
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], TomlLines]:
+    """Return the data of a TOML file, and the lines of its keys. Raises `UsageError`."""
+    return _parse_toml(path, _read(path))
+
+
+def _read(path: Path) -> str:
     try:
-        data = tomllib.loads(text)
+        return files.read_text(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not TOML: {str(error).partition(chr(10))[0]}") from error
+
+
+def _parse_toml(path: Path, text: str) -> tuple[dict[str, Any], TomlLines]:
+    try:
+        return tomllib.loads(text), TomlLines(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {str(error).partition(chr(10))[0]}") from error
-    return _CaseFileParser(path, TomlLines(text)).parse(data)
 
 
-class _CaseFileParser:
+class CaseFileParser:
     """Checks the data of a case file; errors name the file and the line."""
 
     def __init__(self, path: Path, lines: TomlLines) -> None:
@@ -123,10 +138,10 @@ class _CaseFileParser:
 
     def parse(self, data: Mapping[str, Any]) -> CaseFile:
         for key in data:
-            self._require_known(key, _TABLES, self._lines.find("", 0, key) if key else 1)
+            self.require_known(key, _TABLES, self._lines.find("", 0, key) if key else 1)
         defaults = self._require_table(data, "defaults")
         self._check_keys(defaults, "defaults", 0)
-        environments = self._parse_environments(self._require_table(data, "environments"))
+        environments = self.parse_environments(self._require_table(data, "environments"))
         tables = data.get("case", [])
         if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
             line = self._lines.find("case")
@@ -155,7 +170,7 @@ class _CaseFileParser:
             table = ("case", index) if key in own else ("defaults", 0)
             if key in ("name", "lock_factor"):
                 continue
-            options[key] = self._parse_value(*table, key, value)
+            options[key] = self.parse_value(*table, key, value)
         options["python"] = {**environments, **options.get("python", {})}
         name = values.get("name", values.get("model"))
         if name is None:
@@ -171,19 +186,25 @@ class _CaseFileParser:
             or not isinstance(factor, (int, float))
             or not 1 <= factor < math.inf
         ):
-            raise self._value_error("case", index, "lock_factor", "a number of at least 1", factor)
+            raise self.value_error("case", index, "lock_factor", "a number of at least 1", factor)
         try:
-            request = self._build_request(options)
+            request = self.build_request(options)
         except ParityError as error:
             raise UsageError(f"{self._path}:{line}: case '{name}': {error}") from error
         return Case(name, request, float(factor), line)
 
-    def _build_request(self, options: dict[str, Any]) -> Request | GraphRequest:
-        """Return the request of a case; raises `ParityError` for what can be told before a run."""
+    def build_request(self, options: dict[str, Any]) -> Request | GraphRequest:
+        """Return the request of a case; raises `ParityError` for what can be told before a run.
+
+        `options` are parsed values by key; relative files of models start at the file's folder.
+        """
         models = options.pop("models", None)
         if models is None and options.get("model") in architectures.graph_names():
             models = [options.pop("model")]
         if models is None or not names_any_models(models, table=options.get("table")):
+            foreign = [key for key in options if key not in _TABLE_KEYS]
+            if foreign:
+                raise UsageError(f"{foreign[0]}: belongs to models that are read and paired")
             request = Request(**{**sort_models(models or ()), **options})
             # Both are built now, so that an error is raised before any case runs.
             _ = (request.spec, request.layer_table)
@@ -193,11 +214,11 @@ class _CaseFileParser:
             raise UsageError(f"{foreign[0]}: belongs to one architecture with a layer table")
         if options.get("weights") is not None:
             options["weights"] = str(options["weights"])
-        graph_request = GraphRequest(references=tuple(map(self._locate, models)), **options)
+        graph_request = GraphRequest(references=tuple(map(self.locate, models)), **options)
         graph_request.name_models()
         return graph_request
 
-    def _locate(self, text: str) -> str:
+    def locate(self, text: str) -> str:
         """Return a reference whose file is relative to the folder of the case file."""
         name, reference = split_name(text)
         head = re.split("[:,]", reference)[0]
@@ -206,15 +227,19 @@ class _CaseFileParser:
             reference = f"{path}{reference.removeprefix(head)}"
         return reference if name is None else f"{name}={reference}"
 
-    def _parse_environments(self, table: Mapping[str, Any]) -> dict[str, str]:
+    def parse_environments(self, table: Mapping[str, Any]) -> dict[str, str]:
+        """Return the interpreters of a table [environments], and those that were configured."""
         for name, python in table.items():
             if not isinstance(python, str):
-                raise self._value_error("environments", 0, name, "an interpreter's path", python)
+                raise self.value_error("environments", 0, name, "an interpreter's path", python)
         assignments = [f"{name}={self._path.parent / python}" for name, python in table.items()]
         return resolve_interpreters(assignments, folder=self._path.parent)
 
-    def _parse_value(self, table: str, index: int, key: str, value: Any) -> Any:
-        """Return a key's value in the type of the request's field."""
+    def parse_value(self, table: str, index: int, key: str, value: Any) -> Any:
+        """Return a key's value in the type of the request's field; raises `UsageError`.
+
+        `table` is the name of the table that holds it, `index` its number among those of the name.
+        """
         if key == "image_size":
             return self._parse_size(table, index, value)
         if key == "subjects":
@@ -222,17 +247,17 @@ class _CaseFileParser:
                 isinstance(value, list) and all(isinstance(name, str) for name in value)
             )
             if not is_valid:
-                raise self._value_error(table, index, key, "a list of subjects", value)
+                raise self.value_error(table, index, key, "a list of subjects", value)
             return parse_subjects(value)
         if key in ("models", "trust"):
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-                raise self._value_error(table, index, key, "a list of models", value)
+                raise self.value_error(table, index, key, "a list of models", value)
             return tuple(value)
         if key in ("inputs", "shapes"):
             return self._parse_inputs(table, index, key, value)
         if key == "python":
             if not isinstance(value, dict) or not all(isinstance(p, str) for p in value.values()):
-                raise self._value_error(table, index, key, "a table of interpreters' paths", value)
+                raise self.value_error(table, index, key, "a table of interpreters' paths", value)
             return value
         types = (str,) if key in ("weights", "input") else _allowed_types(_FIELD_TYPES[key])
         is_valid = isinstance(value, str) if Path in types else isinstance(value, types)
@@ -240,14 +265,14 @@ class _CaseFileParser:
             is_valid = False
         if not is_valid:
             labels = {bool: "true or false", int: "a whole number", float: "a number"}
-            raise self._value_error(table, index, key, labels.get(types[0], "text"), value)
+            raise self.value_error(table, index, key, labels.get(types[0], "text"), value)
         is_file = key in ("weights", "input") and value not in (RANDOM, OWN)
         return self._path.parent / value if Path in types or is_file else value
 
     def _parse_inputs(self, table: str, index: int, key: str, value: Any) -> dict[str, Any]:
         """Return the files or the shapes of named inputs."""
         if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
-            raise self._value_error(table, index, key, "a table of texts by input", value)
+            raise self.value_error(table, index, key, "a table of texts by input", value)
         if key == "shapes":
             return parse_shapes([f"{name}={shape}" for name, shape in value.items()])
         return {name: self._path.parent / file for name, file in value.items()}
@@ -256,15 +281,15 @@ class _CaseFileParser:
         try:
             size = parse_image_size(value)
         except UsageError:
-            raise self._value_error(table, index, "image_size", '224 or "96x128"', value) from None
+            raise self.value_error(table, index, "image_size", '224 or "96x128"', value) from None
         assert size is not None
         return size
 
     def _parse_reports(self, table: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
         for key, value in table.items():
-            self._require_known(key, formats.list_formats(), self._lines.find("reports", 0, key))
+            self.require_known(key, formats.list_formats(), self._lines.find("reports", 0, key))
             if not isinstance(value, str):
-                raise self._value_error("reports", 0, key, "a file or a folder", value)
+                raise self.value_error("reports", 0, key, "a file or a folder", value)
             yield key, self._path.parent / value
 
     def _require_table(self, data: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -275,20 +300,26 @@ class _CaseFileParser:
 
     def _check_keys(self, table: Mapping[str, Any], name: str, index: int) -> None:
         for key in table:
-            self._require_known(key, KEYS, self._lines.find(name, index, key))
+            self.require_known(key, KEYS, self._lines.find(name, index, key))
 
-    def _require_known(self, key: str, known: Iterable[str], line: int) -> None:
+    def require_known(self, key: str, known: Iterable[str], line: int) -> None:
+        """Raise `UsageError`, with the most similar name, for a key that is not known."""
         names = list(known)
         if key in names:
             return
         hint = suggest(key, names, otherwise=f"known: {', '.join(names)}")
         raise UsageError(f"{self._path}:{line}: unknown key {quote(key)}{hint}")
 
-    def _value_error(
+    def value_error(
         self, table: str, index: int, key: str, expected: str, value: Any
     ) -> UsageError:
-        line = self._lines.find(table, index, key)
-        return UsageError(f"{self._path}:{line}: {key}: expected {expected}, found {quote(value)}")
+        """Return the error of a value of another type, with its line."""
+        message = f"{key}: expected {expected}, found {quote(value)}"
+        return self.error_at(table, index, key, message)
+
+    def error_at(self, table: str, index: int, key: str, message: str) -> UsageError:
+        """Return an error with the file and the line of a key in front."""
+        return UsageError(f"{self._path}:{self._lines.find(table, index, key)}: {message}")
 
     def _require_unique(self, cases: Iterable[Case]) -> None:
         by_name: dict[str, Case] = {}

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from parity import files
 from parity.commands import cases as case_files
-from parity.commands import compare as comparing
-from parity.commands import lock
+from parity.commands import executors, lock
 from parity.commands.cases import Case, CaseFile
-from parity.commands.compare_graphs import compare_graphs
+from parity.commands.cell_runner import CellTask
+from parity.commands.comparison_runner import ComparisonRunner
 from parity.commands.values import Progress, no_progress
 from parity.comparison.graphs.request import GraphRequest
-from parity.comparison.placement import DeviceMissing, plan_placement
+from parity.comparison.placement import DeviceMissing
 from parity.comparison.request import Request
+from parity.comparison.results import find_worst_verdict
 from parity.errors import ParityError, UsageError
-from parity.processes.children import Children
-from parity.report import collection
+from parity.processes.executors.tasks import Task, TaskOutcome
+from parity.report import codec, collection
 from parity.report.model import Level, Outcome, Report, Verdict
-
-_WORST_FIRST = (Verdict.DIVERGENCE, Verdict.UNKNOWN, Verdict.PARITY)
-"""A divergence outranks an unknown verdict, since it has been found."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,7 @@ class CheckResult:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of the cases."""
-        verdicts = {each.report.verdict for each in self.results}
-        return next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
+        return find_worst_verdict(each.report.verdict for each in self.results)
 
     @property
     def ok(self) -> bool:
@@ -76,6 +73,7 @@ def check(
     *,
     cases: Sequence[str] = (),
     update: bool = False,
+    on: str = "local",
     reports: Mapping[str, str | Path | None] | None = None,
     progress: Progress | None = None,
 ) -> CheckResult:
@@ -88,6 +86,8 @@ def check(
         path: The file; its keys are in `parity.commands.cases`.
         cases: The names of the cases to run; empty: all.
         update: Lock the figures of these cases if all of them agree, instead of comparing them.
+        on: Where the cases run: "local", one after another in this process; "ray" (a cluster that
+            is started on this machine), or "ray:ADDRESS", side by side.
         reports: Reports to write in addition to the file's, {format: file or folder}; a folder gets
             one file for each case. A format whose path is None is not written, even if the file
             names it.
@@ -114,7 +114,9 @@ def check(
         [*paths.values(), lock.lock_path(case_file.path)],
         [str(path), *(name for case in case_file.cases for name in _list_inputs(case.request))],
     )
-    result = run_cases(case_file, only=cases, update=update, progress=progress or no_progress)
+    result = run_cases(
+        case_file, only=cases, update=update, on=on, progress=progress or no_progress
+    )
     notes = collection.write(result.reports, paths)
     return replace(result, notes=(*result.notes, *notes))
 
@@ -124,6 +126,7 @@ def run_cases(
     *,
     only: Sequence[str] = (),
     update: bool = False,
+    on: str = "local",
     progress: Progress = no_progress,
 ) -> CheckResult:
     """Run the cases named in `only`, by default all, and write no report.
@@ -139,22 +142,58 @@ def run_cases(
     if entries is not None and not update:
         _require_same_cases(case_file, cases, entries, path)
     results = []
-    with _CaseRunner() as runner:
-        for number, case in enumerate(cases, start=1):
-            progress("check", f"{case.name}, {number} of {len(cases)}")
-            try:
-                report = runner.run(case.request, progress)
-                if entries is not None and not update:
-                    report = _compare_with_lock(report, entries[case.name], case, path)
-            except ParityError as error:
-                location = f"{case_file.path}:{case.line}: case '{case.name}'"
-                raise _at(location, error) from error
-            command = ("parity", "check", str(case_file.path), "--case", case.name)
-            results.append(CaseResult(case, replace(report, command=command)))
+    run = _run_here if on == executors.LOCAL else functools.partial(_run_on, on=on)
+    for case, compare in run(cases, progress):
+        try:
+            report = compare()
+            if entries is not None and not update:
+                report = _compare_with_lock(report, entries[case.name], case, path)
+        except ParityError as error:
+            location = f"{case_file.path}:{case.line}: case '{case.name}'"
+            raise _at(location, error) from error
+        command = ("parity", "check", str(case_file.path), "--case", case.name)
+        results.append(CaseResult(case, replace(report, command=command)))
     result = CheckResult(tuple(results), time.perf_counter() - start)
     if update:
         return _update_lock(case_file, result, entries or {}, path)
     return result if entries is None else replace(result, lock_file=path)
+
+
+_Comparisons = Iterator[tuple[Case, Callable[[], Report]]]
+"""Each case with a function that returns its report, or raises its `ParityError`."""
+
+
+def _run_here(cases: Sequence[Case], progress: Progress) -> _Comparisons:
+    """Run the cases one after another in this process, each when its function is called."""
+    with ComparisonRunner() as runner:
+        for number, case in enumerate(cases, start=1):
+            progress("check", f"{case.name}, {number} of {len(cases)}")
+            yield case, functools.partial(runner.run, case.request, progress)
+
+
+def _run_on(cases: Sequence[Case], progress: Progress, *, on: str) -> _Comparisons:
+    """Run the cases side by side on a cluster; they are yielded in the order of the file."""
+    folder = str(Path.cwd())
+    tasks = [
+        # A case on "auto" is not promised a GPU.
+        Task(case.name, CellTask(case.request, folder), gpu=case.request.device == "gpu")
+        for case in cases
+    ]
+    outcomes: dict[str, TaskOutcome] = {}
+    with executors.open_executor(on, threads=0) as executor:
+        progress("check", f"0 of {len(cases)} cases")
+        for outcome in executor.run(tasks):
+            outcomes[outcome.key] = outcome
+            progress("check", f"{len(outcomes)} of {len(cases)} cases")
+    for case in cases:
+        yield case, functools.partial(_read_outcome, outcomes[case.name])
+
+
+def _read_outcome(outcome: TaskOutcome) -> Report:
+    """Return the report of an outcome, or raise its problem."""
+    if outcome.problem is not None:
+        raise outcome.to_exception()
+    return codec.from_json(outcome.value["report"])
 
 
 def _list_inputs(request: Request | GraphRequest) -> list[str]:
@@ -225,55 +264,3 @@ def _update_lock(
     names = [case.name for case in case_file.cases if case.name in entries]
     lock.save(path, {name: entries[name] for name in names})
     return replace(result, lock_file=path)
-
-
-class _CaseRunner:
-    """Runs cases one after another in the same children, so that a framework is imported once."""
-
-    def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
-        self._children: Children | None = None
-        self._key: object = None
-
-    def run(self, request: Request | GraphRequest, progress: Progress) -> Report:
-        """Run one comparison, in the children of the previous one if their settings are equal.
-
-        Any models that references name have children of their own.
-        """
-        if isinstance(request, GraphRequest):
-            return compare_graphs(request, progress=progress)
-        placement = plan_placement(request)
-        # The settings that a child cannot change once it has started.
-        key = (
-            placement.gpu,
-            sorted(request.python.items()),
-            *(request.timeout, request.precision, request.xla),
-        )
-        if self._children is None or key != self._key:
-            self._close()
-            self._key = key
-            self._children = self._stack.enter_context(
-                Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
-            )
-        self._children.start(request.runtimes)
-        try:
-            report = comparing.compare_request(
-                request, children=self._children, placement=placement, progress=progress
-            )
-        except BaseException:
-            self._close()
-            raise
-        if any(facts.failure for facts in report.subjects.values()):
-            # A child that has failed may be dead or in an unknown state.
-            self._close()
-        return report
-
-    def _close(self) -> None:
-        self._children = None
-        self._stack.close()
-
-    def __enter__(self) -> _CaseRunner:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._close()

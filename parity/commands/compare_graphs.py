@@ -51,16 +51,20 @@ def compare_graphs(
     request: GraphRequest,
     *,
     children: Children | None = None,
+    placement: Placement | None = None,
     progress: Progress = no_progress,
 ) -> Report:
     """Run a comparison of models that references name; return its report.
 
-    Started children see no GPU, so that every model then runs on the CPU.
+    `children` may have been started before, with the GPU setting of `placement`; without that they
+    see no GPU, so that every model then runs on the CPU.
 
     Raises a `ParityError` for bad input, and `AlignmentError` where two models have nothing in
     common. A model that cannot be run is a `failure` in the report.
     """
-    report, _ = run_graph_comparison(request, children=children, progress=progress)
+    report, _ = run_graph_comparison(
+        request, children=children, placement=placement, progress=progress
+    )
     return report
 
 
@@ -68,6 +72,7 @@ def run_graph_comparison(
     request: GraphRequest,
     *,
     children: Children | None = None,
+    placement: Placement | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Report, dict[str, Path]]:
     """Run a comparison; return its report and its saved captures, by subject and ``reference``.
@@ -80,13 +85,13 @@ def run_graph_comparison(
         saved_captures.require_replaceable(request.save_captures, names)
     files: dict[str, Path] = {}
     with contextlib.ExitStack() as stack:
-        placement = Placement({})
         if children is None:
             placement = plan_devices(request)
             children = stack.enter_context(
                 Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
             )
         folder = stack.enter_context(saved_captures.working_folder(request.save_captures))
+        placement = placement or Placement({})
         preparation = Preparation(request, children, folder, progress, placement=placement)
         state = preparation.run()
         runner = GraphRunner(state, children, folder, progress)

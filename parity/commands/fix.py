@@ -181,6 +181,10 @@ class _Repairer:
             if not repairs:
                 return None, _describe_rest(report)
             planned = self._plan(state, runner, repairs)
+            # A checkpoint of a model that lacks a weight does not fit the one that has it: the
+            # values are those of the next comparison.
+            added = [each for each in planned if each.texts and each.adds_weights]
+            planned = added or planned
             changed = candidate
             for each in planned:
                 if each.is_empty:

@@ -30,9 +30,18 @@ def lock_path(case_file: Path) -> Path:
 def load(path: Path) -> dict[str, Any]:
     """Return the locked cases by name. Raises `UsageError`."""
     try:
-        data = json.loads(files.read_text(path))
+        text = files.read_text(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, path: str) -> dict[str, Any]:
+    """Return the cases by name of a lock file's text. Raises `UsageError`, which names `path`."""
+    try:
+        data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not JSON: {str(error).partition(chr(10))[0]}") from error
     schema = data.get("schema") if isinstance(data, dict) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -22,6 +22,16 @@ class Verdict(StrEnum):
     @property
     def exit_code(self) -> int:
         return {"parity": 0, "divergence": 1, "unknown": 3}[self.value]
+
+
+_WORST_FIRST = (Verdict.DIVERGENCE, Verdict.UNKNOWN, Verdict.PARITY)
+"""A divergence outranks an unknown verdict, since it has been found."""
+
+
+def find_worst_verdict(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the worst of the verdicts on several comparisons; unknown if there is none."""
+    found = set(verdicts) or {Verdict.UNKNOWN}
+    return next(verdict for verdict in _WORST_FIRST if verdict in found)
 
 
 class Outcome(StrEnum):

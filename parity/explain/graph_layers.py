@@ -172,7 +172,8 @@ class GraphExplainer:
             nearby_outputs=nearby,
             possible_inputs={
                 name: round_to_float32(value)
-                for name, value in self._nearby(node, layer.inputs[0].shape).items()
+                for shape in dict.fromkeys(each.shape for each in layer.inputs)
+                for name, value in self._nearby(node, shape).items()
             },
         )
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, Self
 
+from parity.defaults import find_thread_limit
 from parity.numerics.capture import CaptureReader
 from parity.numerics.distance import ErrorMetrics, PairwiseErrors, build_mismatch
 
@@ -142,4 +143,6 @@ def _drain(queue: SimpleQueue[str]) -> Iterator[str]:
 
 
 def _count_cores() -> int:
+    if limit := find_thread_limit():
+        return limit
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,6 +22,7 @@ from parity.processes.interpreters import is_own_interpreter
 from parity.processes.protocol import OperationRequest, OperationResponse, ProtocolError
 from parity.processes.subjects import parse_child_name
 from parity.processes.variables import child_variables
+from parity.processes.warm import client as warm
 from parity.version import __version__
 
 TIMEOUT_S = 900.0
@@ -60,9 +61,8 @@ class Child:
         self.timeout = timeout
         parts = parse_child_name(name)
         self._runtime = parts.runtime
-        self._variables = child_variables(
-            parts, own_interpreter=is_own_interpreter(python), gpu=gpu
-        )
+        self._is_own_interpreter = is_own_interpreter(python)
+        self._variables = child_variables(parts, own_interpreter=self._is_own_interpreter, gpu=gpu)
         self._identities = itertools.count(1)
         self._lock = threading.Lock()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
@@ -70,17 +70,29 @@ class Child:
         self._temporary = temporary.create_folder()
         self._state_requests: list[tuple[str, Mapping[str, Any]]] = []
         self._is_suspended = self._is_closed = False
+        self._process: subprocess.Popen[str] | warm.WarmProcess
         self._start()
 
     def _start(self) -> None:
         self._responses: queue.SimpleQueue[str] = queue.SimpleQueue()
+        variables = {**self._variables, "TMPDIR": self._temporary.name}
+        process = None
+        if self._is_own_interpreter:
+            process = warm.take(self._runtime, variables, self._log)
+        self._process = process or self._start_process(variables)
+        reader = threading.Thread(
+            target=_queue_lines, args=(self._process.stdout, self._responses), daemon=True
+        )
+        reader.start()
+
+    def _start_process(self, variables: Mapping[str, str]) -> subprocess.Popen[str]:
         try:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [self.python, "-m", "parity.processes.worker", self._runtime],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env={**self._variables, "TMPDIR": self._temporary.name},
+                env=variables,
                 text=True,
                 encoding="utf-8",
             )
@@ -90,10 +102,6 @@ class Child:
             raise MissingRuntimeError(
                 f"{self.name}: cannot start {self.python}: {error}"
             ) from error
-        reader = threading.Thread(
-            target=_queue_lines, args=(self._process.stdout, self._responses), daemon=True
-        )
-        reader.start()
 
     @property
     def pid(self) -> int:
@@ -124,6 +132,16 @@ class Child:
             if operation in _STATE_OPERATIONS:
                 self._state_requests.append((operation, arguments))
         return result
+
+    def reset(self) -> None:
+        """Make the process forget its model; the frameworks that it has imported stay.
+
+        Raises as `call` does.
+        """
+        with self._lock:
+            self._state_requests.clear()
+            if not (self._is_suspended or self._is_closed):
+                self._send("reset", {})
 
     def suspend(self) -> None:
         """End the process, which frees its memory; the next call starts a new one.
@@ -209,8 +227,8 @@ class Child:
             code = self._process.wait(timeout=5.0)
         except subprocess.TimeoutExpired:
             self.kill()
-            code = self._process.returncode
-        how = f"exit code {code}"
+            code = self._process.wait()
+        how = "exit code unknown" if code == warm.LOST else f"exit code {code}"
         if code < 0:
             how = f"signal {signal.Signals(-code).name}"
             if -code == signal.SIGKILL:

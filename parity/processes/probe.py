@@ -20,7 +20,7 @@ from pathlib import Path
 
 import parity
 from parity.errors import InterpreterError
-from parity.processes import origin, registry
+from parity.processes import origin, registry, zoos
 from parity.processes.interpreters import is_own_interpreter
 from parity.processes.registry import CudaBuild, Package, RuntimeInfo
 from parity.version import __version__
@@ -57,6 +57,9 @@ class Installation:
     numpy: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     """By package; without the packages in `missing`."""
+    zoos: Mapping[str, str] = field(default_factory=dict)
+    """The versions of the packages of the runtime's zoos, by package, of those that are installed.
+    """
     missing: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     """A sentence for each package of which conflicting distributions are installed."""
@@ -91,6 +94,7 @@ def probe_runtime(runtime: str) -> Installation:
         python=platform.python_version(),
         numpy=next((version for _, version in _list_distributions(Package("numpy"))), None),
         versions=versions,
+        zoos=_list_zoo_versions(runtime),
         missing=tuple(missing),
         conflicts=tuple(conflicts),
         cuda=cuda,
@@ -232,6 +236,18 @@ def _list_distributions(package: Package) -> list[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return distributions
+
+
+def _list_zoo_versions(runtime: str) -> dict[str, str]:
+    """Return the versions of the installed packages of a runtime's zoos."""
+    packages = [
+        package
+        for zoo in zoos.all_zoos().values()
+        if zoo.runtime == runtime
+        for package in zoo.packages
+    ]
+    found = {package: _list_distributions(Package(package)) for package in packages}
+    return {package: versions[0][1] for package, versions in found.items() if versions}
 
 
 def _read_cuda_version(build: CudaBuild) -> str | None:

@@ -127,6 +127,8 @@ class RuntimeInfo:
     """Environment variables of the children that must not use a GPU."""
     gpu_variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of the children that may use a GPU."""
+    configuration_files: tuple[str, ...] = ()
+    """Files of the user's that its import reads; variables and `~` are expanded."""
 
     @property
     def is_helper(self) -> bool:

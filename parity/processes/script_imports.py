@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,66 @@ def guess_script_runtime(reference: ModelReference) -> str | None:
         return None
     name = reference.attribute.partition(".")[0]
     return _of_definition(file, name, packages) or _of_files(file, folders[:1], packages)
+
+
+def list_sources(reference: ModelReference) -> tuple[Path, ...]:
+    """Return the local Python files that a model in the user's code is made of, sorted.
+
+    They are its own file and those that it imports, by way of others too; installed packages are
+    not local. A file that a script opens itself is not known. A reference that is no code has none.
+    """
+    if not reference.is_code:
+        return ()
+    if reference.form == SCRIPT:
+        start = [Path(reference.target).resolve()]
+        folders = [start[0].parent]
+    else:
+        folders = [Path.cwd(), *map(Path, filter(None, sys.path))]
+        start = _find_module_files(reference.target, folders)
+        folders = [each for each in folders if not _is_installed(each)]
+    found: set[Path] = set()
+    pending = [each for each in start if not _is_installed(each)]
+    while pending:
+        file = pending.pop().resolve()
+        if file in found:
+            continue
+        found.add(file)
+        tree = _parse(file)
+        for node in () if tree is None else ast.walk(tree):
+            for module in _imported_modules(node):
+                parents = list(file.parents)[: _relative_level(node)] or [file.parent]
+                pending += _find_module_files(module, [parents[-1], *folders])
+    return tuple(sorted(found))
+
+
+def _imported_modules(node: ast.AST) -> Iterator[str]:
+    """Yield every module that a statement may import: `from a import b` may import `a.b`."""
+    for module, names in _imports(node):
+        yield module
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{module}.{name}" for name in names)
+
+
+def _relative_level(node: ast.AST) -> int:
+    return node.level if isinstance(node, ast.ImportFrom) else 0
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a path belongs to Python or to its installed packages."""
+    parts = path.resolve().parts
+    standard = Path(sysconfig.get_path("stdlib")).resolve().parts
+    return "site-packages" in parts or parts[: len(standard)] == standard
+
+
+def _find_module_files(module: str, folders: list[Path]) -> list[Path]:
+    """Return the file of a local module and those of the packages around it."""
+    for folder in folders:
+        file = None if _is_installed(folder) else _find_module(module, [folder])
+        if file is not None:
+            parts = module.split(".")
+            packages = [folder.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts))]
+            return [*filter(Path.is_file, packages), file]
+    return []
 
 
 def _packages() -> dict[str, str]:

@@ -5,8 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from parity.defaults import THREADS_VARIABLE
 from parity.processes import registry, zoos
 from parity.processes.subjects import ChildName
+
+_THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+)
+"""What NumPy, PyTorch and TensorFlow read. ONNX Runtime reads none; its sessions are told."""
+
+
+def thread_variables(count: int) -> dict[str, str]:
+    """Return the environment variables that limit a process and its children to `count` threads."""
+    return dict.fromkeys((THREADS_VARIABLE, *_THREAD_VARIABLES), str(count))
 
 
 def child_variables(child: ChildName, *, own_interpreter: bool, gpu: bool) -> dict[str, str]:

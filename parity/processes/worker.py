@@ -17,32 +17,61 @@ from parity.errors import MissingOperationError, MissingRuntimeError, ParityErro
 from parity.processes import registry
 from parity.processes.protocol import OperationFailure, OperationRequest, OperationResponse
 
+RESET = "reset"
+"""The operation that forgets the model and everything that was computed from it."""
 
-def main(runtime: str) -> None:
-    """Read requests from standard input and write responses to standard output, as JSON lines."""
+
+def main(runtime: str, control: int | None = None) -> None:
+    """Read requests from standard input and write responses to standard output, as JSON lines.
+
+    `control` is the socket of the server of `parity warm`, if this is a warm child: its standard
+    streams come from there, once the framework is imported and a command takes the child.
+    """
     # Ctrl-C reaches the whole process group; the parent decides when its children end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if control is None:
+        channel, requests = _open_streams()
+        server, failure = _create_server(runtime)
+    else:
+        # Not at the top: a child that is started as ever needs no sockets.
+        from parity.processes.warm import spare
+
+        with spare.early_output() as output:
+            server, failure = _create_server(runtime)
+            spare.wait_for_command(control, output)
+        channel, requests = _open_streams()
+    while True:
+        request = OperationRequest.from_line(requests.get())
+        if failure is not None:
+            response = OperationResponse(request.identity, failure=failure)
+        elif request.operation == RESET:
+            server = _create_again(server)
+            response = OperationResponse(request.identity, {})
+        else:
+            response = _execute(runtime, server, request)
+        channel.write(response.to_line())
+        channel.flush()
+
+
+def _open_streams() -> tuple[TextIO, queue.SimpleQueue[str]]:
+    """Return where responses are written, and the requests as they come."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # Frameworks print to standard output, which is for responses alone.
     os.dup2(2, 1)
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_queue_requests, args=(sys.stdin, requests), daemon=True).start()
+    return channel, requests
+
+
+def _create_server(runtime: str) -> tuple[Any, OperationFailure | None]:
+    """Import a runtime; return what executes its operations, or why it cannot be imported."""
     try:
         with _no_garbage_collection():
-            server: Any = importlib.import_module(registry.get(runtime).module).Runtime()
-        failure = None
+            return importlib.import_module(registry.get(runtime).module).Runtime(), None
     except ImportError as error:
-        server, failure = None, _describe_import_error(runtime, error)
+        return None, _describe_import_error(runtime, error)
     except ParityError as error:
-        server, failure = None, OperationFailure.from_exception(error)
-    while True:
-        request = OperationRequest.from_line(requests.get())
-        if failure is not None:
-            response = OperationResponse(request.identity, failure=failure)
-        else:
-            response = _execute(runtime, server, request)
-        channel.write(response.to_line())
-        channel.flush()
+        return None, OperationFailure.from_exception(error)
 
 
 @contextmanager
@@ -58,6 +87,20 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _create_again(server: Any) -> Any:
+    """Return a new object of the runtime's operations, which knows nothing of the earlier ones.
+
+    A runtime whose framework keeps something for all models, such as the numbers in the names of
+    layers, has the class method `clear_framework_state`.
+    """
+    runtime = type(server)
+    del server
+    getattr(runtime, "clear_framework_state", lambda: None)()
+    # Models refer to themselves.
+    gc.collect()
+    return runtime()
 
 
 def _queue_requests(stream: TextIO, requests: queue.SimpleQueue[str]) -> None:
@@ -90,4 +133,4 @@ def _describe_import_error(runtime: str, error: ImportError) -> OperationFailure
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[3]) if sys.argv[2:3] == ["--control"] else None)

@@ -19,6 +19,7 @@ from parity.processes.references import REGISTERED, WEIGHTS, ModelReference, reg
 from parity.runtimes.devices import inspect_device
 from parity.runtimes.framework import Framework
 from parity.runtimes.loaded import LoadedModel
+from parity.runtimes.zoo_models import list_zoo_models
 from parity.text import printable, quote
 from parity.version import __version__
 
@@ -97,6 +98,10 @@ class LoadOperations(Framework):
             "class": type(loaded.model).__name__,
             "notes": list(loaded.notes),
         }
+
+    def list_zoo(self, *, zoo: str) -> dict[str, Any]:
+        """Return the "names" of a zoo's models; see `zoo_models.list_zoo_models`."""
+        return {"names": list_zoo_models(zoo)}
 
     def keep_example(self, loaded: LoadedModel) -> None:
         """Keep the example inputs of a model that has just been loaded."""

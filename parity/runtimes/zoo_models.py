@@ -24,11 +24,7 @@ def load_zoo_model(reference: ModelReference) -> LoadedModel:
     raises.
     """
     zoo = zoos.all_zoos()[reference.zoo]
-    for package in zoo.packages:
-        if importlib.util.find_spec(package) is None:
-            raise UsageError(
-                f"{quote(reference.text)}: {package} is not installed; {zoo.install_command}"
-            )
+    _require_installed(zoo, reference.text)
     try:
         loaded: LoadedModel = importlib.import_module(zoo.module).load(reference)
     except ParityError:
@@ -41,6 +37,25 @@ def load_zoo_model(reference: ModelReference) -> LoadedModel:
     except Exception as error:
         raise UsageError(f"{quote(reference.text)}: {describe_error(error)}") from error
     return loaded
+
+
+def list_zoo_models(zoo: str) -> list[str]:
+    """Return the names that the zoo's module lists by `list_names()`.
+
+    Raises `UsageError` for a zoo that is not installed, or whose models have no names.
+    """
+    info = zoos.all_zoos()[zoo]
+    _require_installed(info, f"{zoo}:")
+    module = importlib.import_module(info.module)
+    if not hasattr(module, "list_names"):
+        raise UsageError(f"{zoo}: its models have no names")
+    return [str(name) for name in module.list_names()]
+
+
+def _require_installed(zoo: zoos.ZooInfo, text: str) -> None:
+    for package in zoo.packages:
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(f"{quote(text)}: {package} is not installed; {zoo.install_command}")
 
 
 def require_known(reference: ModelReference, known: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 import parity
-from parity.commands import cases, check, lock
+from parity.commands import cases, comparison_runner, lock
 from parity.commands.cli import main as cli
 from parity.commands.diff import diff
 from parity.commands.toml_lines import TomlLines
@@ -201,10 +201,13 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Judge]:
             def start(self, runtimes: object) -> None:
                 pass
 
+            def __iter__(self) -> Iterator[Any]:
+                return iter(())
+
         yield Nobody()
 
-    monkeypatch.setattr(check.comparing, "compare_request", run)
-    monkeypatch.setattr(check, "Children", nobody)
+    monkeypatch.setattr(comparison_runner.comparing, "compare_request", run)
+    monkeypatch.setattr(comparison_runner, "Children", nobody)
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
     judge("resnet18")
@@ -393,7 +396,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(
     def run(*given: Any, **named: Any) -> Report:
         raise AssertionError("it was run")
 
-    monkeypatch.setattr(check.comparing, "compare_request", run)
+    monkeypatch.setattr(comparison_runner.comparing, "compare_request", run)
     path = plan(tmp_path)
     with pytest.raises(UsageError, match=r"unknown case 'third'; known: resnet18, second"):
         parity.check(path, cases=["third"])

@@ -143,6 +143,21 @@ def test_a_checkpoint_of_a_pytorch_model(parity, right, tmp_path):
     assert all(torch.equal(repaired[name], state[name]) for name in state)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("self.conv2(x), 0.1)", "1.5 * self.conv2(x), 0.1)"),
+        ("stride=2, padding=1)", "stride=2, padding=1, bias=False)"),
+    ],
+)
+def test_an_added_factor_and_a_missing_bias_in_the_source(parity, right, tmp_path, old, new):
+    wrong = broken(right, (old, new))
+    done = fix(parity, f"{right}:net", f"{wrong}:net", tmp_path / "out", "--all")
+    assert done.code == 0, done.out + done.err
+    assert "wrong_net.patch" in [each.name for each in (tmp_path / "out").iterdir()]
+
+
 def exported(right: Path, path: Path, change) -> Path:
     model = load(right)
     torch_onnx.export(model, [(3, 12, 12)], path)

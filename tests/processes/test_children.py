@@ -40,6 +40,21 @@ def fake_runtime(monkeypatch):
     monkeypatch.setenv("PARITY_RUNTIMES", "tests.fakes")
 
 
+def test_a_reset_child_has_forgotten_its_model_in_the_same_process(child):
+    child.call("load", value="a model")
+    before = child.call("loaded")
+    child.reset()
+    after = child.call("loaded")
+    assert (before["held"], after["held"]) == (["a model"], None)
+    assert before["pid"] == after["pid"]
+    # A process that is started in its place does not load the model of before, either.
+    child.suspend()
+    assert child.call("loaded")["held"] is None
+    child.suspend()
+    child.reset()
+    assert child.call("loaded")["held"] is None
+
+
 def test_two_threads_get_one_child():
     """Both graphs ask for ONNX Runtime's child, neither of them first."""
     with Children() as children, ThreadPoolExecutor(8) as pool:

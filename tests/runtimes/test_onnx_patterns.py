@@ -25,6 +25,9 @@ WEIGHTS: dict[str, Array] = {
     "inverse": np.float32(math.sqrt(0.5)), "two": np.float32(2), "epsilon": np.float32(1e-5),
     "third": np.float32(1 / 3), "gamma": drawn(6), "beta": drawn(6, seed=1),
     "axis": np.array([-1]), "other": np.array([1]),
+    "apart": np.array([2, 1, 30]), "back": np.array([2, 5, 6]), "scale": drawn(5, 1),
+    "shift": drawn(5, 1, seed=1), "ones": np.ones(1, np.float32), "none": np.zeros(1, np.float32),
+    "twos": np.full(1, 2, np.float32),
 }  # fmt: skip
 
 
@@ -128,3 +131,32 @@ def test_a_pattern_whose_inside_is_read_elsewhere_stays() -> None:
     assert [each.kind for each in graph.nodes] == ["sigmoid", "multiply", "neg"]
     graph, _ = read(SILU, "y", "s")
     assert [each.kind for each in graph.nodes] == ["sigmoid", "multiply"]
+
+
+GROUPS = "Reshape x apart > a\nInstanceNormalization a {} > i\nReshape i back > b\n"
+SCALED = "Mul b scale > g\nAdd g shift > y"
+
+
+def test_groups_as_the_channels_of_an_instance_norm_are_a_group_norm():
+    graph, found = read(GROUPS.format("ones none") + SCALED)
+    (joined,) = graph.nodes
+    assert (joined.kind, joined.hyper["groups"]) == ("group_norm", 1)
+    weights = {"gamma": WEIGHTS["scale"].ravel(), "beta": WEIGHTS["shift"].ravel()}
+    assert [each.role for each in joined.parameters] == list(weights)
+    wanted = kinds.evaluate("group_norm", (np.float64(X),), weights, joined.hyper)
+    assert np.abs(found["y"] - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        # Weights of the groups themselves, and a tensor inside that is an output.
+        GROUPS.format("twos none") + SCALED,
+        GROUPS.format("ones twos") + SCALED,
+    ],
+)
+def test_an_instance_norm_with_weights_is_none(lines):
+    graph, _ = read(lines)
+    assert "instance_norm" in [each.kind for each in graph.nodes]
+    graph, _ = read(GROUPS.format("ones none") + SCALED, "y", "i")
+    assert "instance_norm" in [each.kind for each in graph.nodes]

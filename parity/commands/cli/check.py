@@ -41,6 +41,14 @@ def check(
             rich_help_panel=panels.WHAT,
         ),
     ] = None,
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="Where cases run: local, ray or ray:ADDRESS.",
+            rich_help_panel=panels.WHERE,
+        ),
+    ] = "local",
     *,
     reports: dict[str, Path],
 ) -> None:
@@ -65,7 +73,12 @@ def check(
         paths = {form: None if form in formats_to_print else path for form, path in reports.items()}
         with show_progress() as update_progress:
             result = checking.check(
-                file, cases=case or (), update=update, reports=paths, progress=update_progress
+                file,
+                cases=case or (),
+                update=update,
+                on=on,
+                reports=paths,
+                progress=update_progress,
             )
         locations = {each.case.name: (file, each.case.line) for each in result.results}
         collection.publish_to_github(result.reports, locations)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -16,7 +16,10 @@ from parity.defaults import LIMIT
 def reduce(
     right: Annotated[str, typer.Argument(metavar="[NAME=]REF", help="The model that is right.")],
     other: Annotated[str, typer.Argument(metavar="[NAME=]REF", help="The model that differs.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.py", help="The file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE.py", help="The file to write.", rich_help_panel=panels.OUTPUTS),
+    ],
     weights: arguments.WeightsOption = None,
     input: arguments.InputOption = None,
     shape: arguments.ShapeOption = None,

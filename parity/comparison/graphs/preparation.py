@@ -137,15 +137,20 @@ class Preparation:
 
     def _plan_subjects(self) -> list[GraphSubject]:
         return [
-            GraphSubject(name, runtime, self._new_child(runtime), reference)
+            GraphSubject(name, runtime, self._new_child(runtime, name), reference)
             for name, runtime, reference in self.request.name_models()
         ]
 
-    def _new_child(self, runtime: str) -> str:
+    def _new_child(self, runtime: str, model: str = "") -> str:
+        """Return the name of a child that no other model has, in the environment of this model."""
         # Models are loaded by several threads, and no two may share a child.
         with self._lock:
             self._instances[runtime] = self._instances.get(runtime, 0) + 1
-            return child_name(runtime, instance=self._instances[runtime])
+            return child_name(
+                runtime,
+                environment=self.request.environments.get(model),
+                instance=self._instances[runtime],
+            )
 
     def _load_all(
         self, subjects: Sequence[GraphSubject]
@@ -175,7 +180,8 @@ class Preparation:
         except WrongFrameworkError as error:
             other = error.framework
             self.progress(subject.name, f"is a model of {registry.label(other)}: {error}")
-            return self._load_in(replace(subject, runtime=other, child=self._new_child(other)))
+            child = self._new_child(other, subject.name)
+            return self._load_in(replace(subject, runtime=other, child=child))
 
     def _load_in(
         self, subject: GraphSubject

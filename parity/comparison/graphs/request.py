@@ -50,7 +50,8 @@ class GraphRequest(Settings):
     the axes of the model that has an input of that name. `input` is the one input of image models,
     as in `parity.network.inputs.load`. `subjects` selects by name, with a device: `torch@gpu`.
     `reference` is the name of the subject that is right. Without `export` no graph is exported.
-    `trust` are files that hold programs and may be run. An architecture alone has `classes` and
+    `trust` are files that hold programs and may be run. `environments` gives the model of a name
+    the environment that it is loaded in, one of `python`'s. An architecture alone has `classes` and
     `channels`; other models state theirs in their reference.
     """
 
@@ -61,6 +62,7 @@ class GraphRequest(Settings):
     export: bool = True
     trust: tuple[str, ...] = ()
     custom_objects: str | None = None
+    environments: Mapping[str, str] = field(default_factory=dict)
     table: Path | None = None
     """A file of pairs, `given_pairs`, that are kept."""
 

@@ -35,6 +35,8 @@ class LayerRepair:
     kind: str = ""
     roles: tuple[str, ...] = ()
     moves_weights: bool = False
+    changes_data: bool = False
+    """Whether the layer reads or gives other values, as by an operation too many beside it."""
 
 
 def derive_repairs(failing: FailingLayer, proof: Attempt) -> tuple[LayerRepair, ...]:
@@ -68,6 +70,7 @@ def _derive(failing: FailingLayer, candidate: Candidate) -> LayerRepair:
         wanted,
         _changed_weights(layer, changed),
         moves,
+        moves or any(a is not b for a, b in zip(layer.inputs, changed.inputs, strict=False)),
     )
 
 

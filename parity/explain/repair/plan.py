@@ -39,6 +39,8 @@ class ModelRepair:
     edits: tuple[Mapping[str, Any], ...] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     texts: tuple[tuple[str, str], ...] = ()
+    adds_weights: bool = False
+    """Whether the changed source has a weight that the present one lacks."""
 
     @property
     def is_empty(self) -> bool:
@@ -84,7 +86,8 @@ def plan_repair(
         settings = _plan_settings(repair, node, spatial) if framework == "keras" else {}
         return ModelRepair(repair, place, weights, settings=settings)
     texts = tuple(dict.fromkeys(_plan_texts(repair, node, chain, files, framework, spatial)))
-    return ModelRepair(repair, place, weights, texts=texts)
+    adds = "bias" in repair.roles and node.find_parameter("bias") is None
+    return ModelRepair(repair, place, weights, texts=texts, adds_weights=adds)
 
 
 # Weights ------------------------------------------------------------------------------------------
@@ -127,6 +130,8 @@ class _Chains:
     surplus: Node | None = None
     before: Node | None = None
     """The subject's operation that the missing activation would read."""
+    is_other: bool = False
+    """Whether the partner is an operation of another kind."""
     added: tuple[Node, ...] = ()
     """The subject's operations without a partner that lead to the layer, the nearest first."""
 
@@ -146,22 +151,26 @@ class _Chains:
             own = reference.by_id[row.node]
             if _is_activation(own) and not _is_activation(node):
                 missing, before = own, node
-        added = _find_added(graph, node, set(alignment.unpaired_other))
-        return cls(missing, surplus, before, added)
+        # What moves values alone may be a part of the layer's own pair.
+        paired = {each for pair in alignment.pairs for each in pair.other}
+        added = _find_added(graph, node, paired - set(row.nodes.get(subject, ())))
+        is_other = reference.by_id[row.node].kind != node.kind
+        return cls(missing, surplus, before, is_other, added)
 
 
-def _find_added(graph: Graph, node: Node, unpaired: set[str]) -> tuple[Node, ...]:
-    """Return the unpaired operations of one input and no weight that an operation reads from."""
+def _find_added(graph: Graph, node: Node, paired: set[str]) -> tuple[Node, ...]:
+    """Return the operations of one input and no weight that one reads from, unpaired ones first."""
     found: dict[str, Node] = {}
     waiting = list(node.inputs)
     while waiting and len(found) < _MAX_ADDED:
         producer = graph.producers.get(waiting.pop(0))
-        if producer is None or producer.id not in unpaired or producer.id in found:
+        if producer is None or producer.id in found:
             continue
         if len(producer.inputs) == 1 and not producer.parameters:
             found[producer.id] = producer
             waiting += producer.inputs
-    return tuple(found.values())
+    # One that is part of a pair, as a factor behind a convolution, may be added too.
+    return tuple(sorted(found.values(), key=lambda each: each.id in paired))
 
 
 _MAX_ADDED = 4
@@ -207,7 +216,7 @@ def _plan_edits(
         attributes = to_attributes(kind, _differing(kind, chain.missing.hyper)) or {}
         edit = {"tensor": chain.before.outputs[0], "action": "insert", "kind": kind}
         yield {**edit, "attributes": attributes}
-    elif chain.added and repair.cause in _ADDED:
+    elif chain.added and repair.changes_data:
         first, last = chain.added[0], chain.added[-1]
         edit = {"tensor": node.outputs[0], "action": "connect", "old": first.outputs[0]}
         yield {**edit, "new": last.inputs[0]}
@@ -266,21 +275,16 @@ def _plan_texts(
         yield from _add_activation(chain.missing, chain.before, files, framework)
     if "bias" in repair.roles and node.find_parameter("bias") is None:
         yield from _change_arguments(node, files, _BIAS[framework])
-    if repair.cause == "padding-mode" and framework == "torch":
+    if "padding" in repair.hyper and repair.moves_weights and framework == "torch":
+        # The zeros are other values there: by reflection, for example.
         yield from _change_arguments(node, files, {"padding_mode": "zeros"})
-    if repair.cause in _ADDED:
+    if repair.changes_data:
         # The operation that was added may itself be the partner of the layer.
-        own = (node,) if repair.cause == "operation-extra" else ()
+        own = (node,) if chain.is_other else ()
         yield from _remove_added(node, (*chain.added, *own), files)
 
 
 _BIAS: Mapping[str, Mapping[str, Any]] = {"torch": {"bias": True}, "keras": {"use_bias": True}}
-
-_ADDED = frozenset(
-    {"scale", "offset", "operation-extra", "input-scale", "input-moved", "output-permuted",
-     "kernel-flipped", "kernel-layout", "constant"}
-)  # fmt: skip
-"""The causes that an operation without a partner, before the layer, may have."""
 
 
 def _change_arguments(

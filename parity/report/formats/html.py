@@ -36,7 +36,7 @@ def render(report: Report) -> str:
     has_isolated = any(stage.isolated for stage in report.stages)
     profile = report.profile
     plots = _build_plots(report) if report.stages else ()
-    return _build_environment().get_template("report.html").render(
+    return build_environment().get_template("report.html").render(
         report=report,
         style=_read_resource("report.css"),
         script=script,
@@ -72,7 +72,8 @@ def render(report: Report) -> str:
 
 
 @cache
-def _build_environment() -> Environment:
+def build_environment() -> Environment:
+    """Return the Jinja2 environment of the report's pages."""
     # Imported late: every command lists the formats, and few need Jinja2.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

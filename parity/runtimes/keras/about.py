@@ -40,6 +40,7 @@ ABOUT = RuntimeInfo(
     compiles_xla=True,
     tf32_remedy="tf.config.experimental.enable_tensor_float_32_execution(False)",
     variables={"TF_CPP_MIN_LOG_LEVEL": "3"},
+    configuration_files=("~/.keras/keras.json", "$KERAS_HOME/keras.json"),
     cpu_variables={"JAX_PLATFORMS": "cpu"},
     gpu_variables={
         # Several frameworks share the card: none may take all of its memory.

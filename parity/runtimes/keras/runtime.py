@@ -68,6 +68,11 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
     _map: WeightMap
     """Where a model with a layout has the canonical weights."""
 
+    @classmethod
+    def clear_framework_state(cls) -> None:
+        """Forget the numbers in the names of layers, and the graphs of earlier models."""
+        keras.backend.clear_session()
+
     def versions(self) -> dict[str, str]:
         backend = keras.backend.backend()
         module = importlib.import_module(backend)

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
+from parity.defaults import find_thread_limit
 from parity.errors import FlagError, MissingRuntimeError, ProviderFallbackError, UsageError
 from parity.processes import probe
 from parity.runtimes.onnx.about import ABOUT
@@ -64,6 +65,7 @@ def session_options(device: str) -> ort.SessionOptions:
     """Return session options that are as deterministic as ONNX Runtime can be."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = find_thread_limit()
     if device == "gpu":
         options.use_deterministic_compute = True
         # Records the provider of each node, which `node_placement` reads.

@@ -1,4 +1,4 @@
-"""Operations that exporters write as several nodes: SiLU and its like, GELU, layer-norm.
+"""Operations that exporters write as several nodes: SiLU and its like, GELU, norms.
 
 A pattern becomes one node where nothing outside it reads a tensor inside it.
 """
@@ -61,7 +61,7 @@ def join_patterns(nodes: Sequence[Node], outputs: set[str]) -> list[Node]:
     for node in reversed(nodes):
         if node.id in dropped or node.id in joined or len(node.outputs) != 1:
             continue
-        for pattern in (_match_layer_norm, _match_gated, _match_gelu):
+        for pattern in (_match_layer_norm, _match_group_norm, _match_gated, _match_gelu):
             match = pattern(node, known)
             if match is not None and known.is_closed(match.inside, node):
                 operations = dict.fromkeys(each.operation for each in (*match.inside, node))
@@ -210,6 +210,50 @@ def _match_affine(node: Node, known: _Nodes) -> Match | None:
             "layer_norm", spread.source, list(every.values()), spread.hyper, tuple(parameters)
         )
     return None
+
+
+def _match_group_norm(node: Node, known: _Nodes) -> Match | None:
+    """Groups of channels as the channels of an instance-norm without weights, then a scale and a
+    shift: as PyTorch's exporters write it below opset 21."""
+    inside: list[Node] = []
+    parameters: list[Parameter] = []
+    current: Node | None = node
+    for kind, role in (("bias_add", "beta"), ("layer_scale", "gamma")):
+        if current is not None and current.kind == kind and len(current.inputs) == 1:
+            parameters.insert(0, replace(current.parameters[0], role=role))
+            inside.append(current)
+            current = known.producers.get(current.inputs[0])
+    chain: list[Node] = []
+    for operation in ("Reshape", "InstanceNormalization", "Reshape"):
+        if current is None or current.operation != operation or len(current.inputs) != 1:
+            return None
+        chain.append(current)
+        current = known.producers.get(current.inputs[0])
+    back, norm, apart = chain
+    grouped: Sequence[int] = apart.hyper.get("shape") or ()
+    whole: Sequence[int] = back.hyper.get("shape") or ()
+    if len(grouped) != 3 or len(whole) < 3 or grouped[0] != whole[0]:
+        return None
+    gamma, beta = norm.find_parameter("gamma"), norm.find_parameter("beta")
+    if not (_is_constant(gamma, 1.0) and _is_constant(beta, 0.0)):
+        return None
+    # Each weight has one value a channel.
+    if any(each.size != whole[1] for each in parameters) or whole[1] % grouped[1]:
+        return None
+    every = {each.id: each for each in (*inside, *chain)}
+    every.pop(node.id, None)
+    hyper = {"epsilon": norm.hyper["epsilon"], "groups": grouped[1]}
+    source = apart.inputs[0]
+    return Match("group_norm", source, list(every.values()), hyper, tuple(parameters))
+
+
+def _is_constant(parameter: Parameter | None, value: float) -> bool:
+    """Return whether all values of a weight are `value`."""
+    return (
+        parameter is not None
+        and parameter.moments is not None
+        and parameter.moments[2:] == (value, value)
+    )
 
 
 def _match_moments(node: Node, known: _Nodes) -> Match | None:

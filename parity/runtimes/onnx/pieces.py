@@ -17,7 +17,6 @@ from parity.runtimes.pieces import (
     PieceOperations,
     Step,
     UnwritableError,
-    count_layers,
     render_value,
 )
 
@@ -29,7 +28,9 @@ class OnnxPieces(PieceOperations, ModelSessions):
 
     def trace_steps(self, inputs: Mapping[str, Array]) -> tuple[Sequence[Step], Collection[str]]:
         model = self.subject.model
-        steps = [_make_step(model, node) for node in model.graph.node]
+        # A pattern of several nodes is one layer, and so are the shapes that it computes.
+        made = {tensor for node in self.record(inputs).nodes for tensor in node.outputs}
+        steps = [_make_step(model, node, made) for node in model.graph.node]
         return steps, model_inputs.fit_inputs(model, inputs)
 
     def to_array(self, value: Any) -> Array:
@@ -84,11 +85,12 @@ class OnnxPieces(PieceOperations, ModelSessions):
             tuple(reads),
             tuple(step.label for step in steps),
             ("onnx", "onnxruntime"),
-            count_layers(steps),
+            max(sum(not step.place for step in steps), min(len(steps), 1)),
         )
 
 
-def _make_step(model: OnnxModel, node: NodeProto) -> Step:
+def _make_step(model: OnnxModel, node: NodeProto, made: Collection[str]) -> Step:
+    """Return the step of a node; `made` are the tensors that the operations of the graph give."""
     names = read_names(node)
     inputs = tuple(name for name in names if name not in model.tensors)
     outputs = tuple(name for name in node.output if name)
@@ -110,7 +112,9 @@ def _make_step(model: OnnxModel, node: NodeProto) -> Step:
         # An attribute of any name, a Python keyword too, is a key.
         pairs = ", ".join(f"{name!r}: {value}" for name, value in settings.items())
         parts.append(f"**{{{pairs}}}")
-    return Step(inputs, outputs, (f"helper.make_node({', '.join(parts)}),",), values, label)
+    line = f"helper.make_node({', '.join(parts)}),"
+    place = "" if any(each in made for each in outputs) else "inside"
+    return Step(inputs, outputs, (line,), values, label, place=place)
 
 
 def _render_own(value: Any) -> str | None:

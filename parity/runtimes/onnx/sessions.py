@@ -30,7 +30,7 @@ class SessionSettings:
     optimise: bool = True
     chunk_size: int | None = None
     threads: int = 0
-    """The threads within an operator; 0 is ONNX Runtime's own choice, all cores."""
+    """The threads within an operator; 0 is the limit of this process, else all cores."""
     exact_operands: bool = False
     """Whether products with quantised weights keep their other operand in floating point.
 
@@ -49,7 +49,8 @@ def create_session(
     options = onnx_device.session_options(settings.device)
     if not settings.optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = settings.threads
+    if settings.threads:
+        options.intra_op_num_threads = settings.threads
     # Idle threads would spin on the cores that the other children compute on.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if settings.exact_operands:

@@ -12,10 +12,14 @@ from parity.runtimes.loaded import LoadedModel
 from parity.runtimes.zoo_models import require_known
 
 
+def list_names() -> list[str]:
+    """Return the names of all models."""
+    return [name for name in dir(keras.applications) if name[0].isupper()]
+
+
 def load(reference: ModelReference) -> LoadedModel:
     """Build `keras:NAME`; `weights` is a file, other options are the builder's arguments."""
-    known = [name for name in dir(keras.applications) if name[0].isupper()]
-    require_known(reference, known)
+    require_known(reference, list_names())
     options: dict[str, Any] = dict(reference.options)
     checkpoint = options.pop(WEIGHTS, None)
     with zero_initializers():

@@ -16,6 +16,14 @@ _SOURCES = ("pretrained", "checkpoint_path", "pretrained_cfg")
 """Options of timm that fetch or unpickle weights."""
 
 
+def list_names() -> list[str]:
+    """Return the names of all models."""
+    import_torchvision()
+    import timm
+
+    return list(timm.list_models())
+
+
 def load(reference: ModelReference) -> LoadedModel:
     """Build `timm:NAME`; `weights` is a file, other options are `create_model`'s arguments."""
     notes = import_torchvision()

@@ -12,6 +12,14 @@ from parity.runtimes.torch.torchvision_shim import import_torchvision
 from parity.runtimes.zoo_models import require_known
 
 
+def list_names() -> list[str]:
+    """Return the names of all models."""
+    import_torchvision()
+    from torchvision import models
+
+    return list(models.list_models())
+
+
 def load(reference: ModelReference) -> LoadedModel:
     """Build `torchvision:NAME`; `weights` is a file, other options are the builder's arguments."""
     notes = import_torchvision()

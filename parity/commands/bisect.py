@@ -1,0 +1,626 @@
+"""`parity.bisect`: follow a difference to a release or a commit, to a layer and to its cause."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from parity import temporary
+from parity.commands import cases as case_files
+from parity.commands.commits import Commits
+from parity.commands.compare import compare_request
+from parity.commands.compare_graphs import compare_graphs
+from parity.commands.values import (
+    ImageSize,
+    Progress,
+    find_interpreters,
+    names_any_models,
+    no_progress,
+    parse_image_size,
+    parse_subjects,
+    sort_models,
+)
+from parity.comparison.graphs.request import GraphRequest, expect_runtime
+from parity.comparison.request import Request
+from parity.comparison.results import Outcome, Verdict
+from parity.defaults import LIMIT
+from parity.errors import ParityError, UsageError
+from parity.explain.messages import UNKNOWN
+from parity.processes import registry, releases
+from parity.processes.environments import create_layer
+from parity.processes.references import parse_reference, split_name
+from parity.report import wording
+from parity.report.model import Report
+from parity.text import quote
+
+SCHEMA = "parity.bisect/1"
+
+FACTOR = 2.0
+"""How many times the good one's figure a figure may be."""
+
+GOOD, BAD, SKIPPED = "good", "bad", "skipped"
+
+_OLD, _NEW = "good", "new"
+"""The subjects of a comparison of one model in two environments, or at two commits."""
+
+_SENTENCE_END = re.compile(r"\.\s+(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One version or commit that was tried: its outcome, the reason, and its report if it ran."""
+
+    name: str
+    outcome: str
+    reason: str
+    seconds: float
+    report: Report | None = None
+
+
+@dataclass(frozen=True)
+class BisectResult:
+    """Where a difference began.
+
+    `good` is the last that is good and `bad` the first that is bad; `between` are those between
+    the two that could not be tried, so that each of them may be the first. `layer` and `cause` are
+    those of the difference in `bad`, and `sentence` says it all.
+    """
+
+    what: str
+    """The package, or "commit"."""
+    good: str
+    bad: str
+    between: tuple[str, ...]
+    trials: tuple[Trial, ...]
+    layer: str
+    subject: str
+    cause: str
+    sentence: str
+
+    @property
+    def found(self) -> bool:
+        """Whether exactly one version or commit can be the first."""
+        return not self.between
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of `parity bisect`: 0 if it is found, else 3."""
+        return 0 if self.found else 3
+
+    @property
+    def report(self) -> Report:
+        """The report of the first that is bad."""
+        return next(
+            each.report for each in self.trials if each.name == self.bad and each.report is not None
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain data, `parity.bisect/1`, without the reports."""
+        return {
+            "schema": SCHEMA,
+            "what": self.what,
+            "good": self.good,
+            "bad": self.bad,
+            "between": list(self.between),
+            "layer": self.layer,
+            "subject": self.subject,
+            "cause": self.cause,
+            "sentence": self.sentence,
+            "trials": [
+                {
+                    "name": each.name,
+                    "outcome": each.outcome,
+                    "reason": each.reason,
+                    "seconds": each.seconds,
+                }
+                for each in self.trials
+            ],
+        }
+
+
+def bisect(
+    *models: str,
+    package: str | None = None,
+    good: str | None = None,
+    bad: str | None = None,
+    versions: Sequence[str] = (),
+    find_links: Sequence[str | Path] = (),
+    commits: str | None = None,
+    case: str | None = None,
+    file: str | Path = "parity.toml",
+    figure: str | None = None,
+    folder: str | Path | None = None,
+    weights: str | Path | None = None,
+    input: str | Path | None = None,
+    inputs: Mapping[str, str | Path] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    image_size: ImageSize | None = None,
+    export: bool = True,
+    trust: Sequence[str | Path] = (),
+    custom_objects: str | Path | None = None,
+    limit: float = LIMIT,
+    device: str = "auto",
+    python: Mapping[str, str | Path] | None = None,
+    timeout: float = 900.0,
+    progress: Progress | None = None,
+) -> BisectResult:
+    """Follow a difference between two versions or commits to the first one that has it, and why.
+
+    The two ends are compared, then the middle of what is left: at most the logarithm to base 2 of
+    the number of steps between the ends. One model, whose package or file changes, is compared with
+    itself at the good end. Several models, or a model with a package that runs graphs, are compared
+    with one another in each version.
+
+    What changes:
+        package: A package, whose releases are installed one by one, each into an environment above
+            the current one. One that cannot be installed or run is skipped.
+        good, bad: The versions of the two ends; `bad` may be the older one.
+        versions: The releases to choose from, instead of those that pip's index lists.
+        find_links: Folders or pages of wheels for pip.
+        commits: "GOOD..BAD" instead of a package: commits of the repository that holds the models'
+            files, each in a worktree of its own.
+        folder: Where environments are made and kept; None: a temporary folder.
+
+    What is compared:
+        models: References, as `parity.compare` takes them.
+        case: The name of a case in `file`, a parity.toml, instead of `models`; bad is then a figure
+            of any subject that is more than twice the one of the good end.
+        figure: A subject, such as "torch": bad is its error, in floors, at more than twice the one
+            of the good end, at any stage. None: bad is a divergence.
+
+    The other parameters are those of `parity.compare`: weights, input, inputs, shapes, batch, seed,
+    image_size, export, trust, custom_objects, limit, device, python, timeout, progress.
+
+    Raises `UsageError` for parameters that contradict one another, an unknown version or commit,
+    and ends that do not differ as they should; `InterpreterError` if an end cannot be installed;
+    and what `parity.compare` raises, for the ends.
+
+    Example:
+        >>> import parity
+        >>> found = parity.bisect("net.py:build", package="timm", good="1.0.9", bad="1.0.20")
+        >>> found.bad, found.layer
+        ('1.0.12', 'stage3.conv2')
+    """
+    _require_one_axis(package, good, bad, commits, versions, find_links)
+    if case is not None:
+        if models:
+            raise UsageError(f"--case {case}: the models are the case's; give no reference")
+        request = _find_case(Path(file), case)
+    else:
+        request = _build_request(
+            models,
+            weights=None if weights is None else str(weights),
+            inputs=dict(inputs or {}),
+            shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+            export=export,
+            trust=tuple(map(str, trust)),
+            custom_objects=None if custom_objects is None else str(custom_objects),
+            input=input,
+            batch=batch,
+            seed=seed,
+            image_size=parse_image_size(image_size),
+            limit=limit,
+            device=device,
+            python=find_interpreters(python),
+            timeout=timeout,
+        )
+    progress = progress or no_progress
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(temporary.working_folder()) if folder is None else Path(folder)
+        axis: _Axis
+        if package is not None:
+            assert good is not None
+            assert bad is not None
+            axis = _Versions(package, good, bad, request, place, versions, find_links, progress)
+        else:
+            assert commits is not None
+            references = _list_files(request)
+            repository = stack.enter_context(Commits(references, place))
+            axis = _CommitRange(repository, commits, request, progress)
+        judge = _FigureJudge(figure) if case is not None or figure else _VerdictJudge()
+        return _bisect(axis, judge, progress)
+
+
+def search(count: int, judge: Callable[[int], str]) -> tuple[int, int, tuple[int, ...]]:
+    """Return the last good index, the first bad one, and those skipped between them.
+
+    Index 0 is good and index ``count - 1`` bad; `judge` is asked for others, at most
+    ``ceil(log2(count - 1))`` times if it skips none.
+    """
+    low, high = 0, count - 1
+    skipped: set[int] = set()
+    while left := [each for each in range(low + 1, high) if each not in skipped]:
+        middle = min(left, key=lambda index: abs(2 * index - low - high))
+        outcome = judge(middle)
+        if outcome == GOOD:
+            low = middle
+        elif outcome == BAD:
+            high = middle
+        else:
+            skipped.add(middle)
+    return low, high, tuple(sorted(each for each in skipped if low < each < high))
+
+
+# What changes ------------------------------------------------------------------------------------
+
+
+class _Axis(Protocol):
+    """The versions or commits between the ends, and the comparison in each."""
+
+    what: str
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The versions or commits, the good end first and the bad one last."""
+
+    def compare(self, index: int) -> Report:
+        """Return the report at an index. Raises `ParityError`."""
+
+    def describe(self, index: int) -> str:
+        """Return the version or commit in a sentence."""
+
+
+class _Versions:
+    """The releases of a package, each in an environment of its own."""
+
+    def __init__(
+        self,
+        package: str,
+        good: str,
+        bad: str,
+        request: Request | GraphRequest,
+        folder: Path,
+        versions: Sequence[str],
+        find_links: Sequence[str | Path],
+        progress: Progress,
+    ) -> None:
+        self.what = releases.parse_package(package)
+        for end in (good, bad):
+            releases.parse_version(end)
+        known = (
+            releases.sort_versions([*versions, good, bad])
+            if versions
+            else releases.list_releases(package, find_links=find_links)
+        )
+        self.names = releases.select_releases(package, known, good, bad)
+        self._request, self._folder, self._progress = request, folder, progress
+        self._find_links = find_links
+        graph_packages = {
+            package
+            for name in registry.graph_runtimes()
+            for package in registry.get(name).package_names
+        }
+        self._is_one_model = _is_one_model(request) and package not in graph_packages
+
+    def compare(self, index: int) -> Report:
+        request = self._request
+        python = self._install(index)
+        if not self._is_one_model:
+            return _compare(replace(request, python={**request.python, **python}), self._progress)
+        assert isinstance(request, GraphRequest)
+        _, reference = split_name(request.references[0])
+        runtime = expect_runtime(parse_reference(reference))
+        before = self._install(0)
+        changed = replace(
+            request,
+            references=(f"{_OLD}={reference}", f"{_NEW}={reference}"),
+            environments={_OLD: _OLD, _NEW: _NEW},
+            python={**request.python, **before, _OLD: before[runtime], _NEW: python[runtime]},
+            export=False,
+        )
+        return _compare(changed, self._progress)
+
+    def describe(self, index: int) -> str:
+        return f"{self.what} {self.names[index]}"
+
+    def _install(self, index: int) -> dict[str, str]:
+        """Return {runtime: Python} of environments with a release; raises `InterpreterError`."""
+        version = self.names[index]
+        layers: dict[str | None, str] = {}
+        python = {}
+        for runtime in registry.frameworks():
+            base = self._request.python.get(runtime)
+            if base not in layers:
+                number = f"-{len(layers) + 1}" if layers else ""
+                self._progress(self.what, f"installing {version}")
+                layers[base] = create_layer(
+                    self._folder / f"{self.what}-{version}{number}",
+                    f"{self.what}=={version}",
+                    base=base,
+                    find_links=self._find_links,
+                )
+            python[runtime] = layers[base]
+        return python
+
+
+class _CommitRange:
+    """The commits between two, each in a worktree of its own."""
+
+    what = "commit"
+
+    def __init__(
+        self,
+        repository: Commits,
+        commits: str,
+        request: GraphRequest | Request,
+        progress: Progress,
+    ) -> None:
+        assert isinstance(request, GraphRequest)
+        self._repository, self._request, self._progress = repository, request, progress
+        self.names = repository.list_between(commits)
+        self._is_one_model = _is_one_model(request)
+
+    def compare(self, index: int) -> Report:
+        references = self._repository.check_out(self.names[index])
+        if not self._is_one_model:
+            return _compare(replace(self._request, references=references), self._progress)
+        before = self._repository.check_out(self.names[0])
+        old, new = (split_name(text)[1] for text in (before[0], references[0]))
+        changed = replace(
+            self._request, references=(f"{_OLD}={old}", f"{_NEW}={new}"), export=False
+        )
+        return _compare(changed, self._progress)
+
+    def describe(self, index: int) -> str:
+        return f"commit {self._repository.describe(self.names[index])}"
+
+
+def _is_one_model(request: Request | GraphRequest) -> bool:
+    """Return whether a request has one model, which is no registered architecture."""
+    return isinstance(request, GraphRequest) and len(request.name_models()) == 1
+
+
+def _compare(request: Request | GraphRequest, progress: Progress) -> Report:
+    if isinstance(request, GraphRequest):
+        return compare_graphs(request, progress=progress)
+    return compare_request(request, progress=progress)
+
+
+# What is compared --------------------------------------------------------------------------------
+
+
+class _Judge(Protocol):
+    """Decides whether a report is good or bad; the good end's report is given to it first."""
+
+    def judge(self, report: Report) -> tuple[str, str]:
+        """Return the outcome and the reason in a few words."""
+
+    def locate(self, report: Report) -> tuple[str, str]:
+        """Return the subject and the layer or stage that makes a report bad."""
+
+
+class _VerdictJudge:
+    """Bad is a divergence."""
+
+    def judge(self, report: Report) -> tuple[str, str]:
+        if report.verdict is Verdict.UNKNOWN:
+            failures = [
+                f"{n}: {facts.failure}" for n, facts in report.subjects.items() if facts.failure
+            ]
+            return SKIPPED, (failures or [wording.describe_verdict(report)])[0]
+        outcome = BAD if report.verdict is Verdict.DIVERGENCE else GOOD
+        return outcome, wording.describe_verdict(report)
+
+    def locate(self, report: Report) -> tuple[str, str]:
+        first = report.first_divergence
+        if first is None:
+            return _find_failing_layer(report)
+        return first.subject, first.layer or first.stage
+
+
+def _find_failing_layer(report: Report) -> tuple[str, str]:
+    """Return the subject and the layer that the message of a failed level names.
+
+    A difference of structure may be too small for this input to show it.
+    """
+    for level in report.levels.values():
+        for message in level.messages if level.outcome is Outcome.FAIL else ():
+            for layer in report.layers:
+                for subject, place in reversed(list(layer.places.items())):
+                    if place in message:
+                        return subject, place.partition(" (")[0]
+    return ", ".join(report.subjects), ""
+
+
+class _FigureJudge:
+    """Bad is a subject's `x_floor` that is more than `FACTOR` times the one of the good end."""
+
+    def __init__(self, subject: str | None) -> None:
+        self._subject = subject
+        self._good: dict[tuple[str, str], float] | None = None
+
+    def judge(self, report: Report) -> tuple[str, str]:
+        figures = self._read(report)
+        if self._good is None:
+            self._good = figures
+            return GOOD, f"the largest is {max(figures.values()):.3g} floors"
+        lost = [key for key in self._good if key not in figures]
+        if lost:
+            return SKIPPED, f"no figure of {lost[0][0]} at {lost[0][1]}"
+        grown = self._find_grown(figures)
+        if grown is None:
+            return GOOD, f"the largest is {max(figures.values()):.3g} floors"
+        subject, stage = grown
+        before, after = self._good[grown], figures[grown]
+        return BAD, f"{subject} at {stage}: {before:.3g} → {after:.3g} floors"
+
+    def locate(self, report: Report) -> tuple[str, str]:
+        subject, stage = self._find_grown(self._read(report)) or ("", "")
+        first = report.first_divergence
+        if first is not None and first.subject == subject and first.layer:
+            return subject, first.layer
+        return subject, stage
+
+    def _read(self, report: Report) -> dict[tuple[str, str], float]:
+        """Return the figure by subject and stage, in the order of the stages."""
+        if self._subject is not None and self._subject not in report.subjects:
+            raise UsageError(
+                f"--figure: no subject is called {quote(self._subject)}; "
+                f"there are: {', '.join(report.subjects)}"
+            )
+        figures = {
+            (subject, stage.name): result.x_floor
+            for stage in report.stages
+            for subject, result in stage.subjects.items()
+            if self._subject in (None, subject)
+        }
+        if not figures:
+            raise UsageError("nothing was compared, so that there is no figure")
+        return figures
+
+    def _find_grown(self, figures: Mapping[tuple[str, str], float]) -> tuple[str, str] | None:
+        """Return the first subject and stage whose figure is too large; None if none is."""
+        good = self._good or {}
+        for key, figure in figures.items():
+            # Written so that a NaN is bad. What was exact may become as large as rounding.
+            if key in good and not figure <= FACTOR * (good[key] or 1.0):
+                return key
+        return None
+
+
+# The search --------------------------------------------------------------------------------------
+
+
+def _bisect(axis: _Axis, judge: _Judge, progress: Progress) -> BisectResult:
+    trials: list[Trial] = []
+
+    def attempt(index: int) -> str:
+        """Try what is between the ends; an error skips it."""
+        start = time.perf_counter()
+        name, report = axis.names[index], None
+        try:
+            report = axis.compare(index)
+            outcome, reason = judge.judge(report)
+        except ParityError as error:
+            outcome, reason = SKIPPED, str(error)
+        trials.append(Trial(name, outcome, reason, time.perf_counter() - start, report))
+        progress(axis.what, f"{name}: {outcome}")
+        return outcome
+
+    last = len(axis.names) - 1
+    for index, expected in ((0, GOOD), (last, BAD)):
+        progress(axis.what, f"{axis.names[index]}, expected to be {expected}")
+        start = time.perf_counter()
+        report = axis.compare(index)
+        outcome, reason = judge.judge(report)
+        if outcome != expected:
+            raise UsageError(_describe_wrong_end(axis, index, expected, outcome, reason))
+        seconds = time.perf_counter() - start
+        trials.append(Trial(axis.names[index], outcome, reason, seconds, report))
+    low, high, skipped = search(len(axis.names), attempt)
+    return _build_result(axis, judge, trials, low, high, skipped)
+
+
+def _describe_wrong_end(axis: _Axis, index: int, expected: str, outcome: str, reason: str) -> str:
+    place = axis.describe(index)
+    if outcome == SKIPPED:
+        return f"{place} could not be compared: {reason}"
+    if expected == GOOD:
+        return f"{place} is not good: {reason}; give a good one, or --figure for a figure"
+    return f"{place} is not bad: {reason}"
+
+
+def _build_result(
+    axis: _Axis,
+    judge: _Judge,
+    trials: Sequence[Trial],
+    low: int,
+    high: int,
+    skipped: Sequence[int],
+) -> BisectResult:
+    report = next(
+        each.report for each in trials if each.name == axis.names[high] and each.report is not None
+    )
+    subject, layer = judge.locate(report)
+    cause = _describe_cause(report, subject, layer)
+    first = axis.describe(high)
+    if skipped:
+        others = ", ".join(map(axis.describe, skipped))
+        first = f"{others} or {first}"
+        first += " (the others could not be tried)"
+    where = f"{subject} at {layer}" if layer else subject
+    sentence = f"{first} is the first bad, {axis.describe(low)} the last good: {where}: {cause}"
+    return BisectResult(
+        what=axis.what,
+        good=axis.names[low],
+        bad=axis.names[high],
+        between=tuple(axis.names[each] for each in skipped),
+        trials=tuple(trials),
+        layer=layer,
+        subject=subject,
+        cause=cause,
+        sentence=sentence,
+    )
+
+
+def _describe_cause(report: Report, subject: str, layer: str) -> str:
+    """Return the proved cause in a layer, else what the levels say, else the error."""
+    causes = [each for each in report.causes if each.subject == subject]
+    causes = [each for each in causes if each.layer == layer] or causes
+    proved = [each for each in causes if each.cause != UNKNOWN]
+    if proved:
+        return _SENTENCE_END.split(proved[0].message)[0].rstrip(".")
+    for name, level in report.levels.items():
+        for message in level.messages if level.outcome is Outcome.FAIL else ():
+            if re.search(rf"(?<![\w.]){re.escape(layer)}(?![\w])", message):
+                return f"{name}: {message}"
+    if causes:
+        return _SENTENCE_END.split(causes[0].message)[0].rstrip(".")
+    return "no cause is proved"
+
+
+# The parameters ----------------------------------------------------------------------------------
+
+
+def _require_one_axis(
+    package: str | None,
+    good: str | None,
+    bad: str | None,
+    commits: str | None,
+    versions: Sequence[str],
+    find_links: Sequence[str | Path],
+) -> None:
+    """Raise `UsageError` unless the versions of a package or commits are given, and not both."""
+    if (package is None) == (commits is None):
+        raise UsageError("expected either --package with --good and --bad, or --commits GOOD..BAD")
+    if package is not None and (good is None or bad is None):
+        raise UsageError(f"--package {package}: expected --good VERSION and --bad VERSION")
+    if commits is not None and (good or bad or versions or find_links):
+        raise UsageError("--commits: --good, --bad, --versions and --find-links are a package's")
+
+
+def _find_case(path: Path, name: str) -> Request | GraphRequest:
+    """Return the request of a case. Raises `UsageError`."""
+    case_file = case_files.load(path)
+    for each in case_file.cases:
+        if each.name == name:
+            return each.request
+    known = ", ".join(each.name for each in case_file.cases)
+    raise UsageError(f"{path}: unknown case {quote(name)}; known: {known}")
+
+
+def _build_request(models: Sequence[str], **settings: Any) -> Request | GraphRequest:
+    if not models:
+        raise UsageError("nothing to compare: give one or more models, or --case")
+    if names_any_models(models):
+        return GraphRequest(references=tuple(models), **settings)
+    for name in ("inputs", "shapes", "trust", "custom_objects", "export"):
+        settings.pop(name)
+    return Request(**sort_models(models), subjects=parse_subjects(None), **settings)
+
+
+def _list_files(request: Request | GraphRequest) -> tuple[str, ...]:
+    """Return the references of a request, which are looked up in a repository."""
+    if not isinstance(request, GraphRequest):
+        raise UsageError(
+            f"--commits: {request.model or 'the models'}: expected files of a repository, such as "
+            "net.py:build"
+        )
+    return request.references

@@ -1,0 +1,35 @@
+"""The executor of cells that `--on` names."""
+
+from __future__ import annotations
+
+from parity.commands.cell_runner import FACTORY
+from parity.errors import UsageError
+from parity.processes.executors.local import LocalExecutor
+from parity.processes.executors.tasks import Executor
+from parity.text import closest, did_you_mean, quote
+
+LOCAL = "local"
+RAY = "ray"
+
+
+def open_executor(on: str, *, threads: int = 1, count: int | None = None) -> Executor:
+    """Return the executor that a text names: `local`, `ray` or `ray:ADDRESS`.
+
+    Each cell has `threads` threads, without a limit if that is 0; `count` cells run side by side on
+    this machine. Raises `UsageError` for another text, and `MissingRuntimeError` where Ray is not
+    installed or its cluster cannot be reached.
+    """
+    if count is not None and count < 1:
+        raise UsageError(f"--jobs must be at least 1, found {count}")
+    if on == LOCAL:
+        return LocalExecutor(FACTORY, threads=threads, count=count)
+    name, _, address = on.partition(":")
+    if name == RAY:
+        from parity.processes.executors.ray import RayExecutor
+
+        # `ray://HOST:PORT` is the address of a Ray client.
+        address = on if address.startswith("//") else address
+        return RayExecutor(FACTORY, address=address or None, threads=threads, count=count)
+    names = closest(on, (LOCAL, RAY))
+    hint = did_you_mean(names, otherwise="known: local, ray, ray:ADDRESS")
+    raise UsageError(f"--on: unknown place {quote(on)}{hint}")

@@ -1,0 +1,1 @@
+"""What a sweep takes, against the commands that it stands for."""
