@@ -1,15 +1,18 @@
-"""`parity.train`: train a registered model in Keras and PyTorch, on the same arrays."""
+"""`parity.train`: train a model in Keras and PyTorch, on the same arrays."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import safetensors.numpy
 
 from parity import temporary
 from parity.commands.values import (
@@ -24,12 +27,12 @@ from parity.defaults import SAVE_SECONDS, VALIDATION_SHARE
 from parity.errors import UsageError, WeightError
 from parity.explain.training import explain_step
 from parity.network import architectures, weights
-from parity.network.spec import ModelSpec
+from parity.network.table import LayerTable
 from parity.numerics.losses import LOSSES
 from parity.processes import origin, registry
 from parity.processes.child import Child
 from parity.processes.children import Children
-from parity.processes.references import parse_reference
+from parity.processes.references import parse_reference, split_name
 from parity.text import quote
 from parity.training import configuration as configurations
 from parity.training import history, initialization
@@ -37,11 +40,12 @@ from parity.training.callbacks import Callbacks, EarlyStopping, EpochMetrics, Pl
 from parity.training.configuration import Configuration
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
-from parity.training.data.dataset import Dataset
 from parity.training.data.images import FileImages
 from parity.training.data.loading import BatchLoader, default_workers, open_loader
 from parity.training.data.sources import DIGITS, open_dataset
+from parity.training.graph_models import GraphModelRequest, load_graph_models, name_run
 from parity.training.loop import Loop, Readers
+from parity.training.models import TrainedModel, replace_kernels
 from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder, RunProgress
 from parity.training.run_verification import RunVerifier
@@ -94,9 +98,15 @@ class TrainingResult:
         """Whether every verified step is the same in both frameworks; true if none was."""
         return all(step.agrees for step in self.verified_steps)
 
+    @property
+    def is_undetermined(self) -> bool:
+        """Whether no verified step differs, and one cannot be told from a unit at a hidden kink."""
+        steps = self.verified_steps
+        return not self.agrees and all(step.agrees or step.is_undetermined for step in steps)
+
 
 def train(
-    model: str,
+    model: str | Sequence[str],
     *,
     learning_rate: float,
     data: str | Path = DIGITS,
@@ -140,19 +150,23 @@ def train(
     verify: bool = False,
     every: int | None = None,
     band: int = 0,
+    trust: Sequence[str | Path] = (),
+    custom_objects: str | Path | None = None,
     threads: int | None = None,
     workers: int | None = None,
     python: Mapping[str, str | Path] | None = None,
     timeout: float = 900.0,
     progress: Progress | None = None,
 ) -> TrainingResult:
-    """Train a registered model in Keras and PyTorch: the same start, the same batches.
+    """Train a model in Keras and PyTorch: the same start, the same batches.
 
     Each framework computes its own step, on the CPU in float32: Keras's compiled train step and
     PyTorch's autograd and `torch.optim`.
 
     Parameters:
-        model: The architecture; `parity models` lists them.
+        model: An architecture that `parity models` lists; or a reference to any classifier of
+            images, which is trained in its framework; or two references, one for each framework,
+            whose weights are paired.
         learning_rate: The learning rate that the schedule starts from.
         data: An image folder with a sub-folder for each class (or train/, val/ and test/ with
             them), a folder of IDX files, or "digits", the 1,797 of scikit-learn.
@@ -172,7 +186,9 @@ def train(
             "mean-squared-error" (of the one-hot label).
         label_smoothing: The share of each label that is spread over all classes.
         init: "default" (the own initialisers of PyTorch, or of Keras if it is alone),
-            "glorot-uniform", "xavier-uniform", "he-normal", or a checkpoint.
+            "glorot-uniform", "xavier-uniform", "he-normal", or a checkpoint. For references the
+            default is what PyTorch's model is built with, or the one model there is; another
+            reference may be given, whose weights are copied.
         seed: The seed of weights, order, augmentation and split.
         classes, channels: Those of the data by default.
         image_size: In pixels: 224, "96x128" or (height, width); the architecture's by default.
@@ -193,6 +209,7 @@ def train(
             batches: the range of their curves shows what rounding alone does. It is no part of the
             verdict.
         every: Compare every `every`-th step instead, from the first on.
+        trust, custom_objects: As for `parity.compare`.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
@@ -212,8 +229,9 @@ def train(
     """
     started = time.monotonic()
     progress = progress or no_progress
+    references = (model,) if isinstance(model, str) else tuple(model)
+    is_registered = _is_registered(references)
     frameworks = _parse_frameworks(framework)
-    suffixes = _parse_formats(formats, frameworks)
     steps = Optimizer(
         name=optimizer,
         learning_rate=learning_rate,
@@ -231,15 +249,18 @@ def train(
     )
     if every is not None and (every < 1 or not verify):
         raise UsageError(f"--every {every}: needs --verify, and a whole number above 0")
-    if band < 0 or (band and REFERENCE not in frameworks):
-        raise UsageError(f"--band {band}: runs of torch, 0 or more; leave out --framework")
-    if verify and len(frameworks) < 2:
-        raise UsageError("--verify: compares the steps of both frameworks; leave out --framework")
+    if is_registered:
+        _require_sides(frameworks, verify=verify, band=band)
+    elif verify and len(references) < 2:
+        raise UsageError("--verify: compares the steps of both frameworks; give a model of each")
     schedule = schedule or Schedule()
     callbacks = _choose_callbacks(schedule, plateau, early_stopping)
     size = parse_image_size(image_size)
-    # An unknown model is refused before the data are read.
-    architectures.get(model, classes=classes, image_size=size, channels=channels)
+    if is_registered:
+        _parse_formats(formats, frameworks)
+        # An unknown model is refused before the data are read.
+        architectures.get(references[0], classes=classes, image_size=size, channels=channels)
+    initial_weights = _identify_weights(init, any_reference=not is_registered)
     progress("data", "reading images")
     dataset = open_dataset(
         data,
@@ -248,42 +269,96 @@ def train(
         skip_unreadable=skip_unreadable,
         validate_on_test=validate_on_test,
     )
-    spec, preprocessing = _fit_to_data(
-        model, dataset, classes, size, channels, tuple(mean), tuple(deviation)
-    )
-    configuration = Configuration(
-        spec=spec,
-        data=dataset,
-        preprocessing=preprocessing,
-        optimizer=steps,
-        schedule=schedule,
-        callbacks=callbacks,
-        augmentation=augmentation or Augmentation(),
-        epochs=epochs,
-        batch=batch,
-        seed=seed,
-        validation_share=validation_share,
-        drop_last=drop_last,
-        loss=loss,
-        label_smoothing=label_smoothing,
-        initial_weights=_identify_weights(init),
-        frameworks=frameworks,
-        threads=_share_cores(len(frameworks)) if threads is None else threads,
-        initial_epoch=initial_epoch,
-    )
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / spec.name)
-    saved = _open_folder(folder, configuration, resume=resume)
+    found = len(dataset.classes)
+    if classes is not None and classes != found:
+        raise UsageError(f"--classes {classes}: {dataset.name} has {found} classes; leave it out")
+
+    def configure(trained: TrainedModel) -> Configuration:
+        return Configuration(
+            model=trained,
+            data=dataset,
+            preprocessing=Preprocessing(
+                trained.image_size, trained.channels, tuple(mean), tuple(deviation)
+            ),
+            optimizer=steps,
+            schedule=schedule,
+            callbacks=callbacks,
+            augmentation=augmentation or Augmentation(),
+            epochs=epochs,
+            batch=batch,
+            seed=seed,
+            validation_share=validation_share,
+            drop_last=drop_last,
+            loss=loss,
+            label_smoothing=label_smoothing,
+            initial_weights=initial_weights,
+            frameworks=trained.frameworks,
+            threads=_share_cores(len(trained.frameworks)) if threads is None else threads,
+            initial_epoch=initial_epoch,
+        )
+
+    configuration: Configuration | None = None
+    if is_registered:
+        spec = architectures.get(
+            references[0], classes=found, image_size=size, channels=channels or dataset.channels
+        )
+        configuration = configure(TrainedModel.of_spec(spec, frameworks))
+        name = spec.name
+    else:
+        # What is wrong with the other parameters is said before a framework starts.
+        configure(_placeholder(references, channels or dataset.channels))
+        name = name_run(references)
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / name)
+    if configuration is not None:
+        saved = _open_folder(folder, configuration, resume=resume)
+    elif resume:
+        folder.read_configuration()
+    else:
+        folder.require_free(registry.model_runtimes())
     if workers is None:
         workers = default_workers(from_files=isinstance(dataset.training, FileImages))
     with ExitStack() as stack:
         working_folder = stack.enter_context(temporary.working_folder())
         children = stack.enter_context(Children(python=find_interpreters(python), timeout=timeout))
-        children.start(frameworks)
+        if configuration is None:
+            trained = load_graph_models(
+                GraphModelRequest(
+                    references,
+                    classes=found,
+                    data=dataset.name,
+                    data_channels=dataset.channels,
+                    image_size=size,
+                    channels=channels,
+                    init=_find_source(init),
+                    seed=seed,
+                    threads=_share_cores(len(references)) if threads is None else threads,
+                    trust=tuple(map(str, trust)),
+                    custom_objects=None if custom_objects is None else str(custom_objects),
+                ),
+                children,
+                working_folder,
+                progress,
+            )
+            if framework is not None and trained.frameworks != frameworks:
+                raise UsageError(
+                    f"--framework {framework}: the models are of "
+                    f"{' and '.join(trained.frameworks)}; leave it out"
+                )
+            frameworks = trained.frameworks
+            _require_sides(frameworks, verify=verify, band=band)
+            configuration = configure(trained)
+            saved = _open_folder(folder, configuration, resume=resume)
+        suffixes = _parse_formats(formats, frameworks)
+        names = {name: configuration.model.children.get(name, name) for name in frameworks}
+        children.start(names.values())
         pool = stack.enter_context(children.threads(len(frameworks)))
+        own = {name: children[child] for name, child in names.items()}
         folder.write_description(configuration.description)
-        _load_models(configuration, children, folder, pool, init, progress)
+        if configuration.model.spec is not None:
+            _load_models(configuration, children, folder, pool, init, progress)
+        else:
+            _start_models(configuration, own, folder, init)
         loader = stack.enter_context(open_loader(working_folder, workers=workers))
-        own = {name: children[name] for name in frameworks}
         verifier = None
         if verify:
             verifier = RunVerifier(
@@ -308,7 +383,7 @@ def train(
             verifier=verifier,
         )
         finished = loop.run(loop.prepare(saved))
-        _write_model_files(folder, suffixes, children, progress)
+        _write_model_files(folder, suffixes, own, progress)
         replicates = [
             _train_replicate(
                 configuration, own, folder, loader, pool, number, working_folder, progress
@@ -319,6 +394,69 @@ def train(
     seconds = time.monotonic() - started
     result = _result(configuration, folder, finished, compared, seconds)
     return _add_band(result, replicates) if replicates else result
+
+
+def default_folder(models: Sequence[str]) -> Path:
+    """Return the folder of a run that names none: runs/ and the models' names."""
+    return Path("runs") / (models[0] if _is_registered(models) else name_run(models))
+
+
+def _is_registered(models: Sequence[str]) -> bool:
+    """Return whether the one model is a registered architecture, or no reference to anything else.
+
+    Raises `UsageError` for no model.
+    """
+    if not models:
+        raise UsageError("nothing to train: give a model")
+    if len(models) > 1:
+        return False
+    return models[0] in architectures.all_names() or not re.search(r"[:./\\,=]", models[0])
+
+
+def _placeholder(references: Sequence[str], channels: int) -> TrainedModel:
+    """Return a model of which nothing is known yet. Raises for a text that is no reference."""
+    for text in references:
+        parse_reference(split_name(text)[1])
+    return TrainedModel(
+        " ".join(references), LayerTable(()), {}, (32, 32), channels, registry.model_runtimes()
+    )
+
+
+def _require_sides(frameworks: Sequence[str], *, verify: bool, band: int) -> None:
+    """Raise `UsageError` for a comparison without the frameworks that it needs."""
+    if band < 0 or (band and REFERENCE not in frameworks):
+        raise UsageError(f"--band {band}: runs of torch, 0 or more; leave out --framework")
+    if verify and len(frameworks) < 2:
+        raise UsageError("--verify: compares the steps of both frameworks; leave out --framework")
+
+
+def _find_source(init: str) -> str | None:
+    """Return the checkpoint or reference whose weights are the start; None for a scheme."""
+    is_scheme = init == initialization.DEFAULT or init in initialization.SCHEMES
+    return None if is_scheme else init
+
+
+def _start_models(
+    configuration: Configuration, own: Mapping[str, Child], folder: RunFolder, init: str
+) -> None:
+    """Give models that references name the initial weights of the run, which are written once.
+
+    Raises `WeightError` for a weight without a partner.
+    """
+    model = configuration.model
+    for name, child in own.items():
+        child.call("use_layout", layout=model.layouts[name].to_json())
+    if not folder.initial_weights.is_file():
+        first = REFERENCE if REFERENCE in own else next(iter(own))
+        own[first].call("save_trained_weights", path=str(folder.initial_weights), metadata={})
+        if init in initialization.SCHEMES:
+            if first != REFERENCE:
+                raise UsageError(f"--init {init}: draws kernels of PyTorch's models; give default")
+            values = safetensors.numpy.load_file(folder.initial_weights)
+            drawn = initialization.draw(None, init, seed=configuration.seed, table=model.table)
+            weights.save(folder.initial_weights, replace_kernels(values, drawn))
+    for child in own.values():
+        child.call("load_trained_weights", path=str(folder.initial_weights))
 
 
 def _parse_frameworks(framework: str | None) -> tuple[str, ...]:
@@ -344,7 +482,10 @@ def _parse_formats(formats: Sequence[str], frameworks: Sequence[str]) -> dict[st
 
 
 def _write_model_files(
-    folder: RunFolder, suffixes: Mapping[str, str], children: Children, progress: Progress
+    folder: RunFolder,
+    suffixes: Mapping[str, str],
+    children: Mapping[str, Child],
+    progress: Progress,
 ) -> None:
     """Write the last and the best model of each framework in further formats."""
     for suffix, name in suffixes.items():
@@ -371,36 +512,20 @@ def _choose_callbacks(
     return Callbacks(plateau, early_stopping)
 
 
-def _fit_to_data(
-    model: str,
-    dataset: Dataset,
-    classes: int | None,
-    size: tuple[int, int] | None,
-    channels: int | None,
-    mean: tuple[float, ...],
-    deviation: tuple[float, ...],
-) -> tuple[ModelSpec, Preprocessing]:
-    """Return the architecture with the data's classes and channels, and the images' form.
+def _identify_weights(init: str, *, any_reference: bool = False) -> str:
+    """Return a scheme's name, the hash of a checkpoint's bytes, or a reference as it was given.
 
-    Raises `UsageError` for another number of classes than the data's.
+    Raises `UsageError` for anything else.
     """
-    found = len(dataset.classes)
-    if classes is not None and classes != found:
-        raise UsageError(f"--classes {classes}: {dataset.name} has {found} classes; leave it out")
-    spec = architectures.get(
-        model, classes=found, image_size=size, channels=channels or dataset.channels
-    )
-    return spec, Preprocessing(spec.image_size, spec.channels, mean, deviation)
-
-
-def _identify_weights(init: str) -> str:
-    """Return a scheme's name, or the hash of a checkpoint's bytes. Raises `UsageError`."""
     if init == initialization.DEFAULT or init in initialization.SCHEMES:
+        return init
+    if any_reference and not Path(init).is_file() and re.search(r"[:./\\,]", init):
+        parse_reference(init)
         return init
     if not Path(init).is_file():
         schemes = ", ".join((initialization.DEFAULT, *initialization.SCHEMES))
         raise UsageError(f"--init {quote(init)}: expected {schemes}, or a checkpoint that exists")
-    if _model_file_runtime(init) is None:
+    if _model_file_runtime(init) is None and not any_reference:
         detect_format(init)
     import hashlib
 
@@ -444,7 +569,8 @@ def _load_models(
     progress: Progress,
 ) -> None:
     """Draw the initial weights once, and load them into every framework's model."""
-    spec, frameworks = configuration.spec, configuration.frameworks
+    spec, frameworks = configuration.model.spec, configuration.frameworks
+    assert spec is not None
     table = configuration.table
 
     def load(name: str) -> None:
@@ -520,7 +646,7 @@ def _train_replicate(
 ) -> tuple[EpochMetrics, ...]:
     """Train the reference once more, with noise in every step; return its epochs."""
     child = children[REFERENCE]
-    child.call("load_weights", path=str(folder.initial_weights))
+    child.call("load_trained_weights", path=str(folder.initial_weights))
     own = RunFolder(working_folder / f"replicate-{number}")
     own.create((REFERENCE,), {})
     loop = Loop(
@@ -563,14 +689,15 @@ def _result(
     from parity.training import tensorboard
 
     unreadable = configuration.data.unreadable
-    notes = [f"left out: {reason}" for reason in unreadable[:10]]
+    notes = [*configuration.model.notes]
+    notes += [f"left out: {reason}" for reason in unreadable[:10]]
     if len(unreadable) > 10:
         notes.append(f"left out: {len(unreadable) - 10} more images that cannot be read")
     if not tensorboard.is_installed():
         command = origin.install_command("train", ["tensorboard"])
         notes.append(f"no logs for TensorBoard were written: {command}")
     return TrainingResult(
-        model=configuration.spec.name,
+        model=configuration.model.name,
         folder=folder.path,
         classes=configuration.data.classes,
         frameworks=tuple(

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
+DROPOUT = "dropout"
+"""The name, in the record of a step, of its dropouts: a row of rate and number of values each."""
+
 
 class OptimizerDefinition(Protocol):
     """An optimizer as `parity.training.optimizers` defines it, which a runtime maps to its own."""
@@ -94,13 +97,14 @@ class Variation:
     """How the reference's step is changed to prove a cause.
 
     `inference` are the batch-norms that use their moving statistics, by module; `frozen` those
-    whose γ and β have no gradient, too. `detached` are modules whose output has no gradient.
-    `softmax` is a softmax before the loss.
+    whose γ and β have no gradient, too. `detached` are modules whose output has no gradient,
+    `trained` frozen parameters that have one. `softmax` is a softmax before the loss.
     """
 
     inference: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     detached: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()
     softmax: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +112,8 @@ class Variation:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        lists = {key: tuple(data[key]) for key in ("inference", "frozen", "detached")}
+        names = ("inference", "frozen", "detached", "trained")
+        lists = {key: tuple(data[key]) for key in names}
         return cls(**lists, softmax=data["softmax"])
 
 

@@ -72,12 +72,16 @@ class Training(Protocol):
     def inside_band(self) -> Mapping[str, tuple[int, int]]: ...
     @property
     def agrees(self) -> bool: ...
+    @property
+    def is_undetermined(self) -> bool: ...
 
 
 def verdict(training: Training) -> str:
-    """Return "parity", "divergence", or "not compared"."""
+    """Return "parity", "divergence", "undetermined", or "not compared"."""
     if not training.verified_steps:
         return "not compared"
+    if training.is_undetermined:
+        return "undetermined"
     return "parity" if training.agrees else "divergence"
 
 
@@ -144,7 +148,7 @@ def build_schema() -> dict[str, Any]:
     pairs = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
     properties: dict[str, Any] = {
         "schema": {"const": SCHEMA},
-        "verdict": {"enum": ["parity", "divergence", "not compared"]},
+        "verdict": {"enum": ["parity", "divergence", "undetermined", "not compared"]},
         "model": {"type": "string"},
         "classes": texts,
         "frameworks": {

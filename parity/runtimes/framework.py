@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable, Row, Weight
+from parity.network.trained_layout import TrainedLayout
 from parity.processes.references import ModelReference
 from parity.runtimes.floors import TensorHook
 from parity.runtimes.loaded import LoadedModel
@@ -40,6 +41,8 @@ class Framework:
     """The same as the user's code gave it, of any structure."""
     table: LayerTable
     spec: ModelSpec | None = None
+    layout: TrainedLayout | None = None
+    """What `use_layout` said of a model that is no registered one; None of any other."""
 
     # Versions and devices ------------------------------------------------------------------------
 
@@ -83,9 +86,14 @@ class Framework:
         raise NotImplementedError
 
     def load_model_reference(
-        self, reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+        self,
+        reference: ModelReference,
+        *,
+        trust: Sequence[str],
+        custom_objects: str | None,
+        seed: int = 0,
     ) -> LoadedModel:
-        """Load what a user named, in inference mode on the CPU.
+        """Load what a user named, in inference mode on the CPU; `seed` is that of its own weights.
 
         `trust` are the files that may be loaded although they hold programs, `custom_objects` a
         Python file with what a Keras file needs. Raises `UsageError`, `WrongFrameworkError` for a

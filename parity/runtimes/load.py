@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from parity.version import __version__
 class LoadOperations(Framework):
     """Loads the one model of a child."""
 
+    load_again: Callable[[], LoadedModel]
+    """Loads the model of the last reference once more."""
+
     def hello(self) -> dict[str, Any]:
         """Return the versions; see `hello_answer`."""
         return hello_answer(self.versions())
@@ -41,6 +45,7 @@ class LoadOperations(Framework):
         started = time.perf_counter()
         self.note_new_weights()
         self.spec = None if spec is None else from_json(spec)
+        self.layout = None
         if callable_path is not None:
             self.model = self.build_from_callable(callable_path)
         else:
@@ -56,6 +61,7 @@ class LoadOperations(Framework):
         trust: Sequence[str] = (),
         custom_objects: str | None = None,
         any_example: bool = False,
+        seed: int = 0,
     ) -> dict[str, Any]:
         """Load the model that a user named; see `Framework.load_model_reference`.
 
@@ -66,8 +72,13 @@ class LoadOperations(Framework):
         started = time.perf_counter()
         parsed = ModelReference.from_json(reference)
         self.note_new_weights()
-        loaded = self.load_model_reference(parsed, trust=trust, custom_objects=custom_objects)
-        self.spec = None
+        loaded = self.load_model_reference(
+            parsed, trust=trust, custom_objects=custom_objects, seed=seed
+        )
+        self.load_again = partial(
+            self.load_model_reference, parsed, trust=trust, custom_objects=custom_objects
+        )
+        self.spec, self.layout = None, None
         self.model = loaded.model
         self.loaded_example = loaded.example
         try:

@@ -19,9 +19,11 @@ from parity.errors import InputError, TrainingError, WeightError
 from parity.network import weights
 from parity.network.architectures import from_json
 from parity.network.table import LayerTable
+from parity.network.trained_layout import TrainedLayout
 from parity.numerics.distance import measure_error
 from parity.numerics.losses import measure_losses
 from parity.processes.training_requests import (
+    DROPOUT,
     BatchResult,
     ObservedStepRequest,
     StepRequest,
@@ -79,6 +81,11 @@ class ObservedTrainer(Trainer, Protocol):
 
     def read_choices(self) -> Choices:
         """Return the choices of the last step."""
+
+    def read_dropouts(self) -> Array:
+        """Return (n, 2), for each dropout that the last step left out, its rate and the number of
+        values that it acts on, in their order; none for a registered model, whose step has them.
+        """
 
     def read_choice_input(self, row: str) -> Array:
         """Return the input of a row with a choice in the last step, where choices were given."""
@@ -163,6 +170,36 @@ class TrainOperations(WeightOperations):
         self.pin_flags("float32", "cpu")
         self._trainer = self.create_trainer(TrainerRequest.from_json(arguments))
 
+    def use_layout(self, *, layout: dict[str, Any]) -> None:
+        """Hold the canonical weights of a `TrainedLayout` from now on; the model has no table.
+
+        Raises `WeightError` for a trained weight without a partner, `UsageError` for a model that
+        this framework cannot train.
+        """
+        found = TrainedLayout.from_json(layout)
+        self.bind_layout(found)
+        self.layout = found
+
+    def bind_layout(self, layout: TrainedLayout) -> None:
+        """Find the canonical weights in the loaded model. Raises as `use_layout`."""
+        raise NotImplementedError
+
+    def read_mapped_weights(self) -> dict[str, Array]:
+        """Return copies of the weights of the layout by canonical name, in canonical layouts."""
+        raise NotImplementedError
+
+    def write_mapped_weights(self, values: dict[str, Array]) -> None:
+        """Set what `read_mapped_weights` returned. Raises `WeightError` for what does not fit."""
+        raise NotImplementedError
+
+    def load_trained_weights(self, *, path: str) -> None:
+        """Set the canonical weights of a file. Raises `WeightError` for what does not fit."""
+        if self.layout is None:
+            self.load_weights(path=path)
+        else:
+            self.note_new_weights()
+            self.write_mapped_weights(_load_exactly(path, self.layout))
+
     def train_step(self, **arguments: Any) -> dict[str, Any]:
         """Train on one batch; `arguments` are the fields of `StepRequest`."""
         request = StepRequest.from_json(arguments)
@@ -176,7 +213,14 @@ class TrainOperations(WeightOperations):
 
     def save_definition(self, *, path: str) -> None:
         """Write the state of the training in the definition of its optimizer, in float32."""
-        weights.save(Path(path), self._trainer.read_definition())
+        weights.save(Path(path), self._select_known(self._trainer.read_definition()))
+
+    def _select_known(self, values: dict[str, Array]) -> dict[str, Array]:
+        """Leave out what a layout does not list: constants that are stored as weights."""
+        if self.layout is None:
+            return values
+        known = self.layout.weights
+        return {name: value for name, value in values.items() if _weight_of(name) in known}
 
     def observe_step(self, **arguments: Any) -> dict[str, Any]:
         """Take one step from a given state; `arguments` are the fields of `ObservedStepRequest`.
@@ -192,10 +236,17 @@ class TrainOperations(WeightOperations):
         if request.choices is not None:
             choices = safetensors.numpy.load_file(request.choices)
         trainer, result = self._observe(request, values, images, choices)
-        record = _read_record(trainer)
+        record = self._read_record(trainer)
         record["loss"] = np.array(result.loss, np.float64)
         weights.save(Path(request.out), record)
         return {"statistics": trainer.describe_statistics(), "correct": result.correct}
+
+    def _read_record(self, trainer: ObservedTrainer) -> dict[str, Array]:
+        """Return the parts of a trainer's last step."""
+        parts = {**trainer.read_gradients(), **trainer.read_definition()}
+        dropouts = trainer.read_dropouts()
+        own = {DROPOUT: dropouts} if len(dropouts) else {}
+        return {**self._select_known(parts), **own, "logits": trainer.read_logits()}
 
     def _observe(
         self,
@@ -239,7 +290,7 @@ class TrainOperations(WeightOperations):
         request = ObservedStepRequest.from_json(arguments)
         reference = self._observed["float64"][1]
         labels = read_input(request.step.labels)
-        expected = _read_record(reference)
+        expected = self._read_record(reference)
         expected["samples"] = _measure_samples(reference, request, labels)
         choices = reference.read_choices()
         values = safetensors.numpy.load_file(request.state)
@@ -250,7 +301,7 @@ class TrainOperations(WeightOperations):
             perturb = Perturbation.of_replicate(replicate, seed=seed)
             own = {name: perturb(value) for name, value in values.items()}
             trainer, _ = self._observe(request, own, perturb(images), choices)
-            found = {**trainer.read_gradients(), **trainer.read_statistics()}
+            found = self._select_known({**trainer.read_gradients(), **trainer.read_statistics()})
             found["samples"] = _measure_samples(trainer, request, labels)
             for name, value in found.items():
                 error = measure_error(actual=value, expected=expected[name])
@@ -261,8 +312,8 @@ class TrainOperations(WeightOperations):
         """Take the float64 step with another step's choices, and say how close to zero they are.
 
         As `observe_step`; in the answer, "choices" has for each row with another choice the number
-        of them, the largest distance to the kink or tie, and the largest error there that rounding
-        makes: that of a float32 step with the same choices.
+        of them, the largest distance to the kink or tie, the largest error there that rounding
+        makes, that of a float32 step with the same choices, and the root mean square of the row.
         """
         request = ObservedStepRequest.from_json(arguments)
         assert request.choices is not None
@@ -270,7 +321,7 @@ class TrainOperations(WeightOperations):
         values = safetensors.numpy.load_file(request.state)
         images = read_input(request.step.images)
         reference, result = self._observe(request, values, images, choices)
-        record = _read_record(reference)
+        record = self._read_record(reference)
         record["loss"] = np.array(result.loss, np.float64)
         weights.save(Path(request.out), record)
         distances = reference.read_distances()
@@ -281,8 +332,11 @@ class TrainOperations(WeightOperations):
         for row, (inputs, distance) in distances.items():
             error = np.abs(narrow.read_choice_input(row) - inputs).max()
             found[row] = {
-                "count": len(distance), "distance": float(distance.max()), "error": float(error)
-            }  # fmt: skip
+                "count": len(distance),
+                "distance": float(distance.max()),
+                "error": float(error),
+                "scale": float(np.sqrt(np.mean(np.square(inputs)))),
+            }
         return {"statistics": reference.describe_statistics(), "choices": found}
 
     def find_non_finite(self) -> dict[str, Any]:
@@ -294,6 +348,9 @@ class TrainOperations(WeightOperations):
 
     def save_trained_weights(self, *, path: str, metadata: dict[str, str]) -> None:
         """Write the model's weights in canonical form: equal bytes for equal weights."""
+        if self.layout is not None:
+            weights.save(Path(path), self.read_mapped_weights(), metadata=metadata)
+            return
         values = self.read_weights()
         table = self.table.select_side(self.name)
         weights.check(values, table, source=f"the {self.name} model")
@@ -301,6 +358,10 @@ class TrainOperations(WeightOperations):
 
     def save_model_file(self, *, source: str, path: str) -> None:
         """Write the model, with the canonical weights of `source`, in this framework's format."""
+        if self.layout is not None:
+            self.load_trained_weights(path=source)
+            self.write_model_checkpoint(path=path)
+            return
         values = weights.load(Path(source), self.table.select_side(self.name))
         self.write_weights(values)
         with files.atomic_write(path) as temporary:
@@ -326,13 +387,23 @@ class TrainOperations(WeightOperations):
         self._trainer.write_state(values)
 
 
-def _read_record(trainer: ObservedTrainer) -> dict[str, Array]:
-    """Return the parts of a trainer's last step."""
-    return {
-        **trainer.read_gradients(),
-        **trainer.read_definition(),
-        "logits": trainer.read_logits(),
-    }
+def _weight_of(name: str) -> str:
+    """Return the weight of `weight/NAME`, `gradient/NAME` or `slot/KIND/NAME`."""
+    kind, _, rest = name.partition("/")
+    return rest.partition("/")[2] if kind == "slot" else rest
+
+
+def _load_exactly(path: str, layout: TrainedLayout) -> dict[str, Array]:
+    """Return the weights of a safetensors file. Raises `WeightError` unless they are a layout's."""
+    try:
+        values = safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise WeightError(f"{path}: cannot be read as a safetensors file: {error}") from error
+    for name, shape in layout.weights.items():
+        found = values[name].shape if name in values else "none"
+        if found != shape:
+            raise WeightError(f"{path}: {name}: expected {shape}, found {found}")
+    return values
 
 
 def _measure_samples(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from parity.errors import UsageError
-from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable
 from parity.numerics.losses import LOSSES
 from parity.text import abbreviate, quote, suggest
@@ -17,6 +16,7 @@ from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
 from parity.training.data.dataset import Dataset
 from parity.training.description import TrainedDescription
+from parity.training.models import TrainedModel
 from parity.training.optimizers import Optimizer
 from parity.training.schedules import Schedule
 
@@ -32,7 +32,7 @@ class Configuration:
     with the initial weights: the first of this run has the next number.
     """
 
-    spec: ModelSpec
+    model: TrainedModel
     data: Dataset
     preprocessing: Preprocessing
     optimizer: Optimizer
@@ -78,18 +78,18 @@ class Configuration:
     @property
     def table(self) -> LayerTable:
         """The layer table of the frameworks that are trained."""
-        return self.spec.table_for(self.frameworks)
+        return self.model.table
 
     @property
     def description(self) -> TrainedDescription:
         """What the run's checkpoints say of themselves."""
-        return TrainedDescription(self.spec.name, self.data.classes, self.preprocessing)
+        return TrainedDescription(self.model.name, self.data.classes, self.preprocessing)
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as plain data; the images are in it by their hash."""
         return {
             "schema": SCHEMA,
-            "model": self.spec.to_json(),
+            "model": dict(self.model.identity),
             "data": {
                 "name": self.data.name,
                 "sha256": self.data.sha256,

@@ -22,24 +22,31 @@ SCHEMES = ("glorot-uniform", "xavier-uniform", "he-normal")
 
 
 def draw(
-    spec: ModelSpec, scheme: str, *, seed: int, table: LayerTable | None = None
+    spec: ModelSpec | None, scheme: str, *, seed: int, table: LayerTable | None = None
 ) -> dict[str, Array]:
     """Return float32 weights by canonical name, kernels by one of `SCHEMES`.
 
-    `table` replaces the architecture's own, for a variant with other weights in one framework.
+    `table` replaces the architecture's own, for a variant with other weights in one framework, or
+    for a model that is no registered one. What has no role in such a table is not drawn.
 
     Glorot: U(−a, a) with a = √(6 / (fan in + fan out)) (Glorot & Bengio, 2010, eq. 16). He: N(0,
     2 / fan in) (He et al., 2015, eq. 10), not truncated. Biases and β are 0, γ is 1; batch-norm
     statistics are 0 and 1. Each tensor has a generator of its own, seeded by `seed` and its name.
     """
-    weights = (spec.table() if table is None else table).weights()
-    return {weight.name: _draw_weight(weight, scheme, seed) for _, weight in weights}
+    if table is None:
+        assert spec is not None
+        table = spec.table()
+    return {
+        weight.name: _draw_weight(weight, scheme, seed)
+        for _, weight in table.weights()
+        if weight.role
+    }
 
 
 def _draw_weight(weight: Weight, scheme: str, seed: int) -> Array:
     if weight.role in ("gamma", "variance"):
         return np.ones(weight.shape, np.float32)
-    if weight.role != "kernel":
+    if "kernel" not in weight.role.split("_") and weight.role != "embeddings":
         return np.zeros(weight.shape, np.float32)
     words = np.frombuffer(hashlib.sha256(weight.name.encode()).digest(), "<u4").tolist()
     random = np.random.default_rng([seed, *words])

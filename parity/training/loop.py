@@ -12,7 +12,6 @@ from typing import Any
 
 from parity import files
 from parity.errors import TrainingError
-from parity.network import weights
 from parity.processes import registry
 from parity.processes.child import Child
 from parity.processes.training_requests import BatchResult, StepRequest
@@ -295,14 +294,17 @@ class Loop:
     def _log(self, name: str, length: int, metrics: EpochMetrics) -> int:
         if not tensorboard.is_installed():
             return 0
-        values = weights.load(self._folder.checkpoint(name, "last"), self._table)
+        values = self._configuration.model.load_weights(self._folder.checkpoint(name, "last"))
         return tensorboard.append_epoch(self._folder.events(name), length, metrics, values)
 
     def _save_checkpoint(self, name: str, checkpoint: str) -> None:
         self._children[name].call(
             "save_trained_weights",
             path=str(self._folder.checkpoint(name, checkpoint)),
-            metadata=self._configuration.description.to_metadata(),
+            metadata={
+                **self._configuration.description.to_metadata(),
+                **self._configuration.model.to_metadata(),
+            },
         )
 
     def _save(self, progress: RunProgress) -> None:
@@ -314,7 +316,7 @@ class Loop:
 
     def _write_history(self, progress: RunProgress) -> None:
         epochs = {name: each.epochs for name, each in progress.frameworks.items()}
-        model = self._configuration.spec.name
+        model = self._configuration.model.name
         history.write_json(self._folder.history, model, epochs)
         history.write_csv(self._folder.metrics, epochs)
         history.write_picture(self._folder.picture, model, epochs)

@@ -166,8 +166,13 @@ def list_decayed(optimizer: Optimizer, table: LayerTable) -> frozenset[str]:
     if not (optimizer.weight_decay or optimizer.l2):
         return frozenset()
     return frozenset(
-        w.name for _, w in table.weights() if optimizer.decay_all or w.role == "kernel"
+        w.name for _, w in table.weights() if optimizer.decay_all or _is_kernel(w.role)
     )
+
+
+def _is_kernel(role: str) -> bool:
+    """Return whether weights of a role are kernels: those of products, and embeddings."""
+    return role == "embeddings" or "kernel" in role.split("_")
 
 
 def _load_map(framework: str) -> ModuleType:

@@ -156,8 +156,8 @@ class RunFolder:
         """Return the path of a framework's log for TensorBoard."""
         return self.path / "tensorboard" / framework / "events.out.tfevents.0.parity"
 
-    def create(self, frameworks: tuple[str, ...], configuration: Mapping[str, Any]) -> None:
-        """Make the folder of a new run. Raises `UsageError` if it holds one, or a file of one."""
+    def require_free(self, frameworks: Sequence[str]) -> None:
+        """Raise `UsageError` if the folder holds a run, or a file of one."""
         if self.configuration.exists():
             raise UsageError(
                 f"{self.path}: holds a run; --resume continues it, --out names another folder"
@@ -168,6 +168,10 @@ class RunFolder:
                 f"{path}: is a file of another run, whose configuration.json is gone; move it, or "
                 "name another folder with --out"
             )
+
+    def create(self, frameworks: tuple[str, ...], configuration: Mapping[str, Any]) -> None:
+        """Make the folder of a new run. Raises `UsageError` if it holds one, or a file of one."""
+        self.require_free(frameworks)
         try:
             for folder in (*frameworks, *(f"tensorboard/{name}" for name in frameworks)):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,7 @@ class RunVerifier:
             seed=configuration.seed,
             pool=pool,
             explain=explain,
+            hidden_kinks=configuration.model.hidden_kinks,
         )
         self.steps: dict[int, VerifiedStep] = {step.number: step for step in read_results(results)}
 
@@ -175,4 +176,5 @@ def _comparison_from_json(data: Mapping[str, Any]) -> StepComparison:
         tuple(data["missing"]),
         data["precision"],
         choices,
+        tuple(data.get("kinks", ())),
     )

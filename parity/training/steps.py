@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from parity.network.table import LayerTable
 from parity.numerics.floor import ROUNDOFF
 from parity.numerics.losses import measure_losses
+from parity.processes.training_requests import DROPOUT
 from parity.training.definition import Update
 from parity.training.optimizers import Optimizer
 
@@ -28,13 +29,14 @@ Array = NDArray[Any]
 
 Values = Mapping[str, Array]
 
-Kind = Literal["samples", "loss", "metric", "gradient", "statistics", "slot", "update"]
+Kind = Literal["dropout", "samples", "loss", "metric", "gradient", "statistics", "slot", "update"]
 
 KINDS: tuple[Kind, ...] = (
-    "samples", "loss", "metric", "gradient", "statistics", "slot", "update"
+    "dropout", "samples", "loss", "metric", "gradient", "statistics", "slot", "update"
 )  # fmt: skip
-"""The parts of a step in the order in which it computes them: the losses of the samples, the loss
-that the framework reports, the metric that it reports, …"""
+"""The parts of a step in the order in which it computes them: the rates of its dropouts, without
+which it is taken, the losses of the samples, the loss that the framework reports, the metric that
+it reports, …"""
 
 LIMIT = 1e-10
 """The largest relative error of a correct step in float64, with a margin of some hundred."""
@@ -100,6 +102,8 @@ class StepComparison:
     """The parts of one step of a subject; `missing` are those that one side has alone.
 
     `precision` is "float64" or "float32". `choices` are those that were proved to be rounding.
+    `kinks` are layers whose derivative jumps and whose choices cannot be seen, where such a choice
+    alone could explain what differs: the gradients in float32.
     """
 
     step: int
@@ -107,6 +111,7 @@ class StepComparison:
     missing: tuple[str, ...] = ()
     precision: str = "float64"
     choices: OtherChoices | None = None
+    kinks: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -193,6 +198,11 @@ def count_sum_terms(table: LayerTable, batch: int, statistics: Mapping[str, Any]
     return own + 2 * (sum(kernels) + sum(norms))
 
 
+def measure_least_floor(terms: StepTerms) -> float:
+    """Return the relative rounding error of one running sum over the terms of all a step's sums."""
+    return ROUNDOFF * max(1.0, math.sqrt(terms.sum_terms / 6))
+
+
 def define_update(terms: StepTerms, framework: str, record: StepRecord, before: Values) -> Update:
     """Return the update of a framework's own gradients, by the optimizer's definition."""
     optimizer, rate = terms.optimizer.round_as(framework, terms.number, terms.rate)
@@ -221,6 +231,7 @@ def compare_step(
         updated = define_update(terms, framework, actual, before).take()
     judge = _Float32Judge(terms, floors) if floors is not None else _Float64Judge()
     errors = [
+        *_compare_dropouts(expected, actual),
         *_compare_losses(terms, expected, actual, judge),
         *_compare_gradients(terms, expected, actual, judge),
         *_compare_statistics(terms, before, expected, actual, judge),
@@ -274,7 +285,7 @@ class _Float32Judge:
     def __init__(self, terms: StepTerms, floors: Mapping[str, float]) -> None:
         self._terms = terms
         self._floors = floors
-        self._least = ROUNDOFF * max(1.0, math.sqrt(terms.sum_terms / 6))
+        self._least = measure_least_floor(terms)
 
     def gradient(self, name: str) -> float:
         return FLOORS * max(self._floors[f"gradient/{name}"], self._least)
@@ -309,7 +320,21 @@ _Judge = _Float64Judge | _Float32Judge
 
 def _parts(record: StepRecord) -> set[str]:
     # Slots are those of the definition, which the update names.
-    return {name for name in record.values if not name.startswith("slot/")}
+    return {name for name in record.values if not name.startswith("slot/") and name != DROPOUT}
+
+
+def _compare_dropouts(expected: StepRecord, actual: StepRecord) -> Iterable[PartError]:
+    """Yield the difference of each dropout's rate; infinite for one that one side has alone.
+
+    A dropout is the same if it acts on as many values.
+    """
+    none = np.zeros((0, 2))
+    wanted, found = (each.values.get(DROPOUT, none) for each in (expected, actual))
+    for index in range(max(len(wanted), len(found))):
+        pair = [each[index] for each in (wanted, found) if index < len(each)]
+        alike = len(pair) == 2 and pair[0][1] == pair[1][1]
+        error = abs(float(pair[1][0] - pair[0][0])) if alike else math.inf
+        yield PartError("dropout", f"{index + 1}", error, 1e-6)
 
 
 def _compare_losses(

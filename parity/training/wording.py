@@ -14,10 +14,12 @@ def tabulate_verification(steps: Sequence[VerifiedStep]) -> tuple[list[str], lis
     Errors are relative L2 in float64, and rounding floors in float32.
     """
     rows = []
+    compared = {e.kind for step in steps for each in step.comparisons for e in each.errors}
+    kinds = [kind for kind in KINDS if kind != "dropout" or kind in compared]
     for step in steps:
         for each in step.comparisons:
             cells = []
-            for kind in KINDS:
+            for kind in kinds:
                 error = each.worst(kind)
                 if error is None:
                     cells.append("–")
@@ -26,7 +28,7 @@ def tabulate_verification(steps: Sequence[VerifiedStep]) -> tuple[list[str], lis
                 else:
                     cells.append(f"{error.x_floor:.2f}×")
             rows.append([str(step.number), each.precision, *cells, _state(each)])
-    return ["step", "in", *KINDS, ""], rows
+    return ["step", "in", *kinds, ""], rows
 
 
 def describe_band(inside: Mapping[str, tuple[int, int]]) -> Iterator[str]:
@@ -41,16 +43,35 @@ def describe_band(inside: Mapping[str, tuple[int, int]]) -> Iterator[str]:
 
 def _state(comparison: StepComparison) -> str:
     if not comparison.agrees:
-        return "differs"
+        return "cannot be told from a kink" if comparison.kinks else "differs"
     if comparison.choices is None:
         return "agrees"
     count = comparison.choices.count
     return f"agrees; {count} unit{'s' if count > 1 else ''} at a kink or tie"
 
 
+def _describe_undetermined(step: VerifiedStep) -> str:
+    """Return the sentence of a step that a kink which cannot be seen may explain."""
+    numerics = step.numerics
+    first = None if numerics is None else numerics.first_difference()
+    assert numerics is not None
+    assert first is not None
+    kinks = numerics.kinks
+    more = f" and {len(kinks) - 1} more" if len(kinks) > 1 else ""
+    return (
+        f"could not tell: step {step.number} agrees in float64; in float32 the {first.kind} "
+        f"{first.tensor} is {first.x_floor:.3g} floors away, which cannot be told from a unit on "
+        f"the other side of a kink of {kinks[0]}{more}: its choices cannot be seen"
+    )
+
+
 def describe_verification(steps: Sequence[VerifiedStep]) -> Iterator[str]:
     """Yield the sentences of the verdict: what was compared, or what differs first, and why."""
-    differing = next((step for step in steps if not step.agrees), None)
+    differing = next((s for s in steps if not s.agrees and not s.is_undetermined), None)
+    undetermined = [step for step in steps if step.is_undetermined]
+    if differing is None and undetermined:
+        yield _describe_undetermined(undetermined[0])
+        return
     if differing is None:
         numbers = ", ".join(str(step.number) for step in steps[:12])
         more = f" and {len(steps) - 12} more" if len(steps) > 12 else ""

@@ -261,6 +261,24 @@ def test_the_exit_code_is_that_of_the_verification(error, code, monkeypatch, cap
     assert expected in text
 
 
+def test_the_exit_code_of_a_step_that_cannot_be_told_from_a_kink_is_3(monkeypatch, capsys):
+    from parity.commands import train as training
+    from parity.report import training as report
+    from tests.training.test_steps import build_step, build_undetermined_step
+
+    epoch = EpochMetrics(1, 1e-3, 0.5, 0.5, 0.5, 0.5)
+    each = training.FrameworkResult("torch", (epoch,), 1, 0.5, 0, Path("a"), Path("b"), 1.0, 10)
+    steps = (build_step(1), build_undetermined_step(2))
+    result = training.TrainingResult(
+        "net.py:a", Path("runs"), ("a", "b"), (each,), verified_steps=steps
+    )
+    monkeypatch.setattr(training, "train", lambda *args, **options: result)
+    words = ["net.py:a", "net.py:b", "--learning-rate", "1e-3", "--out", "runs/a"]
+    assert main.main(["train", *words]) == 3
+    assert "could not tell: step 2 agrees in float64" in capsys.readouterr().out
+    assert report.verdict(result) == "undetermined"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

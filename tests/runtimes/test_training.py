@@ -9,7 +9,7 @@ import pytest
 
 from parity.errors import OutputError, TrainingError, WeightError
 from parity.network import architectures
-from parity.network.table import LayerTable
+from parity.network.trained_layout import WeightMap
 from parity.processes.training_requests import StepRequest, TrainerRequest
 from parity.training import initialization
 from parity.training.data.augmentation import Augmentation
@@ -232,7 +232,7 @@ def test_a_dropout_continues_with_the_next_mask(tmp_path):
         x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(image))
         model = keras.Model(image, keras.layers.Dense(3)(x))
         request = TrainerRequest("SGD", {"learning_rate": 0.1})
-        return KerasTrainer(model, LayerTable(()), request)
+        return KerasTrainer(model, WeightMap.identity({}), request)
 
     first = trainer(0)
     request = StepRequest("", "", 0.1)

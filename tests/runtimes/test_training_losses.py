@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from parity.network.table import LayerTable
+from parity.network.trained_layout import WeightMap
 from parity.numerics.losses import LOSSES, measure_losses
 from parity.processes.training_requests import StepRequest, TrainerRequest
 
@@ -32,7 +32,7 @@ def build(framework, loss, smoothing):
         dense = keras.layers.Dense(4, use_bias=False, activation="softplus")
         model = keras.Model(image, dense(keras.layers.Flatten()(image)))
         dense.kernel.assign(KERNEL.T)
-        trainer = KerasTrainer(model, LayerTable(()), request)
+        trainer = KerasTrainer(model, WeightMap.identity({}), request)
         return trainer, lambda: dense.kernel.numpy().T
     import torch
 

@@ -15,6 +15,7 @@ from parity.training.data.batches import Preprocessing
 from parity.training.data.loading import open_loader
 from parity.training.data.sources import open_dataset
 from parity.training.loop import Loop
+from parity.training.models import TrainedModel
 from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder
 from parity.training.schedules import Schedule
@@ -46,7 +47,9 @@ def test_steps_are_counted_from_where_the_optimizer_starts_anew(initial_epoch, t
     """Adam's ε in PyTorch depends on the step, as does its bias correction."""
     data = open_dataset("digits")
     configuration = Configuration(
-        spec=architectures.get("resnet18", classes=10, image_size=(8, 8), channels=1),
+        model=TrainedModel.of_spec(
+            architectures.get("resnet18", classes=10, image_size=(8, 8), channels=1), ("torch",)
+        ),
         data=data, preprocessing=Preprocessing((8, 8), 1), optimizer=Optimizer("adam", 1e-3),
         schedule=Schedule(), callbacks=Callbacks(), augmentation=Augmentation(),
         epochs=initial_epoch + 1, batch=700, seed=0, validation_share=0.2, drop_last=False,

@@ -10,6 +10,7 @@ import pytest
 from parity.errors import UsageError
 from parity.network import architectures
 from parity.network.table import LayerTable
+from parity.network.trained_layout import WeightMap
 from parity.processes.training_requests import StepRequest, TrainerRequest
 from parity.training.definition import Update
 from parity.training.optimizers import Optimizer, trainer_request
@@ -111,7 +112,7 @@ def keras_trainer(parameters, request):
     request = TrainerRequest(
         **{**vars(request), "undecayed": tuple(names[name] for name in request.undecayed)}
     )
-    trainer = KerasTrainer(model, LayerTable(()), request)
+    trainer = KerasTrainer(model, WeightMap.identity({}), request)
     return trainer, lambda: {"weight": dense.kernel.numpy().T, "bias": dense.bias.numpy()}
 
 

@@ -269,3 +269,55 @@ def test_the_words_name_the_first_difference_and_its_cause():
     _, rows = tabulate_verification([build_step(choices=OtherChoices(("relu1",), 2, 0.5))])
     assert rows[1][-1] == "agrees; 2 units at a kink or tie"
     assert LIMIT == 1e-10
+
+
+# Dropouts and hidden kinks -----------------------------------------------------------------------
+
+
+def test_dropouts_are_compared_by_their_rates_and_sizes():
+    """The step itself is taken without them."""
+    one, other = np.array([[0.5, 64.0]]), np.array([[0.3, 64.0]])
+    assert compare(record(dropout=one), record(dropout=one)).agrees
+    found = compare(record(dropout=one), record(dropout=other))
+    assert not found.agrees
+    assert found.missing == ()
+    assert (found.first_difference().kind, found.first_difference().rel_l2) == ("dropout", 0.2)
+    assert first(record(dropout=one)) == ("dropout", "1")
+    assert first(record(dropout=np.array([[0.5, 32.0]])), record(dropout=one)) == ("dropout", "1")
+    both = np.concatenate([one, other])
+    assert first(record(dropout=both), record(dropout=one)) == ("dropout", "2")
+
+
+def test_a_column_of_dropouts_is_there_where_a_step_has_some():
+    assert "dropout" not in tabulate_verification([build_step()])[0]
+    with_one = dataclasses.replace(
+        build_step(), semantics=compare(*[record(dropout=np.array([[0.5, 64.0]]))] * 2)
+    )
+    columns, rows = tabulate_verification([with_one])
+    assert rows[0][columns.index("dropout")] == "0.0e+00"
+
+
+def build_undetermined_step(number=1, *, kinks=("features.relu6", "head.relu6")):
+    semantics = build_step(number).semantics
+    parts = [PartError(kind, "fc.bias", 1e-7, 4e-7) for kind in ("samples", "loss", "update")]
+    errors = (*parts, PartError("gradient", "fc.weight", 4e-5, 4e-7))
+    numerics = StepComparison(number, errors, precision="float32", kinks=tuple(kinks))
+    return VerifiedStep(number, semantics, numerics)
+
+
+def test_gradients_that_a_hidden_kink_may_explain_are_neither_the_same_nor_another(tmp_path):
+    step = build_undetermined_step()
+    assert step.is_undetermined
+    assert not step.agrees
+    assert not build_undetermined_step(kinks=()).is_undetermined
+    assert not dataclasses.replace(step, semantics=build_step(error=1e-3).semantics).is_undetermined
+    _, rows = tabulate_verification([step])
+    assert rows[1][-1] == "cannot be told from a kink"
+    (text,) = describe_verification([build_step(2), step])
+    assert text.startswith("could not tell: step 1 agrees in float64")
+    assert "gradient fc.weight is 400 floors away" in text
+    assert "a kink of features.relu6 and 1 more: its choices cannot be seen" in text
+    # A step that differs otherwise is a divergence all the same.
+    assert next(describe_verification([step, build_step(2, error=1e-3)])).startswith("divergence")
+    write_results(tmp_path / "verification.json", [step])
+    assert read_results(tmp_path / "verification.json") == (step,)

@@ -46,7 +46,14 @@ class ScheduleName(StrEnum):
 
 
 def train(
-    model: arguments.ModelArgument,
+    model: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="A registered architecture; or one or two references, one for each framework: "
+            "net.py:build, model.keras, timm:NAME.",
+        ),
+    ],
     learning_rate: Annotated[
         float, typer.Option(help="The learning rate.", rich_help_panel=panels.TRAINING)
     ],
@@ -208,8 +215,9 @@ def train(
     init: Annotated[
         str,
         typer.Option(
-            metavar="SCHEME|FILE",
-            help="The start: default, glorot-uniform, xavier-uniform, he-normal, or a checkpoint.",
+            metavar="SCHEME|FILE|REF",
+            help="The start: default, glorot-uniform, xavier-uniform, he-normal, a checkpoint, or "
+            "a reference's weights.",
             rich_help_panel=panels.WHAT,
         ),
     ] = "default",
@@ -328,6 +336,8 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Processes that load images.", rich_help_panel=panels.WHERE)
     ] = None,
+    trust: arguments.TrustOption = None,
+    custom_objects: arguments.CustomObjectsOption = None,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
 ) -> None:
@@ -346,7 +356,7 @@ def train(
         from parity.training.run_folder import RunFolder
         from parity.training.schedules import Schedule
 
-        run = out if out is not None else Path("runs") / model
+        run = out if out is not None else training.default_folder(model)
         RunFolder(run).require_other_outputs((json, html), registry.model_runtimes())
         require_outputs([json, html], [init], data=data, folder=run)
         with show_progress() as update_progress:
@@ -396,6 +406,8 @@ def train(
                 verify=verify,
                 every=every,
                 band=band,
+                trust=trust or (),
+                custom_objects=custom_objects,
                 threads=threads,
                 workers=workers,
                 python=resolve_interpreters(python or []),
@@ -420,7 +432,7 @@ def train(
         if result.verified_steps:
             _print_verification(result.verified_steps)
         if not result.agrees:
-            raise typer.Exit(1)
+            raise typer.Exit(3 if result.is_undetermined else 1)
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:
@@ -481,6 +493,7 @@ COMMANDS = (
         examples=(
             "parity train resnet18 --data digits --image-size 32 --epochs 3 --learning-rate 1e-3",
             "parity train resnet18 --data DIR --learning-rate 0.01 --optimizer sgd --verify",
+            "parity train net.py:torch_net net.py:keras_net --learning-rate 1e-3 --verify",
         ),
     ),
 )

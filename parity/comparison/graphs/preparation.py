@@ -61,6 +61,11 @@ Array = NDArray[Any]
 
 Progress = Callable[[str, str], None]
 
+Completion = Callable[
+    [Mapping[str, str], Mapping[str, list[DeclaredInput]]], dict[str, list[DeclaredInput]]
+]
+"""Is given the runtimes and the declared inputs of the subjects, by name; returns the inputs."""
+
 
 @dataclass
 class Preparation:
@@ -74,6 +79,14 @@ class Preparation:
     failures: dict[str, str] = field(default_factory=dict)
     placement: Placement = field(default_factory=lambda: Placement({}))
     """The planned devices; a subject that it does not name runs on the CPU."""
+    preferred: str | None = None
+    """The runtime whose model is the reference, if the request names none."""
+    seed: int = 0
+    """That of the weights which the user's own code draws."""
+    threads: int | None = None
+    """The threads of each child; None for all that it takes."""
+    complete: Completion | None = None
+    """Completes the inputs that the models declare; examples are then left aside."""
     _instances: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _given: GivenTable | None = None
@@ -89,13 +102,13 @@ class Preparation:
             self._given = given.name_other([name for name in models if name != reference.name])
         models = self._add_graph_reader(models, reference)
         base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
-        alignments = self._align_all(base, models)
+        alignments = self.align_all(base, models)
         weights = WeightAssignment(
             self.request, self.children, self.folder, self.progress, self.notes
         )
         with contextlib.closing(weights):
             source = weights.assign(
-                base, models, alignments, lambda named: self._load_weight_source(base, named)
+                base, models, alignments, lambda named: self.load_weight_source(base, named)
             )
             for name, text in weights.failures.items():
                 self.failures[name] = text
@@ -177,12 +190,15 @@ class Preparation:
         child = self.children[subject.child]
         self.progress(subject.name, f"starting {subject.label}")
         hello = child.hello()
+        if self.threads is not None:
+            child.call("set_threads", count=self.threads)
         self.progress(subject.name, "building the model")
         answer = child.call(
             "load_reference",
             reference=subject.reference.to_json(),
             trust=list(self.request.trust),
             custom_objects=self.request.custom_objects,
+            **({"seed": self.seed} if self.seed else {}),
         )
         return subject, answer, {**hello["versions"], "python": hello["python"]}
 
@@ -198,6 +214,7 @@ class Preparation:
             hint = suggest(wanted, [subject.name for subject in subjects])
             raise UsageError(f"--reference: no subject is called {quote(wanted)}{hint}")
         models = [s for s in subjects if s.runtime in registry.model_runtimes()]
+        models.sort(key=lambda subject: subject.runtime != self.preferred)
         return (models or list(subjects))[0]
 
     # Reading -------------------------------------------------------------------------------------
@@ -213,6 +230,10 @@ class Preparation:
         for subject in subjects:
             with self._keep_failure(subject):
                 declared[subject.name], examples[subject.name] = self._ask_inputs(subject)
+        if self.complete is not None:
+            runtimes = {subject.name: subject.runtime for subject in subjects}
+            declared = self.complete(runtimes, declared)
+            examples = dict.fromkeys(examples)
         order = sorted(
             (subject for subject in subjects if subject.name in declared),
             # Those that state their inputs first: the others are given the same.
@@ -409,7 +430,7 @@ class Preparation:
 
     # Alignment -----------------------------------------------------------------------------------
 
-    def _align_all(self, base: LoadedModel, models: dict[str, LoadedModel]) -> dict[str, Alignment]:
+    def align_all(self, base: LoadedModel, models: dict[str, LoadedModel]) -> dict[str, Alignment]:
         alignments: dict[str, Alignment] = {}
         for name, model in list(models.items()):
             if model is base:
@@ -422,7 +443,7 @@ class Preparation:
 
     # Weights -------------------------------------------------------------------------------------
 
-    def _load_weight_source(self, base: LoadedModel, reference: ModelReference) -> LoadedModel:
+    def load_weight_source(self, base: LoadedModel, reference: ModelReference) -> LoadedModel:
         """Load and read the model that `--weights` names, with the reference's inputs."""
         runtime = expect_runtime(reference)
         subject = GraphSubject("weights", runtime, self._new_child(runtime), reference)

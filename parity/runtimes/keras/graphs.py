@@ -45,6 +45,9 @@ class KerasGraphs(GraphOperations):
     loaded_example: Any | None = None
     """The same as the user's code gave it, of any structure."""
 
+    recorded_inputs: Mapping[str, Array]
+    """The inputs of the last record."""
+
     _reads_functions: bool = True
     """Whether the operations of the model's `tf.function`s are a part of its graph."""
 
@@ -84,6 +87,7 @@ class KerasGraphs(GraphOperations):
         return {"candidates": [candidate]}
 
     def record(self, inputs: Mapping[str, Array]) -> Graph:
+        self.recorded_inputs = dict(inputs)
         # Where there is a GPU, TensorFlow would compute there.
         with keras_device.device_scope("cpu"):
             graph, self._reads_functions = record(self.model, inputs, self.describe_inputs())
@@ -377,6 +381,11 @@ def order_inputs(inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> dic
 def _rank_names(known: Sequence[str], given: Sequence[str]) -> Any:
     places = {name: place for place, name in enumerate([*known, *given][::-1])}
     return lambda name: -places[name]
+
+
+def build_model(model: Any, inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> None:
+    """Run a model on inputs if it has layers without variables yet."""
+    _build(model, order_inputs(inputs, specs))
 
 
 def _build(model: Any, inputs: Mapping[str, Array]) -> None:

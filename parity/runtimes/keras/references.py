@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ _ENDPOINTS = ("serving_default", "serve")
 
 
 def load_reference(
-    reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+    reference: ModelReference,
+    *,
+    trust: Sequence[str],
+    custom_objects: str | None,
+    seed: int = 0,
 ) -> LoadedModel:
     """Load the model of a reference: a `keras.Model`, or a layer.
 
@@ -35,7 +40,7 @@ def load_reference(
     `WrongFrameworkError` for a model of another framework, and `WeightError` for a checkpoint that
     does not fit.
     """
-    _set_seed()
+    _set_seed(seed)
     if reference.form == REGISTERED:
         model = build_twin(registered_spec(reference))
         return LoadedModel(model, reference.text, brings_weights=False)
@@ -44,7 +49,7 @@ def load_reference(
     elif reference.form == ZOO:
         loaded = load_zoo_model(reference)
     else:
-        loaded = _load_code(reference)
+        loaded = _load_code(reference, seed)
     dtypes = (str(each.dtype) for each in getattr(loaded.model, "weights", ()))
     return replace(loaded, notes=(*loaded.notes, *describe_other_precisions(dtypes)))
 
@@ -115,8 +120,8 @@ def _require_arrays(model: keras.Model, path: str) -> None:
             )
 
 
-def _set_seed() -> None:
-    keras.utils.set_random_seed(0)
+def _set_seed(seed: int) -> None:
+    keras.utils.set_random_seed(seed)
 
 
 def _call_once(model: Any, example: Any) -> None:
@@ -131,8 +136,8 @@ def _call_once(model: Any, example: Any) -> None:
         ) from error
 
 
-def _load_code(reference: ModelReference) -> LoadedModel:
-    found = load_user_model(reference, "keras", _set_seed)
+def _load_code(reference: ModelReference, seed: int) -> LoadedModel:
+    found = load_user_model(reference, "keras", partial(_set_seed, seed))
     if found.checkpoint is not None:
         load_checkpoint(found.model, found.checkpoint, found.example)
     return LoadedModel(found.model, reference.text, brings_weights=True, example=found.example)

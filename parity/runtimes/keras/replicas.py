@@ -8,7 +8,7 @@ and constants that it computed when it was built keep the values that will be de
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,28 +54,44 @@ class Replica:
             object.__setattr__(owner, attribute, value)
 
         try:
-            for name, variable in self._originals.items():
-                own = self.variables[name]
-                if isinstance(variable, keras.Variable):
-                    replace(variable, "_value", own)
-                    if is_floating(own):
-                        replace(variable, "_dtype", self.dtype)
-                else:
-                    replace(variable, "_handle", own.handle)
-                    replace(variable, "_dtype", own.dtype)
-            for layer, policy in self._policies:
-                if policy is not None:
-                    replace(layer, "_dtype_policy", policy)
-            for layer in iterate_layers(self.model) if self.dtype == "float64" else ():
-                for attribute in _SCALES:
-                    if isinstance(getattr(layer, attribute, None), float):
-                        value = np.asarray(getattr(layer, attribute), np.float64)
-                        replace(layer, attribute, value)
+            self._replace_all(replace)
             with load.default_dtype(self.dtype), keras_device.device_scope(self.device):
                 yield self.model
         finally:
             for owner, attribute, value in reversed(undo):
                 object.__setattr__(owner, attribute, value)
+
+    def keep(self) -> None:
+        """Make the model compute with these weights from now on.
+
+        The inputs of its functional parts, which Keras casts to the dtype that they were made with,
+        get the same dtype.
+        """
+        self._replace_all(object.__setattr__)
+        for layer in iterate_layers(self.model):
+            for tensor in keras.tree.flatten(getattr(layer, "_inputs_struct", None)):
+                if "float" in str(getattr(tensor, "dtype", "")):
+                    tensor._dtype = self.dtype
+
+    def _replace_all(self, replace: Callable[[Any, str, Any], None]) -> None:
+        """Give each replacement, an owner with an attribute and its value, to `replace`."""
+        for name, variable in self._originals.items():
+            own = self.variables[name]
+            if isinstance(variable, keras.Variable):
+                replace(variable, "_value", own)
+                if is_floating(own):
+                    replace(variable, "_dtype", self.dtype)
+            else:
+                replace(variable, "_handle", own.handle)
+                replace(variable, "_dtype", own.dtype)
+        for layer, policy in self._policies:
+            if policy is not None:
+                replace(layer, "_dtype_policy", policy)
+        for layer in iterate_layers(self.model) if self.dtype == "float64" else ():
+            for attribute in _SCALES:
+                if isinstance(getattr(layer, attribute, None), float):
+                    value = np.asarray(getattr(layer, attribute), np.float64)
+                    replace(layer, attribute, value)
 
 
 def iterate_layers(model: Any) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import math
 import os
@@ -14,10 +15,21 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
 
-from parity.errors import UsageError
+from parity.errors import UsageError, WeightError
+from parity.network.checkpoint_fit import join_first
 from parity.network.spec import ModelSpec
 from parity.network.table import INPUT, LOGITS, LayerTable, Row, Weight
+from parity.network.trained_layout import (
+    WEIGHT_PAIRS,
+    TrainedLayout,
+    WeightMap,
+    pairs_from_json,
+)
+from parity.network.weights import read_metadata
 from parity.processes.references import ModelReference
 from parity.processes.training_requests import TrainerRequest
 from parity.runtimes.base import ModelRuntime
@@ -35,11 +47,14 @@ from parity.runtimes.keras import (
 )
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
-from parity.runtimes.keras.graphs import KerasGraphs
+from parity.runtimes.keras.graphs import KerasGraphs, build_model
 from parity.runtimes.keras.pieces import KerasPieces
 from parity.runtimes.keras.repair import KerasRepairs
+from parity.runtimes.keras.replicas import Replica
+from parity.runtimes.keras.variables import name_variables, raw_variable
 from parity.runtimes.keras.weights import Array
 from parity.runtimes.loaded import LoadedModel
+from parity.text import one_line
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -50,6 +65,8 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
     name = "keras"
     model: keras.Model
     _callable_path: str | None = None
+    _map: WeightMap
+    """Where a model with a layout has the canonical weights."""
 
     @classmethod
     def clear_framework_state(cls) -> None:
@@ -94,16 +111,55 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
         return load.build_from_callable(callable_path)
 
     def load_model_reference(
-        self, reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+        self,
+        reference: ModelReference,
+        *,
+        trust: Sequence[str],
+        custom_objects: str | None,
+        seed: int = 0,
     ) -> LoadedModel:
         self._callable_path = None
         with keras_device.device_scope("cpu"):
-            return references.load_reference(reference, trust=trust, custom_objects=custom_objects)
+            return references.load_reference(
+                reference, trust=trust, custom_objects=custom_objects, seed=seed
+            )
 
     def load_model_checkpoint(self, path: str) -> Sequence[str]:
+        if path.endswith(".safetensors"):
+            self._load_trained_checkpoint(Path(path))
+            return ()
         with keras_device.device_scope("cpu"):
             references.load_checkpoint(self.model, path, self.example)
         return ()
+
+    def _load_trained_checkpoint(self, path: Path) -> None:
+        """Load a checkpoint of a training run, in canonical form, whose metadata has the pairs."""
+        metadata = read_metadata(path)
+        try:
+            pairs = pairs_from_json(json.loads(metadata.get(WEIGHT_PAIRS, "[]")))
+            values = safetensors.numpy.load_file(path)
+            if not self.model.built or not self.model.variables:
+                images = json.loads(metadata["preprocessing"])
+                shape = (1, *images["image_size"], images["channels"])
+                self.model(np.zeros(shape, np.float32))
+        except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise WeightError(
+                f"{path}: cannot be read as a checkpoint that `parity train` wrote: "
+                f"{type(error).__name__}: {one_line(str(error), longest=160)}"
+            ) from error
+        shapes = {name: value.shape for name, value in values.items()}
+        own = {name: tuple(each.shape) for name, each in name_variables(self.model).items()}
+        wanted = {pair.other for pair in pairs} if pairs else set(shapes)
+        missing = sorted(wanted - set(own))
+        if missing:
+            raise WeightError(
+                f"{path}: the model has no weight {missing[0]}; expected a checkpoint that `parity "
+                "train` wrote for this model, or .weights.h5, .keras or .h5"
+            )
+        used = {pair.reference for pair in pairs} if pairs else set(shapes)
+        layout = TrainedLayout({n: s for n, s in shapes.items() if n in used}, 0, pairs)
+        found = layout.build_map(own, source="the Keras model")
+        self.write_parameters({name: found.to_variable(name, values) for name in found.segments})
 
     def save_model_checkpoint(self, path: Path) -> None:
         references.save_checkpoint(self.model, path)
@@ -194,15 +250,80 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
         return run.forward(model, x, rows, hook, device=device, xla=xla)
 
     def create_trainer(self, request: TrainerRequest) -> train.KerasTrainer:
-        return train.KerasTrainer(self.model, self.table, request)
+        if self.layout is not None:
+            return train.KerasTrainer(self.model, self._map, request, classes=self.layout.classes)
+        return train.KerasTrainer(self.model, weights.map_weights(self.model, self.table), request)
+
+    def bind_layout(self, layout: TrainedLayout) -> None:
+        if not isinstance(self.model, keras.Model):
+            raise UsageError(
+                f"keras: expected a keras.Model to train, found a {type(self.model).__name__}"
+            )
+        variables = name_variables(self.model)
+        shapes = {name: tuple(each.shape) for name, each in variables.items()}
+        found = layout.build_map(shapes, source="the Keras model")
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        alone = [
+            name
+            for name, variable in variables.items()
+            if id(variable) in trained and name not in found.segments
+        ]
+        if alone:
+            raise WeightError(
+                f"the Keras model: the reference has no partner of {join_first(alone)}"
+            )
+        self._map = found
+
+    def read_mapped_weights(self) -> dict[str, Array]:
+        values = self.read_parameters()
+        found = self._map.to_canonical({name: values[name] for name in self._map.segments})
+        return {name: np.ascontiguousarray(value) for name, value in found.items()}
+
+    def write_mapped_weights(self, values: dict[str, Array]) -> None:
+        names = self._map.segments
+        self.write_parameters({name: self._map.to_variable(name, values) for name in names})
+
+    def _build_again(self, dtype: str, device: str) -> tuple[keras.Model, WeightMap]:
+        """Build the model with a layout once more, with its weights; return its weight map.
+
+        Its variables may have other names, since Keras numbers layers without one.
+        """
+        assert self.layout is not None
+        if dtype == "float64":
+            keras_device.require_float64()
+        with keras_device.device_scope(device):
+            model = self.load_again().model
+            if model is self.model:
+                raise UsageError(
+                    "keras: the reference names a model, of which there is one alone; --verify "
+                    "needs a second one: name a function that builds it"
+                )
+            build_model(model, self.recorded_inputs, self.describe_inputs())
+        own, others = name_variables(self.model), name_variables(model)
+        if [tuple(v.shape) for v in own.values()] != [tuple(v.shape) for v in others.values()]:
+            raise UsageError("keras: built once more, the model has other weights")
+        with keras_device.device_scope(device):
+            for variable, other in zip(own.values(), others.values(), strict=True):
+                other.assign(raw_variable(variable))
+        if dtype == "float64":
+            Replica(model, dtype, device).keep()
+            grouped_convolutions.disable_xla(model)
+        return model, self._map.rename(dict(zip(own, others, strict=True)))
 
     def create_observed_trainer(
         self, request: TrainerRequest, dtype: str, device: str
     ) -> train.ObservedKerasTrainer:
         if device != "cpu":
             self.pin_flags("float32", device)
+        if self.layout is not None:
+            copied, names = self._build_again(dtype, device)
+            return train.ObservedKerasTrainer(
+                copied, names, request, dtype, device, layout=self.layout
+            )
         model, _ = self.build_replica(dtype, device=device)
-        return train.ObservedKerasTrainer(model, self.table, request, dtype, device)
+        return train.ObservedKerasTrainer(
+            model, weights.map_weights(model, self.table), request, dtype, device, table=self.table
+        )
 
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:
         assert self.spec is not None

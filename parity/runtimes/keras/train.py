@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import TrainingError, UsageError
-from parity.network import kinds, layouts
+from parity.network import layouts
 from parity.network.table import LayerTable
+from parity.network.trained_layout import TrainedLayout, WeightMap
 from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras import load
+from parity.runtimes.keras.choices import CallChoices
 from parity.runtimes.keras.run import to_tensor
+from parity.runtimes.keras.variables import name_variables, raw_variable
 from parity.runtimes.train import CHOOSING_KINDS, require_state
 
 Array = NDArray[Any]
@@ -58,12 +62,26 @@ def limit_threads(count: int) -> int:
 class KerasTrainer:
     """A compiled model: `parity.runtimes.train.Trainer`."""
 
-    def __init__(self, model: keras.Model, table: LayerTable, request: TrainerRequest) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        weight_map: WeightMap,
+        request: TrainerRequest,
+        *,
+        classes: int | None = None,
+    ) -> None:
+        """`weight_map` is by the names of `variables.name_variables`.
+
+        Variables that it lacks keep their own names. `classes` are those of a model that states no
+        output shape.
+        """
         require_backend()
         self._model = model
-        self._classes = model.output_shape[-1]
+        self._classes = model.output_shape[-1] if classes is None else classes
         self._one_hot = request.label_smoothing > 0 or request.loss != "cross-entropy"
-        self._names = dict(_canonical_names(model, table))
+        self._map = weight_map
+        self._variables = name_variables(model)
+        self._own_names = {id(variable): name for name, variable in self._variables.items()}
         self._optimizer = self._create_optimizer(request)
         loss = _create_loss(request)
         accuracy = "categorical_accuracy" if self._one_hot else "sparse_categorical_accuracy"
@@ -81,20 +99,34 @@ class KerasTrainer:
             clipvalue=request.clip_value,
             global_clipnorm=request.clip_norm,
         )
-        undecayed = set(request.undecayed)
+        undecayed = self._find_variables(frozenset(request.undecayed))
         if undecayed:
             optimizer.exclude_from_weight_decay(
-                var_list=[
-                    variable
-                    for variable in self._model.trainable_variables
-                    if self._name(variable) in undecayed
-                ]
+                var_list=[v for v in self._model.trainable_variables if id(v) in undecayed]
             )
         if request.l2:
             self._add_l2(optimizer, request.l2, undecayed)
         return optimizer
 
-    def _add_l2(self, optimizer: Any, factor: float, undecayed: set[str]) -> None:
+    def _find_variables(self, names: frozenset[str]) -> set[int]:
+        """Return the identities of the trained variables that hold these canonical weights.
+
+        Raises `UsageError` for one that holds others too: it cannot decay in part.
+        """
+        found = set()
+        for variable in self._model.trainable_variables:
+            own = self._own_names[id(variable)]
+            held = set(self._map.names_of(own) or (own,))
+            if held & names and not held <= names:
+                raise UsageError(
+                    f"keras: {own} holds {', '.join(sorted(held))}, of which some decay and some "
+                    "do not; --decay-all decays all"
+                )
+            if held <= names:
+                found.add(id(variable))
+        return found
+
+    def _add_l2(self, optimizer: Any, factor: float, undecayed: set[int]) -> None:
         """Add `factor` times the weight to its gradient, after clipping.
 
         Keras decouples the weight decay of every optimizer, and a regulariser of its layers would
@@ -106,7 +138,7 @@ class KerasTrainer:
             variables = self._model.trainable_variables
             return [
                 gradient
-                if gradient is None or self._name(variable) in undecayed
+                if gradient is None or id(variable) in undecayed
                 else gradient + variable.value * factor
                 for gradient, variable in zip(clip(gradients), variables, strict=True)
             ]
@@ -115,7 +147,7 @@ class KerasTrainer:
 
     def _check_slots(self) -> None:
         """Raise `TrainingError` if the optimizer has variables that the state would not hold."""
-        slots = sum(1 for _ in self._slots())
+        slots = sum(len(variables) for _, variables in self._slots())
         others = len(self._optimizer.variables) - slots
         if others != 2:
             raise TrainingError(
@@ -168,31 +200,32 @@ class KerasTrainer:
             for slot in self._optimizer.momentums:
                 slot.assign(slot.numpy() * (now / before))
 
-    def _name(self, variable: Any) -> str:
-        """Return the canonical name of a variable, or its path where no row lists it."""
-        return self._names[id(variable)][0] if id(variable) in self._names else variable.path
-
-    def _slots(self) -> Iterator[tuple[str, Any, Any]]:
-        """Yield each slot's name, its variable, and the variable that it belongs to."""
+    def _slots(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each slot's kind, and its variables by the name of the one that each belongs to."""
+        names = [self._own_names[id(owner)] for owner in self._model.trainable_variables]
         for slot, attribute in self._slot_lists.items():
             variables = getattr(self._optimizer, attribute, None) or []
             if variables:
-                for owner, variable in zip(self._model.trainable_variables, variables, strict=True):
-                    yield f"{_SLOT}{slot}/{self._name(owner)}", variable, owner
+                yield slot, dict(zip(names, variables, strict=True))
 
-    def _state(self) -> Iterator[tuple[str, Any, Any]]:
-        """Yield each tensor's name, its variable, and the variable that has its layout."""
-        for variable in self._model.variables:
-            yield f"{_WEIGHT}{self._name(variable)}", variable, variable
-        yield from self._slots()
+    def _state(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the prefix of each kind of state, and its variables by the model's names."""
+        yield _WEIGHT, self._variables
+        for slot, variables in self._slots():
+            yield f"{_SLOT}{slot}/", variables
+
+    def _to_canonical(self, variables: Mapping[str, Any]) -> dict[str, Array]:
+        """Return the values of variables, by the model's names, as canonical weights."""
+        values = {name: np.asarray(raw_variable(each)) for name, each in variables.items()}
+        mapped = {name: value for name, value in values.items() if name in self._map.segments}
+        own = {name: value for name, value in values.items() if name not in mapped}
+        return {**self._map.to_canonical(mapped), **own}
 
     def read_state(self) -> dict[str, Array]:
         values: dict[str, Array] = {}
-        for name, variable, owner in self._state():
-            value = np.asarray(variable)
-            role = self._names[id(owner)][1] if id(owner) in self._names else None
-            value = role.from_keras(value) if role is not None else value
-            values[name] = np.array(value, _stored_dtype(value.dtype))
+        for prefix, variables in self._state():
+            for name, value in self._to_canonical(variables).items():
+                values[prefix + name] = np.array(value, _stored_dtype(value.dtype))
         values[_COUNTER] = np.array(self._optimizer.iterations.numpy(), np.int64)
         values[_RATE] = self._optimizer._learning_rate.numpy()
         return values
@@ -200,11 +233,17 @@ class KerasTrainer:
     def write_state(self, values: dict[str, Array]) -> None:
         expected = {name: value.shape for name, value in self.read_state().items()}
         require_state("keras", expected, values)
-        for name, variable, owner in self._state():
-            value = values[name]
-            if id(owner) in self._names:
-                value = self._names[id(owner)][1].to_keras(value, shape=tuple(variable.shape))
-            variable.assign(np.ascontiguousarray(value).astype(variable.dtype))
+        for prefix, variables in self._state():
+            own = {
+                name.removeprefix(prefix): value
+                for name, value in values.items()
+                if name.startswith(prefix)
+            }
+            for name, variable in variables.items():
+                mapped = name in self._map.segments
+                value = self._map.to_variable(name, own) if mapped else own[name]
+                raw = raw_variable(variable)
+                raw.assign(np.ascontiguousarray(value).astype(raw.dtype.as_numpy_dtype))
         self._optimizer.iterations.assign(int(values[_COUNTER]))
         self._optimizer._learning_rate.assign(values[_RATE])
 
@@ -230,14 +269,20 @@ class ObservedKerasTrainer(KerasTrainer):
     def __init__(
         self,
         model: keras.Model,
-        table: LayerTable,
+        weight_map: WeightMap,
         request: TrainerRequest,
         dtype: str,
         device: str,
+        *,
+        table: LayerTable | None = None,
+        layout: TrainedLayout | None = None,
     ) -> None:
+        """`table` has the layers of a registered model, `layout` the points of any other."""
         self._dtype, self._device = dtype, device
         with load.default_dtype(dtype), keras_device.device_scope(device):
-            super().__init__(model, table, request)
+            super().__init__(
+                model, weight_map, request, classes=None if layout is None else layout.classes
+            )
             self._gradients = {
                 id(variable): keras.Variable(
                     keras.ops.zeros(variable.shape), dtype=dtype, trainable=False
@@ -247,7 +292,9 @@ class ObservedKerasTrainer(KerasTrainer):
         # By row, and by the size of the batch; `None` are the logits.
         self._tensors: dict[tuple[str | None, int], Any] = {}
         self._count = 0
-        self._choosing = dict(_find_choosing_layers(model, table))
+        self._applied: tuple[int, ...] = ()
+        self._choosing = {} if table is None else dict(_find_choosing_layers(model, table))
+        self._calls = None if layout is None else CallChoices(model, layout)
         self._observe()
 
     def _observe(self) -> None:
@@ -257,7 +304,12 @@ class ObservedKerasTrainer(KerasTrainer):
         def keep_and_apply(gradients: Any, variables: Any = None) -> None:
             gradients, variables = list(gradients), list(variables)
             for gradient, variable in zip(gradients, variables, strict=True):
-                self._gradients[id(variable)].assign(gradient)
+                if gradient is not None:
+                    self._gradients[id(variable)].assign(gradient)
+            # Python runs this while the step is traced, once for each size of the batch.
+            self._applied = tuple(
+                id(v) for g, v in zip(gradients, variables, strict=True) if g is not None
+            )
             apply(gradients, variables)
 
         self._optimizer.apply = keep_and_apply
@@ -291,7 +343,7 @@ class ObservedKerasTrainer(KerasTrainer):
         if (None, count) in self._tensors:
             return
         tf = keras_device.import_backend()
-        outputs: dict[str | None, tuple[Any, str]] = {None: (self._model.output_shape, self._dtype)}
+        outputs: dict[str | None, tuple[Any, str]] = {None: ((None, self._classes), self._dtype)}
         for name, choosing in self._choosing.items():
             layer = choosing.layer
             is_kink = choosing.kind == "relu"
@@ -307,26 +359,33 @@ class ObservedKerasTrainer(KerasTrainer):
         # What is traced within the step asks for the default dtype, too.
         with load.default_dtype(self._dtype), keras_device.device_scope(self._device):
             self._create_tensors(self._count)
-            return super().step(images, labels, request)
+            with nullcontext() if self._calls is None else self._calls.open(self._count):
+                return super().step(images, labels, request)
 
     def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
         if variation != Variation() or choices is not None:
             raise UsageError("keras: the reference's step alone can be varied")
 
     def read_gradients(self) -> dict[str, Array]:
-        return {
-            f"gradient/{self._name(variable)}": self._to_canonical(
-                variable, self._gradients[id(variable)]
-            )
+        gradients = {
+            self._own_names[id(variable)]: self._gradients[id(variable)]
             for variable in self._model.trainable_variables
+            if id(variable) in self._applied
         }
+        found = self._to_canonical(gradients)
+        return {f"gradient/{name}": np.array(value) for name, value in found.items()}
 
     def read_statistics(self) -> dict[str, Array]:
-        trained = {f"{_WEIGHT}{self._name(v)}" for v in self._model.trainable_variables}
+        trained = {
+            self._own_names[id(v)] for v in self._model.trainable_variables
+        }  # fmt: skip
+        names = {
+            f"{_WEIGHT}{held}" for name in trained for held in self._map.names_of(name) or (name,)
+        }
         return {
             name: value
             for name, value in self.read_definition().items()
-            if name.startswith(_WEIGHT) and name not in trained
+            if name.startswith(_WEIGHT) and name not in names
         }
 
     def read_logits(self) -> Array:
@@ -342,18 +401,16 @@ class ObservedKerasTrainer(KerasTrainer):
                 found[name] = np.ascontiguousarray(layouts.to_nchw(np.asarray(value)))
             else:
                 found[name] = choosing.find_maxima(value)
-        return found
+        return found if self._calls is None else self._calls.read(self._count)
+
+    def read_dropouts(self) -> Array:
+        return np.zeros((0, 2)) if self._calls is None else self._calls.read_dropouts(self._count)
 
     def read_choice_input(self, row: str) -> Array:
         raise NotImplementedError("the reference alone is given choices")
 
     def read_distances(self) -> dict[str, tuple[Array, Array]]:
         raise NotImplementedError("the reference alone is given choices")
-
-    def _to_canonical(self, owner: Any, variable: Any) -> Array:
-        value = np.asarray(variable)
-        role = self._names[id(owner)][1] if id(owner) in self._names else None
-        return np.array(value if role is None else role.from_keras(value))
 
     def describe_statistics(self) -> dict[str, Any]:
         # Its moving variances are biased; the number of values is told by the other side.
@@ -432,18 +489,3 @@ def _stored_dtype(dtype: np.dtype[Any]) -> type:
     if dtype.kind in "iu":
         return np.int64
     return np.float64 if dtype == np.float64 else np.float32
-
-
-def _canonical_names(
-    model: keras.Model, table: LayerTable
-) -> Iterator[tuple[int, tuple[str, Any]]]:
-    """Yield the identity of each variable that a row lists, its canonical name and its role."""
-    for row in table.rows:
-        if not (row.weights and row.keras):
-            continue
-        layer = keras_layers.find_layer(model, row.keras)
-        by_name = {variable.name: variable for variable in layer.variables}
-        for weight in row.weights:
-            if weight.keras in by_name:
-                role = kinds.get(row.kind).role(weight.role)
-                yield id(by_name[weight.keras]), (weight.name, role)

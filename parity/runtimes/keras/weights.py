@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from parity.errors import TableError, WeightError
 from parity.network import kinds
-from parity.network.table import Row, Weight, canonical_name, parse_torch_point
+from parity.network.table import LayerTable, Row, Weight, canonical_name, parse_torch_point
+from parity.network.trained_layout import WeightMap, number_weights
 from parity.runtimes.keras import grouped_convolutions
 from parity.runtimes.keras import layers as keras_layers
+from parity.runtimes.keras.variables import name_variables
 
 Array = NDArray[Any]
 
@@ -64,6 +66,23 @@ def write_weights(model: keras.Model, rows: Iterable[Row], values: Mapping[str, 
         bits = f"u{value.itemsize}"
         if actual.dtype == value.dtype and not np.array_equal(actual.view(bits), value.view(bits)):
             raise WeightError(f"{weight.name}: Keras holds other bits than it was given")
+
+
+def map_weights(model: keras.Model, table: LayerTable) -> WeightMap:
+    """Return which canonical numbers of a table's weights each variable of the model holds."""
+    found = list(_variables(model, table.rows))
+    shapes = {weight.name: weight.shape for _, weight, _ in found}
+    numbers = number_weights(shapes)
+    names = {id(variable): name for name, variable in name_variables(model).items()}
+    held: dict[str, Array] = {}
+    for row, weight, variable in found:
+        role = kinds.get(row.kind).role(weight.role)
+        value = role.to_keras(numbers[weight.name], shape=tuple(variable.shape))
+        is_group = isinstance(variable, grouped_convolutions.GroupVariable)
+        parts = variable.variables if is_group else [variable]
+        for part, own in zip(np.split(value, len(parts), axis=-1), parts, strict=True):
+            held[names[id(own)]] = part
+    return WeightMap.from_numbers(shapes, held, source="the Keras model")
 
 
 def _variables(model: keras.Model, rows: Iterable[Row]) -> Iterator[tuple[Row, Weight, Any]]:

@@ -38,6 +38,7 @@ class OnnxReadings(GraphOperations):
         trust: Sequence[str] = (),
         custom_objects: str | None = None,
         any_example: bool = False,
+        seed: int = 0,
     ) -> dict[str, Any]:
         """Load the model that a user named; PyTorch computes the operations of an ONNX file."""
         target = Path(reference["target"])
@@ -48,6 +49,7 @@ class OnnxReadings(GraphOperations):
                 trust=trust,
                 custom_objects=custom_objects,
                 any_example=any_example,
+                seed=seed,
             )
         from parity.runtimes.torch.onnx_graphs import OnnxReading
 

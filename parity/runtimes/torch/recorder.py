@@ -140,7 +140,7 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         name, in_place = name_function(func)
         if self._widen:
-            func, args, kwargs = _widen_casts(func, name, args, kwargs)
+            func, args, kwargs = widen_casts(func, name, args, kwargs)
         tensors = find_tensors(args, kwargs)
         operands = tuple(map(self._describe, tensors))
         output = func(*args, **kwargs)
@@ -503,7 +503,7 @@ def _replace_tensors(value: Any, by_id: Mapping[int, Any]) -> Any:
     return value
 
 
-def _widen_casts(
+def widen_casts(
     func: Any, name: str, args: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Return the call with float64 where it asks for float32."""

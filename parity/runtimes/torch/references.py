@@ -6,6 +6,7 @@ import importlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,11 @@ _COUNTER = "num_batches_tracked"
 
 
 def load_reference(
-    reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+    reference: ModelReference,
+    *,
+    trust: Sequence[str],
+    custom_objects: str | None,
+    seed: int = 0,
 ) -> LoadedModel:
     """Load the module of a reference on the CPU, in eval mode.
 
@@ -35,7 +40,7 @@ def load_reference(
     to Keras files. Raises `UsageError`, `WrongFrameworkError` for a model of another framework, and
     `WeightError` for a checkpoint that does not fit.
     """
-    _set_seed()
+    _set_seed(seed)
     if reference.form == REGISTERED:
         return _load_registered(reference)
     if reference.form == FILE:
@@ -43,7 +48,7 @@ def load_reference(
     elif reference.form == ZOO:
         loaded = load_zoo_model(reference)
     else:
-        loaded = _load_code(reference)
+        loaded = _load_code(reference, seed)
     return replace(loaded, notes=(*loaded.notes, *_describe_precisions(loaded.model)))
 
 
@@ -76,7 +81,13 @@ def _require_same(
     found: checkpoint_fit.TensorTypes, own: Mapping[str, torch.Tensor], path: str
 ) -> None:
     """Raise `WeightError` unless a checkpoint has a module's names and shapes."""
-    missing = [name for name in own if name not in found and not name.endswith(_COUNTER)]
+    # A weight that is tied has its values under any of its names.
+    given = {tensor.data_ptr() for name, tensor in own.items() if name in found}
+    missing = [
+        name
+        for name, tensor in own.items()
+        if name not in found and not name.endswith(_COUNTER) and tensor.data_ptr() not in given
+    ]
     unused = [printable(n) for n in found if n not in own and not n.endswith(_COUNTER)]
     for names, what in ((missing, "lacks"), (unused, "has weights that the model lacks:")):
         if names:
@@ -117,8 +128,8 @@ def save_checkpoint(model: nn.Module, path: Path) -> None:
     )
 
 
-def _set_seed() -> None:
-    torch.manual_seed(0)
+def _set_seed(seed: int) -> None:
+    torch.manual_seed(seed)
 
 
 def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
@@ -145,15 +156,15 @@ def _load_registered(reference: ModelReference) -> LoadedModel:
     )
 
 
-def _load_code(reference: ModelReference) -> LoadedModel:
+def _load_code(reference: ModelReference, seed: int) -> LoadedModel:
     notes: tuple[str, ...] = ()
     try:
-        found = load_user_model(reference, "torch", _set_seed)
+        found = load_user_model(reference, "torch", partial(_set_seed, seed))
     except UsageError as error:
         if not torchvision_shim.is_missing_operator(error.__cause__):
             raise
         torchvision_shim.define_operators()
-        found = load_user_model(reference, "torch", _set_seed)
+        found = load_user_model(reference, "torch", partial(_set_seed, seed))
         notes = (torchvision_shim.NOTE,)
     model = found.model
     if found.checkpoint is not None:

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from parity.errors import WeightError
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS, LayerTable, Row, Weight
+from parity.network.trained_layout import TrainedLayout
 from parity.processes.references import ModelReference
 from parity.processes.requests import RunRequest
 from parity.processes.training_requests import TrainerRequest
@@ -38,6 +40,8 @@ class Runtime(OnnxReadings, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime
 
     name = "torch"
     model: nn.Module
+    _trained: frozenset[str] = frozenset()
+    """The parameters of a model with a layout that have a gradient."""
 
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
@@ -64,9 +68,16 @@ class Runtime(OnnxReadings, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime
         return load.build_from_callable(callable_path)
 
     def load_model_reference(
-        self, reference: ModelReference, *, trust: Sequence[str], custom_objects: str | None
+        self,
+        reference: ModelReference,
+        *,
+        trust: Sequence[str],
+        custom_objects: str | None,
+        seed: int = 0,
     ) -> LoadedModel:
-        return references.load_reference(reference, trust=trust, custom_objects=custom_objects)
+        return references.load_reference(
+            reference, trust=trust, custom_objects=custom_objects, seed=seed
+        )
 
     def load_model_checkpoint(self, path: str) -> Sequence[str]:
         return references.load_checkpoint(self.model, path)
@@ -146,17 +157,42 @@ class Runtime(OnnxReadings, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime
         return run.measure_batch_norm_inputs(model, self.table.rows, x)
 
     def create_trainer(self, request: TrainerRequest) -> train.TorchTrainer:
-        return train.TorchTrainer(self.model, request)
+        return train.TorchTrainer(self.model, request, self._trained_names)
+
+    def bind_layout(self, layout: TrainedLayout) -> None:
+        found = {name: tuple(value.shape) for name, value in self.read_parameters().items()}
+        for name, shape in layout.weights.items():
+            if found.get(name) != shape:
+                raise WeightError(
+                    f"torch: {name}: expected {shape}, found {found.get(name, 'no such weight')}"
+                )
+        # What the user's code has frozen stays frozen.
+        self._trained = frozenset(n for n, p in self.model.named_parameters() if p.requires_grad)
+
+    @property
+    def _trained_names(self) -> frozenset[str] | None:
+        return None if self.layout is None else self._trained
+
+    def read_mapped_weights(self) -> dict[str, Array]:
+        return self.read_parameters()
+
+    def write_mapped_weights(self, values: dict[str, Array]) -> None:
+        self.write_parameters(values)
 
     def create_observed_trainer(
         self, request: TrainerRequest, dtype: str, device: str
     ) -> train.ObservedTorchTrainer:
+        if self.layout is not None:
+            copied = self.copy_to_precision(dtype, device)
+            return train.ObservedTorchTrainer(
+                copied, request, layout=self.layout, trained=self._trained
+            )
         model, set_weights = self.build_replica(dtype)
         set_weights(self.read_weights())
         if device != "cpu":
             self.pin_flags("float32", device)
             model.to(torch_device.find_device(device))
-        return train.ObservedTorchTrainer(model, self.table, request)
+        return train.ObservedTorchTrainer(model, request, table=self.table)
 
     def keep_generators(self) -> AbstractContextManager[None]:
         return torch.random.fork_rng(devices=[])

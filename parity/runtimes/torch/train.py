@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from parity.errors import UsageError
 from parity.network.table import LayerTable, Row, parse_torch_point
+from parity.network.trained_layout import TrainedLayout
 from parity.numerics.floor import perturb
 from parity.numerics.losses import LEAST_PROBABILITY
 from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
+from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
+from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.weights import Array, to_numpy
 from parity.runtimes.train import CHOOSING_KINDS, require_state
 
@@ -94,10 +99,17 @@ _OPTIMIZERS: dict[str, Any] = {
 class TorchTrainer:
     """A module, a loss and an optimizer: `parity.runtimes.train.Trainer`."""
 
-    def __init__(self, model: nn.Module, request: TrainerRequest) -> None:
-        self._model = model.requires_grad_(True)
+    def __init__(
+        self, model: nn.Module, request: TrainerRequest, trained: Collection[str] | None = None
+    ) -> None:
+        """`trained` are the parameters that have a gradient, by name; None for all."""
+        self._model = model
         self._request = request
-        self._parameters = dict(model.named_parameters())
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trained is None or name in trained)
+        self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        if not self._parameters:
+            raise UsageError("torch: no parameter of the model has a gradient: all are frozen")
         self._device = next(iter(self._parameters.values())).device
         self._loss = _create_loss(request)
         self._optimizer = _create_optimizer(self._parameters, request)
@@ -160,12 +172,16 @@ class TorchTrainer:
             _WEIGHT + name: tuple(value.shape) for name, value in self._model.state_dict().items()
         }
         slots = {key for key in values if key.startswith((_SLOT, _COUNTER))}
-        # Before the first step there are no slots; then every parameter has all of them.
+        # Before the first step there are no slots; then every parameter that a step reads has all
+        # of them.
         if slots:
+            stepped = {key.split("/", 2)[2] for key in slots}
             kinds = {key.rsplit("/", 1)[0] for key in slots}
             known = {f"{_SLOT}{slot}" for slot in _TENSOR_SLOTS[self._request.optimizer]}
             for kind in sorted(kinds & {*known, f"{_COUNTER}step"}):
                 for name, parameter in self._parameters.items():
+                    if name not in stepped:
+                        continue
                     is_counter = kind.startswith(_COUNTER)
                     expected[f"{kind}/{name}"] = () if is_counter else tuple(parameter.shape)
         expected[_GENERATOR] = tuple(torch.get_rng_state().shape)
@@ -187,11 +203,13 @@ class TorchTrainer:
     def read_definition(self) -> dict[str, Array]:
         """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
         values = {}
+        # A tied weight is there once, under its first name.
+        weights = {f"{_WEIGHT}{name}" for name in named_weights(self._model)}
         for name, value in self.read_state().items():
             if name.startswith(_SLOT):
                 _, slot, weight = name.split("/", 2)
                 values[f"{_SLOT}{_DEFINITIONS[slot]}/{weight}"] = value
-            elif name.startswith(_WEIGHT) and value.dtype.kind == "f":
+            elif name in weights:
                 values[name] = value
         return values
 
@@ -199,20 +217,35 @@ class TorchTrainer:
 class ObservedTorchTrainer(TorchTrainer):
     """A trainer of a module in any dtype: `parity.runtimes.train.ObservedTrainer`."""
 
-    def __init__(self, model: nn.Module, table: LayerTable, request: TrainerRequest) -> None:
-        super().__init__(model, request)
+    def __init__(
+        self,
+        model: nn.Module,
+        request: TrainerRequest,
+        *,
+        table: LayerTable | None = None,
+        layout: TrainedLayout | None = None,
+        trained: Collection[str] | None = None,
+    ) -> None:
+        """`table` has the layers of a registered model, `layout` the points of any other."""
+        super().__init__(model, request, trained)
         self._gradients: dict[str, Array] = {}
         self._statistics: dict[str, Any] = {}
         self._logits = np.zeros(0)
         self._variation = Variation()
-        self._choices = _ChoiceHooks(model, table.rows)
+        self._dtype = next(iter(self._parameters.values())).dtype
+        self._layout = layout
+        self._choices: _ChoiceHooks | CallChoices = (
+            _ChoiceHooks(model, () if table is None else table.rows)
+            if layout is None
+            else CallChoices(layout, widen=self._dtype == torch.float64)
+        )
         for path, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.register_forward_hook(self._record_statistics(path))
 
     def _record_statistics(self, path: str) -> Any:
         def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if module.training and module.running_var is not None:
+            if module.training and module.running_var is not None and module.momentum is not None:
                 self._statistics[f"{path}.running_var"] = {
                     "keep": 1 - module.momentum,
                     "count": inputs[0].numel() // inputs[0].shape[1],
@@ -230,6 +263,8 @@ class ObservedTorchTrainer(TorchTrainer):
         variation = self._variation
         for path in variation.inference:
             self._model.get_submodule(path).eval()
+        for name in variation.trained:
+            self._model.get_parameter(name).requires_grad_(True)
         handles = [
             self._model.get_submodule(path).register_forward_hook(
                 lambda module, inputs, output: output.detach()
@@ -237,7 +272,11 @@ class ObservedTorchTrainer(TorchTrainer):
             for path in variation.detached
         ]
         try:
-            logits = self._model(images)
+            if isinstance(self._choices, CallChoices):
+                with _default_dtype(self._dtype):
+                    logits = self._choices.run(self._model, images)
+            else:
+                logits = self._model(images)
         finally:
             for handle in handles:
                 handle.remove()
@@ -251,18 +290,23 @@ class ObservedTorchTrainer(TorchTrainer):
                 parameter.grad = None
         self._gradients = {
             f"gradient/{name}": to_numpy(parameter.grad).copy()
-            for name, parameter in self._parameters.items()
+            for name, parameter in self._model.named_parameters()
             if parameter.grad is not None
         }
+        for name in self._variation.trained:
+            parameter = self._model.get_parameter(name)
+            parameter.grad = None
+            parameter.requires_grad_(name in self._parameters)
 
     def read_gradients(self) -> dict[str, Array]:
         return self._gradients
 
     def read_statistics(self) -> dict[str, Array]:
+        known = None if self._layout is None else self._layout.weights
         return {
             f"{_WEIGHT}{name}": to_numpy(value).copy()
             for name, value in self._model.named_buffers()
-            if value.is_floating_point()
+            if value.is_floating_point() and (known is None or name in known)
         }
 
     def read_logits(self) -> Array:
@@ -270,6 +314,10 @@ class ObservedTorchTrainer(TorchTrainer):
 
     def read_choices(self) -> dict[str, Array]:
         return self._choices.read()
+
+    def read_dropouts(self) -> Array:
+        hooks = self._choices
+        return hooks.read_dropouts() if isinstance(hooks, CallChoices) else np.zeros((0, 2))
 
     def read_choice_input(self, row: str) -> Array:
         return to_numpy(self._choices.inputs[row])
@@ -341,16 +389,10 @@ class _ChoiceHooks:
         for name, forced in (self._forced or {}).items():
             if name not in self.inputs:
                 continue
-            own, z = self._found[name], self.inputs[name]
-            other = torch.from_numpy(np.array(forced)) != own
-            if not bool(other.any()):
-                continue
-            if own.dtype == torch.bool:
-                distance = z[other].abs()
-            else:
-                taken = torch.from_numpy(np.array(forced))
-                distance = (_gather(z, own) - _gather(z, taken))[other]
-            found[name] = to_numpy(z), to_numpy(distance)
+            taken = torch.from_numpy(np.array(forced))
+            measured = measure_distance(self.inputs[name], self._found[name], taken)
+            if measured is not None:
+                found[name] = to_numpy(self.inputs[name]), measured
         return found
 
     def _hook(self, path: str, by_call: dict[int, Row]) -> Any:
@@ -363,29 +405,24 @@ class _ChoiceHooks:
         return hook
 
     def _choose(self, row: Row, module: Any, z: Tensor) -> Tensor | None:
-        if row.kind == "relu":
-            own = z.detach() > 0
-        else:
-            own = nn.functional.max_pool2d(
-                z.detach(),
-                module.kernel_size,
-                module.stride,
-                module.padding,
-                module.dilation,
-                module.ceil_mode,
-                return_indices=True,
-            )[1]
+        own = z.detach() > 0 if row.kind == "relu" else find_maxima(z.detach(), vars(module))
         self._found[row.name] = own
         if self._forced is None or row.name not in self._forced:
             return None
         self.inputs[row.name] = z.detach()
         taken = torch.from_numpy(np.array(self._forced[row.name]))
-        return z * taken.to(z.dtype) if row.kind == "relu" else _gather(z, taken)
+        return z * taken.to(z.dtype) if row.kind == "relu" else gather(z, taken)
 
 
-def _gather(z: Tensor, places: Tensor) -> Tensor:
-    """Return the values (N, C, h, w) at places of the flat planes of `z` (N, C, H, W)."""
-    return z.flatten(2).gather(2, places.flatten(2)).view(places.shape)
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """While open, tensors that a model makes without a dtype have this one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _create_loss(request: TrainerRequest) -> Callable[[Tensor, Tensor], Tensor]:

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from parity.network.trained_layout import TrainedLayout
 from parity.processes.training_requests import ObservedStepRequest
+from parity.runtimes.torch.choices import CallChoices
 from parity.training.data.augmentation import Augmentation
 from parity.training.optimizers import Optimizer
 from tests.studies.training_mutants.bench import OPTIMIZERS, Rates, StepContext, constant, falling
@@ -198,6 +200,18 @@ def detach(path: str) -> Any:
     def patch(trainer: Any) -> None:
         module = trainer._model.get_submodule(path)
         module.register_forward_hook(lambda module, inputs, output: output.detach())
+
+    return patch
+
+
+def drop_out(path: str, rate: float) -> Any:
+    """Put a dropout before a module; the step is taken without it."""
+
+    def patch(trainer: Any) -> None:
+        trainer._choices = CallChoices(TrainedLayout({}, 10), widen=True)
+        trainer._model.get_submodule(path).register_forward_pre_hook(
+            lambda module, inputs: nn.functional.dropout(inputs[0], rate, training=True)
+        )
 
     return patch
 
@@ -427,6 +441,7 @@ def _statistics_faults() -> Iterator[Fault]:
 
 
 def _data_faults() -> Iterator[Fault]:
+    yield Fault("dropout in one side", "dropout", ("dropout",), SGD, patch=drop_out("head", 0.3))
     yield Fault("the next batch", "data-order", FIRST, (*SGD, ("cnn", "adam")),
                 batch(lambda c: c.reader.read(c.epoch, c.place + 1)), subjects=BOTH)  # fmt: skip
     yield Fault("not shuffled", "data-order", FIRST, SGD,

@@ -1,4 +1,4 @@
-"""Weights that one side does not train: they have no gradient."""
+"""Weights that one side does not train: they have no gradient there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from parity.explain.training.candidate import Candidate, Evidence, list_briefly
+from parity.processes.training_requests import Variation
 from parity.training.steps import StepRecord
+from parity.training.verification import REFERENCE
 
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
@@ -19,6 +21,14 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             f"{list_briefly(absent)} has no gradient, and does not change",
             "make it trainable in both: trainable=True in Keras, requires_grad in PyTorch",
             expect=partial(_without, evidence, frozenset(absent)),
+        )
+    surplus = tuple(name for name in found if name not in wanted)
+    if surplus and not evidence.kinds - {"gradient"}:
+        yield Candidate(
+            "frozen-weight",
+            f"{list_briefly(surplus)} has no gradient in {REFERENCE}, and does not change there",
+            "make it trainable in both: trainable=True in Keras, requires_grad in PyTorch",
+            expect=partial(evidence.failing.rerun, variation=Variation(trained=surplus)),
         )
 
 

@@ -1,0 +1,275 @@
+"""How a model that is trained holds the canonical weights, and where its derivative jumps.
+
+Canonical weights are those of the reference framework's model, by the names of its state dict.
+Another framework's model has the same numbers in other variables: axes turned, packed, flattened in
+another order. Its weight map says which number is where; since it only moves numbers, it serves
+gradients, optimizer slots and moving statistics as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from parity.errors import WeightError
+from parity.network.alignment import WeightPair, transfer_weights
+from parity.network.alignment.transform import WeightTransform
+from parity.network.checkpoint_fit import join_first
+from parity.network.view import IDENTITY, View
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+WEIGHT_PAIRS = "weight_pairs"
+"""The key, in a checkpoint's metadata, of the pairs that turn its weights into a model's own."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The numbers that a variable and one canonical weight have in common.
+
+    `places` are flat indices in the canonical weight, `positions` those in the variable, in the
+    same order; None stands for all of them in their own order.
+    """
+
+    name: str
+    places: Array | None = None
+    positions: Array | None = None
+
+
+@dataclass(frozen=True)
+class WeightMap:
+    """Which canonical numbers each variable of a model holds.
+
+    `shapes` are those of the canonical weights; `segments` and `variables`, the shapes of the
+    variables, are by the variable's name.
+    """
+
+    shapes: Shapes
+    variables: Shapes
+    segments: Mapping[str, tuple[Segment, ...]]
+
+    @classmethod
+    def identity(cls, shapes: Shapes) -> Self:
+        """Return the map of a model whose variables are the canonical weights."""
+        return cls(shapes, shapes, {name: (Segment(name),) for name in shapes})
+
+    @classmethod
+    def from_numbers(cls, shapes: Shapes, numbers: Mapping[str, Array], *, source: str) -> Self:
+        """Return the map that copying made of `number_weights(shapes)`, by variable.
+
+        Raises `WeightError` unless every number is in one place.
+        """
+        starts = np.cumsum([0, *(math.prod(shape) for shape in shapes.values())])
+        names = list(shapes)
+        owners = _find_owners(numbers, int(starts[-1]), source=source)
+        missing = [
+            name
+            for name, start, end in zip(names, starts, starts[1:], strict=False)
+            if (owners[start:end] == 0).any()
+        ]
+        if missing:
+            raise WeightError(
+                f"{source}: no variable holds {join_first(missing)}: it has no partner, or is one "
+                "of several that are one variable there (tied, or summed)"
+            )
+        segments = {}
+        for variable, value in numbers.items():
+            flat = np.asarray(value).reshape(-1)
+            which = np.searchsorted(starts, flat, side="right") - 1
+            segments[variable] = tuple(
+                _make_segment(names[index], flat, which == index, int(starts[index]),
+                              math.prod(shapes[names[index]]))
+                for index in np.unique(which)
+            )  # fmt: skip
+        return cls(shapes, {n: np.shape(value) for n, value in numbers.items()}, segments)
+
+    def rename(self, names: Mapping[str, str]) -> WeightMap:
+        """Return the map of a model with the same variables under other names."""
+        return WeightMap(
+            self.shapes,
+            {names[name]: shape for name, shape in self.variables.items()},
+            {names[name]: segments for name, segments in self.segments.items()},
+        )
+
+    def names_of(self, variable: str) -> tuple[str, ...]:
+        """Return the canonical weights that a variable holds; none if it is not mapped."""
+        return tuple(segment.name for segment in self.segments.get(variable, ()))
+
+    def to_variable(self, variable: str, values: Mapping[str, Array]) -> Array:
+        """Return a mapped variable's array from canonical arrays by name."""
+        shape = self.variables[variable]
+        first, *others = self.segments[variable]
+        if first.positions is None and not others:
+            return _take(values[first.name], first.places).reshape(shape)
+        found = np.empty(math.prod(shape), values[first.name].dtype)
+        for segment in (first, *others):
+            found[segment.positions] = _take(values[segment.name], segment.places)
+        return found.reshape(shape)
+
+    def to_canonical(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Return canonical arrays by name from arrays by variable, which may be some of them.
+
+        A canonical weight of which no variable is given is left out; numbers of one that is given
+        in part are 0.
+        """
+        found: dict[str, Array] = {}
+        for variable, value in values.items():
+            flat = np.asarray(value).reshape(-1)
+            for segment in self.segments[variable]:
+                part = flat if segment.positions is None else flat[segment.positions]
+                if segment.name not in found:
+                    size = math.prod(self.shapes[segment.name])
+                    found[segment.name] = np.zeros(size, flat.dtype)
+                if segment.places is None:
+                    found[segment.name][:] = part
+                else:
+                    found[segment.name][segment.places] = part
+        return {
+            name: found[name].reshape(shape) for name, shape in self.shapes.items() if name in found
+        }
+
+
+def number_weights(shapes: Shapes) -> dict[str, Array]:
+    """Return canonical weights whose values are their places in all of them, one by one."""
+    found, start = {}, 0
+    for name, shape in shapes.items():
+        size = math.prod(shape)
+        found[name] = np.arange(start, start + size, dtype=np.int64).reshape(shape)
+        start += size
+    return found
+
+
+def _find_owners(numbers: Mapping[str, Array], total: int, *, source: str) -> Array:
+    """Return how many variables hold each number, at most one. Raises `WeightError`."""
+    owners = np.zeros(total, np.int8)
+    for variable, value in numbers.items():
+        flat = np.asarray(value).reshape(-1)
+        inside = bool(flat.size == 0 or (flat.min() >= 0 and flat.max() < total))
+        if not inside or len(np.unique(flat)) != flat.size:
+            raise WeightError(
+                f"{source}: {variable} is computed from its partners (their sum, or 0), so that it "
+                "cannot be trained like them"
+            )
+        if owners[flat].any():
+            raise WeightError(
+                f"{source}: {variable} holds numbers that another variable holds too: the "
+                "reference has one weight, tied in several places, where this model has several"
+            )
+        owners[flat] = 1
+    return owners
+
+
+def _make_segment(name: str, flat: Array, mask: Array, start: int, size: int) -> Segment:
+    positions = None if mask.all() else np.flatnonzero(mask)
+    places = (flat if positions is None else flat[positions]) - start
+    if len(places) == size and (places == np.arange(size)).all():
+        return Segment(name, None, positions)
+    return Segment(name, places.astype(np.int32 if size < 2**31 else np.int64), positions)
+
+
+def _take(value: Array, places: Array | None) -> Array:
+    flat = np.asarray(value).reshape(-1)
+    return flat if places is None else flat[places]
+
+
+# Layouts -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChoicePoint:
+    """A ReLU or max-pool in both models, by the layer's name in the table.
+
+    `call` is its place among a model's calls of its kind in a forward pass, from 0 on. `view` turns
+    the model's tensor into the reference's axes; `crop` is what an operation before a max-pool pads
+    on the last axes but the channels': top, bottom, left, right.
+    """
+
+    name: str
+    kind: str
+    call: int
+    view: View = IDENTITY
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class TrainedLayout:
+    """What a runtime must know of a model that is no registered one, to train it.
+
+    `weights` are the canonical weights and their shapes. `pairs` turn them into the variables of
+    this model; none where the names are its own. `choices` are the points whose sides are compared,
+    and `calls` the number of calls of each kind in a forward pass: where a step has another number,
+    no choice is known. `classes` is the length of the output's last axis.
+    """
+
+    weights: Shapes
+    classes: int
+    pairs: tuple[WeightPair, ...] = ()
+    choices: tuple[ChoicePoint, ...] = ()
+    calls: Mapping[str, int] | None = None
+
+    def build_map(self, variables: Shapes, *, source: str) -> WeightMap:
+        """Return the weight map of a model with these variables. Raises `WeightError`."""
+        if not self.pairs:
+            return WeightMap.identity(self.weights)
+        numbers = number_weights(self.weights)
+        copied = transfer_weights(self.pairs, numbers.__getitem__, variables)
+        return WeightMap.from_numbers(self.weights, copied, source=source)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "weights": {name: list(shape) for name, shape in self.weights.items()},
+            "classes": self.classes,
+            "pairs": pairs_to_json(self.pairs),
+            "choices": [
+                {
+                    "name": each.name,
+                    "kind": each.kind,
+                    "call": each.call,
+                    "view": each.view.to_json(),
+                    "crop": list(each.crop),
+                }
+                for each in self.choices
+            ],
+            "calls": None if self.calls is None else dict(self.calls),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            {name: tuple(shape) for name, shape in data["weights"].items()},
+            data["classes"],
+            pairs_from_json(data["pairs"]),
+            tuple(
+                ChoicePoint(
+                    each["name"],
+                    each["kind"],
+                    each["call"],
+                    View.from_json(each["view"]),
+                    (each["crop"][0], each["crop"][1], each["crop"][2], each["crop"][3]),
+                )
+                for each in data["choices"]
+            ),
+            data["calls"],
+        )
+
+
+def pairs_to_json(pairs: Iterable[WeightPair]) -> list[list[Any]]:
+    """Return pairs of weights as plain data."""
+    return [[each.reference, each.other, each.transform.to_json()] for each in pairs]
+
+
+def pairs_from_json(data: Iterable[Any]) -> tuple[WeightPair, ...]:
+    """Return the pairs that `pairs_to_json` serialised."""
+    return tuple(
+        WeightPair(reference, other, WeightTransform.from_json(transform))
+        for reference, other, transform in data
+    )
