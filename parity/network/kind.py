@@ -174,6 +174,10 @@ class Kind:
     """Whether it moves values and computes none, so that an alignment looks through it."""
     maximum: str = ""
     """The kind that takes the maximum of the values whose mean this one takes."""
+    torch_reduction: str = ""
+    """The method of PyTorch's tensors that computes it over the axes that it is given."""
+    has_kink: bool = False
+    """Whether its derivative jumps, so that rounding may choose another one."""
     averages: bool = False
     """Whether it returns the mean of each channel's whole image."""
     keeps_order: bool = False

@@ -12,7 +12,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from parity.network import weights
+from parity.network import kinds, weights
 from parity.network.table import LayerTable, Row
 from parity.network.trained_layout import WEIGHT_PAIRS, TrainedLayout, pairs_to_json
 
@@ -23,14 +23,6 @@ Array = NDArray[Any]
 
 HOOKED_KINDS = ("relu", "max_pool")
 """The kinds whose choices, on which side of a kink a unit is, are seen and proved."""
-
-KINKED_KINDS = frozenset(
-    {
-        *("relu", "relu6", "bounded_relu", "leaky_relu", "prelu", "hard_swish", "hard_sigmoid"),
-        *("max_pool", "global_max_pool", "clip", "abs", "maximum", "minimum"),
-    }
-)
-"""The kinds whose derivative jumps."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,9 @@ class TrainedModel:
 
 def find_hidden_kinks(rows: Sequence[Row], *, hooked: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the rows whose derivative jumps and whose choices are not hooked."""
-    return tuple(row.name for row in rows if row.kind in KINKED_KINDS and row.name not in hooked)
+    return tuple(
+        row.name for row in rows if kinds.get(row.kind).has_kink and row.name not in hooked
+    )
 
 
 def _is_hooked(row: Row) -> bool:

@@ -371,9 +371,9 @@ def _change_operation(
                 yield place.file, changed
                 return
     line = files.find_line(node)
-    if line is not None and wanted in _REDUCTIONS and node.operation in _REDUCTIONS.values():
+    if line is not None and target.torch_reduction and node.operation in _reductions():
         for text in sources.rename_call(
-            files.texts[line[0]], line[1], node.operation, _REDUCTIONS[wanted]
+            files.texts[line[0]], line[1], node.operation, target.torch_reduction
         ):
             yield line[0], text
         return
@@ -399,9 +399,10 @@ def _change_operation(
 _OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
 """Python's operators by kind."""
 
-_REDUCTIONS = {"global_avg_pool": "mean", "global_max_pool": "amax", "reduce_mean": "mean",
-               "reduce_max": "amax", "mean": "mean"}  # fmt: skip
-"""By kind, the function of PyTorch's tensors that takes the axes to reduce."""
+
+def _reductions() -> set[str]:
+    """Return the methods of PyTorch's tensors that reduce the axes that they are given."""
+    return {each.torch_reduction for each in kinds.registry().values()} - {""}
 
 
 def _class_arguments(framework: str, kind: str, hyper: Mapping[str, Any]) -> dict[str, Any]:

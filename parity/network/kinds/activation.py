@@ -131,6 +131,7 @@ KINDS = (
         onnx=("Relu",),
         activation=True,
         torch_method=True,
+        has_kink=True,
     ),
     Kind(
         "bounded_relu",
@@ -143,6 +144,7 @@ KINDS = (
             Hyperparameter("threshold", 0.0, onnx="alpha", optional=True, convert=float),
         ),
         onnx=("ThresholdedRelu",),
+        has_kink=True,
     ),
     Kind(
         "relu6",
@@ -150,6 +152,7 @@ KINDS = (
         keras_functions=("relu6",),
         torch_functions=("relu6",),
         activation=True,
+        has_kink=True,
     ),
     Kind(
         "elu",
@@ -240,6 +243,7 @@ KINDS = (
         torch_functions=("hardsigmoid",),
         onnx=("HardSigmoid",),
         activation=True,
+        has_kink=True,
     ),
     Kind(
         "hard_swish",
@@ -249,6 +253,7 @@ KINDS = (
         torch_functions=("hardswish",),
         onnx=("HardSwish",),
         activation=True,
+        has_kink=True,
     ),
     Kind(
         "softmax",
@@ -277,6 +282,7 @@ KINDS = (
         torch=("LeakyReLU",),
         torch_functions=("leaky_relu",),
         onnx=("LeakyRelu",),
+        has_kink=True,
     ),
     Kind(
         "log_softmax",
@@ -295,6 +301,7 @@ KINDS = (
         torch_functions=("prelu",),
         onnx=("PRelu",),
         torch_method=True,
+        has_kink=True,
     ),
     Kind(
         "mish",

@@ -61,7 +61,13 @@ _LEARNED = "..."
 
 
 def _unary(
-    name: str, function: Callable[..., Any], torch: str, onnx: str = "", *, family: str = ""
+    name: str,
+    function: Callable[..., Any],
+    torch: str,
+    onnx: str = "",
+    *,
+    family: str = "",
+    has_kink: bool = False,
 ) -> Kind:
     """Return an operation of one input; `torch` holds names of functions, separated by spaces."""
     return Kind(
@@ -70,6 +76,7 @@ def _unary(
         family=family,
         torch_functions=tuple(torch.split()),
         onnx=(onnx,) if onnx else (),
+        has_kink=has_kink,
     )
 
 
@@ -83,6 +90,7 @@ def _binary(
     applies_to_attention_scores: bool = False,
     number_verb: str = "",
     factor: bool = False,
+    has_kink: bool = False,
 ) -> Kind:
     """Return an operation of two inputs that broadcast; `torch` as for `_unary`."""
     return Kind(
@@ -95,11 +103,12 @@ def _binary(
         onnx=(onnx,) if onnx else (),
         joins_branches=True,
         applies_to_attention_scores=applies_to_attention_scores,
+        has_kink=has_kink,
     )
 
 
 KINDS = (
-    _unary("abs", np.abs, "abs absolute", "Abs"),
+    _unary("abs", np.abs, "abs absolute", "Abs", has_kink=True),
     _unary("neg", np.negative, "neg negative", "Neg"),
     _unary("exp", np.exp, "exp", "Exp", family="activation"),
     _unary("log", np.log, "log", "Log"),
@@ -137,8 +146,10 @@ KINDS = (
     _binary("floor_div", np.floor_divide, "floor_divide", ordered=True),
     _binary("mod", np.mod, "remainder", "Mod", ordered=True),
     _binary("pow", np.power, "pow", "Pow", ordered=True),
-    _binary("maximum", np.maximum, "maximum", "Max", applies_to_attention_scores=True),
-    _binary("minimum", np.minimum, "minimum", "Min"),
+    _binary(
+        "maximum", np.maximum, "maximum", "Max", applies_to_attention_scores=True, has_kink=True
+    ),
+    _binary("minimum", np.minimum, "minimum", "Min", has_kink=True),
     _binary("equal", np.equal, "eq", "Equal"),
     _binary("not_equal", np.not_equal, "ne not_equal"),
     _binary("less", np.less, "lt less", "Less"),
@@ -166,6 +177,7 @@ KINDS = (
         ),
         torch_functions=("hardtanh", "clamp", "clip", "clamp_min", "clamp_max"),
         onnx=("Clip",),
+        has_kink=True,
     ),
     Kind(
         "layer_scale",

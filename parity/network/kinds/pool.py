@@ -154,6 +154,7 @@ KINDS = (
         torch=("MaxPool2d",),
         torch_functions=("max_pool1d", "max_pool2d", "max_pool3d"),
         onnx=("MaxPool",),
+        has_kink=True,
     ),
     Kind(
         "avg_pool",
@@ -185,6 +186,8 @@ KINDS = (
         torch_functions=("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
         onnx=("GlobalMaxPool",),
         pools_image=True,
+        has_kink=True,
+        torch_reduction="amax",
     ),
     Kind(
         "global_avg_pool",
@@ -201,5 +204,6 @@ KINDS = (
         onnx=("GlobalAveragePool",),
         pools_image=True,
         averages=True,
+        torch_reduction="mean",
     ),
 )

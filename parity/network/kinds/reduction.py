@@ -78,6 +78,8 @@ def _reduction(
         hyperparameters=(_AXES, _KEEP),
         torch_functions=tuple(torch.split()),
         onnx=(onnx,),
+        # The first argument of a norm is its order.
+        torch_reduction="" if function is _norm else torch,
     )
 
 
