@@ -28,9 +28,17 @@ from parity.runtimes.torch.weights import to_numpy
 Array = NDArray[Any]
 
 _OPERATORS = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "__add__": "+", "__sub__": "-",
-    "__mul__": "*", "__truediv__": "/", "__matmul__": "@",
-}  # fmt: skip
+    method: operator
+    for operator, methods in (
+        ("+", "add __add__"),
+        ("-", "sub __sub__"),
+        ("*", "mul __mul__"),
+        ("/", "div __truediv__"),
+        ("@", "matmul __matmul__"),
+    )
+    for method in methods.split()
+}
+"""Python's operators by the method of PyTorch's tensors."""
 
 _LONGEST_REPR = 160
 
