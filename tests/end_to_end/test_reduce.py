@@ -100,6 +100,8 @@ def test_an_onnx_file_that_is_right_against_another_one(parity, right, tmp_path)
     ("old", "new", "inside"),
     [
         ('activation="relu"', 'activation="tanh"', "keras.activations.get('tanh')"),
+        # A function that no file can name is written as the operations that it is.
+        ('activation="relu"', "activation=lambda x: keras.activations.tanh(x)", "Tanh("),
         ('name="norm1"', 'name="norm1", epsilon=0.1', "keras.layers.BatchNormalization"),
         ('6, 3, padding="same", name="conv1"', '6, 3, padding="same", dilation_rate=2, '
          'name="conv1"', "keras.layers.Conv2D"),

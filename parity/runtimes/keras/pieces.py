@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -73,6 +74,22 @@ class KerasPieces(PieceOperations):
         return PieceCode(tuple(lines), tuple(reads), labels, modules, count_layers(steps))
 
 
+@dataclass(frozen=True)
+class _Activation:
+    """The tensors that a layer's activation read and gave.
+
+    `place` is the number of steps before it, where its own operations are steps.
+    """
+
+    before: str
+    after: str
+    place: int | None
+
+    def is_split(self, outputs: Sequence[str]) -> bool:
+        """Return whether the layer's output is the activation's, and both its ends are data."""
+        return bool(self.before) and [self.after] == list(outputs) and self.before != self.after
+
+
 class _StepRecorder(Recorder):
     """Keeps each call of a layer of Keras's own, and each operation outside of such layers."""
 
@@ -108,7 +125,7 @@ class _StepRecorder(Recorder):
             if nested or self._inside or not _is_own(layer):
                 return run(layer, *args, **kwargs)
             self._inside += 1
-            parts: list[tuple[str, str]] = []
+            parts: list[_Activation] = []
             path = "/".join([each.name for each in self._stack[1:]] + [layer.name])
             try:
                 with self._split_activation(layer, parts):
@@ -121,23 +138,29 @@ class _StepRecorder(Recorder):
         return call
 
     @contextmanager
-    def _split_activation(self, layer: Any, parts: list[tuple[str, str]]) -> Iterator[None]:
+    def _split_activation(self, layer: Any, parts: list[_Activation]) -> Iterator[None]:
         """While open, note the tensors that a layer's own activation reads and gives."""
         activation = getattr(layer, "activation", None)
         is_one = doors.name_scope(layer, {}) != "" or not isinstance(layer, keras.Layer)
         config = {} if is_one else layer.get_config()
         name = config.get("activation")
-        if is_one or not callable(activation) or not isinstance(name, str) or name == "linear":
+        if is_one or not callable(activation) or name in (None, "linear"):
             yield
             return
-        if isinstance(layer, keras.layers.Activation):
+        if isinstance(layer, keras.layers.Activation) and isinstance(name, str):
             yield
             return
+        # A function of the user's has no name that source could state: its operations are steps.
+        is_own = not isinstance(name, str)
 
         def activate(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-            before = self.find_tensor(tensor)
-            output = activation(tensor, *args, **kwargs)
-            parts.append((before, self.find_tensor(output)))
+            before, place, inside = self.find_tensor(tensor), len(self.steps), self._inside
+            self._inside = 0 if is_own else inside
+            try:
+                output = activation(tensor, *args, **kwargs)
+            finally:
+                self._inside = inside
+            parts.append(_Activation(before, self.find_tensor(output), place if is_own else None))
             return output
 
         layer.activation = activate
@@ -148,18 +171,20 @@ class _StepRecorder(Recorder):
 
     def _add_layer(
         self, layer: Any, path: str, args: Any, kwargs: Any, result: Any,
-        parts: Sequence[tuple[str, str]],
+        parts: Sequence[_Activation],
     ) -> None:  # fmt: skip
         writer = _Writer(self, len(self.steps))
+        part = parts[0] if len(parts) == 1 else None
+        # The layer comes before the operations of its activation.
+        place = len(self.steps) if part is None or part.place is None else part.place
         label = f"{type(layer).__name__} `{path}`"
         outputs = [self.find_tensor(each) for each in _flatten(result, self.is_tensor)]
         outputs = [each for each in outputs if each]
         kwargs = {name: value for name, value in kwargs.items() if name != "training"}
         try:
             change: dict[str, Any] = {}
-            split = len(parts) == 1 and parts[0][0] and [parts[0][1]] == outputs
-            if split and parts[0][0] != parts[0][1]:
-                change, outputs = {"activation": "linear"}, [parts[0][0]]
+            if part is not None and part.is_split(outputs):
+                change, outputs = {"activation": "linear"}, [part.before]
             given = [writer.render(each) for each in args]
             given += [f"{name}={writer.render(value)}" for name, value in kwargs.items()]
             lines = writer.construct(layer, change)
@@ -169,12 +194,13 @@ class _StepRecorder(Recorder):
             inputs = tuple(
                 filter(None, map(self.find_tensor, _flatten((args, kwargs), self.is_tensor)))
             )
-            self.steps.append(Step(inputs, tuple(outputs), label=label, reason=str(error)))
+            step = Step(inputs, tuple(outputs), label=label, reason=str(error))
+            self.steps.insert(place, step)
             return
-        self.steps.append(Step(writer.inputs, tuple(outputs), tuple(lines), writer.values, label))
-        if change:
-            name = layer.get_config()["activation"]
-            before, after = parts[0]
+        step = Step(writer.inputs, tuple(outputs), tuple(lines), writer.values, label)
+        self.steps.insert(place, step)
+        if change and part is not None and part.place is None:
+            name, before, after = layer.get_config()["activation"], part.before, part.after
             line = (
                 f"{name_variable(after)} = keras.activations.get({name!r})({name_variable(before)})"
             )
