@@ -23,7 +23,7 @@ def format_graph_command(request: GraphRequest) -> tuple[str, ...]:
     words = ["parity", "compare", *request.references]
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)
-        if field.name != "references" and value != _default(field):
+        if field.name not in ("references", "environments") and value != _default(field):
             words += _format_option(field.name, value)
     return tuple(words)
 

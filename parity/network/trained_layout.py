@@ -92,7 +92,7 @@ class WeightMap:
             )  # fmt: skip
         return cls(shapes, {n: np.shape(value) for n, value in numbers.items()}, segments)
 
-    def rename(self, names: Mapping[str, str]) -> WeightMap:
+    def with_names(self, names: Mapping[str, str]) -> WeightMap:
         """Return the map of a model with the same variables under other names."""
         return WeightMap(
             self.shapes,

@@ -35,11 +35,8 @@ Progress = Callable[[str, str], None]
 
 _STATISTICS = ("mean", "variance")
 
-_CALLS: Mapping[str, Mapping[str, tuple[str, ...] | None]] = {
-    "torch": {"relu": ("relu",), "max_pool": ("max_pool2d",)},
-    "keras": {"relu": None, "max_pool": None},
-}
-"""By framework and kind, the operations that its hooks count; None are all of the kind."""
+_TORCH_CALLS: Mapping[str, tuple[str, ...]] = {"relu": ("relu",), "max_pool": ("max_pool2d",)}
+"""By kind, the operations that PyTorch's hooks count; those of Keras count all of the kind."""
 
 
 @dataclass(frozen=True)
@@ -337,7 +334,7 @@ def _count_calls(graph: Graph) -> dict[str, int]:
 
 def _list_calls(graph: Graph, kind: str) -> list[str]:
     """Return the ids of the nodes whose calls the framework's hooks count, in their order."""
-    operations = _CALLS[graph.framework][kind]
+    operations = None if graph.framework == "keras" else _TORCH_CALLS[kind]
     return [
         node.id
         for node in graph.nodes

@@ -145,7 +145,7 @@ def test_every_planted_change_is_one_change() -> None:
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize("index", [2, 14])
+@pytest.mark.parametrize("index", [2, pytest.param(14, marks=pytest.mark.slow)])
 def test_a_planted_change_is_named(
     index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +188,7 @@ export = false
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_two_models_of_a_case_are_compared_with_one_another_by_their_figures(
     wheels: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

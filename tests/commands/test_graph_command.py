@@ -68,6 +68,7 @@ FIELDS = {
     "timeout": 12.0,
     "device": "cpu",
     "precision": "bfloat16",
+    "preprocess": "scale",
     "judge_as": "float32",
 }
 
@@ -90,6 +91,8 @@ def test_every_field_is_tested():
     names = {field.name for field in dataclasses.fields(GraphRequest)}
     assert names - set(FIELDS) == {
         *("references", "python", "keras_backend", "judge", "save_captures"),
+        # `parity bisect` alone sets it.
+        "environments",
         # An architecture alone has these: the next test.
         *("classes", "channels"),
     }

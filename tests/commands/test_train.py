@@ -182,6 +182,7 @@ def test_a_run_is_not_overwritten_and_resumes_only_as_itself(finished, tmp_path)
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_never_ended(tmp_path):
     options = {"image_size": 32, "batch": 512, "learning_rate": 1e-3, "threads": 1,
                "framework": "torch"}  # fmt: skip

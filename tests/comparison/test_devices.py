@@ -245,6 +245,7 @@ def test_the_same_model_on_three_backends_of_keras():
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_xla_runs_the_whole_model_and_is_told():
     options = {"subjects": ("keras",), "reference": "keras", **SMALL}
     report = parity.compare("resnet18", xla=True, **options)

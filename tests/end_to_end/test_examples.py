@@ -20,7 +20,13 @@ SCRIPTS = [
 
 
 @pytest.mark.framework
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if "train" in path.stem else ())
+        for path in SCRIPTS
+    ],
+)
 def test_an_example_runs(path, tmp_path):
     command = [sys.executable, str(path)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{EXAMPLES}"}

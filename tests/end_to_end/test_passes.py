@@ -65,6 +65,7 @@ def measured(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_few_runs_of_a_later_pass_are_enough_unless_it_differs(tmp_path, four_at_a_time, measured):
     compared(folder(tmp_path / "same", dim=0, noisy=10), explain=False)
     assert measured == [

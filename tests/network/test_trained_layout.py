@@ -80,7 +80,7 @@ def test_one_variable_may_hold_several_weights():
     assert np.array_equal(own, np.concatenate([given["q"], given["k"]]).T)
     assert np.array_equal(found.to_canonical({"qk": own})["q"], given["q"])
     assert found.names_of("qk") == ("q", "k")
-    renamed = found.rename({"qk": "qk_2"})
+    renamed = found.with_names({"qk": "qk_2"})
     assert np.array_equal(renamed.to_variable("qk_2", given), own)
 
 

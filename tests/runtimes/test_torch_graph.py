@@ -138,6 +138,7 @@ def test_a_replacement_is_read_by_the_consumers_and_the_own_value_is_reported() 
         onnx_evaluator.evaluate(model, {"input": PHOTO}, replace={"bn": np.zeros(3)}.get)
 
 
+@pytest.mark.slow
 def test_tensors_are_freed_after_their_last_use() -> None:
     def alive() -> int:
         # isinstance would wake the lazy modules among the objects.

@@ -157,10 +157,13 @@ def test_a_plain_pytorch_loop_gives_the_numbers_of_the_driver(name, weights, bat
 @pytest.mark.parametrize(
     "optimizer",
     [
-        Optimizer("adamw", RATES[0], weight_decay=0.01, clip_norm=1.0),
-        Optimizer("sgd", RATES[0], momentum=0.9, nesterov=True),
+        pytest.param(Optimizer("adamw", RATES[0], weight_decay=0.01, clip_norm=1.0), id="adamw"),
+        pytest.param(
+            Optimizer("sgd", RATES[0], momentum=0.9, nesterov=True),
+            id="nesterov",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["adamw", "nesterov"],
 )
 def test_a_restored_state_continues_bit_for_bit(framework, optimizer, weights, batches, tmp_path):
     runtime, trainer = start(framework, weights, optimizer, label_smoothing=0.1)
@@ -186,7 +189,7 @@ def test_a_restored_state_continues_bit_for_bit(framework, optimizer, weights, b
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("framework", ["keras", "torch"])
+@pytest.mark.parametrize("framework", [pytest.param("keras", marks=pytest.mark.slow), "torch"])
 def test_a_state_without_slots_is_another_trajectory(framework, weights, batches):
     """What the test above compares depends on the slots."""
     optimizer = Optimizer("sgd", RATES[0], momentum=0.9)
@@ -248,7 +251,7 @@ def test_a_dropout_continues_with_the_next_mask(tmp_path):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("framework", ["keras", "torch"])
+@pytest.mark.parametrize("framework", [pytest.param("keras", marks=pytest.mark.slow), "torch"])
 def test_a_state_of_another_optimizer_is_refused(framework, weights, batches):
     adam, sgd = Optimizer("adam", RATES[0]), Optimizer("sgd", RATES[0], momentum=0.9)
     _, trainer = start(framework, weights, adam)

@@ -92,6 +92,7 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(finished, tmp_path
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_a_run_of_other_models_is_not_resumed(finished, tmp_path):
     options = {**OPTIONS, "optimizer": "adamw", "weight_decay": 0.01, "out": finished.folder}
     with pytest.raises(UsageError) as error:
@@ -170,6 +171,7 @@ def test_a_pool_that_pads_is_seen_and_what_cannot_be_seen_is_listed(tmp_path):
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_a_run_starts_from_a_scheme_and_from_the_checkpoint_of_another(tmp_path):
     models = (f"{TORCH}padded", f"{KERAS}padded")
     first = parity.train(models, out=tmp_path / "first", init="he-normal", **OPTIONS)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import arguments, console
+from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -19,36 +19,62 @@ if TYPE_CHECKING:
 def bisect(
     references: arguments.ReferencesArgument = None,
     package: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The package whose releases are tried.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The package whose releases are tried.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = None,
     good: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="The release that is right.")
+        str | None,
+        typer.Option(
+            metavar="VERSION", help="The release that is right.", rich_help_panel=panels.WHAT
+        ),
     ] = None,
     bad: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="The release that is wrong.")
+        str | None,
+        typer.Option(
+            metavar="VERSION", help="The release that is wrong.", rich_help_panel=panels.WHAT
+        ),
     ] = None,
     versions: Annotated[
         str | None,
-        typer.Option(metavar="A,B,C", help="The releases to try, instead of all in pip's index."),
+        typer.Option(
+            metavar="A,B,C",
+            help="The releases to try, instead of all in pip's index.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = None,
     find_links: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="A folder or page of wheels for pip. Repeatable."),
+        typer.Option(
+            metavar="DIR",
+            help="A folder or page of wheels for pip. Repeatable.",
+            rich_help_panel=panels.WHERE,
+        ),
     ] = None,
     commits: Annotated[
         str | None,
         typer.Option(
-            metavar="GOOD..BAD", help="Commits of the models' repository instead of a package."
+            metavar="GOOD..BAD",
+            help="Commits of the models' repository instead of a package.",
+            rich_help_panel=panels.WHAT,
         ),
     ] = None,
     case: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="A case of parity.toml instead of REF; its figures are followed."
+            metavar="NAME",
+            help="A case of parity.toml instead of REF; its figures are followed.",
+            rich_help_panel=panels.WHAT,
         ),
     ] = None,
     file: Annotated[
-        Path, typer.Option("--file", metavar="FILE", help="The case file of --case.")
+        Path,
+        typer.Option(
+            "--file", metavar="FILE", help="The case file of --case.", rich_help_panel=panels.WHAT
+        ),
     ] = Path("parity.toml"),
     figure: Annotated[
         str | None,
@@ -56,11 +82,16 @@ def bisect(
             metavar="SUBJECT",
             help="Bad is an error of this subject at more than twice the good one, in floors; by "
             "default a divergence.",
+            rich_help_panel=panels.JUDGED,
         ),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep the environments here, and use those that are."),
+        typer.Option(
+            metavar="DIR",
+            help="Keep the environments here, and use those that are.",
+            rich_help_panel=panels.WHERE,
+        ),
     ] = None,
     weights: arguments.WeightsOption = None,
     input: arguments.InputOption = None,
@@ -75,7 +106,9 @@ def bisect(
     device: arguments.DeviceOption = arguments.Device.auto,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON.", rich_help_panel=panels.OUTPUTS)
+    ] = False,
 ) -> None:
     """Find the release or commit that moved a result, the layer and the cause.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import console
+from parity.commands.cli import console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 
@@ -23,18 +23,37 @@ def history(
         ),
     ],
     git: Annotated[
-        bool, typer.Option("--git", help="Read the versions from git: the default for one file.")
+        bool,
+        typer.Option(
+            "--git",
+            help="Read the versions from git: the default for one file.",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = False,
     case: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Show only this case. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Show only this case. Repeatable.", rich_help_panel=panels.WHAT
+        ),
     ] = None,
     last: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Columns of the table: the newest versions.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Columns of the table: the newest versions.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
     ] = 6,
     svg: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw all versions as an SVG file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw all versions as an SVG file.", rich_help_panel=panels.OUTPUTS
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON.", rich_help_panel=panels.OUTPUTS)
+    ] = False,
 ) -> None:
     """Show the figures of a lock file over time, and mark regressions.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.commands.cli import console
+from parity.commands.cli import console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
@@ -25,11 +25,20 @@ def warm(
         ),
     ] = None,
     idle: Annotated[
-        float, typer.Option(metavar="MINUTES", help="End after so long without use.")
+        float,
+        typer.Option(
+            metavar="MINUTES", help="End after so long without use.", rich_help_panel=panels.WHERE
+        ),
     ] = 15.0,
-    stop: Annotated[bool, typer.Option("--stop", help="End it now.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only show what is kept.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="End it now.", rich_help_panel=panels.WHAT)
+    ] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only show what is kept.", rich_help_panel=panels.WHAT)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON.", rich_help_panel=panels.OUTPUTS)
+    ] = False,
 ) -> None:
     """Keep children that have imported their frameworks, so that later commands start faster.
 

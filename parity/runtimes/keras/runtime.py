@@ -308,7 +308,7 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
         if dtype == "float64":
             Replica(model, dtype, device).keep()
             grouped_convolutions.disable_xla(model)
-        return model, self._map.rename(dict(zip(own, others, strict=True)))
+        return model, self._map.with_names(dict(zip(own, others, strict=True)))
 
     def create_observed_trainer(
         self, request: TrainerRequest, dtype: str, device: str
