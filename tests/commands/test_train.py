@@ -113,6 +113,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_a_run_leaves_its_files(finished):
     _, result = finished
     folder = result.folder
@@ -141,6 +142,7 @@ def test_a_run_leaves_its_files(finished):
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_the_log_is_read_by_tensorboard(finished):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     _, result = finished
@@ -153,6 +155,7 @@ def test_the_log_is_read_by_tensorboard(finished):
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_a_run_is_not_overwritten_and_resumes_only_as_itself(finished, tmp_path):
     data, result = finished
     from parity.training.data.augmentation import Augmentation
@@ -197,6 +200,7 @@ def test_a_finished_run_goes_on_with_more_epochs_as_if_it_had_never_ended(tmp_pa
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_the_first_steps_are_verified(finished):
     _, result = finished
     assert result.agrees
@@ -209,6 +213,7 @@ def test_the_first_steps_are_verified(finished):
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_the_band_is_that_of_a_run_with_noise_and_is_drawn(finished):
     _, result = finished
     torch = next(each.epochs for each in result.frameworks if each.framework == "torch")

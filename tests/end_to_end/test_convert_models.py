@@ -211,6 +211,7 @@ def test_what_cannot_be_converted(parity, folder, tmp_path, arguments, error):
     assert error in done.error
 
 
+@pytest.mark.slow
 def test_a_registered_model_is_source_and_target(parity, tmp_path, checkpoint):
     """Into Keras's own layers and back: the canonical file is the same, bit for bit."""
     twin = "resnet18,classes=10,image_size=64"

@@ -11,7 +11,7 @@ import parity as api
 from parity.errors import TableError, UsageError
 from parity.network.table import LayerTable
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.slow]
 
 TABLE = Path("tests/twins/small.csv")
 OWN = (

@@ -68,6 +68,7 @@ def test_two_faults_are_told_apart_by_isolation(two_faults):
         assert not report.stages[3].subjects["keras"].status.passes
 
 
+@pytest.mark.slow
 def test_a_changed_initializer_is_the_graphs_fault(tmp_path):
     graph = _exported(tmp_path / "r.onnx")
     changed = onnx.load(graph)

@@ -15,7 +15,7 @@ from parity.errors import ChildError
 from parity.network.inputs import _passes
 from parity.numerics import floor
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.slow]
 
 SIZE = 32
 

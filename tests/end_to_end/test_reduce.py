@@ -255,6 +255,7 @@ def test_a_part_that_does_not_do_what_the_model_does_is_refused(
     assert not (tmp_path / "bug.py").exists()
 
 
+@pytest.mark.slow
 def test_large_arrays_are_beside_the_file_and_go_with_it(right, tmp_path, monkeypatch):
     wrong = broken(right, ("(x), 0.1)", "(x), 0.3)"))
     out = tmp_path / "bug.py"

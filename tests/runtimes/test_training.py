@@ -153,7 +153,7 @@ def test_a_plain_pytorch_loop_gives_the_numbers_of_the_driver(name, weights, bat
     assert_equal_bits(runtime.read_weights(), plain.read_weights())
 
 
-@pytest.mark.parametrize("framework", ["keras", "torch"])
+@pytest.mark.parametrize("framework", [pytest.param("keras", marks=pytest.mark.slow), "torch"])
 @pytest.mark.parametrize(
     "optimizer",
     [

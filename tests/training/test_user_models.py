@@ -80,6 +80,7 @@ def test_either_model_is_evaluated_with_either_checkpoint(model, finished):
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(finished, tmp_path):
     other = tmp_path / "other.safetensors"
     safetensors.numpy.save_file({"conv.weight": np.zeros((2, 2), np.float32)}, other)
