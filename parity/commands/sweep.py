@@ -74,9 +74,10 @@ def sweep(
     path = Path(path)
     folder = Path(out) if out is not None else path.parent / DEFAULT_FOLDER / path.stem
     files.require_writable_folder(folder)
+    show("sweep", "reading the file")
+    # Before the folder is made, so that a bad file leaves none.
+    plan = sweep_file.load(path, list_names=lambda zoo: list_zoo_names(zoo, folder))
     with open_store(folder) as store:
-        show("sweep", "reading the file")
-        plan = sweep_file.load(path, list_names=lambda zoo: list_zoo_names(zoo, folder))
         # A cluster that cannot be reached is noticed before anything is installed.
         with open_executor(on, threads=plan.threads, count=jobs) as executor:
             prepared = _create_environments(plan, show)

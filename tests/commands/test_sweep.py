@@ -163,6 +163,17 @@ def test_what_is_wrong_with_a_file_is_told_with_its_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["models = []", 'models = ["resnet18"]\nprecison = "tf32"', None])
+def test_a_bad_file_leaves_no_folder(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "zoo.toml"
+    if text is not None:
+        path.write_text(text)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UsageError):
+        parity.sweep(path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 # Environments
 
 
