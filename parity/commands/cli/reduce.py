@@ -10,6 +10,7 @@ from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
+from parity.commands.cli.request_options import build_pair_request
 from parity.defaults import LIMIT
 
 
@@ -40,27 +41,21 @@ def reduce(
     """
     with handle_errors():
         from parity.commands.reduce import reduce_models
-        from parity.commands.values import parse_image_size, parse_inputs, parse_shapes
-        from parity.comparison.graphs.request import GraphRequest
-        from parity.processes.interpreters import resolve_interpreters
 
-        plain, named = parse_inputs(input or ())
-        request = GraphRequest(
-            references=(right, other),
+        request = build_pair_request(
+            right,
+            other,
+            input=input,
+            shape=shape,
+            trust=trust,
+            image_size=image_size,
+            python=python,
             weights=weights,
-            input=plain,
-            inputs=dict(named),
-            shapes=parse_shapes(shape or ()),
             batch=batch,
-            trust=tuple(trust or ()),
             custom_objects=custom_objects,
             seed=seed,
-            image_size=parse_image_size(image_size),
             limit=limit,
-            device="cpu",
-            python=resolve_interpreters(python or []),
             timeout=timeout,
-            export=False,
         )
         with show_progress() as update_progress:
             reduced = reduce_models(request, out, progress=update_progress)

@@ -117,3 +117,37 @@ def build_graph_request(
         python=resolve_interpreters(values.pop("python") or []),
         **values,
     )
+
+
+def build_pair_request(
+    right: str,
+    other: str,
+    *,
+    input: Sequence[str] | None,
+    shape: Sequence[str] | None,
+    trust: Sequence[str] | None,
+    image_size: str | None,
+    python: Sequence[str] | None,
+    **fields: Any,
+) -> "GraphRequest":
+    """Return the request of a command that takes a right model and another one, on the CPU.
+
+    `fields` are those of the request that need no parsing. Raises `UsageError`.
+    """
+    from parity.commands.values import parse_image_size, parse_inputs, parse_shapes
+    from parity.comparison.graphs.request import GraphRequest
+    from parity.processes.interpreters import resolve_interpreters
+
+    plain, named = parse_inputs(input or ())
+    return GraphRequest(
+        references=(right, other),
+        input=plain,
+        inputs=dict(named),
+        shapes=parse_shapes(shape or ()),
+        trust=tuple(trust or ()),
+        image_size=parse_image_size(image_size),
+        python=resolve_interpreters(python or []),
+        device="cpu",
+        export=False,
+        **fields,
+    )
