@@ -51,6 +51,14 @@ def test_two_models_of_one_network_take_the_same_steps(finished):
 
 
 @pytest.mark.framework
+def test_grouped_convolutions_are_verified_in_float64(tmp_path):
+    result = train(tmp_path, f"{TORCH}grouped", f"{KERAS}grouped", verify=True, every=20)
+    assert result.agrees
+    names = {e.tensor for e in result.verified_steps[0].semantics.errors if e.kind == "gradient"}
+    assert "2.weight" in names
+
+
+@pytest.mark.framework
 def test_both_checkpoints_have_the_names_of_pytorch(finished):
     loaded = {
         each.framework: safetensors.numpy.load_file(each.last) for each in finished.frameworks

@@ -81,3 +81,16 @@ def keras_padded(num_classes: int = 10) -> keras.Model:
             layers.Dense(num_classes),
         ]
     )
+
+
+def keras_grouped(num_classes: int = 10) -> keras.Model:
+    """The twin of `torch_grouped`."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(8, 3, padding="same", activation="elu"),
+            layers.Conv2D(8, 3, padding="same", groups=2, use_bias=False),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(num_classes),
+        ]
+    )

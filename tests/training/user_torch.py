@@ -79,3 +79,15 @@ def torch_padded(num_classes: int = 10) -> nn.Module:
         nn.Flatten(),
         nn.Linear(8, num_classes),
     )
+
+
+def torch_grouped(num_classes: int = 10) -> nn.Module:
+    """A grouped convolution, which TensorFlow trains on the CPU through XLA alone."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.ELU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=2, bias=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, num_classes),
+    )

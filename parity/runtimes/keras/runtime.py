@@ -175,7 +175,7 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
         return model
 
     def build_replica(
-        self, dtype: str, *, device: str = "cpu"
+        self, dtype: str, *, device: str = "cpu", is_trained: bool = False
     ) -> tuple[keras.Model, Callable[[Mapping[str, Array]], None]]:
         if dtype == "float64":
             keras_device.require_float64()
@@ -185,7 +185,8 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
             raise UsageError(
                 f"the Keras model cannot be built in {dtype}: its layers have a dtype of their own"
             )
-        if dtype == "float64":
+        # Without XLA a grouped convolution has no gradient on the CPU.
+        if dtype == "float64" and not is_trained:
             grouped_convolutions.disable_xla(model)
 
         def set_weights(values: Mapping[str, Array]) -> None:
@@ -307,7 +308,6 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
                 other.assign(raw_variable(variable))
         if dtype == "float64":
             Replica(model, dtype, device).keep()
-            grouped_convolutions.disable_xla(model)
         return model, self._map.with_names(dict(zip(own, others, strict=True)))
 
     def create_observed_trainer(
@@ -320,7 +320,7 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
             return train.ObservedKerasTrainer(
                 copied, names, request, dtype, device, layout=self.layout
             )
-        model, _ = self.build_replica(dtype, device=device)
+        model, _ = self.build_replica(dtype, device=device, is_trained=True)
         return train.ObservedKerasTrainer(
             model, weights.map_weights(model, self.table), request, dtype, device, table=self.table
         )
