@@ -73,6 +73,18 @@ class ObservedTrainer(Trainer, Protocol):
     def read_gradients(self) -> dict[str, Array]:
         """Return the last step's gradients before clipping, `gradient/NAME`."""
 
+    def use_running_sums(self, used: bool) -> None:
+        """Whether the next float32 steps sum over the batch and its positions one by one.
+
+        So batch-norms are computed; of biases `read_bias_sum_errors` tells what it would change.
+        """
+
+    def read_bias_sum_errors(self) -> dict[str, float]:
+        """Return how far one running sum in float32 was from the gradient of each bias.
+
+        Relative L2 errors of the last step, `gradient/NAME`; none for those that it cannot tell.
+        """
+
     def read_statistics(self) -> dict[str, Array]:
         """Return the moving statistics after the last step, `weight/NAME`."""
 
@@ -284,8 +296,10 @@ class TrainOperations(WeightOperations):
 
         `arguments` are that step's, in float64. Each float32 replicate moves the state and the
         images by up to one ulp, and makes the float64 step's choices: a unit on the other side of
-        a kink is no rounding. Returns "floors": the root mean square of the replicates' relative
-        L2 errors of `samples`, their losses, `gradient/NAME` and `weight/NAME`, the statistics.
+        a kink is no rounding. The last one's sums over the batch and its positions are running
+        sums. Returns "floors": the relative L2 errors of `samples`, their losses, `gradient/NAME`
+        and `weight/NAME`, the statistics; the last replicate's, or the root mean square of the
+        others' where that is larger.
         """
         request = ObservedStepRequest.from_json(arguments)
         reference = self._observed["float64"][1]
@@ -296,17 +310,25 @@ class TrainOperations(WeightOperations):
         values = safetensors.numpy.load_file(request.state)
         images = read_input(request.step.images)
         request = dataclasses.replace(request, dtype="float32")
-        squares: dict[str, list[float]] = {}
+        errors: dict[str, list[float]] = {}
         for replicate in range(replicates):
             perturb = Perturbation.of_replicate(replicate, seed=seed)
             own = {name: perturb(value) for name, value in values.items()}
+            trainer = self._observed_trainer(request.trainer, request.dtype, request.device)
+            trainer.use_running_sums(replicate == replicates - 1)
             trainer, _ = self._observe(request, own, perturb(images), choices)
             found = self._select_known({**trainer.read_gradients(), **trainer.read_statistics()})
             found["samples"] = _measure_samples(trainer, request, labels)
             for name, value in found.items():
                 error = measure_error(actual=value, expected=expected[name])
-                squares.setdefault(name, []).append(error.rel_l2**2)
-        return {"floors": {name: math.sqrt(math.fsum(x) / len(x)) for name, x in squares.items()}}
+                errors.setdefault(name, []).append(error.rel_l2)
+        sums = trainer.read_bias_sum_errors()
+        trainer.use_running_sums(False)
+        floors = {}
+        for name, (*others, last) in errors.items():
+            mean_square = math.fsum(x**2 for x in others) / max(len(others), 1)
+            floors[name] = max(math.sqrt(mean_square), last, sums.get(name, 0.0))
+        return {"floors": floors}
 
     def prove_choices(self, **arguments: Any) -> dict[str, Any]:
         """Take the float64 step with another step's choices, and say how close to zero they are.

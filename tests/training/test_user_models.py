@@ -59,6 +59,22 @@ def test_grouped_convolutions_are_verified_in_float64(tmp_path):
 
 
 @pytest.mark.framework
+def test_running_sums_of_a_bias_are_rounding(tmp_path):
+    """Behind a global mean all positions have one gradient, and sums of equal terms round alike."""
+    models = (f"{TORCH}grouped,bias=true", f"{KERAS}grouped,bias=true")
+    result = train(tmp_path, *models, verify=True, every=20, batch=512)
+    assert result.agrees
+
+
+@pytest.mark.framework
+def test_running_sums_of_a_batch_norm_are_rounding(tmp_path):
+    """XLA sums 131,072 almost equal gradients one by one, and the batch-norm takes their mean."""
+    models = (f"{TORCH}normed", f"{KERAS}normed")
+    result = train(tmp_path, *models, verify=True, every=20, batch=128, image_size=32)
+    assert result.agrees
+
+
+@pytest.mark.framework
 def test_both_checkpoints_have_the_names_of_pytorch(finished):
     loaded = {
         each.framework: safetensors.numpy.load_file(each.last) for each in finished.frameworks

@@ -83,13 +83,28 @@ def keras_padded(num_classes: int = 10) -> keras.Model:
     )
 
 
-def keras_grouped(num_classes: int = 10) -> keras.Model:
+def keras_normed(num_classes: int = 10) -> keras.Model:
+    """The twin of `torch_normed`."""
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 1)),
+            layers.Conv2D(8, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(epsilon=1e-5),
+            layers.Activation("elu"),
+            layers.Conv2D(8, 1),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(num_classes),
+        ]
+    )
+
+
+def keras_grouped(num_classes: int = 10, bias: bool = False) -> keras.Model:
     """The twin of `torch_grouped`."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 1)),
             layers.Conv2D(8, 3, padding="same", activation="elu"),
-            layers.Conv2D(8, 3, padding="same", groups=2, use_bias=False),
+            layers.Conv2D(8, 3, padding="same", groups=2, use_bias=bias),
             layers.GlobalAveragePooling2D(),
             layers.Dense(num_classes),
         ]

@@ -81,12 +81,25 @@ def torch_padded(num_classes: int = 10) -> nn.Module:
     )
 
 
-def torch_grouped(num_classes: int = 10) -> nn.Module:
+def torch_normed(num_classes: int = 10) -> nn.Module:
+    """A batch-norm whose gradient is one number a sample, but for an activation."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8, momentum=0.01),
+        nn.ELU(),
+        nn.Conv2d(8, 8, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, num_classes),
+    )
+
+
+def torch_grouped(num_classes: int = 10, bias: bool = False) -> nn.Module:
     """A grouped convolution, which TensorFlow trains on the CPU through XLA alone."""
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
         nn.ELU(),
-        nn.Conv2d(8, 8, 3, padding=1, groups=2, bias=False),
+        nn.Conv2d(8, 8, 3, padding=1, groups=2, bias=bias),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(8, num_classes),

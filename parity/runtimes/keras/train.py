@@ -375,6 +375,12 @@ class ObservedKerasTrainer(KerasTrainer):
         found = self._to_canonical(gradients)
         return {f"gradient/{name}": np.array(value) for name, value in found.items()}
 
+    def use_running_sums(self, used: bool) -> None:
+        """Do nothing: floors are measured with PyTorch's step."""
+
+    def read_bias_sum_errors(self) -> dict[str, float]:
+        return {}
+
     def read_statistics(self) -> dict[str, Array]:
         trained = {
             self._own_names[id(v)] for v in self._model.trainable_variables

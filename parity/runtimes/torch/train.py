@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from parity.numerics.losses import LEAST_PROBABILITY
 from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
 from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
 from parity.runtimes.torch.recorder import named_weights
+from parity.runtimes.torch.running_sums import BiasSums, RunningBatchNorms
 from parity.runtimes.torch.weights import Array, to_numpy
 from parity.runtimes.train import CHOOSING_KINDS, require_state
 
@@ -232,6 +233,8 @@ class ObservedTorchTrainer(TorchTrainer):
         self._statistics: dict[str, Any] = {}
         self._logits = np.zeros(0)
         self._variation = Variation()
+        self._bias_sums = BiasSums(model)
+        self._sum_errors: dict[str, float] = {}
         self._dtype = next(iter(self._parameters.values())).dtype
         self._layout = layout
         self._choices: _ChoiceHooks | CallChoices = (
@@ -271,17 +274,23 @@ class ObservedTorchTrainer(TorchTrainer):
             )
             for path in variation.detached
         ]
+        sums = RunningBatchNorms() if self._bias_sums.enabled else nullcontext()
         try:
-            if isinstance(self._choices, CallChoices):
-                with _default_dtype(self._dtype):
-                    logits = self._choices.run(self._model, images)
-            else:
-                logits = self._model(images)
+            with sums:
+                logits = self._run(images)
         finally:
             for handle in handles:
                 handle.remove()
         self._logits = to_numpy(logits.detach()).copy()
         return torch.softmax(logits, -1) if variation.softmax else logits
+
+    def _run(self, images: Tensor) -> Tensor:
+        if not isinstance(self._choices, CallChoices):
+            logits: Tensor = self._model(images)
+            return logits
+        with _default_dtype(self._dtype):
+            chosen: Tensor = self._choices.run(self._model, images)
+            return chosen
 
     def _observe(self) -> None:
         frozen = {f"{path}." for path in self._variation.frozen}
@@ -293,6 +302,10 @@ class ObservedTorchTrainer(TorchTrainer):
             for name, parameter in self._model.named_parameters()
             if parameter.grad is not None
         }
+        if self._bias_sums.enabled:
+            self._sum_errors = self._bias_sums.measure_errors(
+                {n: p.grad for n, p in self._model.named_parameters() if p.grad is not None}
+            )
         for name in self._variation.trained:
             parameter = self._model.get_parameter(name)
             parameter.grad = None
@@ -300,6 +313,12 @@ class ObservedTorchTrainer(TorchTrainer):
 
     def read_gradients(self) -> dict[str, Array]:
         return self._gradients
+
+    def use_running_sums(self, used: bool) -> None:
+        self._bias_sums.enabled = used
+
+    def read_bias_sum_errors(self) -> dict[str, float]:
+        return {f"gradient/{name}": error for name, error in self._sum_errors.items()}
 
     def read_statistics(self) -> dict[str, Array]:
         known = None if self._layout is None else self._layout.weights
