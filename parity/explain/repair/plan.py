@@ -200,7 +200,9 @@ def _is_activation(node: Node) -> bool:
 def _plan_edits(
     repair: LayerRepair, node: Node, chain: _Chains, wanted: Node
 ) -> Iterator[dict[str, Any]]:
-    if repair.kind and not (_is_activation(wanted) and not _is_activation(node)):
+    if repair.kind and kinds.get(repair.kind).joins_branches:
+        yield {"tensor": node.outputs[0], "action": "rename", "kind": repair.kind}
+    elif repair.kind and not (_is_activation(wanted) and not _is_activation(node)):
         attributes = to_attributes(repair.kind, _differing(repair.kind, repair.hyper)) or {}
         edit = {"tensor": node.outputs[0], "action": "replace", "kind": repair.kind}
         yield {**edit, "attributes": attributes, "input": node.inputs[0]}
@@ -396,7 +398,7 @@ def _change_operation(
             yield line[0], text
 
 
-_OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
+_OPERATORS = {"add": "+", "sub": "-", "multiply": "*", "div": "/"}
 """Python's operators by kind."""
 
 
