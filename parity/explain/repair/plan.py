@@ -379,9 +379,9 @@ def _change_operation(
         ):
             yield line[0], text
         return
-    if line is not None and wanted in _OPERATORS and found is not None:
+    if line is not None and target.python_operator and found is not None:
         for text in sources.change_operator(
-            files.texts[line[0]], line[1], _OPERATORS.get(found.name, ""), _OPERATORS[wanted]
+            files.texts[line[0]], line[1], found.python_operator, target.python_operator
         ):
             yield line[0], text
     functions = f"{framework}_functions"
@@ -396,10 +396,6 @@ def _change_operation(
             files.texts[line[0]], line[1], (*own, node.operation), name
         ):
             yield line[0], text
-
-
-_OPERATORS = {"add": "+", "sub": "-", "multiply": "*", "div": "/"}
-"""Python's operators by kind."""
 
 
 def _reductions() -> set[str]:

@@ -91,6 +91,7 @@ def _binary(
     applies_to_attention_scores: bool = False,
     number_verb: str = "",
     factor: bool = False,
+    python_operator: str = "",
     has_kink: bool = False,
 ) -> Kind:
     """Return an operation of two inputs that broadcast; `torch` as for `_unary`."""
@@ -99,6 +100,7 @@ def _binary(
         _apply(function),
         number_verb=number_verb,
         factor=factor,
+        python_operator=python_operator,
         ordered=ordered,
         keras=(keras,) if keras else (),
         torch_functions=tuple(torch.split()),
@@ -135,6 +137,7 @@ KINDS = (
         ordered=True,
         applies_to_attention_scores=True,
         number_verb="decreased by",
+        python_operator="-",
     ),
     _binary(
         "div",
@@ -145,6 +148,7 @@ KINDS = (
         applies_to_attention_scores=True,
         number_verb="divided by",
         factor=True,
+        python_operator="/",
     ),
     _binary("floor_div", np.floor_divide, "floor_divide", ordered=True),
     _binary("mod", np.mod, "remainder", "Mod", ordered=True),
