@@ -24,7 +24,7 @@ from parity.network.checkpoint_fit import join_first
 from parity.network.graph_weights import draw_weights
 from parity.numerics.array_files import load_arrays, save_arrays
 from parity.processes import model_files, registry
-from parity.processes.child import Child
+from parity.processes.child import Child, refuse_crashing_file
 from parity.processes.children import Children
 from parity.processes.graph_requests import GraphRunRequest, TensorPoint
 from parity.processes.references import ModelReference, parse_reference
@@ -181,7 +181,8 @@ class WeightAssignment:
         for name in candidates:
             self.progress(name, "loading the checkpoint")
             try:
-                answer = self._child(models[name]).call("load_checkpoint", path=path)
+                with refuse_crashing_file(path):
+                    answer = self._child(models[name]).call("load_checkpoint", path=path)
             except WeightError as error:
                 errors.append(str(error))
                 continue
