@@ -121,6 +121,8 @@ class Hyperparameter:
     optional: bool = False
     """Whether a model may leave it unstated: PyTorch's function calls, whose arguments cannot be
     read, and frameworks without such a hyperparameter."""
+    call_arguments: tuple[str, ...] = ()
+    """Arguments of the layer's call that state another value than the default."""
 
     def attribute(self, framework: str) -> str:
         """Return its attribute in `keras`, `torch` or `onnx`; its own name where there is none."""

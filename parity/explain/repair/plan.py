@@ -325,6 +325,7 @@ def _change_settings(
     repair: LayerRepair, node: Node, files: SourceFiles, framework: str, sizes: Sequence[int]
 ) -> Iterator[tuple[str, str]]:
     hyper = {**node.hyper, **repair.hyper}
+    yield from _leave_out_arguments(repair, node, files)
     arguments = to_arguments(framework, node.kind, repair.hyper, hyper, sizes)
     if arguments is None:
         return
@@ -346,6 +347,19 @@ def _change_settings(
             files.texts[line[0]], line[1], (*names, node.operation), arguments
         ):
             yield line[0], text
+
+
+def _leave_out_arguments(
+    repair: LayerRepair, node: Node, files: SourceFiles
+) -> Iterator[tuple[str, str]]:
+    """Yield the texts whose call states no other value than the default that is wanted."""
+    line = files.find_line(node)
+    for name, value in repair.hyper.items() if line is not None else ():
+        setting = next((s for s in kinds.get(node.kind).hyperparameters if s.name == name), None)
+        if setting is not None and setting.call_arguments and value == setting.default:
+            text = sources.remove_keywords(files.texts[line[0]], line[1], setting.call_arguments)
+            if text is not None:
+                yield line[0], text
 
 
 def _change_operation(

@@ -1,4 +1,4 @@
-"""`parity fix` of branches that are joined by another operation, however it is written."""
+"""`parity fix` of the source of models: joined branches and attention, however they are written."""
 
 from __future__ import annotations
 
@@ -115,3 +115,39 @@ def test_another_operation_in_an_onnx_file(tmp_path):
     assert result.accepted, result.remaining
     (repaired,) = result.files
     assert [node.op_type for node in onnx.load(repaired).graph.node].count("Sub") == 0
+
+
+ATTENTION_NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 4, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype)
+        x = self.attention(x, x, x, need_weights=False)[0]
+        return self.head(x)
+
+
+def net():
+    torch.manual_seed(5)
+    return Net(), torch.zeros(2, 6, 8)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("need_weights=False", "attn_mask=mask, need_weights=False"),
+        pytest.param("Attention(8, 4,", "Attention(8, 2,", marks=pytest.mark.slow),
+    ],
+)
+def test_a_mask_and_the_heads_of_an_attention(tmp_path, right, wrong):
+    broken = ATTENTION_NET.replace(right, wrong)
+    assert broken != ATTENTION_NET
+    assert repair(tmp_path, ATTENTION_NET, broken) == ATTENTION_NET
