@@ -354,7 +354,9 @@ def _leave_out_arguments(
 ) -> Iterator[tuple[str, str]]:
     """Yield the texts whose call states no other value than the default that is wanted."""
     line = files.find_line(node)
-    for name, value in repair.hyper.items() if line is not None else ():
+    if line is None:
+        return
+    for name, value in repair.hyper.items():
         setting = next((s for s in kinds.get(node.kind).hyperparameters if s.name == name), None)
         if setting is not None and setting.call_arguments and value == setting.default:
             text = sources.remove_keywords(files.texts[line[0]], line[1], setting.call_arguments)
