@@ -308,7 +308,7 @@ def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
     """
     if canonical.size != own.size:
         return own
-    moved = np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
+    moved = np.ascontiguousarray(point.invert(canonical, own.shape)).astype(own.dtype)
     # ascontiguousarray makes a scalar a vector.
     return moved.reshape(own.shape)
 

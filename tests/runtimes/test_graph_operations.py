@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from parity.errors import FlagError, GraphError, MissingRuntimeError
 from parity.network import weights as canonical_weights
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 from parity.numerics.array_files import load_arrays, save_arrays
 from parity.numerics.capture import CaptureReader
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
@@ -130,7 +130,7 @@ def inputs(tmp_path: Path) -> str:
     return str(path)
 
 
-POINTS = (TensorPoint("first", "a", (View(order=(1, 0)),)), TensorPoint("last", "c"))
+POINTS = (TensorPoint("first", "a", (Rearrangement(order=(1, 0)),)), TensorPoint("last", "c"))
 
 
 def run(operations: NumpyOperations, inputs: str, out: Path, **fields: Any) -> dict[str, Array]:
