@@ -16,8 +16,8 @@ from parity.comparison.graphs.state import GraphState
 from parity.errors import GraphError
 from parity.network.graph import Graph
 from parity.network.rearrangement import Rearrangement
-from parity.numerics.array_files import load_arrays
 from parity.numerics.capture import CaptureReader
+from parity.numerics.npz import load_npz
 from parity.numerics.points import ComparisonPoint
 from parity.processes.graph_requests import PieceCode
 
@@ -192,7 +192,7 @@ def _write_side(
         else:
             key, rearrangements = input_key(name, ports[tensor]), ()
         inputs[tensor] = (key, rearrangements, described.shape, described.dtype)
-    return PieceSide(name, code, load_arrays(weights), inputs, end.tensors[name].rearrangements)
+    return PieceSide(name, code, load_npz(weights), inputs, end.tensors[name].rearrangements)
 
 
 def _capture(
