@@ -1,4 +1,4 @@
-"""Cause: label smoothing differs. The losses differ although the logits agree."""
+"""Label smoothing differs: the losses differ although the logits agree."""
 
 from __future__ import annotations
 
