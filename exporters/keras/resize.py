@@ -159,7 +159,7 @@ def _fold_constant(tensor: Any) -> NDArray[Any] | None:
 
     An unknown size of a shape is -1.
     """
-    value = tf.get_fold_constant(tensor)
+    value = tf.get_static_value(tensor)
     if value is not None:
         return np.asarray(value)
     operation = tensor.op
