@@ -205,6 +205,8 @@ class Kind:
     """The verb for messages, `multiplied by`, if its second input may be one number; else empty."""
     factor: bool = False
     """Whether a number among its inputs is a factor, and not an offset."""
+    python_operator: str = ""
+    """Python's operator that computes it of two tensors, `+`; empty where there is none."""
     torch_method: bool = False
     """Whether PyTorch's tensors have an activation as a method."""
     written_as: tuple[frozenset[str], ...] = ()

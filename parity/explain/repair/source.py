@@ -112,14 +112,19 @@ def remove_arithmetic(text: str, line: int) -> Iterator[str]:
 
 
 def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
-    """Yield the source with each operator `old` on a line, such as `-`, replaced by `new`."""
+    """Yield the source with each operator `old` on a line, `-` or `-=`, replaced by `new`."""
     tree = _parse(text)
     for node in ast.walk(tree) if tree is not None else ():
-        if not isinstance(node, ast.BinOp) or not node.lineno <= line <= (node.end_lineno or 0):
+        if not isinstance(node, ast.BinOp | ast.AugAssign):
+            continue
+        if not node.lineno <= line <= (node.end_lineno or 0):
             continue
         if not old or not isinstance(node.op, _OPERATORS[old]):
             continue
-        start, end = _span(text, node.left)[1], _span(text, node.right)[0]
+        first, second = (
+            (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
+        )
+        start, end = _span(text, first)[1], _span(text, second)[0]
         between = text[start:end]
         if between.count(old) == 1:
             inner = between.replace(old, new)
@@ -198,9 +203,12 @@ def _is_number(node: ast.expr) -> bool:
 
 
 def _is_method(name: str) -> bool:
-    """Return whether PyTorch's tensors have an activation of this name as a method."""
-    kind = kinds.find_by_function("torch", name)
-    return kind is not None and kind.torch_method
+    """Return whether PyTorch's tensors have an activation or a sum of this name as a method."""
+    return any(
+        kind.torch_method or kind.joins_branches
+        for kind in kinds.registry().values()
+        if name in kind.torch_functions
+    )
 
 
 def _parse(text: str) -> ast.Module | None:

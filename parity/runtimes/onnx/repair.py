@@ -25,11 +25,12 @@ def write_repaired(
     """Write the ONNX file `source` with edits, and the weights of an `.npz` file, to `path`.
 
     Each edit names a `tensor` and an `action`: `set`, with the `kind` of the node that makes it and
-    its new `attributes`; `replace`, by a node of `kind` with `attributes` that reads the tensor
-    `input`; `connect`, the node's input `old` to `new`; `insert`, a node of `kind` with
-    `attributes` behind the tensor, for all that read it; `remove` the node that makes it, in whose
-    place its first input is copied. All weights are in the file. Raises `GraphError` for a tensor
-    that no node makes and an operator that ONNX lacks.
+    its new `attributes`; `rename`, the node to another `kind` of the same inputs; `replace`, by a
+    node of `kind` with `attributes` that reads the tensor `input`; `connect`, the node's input
+    `old` to `new`; `insert`, a node of `kind` with `attributes` behind the tensor, for all that
+    read it; `remove` the node that makes it, in whose place its first input is copied. All weights
+    are in the file. Raises `GraphError` for a tensor that no node makes and an operator that ONNX
+    lacks.
     """
     model = load_model(source)
     proto = ModelProto()
@@ -66,6 +67,9 @@ def _apply(
     if action == "set":
         node = _find_operator(graph, node, kinds.get(edit["kind"]).onnx)
         _set_attributes(node, edit["attributes"])
+    elif action == "rename":
+        node.op_type = kinds.get(edit["kind"]).onnx[0]
+        del node.attribute[:]
     elif action == "replace":
         made = _make_nodes(edit, str(edit["input"]), tensor, opset, tensors)
         # The nodes of a composed activation that are no longer read are dropped later.
