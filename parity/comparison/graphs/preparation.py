@@ -46,7 +46,7 @@ from parity.errors import (
 )
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph
-from parity.numerics.array_files import load_arrays
+from parity.numerics.npz import load_npz
 from parity.processes import registry
 from parity.processes.child import Child, refuse_crashing_file
 from parity.processes.children import Children
@@ -329,7 +329,7 @@ class Preparation:
         declared = [DeclaredInput.from_json(entry) for entry in answer["inputs"]]
         if not answer["has_example"]:
             return declared, None
-        return declared, load_arrays(path)
+        return declared, load_npz(path)
 
     def _read(
         self,

@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from parity.errors import GraphError
 from parity.network import kinds
-from parity.numerics.array_files import load_arrays
+from parity.numerics.npz import load_npz
 from parity.runtimes.onnx.model_file import load_model
 
 _EMBEDDED_LIMIT = 2**31 - 2**20
@@ -37,7 +37,7 @@ def write_repaired(
     proto.CopyFrom(model.skeleton)
     tensors = dict(model.tensors)
     if weights is not None:
-        for name, value in load_arrays(weights).items():
+        for name, value in load_npz(weights).items():
             if name in tensors:
                 tensors[name] = value.astype(tensors[name].dtype)
     for edit in edits:

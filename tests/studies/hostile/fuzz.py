@@ -49,7 +49,7 @@ def list_targets() -> list[Target]:
     from parity.network.inputs.picture import decode
     from parity.network.inputs.sources import array
     from parity.network.table import LayerTable
-    from parity.numerics.array_files import load_arrays
+    from parity.numerics.npz import load_npz
     from parity.processes import interpreters, references
     from parity.processes.protocol import OperationRequest, OperationResponse, ProtocolError
     from parity.report.formats import json as json_format
@@ -88,7 +88,7 @@ def list_targets() -> list[Target]:
         Target("picture", "x.jpg", lambda path: decode(path, "RGB", upright=True), pictures),
         Target("npy", "x.npy", load_array, (inputs._npy(good),)),
         Target("npz", "x.npz", load_array, (inputs._npz(**{"a.npy": inputs._npy(good)}),)),
-        Target("arrays", "x.npz", load_arrays, (inputs._npz(**{"a.npy": inputs._npy(good)}),)),
+        Target("arrays", "x.npz", load_npz, (inputs._npz(**{"a.npy": inputs._npy(good)}),)),
         Target("table csv", "t.csv", LayerTable.load, (table.encode(),), True),
         Target("table toml", "t.toml", LayerTable.load, (toml.encode(),), True),
         Target("case file", "parity.toml", cases.load, (inputs.CASES.encode(),), True),
