@@ -151,3 +151,36 @@ def test_a_mask_and_the_heads_of_an_attention(tmp_path, right, wrong):
     broken = ATTENTION_NET.replace(right, wrong)
     assert broken != ATTENTION_NET
     assert repair(tmp_path, ATTENTION_NET, broken) == ATTENTION_NET
+
+
+CONCAT_NET = """
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv1 = nn.Conv2d(8, 6, 3, padding=1)
+        self.head = nn.Linear(14, 4)
+
+    def forward(self, x):
+        x = functional.relu(self.stem(x))
+        y = self.conv1(x)
+        y = functional.silu(y)
+        x = torch.cat([x, y], 1)
+        return self.head(x.mean((2, 3)))
+
+
+def net():
+    torch.manual_seed(3)
+    return Net(), torch.randn(2, 3, 10, 10)
+"""
+
+
+def test_an_activation_that_one_input_of_a_join_lacks(tmp_path):
+    wrong = CONCAT_NET.replace("        y = functional.silu(y)\n", "")
+    assert wrong != CONCAT_NET
+    assert "y = functional.silu(self.conv1(x))" in repair(tmp_path, CONCAT_NET, wrong)

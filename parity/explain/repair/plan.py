@@ -130,6 +130,8 @@ class _Chains:
     surplus: Node | None = None
     before: Node | None = None
     """The subject's operation that the missing activation would read."""
+    others: tuple[Node, ...] = ()
+    """Those of the layer's other inputs, one of which it may be instead."""
     is_other: bool = False
     """Whether the partner is an operation of another kind."""
     added: tuple[Node, ...] = ()
@@ -140,22 +142,29 @@ class _Chains:
         alignment = state.alignments[subject]
         reference, graph = state.reference.graph, state.models[subject].graph
         missing = surplus = before = None
-        for tensor in reference.by_id[row.node].inputs:
+        place = 0
+        for at, tensor in enumerate(reference.by_id[row.node].inputs):
             found = _walk(reference, tensor, set(alignment.unpaired_reference))[0]
-            missing = missing or found
+            if missing is None and found is not None:
+                missing, place = found, at
+        ends = []
         for tensor in node.inputs:
             found, end = _walk(graph, tensor, set(alignment.unpaired_other))
-            surplus, before = surplus or found, before or end
+            surplus = surplus or found
+            ends.append(end)
+        # The inputs of both have one order, where they are not a sum's.
+        others = [each for each in (*ends[place:], *ends[:place]) if each is not None]
+        before = others.pop(0) if others else None
         if missing is None:
             # The activation itself is the row, and the subject's partner is what it would read.
             own = reference.by_id[row.node]
             if _is_activation(own) and not _is_activation(node):
-                missing, before = own, node
+                missing, before, others = own, node, []
         # What moves values alone may be a part of the layer's own pair.
         paired = {each for pair in alignment.pairs for each in pair.other}
         added = _find_added(graph, node, paired - set(row.nodes.get(subject, ())))
         is_other = reference.by_id[row.node].kind != node.kind
-        return cls(missing, surplus, before, is_other, added)
+        return cls(missing, surplus, before, tuple(others), is_other, added)
 
 
 def _find_added(graph: Graph, node: Node, paired: set[str]) -> tuple[Node, ...]:
@@ -272,7 +281,8 @@ def _plan_texts(
         if chain.surplus is not None:
             yield from _remove_activation(chain.surplus, files, framework)
         elif chain.missing is not None and chain.before is not None:
-            yield from _add_activation(chain.missing, chain.before, files, framework)
+            for each in (chain.before, *chain.others):
+                yield from _add_activation(chain.missing, each, files, framework)
     elif _is_activation(node) is False and chain.missing is not None and chain.before is not None:
         yield from _add_activation(chain.missing, chain.before, files, framework)
     if "bias" in repair.roles and node.find_parameter("bias") is None:
