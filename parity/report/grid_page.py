@@ -55,6 +55,7 @@ def render(result: SweepResult, folder: str) -> str:
         verdict=result.verdict.value,
         agree=sum(cell.verdict.value == "parity" for cell in result.cells),
         shades=range(SHADES),
+        style=html.read_resource("report.css"),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status, SubjectResult
-from parity.report import charts, side_by_side, wording
+from parity.report import cause_pages, charts, side_by_side, wording
 from parity.report.codec import to_json
 from parity.report.model import ErrorProfile, Report
 
@@ -25,20 +25,25 @@ SUFFIX = ".html"
 _MAX_FAILURES = 200
 """Largest number of failing values that are listed."""
 
+_MAX_WIDE_SUBJECTS = 2
+"""Number of subjects up to which the table shows the column of growth at first."""
+
 # Characters that end a script element, or a line of JavaScript, inside a JSON string.
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def render(report: Report) -> str:
     """Return the HTML page."""
-    script = _read_resource("report.js")
+    script = read_resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     has_isolated = any(stage.isolated for stage in report.stages)
     profile = report.profile
     plots = _build_plots(report) if report.stages else ()
     return build_environment().get_template("report.html").render(
         report=report,
-        style=_read_resource("report.css"),
+        sections=list(_list_sections(report)),
+        cause_pages=cause_pages.find_pages(cause.cause for cause in report.causes),
+        style=read_resource("report.css"),
         script=script,
         script_hash=digest,
         data=_embed_json(report),
@@ -53,6 +58,8 @@ def render(report: Report) -> str:
         ]
         if has_isolated
         else [],
+        # More columns are wider than the page of a small screen.
+        growth_fits=has_isolated and len(report.subjects) <= _MAX_WIDE_SUBJECTS,
         rows=list(_build_rows(report)),
         stages=list(dict.fromkeys(stage.stage for stage in report.stages)),
         statuses=list(dict.fromkeys(wording.worst_status(report, s) for s in report.stages)),
@@ -69,6 +76,21 @@ def render(report: Report) -> str:
         top=charts.TOP,
         channels_width=charts.CHANNELS_WIDTH,
     )  # fmt: skip
+
+
+def _list_sections(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield the ids and short titles of the sections that the bar links to."""
+    if report.causes or not report.ok:
+        yield "findings", "Findings"
+    if report.stages:
+        yield "network", "Network"
+        yield "table", f"{report.depth.capitalize()}s"
+    if report.layers:
+        yield "sides", "Side by side"
+    if report.decision or report.repeat or report.spread or report.trials:
+        yield "trust", "Labels"
+    yield "environment", "Environment"
+    yield "reproduce", "Reproduce"
 
 
 @cache
@@ -102,7 +124,8 @@ def build_environment() -> Environment:
     return environment
 
 
-def _read_resource(name: str) -> str:
+def read_resource(name: str) -> str:
+    """Return a file of the templates: the style or the script that pages share."""
     return files("parity.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
