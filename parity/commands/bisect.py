@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ from parity.processes.environments import create_layer
 from parity.processes.references import parse_reference, split_name
 from parity.report import wording
 from parity.report.model import Report
-from parity.text import quote
+from parity.text import describe_remaining, quote
 
 SCHEMA = "parity.bisect/1"
 
@@ -501,7 +502,10 @@ def _bisect(axis: _Axis, judge: _Judge, progress: Progress) -> BisectResult:
         except ParityError as error:
             outcome, reason = SKIPPED, str(error)
         trials.append(Trial(name, outcome, reason, time.perf_counter() - start, report))
-        progress(axis.what, f"{name}: {outcome}")
+        # Both ends, and then halves; what is skipped is tried beyond that.
+        tries = 2 + math.ceil(math.log2(len(axis.names) - 1))
+        left = describe_remaining(len(trials), tries, sum(each.seconds for each in trials))
+        progress(axis.what, f"{name}: {outcome}{left}")
         return outcome
 
     last = len(axis.names) - 1
