@@ -16,6 +16,7 @@ from parity.commands import cases as case_files
 from parity.commands.commits import Commits
 from parity.commands.compare import compare_request
 from parity.commands.compare_graphs import compare_graphs
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -124,6 +125,7 @@ class BisectResult:
         }
 
 
+@show_in_notebooks
 def bisect(
     *models: str,
     package: str | None = None,

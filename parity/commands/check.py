@@ -15,6 +15,7 @@ from parity.commands import executors, lock
 from parity.commands.cases import Case, CaseFile
 from parity.commands.cell_runner import CellTask
 from parity.commands.comparison_runner import ComparisonRunner
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import Progress, no_progress
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.placement import DeviceMissing
@@ -69,6 +70,7 @@ class CheckResult:
         return self.ok
 
 
+@show_in_notebooks
 def check(
     path: str | Path = "parity.toml",
     *,

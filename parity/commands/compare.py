@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from parity.commands import saved_captures
 from parity.commands.compare_graphs import compare_graphs
 from parity.commands.graph_command import format_graph_command
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@show_in_notebooks
 def compare(
     *models: str,
     table: str | Path | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from parity import files, temporary
 from parity.commands.export_reference import ReferenceExport, export_reference
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -90,6 +91,7 @@ class Export:
         }
 
 
+@show_in_notebooks
 def export(
     model: str,
     path: str | Path,

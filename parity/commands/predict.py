@@ -19,6 +19,7 @@ from parity.commands.evaluate import (
     require_any,
     share_threads,
 )
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.outputs import require_outputs
 from parity.commands.values import (
     ImageSize,
@@ -109,6 +110,7 @@ class _Selection:
     classes: tuple[str, ...]
 
 
+@show_in_notebooks
 def predict(
     model: str,
     *images: str | Path,

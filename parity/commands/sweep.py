@@ -14,6 +14,7 @@ from parity.commands.cell_address import CellAddresses, hash_hardware
 from parity.commands.cell_runner import CellTask
 from parity.commands.comparison_runner import is_shareable, sharing_key
 from parity.commands.executors import open_executor
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.sweep_file import Cell, SweepFile
 from parity.commands.sweep_lock import compare_with_lock, update_lock
 from parity.commands.sweep_store import CellRecord, SweepStore, open_store
@@ -31,6 +32,7 @@ DEFAULT_FOLDER = "sweeps"
 """The folder of results, which gets one folder for each sweep file, named like it."""
 
 
+@show_in_notebooks
 def sweep(
     path: str | Path = "sweep.toml",
     *,

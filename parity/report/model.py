@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Report:
     """The complete report of one comparison, ``parity.report/1`` in JSON."""
 
@@ -104,16 +104,22 @@ class Report:
         Raises `UsageError` for another suffix, `OutputError` if the file cannot be written.
         """
         _load("formats").write_report(self, path)
+        if Path(path).suffix.lower() == ".html":
+            _load("saved_pages").remember(self, Path(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, that of the JSON report."""
         return dict(_load("codec").to_json(self))
 
     def _repr_html_(self) -> str:
-        """Return HTML for a notebook: the same lines and a table of the stages."""
-        from parity.report import summary
+        """Return HTML for a notebook: the same lines, a table of the stages, a link to its page.
 
-        return summary.render_html(self)
+        The link is there once the report was saved as HTML.
+        """
+        # Imported late: both modules are of no use elsewhere.
+        from parity.report import saved_pages, summary
+
+        return summary.render_html(self, page=saved_pages.find(self))
 
 
 def _load(name: str) -> Any:
