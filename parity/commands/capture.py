@@ -60,7 +60,7 @@ def capture(
     inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
-    preprocess: str = "imagenet",
+    preprocess: str | None = None,
     seed: int = 0,
     subjects: str | Sequence[str] | None = None,
     reference: str | None = None,

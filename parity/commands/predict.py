@@ -31,11 +31,12 @@ from parity.commands.values import (
 )
 from parity.defaults import PASS_BATCH, TOP, VALIDATION_SHARE
 from parity.errors import InputError, UsageError
-from parity.evaluation import fonts, judging, pictures, scores
+from parity.evaluation import fonts, judging, pictures
 from parity.evaluation.models import ModelRequest, load_models
 from parity.evaluation.passes import Passes
 from parity.evaluation.pictures import SamplePrediction
 from parity.evaluation.results import Label
+from parity.numerics.probabilities import log_probabilities
 from parity.processes.children import Children
 from parity.report.evaluation import read_thumbnail
 from parity.training.data import decoding
@@ -281,7 +282,7 @@ def _name_classes(classes: tuple[str, ...], outputs: Mapping[str, NDArray[Any]])
 
 def _rank(outputs: NDArray[Any], classes: Sequence[str], top: int) -> tuple[Label, ...]:
     """Return the most probable classes of one image; a margin is the lead over the next one."""
-    logs = scores.log_probabilities(outputs[None])[0]
+    logs = log_probabilities(outputs[None])[0]
     # Stable, so that of equal classes the first comes first, as argmax has it.
     order = np.argsort(-logs, kind="stable")
     labels = []

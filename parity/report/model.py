@@ -18,6 +18,7 @@ from parity.comparison.results import (
     Level,
     Outcome,
     PairedLayer,
+    Prediction,
     Repeatability,
     SubjectFacts,
     Verdict,
@@ -36,6 +37,7 @@ __all__ = [
     "Level",
     "Outcome",
     "PairedLayer",
+    "Prediction",
     "Repeatability",
     "Report",
     "SubjectFacts",
@@ -70,6 +72,10 @@ class Report:
     """Sentences that attribute a difference to a framework, an exporter or a runtime."""
     profile: ErrorProfile | None = None
     decision: LabelAgreement | None = None
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    """By subject and `reference`, the most probable class of the first item, for a classifier."""
+    class_names: str = ""
+    """Where the names of the predicted classes are from; "" where none are known."""
     repeat: Repeatability | None = None
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By comparison point, the smallest and largest ``x_floor`` over the seeded inputs."""

@@ -27,8 +27,11 @@ PIXEL = (
 
 
 def side_by_side() -> Report:
-    """A difference with a cause, and the layers of both models beside each other."""
-    return dataclasses.replace(full(), layers=paired())
+    """A difference with a cause, the layers of both models beside each other, and a user's file."""
+    report = full()
+    given = dataclasses.replace(report.subjects["onnx-torch"], file="my models/deployed.onnx")
+    subjects = {**report.subjects, "onnx-torch": given}
+    return dataclasses.replace(report, layers=paired(), subjects=subjects)
 
 
 def trained(folder: Path) -> TrainingResult:

@@ -20,6 +20,7 @@ from parity.comparison.graphs.inputs import (
     ModelInputs,
     choose_inputs,
     find_id_bounds,
+    holds_photograph,
     redraw_integers,
 )
 from parity.comparison.graphs.norm_pairs import pair_norms
@@ -35,6 +36,7 @@ from parity.comparison.graphs.state import SUBJECT_ERRORS, GraphState, LoadedMod
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
 from parity.comparison.placement import DeviceRequest, Placement, confirm_devices
+from parity.comparison.stated_models import choose_preprocessing, read_stated_models
 from parity.errors import (
     ChildError,
     GraphError,
@@ -240,6 +242,9 @@ class Preparation:
             key=lambda s: _count_open(declared[s.name]),
         )
         chosen: dict[str, ModelInputs] = {}
+        prepared, preprocessing_notes = choose_preprocessing(
+            self.request.preprocess, read_stated_models(self.request.onnx_files)
+        )
         with self.children.threads(max(len(order), 1)) as pool:
             futures = {}
             for subject in order:
@@ -257,10 +262,13 @@ class Preparation:
                     seed=self.request.seed,
                     others=others,
                     chosen=list(chosen.values()),
+                    preprocess=prepared,
                 )
                 futures[subject.name] = pool.submit(
                     self._read, subject, chosen[subject.name], answers[subject.name]
                 )
+            if any(holds_photograph(self.request, each) for each in chosen.values()):
+                self.notes += preprocessing_notes
             return self._collect(futures)
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status, SubjectResult
-from parity.report import cause_pages, charts, side_by_side, wording
+from parity.report import cause_pages, charts, reliability, side_by_side, wording
 from parity.report.codec import to_json
 from parity.report.model import ErrorProfile, Report
 
@@ -68,6 +69,12 @@ def render(report: Report) -> str:
         profile_text=_describe_profile(profile, report.limit) if profile else "",
         sides=side_by_side.draw_side_by_side(report),
         edges_width=side_by_side.EDGES_WIDTH,
+        class_names=reliability.describe_class_names(report),
+        onnx_files=[
+            (name, facts.file, shlex.join(("netron", facts.file)))
+            for name, facts in report.subjects.items()
+            if facts.file
+        ],
         machine=wording.describe_machine(report),
         command=wording.format_command(report),
         width=charts.WIDTH,
@@ -87,9 +94,11 @@ def _list_sections(report: Report) -> Iterator[tuple[str, str]]:
         yield "table", f"{report.depth.capitalize()}s"
     if report.layers:
         yield "sides", "Side by side"
-    if report.decision or report.repeat or report.spread or report.trials:
+    if report.predictions or report.decision or report.repeat or report.spread or report.trials:
         yield "trust", "Labels"
     yield "environment", "Environment"
+    if any(facts.file for facts in report.subjects.values()):
+        yield "files", "ONNX"
     yield "reproduce", "Reproduce"
 
 
@@ -115,6 +124,8 @@ def build_environment() -> Environment:
         "percent": lambda value: f"{100 * value:.4g}%",
         "value": _format_setting,
         "listed": wording.join_names,
+        "probability": reliability.format_probability,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
     }
     environment.globals |= {
         "symbols": wording.SYMBOLS,
