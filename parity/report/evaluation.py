@@ -17,7 +17,7 @@ from parity.evaluation import pictures
 from parity.evaluation.judging import describe_label
 from parity.evaluation.pictures import Pixels, SamplePrediction
 from parity.evaluation.results import SCHEMA, Evaluation, SplitResult
-from parity.report.formats import html
+from parity.report import templates
 from parity.training.data.labelled import SPLITS
 
 if TYPE_CHECKING:
@@ -184,12 +184,12 @@ def render_page(evaluation: Evaluation, drawn: Mapping[str, Mapping[str, Any]]) 
 
 def embed_page(evaluation: Evaluation, embedded: Mapping[str, Mapping[str, str]]) -> str:
     """Return the HTML page with pictures as `data:` addresses, by split and label."""
-    return html.build_environment().get_template("evaluation.html").render(
+    return templates.build_environment().get_template("evaluation.html").render(
         evaluation=evaluation,
         embedded=embedded,
         most_drawn=MOST_DRAWN,
         describe_picture=_describe_picture,
-        style=html.read_resource("report.css"),
+        style=templates.read_resource("report.css"),
     )  # fmt: skip
 
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from parity import files
 from parity.comparison.results import Verdict
-from parity.report import cause_pages, wording
-from parity.report.formats import html
+from parity.report import cause_pages, templates, wording
 from parity.training.run_verification import step_to_json
 from parity.training.wording import (
     describe_band,
@@ -217,7 +216,7 @@ def render_html(training: Training) -> str:
     picture = training.folder / "history.svg"
     word = verdict(training)
     badge = Verdict(word) if word in {"parity", "divergence"} else Verdict.UNKNOWN
-    return html.build_environment().get_template("training.html").render(
+    return templates.build_environment().get_template("training.html").render(
         model=training.model,
         verdict=word,
         badge=badge.value,
@@ -225,7 +224,7 @@ def render_html(training: Training) -> str:
         cause_pages=cause_pages.find_pages(
             (cause.name for step in steps for cause in step.causes), cause_pages.TRAINING
         ),
-        style=html.read_resource("report.css"),
+        style=templates.read_resource("report.css"),
         sentences=[
             *(describe_verification(steps) if steps else ()),
             *describe_band(training.inside_band),

@@ -64,8 +64,8 @@ def test_a_file_states_its_preprocessing_classes_and_axes(folder: Path) -> None:
 
 def compared(folder: Path, **options: Any) -> Any:
     report = api.compare(
-        str(folder / "net.onnx"), f"{folder / 'net.py'}:build", reference="net-2", export=False,
-        **options,
+        f"net={folder / 'net.onnx'}", f"own={folder / 'net.py'}:build", reference="own",
+        export=False, **options,
     )  # fmt: skip
     assert report.verdict == "parity", report
     return report
@@ -78,9 +78,9 @@ def test_a_file_is_compared_on_what_it_states(folder: Path) -> None:
     assert "RGB, x/255; --preprocess asks for another" in note
     assert stated.class_names == "the metadata of net"
     assert {each.name for each in stated.predictions.values()} <= set(NAMES)
-    assert set(stated.predictions) == {"reference", "net", "net-2"}
+    assert set(stated.predictions) == {"reference", "net", "own"}
     assert stated.subjects["net"].file == str(folder / "net.onnx")
-    assert stated.subjects["net-2"].file == ""
+    assert stated.subjects["own"].file == ""
 
 
 def test_what_is_asked_for_outweighs_what_is_stated(folder: Path) -> None:
@@ -124,7 +124,7 @@ def test_random_weights_have_no_class_names_of_imagenet() -> None:
 
 def test_a_file_of_names_that_is_missing_is_refused_before_anything_runs(folder: Path) -> None:
     said: list[str] = []
-    with pytest.raises(UsageError, match="--labels .*absent.txt: cannot be read"):
+    with pytest.raises(UsageError, match=r"--labels .*absent\.txt: cannot be read"):
         api.compare(
             "resnet18", labels=folder / "absent.txt", progress=lambda who, text: said.append(text)
         )

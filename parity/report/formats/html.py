@@ -8,18 +8,13 @@ import json
 import math
 import shlex
 from collections.abc import Iterator
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status, SubjectResult
-from parity.report import cause_pages, charts, reliability, side_by_side, wording
+from parity.report import cause_pages, charts, reliability, side_by_side, templates, wording
 from parity.report.codec import to_json
 from parity.report.model import ErrorProfile, Report
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 SUFFIX = ".html"
 
@@ -35,16 +30,16 @@ _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 
 def render(report: Report) -> str:
     """Return the HTML page."""
-    script = read_resource("report.js")
+    script = templates.read_resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     has_isolated = any(stage.isolated for stage in report.stages)
     profile = report.profile
     plots = _build_plots(report) if report.stages else ()
-    return build_environment().get_template("report.html").render(
+    return templates.build_environment().get_template("report.html").render(
         report=report,
         sections=list(_list_sections(report)),
         cause_pages=cause_pages.find_pages(cause.cause for cause in report.causes),
-        style=read_resource("report.css"),
+        style=templates.read_resource("report.css"),
         script=script,
         script_hash=digest,
         data=_embed_json(report),
@@ -102,54 +97,12 @@ def _list_sections(report: Report) -> Iterator[tuple[str, str]]:
     yield "reproduce", "Reproduce"
 
 
-@cache
-def build_environment() -> Environment:
-    """Return the Jinja2 environment of the report's pages."""
-    # Imported late: every command lists the formats, and few need Jinja2.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("parity.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": wording.format_number,
-        "times": wording.format_ratio,
-        "shape": wording.format_shape,
-        "seconds": lambda value: f"{value:.2f} s",
-        "ratio": lambda value: "∞" if value == math.inf else f"{value:.2g}",
-        "percent": lambda value: f"{100 * value:.4g}%",
-        "value": _format_setting,
-        "listed": wording.join_names,
-        "probability": reliability.format_probability,
-        "capitalize_first": lambda text: text[:1].upper() + text[1:],
-    }
-    environment.globals |= {
-        "symbols": wording.SYMBOLS,
-        "describe_error": wording.describe_error,
-        "larger_ratio": wording.larger_ratio,
-    }
-    return environment
-
-
-def read_resource(name: str) -> str:
-    """Return a file of the templates: the style or the script that pages share."""
-    return files("parity.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
 def _embed_json(report: Report) -> str:
     """Return the JSON report, escaped so that no string ends the element around it."""
     plain = json.dumps(to_json(report), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for unsafe, escape in _UNSAFE.items():
         plain = plain.replace(unsafe, escape)
     return plain
-
-
-def _format_setting(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _build_plots(report: Report) -> tuple[charts.Plot, ...]:
