@@ -77,6 +77,10 @@ class ChildError(ParityError):
     exit_code = 3
 
 
+class ChildCrashError(ChildError):
+    """A child process was ended by a fault of native code, such as SIGSEGV."""
+
+
 class MissingOperationError(ChildError):
     """A runtime does not implement an operation that a command needs."""
 

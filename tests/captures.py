@@ -41,7 +41,7 @@ def write(
     *,
     broken: Mapping[str, str] = {},
     levels: Mapping[str, Level] = LEVELS,
-    gaps: Mapping[str, Any] = {},
+    instrumentation_gaps: Mapping[str, Any] = {},
     depth: str = "layer",
     seed: int = 1,
     **manifest: str,
@@ -86,6 +86,9 @@ def write(
         first_divergence=None,
         depth=depth,
     )
-    saved_captures.save_captures(folder, paths, report, points=POINTS, floors=floors, gaps=gaps)
+    saved_captures.move_captures(
+        folder, paths, report, points=POINTS, floors=floors,
+        instrumentation_gaps=instrumentation_gaps,
+    )  # fmt: skip
     work.rmdir()
     return folder

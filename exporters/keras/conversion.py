@@ -88,7 +88,7 @@ def convert(graph: TensorFlowGraph, opset: int, name: str) -> ModelProto:
     _check_random(graph, name)
     failed: list[str] = []
     handlers = {
-        **operators.handlers(graph.graph, graph.tracing.resources),
+        **operators.create_handlers(graph.graph, graph.tracing.resources),
         MARKER: lambda context, node: convert_marker(graph.recurrences, context, node),
     }
     with _rewriters_off(tfonnx), _handlers(tfonnx, handlers, failed), _bfloat16_as_float32():

@@ -10,7 +10,7 @@ import tensorflow as tf
 from onnx import TensorProto, helper
 
 from exporters.errors import ExportError
-from exporters.keras import resizing
+from exporters.keras import resize
 from exporters.keras.builder import Builder
 
 Handler = Callable[[Any, Any], bool | Callable[[], None] | None]
@@ -20,10 +20,10 @@ Or it returns False: tf2onnx does it, or a function: tf2onnx does it, and that i
 """
 
 
-def handlers(graph: tf.Graph, resources: Mapping[str, Any]) -> dict[str, Handler]:
-    """Return what converts each type of operator of a graph.
+def create_handlers(graph: tf.Graph, resources: Mapping[str, Any]) -> dict[str, Handler]:
+    """Return the tf2onnx handlers of operators that tf2onnx does not convert exactly, by type.
 
-    `resources`: tables by their placeholder.
+    `resources` are the look-up tables by the name of their placeholder.
     """
 
     def look_up(context: Any, node: Any) -> None:
@@ -48,37 +48,43 @@ def handlers(graph: tf.Graph, resources: Mapping[str, Any]) -> dict[str, Handler
         "Conv3D": _group_conv3d,
         "ClipByValue": _clip,
         "LookupTableFindV2": look_up,
-        **resizing.handlers(graph),
+        **resize.create_handlers(graph),
     }
 
 
 def _expm1(context: Any, node: Any) -> None:
     """Write exp(x) - 1, near 0 without cancellation: 2 t / (1 - t) with t = tanh(x / 2)."""
-    b = Builder(context, node)
-    (x,) = b.inputs
-    one, two = b.constant(1), b.constant(2)
-    tangent = b.add("Tanh", b.add("Div", x, two))
-    near = b.add("Div", b.add("Mul", two, tangent), b.add("Sub", one, tangent))
-    far = b.add("Sub", b.add("Exp", x), one)
-    b.finish("Where", b.add("Less", b.add("Abs", x), b.constant(0.5)), near, far)
+    builder = Builder(context, node)
+    (x,) = builder.inputs
+    one, two = builder.constant(1), builder.constant(2)
+    tangent = builder.add("Tanh", builder.add("Div", x, two))
+    near = builder.add("Div", builder.add("Mul", two, tangent), builder.add("Sub", one, tangent))
+    far = builder.add("Sub", builder.add("Exp", x), one)
+    builder.finish(
+        "Where", builder.add("Less", builder.add("Abs", x), builder.constant(0.5)), near, far
+    )
 
 
 def _log1p(context: Any, node: Any) -> None:
     """Write log(1 + x); near 0 as x log(u) / (u - 1) with u = 1 + x (Kahan), exact in u."""
-    b = Builder(context, node)
-    (x,) = b.inputs
-    one = b.constant(1)
-    u = b.add("Add", x, one)
-    excess = b.add("Sub", u, one)
-    exact = b.add("Equal", excess, b.constant(0))
-    near = b.add("Mul", x, b.add("Div", b.add("Log", u), b.add("Where", exact, one, excess)))
-    small = b.add("Less", b.add("Abs", x), b.constant(0.5))
-    b.finish("Where", exact, x, b.add("Where", small, near, b.add("Log", u)))
+    builder = Builder(context, node)
+    (x,) = builder.inputs
+    one = builder.constant(1)
+    u = builder.add("Add", x, one)
+    excess = builder.add("Sub", u, one)
+    exact = builder.add("Equal", excess, builder.constant(0))
+    near = builder.add(
+        "Mul",
+        x,
+        builder.add("Div", builder.add("Log", u), builder.add("Where", exact, one, excess)),
+    )
+    small = builder.add("Less", builder.add("Abs", x), builder.constant(0.5))
+    builder.finish("Where", exact, x, builder.add("Where", small, near, builder.add("Log", u)))
 
 
 def _erfc(context: Any, node: Any) -> None:
-    b = Builder(context, node)
-    b.finish("Sub", b.constant(1), b.add("Erf", b.inputs[0]))
+    builder = Builder(context, node)
+    builder.finish("Sub", builder.constant(1), builder.add("Erf", builder.inputs[0]))
 
 
 def _is_integer(dtype: int) -> bool:
@@ -87,49 +93,51 @@ def _is_integer(dtype: int) -> bool:
 
 def _floor_divide(context: Any, node: Any) -> None:
     """Round towards minus infinity; ONNX's division of integers rounds towards zero."""
-    b = Builder(context, node)
-    x, y = b.inputs
-    if not _is_integer(b.dtype):
-        b.finish("Floor", b.add("Div", x, y))
+    builder = Builder(context, node)
+    x, y = builder.inputs
+    if not _is_integer(builder.dtype):
+        builder.finish("Floor", builder.add("Div", x, y))
         return
-    zero = b.constant(0)
-    quotient = b.add("Div", x, y)
-    rest = b.add("Sub", x, b.add("Mul", quotient, y))
-    signs = b.add("Xor", b.add("Less", rest, zero), b.add("Less", y, zero))
-    below = b.add("And", b.add("Not", b.add("Equal", rest, zero)), signs)
-    b.finish("Sub", quotient, b.add("Cast", below, to=b.dtype))
+    zero = builder.constant(0)
+    quotient = builder.add("Div", x, y)
+    rest = builder.add("Sub", x, builder.add("Mul", quotient, y))
+    signs = builder.add("Xor", builder.add("Less", rest, zero), builder.add("Less", y, zero))
+    below = builder.add("And", builder.add("Not", builder.add("Equal", rest, zero)), signs)
+    builder.finish("Sub", quotient, builder.add("Cast", below, to=builder.dtype))
 
 
 def _floor_modulo(context: Any, node: Any) -> None:
     """Write the remainder with the divisor's sign: ONNX's Mod has it for integers alone."""
-    b = Builder(context, node)
-    x, y = b.inputs
-    if _is_integer(b.dtype):
-        b.finish("Mod", x, y, fmod=0)
+    builder = Builder(context, node)
+    x, y = builder.inputs
+    if _is_integer(builder.dtype):
+        builder.finish("Mod", x, y, fmod=0)
         return
-    zero = b.constant(0)
-    rest = b.add("Mod", x, y, fmod=1)
-    signs = b.add("Xor", b.add("Less", rest, zero), b.add("Less", y, zero))
-    other = b.add("And", b.add("Not", b.add("Equal", rest, zero)), signs)
-    b.finish("Where", other, b.add("Add", rest, y), rest)
+    zero = builder.constant(0)
+    rest = builder.add("Mod", x, y, fmod=1)
+    signs = builder.add("Xor", builder.add("Less", rest, zero), builder.add("Less", y, zero))
+    other = builder.add("And", builder.add("Not", builder.add("Equal", rest, zero)), signs)
+    builder.finish("Where", other, builder.add("Add", rest, y), rest)
 
 
 def _truncate_modulo(context: Any, node: Any) -> None:
-    b = Builder(context, node)
-    b.finish("Mod", *b.inputs, fmod=1)
+    builder = Builder(context, node)
+    builder.finish("Mod", *builder.inputs, fmod=1)
 
 
 def _bucketize(context: Any, node: Any) -> None:
     """Count the boundaries that are not above x; for NaN all of them, as TensorFlow does."""
     boundaries = np.asarray(node.get_attr_value("boundaries"), np.float32)
-    b = Builder(context, node)
-    x = b.inputs[0]
-    if b.dtype != TensorProto.FLOAT:
-        x = b.add("Cast", x, to=TensorProto.FLOAT)
-    last = b.constant([-1], np.int64)
-    above = b.add("Less", b.add("Unsqueeze", x, last), b.constant(boundaries, np.float32))
-    passed = b.add("Cast", b.add("Not", above), to=TensorProto.INT32)
-    b.finish("ReduceSum", passed, last, keepdims=0)
+    builder = Builder(context, node)
+    x = builder.inputs[0]
+    if builder.dtype != TensorProto.FLOAT:
+        x = builder.add("Cast", x, to=TensorProto.FLOAT)
+    last = builder.constant([-1], np.int64)
+    above = builder.add(
+        "Less", builder.add("Unsqueeze", x, last), builder.constant(boundaries, np.float32)
+    )
+    passed = builder.add("Cast", builder.add("Not", above), to=TensorProto.INT32)
+    builder.finish("ReduceSum", passed, last, keepdims=0)
 
 
 def _one_hot(context: Any, node: Any) -> bool | None:
@@ -140,21 +148,23 @@ def _one_hot(context: Any, node: Any) -> bool | None:
     count = int(depth.get_tensor_value(as_list=False))
     axis = int(node.get_attr_value("axis", -1))
     axis = rank if axis == -1 else axis
-    b = Builder(context, node)
+    builder = Builder(context, node)
     numbers = np.arange(count).reshape([-1] + [1] * (rank - axis))
-    index = b.inputs[0]
-    if b.dtype not in (TensorProto.INT32, TensorProto.INT64):
-        index = b.add("Cast", index, to=TensorProto.INT64)
-        b.dtype = TensorProto.INT64
-    hit = b.add(
-        "Equal", b.add("Unsqueeze", index, b.constant([axis], np.int64)), b.constant(numbers)
+    index = builder.inputs[0]
+    if builder.dtype not in (TensorProto.INT32, TensorProto.INT64):
+        index = builder.add("Cast", index, to=TensorProto.INT64)
+        builder.dtype = TensorProto.INT64
+    hit = builder.add(
+        "Equal",
+        builder.add("Unsqueeze", index, builder.constant([axis], np.int64)),
+        builder.constant(numbers),
     )
-    if b.dtypes[0] in _WIDER or b.dtypes[0] == TensorProto.FLOAT16:
-        wide = _WIDER.get(b.dtypes[0], TensorProto.FLOAT)
-        on, off = (b.add("Cast", name, to=wide) for name in b.inputs[2:4])
-        b.finish("Cast", b.add("Where", hit, on, off), to=b.dtypes[0])
+    if builder.dtypes[0] in _WIDER or builder.dtypes[0] == TensorProto.FLOAT16:
+        wide = _WIDER.get(builder.dtypes[0], TensorProto.FLOAT)
+        on, off = (builder.add("Cast", name, to=wide) for name in builder.inputs[2:4])
+        builder.finish("Cast", builder.add("Where", hit, on, off), to=builder.dtypes[0])
     else:
-        b.finish("Where", hit, *b.inputs[2:4])
+        builder.finish("Where", hit, *builder.inputs[2:4])
     return None
 
 
@@ -169,13 +179,13 @@ def _sign_bits(context: Any, node: Any) -> None:
             f"{node.name}: ONNX has no operator for the bits of a number (Bitcast); compute this"
             " outside of the model"
         )
-    b = Builder(context, node)
-    (x,) = b.inputs
-    zero = b.constant(0)
-    signed = b.add("Where", b.add("Equal", x, zero), b.add("Reciprocal", x), x)
-    kind = helper.tensor_dtype_to_np_dtype(b.dtypes[0])
-    minus, plus = b.constant(-1, kind), b.constant(1, kind)
-    b.finish("Where", b.add("Less", signed, zero), minus, plus)
+    builder = Builder(context, node)
+    (x,) = builder.inputs
+    zero = builder.constant(0)
+    signed = builder.add("Where", builder.add("Equal", x, zero), builder.add("Reciprocal", x), x)
+    kind = helper.tensor_dtype_to_np_dtype(builder.dtypes[0])
+    minus, plus = builder.constant(-1, kind), builder.constant(1, kind)
+    builder.finish("Where", builder.add("Less", signed, zero), minus, plus)
 
 
 def _reads_sign(reader: Any, name: str) -> bool:
@@ -201,9 +211,9 @@ def _sign_mask(context: Any, node: Any) -> bool:
     if not _is_sign_mask(node):
         return False
     x = next(name for name, n in zip(node.input, node.inputs, strict=True) if not n.is_const())
-    b = Builder(context, node)
-    lowest, zero = b.constant(np.iinfo(b.array_type).min), b.constant(0)
-    b.finish("Where", b.add("Less", x, zero), lowest, zero)
+    builder = Builder(context, node)
+    lowest, zero = builder.constant(np.iinfo(builder.array_type).min), builder.constant(0)
+    builder.finish("Where", builder.add("Less", x, zero), lowest, zero)
     return True
 
 
@@ -226,14 +236,16 @@ _COMPARISONS = {
 def _select(context: Any, node: Any) -> None:
     """Write a choice; tf2onnx multiplies by the condition, which an infinity does not survive."""
     dtype = context.get_dtype(node.output[0])
-    b = Builder(context, node)
-    condition, x, y = b.inputs
+    builder = Builder(context, node)
+    condition, x, y = builder.inputs
     if dtype not in _WIDER:
-        b.finish("Where", condition, x, y)
+        builder.finish("Where", condition, x, y)
         return
     wide = _WIDER[dtype]
-    chosen = b.add("Where", condition, b.add("Cast", x, to=wide), b.add("Cast", y, to=wide))
-    b.finish("Cast", chosen, to=dtype)
+    chosen = builder.add(
+        "Where", condition, builder.add("Cast", x, to=wide), builder.add("Cast", y, to=wide)
+    )
+    builder.finish("Cast", chosen, to=dtype)
 
 
 def _select_rows(context: Any, node: Any) -> bool | None:
@@ -264,19 +276,21 @@ def _elementwise(operator: str) -> Handler:
 
     def convert(context: Any, node: Any) -> None:
         types = {context.get_dtype(name) for name in node.input}
-        b = Builder(context, node)
+        builder = Builder(context, node)
         # In a loop, tf2onnx makes the counter int64 after this.
-        counts = context._is_subgraph and b.dtype in (TensorProto.INT32, TensorProto.INT64)
+        counts = context._is_subgraph and builder.dtype in (TensorProto.INT32, TensorProto.INT64)
         if len(types) > 1 or counts:
-            b.dtype = TensorProto.INT64
-            b.inputs = [b.add("Cast", name, to=TensorProto.INT64) for name in b.inputs]
-        inputs = _widen(b, b.inputs)
+            builder.dtype = TensorProto.INT64
+            builder.inputs = [
+                builder.add("Cast", name, to=TensorProto.INT64) for name in builder.inputs
+            ]
+        inputs = _widen(builder, builder.inputs)
         compared = operator not in ("Max", "Min")
-        kind = _WIDER.get(b.dtype, b.dtype)
-        if compared or kind == b.dtypes[0]:
-            b.finish(operator, *inputs)
+        kind = _WIDER.get(builder.dtype, builder.dtype)
+        if compared or kind == builder.dtypes[0]:
+            builder.finish(operator, *inputs)
         else:
-            b.finish("Cast", b.add(operator, *inputs), to=b.dtypes[0])
+            builder.finish("Cast", builder.add(operator, *inputs), to=builder.dtypes[0])
 
     return convert
 
@@ -296,19 +310,19 @@ def _group_conv3d(context: Any, node: Any) -> Callable[[], None] | bool:
     return finish if groups > 1 else False
 
 
-def _widen(b: Builder, names: Sequence[str]) -> list[str]:
-    wide = _WIDER.get(b.dtype)
-    return [b.add("Cast", name, to=wide) for name in names] if wide else list(names)
+def _widen(builder: Builder, names: Sequence[str]) -> list[str]:
+    wide = _WIDER.get(builder.dtype)
+    return [builder.add("Cast", name, to=wide) for name in names] if wide else list(names)
 
 
 def _clip(context: Any, node: Any) -> None:
-    b = Builder(context, node)
-    x, low, high = _widen(b, b.inputs)
-    result = b.add("Min", b.add("Max", x, low), high)
-    if b.dtype in _WIDER:
-        b.finish("Cast", result, to=b.dtypes[0])
+    builder = Builder(context, node)
+    x, low, high = _widen(builder, builder.inputs)
+    result = builder.add("Min", builder.add("Max", x, low), high)
+    if builder.dtype in _WIDER:
+        builder.finish("Cast", result, to=builder.dtypes[0])
     else:
-        b.finish("Identity", result)
+        builder.finish("Identity", result)
 
 
 def _look_up(context: Any, node: Any, resources: Mapping[str, Any]) -> None:
@@ -334,13 +348,13 @@ def _look_up(context: Any, node: Any, resources: Mapping[str, Any]) -> None:
         )
     names = {TensorProto.STRING: "string", TensorProto.INT64: "int64", TensorProto.FLOAT: "float"}
     fallback = np.asarray(default.get_tensor_value(as_list=False)).reshape(-1)[0]
-    b = Builder(context, node)
+    builder = Builder(context, node)
     attributes = {
         f"keys_{names[key_type]}s": _plain(keys.numpy()),
         f"values_{names[value_type]}s": _plain(values.numpy()),
         f"default_{names[value_type]}": _plain([fallback])[0],
     }
-    b.finish("LabelEncoder", b.inputs[1], domain="ai.onnx.ml", **attributes)
+    builder.finish("LabelEncoder", builder.inputs[1], domain="ai.onnx.ml", **attributes)
 
 
 def _plain(values: Sequence[Any]) -> list[Any]:

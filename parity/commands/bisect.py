@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from parity import temporary
 from parity.commands import cases as case_files
-from parity.commands.commits import Commits
+from parity.commands.commit_worktrees import CommitWorktrees
 from parity.commands.compare import compare_request
 from parity.commands.compare_graphs import compare_graphs
 from parity.commands.notebooks import show_in_notebooks
@@ -225,7 +225,7 @@ def bisect(
         else:
             assert commits is not None
             references = _list_files(request)
-            repository = stack.enter_context(Commits(references, place))
+            repository = stack.enter_context(CommitWorktrees(references, place))
             axis = _CommitRange(repository, commits, request, progress)
         judge = _FigureJudge(figure) if case is not None or figure else _VerdictJudge()
         return _bisect(axis, judge, progress)
@@ -350,14 +350,14 @@ class _CommitRange:
 
     def __init__(
         self,
-        repository: Commits,
+        repository: CommitWorktrees,
         commits: str,
         request: GraphRequest | Request,
         progress: Progress,
     ) -> None:
         assert isinstance(request, GraphRequest)
         self._repository, self._request, self._progress = repository, request, progress
-        self.names = repository.list_between(commits)
+        self.names = repository.list_range(commits)
         self._is_one_model = _is_one_model(request)
 
     def compare(self, index: int) -> Report:

@@ -286,7 +286,7 @@ def run_comparison(
             )
             children.start(request.runtimes)
         placement = confirm_placement(placement or plan_placement(request), request, children)
-        folder = stack.enter_context(saved_captures.working_folder(request.save_captures))
+        folder = stack.enter_context(saved_captures.create_capture_folder(request.save_captures))
         preparation = Preparation(request, children, folder, progress, placement)
         state, runner = preparation.run(), preparation.runner
         findings = Findings()
@@ -295,7 +295,7 @@ def run_comparison(
         structure = judge_structure(state, runner)
         report = assemble_report(state, findings, structure, time.perf_counter() - start)
         if request.save_captures is not None:
-            files = _save_captures(state, request.save_captures, report)
+            files = _move_captures(state, request.save_captures, report)
     if request.cache:
         cache.prune()
     return report, files
@@ -430,16 +430,18 @@ def _add_isolated_errors(
     )
 
 
-def _save_captures(state: State, folder: Path, report: Report) -> dict[str, Path]:
+def _move_captures(state: State, folder: Path, report: Report) -> dict[str, Path]:
     """Move the captures into the user's folder; return their files."""
     comparison = state.comparison
     if comparison is None:
         return {}
-    return saved_captures.save_captures(
+    return saved_captures.move_captures(
         folder,
         {**comparison.captures, saved_captures.REFERENCE: comparison.reference.capture},
         report,
         points=comparison.points,
         floors=comparison.reference.floors,
-        gaps={name: run.instrumentation_gap for name, run in state.subjects.items()},
+        instrumentation_gaps={
+            name: run.instrumentation_gap for name, run in state.subjects.items()
+        },
     )

@@ -103,7 +103,7 @@ def run_graph_comparison(
             children = stack.enter_context(
                 Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
             )
-        folder = stack.enter_context(saved_captures.working_folder(request.save_captures))
+        folder = stack.enter_context(saved_captures.create_capture_folder(request.save_captures))
         placement = placement or Placement({})
         preparation = Preparation(request, children, folder, progress, placement=placement)
         state = preparation.run()
@@ -113,7 +113,7 @@ def run_graph_comparison(
             findings = _compare_again(replace(runner, state=state), findings, preparation)
         report = assemble_graph_report(state, findings, time.perf_counter() - start)
         if request.save_captures is not None:
-            files = _save_captures(state, findings, report, request.save_captures)
+            files = _move_captures(state, findings, report, request.save_captures)
     return report, files
 
 
@@ -140,20 +140,20 @@ def _compare_again(
     )
 
 
-def _save_captures(
+def _move_captures(
     state: GraphState, findings: GraphFindings, report: Report, folder: Path
 ) -> dict[str, Path]:
     """Move the captures into the user's folder; return their files."""
     if not findings.runs or findings.reference is None:
         return {}
     captures = {name: run.path for name, run in findings.runs.items()}
-    return saved_captures.save_captures(
+    return saved_captures.move_captures(
         folder,
         {**captures, saved_captures.REFERENCE: findings.reference.capture},
         report,
         points=state.table.points(state.request.depth, list(state.models)),
         floors=findings.reference.floors,
-        gaps={},
+        instrumentation_gaps={},
     )
 
 

@@ -26,7 +26,7 @@ from parity.comparison.graphs.state import GraphState, LoadedModel
 from parity.comparison.settings import OWN
 from parity.errors import ChildError, UnpairedWeightError, UsageError, WeightError
 from parity.network import weights
-from parity.numerics.array_files import load_arrays, save_arrays
+from parity.numerics.npz import load_npz, save_npz
 from parity.processes import registry
 from parity.processes.child import Child
 from parity.processes.children import Children
@@ -170,7 +170,7 @@ def _convert(state: GraphState) -> tuple[LoadedModel, dict[str, Array], tuple[st
     source = state.reference
     if not source.brings_weights:
         raise UsageError(f"{source.subject.name} has no weights of its own: give --weights FILE")
-    values = load_arrays(state.weights[source.subject.name])
+    values = load_npz(state.weights[source.subject.name])
     for name, value in values.items():
         if not np.isfinite(value).all():
             raise WeightError(f"{source.subject.name}: {name} has NaN or infinity")
@@ -179,7 +179,7 @@ def _convert(state: GraphState) -> tuple[LoadedModel, dict[str, Array], tuple[st
     # An ONNX file is read by another model, which is the reference: the file itself is aligned too.
     name = state.request.name_models()[-1][0]
     target, alignment = state.models[name], state.alignments[name]
-    own = load_arrays(state.weights[name])
+    own = load_npz(state.weights[name])
     converted = convert_weights(alignment, source.graph, target.graph, values, own)
     _require_complete(converted, source.subject.name, name)
     unsure = describe_confidence(alignment)
@@ -232,7 +232,7 @@ class _CheckpointWriter:
         self.child.call("load_checkpoint", path=str(part))
         path = self.folder / "verification.npz"
         self.child.call("save_parameters", path=str(path))
-        found = load_arrays(path)
+        found = load_npz(path)
         for name, value in values.items():
             if found[name].tobytes() != value.tobytes():
                 raise WeightError(f"{target}: {name} is read back with other bits")
@@ -240,5 +240,5 @@ class _CheckpointWriter:
     def load(self, values: Mapping[str, Array]) -> None:
         """Set all of the model's weights."""
         path = self.folder / "converted.npz"
-        save_arrays(path, values)
+        save_npz(path, values)
         self.child.call("load_parameters", path=str(path))

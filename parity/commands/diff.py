@@ -180,9 +180,11 @@ def _build_report(
 ) -> Report:
     skipped = Level(Outcome.SKIPPED, ("not examined when the captures were saved",))
     complete = {name: levels.get(name, skipped) for name in LEVELS}
-    gaps = {name: saved_captures.read_gap(reader) for name, reader in subjects.items()}
+    instrumentation_gaps = {
+        name: saved_captures.read_instrumentation_gap(reader) for name, reader in subjects.items()
+    }
     complete["numerics"] = judge_points(stages)
-    if messages := describe_instrumentation_gaps(stages, gaps, limit):
+    if messages := describe_instrumentation_gaps(stages, instrumentation_gaps, limit):
         complete["numerics"] = Level(Outcome.FAIL, tuple(messages))
     divergences = tuple(_find_divergences(stages, subjects))
     return Report(

@@ -12,7 +12,7 @@ from parity.commands.values import Progress
 from parity.comparison.graphs.inputs import DeclaredInput, ModelInputs, choose_inputs
 from parity.comparison.graphs.request import GraphRequest, expect_runtime
 from parity.errors import InputError, UsageError, WrongFrameworkError
-from parity.numerics.array_files import load_arrays
+from parity.numerics.npz import load_npz
 from parity.processes import model_files, registry
 from parity.processes.child import Child
 from parity.processes.children import Children
@@ -130,7 +130,7 @@ def _write_inputs(
     if not declared:
         # Every argument has a default, as those of transformers' models: the user says which.
         declared = [DeclaredInput(name, None, "", "unknown") for name in request.inputs]
-    example = load_arrays(folder / "example.npz") if answer["has_example"] else None
+    example = load_npz(folder / "example.npz") if answer["has_example"] else None
     chosen = _choose_inputs(request, declared, example)
     if runtime == "torch":
         chosen = _with_types(chosen, declared, request, child)

@@ -30,7 +30,7 @@ from parity.explain.graph_layers import GraphFinding
 from parity.explain.repair.changes import LayerRepair, derive_repairs
 from parity.explain.repair.plan import ModelRepair, SourceFiles, plan_repair
 from parity.explain.repair.source import CallPlace, format_patch
-from parity.numerics.array_files import load_arrays, save_arrays
+from parity.numerics.npz import load_npz, save_npz
 from parity.processes.children import Children
 from parity.processes.references import FILE, WEIGHTS, parse_reference
 from parity.report.graph_assembly import GraphFindings, assemble_graph_report
@@ -292,9 +292,9 @@ class _Repairer:
         suffix = self._suffix()
         # What other repairs of this round have written is not in the state.
         changed = {**self._round.weights, **planned.weights}
-        values = {**load_arrays(state.weights[self.name]), **changed}
+        values = {**load_npz(state.weights[self.name]), **changed}
         weights = self.folder / f"weights.{self._count}.npz"
-        save_arrays(weights, values)
+        save_npz(weights, values)
         if suffix == ".onnx":
             source = candidate.model or Path(parse_reference(self._round.reference).target)
             path = self.folder / f"{self._stem()}.{self._count}.onnx"

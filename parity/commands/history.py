@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from parity import files
 from parity.commands import history_plot, lock
+from parity.commands.git import list_error_lines, start_git
 from parity.comparison import identity
 from parity.errors import UsageError
 from parity.text import abbreviate, quote
@@ -299,7 +299,7 @@ def _read_git_versions(path: Path, notes: list[str]) -> list[LockVersion]:
     if not folder.is_dir():
         raise UsageError(f"{path}: no such file")
     log = ("log", "--follow", "--no-ext-diff", "--diff-filter=d", "--name-only", "-z")
-    text = _run_git(path, *log, "--format=%x1e%H%x1f%cI%x1f%s%x1f", "--", path.name).decode(
+    text = _read_git_output(path, *log, "--format=%x1e%H%x1f%cI%x1f%s%x1f", "--", path.name).decode(
         errors="replace"
     )
     # With -z the name is ended by NUL and follows a line break.
@@ -307,7 +307,7 @@ def _read_git_versions(path: Path, notes: list[str]) -> list[LockVersion]:
     versions: list[LockVersion] = []
     for commit, date, subject, rest in reversed(records):
         name = rest.strip("\0\n").partition("\0")[0]
-        content = _run_git(path, "cat-file", "blob", f"{commit}:{name}")
+        content = _read_git_output(path, "cat-file", "blob", f"{commit}:{name}")
         try:
             cases = lock.parse(content.decode(), f"{commit[:9]}:{name}")
             version = LockVersion(commit, cases, date, subject)
@@ -332,21 +332,19 @@ def _read_git_versions(path: Path, notes: list[str]) -> list[LockVersion]:
     return versions
 
 
-def _run_git(path: Path, *words: str) -> bytes:
+def _read_git_output(path: Path, *words: str) -> bytes:
     """Return what git prints in a file's folder. Raises `UsageError`."""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(path.parent), *words], capture_output=True, check=False
-        )
-    except OSError as error:
-        raise UsageError(f"git cannot be run: {error.strerror}; give several files") from error
+        done = start_git(path.parent, *words)
+    except UsageError as error:
+        raise UsageError(f"{error}; give several files") from error
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        if "not a git repository" in lines[0]:
+        line = list_error_lines(done)[0]
+        if "not a git repository" in line:
             if not path.exists():
                 raise UsageError(f"{path}: no such file")
             raise UsageError(f"{path}: not in a git repository; give several files in order")
-        if "does not have any commits" in lines[0]:
+        if "does not have any commits" in line:
             raise UsageError(f"{path}: git has no version of it, since nothing is committed yet")
-        raise UsageError(f"{path}: git: {lines[0]}")
+        raise UsageError(f"{path}: git: {line}")
     return done.stdout

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from parity.comparison.graphs.pieces import Piece, PieceSide
 from parity.errors import OutputError
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 from parity.text import one_line
 
 Array = NDArray[Any]
@@ -190,43 +190,45 @@ def _format_side(function: str, side: PieceSide) -> list[str]:
     lines = [f"def {function}(arrays, weights, dtype):",
              f'    """Return the output of {side.subject!r} here."""'.replace("\\", "/"),
              "    inputs = {"]  # fmt: skip
-    for tensor, (key, views, shape, dtype) in side.inputs.items():
-        text = f"arrays[{key!r}]{format_undo(views, shape)}"
+    for tensor, (key, rearrangements, shape, dtype) in side.inputs.items():
+        text = f"arrays[{key!r}]{format_inverse(rearrangements, shape)}"
         if not dtype.startswith(("float", "bfloat")):
             text += f".astype({dtype!r})"
         lines.append(f"        {tensor!r}: {text},")
     lines += ["    }", *(f"    {line}".rstrip() for line in side.code.lines)]
-    return [*lines, f"    return result{format_views(side.output)}"]
+    return [*lines, f"    return result{format_rearrangements(side.output)}"]
 
 
-def format_views(views: Sequence[View]) -> str:
+def format_rearrangements(rearrangements: Sequence[Rearrangement]) -> str:
     """Return the calls that give a tensor the axes of the comparison."""
     text = ""
-    for view in views:
-        text += f".reshape({view.split})" if view.split else ""
-        text += f".transpose({view.order})" if view.order else ""
-        text += f".reshape({view.joined})" if view.joined else ""
+    for rearrangement in rearrangements:
+        text += f".reshape({rearrangement.split})" if rearrangement.split else ""
+        text += f".transpose({rearrangement.order})" if rearrangement.order else ""
+        text += f".reshape({rearrangement.merged})" if rearrangement.merged else ""
     return text
 
 
-def format_undo(views: Sequence[View], shape: tuple[int, ...]) -> str:
-    """Return the calls that undo views, for a tensor that has `shape` in its model.
+def format_inverse(rearrangements: Sequence[Rearrangement], shape: tuple[int, ...]) -> str:
+    """Return the calls that undo rearrangements, for a tensor that has `shape` in its model.
 
     A leading batch axis may have any length.
     """
     shapes = [shape]
-    for view in views:
-        shapes.append(view.result_shape(shapes[-1]))
+    for rearrangement in rearrangements:
+        shapes.append(rearrangement.infer_shape(shapes[-1]))
     text = ""
-    for view, before in zip(reversed(views), reversed(shapes[:-1]), strict=True):
-        split = _resolve(view.split, before) if view.split else before
-        if view.order:
-            permuted = tuple(split[axis] for axis in view.order)
-            if view.joined:
-                text += f".reshape({_free_batch(permuted, view.order.index(0), before)})"
-            back = tuple(sorted(range(len(view.order)), key=view.order.__getitem__))
+    for rearrangement, before in zip(reversed(rearrangements), reversed(shapes[:-1]), strict=True):
+        split = _resolve(rearrangement.split, before) if rearrangement.split else before
+        if rearrangement.order:
+            permuted = tuple(split[axis] for axis in rearrangement.order)
+            if rearrangement.merged:
+                text += f".reshape({_free_batch(permuted, rearrangement.order.index(0), before)})"
+            back = tuple(
+                sorted(range(len(rearrangement.order)), key=rearrangement.order.__getitem__)
+            )
             text += f".transpose({back})"
-        if view.split or (view.joined and not view.order):
+        if rearrangement.split or (rearrangement.merged and not rearrangement.order):
             text += f".reshape({_free_batch(before, 0, before)})"
     return text
 
@@ -239,4 +241,4 @@ def _free_batch(sizes: tuple[int, ...], axis: int, shape: tuple[int, ...]) -> tu
 
 
 def _resolve(sizes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    return View(split=sizes).result_shape(shape)
+    return Rearrangement(split=sizes).infer_shape(shape)

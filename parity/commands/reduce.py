@@ -33,7 +33,7 @@ from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.defaults import LIMIT
 from parity.errors import ChildError, GraphError, OutputError, UsageError
-from parity.numerics.array_files import load_arrays
+from parity.numerics.npz import load_npz
 from parity.numerics.verdict import FirstDivergence
 from parity.processes.children import Children
 from parity.processes.interpreters import select_interpreter
@@ -270,7 +270,7 @@ class _Reducer:
         ended = self._run(script, str(path), str(result))
         if ended.code != 0 or not result.exists():
             return None, f"the piece at {piece.end.name} did not run: {_describe_end(ended)}"
-        found = load_arrays(result)
+        found = load_npz(result)
         reference, error, floor = map(float, found["errors"])
         limit = self.request.limit
         if not reference <= limit * floor:

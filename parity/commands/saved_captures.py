@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origi
 
 from parity import files, temporary
 from parity.comparison import identity
-from parity.comparison.levels import Gaps
+from parity.comparison.levels import InstrumentationGaps
 from parity.errors import CaptureError, OutputError
 from parity.numerics import floor
 from parity.numerics.capture import CaptureReader, update_manifest
@@ -47,23 +47,24 @@ class SavedComparison:
     points: tuple[ComparisonPoint, ...]
     floors: Mapping[str, Floor]
     levels: Mapping[str, Level]
+    """The structure, weights and semantics: the numerics are judged again from the captures."""
     environment: Mapping[str, Any]
 
 
-def save_captures(
+def move_captures(
     folder: Path,
     captures: Mapping[str, Path],
     report: Report,
     *,
     points: Sequence[ComparisonPoint],
     floors: Mapping[str, Floor],
-    gaps: Gaps,
+    instrumentation_gaps: InstrumentationGaps,
 ) -> dict[str, Path]:
     """Move a comparison's captures, by subject and ``reference``, into `folder`; return the files.
 
-    What they ran on is taken from `report`; its verdict is not saved. `gaps` are the subjects'
-    instrumentation gaps. Captures of an earlier comparison in the folder are removed.
-    Raises OutputError, also where `require_replaceable` does.
+    What they ran on is taken from `report`; its verdict is not saved. Captures of an
+    earlier comparison in the folder are removed. Raises OutputError if the captures cannot be
+    written, or would replace a foreign file.
     """
     targets = {name: folder / f"{name}{SUFFIX}" for name in captures}
     try:
@@ -79,7 +80,7 @@ def save_captures(
                 fields = {
                     "facts": asdict(report.subjects[name]),
                     "depth": report.depth,
-                    "instrumentation_gap": gaps.get(name),
+                    "instrumentation_gap": instrumentation_gaps.get(name),
                 }
                 update_manifest(path, fields)
             with files.atomic_write(targets[name]) as part:
@@ -91,8 +92,12 @@ def save_captures(
 
 
 @contextlib.contextmanager
-def working_folder(parent: Path | None) -> Iterator[Path]:
-    """Yield a temporary folder in `parent`, which is the folder for saved captures."""
+def create_capture_folder(parent: Path | None) -> Iterator[Path]:
+    """Yield a temporary folder for captures, which is removed at the end.
+
+    It is in `parent`, the folder where captures are saved, which is created if it is missing; with
+    None, in the system's folder for temporary files. Raises OutputError.
+    """
     if parent is not None:
         try:
             parent.mkdir(parents=True, exist_ok=True)
@@ -177,23 +182,23 @@ def _list_files(path: Path) -> list[Path]:
 
 def read_subject(reader: CaptureReader) -> str:
     """Return the name of a capture's subject. Raises CaptureError."""
-    return _require_text(reader, "subject")
+    return _require_string(reader, "subject")
 
 
 def read_subject_facts(reader: CaptureReader) -> SubjectFacts:
     """Return the versions, device and precision that a subject ran with. Raises CaptureError."""
-    with _malformed_manifest_errors(reader):
+    with _convert_manifest_errors(reader):
         facts = SubjectFacts(**_require_field(reader, "facts"))
         _require_types(facts, SubjectFacts, "facts")
         return facts
 
 
-def read_gap(reader: CaptureReader) -> Mapping[str, float] | None:
+def read_instrumentation_gap(reader: CaptureReader) -> Mapping[str, float] | None:
     """Return the instrumentation gap of a subject, None if it has none. Raises CaptureError."""
     gap = reader.manifest.get("instrumentation_gap")
     if gap is None:
         return None
-    with _malformed_manifest_errors(reader):
+    with _convert_manifest_errors(reader):
         _require_types(gap, Mapping[str, float], "instrumentation_gap")
         return {name: float(gap[name]) for name in ("max_abs", "rel_l2")}
 
@@ -201,7 +206,7 @@ def read_gap(reader: CaptureReader) -> Mapping[str, float] | None:
 def read_comparison(reader: CaptureReader) -> SavedComparison:
     """Return the comparison that a reference's capture was saved in. Raises CaptureError."""
     data = _require_field(reader, "comparison")
-    with _malformed_manifest_errors(reader):
+    with _convert_manifest_errors(reader):
         comparison = SavedComparison(
             reference=data["reference"],
             depth=data["depth"],
@@ -234,12 +239,12 @@ def _require_field(reader: CaptureReader, key: str) -> Any:
     return reader.manifest[key]
 
 
-def _require_text(reader: CaptureReader, key: str) -> str:
-    """Return a field that is a text. Raises CaptureError for any other."""
+def _require_string(reader: CaptureReader, key: str) -> str:
+    """Return a field that is a string. Raises CaptureError for any other."""
     value = _require_field(reader, key)
     if not isinstance(value, str):
         raise CaptureError(
-            f"{reader.path}: its manifest is malformed: {key}: expected a text, found "
+            f"{reader.path}: its manifest is malformed: {key}: expected a string, found "
             f"{quote(value)}"
         )
     return value
@@ -248,7 +253,7 @@ def _require_text(reader: CaptureReader, key: str) -> str:
 def _require_types(value: object, hint: Any, label: str) -> None:
     """Raise TypeError unless plain data in a data class has the types of its annotations."""
     if not _has_type(value, hint):
-        raise TypeError(f"{label} is of another type, {quote(value)}")
+        raise TypeError(f"{label} has the wrong type: {quote(value)}")
     if dataclasses.is_dataclass(hint):
         for name, part in get_type_hints(hint).items():
             _require_types(getattr(value, name), part, name)
@@ -278,7 +283,7 @@ def _has_type(value: object, hint: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _malformed_manifest_errors(reader: CaptureReader) -> Iterator[None]:
+def _convert_manifest_errors(reader: CaptureReader) -> Iterator[None]:
     """While open, raise CaptureError in place of the errors that a malformed manifest causes."""
     try:
         yield
@@ -292,7 +297,7 @@ def require_same_identity(readers: Sequence[CaptureReader]) -> None:
     first = readers[0]
     for reader in readers[1:]:
         for key, label in identity.LABELS.items():
-            one, other = _require_text(first, key), _require_text(reader, key)
+            one, other = _require_string(first, key), _require_string(reader, key)
             if one != other:
                 raise CaptureError(
                     f"{first.path} and {reader.path}: different {label}: "

@@ -11,6 +11,7 @@ from parity.network import weights
 from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable
 from parity.processes import registry
+from parity.processes.child import refuse_crashing_file
 from parity.processes.children import Children
 
 CANONICAL = "safetensors"
@@ -53,7 +54,8 @@ def convert_checkpoint(
         return ()
     progress(reader, f"reading {source.name}")
     options = {} if table is None else {"table": table.to_json()}
-    answer: dict[str, Any] = children[reader].call(
-        "read_checkpoint", spec=spec.to_json(), path=str(source), out=str(target), **options
-    )
+    with refuse_crashing_file(source):
+        answer: dict[str, Any] = children[reader].call(
+            "read_checkpoint", spec=spec.to_json(), path=str(source), out=str(target), **options
+        )
     return tuple(answer["notes"])

@@ -19,7 +19,7 @@ from parity.text import format_ratio
 BATCHES = (1, 2, 3)
 """Batch sizes that a given ONNX file is run with, to find out whether its batch is frozen."""
 
-Gaps = Mapping[str, Mapping[str, float] | None]
+InstrumentationGaps = Mapping[str, Mapping[str, float] | None]
 """By subject, the error of a plain graph's final output against the instrumented graph's."""
 
 
@@ -105,9 +105,9 @@ def judge_numerics(
     """Judge level 4: the points, the other inputs and the instrumentation gaps."""
     level = judge_points(stages)
     messages = [*level.messages, *describe_failing_trials(trials)]
-    gaps = {name: run.instrumentation_gap for name, run in state.subjects.items()}
+    instrumentation_gaps = {name: run.instrumentation_gap for name, run in state.subjects.items()}
     limit = state.request.limit * PRECISION_FACTORS[state.request.precision]
-    messages += describe_instrumentation_gaps(stages, gaps, limit)
+    messages += describe_instrumentation_gaps(stages, instrumentation_gaps, limit)
     if len(messages) > len(level.messages):
         return Level(Outcome.FAIL, tuple(messages))
     return level
@@ -124,7 +124,7 @@ def describe_failing_trials(trials: Sequence[InputTrial]) -> list[str]:
 
 
 def describe_instrumentation_gaps(
-    stages: Sequence[StageResult], gaps: Gaps, limit: float
+    stages: Sequence[StageResult], instrumentation_gaps: InstrumentationGaps, limit: float
 ) -> list[str]:
     """Return a sentence for each plain graph whose output differs from the instrumented graph's.
 
@@ -137,6 +137,6 @@ def describe_instrumentation_gaps(
     return [
         f"{name}: at {last.name}, the plain graph differs from the instrumented graph by "
         f"{gap['max_abs']:.1e}: the stages reported are not those of the deployed graph"
-        for name, gap in gaps.items()
+        for name, gap in instrumentation_gaps.items()
         if gap and not gap["rel_l2"] <= limit * last.floor.rel_l2
     ]

@@ -27,7 +27,7 @@ from parity.errors import (
 from parity.network import weights as weight_files
 from parity.network.spec import ModelSpec
 from parity.network.table import LayerTable
-from parity.numerics.array_files import save_arrays
+from parity.numerics.npz import save_npz
 from parity.processes import futures, registry
 from parity.processes.cache import Cache
 from parity.processes.children import Children
@@ -362,7 +362,7 @@ class ModelLoader:
     def _export_reference(self, runtime: str, graph_runtime: str, name: str) -> None:
         child = self._children[runtime]
         arrays = self._folder / "inputs.npz"
-        save_arrays(str(arrays), {name: np.zeros((1, *self._loaded.input_shape), np.float32)})
+        save_npz(str(arrays), {name: np.zeros((1, *self._loaded.input_shape), np.float32)})
         path = self._folder / f"{runtime}.onnx"
         self._progress(runtime, "exporting to ONNX")
         child.call("export_graph", path=str(path), inputs=str(arrays), opset=None)

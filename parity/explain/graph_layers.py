@@ -221,8 +221,8 @@ class GraphExplainer:
     def _restore_axes(self, tensor: str, array: Array) -> Array:
         """Return a tensor of the reference in its own axes."""
         graph = self.state.reference.graph
-        views = channels_first(infer_axes(graph).get(tensor, ""))
-        return TensorPoint("", tensor, views).undo(array, graph.tensors[tensor].shape)
+        rearrangements = channels_first(infer_axes(graph).get(tensor, ""))
+        return TensorPoint("", tensor, rearrangements).invert(array, graph.tensors[tensor].shape)
 
     def _stated_layer(
         self, subject: str, row: GraphRow, own: Node, actual: Array, floor: Floor
@@ -252,7 +252,7 @@ class GraphExplainer:
         layer = Layer(moved.kind, inputs, moved.hyper, weights)
         if kinds.properties(own.kind).own_axes:
             inputs = tuple(
-                TensorPoint("", t, channels_first(order.get(t, ""))).undo(
+                TensorPoint("", t, channels_first(order.get(t, ""))).invert(
                     array, model.graph.tensors[t].shape
                 )
                 for t, array in zip(own.inputs, inputs, strict=False)
@@ -441,16 +441,16 @@ def read_subject_tensors(
             # A tensor of another size is not replaced by the reference's.
             if point is not None and value is not None and value.size == math.prod(shape):
                 value = round_to_float32(value)
-                array = point.undo(value, shape)
-                for view in channels_first(order.get(tensor, "")):
-                    array = view.apply(array)
+                array = point.invert(value, shape)
+                for rearrangement in channels_first(order.get(tensor, "")):
+                    array = rearrangement.apply(array)
             else:
                 array = reader.read(name)
             found[tensor] = np.asarray(array, np.float64)
     for tensor, name in ports.items():
         array = model.inputs.arrays[name]
-        for view in channels_first(order.get(tensor, "")):
-            array = view.apply(array)
+        for rearrangement in channels_first(order.get(tensor, "")):
+            array = rearrangement.apply(array)
         found[tensor] = np.asarray(array, np.float64)
     return found
 

@@ -121,6 +121,8 @@ class Hyperparameter:
     optional: bool = False
     """Whether a model may leave it unstated: PyTorch's function calls, whose arguments cannot be
     read, and frameworks without such a hyperparameter."""
+    call_arguments: tuple[str, ...] = ()
+    """Arguments of the layer's call that state another value than the default."""
 
     def attribute(self, framework: str) -> str:
         """Return its attribute in `keras`, `torch` or `onnx`; its own name where there is none."""
@@ -205,6 +207,8 @@ class Kind:
     """The verb for messages, `multiplied by`, if its second input may be one number; else empty."""
     factor: bool = False
     """Whether a number among its inputs is a factor, and not an offset."""
+    python_operator: str = ""
+    """Python's operator that computes it of two tensors, `+`; empty where there is none."""
     torch_method: bool = False
     """Whether PyTorch's tensors have an activation as a method."""
     written_as: tuple[frozenset[str], ...] = ()

@@ -19,7 +19,7 @@ from parity.errors import WeightError
 from parity.network.alignment import WeightPair, transfer_weights
 from parity.network.alignment.transform import WeightTransform
 from parity.network.checkpoint_fit import join_first
-from parity.network.view import IDENTITY, View
+from parity.network.rearrangement import IDENTITY, Rearrangement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -188,15 +188,15 @@ def _take(value: Array, places: Array | None) -> Array:
 class ChoicePoint:
     """A ReLU or max-pool in both models, by the layer's name in the table.
 
-    `call` is its place among a model's calls of its kind in a forward pass, from 0 on. `view` turns
-    the model's tensor into the reference's axes; `crop` is what an operation before a max-pool pads
-    on the last axes but the channels': top, bottom, left, right.
+    `call` is its place among a model's calls of its kind in a forward pass, from 0 on.
+    `rearrangement` turns the model's tensor into the reference's axes; `crop` is what an operation
+    before a max-pool pads on the last axes but the channels': top, bottom, left, right.
     """
 
     name: str
     kind: str
     call: int
-    view: View = IDENTITY
+    rearrangement: Rearrangement = IDENTITY
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
@@ -234,7 +234,7 @@ class TrainedLayout:
                     "name": each.name,
                     "kind": each.kind,
                     "call": each.call,
-                    "view": each.view.to_json(),
+                    "view": each.rearrangement.to_json(),
                     "crop": list(each.crop),
                 }
                 for each in self.choices
@@ -253,7 +253,7 @@ class TrainedLayout:
                     each["name"],
                     each["kind"],
                     each["call"],
-                    View.from_json(each["view"]),
+                    Rearrangement.from_json(each["view"]),
                     (each["crop"][0], each["crop"][1], each["crop"][2], each["crop"][3]),
                 )
                 for each in data["choices"]

@@ -12,11 +12,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from parity import temporary
-from parity.errors import ChildError, InterpreterError, MissingRuntimeError, ParityError
+from parity.errors import (
+    ChildCrashError,
+    ChildError,
+    InterpreterError,
+    MissingRuntimeError,
+    ParityError,
+    WeightError,
+)
 from parity.processes import probe
 from parity.processes.interpreters import is_own_interpreter
 from parity.processes.protocol import OperationRequest, OperationResponse, ProtocolError
@@ -239,7 +247,8 @@ class Child:
                 probe.describe_missing_parity(self.name, self._runtime, self.python)
             )
         output = f"; its last output: {tail}" if tail else ""
-        return ChildError(f"{self.name}: the process died during '{operation}' ({how}){output}")
+        made = ChildCrashError if -code in _FAULTS else ChildError
+        return made(f"{self.name}: the process died during '{operation}' ({how}){output}")
 
     def _stderr_tail(self) -> str:
         """Return the last lines that the child wrote to standard error, on one line."""
@@ -250,6 +259,22 @@ class Child:
             told = [line.strip() for line in lines if line.strip() and not _LOGGED.match(line)]
             return " | ".join(told[-_STDERR_LINES:])
         return ""
+
+
+_FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""The signals by which native code ends at a fault of its own."""
+
+
+@contextlib.contextmanager
+def refuse_crashing_file(path: str | Path) -> Iterator[None]:
+    """While open, a child that crashes has read a damaged file: raise `WeightError` with its name.
+
+    The libraries that read files of frameworks are native code, and some crash at damaged ones.
+    """
+    try:
+        yield
+    except ChildCrashError as error:
+        raise WeightError(f"{path}: is damaged; {error}") from error
 
 
 def _queue_lines(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:

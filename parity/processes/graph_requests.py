@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,40 +17,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorPoint:
-    """A comparison point in one subject: the tensor's id in its graph, and the views that give it
-    the axes of the comparison, applied in their order."""
+    """A comparison point in one subject: the id of a tensor in its graph, and its rearrangements.
+
+    These give the tensor the axes of the comparison, applied in their order.
+    """
 
     name: str
     tensor: str
-    views: tuple[View, ...] = ()
+    rearrangements: tuple[Rearrangement, ...] = ()
 
     def apply(self, array: Array) -> Array:
         """Return the subject's tensor with the axes of the comparison.
 
-        Raises `ValueError` if a view does not fit it.
+        Raises `ValueError` if a rearrangement does not fit it.
         """
-        for view in self.views:
-            array = view.apply(array)
+        for rearrangement in self.rearrangements:
+            array = rearrangement.apply(array)
         return array
 
-    def undo(self, array: Array, shape: tuple[int, ...]) -> Array:
+    def invert(self, array: Array, shape: tuple[int, ...]) -> Array:
         """Return a tensor with the axes of the comparison as the subject has it, in `shape`."""
         shapes = [shape]
-        for view in self.views:
-            shapes.append(view.result_shape(shapes[-1]))
-        for view, before in zip(reversed(self.views), reversed(shapes[:-1]), strict=True):
-            array = view.undo(array, before)
+        for rearrangement in self.rearrangements:
+            shapes.append(rearrangement.infer_shape(shapes[-1]))
+        for rearrangement, before in zip(
+            reversed(self.rearrangements), reversed(shapes[:-1]), strict=True
+        ):
+            array = rearrangement.invert(array, before)
         return array.reshape(shape)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
-        views = [view.to_json() for view in self.views]
-        return {"name": self.name, "tensor": self.tensor, "views": views}
+        rearrangements = [rearrangement.to_json() for rearrangement in self.rearrangements]
+        return {"name": self.name, "tensor": self.tensor, "views": rearrangements}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the point that `to_json` serialised."""
-        return cls(data["name"], data["tensor"], tuple(map(View.from_json, data["views"])))
+        return cls(data["name"], data["tensor"], tuple(map(Rearrangement.from_json, data["views"])))
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ def _parse_zoo(
 
 def _require_folder(text: str, folder: str) -> None:
     path = Path(folder).expanduser()
-    if not path.is_dir():
+    if not _exists(str(path)) or not path.is_dir():
         raise UsageError(f"{quote(text)}: no folder {quote(folder)}; nothing is downloaded")
     if not (path / model_files.TRANSFORMERS_CONFIG).is_file():
         raise UsageError(f"{quote(text)}: the folder has no {model_files.TRANSFORMERS_CONFIG}")

@@ -1,4 +1,4 @@
-"""The requests by which a child trains its model, as typed data and as JSON."""
+"""Typed requests for training in a child process, and their JSON form."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
-DROPOUT = "dropout"
-"""The name, in the record of a step, of its dropouts: a row of rate and number of values each."""
+DROPOUT_RECORD = "dropout"
+"""Key of the dropouts in a step record; array (dropouts, 2): rate, number of values."""
 
 
 class OptimizerDefinition(Protocol):
@@ -38,17 +38,18 @@ class OptimizerDefinition(Protocol):
 class TrainerRequest:
     """The optimizer and the loss of a run, in the words of the child's framework.
 
-    `optimizer` is the framework's class and `arguments` are that class's. `undecayed` are the
-    weights, by canonical name, to which the weight decay among the arguments does not apply.
-    `clip_value` limits every gradient's values, `clip_norm` the norm of all gradients together.
-    `l2` times the weight is added to its gradient after that, but for the undecayed.
-    `loss` is one of `parity.numerics.losses`, `label_smoothing` that of the labels. `seed` is that
-    of the framework's own random numbers, which dropout draws.
+    `optimizer` is the name of the framework's class, `arguments` are its constructor's arguments.
+    The weight decay among the arguments does not apply to the weights in `no_weight_decay`, by
+    canonical name. `clip_value` limits every gradient's values, `clip_norm` the norm of all
+    gradients together. After clipping, `l2` × weight is added to each gradient, except for the
+    weights in `no_weight_decay`. `loss` is one of `parity.numerics.losses`; `label_smoothing` is
+    the fraction of label smoothing in the loss. `seed` seeds the framework's random generator,
+    which dropout uses.
     """
 
     optimizer: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    undecayed: tuple[str, ...] = ()
+    no_weight_decay: tuple[str, ...] = ()
     clip_value: float | None = None
     clip_norm: float | None = None
     l2: float = 0.0
@@ -59,13 +60,17 @@ class TrainerRequest:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data, tuples as lists."""
         fields = dataclasses.asdict(self)
-        return {**fields, "arguments": dict(self.arguments), "undecayed": list(self.undecayed)}
+        return {
+            **fields,
+            "arguments": dict(self.arguments),
+            "no_weight_decay": list(self.no_weight_decay),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the request of `to_json`'s data; raises TypeError for an unknown field."""
         fields = dict(data)
-        fields["undecayed"] = tuple(fields.get("undecayed", ()))
+        fields["no_weight_decay"] = tuple(fields.get("no_weight_decay", ()))
         return cls(**fields)
 
 
@@ -73,16 +78,16 @@ class TrainerRequest:
 class StepRequest:
     """One training step on a batch: `.npy` files of images (N, C, H, W) and class indices (N,).
 
-    `epsilon` replaces the optimizer's in this step, where the map between frameworks needs that.
-    With `noise`, a seed, the batch is permuted before the step, and every weight is moved by up to
-    one ulp after it.
+    `optimizer_epsilon` replaces the optimizer's ε in this step, where the map between frameworks
+    needs that. With a `perturbation_seed` the batch is permuted before the step, and every weight
+    is moved by up to one ulp after it.
     """
 
     images: str
     labels: str
     learning_rate: float
-    epsilon: float | None = None
-    noise: int | None = None
+    optimizer_epsilon: float | None = None
+    perturbation_seed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -96,45 +101,50 @@ class StepRequest:
 class Variation:
     """How the reference's step is changed to prove a cause.
 
-    `inference` are the batch-norms that use their moving statistics, by module; `frozen` those
-    whose γ and β have no gradient, too. `detached` are modules whose output has no gradient,
-    `trained` frozen parameters that have one. `softmax` is a softmax before the loss.
+    `inference_batch_norms`, by module, use their moving statistics; `frozen_batch_norms` also get
+    no gradient for γ and β. `detached_outputs` are modules whose output passes no gradient on;
+    `unfrozen_parameters` are frozen parameters that get a gradient. With `extra_softmax`, a softmax
+    comes before the loss.
     """
 
-    inference: tuple[str, ...] = ()
-    frozen: tuple[str, ...] = ()
-    detached: tuple[str, ...] = ()
-    trained: tuple[str, ...] = ()
-    softmax: bool = False
+    inference_batch_norms: tuple[str, ...] = ()
+    frozen_batch_norms: tuple[str, ...] = ()
+    detached_outputs: tuple[str, ...] = ()
+    unfrozen_parameters: tuple[str, ...] = ()
+    extra_softmax: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        names = ("inference", "frozen", "detached", "trained")
-        lists = {key: tuple(data[key]) for key in names}
-        return cls(**lists, softmax=data["softmax"])
+        return cls(
+            tuple(data["inference_batch_norms"]),
+            tuple(data["frozen_batch_norms"]),
+            tuple(data["detached_outputs"]),
+            tuple(data["unfrozen_parameters"]),
+            data["extra_softmax"],
+        )
 
 
 @dataclass(frozen=True)
 class ObservedStepRequest:
-    """One training step from a given state, whose parts are written to `out`.
+    """One training step from a given state, whose step record is written to `out_path`.
 
-    `state` is a safetensors file with `weight/NAME` and, unless `number` is 1, `slot/KIND/NAME`,
-    by canonical name and in the definition of `parity.training.optimizers`. `number` is the
-    number of the step, from 1 on. `dtype` is "float64" or "float32". `choices` is a file of the
-    side of every ReLU's kink and the place of every max-pool's maximum, which the step then takes.
-    `device` is "cpu" or "gpu".
+    `state_path` is a safetensors file with `weight/NAME` and, unless `number` is 1,
+    `slot/KIND/NAME`, by canonical name and in the definition of `parity.training.optimizers`.
+    `number` is the number of the step, from 1 on. `dtype` is "float64" or "float32".
+    `choices_path` is a file with each ReLU's active side and each max-pool's argmax, which the step
+    uses instead of its own. `device` is "cpu" or "gpu".
     """
 
     trainer: TrainerRequest
     step: StepRequest
-    state: str
+    state_path: str
     number: int
-    out: str
+    out_path: str
     dtype: str = "float64"
-    choices: str | None = None
+    choices_path: str | None = None
     variation: Variation = Variation()
     device: str = "cpu"
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from parity.errors import FlagError, GraphError
 from parity.network.onnx_metadata import AXES
 from parity.numerics import capture, floor
-from parity.numerics.array_files import load_arrays, save_arrays
+from parity.numerics.npz import load_npz, save_npz
 from parity.processes.graph_requests import (
     ExportRequest,
     FloorRequest,
@@ -49,14 +49,14 @@ class GraphOperations(GraphFramework):
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
         arrays: dict[str, Any] | None = self.example_inputs()
         if example is not None and arrays is not None:
-            save_arrays(example, arrays)
+            save_npz(example, arrays)
         specs = [spec.to_json() for spec in self.describe_inputs()]
         return {"inputs": specs, "has_example": arrays is not None}
 
     def read_graph(self, *, inputs: str, out: str) -> dict[str, Any]:
         """Record one run on the arrays of the `.npz` file `inputs`; write the graph to `out`."""
         started = time.perf_counter()
-        graph = self.record(load_arrays(inputs))
+        graph = self.record(load_npz(inputs))
         graph.validate(graph.framework)
         Path(out).write_text(json.dumps(graph.to_json()), encoding="utf-8")
         return {"seconds": time.perf_counter() - started, "nodes": len(graph.nodes)}
@@ -88,7 +88,7 @@ class GraphOperations(GraphFramework):
         shapes: dict[str, Sequence[int | None]] = {
             spec.name: spec.shape for spec in self.describe_inputs() if spec.shape
         }
-        given = {} if request.inputs is None else load_arrays(Path(request.inputs))
+        given = {} if request.inputs is None else load_npz(Path(request.inputs))
         for arrays in (self.example_inputs() or {}, given):
             shapes |= {name: tuple(array.shape) for name, array in arrays.items()}
         shapes |= dict(request.shapes)
@@ -100,12 +100,12 @@ class GraphOperations(GraphFramework):
 
     def save_parameters(self, *, path: str) -> None:
         """Write the floating weights to an `.npz` file, by name, in the framework's own axes."""
-        save_arrays(path, self.read_parameters())
+        save_npz(path, self.read_parameters())
 
     def load_parameters(self, *, path: str) -> None:
         """Set the weights of an `.npz` file of `save_parameters`; every bit is read back."""
         self.note_new_weights()
-        self.write_parameters(load_arrays(path))
+        self.write_parameters(load_npz(path))
 
     def note_new_weights(self) -> None:
         """Forget the copy of the model, which has the weights from before."""
@@ -117,7 +117,7 @@ class GraphOperations(GraphFramework):
         Raises `MissingRuntimeError` if the last output is on another device than was asked for.
         """
         request = GraphRunRequest.from_json(arguments)
-        inputs = load_arrays(request.inputs)
+        inputs = load_npz(request.inputs)
         model = self._find_copy(request.precision, request.device)
         if request.precision == "float64":
             inputs = {name: _widen(array) for name, array in inputs.items()}
@@ -185,10 +185,10 @@ class GraphOperations(GraphFramework):
                 seen[tensor] = array if replacement is None else replacement
             return replacement
 
-        model_inputs = load_arrays(inputs)
+        model_inputs = load_npz(inputs)
         tensors = {norm["input"] for norm in norms} | {norm["output"] for norm in norms}
         self.run_tensors(model_inputs, tensors, hook)
-        save_arrays(out, statistics)
+        save_npz(out, statistics)
 
     def measure_floors(self, **arguments: Any) -> dict[str, Any]:
         """Return the float32 floors at the points; `arguments` are the fields of `FloorRequest`.
@@ -204,7 +204,7 @@ class GraphOperations(GraphFramework):
             for name, value in self.read_parameters(model=model).items()
             if request.weights is None or name in request.weights
         }
-        inputs = load_arrays(request.inputs)
+        inputs = load_npz(request.inputs)
         whole, isolated = floor.FloorAccumulator(), floor.FloorAccumulator()
         with capture.CaptureReader(Path(request.reference)) as expected:
             kept = _KeptTensors(expected)
@@ -332,7 +332,7 @@ def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
     """
     if canonical.size != own.size:
         return own
-    moved = np.ascontiguousarray(point.undo(canonical, own.shape)).astype(own.dtype)
+    moved = np.ascontiguousarray(point.invert(canonical, own.shape)).astype(own.dtype)
     # ascontiguousarray makes a scalar a vector.
     return moved.reshape(own.shape)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import GraphError
-from parity.numerics.array_files import load_arrays, save_arrays
+from parity.numerics.npz import load_npz, save_npz
 from parity.processes.graph_requests import PieceCode
 
 Array = NDArray[Any]
@@ -66,10 +66,10 @@ class PieceOperations:
         The answer's fields are those of `PieceCode`. `inputs` is the `.npz` file of the run,
         `weights` the one that is written. Raises `GraphError` where source cannot state a part.
         """
-        steps, ports = self.trace_steps(load_arrays(inputs))
+        steps, ports = self.trace_steps(load_npz(inputs))
         chosen, reads = select_steps(steps, output=output, boundary={*boundary, *ports})
         values = {name: value for step in chosen for name, value in step.values.items()}
-        save_arrays(weights, {name: self.to_array(value) for name, value in values.items()})
+        save_npz(weights, {name: self.to_array(value) for name, value in values.items()})
         return self.wrap_piece(chosen, reads, output).to_json()
 
 

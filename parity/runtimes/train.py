@@ -23,7 +23,7 @@ from parity.network.trained_layout import TrainedLayout
 from parity.numerics.distance import measure_error
 from parity.numerics.losses import measure_losses
 from parity.processes.training_requests import (
-    DROPOUT,
+    DROPOUT_RECORD,
     BatchResult,
     ObservedStepRequest,
     StepRequest,
@@ -242,22 +242,22 @@ class TrainOperations(WeightOperations):
         variances, "correct" is the metric that the framework reports.
         """
         request = ObservedStepRequest.from_json(arguments)
-        values = safetensors.numpy.load_file(request.state)
+        values = safetensors.numpy.load_file(request.state_path)
         images = read_input(request.step.images)
         choices = None
-        if request.choices is not None:
-            choices = safetensors.numpy.load_file(request.choices)
+        if request.choices_path is not None:
+            choices = safetensors.numpy.load_file(request.choices_path)
         trainer, result = self._observe(request, values, images, choices)
         record = self._read_record(trainer)
         record["loss"] = np.array(result.loss, np.float64)
-        weights.save(Path(request.out), record)
+        weights.save(Path(request.out_path), record)
         return {"statistics": trainer.describe_statistics(), "correct": result.correct}
 
     def _read_record(self, trainer: ObservedTrainer) -> dict[str, Array]:
         """Return the parts of a trainer's last step."""
         parts = {**trainer.read_gradients(), **trainer.read_definition()}
         dropouts = trainer.read_dropouts()
-        own = {DROPOUT: dropouts} if len(dropouts) else {}
+        own = {DROPOUT_RECORD: dropouts} if len(dropouts) else {}
         return {**self._select_known(parts), **own, "logits": trainer.read_logits()}
 
     def _observe(
@@ -307,7 +307,7 @@ class TrainOperations(WeightOperations):
         expected = self._read_record(reference)
         expected["samples"] = _measure_samples(reference, request, labels)
         choices = reference.read_choices()
-        values = safetensors.numpy.load_file(request.state)
+        values = safetensors.numpy.load_file(request.state_path)
         images = read_input(request.step.images)
         request = dataclasses.replace(request, dtype="float32")
         errors: dict[str, list[float]] = {}
@@ -338,14 +338,14 @@ class TrainOperations(WeightOperations):
         makes, that of a float32 step with the same choices, and the root mean square of the row.
         """
         request = ObservedStepRequest.from_json(arguments)
-        assert request.choices is not None
-        choices = safetensors.numpy.load_file(request.choices)
-        values = safetensors.numpy.load_file(request.state)
+        assert request.choices_path is not None
+        choices = safetensors.numpy.load_file(request.choices_path)
+        values = safetensors.numpy.load_file(request.state_path)
         images = read_input(request.step.images)
         reference, result = self._observe(request, values, images, choices)
         record = self._read_record(reference)
         record["loss"] = np.array(result.loss, np.float64)
-        weights.save(Path(request.out), record)
+        weights.save(Path(request.out_path), record)
         distances = reference.read_distances()
         narrow, _ = self._observe(
             dataclasses.replace(request, dtype="float32"), values, images, choices

@@ -21,10 +21,10 @@ from parity.errors import ChildError, UsageError, WeightError
 from parity.network import kinds
 from parity.network.alignment import Alignment, WeightPair
 from parity.network.graph import Graph, Node, Parameter
+from parity.network.rearrangement import Rearrangement
 from parity.network.rows import Row, Weight
 from parity.network.table import LayerTable
 from parity.network.trained_layout import ChoicePoint, TrainedLayout
-from parity.network.view import View
 from parity.processes import registry
 from parity.processes.children import Children
 from parity.processes.references import SCRIPT, WEIGHTS, parse_reference, split_name
@@ -356,13 +356,17 @@ def _find_choices(
             if one is None or two is None or one.id not in calls or two.id not in others:
                 continue
             name = names[one.id]
-            crop = _find_crop(graph, one, other.graph, two, pair.view) if kind != "relu" else _NONE
+            crop = (
+                _find_crop(graph, one, other.graph, two, pair.rearrangement)
+                if kind != "relu"
+                else _NONE
+            )
             if crop is None or any(point.name == name for point, _ in found):
                 continue
             found.append(
                 (
                     ChoicePoint(name, kind, calls.index(one.id)),
-                    ChoicePoint(name, kind, others.index(two.id), pair.view, crop),
+                    ChoicePoint(name, kind, others.index(two.id), pair.rearrangement, crop),
                 )
             )
     return found
@@ -372,12 +376,17 @@ _NONE = (0, 0, 0, 0)
 
 
 def _find_crop(
-    graph: Graph, node: Node, other_graph: Graph, other: Node, view: View
+    graph: Graph, node: Node, other_graph: Graph, other: Node, rearrangement: Rearrangement
 ) -> tuple[int, int, int, int] | None:
     """Return what an operation before the other's max-pool pads; None where it cannot be told."""
     plane = graph.tensors[node.inputs[0]].shape
     other_plane = other_graph.tensors[other.inputs[0]].shape
-    if len(plane) != 4 or view.split or view.joined or view.order != (0, 3, 1, 2):
+    if (
+        len(plane) != 4
+        or rearrangement.split
+        or rearrangement.merged
+        or rearrangement.order != (0, 3, 1, 2)
+    ):
         return None
     if plane[2:] == other_plane[1:3]:
         return _NONE

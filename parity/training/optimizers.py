@@ -145,13 +145,13 @@ def trainer_request(
     """
     name, arguments = _load_map(framework).map_optimizer(optimizer)
     decayed = list_decayed(optimizer, table)
-    undecayed: tuple[str, ...] = ()
+    no_weight_decay: tuple[str, ...] = ()
     if optimizer.weight_decay or optimizer.l2:
-        undecayed = tuple(w.name for _, w in table.weights() if w.name not in decayed)
+        no_weight_decay = tuple(w.name for _, w in table.weights() if w.name not in decayed)
     return TrainerRequest(
         optimizer=name,
         arguments=arguments,
-        undecayed=undecayed,
+        no_weight_decay=no_weight_decay,
         clip_value=optimizer.clip_value,
         clip_norm=optimizer.clip_norm,
         l2=optimizer.l2,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from parity.network.table import LayerTable
 from parity.numerics.floor import ROUNDOFF
 from parity.numerics.losses import measure_losses
-from parity.processes.training_requests import DROPOUT
+from parity.processes.training_requests import DROPOUT_RECORD
 from parity.training.definition import Update
 from parity.training.optimizers import Optimizer
 
@@ -320,7 +320,9 @@ _Judge = _Float64Judge | _Float32Judge
 
 def _parts(record: StepRecord) -> set[str]:
     # Slots are those of the definition, which the update names.
-    return {name for name in record.values if not name.startswith("slot/") and name != DROPOUT}
+    return {
+        name for name in record.values if not name.startswith("slot/") and name != DROPOUT_RECORD
+    }
 
 
 def _compare_dropouts(expected: StepRecord, actual: StepRecord) -> Iterable[PartError]:
@@ -329,7 +331,7 @@ def _compare_dropouts(expected: StepRecord, actual: StepRecord) -> Iterable[Part
     A dropout is the same if it acts on as many values.
     """
     none = np.zeros((0, 2))
-    wanted, found = (each.values.get(DROPOUT, none) for each in (expected, actual))
+    wanted, found = (each.values.get(DROPOUT_RECORD, none) for each in (expected, actual))
     for index in range(max(len(wanted), len(found))):
         pair = [each[index] for each in (wanted, found) if index < len(each)]
         alike = len(pair) == 2 and pair[0][1] == pair[1][1]

@@ -249,7 +249,7 @@ class StepVerifier:
         return self._read_record(request, answer)
 
     def _read_record(self, request: ObservedStepRequest, answer: Mapping[str, Any]) -> StepRecord:
-        values = safetensors.numpy.load_file(request.out)
+        values = safetensors.numpy.load_file(request.out_path)
         return StepRecord(values, answer.get("correct", 0), answer["statistics"])
 
     def _request(
@@ -307,8 +307,8 @@ class StepVerifier:
         """
         path = self._folder / "choices.safetensors"
         self._call(self._subject, "save_choices", path=str(path), dtype="float32")
-        request = self._request(given, REFERENCE, suffix="", choices=str(path))
-        request = dataclasses.replace(request, out=str(self._folder / "forced.safetensors"))
+        request = self._request(given, REFERENCE, suffix="", choices_path=str(path))
+        request = dataclasses.replace(request, out_path=str(self._folder / "forced.safetensors"))
         answer = self._call(REFERENCE, "prove_choices", **request.to_json())
         found = answer["choices"]
         if not found or not all(e.passes for e in numerics.errors if e.kind == "samples"):

@@ -14,7 +14,7 @@ import pytest
 import parity
 from parity.commands import bisect as bisecting
 from parity.commands.cli import main as cli
-from parity.commands.commits import Commits
+from parity.commands.commit_worktrees import CommitWorktrees
 from parity.errors import InterpreterError, UsageError
 from parity.processes import environments, releases
 from tests.commands.test_history import commit, git
@@ -278,13 +278,13 @@ def test_the_files_of_a_commit_are_those_of_its_worktree(
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     hook.chmod(0o755)
-    with Commits(["own=network.py:build,3"], tmp_path / "trees") as commits:
-        first, *_, last = commits.list_between("HEAD~5..HEAD")
-        (reference,) = commits.check_out(last)
+    with CommitWorktrees(["own=network.py:build,3"], tmp_path / "trees") as worktrees:
+        first, *_, last = worktrees.list_range("HEAD~5..HEAD")
+        (reference,) = worktrees.check_out(last)
         name, _, path = reference.partition("=")
         assert name == "own"
         assert path.endswith("/models/network.py:build,3")
         assert "note 5" in Path(path.partition(":")[0]).with_name("netpkg.py").read_text()
-        assert commits.describe(first).endswith("commit 0)")
+        assert worktrees.describe(first).endswith("commit 0)")
     assert not Path(path.partition(":")[0]).exists()
     assert not os.path.exists(tmp_path / "ran")

@@ -120,9 +120,11 @@ def test_a_level_that_failed_when_captured_still_fails(tmp_path: Path) -> None:
 
 def test_a_plain_graph_that_strays_still_fails(tmp_path: Path) -> None:
     near = {"max_abs": 0.0, "rel_l2": 0.0}
-    folder = write(tmp_path / "near", gaps={"keras": near})
+    folder = write(tmp_path / "near", instrumentation_gaps={"keras": near})
     assert diff(folder, folder).verdict == "parity"
-    folder = write(tmp_path / "far", gaps={"keras": {"max_abs": 1.0, "rel_l2": 1.0}})
+    folder = write(
+        tmp_path / "far", instrumentation_gaps={"keras": {"max_abs": 1.0, "rel_l2": 1.0}}
+    )
     report = diff(folder, folder)
     assert report.levels["numerics"].outcome == "fail"
     message = report.levels["numerics"].messages[0]
@@ -151,7 +153,9 @@ def test_an_earlier_comparison_makes_way(tmp_path: Path) -> None:
         path.rename(path.with_suffix(".part"))
     parts = {path.stem: path for path in (tmp_path / "two").iterdir()}
     report = diff(folder, folder)
-    saved_captures.save_captures(folder, parts, report, points=POINTS, floors={}, gaps={})
+    saved_captures.move_captures(
+        folder, parts, report, points=POINTS, floors={}, instrumentation_gaps={}
+    )
     assert sorted(path.stem for path in folder.iterdir()) == ["keras", "reference"]
 
 
@@ -278,8 +282,8 @@ def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "holds no captures" in _refused(capsys, "diff", tmp_path, tmp_path)
 
 
-def test_a_capture_that_was_never_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a child leaves it, without the facts and floors that `keep` adds."""
+def test_a_capture_that_was_never_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a child leaves it, without the facts and floors that `move_captures` adds."""
     folder = write(tmp_path / "one")
     with CaptureReader(folder / "reference.safetensors") as reader:
         manifest = {k: v for k, v in reader.manifest.items() if k != "comparison"}

@@ -1,4 +1,4 @@
-"""The text of a reduced file: views as source, arrays once, and its own measurement."""
+"""The text of a reduced file: rearrangements as source, arrays once, and its own measurement."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import numpy as np
 import pytest
 
 from parity.commands import piece_file, piece_trial
-from parity.commands.piece_file import MARK, format_undo, format_views, render_file
+from parity.commands.piece_file import MARK, format_inverse, format_rearrangements, render_file
 from parity.comparison.graphs.pieces import Piece, PieceSide
 from parity.comparison.graphs.points import GraphRow
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 from parity.processes.graph_requests import PieceCode
 
-VIEWS = [
+REARRANGEMENTS = [
     (),
-    (View((), (0, 3, 1, 2), ()),),
-    (View((-1, 2, 3, 4), (0, 3, 1, 2), (-1, 24)),),
-    (View((), (), (-1, 24)), View((-1, 4, 6), (0, 2, 1), ())),
-    (View((-1, 24), (), (-1, 8, 3)),),
+    (Rearrangement((), (0, 3, 1, 2), ()),),
+    (Rearrangement((-1, 2, 3, 4), (0, 3, 1, 2), (-1, 24)),),
+    (Rearrangement((), (), (-1, 24)), Rearrangement((-1, 4, 6), (0, 2, 1), ())),
+    (Rearrangement((-1, 24), (), (-1, 8, 3)),),
 ]
 
 
-@pytest.mark.parametrize("views", VIEWS)
+@pytest.mark.parametrize("rearrangements", REARRANGEMENTS)
 @pytest.mark.parametrize("batch", [2, 1])
-def test_the_source_of_views_does_what_they_do(views, batch):
+def test_the_source_of_rearrangements_does_what_they_do(rearrangements, batch):
     own = np.arange(batch * 24.0).reshape(batch, 2, 3, 4)
     there = own
-    for view in views:
-        there = view.apply(there)
-    assert np.array_equal(eval(f"x{format_views(views)}", {"x": own}), there)
+    for rearrangement in rearrangements:
+        there = rearrangement.apply(there)
+    assert np.array_equal(eval(f"x{format_rearrangements(rearrangements)}", {"x": own}), there)
     # The text is of two samples, and serves one.
-    back = eval(f"x{format_undo(views, (2, 2, 3, 4))}", {"x": there})
+    back = eval(f"x{format_inverse(rearrangements, (2, 2, 3, 4))}", {"x": there})
     assert np.array_equal(back, own)
 
 

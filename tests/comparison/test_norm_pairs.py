@@ -6,7 +6,7 @@ from parity.comparison.graphs.norm_pairs import pair_norms
 from parity.network.alignment import Alignment, NodePair, TensorPair
 from parity.network.alignment.result import Confidence
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 
 
 def graph(*, factor: bool, norms: int = 1) -> Graph:
@@ -32,8 +32,8 @@ def graph(*, factor: bool, norms: int = 1) -> Graph:
 
 def alignment(first: Graph, second: Graph) -> Alignment:
     pair = NodePair(
-        ("conv",), ("conv",), (TensorPair("conv.0", "conv.0", View()),), (), Confidence.SURE, "",
-        "conv", "conv",
+        ("conv",), ("conv",), (TensorPair("conv.0", "conv.0", Rearrangement()),), (),
+        Confidence.SURE, "", "conv", "conv",
     )  # fmt: skip
     left, right = (tuple(n.id for n in each.nodes if n.id != "conv") for each in (first, second))
     return Alignment((pair,), left, right)

@@ -18,7 +18,7 @@ from parity.network.alignment import Alignment
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from parity.network.inputs import make_stress_arrays
 from parity.network.inputs import make_stress_inputs as stress_images
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 
 
 def _model(*declared: int | None) -> LoadedModel:
@@ -88,12 +88,16 @@ def test_another_length() -> None:
 
 
 def test_inputs_at_another_size_have_the_models_own_axes() -> None:
-    alignment = Alignment((), inputs={"x": "x"}, input_views={"x": View(order=(0, 2, 1))})
+    alignment = Alignment(
+        (), inputs={"x": "x"}, input_rearrangements={"x": Rearrangement(order=(0, 2, 1))}
+    )
     arrays = {"x": np.zeros((2, 3, 9), np.float32)}
     found = resize_inputs(_model(None, None, 3), alignment, arrays)
     assert found is not None
     assert found["x"].shape == (2, 9, 3)
     # A length that the model states to be fixed is not changed.
     assert resize_inputs(_model(None, 5, 3), alignment, arrays) is None
-    split = Alignment((), inputs={"x": "x"}, input_views={"x": View(split=(2, 15))})
+    split = Alignment(
+        (), inputs={"x": "x"}, input_rearrangements={"x": Rearrangement(split=(2, 15))}
+    )
     assert resize_inputs(_model(None, None, 3), split, arrays) is None

@@ -21,8 +21,8 @@ MARK = "PARITY_TEST_RUN"
 # What the installed script does. With `-m`, Python itself may end as one that Ctrl-C has killed.
 # Whoever runs the tests in the background may have had Ctrl-C ignored.
 _SCRIPT = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from parity.commands.cli.main import main; sys.exit(main())"
+    "import _signal, sys; _signal.signal(_signal.SIGINT, _signal.default_int_handler); "
+    "from parity.__main__ import main; sys.exit(main())"
 )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -95,3 +97,21 @@ def test_a_step_that_takes_too_long(parity):
     assert not done.err
     assert done.report["verdict"] == "unknown"
     assert "no answer" in done.report["subjects"]["torch"]["failure"]
+
+
+def test_ctrl_c_before_the_handlers_are_there():
+    """While the first modules are imported, Ctrl-C ends the process as it ends any program."""
+    script = (
+        "import _signal, os, sys\n"
+        "_signal.signal(_signal.SIGINT, _signal.default_int_handler)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'parity.processes.interrupts':\n"
+        "            os.kill(os.getpid(), 2)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from parity.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT
+    assert done.stdout == done.stderr == ""

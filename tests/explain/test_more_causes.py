@@ -115,6 +115,22 @@ def test_one_number_is_not_fitted_to_three_values():
     assert diagnosis.explain_layer(made).proof is None
 
 
+@pytest.mark.parametrize("zeros", [1, 2])
+def test_two_numbers_of_which_one_is_zero_prove_nothing(zeros):
+    """A dropout gives them; so does a ReLU with an input of another range."""
+    layer = dense(outputs=2)
+    layer = replace(layer, inputs=(layer.inputs[0][:1],))
+    shifted = evaluate(layer.with_input_transform(lambda x: (x + 1.0) / 2.0))
+    layer = layer.with_weights(bias=layer.weights["bias"] - shifted[0] + [0.5, -0.5])
+    if zeros == 2:
+        layer = layer.with_weights(bias=layer.weights["bias"] - 1.0)
+    moved = evaluate(layer.with_input_transform(lambda x: (x + 1.0) / 2.0))
+    assert (moved <= 0).sum() == zeros
+    own = dict(layer.weights)
+    made = failing_layer(layer, np.maximum(moved, 0.0), subject_weights=own)
+    assert diagnosis.explain_layer(made).proof is None
+
+
 def test_the_factor_that_the_subject_states_needs_no_fit():
     layer = dense(outputs=3)
     layer = replace(layer, inputs=(layer.inputs[0][:1],))

@@ -85,6 +85,25 @@ def test_a_call_is_removed_and_added():
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("y = f(x, mask=m)", "y = f(x)"),
+        ("y = f(x, mask=g(1, 2), causal=True)[0]", "y = f(x)[0]"),
+        ("y = f(x, causal=True, other=1)", "y = f(x, other=1)"),
+        ("y = f(mask=m, other=1)", "y = f(other=1)"),
+        ("y = f(mask=m)", "y = f()"),
+        ("y = Layer(4)(x, causal=True)", "y = Layer(4)(x)"),
+        ("y = f(x, other=1)", None),
+        ("y = f(\n    x,\n    mask=m,\n)", "y = f(\n    x,\n)"),
+    ],
+)
+def test_keywords_of_a_call_are_left_out(line, expected):
+    text = f"{IMPORTS}{line}\n"
+    wanted = None if expected is None else f"{IMPORTS}{expected}\n"
+    assert source.remove_keywords(text, 3, ["mask", "causal"]) == wanted
+
+
 def test_an_argument_of_a_function_is_changed():
     text = f"{IMPORTS}y = functional.leaky_relu(x, 0.1)\n"
     assert list(

@@ -10,6 +10,7 @@ import pytest
 from parity.errors import WeightError
 from parity.network.alignment import WeightPair
 from parity.network.alignment.transform import Slice, WeightTransform
+from parity.network.rearrangement import Rearrangement
 from parity.network.trained_layout import (
     ChoicePoint,
     TrainedLayout,
@@ -18,7 +19,6 @@ from parity.network.trained_layout import (
     pairs_from_json,
     pairs_to_json,
 )
-from parity.network.view import View
 
 SHAPES = {"conv.weight": (4, 3, 2, 2), "attention.in_proj_weight": (6, 2), "bias": (4,)}
 
@@ -101,7 +101,7 @@ def test_a_copy_that_is_no_permutation_is_refused(change, message):
 
 
 def test_a_layout_is_read_as_it_was_written():
-    point = ChoicePoint("relu", "relu", 2, View(order=(0, 3, 1, 2)), (1, 0, 1, 0))
+    point = ChoicePoint("relu", "relu", 2, Rearrangement(order=(0, 3, 1, 2)), (1, 0, 1, 0))
     layout = TrainedLayout(SHAPES, 10, PAIRS, (point,), {"relu": 3, "max_pool": 0})
     assert TrainedLayout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
     assert pairs_from_json(json.loads(json.dumps(pairs_to_json(PAIRS)))) == PAIRS

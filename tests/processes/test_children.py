@@ -21,7 +21,7 @@ from parity.errors import (
     WeightError,
 )
 from parity.processes import origin
-from parity.processes.child import Child
+from parity.processes.child import Child, refuse_crashing_file
 from parity.processes.children import Children
 
 
@@ -125,6 +125,20 @@ def test_a_killed_child_names_the_signal(child):
     threading.Timer(0.3, lambda: os.kill(child.pid, signal.SIGKILL)).start()
     with pytest.raises(ChildError, match="SIGKILL, possibly out of memory"):
         child.call("sleep", seconds=30)
+
+
+def test_a_child_that_crashes_at_a_file_names_the_file(child):
+    threading.Timer(0.3, lambda: os.kill(child.pid, signal.SIGSEGV)).start()
+    told = "x.h5: is damaged; fake: the process died during 'sleep' .signal SIGSEGV"
+    with pytest.raises(WeightError, match=told), refuse_crashing_file("x.h5"):
+        child.call("sleep", seconds=30)
+
+
+def test_a_child_that_is_killed_at_a_file_says_nothing_of_the_file(child):
+    threading.Timer(0.3, lambda: os.kill(child.pid, signal.SIGKILL)).start()
+    with pytest.raises(ChildError, match="SIGKILL") as raised, refuse_crashing_file("x.h5"):
+        child.call("sleep", seconds=30)
+    assert "x.h5" not in str(raised.value)
 
 
 def test_a_hung_child_is_stopped(monkeypatch):

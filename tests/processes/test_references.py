@@ -176,6 +176,7 @@ def test_the_value_of_an_option(text, value):
         ("keras:", "expected keras:NAME, found no name"),
         ("hf:", "expected hf:FOLDER, found no folder"),
         ("hf:nowhere", "no folder 'nowhere'; nothing is downloaded"),
+        (f"hf:{'b' * 300}", "no folder 'bbb"),
         ("hf:plain", "the folder has no config.json"),
         ("keras:ResNet50,3", "an option of a zoo's model is NAME=VALUE"),
         ("keras:ResNet50,weights=imagenet", "no such file 'imagenet'; nothing is downloaded"),

@@ -104,7 +104,7 @@ def _optimise(level: str) -> Callable[[str, Path], Path]:
 
 
 def _prepare(name: str, folder: Path) -> Path:
-    """The file as ONNX Runtime's quantizer wants it: with inferred shapes, in one file."""
+    """The file as ONNX Runtime's quantiser wants it: with inferred shapes, in one file."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     path = folder / f"{name}-prepared.onnx"

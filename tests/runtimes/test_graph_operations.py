@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 from parity.errors import FlagError, GraphError, MissingRuntimeError
 from parity.network import weights as canonical_weights
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
-from parity.network.view import View
-from parity.numerics.array_files import load_arrays, save_arrays
+from parity.network.rearrangement import Rearrangement
 from parity.numerics.capture import CaptureReader
+from parity.numerics.npz import load_npz, save_npz
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
 from parity.processes.training_requests import StepRequest
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
@@ -130,7 +130,7 @@ def inputs(tmp_path: Path) -> str:
     return str(path)
 
 
-POINTS = (TensorPoint("first", "a", (View(order=(1, 0)),)), TensorPoint("last", "c"))
+POINTS = (TensorPoint("first", "a", (Rearrangement(order=(1, 0)),)), TensorPoint("last", "c"))
 
 
 def run(operations: NumpyOperations, inputs: str, out: Path, **fields: Any) -> dict[str, Array]:
@@ -239,7 +239,7 @@ def test_statistics_are_measured_in_one_run(tmp_path: Path, inputs: str) -> None
     ]
     out = tmp_path / "statistics.npz"
     operations.calibrate_norms(inputs=inputs, norms=norms, out=str(out))
-    statistics = load_arrays(str(out))
+    statistics = load_npz(str(out))
     with np.load(inputs) as arrays:
         data = arrays["x"] @ weights["a.weight"] + 3.0
     np.testing.assert_allclose(statistics["n.mean"], data.mean(0), rtol=1e-5)
@@ -255,7 +255,7 @@ def test_statistics_are_measured_in_one_run(tmp_path: Path, inputs: str) -> None
 def test_a_run_in_float64_has_the_weights_that_were_loaded_last(tmp_path):
     operations = NumpyOperations(build_dense_pair())
     inputs = tmp_path / "inputs.npz"
-    save_arrays(inputs, {"x": np.ones((2, 3), np.float32)})
+    save_npz(inputs, {"x": np.ones((2, 3), np.float32)})
 
     def run(label: str) -> Array:
         path = tmp_path / f"{label}.safetensors"
@@ -269,7 +269,7 @@ def test_a_run_in_float64_has_the_weights_that_were_loaded_last(tmp_path):
     before = run("before")
     assert np.array_equal(before, run("again"))
     weights = {name: 2 * value for name, value in operations.read_parameters().items()}
-    save_arrays(tmp_path / "weights.npz", weights)
+    save_npz(tmp_path / "weights.npz", weights)
     operations.load_parameters(path=str(tmp_path / "weights.npz"))
     np.testing.assert_allclose(run("after"), 4 * before, rtol=1e-12)
 
@@ -277,7 +277,7 @@ def test_a_run_in_float64_has_the_weights_that_were_loaded_last(tmp_path):
 def test_floors_of_some_points_perturb_the_weights_of_their_parts_alone(tmp_path):
     operations = NumpyOperations(build_dense_pair())
     inputs = tmp_path / "inputs.npz"
-    save_arrays(inputs, {"x": np.ones((2, 3), np.float32)})
+    save_npz(inputs, {"x": np.ones((2, 3), np.float32)})
     points = (TensorPoint("b", "b"), TensorPoint("c", "c"))
     path = tmp_path / "wide.safetensors"
     run = GraphRunRequest(str(inputs), points, str(path), precision="float64")

@@ -1,4 +1,4 @@
-"""Files from exporters, optimisers and quantizers: float64 reading and ONNX Runtime at the floor.
+"""Files from exporters, optimisers and quantisers: float64 reading and ONNX Runtime at the floor.
 
 The floor is measured on the file itself: five float32 runs of the reading, four of them with
 weights and inputs moved by an ulp.

@@ -131,10 +131,10 @@ def test_a_quantised_weight_is_a_parameter_with_the_moments_of_its_values() -> N
     ]
     graph = read(model(nodes, {"x": (2, 4)}, ["y"], weights), {"x": drawn(2, 4)})
     assert [each.kind for each in graph.nodes] == ["quantize", "dequantize", "dense"]
-    quantize, _, dense = graph.nodes
-    assert quantize.hyper["dtype"] == "uint8"
-    assert (quantize.hyper["scale"], quantize.hyper["zero_point"]) == (float(np.float32(0.03)), 128)
-    assert not quantize.parameters
+    quantise, _, dense = graph.nodes
+    assert quantise.hyper["dtype"] == "uint8"
+    assert (quantise.hyper["scale"], quantise.hyper["zero_point"]) == (float(np.float32(0.03)), 128)
+    assert not quantise.parameters
     kernel, bias = dense.parameters
     assert (kernel.name, kernel.dtype, kernel.axes) == ("q", "int8", "I O")
     assert (bias.name, bias.role) == ("b", "bias")

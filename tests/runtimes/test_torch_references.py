@@ -275,7 +275,7 @@ def test_transformers_folder(folder):
         assert torch.equal(loaded.model.state_dict()[name], tensor)
     torch.testing.assert_close(loaded.model(tokens).logits, saved(tokens).logits)
     assert loaded.brings_weights
-    with pytest.raises(UsageError, match="the option 'trust_remote_code' is not taken"):
+    with pytest.raises(UsageError, match="the option 'trust_remote_code' is not supported"):
         load("hf:bert,trust_remote_code=True")
 
     data = json.loads((folder / "bert/config.json").read_text())
@@ -291,6 +291,9 @@ def test_transformers_folder(folder):
         load("hf:bert")
     (folder / "bert/config.json").write_text(json.dumps({**data, "auto_map": {"AutoModel": "x.Y"}}))
     with pytest.raises(UsageError, match=r"is code in the folder \(auto_map\), which is never run"):
+        load("hf:bert")
+    (folder / "bert/config.json").write_text(json.dumps({**data, "architectures": "BertModel"}))
+    with pytest.raises(UsageError, match="architectures: expected a list of strings"):
         load("hf:bert")
     (folder / "bert/config.json").write_text(json.dumps(data))
     (folder / "bert/model.safetensors").unlink()

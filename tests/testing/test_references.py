@@ -15,7 +15,7 @@ from parity.errors import InputError, UsageError
 from parity.testing import assert_parity
 from tests.end_to_end import harness
 
-RUN = "import sys; from parity.commands.cli.main import main; sys.exit(main())"
+RUN = "import sys; from parity.__main__ import main; sys.exit(main())"
 
 TORCH = """
 import torch

@@ -65,5 +65,5 @@ def test_steps_are_counted_from_where_the_optimizer_starts_anew(initial_epoch, t
         )  # fmt: skip
         loop._train_epoch(loop.prepare(None))
     epsilons = [1e-7 / math.sqrt(1 - 0.999**step) for step in (1, 2, 3)]
-    assert [step["epsilon"] for step in child.steps] == pytest.approx(epsilons, rel=1e-12)
+    assert [step["optimizer_epsilon"] for step in child.steps] == pytest.approx(epsilons, rel=1e-12)
     assert verifier.steps == [(step, initial_epoch + 1, step - 1) for step in (1, 2, 3)]

@@ -110,7 +110,10 @@ def keras_trainer(parameters, request):
     # No row names these variables: they are called by their paths.
     names = {"weight": "fc/kernel", "bias": "fc/bias"}
     request = TrainerRequest(
-        **{**vars(request), "undecayed": tuple(names[name] for name in request.undecayed)}
+        **{
+            **vars(request),
+            "no_weight_decay": tuple(names[name] for name in request.no_weight_decay),
+        }
     )
     trainer = KerasTrainer(model, WeightMap.identity({}), request)
     return trainer, lambda: {"weight": dense.kernel.numpy().T, "bias": dense.bias.numpy()}
@@ -127,7 +130,10 @@ def torch_trainer(parameters, request):
         dense.bias.copy_(torch.from_numpy(parameters["bias"]))
     names = {"weight": "1.weight", "bias": "1.bias"}
     request = TrainerRequest(
-        **{**vars(request), "undecayed": tuple(names[name] for name in request.undecayed)}
+        **{
+            **vars(request),
+            "no_weight_decay": tuple(names[name] for name in request.no_weight_decay),
+        }
     )
     trainer = TorchTrainer(torch.nn.Sequential(torch.nn.Flatten(), dense), request)
     return trainer, lambda: {
@@ -151,8 +157,8 @@ def test_a_framework_takes_the_steps_of_the_definition(framework, name, problem,
     )
     request = trainer_request(optimizer, framework, LayerTable(()))
     decays = optimizer.weight_decay or optimizer.l2
-    undecayed = () if optimizer.decay_all or not decays else ("bias",)
-    request = TrainerRequest(**{**vars(request), "undecayed": undecayed})
+    no_weight_decay = () if optimizer.decay_all or not decays else ("bias",)
+    request = TrainerRequest(**{**vars(request), "no_weight_decay": no_weight_decay})
     trainer, read = TRAINERS[framework](parameters, request)
     for step, rate in enumerate(rates, start=1):
         epsilon = optimizer.epsilon_at(framework, step)
@@ -207,10 +213,10 @@ def test_only_kernels_decay_unless_asked():
     table = architectures.get("resnet18").table()
     kernels = {weight.name for _, weight in table.weights() if weight.role == "kernel"}
     request = trainer_request(Optimizer("adamw", 1e-3, weight_decay=0.1), "torch", table)
-    assert kernels.isdisjoint(request.undecayed)
-    assert {"bn1.weight", "bn1.bias", "fc.bias"} <= set(request.undecayed)
+    assert kernels.isdisjoint(request.no_weight_decay)
+    assert {"bn1.weight", "bn1.bias", "fc.bias"} <= set(request.no_weight_decay)
     everything = Optimizer("adamw", 1e-3, weight_decay=0.1, decay_all=True)
-    assert trainer_request(everything, "torch", table).undecayed == ()
+    assert trainer_request(everything, "torch", table).no_weight_decay == ()
 
 
 def test_a_request_survives_json():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import typer
 from parity.commands.cli.console import print_message
 from parity.commands.cli.outlet import INTERRUPTION, shorten
 from parity.errors import ParityError
+from parity.text import quote
 
 show_tracebacks = False
 """Whether errors show their traceback; set by `--debug`."""
@@ -38,9 +40,15 @@ def handle_errors() -> Iterator[None]:
     except KeyboardInterrupt as error:
         _exit_with_error(error, 3, INTERRUPTION)
     except OSError as error:
-        _exit_with_error(error, 2)
+        _exit_with_error(error, 2, _describe_os_error(error))
     except Exception as error:  # noqa: BLE001 (a user sees one line, whatever the error is)
         _exit_with_error(error, 3, f"internal error of parity: {type(error).__name__}: {error}")
+
+
+def _describe_os_error(error: OSError) -> str:
+    if error.filename is None or not error.strerror:
+        return str(error)
+    return f"{quote(os.fsdecode(error.filename))}: {error.strerror}"
 
 
 def report_usage_error(error: Exception) -> int:

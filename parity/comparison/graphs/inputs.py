@@ -21,7 +21,7 @@ from parity.network.alignment import families
 from parity.network.graph import OPAQUE, Graph
 from parity.network.inputs import preprocessing
 from parity.network.inputs.preprocessing import Preprocessing
-from parity.numerics.array_files import READING_ERRORS, save_arrays
+from parity.numerics.npz import READING_ERRORS, save_npz
 from parity.processes.model_files import require_file
 from parity.text import one_line, quote, suggest
 
@@ -71,7 +71,7 @@ class ModelInputs:
 
     def save(self, path: Path) -> Path:
         """Write the arrays to an `.npz` file and return it."""
-        save_arrays(path, self.arrays)
+        save_npz(path, self.arrays)
         return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from parity.network import kinds
 from parity.network.graph import Graph, Node
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 
 _SPATIAL = frozenset("DHW")
 
@@ -19,15 +19,18 @@ _PARALLEL = ("starts", "ends", "steps", "shifts")
 """Hyperparameters that give one value for each of `axes`."""
 
 
-def channels_first(order: str) -> tuple[View, ...]:
-    """Return the view from an axis order to channels first; none where it is, or is not known."""
+def channels_first(order: str) -> tuple[Rearrangement, ...]:
+    """Return the rearrangement from an axis order to channels first, or nothing.
+
+    It is empty where the order is channels first already, or is not known.
+    """
     names = order.split()
     if len(names) < 3 or names[0] != "N" or names[-1] != "C":
         return ()
     if len(names) == 3 and names[1] not in _SPATIAL:
         # Tokens: every framework has their channels last.
         return ()
-    return (View(order=(0, len(names) - 1, *range(1, len(names) - 1))),)
+    return (Rearrangement(order=(0, len(names) - 1, *range(1, len(names) - 1))),)
 
 
 def is_signal(node: Node, axes: Mapping[str, str]) -> bool:
@@ -49,8 +52,8 @@ def move_channels_first(graph: Graph, node: Node, axes: Mapping[str, str]) -> No
         name: (channels_first(axes.get(tensor, "")), len(graph.tensors[tensor].shape))
         for name, tensor in (("input", node.inputs[0]), ("output", node.outputs[0]))
     }
-    views, rank = ends["output" if node.kind in _OF_OUTPUT else "input"]
-    moved = views[0].order if views else tuple(range(rank))
+    rearrangements, rank = ends["output" if node.kind in _OF_OUTPUT else "input"]
+    moved = rearrangements[0].order if rearrangements else tuple(range(rank))
     hyper = dict(node.hyper)
 
     def place(axis: Any) -> int:

@@ -13,7 +13,7 @@ from parity.network.alignment import Alignment, NodePair, TensorPair, WeightPair
 from parity.network.alignment.result import Confidence
 from parity.network.alignment.transform import WeightTransform
 from parity.network.graph import Graph, Node
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 
 _MOST = 6
 """As many operations behind a paired tensor are followed."""
@@ -23,7 +23,8 @@ def pair_norms(reference: Graph, other: Graph, alignment: Alignment) -> Alignmen
     """Return the alignment with pairs of the normalisations that are left over on both sides.
 
     Each follows one paired tensor, with nothing between but operations that have no partner and
-    are read once, and is the only one of its kind there. Its tensors have the paired one's view.
+    are read once, and is the only one of its kind there. Its tensors have the rearrangement of the
+    paired tensor.
     """
     left, right = set(alignment.unpaired_reference), set(alignment.unpaired_other)
     added: dict[str, NodePair] = {}
@@ -34,7 +35,7 @@ def pair_norms(reference: Graph, other: Graph, alignment: Alignment) -> Alignmen
             same = [each for each in theirs if _fits(node, each)]
             alone = [each for each in own if each.kind == node.kind]
             if len(same) == 1 and len(alone) == 1:
-                added[node.id] = _pair(node, same[0], tensors.view)
+                added[node.id] = _pair(node, same[0], tensors.rearrangement)
     if not added:
         return alignment
     order = {node.id: place for place, node in enumerate(reference.nodes)}
@@ -72,7 +73,7 @@ def _fits(node: Node, other: Node) -> bool:
     return roles == {each.role: each.shape for each in other.parameters} and "" not in roles
 
 
-def _pair(node: Node, other: Node, view: View) -> NodePair:
+def _pair(node: Node, other: Node, rearrangement: Rearrangement) -> NodePair:
     weights = tuple(
         WeightPair(each.name, partner.name, WeightTransform())
         for each in node.parameters
@@ -81,7 +82,7 @@ def _pair(node: Node, other: Node, view: View) -> NodePair:
     return NodePair(
         (node.id,),
         (other.id,),
-        (TensorPair(node.outputs[0], other.outputs[0], view),),
+        (TensorPair(node.outputs[0], other.outputs[0], rearrangement),),
         weights,
         Confidence.PROBABLE,
         "the only one of its kind behind paired layers",

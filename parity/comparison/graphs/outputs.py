@@ -59,9 +59,9 @@ def _compare(
     ):
         for name, partner in pairs:
             found = right(actual[partner])
-            view = alignment.output_views.get(name)
+            rearrangement = alignment.output_rearrangements.get(name)
             try:
-                found = found if view is None else view.apply(found)
+                found = found if rearrangement is None else rearrangement.apply(found)
             except ValueError as error:
                 return f"the output '{name}' does not fit its partner: {error}"
             error_metrics = measure_error(actual=found, expected=left(expected[name]))

@@ -15,9 +15,9 @@ from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.errors import GraphError
 from parity.network.graph import Graph
-from parity.network.view import View
-from parity.numerics.array_files import load_arrays
+from parity.network.rearrangement import Rearrangement
 from parity.numerics.capture import CaptureReader
+from parity.numerics.npz import load_npz
 from parity.numerics.points import ComparisonPoint
 from parity.processes.graph_requests import PieceCode
 
@@ -45,15 +45,15 @@ class Place:
 class PieceSide:
     """One model's part: its code, and how its tensors become those of the file.
 
-    `inputs` has, for each id that the code reads, the key of the array, the views that give it the
-    comparison's axes, its own shape and dtype.
+    `inputs` has, for each id that the code reads, the key of the array, the rearrangements that
+    give it the comparison's axes, its own shape and dtype.
     """
 
     subject: str
     code: PieceCode
     weights: Mapping[str, Array]
-    inputs: Mapping[str, tuple[str, tuple[View, ...], tuple[int, ...], str]]
-    output: tuple[View, ...]
+    inputs: Mapping[str, tuple[str, tuple[Rearrangement, ...], tuple[int, ...], str]]
+    output: tuple[Rearrangement, ...]
 
 
 @dataclass(frozen=True)
@@ -188,11 +188,11 @@ def _write_side(
         described = model.graph.tensors[tensor]
         if tensor in by_tensor:
             row = by_tensor[tensor]
-            key, views = row.name, row.tensors[name].views
+            key, rearrangements = row.name, row.tensors[name].rearrangements
         else:
-            key, views = input_key(name, ports[tensor]), ()
-        inputs[tensor] = (key, views, described.shape, described.dtype)
-    return PieceSide(name, code, load_arrays(weights), inputs, end.tensors[name].views)
+            key, rearrangements = input_key(name, ports[tensor]), ()
+        inputs[tensor] = (key, rearrangements, described.shape, described.dtype)
+    return PieceSide(name, code, load_npz(weights), inputs, end.tensors[name].rearrangements)
 
 
 def _capture(

@@ -12,8 +12,8 @@ from parity.network import kinds
 from parity.network.alignment import Alignment, find_cuts, infer_axes
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import count_sum_terms
+from parity.network.rearrangement import Rearrangement
 from parity.network.table import Depth
-from parity.network.view import View
 from parity.numerics.points import ComparisonPoint
 from parity.processes.graph_requests import TensorPoint
 
@@ -22,8 +22,8 @@ from parity.processes.graph_requests import TensorPoint
 class GraphRow:
     """One operation of the reference, and its counterparts.
 
-    `tensors` has the tensor by subject, with the views that give it the axes of the comparison:
-    those of the reference, channels first. `nodes` are the operations by subject.
+    `tensors` has the tensor by subject, with the rearrangements that give it the axes of the
+    comparison: those of the reference, channels first. `nodes` are the operations by subject.
     """
 
     name: str
@@ -106,7 +106,7 @@ def build_table(
     for subject, alignment in alignments.items():
         for pair in alignment.pairs:
             for both in pair.tensors:
-                point = TensorPoint("", both.other, (both.view,))
+                point = TensorPoint("", both.other, (both.rearrangement,))
                 found = pairs.setdefault(both.reference, {})
                 found[subject] = (point, pair.other, pair.confidence.value)
     output_tensors = {port.tensor for port in graph.outputs}
@@ -123,7 +123,9 @@ def build_table(
         first = channels_first(named) if len(named.split()) == len(own) else ()
         stage, block = cuts.places[node.id]
         tensors = {
-            subject: TensorPoint(name, point.tensor, (*_drop_identity(point.views), *first))
+            subject: TensorPoint(
+                name, point.tensor, (*_drop_identity(point.rearrangements), *first)
+            )
             for subject, (point, _, _) in partners.items()
         }
         tensors[reference] = TensorPoint(name, tensor, first)
@@ -135,7 +137,7 @@ def build_table(
                 block=block,
                 kind=node.kind,
                 node=node.id,
-                shape=first[0].result_shape(own) if first else own,
+                shape=first[0].infer_shape(own) if first else own,
                 tensors=tensors,
                 nodes={subject: nodes for subject, (_, nodes, _) in partners.items()},
                 confidence="sure" if set(confidences) <= {"sure"} else "ambiguous",
@@ -165,13 +167,13 @@ def _output_rows(
     by_tensor = {row.tensors[reference].tensor: row for row in rows}
     found = []
     for port in graph.outputs:
-        partners: dict[str, tuple[str, View]] = {}
+        partners: dict[str, tuple[str, Rearrangement]] = {}
         for subject, alignment in alignments.items():
             tensors = {p.name: p.tensor for p in graphs[subject].outputs} if graphs else {}
             other = tensors.get(alignment.outputs.get(port.name, ""))
             if other is not None:
-                view = alignment.output_views.get(port.name, View())
-                partners[subject] = (other, view)
+                rearrangement = alignment.output_rearrangements.get(port.name, Rearrangement())
+                partners[subject] = (other, rearrangement)
         known = by_tensor.get(port.tensor)
         node = graph.producers.get(port.tensor)
         same = known is not None and all(
@@ -184,8 +186,8 @@ def _output_rows(
         first = channels_first(axes.get(port.tensor, ""))
         shape = graph.tensors[port.tensor].shape
         points = {
-            subject: TensorPoint(name, tensor, (*_drop_identity((view,)), *first))
-            for subject, (tensor, view) in partners.items()
+            subject: TensorPoint(name, tensor, (*_drop_identity((rearrangement,)), *first))
+            for subject, (tensor, rearrangement) in partners.items()
         }
         makers = {s: graphs[s].producers.get(tensor) for s, (tensor, _) in partners.items()}
         found.append(
@@ -195,7 +197,7 @@ def _output_rows(
                 block="",
                 kind=node.kind,
                 node=node.id,
-                shape=first[0].result_shape(shape) if first else shape,
+                shape=first[0].infer_shape(shape) if first else shape,
                 tensors={**points, reference: TensorPoint(name, port.tensor, first)},
                 nodes={s: (maker.id,) for s, maker in makers.items() if maker is not None},
             )
@@ -216,8 +218,8 @@ def _unique(text: str, node: Node, names: set[str]) -> str:
     return candidate
 
 
-def _drop_identity(views: Sequence[View]) -> tuple[View, ...]:
-    return tuple(view for view in views if not view.is_identity)
+def _drop_identity(rearrangements: Sequence[Rearrangement]) -> tuple[Rearrangement, ...]:
+    return tuple(each for each in rearrangements if not each.is_identity)
 
 
 EXTRA = "tensor "

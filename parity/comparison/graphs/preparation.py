@@ -48,11 +48,12 @@ from parity.errors import (
 )
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph
-from parity.numerics.array_files import load_arrays
+from parity.numerics.npz import load_npz
 from parity.processes import registry
-from parity.processes.child import Child
+from parity.processes.child import Child, refuse_crashing_file
 from parity.processes.children import Children
 from parity.processes.references import (
+    FILE,
     ModelReference,
     parse_reference,
 )
@@ -195,13 +196,18 @@ class Preparation:
         if self.threads is not None:
             child.call("set_threads", count=self.threads)
         self.progress(subject.name, "building the model")
-        answer = child.call(
-            "load_reference",
-            reference=subject.reference.to_json(),
-            trust=list(self.request.trust),
-            custom_objects=self.request.custom_objects,
-            **({"seed": self.seed} if self.seed else {}),
-        )
+        # A program crashes for reasons of its own.
+        is_file = subject.reference.form == FILE
+        with (
+            refuse_crashing_file(subject.reference.target) if is_file else contextlib.nullcontext()
+        ):
+            answer = child.call(
+                "load_reference",
+                reference=subject.reference.to_json(),
+                trust=list(self.request.trust),
+                custom_objects=self.request.custom_objects,
+                **({"seed": self.seed} if self.seed else {}),
+            )
         return subject, answer, {**hello["versions"], "python": hello["python"]}
 
     def _choose_reference(self, subjects: Sequence[GraphSubject]) -> GraphSubject:
@@ -331,7 +337,7 @@ class Preparation:
         declared = [DeclaredInput.from_json(entry) for entry in answer["inputs"]]
         if not answer["has_example"]:
             return declared, None
-        return declared, load_arrays(path)
+        return declared, load_npz(path)
 
     def _read(
         self,

@@ -94,7 +94,7 @@ def _read_inputs(state: GraphState) -> dict[str, Array]:
     found = {}
     for port in graph.inputs:
         value = np.asarray(inputs.arrays[port.name], np.float64)
-        for view in channels_first(axes.get(port.tensor, "")):
-            value = np.asarray(view.apply(value), np.float64)
+        for rearrangement in channels_first(axes.get(port.tensor, "")):
+            value = np.asarray(rearrangement.apply(value), np.float64)
         found[port.tensor] = value
     return found

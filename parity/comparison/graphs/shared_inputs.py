@@ -27,7 +27,7 @@ def share_inputs(
     """
     arrays = dict(model.inputs.arrays)
     for own_name, other_name in alignment.inputs.items():
-        view = alignment.input_views.get(own_name)
+        rearrangement = alignment.input_rearrangements.get(own_name)
         own = arrays[other_name]
         source = base.inputs.arrays[own_name]
         if source.size != own.size:
@@ -36,7 +36,7 @@ def share_inputs(
                 f"'{own_name}' of {base.subject.name} has {source.shape}: give one shape with "
                 "--shape"
             )
-        value = source if view is None else view.undo(source, own.shape)
+        value = source if rearrangement is None else rearrangement.invert(source, own.shape)
         arrays[other_name] = np.ascontiguousarray(value.reshape(own.shape)).astype(own.dtype)
     inputs = ModelInputs(arrays, base.inputs.source)
     file = inputs.save(model.input_file if file is None else file)
@@ -63,12 +63,12 @@ def resize_inputs(
     declared = {port.name: port.declared for port in model.graph.inputs}
     found = dict(model.inputs.arrays)
     for own_name, other_name in alignment.inputs.items():
-        view = alignment.input_views.get(own_name)
+        rearrangement = alignment.input_rearrangements.get(own_name)
         shape = arrays[own_name].shape
-        if view is not None and (view.split or view.joined):
+        if rearrangement is not None and (rearrangement.split or rearrangement.merged):
             return None
-        if view is not None and view.order:
-            shape = tuple(shape[view.order.index(axis)] for axis in range(len(shape)))
+        if rearrangement is not None and rearrangement.order:
+            shape = tuple(shape[rearrangement.order.index(axis)] for axis in range(len(shape)))
         stated = declared.get(other_name, ())
         fits = not stated or all(
             size in (None, length) for size, length in zip(stated, shape, strict=True)

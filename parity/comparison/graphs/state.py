@@ -24,7 +24,7 @@ from parity.errors import (
 )
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph
-from parity.numerics.array_files import load_arrays
+from parity.numerics.npz import load_npz
 
 Array = NDArray[Any]
 
@@ -58,7 +58,7 @@ class WeightFiles:
         if values is None:
             while len(self._kept) > 1:
                 self._kept.pop(next(iter(self._kept)))
-            values = load_arrays(path)
+            values = load_npz(path)
         self._kept[path] = values
         return values
 

@@ -22,9 +22,9 @@ from parity.network import alignment as aligning
 from parity.network.alignment import Alignment, ValueReader
 from parity.network.checkpoint_fit import join_first
 from parity.network.graph_weights import draw_weights
-from parity.numerics.array_files import load_arrays, save_arrays
+from parity.numerics.npz import load_npz, save_npz
 from parity.processes import model_files, registry
-from parity.processes.child import Child
+from parity.processes.child import Child, refuse_crashing_file
 from parity.processes.children import Children
 from parity.processes.graph_requests import GraphRunRequest, TensorPoint
 from parity.processes.references import ModelReference, parse_reference
@@ -181,7 +181,8 @@ class WeightAssignment:
         for name in candidates:
             self.progress(name, "loading the checkpoint")
             try:
-                answer = self._child(models[name]).call("load_checkpoint", path=path)
+                with refuse_crashing_file(path):
+                    answer = self._child(models[name]).call("load_checkpoint", path=path)
             except WeightError as error:
                 errors.append(str(error))
                 continue
@@ -213,7 +214,7 @@ class WeightAssignment:
         self._child(base).call(
             "calibrate_norms", inputs=str(base.input_file), norms=norms, out=str(path)
         )
-        statistics = load_arrays(path)
+        statistics = load_npz(path)
         measured = {n: value.astype(values[n].dtype) for n, value in statistics.items()}
         return {**values, **measured}
 
@@ -224,7 +225,7 @@ class WeightAssignment:
         path = self.folder / f"weights.{model.subject.name}.npz"
         self._child(model).call("save_parameters", path=str(path))
         self.files[model.subject.name] = path
-        return load_arrays(path)
+        return load_npz(path)
 
     def _write(self, model: LoadedModel, values: Mapping[str, Array]) -> None:
         """Give a model its weights; keep their file."""
@@ -234,7 +235,7 @@ class WeightAssignment:
 
     def _load(self, model: LoadedModel, values: Mapping[str, Array], path: Path) -> None:
         """Set the weights in the model's child, which reads them from a file."""
-        save_arrays(path, values)
+        save_npz(path, values)
         self._values.pop(model.subject.name, None)
         self._child(model).call("load_parameters", path=str(path))
 

@@ -166,13 +166,13 @@ def gather_weight(
         return None
     first = pairs[0]
     if not first.transform.take:
-        return first.transform.undo(own[first.other], shape), first.other
+        return first.transform.invert(own[first.other], shape), first.other
     whole = np.zeros(shape, own[first.other].dtype)
     filled = np.zeros(shape, bool)
     for pair in pairs:
         view, mask = whole, filled
         for each in pair.transform.take:
             view, mask = view[each.index()], mask[each.index()]
-        view[...] = pair.transform.undo(own[pair.other], shape).reshape(view.shape)
+        view[...] = pair.transform.invert(own[pair.other], shape).reshape(view.shape)
         mask[...] = True
     return (whole, first.other) if filled.all() else None

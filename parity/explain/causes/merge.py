@@ -5,14 +5,13 @@ A missing shortcut raises no error, since both inputs of a sum have one shape.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Array, LayerChange, replace_output
+from parity.explain.proof.layer import Array, LayerChange, change_kind, replace_output
 
 MISSING, TWICE, OTHER = "branch-missing", "branch-twice", "merge-other"
 
@@ -21,36 +20,39 @@ _VERBS = {"add": "adds", "multiply": "multiplies"}
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     kind, inputs = failing.reference_layer.kind, failing.reference_layer.inputs
-    if kind not in _VERBS or len(inputs) != 2 or inputs[0].shape != inputs[1].shape:
+    shape = failing.expected.shape
+    # Keras adds a batch of one as a vector.
+    if kind not in _VERBS or len(inputs) != 2 or any(math.prod(shape) != x.size for x in inputs):
         return
+    one, other = (tensor.reshape(shape) for tensor in inputs)
     names = _name_inputs(failing)
     for index, name in enumerate(names):
         yield Candidate(
             MISSING,
-            _select_inputs((1 - index,)),
+            _select_inputs((1 - index,), shape),
             f"{_capitalise(name)} is missing: the result is {names[1 - index]} alone",
             f"{failing.label}: {kind} both inputs",
             0.6,
         )
         yield Candidate(
             TWICE,
-            _select_inputs((0, 1, index)),
+            _select_inputs((0, 1, index), shape),
             f"{_capitalise(name)} is added twice",
             f"{failing.label}: {kind} each input once",
             0.4,
         )
         yield Candidate(
             TWICE,
-            _select_inputs((index, index)),
+            _select_inputs((index, index), shape),
             f"{_capitalise(name)} is added twice, and {names[1 - index]} is missing",
             f"{failing.label}: {kind} both inputs",
             0.4,
         )
-    for verb, output in _other_merges(inputs):
+    for verb, change in _other_merges(one, other):
         if verb != _VERBS[kind]:
             yield Candidate(
                 OTHER,
-                replace_output(output),
+                change,
                 f"It {verb} its inputs, where the reference {_VERBS[kind]} them",
                 f"{failing.label}: {kind} them",
                 0.4,
@@ -69,15 +71,17 @@ def _capitalise(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _select_inputs(indices: Sequence[int]) -> LayerChange:
-    return lambda layer: replace(layer, inputs=tuple(layer.inputs[i] for i in indices))
+def _select_inputs(indices: Sequence[int], shape: tuple[int, ...]) -> LayerChange:
+    """Return the change to these inputs, each with the shape of the output."""
+    return lambda layer: replace(
+        layer, inputs=tuple(layer.inputs[i].reshape(shape) for i in indices)
+    )
 
 
-def _other_merges(inputs: Sequence[Array]) -> Iterator[tuple[str, Array]]:
-    one, other = inputs
-    yield "adds", one + other
-    yield "multiplies", one * other
-    yield "averages", (one + other) / 2
-    yield "takes the larger of", np.maximum(one, other)
-    yield "subtracts", one - other
-    yield "subtracts", other - one
+def _other_merges(one: Array, other: Array) -> Iterator[tuple[str, LayerChange]]:
+    yield "adds", change_kind("add")
+    yield "multiplies", change_kind("multiply")
+    yield "averages", replace_output((one + other) / 2)
+    yield "takes the larger of", change_kind("maximum")
+    yield "subtracts", change_kind("sub")
+    yield "subtracts", lambda layer: replace(layer, kind="sub", inputs=layer.inputs[::-1])

@@ -52,6 +52,13 @@ STATED = 1.0
 # A fit with k numbers proves a cause only on several times as many values.
 _VALUES_PER_FITTED = 4
 
+_BITS_PER_CANDIDATE = 10
+"""The evidence that a proof needs for each candidate: hundreds of them are tried."""
+
+_BITS_PER_NUMBER = 16
+"""The evidence of a number that agrees to within rounding; a zero, which a ReLU gives of every
+negative number, and a number that is there twice are one bit each."""
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -281,6 +288,8 @@ def try_candidates(failing: FailingLayer, candidates: tuple[Candidate, ...]) -> 
     fitted_values = sum(candidate.fitted_values for candidate in candidates)
     if fitted_values * _VALUES_PER_FITTED > failing.actual.size:
         return None
+    if not _is_evidence_for(failing.actual, candidates):
+        return None
     layer: Layer = failing.reference_layer
     limit = failing.limit
     try:
@@ -296,6 +305,18 @@ def try_candidates(failing: FailingLayer, candidates: tuple[Candidate, ...]) -> 
         # The change does not fit this layer: the transpose of a matrix that is not square, say.
         return None
     return Attempt(candidates, after, alone, output.shape != failing.expected.shape)
+
+
+def _is_evidence_for(actual: Array, candidates: Sequence[Candidate]) -> bool:
+    """Return whether a subject's output has enough different numbers to tell candidates apart.
+
+    What the subject states itself needs no further evidence.
+    """
+    needed = _BITS_PER_CANDIDATE * sum(each.score < STATED for each in candidates)
+    if actual.size >= needed:
+        return True
+    numbers = np.unique(actual[actual != 0]).size
+    return bool(_BITS_PER_NUMBER * numbers + (actual.size - numbers) >= needed)
 
 
 def _propagate_floor(layer: Layer, output: Array, floor: Floor) -> Floor:

@@ -49,9 +49,9 @@ def _derive(failing: FailingLayer, candidate: Candidate) -> LayerRepair:
     plain = LayerRepair(
         failing.subject, failing.row.name, candidate.cause, candidate.text, candidate.remedy
     )
-    if candidate.replaces_output:
-        return plain
     changed = candidate.change(layer)
+    if candidate.replaces_output and changed.kind == layer.kind:
+        return plain
     wanted = layer.kind if changed.kind != layer.kind else ""
     hyper = _changed_settings(layer, changed)
     if wanted:

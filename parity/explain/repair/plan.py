@@ -200,7 +200,9 @@ def _is_activation(node: Node) -> bool:
 def _plan_edits(
     repair: LayerRepair, node: Node, chain: _Chains, wanted: Node
 ) -> Iterator[dict[str, Any]]:
-    if repair.kind and not (_is_activation(wanted) and not _is_activation(node)):
+    if repair.kind and kinds.get(repair.kind).joins_branches:
+        yield {"tensor": node.outputs[0], "action": "rename", "kind": repair.kind}
+    elif repair.kind and not (_is_activation(wanted) and not _is_activation(node)):
         attributes = to_attributes(repair.kind, _differing(repair.kind, repair.hyper)) or {}
         edit = {"tensor": node.outputs[0], "action": "replace", "kind": repair.kind}
         yield {**edit, "attributes": attributes, "input": node.inputs[0]}
@@ -323,6 +325,7 @@ def _change_settings(
     repair: LayerRepair, node: Node, files: SourceFiles, framework: str, sizes: Sequence[int]
 ) -> Iterator[tuple[str, str]]:
     hyper = {**node.hyper, **repair.hyper}
+    yield from _leave_out_arguments(repair, node, files)
     arguments = to_arguments(framework, node.kind, repair.hyper, hyper, sizes)
     if arguments is None:
         return
@@ -344,6 +347,21 @@ def _change_settings(
             files.texts[line[0]], line[1], (*names, node.operation), arguments
         ):
             yield line[0], text
+
+
+def _leave_out_arguments(
+    repair: LayerRepair, node: Node, files: SourceFiles
+) -> Iterator[tuple[str, str]]:
+    """Yield the texts whose call states no other value than the default that is wanted."""
+    line = files.find_line(node)
+    if line is None:
+        return
+    for name, value in repair.hyper.items():
+        setting = next((s for s in kinds.get(node.kind).hyperparameters if s.name == name), None)
+        if setting is not None and setting.call_arguments and value == setting.default:
+            text = sources.remove_keywords(files.texts[line[0]], line[1], setting.call_arguments)
+            if text is not None:
+                yield line[0], text
 
 
 def _change_operation(
@@ -377,9 +395,9 @@ def _change_operation(
         ):
             yield line[0], text
         return
-    if line is not None and wanted in _OPERATORS and found is not None:
+    if line is not None and target.python_operator and found is not None:
         for text in sources.change_operator(
-            files.texts[line[0]], line[1], _OPERATORS.get(found.name, ""), _OPERATORS[wanted]
+            files.texts[line[0]], line[1], found.python_operator, target.python_operator
         ):
             yield line[0], text
     functions = f"{framework}_functions"
@@ -394,10 +412,6 @@ def _change_operation(
             files.texts[line[0]], line[1], (*own, node.operation), name
         ):
             yield line[0], text
-
-
-_OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
-"""Python's operators by kind."""
 
 
 def _reductions() -> set[str]:

@@ -112,14 +112,19 @@ def remove_arithmetic(text: str, line: int) -> Iterator[str]:
 
 
 def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
-    """Yield the source with each operator `old` on a line, such as `-`, replaced by `new`."""
+    """Yield the source with each operator `old` on a line, `-` or `-=`, replaced by `new`."""
     tree = _parse(text)
     for node in ast.walk(tree) if tree is not None else ():
-        if not isinstance(node, ast.BinOp) or not node.lineno <= line <= (node.end_lineno or 0):
+        if not isinstance(node, ast.BinOp | ast.AugAssign):
+            continue
+        if not node.lineno <= line <= (node.end_lineno or 0):
             continue
         if not old or not isinstance(node.op, _OPERATORS[old]):
             continue
-        start, end = _span(text, node.left)[1], _span(text, node.right)[0]
+        first, second = (
+            (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
+        )
+        start, end = _span(text, first)[1], _span(text, second)[0]
         between = text[start:end]
         if between.count(old) == 1:
             inner = between.replace(old, new)
@@ -175,6 +180,31 @@ def change_function_argument(
             yield _apply(text, edits)
 
 
+def remove_keywords(text: str, line: int, names: Sequence[str]) -> str | None:
+    """Return the source without these keyword arguments of the calls on a line; None if it has
+    none."""
+    edits: list[Edit] = []
+    tree = _parse(text)
+    for call in ast.walk(tree) if tree is not None else ():
+        if not isinstance(call, ast.Call) or not call.lineno <= line <= (call.end_lineno or 0):
+            continue
+        values = [*call.args, *(each.value for each in call.keywords)]
+        values.sort(key=lambda each: _span(text, each))
+        for keyword in call.keywords:
+            if keyword.arg not in names:
+                continue
+            place = values.index(keyword.value)
+            start, end = _span(text, keyword)
+            if place:
+                start = _span(text, values[place - 1])[1]
+            elif len(values) > 1:
+                following = next((k for k in call.keywords if k.value is values[1]), None)
+                after = values[1] if following is None else following
+                end = _span(text, after)[0]
+            edits.append((start, end, ""))
+    return _apply(text, edits) if edits else None
+
+
 def format_patch(before: str, after: str, name: str) -> str:
     """Return a patch for `git apply`; `name` is the file's path from where it is applied."""
     lines: list[str] = []
@@ -198,9 +228,12 @@ def _is_number(node: ast.expr) -> bool:
 
 
 def _is_method(name: str) -> bool:
-    """Return whether PyTorch's tensors have an activation of this name as a method."""
-    kind = kinds.find_by_function("torch", name)
-    return kind is not None and kind.torch_method
+    """Return whether PyTorch's tensors have an activation or a sum of this name as a method."""
+    return any(
+        kind.torch_method or kind.joins_branches
+        for kind in kinds.registry().values()
+        if name in kind.torch_functions
+    )
 
 
 def _parse(text: str) -> ast.Module | None:
@@ -317,7 +350,7 @@ def _rename(text: str, func: ast.expr, new: str) -> Edit:
     )  # fmt: skip
 
 
-def _span(text: str, node: ast.expr) -> tuple[int, int]:
+def _span(text: str, node: ast.expr | ast.keyword) -> tuple[int, int]:
     """Return the characters of a node; the columns of `ast` are bytes of UTF-8."""
     lines = list(io.StringIO(text, newline=""))
     starts = [0]

@@ -1,4 +1,4 @@
-"""The pairing of two models' graphs: nodes, tensors with their views, weights, and confidence."""
+"""The pairing of two models' graphs: nodes, rearranged tensors, weights, and confidence."""
 
 from parity.network.alignment.align import align
 from parity.network.alignment.axes import infer_axes

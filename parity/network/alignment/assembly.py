@@ -10,13 +10,13 @@ from parity.network.alignment.ambiguity import Judgement
 from parity.network.alignment.axes import Axes, trace_axes
 from parity.network.alignment.canonical import Part
 from parity.network.alignment.matching import Matching
+from parity.network.alignment.rearrangements import choose_rearrangement, iterate_by_shape
 from parity.network.alignment.result import Alignment, Confidence, NodePair, TensorPair, WeightPair
 from parity.network.alignment.skeleton import Skeleton, Unit
-from parity.network.alignment.views import choose_view, views_by_shape
 from parity.network.alignment.weightless import Places, Weightless
 from parity.network.alignment.weights import pair_weights
 from parity.network.graph import Graph
-from parity.network.view import IDENTITY, View
+from parity.network.rearrangement import IDENTITY, Rearrangement
 
 
 @dataclass
@@ -56,32 +56,34 @@ def _merge_orders(left: Sequence[str], right: Sequence[str]) -> list[str]:
     return found + [each for each in rest if each not in found]
 
 
-def _choose_open_views(pairs: Sequence[NodePair], graphs: tuple[Graph, Graph]) -> list[NodePair]:
+def _choose_open_rearrangements(
+    pairs: Sequence[NodePair], graphs: tuple[Graph, Graph]
+) -> list[NodePair]:
     """Return the pairs with the axis order that fits most tensors of a rank, where it is open.
 
     The lengths of one tensor may be equal by chance; the order that fits all others is the right
     one, up to an exchange of height and width, which no shape shows.
     """
     shapes = [{name: tensor.shape for name, tensor in graph.tensors.items()} for graph in graphs]
-    fitting: dict[TensorPair, list[View]] = {}
-    votes: dict[int, dict[View, int]] = {}
+    fitting: dict[TensorPair, list[Rearrangement]] = {}
+    votes: dict[int, dict[Rearrangement, int]] = {}
     for tensor in (tensor for pair in pairs for tensor in pair.tensors if tensor.open):
         one, two = shapes[0][tensor.reference], shapes[1][tensor.other]
-        fitting[tensor] = list(views_by_shape(one, two))
+        fitting[tensor] = list(iterate_by_shape(one, two))
         counts = votes.setdefault(len(one), {})
-        for view in fitting[tensor]:
-            counts[view] = counts.get(view, 0) + 1
+        for rearrangement in fitting[tensor]:
+            counts[rearrangement] = counts.get(rearrangement, 0) + 1
     named = (tensor for pair in pairs for tensor in pair.tensors if not tensor.open)
     for tensor in named:
         counts = votes.get(len(shapes[0][tensor.reference]), {})
-        if tensor.view in counts:
-            counts[tensor.view] += 1
+        if tensor.rearrangement in counts:
+            counts[tensor.rearrangement] += 1
 
     def choose(tensor: TensorPair) -> TensorPair:
         if tensor not in fitting:
             return tensor
         counts = votes[len(shapes[0][tensor.reference])]
-        return replace(tensor, view=max(fitting[tensor], key=counts.__getitem__))
+        return replace(tensor, rearrangement=max(fitting[tensor], key=counts.__getitem__))
 
     return [replace(pair, tensors=tuple(map(choose, pair.tensors))) for pair in pairs]
 
@@ -103,10 +105,10 @@ class Assembly:
         matches = sorted(self._collect_matches(), key=lambda match: match.reference[0])
         components = self._join(matches)
         pairs = [self._make_pair(each) for each in components]
-        pairs = _choose_open_views(pairs, self.graphs)
+        pairs = _choose_open_rearrangements(pairs, self.graphs)
         pairs.sort(key=lambda pair: self.order[0][pair.reference[-1]])
-        inputs, input_views = self._pair_ports(families.INPUT)
-        outputs, output_views = self._pair_ports(families.OUTPUT)
+        inputs, input_rearrangements = self._pair_ports(families.INPUT)
+        outputs, output_rearrangements = self._pair_ports(families.OUTPUT)
         paired = (
             {node for pair in pairs for node in pair.reference},
             {node for pair in pairs for node in pair.other},
@@ -122,8 +124,8 @@ class Assembly:
             unpaired_other=free[1],
             inputs=inputs,
             outputs=outputs,
-            input_views=input_views,
-            output_views=output_views,
+            input_rearrangements=input_rearrangements,
+            output_rearrangements=output_rearrangements,
             ambiguous=tuple(
                 tuple(node for unit in group for node in self.a.head(unit).nodes)
                 for group in self.judgement.groups
@@ -312,8 +314,10 @@ class Assembly:
 
     def _make_tensor_pair(self, one: str, two: str) -> TensorPair | None:
         left, right = self.graphs[0].tensors[one], self.graphs[1].tensors[two]
-        choice = choose_view(left.shape, self.axes[0].get(one), right.shape, self.axes[1].get(two))
-        return None if choice is None else TensorPair(one, two, choice.view, choice.open)
+        choice = choose_rearrangement(
+            left.shape, self.axes[0].get(one), right.shape, self.axes[1].get(two)
+        )
+        return None if choice is None else TensorPair(one, two, choice.rearrangement, choice.open)
 
     def _pair_ends(self, reference: Sequence[str], other: Sequence[str]) -> list[TensorPair]:
         """Return the pair of the last tensors, where one side hides the tensor that both have."""
@@ -345,7 +349,7 @@ class Assembly:
 
     # Ports, and what has no partner.
 
-    def _pair_ports(self, family: str) -> tuple[dict[str, str], dict[str, View]]:
+    def _pair_ports(self, family: str) -> tuple[dict[str, str], dict[str, Rearrangement]]:
         names: dict[str, str] = {}
         for unit, partner in self.matching.pairs:
             if self.a.family(unit) == family:
@@ -360,11 +364,11 @@ class Assembly:
             if port.name not in names and rest:
                 names[port.name] = rest.pop(0)
         tensors = [{port.name: port.tensor for port in ports} for ports in (left, right)]
-        views = {}
+        rearrangements = {}
         for name, other in names.items():
             pair = self._make_tensor_pair(tensors[0][name], tensors[1][other])
-            views[name] = IDENTITY if pair is None else pair.view
-        return {port.name: names[port.name] for port in left if port.name in names}, views
+            rearrangements[name] = IDENTITY if pair is None else pair.rearrangement
+        return {port.name: names[port.name] for port in left if port.name in names}, rearrangements
 
     @staticmethod
     def _list_free(skeleton: Skeleton, paired: set[str]) -> tuple[str, ...]:

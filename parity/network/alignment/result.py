@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from parity.network.alignment.transform import WeightTransform
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 
 
 class Confidence(StrEnum):
@@ -25,13 +25,13 @@ class Confidence(StrEnum):
 class TensorPair:
     """Two tensors, by id, that have the same values if the models are equal.
 
-    `view` turns the other's tensor into the reference's axes. `open` says that other views fit the
-    shapes as well, because axes have equal lengths and nothing names them.
+    `rearrangement` turns the other's tensor into the reference's axes. `open` says that others fit
+    the shapes as well, because axes have equal lengths and nothing names them.
     """
 
     reference: str
     other: str
-    view: View
+    rearrangement: Rearrangement
     open: bool = False
 
 
@@ -76,9 +76,9 @@ class Alignment:
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Names of input ports, the other's by the reference's."""
     outputs: Mapping[str, str] = field(default_factory=dict)
-    input_views: Mapping[str, View] = field(default_factory=dict)
-    """By the reference's port: the view that turns the other's tensor into the reference's axes."""
-    output_views: Mapping[str, View] = field(default_factory=dict)
+    input_rearrangements: Mapping[str, Rearrangement] = field(default_factory=dict)
+    """By the reference's port: what turns the other's tensor into the reference's axes."""
+    output_rearrangements: Mapping[str, Rearrangement] = field(default_factory=dict)
     ambiguous: tuple[tuple[str, ...], ...] = ()
     """Groups of the reference's node ids whose partners could be exchanged."""
     missing_parameters: tuple[str, ...] = ()

@@ -39,7 +39,7 @@ class Blocks:
         """Return the array with the entries in this order."""
         return array.take(self.order, axis=self.axis)
 
-    def undo(self, array: Array) -> Array:
+    def invert(self, array: Array) -> Array:
         """Return the array with the entries back in their first order."""
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
         return array.take(back, axis=self.axis)
@@ -51,13 +51,13 @@ class WeightTransform:
 
     `take` takes the part of a packed weight of the reference, one axis after the other. The array
     is reshaped to `split`, the entries of an axis are put in the order of `blocks`, its axes are
-    permuted by `order`, and the result is reshaped to `joined`; an empty field leaves that step
+    permuted by `order`, and the result is reshaped to `merged`; an empty field leaves that step
     out. `place` says which part of the other's packed weight the result is.
     """
 
     split: tuple[int, ...] = ()
     order: tuple[int, ...] = ()
-    joined: tuple[int, ...] = ()
+    merged: tuple[int, ...] = ()
     take: tuple[Slice, ...] = ()
     place: tuple[Slice, ...] = ()
     blocks: Blocks | None = None
@@ -72,7 +72,7 @@ class WeightTransform:
     def is_identity(self) -> bool:
         """Whether the transform changes nothing."""
         permuted = self.order and self.order != tuple(range(len(self.order)))
-        moved = permuted or self.split or self.joined or self.take or self.place or self.blocks
+        moved = permuted or self.split or self.merged or self.take or self.place or self.blocks
         return not moved and self.term is None and not self.is_zero
 
     def apply(self, array: Array, shape: tuple[int, ...] = ()) -> Array:
@@ -90,8 +90,8 @@ class WeightTransform:
                 array = self.blocks.apply(array)
             if self.order:
                 array = array.transpose(self.order)
-            if self.joined:
-                array = array.reshape(self.joined)
+            if self.merged:
+                array = array.reshape(self.merged)
             if self.is_zero:
                 array = array * 0
         except ValueError as error:
@@ -101,7 +101,7 @@ class WeightTransform:
             raise WeightError(f"a weight of {array.shape} does not fit its partner of {expected}")
         return array
 
-    def undo(self, array: Array, shape: tuple[int, ...] = ()) -> Array:
+    def invert(self, array: Array, shape: tuple[int, ...] = ()) -> Array:
         """Return the other's array as the reference's; `shape` is that of the reference's weight.
 
         With `take` the result is the part that belongs there. Raises `WeightError` if the array
@@ -117,7 +117,7 @@ class WeightTransform:
                 back = sorted(range(len(self.order)), key=self.order.__getitem__)
                 array = array.transpose(back)
             if self.blocks is not None:
-                array = self.blocks.undo(array.reshape(split))
+                array = self.blocks.invert(array.reshape(split))
             if self.term or self.is_zero:
                 array = array * 0
             return array.reshape(wanted) if wanted else array
@@ -129,7 +129,7 @@ class WeightTransform:
         return {
             "split": list(self.split),
             "order": list(self.order),
-            "joined": list(self.joined),
+            "joined": list(self.merged),
             "take": [[each.axis, each.start, each.stop] for each in self.take],
             "place": [[each.axis, each.start, each.stop] for each in self.place],
             "blocks": None if self.blocks is None else [self.blocks.axis, *self.blocks.order],

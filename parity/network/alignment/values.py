@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from parity.network.alignment.ambiguity import Judgement
 from parity.network.alignment.assembly import Assembly
+from parity.network.alignment.rearrangements import iterate_by_shape
 from parity.network.alignment.result import Alignment, Confidence, NodePair, TensorPair
 from parity.network.alignment.skeleton import Skeleton
-from parity.network.alignment.views import views_by_shape
 from parity.network.alignment.weightless import Weightless, pair_weightless
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 
 Array = NDArray[np.generic]
 Read = Callable[[str], Array]
@@ -34,7 +34,7 @@ NOISE = 1e-3
 another axis order, an exchange of branches or a missing activation gives 0.3 and more."""
 
 _PROJECTIONS = 8
-_MAX_VIEWS = 24
+_MAX_REARRANGEMENTS = 24
 _CHUNK = 1 << 14
 """Short enough for the signs of a chunk to stay in the processor's cache."""
 _STEP = 7919
@@ -55,8 +55,9 @@ def check_values(
     what it has computed for the next check.
 
     A pair whose tensors agree becomes sure, if no other partner agrees too. Where they do not
-    agree, and a partner of the same kind does, that one is taken. Views that the shapes left open
-    are decided. Pairs that nothing explains are left as they are: a model may be wrong.
+    agree, and a partner of the same kind does, that one is taken. Rearrangements that the
+    shapes left open are decided. Pairs that nothing explains are left as they are: a model may be
+    wrong.
     """
     check = _ValueCheck(_to_reader(reference), _to_reader(other), noise)
     assembly = alignment.assembly
@@ -99,7 +100,7 @@ class ValueReader:
     def __init__(self, read: Read) -> None:
         self._read = read
         self._measured: dict[str, _Measured] = {}
-        self._projected: dict[tuple[str, View], _Projected | None] = {}
+        self._projected: dict[tuple[str, Rearrangement], _Projected | None] = {}
 
     def measure(self, name: str) -> _Measured:
         """Return the size and norm of a tensor, and its shape; zeros for one that is not kept."""
@@ -110,12 +111,12 @@ class ValueReader:
                 self._measured[name] = _Measured(0.0, 0.0, ())
         return self._measured[name]
 
-    def project(self, name: str, view: View) -> _Projected | None:
-        """Return the projections of a tensor under a view; None where the view does not fit."""
-        key = (name, view)
+    def project(self, name: str, rearrangement: Rearrangement) -> _Projected | None:
+        """Return the projections of a rearranged tensor; None if the rearrangement does not fit."""
+        key = (name, rearrangement)
         if key not in self._projected:
             try:
-                self._projected[key] = _project(view.apply(self._read(name)))
+                self._projected[key] = _project(rearrangement.apply(self._read(name)))
             except (KeyError, ValueError):
                 self._projected[key] = None
         return self._projected[key]
@@ -132,10 +133,13 @@ class _ValueCheck:
         self.readers = reference, other
         self.noise = noise
 
-    def distance(self, reference: str, other: str, view: View) -> float:
+    def distance(self, reference: str, other: str, rearrangement: Rearrangement) -> float:
         """Return the relative distance of two tensors; NaN where the reference is constant."""
         norm = self.readers[0].measure(reference).norm
-        one, two = self.readers[0].project(reference, View()), self.readers[1].project(other, view)
+        one, two = (
+            self.readers[0].project(reference, Rearrangement()),
+            self.readers[1].project(other, rearrangement),
+        )
         if one is None or two is None or one.shape != two.shape:
             return math.inf
         if not norm:
@@ -143,41 +147,43 @@ class _ValueCheck:
         difference = np.asarray(one.values) - np.asarray(two.values)
         return float(np.sqrt((difference**2).mean()) / norm)
 
-    def agrees(self, reference: str, other: str, view: View) -> bool:
+    def agrees(self, reference: str, other: str, rearrangement: Rearrangement) -> bool:
         """Return whether two tensors have the same values."""
         return (
             self._may_agree(reference, other)
-            and self.distance(reference, other, view) <= self.noise
+            and self.distance(reference, other, rearrangement) <= self.noise
         )
 
-    def find_views(self, reference: str, other: str, first: View | None = None) -> list[View]:
-        """Return the views under which two tensors agree; `first` is tried first."""
-        return list(self._iterate_views(reference, other, first))
+    def find_rearrangements(
+        self, reference: str, other: str, first: Rearrangement | None = None
+    ) -> list[Rearrangement]:
+        """Return the rearrangements under which two tensors agree; `first` is tried first."""
+        return list(self._iterate_rearrangements(reference, other, first))
 
-    def has_view(self, reference: str, other: str) -> bool:
-        """Return whether two tensors agree under any view."""
-        return any(True for _ in self._iterate_views(reference, other))
+    def has_rearrangement(self, reference: str, other: str) -> bool:
+        """Return whether two tensors agree under any rearrangement."""
+        return any(True for _ in self._iterate_rearrangements(reference, other))
 
-    def _iterate_views(
-        self, reference: str, other: str, first: View | None = None
-    ) -> Iterator[View]:
+    def _iterate_rearrangements(
+        self, reference: str, other: str, first: Rearrangement | None = None
+    ) -> Iterator[Rearrangement]:
         if not self._may_agree(reference, other):
             return
         shape = self.readers[0].measure(reference).shape
         every = itertools.chain(
             () if first is None else (first,),
-            views_by_shape(shape, self.readers[1].measure(other).shape),
+            iterate_by_shape(shape, self.readers[1].measure(other).shape),
         )
-        for view in dict.fromkeys(itertools.islice(every, _MAX_VIEWS)):
-            if self.distance(reference, other, view) <= self.noise:
-                yield view
+        for rearrangement in dict.fromkeys(itertools.islice(every, _MAX_REARRANGEMENTS)):
+            if self.distance(reference, other, rearrangement) <= self.noise:
+                yield rearrangement
 
     def is_evidence(self, reference: str) -> bool:
         """Return whether a tensor has values that differ."""
         return self.readers[0].measure(reference).norm > 0
 
     def _may_agree(self, reference: str, other: str) -> bool:
-        """Return whether the sizes, norms and sums of two tensors, which no view changes, agree.
+        """Return whether two tensors agree in size, norm and sum, which no rearrangement changes.
 
         The margin is that of a projected distance, which may be several times the true one.
         """
@@ -257,7 +263,7 @@ def _signs(dtype: str) -> NDArray[np.floating]:
 
 
 def _judge(pair: NodePair, assembly: Assembly, check: _ValueCheck) -> NodePair:
-    """Return a pair with the views and the confidence that its values show."""
+    """Return a pair with the rearrangements and the confidence that its values show."""
     tensors: list[TensorPair] = []
     agreeing = evidence = 0
     for tensor in pair.tensors:
@@ -266,15 +272,17 @@ def _judge(pair: NodePair, assembly: Assembly, check: _ValueCheck) -> NodePair:
             continue
         evidence += 1
         if tensor.open:
-            views = check.find_views(tensor.reference, tensor.other, tensor.view)
+            rearrangements = check.find_rearrangements(
+                tensor.reference, tensor.other, tensor.rearrangement
+            )
         else:
-            # The axes are named on both sides: no other view can be meant.
-            agrees = check.agrees(tensor.reference, tensor.other, tensor.view)
-            views = [tensor.view] if agrees else []
-        if views:
+            # The axes are named on both sides: no other rearrangement can be meant.
+            agrees = check.agrees(tensor.reference, tensor.other, tensor.rearrangement)
+            rearrangements = [tensor.rearrangement] if agrees else []
+        if rearrangements:
             agreeing += 1
-            is_open = tensor.open and len(views) > 1
-            tensors.append(replace(tensor, view=views[0], open=is_open))
+            is_open = tensor.open and len(rearrangements) > 1
+            tensors.append(replace(tensor, rearrangement=rearrangements[0], open=is_open))
         else:
             tensors.append(tensor)
     found = replace(pair, tensors=tuple(tensors))
@@ -296,7 +304,7 @@ def _has_rival(pair: NodePair, assembly: Assembly, check: _ValueCheck) -> bool:
                 continue
             if set(other.nodes) <= set(pair.other):
                 continue
-            if check.has_view(part.output, other.output):
+            if check.has_rearrangement(part.output, other.output):
                 return True
     return False
 
@@ -382,7 +390,7 @@ def _find_partners(
         tensors = find_tensors(one, two)
         if tensors is None or not check.is_evidence(tensors[0]):
             return None
-        return check.has_view(*tensors)
+        return check.has_rearrangement(*tensors)
 
     wrong = [one for one, two in partners.items() if agree(one, two) is False]
     rights = [*(partners[one] for one in wrong), *free]

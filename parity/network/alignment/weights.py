@@ -111,7 +111,7 @@ def _join_thirds(pairs: list[WeightPair]) -> list[WeightPair]:
     for names, group in groups.items():
         transforms = [pair.transform for pair in group]
         alike = all(t.take and t.take == t.place for t in transforms)
-        moved = any(t.split or t.order or t.joined or t.blocks for t in transforms)
+        moved = any(t.split or t.order or t.merged or t.blocks for t in transforms)
         is_whole = len(group) == 3 and alike and not moved
         found += [WeightPair(*names, WeightTransform())] if is_whole else group
     return found

@@ -87,6 +87,7 @@ def _projections(weights: Mapping[str, Array]) -> tuple[list[Array], list[Any]]:
 
 _PARTS = ("query", "key", "value")
 _KERNEL_AXES = "O I"
+_MASKS = ("is_causal", "use_causal_mask", "attn_mask", "attention_mask", "mask")
 _BOOLEAN = Hyperparameter("boolean_mask", False, optional=True)
 
 KINDS = (
@@ -100,7 +101,9 @@ KINDS = (
         landmark="product",
         phrase="attention",
         hyperparameters=(
-            Hyperparameter("causal", False, optional=True),
+            Hyperparameter(
+                "causal", False, torch="is_causal", optional=True, call_arguments=_MASKS
+            ),
             # By default 1/√(length of a query).
             Hyperparameter("scale", optional=True, convert=float),
             # Whether several heads of the queries share one of the keys.
@@ -132,8 +135,8 @@ KINDS = (
             Role("output_bias", "attention_output/bias", "out_proj.bias"),
         ),
         hyperparameters=(
-            Hyperparameter("heads", optional=True),
-            Hyperparameter("causal", False, optional=True),
+            Hyperparameter("heads", torch="num_heads", optional=True),
+            Hyperparameter("causal", False, optional=True, call_arguments=_MASKS),
             Hyperparameter("time_major", False, optional=True),
             _BOOLEAN,
         ),

@@ -48,6 +48,7 @@ KINDS = (
         joins_branches=True,
         elementwise="added",
         number_verb="increased by",
+        python_operator="+",
     ),
     Kind(
         "multiply",
@@ -59,6 +60,7 @@ KINDS = (
         joins_branches=True,
         elementwise="multiplied",
         number_verb="multiplied by",
+        python_operator="*",
         factor=True,
     ),
     Kind(

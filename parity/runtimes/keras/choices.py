@@ -125,7 +125,7 @@ class CallChoices:
                 continue
             variable, window = kept
             value = variable.numpy() if kind == "relu" else _find_maxima(variable, window, point)
-            found[point.name] = np.ascontiguousarray(point.view.apply(value))
+            found[point.name] = np.ascontiguousarray(point.rearrangement.apply(value))
         return found
 
 

@@ -19,7 +19,7 @@ from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.network.moments import Moments, moments_of
 from parity.runtimes.keras.events import Event, Operand, WeightSource
 from parity.runtimes.keras.node_readers import read_event
-from parity.runtimes.keras.node_readers.reading import SPATIAL, Reading
+from parity.runtimes.keras.node_readers.reading import SPATIAL, NodeReading
 from parity.runtimes.keras.recorder import Recorder
 from parity.runtimes.keras.variables import dtype_of, raw_variable
 
@@ -85,7 +85,7 @@ class _Builder:
             inputs=tuple(data),
             outputs=tuple(output.id for output in event.outputs),
             parameters=tuple(self._read_weights(event, reading)),
-            hyper={} if reading.kind == OPAQUE else reading.hyper,
+            hyper={} if reading.kind == OPAQUE else reading.hyperparameters,
             path=event.path,
             source=event.source,
             constants=_constants(event, reading),
@@ -93,16 +93,16 @@ class _Builder:
         self.makers[event.outputs[0].id] = len(self.nodes)
         self.nodes.append(node)
 
-    def _read(self, event: Event) -> Reading:
+    def _read(self, event: Event) -> NodeReading:
         """Return what an event is; one whose arguments are not as expected is opaque."""
         try:
             return read_event(event)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             self.notes.append(f"{event.path}: {event.name} ({event.source}) was not read: {reason}")
-            return Reading(OPAQUE)
+            return NodeReading(OPAQUE)
 
-    def _describe_outputs(self, event: Event, reading: Reading, data: Sequence[str]) -> None:
+    def _describe_outputs(self, event: Event, reading: NodeReading, data: Sequence[str]) -> None:
         if data and reading.input_axes:
             first = self.tensors[data[0]]
             if not first.axes and _count(reading.input_axes) == len(first.shape):
@@ -119,7 +119,7 @@ class _Builder:
                 axes = ""
             self.tensors[output.id] = Tensor(output.id, output.shape, output.dtype, axes)
 
-    def _join_bias(self, event: Event, reading: Reading, data: str, results: set[str]) -> bool:
+    def _join_bias(self, event: Event, reading: NodeReading, data: str, results: set[str]) -> bool:
         """Make a sum the bias of the layer before it, if it is that; return whether it is."""
         place = self.makers.get(data)
         maker = None if place is None else self.nodes[place]
@@ -149,7 +149,9 @@ class _Builder:
         self.makers[output.id] = place
         return True
 
-    def _join_separable(self, event: Event, reading: Reading, data: str, results: set[str]) -> bool:
+    def _join_separable(
+        self, event: Event, reading: NodeReading, data: str, results: set[str]
+    ) -> bool:
         """Make the two convolutions of a separable one over a sequence read and make sequences.
 
         TensorFlow computes them as those of images of one row, between two changes of the rank.
@@ -165,13 +167,13 @@ class _Builder:
             and {start.path, depthwise.path, pointwise.path} == {event.path}
             and depthwise.inputs == start.outputs
             and pointwise.inputs == depthwise.outputs
-            and start.hyper["axes"] == reading.hyper["axes"]
+            and start.hyper["axes"] == reading.hyperparameters["axes"]
             and all(self.readers[each] == 1 for each in (*start.outputs, *depthwise.outputs))
         )
         if not is_separable or len(depthwise.hyper["kernel"]) != 2:
             return False
         # The spatial axis of length 1 is the first or the second of two.
-        kept = 0 if reading.hyper["axes"] == [len(self.tensors[data].shape) - 2] else 1
+        kept = 0 if reading.hyperparameters["axes"] == [len(self.tensors[data].shape) - 2] else 1
         output = event.outputs[0]
         for each in (output.id, *start.inputs):
             self.tensors[each] = replace(self.tensors[each], axes="N T C")
@@ -188,7 +190,7 @@ class _Builder:
 
     # Weights -------------------------------------------------------------------------------------
 
-    def _read_weights(self, event: Event, reading: Reading) -> list[Parameter]:
+    def _read_weights(self, event: Event, reading: NodeReading) -> list[Parameter]:
         """Return the weights that an event reads, each once; those with a role first."""
         found: dict[str, Parameter] = {}
         places = [*reading.roles, *range(len(event.operands))]
@@ -204,11 +206,11 @@ class _Builder:
                 # Of several weights of which one is computed, the first has the role.
                 role = ""
         if reading.kind == "embedding" and found:
-            reading.hyper["in"] = next(iter(found.values())).shape[0]
+            reading.hyperparameters["in"] = next(iter(found.values())).shape[0]
         return list(found.values())
 
     def _describe_weight(
-        self, name: str, role: str, operand: Operand, reading: Reading
+        self, name: str, role: str, operand: Operand, reading: NodeReading
     ) -> Parameter:
         variable = self.recorder.variables[name]
         shape = tuple(int(n) for n in variable.shape)
@@ -282,21 +284,21 @@ def _count(axes: str) -> int:
     return len(split_axes(axes))
 
 
-def _follow_axes(reading: Reading, axes: str, shape: Sequence[int]) -> str:
+def _follow_axes(reading: NodeReading, axes: str, shape: Sequence[int]) -> str:
     """Return the axes behind an operation that moves, removes or joins them; empty if unknown."""
     names = split_axes(axes)
     if len(names) != len(shape):
         return ""
     if reading.kind == "transpose":
-        return " ".join(names[axis] for axis in reading.hyper["perm"])
+        return " ".join(names[axis] for axis in reading.hyperparameters["perm"])
     if reading.kind == "flatten" and not any("(" in name for name in names):
         inside = names[1:]
         return f"{names[0]} {inside[0] if len(inside) == 1 else '(' + ' '.join(inside) + ')'}"
     removed: Sequence[int] = ()
     if reading.kind in ("squeeze", "slice"):
-        removed = reading.hyper["axes" if reading.kind == "squeeze" else "squeeze"]
-    elif reading.kind.startswith("reduce_") and reading.hyper["axes"]:
-        removed = () if reading.hyper["keepdims"] else reading.hyper["axes"]
+        removed = reading.hyperparameters["axes" if reading.kind == "squeeze" else "squeeze"]
+    elif reading.kind.startswith("reduce_") and reading.hyperparameters["axes"]:
+        removed = () if reading.hyperparameters["keepdims"] else reading.hyperparameters["axes"]
     else:
         return ""
     return " ".join(name for axis, name in enumerate(names) if axis not in removed)
@@ -336,11 +338,11 @@ def _weight_axes(
     return "" if found == canonical else found
 
 
-def _constants(event: Event, reading: Reading) -> dict[str, Any]:
+def _constants(event: Event, reading: NodeReading) -> dict[str, Any]:
     """Return the small constants that an operation reads, by position, but for its settings."""
     found = {}
     for place, operand in enumerate(event.operands):
-        if operand.id or place in reading.settings:
+        if operand.id or place in reading.setting_inputs:
             continue
         if operand.weight is not None:
             is_plain = not (reading.roles or reading.roles_by_name)

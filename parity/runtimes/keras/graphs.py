@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from parity.errors import GraphError, InputError, UsageError, WeightError
 from parity.network.graph import Graph, Port, Tensor
-from parity.numerics.array_files import load_arrays
+from parity.numerics.npz import load_npz
 from parity.processes.graph_requests import ExportRequest
 from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
@@ -133,7 +133,7 @@ class KerasGraphs(GraphOperations):
                 )
         example = self.loaded_example
         if request.inputs is not None:
-            arrays = load_arrays(request.inputs)
+            arrays = load_npz(request.inputs)
             example = arrays if len(arrays) > 1 else next(iter(arrays.values()))
         return keras_onnx.export(
             self.model,

@@ -99,13 +99,13 @@ class KerasTrainer:
             clipvalue=request.clip_value,
             global_clipnorm=request.clip_norm,
         )
-        undecayed = self._find_variables(frozenset(request.undecayed))
-        if undecayed:
+        no_weight_decay = self._find_variables(frozenset(request.no_weight_decay))
+        if no_weight_decay:
             optimizer.exclude_from_weight_decay(
-                var_list=[v for v in self._model.trainable_variables if id(v) in undecayed]
+                var_list=[v for v in self._model.trainable_variables if id(v) in no_weight_decay]
             )
         if request.l2:
-            self._add_l2(optimizer, request.l2, undecayed)
+            self._add_l2(optimizer, request.l2, no_weight_decay)
         return optimizer
 
     def _find_variables(self, names: frozenset[str]) -> set[int]:
@@ -126,7 +126,7 @@ class KerasTrainer:
                 found.add(id(variable))
         return found
 
-    def _add_l2(self, optimizer: Any, factor: float, undecayed: set[int]) -> None:
+    def _add_l2(self, optimizer: Any, factor: float, no_weight_decay: set[int]) -> None:
         """Add `factor` times the weight to its gradient, after clipping.
 
         Keras decouples the weight decay of every optimizer, and a regulariser of its layers would
@@ -138,7 +138,7 @@ class KerasTrainer:
             variables = self._model.trainable_variables
             return [
                 gradient
-                if gradient is None or id(variable) in undecayed
+                if gradient is None or id(variable) in no_weight_decay
                 else gradient + variable.value * factor
                 for gradient, variable in zip(clip(gradients), variables, strict=True)
             ]
@@ -156,9 +156,9 @@ class KerasTrainer:
             )
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
-        if request.noise is not None:
+        if request.perturbation_seed is not None:
             raise UsageError("keras: the reference's step alone has noise")
-        if request.epsilon is not None:
+        if request.optimizer_epsilon is not None:
             raise UsageError("keras: ε cannot change from step to step")
         self._set_learning_rate(request.learning_rate)
         self._select_functions(len(labels))

@@ -56,7 +56,7 @@ def join_biases(
 def join_dynamic_quantisation(nodes: Sequence[Node], outputs: set[str]) -> list[Node]:
     """Return the nodes, those of a dynamically quantised product as one that reads floats.
 
-    ONNX Runtime's quantizer writes it as DynamicQuantizeLinear, MatMulInteger or ConvInteger, Cast,
+    ONNX Runtime's quantiser writes it as DynamicQuantizeLinear, MatMulInteger or ConvInteger, Cast,
     and a Mul by both scales. Tensors in between that something else reads stay.
     """
     producers = {tensor: node for node in nodes for tensor in node.outputs}

@@ -22,7 +22,7 @@ from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.network.moments import Moments, moments_of
 from parity.runtimes.onnx import axis_names, merging, node_readers, patterns
 from parity.runtimes.onnx.model_file import OnnxModel, read_attributes, read_names, subgraphs
-from parity.runtimes.onnx.node_readers import NodeView, Reading, Static
+from parity.runtimes.onnx.node_readers import NodeReading, NodeView, Static
 from parity.runtimes.onnx.node_readers.reading import ROLES, SETTINGS
 
 Array = NDArray[Any]
@@ -149,7 +149,9 @@ class _Reader:
         )
         reading = node_readers.read_node(view)
         if kinds.find(reading.kind) is None:
-            reading = Reading(OPAQUE, dict(reading.hyper), dict(reading.roles), reading.axes)
+            reading = NodeReading(
+                OPAQUE, dict(reading.hyperparameters), dict(reading.roles), reading.axes
+            )
         data, parameters, constants = [], list[Parameter](), dict[str, Any]()
         for index, (name, argument) in enumerate(zip(node.input, view.inputs, strict=True)):
             if argument is None:
@@ -167,7 +169,7 @@ class _Reader:
                     first = found[0]
                     marked = {"parameter": first.name, "shape": list(argument.value.shape)}
                     constants[str(index)] = marked
-            elif role == "" and index not in reading.consumed:
+            elif role == "" and index not in reading.setting_inputs:
                 constants[str(index)] = _describe_constant(argument.value)
         inner = [name for name in read_names(node) if name not in node.input]
         data += [self.plan.resolve(name) for name in inner if name not in self.plan.static]
@@ -184,7 +186,7 @@ class _Reader:
             inputs=tuple(data),
             outputs=tuple(outputs),
             parameters=tuple(parameters),
-            hyper=reading.hyper,
+            hyper=reading.hyperparameters,
             path=module_path(node),
             source=source_line(node),
             constants=constants,

@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from parity.errors import GraphError
 from parity.network import kinds
-from parity.numerics.array_files import load_arrays
+from parity.numerics.npz import load_npz
 from parity.runtimes.onnx.model_file import load_model
 
 _EMBEDDED_LIMIT = 2**31 - 2**20
@@ -25,18 +25,19 @@ def write_repaired(
     """Write the ONNX file `source` with edits, and the weights of an `.npz` file, to `path`.
 
     Each edit names a `tensor` and an `action`: `set`, with the `kind` of the node that makes it and
-    its new `attributes`; `replace`, by a node of `kind` with `attributes` that reads the tensor
-    `input`; `connect`, the node's input `old` to `new`; `insert`, a node of `kind` with
-    `attributes` behind the tensor, for all that read it; `remove` the node that makes it, in whose
-    place its first input is copied. All weights are in the file. Raises `GraphError` for a tensor
-    that no node makes and an operator that ONNX lacks.
+    its new `attributes`; `rename`, the node to another `kind` of the same inputs; `replace`, by a
+    node of `kind` with `attributes` that reads the tensor `input`; `connect`, the node's input
+    `old` to `new`; `insert`, a node of `kind` with `attributes` behind the tensor, for all that
+    read it; `remove` the node that makes it, in whose place its first input is copied. All weights
+    are in the file. Raises `GraphError` for a tensor that no node makes and an operator that ONNX
+    lacks.
     """
     model = load_model(source)
     proto = ModelProto()
     proto.CopyFrom(model.skeleton)
     tensors = dict(model.tensors)
     if weights is not None:
-        for name, value in load_arrays(weights).items():
+        for name, value in load_npz(weights).items():
             if name in tensors:
                 tensors[name] = value.astype(tensors[name].dtype)
     for edit in edits:
@@ -66,6 +67,9 @@ def _apply(
     if action == "set":
         node = _find_operator(graph, node, kinds.get(edit["kind"]).onnx)
         _set_attributes(node, edit["attributes"])
+    elif action == "rename":
+        node.op_type = kinds.get(edit["kind"]).onnx[0]
+        del node.attribute[:]
     elif action == "replace":
         made = _make_nodes(edit, str(edit["input"]), tensor, opset, tensors)
         # The nodes of a composed activation that are no longer read are dropped later.

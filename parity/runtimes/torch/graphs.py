@@ -14,7 +14,7 @@ from torch import nn
 
 from parity.errors import GraphError
 from parity.network.graph import Graph
-from parity.numerics.array_files import load_arrays
+from parity.numerics.npz import load_npz
 from parity.processes.graph_requests import ExportRequest
 from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
@@ -111,7 +111,7 @@ class TorchGraphs(GraphOperations):
     def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
         from exporters import torch_onnx
 
-        ordered, tensors = bind_inputs(self.model, load_arrays(inputs))
+        ordered, tensors = bind_inputs(self.model, load_npz(inputs))
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         example = tuple(tensors[name] for name in ordered)
         with convert_export_errors("torch"):
@@ -123,7 +123,7 @@ class TorchGraphs(GraphOperations):
 
         example = self.loaded_example
         if request.inputs is not None:
-            ordered, tensors = bind_inputs(self.model, load_arrays(request.inputs))
+            ordered, tensors = bind_inputs(self.model, load_npz(request.inputs))
             example = {name: tensors[name] for name in ordered}
             if ordered == [p.name for p in forward_parameters(self.model)][: len(ordered)]:
                 example = tuple(example.values())

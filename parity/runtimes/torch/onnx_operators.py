@@ -19,7 +19,7 @@ Function = Callable[..., "Tensor | tuple[Tensor, ...]"]
 # Operators of the default domain by name. Importing a module of operators fills it.
 OPERATORS: dict[str, Function] = {}
 
-# Operators of ONNX Runtime's domain, `com.microsoft`, which its optimiser and its quantizer write.
+# Operators of ONNX Runtime's domain, `com.microsoft`, which its optimiser and its quantiser write.
 RUNTIME_OPERATORS: dict[str, Function] = {}
 
 RUNTIME_DOMAIN = "com.microsoft"

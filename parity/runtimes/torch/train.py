@@ -117,9 +117,9 @@ class TorchTrainer:
         torch.manual_seed(request.seed)
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
-        if request.noise is None:
+        if request.perturbation_seed is None:
             return self._step(images, labels, request)
-        random = np.random.default_rng(request.noise)
+        random = np.random.default_rng(request.perturbation_seed)
         order = random.permutation(len(labels))
         result = self._step(images[order], labels[order], request)
         with torch.no_grad():
@@ -131,8 +131,8 @@ class TorchTrainer:
     def _step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
         for group in self._optimizer.param_groups:
             group["lr"] = request.learning_rate
-            if request.epsilon is not None:
-                group["eps"] = request.epsilon
+            if request.optimizer_epsilon is not None:
+                group["eps"] = request.optimizer_epsilon
         self._model.train()
         self._optimizer.zero_grad(set_to_none=True)
         target = torch.from_numpy(labels).to(self._device)
@@ -264,15 +264,15 @@ class ObservedTorchTrainer(TorchTrainer):
     def _forward(self, images: Tensor) -> Tensor:
         self._statistics = {}
         variation = self._variation
-        for path in variation.inference:
+        for path in variation.inference_batch_norms:
             self._model.get_submodule(path).eval()
-        for name in variation.trained:
+        for name in variation.unfrozen_parameters:
             self._model.get_parameter(name).requires_grad_(True)
         handles = [
             self._model.get_submodule(path).register_forward_hook(
                 lambda module, inputs, output: output.detach()
             )
-            for path in variation.detached
+            for path in variation.detached_outputs
         ]
         sums = RunningBatchNorms() if self._bias_sums.enabled else nullcontext()
         try:
@@ -282,7 +282,7 @@ class ObservedTorchTrainer(TorchTrainer):
             for handle in handles:
                 handle.remove()
         self._logits = to_numpy(logits.detach()).copy()
-        return torch.softmax(logits, -1) if variation.softmax else logits
+        return torch.softmax(logits, -1) if variation.extra_softmax else logits
 
     def _run(self, images: Tensor) -> Tensor:
         if not isinstance(self._choices, CallChoices):
@@ -293,7 +293,7 @@ class ObservedTorchTrainer(TorchTrainer):
             return chosen
 
     def _observe(self) -> None:
-        frozen = {f"{path}." for path in self._variation.frozen}
+        frozen = {f"{path}." for path in self._variation.frozen_batch_norms}
         for name, parameter in self._parameters.items():
             if any(name.startswith(path) for path in frozen):
                 parameter.grad = None
@@ -306,7 +306,7 @@ class ObservedTorchTrainer(TorchTrainer):
             self._sum_errors = self._bias_sums.measure_errors(
                 {n: p.grad for n, p in self._model.named_parameters() if p.grad is not None}
             )
-        for name in self._variation.trained:
+        for name in self._variation.unfrozen_parameters:
             parameter = self._model.get_parameter(name)
             parameter.grad = None
             parameter.requires_grad_(name in self._parameters)
@@ -466,16 +466,16 @@ def _create_loss(request: TrainerRequest) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _create_optimizer(parameters: dict[str, nn.Parameter], request: TrainerRequest) -> Any:
-    undecayed = set(request.undecayed)
+    no_weight_decay = set(request.no_weight_decay)
     arguments = dict(request.arguments)
     if request.l2:
         # All of these add it to the gradient; AdamW, which does not, has no `l2`.
         arguments["weight_decay"] = request.l2
     groups: list[dict[str, Any]] = [
-        {"params": [value for name, value in parameters.items() if name not in undecayed]}
+        {"params": [value for name, value in parameters.items() if name not in no_weight_decay]}
     ]
-    if undecayed:
-        others = [value for name, value in parameters.items() if name in undecayed]
+    if no_weight_decay:
+        others = [value for name, value in parameters.items() if name in no_weight_decay]
         groups.append({"params": others, "weight_decay": 0.0})
     if "betas" in arguments:
         arguments["betas"] = tuple(arguments["betas"])

@@ -21,7 +21,7 @@ from tests.network.alignment.networks import (
     change_style,
     render,
 )
-from tests.network.alignment.truth import check, check_views, check_weights
+from tests.network.alignment.truth import check, check_rearrangements, check_weights
 
 STYLES = {
     "keras": KERAS,
@@ -47,7 +47,7 @@ def test_family(family: str, style: Style) -> None:
     assert not alignment.unpaired_reference
     assert not alignment.unpaired_other
     assert score.sure == score.right
-    assert check_views(alignment, left, right)
+    assert check_rearrangements(alignment, left, right)
     assert check_weights(alignment, left, right)
     assert alignment.missing_parameters == alignment.surplus_parameters == ()
 
@@ -58,7 +58,7 @@ def test_the_other_way_round(family: str) -> None:
     left, right = render(net, KERAS, seed=1), render(net, TORCH)
     alignment = _align(left, right)
     assert not check(alignment, left, right).missed
-    check_views(alignment, left, right)
+    check_rearrangements(alignment, left, right)
     check_weights(alignment, left, right)
 
 
@@ -72,7 +72,7 @@ def test_random_networks(start: int) -> None:
         score = check(alignment, left, right)
         assert not score.wrong_sure, seed
         assert not score.missed, seed
-        check_views(alignment, left, right)
+        check_rearrangements(alignment, left, right)
 
 
 @pytest.mark.parametrize("family", ["resnet", "inception", "unet", "plain"])
@@ -80,7 +80,7 @@ def test_axes_that_nothing_states_follow_from_the_shapes(family: str) -> None:
     net = FAMILIES[family]()
     left, right = (render(net, change_style(style, axes=False)) for style in (TORCH, KERAS))
     alignment = _align(left, right)
-    check_views(alignment, left, right)
+    check_rearrangements(alignment, left, right)
     check_weights(alignment, left, right)
 
 
@@ -106,8 +106,8 @@ def test_ports_are_paired_through_the_layers() -> None:
     assert alignment.inputs == {"in0": "i_input1", "in1": "i_input2"}
     expected = [f"o_{name}" for name in net.outputs]
     assert list(alignment.outputs.values()) == expected
-    assert alignment.input_views["in0"].order == (0, 3, 1, 2)
-    assert alignment.input_views["in1"].is_identity
+    assert alignment.input_rearrangements["in0"].order == (0, 3, 1, 2)
+    assert alignment.input_rearrangements["in1"].is_identity
 
 
 def test_a_fused_activation_is_paired_with_both_nodes() -> None:

@@ -1,4 +1,4 @@
-"""Names of axes, views between tensors, cuts with their stages and blocks."""
+"""Names of axes, rearrangements between tensors, cuts with their stages and blocks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from parity.network.alignment import align, find_cuts, infer_axes
 from parity.network.alignment.axes import Axes
-from parity.network.alignment.views import choose_view
+from parity.network.alignment.rearrangements import choose_rearrangement
 from parity.network.graph import Graph
-from parity.network.view import View
+from parity.network.rearrangement import Rearrangement
 from tests.network.alignment import architectures
 from tests.network.alignment.networks import KERAS, TORCH, Rendering, change_style, render
 
@@ -39,46 +39,52 @@ def _axes(text: str, shape: tuple[int, ...]) -> Axes:
     return tuple(((name, size),) for name, size in zip(text.split(), shape, strict=True))
 
 
-VIEWS = [
-    ((2, 3, 4, 5), "N C H W", (2, 4, 5, 3), "N H W C", View(order=(0, 3, 1, 2))),
-    ((2, 7, 3), "N T C", (2, 3, 7), "N C T", View(order=(0, 2, 1))),
-    ((2, 3, 1, 1), "", (2, 3), "", View(joined=(-1, 3, 1, 1))),
-    ((2, 3), "", (2, 1, 1, 3), "", View(joined=(-1, 3))),
-    ((2, 3, 1, 1), "", (2, 1, 1, 3), "", View(order=(0, 3, 1, 2))),
-    ((2, 3, 4, 5), "", (2, 4, 5, 3), "", View(order=(0, 3, 1, 2))),
-    ((2, 9), "", (2, 9), "", View()),
-    ((7, 2, 3), "T N C", (2, 7, 3), "N T C", View(order=(1, 0, 2))),
+REARRANGEMENTS = [
+    ((2, 3, 4, 5), "N C H W", (2, 4, 5, 3), "N H W C", Rearrangement(order=(0, 3, 1, 2))),
+    ((2, 7, 3), "N T C", (2, 3, 7), "N C T", Rearrangement(order=(0, 2, 1))),
+    ((2, 3, 1, 1), "", (2, 3), "", Rearrangement(merged=(-1, 3, 1, 1))),
+    ((2, 3), "", (2, 1, 1, 3), "", Rearrangement(merged=(-1, 3))),
+    ((2, 3, 1, 1), "", (2, 1, 1, 3), "", Rearrangement(order=(0, 3, 1, 2))),
+    ((2, 3, 4, 5), "", (2, 4, 5, 3), "", Rearrangement(order=(0, 3, 1, 2))),
+    ((2, 9), "", (2, 9), "", Rearrangement()),
+    ((7, 2, 3), "T N C", (2, 7, 3), "N T C", Rearrangement(order=(1, 0, 2))),
 ]
 
 
-@pytest.mark.parametrize(("shape", "axes", "other", "other_axes", "view"), VIEWS)
-def test_views(
-    shape: tuple[int, ...], axes: str, other: tuple[int, ...], other_axes: str, view: View
+@pytest.mark.parametrize(("shape", "axes", "other", "other_axes", "rearrangement"), REARRANGEMENTS)
+def test_rearrangements(
+    shape: tuple[int, ...],
+    axes: str,
+    other: tuple[int, ...],
+    other_axes: str,
+    rearrangement: Rearrangement,
 ) -> None:
     names = [_axes(t, s) if t else None for t, s in ((axes, shape), (other_axes, other))]
-    choice = choose_view(shape, names[0], other, names[1])
+    choice = choose_rearrangement(shape, names[0], other, names[1])
     assert choice is not None
-    assert (choice.view, choice.open) == (view, False)
+    assert (choice.rearrangement, choice.open) == (rearrangement, False)
     array = np.arange(float(np.prod(other))).reshape(other)
-    assert choice.view.apply(array).shape == shape
-    assert np.array_equal(choice.view.undo(choice.view.apply(array), other), array)
+    assert choice.rearrangement.apply(array).shape == shape
+    assert np.array_equal(
+        choice.rearrangement.invert(choice.rearrangement.apply(array), other), array
+    )
 
 
 def test_a_flattened_map_is_viewed_through_its_map() -> None:
     first = (("N", 2),), (("C", 3), ("H", 4), ("W", 5))
     second = (("N", 2),), (("H", 4), ("W", 5), ("C", 3))
-    choice = choose_view((2, 60), first, (2, 60), second)
+    choice = choose_rearrangement((2, 60), first, (2, 60), second)
     assert choice is not None
     image = np.arange(120.0).reshape(2, 3, 4, 5)
     other = image.transpose(0, 2, 3, 1).reshape(2, 60)
-    assert np.array_equal(choice.view.apply(other), image.reshape(2, 60))
+    assert np.array_equal(choice.rearrangement.apply(other), image.reshape(2, 60))
 
 
-def test_open_and_impossible_views() -> None:
-    choice = choose_view((2, 4, 4, 4), None, (2, 4, 4, 4), None)
+def test_open_and_impossible_rearrangements() -> None:
+    choice = choose_rearrangement((2, 4, 4, 4), None, (2, 4, 4, 4), None)
     assert choice is not None
     assert choice.open
-    assert choose_view((2, 3), None, (2, 4), None) is None
+    assert choose_rearrangement((2, 3), None, (2, 4), None) is None
 
 
 def _cut_values(rendering: Rendering) -> list[str]:

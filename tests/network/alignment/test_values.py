@@ -29,7 +29,7 @@ from tests.network.alignment.networks import (
     change_style,
     render,
 )
-from tests.network.alignment.truth import check, check_views
+from tests.network.alignment.truth import check, check_rearrangements
 
 
 def _check(alignment: Alignment, left: Rendering, right: Rendering, **options: Any) -> Alignment:
@@ -78,7 +78,7 @@ def test_open_views_are_derived() -> None:
     assert any(tensor.open for _, tensor in before.tensors)
     after = _check(before, *bare)
     assert not any(tensor.open for _, tensor in after.tensors)
-    check_views(after, *bare)
+    check_rearrangements(after, *bare)
 
 
 def _two_branches() -> Net:

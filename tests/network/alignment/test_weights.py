@@ -29,10 +29,10 @@ def test_transfer_is_complete_and_exact() -> None:
 TRANSFORMS = [
     WeightTransform(),
     WeightTransform(order=(1, 0)),
-    WeightTransform(split=(6, 2, 2), order=(1, 2, 0), joined=(4, 6)),
+    WeightTransform(split=(6, 2, 2), order=(1, 2, 0), merged=(4, 6)),
     WeightTransform(take=(Slice(0, 2, 4),), order=(1, 0)),
     WeightTransform(place=(Slice(0, 0, 6),)),
-    WeightTransform(split=(3, 2, 4), order=(2, 0, 1), joined=(4, 6), blocks=Blocks(0, (1, 0, 2))),
+    WeightTransform(split=(3, 2, 4), order=(2, 0, 1), merged=(4, 6), blocks=Blocks(0, (1, 0, 2))),
     WeightTransform(term=0),
 ]
 
@@ -42,7 +42,7 @@ def test_round_trips(transform: WeightTransform) -> None:
     array = np.arange(24.0).reshape(6, 4)
     moved = transform.apply(array)
     if not transform.place:
-        back = transform.undo(moved, array.shape)
+        back = transform.invert(moved, array.shape)
         assert np.array_equal(back, array[transform.take[0].index()] if transform.take else array)
     assert WeightTransform.from_json(transform.to_json()) == transform
     assert transform.is_identity == (transform == WeightTransform())
@@ -228,8 +228,8 @@ def test_one_bias_is_the_sum_of_two() -> None:
     assert np.array_equal(found["b"], np.arange(12.0) + 0.5)
     assert np.array_equal(arrays["b"], np.arange(12.0))
     terms = {pair.reference: pair.transform for pair in alignment.weights}
-    assert np.array_equal(terms["b"].undo(found["b"], (12,)), found["b"])
-    assert np.array_equal(terms["c"].undo(found["b"], (12,)), np.zeros(12))
+    assert np.array_equal(terms["b"].invert(found["b"], (12,)), found["b"])
+    assert np.array_equal(terms["c"].invert(found["b"], (12,)), np.zeros(12))
     assert alignment.missing_parameters == ()
 
 

@@ -61,12 +61,12 @@ def check(alignment: Alignment, left: Rendering, right: Rendering) -> Score:
     return score
 
 
-def check_views(alignment: Alignment, left: Rendering, right: Rendering) -> int:
-    """Count the tensors that are equal through their views; raises `AssertionError` for one not."""
+def check_rearrangements(alignment: Alignment, left: Rendering, right: Rendering) -> int:
+    """Count the tensors; raises `AssertionError` for one that is not equal once rearranged."""
     for _, pair in alignment.tensors:
         expected = left.arrays[pair.reference]()
-        assert np.array_equal(pair.view.apply(right.arrays[pair.other]()), expected), pair
-        back = pair.view.undo(expected, right.arrays[pair.other]().shape)
+        assert np.array_equal(pair.rearrangement.apply(right.arrays[pair.other]()), expected), pair
+        back = pair.rearrangement.invert(expected, right.arrays[pair.other]().shape)
         assert np.array_equal(back, right.arrays[pair.other]()), pair
     return len(list(alignment.tensors))
 
@@ -76,5 +76,5 @@ def check_weights(alignment: Alignment, left: Rendering, right: Rendering) -> in
     for pair in alignment.weights:
         one, two = left.parameters[pair.reference](), right.parameters[pair.other]()
         assert np.array_equal(pair.transform.apply(one, two.shape), two), pair
-        assert np.array_equal(pair.transform.undo(two, one.shape), one), pair
+        assert np.array_equal(pair.transform.invert(two, one.shape), one), pair
     return len(alignment.weights)

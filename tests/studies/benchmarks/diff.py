@@ -70,7 +70,9 @@ def write_captures(folder: Path, model: str, batch: int, subjects: tuple[str, ..
         depth="layer",
     )
     floors = {point.row: Floor(1e-6, 1e-5, 5, 1.0) for point in points}
-    saved_captures.save_captures(folder, paths, report, points=points, floors=floors, gaps={})
+    saved_captures.move_captures(
+        folder, paths, report, points=points, floors=floors, instrumentation_gaps={}
+    )
 
 
 def list_captures(folder: Path) -> list[Path]:

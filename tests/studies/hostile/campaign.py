@@ -41,7 +41,7 @@ SHARES = {
 SMALL_SHARES = ("picture", "array", "safetensors", "capture", "case file", "table", "option")
 """The kinds that need no framework."""
 
-SCRIPT = "import sys; from parity.commands.cli.main import main; sys.exit(main())"
+SCRIPT = "import sys; from parity.__main__ import main; sys.exit(main())"
 
 # Escape sequences are control characters; so is everything below a space but the line break.
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -240,10 +240,18 @@ def _limit(case: HostileCase) -> None:
         resource.setrlimit(number, (soft, resource.getrlimit(number)[1]))
 
 
+def _encode(word: str) -> bytes:
+    """Return an argument as a shell would pass it; a half of a surrogate pair as its own bytes."""
+    try:
+        return word.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return word.encode("utf-8", "surrogatepass")
+
+
 def _run_command(
     case: HostileCase, folder: Path, variables: dict[str, str], out: int, err: int
 ) -> tuple[int, int, float]:
-    words = [word.encode("utf-8", "surrogateescape") for word in case.arguments]
+    words = [_encode(word) for word in case.arguments]
     if any(b"\0" in word for word in words) or sum(map(len, words)) > 100_000:
         # The system itself refuses such an argument; a shorter one is passed.
         words = [word.replace(b"\0", b"?")[:90_000] for word in words]

@@ -126,7 +126,9 @@ def _run(kill: Kill, folder: Path, index: int) -> list[str]:
     faults = []
     if done.running:
         faults.append(f"{len(done.running)} processes were left")
-    if "Traceback" in done.err or "Exception ignored" in done.err:
+    is_traceback = "Traceback" in done.err or "Exception ignored" in done.err
+    # Before the first line of the command's own program, Python itself is what was interrupted.
+    if is_traceback and ('"<string>"' in done.err or "/parity/" in done.err):
         faults.append(f"a traceback: {done.err.splitlines()[-1]}")
     was_killed = kill.number == signal.SIGKILL and kill.victim != "child"
     if target is not None and done.code != 0 and (out / target).read_bytes() != OLD:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from parity import temporary
 
-SCRIPT = "import sys; from parity.commands.cli.main import main; sys.exit(main())"
+SCRIPT = "import sys; from parity.__main__ import main; sys.exit(main())"
 ARGUMENTS = ("compare", "resnet18", "--classes", "10", "--image-size", "32", "--json", "-")
 NAMESPACE = ("unshare", "-pf", "--mount-proc")
 

@@ -261,7 +261,7 @@ class StepContext:
         options = {"label_smoothing": self.task.label_smoothing, **options}
         trainer = trainer_request(optimizer, self.framework, self.table, **options)
         epsilon = optimizer.epsilon_at(self.framework, self.number)
-        step = dataclasses.replace(request.step, epsilon=epsilon)
+        step = dataclasses.replace(request.step, optimizer_epsilon=epsilon)
         return dataclasses.replace(request, trainer=trainer, step=step)
 
     def with_batch(self, request: ObservedStepRequest, batch: Batch) -> ObservedStepRequest:

@@ -101,7 +101,7 @@ def smoothing(value: float) -> Change:
 
 def epsilon_unmapped(request: ObservedStepRequest, context: StepContext) -> ObservedStepRequest:
     """PyTorch's own ε in Adam, after the bias correction."""
-    step = dataclasses.replace(request.step, epsilon=context.task.optimizer.epsilon)
+    step = dataclasses.replace(request.step, optimizer_epsilon=context.task.optimizer.epsilon)
     return dataclasses.replace(request, step=step)
 
 

@@ -37,7 +37,9 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
         "train the batch-norm: trainable=True in Keras, train() in PyTorch",
         expect=partial(
             evidence.failing.rerun,
-            variation=Variation(inference=tuple(unchanged), frozen=tuple(untrained)),
+            variation=Variation(
+                inference_batch_norms=tuple(unchanged), frozen_batch_norms=tuple(untrained)
+            ),
         ),
     )
 

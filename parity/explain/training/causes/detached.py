@@ -43,7 +43,9 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             "detached",
             f"no gradient passes {row.name}",
             "leave out detach, stop_gradient, and operations on values outside the graph",
-            expect=partial(evidence.failing.rerun, variation=Variation(detached=(point.module,))),
+            expect=partial(
+                evidence.failing.rerun, variation=Variation(detached_outputs=(point.module,))
+            ),
             # Several layers in a row without any gradient; one alone is rather frozen.
             prior=1.1 if len(absent) > 1 else 0.9,
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from parity.explain.training.candidate import Array, Candidate, Evidence
-from parity.processes.training_requests import DROPOUT
+from parity.processes.training_requests import DROPOUT_RECORD
 from parity.training.steps import StepRecord
 from parity.training.verification import REFERENCE
 
@@ -31,7 +31,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
 
 
 def _read(record: StepRecord) -> Array:
-    return np.asarray(record.values.get(DROPOUT, np.zeros((0, 2))))
+    return np.asarray(record.values.get(DROPOUT_RECORD, np.zeros((0, 2))))
 
 
 def _describe(dropouts: Array, index: int) -> str:
@@ -43,4 +43,4 @@ def _describe(dropouts: Array, index: int) -> str:
 
 def _with_dropouts(record: StepRecord, dropouts: Array) -> StepRecord:
     """Return a step with the rates of the other side; both are taken without any dropout."""
-    return dataclasses.replace(record, values={**record.values, DROPOUT: dropouts})
+    return dataclasses.replace(record, values={**record.values, DROPOUT_RECORD: dropouts})

@@ -28,7 +28,9 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             "frozen-weight",
             f"{list_briefly(surplus)} has no gradient in {REFERENCE}, and does not change there",
             "make it trainable in both: trainable=True in Keras, requires_grad in PyTorch",
-            expect=partial(evidence.failing.rerun, variation=Variation(trained=surplus)),
+            expect=partial(
+                evidence.failing.rerun, variation=Variation(unfrozen_parameters=surplus)
+            ),
         )
 
 

@@ -1,4 +1,4 @@
-"""Labels that are smoothed in one side: the losses differ though the logits agree."""
+"""Label smoothing differs: the losses differ although the logits agree."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
     def mean(smoothing: float) -> float:
         return float(measure_losses(logits, terms.labels, label_smoothing=smoothing).mean())
 
-    # The loss is linear in the smoothing.
-    sharp, even = mean(0.0), mean(1.0)
-    if sharp == even:
+    # The loss is linear in the smoothing, so two values determine it.
+    one_hot_loss, uniform_loss = mean(0.0), mean(1.0)
+    if one_hot_loss == uniform_loss:
         return
-    smoothing = (float(evidence.actual.values["loss"]) - sharp) / (even - sharp)
+    smoothing = (float(evidence.actual.values["loss"]) - one_hot_loss) / (
+        uniform_loss - one_hot_loss
+    )
     if not -1e-9 <= smoothing < 1 or abs(smoothing - terms.label_smoothing) < 1e-9:
         return
     rounded = float(np.clip(round(smoothing, 6), 0.0, 1.0))

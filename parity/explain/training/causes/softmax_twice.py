@@ -15,5 +15,5 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             "softmax-twice",
             "the loss takes the softmax of probabilities",
             "give the loss the logits, or tell it that it has probabilities",
-            expect=partial(evidence.failing.rerun, variation=Variation(softmax=True)),
+            expect=partial(evidence.failing.rerun, variation=Variation(extra_softmax=True)),
         )

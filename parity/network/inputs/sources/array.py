@@ -14,7 +14,7 @@ from parity import files
 from parity.errors import InputError
 from parity.network.inputs import _input
 from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
-from parity.numerics.array_files import READING_ERRORS
+from parity.numerics.npz import READING_ERRORS
 from parity.text import one_line, printable
 
 NAME = "array"

@@ -11,7 +11,7 @@ import pkgutil
 
 from parity.network.graph import OPAQUE
 from parity.runtimes.keras.events import Event
-from parity.runtimes.keras.node_readers.reading import READERS, Reading
+from parity.runtimes.keras.node_readers.reading import READERS, NodeReading
 
 _PLAIN_NAMES = """
 AddV2=add Add=add AddN=add Sub=sub Mul=multiply RealDiv=div Div=div FloorDiv=floor_div
@@ -36,7 +36,7 @@ def _import_readers() -> None:
         importlib.import_module(f"{__name__}.{module.name}")
 
 
-def read_event(event: Event) -> Reading:
+def read_event(event: Event) -> NodeReading:
     """Return what an operation is; what no kind has is opaque, its weights without roles."""
     _import_readers()
     reader = READERS.get(event.name)
@@ -45,5 +45,5 @@ def read_event(event: Event) -> Reading:
         if reading is not None:
             return reading
     elif event.name in _PLAIN:
-        return Reading(_PLAIN[event.name], keeps_axes=True)
-    return Reading(OPAQUE)
+        return NodeReading(_PLAIN[event.name], keeps_axes=True)
+    return NodeReading(OPAQUE)

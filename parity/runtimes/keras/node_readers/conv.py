@@ -8,18 +8,18 @@ from typing import Any
 from parity.network import windows
 from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import (
-    Reading,
+    NodeReading,
     decode_text,
     find_weight,
     has_channels_last,
     image_axes,
-    reads,
+    register_reader,
     spatial_values,
 )
 
 
-@reads("conv", "convolve")
-def _read_conv(event: Event) -> Reading:
+@register_reader("conv", "convolve")
+def _read_conv(event: Event) -> NodeReading:
     given = event.arguments
     return _convolution(
         event, _operand(given, "inputs"), _operand(given, "kernel"), given["strides"],
@@ -38,7 +38,7 @@ def _operand(given: Mapping[str, Any], name: str) -> Operand:
 def _convolution(
     event: Event, data: Operand, kernel: Operand, strides: Any, padding: str, dilations: Any,
     *, last: bool, explicit: Sequence[int] = (), depthwise: bool = False,
-) -> Reading:  # fmt: skip
+) -> NodeReading:  # fmt: skip
     """Return a convolution whose kernel is (..., I, O), or (..., C, M) of a depthwise one."""
     rank = len(data.shape)
     spatial = rank - 2
@@ -50,7 +50,7 @@ def _convolution(
     else:
         groups, out = channels // kernel.shape[-2], kernel.shape[-1]
     is_depthwise = depthwise or groups == channels > 1
-    hyper = {
+    hyperparameters = {
         "kernel": [int(k) for k in size],
         "stride": steps,
         "padding": pad_window(data, size, steps, spread, padding, explicit, last=last),
@@ -62,8 +62,14 @@ def _convolution(
     }
     order = "... C M" if depthwise else "... 1 (C M)" if is_depthwise else "... I O"
     axes = image_axes(rank, last=last)
-    return Reading("depthwise_conv" if is_depthwise else "conv", hyper, _kernel_role(event),
-                   {"kernel": order}, axes=axes, input_axes=axes)  # fmt: skip
+    return NodeReading(
+        "depthwise_conv" if is_depthwise else "conv",
+        hyperparameters,
+        _kernel_role(event),
+        {"kernel": order},
+        axes=axes,
+        input_axes=axes,
+    )
 
 
 def _kernel_role(event: Event) -> dict[int, str]:
@@ -90,8 +96,8 @@ def pad_window(
     ]
 
 
-@reads("depthwise_conv")
-def _read_depthwise(event: Event) -> Reading:
+@register_reader("depthwise_conv")
+def _read_depthwise(event: Event) -> NodeReading:
     given = event.arguments
     return _convolution(
         event,
@@ -105,8 +111,8 @@ def _read_depthwise(event: Event) -> Reading:
     )
 
 
-@reads("depthwise_conv2d", "depthwise_conv2d_v2")
-def _read_tf_depthwise(event: Event) -> Reading | None:
+@register_reader("depthwise_conv2d", "depthwise_conv2d_v2")
+def _read_tf_depthwise(event: Event) -> NodeReading | None:
     given = event.arguments
     if not isinstance(given["padding"], str):
         return None
@@ -119,8 +125,8 @@ def _read_tf_depthwise(event: Event) -> Reading | None:
     )  # fmt: skip
 
 
-@reads("Conv2D", "Conv3D", "DepthwiseConv2dNative")
-def _read_tf_conv(event: Event) -> Reading:
+@register_reader("Conv2D", "Conv3D", "DepthwiseConv2dNative")
+def _read_tf_conv(event: Event) -> NodeReading:
     given, last = event.arguments, has_channels_last(event)
     part = slice(1, -1) if last else slice(2, None)
     return _convolution(
@@ -131,8 +137,8 @@ def _read_tf_conv(event: Event) -> Reading:
     )  # fmt: skip
 
 
-@reads("conv_transpose")
-def _read_conv_transpose(event: Event) -> Reading:
+@register_reader("conv_transpose")
+def _read_conv_transpose(event: Event) -> NodeReading:
     given = event.arguments
     return _transposed(
         event, _operand(given, "inputs"), _operand(given, "kernel"), given["strides"],
@@ -140,8 +146,8 @@ def _read_conv_transpose(event: Event) -> Reading:
     )  # fmt: skip
 
 
-@reads("Conv2DBackpropInput", "Conv3DBackpropInputV2")
-def _read_tf_conv_transpose(event: Event) -> Reading | None:
+@register_reader("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+def _read_tf_conv_transpose(event: Event) -> NodeReading | None:
     given, part = event.arguments, slice(1, -1) if has_channels_last(event) else slice(2, None)
     padding = decode_text(given["padding"])
     if padding == "EXPLICIT" or len(event.operands) < 3:
@@ -149,13 +155,13 @@ def _read_tf_conv_transpose(event: Event) -> Reading | None:
     strides, dilations = list(given["strides"])[part], list(given["dilations"])[part]
     data, kernel = event.operands[2], event.operands[1]
     reading = _transposed(event, data, kernel, strides, padding, dilations)
-    reading.settings = frozenset({0})
+    reading.setting_inputs = frozenset({0})
     return reading
 
 
 def _transposed(
     event: Event, data: Operand, kernel: Operand, strides: Any, padding: str, dilations: Any
-) -> Reading:
+) -> NodeReading:
     """Return a transposed convolution, whose kernel is (..., O, I)."""
     last = has_channels_last(event)
     rank = len(data.shape)
@@ -169,7 +175,7 @@ def _transposed(
         for n, m, k, s, d in zip(data.shape[start : start + spatial],
                                  output[start : start + spatial], size, steps, spread, strict=True)
     ]  # fmt: skip
-    hyper = {
+    hyperparameters = {
         "kernel": size,
         "stride": steps,
         "padding": crop,
@@ -180,5 +186,11 @@ def _transposed(
         "out": int(kernel.shape[-2]),
     }
     axes = image_axes(rank, last=last)
-    return Reading("conv_transpose", hyper, _kernel_role(event), {"kernel": "... O I"},
-                   axes=axes, input_axes=axes)  # fmt: skip
+    return NodeReading(
+        "conv_transpose",
+        hyperparameters,
+        _kernel_role(event),
+        {"kernel": "... O I"},
+        axes=axes,
+        input_axes=axes,
+    )

@@ -10,51 +10,59 @@ import numpy as np
 
 from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import (
-    Reading,
+    NodeReading,
     channels_last,
     find_weight,
     first_data,
     read_integers,
-    reads,
+    register_reader,
     sort_axes,
 )
 
 
-@reads("take")
-def _read_take(event: Event) -> Reading | None:
+@register_reader("take")
+def _read_take(event: Event) -> NodeReading | None:
     """Keras's function, which counts negative indices from the end."""
     table, rows = event.arguments["x"], event.arguments["indices"]
     axis = event.arguments["axis"]
     if not isinstance(table, Operand) or not isinstance(rows, Operand) or axis is None:
         return None
     if table.weight is not None and axis == 0 and len(event.operands) == 2:
-        hyper = {"in": 0, "out": math.prod(table.shape[1:])}
+        hyperparameters = {"in": 0, "out": math.prod(table.shape[1:])}
         place = find_weight(event)
         axes = channels_last(len(rows.shape) + 1) if len(table.shape) == 2 else ""
         roles = {} if place is None else {place: "embeddings"}
-        return Reading("embedding", hyper, roles, axes=axes)
+        return NodeReading("embedding", hyperparameters, roles, axes=axes)
     if not table.id or len(rows.shape) != 1 or axis is None:
         return None
-    return Reading("gather", {"axis": int(axis) % len(table.shape)}, keeps_axes=True)
+    return NodeReading("gather", {"axis": int(axis) % len(table.shape)}, keeps_axes=True)
 
 
-@reads("GatherV2", "Gather", "ResourceGather")
-def _read_gather(event: Event) -> Reading | None:
+@register_reader("GatherV2", "Gather", "ResourceGather")
+def _read_gather(event: Event) -> NodeReading | None:
     table, rows = event.operands[0], event.operands[1]
     axis = read_integers(event, 2) or [0]
     if table.weight is not None and axis == [0] and table.weight.is_exact:
         width = event.outputs[0].shape[len(rows.shape) :]
-        hyper = {"in": 0, "out": math.prod(width)}
+        hyperparameters = {"in": 0, "out": math.prod(width)}
         axes = channels_last(len(rows.shape) + 1) if len(width) == 1 else ""
-        return Reading("embedding", hyper, {0: "embeddings"}, axes=axes, settings=frozenset({2}))
+        return NodeReading(
+            "embedding",
+            hyperparameters,
+            {0: "embeddings"},
+            axes=axes,
+            setting_inputs=frozenset({2}),
+        )
     if event.arguments.get("batch_dims") or len(rows.shape) != 1:
         return None
     rank = max(len(table.shape), 1)
-    return Reading("gather", {"axis": axis[0] % rank}, settings=frozenset({2}), keeps_axes=True)
+    return NodeReading(
+        "gather", {"axis": axis[0] % rank}, setting_inputs=frozenset({2}), keeps_axes=True
+    )
 
 
-@reads("StridedSlice")
-def _read_strided_slice(event: Event) -> Reading | None:
+@register_reader("StridedSlice")
+def _read_strided_slice(event: Event) -> NodeReading | None:
     begin, end, strides = (read_integers(event, index) for index in (1, 2, 3))
     given, shape = event.arguments, event.operands[0].shape
     if begin is None or end is None or strides is None or given.get("new_axis_mask"):
@@ -85,27 +93,31 @@ def _read_strided_slice(event: Event) -> Reading | None:
             continue
         if (start, stop, step) != (0, size, 1):
             parts.append((axis, start, max(stop, start), step))
-    settings = frozenset({1, 2, 3})
+    setting_inputs = frozenset({1, 2, 3})
     if not turned:
-        return _slice(parts, squeeze, settings)
+        return _slice(parts, squeeze, setting_inputs)
     if parts or squeeze:
         return None
-    return Reading("flip", {"axes": turned}, keeps_axes=True, settings=settings)
+    return NodeReading("flip", {"axes": turned}, keeps_axes=True, setting_inputs=setting_inputs)
 
 
 def _slice(
-    parts: Sequence[tuple[int, int, int, int]], squeeze: list[int], settings: frozenset[int]
-) -> Reading:
-    hyper: dict[str, Any] = {
+    parts: Sequence[tuple[int, int, int, int]], squeeze: list[int], setting_inputs: frozenset[int]
+) -> NodeReading:
+    hyperparameters: dict[str, Any] = {
         name: [part[index] for part in parts]
         for index, name in enumerate(("axes", "starts", "ends", "steps"))
     }
-    return Reading("slice", {**hyper, "squeeze": squeeze}, settings=settings,
-                   keeps_axes=not squeeze)  # fmt: skip
+    return NodeReading(
+        "slice",
+        {**hyperparameters, "squeeze": squeeze},
+        setting_inputs=setting_inputs,
+        keeps_axes=not squeeze,
+    )
 
 
-@reads("Slice")
-def _read_slice(event: Event) -> Reading | None:
+@register_reader("Slice")
+def _read_slice(event: Event) -> NodeReading | None:
     begin, shape = read_integers(event, 1), event.operands[0].shape
     if begin is None:
         return None
@@ -118,13 +130,13 @@ def _read_slice(event: Event) -> Reading | None:
     return _slice(parts, [], frozenset({1, 2}))
 
 
-@reads("Split", "SplitV", "Unpack")
-def _read_split(event: Event) -> Reading | None:
+@register_reader("Split", "SplitV", "Unpack")
+def _read_split(event: Event) -> NodeReading | None:
     """`Unpack` also removes the axis."""
     if event.name == "Unpack":
         rank = len(event.operands[0].shape)
         axis = int(event.arguments.get("axis") or 0) % rank
-        return Reading("split", {"axis": axis, "sizes": [1] * len(event.outputs)})
+        return NodeReading("split", {"axis": axis, "sizes": [1] * len(event.outputs)})
     place = 0 if event.name == "Split" else 2
     stated = read_integers(event, place)
     if stated is None:
@@ -132,12 +144,14 @@ def _read_split(event: Event) -> Reading | None:
     data = first_data(event)
     axis = stated[0] % len(data.shape)
     sizes = [int(output.shape[axis]) for output in event.outputs]
-    settings = frozenset({0} if event.name == "Split" else {1, 2})
-    return Reading("split", {"axis": axis, "sizes": sizes}, settings=settings, keeps_axes=True)
+    setting_inputs = frozenset({0} if event.name == "Split" else {1, 2})
+    return NodeReading(
+        "split", {"axis": axis, "sizes": sizes}, setting_inputs=setting_inputs, keeps_axes=True
+    )
 
 
-@reads("roll", "Roll")
-def _read_roll(event: Event) -> Reading | None:
+@register_reader("roll", "Roll")
+def _read_roll(event: Event) -> NodeReading | None:
     rank = len(first_data(event).shape)
     if event.name == "Roll":
         shifts, axes = read_integers(event, 1), read_integers(event, 2)
@@ -148,14 +162,14 @@ def _read_roll(event: Event) -> Reading | None:
         )
     if shifts is None or axes is None:
         return None
-    hyper = {"shifts": [int(s) for s in shifts], "axes": [int(a) % rank for a in axes]}
-    return Reading("roll", hyper, keeps_axes=True, settings=frozenset({1, 2}))
+    hyperparameters = {"shifts": [int(s) for s in shifts], "axes": [int(a) % rank for a in axes]}
+    return NodeReading("roll", hyperparameters, keeps_axes=True, setting_inputs=frozenset({1, 2}))
 
 
-@reads("ReverseV2")
-def _read_flip(event: Event) -> Reading | None:
+@register_reader("ReverseV2")
+def _read_flip(event: Event) -> NodeReading | None:
     axes = read_integers(event, 1)
     if axes is None:
         return None
-    hyper = {"axes": sort_axes(axes, len(event.operands[0].shape))}
-    return Reading("flip", hyper, keeps_axes=True, settings=frozenset({1}))
+    hyperparameters = {"axes": sort_axes(axes, len(event.operands[0].shape))}
+    return NodeReading("flip", hyperparameters, keeps_axes=True, setting_inputs=frozenset({1}))

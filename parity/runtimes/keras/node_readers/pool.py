@@ -8,18 +8,18 @@ from typing import Any
 from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.conv import pad_window
 from parity.runtimes.keras.node_readers.reading import (
-    Reading,
+    NodeReading,
     decode_text,
     first_data,
     has_channels_last,
     image_axes,
-    reads,
+    register_reader,
     spatial_values,
 )
 
 
-@reads("max_pool", "average_pool")
-def _read_pool(event: Event) -> Reading:
+@register_reader("max_pool", "average_pool")
+def _read_pool(event: Event) -> NodeReading:
     given = event.arguments
     kernel, strides = given["pool_size"], given["strides"]
     return _pool(
@@ -32,8 +32,8 @@ def _read_pool(event: Event) -> Reading:
     )
 
 
-@reads("MaxPool", "MaxPoolV2", "AvgPool", "MaxPool3D", "AvgPool3D")
-def _read_tf_pool(event: Event) -> Reading | None:
+@register_reader("MaxPool", "MaxPoolV2", "AvgPool", "MaxPool3D", "AvgPool3D")
+def _read_tf_pool(event: Event) -> NodeReading | None:
     given, last = event.arguments, has_channels_last(event)
     if "ksize" not in given:
         return None
@@ -58,7 +58,7 @@ def _pool(
     is_max: bool,
     last: bool,
     explicit: Sequence[int] = (),
-) -> Reading:
+) -> NodeReading:
     data = first_data(event)
     spatial = len(data.shape) - 2
     size, steps, ones = (
@@ -67,17 +67,24 @@ def _pool(
         [1] * spatial,
     )
     pairs = pad_window(data, size, steps, ones, padding, explicit, last=last)
-    hyper: dict[str, Any] = {"kernel": size, "stride": steps, "padding": pairs, "ceil": False}
+    hyperparameters: dict[str, Any] = {
+        "kernel": size,
+        "stride": steps,
+        "padding": pairs,
+        "ceil": False,
+    }
     if is_max:
-        hyper["dilation"] = ones
+        hyperparameters["dilation"] = ones
     elif any(map(any, pairs)):
         # An average counts no padding in TensorFlow.
-        hyper["count_padding"] = False
+        hyperparameters["count_padding"] = False
     axes = image_axes(len(data.shape), last=last)
-    return Reading("max_pool" if is_max else "avg_pool", hyper, axes=axes, input_axes=axes)
+    return NodeReading(
+        "max_pool" if is_max else "avg_pool", hyperparameters, axes=axes, input_axes=axes
+    )
 
 
-@reads(
+@register_reader(
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalAveragePooling3D",
@@ -85,20 +92,20 @@ def _pool(
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
 )
-def _read_global_pool(event: Event) -> Reading:
+def _read_global_pool(event: Event) -> NodeReading:
     data, last = first_data(event), event.layer.data_format == "channels_last"
     rank = len(data.shape)
     kind = "global_avg_pool" if "Average" in event.name else "global_max_pool"
     axes = image_axes(rank if event.layer.keepdims else 2, last=last)
-    return Reading(
+    return NodeReading(
         kind, {"size": [1] * (rank - 2)}, axes=axes, input_axes=image_axes(rank, last=last)
     )
 
 
-@reads("adaptive_average_pool", "adaptive_max_pool")
-def _read_adaptive_pool(event: Event) -> Reading:
+@register_reader("adaptive_average_pool", "adaptive_max_pool")
+def _read_adaptive_pool(event: Event) -> NodeReading:
     data = first_data(event)
     size = spatial_values(event.arguments["output_size"], len(data.shape) - 2)
     kind = "global_avg_pool" if event.name == "adaptive_average_pool" else "global_max_pool"
     axes = image_axes(len(data.shape), last=has_channels_last(event))
-    return Reading(kind, {"size": size}, axes=axes, input_axes=axes)
+    return NodeReading(kind, {"size": size}, axes=axes, input_axes=axes)

@@ -8,16 +8,16 @@ import numpy as np
 
 from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import (
-    Reading,
+    NodeReading,
     channels_last,
     decode_text,
     find_weight,
-    reads,
+    register_reader,
 )
 
 
-@reads("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "matmul", "tensordot")
-def _read_product(event: Event) -> Reading | None:
+@register_reader("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "matmul", "tensordot")
+def _read_product(event: Event) -> NodeReading | None:
     if len(event.operands) != 2:
         return None
     given = event.arguments
@@ -29,14 +29,15 @@ def _read_product(event: Event) -> Reading | None:
     kernel = event.operands[1]
     if kernel.weight is not None and len(kernel.shape) == 2 and event.operands[0].id:
         depth, out = kernel.shape[::-1] if turned else kernel.shape
-        hyper = {"bias": False, "in": int(depth), "out": int(out)}
+        hyperparameters = {"bias": False, "in": int(depth), "out": int(out)}
         axes = channels_last(len(event.operands[0].shape))
         order = "O I" if turned else "I O"
-        return Reading("dense", hyper, {1: "kernel"}, {"kernel": order}, axes=axes,
-                       input_axes=axes)  # fmt: skip
+        return NodeReading(
+            "dense", hyperparameters, {1: "kernel"}, {"kernel": order}, axes=axes, input_axes=axes
+        )
     if event.name == "tensordot" or turned:
         return None
-    return Reading("matmul")
+    return NodeReading("matmul")
 
 
 def _is_plain_tensordot(event: Event) -> bool:
@@ -52,8 +53,8 @@ def _is_plain_tensordot(event: Event) -> bool:
     return [a % rank for a in one] == [rank - 1] and other == [0]
 
 
-@reads("einsum", "Einsum")
-def _read_einsum(event: Event) -> Reading | None:
+@register_reader("einsum", "Einsum")
+def _read_einsum(event: Event) -> NodeReading | None:
     equation = event.arguments.get("subscripts", event.arguments.get("equation"))
     if equation is None:
         return None
@@ -63,10 +64,10 @@ def _read_einsum(event: Event) -> Reading | None:
         return dense
     place = find_weight(event)
     roles = {} if place is None else {place: "kernel"}
-    return Reading("einsum", {"equation": equation}, roles)
+    return NodeReading("einsum", {"equation": equation}, roles)
 
 
-def _read_dense_einsum(event: Event, equation: str) -> Reading | None:
+def _read_dense_einsum(event: Event, equation: str) -> NodeReading | None:
     """Return a product over the last axes of the data with a weight's first or last ones.
 
     A weight whose inputs or outputs are several axes has them numbered: `I O1 O2`.
@@ -92,10 +93,10 @@ def _read_dense_einsum(event: Event, equation: str) -> Reading | None:
         for number, each in enumerate(group, 1):
             names[each] = letter if len(group) == 1 else f"{letter}{number}"
     shape = dict(zip(weight, kernel.shape, strict=True))
-    hyper = {
+    hyperparameters = {
         "bias": False,
         "in": math.prod(int(shape[each]) for each in shared),
         "out": math.prod(int(shape[each]) for each in made),
     }
     order = " ".join(names[each] for each in weight)
-    return Reading("dense", hyper, {1: "kernel"}, {"kernel": order})
+    return NodeReading("dense", hyperparameters, {1: "kernel"}, {"kernel": order})

@@ -15,34 +15,34 @@ SPATIAL = {1: "T", 2: "H W", 3: "D H W"}
 
 
 @dataclass
-class Reading:
+class NodeReading:
     """The kind of an operation, with its hyperparameters and the roles and axes of its tensors.
 
     `roles` are those of the weights, by the operand's position; `roles_by_name` those of a layer's
     own variables. `weight_axes` is the order of a weight's axes by role, as the operation reads it;
     a layer reads its variables as they are. `axes` names the axes of the first output,
     and `input_axes` those of the first data operand, where the kind states them; with `keeps_axes`
-    the output has the operand's. `settings` are the positions of the operands that hyperparameters
-    state already.
+    the output has the operand's. `setting_inputs` are the positions of the operands that the
+    hyperparameters state already.
     """
 
     kind: str
-    hyper: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
     roles: Mapping[int, str] = field(default_factory=dict)
     weight_axes: Mapping[str, str] = field(default_factory=dict)
     roles_by_name: Mapping[str, str] = field(default_factory=dict)
     axes: str = ""
     input_axes: str = ""
     keeps_axes: bool = False
-    settings: frozenset[int] = frozenset()
+    setting_inputs: frozenset[int] = frozenset()
 
 
-Reader = Callable[[Event], "Reading | None"]
+Reader = Callable[[Event], "NodeReading | None"]
 
 READERS: dict[str, Reader] = {}
 
 
-def reads(*names: str) -> Callable[[Reader], Reader]:
+def register_reader(*names: str) -> Callable[[Reader], Reader]:
     """Return a decorator that registers the reader of the operations with these names."""
 
     def register(reader: Reader) -> Reader:
@@ -119,10 +119,10 @@ def find_weight(event: Event, start: int = 0) -> int | None:
 def read_layer(
     event: Event,
     kind: str,
-    hyper: dict[str, Any],
+    hyperparameters: dict[str, Any],
     axes: str,
     extra_roles: Mapping[str, str] | None = None,
-) -> Reading:
+) -> NodeReading:
     """Return the reading of a layer of `kind`, with its variables' roles by their paths.
 
     A variable's role follows from its name, by the kind's table or by `extra_roles`; `axes` are
@@ -133,7 +133,7 @@ def read_layer(
     roles = {
         path: known[name] for path in list_weights(event) if (name := variable_name(path)) in known
     }
-    return Reading(kind, hyper, roles_by_name=roles, axes=axes, input_axes=axes)
+    return NodeReading(kind, hyperparameters, roles_by_name=roles, axes=axes, input_axes=axes)
 
 
 def list_weights(event: Event) -> list[str]:

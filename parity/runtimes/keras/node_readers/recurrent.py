@@ -8,11 +8,11 @@ from typing import Any
 from parity.network.graph import OPAQUE
 from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.reading import (
-    Reading,
+    NodeReading,
     channels_last,
     first_data,
     list_weights,
-    reads,
+    register_reader,
     variable_name,
 )
 
@@ -24,56 +24,62 @@ _CELLS = {f"{name}Cell": kind for name, kind in _RECURRENT.items()}
 _GATES = {"lstm": "ifgo", "gru": "zrn"}
 
 
-@reads("LSTM", "GRU", "SimpleRNN")
-def _read_recurrent(event: Event) -> Reading:
+@register_reader("LSTM", "GRU", "SimpleRNN")
+def _read_recurrent(event: Event) -> NodeReading:
     kind = _RECURRENT[event.name]
-    hyper = _recurrent_settings(event.layer, kind)
-    hyper["reverse"] = bool(event.layer.go_backwards)
+    hyperparameters = _recurrent_settings(event.layer, kind)
+    hyperparameters["reverse"] = bool(event.layer.go_backwards)
     roles = {path: variable_name(path) for path in list_weights(event)}
-    return _recurrent(kind, hyper, roles, event.layer)
+    return _recurrent(kind, hyperparameters, roles, event.layer)
 
 
-@reads("RNN")
-def _read_cells(event: Event) -> Reading:
+@register_reader("RNN")
+def _read_cells(event: Event) -> NodeReading:
     """A recurrent layer of any cell; of one that has no kind the weights have roles by name."""
     layer = event.layer
     kind = _CELLS.get(type(layer.cell).__name__, "") if _is_keras(layer.cell) else ""
     roles = {path: variable_name(path) for path in list_weights(event)}
     if not kind:
-        return Reading(OPAQUE, roles_by_name=roles)
-    hyper = _recurrent_settings(layer, kind)
-    hyper["reverse"] = bool(layer.go_backwards)
-    return _recurrent(kind, hyper, roles, layer.cell)
+        return NodeReading(OPAQUE, roles_by_name=roles)
+    hyperparameters = _recurrent_settings(layer, kind)
+    hyperparameters["reverse"] = bool(layer.go_backwards)
+    return _recurrent(kind, hyperparameters, roles, layer.cell)
 
 
 def _is_keras(layer: Any) -> bool:
     return type(layer).__module__.startswith("keras.")
 
 
-@reads("TimeDistributed")
-def _read_time_distributed(event: Event) -> Reading:
+@register_reader("TimeDistributed")
+def _read_time_distributed(event: Event) -> NodeReading:
     """A dense layer at every time step is the dense layer of the whole sequence."""
     dense = event.layer.layer
     depth, out = dense.kernel.shape
-    hyper = {"bias": dense.bias is not None, "in": int(depth), "out": int(out)}
+    hyperparameters = {"bias": dense.bias is not None, "in": int(depth), "out": int(out)}
     roles = {path: variable_name(path) for path in list_weights(event)}
     axes = channels_last(len(first_data(event).shape))
-    return Reading("dense", hyper, weight_axes={"kernel": "I O"}, roles_by_name=roles, axes=axes,
-                   input_axes=axes)  # fmt: skip
+    return NodeReading(
+        "dense",
+        hyperparameters,
+        weight_axes={"kernel": "I O"},
+        roles_by_name=roles,
+        axes=axes,
+        input_axes=axes,
+    )
 
 
-@reads("Bidirectional")
-def _read_bidirectional(event: Event) -> Reading:
+@register_reader("Bidirectional")
+def _read_bidirectional(event: Event) -> NodeReading:
     forward, backward = event.layer.forward_layer, event.layer.backward_layer
     kind = _RECURRENT[next(name for name in _RECURRENT
                            if isinstance(forward, _keras_layer(name)))]  # fmt: skip
-    hyper = {**_recurrent_settings(forward, kind), "bidirectional": True}
+    hyperparameters = {**_recurrent_settings(forward, kind), "bidirectional": True}
     paths = {variable.path for variable in backward.variables}
     roles = {
         path: variable_name(path) + ("_reverse" if path in paths else "")
         for path in list_weights(event)
     }
-    return _recurrent(kind, hyper, roles, forward)
+    return _recurrent(kind, hyperparameters, roles, forward)
 
 
 def _keras_layer(name: str) -> Any:
@@ -84,7 +90,7 @@ def _keras_layer(name: str) -> Any:
 
 def _recurrent_settings(layer: Any, kind: str) -> dict[str, Any]:
     cell = getattr(layer, "cell", layer)
-    hyper: dict[str, Any] = {
+    hyperparameters: dict[str, Any] = {
         "units": int(cell.units),
         "layers": 1,
         "bidirectional": False,
@@ -92,28 +98,35 @@ def _recurrent_settings(layer: Any, kind: str) -> dict[str, Any]:
         "last": not layer.return_sequences,
     }
     if kind in _GATES:
-        hyper["gates"] = _GATES[kind]
+        hyperparameters["gates"] = _GATES[kind]
     if kind == "gru":
-        hyper["reset_after"] = bool(cell.reset_after)
+        hyperparameters["reset_after"] = bool(cell.reset_after)
     if kind == "rnn":
-        hyper["relu"] = _name(cell.activation) == "relu"
-    return hyper
+        hyperparameters["relu"] = _name(cell.activation) == "relu"
+    return hyperparameters
 
 
 def _name(function: Any) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def _recurrent(kind: str, hyper: dict[str, Any], roles: Mapping[str, str], layer: Any) -> Reading:
+def _recurrent(
+    kind: str, hyperparameters: dict[str, Any], roles: Mapping[str, str], layer: Any
+) -> NodeReading:
     """Return a recurrent layer; one with other activations than the kind has is opaque."""
     gate = getattr(layer, "recurrent_activation", None)
-    is_known = _name(layer.activation) == "tanh" or bool(hyper.get("relu"))
+    is_known = _name(layer.activation) == "tanh" or bool(hyperparameters.get("relu"))
     is_known &= gate is None or _name(gate) == "sigmoid"
     order = {role: "I O" for role in roles.values() if "kernel" in role}
     # Of the input and of the state, with the reset gate behind the product.
-    order |= {role: "B C" for role in roles.values() if "bias" in role and hyper.get("reset_after")}
-    axes = "N C" if hyper["last"] else "N T C"
+    order |= {
+        role: "B C"
+        for role in roles.values()
+        if "bias" in role and hyperparameters.get("reset_after")
+    }
+    axes = "N C" if hyperparameters["last"] else "N T C"
     if not is_known:
-        kind, hyper = OPAQUE, {}
-    return Reading(kind, hyper, weight_axes=order, roles_by_name=roles, axes=axes,
-                   input_axes="N T C")  # fmt: skip
+        kind, hyperparameters = OPAQUE, {}
+    return NodeReading(
+        kind, hyperparameters, weight_axes=order, roles_by_name=roles, axes=axes, input_axes="N T C"
+    )

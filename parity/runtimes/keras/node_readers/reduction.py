@@ -8,28 +8,28 @@ import numpy as np
 
 from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.reading import (
-    Reading,
+    NodeReading,
     first_data,
     read_integers,
-    reads,
+    register_reader,
     sort_axes,
 )
 
 
-@reads("argmax")
-def _read_argmax(event: Event) -> Reading | None:
+@register_reader("argmax")
+def _read_argmax(event: Event) -> NodeReading | None:
     axis = event.arguments["axis"]
     if axis is None:
         return None
-    hyper = {"axis": int(axis) % len(first_data(event).shape)}
-    return Reading("argmax", {**hyper, "keepdims": bool(event.arguments["keepdims"])})
+    hyperparameters = {"axis": int(axis) % len(first_data(event).shape)}
+    return NodeReading("argmax", {**hyperparameters, "keepdims": bool(event.arguments["keepdims"])})
 
 
 _REDUCTIONS = {"Mean": "reduce_mean", "Sum": "reduce_sum", "Max": "reduce_max", "Min": "reduce_min"}
 
 
-@reads(*_REDUCTIONS)
-def _read_reduction(event: Event) -> Reading | None:
+@register_reader(*_REDUCTIONS)
+def _read_reduction(event: Event) -> NodeReading | None:
     rank = len(event.operands[0].shape)
     axes = read_integers(event, 1)
     if axes is None:
@@ -37,26 +37,29 @@ def _read_reduction(event: Event) -> Reading | None:
     reduced = sort_axes(axes, rank)
     # None stand for all of them.
     reduced = [] if len(reduced) == rank else reduced
-    hyper = {"axes": reduced, "keepdims": bool(event.arguments.get("keep_dims"))}
-    return Reading(_REDUCTIONS[event.name], hyper, settings=frozenset({1}))
+    hyperparameters = {"axes": reduced, "keepdims": bool(event.arguments.get("keep_dims"))}
+    return NodeReading(_REDUCTIONS[event.name], hyperparameters, setting_inputs=frozenset({1}))
 
 
-@reads("var")
-def _read_variance(event: Event) -> Reading:
+@register_reader("var")
+def _read_variance(event: Event) -> NodeReading:
     given, rank = event.arguments, len(first_data(event).shape)
     axis = given["axis"]
     axes = [] if axis is None else sort_axes(np.atleast_1d(axis).tolist(), rank)
-    hyper = {"axes": axes, "keepdims": bool(given["keepdims"]), "correction": 0}
-    return Reading("variance", hyper)
+    hyperparameters = {"axes": axes, "keepdims": bool(given["keepdims"]), "correction": 0}
+    return NodeReading("variance", hyperparameters)
 
 
-@reads("ArgMax", "Cumsum")
-def _read_indexed(event: Event) -> Reading | None:
+@register_reader("ArgMax", "Cumsum")
+def _read_indexed(event: Event) -> NodeReading | None:
     axis, rank = read_integers(event, 1), len(event.operands[0].shape)
     if axis is None or event.arguments.get("exclusive") or event.arguments.get("reverse"):
         return None
-    hyper: dict[str, Any] = {"axis": axis[0] % max(rank, 1)}
+    hyperparameters: dict[str, Any] = {"axis": axis[0] % max(rank, 1)}
     if event.name == "ArgMax":
-        hyper["keepdims"] = False
-    return Reading("argmax" if event.name == "ArgMax" else "cumsum", hyper,
-                   settings=frozenset({1}))  # fmt: skip
+        hyperparameters["keepdims"] = False
+    return NodeReading(
+        "argmax" if event.name == "ArgMax" else "cumsum",
+        hyperparameters,
+        setting_inputs=frozenset({1}),
+    )

@@ -13,13 +13,13 @@ from parity.network import kinds
 from parity.network.graph import OPAQUE
 from parity.runtimes.onnx.node_readers.reading import (
     READERS,
+    NodeReading,
     NodeView,
-    Reading,
     Static,
-    present_roles,
+    list_present_roles,
 )
 
-__all__ = ["NodeView", "Reading", "Static", "read_node"]
+__all__ = ["NodeReading", "NodeView", "Static", "read_node"]
 
 
 @functools.cache
@@ -29,7 +29,7 @@ def _import_readers() -> None:
         importlib.import_module(f"{__name__}.{module.name}")
 
 
-def read_node(view: NodeView) -> Reading:
+def read_node(view: NodeView) -> NodeReading:
     """Return what a node is; an operator that is not known here is opaque."""
     _import_readers()
     reader = READERS.get(view.operation)
@@ -38,10 +38,10 @@ def read_node(view: NodeView) -> Reading:
     # A kind that states its operator has no settings but those of the operator's attributes.
     plain = kinds.find_by_operator(view.operation)
     if plain is None or view.domain:
-        return Reading(OPAQUE, roles=present_roles(view))
+        return NodeReading(OPAQUE, roles=list_present_roles(view))
     stated = {
         setting.name: setting.convert(view.attributes[setting.onnx])
         for setting in plain.hyperparameters
         if setting.onnx in view.attributes
     }
-    return Reading(plain.name, stated)
+    return NodeReading(plain.name, stated)

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from parity.network.graph import OPAQUE
-from parity.runtimes.onnx.node_readers.reading import NodeView, Reading, reads
+from parity.runtimes.onnx.node_readers.reading import NodeReading, NodeView, register_reader
 
 
-@reads("Add", "Mul")
-def _read_arithmetic(view: NodeView) -> Reading:
+@register_reader("Add", "Mul")
+def _read_arithmetic(view: NodeView) -> NodeReading:
     """With a weight a learned sum or a layer scale; with data or a single number the operation."""
     for index in (0, 1):
         value = view.static(index)
         if value is not None and value.size > 1 and value.dtype.kind in "fV":
             if view.operation == "Add":
-                return Reading("bias_add", roles={index: "bias"})
-            return Reading("layer_scale", roles={index: "gamma"})
-    return Reading("add" if view.operation == "Add" else "multiply")
+                return NodeReading("bias_add", roles={index: "bias"})
+            return NodeReading("layer_scale", roles={index: "gamma"})
+    return NodeReading("add" if view.operation == "Add" else "multiply")
 
 
-@reads("Sum")
-def _read_sum(view: NodeView) -> Reading:
-    return Reading("add")
+@register_reader("Sum")
+def _read_sum(view: NodeView) -> NodeReading:
+    return NodeReading("add")
 
 
-@reads("Mod")
-def _read_mod(view: NodeView) -> Reading:
-    return Reading(OPAQUE if view.get("fmod", 0) else "mod")
+@register_reader("Mod")
+def _read_mod(view: NodeView) -> NodeReading:
+    return NodeReading(OPAQUE if view.get("fmod", 0) else "mod")

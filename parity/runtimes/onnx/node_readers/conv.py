@@ -9,11 +9,11 @@ from parity.network import windows
 from parity.network.graph import OPAQUE
 from parity.runtimes.onnx.node_readers.reading import (
     ROLES,
+    NodeReading,
     NodeView,
-    Reading,
-    fused_activation,
-    present_roles,
-    reads,
+    list_present_roles,
+    read_fused_activation,
+    register_reader,
 )
 
 
@@ -37,48 +37,50 @@ def window(view: NodeView, kernel: Sequence[int], sizes: Sequence[int]) -> dict[
     return {"kernel": list(kernel), "stride": strides, "padding": padding, "dilation": dilations}
 
 
-@reads("Conv", "FusedConv", "ConvInteger", "QLinearConv")
-def _read_conv(view: NodeView) -> Reading:
-    roles = present_roles(view)
+@register_reader("Conv", "FusedConv", "ConvInteger", "QLinearConv")
+def _read_conv(view: NodeView) -> NodeReading:
+    roles = list_present_roles(view)
     at = next(index for index, role in ROLES[view.operation].items() if role == "kernel")
     shape, groups = view.shape(at), int(view.get("group", 1))
     if view.static(at) is None or len(shape) < 3:
-        return Reading(OPAQUE, roles=roles)
-    hyper = window(view, shape[2:], view.shape(0)[2:])
-    hyper |= {
+        return NodeReading(OPAQUE, roles=roles)
+    hyperparameters = window(view, shape[2:], view.shape(0)[2:])
+    hyperparameters |= {
         "groups": groups,
         "bias": "bias" in roles.values(),
         "in": shape[1] * groups,
         "out": shape[0],
-        "activation": fused_activation(view),
+        "activation": read_fused_activation(view),
     }
     if view.operation in ("ConvInteger", "QLinearConv"):
-        hyper["quantized"] = True
+        hyperparameters["quantized"] = True
     kind = "depthwise_conv" if groups == shape[1] * groups > 1 else "conv"
-    return Reading(kind, hyper, roles)
+    return NodeReading(kind, hyperparameters, roles)
 
 
-@reads("ConvTranspose")
-def _read_transposed(view: NodeView) -> Reading:
+@register_reader("ConvTranspose")
+def _read_transposed(view: NodeView) -> NodeReading:
     """The padding is what is cropped; it follows from the output's shape."""
     shape, groups = view.shape(1), int(view.get("group", 1))
-    roles = present_roles(view)
+    roles = list_present_roles(view)
     if view.static(1) is None or len(shape) < 3:
-        return Reading(OPAQUE, roles=roles)
-    hyper = window(view, shape[2:], ())
+        return NodeReading(OPAQUE, roles=roles)
+    hyperparameters = window(view, shape[2:], ())
     mode = view.get("auto_pad", "NOTSET")
     padding = []
     for axis, size in enumerate(view.shape(0)[2:]):
-        kernel, stride, dilation = (hyper[n][axis] for n in ("kernel", "stride", "dilation"))
+        kernel, stride, dilation = (
+            hyperparameters[n][axis] for n in ("kernel", "stride", "dilation")
+        )
         whole = windows.transposed_extent(size, kernel=kernel, stride=stride, dilation=dilation)
         total = whole - view.output_shape[2 + axis]
         if mode.startswith("SAME") or view.get("output_shape") is not None:
             # The specification puts the odd one at the end for SAME_UPPER, else at the beginning.
             begin = total // 2 if mode == "SAME_UPPER" else total - total // 2
         else:
-            begin = hyper["padding"][axis][0]
+            begin = hyperparameters["padding"][axis][0]
         padding.append([begin, total - begin])
-    hyper |= {
+    hyperparameters |= {
         "padding": padding,
         "groups": groups,
         "bias": 2 in roles,
@@ -86,4 +88,4 @@ def _read_transposed(view: NodeView) -> Reading:
         "out": shape[1] * groups,
         "activation": "linear",
     }
-    return Reading("conv_transpose", hyper, roles)
+    return NodeReading("conv_transpose", hyperparameters, roles)

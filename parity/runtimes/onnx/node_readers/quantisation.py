@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 
 from parity.network.graph import OPAQUE
-from parity.runtimes.onnx.node_readers.reading import NodeView, Reading, reads
+from parity.runtimes.onnx.node_readers.reading import NodeReading, NodeView, register_reader
 
 
-@reads("QuantizeLinear", "DequantizeLinear")
-def _read_quantisation(view: NodeView) -> Reading:
+@register_reader("QuantizeLinear", "DequantizeLinear")
+def _read_quantisation(view: NodeView) -> NodeReading:
     scale, zero = view.static(1), view.static(2)
     if scale is None:
-        return Reading(OPAQUE)
-    hyper: dict[str, Any] = {
+        return NodeReading(OPAQUE)
+    hyperparameters: dict[str, Any] = {
         "scale": scale.astype(np.float64).tolist(),
         "zero_point": 0 if zero is None else zero.astype(np.int64).tolist(),
     }
     if scale.ndim:
-        hyper["axis"] = int(view.get("axis", 1)) % max(len(view.shape(0)), 1)
+        hyperparameters["axis"] = int(view.get("axis", 1)) % max(len(view.shape(0)), 1)
     kind = "dequantize"
     if view.operation == "QuantizeLinear":
         kind = "quantize"
-        hyper["dtype"] = "uint8" if zero is None else str(zero.dtype)
-    return Reading(kind, hyper, consumed=frozenset({1, 2}))
+        hyperparameters["dtype"] = "uint8" if zero is None else str(zero.dtype)
+    return NodeReading(kind, hyperparameters, setting_inputs=frozenset({1, 2}))

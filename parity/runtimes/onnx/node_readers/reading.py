@@ -75,18 +75,22 @@ class NodeView:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A node's kind, its hyperparameters, the role of each weight by the input's position, the
-    order of axes by role, and the positions of inputs that hyperparameters state already."""
+class NodeReading:
+    """What a node computes.
+
+    `roles` are those of its weights, by the position of the input; `axes` the order of a weight's
+    axes, by role. `setting_inputs` are the positions of the inputs that the hyperparameters state
+    already.
+    """
 
     kind: str
-    hyper: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     roles: Mapping[int, str] = field(default_factory=dict)
     axes: Mapping[str, str] = field(default_factory=dict)
-    consumed: frozenset[int] = frozenset()
+    setting_inputs: frozenset[int] = frozenset()
 
 
-Reader = Callable[[NodeView], Reading]
+Reader = Callable[[NodeView], NodeReading]
 
 READERS: dict[str, Reader] = {}
 
@@ -152,7 +156,7 @@ SETTINGS: Mapping[str, tuple[int, ...]] = {
 """By operator, the inputs by position that are arguments and never weights: scales, bounds."""
 
 
-def reads(*names: str) -> Callable[[Reader], Reader]:
+def register_reader(*names: str) -> Callable[[Reader], Reader]:
     """Register the reader of these operators."""
 
     def register(reader: Reader) -> Reader:
@@ -162,7 +166,8 @@ def reads(*names: str) -> Callable[[Reader], Reader]:
     return register
 
 
-def present_roles(view: NodeView) -> dict[int, str]:
+def list_present_roles(view: NodeView) -> dict[int, str]:
+    """Return the roles of the inputs that a node has, by position."""
     return {i: role for i, role in ROLES.get(view.operation, {}).items() if view.has(i)}
 
 
@@ -172,7 +177,7 @@ _FUSED = {
 }  # fmt: skip
 
 
-def fused_activation(view: NodeView) -> str:
+def read_fused_activation(view: NodeView) -> str:
     """Return the kind of the activation that a fused node applies."""
     name = view.get("activation", "")
     if name == "Clip":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parity.network.graph import OPAQUE
-from parity.runtimes.onnx.node_readers.reading import NodeView, Reading, reads
+from parity.runtimes.onnx.node_readers.reading import NodeReading, NodeView, register_reader
 
 _REDUCTIONS = {
     "ReduceMean": "reduce_mean", "ReduceSum": "reduce_sum", "ReduceMax": "reduce_max",
@@ -11,26 +11,26 @@ _REDUCTIONS = {
 }  # fmt: skip
 
 
-@reads(*_REDUCTIONS)
-def _read_reduction(view: NodeView) -> Reading:
+@register_reader(*_REDUCTIONS)
+def _read_reduction(view: NodeView) -> NodeReading:
     rank = len(view.shape(0))
     axes = view.integers(1, "axes")
     if not axes and view.get("noop_with_empty_axes", 0):
-        return Reading("identity", consumed=frozenset({1}))
+        return NodeReading("identity", setting_inputs=frozenset({1}))
     every = sorted(axis % rank for axis in axes) if axes else list(range(rank))
-    hyper = {"axes": every, "keepdims": bool(view.get("keepdims", 1))}
-    return Reading(_REDUCTIONS[view.operation], hyper, consumed=frozenset({1}))
+    hyperparameters = {"axes": every, "keepdims": bool(view.get("keepdims", 1))}
+    return NodeReading(_REDUCTIONS[view.operation], hyperparameters, setting_inputs=frozenset({1}))
 
 
-@reads("ArgMax")
-def _read_argmax(view: NodeView) -> Reading:
+@register_reader("ArgMax")
+def _read_argmax(view: NodeView) -> NodeReading:
     axis = int(view.get("axis", 0)) % max(len(view.shape(0)), 1)
-    return Reading("argmax", {"axis": axis, "keepdims": bool(view.get("keepdims", 1))})
+    return NodeReading("argmax", {"axis": axis, "keepdims": bool(view.get("keepdims", 1))})
 
 
-@reads("CumSum")
-def _read_cumsum(view: NodeView) -> Reading:
+@register_reader("CumSum")
+def _read_cumsum(view: NodeView) -> NodeReading:
     axis = view.integers(1, "axis")
     if axis is None or view.get("exclusive", 0) or view.get("reverse", 0):
-        return Reading(OPAQUE)
-    return Reading("cumsum", {"axis": axis[0]}, consumed=frozenset({1}))
+        return NodeReading(OPAQUE)
+    return NodeReading("cumsum", {"axis": axis[0]}, setting_inputs=frozenset({1}))

@@ -9,12 +9,12 @@ from parity.runtimes.torch.operations.reading import (
     Operation,
     find_kind,
     normalise_axis,
-    reads,
+    register_reader,
 )
 from parity.runtimes.torch.recorder import Operand
 
 
-@reads("clamp clip clamp_min clamp_max hardtanh relu6")
+@register_reader("clamp clip clamp_min clamp_max hardtanh relu6")
 def _clip(name: str, given: Arguments) -> Operation | None:
     if name == "hardtanh":
         low, high = given.get("min_val", -1.0), given.get("max_val", 1.0)
@@ -30,7 +30,7 @@ def _clip(name: str, given: Arguments) -> Operation | None:
     return Operation("clip", hyper, [given["input"]], keeps_axes=True)
 
 
-@reads("softmax log_softmax glu cumsum")
+@register_reader("softmax log_softmax glu cumsum")
 def _along_axis(name: str, given: Arguments) -> Operation | None:
     dim = given.get("dim")
     if dim is None:
@@ -41,7 +41,7 @@ def _along_axis(name: str, given: Arguments) -> Operation | None:
     return Operation(name, hyper, [given["input"]], keeps_axes=True)
 
 
-@reads("leaky_relu elu celu gelu softplus prelu hardsigmoid")
+@register_reader("leaky_relu elu celu gelu softplus prelu hardsigmoid")
 def _activation(name: str, given: Arguments) -> Operation | None:
     kind = find_kind(name, {})
     if kind is None:

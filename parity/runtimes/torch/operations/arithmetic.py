@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from parity.runtimes.torch.operations.reading import Arguments, Operation, find_kind, reads
+from parity.runtimes.torch.operations.reading import (
+    Arguments,
+    Operation,
+    find_kind,
+    register_reader,
+)
 from parity.runtimes.torch.recorder import Operand
 
 
-@reads("add")
+@register_reader("add")
 def _add(name: str, given: Arguments) -> Operation | None:
     if given.get("alpha", 1) != 1:
         return None
     return _with_weight("bias_add", "bias", given) or _broadcast("add", given)
 
 
-@reads("mul")
+@register_reader("mul")
 def _mul(name: str, given: Arguments) -> Operation:
     return _with_weight("layer_scale", "gamma", given) or _broadcast("multiply", given)
 
@@ -33,7 +38,7 @@ def _broadcast(kind: str, given: Arguments) -> Operation:
     return Operation(kind, {}, [given["input"], given["other"]], keeps_axes=True)
 
 
-@reads(
+@register_reader(
     "sub div floor_divide remainder pow maximum minimum eq ne lt le gt ge logical_and logical_or"
 )
 def _binary(name: str, given: Arguments) -> Operation | None:
@@ -43,7 +48,7 @@ def _binary(name: str, given: Arguments) -> Operation | None:
     return _broadcast(kind.name, given)
 
 
-@reads("where")
+@register_reader("where")
 def _where(name: str, given: Arguments) -> Operation | None:
     if "input" not in given or "other" not in given:
         return None
@@ -51,7 +56,7 @@ def _where(name: str, given: Arguments) -> Operation | None:
     return Operation("where", {}, operands, keeps_axes=True)
 
 
-@reads("masked_fill")
+@register_reader("masked_fill")
 def _masked_fill(name: str, given: Arguments) -> Operation:
     data, mask = given["input"], given["mask"]
     value = given["value"]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from parity.network.graph import OPAQUE
-from parity.runtimes.torch.operations.reading import Arguments, Operation, reads
+from parity.runtimes.torch.operations.reading import Arguments, Operation, register_reader
 from parity.runtimes.torch.recorder import Operand
 
 
-@reads("scaled_dot_product_attention")
+@register_reader("scaled_dot_product_attention")
 def _scaled_dot_product(name: str, given: Arguments) -> Operation:
     mask, scale = given.get("attn_mask"), given.get("scale")
     hyper: dict[str, Any] = {
@@ -38,7 +38,7 @@ _PROJECTIONS = {
 }
 
 
-@reads("multi_head_attention_forward")
+@register_reader("multi_head_attention_forward")
 def _multi_head(name: str, given: Arguments) -> Operation:
     weights = {
         role: given[argument]

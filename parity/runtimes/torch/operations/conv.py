@@ -9,13 +9,13 @@ from parity.runtimes.torch.operations.reading import (
     Operation,
     channels_first,
     read_layer,
-    reads,
+    register_reader,
     repeat_per_axis,
     shape_of,
 )
 
 
-@reads("conv1d conv2d conv3d")
+@register_reader("conv1d conv2d conv3d")
 def _conv(name: str, given: Arguments) -> Operation:
     rank = int(name[-2]) + 2
     kernel = shape_of(given["weight"])
@@ -42,7 +42,7 @@ def _conv(name: str, given: Arguments) -> Operation:
     return read_layer(name, hyper, given, "weight=kernel bias=bias", channels_first(rank))
 
 
-@reads("conv_transpose1d conv_transpose2d conv_transpose3d")
+@register_reader("conv_transpose1d conv_transpose2d conv_transpose3d")
 def _conv_transpose(name: str, given: Arguments) -> Operation:
     rank = int(name[-2]) + 2
     kernel, groups = shape_of(given["weight"]), int(given.get("groups", 1))

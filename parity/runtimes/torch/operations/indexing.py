@@ -14,14 +14,14 @@ from parity.runtimes.torch.operations.reading import (
     list_axes,
     normalise_axis,
     read_layer,
-    reads,
+    register_reader,
     shape_of,
 )
 from parity.runtimes.torch.operations.reduction import remove_axes
 from parity.runtimes.torch.recorder import Operand
 
 
-@reads("embedding")
+@register_reader("embedding")
 def _embedding(name: str, given: Arguments) -> Operation:
     rows, width = shape_of(given["weight"])
     axes = channels_last(given["input"].tensor.ndim + 1)
@@ -29,7 +29,7 @@ def _embedding(name: str, given: Arguments) -> Operation:
     return read_layer(name, {"in": rows, "out": width}, given, roles, axes, input_axes="")
 
 
-@reads("narrow select")
+@register_reader("narrow select")
 def _narrow(name: str, given: Arguments) -> Operation | None:
     data, rank = given["input"], given["input"].tensor.ndim
     axis = normalise_axis(given["dim"], rank)
@@ -55,7 +55,7 @@ def _sliced(
     )
 
 
-@reads("getitem")
+@register_reader("getitem")
 def _getitem(name: str, given: Arguments) -> Operation | None:
     """Slices and numbers; an index by tensors is a gather of one axis, or opaque."""
     data = given["input"]
@@ -114,20 +114,20 @@ def _gathered(
     return Operation("gather", {"axis": axis}, [data, gathered[0]])
 
 
-@reads("index_select")
+@register_reader("index_select")
 def _index_select(name: str, given: Arguments) -> Operation:
     axis = normalise_axis(given["dim"], given["input"].tensor.ndim)
     return Operation("gather", {"axis": axis}, [given["input"], given["index"]])
 
 
-@reads("split split_with_sizes chunk tensor_split unbind")
+@register_reader("split split_with_sizes chunk tensor_split unbind")
 def _split(name: str, given: Arguments) -> Operation:
     # The sizes are those of the outputs: they are filled in by `complete`.
     axis = normalise_axis(given.get("dim", 0), given["input"].tensor.ndim)
     return Operation("split", {"axis": axis}, [given["input"]], keeps_axes=name != "unbind")
 
 
-@reads("roll")
+@register_reader("roll")
 def _roll(name: str, given: Arguments) -> Operation | None:
     if given.get("dims") in (None, (), []):
         return None
@@ -138,7 +138,7 @@ def _roll(name: str, given: Arguments) -> Operation | None:
     return Operation("roll", {"shifts": moved, "axes": axes}, [given["input"]], keeps_axes=True)
 
 
-@reads("flip")
+@register_reader("flip")
 def _flip(name: str, given: Arguments) -> Operation:
     axes = list_axes(given["dims"], given["input"].tensor.ndim)
     return Operation("flip", {"axes": axes}, [given["input"]], keeps_axes=True)

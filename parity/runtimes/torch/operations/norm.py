@@ -11,13 +11,13 @@ from parity.runtimes.torch.operations.reading import (
     channels_last,
     list_axes,
     read_layer,
-    reads,
+    register_reader,
 )
 
 _AFFINE = "weight=gamma bias=beta"
 
 
-@reads("batch_norm")
+@register_reader("batch_norm")
 def _batch_norm(name: str, given: Arguments) -> Operation | None:
     if given.get("running_mean") is None:
         # It normalises by the batch: in inference, too.
@@ -27,7 +27,7 @@ def _batch_norm(name: str, given: Arguments) -> Operation | None:
     return read_layer(name, {"epsilon": float(given.get("eps", 1e-5))}, given, roles, axes)
 
 
-@reads("instance_norm")
+@register_reader("instance_norm")
 def _instance_norm(name: str, given: Arguments) -> Operation | None:
     if given.get("use_input_stats") is False:
         return _batch_norm("batch_norm", given)
@@ -35,7 +35,7 @@ def _instance_norm(name: str, given: Arguments) -> Operation | None:
     return read_layer(name, {"epsilon": float(given.get("eps", 1e-5))}, given, _AFFINE, axes)
 
 
-@reads("layer_norm rms_norm")
+@register_reader("layer_norm rms_norm")
 def _layer_norm(name: str, given: Arguments) -> Operation:
     rank, count = given["input"].tensor.ndim, len(given["normalized_shape"])
     epsilon = given.get("eps", 1e-5 if name.startswith("layer") else None)
@@ -47,14 +47,14 @@ def _layer_norm(name: str, given: Arguments) -> Operation:
     return read_layer(name, hyper, given, _AFFINE, axes, input_axes=axes)
 
 
-@reads("group_norm")
+@register_reader("group_norm")
 def _group_norm(name: str, given: Arguments) -> Operation:
     hyper = {"epsilon": float(given.get("eps", 1e-5)), "groups": int(given["num_groups"])}
     axes = channels_first(given["input"].tensor.ndim)
     return read_layer(name, hyper, given, _AFFINE, axes)
 
 
-@reads("normalize")
+@register_reader("normalize")
 def _normalize(name: str, given: Arguments) -> Operation | None:
     if given.get("p", 2.0) != 2:
         return None

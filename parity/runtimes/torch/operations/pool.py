@@ -8,13 +8,13 @@ from parity.runtimes.torch.operations.reading import (
     Operation,
     channels_first,
     read_layer,
-    reads,
+    register_reader,
     repeat_per_axis,
     shape_of,
 )
 
 
-@reads("max_pool1d max_pool2d max_pool3d")
+@register_reader("max_pool1d max_pool2d max_pool3d")
 def _max_pool(name: str, given: Arguments) -> Operation:
     rank = int(name[-2]) + 2
     hyper = read_window(given, rank)
@@ -22,7 +22,7 @@ def _max_pool(name: str, given: Arguments) -> Operation:
     return read_layer(name, hyper, given, "", channels_first(rank))
 
 
-@reads("avg_pool1d avg_pool2d avg_pool3d")
+@register_reader("avg_pool1d avg_pool2d avg_pool3d")
 def _avg_pool(name: str, given: Arguments) -> Operation | None:
     if given.get("divisor_override") is not None:
         return None
@@ -33,7 +33,7 @@ def _avg_pool(name: str, given: Arguments) -> Operation | None:
     return read_layer(name, hyper, given, "", channels_first(rank))
 
 
-@reads(
+@register_reader(
     "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
     "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d"
 )

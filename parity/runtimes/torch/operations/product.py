@@ -9,13 +9,13 @@ from parity.runtimes.torch.operations.reading import (
     Operation,
     channels_last,
     read_layer,
-    reads,
+    register_reader,
     shape_of,
 )
 from parity.runtimes.torch.recorder import Operand
 
 
-@reads("linear")
+@register_reader("linear")
 def _linear(name: str, given: Arguments) -> Operation:
     out, depth = shape_of(given["weight"])
     hyper = {"bias": given.get("bias") is not None, "in": depth, "out": out}
@@ -23,7 +23,7 @@ def _linear(name: str, given: Arguments) -> Operation:
     return read_layer(name, hyper, given, "weight=kernel bias=bias", axes)
 
 
-@reads("matmul bmm mm")
+@register_reader("matmul bmm mm")
 def _matmul(name: str, given: Arguments) -> Operation:
     one, other = given["input"], given["other"]
     if isinstance(other, Operand) and other.weights is not None and other.tensor.ndim == 2:
@@ -31,7 +31,7 @@ def _matmul(name: str, given: Arguments) -> Operation:
     return Operation("matmul", {}, [one, other])
 
 
-@reads("addmm")
+@register_reader("addmm")
 def _addmm(name: str, given: Arguments) -> Operation | None:
     if given["weight"].weights is None or {"beta", "alpha"} & set(given):
         return None
@@ -53,7 +53,7 @@ def _dense(data: Operand, kernel: Operand, bias: Any) -> Operation:
     return Operation("dense", hyper, [data], weights, axes, axes)
 
 
-@reads("einsum")
+@register_reader("einsum")
 def _einsum(name: str, given: Arguments) -> Operation | None:
     if not isinstance(given["equation"], str):
         return None

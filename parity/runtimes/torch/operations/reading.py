@@ -39,7 +39,7 @@ Reader = Callable[[str, Arguments], Operation | None]
 READERS: dict[str, Reader] = {}
 
 
-def reads(names: str) -> Callable[[Reader], Reader]:
+def register_reader(names: str) -> Callable[[Reader], Reader]:
     """Register the reader of the functions of these names."""
 
     def register(reader: Reader) -> Reader:

@@ -10,13 +10,13 @@ from parity.runtimes.torch.operations.reading import (
     Arguments,
     Operation,
     find_kind,
-    reads,
+    register_reader,
     shape_of,
 )
 from parity.runtimes.torch.recorder import Operand
 
 
-@reads("lstm gru rnn_tanh rnn_relu")
+@register_reader("lstm gru rnn_tanh rnn_relu")
 def _recurrent(name: str, given: Arguments) -> Operation:
     """A call on a packed sequence has other arguments, and is opaque; its weights have roles."""
     packed = "train" in given and not isinstance(given["train"], bool)

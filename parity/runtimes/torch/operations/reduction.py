@@ -11,13 +11,13 @@ from parity.runtimes.torch.operations.reading import (
     channels_first,
     list_axes,
     normalise_axis,
-    reads,
+    register_reader,
     split_axes,
 )
 from parity.runtimes.torch.recorder import Operand
 
 
-@reads("mean sum amax amin norm var max min")
+@register_reader("mean sum amax amin norm var max min")
 def _reduce(name: str, given: Arguments) -> Operation | None:
     data, rank = given["input"], given["input"].tensor.ndim
     if isinstance(given.get("dim"), Operand) or "other" in given:
@@ -51,7 +51,7 @@ def remove_axes(axes: str, removed: Sequence[int]) -> str:
     return " ".join(name for index, name in enumerate(split_axes(axes)) if index not in removed)
 
 
-@reads("argmax")
+@register_reader("argmax")
 def _argmax(name: str, given: Arguments) -> Operation | None:
     if given.get("dim") is None:
         return None

@@ -9,18 +9,18 @@ from parity.runtimes.torch.operations.reading import (
     Operation,
     channels_first,
     read_layer,
-    reads,
+    register_reader,
     repeat_per_axis,
 )
 
 
-@reads("pixel_shuffle pixel_unshuffle")
+@register_reader("pixel_shuffle pixel_unshuffle")
 def _pixel_shuffle(name: str, given: Arguments) -> Operation:
     factor = given.get("factor", given.get("upscale_factor", given.get("downscale_factor")))
     return read_layer(name, {"block": int(factor)}, given, "", channels_first(4))
 
 
-@reads("pad")
+@register_reader("pad")
 def _pad(name: str, given: Arguments) -> Operation:
     """PyTorch lists the pairs from the last axis on."""
     flat = [int(item) for item in given["pad"]]
@@ -34,7 +34,7 @@ def _pad(name: str, given: Arguments) -> Operation:
     return Operation("pad", hyper, [given["input"]], keeps_axes=True)
 
 
-@reads("interpolate upsample")
+@register_reader("interpolate upsample")
 def _interpolate(name: str, given: Arguments) -> Operation | None:
     data = given["input"]
     rank, mode = data.tensor.ndim, given.get("mode", "nearest").replace("-", "_")

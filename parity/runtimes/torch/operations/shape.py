@@ -11,7 +11,7 @@ from parity.runtimes.torch.operations.reading import (
     Operation,
     list_axes,
     normalise_axis,
-    reads,
+    register_reader,
     shape_of,
     split_axes,
 )
@@ -19,7 +19,7 @@ from parity.runtimes.torch.operations.reduction import remove_axes
 from parity.runtimes.torch.recorder import Call, Operand
 
 
-@reads("cat concat concatenate stack")
+@register_reader("cat concat concatenate stack")
 def _join(name: str, given: Arguments) -> Operation:
     parts = list(given["tensors"])
     rank = parts[0].tensor.ndim
@@ -28,7 +28,7 @@ def _join(name: str, given: Arguments) -> Operation:
     return Operation(kind, {"axis": axis}, parts, keeps_axes=kind == "concat")
 
 
-@reads("reshape view flatten unflatten view_as reshape_as")
+@register_reader("reshape view flatten unflatten view_as reshape_as")
 def _reshape(name: str, given: Arguments) -> Operation | None:
     # The output's shape says it all: it is filled in by `complete`.
     if (
@@ -40,7 +40,7 @@ def _reshape(name: str, given: Arguments) -> Operation | None:
     return Operation("reshape", {}, [given["input"]])
 
 
-@reads("transpose swapaxes permute movedim moveaxis t")
+@register_reader("transpose swapaxes permute movedim moveaxis t")
 def _transpose(name: str, given: Arguments) -> Operation:
     data = given["input"]
     rank = data.tensor.ndim
@@ -70,7 +70,7 @@ def permute(data: Operand, order: list[int], axes: str) -> Operation:
     return Operation("transpose", {"perm": order}, [data], axes=moved)
 
 
-@reads("squeeze")
+@register_reader("squeeze")
 def _squeeze(name: str, given: Arguments) -> Operation | None:
     shape = shape_of(given["input"])
     wanted = given.get("dim")
@@ -80,19 +80,19 @@ def _squeeze(name: str, given: Arguments) -> Operation | None:
     return Operation("squeeze", {"axes": axes}, [given["input"]], axes=left)
 
 
-@reads("unsqueeze")
+@register_reader("unsqueeze")
 def _unsqueeze(name: str, given: Arguments) -> Operation:
     axis = normalise_axis(given["dim"], given["input"].tensor.ndim + 1)
     return Operation("unsqueeze", {"axes": [axis]}, [given["input"]])
 
 
-@reads("expand broadcast_to expand_as")
+@register_reader("expand broadcast_to expand_as")
 def _expand(name: str, given: Arguments) -> Operation:
     # The shape is filled in by `complete`.
     return Operation("expand", {}, [given["input"]], keeps_axes=True)
 
 
-@reads("repeat tile")
+@register_reader("repeat tile")
 def _tile(name: str, given: Arguments) -> Operation:
     repeats = given.get("repeats", given.get("dims"))
     repeats = [int(item) for item in (repeats if isinstance(repeats, tuple | list) else [repeats])]
@@ -101,12 +101,12 @@ def _tile(name: str, given: Arguments) -> Operation:
     return Operation("tile", {"repeats": repeats}, [given["input"]])
 
 
-@reads("dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout")
+@register_reader("dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout")
 def _dropout(name: str, given: Arguments) -> Operation:
     return Operation("dropout", {}, [given["input"]], keeps_axes=True)
 
 
-@reads("to type type_as long int short bool char byte")
+@register_reader("to type type_as long int short bool char byte")
 def _cast(name: str, given: Arguments) -> Operation:
     return Operation("cast", {}, [given["input"]], keeps_axes=True)
 

@@ -12,7 +12,7 @@ from parity.runtimes.torch.torchvision_shim import import_torchvision
 from parity.runtimes.zoo_models import require_known
 from parity.text import quote
 
-_SOURCES = ("pretrained", "checkpoint_path", "pretrained_cfg")
+_REFUSED_OPTIONS = ("pretrained", "checkpoint_path", "pretrained_cfg")
 """Options of timm that fetch or unpickle weights."""
 
 
@@ -31,7 +31,7 @@ def load(reference: ModelReference) -> LoadedModel:
 
     options: dict[str, Any] = dict(reference.options)
     checkpoint = options.pop(WEIGHTS, None)
-    for name in _SOURCES:
+    for name in _REFUSED_OPTIONS:
         if name in options:
             raise UsageError(
                 f"{quote(reference.text)}: nothing is downloaded; give weights=FILE, not {name}"

@@ -15,23 +15,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Rearrangement:
     """Turns a tensor as one model has it into the tensor as the reference has it.
 
     The tensor is reshaped to `split`, its axes are permuted by `order` as `numpy.transpose` takes
-    it, and the result is reshaped to `joined`. An empty field leaves that step out. The shapes have
-    the batch axis, as -1: so a view serves every batch size, if the batch is a leading axis that
-    is joined with no other. Every step is a bijection of the values; `inverse` undoes it.
+    it, and the result is reshaped to `merged`. An empty field leaves that step out. The batch axis
+    is -1 in both shapes, so one rearrangement serves every batch size; the batch must be the
+    leading axis and must not be merged with another. Every step is a bijection of the values, which
+    `invert` reverses.
     """
 
     split: tuple[int, ...] = ()
     order: tuple[int, ...] = ()
-    joined: tuple[int, ...] = ()
+    merged: tuple[int, ...] = ()
 
     @property
     def is_identity(self) -> bool:
-        """Whether the view changes nothing."""
-        return not self.split and not self.joined and self.order == tuple(range(len(self.order)))
+        """Whether the rearrangement changes nothing."""
+        return not self.split and not self.merged and self.order == tuple(range(len(self.order)))
 
     def apply(self, array: Array) -> Array:
         """Return the array with the reference's axes; raises `ValueError` if it does not fit."""
@@ -39,25 +40,25 @@ class View:
             array = array.reshape(self.split)
         if self.order:
             array = array.transpose(self.order)
-        return array.reshape(self.joined) if self.joined else array
+        return array.reshape(self.merged) if self.merged else array
 
-    def result_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the result of `apply` for a tensor of this shape."""
+    def infer_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape that `apply` gives a tensor of this shape."""
         if self.split:
             shape = self._resolve(self.split, shape)
         if self.order:
             shape = tuple(shape[axis] for axis in self.order)
-        return self._resolve(self.joined, shape) if self.joined else shape
+        return self._resolve(self.merged, shape) if self.merged else shape
 
-    def undo(self, array: Array, shape: tuple[int, ...]) -> Array:
-        """Return the array with the model's own axes, of which `shape` is the result's shape."""
-        split = self._resolve(self.split, shape) if self.split else shape
+    def invert(self, array: Array, original_shape: tuple[int, ...]) -> Array:
+        """Return the array to which `apply` gives these values, of `original_shape`."""
+        split = self._resolve(self.split, original_shape) if self.split else original_shape
         if self.order:
             permuted = tuple(split[axis] for axis in self.order)
             array = array.reshape(permuted)
             back = sorted(range(len(self.order)), key=self.order.__getitem__)
             array = array.transpose(back)
-        return array.reshape(shape)
+        return array.reshape(original_shape)
 
     @staticmethod
     def _resolve(sizes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -68,12 +69,12 @@ class View:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
-        return {"split": list(self.split), "order": list(self.order), "joined": list(self.joined)}
+        return {"split": list(self.split), "order": list(self.order), "joined": list(self.merged)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the view that `to_json` serialised."""
+        """Return the rearrangement that `to_json` serialised."""
         return cls(tuple(data["split"]), tuple(data["order"]), tuple(data["joined"]))
 
 
-IDENTITY = View()
+IDENTITY = Rearrangement()

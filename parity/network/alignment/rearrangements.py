@@ -1,4 +1,4 @@
-"""The view between two tensors: from the names of their axes, or else from their shapes."""
+"""The rearrangement between two tensors, from the names of their axes or else from their shapes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from parity.network.alignment.axes import BATCH, Atom, Axes
-from parity.network.view import IDENTITY, View
+from parity.network.rearrangement import IDENTITY, Rearrangement
 
 MAX_RANK = 6
 """Above it, permutations are not tried."""
@@ -16,45 +16,45 @@ MAX_RANK = 6
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The most likely view, and whether others fit the shapes as well."""
+    """The most likely rearrangement, and whether others fit the shapes as well."""
 
-    view: View
+    rearrangement: Rearrangement
     open: bool
 
 
-def choose_view(
+def choose_rearrangement(
     shape: Sequence[int], axes: Axes | None, other: Sequence[int], other_axes: Axes | None
 ) -> Choice | None:
-    """Return the view of a tensor with the shape `other` as one with `shape`; None if none fits."""
+    """Return what turns a tensor of shape `other` into one of `shape`; None if nothing fits."""
     if axes is not None and other_axes is not None:
-        named = view_by_names(shape, axes, other, other_axes)
+        named = find_by_axis_names(shape, axes, other, other_axes)
         if named is not None:
             return Choice(named, False)
-    every = list(itertools.islice(views_by_shape(shape, other), 25))
+    every = list(itertools.islice(iterate_by_shape(shape, other), 25))
     if not every:
         return None
     return Choice(every[0], len(every) > 1)
 
 
-def view_by_names(
+def find_by_axis_names(
     shape: Sequence[int], axes: Axes, other: Sequence[int], other_axes: Axes
-) -> View | None:
-    """Return the view that the names of the axes state, or None if the names differ."""
+) -> Rearrangement | None:
+    """Return the rearrangement that the names of the axes state, or None if the names differ."""
     wanted, present = _flatten(axes), _flatten(other_axes)
     plan = order_atoms(present, wanted)
     if plan is None:
         return None
     if all(len(each) == 1 for each in (*axes, *other_axes)) and len(plan) == len(wanted):
-        return View(order=plan) if plan != tuple(range(len(plan))) else IDENTITY
+        return Rearrangement(order=plan) if plan != tuple(range(len(plan))) else IDENTITY
     if [size for _, size in present] != [dict(wanted).get(name) for name, _ in present]:
         return None
     split = tuple(-1 if name == BATCH else size for name, size in present)
-    joined = _with_batch(shape, axes)
-    view = View(split=split, order=plan, joined=joined)
+    merged = _with_batch(shape, axes)
+    rearrangement = Rearrangement(split=split, order=plan, merged=merged)
     is_still = plan == tuple(range(len(plan)))
     if is_still:
-        return IDENTITY if tuple(shape) == tuple(other) else View(joined=joined)
-    return view
+        return IDENTITY if tuple(shape) == tuple(other) else Rearrangement(merged=merged)
+    return rearrangement
 
 
 def order_atoms(present: Sequence[Atom], wanted: Sequence[Atom]) -> tuple[int, ...] | None:
@@ -65,8 +65,8 @@ def order_atoms(present: Sequence[Atom], wanted: Sequence[Atom]) -> tuple[int, .
     return tuple(names.index(name) for name, _ in wanted)
 
 
-def views_by_shape(shape: Sequence[int], other: Sequence[int]) -> Iterator[View]:
-    """Yield the views that fit two shapes, the most likely first.
+def iterate_by_shape(shape: Sequence[int], other: Sequence[int]) -> Iterator[Rearrangement]:
+    """Yield the rearrangements that fit two shapes, the most likely first.
 
     The first axis is the batch wherever that fits. Axes of length 1 may be missing on one side.
     """
@@ -78,9 +78,9 @@ def views_by_shape(shape: Sequence[int], other: Sequence[int]) -> Iterator[View]
             yield IDENTITY
         elif len(wanted) == len(present):
             # The batch stays, and the one axis that has values moves to its place.
-            yield View(order=_move(present, wanted))
+            yield Rearrangement(order=_move(present, wanted))
         else:
-            yield View(joined=(-1, *wanted[1:]))
+            yield Rearrangement(merged=(-1, *wanted[1:]))
         return
     if len(wanted) == len(present) <= MAX_RANK:
         yield from _permutations(wanted, present)
@@ -88,13 +88,15 @@ def views_by_shape(shape: Sequence[int], other: Sequence[int]) -> Iterator[View]
     left = [length for length in wanted[1:] if length != 1]
     right = [length for length in present[1:] if length != 1]
     if left == right and wanted[:1] == present[:1]:
-        yield View(joined=(-1, *wanted[1:]))
+        yield Rearrangement(merged=(-1, *wanted[1:]))
     elif sorted(left) == sorted(right) and len(left) <= MAX_RANK and wanted[:1] == present[:1]:
-        for view in _permutations((1, *left), (1, *right)):
-            yield View(split=(-1, *right), order=view.order, joined=(-1, *wanted[1:]))
+        for rearrangement in _permutations((1, *left), (1, *right)):
+            yield Rearrangement(
+                split=(-1, *right), order=rearrangement.order, merged=(-1, *wanted[1:])
+            )
 
 
-def _permutations(wanted: tuple[int, ...], present: tuple[int, ...]) -> Iterator[View]:
+def _permutations(wanted: tuple[int, ...], present: tuple[int, ...]) -> Iterator[Rearrangement]:
     rank = len(wanted)
     seen: set[tuple[int, ...]] = set()
     last_to_first = (0, rank - 1, *range(1, rank - 1))
@@ -109,7 +111,7 @@ def _permutations(wanted: tuple[int, ...], present: tuple[int, ...]) -> Iterator
             continue
         seen.add(order)
         if tuple(present[axis] for axis in order) == wanted:
-            yield View(order=order) if order != tuple(range(rank)) else IDENTITY
+            yield Rearrangement(order=order) if order != tuple(range(rank)) else IDENTITY
 
 
 def _move(present: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ def _steps(data: Array, hyper: Mapping[str, Any]) -> tuple[Array, Array]:
     return scale, zero
 
 
-def _quantize(
+def _quantise(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
     """Return x / scale rounded half to even, plus the zero point, within the range of `dtype`."""
@@ -39,7 +39,7 @@ def _quantize(
     return np.asarray(np.clip(np.round(inputs[0] / scale) + zero, low, high))
 
 
-def _dequantize(
+def _dequantise(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
     scale, zero = _steps(inputs[0], hyper)
@@ -55,9 +55,9 @@ _SETTINGS = (
 KINDS = (
     Kind(
         "quantize",
-        _quantize,
+        _quantise,
         hyperparameters=(*_SETTINGS, Hyperparameter("dtype", "uint8")),
         onnx=("QuantizeLinear",),
     ),
-    Kind("dequantize", _dequantize, hyperparameters=_SETTINGS, onnx=("DequantizeLinear",)),
+    Kind("dequantize", _dequantise, hyperparameters=_SETTINGS, onnx=("DequantizeLinear",)),
 )

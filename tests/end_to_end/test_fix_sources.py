@@ -1,0 +1,153 @@
+"""`parity fix` of the source of models: joined branches and attention, however they are written."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import onnx
+import pytest
+
+from exporters import torch_onnx
+from parity.commands.fix import fix_models
+from parity.comparison.graphs.request import GraphRequest
+
+pytestmark = pytest.mark.framework
+
+NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(6, 8)
+        self.other = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.tanh(self.one(x))
+        y = self.other(x)
+        x = x + y
+        return self.head(x)
+
+
+def net():
+    torch.manual_seed(5)
+    return Net(), torch.zeros(2, 6)
+"""
+
+KERAS_NET = """
+import keras
+from keras import layers
+
+
+def net():
+    keras.utils.set_random_seed(5)
+    x = data = keras.Input((6,))
+    x = layers.Dense(8, activation="tanh", name="one")(x)
+    y = layers.Dense(8, name="other")(x)
+    x = layers.Add()([x, y])
+    return keras.Model(data, layers.Dense(3, name="head")(x))
+"""
+
+
+def repair(tmp_path: Path, right: str, wrong: str) -> str:
+    """Return the source after the repair's patch was applied."""
+    (tmp_path / "right.py").write_text(right)
+    (tmp_path / "wrong.py").write_text(wrong)
+    names = (f"right={tmp_path}/right.py:net", f"wrong={tmp_path}/wrong.py:net")
+    result = fix_models(GraphRequest(names, export=False), tmp_path / "out", every=True)
+    assert result.accepted, result.remaining
+    (patch,) = result.files
+    subprocess.run(["git", "apply", str(patch)], cwd=tmp_path, check=True)
+    return (tmp_path / "wrong.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("written", "repaired"),
+    [
+        ("x = x - y", "x = x + y"),
+        ("x = torch.maximum(x, y)", "x = torch.add(x, y)"),
+        ("x = x.mul(y)", "x = x.add(y)"),
+        pytest.param("y = y - x; x = y", "y = y + x; x = y", marks=pytest.mark.slow),
+        pytest.param("x *= y", "x += y", marks=pytest.mark.slow),
+    ],
+)
+def test_another_operation_in_the_source_of_a_pytorch_model(tmp_path, written, repaired):
+    wrong = NET.replace("x = x + y", written)
+    assert repair(tmp_path, NET, wrong) == NET.replace("x = x + y", repaired)
+
+
+@pytest.mark.parametrize(
+    ("written", "repaired"),
+    [
+        ("layers.Subtract()([x, y])", "layers.Add()([x, y])"),
+        pytest.param("x * y", "x + y", marks=pytest.mark.slow),
+        pytest.param("keras.ops.maximum(x, y)", "keras.ops.add(x, y)", marks=pytest.mark.slow),
+    ],
+)
+def test_another_operation_in_the_source_of_a_keras_model(tmp_path, written, repaired):
+    wrong = KERAS_NET.replace("layers.Add()([x, y])", written)
+    expected = KERAS_NET.replace("layers.Add()([x, y])", repaired)
+    assert repair(tmp_path, KERAS_NET, wrong) == expected
+
+
+def test_another_operation_in_an_onnx_file(tmp_path):
+    (tmp_path / "right.py").write_text(NET)
+    scope: dict[str, object] = {}
+    exec(compile(NET, "net.py", "exec"), scope)
+    model, _ = scope["net"]()  # type: ignore[operator]
+    path = tmp_path / "wrong.onnx"
+    torch_onnx.export(model.eval(), [(6,)], path, inputs=["x"])
+    proto = onnx.load(path)
+    joins = [
+        node
+        for node in proto.graph.node
+        if node.op_type == "Add"
+        and not {each.name for each in proto.graph.initializer} & {*node.input}
+    ]
+    joins[0].op_type = "Sub"
+    onnx.save(proto, path)
+    names = (f"right={tmp_path}/right.py:net", f"wrong={path}")
+    result = fix_models(GraphRequest(names, export=False), tmp_path / "out", every=True)
+    assert result.accepted, result.remaining
+    (repaired,) = result.files
+    assert [node.op_type for node in onnx.load(repaired).graph.node].count("Sub") == 0
+
+
+ATTENTION_NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 4, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype)
+        x = self.attention(x, x, x, need_weights=False)[0]
+        return self.head(x)
+
+
+def net():
+    torch.manual_seed(5)
+    return Net(), torch.randn(2, 6, 8)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("need_weights=False", "attn_mask=mask, need_weights=False"),
+        pytest.param("Attention(8, 4,", "Attention(8, 2,", marks=pytest.mark.slow),
+    ],
+)
+def test_a_mask_and_the_heads_of_an_attention(tmp_path, right, wrong):
+    broken = ATTENTION_NET.replace(right, wrong)
+    assert broken != ATTENTION_NET
+    assert repair(tmp_path, ATTENTION_NET, broken) == ATTENTION_NET
