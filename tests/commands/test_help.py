@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import time
 
 import pytest
@@ -120,8 +121,14 @@ def test_a_verbose_command_prints_each_step(capsys):
 
 def test_a_terminal_always_shows_what_goes_on(monkeypatch):
     """Also before any step is named; and nothing is left of it afterwards."""
-    written = io.StringIO()
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    written = Terminal()
     terminal = Console(file=written, force_terminal=True, width=80)
+    monkeypatch.setattr(sys, "stderr", written)
     monkeypatch.setattr(progress, "stderr_console", lambda: terminal)
     monkeypatch.setattr(console, "verbosity", "")
     with progress.show_progress() as update:

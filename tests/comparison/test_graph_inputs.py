@@ -83,3 +83,27 @@ def test_the_image_size_is_not_ignored_where_the_model_states_its_own():
     assert choose((None, 3, 64, 64), image_size=(64, 64)).arrays["x"].shape == (1, 3, 64, 64)
     with pytest.raises(UsageError, match="--image-size: the model's input is 64x64 pixels"):
         choose((None, 3, 64, 64), image_size=(32, 32))
+
+
+@pytest.mark.parametrize(
+    ("example", "kept"),
+    [
+        ({"x": np.zeros((2, 3), np.float32)}, False),
+        ({"x": np.full((2, 3), 0.5, np.float32)}, False),
+        ({"x": np.arange(6, dtype=np.float32).reshape(2, 3)}, True),
+        # A mask of ones beside an input that varies is meant.
+        ({"x": np.ones((2, 3), np.float32), "y": np.arange(4.0)}, True),
+        ({"x": np.ones((2, 3), np.float32), "y": np.zeros(4, np.int64)}, False),
+        ({"x": np.zeros((2, 3), np.int64)}, True),
+        ({"x": np.ones((1, 1), np.float32)}, True),
+    ],
+)
+def test_an_example_of_one_number_gives_the_shape_alone(example, kept):
+    declared = [
+        DeclaredInput(name, each.shape, str(each.dtype), "example")
+        for name, each in example.items()
+    ]
+    chosen = choose_inputs(GraphRequest(("a", "b")), declared, example, seed=0)
+    assert all(chosen.arrays[name].shape == each.shape for name, each in example.items())
+    assert np.array_equal(chosen.arrays["x"], example["x"]) == kept
+    assert chosen.arrays["x"].dtype == example["x"].dtype

@@ -547,3 +547,37 @@ def test_the_users_files_are_left_as_they_are(compare, folder):
     before = digest()
     assert compare("net.py:build", "--weights", "net.pth").code == 0
     assert digest() == before
+
+
+ALIKE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, causal):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 4, batch_first=True)
+        self.causal = causal
+
+    def forward(self, x):
+        size, mask = x.shape[1], None
+        if self.causal:
+            mask = nn.Transformer.generate_square_subsequent_mask(size, dtype=x.dtype)
+        return self.attention(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+
+def net(causal=False):
+    torch.manual_seed(5)
+    return Net(causal), torch.zeros(2, 6, 8)
+"""
+
+
+def test_an_example_of_zeros_hides_nothing(parity, tmp_path):
+    """At an input that is alike everywhere a causal mask changes no number."""
+    file = tmp_path / "net.py"
+    file.write_text(ALIKE)
+    done = parity("compare", f"a={file}:net", f"b={file}:net,causal=True", "--no-export")
+    assert done.code == 1, done.err
+    assert "it is causal" in done.out
+    assert "its example has one number everywhere" in done.out + done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ def show_progress() -> Iterator[Callable[[str, str], None]]:
         yield _print_steps()
         return
     console = stderr_console()
-    if not console.is_terminal or console_state.verbosity == console_state.QUIET:
+    # FORCE_COLOR makes Rich call a pipe a terminal: colours it can have, a moving line it cannot.
+    if not sys.stderr.isatty() or console_state.verbosity == console_state.QUIET:
         yield lambda runtime, text: None
         return
     from rich.text import Text

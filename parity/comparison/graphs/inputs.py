@@ -126,9 +126,10 @@ def _choose_array(
     given = request.shapes.get(spec.name)
     if given is None and example is not None and spec.name in example:
         array = example[spec.name]
-        if np.asarray(array).dtype.kind != "f" or request.input is None:
+        is_float = np.asarray(array).dtype.kind == "f"
+        if not is_float or (request.input is None and not is_without_numbers(example)):
             return array, "the example"
-        shape = array.shape
+        shape, dtype = array.shape, dtype or str(array.dtype)
     if given is not None:
         shape = given
     if shape is None:
@@ -142,6 +143,18 @@ def _choose_array(
     if None in shape and given is None:
         shape = _fill_from_others(shape, position, chosen)
     return _make_array(request, shape, dtype or "float32", position, seed, preprocess)
+
+
+def is_without_numbers(example: Mapping[str, Array]) -> bool:
+    """Return whether the floats of an example are one number each, as those of `torch.zeros`.
+
+    Such an example states shapes; where every sample and position is alike, neither a mask nor an
+    axis, a kernel's order or a padding shows.
+    """
+    floats = [array for array in map(np.asarray, example.values()) if array.dtype.kind == "f"]
+    return any(array.size > 1 for array in floats) and all(
+        bool((array == array.reshape(-1)[:1]).all()) for array in floats if array.size
+    )
 
 
 def _fill_from_others(

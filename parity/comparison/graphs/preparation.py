@@ -21,6 +21,7 @@ from parity.comparison.graphs.inputs import (
     choose_inputs,
     find_id_bounds,
     holds_photograph,
+    is_without_numbers,
     redraw_integers,
 )
 from parity.comparison.graphs.norm_pairs import pair_norms
@@ -210,6 +211,18 @@ class Preparation:
             )
         return subject, answer, {**hello["versions"], "python": hello["python"]}
 
+    def _note_example(
+        self, subject: GraphSubject, example: Mapping[str, Array] | None, chosen: ModelInputs
+    ) -> None:
+        """Note where the numbers of a model's example show too little to be compared on."""
+        if self.request.input is not None or example is None or chosen.source == "the example":
+            return
+        if is_without_numbers(example):
+            self.notes.append(
+                f"{subject.name}: its example has one number everywhere, at which much would not "
+                f"show; compared on another input of its shape ({chosen.source})"
+            )
+
     def _choose_reference(self, subjects: Sequence[GraphSubject]) -> GraphSubject:
         """Return the subject that is right: the one named, else the first framework's model."""
         wanted = self.request.reference
@@ -270,6 +283,7 @@ class Preparation:
                     chosen=list(chosen.values()),
                     preprocess=prepared,
                 )
+                self._note_example(subject, examples[subject.name], chosen[subject.name])
                 futures[subject.name] = pool.submit(
                     self._read, subject, chosen[subject.name], answers[subject.name]
                 )

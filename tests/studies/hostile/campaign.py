@@ -45,6 +45,7 @@ SCRIPT = "import sys; from parity.__main__ import main; sys.exit(main())"
 
 # Escape sequences are control characters; so is everything below a space but the line break.
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _WORKFLOW = re.compile(r"(?m)^\s*::|##\[")
 
 
@@ -70,7 +71,10 @@ class Ending:
             faults.append(f"{len(self.err.splitlines())} lines")
         if self.code not in (0, 1) and not (self.err + self.out).strip():
             faults.append("no message")
-        if _CONTROL.search(self.out + self.err):
+        shown = self.out + self.err
+        if "FORCE_COLOR" in case.variables:
+            shown = _COLOUR.sub("", shown)
+        if _CONTROL.search(shown):
             faults.append("a control character")
         if _WORKFLOW.search(self.out) or (
             _WORKFLOW.search(self.err) and "GITHUB_ACTIONS" not in case.variables
