@@ -60,6 +60,23 @@ def suggest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
     return did_you_mean(closest(word, known), otherwise=otherwise)
 
 
+def format_clock(seconds: float) -> str:
+    """Return a duration as ``m:ss``, or ``h:mm:ss`` from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def describe_remaining(done: int, total: int, seconds: float) -> str:
+    """Return ``, 0:42 left`` after `done` of `total` equal steps took `seconds`.
+
+    "" where no step is done, or none is left.
+    """
+    if done <= 0 or done >= total:
+        return ""
+    return f", {format_clock(seconds / done * (total - done))} left"
+
+
 def find_unfiltered(stream: TextIO) -> TextIO:
     """Return the stream for parity's own styles and commands, which an escaping one has behind it.
 

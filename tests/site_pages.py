@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "causes"
 API = ROOT / "docs" / "api.md"
+LINKS = ROOT / "parity" / "report" / "cause_pages.json"
+"""What the HTML report knows of the pages."""
 
 INFERENCE = "parity/explain/causes"
 TRAINING = "parity/explain/training/causes"
@@ -349,6 +352,23 @@ def page_name(page: CausePage) -> str:
     return f"{prefix}{page.path.stem.replace('_', '-')}.md"
 
 
+def link_data(causes: dict[str, list[CausePage]]) -> str:
+    """Return the file of {kind: {cause's name: its page, symptom and proof}} for the report.
+
+    The first page that has a name is its page.
+    """
+    data: dict[str, dict[str, dict[str, str]]] = {}
+    for folder, kind in ((INFERENCE, "inference"), (TRAINING, "training")):
+        data[kind] = {}
+        for page in causes[folder]:
+            symptom = " ".join(page.docstring.partition("\n\n")[0].split())
+            stem = page_name(page).removesuffix(".md")
+            entry = {"page": stem, "symptom": symptom, "proof": " ".join(page.proofs)}
+            for name in page.names:
+                data[kind].setdefault(name, entry)
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
 def cause_links() -> dict[str, str]:
     """Return {cause's name: the file of its page}; a training cause may share a name."""
     pages = [page for each in read_causes().values() for page in each]
@@ -443,7 +463,11 @@ def _is_text(node: ast.AST | None) -> bool:
 def pages() -> dict[Path, str]:
     """Return {file: text} of every generated page."""
     causes = read_causes()
-    found = {PAGES / "index.md": index_page(causes), API: api_page()}
+    found = {
+        PAGES / "index.md": index_page(causes),
+        API: api_page(),
+        LINKS: link_data(causes),
+    }
     for each in causes.values():
         found |= {PAGES / page_name(page): cause_page(page) for page in each}
     return found

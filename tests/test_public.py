@@ -34,7 +34,7 @@ OF_ANY_MODELS = {"models", "inputs", "shapes", "export", "trust", "custom_object
 """What a comparison of any models takes beside."""
 JUDGING = {
     *("limit", "judge_as", "isolate", "explain", "semantics", "repeat", "seeds", "stress"),
-    "save_captures",
+    *("save_captures", "labels"),
 }
 
 
@@ -254,6 +254,7 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
         "seeds": 4,
         "stress": True,
         "judge_as": "float16",
+        "labels": "names.txt",
         "save_captures": "kept",
     }
     models = ("resnet18", "keras=a:b", "torch=c:d", "onnx-keras=k.onnx", "onnx-torch=t.onnx")
@@ -269,10 +270,12 @@ def test_compare_and_capture_ask_for_what_they_are_given(asked, tmp_path):
         "onnx_torch": Path("t.onnx"),
         "subjects": ("keras", "torch@old"),
         "model": "resnet18",
+        "labels": Path("names.txt"),
         "save_captures": Path("kept"),
     }
-    for request, more in ((compared, judged), (captured, {"judge": False})):
-        for name, value in {**more, **expected}.items():
+    for request, more in ((compared, judged), (captured, {"judge": False, "labels": None})):
+        values_expected = {**judged, **expected} if more is judged else {**expected, **more}
+        for name, value in values_expected.items():
             found = getattr(request, name)
             assert found is value if name == "input" else found == value, name
     # Every field was given another value than its default, but for the one that --xla forbids.

@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from parity.explain import causes
 from parity.explain.training import causes as training_causes
+from parity.report import cause_pages
 from tests import site_pages, test_project
 
 ROOT = site_pages.ROOT
@@ -42,6 +44,37 @@ def test_every_stated_name_is_on_a_page():
     for module in causes.modules():
         name = getattr(module, "NAME", None)
         assert name is None or name in links
+
+
+def test_every_cause_has_a_page_that_the_report_finds():
+    """What the HTML report links to is a page that there is, and that says the same."""
+    for folder, kind in (
+        (site_pages.INFERENCE, cause_pages.INFERENCE),
+        (site_pages.TRAINING, cause_pages.TRAINING),
+    ):
+        names = [name for page in site_pages.read_causes()[folder] for name in page.names]
+        found = cause_pages.find_pages(names, kind)
+        assert list(found) == list(dict.fromkeys(names))
+        for name, page in found.items():
+            text = (ROOT / page.file).read_text(encoding="utf-8")
+            title = next(line for line in text.splitlines() if line.startswith("# "))
+            assert name in title.removeprefix("# ").split(", ")
+            assert page.symptom
+            assert page.proof
+            assert page.proof.partition(". ")[0] in text
+    assert cause_pages.find_pages(["no-such-cause"]) == {}
+
+
+def test_a_page_has_an_address_where_the_installation_states_the_site(monkeypatch):
+    stated = metadata.metadata("parity")
+    page = cause_pages.find_pages(["same-padding"])["same-padding"]
+    assert page.address is None or page.address.startswith("https://")
+    stated["Project-URL"] = "Documentation, https://parity.example/docs/"
+    monkeypatch.setattr(cause_pages.metadata, "metadata", lambda name: stated)
+    page = cause_pages.find_pages(["same-padding"])["same-padding"]
+    assert page.address == "https://parity.example/docs/causes/same-padding/"
+    # That is where MkDocs puts docs/causes/same-padding.md.
+    assert page.file == "docs/causes/same-padding.md"
 
 
 def test_the_sentences_and_remedies_are_read_from_the_source():

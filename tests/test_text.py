@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from parity.text import LONGEST, abbreviate, closest, did_you_mean, printable, quote, suggest
+from parity.text import (
+    LONGEST,
+    abbreviate,
+    closest,
+    describe_remaining,
+    did_you_mean,
+    printable,
+    quote,
+    suggest,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,6 +58,13 @@ def test_a_digest_is_abbreviated_and_nothing_else() -> None:
     assert abbreviate("resnet50") == "'resnet50'"
     assert abbreviate(None) == "'None'"
     assert "\n" not in abbreviate("\n" * 64)
+
+
+def test_the_time_left_is_in_proportion() -> None:
+    assert describe_remaining(1, 4, 10.0) == ", 0:30 left"
+    assert describe_remaining(2, 10, 1800.0) == ", 2:00:00 left"
+    assert describe_remaining(0, 4, 10.0) == ""
+    assert describe_remaining(4, 4, 10.0) == ""
 
 
 def test_a_similar_word_is_suggested_and_no_other() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from parity import temporary
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -79,6 +80,7 @@ class AlignedModels:
         return {"reference": self.reference, "other": self.other, "rows": rows}
 
 
+@show_in_notebooks
 def align(
     reference: str,
     other: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from parity.commands import cases as case_files
 from parity.commands.commit_worktrees import CommitWorktrees
 from parity.commands.compare import compare_request
 from parity.commands.compare_graphs import compare_graphs
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -36,7 +38,7 @@ from parity.processes.environments import create_layer
 from parity.processes.references import parse_reference, split_name
 from parity.report import wording
 from parity.report.model import Report
-from parity.text import quote
+from parity.text import describe_remaining, quote
 
 SCHEMA = "parity.bisect/1"
 
@@ -123,6 +125,7 @@ class BisectResult:
         }
 
 
+@show_in_notebooks
 def bisect(
     *models: str,
     package: str | None = None,
@@ -501,7 +504,10 @@ def _bisect(axis: _Axis, judge: _Judge, progress: Progress) -> BisectResult:
         except ParityError as error:
             outcome, reason = SKIPPED, str(error)
         trials.append(Trial(name, outcome, reason, time.perf_counter() - start, report))
-        progress(axis.what, f"{name}: {outcome}")
+        # Both ends, and then halves; what is skipped is tried beyond that.
+        tries = 2 + math.ceil(math.log2(len(axis.names) - 1))
+        left = describe_remaining(len(trials), tries, sum(each.seconds for each in trials))
+        progress(axis.what, f"{name}: {outcome}{left}")
         return outcome
 
     last = len(axis.names) - 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from parity.commands.compare import run_comparison
 from parity.commands.compare_graphs import run_graph_comparison
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -46,6 +47,7 @@ class Captures:
         return bool(self.files) and not self.failures
 
 
+@show_in_notebooks
 def capture(
     *models: str,
     out: str | Path,
@@ -58,7 +60,7 @@ def capture(
     inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
-    preprocess: str = "imagenet",
+    preprocess: str | None = None,
     seed: int = 0,
     subjects: str | Sequence[str] | None = None,
     reference: str | None = None,

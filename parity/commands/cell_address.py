@@ -35,7 +35,7 @@ _NOT_IN_RESULT = {
 }
 """Fields of a request that no figure depends on, or that are addressed by their content."""
 
-_PATHS = ("weights", "input", "inputs", "table", "custom_objects")
+_PATHS = ("weights", "input", "inputs", "table", "custom_objects", "labels")
 """Fields of a request that may name files, whose content counts."""
 
 _EXTERNAL_DATA = (".data", "_data")

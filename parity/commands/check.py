@@ -15,6 +15,7 @@ from parity.commands import executors, lock
 from parity.commands.cases import Case, CaseFile
 from parity.commands.cell_runner import CellTask
 from parity.commands.comparison_runner import ComparisonRunner
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import Progress, no_progress
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.placement import DeviceMissing
@@ -24,6 +25,7 @@ from parity.errors import ParityError, UsageError
 from parity.processes.executors.tasks import Task, TaskOutcome
 from parity.report import codec, collection
 from parity.report.model import Level, Outcome, Report, Verdict
+from parity.text import describe_remaining
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class CheckResult:
         return self.ok
 
 
+@show_in_notebooks
 def check(
     path: str | Path = "parity.toml",
     *,
@@ -165,9 +168,11 @@ _Comparisons = Iterator[tuple[Case, Callable[[], Report]]]
 
 def _run_here(cases: Sequence[Case], progress: Progress) -> _Comparisons:
     """Run the cases one after another in this process, each when its function is called."""
+    start = time.perf_counter()
     with ComparisonRunner() as runner:
         for number, case in enumerate(cases, start=1):
-            progress("check", f"{case.name}, {number} of {len(cases)}")
+            left = describe_remaining(number - 1, len(cases), time.perf_counter() - start)
+            progress("check", f"{case.name}, {number} of {len(cases)}{left}")
             yield case, functools.partial(runner.run, case.request, progress)
 
 
@@ -180,11 +185,13 @@ def _run_on(cases: Sequence[Case], progress: Progress, *, on: str) -> _Compariso
         for case in cases
     ]
     outcomes: dict[str, TaskOutcome] = {}
+    start = time.perf_counter()
     with executors.open_executor(on, threads=0) as executor:
         progress("check", f"0 of {len(cases)} cases")
         for outcome in executor.run(tasks):
             outcomes[outcome.key] = outcome
-            progress("check", f"{len(outcomes)} of {len(cases)} cases")
+            left = describe_remaining(len(outcomes), len(cases), time.perf_counter() - start)
+            progress("check", f"{len(outcomes)} of {len(cases)} cases{left}")
     for case in cases:
         yield case, functools.partial(_read_outcome, outcomes[case.name])
 

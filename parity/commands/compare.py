@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parity.commands import saved_captures
+from parity.commands.class_names import name_predictions, read_class_names
 from parity.commands.compare_graphs import compare_graphs
 from parity.commands.graph_command import format_graph_command
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -31,6 +33,7 @@ from parity.comparison.isolation import (
     measure_isolated_errors,
 )
 from parity.comparison.judging import judge_captures
+from parity.comparison.labels import predict_first
 from parity.comparison.levels import judge_structure
 from parity.comparison.passes import compare_remaining_passes
 from parity.comparison.placement import Placement, confirm_placement, plan_placement
@@ -40,7 +43,9 @@ from parity.comparison.repeats import compare_other_inputs, measure_repeatabilit
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.comparison.semantics import judge_semantics
+from parity.comparison.settings import OWN, RANDOM
 from parity.comparison.state import Comparison, State
+from parity.comparison.stated_models import read_stated_models
 from parity.defaults import LIMIT
 from parity.errors import ParityError
 from parity.explain import session
@@ -57,6 +62,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@show_in_notebooks
 def compare(
     *models: str,
     table: str | Path | None = None,
@@ -68,7 +74,7 @@ def compare(
     inputs: Mapping[str, str | Path | NDArray[Any]] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
-    preprocess: str = "imagenet",
+    preprocess: str | None = None,
     seed: int = 0,
     subjects: str | Sequence[str] | None = None,
     reference: str | None = None,
@@ -86,6 +92,7 @@ def compare(
     opset: int | None = None,
     timeout: float = 900.0,
     cache: bool = True,
+    labels: str | Path | None = None,
     save_captures: str | Path | None = None,
     device: str = "auto",
     precision: str = "float32",
@@ -127,7 +134,8 @@ def compare(
         batch: How many items to run at once; 1, or as many as the input has.
         preprocess: What is done to a photograph after its centre crop, which is 224/256 of the
             resized picture: "imagenet", (x / 255 - mean) / deviation; "scale", x / 255; "none",
-            0 to 255; or that of a model of keras.applications, "keras:ResNet50".
+            0 to 255; or that of a model of keras.applications, "keras:ResNet50". None: what an
+            ONNX file's metadata states, or else ImageNet's.
         seed: Seed of random weights, inputs and crops.
         subjects: The subjects to compare, "keras,torch" or a sequence. None: the models and the
             graphs exported from them, "keras,torch,onnx-keras,onnx-torch". A subject may name a
@@ -157,6 +165,9 @@ def compare(
         repeat: The number of runs; values that change between runs are reported.
         seeds: The number of additional seeded random inputs to compare on.
         stress: Also compare on extreme inputs: zeros, an impulse, large values and more.
+        labels: A file of class names by index, one a line or JSON, for the predictions. None: those
+            that an ONNX file or a training run's checkpoint states, or, for 1000 classes and
+            weights that are not random, ImageNet's, where torchvision or timm is installed.
         save_captures: A folder in which every subject's tensors are saved, for `parity.diff`.
         progress: A function that is called with a runtime and what it is doing now.
 
@@ -195,6 +206,7 @@ def compare(
         "stress": stress,
         "opset": opset,
         "timeout": timeout,
+        "labels": optional_path(labels),
         "save_captures": optional_path(save_captures),
         "device": device,
         "precision": precision,
@@ -261,6 +273,8 @@ def run_comparison(
     start = time.perf_counter()
     if request.cache:
         cache.require_own_folder()
+    if request.labels is not None:
+        read_class_names(request.labels)
     if request.save_captures is not None:
         saved_captures.require_replaceable(request.save_captures, request.subjects)
     files: dict[str, Path] = {}
@@ -314,6 +328,15 @@ def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:
         # The verdict needs the captures alone, and these are judged.
         note = f"the differences were not examined further: {failure}"
         findings = Findings(stages=tuple(stages), notes=(note,))
+    final = comparison.points[-1]
+    named = name_predictions(
+        predict_first(final.row, comparison.reference.capture, comparison.captures),
+        final.shape[-1] if final.shape else 0,
+        given=request.labels,
+        stated=read_stated_models(request.graph_files),
+        checkpoints=_list_checkpoints(request),
+        has_trained_weights=request.weight_source != RANDOM,
+    )
     trials, spread = compare_other_inputs(
         comparison, runner, _image_shape(state), seeds=request.seeds, stress=request.stress
     )
@@ -331,11 +354,18 @@ def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:
         stages=_add_isolated_errors(passes.stages, findings.stages),
         semantics=semantics,
         decision=passes.decision,
+        predictions=named.predictions,
+        class_names=named.class_names,
         repeat=repetitions,
         trials=trials,
         spread=spread,
-        notes=(*passes.notes, *findings.notes),
+        notes=(*passes.notes, *findings.notes, *named.notes),
     )
+
+
+def _list_checkpoints(request: Request) -> list[Path]:
+    source = request.weight_source
+    return [] if source in (RANDOM, OWN) else [Path(source)]
 
 
 def _explain_differences(

@@ -11,8 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from parity.commands import saved_captures
+from parity.commands.class_names import (
+    IMAGENET,
+    NamedPredictions,
+    name_predictions,
+    read_class_names,
+)
 from parity.commands.values import Progress, no_progress
 from parity.comparison.graphs.devices import plan_devices
+from parity.comparison.graphs.inputs import is_image
 from parity.comparison.graphs.isolation import (
     IsolatedRows,
     criteria,
@@ -36,13 +43,17 @@ from parity.comparison.graphs.structure import (
 from parity.comparison.graphs.trials import compare_other_inputs, measure_repeatability
 from parity.comparison.graphs.weights import WeightDifference, compare_weights
 from parity.comparison.judging import judge_captures
+from parity.comparison.labels import ends_in_softmax, predict_first
 from parity.comparison.placement import Placement
 from parity.comparison.results import Level, Outcome
+from parity.comparison.settings import OWN, RANDOM
 from parity.comparison.state import ReferenceRun, SubjectCapture
+from parity.comparison.stated_models import read_stated_models
 from parity.errors import ParityError
 from parity.explain import graph_layers
 from parity.numerics.verdict import find_first_divergence
 from parity.processes.children import Children
+from parity.processes.references import WEIGHTS
 from parity.report.graph_assembly import GraphFindings, assemble_graph_report, describe_unpaired
 from parity.report.model import Report
 
@@ -81,6 +92,8 @@ def run_graph_comparison(
     """
     start = time.perf_counter()
     names = [name for name, _, _ in request.name_models()]
+    if request.labels is not None:
+        read_class_names(request.labels)
     if request.save_captures is not None:
         saved_captures.require_replaceable(request.save_captures, names)
     files: dict[str, Path] = {}
@@ -166,6 +179,13 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
     differences = _compare_all_weights(state)
     level = _judge_weights(differences)
     findings = replace(findings, stages=tuple(stages), weights=level)
+    named = _predict(state, reference.capture, {name: run.path for name, run in runs.items()})
+    findings = replace(
+        findings,
+        predictions=named.predictions,
+        class_names=named.class_names,
+        notes=(*findings.notes, *named.notes),
+    )
     if request.semantics:
         level = judge_semantics(state, runner, reference)
         findings = replace(findings, semantics=level)
@@ -176,6 +196,41 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
         # The verdict needs the captures alone, and these are judged.
         note = f"the differences were not examined further: {failure}"
         return state, replace(findings, notes=(*findings.notes, note))
+
+
+def _predict(state: GraphState, reference: Path, captures: Mapping[str, Path]) -> NamedPredictions:
+    """Return what the models predict of an image, if they are seen to be classifiers.
+
+    An output of another number of features than ImageNet's classes may be anything, unless
+    somebody names its classes or it is the probabilities of a softmax.
+    """
+    request, table = state.request, state.table
+    first = next(iter(state.reference.inputs.arrays.values()), None)
+    if first is None or not is_image(first.shape) or len(table.outputs) != 1:
+        return NamedPredictions()
+    (row,) = table.outputs
+    shape = table.by_name(row).shape
+    if len(shape) != 2:
+        return NamedPredictions()
+    paths = _list_checkpoints(request)
+    named = name_predictions(
+        predict_first(row, reference, captures),
+        shape[1],
+        given=request.labels,
+        stated=read_stated_models(request.onnx_files),
+        checkpoints=paths,
+        has_trained_weights=not state.weight_source.startswith(RANDOM),
+    )
+    if named.class_names or shape[1] == IMAGENET or ends_in_softmax(row, reference):
+        return named
+    return NamedPredictions(notes=named.notes)
+
+
+def _list_checkpoints(request: GraphRequest) -> list[Path]:
+    """Return the checkpoints that a request names: for all models, and for each."""
+    given = [request.weights] if request.weights not in (None, RANDOM, OWN) else []
+    own = [reference.options.get(WEIGHTS) for _, _, reference in request.name_models()]
+    return [Path(str(each)) for each in (*given, *own) if each is not None]
 
 
 def _run_all(

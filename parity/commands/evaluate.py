@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parity import temporary
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.outputs import require_outputs
 from parity.commands.values import (
     ImageSize,
@@ -120,6 +121,7 @@ def share_threads(children: int) -> int:
     return max(1, (available or 1) // children)
 
 
+@show_in_notebooks
 def evaluate(
     model: str,
     *,

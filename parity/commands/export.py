@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from parity import files, temporary
+from parity.commands.class_names import state_model
 from parity.commands.export_reference import ReferenceExport, export_reference
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -26,6 +28,7 @@ from parity.comparison.request import Side
 from parity.errors import UsageError
 from parity.network import architectures
 from parity.network import weights as canonical_weights
+from parity.network.onnx_metadata import StatedModel, build_properties
 from parity.network.spec import ModelSpec
 from parity.network.table import LOGITS
 from parity.processes import registry
@@ -90,6 +93,7 @@ class Export:
         }
 
 
+@show_in_notebooks
 def export(
     model: str,
     path: str | Path,
@@ -110,6 +114,8 @@ def export(
     precision: Literal["float32", "float16"] = "float32",
     external_data: bool = False,
     record: str | Path | None = None,
+    preprocess: str | None = None,
+    labels: str | Path | None = None,
     trust: Sequence[str | Path] = (),
     custom_objects: str | Path | None = None,
     cache: bool = True,
@@ -151,6 +157,11 @@ def export(
             stay as they are.
         external_data: Put the weights in a file beside it, which is automatic above 2 GB.
         record: A JSON file to write what was verified to.
+        preprocess: What the model's pixels go through, to be stated in the file's metadata: a name
+            as `parity.compare` takes it. None: that of a training run's checkpoint, or of a model
+            of keras.applications; of any other model nothing is stated.
+        labels: A file of class names, one a line or JSON, for the metadata. None: those of a
+            training run's checkpoint.
         trust: Model files that hold programs, which may be run.
         custom_objects: A Python file with the classes that a Keras file needs.
         cache: Use exports and calibrated weights of earlier runs.
@@ -185,6 +196,13 @@ def export(
         external_data=external_data,
     )
     interpreters = find_interpreters(python)
+    own_weights = parsed.options.get("weights", weights)
+    stated = state_model(
+        preprocess,
+        optional_path(labels),
+        zoo_model=parsed.text if parsed.zoo == "keras" else None,
+        checkpoint=None if own_weights is None else Path(str(own_weights)),
+    )
     if parsed.form == REGISTERED:
         own = dict(parsed.options)
         weights = own.get("weights", weights)
@@ -198,6 +216,7 @@ def export(
             side=_require_exporter(side),
             weights=weights,
             options=options,
+            stated=stated,
             stage_outputs=stage_outputs,
             seed=seed,
             classes=classes,
@@ -228,6 +247,7 @@ def export(
             interpreters,
             timeout,
             progress,
+            stated,
         )
     if record is not None:
         files.write_text(record, json.dumps(result.to_record(), indent=2) + "\n")
@@ -239,8 +259,15 @@ def _export_reference(
     interpreters: Mapping[str, str],
     timeout: float,
     progress: Progress,
+    stated: StatedModel,
 ) -> Export:
-    metadata = {"model": request.reference.text, "exporter": f"parity {__version__}"}
+    metadata = {
+        "model": request.reference.text,
+        "exporter": f"parity {__version__}",
+        **build_properties(
+            preprocessing=stated.preprocessing, size=request.image_size, classes=stated.classes
+        ),
+    }
     request = replace(request, options=replace(request.options, metadata=metadata))
     with Children(python=interpreters, timeout=timeout) as children:
         runtime, answer = export_reference(request, children, progress)
@@ -256,6 +283,7 @@ def _export_registered(
     side: Side,
     weights: str | Path | None,
     options: ExportRequest,
+    stated: StatedModel,
     stage_outputs: bool,
     seed: int,
     classes: int | None,
@@ -302,7 +330,7 @@ def _export_registered(
             path=str(target),
             structure=str(structure),
             opset=options.opset,
-            metadata=_describe_export(spec, digest),
+            metadata=_describe_export(spec, digest, stated),
             fixed_batch=options.fixed_batch,
             precision=options.precision,
             external_data=options.external_data,
@@ -382,12 +410,27 @@ def _describe_tensors(spec: ModelSpec, side: Side, *, stage_outputs: bool) -> di
     }
 
 
-def _describe_export(spec: ModelSpec, weights_sha256: str) -> dict[str, str]:
-    """Return the metadata of the ONNX file."""
+def _describe_export(spec: ModelSpec, weights_sha256: str, stated: StatedModel) -> dict[str, str]:
+    """Return the metadata of the ONNX file.
+
+    Raises `UsageError` for another number of class names than the model has classes.
+    """
+    classes = spec.table().by_name(LOGITS).shape[-1]
+    if stated.classes and len(stated.classes) != classes:
+        raise UsageError(
+            f"--labels: {len(stated.classes)} class names, and {spec.name} has {classes} classes"
+        )
+    _, height, width = spec.input_shape
     return {
         "model": spec.name,
         "weights_sha256": weights_sha256,
         "exporter": f"parity {__version__}",
+        **build_properties(
+            preprocessing=stated.preprocessing,
+            size=(height, width),
+            classes=stated.classes,
+            axes={"input": "NCHW", "logits": "NC"},
+        ),
     }
 
 

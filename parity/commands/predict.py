@@ -19,6 +19,7 @@ from parity.commands.evaluate import (
     require_any,
     share_threads,
 )
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.outputs import require_outputs
 from parity.commands.values import (
     ImageSize,
@@ -30,11 +31,12 @@ from parity.commands.values import (
 )
 from parity.defaults import PASS_BATCH, TOP, VALIDATION_SHARE
 from parity.errors import InputError, UsageError
-from parity.evaluation import fonts, judging, pictures, scores
+from parity.evaluation import fonts, judging, pictures
 from parity.evaluation.models import ModelRequest, load_models
 from parity.evaluation.passes import Passes
 from parity.evaluation.pictures import SamplePrediction
 from parity.evaluation.results import Label
+from parity.numerics.probabilities import log_probabilities
 from parity.processes.children import Children
 from parity.report.evaluation import read_thumbnail
 from parity.training.data import decoding
@@ -109,6 +111,7 @@ class _Selection:
     classes: tuple[str, ...]
 
 
+@show_in_notebooks
 def predict(
     model: str,
     *images: str | Path,
@@ -279,7 +282,7 @@ def _name_classes(classes: tuple[str, ...], outputs: Mapping[str, NDArray[Any]])
 
 def _rank(outputs: NDArray[Any], classes: Sequence[str], top: int) -> tuple[Label, ...]:
     """Return the most probable classes of one image; a margin is the lead over the next one."""
-    logs = scores.log_probabilities(outputs[None])[0]
+    logs = log_probabilities(outputs[None])[0]
     # Stable, so that of equal classes the first comes first, as argmax has it.
     order = np.argsort(-logs, kind="stable")
     labels = []

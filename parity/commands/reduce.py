@@ -16,6 +16,7 @@ from parity import files, temporary
 from parity.commands import piece_trial
 from parity.commands.compare_graphs import judge_models
 from parity.commands.graph_command import format_graph_command
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.outputs import require_outputs
 from parity.commands.piece_file import MARK, render_file
 from parity.commands.values import (
@@ -81,6 +82,7 @@ class _Trial:
     floor: float
 
 
+@show_in_notebooks
 def reduce(
     right: str,
     other: str,

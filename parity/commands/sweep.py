@@ -14,6 +14,7 @@ from parity.commands.cell_address import CellAddresses, hash_hardware
 from parity.commands.cell_runner import CellTask
 from parity.commands.comparison_runner import is_shareable, sharing_key
 from parity.commands.executors import open_executor
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.sweep_file import Cell, SweepFile
 from parity.commands.sweep_lock import compare_with_lock, update_lock
 from parity.commands.sweep_store import CellRecord, SweepStore, open_store
@@ -25,11 +26,13 @@ from parity.processes.environments import ensure_environment
 from parity.processes.executors.tasks import Executor, Task, TaskOutcome
 from parity.report.codec import from_json
 from parity.report.grid import CellResult, SweepResult
+from parity.text import describe_remaining
 
 DEFAULT_FOLDER = "sweeps"
 """The folder of results, which gets one folder for each sweep file, named like it."""
 
 
+@show_in_notebooks
 def sweep(
     path: str | Path = "sweep.toml",
     *,
@@ -253,13 +256,8 @@ def _describe_progress(total: int, stored: int) -> Callable[[int], str]:
         left = total - stored - done
         if not done or not left:
             return text
-        rate = done / (time.perf_counter() - start)
-        return f"{text}, {60 * rate:.3g} a minute, {_format_time(left / rate)} left"
+        elapsed = time.perf_counter() - start
+        remaining = describe_remaining(done, done + left, elapsed)
+        return f"{text}, {60 * done / elapsed:.3g} a minute{remaining}"
 
     return describe
-
-
-def _format_time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

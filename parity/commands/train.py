@@ -15,6 +15,7 @@ from pathlib import Path
 import safetensors.numpy
 
 from parity import temporary
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
     Progress,
@@ -105,6 +106,7 @@ class TrainingResult:
         return not self.agrees and all(step.agrees or step.is_undetermined for step in steps)
 
 
+@show_in_notebooks
 def train(
     model: str | Sequence[str],
     *,

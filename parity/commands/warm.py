@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import Progress, no_progress
 from parity.errors import MissingRuntimeError, UsageError
 from parity.processes import cards, probe, registry
@@ -41,6 +42,7 @@ class WarmStatus:
         return {"schema": SCHEMA, **asdict(self)}
 
 
+@show_in_notebooks
 def warm(
     *runtimes: str,
     idle_minutes: float = IDLE_MINUTES,

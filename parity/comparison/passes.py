@@ -5,6 +5,7 @@ Each pass is a separate comparison with its own floor: images differ in scale, a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from parity.network import inputs
 from parity.numerics.floor import REPLICATES
 from parity.numerics.measurement import PairResult
 from parity.numerics.verdict import StageResult, SubjectResult, find_failing_subjects
+from parity.text import describe_remaining
 
 LATER_REPLICATES = 2
 """Float32 runs for the floor of a later pass; a pass that differs is measured with all runs."""
@@ -115,8 +117,11 @@ class _RemainingPasses:
         """Yield every later pass and its result; a pass is judged while the next one runs."""
         with ThreadPoolExecutor(1) as judges:
             previous: tuple[_Pass, Future[list[StageResult]]] | None = None
-            for number, items in enumerate(inputs.split_into_passes(len(whole))[1:]):
-                text = f"items {items.start + 1} to {items.stop} of {len(whole)}"
+            start = time.perf_counter()
+            passes = inputs.split_into_passes(len(whole))[1:]
+            for number, items in enumerate(passes):
+                left = describe_remaining(number, len(passes), time.perf_counter() - start)
+                text = f"items {items.start + 1} to {items.stop} of {len(whole)}{left}"
                 self.runner.progress("parity", text)
                 # Two files in turn: one pass is read while the next is written.
                 current = self._run_pass(whole, items, f"pass{number % 2}")

@@ -20,6 +20,7 @@ from parity.comparison.request import OWN, Request, Side, runtime_of, side_of
 from parity.comparison.runner import Progress, Runner
 from parity.comparison.semantics import try_float64
 from parity.comparison.state import Description, State, SubjectCapture, SubjectRun
+from parity.comparison.stated_models import choose_preprocessing, read_stated_models
 from parity.comparison.weight_source import WeightSource
 from parity.errors import (
     ChildError,
@@ -66,6 +67,7 @@ class Preparation:
         self.spec = request.spec
         self.entries = ComparisonCache(request, Cache(request.cache))
         self.pending = PendingValues()
+        self._notes: list[str] = []
         self.weight_source = WeightSource(
             request, children, folder, self.entries, self.pending, progress
         )
@@ -143,7 +145,7 @@ class Preparation:
                 if future.done() and future.exception() is None
             },
             versions=self._versions,
-            notes=tuple(self.entries.cache.notes),
+            notes=(*self._notes, *self.entries.cache.notes),
         )
 
     # Input and graphs -------------------------------------------------------------------------
@@ -153,13 +155,17 @@ class Preparation:
             size = self.request.image_size or (224, 224)
             shape = (self.request.channels or 3, *size)
             shape = self.spec.input_shape if self.spec is not None else shape
+            stated = read_stated_models(self.request.graph_files)
+            prepared, notes = choose_preprocessing(self.request.preprocess, stated)
             source = inputs.load(
                 self.request.input,
                 shape,
                 batch=self.request.batch,
                 seed=self.request.seed,
-                preprocess=self.request.preprocess,
+                preprocess=prepared,
             )
+            if inputs.takes_preprocessing(self.request.input):
+                self._notes += notes
             streams = self.request.needs_passes(source)
             items = inputs.split_into_passes(len(source.array))[0] if streams else slice(None)
             np.save(self.runner.input, source.array[items])

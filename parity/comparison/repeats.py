@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from parity.comparison.state import Comparison
 from parity.network import inputs
 from parity.numerics.capture import CaptureReader
 from parity.numerics.verdict import StageResult
+from parity.text import describe_remaining
 
 
 def measure_repeatability(comparison: Comparison, runner: Runner, runs: int) -> Repeatability:
@@ -49,20 +51,24 @@ def compare_other_inputs(
     """
     trials: list[InputTrial] = []
     ratios: dict[str, list[float]] = {}
+    patterns = inputs.make_stress_inputs(shape) if stress else {}
+    total, start = seeds + len(patterns), time.perf_counter()
+
+    def run_next(label: str, data: NDArray[np.float32]) -> list[StageResult]:
+        left = describe_remaining(len(trials), total, time.perf_counter() - start)
+        return _compare_on(comparison, runner, f"{label}, {len(trials) + 1} of {total}{left}", data)
+
     for number in range(1, seeds + 1):
         seed = runner.request.seed + number
         data = inputs.load("random", shape, seed=seed).array
-        stages = _compare_on(comparison, runner, f"seed {number}", data)
+        stages = run_next(f"seed {number}", data)
         trials.append(summarise_trial(f"seed {seed}", data.shape, stages))
         for stage in stages:
             ratios.setdefault(stage.name, []).extend(
                 result.x_floor for result in stage.subjects.values()
             )
-    if stress:
-        for name, data in inputs.make_stress_inputs(shape).items():
-            trials.append(
-                summarise_trial(name, data.shape, _compare_on(comparison, runner, name, data))
-            )
+    for name, data in patterns.items():
+        trials.append(summarise_trial(name, data.shape, run_next(name, data)))
     return tuple(trials), {name: (min(values), max(values)) for name, values in ratios.items()}
 
 

@@ -20,6 +20,7 @@ from parity.processes.subjects import (
     child_name,
     parse_child_name,
     parse_subject,
+    runs_graph,
     runtime_of,
     side_of,
     subject_kinds,
@@ -149,6 +150,12 @@ class Request(Settings):
     def graph_file(self, side: str) -> Path | None:
         """Return the ONNX file given for the subject `onnx-SIDE`."""
         return self.onnx_keras if side == "keras" else self.onnx_torch
+
+    @property
+    def graph_files(self) -> dict[str, Path]:
+        """The ONNX files that were given, by subject."""
+        found = {subject: self.graph_file(side_of(subject)) for subject in self.subjects}
+        return {name: path for name, path in found.items() if path is not None and runs_graph(name)}
 
     @property
     def spec(self) -> ModelSpec | None:

@@ -82,6 +82,8 @@ class SubjectFacts:
     flags: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
+    file: str = ""
+    """The ONNX file that it is, as the user named it; "" for a model that is no such file."""
     proof: Mapping[str, Any] = field(default_factory=dict)
     """The devices that the runtime reports: the output's device, or the session's providers and
     their nodes; on a GPU also the card, CUDA and cuDNN."""
@@ -120,6 +122,15 @@ class LabelAgreement:
     """The smallest difference between the reference's two largest logits over the batch."""
     worst_ratio: Mapping[str, float]
     """By subject, the largest logit error over half the margin; from 1 on a label can change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The most probable class of the first item; `name` is "" where no class names are known."""
+
+    index: int
+    probability: float
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,9 @@ class Settings:
     is the number of runs of each subject, which must agree bit for bit. `seeds` is the number of
     further random inputs, and `stress` adds stress inputs. `limit` is in units of the floor,
     `timeout` in seconds for one request to a child. Captures are saved in `save_captures`; without
-    `judge` they are only saved. `device` applies to the
-    subjects whose name has none, `precision` to all subjects; `judge_as` is the precision whose
+    `judge` they are only saved. `preprocess` is None for what an ONNX file states, or else
+    ImageNet's; `labels` is a file of class names. `device` applies to the subjects whose name has
+    none, `precision` to all subjects; `judge_as` is the precision whose
     floor they are judged by, their own by default. `python` gives runtimes and environments an
     interpreter.
     """
@@ -42,7 +43,7 @@ class Settings:
     channels: int | None = None
     input: Any = None
     batch: int | None = None
-    preprocess: str = preprocessing.DEFAULT
+    preprocess: str | None = None
     seed: int = 0
     subjects: tuple[str, ...] = ()
     reference: str | None = None
@@ -58,6 +59,7 @@ class Settings:
     timeout: float = 900.0
     save_captures: Path | None = None
     judge: bool = True
+    labels: Path | None = None
     device: str = "auto"
     precision: str = "float32"
     judge_as: str | None = None
@@ -82,7 +84,8 @@ class Settings:
 
     def _check_numbers(self) -> None:
         """Raise `UsageError` for a number outside its range, and an unknown preprocessing."""
-        preprocessing.find(self.preprocess)
+        if self.preprocess is not None:
+            preprocessing.find(self.preprocess)
         if self.repeat < 1 or self.seeds < 0:
             raise UsageError("--repeat must be at least 1, and --seeds at least 0")
         if not self.limit > 0:

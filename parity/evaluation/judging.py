@@ -13,6 +13,7 @@ from parity.errors import InputError
 from parity.evaluation import scores
 from parity.evaluation.passes import Outputs, Passes
 from parity.evaluation.results import ChangedImage, Label, ReferenceSample, SplitResult
+from parity.numerics.probabilities import log_probabilities
 from parity.training.data.batches import BatchPlan, BatchReader
 from parity.training.data.images import SelectedImages
 
@@ -123,5 +124,5 @@ def describe_label(outputs: Array, classes: Sequence[str]) -> Label:
     """Return the label that one image's outputs (classes,) give it."""
     row = outputs[None]
     index = int(row.argmax())
-    probability = float(np.exp(scores.log_probabilities(row)[0, index]))
+    probability = float(np.exp(log_probabilities(row)[0, index]))
     return Label(classes[index], probability, float(scores.margins(row)[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from parity.evaluation.models import SUBJECT_ERRORS, LoadedModels, Predictor, Progress
 from parity.processes.children import Children
+from parity.text import describe_remaining
 from parity.training.data.batches import BatchReader
 from parity.training.data.loading import AHEAD, BatchFiles, BatchLoader
 
@@ -179,6 +181,7 @@ class Passes:
         pending = list(steps)
         target = self._folder / f"outputs-{predictor.name}.npy"
         outputs.seconds[predictor.name] = 0.0
+        start = time.perf_counter()
         try:
             for number, step in enumerate(steps, start=1):
                 batch = batches.take(step)
@@ -188,7 +191,8 @@ class Passes:
                 outputs.seconds[predictor.name] += answer["seconds"]
                 found.append(np.load(target))
                 batches.release(pending.pop(0))
-                self._progress(predictor.name, f"batch {number} of {len(steps)}")
+                left = describe_remaining(number, len(steps), time.perf_counter() - start)
+                self._progress(predictor.name, f"batch {number} of {len(steps)}{left}")
         finally:
             # The other subjects must not wait for one that failed.
             for step in pending:

@@ -66,6 +66,12 @@ class ModelReference:
     runtime: str | None = None
 
     @property
+    def onnx_file(self) -> Path | None:
+        """The file, where it is an ONNX file."""
+        is_onnx = self.form == FILE and self.target.lower().endswith(".onnx")
+        return Path(self.target) if is_onnx else None
+
+    @property
     def is_code(self) -> bool:
         """Whether it names something in the user's own Python code."""
         return self.form in (MODULE, SCRIPT)

@@ -16,6 +16,7 @@ from parity.comparison.results import (
     LabelAgreement,
     Level,
     Outcome,
+    Prediction,
     Repeatability,
     SubjectFacts,
     WeightFacts,
@@ -47,6 +48,8 @@ class Findings:
     semantics: Level = SEMANTICS_SKIPPED
     profile: ErrorProfile | None = None
     decision: LabelAgreement | None = None
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    class_names: str = ""
     repeat: Repeatability | None = None
     trials: tuple[InputTrial, ...] = ()
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -82,6 +85,8 @@ def assemble_report(state: State, findings: Findings, structure: Level, seconds:
         causes=findings.causes,
         profile=findings.profile,
         decision=findings.decision,
+        predictions=findings.predictions,
+        class_names=findings.class_names,
         repeat=findings.repeat,
         trials=findings.trials,
         spread=findings.spread,
@@ -155,5 +160,14 @@ def _collect_subject_facts(state: State, subject: str) -> SubjectFacts:
         judged_as=request.judge_as,
         flags=run.flags,
         seconds=run.seconds,
+        file=_find_graph_file(request, subject),
         proof={**run.proof, **card},
     )
+
+
+def _find_graph_file(request: Request, subject: str) -> str:
+    """Return the ONNX file that the user gave for a subject; "" for an export of this run."""
+    if not runs_graph(subject):
+        return ""
+    path = request.graph_file(side_of(subject))
+    return "" if path is None else str(path)

@@ -17,6 +17,7 @@ from parity.evaluation import pictures
 from parity.evaluation.judging import describe_label
 from parity.evaluation.pictures import Pixels, SamplePrediction
 from parity.evaluation.results import SCHEMA, Evaluation, SplitResult
+from parity.report import templates
 from parity.training.data.labelled import SPLITS
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def write(
     Raises `OutputError` for a file that cannot be written, and where `require_replaceable` does.
     """
     drawn = draw(evaluation, readers, outputs, seed=seed)
-    html = render_page(evaluation, drawn)
+    text = render_page(evaluation, drawn)
     if folder is not None:
         # Before the page, which may be in it.
         try:
@@ -99,13 +100,13 @@ def write(
         except OSError as error:
             raise OutputError(f"{folder}: cannot be a folder: {error.strerror or error}") from error
     if page is not None:
-        files.write_text(page, html)
+        files.write_text(page, text)
     if folder is None:
         return
     # Something may have been put there since the command began.
     require_replaceable(folder)
     files.write_text(folder / "evaluation.json", to_text(evaluation))
-    files.write_text(folder / "evaluation.html", html)
+    files.write_text(folder / "evaluation.html", text)
     files.write_text(folder / "predictions.csv", _predictions(evaluation, readers, outputs))
     written = set()
     for name, figures in drawn.items():
@@ -173,25 +174,33 @@ def read_thumbnail(reader: BatchReader, index: int) -> Pixels:
 
 
 def render_page(evaluation: Evaluation, drawn: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the HTML page: no external resources, all text escaped."""
-    # Imported late: few commands need Jinja2.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    """Return the HTML page with these figures, by split: no external resources, text escaped."""
+    embedded = {
+        split: {label: pictures.embed(figure) for label, figure in figures.items()}
+        for split, figures in drawn.items()
+    }
+    return embed_page(evaluation, embedded)
 
-    environment = Environment(
-        loader=PackageLoader("parity.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("evaluation.html").render(
+
+def embed_page(evaluation: Evaluation, embedded: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the HTML page with pictures as `data:` addresses, by split and label."""
+    return templates.build_environment().get_template("evaluation.html").render(
         evaluation=evaluation,
-        embedded={
-            split: {label: pictures.embed(figure) for label, figure in figures.items()}
-            for split, figures in drawn.items()
-        },
+        embedded=embedded,
         most_drawn=MOST_DRAWN,
-    )
+        describe_picture=_describe_picture,
+        style=templates.read_resource("report.css"),
+    )  # fmt: skip
+
+
+def _describe_picture(label: str, split: str) -> str:
+    """Return the text for who does not see a figure."""
+    texts = {
+        "confusion": "Images by true and predicted class, for each runtime",
+        "predictions": "Sample images with their true and predicted classes",
+        "changed": "The images whose label changes; the table above lists them",
+    }
+    return f"{texts[label]} ({split})"
 
 
 def _predictions(

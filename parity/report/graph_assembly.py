@@ -9,6 +9,7 @@ from typing import Any
 from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.missing import find_missing_operation
 from parity.comparison.graphs.precisions import describe_row_precisions
+from parity.comparison.graphs.request import GraphSubject
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
 from parity.comparison.levels import describe_failing_trials, judge_points
@@ -17,6 +18,7 @@ from parity.comparison.results import (
     InputTrial,
     Level,
     Outcome,
+    Prediction,
     Repeatability,
     SubjectFacts,
     WeightFacts,
@@ -50,6 +52,8 @@ class GraphFindings:
     structure: Level = PASS
     weights: Level = PASS
     semantics: Level = SKIPPED
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    class_names: str = ""
     repeat: Repeatability | None = None
     trials: tuple[InputTrial, ...] = ()
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -92,6 +96,8 @@ def assemble_graph_report(state: GraphState, findings: GraphFindings, seconds: f
         or find_first_divergence(findings.stages),
         divergences=findings.divergences,
         causes=findings.causes,
+        predictions=findings.predictions,
+        class_names=findings.class_names,
         repeat=findings.repeat,
         trials=findings.trials,
         spread=findings.spread,
@@ -155,8 +161,15 @@ def _collect_facts(state: GraphState, findings: GraphFindings, name: str) -> Sub
             **({} if run is None else {"run": float(run.facts["seconds"])}),
         },
         failure=state.failures.get(name),
+        file=_find_file(model.subject),
         proof={**card, **({} if run is None else run.facts.get("proof", {}))},
     )
+
+
+def _find_file(subject: GraphSubject) -> str:
+    """Return the ONNX file that the user gave for a subject; "" for another model."""
+    path = None if subject.reference is None else subject.reference.onnx_file
+    return "" if path is None else str(path)
 
 
 def _collect_locations(state: GraphState, findings: GraphFindings) -> dict[str, dict[str, str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from parity import files
 from parity.errors import OutputError
+from parity.report import templates
 from parity.report.formats import html
 from parity.report.grid import CellResult, Grid, SweepResult, arrange_grid, describe_problem
 
@@ -55,6 +56,7 @@ def render(result: SweepResult, folder: str) -> str:
         verdict=result.verdict.value,
         agree=sum(cell.verdict.value == "parity" for cell in result.cells),
         shades=range(SHADES),
+        style=templates.read_resource("report.css"),
     )  # fmt: skip
 
 
@@ -76,7 +78,7 @@ def _build_environment() -> Environment:
     # Imported late: a sweep without a page needs no Jinja2.
     from parity.report.grid import describe_cell
 
-    environment = html.build_environment()
+    environment = templates.build_environment()
     environment.globals |= {
         "describe_cell": describe_cell,
         "select_shade": select_shade,

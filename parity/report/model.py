@@ -18,6 +18,7 @@ from parity.comparison.results import (
     Level,
     Outcome,
     PairedLayer,
+    Prediction,
     Repeatability,
     SubjectFacts,
     Verdict,
@@ -36,6 +37,7 @@ __all__ = [
     "Level",
     "Outcome",
     "PairedLayer",
+    "Prediction",
     "Repeatability",
     "Report",
     "SubjectFacts",
@@ -45,7 +47,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Report:
     """The complete report of one comparison, ``parity.report/1`` in JSON."""
 
@@ -70,6 +72,10 @@ class Report:
     """Sentences that attribute a difference to a framework, an exporter or a runtime."""
     profile: ErrorProfile | None = None
     decision: LabelAgreement | None = None
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    """By subject and `reference`, the most probable class of the first item, for a classifier."""
+    class_names: str = ""
+    """Where the names of the predicted classes are from; "" where none are known."""
     repeat: Repeatability | None = None
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By comparison point, the smallest and largest ``x_floor`` over the seeded inputs."""
@@ -104,16 +110,22 @@ class Report:
         Raises `UsageError` for another suffix, `OutputError` if the file cannot be written.
         """
         _load("formats").write_report(self, path)
+        if Path(path).suffix.lower() == ".html":
+            _load("saved_pages").remember(self, Path(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, that of the JSON report."""
         return dict(_load("codec").to_json(self))
 
     def _repr_html_(self) -> str:
-        """Return HTML for a notebook: the same lines and a table of the stages."""
-        from parity.report import summary
+        """Return HTML for a notebook: the same lines, a table of the stages, a link to its page.
 
-        return summary.render_html(self)
+        The link is there once the report was saved as HTML.
+        """
+        # Imported late: both modules are of no use elsewhere.
+        from parity.report import saved_pages, summary
+
+        return summary.render_html(self, page=saved_pages.find(self))
 
 
 def _load(name: str) -> Any:

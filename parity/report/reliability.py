@@ -24,6 +24,31 @@ def describe_reliability(report: Report) -> Iterator[tuple[str, str, bool]]:
         yield "floor", f"errors on the seeded inputs are {low} to {high} the floor", True
 
 
+def describe_predictions(report: Report) -> Iterator[str]:
+    """Yield sentences on the most probable class of the first item, alike subjects together."""
+    groups: dict[str, list[str]] = {}
+    for subject, each in report.predictions.items():
+        name = f"'{each.name}' ({each.index})" if each.name else f"class {each.index}"
+        text = f"{name}, {format_probability(each.probability)}"
+        groups.setdefault(text, []).append(subject)
+    for text, subjects in groups.items():
+        yield f"{join_names(subjects)}: {text}"
+
+
+def describe_class_names(report: Report) -> str:
+    """Return where the names of the predicted classes are from."""
+    return (
+        f"class names: {report.class_names}"
+        if report.class_names
+        else ("class names are not known: --labels FILE gives them")
+    )
+
+
+def format_probability(value: float) -> str:
+    """Format a probability: 87.3%; small ones with two digits."""
+    return f"{100 * value:.1f}%" if value >= 0.01 else f"{100 * value:.2g}%"
+
+
 def _describe_labels(agreement: LabelAgreement) -> tuple[str, str, bool]:
     wrong = [name for name, share in agreement.top1.items() if share < 1.0]
     ratios = ((ratio, name) for name, ratio in agreement.worst_ratio.items())

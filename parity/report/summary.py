@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from parity.comparison.results import Outcome
 from parity.numerics.verdict import StageResult, Status
@@ -93,12 +95,27 @@ def _failed_levels(report: Report) -> list[str]:
     return [name for name, level in report.levels.items() if level.outcome is Outcome.FAIL]
 
 
-def render_html(report: Report) -> str:
-    """Return an HTML fragment without scripts or external resources; all text is escaped."""
+def render_html(report: Report, *, page: Path | None = None) -> str:
+    """Return an HTML fragment without scripts or external resources; all text is escaped.
+
+    `page` is the file of the whole report, which the fragment links to.
+    """
     verdict, *rest = build_lines(report)
     first = f'<strong style="color:{_COLORS[report.verdict]}">{escape(verdict)}</strong>'
     paragraphs = "<br>".join([first, *map(escape, rest)])
-    return f"<div><p>{paragraphs}</p>{_table(report)}</div>"
+    link = "" if page is None else _link_page(page)
+    return f"<div><p>{paragraphs}</p>{_table(report)}{link}</div>"
+
+
+def _link_page(page: Path) -> str:
+    """Return a link as a notebook's browser follows it: relative to the notebook's folder.
+
+    A file elsewhere has its path as text too: a browser may not open it from a notebook.
+    """
+    if page.is_relative_to(Path.cwd()):
+        relative = page.relative_to(Path.cwd()).as_posix()
+        return f'<p><a href="{quote(relative)}">{escape(relative)}</a></p>'
+    return f'<p><a href="{page.as_uri()}">{escape(str(page))}</a></p>'
 
 
 def _table(report: Report) -> str:

@@ -13,7 +13,11 @@ from rich.text import Text
 
 from parity.numerics.verdict import Status, SubjectResult
 from parity.report.model import Level, Outcome, Report, Verdict
-from parity.report.reliability import describe_reliability
+from parity.report.reliability import (
+    describe_class_names,
+    describe_predictions,
+    describe_reliability,
+)
 from parity.report.summary import describe_where, describe_why, list_reasons
 from parity.report.wording import (
     compute_growth,
@@ -220,6 +224,10 @@ def _describe_details(report: Report) -> Iterator[Text]:
             yield from _style_messages(name, level, reasons)
     for name, text, is_good in describe_reliability(report):
         yield Text(f"  {name}: {text}", style="dim" if is_good else "yellow")
+    for text in describe_predictions(report):
+        yield Text(f"  predicts: {text}", style="dim")
+    if report.predictions:
+        yield Text(f"  {describe_class_names(report)}", style="dim")
     for cause in report.causes[len(reasons) :]:
         yield Text(f"  {cause.layer}, {cause.subject}: {cause.statement}")
         if cause.remedy:

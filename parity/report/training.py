@@ -10,11 +10,12 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parity import files
+from parity.comparison.results import Verdict
+from parity.report import cause_pages, templates, wording
 from parity.training.run_verification import step_to_json
 from parity.training.wording import (
     describe_band,
@@ -210,20 +211,20 @@ def write_html(path: Path, training: Training) -> None:
 
 def render_html(training: Training) -> str:
     """Return the page: the verdict, the compared steps, the curves with their band."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("parity.report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     steps = training.verified_steps
     columns, rows = tabulate_verification(steps) if steps else ([], [])
     picture = training.folder / "history.svg"
-    style = resources("parity.report").joinpath("templates", "report.css").read_text("utf-8")
-    return environment.get_template("training.html").render(
+    word = verdict(training)
+    badge = Verdict(word) if word in {"parity", "divergence"} else Verdict.UNKNOWN
+    return templates.build_environment().get_template("training.html").render(
         model=training.model,
-        verdict=verdict(training),
-        style=style,
+        verdict=word,
+        badge=badge.value,
+        symbol=wording.SYMBOLS[badge],
+        cause_pages=cause_pages.find_pages(
+            (cause.name for step in steps for cause in step.causes), cause_pages.TRAINING
+        ),
+        style=templates.read_resource("report.css"),
         sentences=[
             *(describe_verification(steps) if steps else ()),
             *describe_band(training.inside_band),
@@ -237,4 +238,4 @@ def render_html(training: Training) -> str:
             if each.epochs
         ],
         picture=base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else "",
-    )
+    )  # fmt: skip

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import FlagError, GraphError
+from parity.network.onnx_metadata import AXES
 from parity.numerics import capture, floor
 from parity.numerics.npz import load_npz, save_npz
 from parity.processes.graph_requests import (
@@ -65,6 +67,10 @@ class GraphOperations(GraphFramework):
         The answer describes the file and every check. Raises `ModelExportError`.
         """
         request = ExportRequest.from_json(arguments)
+        axes = self._name_axes(request)
+        if axes:
+            metadata = {**request.metadata, AXES: json.dumps(axes)}
+            request = replace(request, metadata=metadata)
         load_exporter()
         with convert_export_errors(self.name):
             export = self.export_file(request)
@@ -73,6 +79,24 @@ class GraphOperations(GraphFramework):
             checksum.update(f"{name} {array.shape} {array.dtype}\0".encode())
             checksum.update(np.ascontiguousarray(array).data)
         return {**describe_export(export), "weights_sha256": checksum.hexdigest()}
+
+    def _name_axes(self, request: ExportRequest) -> dict[str, str]:
+        """Return the order of the axes of inputs that are images, by name: NCHW or NHWC.
+
+        Where the second and the last axis may both be channels, nothing is said.
+        """
+        shapes: dict[str, Sequence[int | None]] = {
+            spec.name: spec.shape for spec in self.describe_inputs() if spec.shape
+        }
+        given = {} if request.inputs is None else load_npz(Path(request.inputs))
+        for arrays in (self.example_inputs() or {}, given):
+            shapes |= {name: tuple(array.shape) for name, array in arrays.items()}
+        shapes |= dict(request.shapes)
+        found = {}
+        for name, shape in shapes.items():
+            if len(shape) == 4 and (shape[1] in (1, 3)) != (shape[3] in (1, 3)):
+                found[name] = "NCHW" if shape[1] in (1, 3) else "NHWC"
+        return found
 
     def save_parameters(self, *, path: str) -> None:
         """Write the floating weights to an `.npz` file, by name, in the framework's own axes."""

@@ -15,6 +15,7 @@ from parity.errors import TrainingError
 from parity.processes import registry
 from parity.processes.child import Child
 from parity.processes.training_requests import BatchResult, StepRequest
+from parity.text import describe_remaining
 from parity.training import history, tensorboard
 from parity.training.callbacks import EpochMetrics
 from parity.training.configuration import Configuration
@@ -333,16 +334,16 @@ class Loop:
     def _show_rate(self, progress: RunProgress) -> None:
         done = self._step_of_run(progress)
         total = self._configuration.epochs * self._steps
-        elapsed = time.monotonic() - self._started
-        left = elapsed / max(1, done - self._first_step) * (total - done)
+        left = describe_remaining(
+            done - self._first_step, total - self._first_step, time.monotonic() - self._started
+        )
         for name in _active(progress):
             each = progress.frameworks[name]
             rate = each.images / each.seconds if each.seconds else 0.0
             self._show(
                 name,
                 f"epoch {progress.epoch}/{self._configuration.epochs}, step {progress.step}/"
-                f"{self._steps}, loss {each.loss_sum / each.count:.4f}, {rate:.0f} images/s, "
-                f"{_clock(left)} left",
+                f"{self._steps}, loss {each.loss_sum / each.count:.4f}, {rate:.0f} images/s{left}",
             )
 
 
@@ -357,9 +358,3 @@ def _active(progress: RunProgress) -> tuple[str, ...]:
     return tuple(
         name for name, each in progress.frameworks.items() if not each.callbacks.stopped_epoch
     )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

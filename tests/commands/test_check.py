@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -240,6 +241,13 @@ def test_the_worst_case_decides(
     out = capsys.readouterr().out
     assert "0 of 2 cases agree" in out
     assert "keras differs first at stem.relu" in out
+
+
+def test_progress_has_the_time_left(tmp_path: Path, judged: Judge) -> None:
+    said: list[str] = []
+    parity.check(plan(tmp_path), progress=lambda who, text: said.append(text))
+    assert said[0].endswith("1 of 2")
+    assert re.search(r", 2 of 2, \d+:\d\d left$", said[1])
 
 
 def test_one_case_alone(tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,19 @@ def test_an_image_has_class_names_and_probabilities(checkpoint, data, tmp_path, 
 
 
 @pytest.mark.framework
+def test_progress_has_the_time_left(net, data):
+    said = []
+    parity.evaluate(
+        f"{net}:Net,2",
+        data=data,
+        image_size=16,
+        subjects="torch",
+        batch=1,
+        progress=lambda who, text: said.append(text),
+    )
+    assert any(re.fullmatch(r"batch 1 of \d+, \d+:\d\d left", text) for text in said)
+
+
 def test_samples_are_chosen_by_the_seed(net, data):
     def images(seed):
         found = parity.predict(f"{net}:Net,2", data=data, image_size=16, subjects="torch",

@@ -69,6 +69,7 @@ FIELDS = {
     "device": "cpu",
     "precision": "bfloat16",
     "preprocess": "scale",
+    "labels": Path("names.txt"),
     "judge_as": "float32",
 }
 

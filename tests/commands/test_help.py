@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 import time
 
 import pytest
 import typer
+from rich.console import Console
 
 from parity.commands import cases
 from parity.commands.cli import arguments, console, panels, progress
@@ -114,6 +117,38 @@ def test_a_verbose_command_prints_each_step(capsys):
     err = capsys.readouterr().err
     console.verbosity = ""
     assert re.fullmatch(r" *\d\.\d s: torch: exporting\n *\d\.\d s: keras: running\n", err)
+
+
+def test_a_terminal_always_shows_what_goes_on(monkeypatch):
+    """Also before any step is named; and nothing is left of it afterwards."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    written = Terminal()
+    terminal = Console(file=written, force_terminal=True, width=80)
+    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setattr(progress, "stderr_console", lambda: terminal)
+    monkeypatch.setattr(console, "verbosity", "")
+    with progress.show_progress() as update:
+        time.sleep(0.3)
+        update("torch", "batch 3 of 12, 0:10 left")
+        time.sleep(0.3)
+    text = written.getvalue()
+    assert re.search(r"0\.\d s  ·  working", text)
+    assert re.search(r"0\.\d s  ·  torch: batch 3 of 12, 0:10 left", text)
+    assert text.endswith("\x1b[2K")
+
+
+def test_a_pipe_gets_no_progress(monkeypatch):
+    written = io.StringIO()
+    monkeypatch.setattr(progress, "stderr_console", lambda: Console(file=written))
+    monkeypatch.setattr(console, "verbosity", "")
+    with progress.show_progress() as update:
+        update("torch", "exporting")
+        time.sleep(0.3)
+    assert written.getvalue() == ""
 
 
 def test_the_shell_completes_models_and_files(monkeypatch, tmp_path):

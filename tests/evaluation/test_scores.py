@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from parity.evaluation import scores
+from parity.numerics.probabilities import are_probabilities
 
 metrics = pytest.importorskip("sklearn.metrics")
 
@@ -46,9 +47,9 @@ def test_a_softmax_changes_no_margin(drawn):
 
 def test_logits_that_are_positive_are_no_probabilities(drawn):
     logits, _ = drawn
-    assert not scores.are_probabilities(logits)
-    assert not scores.are_probabilities(np.abs(logits))
-    assert scores.are_probabilities(softmax(logits))
+    assert not are_probabilities(logits)
+    assert not are_probabilities(np.abs(logits))
+    assert are_probabilities(softmax(logits))
 
 
 def test_a_probability_of_zero_has_a_finite_loss():

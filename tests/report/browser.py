@@ -65,6 +65,12 @@ def requests(driver: Any) -> list[str]:
     return [_url(e["params"]) for e in entries if e["method"] == "Network.requestWillBeSent"]
 
 
+def fetched(driver: Any) -> list[str]:
+    """Return the addresses outside the page itself that were asked for since the last call."""
+    own = ("file://", "data:", "blob:", "about:", "chrome://")
+    return [url for url in requests(driver) if not url.startswith(own)]
+
+
 def _url(parameters: Mapping[str, Any]) -> str:
     return str(parameters["request"]["url"])
 
@@ -78,3 +84,26 @@ def show(driver: Any, path: Path) -> float:
             "requestAnimationFrame(() => setTimeout(() => done(performance.now())))"
         )
     )
+
+
+def find_violations(driver: Any) -> list[str]:
+    """Return what axe finds against WCAG 2.1 AA and its own best practices, by element.
+
+    Skips the test where axe is not installed.
+    """
+    package = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    path = Path(package.__file__).with_name("axe.min.js")
+    if not driver.execute_script("return typeof axe === 'object'"):
+        driver.execute_script(path.read_text(encoding="utf-8"))
+    found = driver.execute_async_script(
+        "const done = arguments[0];"
+        "axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }).then("
+        "  (result) => done({ checked: result.passes.length, violations: result.violations }),"
+        "  (error) => done({ checked: 0, violations: [{ id: String(error), nodes: [] }] }))"
+    )
+    assert found["checked"] > 5, "axe checked nothing"
+    return [
+        f"{rule['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]

@@ -23,6 +23,7 @@ from parity.report.model import (
     LabelAgreement,
     Level,
     Outcome,
+    Prediction,
     Repeatability,
     Report,
     SubjectFacts,
@@ -171,6 +172,13 @@ def full() -> Report:
             0.0125,
             {"keras": 3.4, "torch": 0.01, "onnx-keras": math.inf, "onnx-torch": 0.01},
         ),
+        predictions={
+            "reference": Prediction(652, 0.873, "military uniform"),
+            "keras": Prediction(457, 0.004, "bow tie"),
+            "torch": Prediction(652, 0.873, "military uniform"),
+            "onnx-torch": Prediction(652, 0.873, "military uniform"),
+        },
+        class_names="ImageNet's, from torchvision",
         repeat=Repeatability(3, {"keras": 0, "torch": 0, "onnx-keras": 2, "onnx-torch": 0}),
         trials=(
             InputTrial("seed 1", (1, 3, 224, 224), Status.AT_FLOOR, "torch", "stage4", 1.1, 0.9),

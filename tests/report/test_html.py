@@ -15,7 +15,7 @@ from parity.report import charts
 from parity.report.codec import from_json, to_json
 from parity.report.formats import html
 from parity.report.formats.html import render
-from parity.report.model import Cause, Level, Outcome, Report, SubjectFacts, Verdict
+from parity.report.model import Cause, Level, Outcome, Prediction, Report, SubjectFacts, Verdict
 from tests.report.samples import SAMPLES, SUBJECTS, border_profile, full, long, parity
 
 VOID = {"meta", "link", "input", "br"}
@@ -98,7 +98,7 @@ def hostile() -> Report:
         data = data.replace(json.dumps(name)[1:-1], json.dumps(HOSTILE + name[:2])[1:-1])
     report = from_json(json.loads(data))
     facts = SubjectFacts(
-        HOSTILE, HOSTILE, backend=HOSTILE, flags={HOSTILE: HOSTILE}, failure=HOSTILE
+        HOSTILE, HOSTILE, backend=HOSTILE, flags={HOSTILE: HOSTILE}, failure=HOSTILE, file=HOSTILE
     )
     return dataclasses.replace(
         report,
@@ -108,6 +108,8 @@ def hostile() -> Report:
         subjects={**report.subjects, HOSTILE: facts},
         levels={**report.levels, "structure": Level(Outcome.FAIL, (HOSTILE,))},
         causes=(Cause(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: 1.0}, HOSTILE),),
+        predictions={HOSTILE: Prediction(1, 0.5, HOSTILE)},
+        class_names=HOSTILE,
         command=("parity", HOSTILE),
         environment={"parity": HOSTILE, "gpu": HOSTILE},
     )
@@ -185,3 +187,24 @@ def test_the_band_is_the_floor_that_was_judged_by() -> None:
 
     assert drawn(precision="bfloat16") != drawn(precision="float32")
     assert drawn(precision="bfloat16", judged_as="float32") == drawn(precision="float32")
+
+
+def test_what_is_predicted_is_named_where_names_are_known() -> None:
+    page = render(full())
+    assert '<th scope="row">keras</th><td>457</td><td class="text">bow tie</td>' in page
+    assert "Class names: ImageNet&#39;s, from torchvision." in page
+    bare = {"torch": Prediction(652, 0.873)}
+    page = render(dataclasses.replace(full(), predictions=bare, class_names=""))
+    assert '<th scope="row">torch</th><td>652</td><td>87.3%</td>' in page
+    assert "Class names are not known" in page
+    assert "What is predicted?" not in render(parity())
+
+
+def test_a_file_of_the_users_can_be_drawn() -> None:
+    report = parity()
+    given = dataclasses.replace(report.subjects["onnx-torch"], file="my models/deployed.onnx")
+    page = render(dataclasses.replace(report, subjects={**report.subjects, "onnx-torch": given}))
+    assert "<code>netron &#39;my models/deployed.onnx&#39;</code>" in page
+    assert 'href="https://netron.app"' in page
+    # An export of the comparison itself is deleted after it.
+    assert "netron" not in render(report)

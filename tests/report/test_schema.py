@@ -87,7 +87,7 @@ def test_a_field_is_described_as_in_its_data_class() -> None:
 
 def test_attribute_docstrings_are_those_under_an_attribute() -> None:
     found = schema.read_attribute_docstrings(schema.reports.SubjectFacts)
-    assert set(found) == {"judged_as", "proof"}
+    assert set(found) == {"file", "judged_as", "proof"}
     assert "\n" not in found["proof"]
 
 

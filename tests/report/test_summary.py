@@ -200,6 +200,24 @@ def test_a_report_saves_itself(tmp_path: Path, suffix: str) -> None:
         full().save(tmp_path / "report.pdf")
 
 
+def test_a_notebook_links_to_the_page_once_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report, other = full(), full()
+    report.save("r.json")
+    assert "<a" not in report._repr_html_()
+    report.save("my report.html")
+    assert '<a href="my%20report.html">my report.html</a>' in report._repr_html_()
+    # An equal report that was not saved has no link.
+    assert other == report
+    assert "<a" not in other._repr_html_()
+    monkeypatch.chdir(Path(__file__).parent)
+    assert (tmp_path / "my report.html").as_uri() in report._repr_html_()
+    (tmp_path / "my report.html").unlink()
+    assert "<a" not in report._repr_html_()
+
+
 def test_a_report_is_plain_data_too() -> None:
     data = full().to_dict()
     assert data["schema"] == "parity.report/1"

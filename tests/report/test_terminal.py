@@ -9,7 +9,7 @@ import json
 import pytest
 from rich.console import Console
 
-from parity.report.model import Level, Outcome, Report, Verdict
+from parity.report.model import Level, Outcome, Prediction, Report, Verdict
 from parity.report.terminal import render
 from tests.report.samples import SAMPLES, full, parity
 
@@ -150,6 +150,18 @@ def test_reliability_is_described() -> None:
     ) in text
     assert "runs: repeated runs differ bit for bit: onnx-keras in 2 of 3" in text
     assert "floor: errors on the seeded inputs are 0.7× to 1.2× the floor" in text
+
+
+def test_what_is_predicted_is_named_where_names_are_known() -> None:
+    text = rendered(full(), width=160)
+    assert "predicts: reference, torch and onnx-torch: 'military uniform' (652), 87.3%" in text
+    assert "predicts: keras: 'bow tie' (457), 0.4%" in text
+    assert "class names: ImageNet's, from torchvision" in text
+    bare = {"torch": Prediction(652, 0.873)}
+    text = rendered(dataclasses.replace(full(), predictions=bare, class_names=""), width=160)
+    assert "predicts: torch: class 652, 87.3%" in text
+    assert "class names are not known: --labels FILE gives them" in text
+    assert "predicts" not in rendered(parity(), width=160)
 
 
 def test_unknown_says_why() -> None:

@@ -69,6 +69,9 @@ def test_the_page_has_verdict_steps_curves_and_escapes_text(result):
     assert "data:image/svg+xml;base64," in page
     assert "1 of 2 points of keras" in page
     assert "http" not in page.replace("http-equiv", "")
+    # The cause's page of the documentation, in short.
+    assert '<h3 id="cause-epsilon">epsilon</h3>' in page
+    assert "docs/causes/training-epsilon.md" in page
 
 
 def test_the_band_is_the_range_of_the_replicates():

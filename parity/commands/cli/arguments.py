@@ -224,12 +224,13 @@ BatchOption = Annotated[
     int | None, typer.Option(help="Number of items in the batch.", rich_help_panel=panels.WHAT)
 ]
 PreprocessOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="imagenet|scale|none|keras:NAME",
         help="What is done to a photograph after its centre crop, 224/256 of the resized picture: "
         "imagenet: (x/255 - mean)/deviation of R, G, B; scale: x/255; none: 0 to 255; "
-        "keras:ResNet50: that of a model of keras.applications.",
+        "keras:ResNet50: that of a model of keras.applications. By default what an ONNX file's "
+        "metadata states, or else imagenet.",
         rich_help_panel=panels.WHAT,
     ),
 ]

@@ -97,6 +97,14 @@ def compare(
             rich_help_panel=panels.JUDGED,
         ),
     ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The class names by index, for the predictions: one a line, or JSON.",
+            rich_help_panel=panels.WHAT,
+        ),
+    ] = None,
     save_captures: Annotated[
         Path | None,
         typer.Option(
@@ -124,6 +132,7 @@ def compare(
         "repeat": repeat,
         "seeds": seeds,
         "stress": stress,
+        "labels": labels,
         "save_captures": save_captures,
     }
     with handle_errors():

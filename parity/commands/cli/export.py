@@ -97,6 +97,23 @@ def export(
             rich_help_panel=panels.OUTPUTS,
         ),
     ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            metavar="imagenet|scale|none|keras:NAME",
+            help="State in the file what the model's pixels go through; known of a training run's "
+            "checkpoint and of keras:NAME.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="State the class names, one a line or JSON, in the file.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
+    ] = None,
     stage_outputs: Annotated[
         bool,
         typer.Option(
@@ -148,6 +165,8 @@ def export(
                 precision=precision.value,
                 external_data=external_data,
                 record=record,
+                preprocess=preprocess,
+                labels=labels,
                 trust=trust or (),
                 custom_objects=custom_objects,
                 cache=cache,

@@ -42,7 +42,12 @@ def show_progress() -> Iterator[Callable[[str, str], None]]:
         with lock:
             parts = [f"{runtime}: {text}" for runtime, text in activities.items() if text != "done"]
         seconds = time.perf_counter() - start
-        return Text("  ·  ".join([f"{seconds:4.1f} s", *parts]), overflow="ellipsis", no_wrap=True)
+        # A step that no runtime has named, such as the start, is still shown as one that goes on.
+        return Text(
+            "  ·  ".join([f"{seconds:4.1f} s", *(parts or ["working"])]),
+            overflow="ellipsis",
+            no_wrap=True,
+        )
 
     def update(runtime: str, text: str) -> None:
         with lock:

@@ -19,7 +19,7 @@ def _shared_options(
     weights: arguments.WeightsOption = None,
     input: arguments.InputOption = None,
     batch: arguments.BatchOption = None,
-    preprocess: arguments.PreprocessOption = "imagenet",
+    preprocess: arguments.PreprocessOption = None,
     seed: arguments.SeedOption = 0,
     subjects: arguments.SubjectsOption = None,
     reference: arguments.ReferenceOption = None,

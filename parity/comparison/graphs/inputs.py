@@ -19,6 +19,8 @@ from parity.errors import InputError, UsageError
 from parity.network import inputs
 from parity.network.alignment import families
 from parity.network.graph import OPAQUE, Graph
+from parity.network.inputs import preprocessing
+from parity.network.inputs.preprocessing import Preprocessing
 from parity.numerics.npz import READING_ERRORS, save_npz
 from parity.processes.model_files import require_file
 from parity.text import one_line, quote, suggest
@@ -44,6 +46,10 @@ class DeclaredInput:
         """Return the input of a child's answer."""
         shape = None if data["shape"] is None else tuple(data["shape"])
         return cls(data["name"], shape, data["dtype"], data["origin"])
+
+
+_NOT_PICTURES = ("the example", "array", "random, seed")
+"""The beginnings of the sources of inputs that are not read from pictures."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,14 @@ def choose_inputs(
     seed: int,
     others: Sequence[Sequence[DeclaredInput]] = (),
     chosen: Sequence[ModelInputs] = (),
+    preprocess: str | Preprocessing | None = None,
 ) -> ModelInputs:
     """Return the inputs of one model.
 
     In this order: what the user gives by name, the example that the model's callable returned, what
     the model declares, what one of the `others` declares at the same place. An axis that may have
-    any length has that of the inputs `chosen` for other models. Raises `UsageError`
+    any length has that of the inputs `chosen` for other models. `preprocess` is what a photograph
+    is given, by default what the request names. Raises `UsageError`
     with the option to type where nothing gives a shape, `InputError` for what does not fit.
     """
     for name in (*request.inputs, *request.shapes):
@@ -90,10 +98,13 @@ def choose_inputs(
         if name not in known:
             hint = suggest(name, known, otherwise=f"there are: {', '.join(dict.fromkeys(known))}")
             raise UsageError(f"no model has an input called {quote(name)}{hint}")
+    prepared = preprocess or request.preprocess or preprocessing.DEFAULT
     arrays: dict[str, Array] = {}
     sources = []
     for position, spec in enumerate(declared):
-        array, source = _choose_array(request, spec, position, example, others, chosen, seed)
+        array, source = _choose_array(
+            request, spec, position, example, others, chosen, seed, prepared
+        )
         arrays[spec.name] = array
         sources.append(source)
     return ModelInputs(arrays, ", ".join(dict.fromkeys(sources)))
@@ -107,6 +118,7 @@ def _choose_array(
     others: Sequence[Sequence[DeclaredInput]],
     chosen: Sequence[ModelInputs],
     seed: int,
+    preprocess: str | Preprocessing,
 ) -> tuple[Array, str]:
     if spec.name in request.inputs:
         return _load_array(spec, request.inputs[spec.name])
@@ -130,7 +142,7 @@ def _choose_array(
         )
     if None in shape and given is None:
         shape = _fill_from_others(shape, position, chosen)
-    return _make_array(request, shape, dtype or "float32", position, seed)
+    return _make_array(request, shape, dtype or "float32", position, seed, preprocess)
 
 
 def is_without_numbers(example: Mapping[str, Array]) -> bool:
@@ -240,10 +252,11 @@ def _make_array(
     dtype: str,
     position: int,
     seed: int,
+    preprocess: str | Preprocessing,
 ) -> tuple[Array, str]:
     """Return a photograph for an image, seeded noise for other numbers, zeros and ones else."""
     if np.dtype(dtype).kind == "f" and is_image(shape) and position == 0:
-        return _load_image(request, shape, seed)
+        return _load_image(request, shape, seed, preprocess)
     sizes = fill_shape(shape, batch=request.batch)
     rng = np.random.default_rng([seed, position])
     if np.dtype(dtype).kind == "f":
@@ -252,12 +265,25 @@ def _make_array(
     return rng.integers(0, 2, sizes).astype(dtype), f"random, seed {seed}"
 
 
+def holds_photograph(request: GraphRequest, chosen: ModelInputs) -> bool:
+    """Return whether the first of a model's inputs was made of a photograph."""
+    first = next(iter(chosen.arrays.values()), None)
+    if first is None or not is_image(first.shape) or not inputs.takes_preprocessing(request.input):
+        return False
+    return not (chosen.source.startswith(_NOT_PICTURES) or chosen.source.endswith(".npy"))
+
+
 def is_image(shape: Sequence[int | None]) -> bool:
     """Return whether an input looks like a batch of images: four axes, 1 or 3 channels."""
     return len(shape) == 4 and (shape[1] in (1, 3) or shape[3] in (1, 3))
 
 
-def _load_image(request: GraphRequest, shape: Sequence[int | None], seed: int) -> tuple[Array, str]:
+def _load_image(
+    request: GraphRequest,
+    shape: Sequence[int | None],
+    seed: int,
+    preprocess: str | Preprocessing,
+) -> tuple[Array, str]:
     first = shape[1] in (1, 3)
     sizes = tuple(shape[2:4]) if first else tuple(shape[1:3])
     channels = shape[1] if first else shape[3]
@@ -277,7 +303,7 @@ def _load_image(request: GraphRequest, shape: Sequence[int | None], seed: int) -
         (channels, height, width),
         batch=batch,
         seed=seed,
-        preprocess=request.preprocess,
+        preprocess=preprocess,
     )
     array = source.array if first else np.ascontiguousarray(source.array.transpose(0, 2, 3, 1))
     return array, source.source or source.source_type

@@ -20,6 +20,7 @@ from parity.comparison.graphs.inputs import (
     ModelInputs,
     choose_inputs,
     find_id_bounds,
+    holds_photograph,
     is_without_numbers,
     redraw_integers,
 )
@@ -36,6 +37,7 @@ from parity.comparison.graphs.state import SUBJECT_ERRORS, GraphState, LoadedMod
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
 from parity.comparison.placement import DeviceRequest, Placement, confirm_devices
+from parity.comparison.stated_models import choose_preprocessing, read_stated_models
 from parity.errors import (
     ChildError,
     GraphError,
@@ -259,6 +261,9 @@ class Preparation:
             key=lambda s: _count_open(declared[s.name]),
         )
         chosen: dict[str, ModelInputs] = {}
+        prepared, preprocessing_notes = choose_preprocessing(
+            self.request.preprocess, read_stated_models(self.request.onnx_files)
+        )
         with self.children.threads(max(len(order), 1)) as pool:
             futures = {}
             for subject in order:
@@ -276,11 +281,14 @@ class Preparation:
                     seed=self.request.seed,
                     others=others,
                     chosen=list(chosen.values()),
+                    preprocess=prepared,
                 )
                 self._note_example(subject, examples[subject.name], chosen[subject.name])
                 futures[subject.name] = pool.submit(
                     self._read, subject, chosen[subject.name], answers[subject.name]
                 )
+            if any(holds_photograph(self.request, each) for each in chosen.values()):
+                self.notes += preprocessing_notes
             return self._collect(futures)
 
     @contextlib.contextmanager

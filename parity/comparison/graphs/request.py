@@ -116,6 +116,12 @@ class GraphRequest(Settings):
         references = [reference for _, reference in parsed]
         return tuple(zip(names, runtimes, references, strict=True))
 
+    @property
+    def onnx_files(self) -> dict[str, Path]:
+        """The ONNX files among the models, by subject."""
+        found = {name: reference.onnx_file for name, _, reference in self.name_models()}
+        return {name: path for name, path in found.items() if path is not None}
+
     def _find_models(self, reference: ModelReference) -> list[ModelReference]:
         """Return a reference at the request's sizes; an architecture alone stands for its twins."""
         if reference.form != REGISTERED:

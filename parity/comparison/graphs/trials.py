@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,7 @@ from parity.comparison.state import SubjectCapture
 from parity.errors import ParityError
 from parity.network import inputs
 from parity.numerics.verdict import StageResult, Status
+from parity.text import describe_remaining
 
 Array = NDArray[Any]
 
@@ -71,15 +73,22 @@ def compare_other_inputs(
     runner = replace(runner, state=replace(state, models=models))
     trials = Trials()
     ratios: dict[str, list[float]] = {}
-    for number in range(1, state.request.seeds + 1):
-        seed = state.request.seed + number
-        stages = _compare_on(runner, trials, f"seed {seed}", _draw(state.reference, seed))
+    patterns = make_stress_inputs(state.reference) if state.request.stress else {}
+    total, start = state.request.seeds + len(patterns), time.perf_counter()
+
+    def run_next(at: int, name: str, arrays: Mapping[str, Array]) -> list[StageResult]:
+        left = describe_remaining(at, total, time.perf_counter() - start)
+        runner.progress("parity", f"input {name}, {at + 1} of {total}{left}")
+        return _compare_on(runner, trials, name, arrays)
+
+    for at in range(state.request.seeds):
+        seed = state.request.seed + at + 1
+        stages = run_next(at, f"seed {seed}", _draw(state.reference, seed))
         for stage in stages:
             ratios.setdefault(stage.name, []).extend(r.x_floor for r in stage.subjects.values())
     trials.spread = {name: (min(values), max(values)) for name, values in ratios.items()}
-    if state.request.stress:
-        for name, arrays in make_stress_inputs(state.reference).items():
-            _compare_on(runner, trials, name, arrays)
+    for at, (name, arrays) in enumerate(patterns.items(), start=state.request.seeds):
+        run_next(at, name, arrays)
     _show_blind_spots(runner, trials)
     _compare_at_other_size(runner, trials, read_at)
     return trials
@@ -137,7 +146,6 @@ def _compare_on(
 def _compare(runner: GraphRunner, trials: Trials, name: str) -> list[StageResult]:
     """Run the reference and the subjects of a state, judge them, and add the result to `trials`."""
     state = runner.state
-    runner.progress("parity", f"input {name}")
     points = state.table.points(state.request.depth, list(state.models))
     captures, shape = {}, next(iter(state.reference.inputs.arrays.values())).shape
 
@@ -188,6 +196,7 @@ def _show_blind_spots(runner: GraphRunner, trials: Trials) -> None:
     remedy = ""
     if best[1] > 1:
         name = f"input ×{best[1]:g}"
+        runner.progress("parity", f"input {name}")
         _compare_on(runner, trials, name, best[2])
         remedy = f"; also compared on the {name}"
         remedy += ", which shows it" if not best[0] else f", which shows {len(spots) - best[0]}"
@@ -218,6 +227,7 @@ def _compare_at_other_size(
         again = read_at(state, arrays)
         left_out = [name for name in state.models if name not in again.models]
         if len(again.models) > (state.reference.subject.name in again.models):
+            runner.progress("parity", f"size {shape}")
             _compare(replace(runner, state=again), trials, f"size {shape}")
         # An export is made for one size.
         left_out = [n for n in left_out if not state.models[n].subject.exported_from]

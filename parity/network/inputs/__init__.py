@@ -18,6 +18,7 @@ from parity.network.inputs._stress import (
     make_stress_ids,
     make_stress_inputs,
 )
+from parity.network.inputs.preprocessing import Preprocessing
 
 __all__ = [
     "Array",
@@ -30,6 +31,7 @@ __all__ = [
     "make_stress_ids",
     "make_stress_inputs",
     "split_into_passes",
+    "takes_preprocessing",
 ]
 
 
@@ -39,7 +41,7 @@ def load(
     *,
     batch: int | None = None,
     seed: int = 0,
-    preprocess: str = preprocessing.DEFAULT,
+    preprocess: str | Preprocessing = preprocessing.DEFAULT,
 ) -> Input:
     """Return the input for a model that takes `shape`, (C, H, W).
 
@@ -47,7 +49,7 @@ def load(
     as it is; `"random"`, seeded unit noise; or None, the photograph in Matplotlib's sample data.
     `batch` is the number of items to take (a folder and an array have their own number, 1
     elsewhere). A photograph taken several times is its centre crop, then seeded random crops, half
-    of them mirrored. `preprocess` is what is done to a photograph's pixels, a name of
+    of them mirrored. `preprocess` is what is done to a photograph's pixels, or a name of it in
     `parity.network.inputs.preprocessing`; other inputs are used as they are. Raises `InputError`,
     and `UsageError` for a preprocessing that is unknown, or given with another input.
     """
@@ -55,9 +57,10 @@ def load(
         raise InputError(f"the batch must be at least 1, found {batch}")
     preprocessing.find(preprocess)
     found = sources.find(source)
-    if getattr(found, "TAKES_PREPROCESSING", False):
-        settings: dict[str, str] = {"preprocess": preprocess}
-    elif preprocess == preprocessing.DEFAULT:
+    if takes_preprocessing(source):
+        settings: dict[str, str | Preprocessing] = {"preprocess": preprocess}
+    elif preprocess == preprocessing.DEFAULT or isinstance(preprocess, Preprocessing):
+        # What a model states of photographs is no request to prepare another input.
         settings = {}
     else:
         raise UsageError(
@@ -65,3 +68,8 @@ def load(
             "as it is"
         )
     return found.load(source, shape, batch=batch, seed=seed, **settings)
+
+
+def takes_preprocessing(source: str | Path | Array | None) -> bool:
+    """Return whether `source` is a photograph, or a folder of them."""
+    return bool(getattr(sources.find(source), "TAKES_PREPROCESSING", False))

@@ -1,14 +1,17 @@
 """What is done to a photograph's pixels before a model sees them: `--preprocess`.
 
-The centre crop is the same for all: the picture is resized so that the crop is 224/256 of it. Then
-each pixel, 0 to 255, is divided, shifted and scaled, with its channels in the model's order.
+The picture is resized so that the centre crop is 224/256 of it, for all that have a name; a model
+that was trained here takes the whole picture. Then each pixel, 0 to 255, is divided, shifted and
+scaled, with its channels in the model's order.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +21,74 @@ from parity.text import suggest
 
 DEFAULT = "imagenet"
 
+# The share of the resized picture that the centre crop keeps, as torchvision's and timm's.
+CROP_SHARE = 224 / 256
+
 ZOO = "keras:"
 """The prefix of a model of keras.applications, whose `preprocess_input` is meant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """(pixel / `divisor` - `mean`) / `deviation`, by channel; `reverse`: B, G, R."""
+    """(pixel / `divisor` - `mean`) / `deviation`, by channel; `reverse`: B, G, R.
+
+    `crop` is the share of the resized picture that the centre crop keeps; None: the whole picture
+    is resized to the model's size, whatever its proportions.
+    """
 
     divisor: float = 1.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
     reverse: bool = False
+    crop: float | None = CROP_SHARE
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the metadata of an ONNX file states it."""
+        return {
+            "crop": self.crop,
+            "divisor": self.divisor,
+            "mean": list(self.mean),
+            "deviation": list(self.deviation),
+            "channels": "BGR" if self.reverse else "RGB",
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the one that `to_json` describes.
+
+        Raises ValueError, KeyError or TypeError for other data.
+        """
+        crop, channels = data["crop"], data["channels"]
+        red, green, blue = map(float, data["mean"])
+        deviation = tuple(map(float, data["deviation"]))
+        divisor = float(data["divisor"])
+        if channels not in ("RGB", "BGR"):
+            raise ValueError(f"channels are RGB or BGR, found {channels!r}")
+        if len(deviation) != 3 or not all(0 < each < math.inf for each in (*deviation, divisor)):
+            raise ValueError("the divisor and three deviations are above 0")
+        if crop is not None and not 0 < float(crop) <= 1:
+            raise ValueError(f"the crop is a share of 1, found {crop!r}")
+        return cls(
+            divisor,
+            (red, green, blue),
+            (deviation[0], deviation[1], deviation[2]),
+            channels == "BGR",
+            None if crop is None else float(crop),
+        )
+
+    def describe(self) -> str:
+        """Return it for a note: the crop, the order of the channels, the formula."""
+        crop = "the whole picture"
+        if self.crop is not None:
+            crop = f"a centre crop of {self.crop:.4g} of the resized picture"
+        mean, deviation = (
+            "/".join(f"{each:g}" for each in dict.fromkeys(values))
+            for values in (self.mean, self.deviation)
+        )
+        scaled = "x" if self.divisor == 1 else f"x/{self.divisor:g}"
+        shifted = scaled if not any(self.mean) else f"{scaled} - {mean}"
+        formula = shifted if set(self.deviation) == {1.0} else f"({shifted})/({deviation})"
+        return f"{crop}, {'BGR' if self.reverse else 'RGB'}, {formula}"
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return pixels (N, H, W, C) of 0 to 255 as a model takes them, in the same axes.
@@ -70,11 +129,13 @@ _OF_KERAS: Mapping[str, Preprocessing] = {
 }
 
 
-def find(name: str) -> Preprocessing:
-    """Return a preprocessing by its name: imagenet, scale, none, or keras:MODEL.
+def find(name: str | Preprocessing) -> Preprocessing:
+    """Return a preprocessing by its name: imagenet, scale, none, or keras:MODEL; one is itself.
 
     Raises `UsageError` for an unknown one.
     """
+    if isinstance(name, Preprocessing):
+        return name
     if name in _NAMED:
         return _NAMED[name]
     known = [*_NAMED, *(f"{ZOO}{module}" for module in _OF_KERAS)]
@@ -84,6 +145,12 @@ def find(name: str) -> Preprocessing:
             return _OF_KERAS[module]
     remedy = suggest(name, known, otherwise=f"known: {', '.join(known)}")
     raise UsageError(f"--preprocess: unknown '{name}'{remedy}")
+
+
+def find_zoo_model(name: str) -> Preprocessing | None:
+    """Return the preprocessing of a model of keras.applications, `keras:NAME`; None of another."""
+    module = _find_module(name.removeprefix(ZOO).partition(",")[0])
+    return None if module is None or not name.startswith(ZOO) else _OF_KERAS[module]
 
 
 def _find_module(model: str) -> str | None:

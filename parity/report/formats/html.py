@@ -6,24 +6,23 @@ import base64
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Iterator
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.numerics.verdict import StageResult, Status, SubjectResult
-from parity.report import charts, side_by_side, wording
+from parity.report import cause_pages, charts, reliability, side_by_side, templates, wording
 from parity.report.codec import to_json
 from parity.report.model import ErrorProfile, Report
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 SUFFIX = ".html"
 
 _MAX_FAILURES = 200
 """Largest number of failing values that are listed."""
+
+_MAX_WIDE_SUBJECTS = 2
+"""Number of subjects up to which the table shows the column of growth at first."""
 
 # Characters that end a script element, or a line of JavaScript, inside a JSON string.
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -31,14 +30,16 @@ _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 
 def render(report: Report) -> str:
     """Return the HTML page."""
-    script = _read_resource("report.js")
+    script = templates.read_resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     has_isolated = any(stage.isolated for stage in report.stages)
     profile = report.profile
     plots = _build_plots(report) if report.stages else ()
-    return build_environment().get_template("report.html").render(
+    return templates.build_environment().get_template("report.html").render(
         report=report,
-        style=_read_resource("report.css"),
+        sections=list(_list_sections(report)),
+        cause_pages=cause_pages.find_pages(cause.cause for cause in report.causes),
+        style=templates.read_resource("report.css"),
         script=script,
         script_hash=digest,
         data=_embed_json(report),
@@ -53,6 +54,8 @@ def render(report: Report) -> str:
         ]
         if has_isolated
         else [],
+        # More columns are wider than the page of a small screen.
+        growth_fits=has_isolated and len(report.subjects) <= _MAX_WIDE_SUBJECTS,
         rows=list(_build_rows(report)),
         stages=list(dict.fromkeys(stage.stage for stage in report.stages)),
         statuses=list(dict.fromkeys(wording.worst_status(report, s) for s in report.stages)),
@@ -61,6 +64,12 @@ def render(report: Report) -> str:
         profile_text=_describe_profile(profile, report.limit) if profile else "",
         sides=side_by_side.draw_side_by_side(report),
         edges_width=side_by_side.EDGES_WIDTH,
+        class_names=reliability.describe_class_names(report),
+        onnx_files=[
+            (name, facts.file, shlex.join(("netron", facts.file)))
+            for name, facts in report.subjects.items()
+            if facts.file
+        ],
         machine=wording.describe_machine(report),
         command=wording.format_command(report),
         width=charts.WIDTH,
@@ -71,39 +80,21 @@ def render(report: Report) -> str:
     )  # fmt: skip
 
 
-@cache
-def build_environment() -> Environment:
-    """Return the Jinja2 environment of the report's pages."""
-    # Imported late: every command lists the formats, and few need Jinja2.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("parity.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": wording.format_number,
-        "times": wording.format_ratio,
-        "shape": wording.format_shape,
-        "seconds": lambda value: f"{value:.2f} s",
-        "ratio": lambda value: "∞" if value == math.inf else f"{value:.2g}",
-        "percent": lambda value: f"{100 * value:.4g}%",
-        "value": _format_setting,
-        "listed": wording.join_names,
-    }
-    environment.globals |= {
-        "symbols": wording.SYMBOLS,
-        "describe_error": wording.describe_error,
-        "larger_ratio": wording.larger_ratio,
-    }
-    return environment
-
-
-def _read_resource(name: str) -> str:
-    return files("parity.report").joinpath("templates", name).read_text(encoding="utf-8")
+def _list_sections(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield the ids and short titles of the sections that the bar links to."""
+    if report.causes or not report.ok:
+        yield "findings", "Findings"
+    if report.stages:
+        yield "network", "Network"
+        yield "table", f"{report.depth.capitalize()}s"
+    if report.layers:
+        yield "sides", "Side by side"
+    if report.predictions or report.decision or report.repeat or report.spread or report.trials:
+        yield "trust", "Labels"
+    yield "environment", "Environment"
+    if any(facts.file for facts in report.subjects.values()):
+        yield "files", "ONNX"
+    yield "reproduce", "Reproduce"
 
 
 def _embed_json(report: Report) -> str:
@@ -112,10 +103,6 @@ def _embed_json(report: Report) -> str:
     for unsafe, escape in _UNSAFE.items():
         plain = plain.replace(unsafe, escape)
     return plain
-
-
-def _format_setting(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _build_plots(report: Report) -> tuple[charts.Plot, ...]:

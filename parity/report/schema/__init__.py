@@ -155,6 +155,7 @@ class SubjectFacts(JsonModel):
     flags: Mapping[str, Any]
     seconds: Mapping[str, Number]
     failure: str | None = None
+    file: str = ""
     proof: Mapping[str, Any] = {}
 
 
@@ -301,6 +302,14 @@ class LabelAgreement(JsonModel):
     worst_ratio: Mapping[str, Figure]
 
 
+class Prediction(JsonModel):
+    data = reports.Prediction
+
+    index: Count
+    probability: Annotated[Number, Field(ge=0, le=1)]
+    name: str = ""
+
+
 class Repeatability(JsonModel):
     data = reports.Repeatability
 
@@ -355,6 +364,8 @@ class Report(JsonModel):
     attribution: Annotated[tuple[str, ...], Field(alias="blame")] = ()
     profile: ErrorProfile | None = None
     decision: LabelAgreement | None = None
+    predictions: Mapping[str, Prediction] = {}
+    class_names: str = ""
     repeat: Repeatability | None = None
     spread: Mapping[str, tuple[Figure, Figure]] = {}
     trials: tuple[InputTrial, ...] = ()

@@ -26,7 +26,7 @@ class Source(Protocol):
         """Return whether this file can load `source`."""
 
     def load(
-        self, source: Any, shape: Shape, *, batch: int | None, seed: int, **settings: str
+        self, source: Any, shape: Shape, *, batch: int | None, seed: int, **settings: Any
     ) -> Input:
         """Return the input, (N, C, H, W), for a model that takes `shape`, (C, H, W)."""
 

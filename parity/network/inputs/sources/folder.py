@@ -11,6 +11,7 @@ from parity.errors import InputError
 from parity.network.inputs import preprocessing
 from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
 from parity.network.inputs.picture import SUFFIXES
+from parity.network.inputs.preprocessing import Preprocessing
 from parity.network.inputs.sources.photograph import describe, read_photograph
 
 NAME = "folder"
@@ -30,7 +31,7 @@ def load(
     *,
     batch: int | None,
     seed: int,
-    preprocess: str = preprocessing.DEFAULT,
+    preprocess: str | Preprocessing = preprocessing.DEFAULT,
 ) -> Input:
     """Return the first `batch` photographs, or all of up to `MAX_FILES`, one centre crop each."""
     folder = Path(source)
@@ -38,7 +39,7 @@ def load(
     return make_input(NAME, _read(folder, shape, batch, preprocess), source)
 
 
-def _read(folder: Path, shape: Shape, batch: int | None, preprocess: str) -> Array:
+def _read(folder: Path, shape: Shape, batch: int | None, preprocess: str | Preprocessing) -> Array:
     try:
         paths = sorted(
             path

@@ -13,13 +13,14 @@ from parity.errors import InputError
 from parity.network.inputs import preprocessing
 from parity.network.inputs._input import Array, Input, Shape, check_input_size, make_input
 from parity.network.inputs.picture import MAX_PIXELS, SUFFIXES, decode
+from parity.network.inputs.preprocessing import Preprocessing
 
 NAME = "photo"
 
-TAKES_PREPROCESSING = True
+AS_STATED = "as the model states"
+"""How the report calls a preprocessing that no name was given for."""
 
-# The share of the resized picture that the centre crop keeps, as torchvision's and timm's.
-CROP_SHARE = 224 / 256
+TAKES_PREPROCESSING = True
 
 
 def accepts(source: Any) -> bool:
@@ -38,7 +39,7 @@ def load(
     *,
     batch: int | None,
     seed: int,
-    preprocess: str = preprocessing.DEFAULT,
+    preprocess: str | Preprocessing = preprocessing.DEFAULT,
 ) -> Input:
     """Return the photograph's centre crop, then `batch` - 1 seeded random crops of it."""
     path = _default_photograph() if source is None else Path(source)
@@ -47,8 +48,10 @@ def load(
     return make_input(NAME, array, describe(path.name, preprocess))
 
 
-def describe(name: str, preprocess: str) -> str:
+def describe(name: str, preprocess: str | Preprocessing) -> str:
     """Return the source of an input for the report, with a preprocessing that was asked for."""
+    if isinstance(preprocess, Preprocessing):
+        return f"{name} ({AS_STATED})"
     return name if preprocess == preprocessing.DEFAULT else f"{name} ({preprocess})"
 
 
@@ -61,7 +64,11 @@ def _default_photograph() -> Path:
 
 
 def read_photograph(
-    path: Path, shape: Shape, batch: int, seed: int, preprocess: str = preprocessing.DEFAULT
+    path: Path,
+    shape: Shape,
+    batch: int,
+    seed: int,
+    preprocess: str | Preprocessing = preprocessing.DEFAULT,
 ) -> Array:
     """Return `batch` crops of one picture, (batch, C, H, W), the centre crop first."""
     channels, height, width = shape
@@ -71,17 +78,23 @@ def read_photograph(
             f"--input random or an .npy file of shape (N, {channels}, {height}, {width})"
         )
     picture = decode(path, "RGB" if channels == 3 else "L", upright=True)
-    crops = [_centre_crop(picture, height, width, name=path.name)]
+    chosen = preprocessing.find(preprocess)
+    if chosen.crop is None:
+        crops = [picture.resize((width, height), Image.Resampling.BILINEAR)]
+    else:
+        crops = [_centre_crop(picture, height, width, chosen.crop, name=path.name)]
     random = np.random.default_rng(seed)
     crops += [_random_crop(picture, height, width, random) for _ in range(batch - 1)]
     pixels = np.stack([np.asarray(crop).reshape(height, width, channels) for crop in crops])
-    scaled = preprocessing.find(preprocess).apply(pixels)
+    scaled = chosen.apply(pixels)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def _centre_crop(picture: Image.Image, height: int, width: int, *, name: str) -> Image.Image:
-    """Resize so that the picture covers 256/224 of the crop, and cut its centre, as torchvision."""
-    covered = round(width / CROP_SHARE), round(height / CROP_SHARE)
+def _centre_crop(
+    picture: Image.Image, height: int, width: int, share: float, *, name: str
+) -> Image.Image:
+    """Resize so that the crop is `share` of the picture, and cut its centre, as torchvision."""
+    covered = round(width / share), round(height / share)
     scale = max(covered[0] / picture.width, covered[1] / picture.height)
     # The side that decides has its length exactly; torchvision cuts the other one's fraction off.
     size = [max(need, int(side * scale)) for need, side in zip(covered, picture.size, strict=True)]
