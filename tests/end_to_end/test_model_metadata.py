@@ -94,6 +94,7 @@ def test_what_is_asked_for_outweighs_what_is_stated(folder: Path) -> None:
     assert {each.name for each in asked.predictions.values()} <= set("abcde")
 
 
+@pytest.mark.slow
 def test_a_registered_model_states_them_too(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
     target = tmp_path / "r.onnx"
