@@ -211,6 +211,8 @@ class Kind:
     """Python's operator that computes it of two tensors, `+`; empty where there is none."""
     torch_method: bool = False
     """Whether PyTorch's tensors have an activation as a method."""
+    gate: tuple[str, ...] = ()
+    """The chain of kinds f of which it is x·f(x), as which models also write it."""
     written_as: tuple[frozenset[str], ...] = ()
     """The chain of kinds as which models also write it: each step has one input, which the step
     before alone makes; a step's kind is one of the set."""

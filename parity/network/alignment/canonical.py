@@ -108,7 +108,7 @@ def canonicalise(graph: Graph, *, split_packed: bool = True) -> Canonical:
     """
     packed = find_packed(graph) if split_packed else {}
     parts = _Builder(graph, packed).build()
-    for find_groups in (_find_attention, _find_chains):
+    for find_groups in (_find_attention, _find_chains, _find_gates):
         parts = _merge(parts, find_groups(parts, _list_readers(parts)))
     return Canonical(graph, tuple(parts))
 
@@ -549,6 +549,49 @@ def _find_chains(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Ite
                     feeds=parts[start].feeds,
                 ),
             )
+
+
+def _find_gates(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Iterator[Group]:
+    """Find the kinds that are written as a product x·f(x): a SiLU with a sigmoid."""
+    gated = [kind for kind in kinds.registry().values() if kind.gate]
+    for last, product in enumerate(parts):
+        if product.kind != _PRODUCT or len(product.sources) != 2:
+            continue
+        for x, end in (product.sources, product.sources[::-1]):
+            for kind in gated:
+                chain = _follow_back(parts, readers, end, kind.gate)
+                if chain is None or x < 0 or parts[chain[0]].sources != [x]:
+                    continue
+                members = [*chain, last]
+                yield (
+                    members,
+                    Part(
+                        tuple(node for each in members for node in parts[each].nodes),
+                        kind.name,
+                        families.find_family(kind.name),
+                        [x],
+                        product.output,
+                        feeds=parts[chain[0]].feeds,
+                    ),
+                )
+
+
+_PRODUCT = "multiply"
+
+
+def _follow_back(
+    parts: Sequence[Part], readers: Sequence[Sequence[int]], end: int, steps: Sequence[str]
+) -> list[int] | None:
+    """Return the parts of these kinds, each read by the next alone, that end in `end`, or None."""
+    group: list[int] = []
+    for step in reversed(steps):
+        if end < 0 or parts[end].kind != step or len(parts[end].sources) != 1:
+            return None
+        if len(readers[end]) != 1:
+            return None
+        group.insert(0, end)
+        end = parts[end].sources[0]
+    return group
 
 
 def _follow_chain(

@@ -179,6 +179,7 @@ KINDS = (
     Kind(
         "silu",
         _pointwise(lambda data: data * _sigmoid(data)),
+        gate=("sigmoid",),
         keras_functions=("silu", "swish"),
         torch=("SiLU",),
         torch_functions=("silu",),
@@ -248,6 +249,7 @@ KINDS = (
     Kind(
         "hard_swish",
         _pointwise(_hard_swish),
+        gate=("hard_sigmoid",),
         keras_functions=("hard_silu", "hard_swish"),
         torch=("Hardswish",),
         torch_functions=("hardswish",),
@@ -306,6 +308,7 @@ KINDS = (
     Kind(
         "mish",
         _pointwise(lambda data: data * np.tanh(np.logaddexp(data, 0.0))),
+        gate=("softplus", "tanh"),
         torch_functions=("mish",),
         onnx=("Mish",),
         activation=True,

@@ -244,3 +244,42 @@ def test_a_kernel_of_other_channels_is_no_partner_though_its_lengths_are(
     # A norm that is folded into a convolution without a partner has none either.
     folded = ["bn191", "bn291", "bn391"] if style.fold and whole_first else []
     assert score.missed == folded
+
+
+def _activated(*steps: tuple[str, tuple[str, ...], str]) -> Graph:
+    """A graph of elementwise operations: (kind, inputs, output)."""
+    names = dict.fromkeys(name for _, inputs, output in steps for name in (*inputs, output))
+    tensors = {name: Tensor(name, (2, 4, 6, 6), "float32", "N C H W") for name in names}
+    nodes = tuple(
+        Node(f"n{at}", kind, kind, inputs, (output,))
+        for at, (kind, inputs, output) in enumerate(steps)
+    )
+    return Graph("torch", nodes, tensors, (Port("x", "x"),), (Port("y", "y"),))
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        ("silu", [("sigmoid", ("a",), "s"), ("multiply", ("a", "s"), "b")]),
+        ("silu", [("sigmoid", ("a",), "s"), ("multiply", ("s", "a"), "b")]),
+        ("hard_swish", [("hard_sigmoid", ("a",), "s"), ("multiply", ("a", "s"), "b")]),
+        (
+            "mish",
+            [("softplus", ("a",), "p"), ("tanh", ("p",), "s"), ("multiply", ("a", "s"), "b")],
+        ),
+    ],
+)
+def test_a_product_with_its_own_gate_is_the_activation(kind, written) -> None:
+    """Its output is the activation's, and no compared tensor is that of the gate alone."""
+    around = [("tanh", ("x",), "a")], [("abs", ("b",), "y")]
+    left = _activated(*around[0], (kind, ("a",), "b"), *around[1])
+    right = _activated(*around[0], *written, *around[1])
+    pairs = {pair.reference: pair for pair in align(left, right).pairs}
+    assert pairs[("n1",)].other == tuple(f"n{at}" for at in range(1, 1 + len(written)))
+    assert [(each.reference, each.other) for each in pairs[("n1",)].tensors] == [("b", "b")]
+
+
+def test_a_gate_of_another_tensor_is_no_activation() -> None:
+    steps = [("tanh", ("x",), "a"), ("sigmoid", ("x",), "s"), ("multiply", ("a", "s"), "y")]
+    graph = _activated(*steps)
+    assert len(align(graph, graph).pairs) == 3

@@ -219,8 +219,8 @@ def test_the_explanation_comes_out_in_the_text(compared, name, is_small):
         max(i for i, line in enumerate(lines) if line.startswith(("Each subject:", "Isolated:"))),
     )
     told = [line for i, line in enumerate(lines) if line and i not in table]
-    # Each remedy has a line.
-    assert len(told) == len(set(told)) < 25 + text.count("remedy: ")
+    # Each remedy has a line, and so has what each subject predicts.
+    assert len(told) == len(set(told)) < 30 + text.count("remedy: ")
 
 
 @pytest.mark.framework

@@ -130,7 +130,8 @@ def _run(kill: Kill, folder: Path, index: int) -> list[str]:
     # Before the first line of the command's own program, Python itself is what was interrupted.
     if is_traceback and ('"<string>"' in done.err or "/parity/" in done.err):
         faults.append(f"a traceback: {done.err.splitlines()[-1]}")
-    was_killed = kill.number == signal.SIGKILL and kill.victim != "child"
+    # Where there was no child yet, the parent had the signal. What it leaves the next run removes.
+    was_killed = done.code == -signal.SIGKILL
     if target is not None and done.code != 0 and (out / target).read_bytes() != OLD:
         # A kill after the last rename finds the new file, whole.
         faults += _find_damage(out / target)
