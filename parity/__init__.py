@@ -22,11 +22,14 @@ frameworks run in processes of their own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from parity.version import __version__
 
+# As in `typing`, whose import takes longer than all else here: until `parity.__main__` has set its
+# signals, Ctrl-C would print a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from parity.commands.align import align
     from parity.commands.bisect import BisectResult, bisect
     from parity.commands.capture import capture
