@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from parity.network import axes
 
@@ -211,6 +211,9 @@ class Kind:
     """Python's operator that computes it of two tensors, `+`; empty where there is none."""
     torch_method: bool = False
     """Whether PyTorch's tensors have an activation as a method."""
+    statistics_over: Literal["", "axes", "groups", "channels"] = ""
+    """What one mean or deviation, with which it normalises in inference, is taken of: the values of
+    its `axes`, of a group of channels, of each channel; empty where it takes none."""
     gate: tuple[str, ...] = ()
     """The chain of kinds f of which it is x·f(x), as which models also write it."""
     written_as: tuple[frozenset[str], ...] = ()

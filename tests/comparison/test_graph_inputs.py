@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.comparison.graphs.inputs import DeclaredInput, choose_inputs
+from parity.comparison.graphs.inputs import DeclaredInput, ModelInputs, choose_inputs
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import ParityError, UsageError
 
@@ -107,3 +107,19 @@ def test_an_example_of_one_number_gives_the_shape_alone(example, kept):
     assert all(chosen.arrays[name].shape == each.shape for name, each in example.items())
     assert np.array_equal(chosen.arrays["x"], example["x"]) == kept
     assert chosen.arrays["x"].dtype == example["x"].dtype
+
+
+@pytest.mark.parametrize(
+    ("array", "repeats"),
+    [
+        (np.zeros((1, 3, 32, 32), np.float32), True),
+        (np.indices((64, 64)).sum(0).astype(np.float32) % 2, True),
+        (np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32), False),
+        # A picture in 256 steps, of which half is one colour.
+        (np.repeat(np.arange(256, dtype=np.float32), 64) / 255, False),
+        (np.zeros(8, np.float32), False),
+        (np.zeros((64, 64), np.int64), False),
+    ],
+)
+def test_inputs_that_repeat_a_few_values(array, repeats):
+    assert ModelInputs({"x": array}, "test").repeats_values == repeats

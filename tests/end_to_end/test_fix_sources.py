@@ -144,7 +144,9 @@ def net():
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("need_weights=False", "attn_mask=mask, need_weights=False"),
+        pytest.param(
+            "need_weights=False", "attn_mask=mask, need_weights=False", marks=pytest.mark.slow
+        ),
         pytest.param("Attention(8, 4,", "Attention(8, 2,", marks=pytest.mark.slow),
     ],
 )

@@ -581,3 +581,49 @@ def test_an_example_of_zeros_hides_nothing(parity, tmp_path):
     assert done.code == 1, done.err
     assert "it is causal" in done.out
     assert "its example has one number everywhere" in done.out + done.err
+
+
+GROUPS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 16, eps=1e-5)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.one(x)))
+        return self.head(x.mean((2, 3)))
+
+
+def net():
+    torch.manual_seed(1)
+    return Net(), torch.randn(2, 3, 24, 24)
+"""
+
+KERAS_GROUPS = """
+import keras
+from keras import layers
+
+
+def net():
+    data = keras.Input((24, 24, 3))
+    x = layers.Conv2D(16, 3, padding="same")(data)
+    x = layers.GroupNormalization(4, epsilon=1e-5)(x)
+    x = layers.Activation("relu")(x)
+    return keras.Model(data, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+"""
+
+
+def test_stress_inputs_of_a_group_norm_raise_no_alarm(parity, tmp_path):
+    """ONNX Runtime sums thousands of equal values one by one: that is rounding too."""
+    (tmp_path / "one.py").write_text(GROUPS)
+    (tmp_path / "other.py").write_text(KERAS_GROUPS)
+    names = (f"one={tmp_path}/one.py:net", f"other={tmp_path}/other.py:net")
+    done = parity("compare", *names, "--weights", "one", "--stress")
+    assert done.code == 0, done.out
+    assert "6 more inputs agree" in done.out

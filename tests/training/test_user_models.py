@@ -91,6 +91,19 @@ def test_both_checkpoints_have_the_names_of_pytorch(finished):
 
 
 @pytest.mark.framework
+def test_the_start_is_the_weights_of_another_reference(tmp_path):
+    models = (f"{TORCH}cnn", f"{KERAS}cnn")
+    result = train(tmp_path, *models, init=f"{TORCH}even,value=0.03", learning_rate=1e-9)
+    started = safetensors.numpy.load_file(result.folder / "initial.safetensors")
+    assert {"stem.conv.weight", "head.bias"} <= started.keys()
+    trained = {n: v for n, v in started.items() if not n.endswith(("running_mean", "running_var"))}
+    assert all(np.array_equal(value, np.full_like(value, 0.03)) for value in trained.values())
+    for each in result.frameworks:
+        last = safetensors.numpy.load_file(each.last)
+        assert all(np.allclose(last[name], 0.03, atol=1e-6) for name in trained)
+
+
+@pytest.mark.framework
 @pytest.mark.parametrize("model", [f"{TORCH}cnn", f"{KERAS}cnn"])
 def test_either_model_is_evaluated_with_either_checkpoint(model, finished):
     by_name = {each.framework: each for each in finished.frameworks}

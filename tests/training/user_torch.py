@@ -46,6 +46,14 @@ def torch_cnn(
     return model
 
 
+def torch_even(value: float = 0.02) -> nn.Module:
+    """The network of `torch_cnn` with one number in all parameters."""
+    model = TorchCnn()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, value)
+    return model
+
+
 class TorchAttention(nn.Module):
     """Patches, one attention with packed projections, a mean over the tokens."""
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from parity.processes.model_files import require_file
 from parity.text import one_line, quote, suggest
 
 Array = NDArray[Any]
+
+_MANY, _FEW, _SAMPLED = 256, 16, 65_536
+"""The least size and the most different values of an input that repeats them, and how many of its
+numbers are looked at."""
 
 DEFAULT_IMAGE = 224
 DEFAULT_LENGTH = 16
@@ -68,6 +73,16 @@ class ModelInputs:
             checksum.update(repr((name, array.shape, array.dtype.str)).encode())
             checksum.update(np.ascontiguousarray(array).data)
         return checksum.hexdigest()
+
+    @cached_property
+    def repeats_values(self) -> bool:
+        """Whether a floating input has a few values many times: zeros, a checkerboard."""
+        floats = [array for array in self.arrays.values() if array.dtype.kind == "f"]
+        return any(
+            array.size >= _MANY
+            and len(np.unique(array.reshape(-1)[:: max(array.size // _SAMPLED, 1)])) <= _FEW
+            for array in floats
+        )
 
     def save(self, path: Path) -> Path:
         """Write the arrays to an `.npz` file and return it."""

@@ -148,7 +148,12 @@ def _judge_isolated(
         reference = stack.enter_context(CaptureReader(capture))
         rows = [point.row for point in points if point.row in reference]
         errors = measure_rows(rows, reference, readers, start_helpers=start_measurement_helpers)
-        terms = isolated_terms(state.reference.graph, points, state.table)
+        terms = isolated_terms(
+            state.reference.graph,
+            points,
+            state.table,
+            repeated=state.reference.inputs.repeats_values,
+        )
         doubtful = [
             row for row in rows if _may_fail(row, errors[row], reference, terms[row], judged.limit)
         ]

@@ -266,22 +266,59 @@ def find_parts(
     return Parts(frozenset(found), frozenset(weights))
 
 
-def sum_terms(graph: Graph) -> dict[str, float]:
-    """Return the terms of the sum in each value of a node, by the node's id."""
-    return {node.id: _node_terms(graph, node) for node in graph.nodes}
+def sum_terms(graph: Graph, *, repeated: bool = False) -> dict[str, float]:
+    """Return the terms of the sum in each value of a node, by the node's id.
+
+    Of `repeated` inputs, which have a few values many times, means and deviations sum equal terms:
+    see `count_repeated_terms`.
+    """
+    return {node.id: _node_terms(graph, node, repeated) for node in graph.nodes}
 
 
-def _node_terms(graph: Graph, node: Node) -> float:
+def count_repeated_terms(terms: float) -> float:
+    """Return the terms of random sign whose running sum errs as that of equal terms.
+
+    Every addition of a number to a sum of equal ones rounds to one side, so that the error grows
+    with the terms and not with their root. Of all numbers in [1, 2), the root mean square of the
+    running sum's relative error in float32 is terms / 8 roundoffs (measured, 64 to 65,536 terms).
+    """
+    return max(terms, 6.0 * (terms / 8.0) ** 2)
+
+
+def _node_terms(graph: Graph, node: Node, repeated: bool) -> float:
+    averaged = count_repeated_terms if repeated else float
     kernels = [each for each in node.parameters if len(each.shape) >= 2 and each.role]
     terms = [count_sum_terms(node, each) for each in kernels]
     if _averages(node):
         inputs = [graph.tensors[tensor] for tensor in node.inputs[:1]]
         outputs = [graph.tensors[tensor] for tensor in node.outputs[:1]]
         for before, after in zip(inputs, outputs, strict=False):
-            terms.append(math.prod(before.shape) / max(math.prod(after.shape), 1))
+            mean = math.prod(before.shape) / max(math.prod(after.shape), 1)
+            terms.append(averaged(mean))
+    statistics = _count_statistics_terms(graph, node)
+    # A deviation has half the relative error of its sum of squares, which are positive: that of
+    # their running sum is √terms / 3 roundoffs, where terms of random sign have √(terms / 6).
+    terms.append(averaged(statistics) if repeated else statistics / 6.0)
     if node.kind in ("matmul", "attention", "einsum") and node.inputs:
         terms.append(float(max(graph.tensors[node.inputs[0]].shape, default=1)))
     return max([1.0, *terms])
+
+
+def _count_statistics_terms(graph: Graph, node: Node) -> float:
+    """Return the values of one mean with which a node normalises; 1 where it does not."""
+    kind = kinds.find(node.kind)
+    if kind is None or not kind.statistics_over or not node.inputs:
+        return 1.0
+    shape = graph.tensors[node.inputs[0]].shape
+    if kind.statistics_over == "groups":
+        return math.prod(shape[1:]) / max(int(node.hyper.get("groups") or 1), 1)
+    learned = max((math.prod(each.shape) for each in node.parameters), default=0)
+    if kind.statistics_over == "channels":
+        return math.prod(shape[1:]) / max(learned or shape[1], 1)
+    axes = node.hyper.get("axes")
+    if axes:
+        return float(math.prod(shape[int(axis)] for axis in axes))
+    return float(learned or shape[-1])
 
 
 def _averages(node: Node) -> bool:
@@ -289,17 +326,20 @@ def _averages(node: Node) -> bool:
     return kind is not None and (kind.averages or node.kind in ("mean", "reduce_mean", "avg_pool"))
 
 
-def accumulated_terms(graph: Graph, table: GraphTable) -> dict[str, float]:
+def accumulated_terms(
+    graph: Graph, table: GraphTable, *, repeated: bool = False
+) -> dict[str, float]:
     """Return, by row, the terms of the one sum whose rounding error equals the row's.
 
     A sum's squared error is proportional to its terms. Later layers propagate it, relative to
     their values; a mean of n values divides it by n, for independent errors.
     """
-    own = sum_terms(graph)
+    own = sum_terms(graph, repeated=repeated)
     found: dict[str, float] = {port.tensor: 1.0 for port in graph.inputs}
     for node in graph.nodes:
         before = max((found.get(tensor, 1.0) for tensor in node.inputs), default=1.0)
-        if _averages(node):
+        # The errors of equal values are equal, and no mean takes them away.
+        if _averages(node) and not repeated:
             before /= own[node.id]
         for tensor in node.outputs:
             found[tensor] = max(own[node.id], before)
@@ -308,13 +348,17 @@ def accumulated_terms(graph: Graph, table: GraphTable) -> dict[str, float]:
 
 
 def isolated_terms(
-    graph: Graph, points: Sequence[ComparisonPoint], table: GraphTable
+    graph: Graph,
+    points: Sequence[ComparisonPoint],
+    table: GraphTable,
+    *,
+    repeated: bool = False,
 ) -> dict[str, float]:
     """Return, by row, the terms of the longest sum in the part of the network before it.
 
     A part begins behind the comparison point before.
     """
-    own = sum_terms(graph)
+    own = sum_terms(graph, repeated=repeated)
     ends: dict[str, list[str]] = {}
     for point in points:
         ends.setdefault(table.by_name(point.row).node, []).append(point.row)

@@ -71,7 +71,12 @@ class GraphRunner:
         needed = [point for point in points if point.row in parts.rows]
         request = replace(
             self._request_floors(needed, capture, isolate=True),
-            isolated_terms=isolated_terms(self.state.reference.graph, points, self.state.table),
+            isolated_terms=isolated_terms(
+                self.state.reference.graph,
+                points,
+                self.state.table,
+                repeated=self.state.reference.inputs.repeats_values,
+            ),
             whole=False,
             measured=tuple(rows),
             weights=tuple(parts.weights),
@@ -82,14 +87,15 @@ class GraphRunner:
         self, points: Sequence[ComparisonPoint], capture: Path, *, isolate: bool
     ) -> FloorRequest:
         model, table = self.state.reference, self.state.table
+        repeated = model.inputs.repeats_values
         return FloorRequest(
             inputs=str(model.input_file),
             points=self._tensors(model, points),
             reference=str(capture),
             replicates=floor.REPLICATES,
             seed=self.state.request.seed,
-            terms=accumulated_terms(model.graph, table),
-            isolated_terms=isolated_terms(model.graph, points, table),
+            terms=accumulated_terms(model.graph, table, repeated=repeated),
+            isolated_terms=isolated_terms(model.graph, points, table, repeated=repeated),
             isolate=isolate,
         )
 

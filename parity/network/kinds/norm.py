@@ -135,6 +135,7 @@ KINDS = (
     Kind(
         "layer_norm",
         _layer_norm,
+        statistics_over="axes",
         roles=_AFFINE,
         hyperparameters=(_EPSILON, _AXES),
         keras=("LayerNormalization",),
@@ -145,6 +146,7 @@ KINDS = (
     Kind(
         "group_norm",
         _group_norm,
+        statistics_over="groups",
         channels_second=True,
         roles=_AFFINE,
         hyperparameters=(
@@ -159,6 +161,7 @@ KINDS = (
     Kind(
         "instance_norm",
         _instance_norm,
+        statistics_over="channels",
         channels_second=True,
         phrase="instance-norm",
         roles=_AFFINE,
@@ -169,6 +172,7 @@ KINDS = (
     Kind(
         "rms_norm",
         _rms_norm,
+        statistics_over="axes",
         phrase="RMS-norm",
         roles=_AFFINE[:1],
         hyperparameters=(_OWN_EPSILON, _AXES),

@@ -215,7 +215,7 @@ class Rehearsal(Present):
         "torch@gpu in bfloat16",
         "three runs are bit for bit the same",
         "--serial",
-        "two models by reference",
+        pytest.param("two models by reference", marks=pytest.mark.slow),
         "bare forward of torch@gpu",
         pytest.param("export verified on CUDA", marks=pytest.mark.slow),
     ],

@@ -31,6 +31,7 @@ def test_the_table_counts_layers_and_what_was_not_written():
 
 
 @pytest.mark.framework
+@pytest.mark.slow
 def test_a_few_faults_are_left_with_few_layers():
     networks = [build("residual", 1), build("transformer", 0)]
     with Children() as children:
