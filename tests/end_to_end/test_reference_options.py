@@ -186,11 +186,9 @@ def test_all_outputs_are_saved_for_polygraphy_and_judged(parity, tmp_path):
     done = parity("diff", tmp_path / "here", run, "--json", "-")
     assert done.code == 1
     assert [each["subjects"] for each in done.report["divergences"]] == [["shifted"]]
-
     done = parity(
         *capture, *right, "--out", tmp_path / "new", "--polygraphy", tmp_path / "no" / "f"
     )
     assert done.code == 2
     assert "there is no folder" in done.error
-
     assert not (tmp_path / "new").exists()
