@@ -87,7 +87,8 @@ def write(
         depth=depth,
     )
     saved_captures.move_captures(
-        folder, paths, report, points=POINTS, floors=floors,
+        folder, paths, report, points=POINTS,
+        outputs=[ROWS[-1]], floors=floors,
         instrumentation_gaps=instrumentation_gaps,
     )  # fmt: skip
     work.rmdir()

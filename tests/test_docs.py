@@ -21,6 +21,7 @@ from tests import design_tables
 
 ROOT = design_tables.ROOT
 README = ROOT / "README.md"
+FOREIGN_COMMANDS = ("python", "pytest", "pip", "polygraphy", "optimum-cli")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = [
     path
@@ -276,7 +277,7 @@ def test_every_option_is_there(document: Path) -> None:
     known = options()
     named = set()
     for span in spans(document.read_text()):
-        foreign = span.partition(" ")[0] in ("python", "pytest", "pip")
+        foreign = span.partition(" ")[0] in FOREIGN_COMMANDS
         named |= set() if foreign else set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", span))
     assert sorted(named - known) == []
 

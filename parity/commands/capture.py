@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity.commands import saved_runs
 from parity.commands.compare import run_comparison
 from parity.commands.compare_graphs import run_graph_comparison
 from parity.commands.notebooks import show_in_notebooks
@@ -24,6 +25,7 @@ from parity.commands.values import (
 from parity.comparison.graphs.request import GraphRequest, refuse_foreign_options
 from parity.comparison.placement import Placement
 from parity.comparison.request import Request
+from parity.files import require_writable
 from parity.network.table import Depth
 from parity.processes.children import Children
 
@@ -77,6 +79,7 @@ def capture(
     keras_backend: str = "tensorflow",
     xla: bool = False,
     serial: bool = False,
+    polygraphy: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Captures:
     """Run models and save their tensors in the folder `out`, without judging them.
@@ -86,7 +89,9 @@ def capture(
     The folder gets `SUBJECT.safetensors` for every subject, and `reference.safetensors` with the
     float64 reference, its rounding floors and the levels structure and weights. A file holds an
     array for each comparison point in PyTorch's axis order, (N, C, H, W), (N, T, C) or (N, C), for
-    every framework. Captures of an earlier comparison in `out` are replaced.
+    every framework. Captures of an earlier comparison in `out` are replaced. `polygraphy` is a file
+    that gets the model outputs of every subject as Polygraphy saves them
+    (`polygraphy run --save-outputs`).
 
     The other parameters are those of `parity.compare`.
 
@@ -101,6 +106,8 @@ def capture(
         >>> parity.diff("here", "here").ok
         True
     """
+    if polygraphy is not None:
+        require_writable(polygraphy)
     settings: dict[str, Any] = {
         "classes": classes,
         "image_size": parse_image_size(image_size),
@@ -134,7 +141,9 @@ def capture(
             table=optional_path(table),
             **settings,
         )
-        return capture_models(graph_request, progress=progress or no_progress)
+        captures = capture_models(graph_request, progress=progress or no_progress)
+        save_outputs(captures, polygraphy)
+        return captures
     request = Request(
         **sort_models(models),
         table=optional_path(table),
@@ -145,7 +154,19 @@ def capture(
         serial=serial,
         **settings,
     )
-    return capture_request(request, progress=progress or no_progress)
+    captures = capture_request(request, progress=progress or no_progress)
+    save_outputs(captures, polygraphy)
+    return captures
+
+
+def save_outputs(captures: Captures, path: str | Path | None) -> None:
+    """Write the model outputs of every subject to `path`, if it is one.
+
+    The form is that of `polygraphy run --save-outputs`; the runners have the names of the
+    subjects. Raises `OutputError`.
+    """
+    if path is not None and captures.files:
+        saved_runs.write_outputs(path, captures.files)
 
 
 def capture_request(

@@ -440,6 +440,7 @@ def _move_captures(state: State, folder: Path, report: Report) -> dict[str, Path
         {**comparison.captures, saved_captures.REFERENCE: comparison.reference.capture},
         report,
         points=comparison.points,
+        outputs=[comparison.points[-1].row],
         floors=comparison.reference.floors,
         instrumentation_gaps={
             name: run.instrumentation_gap for name, run in state.subjects.items()

@@ -152,6 +152,7 @@ def _move_captures(
         {**captures, saved_captures.REFERENCE: findings.reference.capture},
         report,
         points=state.table.points(state.request.depth, list(state.models)),
+        outputs=state.table.outputs,
         floors=findings.reference.floors,
         instrumentation_gaps={},
     )

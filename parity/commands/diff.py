@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from parity.commands import saved_captures
+from parity.commands import saved_captures, saved_runs
 from parity.commands.saved_captures import REFERENCE, SavedComparison
 from parity.comparison.levels import describe_instrumentation_gaps, judge_points
 from parity.errors import CaptureError, UsageError
@@ -39,6 +40,10 @@ def diff(
     and its floors are those of `a` if it has them, else those of `b`. A subject that both have is
     named with its folder: `keras@here`, `keras@there`.
 
+    One of the two may be a file of `polygraphy run --save-outputs FILE.json`: its runners are then
+    subjects, and the model's outputs alone are judged. Such a file does not state its input; it
+    must be that of the captures.
+
     Parameters:
         a: A folder of captures, or one capture file.
         b: Another, or the same to judge it again.
@@ -62,9 +67,8 @@ def diff(
     if judge_as is not None and judge_as not in PRECISION_FACTORS:
         known = ", ".join(PRECISION_FACTORS)
         raise UsageError(f"--judge-as: expected one of {known}, found {judge_as!r}")
-    with saved_captures.open_captures(a) as left, saved_captures.open_captures(b) as right:
-        same = a.resolve() == b.resolve()
-        sides = [(a, left)] if same else [(a, left), (b, right)]
+    with contextlib.ExitStack() as stack:
+        sides = _open_sides(a, b, stack)
         all_readers = [reader for _, readers in sides for reader in readers.values()]
         saved_captures.require_same_identity(all_readers)
         reference = next((r[REFERENCE] for _, r in sides if REFERENCE in r), None)
@@ -78,6 +82,10 @@ def diff(
             raise CaptureError(f"{a} and {b}: hold the reference alone and no subject")
         comparison = saved_captures.read_comparison(reference)
         _require_same_depth(comparison, reference, subjects)
+        runs = [path for path, _ in sides if saved_runs.is_saved_run(path)]
+        points = comparison.points
+        if runs:
+            points = tuple(point for point in points if point.row in comparison.outputs)
         facts = {
             name: dataclasses.replace(saved_captures.read_subject_facts(reader), judged_as=judge_as)
             for name, reader in subjects.items()
@@ -86,16 +94,44 @@ def diff(
             reference=reference,
             floors=comparison.floors,
             subjects=subjects,
-            points=comparison.points,
+            points=points,
             limit=limit,
             start_helpers=start_measurement_helpers,
             precisions={name: judge_as or each.precision for name, each in facts.items()},
         )
-        notes = (*_describe_reference_source(sides), *_describe_precision_override(facts, judge_as))
+        notes = (
+            *_describe_reference_source(sides),
+            *_describe_saved_runs(runs),
+            *_describe_precision_override(facts, judge_as),
+        )
         levels = _merge_levels(sides)
         return _build_report(
             comparison, reference, subjects, facts, stages, levels, limit, start, notes
         )
+
+
+def _open_sides(a: Path, b: Path, stack: contextlib.ExitStack) -> list[tuple[Path, Readers]]:
+    """Open both sides, captures before a saved run, which needs their reference.
+
+    Raises `CaptureError`, also if both are saved runs, and `InputError` for a damaged one.
+    """
+    paths = [a] if a.resolve() == b.resolve() else [a, b]
+    readers: dict[Path, Readers] = {
+        path: stack.enter_context(saved_captures.open_captures(path))
+        for path in paths
+        if not saved_runs.is_saved_run(path)
+    }
+    reference = next((r[REFERENCE] for r in readers.values() if REFERENCE in r), None)
+    for path in paths:
+        if path in readers:
+            continue
+        if reference is None:
+            raise CaptureError(
+                f"{path}: a saved run has no reference to be judged by; name it with a folder of "
+                "`parity capture`"
+            )
+        readers[path] = stack.enter_context(saved_runs.open_saved_run(path, reference))
+    return [(path, readers[path]) for path in paths]
 
 
 def _name_subjects(sides: Sides) -> dict[str, CaptureReader]:
@@ -156,6 +192,15 @@ def _describe_reference_source(sides: Sides) -> tuple[str, ...]:
     if len(sides) == 1:
         return ("judged from saved captures; no model was run",)
     return (f"judged from saved captures; the reference and its floors are those of {sources[0]}",)
+
+
+def _describe_saved_runs(runs: Sequence[Path]) -> tuple[str, ...]:
+    """Return a note on what a saved run does not state."""
+    return tuple(
+        f"{path} is a saved run: the model's outputs alone are judged, and its model and input are "
+        "taken to be those of the captures"
+        for path in runs
+    )
 
 
 def _describe_precision_override(

@@ -45,6 +45,8 @@ class SavedComparison:
     input: InputFacts
     weights: WeightFacts
     points: tuple[ComparisonPoint, ...]
+    outputs: tuple[str, ...]
+    """The rows of the model's outputs."""
     floors: Mapping[str, Floor]
     levels: Mapping[str, Level]
     """The structure, weights and semantics: the numerics are judged again from the captures."""
@@ -57,12 +59,14 @@ def move_captures(
     report: Report,
     *,
     points: Sequence[ComparisonPoint],
+    outputs: Iterable[str],
     floors: Mapping[str, Floor],
     instrumentation_gaps: InstrumentationGaps,
 ) -> dict[str, Path]:
     """Move a comparison's captures, by subject and ``reference``, into `folder`; return the files.
 
-    What they ran on is taken from `report`; its verdict is not saved. Captures of an
+    `outputs` are the rows of the model's outputs, which are among the points. What they ran on is
+    taken from `report`; its verdict is not saved. Captures of an
     earlier comparison in the folder are removed. Raises OutputError if the captures cannot be
     written, or would replace a foreign file.
     """
@@ -75,7 +79,8 @@ def move_captures(
                 file.unlink()
         for name, path in captures.items():
             if name == REFERENCE:
-                update_manifest(path, {"comparison": _comparison_to_json(report, points, floors)})
+                saved = _comparison_to_json(report, points, outputs, floors)
+                update_manifest(path, {"comparison": saved})
             else:
                 fields = {
                     "facts": asdict(report.subjects[name]),
@@ -133,7 +138,10 @@ def _is_saved_capture(path: Path) -> bool:
 
 
 def _comparison_to_json(
-    report: Report, points: Sequence[ComparisonPoint], floors: Mapping[str, Floor]
+    report: Report,
+    points: Sequence[ComparisonPoint],
+    outputs: Iterable[str],
+    floors: Mapping[str, Floor],
 ) -> dict[str, Any]:
     return {
         "reference": report.reference,
@@ -144,6 +152,7 @@ def _comparison_to_json(
         "points": [
             {"name": point.name, "stage": point.stage, "row": point.row} for point in points
         ],
+        "outputs": sorted(outputs),
         "floors": floor.to_json(floors),
         "levels": {
             name: {"outcome": level.outcome.value, "messages": list(level.messages)}
@@ -213,6 +222,8 @@ def read_comparison(reader: CaptureReader) -> SavedComparison:
             input=InputFacts(**{**data["input"], "shape": tuple(data["input"]["shape"])}),
             weights=WeightFacts(**data["weights"]),
             points=tuple(_point_from_json(point, reader) for point in data["points"]),
+            # Earlier captures state none: a registered model has one, at its end.
+            outputs=tuple(data.get("outputs") or [point["row"] for point in data["points"][-1:]]),
             floors=floor.from_json(data["floors"]),
             levels={
                 name: Level(Outcome(level["outcome"]), tuple(level["messages"]))

@@ -154,7 +154,7 @@ def test_an_earlier_comparison_makes_way(tmp_path: Path) -> None:
     parts = {path.stem: path for path in (tmp_path / "two").iterdir()}
     report = diff(folder, folder)
     saved_captures.move_captures(
-        folder, parts, report, points=POINTS, floors={}, instrumentation_gaps={}
+        folder, parts, report, points=POINTS, outputs=[], floors={}, instrumentation_gaps={}
     )
     assert sorted(path.stem for path in folder.iterdir()) == ["keras", "reference"]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from parity.numerics.run_results import read_run_results
+
 pytestmark = pytest.mark.framework
 
 TORCH = """
@@ -146,3 +148,47 @@ def test_saved_captures_are_judged_again(parity, folder, tmp_path):
     both = parity("diff", out, kept, "--json", "-")
     assert len(both.report["subjects"]) == 4
     assert parity("capture", *models, "--no-export", "--out", out).code == 0
+
+
+TWO_OUTPUTS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, shift):
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+        self.shift = shift
+
+    def forward(self, x):
+        y = self.fc(x)
+        return y, torch.tanh(y) + self.shift
+
+def build(shift=0.0):
+    torch.manual_seed(0)
+    return Net(shift).eval()
+"""
+
+
+def test_all_outputs_are_saved_for_polygraphy_and_judged(parity, tmp_path):
+    path, run = tmp_path / "two.py", tmp_path / "run.json"
+    path.write_text(TWO_OUTPUTS)
+    capture = ("capture", "--no-export", "--shape", "x=2x6")
+    right = (f"{path}:build", f"same={path}:build")
+    done = parity(*capture, *right, "--out", tmp_path / "here", "--polygraphy", run)
+    assert done.code == 0, done.err
+    runs = read_run_results(run)
+    assert set(runs) == {"build", "same"}
+    assert [each.shape for each in runs["same"].values()] == [(2, 3), (2, 3)]
+    assert parity("diff", tmp_path / "here", run, "--json", "-").code == 0
+    wrong = (f"{path}:build", f"shifted={path}:build,shift=0.01")
+    assert parity(*capture, *wrong, "--out", tmp_path / "there", "--polygraphy", run).code == 0
+    done = parity("diff", tmp_path / "here", run, "--json", "-")
+    assert done.code == 1
+    assert [each["subjects"] for each in done.report["divergences"]] == [["shifted"]]
+    done = parity(
+        *capture, *right, "--out", tmp_path / "new", "--polygraphy", tmp_path / "no" / "f"
+    )
+    assert done.code == 2
+    assert "there is no folder" in done.error
+    assert not (tmp_path / "new").exists()

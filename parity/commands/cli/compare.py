@@ -184,6 +184,14 @@ def capture(
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
     export: arguments.ExportOption = True,
+    polygraphy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Also save the model outputs as `polygraphy run --save-outputs` does.",
+            rich_help_panel=panels.OUTPUTS,
+        ),
+    ] = None,
     *,
     options: Mapping[str, Any],
 ) -> None:
@@ -194,6 +202,9 @@ def capture(
     with handle_errors():
         from parity.commands.values import names_any_models
 
+        if polygraphy is not None:
+            written = {"polygraphy": polygraphy}
+            require_writable(written, _list_inputs(references, options, custom_objects))
         if names_any_models(references or (), table=options["table"]):
             graph_request = build_graph_request(
                 options,
@@ -217,6 +228,9 @@ def capture(
                 from parity.commands.capture import capture_request
 
                 captures = capture_request(**run_arguments)
+        from parity.commands.capture import save_outputs
+
+        save_outputs(captures, polygraphy)
         for name, failure in captures.failures.items():
             console.print_note(f"{name} could not be run: {failure}")
         for note in captures.notes:
@@ -274,7 +288,8 @@ def diff(
     """Compare saved captures without running a model.
 
     They must have the same model, weights and input; versions, devices and machines may differ.
-    The reference and its floors are those of A if it has them, else those of B.
+    The reference and its floors are those of A if it has them, else those of B. One of the two
+    may be a FILE.json of `polygraphy run --save-outputs`: then the model's outputs are compared.
     """
     with handle_errors():
         from parity.commands import diff as diffing
@@ -313,6 +328,7 @@ COMMANDS = (
         examples=(
             "parity diff here there --html report.html",
             "parity diff here here --limit 2",
+            "parity diff here tensorrt.json",
         ),
     ),
 )

@@ -71,7 +71,13 @@ def write_captures(folder: Path, model: str, batch: int, subjects: tuple[str, ..
     )
     floors = {point.row: Floor(1e-6, 1e-5, 5, 1.0) for point in points}
     saved_captures.move_captures(
-        folder, paths, report, points=points, floors=floors, instrumentation_gaps={}
+        folder,
+        paths,
+        report,
+        points=points,
+        outputs=[points[-1].row],
+        floors=floors,
+        instrumentation_gaps={},
     )
 
 
