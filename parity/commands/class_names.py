@@ -152,7 +152,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
             raise TypeError("expected a list of names, or such a list under 'classes'")
         return tuple(names)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = one_line(str(error) or type(error).__name__, longest=120)
         raise UsageError(f"--labels {path}: cannot be read: {reason}") from error
 

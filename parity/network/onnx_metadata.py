@@ -81,7 +81,7 @@ def read_stated_model(path: Path) -> StatedModel:
             None if stated is None else Preprocessing.from_json(json.loads(stated)),
             tuple(map(str, classes)),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         reason = one_line(f"{type(error).__name__} {error}", longest=120)
         raise InputError(
             f"{path}: its metadata {PREPROCESSING} or {CLASSES} cannot be read: {reason}; export "

@@ -261,8 +261,9 @@ class Child:
         return ""
 
 
-_FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
-"""The signals by which native code ends at a fault of its own."""
+_FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE})
+"""The signals by which native code ends at data that it does not expect; it aborts for other
+reasons, too, such as memory."""
 
 
 @contextlib.contextmanager

@@ -316,14 +316,16 @@ class TrainOperations(WeightOperations):
             own = {name: perturb(value) for name, value in values.items()}
             trainer = self._observed_trainer(request.trainer, request.dtype, request.device)
             trainer.use_running_sums(replicate == replicates - 1)
-            trainer, _ = self._observe(request, own, perturb(images), choices)
+            try:
+                self._observe(request, own, perturb(images), choices)
+            finally:
+                trainer.use_running_sums(False)
             found = self._select_known({**trainer.read_gradients(), **trainer.read_statistics()})
             found["samples"] = _measure_samples(trainer, request, labels)
             for name, value in found.items():
                 error = measure_error(actual=value, expected=expected[name])
                 errors.setdefault(name, []).append(error.rel_l2)
         sums = trainer.read_bias_sum_errors()
-        trainer.use_running_sums(False)
         floors = {}
         for name, (*others, last) in errors.items():
             mean_square = math.fsum(x**2 for x in others) / max(len(others), 1)

@@ -93,7 +93,10 @@ def test_the_image_size_is_not_ignored_where_the_model_states_its_own():
         ({"x": np.arange(6, dtype=np.float32).reshape(2, 3)}, True),
         # A mask of ones beside an input that varies is meant.
         ({"x": np.ones((2, 3), np.float32), "y": np.arange(4.0)}, True),
-        ({"x": np.ones((2, 3), np.float32), "y": np.zeros(4, np.int64)}, False),
+        ({"x": np.ones((2, 3), np.float32), "y": np.zeros(4, np.int64)}, True),
+        ({"x": np.ones((2, 3), np.float32), "y": np.arange(4)}, True),
+        ({"x": np.zeros((2, 3), np.float32), "y": np.ones((2, 3), np.float32)}, False),
+        ({"x": np.ones((2, 3), np.float32), "y": np.zeros((2, 3), np.float32)}, True),
         ({"x": np.zeros((2, 3), np.int64)}, True),
         ({"x": np.ones((1, 1), np.float32)}, True),
     ],
@@ -123,3 +126,11 @@ def test_an_example_of_one_number_gives_the_shape_alone(example, kept):
 )
 def test_inputs_that_repeat_a_few_values(array, repeats):
     assert ModelInputs({"x": array}, "test").repeats_values == repeats
+
+
+def test_a_mask_beside_data_does_not_make_an_input_repeat():
+    data = np.random.default_rng(0).standard_normal((64, 1024, 64)).astype(np.float32)
+    data[..., 0] = 1.0
+    mask = np.ones((64, 1024), np.float32)
+    assert not ModelInputs({"x": data, "mask": mask}, "test").repeats_values
+    assert ModelInputs({"x": 0.0 * data, "mask": mask}, "test").repeats_values

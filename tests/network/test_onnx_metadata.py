@@ -77,6 +77,12 @@ def test_a_file_that_is_no_model_states_nothing(tmp_path: Path, content: bytes) 
         (onnx_metadata.PREPROCESSING, "{}"),
         (onnx_metadata.PREPROCESSING, "[]"),
         (onnx_metadata.CLASSES, "7"),
+        (onnx_metadata.CLASSES, "[" * 100_000),
+        (
+            onnx_metadata.PREPROCESSING,
+            '{"crop": null, "channels": "RGB", "divisor": 1, '
+            '"deviation": [1, 1, 1], "mean": [1' + "0" * 400 + ", 0, 0]}",
+        ),
         (onnx_metadata.CLASSES, '{"0": "cat"}'),
     ],
 )
@@ -91,6 +97,9 @@ def test_damaged_metadata_is_one_line(tmp_path: Path, key: str, value: str) -> N
     [
         {"channels": "GBR"},
         {"divisor": 0},
+        {"divisor": 1e-300},
+        {"mean": [float("nan"), 0, 0]},
+        {"mean": [float("inf"), 0, 0]},
         {"deviation": [1, 1]},
         {"deviation": [1, 0, 1]},
         {"mean": [0.5]},

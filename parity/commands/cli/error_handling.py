@@ -46,7 +46,7 @@ def handle_errors() -> Iterator[None]:
 
 
 def _describe_os_error(error: OSError) -> str:
-    if error.filename is None or not error.strerror:
+    if not isinstance(error.filename, str | bytes) or not error.strerror or error.filename2:
         return str(error)
     return f"{quote(os.fsdecode(error.filename))}: {error.strerror}"
 

@@ -76,12 +76,12 @@ class ModelInputs:
 
     @cached_property
     def repeats_values(self) -> bool:
-        """Whether a floating input has a few values many times: zeros, a checkerboard."""
+        """Whether all floating inputs have a few values many times: zeros, a checkerboard."""
         floats = [array for array in self.arrays.values() if array.dtype.kind == "f"]
-        return any(
-            array.size >= _MANY
-            and len(np.unique(array.reshape(-1)[:: max(array.size // _SAMPLED, 1)])) <= _FEW
-            for array in floats
+        # An odd stride meets all channels of an axis whose length is a power of two.
+        samples = [array.reshape(-1)[:: array.size // _SAMPLED | 1] for array in floats]
+        return any(array.size >= _MANY for array in floats) and all(
+            len(np.unique(sample)) <= _FEW for sample in samples
         )
 
     def save(self, path: Path) -> Path:
@@ -142,7 +142,8 @@ def _choose_array(
     if given is None and example is not None and spec.name in example:
         array = example[spec.name]
         is_float = np.asarray(array).dtype.kind == "f"
-        if not is_float or (request.input is None and not is_without_numbers(example)):
+        is_placeholder = spec.name in find_placeholders(example)
+        if not is_float or (request.input is None and not is_placeholder):
             return array, "the example"
         shape, dtype = array.shape, dtype or str(array.dtype)
     if given is not None:
@@ -160,16 +161,22 @@ def _choose_array(
     return _make_array(request, shape, dtype or "float32", position, seed, preprocess)
 
 
-def is_without_numbers(example: Mapping[str, Array]) -> bool:
-    """Return whether the floats of an example are one number each, as those of `torch.zeros`.
+def find_placeholders(example: Mapping[str, Array]) -> frozenset[str]:
+    """Return the inputs of an example whose numbers say nothing, as those of `torch.zeros`.
 
-    Such an example states shapes; where every sample and position is alike, neither a mask nor an
-    axis, a kernel's order or a padding shows.
+    Where every sample and position is alike, neither a mask nor an axis, a kernel's order or a
+    padding shows. If one input varies they are meant; of several only zeros are placeholders, since
+    a mask is one everywhere, too.
     """
-    floats = [array for array in map(np.asarray, example.values()) if array.dtype.kind == "f"]
-    return any(array.size > 1 for array in floats) and all(
-        bool((array == array.reshape(-1)[:1]).all()) for array in floats if array.size
-    )
+    varying = [a for a in map(np.asarray, example.values()) if a.size and (a != a.flat[0]).any()]
+    floats = {
+        name: array
+        for name, array in ((name, np.asarray(each)) for name, each in example.items())
+        if array.dtype.kind == "f" and array.size > 1
+    }
+    if varying or not floats:
+        return frozenset()
+    return frozenset(n for n, array in floats.items() if len(example) == 1 or not array.any())
 
 
 def _fill_from_others(

@@ -280,9 +280,15 @@ def count_repeated_terms(terms: float) -> float:
 
     Every addition of a number to a sum of equal ones rounds to one side, so that the error grows
     with the terms and not with their root. Of all numbers in [1, 2), the root mean square of the
-    running sum's relative error in float32 is terms / 8 roundoffs (measured, 64 to 65,536 terms).
+    running sum's relative error in float32 is terms / 8 roundoffs (measured, 64 to 65,536 terms);
+    at most `_MOST_ROUNDOFFS` are taken.
     """
-    return max(terms, 6.0 * (terms / 8.0) ** 2)
+    return max(terms, 6.0 * min(terms / 8.0, _MOST_ROUNDOFFS) ** 2)
+
+
+_MOST_ROUNDOFFS = 1024.0
+"""The most that the sum of repeated values may err: kernels sum long ones in blocks, and beyond it
+rounding could not be told from another ε."""
 
 
 def _node_terms(graph: Graph, node: Node, repeated: bool) -> float:
@@ -310,14 +316,16 @@ def _count_statistics_terms(graph: Graph, node: Node) -> float:
     if kind is None or not kind.statistics_over or not node.inputs:
         return 1.0
     shape = graph.tensors[node.inputs[0]].shape
+    if len(shape) < 2:
+        return 1.0
     if kind.statistics_over == "groups":
         return math.prod(shape[1:]) / max(int(node.hyper.get("groups") or 1), 1)
     learned = max((math.prod(each.shape) for each in node.parameters), default=0)
     if kind.statistics_over == "channels":
         return math.prod(shape[1:]) / max(learned or shape[1], 1)
-    axes = node.hyper.get("axes")
-    if axes:
-        return float(math.prod(shape[int(axis)] for axis in axes))
+    axes = [int(axis) for axis in node.hyper.get("axes") or ()]
+    if axes and all(-len(shape) <= axis < len(shape) for axis in axes):
+        return float(math.prod(shape[axis] for axis in axes))
     return float(learned or shape[-1])
 
 

@@ -20,8 +20,8 @@ from parity.comparison.graphs.inputs import (
     ModelInputs,
     choose_inputs,
     find_id_bounds,
+    find_placeholders,
     holds_photograph,
-    is_without_numbers,
     redraw_integers,
 )
 from parity.comparison.graphs.norm_pairs import pair_norms
@@ -217,7 +217,7 @@ class Preparation:
         """Note where the numbers of a model's example show too little to be compared on."""
         if self.request.input is not None or example is None or chosen.source == "the example":
             return
-        if is_without_numbers(example):
+        if find_placeholders(example):
             self.notes.append(
                 f"{subject.name}: its example has one number everywhere, at which much would not "
                 f"show; compared on another input of its shape ({chosen.source})"

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Array, LayerChange, change_kind, replace_output
+from parity.explain.proof.layer import Array, LayerChange, replace_output
 
 MISSING, TWICE, OTHER = "branch-missing", "branch-twice", "merge-other"
 
@@ -24,7 +24,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     # Keras adds a batch of one as a vector.
     if kind not in _VERBS or len(inputs) != 2 or any(math.prod(shape) != x.size for x in inputs):
         return
-    one, other = (tensor.reshape(shape) for tensor in inputs)
+    one, other = (x if x.shape == shape else x.reshape(shape) for x in inputs)
     names = _name_inputs(failing)
     for index, name in enumerate(names):
         yield Candidate(
@@ -79,9 +79,13 @@ def _select_inputs(indices: Sequence[int], shape: tuple[int, ...]) -> LayerChang
 
 
 def _other_merges(one: Array, other: Array) -> Iterator[tuple[str, LayerChange]]:
-    yield "adds", change_kind("add")
-    yield "multiplies", change_kind("multiply")
+    yield "adds", _merge_by("add", one, other)
+    yield "multiplies", _merge_by("multiply", one, other)
     yield "averages", replace_output((one + other) / 2)
-    yield "takes the larger of", change_kind("maximum")
-    yield "subtracts", change_kind("sub")
-    yield "subtracts", lambda layer: replace(layer, kind="sub", inputs=layer.inputs[::-1])
+    yield "takes the larger of", _merge_by("maximum", one, other)
+    yield "subtracts", _merge_by("sub", one, other)
+    yield "subtracts", _merge_by("sub", other, one)
+
+
+def _merge_by(kind: str, *inputs: Array) -> LayerChange:
+    return lambda layer: replace(layer, kind=kind, inputs=inputs)

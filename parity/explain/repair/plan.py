@@ -369,8 +369,9 @@ def _leave_out_arguments(
     for name, value in repair.hyper.items():
         setting = next((s for s in kinds.get(node.kind).hyperparameters if s.name == name), None)
         if setting is not None and setting.call_arguments and value == setting.default:
-            text = sources.remove_keywords(files.texts[line[0]], line[1], setting.call_arguments)
-            if text is not None:
+            for text in sources.remove_keywords(
+                files.texts[line[0]], line[1], setting.call_arguments
+            ):
                 yield line[0], text
 
 

@@ -114,6 +114,12 @@ def remove_arithmetic(text: str, line: int) -> Iterator[str]:
 def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
     """Yield the source with each operator `old` on a line, `-` or `-=`, replaced by `new`."""
     tree = _parse(text)
+    inner = {
+        child
+        for node in ast.walk(tree or ast.Module([], []))
+        if isinstance(node, ast.BinOp | ast.UnaryOp)
+        for child in ast.iter_child_nodes(node)
+    }
     for node in ast.walk(tree) if tree is not None else ():
         if not isinstance(node, ast.BinOp | ast.AugAssign):
             continue
@@ -126,9 +132,17 @@ def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
         )
         start, end = _span(text, first)[1], _span(text, second)[0]
         between = text[start:end]
-        if between.count(old) == 1:
-            inner = between.replace(old, new)
-            yield _apply(text, [(start, end, inner)])
+        if between.count(old) != 1:
+            continue
+        edits: list[Edit] = [(start, end, between.replace(old, new))]
+        # What the operators bind stays as it is.
+        around = [each for each in (first, second) if isinstance(each, ast.BinOp)]
+        if isinstance(node, ast.BinOp) and node in inner:
+            around.append(node)
+        for each in around:
+            opened, closed = _span(text, each)
+            edits += [(opened, opened, "("), (closed, closed, ")")]
+        yield _apply(text, edits)
 
 
 _OPERATORS: Mapping[str, type[ast.operator]] = {
@@ -180,29 +194,46 @@ def change_function_argument(
             yield _apply(text, edits)
 
 
-def remove_keywords(text: str, line: int, names: Sequence[str]) -> str | None:
-    """Return the source without these keyword arguments of the calls on a line; None if it has
-    none."""
-    edits: list[Edit] = []
+def remove_keywords(text: str, line: int, names: Sequence[str]) -> Iterator[str]:
+    """Yield the source without these keyword arguments of each call on a line that has any.
+
+    Inner calls come first, as they run.
+    """
     tree = _parse(text)
-    for call in ast.walk(tree) if tree is not None else ():
-        if not isinstance(call, ast.Call) or not call.lineno <= line <= (call.end_lineno or 0):
-            continue
-        values = [*call.args, *(each.value for each in call.keywords)]
-        values.sort(key=lambda each: _span(text, each))
-        for keyword in call.keywords:
-            if keyword.arg not in names:
-                continue
-            place = values.index(keyword.value)
-            start, end = _span(text, keyword)
-            if place:
-                start = _span(text, values[place - 1])[1]
-            elif len(values) > 1:
-                following = next((k for k in call.keywords if k.value is values[1]), None)
-                after = values[1] if following is None else following
-                end = _span(text, after)[0]
-            edits.append((start, end, ""))
-    return _apply(text, edits) if edits else None
+    calls = [
+        node
+        for node in ast.walk(tree or ast.Module([], []))
+        if isinstance(node, ast.Call)
+        and node.lineno <= line <= (node.end_lineno or 0)
+        and any(keyword.arg in names for keyword in node.keywords)
+    ]
+    for call in sorted(calls, key=lambda each: (each.end_lineno or 0, each.end_col_offset or 0)):
+        changed = text
+        # One after the other, the last one first: a cut takes the comma before it.
+        for keyword in sorted(call.keywords, key=lambda each: -_span(text, each)[0]):
+            if keyword.arg in names:
+                changed = _apply(changed, [_cut_argument(changed, call, keyword)])
+                call.keywords.remove(keyword)
+        if _parse(changed) is not None:
+            yield changed
+
+
+def _cut_argument(text: str, call: ast.Call, keyword: ast.keyword) -> Edit:
+    """Return the edit that removes a keyword argument with the comma before or behind it."""
+    start, end = _span(text, keyword)
+    before = [_span(text, each)[1] for each in (*call.args, *(k.value for k in call.keywords))]
+    before = [each for each in before if each <= start]
+    if before:
+        # A parenthesis behind the argument before is its own.
+        return text.rindex(",", max(before), start), end, ""
+    if len(call.keywords) == 1:
+        return start, end, ""
+    comma = text.find(",", end, _span(text, call)[1])
+    if comma < 0:
+        return start, end, ""
+    while text[comma + 1 : comma + 2].isspace():
+        comma += 1
+    return start, comma + 1, ""
 
 
 def format_patch(before: str, after: str, name: str) -> str:

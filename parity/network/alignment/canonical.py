@@ -7,6 +7,7 @@ out. The model's inputs and outputs are parts too.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -587,11 +588,21 @@ def _follow_back(
     for step in reversed(steps):
         if end < 0 or parts[end].kind != step or len(parts[end].sources) != 1:
             return None
-        if len(readers[end]) != 1:
+        if len(readers[end]) != 1 or not _has_defaults(parts[end]):
             return None
         group.insert(0, end)
         end = parts[end].sources[0]
     return group
+
+
+def _has_defaults(part: Part) -> bool:
+    """Return whether all hyperparameters of a part that have a default have this one."""
+    defaults = kinds.properties(part.kind).complete({})
+    return all(
+        name not in part.hyper or math.isclose(part.hyper[name], value, rel_tol=1e-6)
+        for name, value in defaults.items()
+        if isinstance(value, float)
+    )
 
 
 def _follow_chain(

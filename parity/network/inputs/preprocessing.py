@@ -64,8 +64,12 @@ class Preprocessing:
         divisor = float(data["divisor"])
         if channels not in ("RGB", "BGR"):
             raise ValueError(f"channels are RGB or BGR, found {channels!r}")
-        if len(deviation) != 3 or not all(0 < each < math.inf for each in (*deviation, divisor)):
+        # As float32, in which they are used.
+        factors = [float(np.float32(each)) for each in (*deviation, divisor)]
+        if len(deviation) != 3 or not all(0 < each < math.inf for each in factors):
             raise ValueError("the divisor and three deviations are above 0")
+        if not all(math.isfinite(np.float32(each)) for each in (red, green, blue)):
+            raise ValueError("the mean has three finite numbers")
         if crop is not None and not 0 < float(crop) <= 1:
             raise ValueError(f"the crop is a share of 1, found {crop!r}")
         return cls(

@@ -124,6 +124,11 @@ class BiasSums:
             if names:
                 module.register_forward_hook(self._watch(names))
 
+    def enable(self, enabled: bool) -> None:
+        """Sum in the next passes, or no longer; what was not measured is forgotten."""
+        self.enabled = enabled
+        self._sums = {}
+
     def _watch(self, lengths: Mapping[str, int]) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if self.enabled and isinstance(output, Tensor) and output.requires_grad:

@@ -315,7 +315,7 @@ class ObservedTorchTrainer(TorchTrainer):
         return self._gradients
 
     def use_running_sums(self, used: bool) -> None:
-        self._bias_sums.enabled = used
+        self._bias_sums.enable(used)
 
     def read_bias_sum_errors(self) -> dict[str, float]:
         return {f"gradient/{name}": error for name, error in self._sum_errors.items()}
