@@ -112,6 +112,9 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (info / "imagenet_synset_to_lemma.txt").write_text(
         "".join(f"n{at:08}\tlemma {at}, another name\n" for at in range(1200))
     )
+    for name in ("torchvision", "timm"):
+        # The real one, which another test has imported, would be found first.
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
     return tmp_path
