@@ -225,7 +225,7 @@ def bisect(
         else:
             assert commits is not None
             references = _list_files(request)
-            repository = stack.enter_context(CommitWorktrees(references, place))
+            repository = stack.enter_context(contextlib.closing(CommitWorktrees(references, place)))
             axis = _CommitRange(repository, commits, request, progress)
         judge = _FigureJudge(figure) if case is not None or figure else _VerdictJudge()
         return _bisect(axis, judge, progress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 from parity.commands.git import list_error_lines, start_git
 from parity.errors import UsageError
@@ -17,7 +16,7 @@ class CommitWorktrees:
     """Worktrees of commits of the repository that has the files of some references.
 
     Each commit is checked out in a worktree of its own below `folder`; the user's checkout is never
-    changed. Closing removes the worktrees.
+    changed. `close` removes the worktrees.
     """
 
     def __init__(self, references: Sequence[str], folder: Path) -> None:
@@ -31,15 +30,8 @@ class CommitWorktrees:
             raise UsageError(f"--commits: {quote(one)} and {quote(other)} are in two repositories")
         (self.root,) = roots
 
-    def __enter__(self) -> CommitWorktrees:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Remove the worktrees."""
         for path in self._worktrees:
             start_git(self.root, "worktree", "remove", "--force", str(path))
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import numpy
@@ -278,7 +279,7 @@ def test_the_files_of_a_commit_are_those_of_its_worktree(
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     hook.chmod(0o755)
-    with CommitWorktrees(["own=network.py:build,3"], tmp_path / "trees") as worktrees:
+    with closing(CommitWorktrees(["own=network.py:build,3"], tmp_path / "trees")) as worktrees:
         first, *_, last = worktrees.list_range("HEAD~5..HEAD")
         (reference,) = worktrees.check_out(last)
         name, _, path = reference.partition("=")

@@ -539,17 +539,7 @@ def _find_chains(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Ite
             group = _follow_chain(parts, readers, start, kind.written_as)
             if group is None:
                 continue
-            yield (
-                group,
-                Part(
-                    tuple(node for each in group for node in parts[each].nodes),
-                    kind.name,
-                    families.find_family(kind.name),
-                    list(parts[start].sources),
-                    parts[group[-1]].output,
-                    feeds=parts[start].feeds,
-                ),
-            )
+            yield group, _unite(parts, group, kind.name)
 
 
 def _find_gates(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Iterator[Group]:
@@ -564,17 +554,20 @@ def _find_gates(parts: Sequence[Part], readers: Sequence[Sequence[int]]) -> Iter
                 if chain is None or x < 0 or parts[chain[0]].sources != [x]:
                     continue
                 members = [*chain, last]
-                yield (
-                    members,
-                    Part(
-                        tuple(node for each in members for node in parts[each].nodes),
-                        kind.name,
-                        families.find_family(kind.name),
-                        [x],
-                        product.output,
-                        feeds=parts[chain[0]].feeds,
-                    ),
-                )
+                yield members, _unite(parts, members, kind.name)
+
+
+def _unite(parts: Sequence[Part], members: Sequence[int], kind: str) -> Part:
+    """Return the part of a kind that takes the place of others; it reads what the first reads."""
+    first, last = parts[members[0]], parts[members[-1]]
+    return Part(
+        tuple(node for each in members for node in parts[each].nodes),
+        kind,
+        families.find_family(kind),
+        list(first.sources),
+        last.output,
+        feeds=first.feeds,
+    )
 
 
 _PRODUCT = "multiply"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 import sys
@@ -44,11 +45,12 @@ class Target:
 
 def list_targets() -> list[Target]:
     """Return the parsers that need no framework of the files that a user names."""
-    from parity.commands import cases, lock
-    from parity.network import weights
+    from parity.commands import cases, class_names, lock
+    from parity.network import onnx_metadata, weights
     from parity.network.inputs.picture import decode
     from parity.network.inputs.sources import array
     from parity.network.table import LayerTable
+    from parity.numerics import run_results
     from parity.numerics.npz import load_npz
     from parity.processes import interpreters, references
     from parity.processes.protocol import OperationRequest, OperationResponse, ProtocolError
@@ -84,6 +86,7 @@ def list_targets() -> list[Target]:
     locked = b'{"schema": "parity.lock/1", "cases": {}}'
     images = idx_bytes(np.zeros((4, 8, 8), np.uint8))
     texts = tuple(text.encode() for text in inputs.REFERENCES)
+    classes = b'{"classes": ["a", "b"]}'
     return [
         Target("picture", "x.jpg", lambda path: decode(path, "RGB", upright=True), pictures),
         Target("npy", "x.npy", load_array, (inputs._npy(good),)),
@@ -121,6 +124,9 @@ def list_targets() -> list[Target]:
             True,
         ),
         Target("capture", "x.safetensors", _read_capture, (_make_capture(),)),
+        Target("saved runs", "x.json", run_results.read_run_results, (_make_run_results(),), True),
+        Target("class names", "x.json", class_names.read_class_names, (classes,), True),
+        Target("metadata", "x.onnx", onnx_metadata.read_stated_model, (_make_metadata(),)),
     ]
 
 
@@ -178,6 +184,30 @@ def _framework_targets(samples: dict[str, bytes]) -> list[Target]:
         Target("onnx", "x.onnx", model_file.load_model, (samples["net.model.onnx"],)),
     ]
     return [replace(target, in_child=True) for target in targets]
+
+
+def _make_run_results() -> bytes:
+    from parity.numerics import run_results
+
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "x.json"
+        run_results.write_run_results(path, {"torch": {"logits": inputs.np.zeros((2, 3))}})
+        return path.read_bytes()
+
+
+def _make_metadata() -> bytes:
+    import onnx
+
+    from parity.network import onnx_metadata
+    from parity.network.inputs import preprocessing
+
+    stated = preprocessing.IMAGENET.to_json()
+    model = onnx.ModelProto(ir_version=8)
+    for key, value in (
+        (onnx_metadata.PREPROCESSING, json.dumps(stated)), (onnx_metadata.CLASSES, '["a", "b"]')
+    ):  # fmt: skip
+        model.metadata_props.add(key=key, value=value)
+    return model.SerializeToString()
 
 
 def _make_capture() -> bytes:
