@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 from parity.comparison.levels import judge_points
+from parity.network import architectures
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import (
     FirstDivergence,
@@ -23,6 +24,7 @@ from parity.report.model import (
     LabelAgreement,
     Level,
     Outcome,
+    PairedLayer,
     Prediction,
     Repeatability,
     Report,
@@ -211,6 +213,33 @@ def long(count: int = 347, *, wrong: bool = False) -> Report:
         name = f"{of.name}.block{at % 23}.layer{at}"
         stages.append(dataclasses.replace(of, name=name, row=name))
     return dataclasses.replace(template, stages=tuple(stages), depth="layer")
+
+
+def resnext101() -> Report:
+    """A report at depth layer with each layer of the registered ResNeXt-101, in its shape.
+
+    Errors, isolated errors and causes are those of `full`; the layers of both models stand beside
+    each other.
+    """
+    template = full()
+    rows = [each for each in architectures.get("resnext101_32x8d").table().rows if each.torch]
+    of_stage = dict(zip(dict.fromkeys(row.stage for row in rows), template.stages, strict=True))
+    stages, layers = [], []
+    for at, row in enumerate(rows):
+        name, shape = row.name, (1, *row.shape)
+        stages.append(dataclasses.replace(of_stage[row.stage], name=name, row=name, shape=shape))
+        # Most layers have one input, a join two.
+        inputs = {side: (max(at - 1, 0), max(at - 3, 0)) for side in ("torch", "keras")}
+        layers.append(
+            PairedLayer(row.kind, shape, {"torch": row.torch, "keras": row.keras}, inputs)
+        )
+    return dataclasses.replace(
+        template,
+        model="resnext101_32x8d",
+        stages=tuple(stages),
+        layers=tuple(layers),
+        depth="layer",
+    )
 
 
 def border_profile() -> ErrorProfile:

@@ -11,7 +11,7 @@ from parity.report.formats import html
 from parity.report.model import Report
 from tests.report import pages
 from tests.report.browser import emulate, find_violations, show
-from tests.report.samples import full, long
+from tests.report.samples import full, resnext101
 
 pytestmark = pytest.mark.browser
 
@@ -28,6 +28,18 @@ def opened(driver: Any, name: str, folder: Path) -> None:
 def test_axe_finds_nothing(driver: Any, tmp_path: Path, name: str, scheme: str) -> None:
     emulate(driver, scheme=scheme)
     opened(driver, name, tmp_path)
+    assert find_violations(driver) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_axe_finds_nothing_in_a_page_of_344_layers(
+    driver: Any, tmp_path: Path, scheme: str
+) -> None:
+    """What has a colour in it is on the other pages, too, which are checked in both schemes."""
+    emulate(driver, scheme=scheme)
+    path = tmp_path / "page.html"
+    path.write_text(html.render(resnext101()), encoding="utf-8")
+    show(driver, path)
     assert find_violations(driver) == []
 
 
@@ -187,7 +199,7 @@ def cut_parts(driver: Any) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("report", [full(), long(347, wrong=True)], ids=["stages", "layers"])
+@pytest.mark.parametrize("report", [full(), resnext101()], ids=["stages", "layers"])
 def test_nothing_is_cut_at_1280_pixels(driver: Any, tmp_path: Path, report: Report) -> None:
     assert any(stage.isolated for stage in report.stages)
     emulate(driver, width=1280)
