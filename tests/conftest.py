@@ -1,8 +1,13 @@
-"""What every test shares: names of parameters that are the same in every process."""
+"""What every test shares: names of parameters that are the same in every process, children."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from parity.processes import children
+from tests.shared_children import COLD, ChildPool
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,3 +26,19 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     that are not unique are numbered by pytest.
     """
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(scope="session")
+def _child_pool() -> Iterator[ChildPool]:
+    pool = ChildPool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def shared_children(_child_pool: ChildPool) -> Iterator[None]:
+    """While a module's tests run, the commands of this process take their children from a pool."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not COLD:
+            patch.setattr(children, "Child", _child_pool.take)
+        yield

@@ -26,6 +26,8 @@ from parity.report.model import Report, SubjectFacts, Verdict
 from tests.captures import write
 from tests.report import samples
 
+pytestmark = pytest.mark.usefixtures("shared_children")
+
 TWO = """
 [defaults]
 image_size = 64

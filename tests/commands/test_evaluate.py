@@ -25,6 +25,8 @@ NET = '''
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("shared_children")
+
 
 class Net(nn.Module):
     """A classifier of images of any size."""

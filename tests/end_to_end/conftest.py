@@ -10,6 +10,7 @@ import pytest
 
 from tests.end_to_end import harness
 from tests.end_to_end.harness import Done
+from tests.shared_children import COLD
 
 SMALL = ("--image-size", "64", "--classes", "10")
 
@@ -27,10 +28,27 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["PARITY_CACHE"] = before
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _children(_cache: Path, shared_children: None) -> None:
+    """The commands that run in this process share their children."""
+
+
+@pytest.fixture
+def parity_process(tmp_path: Path) -> Callable[..., Done]:
+    """Run `parity` as a process with children of its own; see `harness.parity`."""
+    return lambda *arguments, env=None: harness.parity(tmp_path / "scratch", *arguments, env=env)
+
+
 @pytest.fixture
 def parity(tmp_path: Path) -> Callable[..., Done]:
-    """Run `parity` with these arguments; see `harness.parity`."""
-    return lambda *arguments, env=None: harness.parity(tmp_path / "scratch", *arguments, env=env)
+    """Run `parity` with these arguments: in this process, or with `env` as one of its own."""
+
+    def run(*arguments: object, env: dict[str, str] | None = None) -> Done:
+        if COLD or env is not None:
+            return harness.parity(tmp_path / "scratch", *arguments, env=env)
+        return harness.parity_here(tmp_path / "scratch", *arguments)
+
+    return run
 
 
 @pytest.fixture(scope="session")

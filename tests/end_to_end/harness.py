@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from parity.commands.cli import console
+from parity.commands.cli.main import main as run_command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "PARITY_TEST_RUN"
@@ -180,3 +187,33 @@ def parity(scratch: Path, *arguments: object, env: dict[str, str] | None = None)
     assert not done.left, f"temporary files were left: {done.left}"
     assert not done.running, f"processes were left: {done.running}"
     return done
+
+
+def parity_here(scratch: Path, *arguments: object) -> Done:
+    """Run `parity` in this process, where it may share its children with other commands.
+
+    It must leave no temporary file. Its arguments, streams, folder and width are those of `parity`.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    handlers = [signal.getsignal(number) for number in numbers]
+    started = time.perf_counter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setenv("COLUMNS", "100")
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        patch.setattr(console, "verbosity", "")
+        for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+            patch.setattr(sys, name, stream)
+        try:
+            code = run_command_line(tuple(map(str, arguments)))
+        finally:
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)
+    for stream in streams:
+        stream.flush()
+    out, err = (stream.buffer.getvalue().decode() for stream in streams)  # type: ignore[attr-defined]
+    left = tuple(path.name for path in scratch.glob("parity-*"))
+    assert not left, f"temporary files were left: {left}"
+    return Done(code, out, err, left, (), time.perf_counter() - started)

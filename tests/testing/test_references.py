@@ -21,6 +21,8 @@ TORCH = """
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("shared_children")
+
 class Tagger(nn.Module):
     def __init__(self, scale=1.0):
         super().__init__()

@@ -9,7 +9,7 @@ from parity.errors import InputError, UsageError
 from parity.runtimes.outputs import flatten_outputs
 from parity.testing import assert_parity
 
-pytestmark = pytest.mark.framework
+pytestmark = [pytest.mark.framework, pytest.mark.usefixtures("shared_children")]
 
 TOKENS = np.array([[1, 5, 3, 9], [10, 0, 2, 2]])
 MASK = np.random.default_rng(0).random((2, 4)).astype(np.float32)

@@ -14,6 +14,8 @@ from parity.errors import InputError, UsageError
 from parity.network.table import LayerTable
 from parity.testing import assert_parity, comparison
 
+pytestmark = pytest.mark.usefixtures("shared_children")
+
 TABLE = "tests/twins/small.csv"
 X = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
 

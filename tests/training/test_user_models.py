@@ -15,6 +15,8 @@ from parity.processes.children import Children
 from parity.training.graph_models import GraphModelRequest, load_graph_models
 from tests.training.kills import list_differences
 
+pytestmark = pytest.mark.usefixtures("shared_children")
+
 FOLDER = Path(__file__).parent
 TORCH, KERAS = f"{FOLDER}/user_torch.py:torch_", f"{FOLDER}/user_keras.py:keras_"
 

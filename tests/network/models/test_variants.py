@@ -20,6 +20,8 @@ from tests.network.models import small_variants
 from tests.network.models.small_variants import ALL, BOUND, DENSE, LAMBDA, PROJECTED, TEXTBOOK
 from tests.report.test_terminal import rendered
 
+pytestmark = pytest.mark.usefixtures("shared_children")
+
 SCHEMA = json.loads(files("parity.report").joinpath("schema/report-v1.json").read_text())
 
 

@@ -1,0 +1,161 @@
+"""Children that many tests share, so that a framework is imported once and not in every test.
+
+`parity check` and `parity sweep` run their cases so (`parity.commands.comparison_runner`): a child
+forgets its model between two comparisons. With the variable PARITY_TEST_COLD no child is shared and
+every command is a process of its own, as a user's is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from parity.commands.comparison_runner import MOST_COMPARISONS
+from parity.errors import ChildError, InterpreterError, MissingRuntimeError, ParityError
+from parity.processes.child import Child
+from parity.processes.subjects import parse_child_name
+from parity.processes.variables import child_variables
+
+ROOT = Path(__file__).resolve().parents[1]
+COLD = bool(os.environ.get("PARITY_TEST_COLD"))
+
+_SOURCE = re.compile(r'[^"\s:,=]*\.py(?=[":,])')
+"""A user's Python file, alone or in a reference such as net.py:build."""
+
+_DEATHS = (ChildError, InterpreterError, MissingRuntimeError)
+
+Key = tuple[Any, ...]
+Sources = Mapping[str, tuple[int, int]]
+
+
+class SharedChild(Child):
+    """A child that closes only its work: its process goes back to the pool.
+
+    A process that died or hangs, another folder of user's code and a file of it that has changed
+    end the process, as does code that it was told to run in place of a file. A request that was
+    answered with an error does not: nothing of it is left after a reset.
+    """
+
+    def __init__(self, pool: ChildPool, key: Key, name: str, **options: Any):
+        self._pool, self._key = pool, key
+        self._sources: dict[Path, Sources] = {}
+        self._is_unchanged = True
+        self._is_reusable = True
+        self._calls = 0
+        self.uses = 1
+        super().__init__(name, **options)
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        self._is_reusable &= "replace" not in operation
+        self._note_sources(json.dumps(arguments, default=str))
+        self._calls += 1
+        try:
+            return super().call(operation, **arguments)
+        except BaseException as error:
+            answered = isinstance(error, ParityError) and not isinstance(error, _DEATHS)
+            self._is_reusable &= answered
+            raise
+        finally:
+            self._calls -= 1
+
+    def _note_sources(self, text: str) -> None:
+        """Note the folders of the Python files in a request; start anew for another one's code.
+
+        A process that has the state of this command goes on: its command would have done so.
+        """
+        folders = {Path(file).parent.resolve() for file in _SOURCE.findall(text)}
+        folders = {each for each in folders if not each.is_relative_to(ROOT)}
+        new = folders - self._sources.keys()
+        if self._is_unchanged and not new:
+            return
+        if (self._sources or not self._is_unchanged) and folders:
+            if self._state_requests:
+                self._is_reusable = False
+            else:
+                self.suspend()
+                self._sources = {}
+                self._is_unchanged = True
+                new = folders
+        self._sources.update({each: _describe_sources(each) for each in new})
+
+    def begin(self) -> None:
+        """Begin the work of another command, whose code may have changed."""
+        self.uses += 1
+        self._is_unchanged = all(
+            _describe_sources(each) == found for each, found in self._sources.items()
+        )
+
+    def kill(self) -> None:
+        """Kill the process, unless it waits for a request: a command that ends kills all."""
+        if self._calls or not self._is_reusable:
+            self._is_reusable = False
+            super().kill()
+
+    def close(self) -> None:
+        if self._is_reusable and not (self._is_suspended or self._is_closed):
+            with contextlib.suppress(Exception):
+                self.reset()
+                self._pool.put(self._key, self)
+                return
+        super().close()
+
+    def end(self) -> None:
+        """End the process."""
+        super().close()
+
+
+class ChildPool:
+    """The children of this process that nobody uses now."""
+
+    def __init__(self) -> None:
+        self._free: dict[Key, list[SharedChild]] = {}
+
+    def take(self, name: str, **options: Any) -> SharedChild:
+        """Return a free child of the same name, options, variables and folder, or a new one."""
+        variables = child_variables(
+            parse_child_name(name), own_interpreter=True, gpu=bool(options.get("gpu"))
+        )
+        # The test's name is a variable; the caches are the parent's.
+        ignored = ("PYTEST_CURRENT_TEST", "PARITY_CACHE", "COLUMNS", "TMPDIR")
+        relevant = sorted((k, v) for k, v in variables.items() if k not in ignored)
+        key = (name, os.getcwd(), tuple(sorted(options.items())), tuple(relevant))
+        free = self._free.get(key, [])
+        if free:
+            child = free.pop()
+            child.begin()
+            return child
+        # Its folder for temporary files outlives the command.
+        before, tempfile.tempdir = tempfile.tempdir, None
+        try:
+            return SharedChild(self, key, name, **options)
+        finally:
+            tempfile.tempdir = before
+
+    def put(self, key: Key, child: SharedChild) -> None:
+        if child.uses >= MOST_COMPARISONS:
+            child.end()
+        else:
+            self._free.setdefault(key, []).append(child)
+
+    def close(self) -> None:
+        """End all free children."""
+        for free in self._free.values():
+            for child in free:
+                child.end()
+        self._free.clear()
+
+
+def _describe_sources(folder: Path) -> Sources:
+    """Return the time of change and the size of each Python file in a folder."""
+    found = {}
+    for path in sorted(folder.glob("*.py")):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found[path.name] = (status.st_mtime_ns, status.st_size)
+    return found
