@@ -21,7 +21,7 @@ from tests import design_tables
 
 ROOT = design_tables.ROOT
 README = ROOT / "README.md"
-FOREIGN_COMMANDS = ("python", "pytest", "pip", "polygraphy", "optimum-cli")
+FOREIGN_COMMANDS = ("python", "pytest", "pip", "polygraphy", "optimum-cli", "uv")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = [
     path
