@@ -1,0 +1,145 @@
+"""What tests share is as good as new: no model, no changed code, no broken process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from parity.errors import ChildError, WeightError
+from tests.shared_children import ChildPool, SharedChild
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildPool]:
+    """A pool of children that serve `tests.fakes.fake` instead of a framework."""
+    monkeypatch.setenv("PARITY_RUNTIMES", "tests.fakes")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    made = ChildPool()
+    yield made
+    made.close()
+
+
+def take(pool: ChildPool) -> SharedChild:
+    return pool.take("fake", python=None, timeout=60.0, gpu=False)
+
+
+def pid(child: SharedChild) -> int:
+    return int(child.call("loaded")["pid"])
+
+
+def test_the_next_command_gets_the_process_without_its_model(pool: ChildPool) -> None:
+    child = take(pool)
+    child.call("load", value="a model")
+    before = pid(child)
+    child.kill()  # As a command that ends with an error does, when no request is in flight.
+    child.close()
+    again = take(pool)
+    assert pid(again) == before
+    assert again.call("loaded")["held"] is None
+    other = take(pool)
+    assert pid(other) != before, "two commands at once have two processes"
+    for each in (again, other):
+        each.close()
+
+
+def test_other_variables_get_another_process(
+    pool: ChildPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = take(pool)
+    before = pid(child)
+    child.close()
+    monkeypatch.setenv("XLA_FLAGS", "--nothing")
+    other = take(pool)
+    assert pid(other) != before
+    other.close()
+
+
+def test_an_answered_error_keeps_the_process_and_a_death_does_not(pool: ChildPool) -> None:
+    child = take(pool)
+    before = pid(child)
+    with pytest.raises(WeightError, match="no"):
+        child.call("refuse", message="no")
+    child.close()
+    child = take(pool)
+    assert pid(child) == before
+    with pytest.raises(ChildError):
+        child.call("die", code=3)
+    child.close()
+    after = take(pool)
+    assert pid(after) != before
+    after.close()
+
+
+def test_a_request_in_flight_is_killed(pool: ChildPool) -> None:
+    child = take(pool)
+    before = pid(child)
+    failures: list[BaseException] = []
+
+    def sleep() -> None:
+        try:
+            child.call("sleep", seconds=60)
+        except ChildError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    while not child._calls:
+        time.sleep(0.01)
+    child.kill()
+    thread.join(30)
+    assert failures
+    child.close()
+    after = take(pool)
+    assert pid(after) != before
+    after.close()
+
+
+@pytest.mark.parametrize("change", ["none", "file", "neighbour", "folder"])
+def test_code_that_has_changed_is_run_in_a_new_process(
+    pool: ChildPool, tmp_path: Path, change: str
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.py").write_text("x = 1\n")
+    reference = f"{tmp_path}/a/net.py:build"
+    child = take(pool)
+    child.call("load", value=reference)
+    before = pid(child)
+    child.close()
+    if change == "file":
+        (tmp_path / "a" / "net.py").write_text("x = 12\n")
+    elif change == "neighbour":
+        (tmp_path / "a" / "helper.py").write_text("y = 1\n")
+    elif change == "folder":
+        reference = f"{tmp_path}/b/net.py:build"
+    child = take(pool)
+    child.call("load", value=reference)
+    found = child.call("loaded")
+    assert found["held"] == [reference]
+    assert (found["pid"] == before) == (change == "none")
+    child.close()
+
+
+def test_a_command_with_code_of_two_folders_keeps_its_state(
+    pool: ChildPool, tmp_path: Path
+) -> None:
+    references = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.py").write_text("x = 1\n")
+        references.append(f"{tmp_path}/{name}/net.py:build")
+    child = take(pool)
+    for reference in references:
+        child.call("load", value=reference)
+    before = pid(child)
+    assert child.call("loaded")["held"] == references
+    child.close()
+    after = take(pool)
+    assert pid(after) != before, "which folder's modules it has is not known"
+    after.close()
