@@ -17,6 +17,12 @@ pytestmark = pytest.mark.framework
 TORCH = ("--subjects", "torch")
 
 
+@pytest.fixture
+def parity(parity_process):
+    """A process that leaves no process and no file: what a failure may leave is seen only there."""
+    return parity_process
+
+
 def _png_of(width, height):
     """A small file that claims to be a huge image."""
 
