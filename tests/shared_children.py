@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from parity.commands.comparison_runner import MOST_COMPARISONS
-from parity.errors import ChildError, InterpreterError, MissingRuntimeError, ParityError
 from parity.processes.child import Child
 from parity.processes.subjects import parse_child_name
 from parity.processes.variables import child_variables
@@ -28,8 +27,6 @@ COLD = bool(os.environ.get("PARITY_TEST_COLD"))
 _SOURCE = re.compile(r'[^"\s:,=]*\.py(?=[":,])')
 """A user's Python file, alone or in a reference such as net.py:build."""
 
-_DEATHS = (ChildError, InterpreterError, MissingRuntimeError)
-
 Key = tuple[Any, ...]
 Sources = Mapping[str, tuple[int, int]]
 
@@ -37,9 +34,8 @@ Sources = Mapping[str, tuple[int, int]]
 class SharedChild(Child):
     """A child that closes only its work: its process goes back to the pool.
 
-    A process that died or hangs, another folder of user's code and a file of it that has changed
-    end the process, as does code that it was told to run in place of a file. A request that was
-    answered with an error does not: nothing of it is left after a reset.
+    A failure of any kind, another folder of user's code and a file of it that has changed end the
+    process, as does code that it was told to run in place of a file.
     """
 
     def __init__(self, pool: ChildPool, key: Key, name: str, **options: Any):
@@ -47,22 +43,17 @@ class SharedChild(Child):
         self._sources: dict[Path, Sources] = {}
         self._is_unchanged = True
         self._is_reusable = True
-        self._calls = 0
         self.uses = 1
         super().__init__(name, **options)
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         self._is_reusable &= "replace" not in operation
         self._note_sources(json.dumps(arguments, default=str))
-        self._calls += 1
         try:
             return super().call(operation, **arguments)
-        except BaseException as error:
-            answered = isinstance(error, ParityError) and not isinstance(error, _DEATHS)
-            self._is_reusable &= answered
+        except BaseException:
+            self._is_reusable = False
             raise
-        finally:
-            self._calls -= 1
 
     def _note_sources(self, text: str) -> None:
         """Note the folders of the Python files in a request; start anew for another one's code.
@@ -92,10 +83,8 @@ class SharedChild(Child):
         )
 
     def kill(self) -> None:
-        """Kill the process, unless it waits for a request: a command that ends kills all."""
-        if self._calls or not self._is_reusable:
-            self._is_reusable = False
-            super().kill()
+        self._is_reusable = False
+        super().kill()
 
     def close(self) -> None:
         if self._is_reusable and not (self._is_suspended or self._is_closed):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +35,6 @@ def test_the_next_command_gets_the_process_without_its_model(pool: ChildPool) ->
     child = take(pool)
     child.call("load", value="a model")
     before = pid(child)
-    child.kill()  # As a command that ends with an error does, when no request is in flight.
     child.close()
     again = take(pool)
     assert pid(again) == before
@@ -60,40 +57,27 @@ def test_other_variables_get_another_process(
     other.close()
 
 
-def test_an_answered_error_keeps_the_process_and_a_death_does_not(pool: ChildPool) -> None:
+@pytest.mark.parametrize(
+    ("operation", "arguments", "error"),
+    [("refuse", {"message": "no"}, WeightError), ("die", {"code": 3}, ChildError)],
+)
+def test_a_failure_ends_the_process(
+    pool: ChildPool, operation: str, arguments: dict[str, object], error: type[Exception]
+) -> None:
     child = take(pool)
     before = pid(child)
-    with pytest.raises(WeightError, match="no"):
-        child.call("refuse", message="no")
-    child.close()
-    child = take(pool)
-    assert pid(child) == before
-    with pytest.raises(ChildError):
-        child.call("die", code=3)
+    with pytest.raises(error):
+        child.call(operation, **arguments)
     child.close()
     after = take(pool)
     assert pid(after) != before
     after.close()
 
 
-def test_a_request_in_flight_is_killed(pool: ChildPool) -> None:
+def test_a_child_that_a_command_has_killed_is_not_taken(pool: ChildPool) -> None:
     child = take(pool)
     before = pid(child)
-    failures: list[BaseException] = []
-
-    def sleep() -> None:
-        try:
-            child.call("sleep", seconds=60)
-        except ChildError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=sleep)
-    thread.start()
-    while not child._calls:
-        time.sleep(0.01)
     child.kill()
-    thread.join(30)
-    assert failures
     child.close()
     after = take(pool)
     assert pid(after) != before

@@ -226,15 +226,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def compare(parity, folder):
-    """Run `parity compare`; an argument with a file of `folder` gets its path."""
-
+def _comparing(parity, folder):
     def run(*arguments, env=None):
         full = [_in_folder(folder, str(argument)) for argument in arguments]
         return parity("compare", *full, env=env)
 
     return run
+
+
+@pytest.fixture
+def compare(parity, folder):
+    """Run `parity compare`; an argument with a file of `folder` gets its path."""
+    return _comparing(parity, folder)
+
+
+@pytest.fixture
+def compare_process(parity_process, folder):
+    """The same with children of its own: when a child dies depends on what it has run before."""
+    return _comparing(parity_process, folder)
 
 
 def _in_folder(folder: Path, text: str) -> str:
@@ -365,9 +374,9 @@ def test_a_zoo_that_is_not_installed(compare, tmp_path):
     ],
 )
 def test_a_model_that_cannot_be_run_leaves_the_others_their_results(
-    compare, reference, options, failure
+    compare_process, reference, options, failure
 ):
-    done = compare("net.py:build", f"other={reference}", *options, "--json", "-")
+    done = compare_process("net.py:build", f"other={reference}", *options, "--json", "-")
     assert done.code == 3, done.err
     report = done.report
     assert report["verdict"] == "unknown"
@@ -385,10 +394,12 @@ def test_a_model_that_cannot_be_run_leaves_the_others_their_results(
     ("option", "runs", "note"),
     [(("--repeat", "20"), 12, "the runs stopped: "), (("--seeds", "9"), 12, "could not be run: ")],
 )
-def test_a_model_that_dies_after_the_verdict(compare, option, runs, note):
+def test_a_model_that_dies_after_the_verdict(compare_process, option, runs, note):
     """What is found until then is reported."""
     reference = f"other=dies.py:build,runs={runs}"
-    done = compare("net.py:build", reference, "--no-export", "--no-explain", *option, "--json", "-")
+    done = compare_process(
+        "net.py:build", reference, "--no-export", "--no-explain", *option, "--json", "-"
+    )
     assert done.code != 2, done.err
     assert [stage["subjects"]["other"]["status"] for stage in done.report["stages"]]
     assert any(note in each["message"] for each in done.report["notes"]), done.report["notes"]
