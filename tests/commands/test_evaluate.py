@@ -21,11 +21,11 @@ from parity.training.data.batches import Preprocessing
 from parity.training.description import TrainedDescription
 from tests.commands.test_train import draw_folder
 
+pytestmark = pytest.mark.usefixtures("shared_children")
+
 NET = '''
 import torch
 from torch import nn
-
-pytestmark = pytest.mark.usefixtures("shared_children")
 
 
 class Net(nn.Module):

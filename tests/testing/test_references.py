@@ -15,13 +15,13 @@ from parity.errors import InputError, UsageError
 from parity.testing import assert_parity
 from tests.end_to_end import harness
 
+pytestmark = pytest.mark.usefixtures("shared_children")
+
 RUN = "import sys; from parity.__main__ import main; sys.exit(main())"
 
 TORCH = """
 import torch
 from torch import nn
-
-pytestmark = pytest.mark.usefixtures("shared_children")
 
 class Tagger(nn.Module):
     def __init__(self, scale=1.0):
