@@ -203,13 +203,18 @@ class _Plan:
 
     def complete_request(self, dataset: LabelledImages) -> ModelRequest:
         """Return the request with the sizes of the data, and the threads of each runtime."""
-        children = len(self.request.first_children)
         return replace(
             self.request,
             spec=self.model.spec(len(dataset.classes), dataset.channels),
-            threads=share_threads(children) if self.threads is None else self.threads,
+            threads=self.count_threads(),
             input_shape=given_shape(self.model),
         )
+
+    def count_threads(self) -> int:
+        """Return the threads of each runtime."""
+        if self.threads is not None:
+            return self.threads
+        return share_threads(len(self.request.first_children))
 
     def plan_batches(self, images: Images) -> BatchPlan:
         return BatchPlan(len(images.labels), self.batch, shuffle=False)
@@ -272,21 +277,25 @@ def _evaluate_on(plan: _Plan, progress: Progress, *, on: str, jobs: int | None) 
     Every pass has the images and the threads that it has without shards, so that no figure
     changes.
     """
-    dataset = plan.read_images()
-    request = plan.complete_request(dataset)
-    settings = ShardSettings(
-        request, plan.model, str(Path.cwd()), plan.batch, plan.count_workers(dataset), plan.timeout
-    )
-    plans = {name: plan.plan_batches(images) for name, images in dataset.splits.items()}
     if on == LOCAL and jobs is None:
-        jobs = count_processes(request.threads * len(request.first_children))
+        jobs = count_processes(plan.count_threads() * len(plan.request.first_children))
     readers: dict[str, BatchReader] = {}
     outputs: dict[str, Outputs] = {}
     splits = []
+    # A cluster that cannot be reached is noticed before the images are read.
     with open_executor(on, factory=FACTORY, threads=0, count=jobs) as executor:
+        dataset = plan.read_images()
+        settings = ShardSettings(
+            request=plan.complete_request(dataset),
+            model=plan.model,
+            folder=str(Path.cwd()),
+            batch=plan.batch,
+            workers=plan.count_workers(dataset),
+            timeout=plan.timeout,
+        )
         passes = ShardedPasses(executor, settings, progress)
         for name, images in dataset.splits.items():
-            batches = plans[name]
+            batches = plan.plan_batches(images)
             outputs[name] = passes.run(images, batches, sampled=plan.sample(batches))
             models = passes.models
             preprocessing = plan.model.preprocessing(models.input_shape)

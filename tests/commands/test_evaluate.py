@@ -13,7 +13,7 @@ from PIL import Image
 
 import parity
 from parity.commands.cli import main
-from parity.errors import InputError, OutputError, UsageError
+from parity.errors import InputError, MissingRuntimeError, OutputError, UsageError
 from parity.network import architectures, weights
 from parity.report.evaluation import require_replaceable
 from parity.training import initialization
@@ -226,6 +226,12 @@ def test_shards_have_the_figures_of_one_process(net, data, alone):
     assert one == other
     assert found.unreadable
     assert ("evaluate", "20 of 20 shards") in said
+
+
+def test_a_cluster_is_reached_before_the_images_are_read(net, tmp_path):
+    pytest.importorskip("ray")
+    with pytest.raises(MissingRuntimeError, match=r"^ray: 127\.0\.0\.1:1 cannot be reached: "):
+        parity.evaluate(f"{net}:Net,2", data=tmp_path / "none", on="ray:127.0.0.1:1")
 
 
 FORKED = """
