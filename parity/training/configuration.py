@@ -28,7 +28,8 @@ class Configuration:
     """What is trained, on what, how. Raises `UsageError` for values that are invalid.
 
     `initial_weights` is a scheme of `initialization`, or the hash of the weights that were given.
-    `threads` are those of each framework. `initial_epoch` are the epochs that were trained before
+    A step has `accumulate` batches, its micro-batches. `threads` are those of each framework.
+    `initial_epoch` are the epochs that were trained before
     with the initial weights: the first of this run has the next number.
     """
 
@@ -50,6 +51,7 @@ class Configuration:
     frameworks: tuple[str, ...]
     threads: int
     initial_epoch: int = 0
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -61,6 +63,10 @@ class Configuration:
             )
         if self.batch < 1:
             raise UsageError(f"--batch: must be a whole number above 0, found {self.batch}")
+        if self.accumulate < 1:
+            raise UsageError(
+                f"--accumulate: must be a whole number above 0, found {self.accumulate}"
+            )
         if self.threads < 1:
             raise UsageError(f"--threads: must be a whole number above 0, found {self.threads}")
         if not 0 <= self.label_smoothing < 1:
@@ -112,6 +118,7 @@ class Configuration:
             "frameworks": list(self.frameworks),
             "threads": self.threads,
             "initial_epoch": self.initial_epoch,
+            "accumulate": self.accumulate,
         }
 
 
@@ -124,6 +131,7 @@ def require_same(
     depends on their number.
     """
     now = current.to_json()
+    saved = {**_EARLIER, **saved}
     # JSON has lists where specs have tuples.
     differences = [
         text
@@ -142,6 +150,9 @@ def require_same(
             f"{'; '.join(differences)}"
         )
 
+
+_EARLIER: Mapping[str, Any] = {"accumulate": 1}
+"""What the configuration of a run does not say that an earlier version began."""
 
 _ABSENT = object()
 

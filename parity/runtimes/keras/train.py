@@ -30,6 +30,8 @@ _WEIGHT = "weight/"
 _SLOT = "slot/"
 _COUNTER = "counter/step"
 _RATE = "rate"
+_ACCUMULATED = "accumulated/"
+"""The sum of the gradients so far, of a step whose last micro-batch is to come."""
 
 _SLOTS = {
     "SGD": {"momentum": "momentums"},
@@ -87,7 +89,9 @@ class KerasTrainer:
         accuracy = "categorical_accuracy" if self._one_hot else "sparse_categorical_accuracy"
         model.compile(optimizer=self._optimizer, loss=loss, metrics=[accuracy], jit_compile=False)
         self._accuracy = accuracy
-        self._functions: dict[int, tuple[Any, Any]] = {}
+        self._functions: dict[tuple[int, int], tuple[Any, Any]] = {}
+        self._accumulate = request.accumulate
+        self._is_accumulating = False
         self._slot_lists = _SLOTS[request.optimizer]
         self._optimizer.build(model.trainable_variables)
         self._check_slots()
@@ -98,6 +102,7 @@ class KerasTrainer:
             **request.arguments,
             clipvalue=request.clip_value,
             global_clipnorm=request.clip_norm,
+            gradient_accumulation_steps=request.accumulate if request.accumulate > 1 else None,
         )
         no_weight_decay = self._find_variables(frozenset(request.no_weight_decay))
         if no_weight_decay:
@@ -148,7 +153,7 @@ class KerasTrainer:
     def _check_slots(self) -> None:
         """Raise `TrainingError` if the optimizer has variables that the state would not hold."""
         slots = sum(len(variables) for _, variables in self._slots())
-        others = len(self._optimizer.variables) - slots
+        others = len(self._optimizer.variables) - slots - len(self._accumulators())
         if others != 2:
             raise TrainingError(
                 f"keras {keras.__version__}: the optimizer has {others} variables beside its "
@@ -161,26 +166,49 @@ class KerasTrainer:
         if request.optimizer_epsilon is not None:
             raise UsageError("keras: ε cannot change from step to step")
         self._set_learning_rate(request.learning_rate)
-        self._select_functions(len(labels))
+        self._count_micro_batches(request)
+        self._select_functions(len(labels), request.micro_batches)
         logs = self._model.train_on_batch(to_tensor(images), self._target(labels), return_dict=True)
+        self._is_accumulating = not request.is_last
         return self._result(logs, len(labels))
+
+    def _count_micro_batches(self, request: StepRequest) -> None:
+        """Give Keras's optimizer the number of this step's micro-batches, and of those so far.
+
+        It steps whenever its counter of micro-batches is a multiple of that number, which the last
+        step of an epoch may have another of.
+        """
+        if self._accumulate == 1:
+            return
+        steps, number = self._count_steps(), request.micro_batches
+        self._optimizer.gradient_accumulation_steps = number if number > 1 else None
+        self._optimizer._iterations.assign(steps * number + request.micro_batch)
+
+    def _count_steps(self) -> int:
+        """Return the number of steps that the optimizer has taken."""
+        return int(np.asarray(self._optimizer.iterations))
+
+    def _accumulators(self) -> list[Any]:
+        """Return the variables that gradients are summed in, one for every trainable one."""
+        return list(self._optimizer._accumulated_gradients) if self._accumulate > 1 else []
 
     def evaluate(self, images: Array, labels: Array) -> BatchResult:
         self._select_functions(len(labels))
         logs = self._model.test_on_batch(to_tensor(images), self._target(labels), return_dict=True)
         return self._result(logs, len(labels))
 
-    def _select_functions(self, count: int) -> None:
-        """Use the compiled functions of batches of this size.
+    def _select_functions(self, count: int, micro_batches: int = 1) -> None:
+        """Use the compiled functions of batches of this size, of steps of so many micro-batches.
 
         TensorFlow would compile once more, for any size, when it meets a second one. A resumed run,
         which meets the last, smaller batch first, would compute with another graph.
         """
-        if count not in self._functions:
+        key = count, micro_batches
+        if key not in self._functions:
             self._model.make_train_function(force=True)
             self._model.make_test_function(force=True)
-            self._functions[count] = self._model.train_function, self._model.test_function
-        self._model.train_function, self._model.test_function = self._functions[count]
+            self._functions[key] = self._model.train_function, self._model.test_function
+        self._model.train_function, self._model.test_function = self._functions[key]
 
     def _target(self, labels: Array) -> Any:
         return np.eye(self._classes, dtype=np.float32)[labels] if self._one_hot else labels
@@ -213,6 +241,9 @@ class KerasTrainer:
         yield _WEIGHT, self._variables
         for slot, variables in self._slots():
             yield f"{_SLOT}{slot}/", variables
+        if self._is_accumulating:
+            names = [self._own_names[id(owner)] for owner in self._model.trainable_variables]
+            yield _ACCUMULATED, dict(zip(names, self._accumulators(), strict=True))
 
     def _to_canonical(self, variables: Mapping[str, Any]) -> dict[str, Array]:
         """Return the values of variables, by the model's names, as canonical weights."""
@@ -226,11 +257,17 @@ class KerasTrainer:
         for prefix, variables in self._state():
             for name, value in self._to_canonical(variables).items():
                 values[prefix + name] = np.array(value, _stored_dtype(value.dtype))
-        values[_COUNTER] = np.array(self._optimizer.iterations.numpy(), np.int64)
+        values[_COUNTER] = np.array(self._count_steps(), np.int64)
         values[_RATE] = self._optimizer._learning_rate.numpy()
         return values
 
     def write_state(self, values: dict[str, Array]) -> None:
+        accumulators = self._accumulators()
+        self._is_accumulating = any(name.startswith(_ACCUMULATED) for name in values) and bool(
+            accumulators
+        )
+        for accumulator in accumulators:
+            accumulator.assign(keras.ops.zeros_like(accumulator))
         expected = {name: value.shape for name, value in self.read_state().items()}
         require_state("keras", expected, values)
         for prefix, variables in self._state():
@@ -244,7 +281,9 @@ class KerasTrainer:
                 value = self._map.to_variable(name, own) if mapped else own[name]
                 raw = raw_variable(variable)
                 raw.assign(np.ascontiguousarray(value).astype(raw.dtype.as_numpy_dtype))
-        self._optimizer.iterations.assign(int(values[_COUNTER]))
+        # The next micro-batch says how many its step has.
+        self._optimizer.gradient_accumulation_steps = None
+        self._optimizer._iterations.assign(int(values[_COUNTER]))
         self._optimizer._learning_rate.assign(values[_RATE])
 
     def read_definition(self) -> dict[str, Array]:
@@ -303,9 +342,6 @@ class ObservedKerasTrainer(KerasTrainer):
 
         def keep_and_apply(gradients: Any, variables: Any = None) -> None:
             gradients, variables = list(gradients), list(variables)
-            for gradient, variable in zip(gradients, variables, strict=True):
-                if gradient is not None:
-                    self._gradients[id(variable)].assign(gradient)
             # Python runs this while the step is traced, once for each size of the batch.
             self._applied = tuple(
                 id(v) for g, v in zip(gradients, variables, strict=True) if g is not None
@@ -313,6 +349,15 @@ class ObservedKerasTrainer(KerasTrainer):
             apply(gradients, variables)
 
         self._optimizer.apply = keep_and_apply
+        clip = self._optimizer._clip_gradients
+
+        def keep_and_clip(gradients: Any) -> Any:
+            # With several micro-batches these are their mean, in a branch that the last one takes.
+            for owner, gradient in zip(self._applied, gradients, strict=True):
+                self._gradients[owner].assign(gradient)
+            return clip(gradients)
+
+        self._optimizer._clip_gradients = keep_and_clip
         compute_loss = self._model.compute_loss
 
         def keep_and_compute_loss(x: Any, y: Any, y_pred: Any, *args: Any, **options: Any) -> Any:
@@ -394,6 +439,10 @@ class ObservedKerasTrainer(KerasTrainer):
             if name.startswith(_WEIGHT) and name not in names
         }
 
+    def read_biased_variances(self) -> dict[str, Array]:
+        # Its moving variances are made of biased ones.
+        return {}
+
     def read_logits(self) -> Array:
         return np.asarray(self._tensors[None, self._count])
 
@@ -419,7 +468,7 @@ class ObservedKerasTrainer(KerasTrainer):
         raise NotImplementedError("the reference alone is given choices")
 
     def describe_statistics(self) -> dict[str, Any]:
-        # Its moving variances are biased; the number of values is told by the other side.
+        # The number of values is told by the other side.
         return {}
 
     def write_definition(self, values: dict[str, Array], *, number: int) -> None:

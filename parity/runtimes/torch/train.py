@@ -27,6 +27,8 @@ _GENERATOR = "generator/torch"
 _WEIGHT = "weight/"
 _SLOT = "slot/"
 _COUNTER = "counter/"
+_ACCUMULATED = "accumulated/"
+"""The mean gradient so far, of a step whose last micro-batch is to come."""
 
 _TENSOR_SLOTS = {
     "SGD": ("momentum_buffer",),
@@ -114,6 +116,7 @@ class TorchTrainer:
         self._device = next(iter(self._parameters.values())).device
         self._loss = _create_loss(request)
         self._optimizer = _create_optimizer(self._parameters, request)
+        self._is_accumulating = False
         torch.manual_seed(request.seed)
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
@@ -122,6 +125,8 @@ class TorchTrainer:
         random = np.random.default_rng(request.perturbation_seed)
         order = random.permutation(len(labels))
         result = self._step(images[order], labels[order], request)
+        if not request.is_last:
+            return result
         with torch.no_grad():
             for value in self._model.state_dict().values():
                 if value.is_floating_point():
@@ -134,22 +139,26 @@ class TorchTrainer:
             if request.optimizer_epsilon is not None:
                 group["eps"] = request.optimizer_epsilon
         self._model.train()
-        self._optimizer.zero_grad(set_to_none=True)
+        if request.is_first:
+            self._optimizer.zero_grad(set_to_none=True)
         target = torch.from_numpy(labels).to(self._device)
         logits = self._forward(torch.from_numpy(images).to(self._device))
         loss = self._loss(logits, target)
-        loss.backward()
-        self._observe()
-        _clip(self._parameters.values(), self._request)
-        self._optimizer.step()
+        # The gradients of the micro-batches add up to their mean.
+        (loss / request.micro_batches).backward()
+        self._is_accumulating = not request.is_last
+        if request.is_last:
+            self._observe(request.micro_batches)
+            _clip(self._parameters.values(), self._request)
+            self._optimizer.step()
         return _result(loss, logits, target)
 
     def _forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self._model(images)
         return logits
 
-    def _observe(self) -> None:
-        """Called between the backward pass and the optimizer's step."""
+    def _observe(self, micro_batches: int) -> None:
+        """Called between the last backward pass and the optimizer's step."""
 
     @torch.no_grad()
     def evaluate(self, images: Array, labels: Array) -> BatchResult:
@@ -160,6 +169,8 @@ class TorchTrainer:
     def read_state(self) -> dict[str, Array]:
         values = {_WEIGHT + k: to_numpy(v).copy() for k, v in self._model.state_dict().items()}
         for name, parameter in self._parameters.items():
+            if self._is_accumulating and parameter.grad is not None:
+                values[_ACCUMULATED + name] = to_numpy(parameter.grad).copy()
             for slot, value in self._optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     kind = _COUNTER if slot == "step" else _SLOT
@@ -185,6 +196,12 @@ class TorchTrainer:
                         continue
                     is_counter = kind.startswith(_COUNTER)
                     expected[f"{kind}/{name}"] = () if is_counter else tuple(parameter.shape)
+        gradients = {
+            name: values[_ACCUMULATED + name]
+            for name in self._parameters
+            if _ACCUMULATED + name in values
+        }
+        expected |= {_ACCUMULATED + n: tuple(self._parameters[n].shape) for n in gradients}
         expected[_GENERATOR] = tuple(torch.get_rng_state().shape)
         require_state("torch", expected, values)
         state = {
@@ -199,6 +216,10 @@ class TorchTrainer:
                 for key in sorted(slots)
                 if key.split("/", 2)[2] == name
             }
+            parameter.grad = None
+            if name in gradients:
+                parameter.grad = torch.from_numpy(np.array(gradients[name]))
+        self._is_accumulating = bool(gradients)
         torch.set_rng_state(torch.from_numpy(values[_GENERATOR].astype(np.uint8)))
 
     def read_definition(self) -> dict[str, Array]:
@@ -231,6 +252,7 @@ class ObservedTorchTrainer(TorchTrainer):
         super().__init__(model, request, trained)
         self._gradients: dict[str, Array] = {}
         self._statistics: dict[str, Any] = {}
+        self._biased: dict[str, Array] = {}
         self._logits = np.zeros(0)
         self._variation = Variation()
         self._bias_sums = BiasSums(model)
@@ -244,25 +266,47 @@ class ObservedTorchTrainer(TorchTrainer):
         )
         for path, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.register_forward_hook(self._record_statistics(path))
+                self._watch_statistics(f"{path}.running_var", module)
 
-    def _record_statistics(self, path: str) -> Any:
-        def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if module.training and module.running_var is not None and module.momentum is not None:
-                self._statistics[f"{path}.running_var"] = {
-                    "keep": 1 - module.momentum,
-                    "count": inputs[0].numel() // inputs[0].shape[1],
-                    "unbiased": True,
-                }
+    def _watch_statistics(self, name: str, module: nn.Module) -> None:
+        """Note how a batch-norm moves its variance, and what biased variances would have made it."""
+        before: Array = np.zeros(0)
 
-        return hook
+        def has_variance(module: Any) -> bool:
+            return bool(
+                module.training and module.running_var is not None and module.momentum is not None
+            )
+
+        def keep_variance(module: Any, inputs: tuple[Tensor, ...]) -> None:
+            nonlocal before
+            if has_variance(module):
+                before = to_numpy(module.running_var).astype(np.float64)
+
+        def note(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if not has_variance(module):
+                return
+            keep, count = 1 - module.momentum, inputs[0].numel() // inputs[0].shape[1]
+            moved = to_numpy(module.running_var).astype(np.float64) - keep * before
+            biased = keep * self._biased.get(name, before) + moved * ((count - 1) / count)
+            known = self._statistics.get(name, {"keep": 1.0, "count": 0})
+            self._biased[name] = biased
+            self._statistics[name] = {
+                "keep": keep * known["keep"], "count": max(count, known["count"])
+            }  # fmt: skip
+
+        module.register_forward_pre_hook(keep_variance)
+        module.register_forward_hook(note)
 
     def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
         self._variation = variation
         self._choices.force(choices)
 
+    def _step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+        if request.is_first:
+            self._statistics, self._biased = {}, {}
+        return super()._step(images, labels, request)
+
     def _forward(self, images: Tensor) -> Tensor:
-        self._statistics = {}
         variation = self._variation
         for path in variation.inference_batch_norms:
             self._model.get_submodule(path).eval()
@@ -292,7 +336,7 @@ class ObservedTorchTrainer(TorchTrainer):
             chosen: Tensor = self._choices.run(self._model, images)
             return chosen
 
-    def _observe(self) -> None:
+    def _observe(self, micro_batches: int) -> None:
         frozen = {f"{path}." for path in self._variation.frozen_batch_norms}
         for name, parameter in self._parameters.items():
             if any(name.startswith(path) for path in frozen):
@@ -304,7 +348,8 @@ class ObservedTorchTrainer(TorchTrainer):
         }
         if self._bias_sums.enabled:
             self._sum_errors = self._bias_sums.measure_errors(
-                {n: p.grad for n, p in self._model.named_parameters() if p.grad is not None}
+                {n: p.grad for n, p in self._model.named_parameters() if p.grad is not None},
+                micro_batches,
             )
         for name in self._variation.unfrozen_parameters:
             parameter = self._model.get_parameter(name)
@@ -327,6 +372,9 @@ class ObservedTorchTrainer(TorchTrainer):
             for name, value in self._model.named_buffers()
             if value.is_floating_point() and (known is None or name in known)
         }
+
+    def read_biased_variances(self) -> dict[str, Array]:
+        return {f"biased/{name}": value for name, value in self._biased.items()}
 
     def read_logits(self) -> Array:
         return self._logits

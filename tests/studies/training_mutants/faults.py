@@ -127,13 +127,13 @@ def gradients(change: Callable[[dict[str, Any]], None], *, after: bool = False) 
     def patch(trainer: Any) -> None:
         observe = trainer._observe
 
-        def observe_changed() -> None:
+        def observe_changed(micro_batches: int) -> None:
             if after:
-                observe()
+                observe(micro_batches)
             with torch.no_grad():
                 change(trainer._parameters)
             if not after:
-                observe()
+                observe(micro_batches)
 
         trainer._observe = observe_changed
 
@@ -228,7 +228,7 @@ def inference(*paths: str) -> Any:
 
 def unbiased(trainer: Any) -> None:
     """Its moving variance is the unbiased one, and nobody says so."""
-    trainer.describe_statistics = dict
+    trainer.read_biased_variances = dict
 
 
 class _OwnAdam(torch.optim.Adam):
