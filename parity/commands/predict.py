@@ -130,6 +130,7 @@ def predict(
     validation_share: float = VALIDATION_SHARE,
     trust: Sequence[str | Path] = (),
     custom_objects: str | Path | None = None,
+    device: str = "cpu",
     threads: int | None = None,
     python: Mapping[str, str | Path] | None = None,
     timeout: float = 900.0,
@@ -150,6 +151,7 @@ def predict(
         image_size, channels, mean, deviation: How images are prepared, where the checkpoint does
             not tell it, or otherwise.
         trust, custom_objects: As for `parity.compare`.
+        device: "cpu" or "gpu".
         threads: The threads of each runtime; by default the cores, shared.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
         timeout: The time limit of one request to a runtime, in seconds.
@@ -193,12 +195,15 @@ def predict(
             subjects=() if subjects is None else parse_subjects(subjects),
             trust=tuple(map(str, trust)),
             custom_objects=None if custom_objects is None else str(custom_objects),
+            device=device,
             python=interpreters,
             input_shape=given_shape(known),
         )
         count = share_threads(len(request.first_children)) if threads is None else threads
         request = replace(request, threads=count)
-        children = stack.enter_context(Children(python=interpreters, timeout=timeout))
+        children = stack.enter_context(
+            Children(python=interpreters, timeout=timeout, gpu=device == "gpu")
+        )
         children.start(request.first_children)
         models = load_models(request, children, folder, progress)
         require_any(models)

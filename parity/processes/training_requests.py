@@ -44,7 +44,8 @@ class TrainerRequest:
     gradients together. After clipping, `l2` × weight is added to each gradient, except for the
     weights in `no_weight_decay`. `loss` is one of `parity.numerics.losses`; `label_smoothing` is
     the fraction of label smoothing in the loss. `seed` seeds the framework's random generator,
-    which dropout uses. `accumulate` is the largest number of micro-batches of a step.
+    which dropout uses. `accumulate` is the largest number of micro-batches of a step. `device` is
+    "cpu" or "gpu", `precision` "float32", or "float16" or "bfloat16" for mixed precision.
     """
 
     optimizer: str
@@ -57,6 +58,8 @@ class TrainerRequest:
     label_smoothing: float = 0.0
     seed: int = 0
     accumulate: int = 1
+    device: str = "cpu"
+    precision: str = "float32"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data, tuples as lists."""
@@ -81,9 +84,9 @@ class StepRequest:
 
     A step may take its gradient from several micro-batches, of which each is a request: this one is
     `micro_batch`, from 0 on, of `micro_batches`. With the last one the optimizer steps, by the mean
-    of their gradients. `optimizer_epsilon` replaces the optimizer's ε in this step, where the map between frameworks
-    needs that. With a `perturbation_seed` the batch is permuted before the step, and every weight
-    is moved by up to one ulp after the optimizer's.
+    of their gradients. `optimizer_epsilon` replaces the optimizer's ε in this step, where the map
+    between frameworks needs that. With a `perturbation_seed` the batch is permuted before the step,
+    and every weight is moved by up to one ulp after the optimizer's.
     """
 
     images: str
@@ -189,15 +192,20 @@ class ObservedStepRequest:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """A batch's mean loss, before the step, and its number of images and of right predictions."""
+    """A batch's mean loss, before the step, and its number of images and of right predictions.
+
+    `skipped`: the optimizer did not step, since a gradient of the scaled loss was not finite.
+    """
 
     loss: float
     correct: int
     count: int
+    skipped: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(float(data["loss"]), int(data["correct"]), int(data["count"]))
+        skipped = bool(data.get("skipped", False))
+        return cls(float(data["loss"]), int(data["correct"]), int(data["count"]), skipped)

@@ -32,6 +32,7 @@ from parity.processes.training_requests import (
     TrainerRequest,
     Variation,
 )
+from parity.runtimes.devices import require_weights_on
 from parity.runtimes.floors import Perturbation
 from parity.runtimes.run import read_input
 from parity.runtimes.weights import WeightOperations
@@ -54,9 +55,18 @@ class Trainer(Protocol):
     def read_definition(self) -> dict[str, Array]:
         """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
 
+    def locate_weights(self) -> dict[str, str]:
+        """Return the framework's name of the device of each weight, by its own name."""
+
     def write_state(self, values: dict[str, Array]) -> None:
         """Restore what `read_state` returned. Raises `WeightError` for other names or shapes."""
 
+
+LOSS_SCALE = 2.0**15
+"""The factor of the loss, at first, in mixed precision of float16."""
+
+LOSS_SCALE_STEPS = 2000
+"""After so many steps with finite gradients it is doubled; after one without it is halved."""
 
 CHOOSING_KINDS = ("relu", "max_pool")
 """The kinds whose derivative jumps where rounding may choose otherwise."""
@@ -217,9 +227,15 @@ class TrainOperations(WeightOperations):
         weights.save(Path(path), values)
 
     def start_training(self, **arguments: Any) -> None:
-        """Make a trainer of the loaded model; `arguments` are the fields of `TrainerRequest`."""
-        self.pin_flags("float32", "cpu")
-        self._trainer = self.create_trainer(TrainerRequest.from_json(arguments))
+        """Make a trainer of the loaded model; `arguments` are the fields of `TrainerRequest`.
+
+        Raises `MissingRuntimeError` for a device that is not there, or that the model is not on.
+        """
+        request = TrainerRequest.from_json(arguments)
+        self.require_device(device=request.device)
+        self.pin_flags(request.precision, request.device)
+        self._trainer = self.create_trainer(request)
+        require_weights_on(self.name, request.device, self._trainer.locate_weights())
 
     def use_layout(self, *, layout: dict[str, Any]) -> None:
         """Hold the canonical weights of a `TrainedLayout` from now on; the model has no table.
@@ -346,6 +362,7 @@ class TrainOperations(WeightOperations):
         self, request: TrainerRequest, dtype: str, device: str
     ) -> ObservedTrainer:
         # Keras's step takes seconds to compile; it is that of the same model and request.
+        request = dataclasses.replace(request, device=device)
         key = (id(self.model), device, json.dumps(request.to_json(), sort_keys=True))
         if self._observed.get(dtype, (None, None))[0] != key:
             self._observed[dtype] = key, self.create_observed_trainer(request, dtype, device)
@@ -428,7 +445,10 @@ class TrainOperations(WeightOperations):
             dataclasses.replace(request, dtype="float32"), values, images, choices, measure
         )
         statistics = reference.trainer.describe_statistics()
-        return {"statistics": statistics, "choices": {r: each.to_json() for r, each in found.items()}}
+        return {
+            "statistics": statistics,
+            "choices": {r: each.to_json() for r, each in found.items()},
+        }
 
     def find_non_finite(self) -> dict[str, Any]:
         """Return the first weight or optimizer slot with a NaN or Inf as "tensor", None if none."""

@@ -22,15 +22,20 @@ from parity.training.schedules import Schedule
 
 SCHEMA = "parity.training/1"
 
+DEVICES = ("cpu", "gpu")
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Configuration:
     """What is trained, on what, how. Raises `UsageError` for values that are invalid.
 
     `initial_weights` is a scheme of `initialization`, or the hash of the weights that were given.
-    A step has `accumulate` batches, its micro-batches. `threads` are those of each framework.
-    `initial_epoch` are the epochs that were trained before
-    with the initial weights: the first of this run has the next number.
+    `threads` are those of each framework. `initial_epoch` are the epochs that were trained before
+    with the initial weights: the first of this run has the next number. A step has `accumulate`
+    batches, its micro-batches. `device` is "cpu" or "gpu"; a `precision` that is not "float32" is
+    mixed.
     """
 
     model: TrainedModel
@@ -52,6 +57,8 @@ class Configuration:
     threads: int
     initial_epoch: int = 0
     accumulate: int = 1
+    device: str = "cpu"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -77,6 +84,16 @@ class Configuration:
         if self.loss not in LOSSES:
             hint = suggest(self.loss, LOSSES, otherwise=f"known: {', '.join(LOSSES)}")
             raise UsageError(f"unknown loss {quote(self.loss)}{hint}")
+        for option, value, known in (
+            ("--device", self.device, DEVICES), ("--precision", self.precision, PRECISIONS)
+        ):  # fmt: skip
+            if value not in known:
+                raise UsageError(f"{option}: expected {' or '.join(known)}, found {quote(value)}")
+        if self.accumulate > 1 and self.precision == "float16":
+            raise UsageError(
+                "--accumulate: with --precision float16 Keras leaves out single micro-batches "
+                "whose scaled gradients are not finite, PyTorch whole steps; use bfloat16"
+            )
         if self.label_smoothing and self.loss == "mean-squared-error":
             raise UsageError("--label-smoothing: belongs to a cross-entropy, not to --loss "
                              "mean-squared-error")  # fmt: skip
@@ -119,6 +136,8 @@ class Configuration:
             "threads": self.threads,
             "initial_epoch": self.initial_epoch,
             "accumulate": self.accumulate,
+            "device": self.device,
+            "precision": self.precision,
         }
 
 
@@ -151,7 +170,7 @@ def require_same(
         )
 
 
-_EARLIER: Mapping[str, Any] = {"accumulate": 1}
+_EARLIER: Mapping[str, Any] = {"accumulate": 1, "device": "cpu", "precision": "float32"}
 """What the configuration of a run does not say that an earlier version began."""
 
 _ABSENT = object()

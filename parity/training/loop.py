@@ -105,6 +105,8 @@ class Loop:
                 label_smoothing=self._configuration.label_smoothing,
                 seed=self._configuration.seed,
                 accumulate=self._configuration.accumulate,
+                device=self._configuration.device,
+                precision=self._configuration.precision,
             )
             child.call("start_training", **request.to_json())
         if progress is None:
@@ -147,15 +149,19 @@ class Loop:
                 reference.learning_rate,
                 *(self._learning_rate(n, reference) for n in (step, step + 1)),
             )
-            number = self._step_of_optimizer(progress)
+            number = self._step_of_optimizer(progress, reference)
             self._verifier.before_step(number, progress.epoch, place, batch, rates)
         requests = {
             name: StepRequest(
                 str(batch.images),
                 str(batch.labels),
                 self._learning_rate(step, progress.frameworks[name]),
-                self._configuration.optimizer.epsilon_at(name, self._step_of_optimizer(progress)),
-                None if self._noise is None else self._noise * 1_000_003 + self._batch_of_run(progress),
+                self._configuration.optimizer.epsilon_at(
+                    name, self._step_of_optimizer(progress, progress.frameworks[name])
+                ),
+                None
+                if self._noise is None
+                else self._noise * 1_000_003 + self._batch_of_run(progress),
                 micro_batch,
                 len(self._plan.group(place)),
             )
@@ -179,6 +185,7 @@ class Loop:
                     learning_rate=requests[name].learning_rate,
                     seconds=before.seconds + seconds,
                     images=before.images + result.count,
+                    skipped=before.skipped + result.skipped,
                 ),
             )
         return replace(progress, batch=progress.batch + 1)
@@ -202,9 +209,10 @@ class Loop:
         """Return the number of the next batch, from 0 on."""
         return (progress.epoch - 1) * self._plan.steps + progress.batch
 
-    def _step_of_optimizer(self, progress: RunProgress) -> int:
-        """Return the number of the next step, from 1 on, since the optimizer started anew."""
-        return self._step_of_run(progress) - self._configuration.initial_epoch * self._steps + 1
+    def _step_of_optimizer(self, progress: RunProgress, framework: FrameworkProgress) -> int:
+        """Return the number of a framework's next step, from 1 on, since its optimizer began."""
+        first = self._configuration.initial_epoch * self._steps
+        return self._step_of_run(progress) - first - framework.skipped + 1
 
     def _call_all(
         self, requests: Mapping[str, tuple[str, Mapping[str, Any]]]

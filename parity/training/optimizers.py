@@ -17,8 +17,8 @@ With the gradient g, the learning rate η of the step, and t the number of the s
 
 The gradient of a step of several micro-batches is the mean of theirs, each of which is that of the
 mean loss of its images. Keras sums them and divides by their number, which its optimizer has, and
-PyTorch divides each loss by it. The last group of an epoch may be of fewer: it is divided by its own
-number, for which Keras's optimizer is told another.
+PyTorch divides each loss by it. The last step of an epoch may have fewer: their sum is divided by
+their own number, which Keras's optimizer then gets.
 
 Gradients are clipped before all of this: by value, or by the norm of all gradients together. Then
 `l2` adds λ w to the gradient of what decays: PyTorch's `weight_decay` of all but AdamW. Keras has
@@ -144,6 +144,8 @@ def trainer_request(
     label_smoothing: float = 0.0,
     seed: int = 0,
     accumulate: int = 1,
+    device: str = "cpu",
+    precision: str = "float32",
 ) -> TrainerRequest:
     """Return the request that gives a framework's child this optimizer.
 
@@ -165,6 +167,8 @@ def trainer_request(
         label_smoothing=label_smoothing,
         seed=seed,
         accumulate=accumulate,
+        device=device,
+        precision=precision,
     )
 
 

@@ -41,6 +41,8 @@ class FrameworkProgress:
     """The time of all training steps."""
     images: int = 0
     """The number of images of all training steps."""
+    skipped: int = 0
+    """The steps that the optimizer did not take, for a gradient that was not finite."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -53,6 +55,7 @@ class FrameworkProgress:
             "events": self.events,
             "seconds": self.seconds,
             "images": self.images,
+            "skipped": self.skipped,
         }
 
     @classmethod

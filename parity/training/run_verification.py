@@ -96,7 +96,8 @@ class RunVerifier:
     ) -> None:
         """Compare step `number` of the optimizer, step `place` of `epoch`, if it is chosen.
 
-        `batch` is the first of its micro-batches. `rates` are those of the step before, of this step, and of the next.
+        `batch` is the first of its micro-batches. `rates` are those of the step before, of this
+        step, and of the next.
         """
         if number not in self._chosen or number in self.steps:
             return

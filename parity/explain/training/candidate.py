@@ -156,9 +156,7 @@ def take_batch(evidence: Evidence, name: str, text: str, remedy: str, batch: Bat
         text,
         remedy,
         expect=partial(evidence.failing.rerun, images=images, labels=labels, sizes=batch.sizes),
-        terms=dataclasses.replace(
-            evidence.terms, images=images, labels=labels, sizes=batch.sizes
-        ),
+        terms=dataclasses.replace(evidence.terms, images=images, labels=labels, sizes=batch.sizes),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,15 @@ from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras import load
 from parity.runtimes.keras.choices import CallChoices
+from parity.runtimes.keras.replicas import MixedPolicies
 from parity.runtimes.keras.run import to_tensor
 from parity.runtimes.keras.variables import name_variables, raw_variable
-from parity.runtimes.train import CHOOSING_KINDS, require_state
+from parity.runtimes.train import (
+    CHOOSING_KINDS,
+    LOSS_SCALE,
+    LOSS_SCALE_STEPS,
+    require_state,
+)
 
 Array = NDArray[Any]
 
@@ -30,6 +36,8 @@ _WEIGHT = "weight/"
 _SLOT = "slot/"
 _COUNTER = "counter/step"
 _RATE = "rate"
+_SCALE = "loss_scale/scale"
+_GROWTH = "loss_scale/steps"
 _ACCUMULATED = "accumulated/"
 """The sum of the gradients so far, of a step whose last micro-batch is to come."""
 
@@ -79,21 +87,34 @@ class KerasTrainer:
         """
         require_backend()
         self._model = model
+        self._device = request.device
+        self._policies = (
+            MixedPolicies(model, request.precision) if request.precision != "float32" else None
+        )
         self._classes = model.output_shape[-1] if classes is None else classes
         self._one_hot = request.label_smoothing > 0 or request.loss != "cross-entropy"
         self._map = weight_map
         self._variables = name_variables(model)
         self._own_names = {id(variable): name for name, variable in self._variables.items()}
         self._optimizer = self._create_optimizer(request)
+        self._scaler = (
+            keras.optimizers.LossScaleOptimizer(
+                self._optimizer, initial_scale=LOSS_SCALE, dynamic_growth_steps=LOSS_SCALE_STEPS
+            )
+            if request.precision == "float16"
+            else None
+        )
         loss = _create_loss(request)
         accuracy = "categorical_accuracy" if self._one_hot else "sparse_categorical_accuracy"
-        model.compile(optimizer=self._optimizer, loss=loss, metrics=[accuracy], jit_compile=False)
+        optimizer = self._scaler or self._optimizer
+        model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy], jit_compile=False)
         self._accuracy = accuracy
         self._functions: dict[tuple[int, int], tuple[Any, Any]] = {}
         self._accumulate = request.accumulate
         self._is_accumulating = False
         self._slot_lists = _SLOTS[request.optimizer]
-        self._optimizer.build(model.trainable_variables)
+        with keras_device.device_scope(self._device):
+            optimizer.build(model.trainable_variables)
         self._check_slots()
         keras.utils.set_random_seed(request.seed)
 
@@ -168,9 +189,20 @@ class KerasTrainer:
         self._set_learning_rate(request.learning_rate)
         self._count_micro_batches(request)
         self._select_functions(len(labels), request.micro_batches)
-        logs = self._model.train_on_batch(to_tensor(images), self._target(labels), return_dict=True)
+        before = None if self._scaler is None else self._count_steps()
+        with self._computing():
+            logs = self._model.train_on_batch(
+                to_tensor(images), self._target(labels), return_dict=True
+            )
         self._is_accumulating = not request.is_last
-        return self._result(logs, len(labels))
+        return self._result(logs, len(labels), skipped=before == self._count_steps())
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """While open, Keras computes on the trainer's device, and in its precision."""
+        policies = nullcontext() if self._policies is None else self._policies.applied()
+        with keras_device.device_scope(self._device), policies:
+            yield
 
     def _count_micro_batches(self, request: StepRequest) -> None:
         """Give Keras's optimizer the number of this step's micro-batches, and of those so far.
@@ -194,8 +226,16 @@ class KerasTrainer:
 
     def evaluate(self, images: Array, labels: Array) -> BatchResult:
         self._select_functions(len(labels))
-        logs = self._model.test_on_batch(to_tensor(images), self._target(labels), return_dict=True)
+        with self._computing():
+            logs = self._model.test_on_batch(
+                to_tensor(images), self._target(labels), return_dict=True
+            )
         return self._result(logs, len(labels))
+
+    def locate_weights(self) -> dict[str, str]:
+        return {
+            name: str(raw_variable(variable).device) for name, variable in self._variables.items()
+        }
 
     def _select_functions(self, count: int, micro_batches: int = 1) -> None:
         """Use the compiled functions of batches of this size, of steps of so many micro-batches.
@@ -213,8 +253,9 @@ class KerasTrainer:
     def _target(self, labels: Array) -> Any:
         return np.eye(self._classes, dtype=np.float32)[labels] if self._one_hot else labels
 
-    def _result(self, logs: dict[str, Any], count: int) -> BatchResult:
-        return BatchResult(float(logs["loss"]), round(float(logs[self._accuracy]) * count), count)
+    def _result(self, logs: dict[str, Any], count: int, *, skipped: bool = False) -> BatchResult:
+        correct = round(float(logs[self._accuracy]) * count)
+        return BatchResult(float(logs["loss"]), correct, count, skipped)
 
     def _set_learning_rate(self, rate: float) -> None:
         variable = self._optimizer._learning_rate
@@ -259,6 +300,9 @@ class KerasTrainer:
                 values[prefix + name] = np.array(value, _stored_dtype(value.dtype))
         values[_COUNTER] = np.array(self._count_steps(), np.int64)
         values[_RATE] = self._optimizer._learning_rate.numpy()
+        if self._scaler is not None:
+            values[_SCALE] = self._scaler.dynamic_scale.numpy()
+            values[_GROWTH] = np.array(self._scaler.step_counter.numpy(), np.int64)
         return values
 
     def write_state(self, values: dict[str, Array]) -> None:
@@ -285,6 +329,9 @@ class KerasTrainer:
         self._optimizer.gradient_accumulation_steps = None
         self._optimizer._iterations.assign(int(values[_COUNTER]))
         self._optimizer._learning_rate.assign(values[_RATE])
+        if self._scaler is not None:
+            self._scaler.dynamic_scale.assign(values[_SCALE])
+            self._scaler.step_counter.assign(int(values[_GROWTH]))
 
     def read_definition(self) -> dict[str, Array]:
         """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
@@ -311,14 +358,13 @@ class ObservedKerasTrainer(KerasTrainer):
         weight_map: WeightMap,
         request: TrainerRequest,
         dtype: str,
-        device: str,
         *,
         table: LayerTable | None = None,
         layout: TrainedLayout | None = None,
     ) -> None:
         """`table` has the layers of a registered model, `layout` the points of any other."""
-        self._dtype, self._device = dtype, device
-        with load.default_dtype(dtype), keras_device.device_scope(device):
+        self._dtype = dtype
+        with load.default_dtype(dtype), keras_device.device_scope(request.device):
             super().__init__(
                 model, weight_map, request, classes=None if layout is None else layout.classes
             )

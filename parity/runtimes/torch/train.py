@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,17 @@ from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, meas
 from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.running_sums import BiasSums, RunningBatchNorms
 from parity.runtimes.torch.weights import Array, to_numpy
-from parity.runtimes.train import CHOOSING_KINDS, require_state
+from parity.runtimes.train import (
+    CHOOSING_KINDS,
+    LOSS_SCALE,
+    LOSS_SCALE_STEPS,
+    require_state,
+)
 
 _GENERATOR = "generator/torch"
+_GPU_GENERATOR = "generator/cuda"
+_SCALE = "loss_scale/scale"
+_GROWTH = "loss_scale/steps"
 _WEIGHT = "weight/"
 _SLOT = "slot/"
 _COUNTER = "counter/"
@@ -91,6 +99,9 @@ class RootMeanSquare(torch.optim.Optimizer):
         parameter.sub_(change)
 
 
+_LOW_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+"""The dtypes of mixed precision, in which autocast computes products."""
+
 _OPTIMIZERS: dict[str, Any] = {
     "SGD": torch.optim.SGD,
     "Adam": torch.optim.Adam,
@@ -114,6 +125,13 @@ class TorchTrainer:
         if not self._parameters:
             raise UsageError("torch: no parameter of the model has a gradient: all are frozen")
         self._device = next(iter(self._parameters.values())).device
+        self._low_dtype = _LOW_DTYPES.get(request.precision)
+        self._scaler = torch.amp.GradScaler(
+            self._device.type,
+            init_scale=LOSS_SCALE,
+            growth_interval=LOSS_SCALE_STEPS,
+            enabled=request.precision == "float16",
+        )
         self._loss = _create_loss(request)
         self._optimizer = _create_optimizer(self._parameters, request)
         self._is_accumulating = False
@@ -142,16 +160,38 @@ class TorchTrainer:
         if request.is_first:
             self._optimizer.zero_grad(set_to_none=True)
         target = torch.from_numpy(labels).to(self._device)
-        logits = self._forward(torch.from_numpy(images).to(self._device))
+        with self._mixed():
+            logits = self._forward(torch.from_numpy(images).to(self._device))
+        logits = self._widen(logits)
         loss = self._loss(logits, target)
         # The gradients of the micro-batches add up to their mean.
-        (loss / request.micro_batches).backward()
+        self._scaler.scale(loss / request.micro_batches).backward()
         self._is_accumulating = not request.is_last
-        if request.is_last:
-            self._observe(request.micro_batches)
-            _clip(self._parameters.values(), self._request)
-            self._optimizer.step()
-        return _result(loss, logits, target)
+        skipped = request.is_last and not self._step_optimizer(request.micro_batches)
+        return _result(loss, logits, target, skipped=skipped)
+
+    def _step_optimizer(self, micro_batches: int) -> bool:
+        """Take the step of the gradients; return False where one was not finite and none is taken.
+
+        Only the gradients of a scaled loss are tested.
+        """
+        self._scaler.unscale_(self._optimizer)
+        self._observe(micro_batches)
+        _clip(self._parameters.values(), self._request)
+        before = self._scaler.get_scale()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return self._scaler.get_scale() >= before
+
+    def _mixed(self) -> AbstractContextManager[Any]:
+        """While open, a pass is in mixed precision, if that is the trainer's."""
+        if self._low_dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._low_dtype)
+
+    def _widen(self, logits: Tensor) -> Tensor:
+        """Return logits in which the loss is computed: in float32, of mixed precision."""
+        return logits if self._low_dtype is None else logits.float()
 
     def _forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self._model(images)
@@ -163,8 +203,14 @@ class TorchTrainer:
     @torch.no_grad()
     def evaluate(self, images: Array, labels: Array) -> BatchResult:
         self._model.eval()
-        logits, target = self._model(torch.from_numpy(images)), torch.from_numpy(labels)
+        target = torch.from_numpy(labels).to(self._device)
+        with self._mixed():
+            logits = self._model(torch.from_numpy(images).to(self._device))
+        logits = self._widen(logits)
         return _result(self._loss(logits, target), logits, target)
+
+    def locate_weights(self) -> dict[str, str]:
+        return {name: str(value.device) for name, value in self._model.state_dict().items()}
 
     def read_state(self) -> dict[str, Array]:
         values = {_WEIGHT + k: to_numpy(v).copy() for k, v in self._model.state_dict().items()}
@@ -176,8 +222,19 @@ class TorchTrainer:
                     kind = _COUNTER if slot == "step" else _SLOT
                     values[f"{kind}{slot}/{name}"] = to_numpy(value).copy()
         # The generator's state is bytes, which the file's format has not.
-        values[_GENERATOR] = torch.get_rng_state().numpy().astype(np.int64)
+        for key, state in self._generators().items():
+            values[key] = state.numpy().astype(np.int64)
+        if self._scaler.is_enabled():
+            values[_SCALE] = np.array(self._scaler.get_scale(), np.float32)
+            values[_GROWTH] = np.array(self._scaler.state_dict()["_growth_tracker"], np.int64)
         return values
+
+    def _generators(self) -> dict[str, Tensor]:
+        """Return the states of the random generators that a step may use, bytes."""
+        found = {_GENERATOR: torch.get_rng_state()}
+        if self._device.type == "cuda":
+            found[_GPU_GENERATOR] = torch.cuda.get_rng_state(self._device)
+        return found
 
     def write_state(self, values: dict[str, Array]) -> None:
         expected = {
@@ -202,7 +259,9 @@ class TorchTrainer:
             if _ACCUMULATED + name in values
         }
         expected |= {_ACCUMULATED + n: tuple(self._parameters[n].shape) for n in gradients}
-        expected[_GENERATOR] = tuple(torch.get_rng_state().shape)
+        expected |= {key: tuple(state.shape) for key, state in self._generators().items()}
+        if self._scaler.is_enabled():
+            expected |= {_SCALE: (), _GROWTH: ()}
         require_state("torch", expected, values)
         state = {
             name.removeprefix(_WEIGHT): torch.from_numpy(np.array(value))
@@ -212,15 +271,26 @@ class TorchTrainer:
         self._model.load_state_dict(state, strict=True)
         for name, parameter in self._parameters.items():
             self._optimizer.state[parameter] = {
-                key.split("/")[1]: torch.from_numpy(np.array(values[key]))
+                key.split("/")[1]: self._load(values[key], is_counter=key.startswith(_COUNTER))
                 for key in sorted(slots)
                 if key.split("/", 2)[2] == name
             }
             parameter.grad = None
             if name in gradients:
-                parameter.grad = torch.from_numpy(np.array(gradients[name]))
+                parameter.grad = self._load(gradients[name])
         self._is_accumulating = bool(gradients)
         torch.set_rng_state(torch.from_numpy(values[_GENERATOR].astype(np.uint8)))
+        if _GPU_GENERATOR in values:
+            state = torch.from_numpy(values[_GPU_GENERATOR].astype(np.uint8))
+            torch.cuda.set_rng_state(state, self._device)
+        if self._scaler.is_enabled():
+            saved = {"scale": float(values[_SCALE]), "_growth_tracker": int(values[_GROWTH])}
+            self._scaler.load_state_dict({**self._scaler.state_dict(), **saved})
+
+    def _load(self, value: Array, *, is_counter: bool = False) -> Tensor:
+        """Return a value on the device; the optimizers count their steps on the CPU."""
+        tensor = torch.from_numpy(np.array(value))
+        return tensor if is_counter else tensor.to(self._device)
 
     def read_definition(self) -> dict[str, Array]:
         """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
@@ -546,6 +616,6 @@ def _clip(parameters: Iterable[nn.Parameter], request: TrainerRequest) -> None:
                 gradient.mul_(scale)
 
 
-def _result(loss: Tensor, logits: Tensor, target: Tensor) -> BatchResult:
+def _result(loss: Tensor, logits: Tensor, target: Tensor, *, skipped: bool = False) -> BatchResult:
     correct = int((logits.argmax(1) == target).sum())
-    return BatchResult(float(loss.detach()), correct, len(target))
+    return BatchResult(float(loss.detach()), correct, len(target), skipped)
