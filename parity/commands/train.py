@@ -236,7 +236,8 @@ def train(
     Raises `UsageError` and `SpecError` for parameters that contradict one another or the run in
     `out`, `InputError` for data that cannot be trained on, `WeightError` for a checkpoint that does
     not fit, `OutputError` for a folder that cannot be written, `MissingRuntimeError` without a
-    framework or a GPU, `TrainingError` for a loss that is not finite: the last saved state is then kept.
+    framework or a GPU, `TrainingError` for a loss that is not finite: the last saved state is then
+    kept.
 
     Example:
         >>> import parity

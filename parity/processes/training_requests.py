@@ -121,8 +121,9 @@ class Variation:
 
     `inference_batch_norms`, by module, use their moving statistics; `frozen_batch_norms` also get
     no gradient for γ and β. `detached_outputs` are modules whose output passes no gradient on;
-    `unfrozen_parameters` are frozen parameters that get a gradient. With `extra_softmax`, a softmax
-    comes before the loss.
+    `detached_operand` is the number of a sum of two tensors, and which of them passes none on. With
+    `attached`, what the model detaches passes one on. `unfrozen_parameters` are frozen parameters
+    that get a gradient. With `extra_softmax`, a softmax comes before the loss.
     """
 
     inference_batch_norms: tuple[str, ...] = ()
@@ -130,18 +131,23 @@ class Variation:
     detached_outputs: tuple[str, ...] = ()
     unfrozen_parameters: tuple[str, ...] = ()
     extra_softmax: bool = False
+    attached: bool = False
+    detached_operand: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
+        operand = data["detached_operand"]
         return cls(
             tuple(data["inference_batch_norms"]),
             tuple(data["frozen_batch_norms"]),
             tuple(data["detached_outputs"]),
             tuple(data["unfrozen_parameters"]),
             data["extra_softmax"],
+            data["attached"],
+            None if operand is None else (operand[0], operand[1]),
         )
 
 

@@ -186,6 +186,13 @@ def test_a_state_without_the_gradients_so_far_is_another_trajectory(framework, b
 # Mixed precision ---------------------------------------------------------------------------------
 
 
+def leave_out_dropout(framework, model):
+    if framework == "keras":
+        model.get_layer("drop").rate = 0.0
+    else:
+        model[3].p = 0.0
+
+
 def observe_conv(framework, model, seen):
     """Note the dtype of the convolution's output."""
     if framework == "keras":
@@ -211,18 +218,19 @@ def test_products_are_computed_in_the_low_precision_and_all_that_stays_is_float3
 ):
     model, trainer = start(framework, precision=precision)
     seen = []
+    leave_out_dropout(framework, model)
     observe_conv(framework, model, seen)
-    results = drive(trainer, framework, ADAM, batches, (1,) * 6, end=3)
-    evaluated = trainer.evaluate(*batches[0])
+    found = [trainer.evaluate(*batches[0]), *drive(trainer, framework, ADAM, batches, (1,) * 6)]
     assert set(seen) == {precision}
     for name, value in trainer.read_state().items():
         assert value.dtype in (np.float32, np.int64), name
-    _, exact = start(framework)
-    expected = drive(exact, framework, ADAM, batches, (1,) * 6, end=3)
-    for found, wanted in zip(results, expected, strict=True):
-        assert found.loss == pytest.approx(wanted.loss, rel=0.05)
-    assert results[0].loss != expected[0].loss
-    assert evaluated.loss == pytest.approx(exact.evaluate(*batches[0]).loss, rel=0.1)
+    plain, exact = start(framework)
+    leave_out_dropout(framework, plain)
+    expected = [exact.evaluate(*batches[0]), *drive(exact, framework, ADAM, batches, (1,) * 6)]
+    # A step of float16 may be left out; before the first one the weights are the same.
+    for own, other in zip(found[:2], expected[:2], strict=True):
+        assert own.loss == pytest.approx(other.loss, rel=0.02)
+        assert own.loss != other.loss
 
 
 def test_both_frameworks_have_the_losses_of_one_definition(batches):
@@ -231,13 +239,12 @@ def test_both_frameworks_have_the_losses_of_one_definition(batches):
     for precision in ("float32", "bfloat16"):
         for framework in FRAMEWORKS:
             model, trainer = start(framework, precision=precision)
+            leave_out_dropout(framework, model)
             if framework == "keras":
-                model.get_layer("drop").rate = 0.0
                 weights = {n: np.array(v.value) for n, v in trainer._variables.items()}
             else:
                 import torch
 
-                model[3].p = 0.0
                 kernel = np.array(weights["fc/kernel"]).reshape(4, 4, 4, 3).transpose(3, 2, 0, 1)
                 values = {
                     "0.weight": np.array(weights["conv/kernel"]).transpose(3, 2, 0, 1),

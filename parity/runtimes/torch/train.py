@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from parity.numerics.floor import perturb
 from parity.numerics.losses import LEAST_PROBABILITY
 from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
 from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
+from parity.runtimes.torch.detached import AttachedParts, DetachedOperand
 from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.running_sums import BiasSums, RunningBatchNorms
 from parity.runtimes.torch.weights import Array, to_numpy
@@ -339,7 +340,7 @@ class ObservedTorchTrainer(TorchTrainer):
                 self._watch_statistics(f"{path}.running_var", module)
 
     def _watch_statistics(self, name: str, module: nn.Module) -> None:
-        """Note how a batch-norm moves its variance, and what biased variances would have made it."""
+        """Note how a batch-norm moves its variance, and what biased ones would have made it."""
         before: Array = np.zeros(0)
 
         def has_variance(module: Any) -> bool:
@@ -388,9 +389,14 @@ class ObservedTorchTrainer(TorchTrainer):
             )
             for path in variation.detached_outputs
         ]
-        sums = RunningBatchNorms() if self._bias_sums.enabled else nullcontext()
         try:
-            with sums:
+            with ExitStack() as stack:
+                if self._bias_sums.enabled:
+                    stack.enter_context(RunningBatchNorms())
+                if variation.attached:
+                    stack.enter_context(AttachedParts())
+                if variation.detached_operand is not None:
+                    stack.enter_context(DetachedOperand(*variation.detached_operand))
                 logits = self._run(images)
         finally:
             for handle in handles:
