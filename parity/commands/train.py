@@ -31,7 +31,7 @@ from parity.comparison.placement import (
     place_subjects,
 )
 from parity.defaults import SAVE_SECONDS, VALIDATION_SHARE
-from parity.errors import UsageError, WeightError
+from parity.errors import MissingRuntimeError, UsageError, WeightError
 from parity.explain.training import explain_step
 from parity.network import architectures, weights
 from parity.network.table import LayerTable
@@ -332,8 +332,7 @@ def train(
         configure(_placeholder(references, channels or dataset.channels))
         name = name_run(references)
         # The frameworks of the references are known once they are read.
-        if device == "gpu":
-            cards.find_card()
+        _require_card(device)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / name)
     if configuration is not None:
         saved = _open_folder(folder, configuration, resume=resume)
@@ -436,6 +435,16 @@ def _place(
     """Raise `MissingRuntimeError` for a card, `UsageError` for a precision that is not there."""
     names = {name: (children or {}).get(name, name) for name in frameworks}
     return place_subjects(_request_devices(names, device), precision=precision, python=python)
+
+
+def _require_card(device: str) -> None:
+    """Raise `MissingRuntimeError` if a card is asked for and there is none."""
+    if device != "gpu":
+        return
+    try:
+        cards.find_card()
+    except MissingRuntimeError as error:
+        raise MissingRuntimeError(f"--device gpu: {error}; leave it out to use the CPU") from None
 
 
 def _request_devices(children: Mapping[str, str], device: str) -> list[DeviceRequest]:

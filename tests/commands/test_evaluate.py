@@ -13,7 +13,7 @@ from PIL import Image
 
 import parity
 from parity.commands.cli import main
-from parity.errors import InputError, OutputError, UsageError
+from parity.errors import ChildError, InputError, OutputError, UsageError
 from parity.network import architectures, weights
 from parity.report.evaluation import require_replaceable
 from parity.training import initialization
@@ -212,6 +212,15 @@ def test_samples_are_chosen_by_the_seed(net, data):
     assert images(0) == images(0) != images(1)
 
 
+@pytest.mark.framework
+def test_a_prediction_on_a_gpu_that_is_not_there_is_none_on_the_cpu(net, data, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ChildError, match="no runtime can be evaluated: torch: ") as error:
+        parity.predict(f"{net}:Net,2", data=data, image_size=16, subjects="torch", device="gpu")
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 3
+
+
 # What is refused --------------------------------------------------------------------------------
 
 
@@ -232,6 +241,7 @@ def test_samples_are_chosen_by_the_seed(net, data):
         (lambda c, d: parity.predict("resnet18", "gone.png", weights=c), "no image can be read"),
         (lambda c, d: parity.predict("resnet18", data=d, weights=c, samples=0), "--samples must"),
         (lambda c, d: parity.predict("resnet18", data=d, weights=c, picture="p.bmp"), "p.bmp: exp"),
+        (lambda c, d: parity.predict("resnet18", data=d, weights=c, device="x"), "--device: expec"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_is_refused_in_one_line(call, message, checkpoint, data):
