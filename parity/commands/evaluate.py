@@ -20,15 +20,16 @@ from parity.commands.values import (
     parse_image_size,
     parse_subjects,
 )
+from parity.comparison.placement import DeviceRequest, place_subjects
 from parity.defaults import PASS_BATCH, VALIDATION_SHARE
-from parity.errors import ChildError, InputError, UsageError
+from parity.errors import ChildError, InputError, MissingRuntimeError, UsageError
 from parity.evaluation import judging
 from parity.evaluation.models import LoadedModels, ModelRequest, load_models
 from parity.evaluation.passes import Outputs, Passes
 from parity.evaluation.results import Evaluation, SplitResult
 from parity.network import architectures
 from parity.network.spec import ModelSpec
-from parity.processes import registry
+from parity.processes import cards, registry
 from parity.processes.children import Children
 from parity.processes.references import REGISTERED, WEIGHTS, ModelReference, parse_reference
 from parity.report import evaluation as pages
@@ -215,6 +216,7 @@ def evaluate(
             device=device,
             python=interpreters,
         )
+        require_card(request)
         children = stack.enter_context(
             Children(python=interpreters, timeout=timeout, gpu=device == "gpu")
         )
@@ -250,6 +252,7 @@ def evaluate(
         outputs: dict[str, Outputs] = {}
         for name, reader in readers.items():
             found = outputs[name] = passes.run(reader, exact=exact)
+            require_any(models, found)
             judging.require_classes(found, dataset.classes, str(data))
             judging.drop_non_finite(found, reader)
             reference = models.reference
@@ -290,11 +293,24 @@ def given_shape(model: EvaluatedModel) -> tuple[int, int, int] | None:
     return (channels or 3, *size)
 
 
-def require_any(models: LoadedModels) -> None:
-    """Raise `ChildError`, with the first reason, where no runtime is left."""
-    if not models.predictors:
-        reasons = "; ".join(models.failures.values())
+def require_any(models: LoadedModels, outputs: Outputs | None = None) -> None:
+    """Raise `ChildError`, with the reasons, where no runtime is left, or has outputs."""
+    if not models.predictors or (outputs is not None and not outputs.by_subject):
+        failures = {**models.failures, **({} if outputs is None else outputs.failures)}
+        reasons = "; ".join(failures.values())
         raise ChildError(f"no runtime can be evaluated: {reasons}")
+
+
+def require_card(request: ModelRequest) -> None:
+    """Raise `MissingRuntimeError`, a line for each runtime, if a card is asked for without one."""
+    if request.device != "gpu":
+        return
+    try:
+        cards.find_card()
+    except MissingRuntimeError:
+        names = request.first_children
+        subjects = [DeviceRequest(name, name, name, request.device) for name in names]
+        place_subjects(subjects, precision="float32", python=request.python)
 
 
 def _count_workers(workers: int | None, data: LabelledImages) -> int:

@@ -17,6 +17,7 @@ from parity.commands.evaluate import (
     given_shape,
     identify_model,
     require_any,
+    require_card,
     share_threads,
 )
 from parity.commands.notebooks import show_in_notebooks
@@ -201,6 +202,7 @@ def predict(
         )
         count = share_threads(len(request.first_children)) if threads is None else threads
         request = replace(request, threads=count)
+        require_card(request)
         children = stack.enter_context(
             Children(python=interpreters, timeout=timeout, gpu=device == "gpu")
         )
@@ -216,6 +218,7 @@ def predict(
         )
         loader = stack.enter_context(open_loader(folder, workers=0))
         outputs = Passes(models, children, loader, folder, progress).run(reader)
+        require_any(models, outputs)
         judging.drop_non_finite(outputs, reader)
     classes = _name_classes(selection.classes, outputs.by_subject)
     if selection.classes:
