@@ -40,9 +40,11 @@ OtherWeights = Callable[[], tuple[Mapping[str, Array], ModelFunction]]
 class Export:
     """A verified file, and the seconds of each step.
 
-    `seconds` has "trace" (unless a structure was passed), "inject", "write" and "verify".
+    `seconds` has "trace" (unless a structure was passed), "inject", "write" and "verify"; the file
+    is written while the framework runs, so that "write" is a part of "verify".
     `structure` can be saved and used for the same architecture with other weights. `checks` are
-    those at N = 1, 2, 3, `other_checks` those of other sizes, more rows, extreme inputs and ties.
+    those on usual inputs, `other_checks` those of other sizes, more rows, extreme inputs and ties:
+    of a large input the last two are the batch of N = 2.
     `notes` says what they leave open: a constant output, sizes that the model itself refuses.
     With `external_data` the weights are in a file beside it, whose name ends in `.data`.
     """
@@ -88,11 +90,14 @@ def export_graph(
             model = inject(structure, weights(), outputs=tap_outputs)
             repair_half_products(model)
         add_metadata(model.skeleton, {"onnx": onnx.__version__, **metadata})
-        with _timer(seconds, "write"):
-            write_directly(model, part, external=external_data)
+
+        def write() -> None:
+            with _timer(seconds, "write"):
+                write_directly(model, part, external=external_data)
+
         with _timer(seconds, "verify"):
             expected = reference(0.0)
-            verification = verify(model, part, expected, sample)
+            verification = verify(model, part, expected, sample, write=write)
             notes = verification.notes
             if verification.constant and other_weights is not None:
                 notes += _verify_other_weights(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -37,6 +38,9 @@ folder_prefix = _default_prefix
 cleans up later, puts a function here whose names say who wrote them."""
 DATA_SUFFIX = ".data"
 """What the name of the file with the weights has after that of the model."""
+
+_MANY = 64
+"""Tensors that are written by one call."""
 
 _NO_FILE = "external"
 """The location of a tensor that a session gets from memory."""
@@ -158,7 +162,7 @@ def write_directly(
         weighted = _take_tensors_out(weighted)
     if (external and weighted.tensors) or not weighted.fits_one_message:
         weighted = _write_external(weighted, path.with_name(path.name + DATA_SUFFIX))
-    with path.open("wb", buffering=1 << 16) as file:
+    with path.open("wb", buffering=0) as file:
         _stream(weighted, file)
 
 
@@ -209,9 +213,30 @@ def _stream(model: WeightedModel, file: BinaryIO) -> None:
     length = len(graph) + sum(len(prefix) + array.nbytes for prefix, array in tensors)
     file.write(without_graph.SerializeToString(deterministic=True))
     file.write(_tag(7) + _varint(length) + graph)
-    for prefix, array in tensors:
-        file.write(prefix)
-        file.write(_bytes(array).data)
+    for start in range(0, len(tensors), _MANY):
+        parts = [
+            part
+            for prefix, array in tensors[start : start + _MANY]
+            for part in (prefix, _bytes(array).data)
+        ]
+        _write_all(file, parts)
+
+
+def _write_all(file: BinaryIO, parts: Sequence[bytes | memoryview]) -> None:
+    """Write all parts, to a file of the system in as few calls as it takes.
+
+    Each call waits for Python's lock afterwards, which a framework may hold on another thread.
+    """
+    if isinstance(file, BytesIO):
+        file.writelines(parts)
+        return
+    views = deque(memoryview(part) for part in parts if len(part))
+    while views:
+        written = os.writev(file.fileno(), views)
+        while views and written >= len(views[0]):
+            written -= len(views.popleft())
+        if written:
+            views[0] = views[0][written:]
 
 
 def _bytes(array: Array) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Verification that an ONNX file is valid, loads, and computes the same as the framework.
 
 The framework itself is run at every size that the file claims (N = 1, 2, 3, and several values of
-each other size that varies), and again on extreme inputs and on inputs with ties and zeros.
+each other size that varies), and on extreme inputs and inputs with ties and zeros. Where a run of a
+large input costs most of the time, one extreme sample and one with ties are the batch of N = 2.
 
 The allowed difference of two correct programs is measured. The framework itself is run again with
 every weight and input multiplied by 1 + U(-1, 1) * eps, the smallest change in the precision that
@@ -22,8 +23,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,6 +81,10 @@ _MOST_WORK = 100_000_000
 """Numbers that an additional case tries for a small input; its most rows; weights times rows."""
 
 
+_PAIR = 2
+"""The batch that an extreme sample and one with ties make."""
+
+
 _ATTEMPTS = 4
 
 
@@ -95,21 +101,23 @@ def verify(
     sample: Sequence[Array] | None = None,
     *,
     batches: Sequence[int] = BATCHES,
+    write: Callable[[], None] = lambda: None,
 ) -> Verification:
     """Compare `model`, written at `path`, with the framework at every size that it claims.
 
     `sample`: inputs to run on instead of drawn ones, one array for each input of the graph; rows
     that it lacks for the largest N are made of its own. The graph's outputs after the function's
-    (taps) are run but not compared. Raises ExportError with the numbers when an output differs by
-    more than rounding.
+    (taps) are run but not compared. `write` writes the file, on another thread than the framework's
+    runs; it is there already without. Raises ExportError with the numbers when an output differs by
+    more than rounding, and what `write` raises.
     """
     if not isinstance(reference, Reference):
         reference = Reference(reference)
     check_randomness(model)
     session = get_shared_process()
     with ThreadPoolExecutor(1) as pool:
-        # ONNX Runtime loads on one core while the graph is checked and the framework computes.
-        loading = pool.submit(session.load, path)
+        # The file is written and loaded on one core while the framework computes.
+        loading = pool.submit(_write_and_load, write, session, path)
         try:
             check_model(model)
             proof = _Proof(model, reference, sample, batches)
@@ -119,6 +127,11 @@ def verify(
         return proof.run(session, names)
     finally:
         session.release()
+
+
+def _write_and_load(write: Callable[[], None], session: SessionProcess, path: Path) -> list[str]:
+    write()
+    return session.load(path)
 
 
 def draw_samples(
@@ -162,27 +175,34 @@ class _Proof:
                 self.specs, gathered_sizes(graph, model.tensors), self._accepts, reference.example
             )
         self.extra = min(2, self.rows)
-        self.frameworks = [self._run_framework(self._base_framework(sample))]
+        self.together: list[FrameworkRuns] = []
+        """Cases of one row each that were run as one batch, whose N no other case has."""
+        base = self._base_framework(sample)
+        batches = base.case.batches
+        if sample is None and self._is_large() and self.batches == BATCHES:
+            base.case = replace(base.case, batches=(min(batches), max(batches)))
+        self.frameworks = [self._run_framework(base)]
         self._check_repeatability()
         if sample is None:
             self.extra = self._extra_rows()
             self._add_sizes()
             self._add_other_inputs()
+        shared = [framework for framework in self.frameworks if framework.shared]
+        if base.case.batches != batches and len(shared) == _PAIR:
+            self.together = shared
+        else:
+            self._run_at_each(base, batches)
 
     def run(self, session: SessionProcess, names: Sequence[str]) -> Verification:
         """Run the file on every case. Raises ExportError where it differs."""
-        checks: list[Check] = []
+        checks = self._check_together(session, names)
         for framework in self.frameworks:
+            if framework in self.together:
+                continue
             for batch in framework.case.batches:
                 if batch in framework.failures:
                     continue
-                feeds = self._feeds(framework, batch)
-                try:
-                    actual = session.run(feeds, f"running the file at N={batch}")
-                except ExportError as error:
-                    if "crashed" in str(error):
-                        raise
-                    raise ExportError(f"ONNX Runtime fails at N={batch}: {error}") from error
+                actual = _run_file(session, self._feeds(framework, batch), batch)
                 checks += self._judge(framework, dict(zip(names, actual, strict=True)), batch)
         failed = [str(check) for check in checks if not check.passed]
         if failed:
@@ -198,6 +218,37 @@ class _Proof:
             constant=constant,
             feeds=tuple(self._feeds(f, f.case.rows) for f in self.frameworks),
         )
+
+    def _check_together(self, session: SessionProcess, names: Sequence[str]) -> list[Check]:
+        """Run the file once on the cases that the framework ran as one batch, and check each.
+
+        Unless all of them agree, each is checked by itself, and that N on normal inputs.
+        """
+        if not self.together:
+            return []
+        rows = len(self.together)
+        feeds = {
+            spec.name: np.concatenate(arrays)
+            for spec, *arrays in zip(
+                self.specs, *(framework.case.inputs for framework in self.together), strict=True
+            )
+        }
+        actual = dict(zip(names, _run_file(session, feeds, rows), strict=True))
+        compared = list(actual.items())[: len(self.together[0].replicates)]
+        checks: list[Check] = []
+        if all(array.ndim and len(array) == rows for _, array in compared):
+            for index, framework in enumerate(self.together):
+                row = [(name, array[index : index + 1]) for name, array in compared]
+                if all(
+                    found.shape == expected.shape
+                    for (_, found), expected in zip(row, framework.run_at(1), strict=True)
+                ):
+                    checks += check_outputs(framework, row, 1)
+        if len(checks) == rows * len(compared) and all(check.passed for check in checks):
+            return [replace(check, batch=rows) for check in checks]
+        self.together = []
+        self._run_at_each(self.frameworks[0], self.batches)
+        return []
 
     def _feeds(self, framework: FrameworkRuns, batch: int) -> dict[str, Array]:
         """Return the file's inputs at one N."""
@@ -295,16 +346,21 @@ class _Proof:
 
     def _run_framework(self, framework: FrameworkRuns) -> FrameworkRuns:
         """Run the framework at every N; one below the largest that it refuses is not claimed."""
-        case = framework.case
-        framework.run_at(case.rows)
-        for batch in sorted(case.batches, reverse=True):
+        framework.run_at(framework.case.rows)
+        self._run_at_each(framework, framework.case.batches)
+        framework.measure_input_floor()
+        return framework
+
+    def _run_at_each(self, framework: FrameworkRuns, batches: Sequence[int]) -> None:
+        framework.case = replace(framework.case, batches=tuple(batches))
+        for batch in sorted(batches, reverse=True):
+            if batch in framework.failures:
+                continue
             try:
                 framework.run_at(batch)
             except ExportError as error:
                 framework.failures[batch] = str(error)
                 self.notes.append(f"N={batch} was not verified: {error}")
-        framework.measure_input_floor()
-        return framework
 
     def _check_repeatability(self) -> None:
         """Raise ExportError if the model gives other numbers for the same input.
@@ -380,12 +436,19 @@ class _Proof:
         """
         if not self.has_batch:
             return 1
-        shapes = [spec.shape(self._draw_sizes(1)) for spec in self.specs]
-        numbers = sum(math.prod(shape) for shape in shapes)
         weights = sum(array.size for array in self.model.tensors.values())
-        wanted = min(_MOST_ROWS, _NUMBERS // max(numbers, 1), _MOST_WORK // max(weights, 1))
-        fewest = min(self.frameworks[0].runs) if numbers >= _NUMBERS else min(2, self.rows)
+        numbers = max(self._count_numbers(), 1)
+        wanted = min(_MOST_ROWS, _NUMBERS // numbers, _MOST_WORK // max(weights, 1))
+        fewest = min(self.frameworks[0].runs) if self._is_large() else min(2, self.rows)
         return max(fewest, wanted)
+
+    def _is_large(self) -> bool:
+        """Return whether one sample of the inputs tries enough numbers."""
+        return self._count_numbers() >= _NUMBERS
+
+    def _count_numbers(self) -> int:
+        """Return how many numbers the inputs of one sample have."""
+        return sum(math.prod(spec.shape(self._draw_sizes(1))) for spec in self.specs)
 
     def _add_other_inputs(self) -> None:
         """Add cases of many rows, of extreme inputs and of ties.
@@ -531,6 +594,15 @@ class _Proof:
                 else:
                     self.notes.append(f"{name} is a constant, {value}")
         return constant
+
+
+def _run_file(session: SessionProcess, feeds: Mapping[str, Array], batch: int) -> list[Array]:
+    try:
+        return session.run(feeds, f"running the file at N={batch}")
+    except ExportError as error:
+        if "crashed" in str(error):
+            raise
+        raise ExportError(f"ONNX Runtime fails at N={batch}: {error}") from error
 
 
 def _is_finite(array: Array) -> bool:

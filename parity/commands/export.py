@@ -47,12 +47,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Export:
-    """A finished ONNX file. `checks` compare its outputs with the framework's at N = 1, 2 and 3.
+    """A finished ONNX file. `checks` compare its outputs with the framework's on usual inputs.
 
     `outputs` are the graph's output names, `bytes` the size with the weights' own file, if there is
-    one, `seconds` the time of each step. `other_checks` are those of other sizes and of extreme
-    inputs. `notes` say what the checks leave open, which layers stay in float32, and which damaged
-    cache entries were computed again. `tensors` describes the inputs and outputs.
+    one, `seconds` the time of each step. `other_checks` are those of other sizes, of extreme inputs
+    and of ties; of a large input the last two are the batch of N = 2. `notes` say what the checks
+    leave open, which layers stay in float32, and which damaged cache entries were computed again.
+    `tensors` describes the inputs and outputs.
     """
 
     model: str
@@ -68,6 +69,13 @@ class Export:
     other_checks: tuple[dict[str, Any], ...] = ()
     tensors: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "float32"
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The values of N that the file was verified at, in order, up to the usual largest one."""
+        usual = {int(check["batch"]) for check in self.checks}
+        others = {int(check["batch"]) for check in self.other_checks}
+        return tuple(sorted(usual | {n for n in others if n < max(usual, default=0)}))
 
     @property
     def worst(self) -> dict[str, Any]:

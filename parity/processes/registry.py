@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import os
 import pkgutil
 from collections.abc import Mapping
@@ -20,13 +19,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from parity.errors import MissingRuntimeError
-from parity.processes import origin
 
 PACKAGES_VARIABLE = "PARITY_RUNTIMES"
 DEFAULT_PACKAGES = "parity.runtimes"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Package:
     """A package that a runtime imports, and the distributions that provide it."""
 
@@ -37,7 +35,7 @@ class Package:
     """Whether two of its distributions, installed together, overwrite each other's files."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class CudaBuild:
     """How to read, without importing it, which CUDA version a package was built for."""
 
@@ -52,7 +50,7 @@ class CudaBuild:
     """How to install the CUDA build; `{install}` is the command that installs `gpu_extra`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Backend:
     """A framework that a runtime can compute with, if it can use several."""
 
@@ -61,7 +59,7 @@ class Backend:
     """Whether its GPU memory is freed only when its process ends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RuntimeInfo:
     """The properties of a runtime that the parent process needs before it starts a child.
 
@@ -145,12 +143,17 @@ class RuntimeInfo:
         """The command that installs its GPU build, for an error message."""
         if self.cuda_build is None:
             return ""
+        # Imported here, as below, because `parity --help` loads this module.
+        from parity.processes import origin
+
         command = origin.install_command(self.gpu_extra, self.package_names)
         return self.cuda_build.remedy.format(install=command)
 
     @property
     def install_command(self) -> str:
         """The command that installs it, for an error message."""
+        from parity.processes import origin
+
         if self.extra is not None:
             return origin.install_command(self.extra, self.package_names)
         return f"pip install {' '.join(self.package_names)}" if self.packages else "install it"
@@ -262,9 +265,13 @@ def _discover(packages: str) -> Mapping[str, RuntimeInfo]:
 def _read_about(package: str, name: str) -> RuntimeInfo | None:
     """Return the `ABOUT` of `package.name.about`; None for a folder without that module."""
     path = f"{package}.{name}.about"
-    if importlib.util.find_spec(path) is None:
-        return None
-    info = getattr(importlib.import_module(path), "ABOUT", None)
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name == path:
+            return None
+        raise
+    info = getattr(module, "ABOUT", None)
     if not isinstance(info, RuntimeInfo):
         raise MissingRuntimeError(
             f"{path}: expected ABOUT, a RuntimeInfo, found {type(info).__name__}"

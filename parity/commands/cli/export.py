@@ -177,11 +177,11 @@ def export(
         for note in result.notes:
             console.print_note(note)
         worst = max(check["max_abs"] for check in result.checks)
-        batches = ", ".join(str(n) for n in sorted({check["batch"] for check in result.checks}))
+        batches = ", ".join(map(str, result.batches))
         console.stdout_console().print(
             f"{result.path}: {result.bytes / 1e6:.1f} MB, opset {result.opset}, outputs "
-            f"{', '.join(result.outputs)}\nverified: loads in ONNX Runtime; at N = {batches} the "
-            f"largest difference from {result.side} is {worst:.2e}, within rounding"
+            f"{', '.join(result.outputs)}\nverified: loads in ONNX Runtime; within rounding of "
+            f"{result.side} at N = {batches}; the largest difference is {worst:.2e} on usual inputs"
         )
 
 

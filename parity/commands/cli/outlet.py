@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -167,12 +166,12 @@ def _discard_rest(stream: GuardedStream) -> None:
 
 
 def _is_harmless(character: str) -> bool:
-    return (
-        character == "\n"
-        or character.isprintable()
-        # Spaces of other widths; line and paragraph separators are of other categories.
-        or unicodedata.category(character) == "Zs"
-    )
+    if character == "\n" or character.isprintable():
+        return True
+    import unicodedata  # here, since `parity --help` writes no such character
+
+    # Spaces of other widths; line and paragraph separators are of other categories.
+    return unicodedata.category(character) == "Zs"
 
 
 def _escape_character(character: str) -> str:

@@ -270,3 +270,62 @@ def test_the_process_stays_for_the_next_export(tmp_path):
     first = session_process.get_shared_process()
     export(lambda _, x: x * 3, [(4,)], tmp_path / "b.onnx")
     assert session_process.get_shared_process() is first
+
+
+LARGE = [(64, 64)]
+"""So many numbers that one extreme sample and one with ties are the batch of N = 2."""
+
+
+def test_the_batch_of_two_of_a_large_input_is_extreme_and_has_ties(tmp_path):
+    batches = []
+
+    def function(_, x):
+        if not torch.compiler.is_exporting():
+            batches.append(x.shape[0])
+        return x * 2
+
+    done = export(function, LARGE, tmp_path / "a.onnx")
+    assert batches == [3, 1, 2]
+    assert [(check.batch, check.inputs) for check in done.checks] == [(1, "normal"), (3, "normal")]
+    assert {(c.batch, c.inputs) for c in done.other_checks} == {(2, "extreme"), (2, "ties")}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_one_batch_of_a_large_input_that_differs_is_refused(batch, tmp_path):
+    def function(_, x):
+        if torch.compiler.is_exporting():
+            return x * 2
+        return x * 3 if x.shape[0] == batch else x * 2
+
+    with pytest.raises(ExportError, match=f"N={batch}"):
+        export(function, LARGE, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: torch.where(x.abs() > 30, x * 3, x * 2),
+        lambda x: torch.where(x == 0, x + 1, x * 2),
+    ],
+    ids=["extreme", "zero"],
+)
+def test_one_sample_of_the_batch_of_two_that_differs_is_refused(wrong, tmp_path):
+    def function(_, x):
+        return x * 2 if torch.compiler.is_exporting() else wrong(x)
+
+    with pytest.raises(ExportError, match="something else"):
+        export(function, LARGE, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda _, x: torch.exp(x * 3),  # of an extreme input no finite number
+        lambda _, x: x - x.mean(0),  # rows that depend on one another
+    ],
+    ids=["not-finite", "mixed-rows"],
+)
+def test_normal_inputs_are_the_batch_of_two_where_the_others_cannot_be(function, tmp_path):
+    done = export(function, LARGE, tmp_path / "a.onnx")
+    assert {(c.batch, c.inputs) for c in done.checks} >= {(1, "normal"), (2, "normal")}
+    assert {c.batch for c in done.other_checks} <= {1}
