@@ -13,6 +13,7 @@ from parity.commands.evaluated_model import (
     given_shape,
     identify_model,
     require_any,
+    require_card,
     share_threads,
 )
 from parity.commands.evaluation_runner import FACTORY, ShardSettings
@@ -148,6 +149,9 @@ def evaluate(
         python=find_interpreters(python),
     )
 
+    if on in (None, LOCAL):
+        require_card(request)
+
     def read_images() -> LabelledImages:
         progress("data", "reading images")
         found = open_labelled(
@@ -267,6 +271,7 @@ def _evaluate_here(plan: _Plan, progress: Progress) -> _Found:
         splits = []
         for name, reader in readers.items():
             outputs[name] = passes.run(reader, sampled=plan.sample(reader.plan))
+            require_any(models, outputs[name])
             splits.append(_judge(name, outputs[name], reader, passes, dataset, models.reference))
     return _Found(dataset, models, readers, outputs, tuple(splits))
 
@@ -298,6 +303,7 @@ def _evaluate_on(plan: _Plan, progress: Progress, *, on: str, jobs: int | None) 
             batches = plan.plan_batches(images)
             outputs[name] = passes.run(images, batches, sampled=plan.sample(batches))
             models = passes.models
+            require_any(models, outputs[name])
             preprocessing = plan.model.preprocessing(models.input_shape)
             readers[name] = BatchReader(images, batches, preprocessing)
             splits.append(

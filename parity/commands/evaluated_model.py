@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parity.commands.values import ImageSize, parse_image_size
-from parity.errors import ChildError, InputError, UsageError
-from parity.evaluation.models import LoadedModels
+from parity.comparison.placement import DeviceRequest, place_subjects
+from parity.errors import ChildError, InputError, MissingRuntimeError, UsageError
+from parity.evaluation.models import LoadedModels, ModelRequest
+from parity.evaluation.passes import Outputs
 from parity.network import architectures
 from parity.network.spec import ModelSpec
+from parity.processes import cards
 from parity.processes.references import REGISTERED, WEIGHTS, ModelReference, parse_reference
 from parity.text import quote
 from parity.training.data.batches import Preprocessing
@@ -109,8 +112,21 @@ def given_shape(model: EvaluatedModel) -> tuple[int, int, int] | None:
     return (channels or 3, *size)
 
 
-def require_any(models: LoadedModels) -> None:
-    """Raise `ChildError`, with the first reason, where no runtime is left."""
-    if not models.predictors:
-        reasons = "; ".join(models.failures.values())
+def require_any(models: LoadedModels, outputs: Outputs | None = None) -> None:
+    """Raise `ChildError`, with the reasons, where no runtime is left, or has outputs."""
+    if not models.predictors or (outputs is not None and not outputs.by_subject):
+        failures = {**models.failures, **({} if outputs is None else outputs.failures)}
+        reasons = "; ".join(failures.values())
         raise ChildError(f"no runtime can be evaluated: {reasons}")
+
+
+def require_card(request: ModelRequest) -> None:
+    """Raise `MissingRuntimeError`, a line for each runtime, if a card is asked for without one."""
+    if request.device != "gpu":
+        return
+    try:
+        cards.find_card()
+    except MissingRuntimeError:
+        names = request.first_children
+        subjects = [DeviceRequest(name, name, name, request.device) for name in names]
+        place_subjects(subjects, precision="float32", python=request.python)

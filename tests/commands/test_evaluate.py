@@ -13,7 +13,8 @@ from PIL import Image
 
 import parity
 from parity.commands.cli import main
-from parity.errors import InputError, MissingRuntimeError, OutputError, UsageError
+from parity.comparison.placement import DeviceMissing
+from parity.errors import ChildError, InputError, MissingRuntimeError, OutputError, UsageError
 from parity.network import architectures, weights
 from parity.report.evaluation import require_replaceable
 from parity.training import initialization
@@ -304,6 +305,44 @@ def test_samples_are_chosen_by_the_seed(net, data):
     assert images(0) == images(0) != images(1)
 
 
+def hide_card(*args):
+    raise MissingRuntimeError("no NVIDIA driver")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda c, d: parity.evaluate("resnet18", data=d, weights=c, device="gpu"),
+        lambda c, d: parity.predict("resnet18", data=d, weights=c, device="gpu"),
+    ],
+    ids=["evaluate", "predict"],
+)
+def test_a_gpu_that_is_not_there_is_a_line_for_each_runtime(command, checkpoint, data, monkeypatch):
+    from parity.processes import cards
+
+    monkeypatch.setattr(cards, "find_card", hide_card)
+    with pytest.raises(DeviceMissing) as error:
+        command(checkpoint, data)
+    lines = error.value.lines
+    assert [line.partition(":")[0] for line in lines] == ["keras", "torch", "onnx"]
+    assert all("no NVIDIA driver" in line for line in lines)
+    assert error.value.exit_code == 3
+
+
+@pytest.mark.framework
+@pytest.mark.slow
+def test_a_runtime_that_cannot_use_the_card_does_not_compute_on_the_cpu(net, data, monkeypatch):
+    """A card that the driver has, and PyTorch does not see."""
+    from parity.processes import cards
+
+    monkeypatch.setattr(cards, "find_card", lambda: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ChildError, match="no runtime can be evaluated: torch: ") as error:
+        parity.predict(f"{net}:Net,2", data=data, image_size=16, subjects="torch", device="gpu")
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 3
+
+
 # What is refused --------------------------------------------------------------------------------
 
 
@@ -327,6 +366,7 @@ def test_samples_are_chosen_by_the_seed(net, data):
         (lambda c, d: parity.predict("resnet18", "gone.png", weights=c), "no image can be read"),
         (lambda c, d: parity.predict("resnet18", data=d, weights=c, samples=0), "--samples must"),
         (lambda c, d: parity.predict("resnet18", data=d, weights=c, picture="p.bmp"), "p.bmp: exp"),
+        (lambda c, d: parity.predict("resnet18", data=d, weights=c, device="x"), "--device: expec"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_is_refused_in_one_line(call, message, checkpoint, data):

@@ -30,13 +30,6 @@ class SplitName(StrEnum):
     all = "all"
 
 
-class EvaluationDevice(StrEnum):
-    """The device of all runtimes."""
-
-    cpu = "cpu"
-    gpu = "gpu"
-
-
 ModelOption = Annotated[
     str,
     typer.Argument(
@@ -166,10 +159,7 @@ def evaluate(
     ] = None,
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
-    device: Annotated[
-        EvaluationDevice,
-        typer.Option(help="The device of all runtimes.", rich_help_panel=panels.WHERE),
-    ] = EvaluationDevice.cpu,
+    device: arguments.FixedDeviceOption = arguments.FixedDevice.cpu,
     threads: ThreadsOption = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that load images.", rich_help_panel=panels.WHERE)
@@ -285,6 +275,7 @@ def predict(
     json: JsonOption = None,
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
+    device: arguments.FixedDeviceOption = arguments.FixedDevice.cpu,
     threads: ThreadsOption = None,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
@@ -321,6 +312,7 @@ def predict(
                 validation_share=validation_share,
                 trust=trust or (),
                 custom_objects=custom_objects,
+                device=device.value,
                 threads=threads,
                 python=resolve_interpreters(python or []),
                 timeout=timeout,

@@ -157,6 +157,7 @@ class Runtime(OnnxReadings, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime
         return run.measure_batch_norm_inputs(model, self.table.rows, x)
 
     def create_trainer(self, request: TrainerRequest) -> train.TorchTrainer:
+        self.model.to(torch_device.find_device(request.device))
         return train.TorchTrainer(self.model, request, self._trained_names)
 
     def bind_layout(self, layout: TrainedLayout) -> None:
