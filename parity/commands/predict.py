@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity import temporary
-from parity.commands.evaluate import (
+from parity.commands.evaluated_model import (
     EvaluatedModel,
     given_shape,
     identify_model,
     require_any,
+    require_card,
     share_threads,
 )
 from parity.commands.notebooks import show_in_notebooks
@@ -130,6 +131,7 @@ def predict(
     validation_share: float = VALIDATION_SHARE,
     trust: Sequence[str | Path] = (),
     custom_objects: str | Path | None = None,
+    device: str = "cpu",
     threads: int | None = None,
     python: Mapping[str, str | Path] | None = None,
     timeout: float = 900.0,
@@ -150,6 +152,7 @@ def predict(
         image_size, channels, mean, deviation: How images are prepared, where the checkpoint does
             not tell it, or otherwise.
         trust, custom_objects: As for `parity.compare`.
+        device: "cpu" or "gpu".
         threads: The threads of each runtime; by default the cores, shared.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
         timeout: The time limit of one request to a runtime, in seconds.
@@ -193,17 +196,19 @@ def predict(
             subjects=() if subjects is None else parse_subjects(subjects),
             trust=tuple(map(str, trust)),
             custom_objects=None if custom_objects is None else str(custom_objects),
+            device=device,
             python=interpreters,
             input_shape=given_shape(known),
         )
         count = share_threads(len(request.first_children)) if threads is None else threads
         request = replace(request, threads=count)
-        children = stack.enter_context(Children(python=interpreters, timeout=timeout))
+        require_card(request)
+        children = stack.enter_context(
+            Children(python=interpreters, timeout=timeout, gpu=device == "gpu")
+        )
         children.start(request.first_children)
         models = load_models(request, children, folder, progress)
         require_any(models)
-        # No reference: the answer is that of the runtimes.
-        models.reference = None
         reader = BatchReader(
             selection.images,
             BatchPlan(len(selection.images.labels), PASS_BATCH, shuffle=False),
@@ -211,6 +216,7 @@ def predict(
         )
         loader = stack.enter_context(open_loader(folder, workers=0))
         outputs = Passes(models, children, loader, folder, progress).run(reader)
+        require_any(models, outputs)
         judging.drop_non_finite(outputs, reader)
     classes = _name_classes(selection.classes, outputs.by_subject)
     if selection.classes:

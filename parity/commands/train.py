@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -24,13 +24,19 @@ from parity.commands.values import (
     parse_image_size,
 )
 from parity.comparison.checkpoints import convert_checkpoint, detect_format
+from parity.comparison.placement import (
+    DeviceRequest,
+    Placement,
+    confirm_devices,
+    place_subjects,
+)
 from parity.defaults import SAVE_SECONDS, VALIDATION_SHARE
-from parity.errors import UsageError, WeightError
+from parity.errors import MissingRuntimeError, UsageError, WeightError
 from parity.explain.training import explain_step
 from parity.network import architectures, weights
 from parity.network.table import LayerTable
 from parity.numerics.losses import LOSSES
-from parity.processes import origin, registry
+from parity.processes import cards, origin, registry
 from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.references import parse_reference, split_name
@@ -38,7 +44,7 @@ from parity.text import quote
 from parity.training import configuration as configurations
 from parity.training import history, initialization
 from parity.training.callbacks import Callbacks, EarlyStopping, EpochMetrics, Plateau
-from parity.training.configuration import Configuration
+from parity.training.configuration import DEVICES, PRECISIONS, Configuration
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
 from parity.training.data.images import FileImages
@@ -51,7 +57,7 @@ from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder, RunProgress
 from parity.training.run_verification import RunVerifier
 from parity.training.schedules import Schedule
-from parity.training.verification import REFERENCE, VerifiedStep
+from parity.training.verification import REFERENCE, SUBJECT, VerifiedStep
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ def train(
     data: str | Path = DIGITS,
     epochs: int = 10,
     batch: int = 32,
+    accumulate: int = 1,
     optimizer: str = "adam",
     framework: str | None = None,
     momentum: float = 0.0,
@@ -154,6 +161,8 @@ def train(
     band: int = 0,
     trust: Sequence[str | Path] = (),
     custom_objects: str | Path | None = None,
+    device: str = DEVICES[0],
+    precision: str = PRECISIONS[0],
     threads: int | None = None,
     workers: int | None = None,
     python: Mapping[str, str | Path] | None = None,
@@ -162,8 +171,8 @@ def train(
 ) -> TrainingResult:
     """Train a model in Keras and PyTorch: the same start, the same batches.
 
-    Each framework computes its own step, on the CPU in float32: Keras's compiled train step and
-    PyTorch's autograd and `torch.optim`.
+    Each framework computes its own step: Keras's compiled train step and PyTorch's autograd and
+    `torch.optim`; on the CPU in float32 unless others are asked for.
 
     Parameters:
         model: An architecture that `parity models` lists; or a reference to any classifier of
@@ -173,6 +182,8 @@ def train(
         data: An image folder with a sub-folder for each class (or train/, val/ and test/ with
             them), a folder of IDX files, or "digits", the 1,797 of scikit-learn.
         epochs, batch: The number of epochs, and of images in a batch.
+        accumulate: The number of batches of a step, whose gradient is the mean of theirs. The last
+            step of an epoch may have fewer; `drop_last` leaves it out.
         optimizer: "sgd", "adam", "adamw" or "rmsprop"; `parity.training.optimizers` defines them.
         framework: "keras" or "torch"; both by default.
         momentum, nesterov, beta_1, beta_2, rho, epsilon: The optimizer's hyperparameters.
@@ -212,6 +223,10 @@ def train(
             verdict.
         every: Compare every `every`-th step instead, from the first on.
         trust, custom_objects: As for `parity.compare`.
+        device: "cpu" or "gpu", of both frameworks. The reference of `verify` is on the CPU.
+        precision: "float32"; or "float16" or "bfloat16" for mixed precision, in which products and
+            convolutions are computed. Weights, slots and checkpoints stay float32, and `verify`
+            compares float64 and float32.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
@@ -221,7 +236,8 @@ def train(
     Raises `UsageError` and `SpecError` for parameters that contradict one another or the run in
     `out`, `InputError` for data that cannot be trained on, `WeightError` for a checkpoint that does
     not fit, `OutputError` for a folder that cannot be written, `MissingRuntimeError` without a
-    framework, `TrainingError` for a loss that is not finite: the last saved state is then kept.
+    framework or a GPU, `TrainingError` for a loss that is not finite: the last saved state is then
+    kept.
 
     Example:
         >>> import parity
@@ -297,8 +313,12 @@ def train(
             frameworks=trained.frameworks,
             threads=_share_cores(len(trained.frameworks)) if threads is None else threads,
             initial_epoch=initial_epoch,
+            accumulate=accumulate,
+            device=device,
+            precision=precision,
         )
 
+    interpreters = find_interpreters(python)
     configuration: Configuration | None = None
     if is_registered:
         spec = architectures.get(
@@ -306,10 +326,13 @@ def train(
         )
         configuration = configure(TrainedModel.of_spec(spec, frameworks))
         name = spec.name
+        placement = _place(frameworks, device, precision, interpreters)
     else:
         # What is wrong with the other parameters is said before a framework starts.
         configure(_placeholder(references, channels or dataset.channels))
         name = name_run(references)
+        # The frameworks of the references are known once they are read.
+        _require_card(device)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / name)
     if configuration is not None:
         saved = _open_folder(folder, configuration, resume=resume)
@@ -321,7 +344,9 @@ def train(
         workers = default_workers(from_files=isinstance(dataset.training, FileImages))
     with ExitStack() as stack:
         working_folder = stack.enter_context(temporary.working_folder())
-        children = stack.enter_context(Children(python=find_interpreters(python), timeout=timeout))
+        children = stack.enter_context(
+            Children(python=interpreters, timeout=timeout, gpu=device == "gpu")
+        )
         if configuration is None:
             trained = load_graph_models(
                 GraphModelRequest(
@@ -349,10 +374,12 @@ def train(
             frameworks = trained.frameworks
             _require_sides(frameworks, verify=verify, band=band)
             configuration = configure(trained)
+            placement = _place(frameworks, device, precision, interpreters, trained.children)
             saved = _open_folder(folder, configuration, resume=resume)
         suffixes = _parse_formats(formats, frameworks)
         names = {name: configuration.model.children.get(name, name) for name in frameworks}
         children.start(names.values())
+        confirm_devices(placement, _request_devices(names, device), children)
         pool = stack.enter_context(children.threads(len(frameworks)))
         own = {name: children[child] for name, child in names.items()}
         folder.write_description(configuration.description)
@@ -396,6 +423,32 @@ def train(
     seconds = time.monotonic() - started
     result = _result(configuration, folder, finished, compared, seconds)
     return _add_band(result, replicates) if replicates else result
+
+
+def _place(
+    frameworks: Sequence[str],
+    device: str,
+    precision: str,
+    python: Mapping[str, str],
+    children: Mapping[str, str] | None = None,
+) -> Placement:
+    """Raise `MissingRuntimeError` for a card, `UsageError` for a precision that is not there."""
+    names = {name: (children or {}).get(name, name) for name in frameworks}
+    return place_subjects(_request_devices(names, device), precision=precision, python=python)
+
+
+def _require_card(device: str) -> None:
+    """Raise `MissingRuntimeError` if a card is asked for and there is none."""
+    if device != "gpu":
+        return
+    try:
+        cards.find_card()
+    except MissingRuntimeError as error:
+        raise MissingRuntimeError(f"--device gpu: {error}; leave it out to use the CPU") from None
+
+
+def _request_devices(children: Mapping[str, str], device: str) -> list[DeviceRequest]:
+    return [DeviceRequest(name, name, child, device) for name, child in children.items()]
 
 
 def default_folder(models: Sequence[str]) -> Path:
@@ -691,7 +744,7 @@ def _result(
     from parity.training import tensorboard
 
     unreadable = configuration.data.unreadable
-    notes = [*configuration.model.notes]
+    notes = [*configuration.model.notes, *_describe_precision(configuration, finished, compared)]
     notes += [f"left out: {reason}" for reason in unreadable[:10]]
     if len(unreadable) > 10:
         notes.append(f"left out: {len(unreadable) - 10} more images that cannot be read")
@@ -720,3 +773,26 @@ def _result(
         seconds=seconds,
         verified_steps=compared,
     )
+
+
+def _describe_precision(
+    configuration: Configuration, finished: RunProgress, compared: tuple[VerifiedStep, ...]
+) -> Iterator[str]:
+    """Yield what a reader must know of a run in mixed precision, or on the card."""
+    if configuration.precision != "float32" and compared:
+        yield (
+            f"the steps are compared in float64 and float32; those of the run itself, in mixed "
+            f"precision of {configuration.precision}, are not"
+        )
+    if configuration.device == "gpu" and compared:
+        yield (
+            f"the compared steps are {SUBJECT}'s on the GPU and {REFERENCE}'s on the CPU; those of "
+            f"{REFERENCE} on the GPU are not compared"
+        )
+    for name, each in finished.frameworks.items():
+        if each.skipped:
+            steps = "1 step was" if each.skipped == 1 else f"{each.skipped} steps were"
+            yield (
+                f"{name}: {steps} left out, whose scaled gradients were not finite in "
+                f"{configuration.precision}"
+            )

@@ -44,7 +44,8 @@ class TrainerRequest:
     gradients together. After clipping, `l2` × weight is added to each gradient, except for the
     weights in `no_weight_decay`. `loss` is one of `parity.numerics.losses`; `label_smoothing` is
     the fraction of label smoothing in the loss. `seed` seeds the framework's random generator,
-    which dropout uses.
+    which dropout uses. `accumulate` is the largest number of micro-batches of a step. `device` is
+    "cpu" or "gpu", `precision` "float32", or "float16" or "bfloat16" for mixed precision.
     """
 
     optimizer: str
@@ -56,6 +57,9 @@ class TrainerRequest:
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
     seed: int = 0
+    accumulate: int = 1
+    device: str = "cpu"
+    precision: str = "float32"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data, tuples as lists."""
@@ -78,9 +82,11 @@ class TrainerRequest:
 class StepRequest:
     """One training step on a batch: `.npy` files of images (N, C, H, W) and class indices (N,).
 
-    `optimizer_epsilon` replaces the optimizer's ε in this step, where the map between frameworks
-    needs that. With a `perturbation_seed` the batch is permuted before the step, and every weight
-    is moved by up to one ulp after it.
+    A step may take its gradient from several micro-batches, of which each is a request: this one is
+    `micro_batch`, from 0 on, of `micro_batches`. With the last one the optimizer steps, by the mean
+    of their gradients. `optimizer_epsilon` replaces the optimizer's ε in this step, where the map
+    between frameworks needs that. With a `perturbation_seed` the batch is permuted before the step,
+    and every weight is moved by up to one ulp after the optimizer's.
     """
 
     images: str
@@ -88,6 +94,18 @@ class StepRequest:
     learning_rate: float
     optimizer_epsilon: float | None = None
     perturbation_seed: int | None = None
+    micro_batch: int = 0
+    micro_batches: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no micro-batch of the step was taken yet."""
+        return self.micro_batch == 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the optimizer steps after this micro-batch."""
+        return self.micro_batch == self.micro_batches - 1
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -103,8 +121,9 @@ class Variation:
 
     `inference_batch_norms`, by module, use their moving statistics; `frozen_batch_norms` also get
     no gradient for γ and β. `detached_outputs` are modules whose output passes no gradient on;
-    `unfrozen_parameters` are frozen parameters that get a gradient. With `extra_softmax`, a softmax
-    comes before the loss.
+    `detached_operand` is the number of a sum of two tensors, and which of them passes none on. With
+    `attached`, what the model detaches passes one on. `unfrozen_parameters` are frozen parameters
+    that get a gradient. With `extra_softmax`, a softmax comes before the loss.
     """
 
     inference_batch_norms: tuple[str, ...] = ()
@@ -112,18 +131,23 @@ class Variation:
     detached_outputs: tuple[str, ...] = ()
     unfrozen_parameters: tuple[str, ...] = ()
     extra_softmax: bool = False
+    attached: bool = False
+    detached_operand: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
+        operand = data["detached_operand"]
         return cls(
             tuple(data["inference_batch_norms"]),
             tuple(data["frozen_batch_norms"]),
             tuple(data["detached_outputs"]),
             tuple(data["unfrozen_parameters"]),
             data["extra_softmax"],
+            data["attached"],
+            None if operand is None else (operand[0], operand[1]),
         )
 
 
@@ -135,7 +159,8 @@ class ObservedStepRequest:
     `slot/KIND/NAME`, by canonical name and in the definition of `parity.training.optimizers`.
     `number` is the number of the step, from 1 on. `dtype` is "float64" or "float32".
     `choices_path` is a file with each ReLU's active side and each max-pool's argmax, which the step
-    uses instead of its own. `device` is "cpu" or "gpu".
+    uses instead of its own. `device` is "cpu" or "gpu". `sizes` are the numbers of images of the
+    micro-batches, in the order of the step's arrays; () is one.
     """
 
     trainer: TrainerRequest
@@ -147,6 +172,7 @@ class ObservedStepRequest:
     choices_path: str | None = None
     variation: Variation = Variation()
     device: str = "cpu"
+    sizes: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -154,6 +180,7 @@ class ObservedStepRequest:
             "trainer": self.trainer.to_json(),
             "step": self.step.to_json(),
             "variation": self.variation.to_json(),
+            "sizes": list(self.sizes),
         }
 
     @classmethod
@@ -164,21 +191,27 @@ class ObservedStepRequest:
                 "trainer": TrainerRequest.from_json(data["trainer"]),
                 "step": StepRequest.from_json(data["step"]),
                 "variation": Variation.from_json(data["variation"]),
+                "sizes": tuple(data["sizes"]),
             }
         )
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """A batch's mean loss, before the step, and its number of images and of right predictions."""
+    """A batch's mean loss, before the step, and its number of images and of right predictions.
+
+    `skipped`: the optimizer did not step, since a gradient of the scaled loss was not finite.
+    """
 
     loss: float
     correct: int
     count: int
+    skipped: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(float(data["loss"]), int(data["correct"]), int(data["count"]))
+        skipped = bool(data.get("skipped", False))
+        return cls(float(data["loss"]), int(data["correct"]), int(data["count"]), skipped)

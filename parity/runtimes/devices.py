@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -64,13 +64,27 @@ def require_output_on(runtime: str, device: str, output_device: str) -> dict[str
 
     `output_device` is the framework's own name of it.
     """
-    on_gpu = any(sign in output_device.lower() for sign in ("cuda", "gpu"))
-    if (device == "gpu") != on_gpu:
+    if not is_device(output_device, device):
         raise MissingRuntimeError(
             f"{runtime}: the {device.upper()} was requested, but the output is on "
             f"'{output_device}': nothing was judged"
         )
     return {"output": output_device}
+
+
+def require_weights_on(runtime: str, device: str, weight_devices: Mapping[str, str]) -> None:
+    """Raise `MissingRuntimeError` unless every weight, by name, is on `device`."""
+    for name, own in weight_devices.items():
+        if not is_device(own, device):
+            raise MissingRuntimeError(
+                f"{runtime}: the {device.upper()} was requested, but {name} is on '{own}': nothing "
+                "was trained"
+            )
+
+
+def is_device(name: str, device: str) -> bool:
+    """Return whether a framework's own name of a device is one of "cpu" or "gpu"."""
+    return (device == "gpu") == any(sign in name.lower() for sign in ("cuda", "gpu"))
 
 
 class Inspectable(Protocol):

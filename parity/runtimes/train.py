@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +32,7 @@ from parity.processes.training_requests import (
     TrainerRequest,
     Variation,
 )
+from parity.runtimes.devices import require_weights_on
 from parity.runtimes.floors import Perturbation
 from parity.runtimes.run import read_input
 from parity.runtimes.weights import WeightOperations
@@ -41,7 +44,7 @@ class Trainer(Protocol):
     """A model, its loss and its optimizer, in one framework."""
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
-        """Train on one batch: images (N, C, H, W) float32, class indices (N,)."""
+        """Train on one micro-batch: images (N, C, H, W) float32, class indices (N,)."""
 
     def evaluate(self, images: Array, labels: Array) -> BatchResult:
         """Return a batch's loss and accuracy in inference mode."""
@@ -52,9 +55,18 @@ class Trainer(Protocol):
     def read_definition(self) -> dict[str, Array]:
         """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
 
+    def locate_weights(self) -> dict[str, str]:
+        """Return the framework's name of the device of each weight, by its own name."""
+
     def write_state(self, values: dict[str, Array]) -> None:
         """Restore what `read_state` returned. Raises `WeightError` for other names or shapes."""
 
+
+LOSS_SCALE = 2.0**15
+"""The factor of the loss, at first, in mixed precision of float16."""
+
+LOSS_SCALE_STEPS = 2000
+"""After so many steps with finite gradients it is doubled; after one without it is halved."""
 
 CHOOSING_KINDS = ("relu", "max_pool")
 """The kinds whose derivative jumps where rounding may choose otherwise."""
@@ -89,10 +101,10 @@ class ObservedTrainer(Trainer, Protocol):
         """Return the moving statistics after the last step, `weight/NAME`."""
 
     def read_logits(self) -> Array:
-        """Return the last step's logits (N, classes)."""
+        """Return the logits (N, classes) of the last micro-batch."""
 
     def read_choices(self) -> Choices:
-        """Return the choices of the last step."""
+        """Return the choices of the last micro-batch."""
 
     def read_dropouts(self) -> Array:
         """Return (n, 2), for each dropout that the last step left out, its rate and the number of
@@ -100,7 +112,7 @@ class ObservedTrainer(Trainer, Protocol):
         """
 
     def read_choice_input(self, row: str) -> Array:
-        """Return the input of a row with a choice in the last step, where choices were given."""
+        """Return the input of a row with a choice in the last micro-batch, with given choices."""
 
     def read_distances(self) -> dict[str, tuple[Array, Array]]:
         """Return, for each row whose given choices are not its own, its input and the distances.
@@ -109,14 +121,50 @@ class ObservedTrainer(Trainer, Protocol):
         """
 
     def vary(self, variation: Variation, choices: Choices | None = None) -> None:
-        """Take the next steps with a variation, and with the choices of another step."""
+        """Take the next micro-batches with a variation, and with the choices of another step."""
 
     def describe_statistics(self) -> dict[str, Any]:
         """Return how the last step updated each moving variance, by canonical name.
 
-        "keep" is the share of the old value, "count" the number of values of a channel, "unbiased"
-        whether the batch's variance is divided by one less.
+        "keep" is the share of the old value, "count" the largest number of values of a channel in a
+        micro-batch.
         """
+
+    def read_biased_variances(self) -> dict[str, Array]:
+        """Return what biased variances of the micro-batches would have made the moving ones.
+
+        `biased/NAME`, float64; none where the moving ones are made of those.
+        """
+
+
+@dataclass(frozen=True)
+class ObservedStep:
+    """A step of one or more micro-batches: the mean of their losses, and all logits (N, classes).
+
+    `correct` are the right predictions. `choices` are kept where the trainer, which has those of
+    the last micro-batch, has not all.
+    """
+
+    trainer: ObservedTrainer
+    loss: float
+    correct: int
+    logits: Array
+    choices: Choices | None
+
+    def read_choices(self) -> Choices:
+        """Return the choices of the step."""
+        return self.trainer.read_choices() if self.choices is None else self.choices
+
+
+def _join_choices(parts: Sequence[Choices]) -> Choices:
+    """Return the choices of several micro-batches, without rows that one of them lacks."""
+    names = [name for name in parts[0] if all(name in part for part in parts)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _split(values: Array, sizes: Sequence[int]) -> list[Array]:
+    """Return the parts of an array along its first axis; () is one."""
+    return np.split(values, np.cumsum(sizes)[:-1]) if sizes else [values]
 
 
 class TrainOperations(WeightOperations):
@@ -127,6 +175,7 @@ class TrainOperations(WeightOperations):
     def __init__(self) -> None:
         super().__init__()
         self._observed: dict[str, Any] = {}
+        self._steps: dict[str, ObservedStep] = {}
 
     def create_trainer(self, request: TrainerRequest) -> Trainer:
         """Return a trainer of the loaded model, whose optimizer has taken no step."""
@@ -178,9 +227,15 @@ class TrainOperations(WeightOperations):
         weights.save(Path(path), values)
 
     def start_training(self, **arguments: Any) -> None:
-        """Make a trainer of the loaded model; `arguments` are the fields of `TrainerRequest`."""
-        self.pin_flags("float32", "cpu")
-        self._trainer = self.create_trainer(TrainerRequest.from_json(arguments))
+        """Make a trainer of the loaded model; `arguments` are the fields of `TrainerRequest`.
+
+        Raises `MissingRuntimeError` for a device that is not there, or that the model is not on.
+        """
+        request = TrainerRequest.from_json(arguments)
+        self.require_device(device=request.device)
+        self.pin_flags(request.precision, request.device)
+        self._trainer = self.create_trainer(request)
+        require_weights_on(self.name, request.device, self._trainer.locate_weights())
 
     def use_layout(self, *, layout: dict[str, Any]) -> None:
         """Hold the canonical weights of a `TrainedLayout` from now on; the model has no table.
@@ -237,8 +292,8 @@ class TrainOperations(WeightOperations):
     def observe_step(self, **arguments: Any) -> dict[str, Any]:
         """Take one step from a given state; `arguments` are the fields of `ObservedStepRequest`.
 
-        The file has `loss`, `logits`, `gradient/NAME`, and the state after the step as
-        `weight/NAME` and `slot/KIND/NAME`; "statistics" in the answer describes the moving
+        The file has `loss`, `logits`, `gradient/NAME`, the state after the step as `weight/NAME`
+        and `slot/KIND/NAME`, and `biased/NAME`; "statistics" in the answer describes the moving
         variances, "correct" is the metric that the framework reports.
         """
         request = ObservedStepRequest.from_json(arguments)
@@ -247,18 +302,22 @@ class TrainOperations(WeightOperations):
         choices = None
         if request.choices_path is not None:
             choices = safetensors.numpy.load_file(request.choices_path)
-        trainer, result = self._observe(request, values, images, choices)
-        record = self._read_record(trainer)
-        record["loss"] = np.array(result.loss, np.float64)
-        weights.save(Path(request.out_path), record)
-        return {"statistics": trainer.describe_statistics(), "correct": result.correct}
+        step = self._observe(request, values, images, choices)
+        weights.save(Path(request.out_path), self._read_record(step))
+        return {"statistics": step.trainer.describe_statistics(), "correct": step.correct}
 
-    def _read_record(self, trainer: ObservedTrainer) -> dict[str, Array]:
-        """Return the parts of a trainer's last step."""
-        parts = {**trainer.read_gradients(), **trainer.read_definition()}
+    def _read_record(self, step: ObservedStep) -> dict[str, Array]:
+        """Return the parts of a step, the last of its trainer."""
+        trainer = step.trainer
+        parts = {
+            **trainer.read_gradients(),
+            **trainer.read_definition(),
+            **trainer.read_biased_variances(),
+        }
         dropouts = trainer.read_dropouts()
         own = {DROPOUT_RECORD: dropouts} if len(dropouts) else {}
-        return {**self._select_known(parts), **own, "logits": trainer.read_logits()}
+        loss = np.array(step.loss, np.float64)
+        return {**self._select_known(parts), **own, "logits": step.logits, "loss": loss}
 
     def _observe(
         self,
@@ -266,19 +325,44 @@ class TrainOperations(WeightOperations):
         values: dict[str, Array],
         images: Array,
         choices: Choices | None,
-    ) -> tuple[ObservedTrainer, BatchResult]:
+        after: Callable[[ObservedTrainer], None] | None = None,
+    ) -> ObservedStep:
+        """Take a step of one or more micro-batches; `after` is called after each."""
+        sizes = request.sizes
+        labels = _split(read_input(request.step.labels), sizes)
+        count = len(labels)
+        given = {name: _split(value, sizes) for name, value in (choices or {}).items()}
+        results: list[BatchResult] = []
+        logits: list[Array] = []
+        found: list[Choices] = []
         with self.keep_generators():
             trainer = self._observed_trainer(request.trainer, request.dtype, request.device)
-            trainer.vary(request.variation, choices)
             trainer.write_definition(values, number=request.number)
-            labels = read_input(request.step.labels)
-            result = trainer.step(images.astype(request.dtype), labels, request.step)
-        return trainer, result
+            for place, part in enumerate(_split(images.astype(request.dtype), sizes)):
+                forced = None if choices is None else {n: each[place] for n, each in given.items()}
+                trainer.vary(request.variation, forced)
+                step = dataclasses.replace(request.step, micro_batch=place, micro_batches=count)
+                results.append(trainer.step(part, labels[place], step))
+                logits.append(trainer.read_logits())
+                if count > 1:
+                    found.append(trainer.read_choices())
+                if after is not None:
+                    after(trainer)
+        observed = ObservedStep(
+            trainer,
+            math.fsum(result.loss for result in results) / count,
+            sum(result.correct for result in results),
+            np.concatenate(logits),
+            _join_choices(found) if found else None,
+        )
+        self._steps[request.dtype] = observed
+        return observed
 
     def _observed_trainer(
         self, request: TrainerRequest, dtype: str, device: str
     ) -> ObservedTrainer:
         # Keras's step takes seconds to compile; it is that of the same model and request.
+        request = dataclasses.replace(request, device=device)
         key = (id(self.model), device, json.dumps(request.to_json(), sort_keys=True))
         if self._observed.get(dtype, (None, None))[0] != key:
             self._observed[dtype] = key, self.create_observed_trainer(request, dtype, device)
@@ -286,7 +370,7 @@ class TrainOperations(WeightOperations):
 
     def save_choices(self, *, path: str, dtype: str) -> None:
         """Write the choices of the last observed step of a dtype."""
-        choices = self._observed[dtype][1].read_choices()
+        choices = self._steps[dtype].read_choices()
         safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in choices.items()}, path)
 
     def measure_step_floors(
@@ -302,10 +386,10 @@ class TrainOperations(WeightOperations):
         others' where that is larger.
         """
         request = ObservedStepRequest.from_json(arguments)
-        reference = self._observed["float64"][1]
+        reference = self._steps["float64"]
         labels = read_input(request.step.labels)
         expected = self._read_record(reference)
-        expected["samples"] = _measure_samples(reference, request, labels)
+        expected["samples"] = _measure_samples(reference.logits, request, labels)
         choices = reference.read_choices()
         values = safetensors.numpy.load_file(request.state_path)
         images = read_input(request.step.images)
@@ -317,11 +401,11 @@ class TrainOperations(WeightOperations):
             trainer = self._observed_trainer(request.trainer, request.dtype, request.device)
             trainer.use_running_sums(replicate == replicates - 1)
             try:
-                self._observe(request, own, perturb(images), choices)
+                step = self._observe(request, own, perturb(images), choices)
             finally:
                 trainer.use_running_sums(False)
             found = self._select_known({**trainer.read_gradients(), **trainer.read_statistics()})
-            found["samples"] = _measure_samples(trainer, request, labels)
+            found["samples"] = _measure_samples(step.logits, request, labels)
             for name, value in found.items():
                 error = measure_error(actual=value, expected=expected[name])
                 errors.setdefault(name, []).append(error.rel_l2)
@@ -344,24 +428,27 @@ class TrainOperations(WeightOperations):
         choices = safetensors.numpy.load_file(request.choices_path)
         values = safetensors.numpy.load_file(request.state_path)
         images = read_input(request.step.images)
-        reference, result = self._observe(request, values, images, choices)
-        record = self._read_record(reference)
-        record["loss"] = np.array(result.loss, np.float64)
-        weights.save(Path(request.out_path), record)
-        distances = reference.read_distances()
-        narrow, _ = self._observe(
-            dataclasses.replace(request, dtype="float32"), values, images, choices
+        distances: list[dict[str, tuple[Array, Array]]] = []
+        reference = self._observe(
+            request, values, images, choices, lambda each: distances.append(each.read_distances())
         )
-        found = {}
-        for row, (inputs, distance) in distances.items():
-            error = np.abs(narrow.read_choice_input(row) - inputs).max()
-            found[row] = {
-                "count": len(distance),
-                "distance": float(distance.max()),
-                "error": float(error),
-                "scale": float(np.sqrt(np.mean(np.square(inputs)))),
-            }
-        return {"statistics": reference.describe_statistics(), "choices": found}
+        weights.save(Path(request.out_path), self._read_record(reference))
+        found: dict[str, _OtherChoices] = {}
+        parts = iter(distances)
+
+        def measure(narrow: ObservedTrainer) -> None:
+            for row, (inputs, distance) in next(parts).items():
+                errors = narrow.read_choice_input(row) - inputs
+                found.setdefault(row, _OtherChoices()).add(inputs, distance, errors)
+
+        self._observe(
+            dataclasses.replace(request, dtype="float32"), values, images, choices, measure
+        )
+        statistics = reference.trainer.describe_statistics()
+        return {
+            "statistics": statistics,
+            "choices": {r: each.to_json() for r, each in found.items()},
+        }
 
     def find_non_finite(self) -> dict[str, Any]:
         """Return the first weight or optimizer slot with a NaN or Inf as "tensor", None if none."""
@@ -430,11 +517,34 @@ def _load_exactly(path: str, layout: TrainedLayout) -> dict[str, Array]:
     return values
 
 
-def _measure_samples(
-    trainer: ObservedTrainer, request: ObservedStepRequest, labels: Array
-) -> Array:
+@dataclass
+class _OtherChoices:
+    """The units of a row with another choice, in the micro-batches that have such units."""
+
+    count: int = 0
+    distance: float = 0.0
+    error: float = 0.0
+    squares: float = 0.0
+    values: int = 0
+
+    def add(self, inputs: Array, distance: Array, errors: Array) -> None:
+        """Add those of a micro-batch: the row's input, their distances, what rounding makes."""
+        self.count += len(distance)
+        self.distance = max(self.distance, float(distance.max()))
+        self.error = max(self.error, float(np.abs(errors).max()))
+        self.squares += float(np.sum(np.square(inputs)))
+        self.values += inputs.size
+
+    def to_json(self) -> dict[str, Any]:
+        scale = math.sqrt(self.squares / self.values)
+        return {
+            "count": self.count, "distance": self.distance, "error": self.error, "scale": scale
+        }  # fmt: skip
+
+
+def _measure_samples(logits: Array, request: ObservedStepRequest, labels: Array) -> Array:
     return measure_losses(
-        trainer.read_logits(),
+        logits,
         labels,
         loss=request.trainer.loss,
         label_smoothing=request.trainer.label_smoothing,

@@ -22,6 +22,10 @@ from parity.training.schedules import Schedule
 
 SCHEMA = "parity.training/1"
 
+DEVICES = ("cpu", "gpu")
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -29,7 +33,9 @@ class Configuration:
 
     `initial_weights` is a scheme of `initialization`, or the hash of the weights that were given.
     `threads` are those of each framework. `initial_epoch` are the epochs that were trained before
-    with the initial weights: the first of this run has the next number.
+    with the initial weights: the first of this run has the next number. A step has `accumulate`
+    batches, its micro-batches. `device` is "cpu" or "gpu"; a `precision` that is not "float32" is
+    mixed.
     """
 
     model: TrainedModel
@@ -50,6 +56,9 @@ class Configuration:
     frameworks: tuple[str, ...]
     threads: int
     initial_epoch: int = 0
+    accumulate: int = 1
+    device: str = "cpu"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -61,6 +70,10 @@ class Configuration:
             )
         if self.batch < 1:
             raise UsageError(f"--batch: must be a whole number above 0, found {self.batch}")
+        if self.accumulate < 1:
+            raise UsageError(
+                f"--accumulate: must be a whole number above 0, found {self.accumulate}"
+            )
         if self.threads < 1:
             raise UsageError(f"--threads: must be a whole number above 0, found {self.threads}")
         if not 0 <= self.label_smoothing < 1:
@@ -71,6 +84,16 @@ class Configuration:
         if self.loss not in LOSSES:
             hint = suggest(self.loss, LOSSES, otherwise=f"known: {', '.join(LOSSES)}")
             raise UsageError(f"unknown loss {quote(self.loss)}{hint}")
+        for option, value, known in (
+            ("--device", self.device, DEVICES), ("--precision", self.precision, PRECISIONS)
+        ):  # fmt: skip
+            if value not in known:
+                raise UsageError(f"{option}: expected {' or '.join(known)}, found {quote(value)}")
+        if self.accumulate > 1 and self.precision == "float16":
+            raise UsageError(
+                "--accumulate: with --precision float16 Keras leaves out single micro-batches "
+                "whose scaled gradients are not finite, PyTorch whole steps; use bfloat16"
+            )
         if self.label_smoothing and self.loss == "mean-squared-error":
             raise UsageError("--label-smoothing: belongs to a cross-entropy, not to --loss "
                              "mean-squared-error")  # fmt: skip
@@ -112,6 +135,9 @@ class Configuration:
             "frameworks": list(self.frameworks),
             "threads": self.threads,
             "initial_epoch": self.initial_epoch,
+            "accumulate": self.accumulate,
+            "device": self.device,
+            "precision": self.precision,
         }
 
 
@@ -124,6 +150,7 @@ def require_same(
     depends on their number.
     """
     now = current.to_json()
+    saved = {**_EARLIER, **saved}
     # JSON has lists where specs have tuples.
     differences = [
         text
@@ -142,6 +169,9 @@ def require_same(
             f"{'; '.join(differences)}"
         )
 
+
+_EARLIER: Mapping[str, Any] = {"accumulate": 1, "device": "cpu", "precision": "float32"}
+"""What the configuration of a run does not say that an earlier version began."""
 
 _ABSENT = object()
 

@@ -45,6 +45,7 @@ class Readers:
             batch,
             seed=configuration.seed,
             drop_last=configuration.drop_last,
+            accumulate=configuration.accumulate,
         )
         validation = BatchPlan(len(data.validation.labels), batch, shuffle=False)
         return cls(
@@ -87,10 +88,11 @@ class Loop:
         self._noise = noise
         self._readers = Readers.of(configuration)
         self._table = configuration.table
-        self._steps = self._readers.training.plan.steps
+        self._plan = self._readers.training.plan
+        self._steps = self._plan.updates
         self._last_save = time.monotonic()
         self._started = time.monotonic()
-        self._first_step = 0
+        self._first_batch = 0
 
     def prepare(self, progress: RunProgress | None) -> RunProgress:
         """Create the trainers, restore a state if there is one, and return the progress."""
@@ -102,6 +104,9 @@ class Loop:
                 loss=self._configuration.loss,
                 label_smoothing=self._configuration.label_smoothing,
                 seed=self._configuration.seed,
+                accumulate=self._configuration.accumulate,
+                device=self._configuration.device,
+                precision=self._configuration.precision,
             )
             child.call("start_training", **request.to_json())
         if progress is None:
@@ -115,7 +120,7 @@ class Loop:
 
     def run(self, progress: RunProgress) -> RunProgress:
         """Train until the last epoch, or until every framework has stopped early."""
-        self._first_step = self._step_of_run(progress)
+        self._first_batch = self._batch_of_run(progress)
         while progress.epoch <= self._configuration.epochs and _active(progress):
             progress = self._train_epoch(progress)
             progress = self._end_epoch(progress)
@@ -125,31 +130,40 @@ class Loop:
     # Training ------------------------------------------------------------------------------------
 
     def _train_epoch(self, progress: RunProgress) -> RunProgress:
-        batches = self._loader.iterate(self._readers.training, progress.epoch, start=progress.step)
+        batches = self._loader.iterate(self._readers.training, progress.epoch, start=progress.batch)
         for batch in batches:
-            progress = self._train_step(progress, batch)
+            progress = self._train_batch(progress, batch)
             self._show_rate(progress)
             if time.monotonic() - self._last_save >= self._save_seconds:
                 self._save(progress)
         return progress
 
-    def _train_step(self, progress: RunProgress, batch: BatchFiles) -> RunProgress:
+    def _train_batch(self, progress: RunProgress, batch: BatchFiles) -> RunProgress:
+        """Train on one batch, a micro-batch of a step."""
         step = self._step_of_run(progress)
-        if self._verifier is not None and len(_active(progress)) == len(progress.frameworks):
+        place, micro_batch = divmod(progress.batch, self._configuration.accumulate)
+        all_active = len(_active(progress)) == len(progress.frameworks)
+        if self._verifier is not None and all_active and micro_batch == 0:
             reference = progress.frameworks[REFERENCE]
             rates = (
                 reference.learning_rate,
                 *(self._learning_rate(n, reference) for n in (step, step + 1)),
             )
-            number = self._step_of_optimizer(progress)
-            self._verifier.before_step(number, progress.epoch, progress.step, batch, rates)
+            number = self._step_of_optimizer(progress, reference)
+            self._verifier.before_step(number, progress.epoch, place, batch, rates)
         requests = {
             name: StepRequest(
                 str(batch.images),
                 str(batch.labels),
                 self._learning_rate(step, progress.frameworks[name]),
-                self._configuration.optimizer.epsilon_at(name, self._step_of_optimizer(progress)),
-                None if self._noise is None else self._noise * 1_000_003 + step,
+                self._configuration.optimizer.epsilon_at(
+                    name, self._step_of_optimizer(progress, progress.frameworks[name])
+                ),
+                None
+                if self._noise is None
+                else self._noise * 1_000_003 + self._batch_of_run(progress),
+                micro_batch,
+                len(self._plan.group(place)),
             )
             for name in _active(progress)
         }
@@ -171,9 +185,10 @@ class Loop:
                     learning_rate=requests[name].learning_rate,
                     seconds=before.seconds + seconds,
                     images=before.images + result.count,
+                    skipped=before.skipped + result.skipped,
                 ),
             )
-        return replace(progress, step=progress.step + 1)
+        return replace(progress, batch=progress.batch + 1)
 
     def _learning_rate(self, step: int, progress: FrameworkProgress) -> float:
         configuration = self._configuration
@@ -186,11 +201,18 @@ class Loop:
         return rate * progress.callbacks.reduction
 
     def _step_of_run(self, progress: RunProgress) -> int:
-        return (progress.epoch - 1) * self._steps + progress.step
+        """Return the number of the next batch's step, from 0 on."""
+        place = progress.batch // self._configuration.accumulate
+        return (progress.epoch - 1) * self._steps + place
 
-    def _step_of_optimizer(self, progress: RunProgress) -> int:
-        """Return the number of the next step, from 1 on, since the optimizer started anew."""
-        return self._step_of_run(progress) - self._configuration.initial_epoch * self._steps + 1
+    def _batch_of_run(self, progress: RunProgress) -> int:
+        """Return the number of the next batch, from 0 on."""
+        return (progress.epoch - 1) * self._plan.steps + progress.batch
+
+    def _step_of_optimizer(self, progress: RunProgress, framework: FrameworkProgress) -> int:
+        """Return the number of a framework's next step, from 1 on, since its optimizer began."""
+        first = self._configuration.initial_epoch * self._steps
+        return self._step_of_run(progress) - first - framework.skipped + 1
 
     def _call_all(
         self, requests: Mapping[str, tuple[str, Mapping[str, Any]]]
@@ -215,12 +237,18 @@ class Loop:
         kept = (
             "no state was saved before"
             if saved is None
-            else f"the state before step {saved.step + 1} of epoch {saved.epoch} is kept"
+            else f"the state before {self._name_batch(saved)} is kept"
         )
         raise TrainingError(
-            f"{registry.label(name)}: the loss is {loss} at step {progress.step + 1} of epoch "
-            f"{progress.epoch}; {where}; {kept} in {self._folder.path}"
+            f"{registry.label(name)}: the loss is {loss} at {self._name_batch(progress)}; {where}; "
+            f"{kept} in {self._folder.path}"
         )
+
+    def _name_batch(self, progress: RunProgress) -> str:
+        """Return the words for the next batch."""
+        place, micro_batch = divmod(progress.batch, self._configuration.accumulate)
+        which = f"micro-batch {micro_batch + 1} of " if self._configuration.accumulate > 1 else ""
+        return f"{which}step {place + 1} of epoch {progress.epoch}"
 
     # After an epoch ------------------------------------------------------------------------------
 
@@ -231,7 +259,7 @@ class Loop:
             progress = progress.with_framework(
                 name, self._end_framework_epoch(name, progress, validation[name])
             )
-        progress = replace(progress, epoch=progress.epoch + 1, step=0)
+        progress = replace(progress, epoch=progress.epoch + 1, batch=0)
         self._write_history(progress)
         self._save(progress)
         return progress
@@ -332,17 +360,18 @@ class Loop:
             )
 
     def _show_rate(self, progress: RunProgress) -> None:
-        done = self._step_of_run(progress)
-        total = self._configuration.epochs * self._steps
+        done = self._batch_of_run(progress)
+        total = self._configuration.epochs * self._plan.steps
         left = describe_remaining(
-            done - self._first_step, total - self._first_step, time.monotonic() - self._started
+            done - self._first_batch, total - self._first_batch, time.monotonic() - self._started
         )
+        step = -(-progress.batch // self._configuration.accumulate)
         for name in _active(progress):
             each = progress.frameworks[name]
             rate = each.images / each.seconds if each.seconds else 0.0
             self._show(
                 name,
-                f"epoch {progress.epoch}/{self._configuration.epochs}, step {progress.step}/"
+                f"epoch {progress.epoch}/{self._configuration.epochs}, step {step}/"
                 f"{self._steps}, loss {each.loss_sum / each.count:.4f}, {rate:.0f} images/s{left}",
             )
 

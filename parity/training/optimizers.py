@@ -15,6 +15,11 @@ With the gradient g, the learning rate η of the step, and t the number of the s
             ε is inside the root and η inside the momentum, as in Keras. No ε gives PyTorch's
             optimizer this step: its child has a class of its own.
 
+The gradient of a step of several micro-batches is the mean of theirs, each of which is that of the
+mean loss of its images. Keras sums them and divides by their number, which its optimizer has, and
+PyTorch divides each loss by it. The last step of an epoch may have fewer: their sum is divided by
+their own number, which Keras's optimizer then gets.
+
 Gradients are clipped before all of this: by value, or by the norm of all gradients together. Then
 `l2` adds λ w to the gradient of what decays: PyTorch's `weight_decay` of all but AdamW. Keras has
 no such optimizer: its child adds it.
@@ -138,6 +143,9 @@ def trainer_request(
     loss: str = "cross-entropy",
     label_smoothing: float = 0.0,
     seed: int = 0,
+    accumulate: int = 1,
+    device: str = "cpu",
+    precision: str = "float32",
 ) -> TrainerRequest:
     """Return the request that gives a framework's child this optimizer.
 
@@ -158,6 +166,9 @@ def trainer_request(
         loss=loss,
         label_smoothing=label_smoothing,
         seed=seed,
+        accumulate=accumulate,
+        device=device,
+        precision=precision,
     )
 
 

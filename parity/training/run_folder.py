@@ -41,6 +41,8 @@ class FrameworkProgress:
     """The time of all training steps."""
     images: int = 0
     """The number of images of all training steps."""
+    skipped: int = 0
+    """The steps that the optimizer did not take, for a gradient that was not finite."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -53,6 +55,7 @@ class FrameworkProgress:
             "events": self.events,
             "seconds": self.seconds,
             "images": self.images,
+            "skipped": self.skipped,
         }
 
     @classmethod
@@ -68,16 +71,16 @@ class FrameworkProgress:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is: `step` is the next step of `epoch`, from 0 on; epochs count from 1."""
+    """How far a run is: `batch` is the next batch of `epoch`, from 0 on; epochs count from 1."""
 
     frameworks: Mapping[str, FrameworkProgress]
     epoch: int = 1
-    step: int = 0
+    batch: int = 0
 
     @property
     def label(self) -> str:
         """A name for the state's files."""
-        return f"{self.epoch}-{self.step}"
+        return f"{self.epoch}-{self.batch}"
 
     def with_framework(self, name: str, progress: FrameworkProgress) -> Self:
         return replace(self, frameworks={**self.frameworks, name: progress})
@@ -86,7 +89,7 @@ class RunProgress:
         return {
             "schema": SCHEMA,
             "epoch": self.epoch,
-            "step": self.step,
+            "step": self.batch,
             "frameworks": {name: each.to_json() for name, each in self.frameworks.items()},
         }
 

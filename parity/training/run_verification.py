@@ -15,7 +15,7 @@ from parity import files
 from parity.errors import InputError
 from parity.processes.child import Child
 from parity.training.configuration import Configuration
-from parity.training.data.batches import BatchReader
+from parity.training.data.batches import Batch, BatchReader, join_batches
 from parity.training.data.loading import BatchFiles
 from parity.training.steps import OtherChoices, PartError, StepCause, StepComparison
 from parity.training.verification import (
@@ -72,7 +72,7 @@ class RunVerifier:
         self._results = results
         self._show = progress
         epochs = configuration.epochs - configuration.initial_epoch
-        self._chosen = choose_steps(reader.plan.steps, epochs, every)
+        self._chosen = choose_steps(reader.plan.updates, epochs, every)
         self._verifier = StepVerifier(
             configuration.table,
             configuration.optimizer,
@@ -81,6 +81,7 @@ class RunVerifier:
             loss=configuration.loss,
             label_smoothing=configuration.label_smoothing,
             seed=configuration.seed,
+            accumulate=configuration.accumulate,
             pool=pool,
             explain=explain,
             hidden_kinks=configuration.model.hidden_kinks,
@@ -93,9 +94,10 @@ class RunVerifier:
     def before_step(
         self, number: int, epoch: int, place: int, batch: BatchFiles, rates: tuple[float, ...]
     ) -> None:
-        """Compare step `number` of the optimizer, batch `place` of `epoch`, if it is chosen.
+        """Compare step `number` of the optimizer, step `place` of `epoch`, if it is chosen.
 
-        `rates` are those of the step before, of this step, and of the next.
+        `batch` is the first of its micro-batches. `rates` are those of the step before, of this
+        step, and of the next.
         """
         if number not in self._chosen or number in self.steps:
             return
@@ -104,16 +106,20 @@ class RunVerifier:
         self._children[REFERENCE].call("save_definition", path=str(state))
         before, rate, after = rates
         plateau = self._configuration.callbacks.plateau
+        loaded = Batch(np.load(batch.images), np.load(batch.labels))
+        others = [self._reader.read(epoch, each) for each in self._reader.plan.group(place)[1:]]
+        joined = join_batches([loaded, *others])
         given = StepInput(
             number,
             rate,
-            np.load(batch.images),
-            np.load(batch.labels),
+            joined.images,
+            joined.labels,
             state,
             rate_before=before,
             rate_after=after,
             plateau_factor=None if plateau is None else plateau.factor,
             source=BatchSource(self._reader, epoch, place),
+            sizes=joined.sizes,
         )
         self.steps[number] = self._verifier.verify(given)
         self._show("verification", "done")

@@ -157,6 +157,8 @@ class StepTerms:
     """The layer of each weight."""
     sum_terms: float
     """See `count_sum_terms`."""
+    sizes: tuple[int, ...] = ()
+    """The numbers of images of the micro-batches; () is one."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,10 @@ class StepRecord:
             for name, value in self.values.items()
             if name.startswith("gradient/")
         }
+
+    def statistic(self, name: str) -> Array:
+        """Return a moving statistic; a variance as the biased ones of the batches make it."""
+        return self.values.get(f"biased/{name}", self.values[f"weight/{name}"])
 
     def sample_losses(self, terms: StepTerms) -> Array:
         return measure_losses(
@@ -321,7 +327,9 @@ _Judge = _Float64Judge | _Float32Judge
 def _parts(record: StepRecord) -> set[str]:
     # Slots are those of the definition, which the update names.
     return {
-        name for name in record.values if not name.startswith("slot/") and name != DROPOUT_RECORD
+        name
+        for name in record.values
+        if not name.startswith(("slot/", "biased/")) and name != DROPOUT_RECORD
     }
 
 
@@ -399,11 +407,7 @@ def _compare_statistics(
         key = f"weight/{name}"
         if key not in actual.values:
             continue
-        wanted, found = expected.values[key], actual.values[key]
-        if name in expected.statistics:
-            wanted = as_biased(wanted, before[key], expected.statistics[name])
-        if name in actual.statistics:
-            found = as_biased(found, before[key], actual.statistics[name])
+        wanted, found = expected.statistic(name), actual.statistic(name)
         if isinstance(judge, _Float64Judge):
             start = np.asarray(before[key], np.float64)
             error = _error(found - start, wanted - start, _least_scale(wanted))
@@ -451,14 +455,6 @@ def _compare_updates(
         # Where nothing should change, nothing may.
         limit = judge.state("update", scale, whole, terms.rate) if scale else 0.0
         yield PartError("update", name, error, limit)
-
-
-def as_biased(after: Array, before: Array, update: Mapping[str, Any]) -> Array:
-    """Return the moving variance that the biased variance of the batch would have given."""
-    count, keep = update["count"], update["keep"]
-    share = (count - 1) / count if update["unbiased"] else 1.0
-    kept: Array = keep * np.asarray(before, np.float64)
-    return kept + (after - kept) * share
 
 
 def _statistics(record: StepRecord) -> set[str]:

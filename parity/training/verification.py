@@ -48,7 +48,7 @@ class Call(Protocol):
 
 @dataclass(frozen=True)
 class BatchSource:
-    """Where a step's batch is read: batch `place` of `epoch`, from 0 and from 1 on."""
+    """Where a step's images are read: step `place` of `epoch`, from 0 and from 1 on."""
 
     reader: BatchReader
     epoch: int
@@ -61,6 +61,7 @@ class StepInput:
 
     The others are what a subject may have confused: the learning rates of the step before and the
     step after, the factor by which a plateau reduces the rate, and where the batch comes from.
+    `sizes` are the numbers of images of the micro-batches; () is one.
     """
 
     number: int
@@ -72,6 +73,7 @@ class StepInput:
     rate_after: float | None = None
     plateau_factor: float | None = None
     source: BatchSource | None = None
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class StepVerifier:
         loss: str = "cross-entropy",
         label_smoothing: float = 0.0,
         seed: int = 0,
+        accumulate: int = 1,
         subject: str = SUBJECT,
         framework: str | None = None,
         pool: ThreadPoolExecutor | None = None,
@@ -170,6 +173,7 @@ class StepVerifier:
         self._loss = loss
         self._label_smoothing = label_smoothing
         self._seed = seed
+        self._accumulate = accumulate
         self._subject = subject
         self._framework = framework or subject
         self._pool = pool
@@ -254,7 +258,7 @@ class StepVerifier:
 
     def _request(
         self, given: StepInput, side: str, *, dtype: str = "float64", suffix: str = "",
-        label_smoothing: float | None = None, **fields: Any,
+        label_smoothing: float | None = None, sizes: tuple[int, ...] | None = None, **fields: Any,
     ) -> ObservedStepRequest:  # fmt: skip
         framework = self._framework if side == self._subject else side
         trainer = trainer_request(
@@ -264,6 +268,7 @@ class StepVerifier:
             loss=self._loss,
             label_smoothing=self._label_smoothing if label_smoothing is None else label_smoothing,
             seed=self._seed,
+            accumulate=self._accumulate,
         )
         step = StepRequest(
             str(self._folder / f"images{suffix}.npy"),
@@ -274,8 +279,9 @@ class StepVerifier:
         out = self._folder / f"{side}-{dtype}{suffix}.safetensors"
         device = self._device if side == self._subject else "cpu"
         return ObservedStepRequest(
-            trainer, step, str(given.state), given.number, str(out), dtype, device=device, **fields
-        )
+            trainer, step, str(given.state), given.number, str(out), dtype, device=device,
+            sizes=given.sizes if sizes is None else sizes, **fields,
+        )  # fmt: skip
 
     def _build_terms(self, given: StepInput, expected: StepRecord) -> StepTerms:
         return StepTerms(
@@ -290,6 +296,7 @@ class StepVerifier:
             self._order,
             self._layers,
             count_sum_terms(self._table, len(given.labels), expected.statistics),
+            given.sizes,
         )
 
     def _try_choices(
@@ -338,12 +345,13 @@ class StepVerifier:
         label_smoothing: float | None = None,
         images: Array | None = None,
         labels: Array | None = None,
+        sizes: tuple[int, ...] | None = None,
     ) -> StepRecord:
         """Take the reference's float64 step in another way."""
         np.save(self._folder / "images-other.npy", given.images if images is None else images)
         np.save(self._folder / "labels-other.npy", given.labels if labels is None else labels)
         request = self._request(
-            given, REFERENCE, suffix="-other", label_smoothing=label_smoothing,
+            given, REFERENCE, suffix="-other", label_smoothing=label_smoothing, sizes=sizes,
             variation=variation or Variation(),
         )  # fmt: skip
         return self._observe(REFERENCE, request)

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 import parity
 from parity.commands.cli import main
-from parity.errors import InputError, TrainingError, UsageError
+from parity.errors import InputError, MissingRuntimeError, TrainingError, UsageError
 from parity.network import architectures, weights
 from parity.training.callbacks import EpochMetrics
 from parity.training.run_verification import read_results
 from tests.training.kills import list_differences, run_killed
+
+USER = Path(__file__).parents[1] / "training" / "user"
 
 MODEL = ("resnet18", "--image-size", "32")
 
@@ -65,6 +68,13 @@ def draw_folder(root: Path, classes=("cat", "dog"), count=6, size=(32, 32)) -> P
         ({"data": "absent"}, "--data 'absent': no such folder"),
         ({"resume": True}, "holds no run that --resume could continue"),
         ({"threads": 0}, "--threads: must be a whole number above 0"),
+        ({"accumulate": 0}, "--accumulate: must be a whole number above 0, found 0"),
+        ({"device": "auto"}, "--device: expected cpu or gpu, found 'auto'"),
+        ({"precision": "tf32"}, "--precision: expected float32 or float16 or bfloat16, found"),
+        (
+            {"precision": "float16", "accumulate": 2},
+            "--accumulate: with --precision float16 Keras leaves out single micro-batches",
+        ),
         ({"seed": -1}, "--seed: must be 0 or more"),
         ({"initial_epoch": 10}, "--initial-epoch: must be 0 or more and less than --epochs 10"),
         ({"initial_epoch": -1}, "--initial-epoch: must be 0 or more"),
@@ -92,6 +102,64 @@ def test_the_command_line_has_one_line_and_an_exit_code(tmp_path):
     code, text = command(*MODEL, "--learning-rate", "nan")
     assert (code, text.count("\n")) == (2, 1)
     assert "--learning-rate: must be a finite number above 0, found nan" in text
+
+
+@pytest.mark.parametrize(
+    ("models", "starts"),
+    [
+        (("resnet18",), ["keras: ", "torch: "]),
+        ((f"{USER}_torch.py:torch_cnn", f"{USER}_keras.py:keras_cnn"), ["--device gpu: "]),
+    ],
+    ids=["registered", "references"],
+)
+def test_a_gpu_that_is_not_there_is_said_before_a_framework_starts(
+    models, starts, tmp_path, monkeypatch, capsys
+):
+    from parity.processes import cards
+
+    def find_card(*args):
+        raise MissingRuntimeError("no NVIDIA driver")
+
+    monkeypatch.setattr(cards, "find_card", find_card)
+    options = ["--learning-rate", "1e-3", "--device", "gpu", "--out", str(tmp_path / "run")]
+    assert main.main(["train", *models, *options]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith(f"error: {start}") for line, start in zip(lines, starts, strict=True)]
+    assert all("no NVIDIA driver" in line for line in lines)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.framework
+@pytest.mark.slow
+def test_a_run_in_mixed_precision_of_several_micro_batches(tmp_path):
+    """Small, in one framework: its files say how it was trained, and the weights are float32."""
+    options = {"image_size": 32, "batch": 256, "threads": 1, "framework": "torch", "epochs": 1,
+               "learning_rate": 1e-3, "accumulate": 4, "precision": "bfloat16"}  # fmt: skip
+    result = parity.train("resnet18", out=tmp_path / "run", **options)
+    configuration = json.loads((tmp_path / "run" / "configuration.json").read_text())
+    assert (configuration["accumulate"], configuration["precision"]) == (4, "bfloat16")
+    assert configuration["device"] == "cpu"
+    values = safetensors.numpy.load_file(result.frameworks[0].last)
+    assert {value.dtype for value in values.values()} == {np.dtype(np.float32)}
+    changed = {**options, "accumulate": 1, "precision": "float32"}
+    with pytest.raises(UsageError, match="accumulate: 4 there, 1 now; precision: 'bfloat16' there"):
+        parity.train("resnet18", out=tmp_path / "run", resume=True, **changed)
+
+
+def test_a_run_of_an_earlier_version_goes_on():
+    """Its configuration says nothing of what there was only one of."""
+    from parity.training.configuration import require_same
+
+    class Saved:
+        schedule = None
+        epochs = 1
+
+        def to_json(self):
+            return {"epochs": 1, "accumulate": 1, "device": "cpu", "precision": "float32"}
+
+    require_same({"epochs": 1}, Saved(), where="run", epochs_done=0)
+    with pytest.raises(UsageError, match="device: 'gpu' there, 'cpu' now"):
+        require_same({"epochs": 1, "device": "gpu"}, Saved(), where="run", epochs_done=0)
 
 
 # A run -------------------------------------------------------------------------------------------
@@ -324,9 +392,18 @@ KILLED = [*MODEL, "--learning-rate", "1e-3", "--epochs", "2", "--batch", "128", 
 
 @pytest.mark.framework
 @pytest.mark.slow
-@pytest.mark.parametrize(("framework", "longest"), [("torch", 9.0), ("keras", 16.0)])
-def test_a_killed_run_ends_as_one_that_was_not(framework, longest, tmp_path):
-    options = [*KILLED, "--framework", framework]
+@pytest.mark.parametrize(
+    ("framework", "longest", "more"),
+    [
+        ("torch", 9.0, ()),
+        ("keras", 16.0, ()),
+        ("torch", 9.0, ("--accumulate", "5")),
+        ("keras", 16.0, ("--accumulate", "5")),
+        ("torch", 9.0, ("--precision", "bfloat16")),
+    ],
+)
+def test_a_killed_run_ends_as_one_that_was_not(framework, longest, more, tmp_path):
+    options = [*KILLED, "--framework", framework, *more]
     assert command(*options, "--out", tmp_path / "whole")[0] == 0
     moments = random.Random(1)
     killed = run_killed(tmp_path / "killed", options, kills=3, moments=moments, longest=longest)

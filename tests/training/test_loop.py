@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,6 +29,8 @@ class Child:
         self.steps = []
 
     def call(self, operation, **arguments):
+        if operation == "start_training":
+            self.started = arguments
         if operation == "train_step":
             self.steps.append(arguments)
             return {"loss": 1.0, "correct": 1, "count": 700}
@@ -40,6 +43,47 @@ class Verifier:
 
     def before_step(self, number, epoch, place, batch, rates):
         self.steps.append((number, epoch, place))
+
+
+def test_the_micro_batches_of_a_step_have_its_number_and_rate(tmp_path):
+    """Five batches in steps of two: the last step has one. Resumed within the second step."""
+    data = open_dataset("digits")
+    configuration = Configuration(
+        model=TrainedModel.of_spec(
+            architectures.get("resnet18", classes=10, image_size=(8, 8), channels=1), ("torch",)
+        ),
+        data=data, preprocessing=Preprocessing((8, 8), 1), optimizer=Optimizer("adam", 1e-3),
+        schedule=Schedule("constant", warmup_steps=3), callbacks=Callbacks(),
+        augmentation=Augmentation(), epochs=1, batch=300, seed=0, validation_share=0.2,
+        drop_last=False, loss="cross-entropy", label_smoothing=0.0, initial_weights="default",
+        frameworks=("torch",), threads=1, accumulate=2, device="gpu", precision="bfloat16",
+    )  # fmt: skip
+    child, verifier, folder = Child(), Verifier(), RunFolder(tmp_path / "run")
+    folder.create(("torch",), configuration.to_json())
+    with open_loader(tmp_path, workers=0) as loader, ThreadPoolExecutor(1) as pool:
+        loop = Loop(
+            configuration, {"torch": child}, folder, loader, pool, save_seconds=math.inf,
+            progress=lambda name, text: None, verifier=verifier,
+        )  # fmt: skip
+        progress = loop.prepare(None)
+        loop._train_epoch(progress)
+        whole = list(child.steps)
+        loop._train_epoch(dataclasses.replace(progress, batch=3))
+    assert [(s["micro_batch"], s["micro_batches"]) for s in whole] == [
+        (0, 2), (1, 2), (0, 2), (1, 2), (0, 1)
+    ]  # fmt: skip
+    assert [s["learning_rate"] for s in whole] == pytest.approx(
+        [1e-3 * n / 3 for n in (1, 1, 2, 2, 3)]
+    )
+    epsilons = [1e-7 / math.sqrt(1 - 0.999**step) for step in (1, 1, 2, 2, 3)]
+    assert [s["optimizer_epsilon"] for s in whole] == pytest.approx(epsilons, rel=1e-12)
+    # A step is compared before its first micro-batch.
+    assert verifier.steps == [(1, 1, 0), (2, 1, 1), (3, 1, 2), (3, 1, 2)]
+    resumed = child.steps[len(whole) :]
+    assert [(s["micro_batch"], s["micro_batches"]) for s in resumed] == [(1, 2), (0, 1)]
+    request = child.started
+    assert (request["accumulate"], request["device"]) == (2, "gpu")
+    assert request["precision"] == "bfloat16"
 
 
 @pytest.mark.parametrize("initial_epoch", [0, 2])

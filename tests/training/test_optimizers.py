@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -167,6 +168,41 @@ def test_a_framework_takes_the_steps_of_the_definition(framework, name, problem,
         change = expected[key] - parameters[key]
         error = np.linalg.norm(value - parameters[key] - change) / np.linalg.norm(change)
         # Keras computes Adam's step size in float32, 1e-5 from the exact one.
+        assert error < 3e-5, (key, error)
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize("framework", TRAINERS)
+@pytest.mark.parametrize("name", ["adam, another ε", "momentum", "rmsprop, l2, clip"])
+def test_a_step_takes_the_mean_of_its_micro_batches(framework, name, problem):
+    """Three steps of micro-batches of unequal sizes; the second has fewer, the third one alone."""
+    images, labels, parameters = problem
+    optimizer = OPTIMIZERS[name]
+    groups = iter([(0, 6, 12, 16), (0, 10, 16), (0, 16)])
+    steps = [list(itertools.pairwise(group)) for group in groups]
+    rates = [optimizer.learning_rate * scale for scale in RATES[1:4]]
+    taken = iter(steps)
+
+    def mean_gradients(values):
+        parts = [
+            softmax_gradients(images[first:end, :, 0, 0], labels[first:end])(values)
+            for first, end in next(taken)
+        ]
+        return {key: np.mean([part[key] for part in parts], axis=0) for key in values}
+
+    expected = formula(optimizer, parameters, mean_gradients, rates, ("weight",))
+    request = trainer_request(optimizer, framework, LayerTable(()), accumulate=3)
+    decays = optimizer.weight_decay or optimizer.l2
+    request = TrainerRequest(**{**vars(request), "no_weight_decay": ("bias",) if decays else ()})
+    trainer, read = TRAINERS[framework](parameters, request)
+    for number, (parts, rate) in enumerate(zip(steps, rates, strict=True), start=1):
+        epsilon = optimizer.epsilon_at(framework, number)
+        for place, (first, end) in enumerate(parts):
+            step = StepRequest("", "", rate, epsilon, micro_batch=place, micro_batches=len(parts))
+            trainer.step(images[first:end], labels[first:end], step)
+    for key, value in read().items():
+        change = expected[key] - parameters[key]
+        error = np.linalg.norm(value - parameters[key] - change) / np.linalg.norm(change)
         assert error < 3e-5, (key, error)
 
 

@@ -180,6 +180,8 @@ def test_a_subclassed_model_is_built_by_the_images(tmp_path):
         (("cnn", "cnn,frozen=hidden"), "gradient", "hidden.bias", "frozen-weight"),
         (("cnn,frozen=True", "cnn"), "gradient", "", "frozen-weight"),
         (("cnn", "cnn,stop=True"), "gradient", "body.0.norm.bias", "detached"),
+        (("cnn", "cnn,shortcut=False"), "gradient", "stem.norm.bias", "detached"),
+        (("cnn,detach=True", "cnn"), "gradient", "", "detached"),
     ],
 )  # fmt: skip
 def test_a_fault_of_one_model_is_located_and_named(models, kind, tensor, cause, tmp_path):
@@ -191,7 +193,7 @@ def test_a_fault_of_one_model_is_located_and_named(models, kind, tensor, cause, 
     if tensor:
         assert (first.kind, first.tensor) == (kind, tensor)
     else:
-        assert step.semantics.missing[0] == "gradient/hidden.bias"
+        assert step.semantics.missing[0].startswith(("gradient/hidden.bias", "gradient/body.0."))
     assert [each.name for each in step.causes] == [cause]
 
 

@@ -16,13 +16,15 @@ def _block(x: Any, filters: int, momentum: float, name: str) -> Any:
 
 def keras_cnn(
     num_classes: int = 10, momentum: float = 0.9, dropout: float = 0.0, frozen: str = "",
-    stop: bool = False, activation: str = "relu", size: int = 8,
+    stop: bool = False, activation: str = "relu", size: int = 8, shortcut: bool = True,
 ) -> keras.Model:  # fmt: skip
     """The twin of `TorchCnn`; the others are faults of training alone."""
     image = keras.Input((size, size, 1))
     x = _block(image, 6, 0.9, "stem")
     y = _block(x, 6, momentum, "body")
-    x = x + (keras.ops.stop_gradient(y) if stop else y)
+    x = (x if shortcut else keras.ops.stop_gradient(x)) + (
+        keras.ops.stop_gradient(y) if stop else y
+    )
     x = layers.MaxPooling2D()(x)
     x = layers.Flatten()(x)
     if dropout:

@@ -30,6 +30,13 @@ class Device(StrEnum):
     gpu = "gpu"
 
 
+class FixedDevice(StrEnum):
+    """The device of all runtimes of a command, which chooses none itself."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 class ExportPrecision(StrEnum):
     """The precision that an exported file computes in."""
 
@@ -115,6 +122,10 @@ DeviceOption = Annotated[
         help="Device of subjects without @cpu or @gpu; auto: GPU if all can use it.",
         rich_help_panel=panels.WHERE,
     ),
+]
+FixedDeviceOption = Annotated[
+    FixedDevice,
+    typer.Option(help="Device of all runtimes.", rich_help_panel=panels.WHERE),
 ]
 PrecisionOption = Annotated[
     Precision,

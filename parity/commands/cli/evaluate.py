@@ -30,13 +30,6 @@ class SplitName(StrEnum):
     all = "all"
 
 
-class EvaluationDevice(StrEnum):
-    """The device of all runtimes."""
-
-    cpu = "cpu"
-    gpu = "gpu"
-
-
 ModelOption = Annotated[
     str,
     typer.Argument(
@@ -166,16 +159,30 @@ def evaluate(
     ] = None,
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
-    device: Annotated[
-        EvaluationDevice,
-        typer.Option(help="The device of all runtimes.", rich_help_panel=panels.WHERE),
-    ] = EvaluationDevice.cpu,
+    device: arguments.FixedDeviceOption = arguments.FixedDevice.cpu,
     threads: ThreadsOption = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that load images.", rich_help_panel=panels.WHERE)
     ] = None,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Where shards of the images run: local, ray or ray:ADDRESS; by default one "
+            "process runs all.",
+            rich_help_panel=panels.WHERE,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Shards side by side; by default what the machine allows.",
+            rich_help_panel=panels.WHERE,
+        ),
+    ] = None,
 ) -> None:
     """Run labelled images through every runtime: figures, and labels that change.
 
@@ -217,6 +224,8 @@ def evaluate(
                 timeout=timeout,
                 html=html,
                 out=out,
+                on=on,
+                jobs=jobs,
                 progress=update_progress,
             )
         for note in found.notes:
@@ -266,6 +275,7 @@ def predict(
     json: JsonOption = None,
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
+    device: arguments.FixedDeviceOption = arguments.FixedDevice.cpu,
     threads: ThreadsOption = None,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
@@ -302,6 +312,7 @@ def predict(
                 validation_share=validation_share,
                 trust=trust or (),
                 custom_objects=custom_objects,
+                device=device.value,
                 threads=threads,
                 python=resolve_interpreters(python or []),
                 timeout=timeout,
@@ -417,6 +428,7 @@ COMMANDS = (
         examples=(
             "parity evaluate resnet18 --data digits --weights runs/resnet18/keras/best.safetensors",
             "parity evaluate model.onnx --data photographs --html evaluation.html",
+            "parity evaluate model.onnx --data photographs --on ray:10.0.0.1:6379",
         ),
     ),
     Command(

@@ -37,6 +37,14 @@ class LossName(StrEnum):
     mean_squared_error = "mean-squared-error"
 
 
+class TrainingPrecision(StrEnum):
+    """The precisions; `parity.training.configuration` lists them."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
 class ScheduleName(StrEnum):
     """The schedules of the learning rate."""
 
@@ -72,6 +80,14 @@ def train(
     batch: Annotated[
         int, typer.Option(help="Number of images in a batch.", rich_help_panel=panels.WHAT)
     ] = 32,
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Batches of a step, which takes the mean of their gradients.",
+            rich_help_panel=panels.TRAINING,
+        ),
+    ] = 1,
     optimizer: Annotated[
         OptimizerName, typer.Option(help="The optimizer.", rich_help_panel=panels.TRAINING)
     ] = OptimizerName.adam,
@@ -235,7 +251,7 @@ def train(
         bool,
         typer.Option(
             "--drop-last",
-            help="Leave out a last batch that is smaller.",
+            help="Leave out a last batch, or step, that is smaller.",
             rich_help_panel=panels.WHAT,
         ),
     ] = False,
@@ -330,6 +346,14 @@ def train(
             rich_help_panel=panels.OUTPUTS,
         ),
     ] = None,
+    device: arguments.FixedDeviceOption = arguments.FixedDevice.cpu,
+    precision: Annotated[
+        TrainingPrecision,
+        typer.Option(
+            help="float32, or mixed precision: products in it, weights in float32.",
+            rich_help_panel=panels.WHERE,
+        ),
+    ] = TrainingPrecision.float32,
     threads: Annotated[
         int | None, typer.Option(help="Threads of each framework.", rich_help_panel=panels.WHERE)
     ] = None,
@@ -366,6 +390,7 @@ def train(
                 data=data,
                 epochs=epochs,
                 batch=batch,
+                accumulate=accumulate,
                 optimizer=optimizer.value,
                 framework=None if framework is None else str(framework),
                 momentum=momentum,
@@ -408,6 +433,8 @@ def train(
                 band=band,
                 trust=trust or (),
                 custom_objects=custom_objects,
+                device=device.value,
+                precision=precision.value,
                 threads=threads,
                 workers=workers,
                 python=resolve_interpreters(python or []),

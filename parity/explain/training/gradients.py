@@ -30,9 +30,9 @@ def multiply_gradients(evidence: Evidence, scale: float, **values: Array) -> Ste
 def describe_scale(evidence: Evidence, scale: float) -> str | None:
     """Return which reduction gives this factor of the mean over the batch; None for no known one.
 
-    The means and sums are over the images of the batch and over the classes.
+    The means and sums are over the images of the batch, or micro-batch, and over the classes.
     """
-    count = float(len(evidence.terms.labels))
+    count = float(max(evidence.terms.sizes, default=len(evidence.terms.labels)))
     classes = float(evidence.expected.values["logits"].shape[-1])
     ways = {
         count: "summed over the batch, not averaged",

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from parity.errors import FlagError
+from parity.runtimes.devices import is_device
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import load
 from parity.runtimes.keras.variables import dtype_of, name_variables, raw_variable
@@ -77,13 +78,11 @@ class Replica:
         """Give each replacement, an owner with an attribute and its value, to `replace`."""
         for name, variable in self._originals.items():
             own = self.variables[name]
-            if isinstance(variable, keras.Variable):
-                replace(variable, "_value", own)
-                if is_floating(own):
-                    replace(variable, "_dtype", self.dtype)
-            else:
-                replace(variable, "_handle", own.handle)
+            _replace_value(variable, own, replace)
+            if not isinstance(variable, keras.Variable):
                 replace(variable, "_dtype", own.dtype)
+            elif is_floating(own):
+                replace(variable, "_dtype", self.dtype)
         for layer, policy in self._policies:
             if policy is not None:
                 replace(layer, "_dtype_policy", policy)
@@ -92,6 +91,47 @@ class Replica:
                 if isinstance(getattr(layer, attribute, None), float):
                     value = np.asarray(getattr(layer, attribute), np.float64)
                     replace(layer, attribute, value)
+
+
+class MixedPolicies:
+    """The layers of a model that compute in mixed precision, while it is applied.
+
+    Those that compute in float32: their weights stay, and are cast for what is computed.
+    """
+
+    def __init__(self, model: Any, precision: str) -> None:
+        self._policy = keras.DTypePolicy(f"mixed_{precision}")
+        self._layers = [each for each in iterate_layers(model) if each.compute_dtype == "float32"]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """While open, the layers have the policy."""
+        policies = [layer._dtype_policy for layer in self._layers]
+        try:
+            for layer in self._layers:
+                object.__setattr__(layer, "_dtype_policy", self._policy)
+            yield
+        finally:
+            for layer, policy in zip(self._layers, policies, strict=True):
+                object.__setattr__(layer, "_dtype_policy", policy)
+
+
+def move_weights(model: Any, device: str) -> None:
+    """Put the variables of a model on a device, "cpu" or "gpu"; their dtypes and values stay."""
+    tf = importlib.import_module("tensorflow")
+    with keras_device.device_scope(device):
+        for variable in name_variables(model).values():
+            raw = raw_variable(variable)
+            if not is_device(str(raw.device), device):
+                _replace_value(variable, tf.Variable(np.asarray(raw)), object.__setattr__)
+
+
+def _replace_value(variable: Any, own: Any, replace: Callable[[Any, str, Any], None]) -> None:
+    """Let a variable of Keras or of TensorFlow be another one of TensorFlow."""
+    if isinstance(variable, keras.Variable):
+        replace(variable, "_value", own)
+    else:
+        replace(variable, "_handle", own.handle)
 
 
 def iterate_layers(model: Any) -> Iterator[Any]:

@@ -50,7 +50,7 @@ from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras.graphs import KerasGraphs, build_model
 from parity.runtimes.keras.pieces import KerasPieces
 from parity.runtimes.keras.repair import KerasRepairs
-from parity.runtimes.keras.replicas import Replica
+from parity.runtimes.keras.replicas import Replica, move_weights
 from parity.runtimes.keras.variables import name_variables, raw_variable
 from parity.runtimes.keras.weights import Array
 from parity.runtimes.loaded import LoadedModel
@@ -251,6 +251,7 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
         return run.forward(model, x, rows, hook, device=device, xla=xla)
 
     def create_trainer(self, request: TrainerRequest) -> train.KerasTrainer:
+        move_weights(self.model, request.device)
         if self.layout is not None:
             return train.KerasTrainer(self.model, self._map, request, classes=self.layout.classes)
         return train.KerasTrainer(self.model, weights.map_weights(self.model, self.table), request)
@@ -317,12 +318,10 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
             self.pin_flags("float32", device)
         if self.layout is not None:
             copied, names = self._build_again(dtype, device)
-            return train.ObservedKerasTrainer(
-                copied, names, request, dtype, device, layout=self.layout
-            )
+            return train.ObservedKerasTrainer(copied, names, request, dtype, layout=self.layout)
         model, _ = self.build_replica(dtype, device=device, is_trained=True)
         return train.ObservedKerasTrainer(
-            model, weights.map_weights(model, self.table), request, dtype, device, table=self.table
+            model, weights.map_weights(model, self.table), request, dtype, table=self.table
         )
 
     def draw_initial_weights(self, seed: int) -> dict[str, Array]:

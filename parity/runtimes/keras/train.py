@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,15 @@ from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras import load
 from parity.runtimes.keras.choices import CallChoices
+from parity.runtimes.keras.replicas import MixedPolicies
 from parity.runtimes.keras.run import to_tensor
 from parity.runtimes.keras.variables import name_variables, raw_variable
-from parity.runtimes.train import CHOOSING_KINDS, require_state
+from parity.runtimes.train import (
+    CHOOSING_KINDS,
+    LOSS_SCALE,
+    LOSS_SCALE_STEPS,
+    require_state,
+)
 
 Array = NDArray[Any]
 
@@ -30,6 +36,10 @@ _WEIGHT = "weight/"
 _SLOT = "slot/"
 _COUNTER = "counter/step"
 _RATE = "rate"
+_SCALE = "loss_scale/scale"
+_GROWTH = "loss_scale/steps"
+_ACCUMULATED = "accumulated/"
+"""The sum of the gradients so far, of a step whose last micro-batch is to come."""
 
 _SLOTS = {
     "SGD": {"momentum": "momentums"},
@@ -77,19 +87,34 @@ class KerasTrainer:
         """
         require_backend()
         self._model = model
+        self._device = request.device
+        self._policies = (
+            MixedPolicies(model, request.precision) if request.precision != "float32" else None
+        )
         self._classes = model.output_shape[-1] if classes is None else classes
         self._one_hot = request.label_smoothing > 0 or request.loss != "cross-entropy"
         self._map = weight_map
         self._variables = name_variables(model)
         self._own_names = {id(variable): name for name, variable in self._variables.items()}
         self._optimizer = self._create_optimizer(request)
+        self._scaler = (
+            keras.optimizers.LossScaleOptimizer(
+                self._optimizer, initial_scale=LOSS_SCALE, dynamic_growth_steps=LOSS_SCALE_STEPS
+            )
+            if request.precision == "float16"
+            else None
+        )
         loss = _create_loss(request)
         accuracy = "categorical_accuracy" if self._one_hot else "sparse_categorical_accuracy"
-        model.compile(optimizer=self._optimizer, loss=loss, metrics=[accuracy], jit_compile=False)
+        optimizer = self._scaler or self._optimizer
+        model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy], jit_compile=False)
         self._accuracy = accuracy
-        self._functions: dict[int, tuple[Any, Any]] = {}
+        self._functions: dict[tuple[int, int], tuple[Any, Any]] = {}
+        self._accumulate = request.accumulate
+        self._is_accumulating = False
         self._slot_lists = _SLOTS[request.optimizer]
-        self._optimizer.build(model.trainable_variables)
+        with keras_device.device_scope(self._device):
+            optimizer.build(model.trainable_variables)
         self._check_slots()
         keras.utils.set_random_seed(request.seed)
 
@@ -98,6 +123,7 @@ class KerasTrainer:
             **request.arguments,
             clipvalue=request.clip_value,
             global_clipnorm=request.clip_norm,
+            gradient_accumulation_steps=request.accumulate if request.accumulate > 1 else None,
         )
         no_weight_decay = self._find_variables(frozenset(request.no_weight_decay))
         if no_weight_decay:
@@ -148,7 +174,7 @@ class KerasTrainer:
     def _check_slots(self) -> None:
         """Raise `TrainingError` if the optimizer has variables that the state would not hold."""
         slots = sum(len(variables) for _, variables in self._slots())
-        others = len(self._optimizer.variables) - slots
+        others = len(self._optimizer.variables) - slots - len(self._accumulators())
         if others != 2:
             raise TrainingError(
                 f"keras {keras.__version__}: the optimizer has {others} variables beside its "
@@ -161,32 +187,75 @@ class KerasTrainer:
         if request.optimizer_epsilon is not None:
             raise UsageError("keras: ε cannot change from step to step")
         self._set_learning_rate(request.learning_rate)
-        self._select_functions(len(labels))
-        logs = self._model.train_on_batch(to_tensor(images), self._target(labels), return_dict=True)
-        return self._result(logs, len(labels))
+        self._count_micro_batches(request)
+        self._select_functions(len(labels), request.micro_batches)
+        before = None if self._scaler is None else self._count_steps()
+        with self._computing():
+            logs = self._model.train_on_batch(
+                to_tensor(images), self._target(labels), return_dict=True
+            )
+        self._is_accumulating = not request.is_last
+        return self._result(logs, len(labels), skipped=before == self._count_steps())
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """While open, Keras computes on the trainer's device, and in its precision."""
+        policies = nullcontext() if self._policies is None else self._policies.applied()
+        with keras_device.device_scope(self._device), policies:
+            yield
+
+    def _count_micro_batches(self, request: StepRequest) -> None:
+        """Give Keras's optimizer the number of this step's micro-batches, and of those so far.
+
+        It steps whenever its counter of micro-batches is a multiple of that number, which the last
+        step of an epoch may have another of.
+        """
+        if self._accumulate == 1:
+            return
+        steps, number = self._count_steps(), request.micro_batches
+        self._optimizer.gradient_accumulation_steps = number if number > 1 else None
+        self._optimizer._iterations.assign(steps * number + request.micro_batch)
+
+    def _count_steps(self) -> int:
+        """Return the number of steps that the optimizer has taken."""
+        return int(np.asarray(self._optimizer.iterations))
+
+    def _accumulators(self) -> list[Any]:
+        """Return the variables that gradients are summed in, one for every trainable one."""
+        return list(self._optimizer._accumulated_gradients) if self._accumulate > 1 else []
 
     def evaluate(self, images: Array, labels: Array) -> BatchResult:
         self._select_functions(len(labels))
-        logs = self._model.test_on_batch(to_tensor(images), self._target(labels), return_dict=True)
+        with self._computing():
+            logs = self._model.test_on_batch(
+                to_tensor(images), self._target(labels), return_dict=True
+            )
         return self._result(logs, len(labels))
 
-    def _select_functions(self, count: int) -> None:
-        """Use the compiled functions of batches of this size.
+    def locate_weights(self) -> dict[str, str]:
+        return {
+            name: str(raw_variable(variable).device) for name, variable in self._variables.items()
+        }
+
+    def _select_functions(self, count: int, micro_batches: int = 1) -> None:
+        """Use the compiled functions of batches of this size, of steps of so many micro-batches.
 
         TensorFlow would compile once more, for any size, when it meets a second one. A resumed run,
         which meets the last, smaller batch first, would compute with another graph.
         """
-        if count not in self._functions:
+        key = count, micro_batches
+        if key not in self._functions:
             self._model.make_train_function(force=True)
             self._model.make_test_function(force=True)
-            self._functions[count] = self._model.train_function, self._model.test_function
-        self._model.train_function, self._model.test_function = self._functions[count]
+            self._functions[key] = self._model.train_function, self._model.test_function
+        self._model.train_function, self._model.test_function = self._functions[key]
 
     def _target(self, labels: Array) -> Any:
         return np.eye(self._classes, dtype=np.float32)[labels] if self._one_hot else labels
 
-    def _result(self, logs: dict[str, Any], count: int) -> BatchResult:
-        return BatchResult(float(logs["loss"]), round(float(logs[self._accuracy]) * count), count)
+    def _result(self, logs: dict[str, Any], count: int, *, skipped: bool = False) -> BatchResult:
+        correct = round(float(logs[self._accuracy]) * count)
+        return BatchResult(float(logs["loss"]), correct, count, skipped)
 
     def _set_learning_rate(self, rate: float) -> None:
         variable = self._optimizer._learning_rate
@@ -213,6 +282,9 @@ class KerasTrainer:
         yield _WEIGHT, self._variables
         for slot, variables in self._slots():
             yield f"{_SLOT}{slot}/", variables
+        if self._is_accumulating:
+            names = [self._own_names[id(owner)] for owner in self._model.trainable_variables]
+            yield _ACCUMULATED, dict(zip(names, self._accumulators(), strict=True))
 
     def _to_canonical(self, variables: Mapping[str, Any]) -> dict[str, Array]:
         """Return the values of variables, by the model's names, as canonical weights."""
@@ -226,11 +298,20 @@ class KerasTrainer:
         for prefix, variables in self._state():
             for name, value in self._to_canonical(variables).items():
                 values[prefix + name] = np.array(value, _stored_dtype(value.dtype))
-        values[_COUNTER] = np.array(self._optimizer.iterations.numpy(), np.int64)
+        values[_COUNTER] = np.array(self._count_steps(), np.int64)
         values[_RATE] = self._optimizer._learning_rate.numpy()
+        if self._scaler is not None:
+            values[_SCALE] = self._scaler.dynamic_scale.numpy()
+            values[_GROWTH] = np.array(self._scaler.step_counter.numpy(), np.int64)
         return values
 
     def write_state(self, values: dict[str, Array]) -> None:
+        accumulators = self._accumulators()
+        self._is_accumulating = any(name.startswith(_ACCUMULATED) for name in values) and bool(
+            accumulators
+        )
+        for accumulator in accumulators:
+            accumulator.assign(keras.ops.zeros_like(accumulator))
         expected = {name: value.shape for name, value in self.read_state().items()}
         require_state("keras", expected, values)
         for prefix, variables in self._state():
@@ -244,8 +325,13 @@ class KerasTrainer:
                 value = self._map.to_variable(name, own) if mapped else own[name]
                 raw = raw_variable(variable)
                 raw.assign(np.ascontiguousarray(value).astype(raw.dtype.as_numpy_dtype))
-        self._optimizer.iterations.assign(int(values[_COUNTER]))
+        # The next micro-batch says how many its step has.
+        self._optimizer.gradient_accumulation_steps = None
+        self._optimizer._iterations.assign(int(values[_COUNTER]))
         self._optimizer._learning_rate.assign(values[_RATE])
+        if self._scaler is not None:
+            self._scaler.dynamic_scale.assign(values[_SCALE])
+            self._scaler.step_counter.assign(int(values[_GROWTH]))
 
     def read_definition(self) -> dict[str, Array]:
         """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
@@ -272,14 +358,13 @@ class ObservedKerasTrainer(KerasTrainer):
         weight_map: WeightMap,
         request: TrainerRequest,
         dtype: str,
-        device: str,
         *,
         table: LayerTable | None = None,
         layout: TrainedLayout | None = None,
     ) -> None:
         """`table` has the layers of a registered model, `layout` the points of any other."""
-        self._dtype, self._device = dtype, device
-        with load.default_dtype(dtype), keras_device.device_scope(device):
+        self._dtype = dtype
+        with load.default_dtype(dtype), keras_device.device_scope(request.device):
             super().__init__(
                 model, weight_map, request, classes=None if layout is None else layout.classes
             )
@@ -303,9 +388,6 @@ class ObservedKerasTrainer(KerasTrainer):
 
         def keep_and_apply(gradients: Any, variables: Any = None) -> None:
             gradients, variables = list(gradients), list(variables)
-            for gradient, variable in zip(gradients, variables, strict=True):
-                if gradient is not None:
-                    self._gradients[id(variable)].assign(gradient)
             # Python runs this while the step is traced, once for each size of the batch.
             self._applied = tuple(
                 id(v) for g, v in zip(gradients, variables, strict=True) if g is not None
@@ -313,6 +395,15 @@ class ObservedKerasTrainer(KerasTrainer):
             apply(gradients, variables)
 
         self._optimizer.apply = keep_and_apply
+        clip = self._optimizer._clip_gradients
+
+        def keep_and_clip(gradients: Any) -> Any:
+            # With several micro-batches these are their mean, in a branch that the last one takes.
+            for owner, gradient in zip(self._applied, gradients, strict=True):
+                self._gradients[owner].assign(gradient)
+            return clip(gradients)
+
+        self._optimizer._clip_gradients = keep_and_clip
         compute_loss = self._model.compute_loss
 
         def keep_and_compute_loss(x: Any, y: Any, y_pred: Any, *args: Any, **options: Any) -> Any:
@@ -394,6 +485,10 @@ class ObservedKerasTrainer(KerasTrainer):
             if name.startswith(_WEIGHT) and name not in names
         }
 
+    def read_biased_variances(self) -> dict[str, Array]:
+        # Its moving variances are made of biased ones.
+        return {}
+
     def read_logits(self) -> Array:
         return np.asarray(self._tensors[None, self._count])
 
@@ -419,7 +514,7 @@ class ObservedKerasTrainer(KerasTrainer):
         raise NotImplementedError("the reference alone is given choices")
 
     def describe_statistics(self) -> dict[str, Any]:
-        # Its moving variances are biased; the number of values is told by the other side.
+        # The number of values is told by the other side.
         return {}
 
     def write_definition(self, values: dict[str, Array], *, number: int) -> None:

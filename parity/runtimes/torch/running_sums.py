@@ -146,19 +146,23 @@ class BiasSums:
                 for name in wanted:
                     self._sums.setdefault(name, []).append(sums)
 
-    def measure_errors(self, gradients: Mapping[str, Tensor]) -> dict[str, float]:
+    def measure_errors(
+        self, gradients: Mapping[str, Tensor], micro_batches: int = 1
+    ) -> dict[str, float]:
         """Return the relative L2 error of the running sum, by the name of the bias, and forget.
 
-        `gradients` are those of the parameters. A parameter whose gradient is none of the sums (a
-        scale, or a layer that was called twice) is left out.
+        `gradients` are those of the parameters, added over so many backward passes. A parameter
+        whose gradient is none of the sums (a scale, or a layer that was called twice) is left out.
         """
         found = {}
-        for name, candidates in self._sums.items():
-            if name not in gradients:
+        for name, sums in self._sums.items():
+            if name not in gradients or len(sums) % micro_batches:
                 continue
             gradient = to_numpy(gradients[name]).astype(np.float64)
             norm = float(np.linalg.norm(gradient))
-            for exact, running in candidates:
+            each = len(sums) // micro_batches
+            for place in range(each):
+                exact, running = np.sum(sums[place::each], axis=0)
                 if norm and np.linalg.norm(exact - gradient) <= _SAME * norm:
                     found[name] = float(np.linalg.norm(running - exact)) / norm
         self._sums = {}

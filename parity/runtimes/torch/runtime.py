@@ -93,7 +93,7 @@ class Runtime(OnnxReadings, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime
 
         def set_weights(values: Mapping[str, Array]) -> None:
             weights.write_weights(
-                model, values, names=names, unlisted=unlisted, dtype=DTYPES[dtype]
+                model, values, names=names, unlisted=unlisted, dtype=DTYPES[dtype], copy=False
             )
 
         return model, set_weights
@@ -157,6 +157,7 @@ class Runtime(OnnxReadings, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime
         return run.measure_batch_norm_inputs(model, self.table.rows, x)
 
     def create_trainer(self, request: TrainerRequest) -> train.TorchTrainer:
+        self.model.to(torch_device.find_device(request.device))
         return train.TorchTrainer(self.model, request, self._trained_names)
 
     def bind_layout(self, layout: TrainedLayout) -> None:

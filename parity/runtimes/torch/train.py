@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,26 @@ from parity.numerics.floor import perturb
 from parity.numerics.losses import LEAST_PROBABILITY
 from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
 from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
+from parity.runtimes.torch.detached import AttachedParts, DetachedOperand
 from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.running_sums import BiasSums, RunningBatchNorms
 from parity.runtimes.torch.weights import Array, to_numpy
-from parity.runtimes.train import CHOOSING_KINDS, require_state
+from parity.runtimes.train import (
+    CHOOSING_KINDS,
+    LOSS_SCALE,
+    LOSS_SCALE_STEPS,
+    require_state,
+)
 
 _GENERATOR = "generator/torch"
+_GPU_GENERATOR = "generator/cuda"
+_SCALE = "loss_scale/scale"
+_GROWTH = "loss_scale/steps"
 _WEIGHT = "weight/"
 _SLOT = "slot/"
 _COUNTER = "counter/"
+_ACCUMULATED = "accumulated/"
+"""The mean gradient so far, of a step whose last micro-batch is to come."""
 
 _TENSOR_SLOTS = {
     "SGD": ("momentum_buffer",),
@@ -89,6 +100,9 @@ class RootMeanSquare(torch.optim.Optimizer):
         parameter.sub_(change)
 
 
+_LOW_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+"""The dtypes of mixed precision, in which autocast computes products."""
+
 _OPTIMIZERS: dict[str, Any] = {
     "SGD": torch.optim.SGD,
     "Adam": torch.optim.Adam,
@@ -112,8 +126,16 @@ class TorchTrainer:
         if not self._parameters:
             raise UsageError("torch: no parameter of the model has a gradient: all are frozen")
         self._device = next(iter(self._parameters.values())).device
+        self._low_dtype = _LOW_DTYPES.get(request.precision)
+        self._scaler = torch.amp.GradScaler(
+            self._device.type,
+            init_scale=LOSS_SCALE,
+            growth_interval=LOSS_SCALE_STEPS,
+            enabled=request.precision == "float16",
+        )
         self._loss = _create_loss(request)
         self._optimizer = _create_optimizer(self._parameters, request)
+        self._is_accumulating = False
         torch.manual_seed(request.seed)
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
@@ -122,6 +144,8 @@ class TorchTrainer:
         random = np.random.default_rng(request.perturbation_seed)
         order = random.permutation(len(labels))
         result = self._step(images[order], labels[order], request)
+        if not request.is_last:
+            return result
         with torch.no_grad():
             for value in self._model.state_dict().values():
                 if value.is_floating_point():
@@ -134,39 +158,84 @@ class TorchTrainer:
             if request.optimizer_epsilon is not None:
                 group["eps"] = request.optimizer_epsilon
         self._model.train()
-        self._optimizer.zero_grad(set_to_none=True)
+        if request.is_first:
+            self._optimizer.zero_grad(set_to_none=True)
         target = torch.from_numpy(labels).to(self._device)
-        logits = self._forward(torch.from_numpy(images).to(self._device))
+        with self._mixed():
+            logits = self._forward(torch.from_numpy(images).to(self._device))
+        logits = self._widen(logits)
         loss = self._loss(logits, target)
-        loss.backward()
-        self._observe()
+        # The gradients of the micro-batches add up to their mean.
+        self._scaler.scale(loss / request.micro_batches).backward()
+        self._is_accumulating = not request.is_last
+        skipped = request.is_last and not self._step_optimizer(request.micro_batches)
+        return _result(loss, logits, target, skipped=skipped)
+
+    def _step_optimizer(self, micro_batches: int) -> bool:
+        """Take the step of the gradients; return False where one was not finite and none is taken.
+
+        Only the gradients of a scaled loss are tested.
+        """
+        self._scaler.unscale_(self._optimizer)
+        self._observe(micro_batches)
         _clip(self._parameters.values(), self._request)
-        self._optimizer.step()
-        return _result(loss, logits, target)
+        before = self._scaler.get_scale()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return self._scaler.get_scale() >= before
+
+    def _mixed(self) -> AbstractContextManager[Any]:
+        """While open, a pass is in mixed precision, if that is the trainer's."""
+        if self._low_dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._low_dtype)
+
+    def _widen(self, logits: Tensor) -> Tensor:
+        """Return logits in which the loss is computed: in float32, of mixed precision."""
+        return logits if self._low_dtype is None else logits.float()
 
     def _forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self._model(images)
         return logits
 
-    def _observe(self) -> None:
-        """Called between the backward pass and the optimizer's step."""
+    def _observe(self, micro_batches: int) -> None:
+        """Called between the last backward pass and the optimizer's step."""
 
     @torch.no_grad()
     def evaluate(self, images: Array, labels: Array) -> BatchResult:
         self._model.eval()
-        logits, target = self._model(torch.from_numpy(images)), torch.from_numpy(labels)
+        target = torch.from_numpy(labels).to(self._device)
+        with self._mixed():
+            logits = self._model(torch.from_numpy(images).to(self._device))
+        logits = self._widen(logits)
         return _result(self._loss(logits, target), logits, target)
+
+    def locate_weights(self) -> dict[str, str]:
+        return {name: str(value.device) for name, value in self._model.state_dict().items()}
 
     def read_state(self) -> dict[str, Array]:
         values = {_WEIGHT + k: to_numpy(v).copy() for k, v in self._model.state_dict().items()}
         for name, parameter in self._parameters.items():
+            if self._is_accumulating and parameter.grad is not None:
+                values[_ACCUMULATED + name] = to_numpy(parameter.grad).copy()
             for slot, value in self._optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     kind = _COUNTER if slot == "step" else _SLOT
                     values[f"{kind}{slot}/{name}"] = to_numpy(value).copy()
         # The generator's state is bytes, which the file's format has not.
-        values[_GENERATOR] = torch.get_rng_state().numpy().astype(np.int64)
+        for key, state in self._generators().items():
+            values[key] = state.numpy().astype(np.int64)
+        if self._scaler.is_enabled():
+            values[_SCALE] = np.array(self._scaler.get_scale(), np.float32)
+            values[_GROWTH] = np.array(self._scaler.state_dict()["_growth_tracker"], np.int64)
         return values
+
+    def _generators(self) -> dict[str, Tensor]:
+        """Return the states of the random generators that a step may use, bytes."""
+        found = {_GENERATOR: torch.get_rng_state()}
+        if self._device.type == "cuda":
+            found[_GPU_GENERATOR] = torch.cuda.get_rng_state(self._device)
+        return found
 
     def write_state(self, values: dict[str, Array]) -> None:
         expected = {
@@ -185,7 +254,15 @@ class TorchTrainer:
                         continue
                     is_counter = kind.startswith(_COUNTER)
                     expected[f"{kind}/{name}"] = () if is_counter else tuple(parameter.shape)
-        expected[_GENERATOR] = tuple(torch.get_rng_state().shape)
+        gradients = {
+            name: values[_ACCUMULATED + name]
+            for name in self._parameters
+            if _ACCUMULATED + name in values
+        }
+        expected |= {_ACCUMULATED + n: tuple(self._parameters[n].shape) for n in gradients}
+        expected |= {key: tuple(state.shape) for key, state in self._generators().items()}
+        if self._scaler.is_enabled():
+            expected |= {_SCALE: (), _GROWTH: ()}
         require_state("torch", expected, values)
         state = {
             name.removeprefix(_WEIGHT): torch.from_numpy(np.array(value))
@@ -195,11 +272,26 @@ class TorchTrainer:
         self._model.load_state_dict(state, strict=True)
         for name, parameter in self._parameters.items():
             self._optimizer.state[parameter] = {
-                key.split("/")[1]: torch.from_numpy(np.array(values[key]))
+                key.split("/")[1]: self._load(values[key], is_counter=key.startswith(_COUNTER))
                 for key in sorted(slots)
                 if key.split("/", 2)[2] == name
             }
+            parameter.grad = None
+            if name in gradients:
+                parameter.grad = self._load(gradients[name])
+        self._is_accumulating = bool(gradients)
         torch.set_rng_state(torch.from_numpy(values[_GENERATOR].astype(np.uint8)))
+        if _GPU_GENERATOR in values:
+            state = torch.from_numpy(values[_GPU_GENERATOR].astype(np.uint8))
+            torch.cuda.set_rng_state(state, self._device)
+        if self._scaler.is_enabled():
+            saved = {"scale": float(values[_SCALE]), "_growth_tracker": int(values[_GROWTH])}
+            self._scaler.load_state_dict({**self._scaler.state_dict(), **saved})
+
+    def _load(self, value: Array, *, is_counter: bool = False) -> Tensor:
+        """Return a value on the device; the optimizers count their steps on the CPU."""
+        tensor = torch.from_numpy(np.array(value))
+        return tensor if is_counter else tensor.to(self._device)
 
     def read_definition(self) -> dict[str, Array]:
         """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
@@ -231,6 +323,7 @@ class ObservedTorchTrainer(TorchTrainer):
         super().__init__(model, request, trained)
         self._gradients: dict[str, Array] = {}
         self._statistics: dict[str, Any] = {}
+        self._biased: dict[str, Array] = {}
         self._logits = np.zeros(0)
         self._variation = Variation()
         self._bias_sums = BiasSums(model)
@@ -244,25 +337,47 @@ class ObservedTorchTrainer(TorchTrainer):
         )
         for path, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.register_forward_hook(self._record_statistics(path))
+                self._watch_statistics(f"{path}.running_var", module)
 
-    def _record_statistics(self, path: str) -> Any:
-        def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if module.training and module.running_var is not None and module.momentum is not None:
-                self._statistics[f"{path}.running_var"] = {
-                    "keep": 1 - module.momentum,
-                    "count": inputs[0].numel() // inputs[0].shape[1],
-                    "unbiased": True,
-                }
+    def _watch_statistics(self, name: str, module: nn.Module) -> None:
+        """Note how a batch-norm moves its variance, and what biased ones would have made it."""
+        before: Array = np.zeros(0)
 
-        return hook
+        def has_variance(module: Any) -> bool:
+            return bool(
+                module.training and module.running_var is not None and module.momentum is not None
+            )
+
+        def keep_variance(module: Any, inputs: tuple[Tensor, ...]) -> None:
+            nonlocal before
+            if has_variance(module):
+                before = to_numpy(module.running_var).astype(np.float64)
+
+        def note(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if not has_variance(module):
+                return
+            keep, count = 1 - module.momentum, inputs[0].numel() // inputs[0].shape[1]
+            moved = to_numpy(module.running_var).astype(np.float64) - keep * before
+            biased = keep * self._biased.get(name, before) + moved * ((count - 1) / count)
+            known = self._statistics.get(name, {"keep": 1.0, "count": 0})
+            self._biased[name] = biased
+            self._statistics[name] = {
+                "keep": keep * known["keep"], "count": max(count, known["count"])
+            }  # fmt: skip
+
+        module.register_forward_pre_hook(keep_variance)
+        module.register_forward_hook(note)
 
     def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
         self._variation = variation
         self._choices.force(choices)
 
+    def _step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+        if request.is_first:
+            self._statistics, self._biased = {}, {}
+        return super()._step(images, labels, request)
+
     def _forward(self, images: Tensor) -> Tensor:
-        self._statistics = {}
         variation = self._variation
         for path in variation.inference_batch_norms:
             self._model.get_submodule(path).eval()
@@ -274,9 +389,14 @@ class ObservedTorchTrainer(TorchTrainer):
             )
             for path in variation.detached_outputs
         ]
-        sums = RunningBatchNorms() if self._bias_sums.enabled else nullcontext()
         try:
-            with sums:
+            with ExitStack() as stack:
+                if self._bias_sums.enabled:
+                    stack.enter_context(RunningBatchNorms())
+                if variation.attached:
+                    stack.enter_context(AttachedParts())
+                if variation.detached_operand is not None:
+                    stack.enter_context(DetachedOperand(*variation.detached_operand))
                 logits = self._run(images)
         finally:
             for handle in handles:
@@ -292,7 +412,7 @@ class ObservedTorchTrainer(TorchTrainer):
             chosen: Tensor = self._choices.run(self._model, images)
             return chosen
 
-    def _observe(self) -> None:
+    def _observe(self, micro_batches: int) -> None:
         frozen = {f"{path}." for path in self._variation.frozen_batch_norms}
         for name, parameter in self._parameters.items():
             if any(name.startswith(path) for path in frozen):
@@ -304,7 +424,8 @@ class ObservedTorchTrainer(TorchTrainer):
         }
         if self._bias_sums.enabled:
             self._sum_errors = self._bias_sums.measure_errors(
-                {n: p.grad for n, p in self._model.named_parameters() if p.grad is not None}
+                {n: p.grad for n, p in self._model.named_parameters() if p.grad is not None},
+                micro_batches,
             )
         for name in self._variation.unfrozen_parameters:
             parameter = self._model.get_parameter(name)
@@ -327,6 +448,9 @@ class ObservedTorchTrainer(TorchTrainer):
             for name, value in self._model.named_buffers()
             if value.is_floating_point() and (known is None or name in known)
         }
+
+    def read_biased_variances(self) -> dict[str, Array]:
+        return {f"biased/{name}": value for name, value in self._biased.items()}
 
     def read_logits(self) -> Array:
         return self._logits
@@ -498,6 +622,6 @@ def _clip(parameters: Iterable[nn.Parameter], request: TrainerRequest) -> None:
                 gradient.mul_(scale)
 
 
-def _result(loss: Tensor, logits: Tensor, target: Tensor) -> BatchResult:
+def _result(loss: Tensor, logits: Tensor, target: Tensor, *, skipped: bool = False) -> BatchResult:
     correct = int((logits.argmax(1) == target).sum())
-    return BatchResult(float(loss.detach()), correct, len(target))
+    return BatchResult(float(loss.detach()), correct, len(target), skipped)

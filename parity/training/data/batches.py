@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,9 @@ class Preprocessing:
 class BatchPlan:
     """The order of a split's images: shuffled by (seed, epoch), or as they are.
 
-    `drop_last` leaves out the last batch of an epoch if it is smaller than the others.
+    An optimizer step has a group of `accumulate` batches, its micro-batches; the last group of an
+    epoch has the batches that are left. `drop_last` leaves out the last group of an epoch if it is
+    smaller than the others, in images.
     """
 
     images: int
@@ -73,17 +76,32 @@ class BatchPlan:
     seed: int = 0
     shuffle: bool = True
     drop_last: bool = False
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise UsageError(f"--batch: must be a whole number above 0, found {self.batch}")
+        for name in ("batch", "accumulate"):
+            value = getattr(self, name)
+            if value < 1:
+                raise UsageError(f"--{name}: must be a whole number above 0, found {value}")
 
     @property
     def steps(self) -> int:
         """The number of batches of an epoch; with `drop_last` at least one."""
         if self.drop_last:
-            return max(1, self.images // self.batch)
+            whole = self.images // self.batch
+            # Of less than a group, the batches that there are.
+            return max(1, whole - whole % self.accumulate, min(whole, self.accumulate))
         return -(-self.images // self.batch)
+
+    @property
+    def updates(self) -> int:
+        """The number of optimizer steps of an epoch: of groups of batches."""
+        return -(-self.steps // self.accumulate)
+
+    def group(self, update: int) -> range:
+        """Return the batches of an optimizer step; both count from 0 in an epoch."""
+        first = update * self.accumulate
+        return range(first, min(first + self.accumulate, self.steps))
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the indices of all images in the order of an epoch; epochs count from 1."""
@@ -100,10 +118,14 @@ class BatchPlan:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The arrays of one batch: images (N, C, H, W) float32 and class indices (N,) int64."""
+    """The arrays of one batch: images (N, C, H, W) float32 and class indices (N,) int64.
+
+    `sizes` are the numbers of images of its micro-batches; () is one.
+    """
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
+    sizes: tuple[int, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -144,3 +166,19 @@ class BatchReader:
         if not len(labels):
             raise InputError("a batch has no image")
         return Batch(arrays, labels)
+
+    def read_group(self, epoch: int, update: int) -> Batch:
+        """Return the micro-batches of an optimizer step as one batch. Raises as `read`."""
+        parts = [self.read(epoch, step) for step in self.plan.group(update)]
+        return join_batches(parts)
+
+
+def join_batches(parts: Sequence[Batch]) -> Batch:
+    """Return one batch of several, which are its micro-batches."""
+    if len(parts) == 1:
+        return parts[0]
+    return Batch(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        tuple(len(part.labels) for part in parts),
+    )

@@ -13,6 +13,7 @@ from typing import Any
 
 from parity.commands import doctor
 from parity.commands import evaluate as evaluating
+from parity.commands import train as training
 from parity.errors import DeviceMemoryError, ParityError, UsageError
 from parity.network import architectures, weights
 from parity.processes.child import Child
@@ -274,6 +275,28 @@ def compare_training_steps(bench: Bench) -> Figures:
     return figures
 
 
+def train_model(bench: Bench) -> Figures:
+    """A run of two epochs on the card, the second resumed, in every precision."""
+    figures: dict[str, Any] = {}
+    for precision in ("float32", "bfloat16", "float16"):
+        with tempfile.TemporaryDirectory(prefix="parity-gpu-") as folder:
+            options: dict[str, Any] = {
+                "data": "digits", "image_size": 32, "batch": 64, "learning_rate": 1e-3,
+                "out": Path(folder) / "run", "device": "gpu", "precision": precision,
+                "python": bench.python,
+            }  # fmt: skip
+            first = training.train(bench.model, epochs=1, verify=True, every=100, **options)
+            run = training.train(bench.model, epochs=2, resume=True, **options)
+        require(bool(first.verified_steps) and first.agrees, f"{precision}: a step differs")
+        for each in run.frameworks:
+            accuracy = each.epochs[-1].validation_accuracy
+            require(accuracy > 0.5, f"{each.framework} in {precision}: {accuracy:.0%} right")
+            figures[f"{each.framework} in {precision}"] = {
+                "validation_accuracy": accuracy, "images_per_second": each.images / each.seconds,
+            }  # fmt: skip
+    return figures
+
+
 def _call_side(
     sides: Mapping[str, Child], side: str, operation: str, /, **arguments: Any
 ) -> Mapping[str, Any]:
@@ -308,6 +331,7 @@ ITEMS = (
     Item("out of memory", ("torch@gpu",), exceed_memory),
     Item("one evaluation", FOUR, evaluate_images),
     Item("one compared training step", ("keras@gpu", "torch@gpu"), compare_training_steps),
+    Item("one training run", ("keras@gpu", "torch@gpu"), train_model),
     Item("doctor --device gpu", FOUR, inspect_runtimes),
 )
 

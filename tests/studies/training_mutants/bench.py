@@ -71,6 +71,7 @@ class Task:
     augmentation: Augmentation | None = None
     steps_per_epoch: int | None = None
     """Cut the data to this many batches, the last of which is smaller."""
+    accumulate: int = 1
 
 
 class Bench:
@@ -132,7 +133,7 @@ class Bench:
             count = task.steps_per_epoch * BATCH - 5
         return BatchReader(
             self._data.training,
-            BatchPlan(count, BATCH, seed=task.seed),
+            BatchPlan(count, BATCH, seed=task.seed, accumulate=task.accumulate),
             Preprocessing((size, size), 1),
             task.augmentation,
         )
@@ -173,6 +174,7 @@ class Bench:
             call,
             self.path,
             label_smoothing=task.label_smoothing,
+            accumulate=task.accumulate,
             subject=subject,
             framework=framework,
             numerics=numerics,
@@ -185,8 +187,8 @@ class Bench:
         found = []
         with _patched(other, patch, prepare):
             for number in range(1, steps + 1):
-                epoch, place = divmod(number - 1, reader.plan.steps)
-                batch = reader.read(epoch + 1, place)
+                epoch, place = divmod(number - 1, reader.plan.updates)
+                batch = reader.read_group(epoch + 1, place)
                 base = task.optimizer.learning_rate
                 before, rate, after = (
                     base * task.rates(max(n, 1)) for n in (number - 1, number, number + 1)
@@ -217,6 +219,7 @@ class Bench:
                     rate_after=after,
                     plateau_factor=0.5,
                     source=BatchSource(reader, epoch + 1, place),
+                    sizes=batch.sizes,
                 )
                 found.append(verifier.verify(given))
                 if stop and not found[-1].agrees:
@@ -258,7 +261,8 @@ class StepContext:
         self, request: ObservedStepRequest, optimizer: Optimizer, **options: Any
     ) -> ObservedStepRequest:
         """Return the request with another optimizer or loss."""
-        options = {"label_smoothing": self.task.label_smoothing, **options}
+        own = {"label_smoothing": self.task.label_smoothing, "accumulate": self.task.accumulate}
+        options = {**own, **options}
         trainer = trainer_request(optimizer, self.framework, self.table, **options)
         epsilon = optimizer.epsilon_at(self.framework, self.number)
         step = dataclasses.replace(request.step, optimizer_epsilon=epsilon)
@@ -270,7 +274,7 @@ class StepContext:
         np.save(images, batch.images)
         np.save(labels, batch.labels)
         step = dataclasses.replace(request.step, images=str(images), labels=str(labels))
-        return dataclasses.replace(request, step=step)
+        return dataclasses.replace(request, step=step, sizes=batch.sizes)
 
 
 @contextlib.contextmanager

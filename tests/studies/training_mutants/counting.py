@@ -68,7 +68,7 @@ def _run(
 ) -> Outcome:
     task = Task(
         model, OPTIMIZERS[optimizer], seed=seed, rates=fault.rates, augmentation=fault.augmentation,
-        steps_per_epoch=fault.steps_per_epoch,
+        steps_per_epoch=fault.steps_per_epoch, accumulate=fault.accumulate,
     )  # fmt: skip
     try:
         steps = bench.run(

@@ -45,6 +45,7 @@ class Fault:
     rates: Rates = constant
     augmentation: Augmentation | None = None
     steps_per_epoch: int | None = None
+    accumulate: int = 1
 
 
 UPDATE = ("update",)
@@ -127,13 +128,13 @@ def gradients(change: Callable[[dict[str, Any]], None], *, after: bool = False) 
     def patch(trainer: Any) -> None:
         observe = trainer._observe
 
-        def observe_changed() -> None:
+        def observe_changed(micro_batches: int) -> None:
             if after:
-                observe()
+                observe(micro_batches)
             with torch.no_grad():
                 change(trainer._parameters)
             if not after:
-                observe()
+                observe(micro_batches)
 
         trainer._observe = observe_changed
 
@@ -172,6 +173,33 @@ def loss(function: Callable[[Any, Any], Any]) -> Any:
 
 def _softmax_twice(logits: Any, labels: Any) -> Any:
     return nn.functional.cross_entropy(torch.softmax(logits, -1), labels)
+
+
+def summed(trainer: Any) -> None:
+    """The loss of a micro-batch is not divided by their number, three."""
+    trainer._scaler.scale = lambda loss: 3 * loss
+
+
+def zeroed(trainer: Any) -> None:
+    """The gradients are set to zero before every micro-batch, not once in a step."""
+    forward = trainer._forward
+
+    def zero_and_forward(images: Any) -> Any:
+        trainer._optimizer.zero_grad()
+        return forward(images)
+
+    trainer._forward = zero_and_forward
+
+
+def divided_by_three(trainer: Any) -> None:
+    """The loss is divided by three, of however many micro-batches a step is."""
+    step = trainer._step
+
+    def divide_and_step(images: Any, labels: Any, request: Any) -> Any:
+        trainer._scaler.scale = lambda loss: loss * request.micro_batches / 3
+        return step(images, labels, request)
+
+    trainer._step = divide_and_step
 
 
 def dampened(trainer: Any) -> None:
@@ -228,7 +256,7 @@ def inference(*paths: str) -> Any:
 
 def unbiased(trainer: Any) -> None:
     """Its moving variance is the unbiased one, and nobody says so."""
-    trainer.describe_statistics = dict
+    trainer.read_biased_variances = dict
 
 
 class _OwnAdam(torch.optim.Adam):
@@ -301,6 +329,17 @@ def torch_momentum(value: float, *layers: str) -> Any:
             model.get_submodule(layer).momentum = value
 
     return prepare
+
+
+def keras_summed(trainer: Any) -> None:
+    """Keras's optimizer adds the gradients of the micro-batches, and does not divide them."""
+    clip = trainer._optimizer._clip_gradients
+
+    def sum_and_clip(gradients: Any) -> Any:
+        number = trainer._optimizer.gradient_accumulation_steps
+        return clip([gradient * number for gradient in gradients])
+
+    trainer._optimizer._clip_gradients = sum_and_clip
 
 
 def keras_rate_inside(trainer: Any) -> None:
@@ -398,6 +437,17 @@ def _gradient_faults() -> Iterator[Fault]:
                 patch=loss(lambda x, y: nn.functional.cross_entropy(x, y) / 10))  # fmt: skip
     yield Fault("accumulation not averaged", "accumulation", ("gradient",), (*SGD, *ADAM),
                 patch=gradients(_scale(4.0)), tensors=last)  # fmt: skip
+    yield Fault("three micro-batches summed", "accumulation", ("gradient",), (*SGD, *ADAM),
+                patch=summed, tensors=last, accumulate=3)  # fmt: skip
+    yield Fault("three micro-batches summed by Keras", "accumulation", ("gradient",),
+                (("mlp", "clip"), ("cnn", "adam")), patch=keras_summed, subjects=(KERAS,),
+                tensors=last, accumulate=3)  # fmt: skip
+    yield Fault("gradients zeroed in each micro-batch", "accumulation", ("gradient",),
+                (("mlp", "adam"), ("cnn", "sgd")), patch=zeroed, tensors=last,
+                accumulate=3)  # fmt: skip
+    yield Fault("an incomplete step divided as a whole one", "accumulation", ("gradient",),
+                (("mlp", "momentum"), ("cnn", "sgd")), patch=divided_by_three, acts=2,
+                tensors=last, steps_per_epoch=5, accumulate=3)  # fmt: skip
     yield Fault("labels smoothed", "label-smoothing", ("loss",), (*SGD, ("cnn", "adam")),
                 smoothing(0.1), subjects=BOTH)  # fmt: skip
     yield Fault("softmax twice", "softmax-twice", ("loss",), (*SGD, ("mlp", "adam")),

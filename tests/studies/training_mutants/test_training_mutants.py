@@ -42,7 +42,7 @@ def check_faults(bench, faults):
 
 def test_some_faults_are_detected_located_and_named(bench):
     """One in six: a fault of the update, of gradients, of statistics and of the data among them."""
-    faults = list_torch_faults()[::6]
+    faults = [fault for fault in list_torch_faults() if fault.accumulate == 1][::6]
     assert {fault.kinds[0] for fault in faults} >= {"update", "slot", "gradient", "samples"}
     check_faults(bench, faults)
 
@@ -52,6 +52,34 @@ def test_every_fault_of_the_small_models_is_detected_located_and_named(bench):
     faults = list_torch_faults()
     check_faults(bench, faults)
     assert len({fault.cause for fault in faults}) >= 25
+
+
+@pytest.mark.parametrize(
+    "subject", ["torch-subject", pytest.param("keras", marks=pytest.mark.slow)]
+)
+def test_micro_batches_that_are_not_averaged_are_named(bench, subject):
+    """Each fault of accumulation, planted where the framework adds the gradients up."""
+    import dataclasses
+
+    from tests.studies.training_mutants.faults import list_faults
+
+    faults = [
+        dataclasses.replace(fault, on=fault.on[:1])
+        for fault in list_faults()
+        if fault.accumulate > 1 and subject in fault.subjects
+    ]
+    assert len(faults) == (3 if subject == "torch-subject" else 1)
+    check_faults(bench, faults)
+
+
+def test_a_step_of_unequal_micro_batches_raises_no_alarm(bench):
+    """Batch-norm sees two micro-batches, of 16 and 11 images, in both frameworks."""
+    from tests.studies.training_mutants.bench import OPTIMIZERS, Task
+
+    task = Task("cnn", OPTIMIZERS["adam"], steps_per_epoch=2, accumulate=3)
+    (step,) = bench.run(task, 1, numerics=True)
+    assert step.agrees
+    assert {"statistics", "gradient", "update"} <= {e.kind for e in step.semantics.errors}
 
 
 def test_every_cause_has_a_fault_that_it_explains():

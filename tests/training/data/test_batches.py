@@ -52,6 +52,30 @@ def test_the_last_batch_can_be_left_out_but_never_the_only_one():
     assert len(BatchPlan(5, 8, drop_last=True).indices(1, 0)) == 5
 
 
+def test_a_step_has_a_group_of_batches():
+    plan = BatchPlan(50, 8, accumulate=3)
+    assert (plan.steps, plan.updates) == (7, 3)
+    assert [list(plan.group(update)) for update in range(3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    # Without the smaller ones: the last group, and not the last batch alone.
+    assert BatchPlan(50, 8, accumulate=4, drop_last=True).steps == 4
+    assert BatchPlan(50, 8, accumulate=6, drop_last=True).steps == 6
+    assert BatchPlan(50, 8, accumulate=9, drop_last=True).steps == 6
+    assert BatchPlan(5, 8, accumulate=9, drop_last=True).steps == 1
+    with pytest.raises(UsageError, match="--accumulate: must be a whole number above 0"):
+        BatchPlan(50, 8, accumulate=0)
+
+
+def test_the_images_of_a_step_are_those_of_its_batches():
+    group = reader(accumulate=3).read_group(1, 2)
+    assert group.sizes == ()
+    assert group.sha256 == reader().read(1, 6).sha256
+    group = reader(accumulate=4).read_group(1, 1)
+    assert group.sizes == (8, 8, 2)
+    parts = [reader().read(1, step) for step in (4, 5, 6)]
+    np.testing.assert_array_equal(group.images, np.concatenate([part.images for part in parts]))
+    np.testing.assert_array_equal(group.labels, np.concatenate([part.labels for part in parts]))
+
+
 def test_a_batch_has_the_shape_and_scale_of_the_model():
     batch = reader(channels=3, shuffle=False).read(1, 0)
     assert batch.images.shape == (8, 3, 16, 12)

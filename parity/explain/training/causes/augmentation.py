@@ -23,5 +23,5 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
     ):
         if other != own:
             reader = dataclasses.replace(source.reader, augmentation=other)
-            batch = reader.read(source.epoch, source.place)
+            batch = reader.read_group(source.epoch, source.place)
             yield take_batch(evidence, "augmentation", text, "augment in both or in neither", batch)

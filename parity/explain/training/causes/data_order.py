@@ -16,9 +16,9 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
     remedy = "give both the batches of one pipeline"
     if reader.plan.shuffle:
         plan = dataclasses.replace(reader.plan, shuffle=False)
-        batch = dataclasses.replace(reader, plan=plan).read(epoch, place)
+        batch = dataclasses.replace(reader, plan=plan).read_group(epoch, place)
         yield take_batch(evidence, "data-order", "the images are not shuffled", remedy, batch)
     for which, other in (("before", place - 1), ("after", place + 1)):
-        if 0 <= other < reader.plan.steps:
+        if 0 <= other < reader.plan.updates:
             text = f"the batch is the one {which}"
-            yield take_batch(evidence, "data-order", text, remedy, reader.read(epoch, other))
+            yield take_batch(evidence, "data-order", text, remedy, reader.read_group(epoch, other))

@@ -12,11 +12,11 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
     if source is None or "samples" not in evidence.kinds:
         return
     plan = source.reader.plan
-    if source.place == plan.steps - 1 and plan.images % plan.batch and not plan.drop_last:
+    if source.place == plan.updates - 1 and plan.images % plan.batch and not plan.drop_last:
         yield take_batch(
             evidence,
             "last-batch-dropped",
             "the last, smaller batch is left out",
             "keep the last batch in both, or drop it in both",
-            source.reader.read(source.epoch + 1, 0),
+            source.reader.read_group(source.epoch + 1, 0),
         )

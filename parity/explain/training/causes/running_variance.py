@@ -13,7 +13,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
     if evidence.kinds != {"statistics"}:
         return
     differing = evidence.differing("statistics")
-    if all(name in evidence.expected.statistics for name in differing):
+    if all(f"biased/{name}" in evidence.expected.values for name in differing):
         # compare_step makes the reference's variance biased: this undoes it.
         yield Candidate(
             "running-variance",

@@ -16,5 +16,5 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
         "same-permutation",
         "the order is that of the first epoch",
         "draw a new permutation in every epoch",
-        source.reader.read(1, source.place),
+        source.reader.read_group(1, source.place),
     )
