@@ -163,7 +163,8 @@ def bisect(
 
     What changes:
         package: A package, whose releases are installed one by one, each into an environment above
-            the current one. One that cannot be installed or run is skipped.
+            the current one. One that cannot be installed or run is skipped. Those that were yanked
+            are left out, and pre-releases unless `good` or `bad` is one.
         good, bad: The versions of the two ends; `bad` may be the older one.
         versions: The releases to choose from, instead of those that pip's index lists.
         find_links: Folders or pages of wheels for pip.
@@ -290,17 +291,17 @@ class _Versions:
         known = (
             releases.sort_versions([*versions, good, bad])
             if versions
-            else releases.list_releases(package, find_links=find_links)
+            else releases.list_releases_with_ends(self.what, (good, bad), find_links=find_links)
         )
-        self.names = releases.select_releases(package, known, good, bad)
+        self.names = releases.select_releases(self.what, known, good, bad)
         self._request, self._folder, self._progress = request, folder, progress
         self._find_links = find_links
         graph_packages = {
-            package
+            releases.parse_package(each)
             for name in registry.graph_runtimes()
-            for package in registry.get(name).package_names
+            for each in registry.get(name).package_names
         }
-        self._is_one_model = _is_one_model(request) and package not in graph_packages
+        self._is_one_model = _is_one_model(request) and self.what not in graph_packages
 
     def compare(self, index: int) -> Report:
         request = self._request

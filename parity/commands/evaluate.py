@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parity import temporary
+from parity.commands.evaluated_model import (
+    EvaluatedModel,
+    given_shape,
+    identify_model,
+    require_any,
+    require_card,
+    share_threads,
+)
+from parity.commands.evaluation_runner import FACTORY, ShardSettings
+from parity.commands.evaluation_shards import ShardedPasses
+from parity.commands.executors import LOCAL, open_executor
 from parity.commands.notebooks import show_in_notebooks
 from parity.commands.outputs import require_outputs
 from parity.commands.values import (
@@ -17,109 +27,24 @@ from parity.commands.values import (
     find_interpreters,
     no_progress,
     optional_path,
-    parse_image_size,
     parse_subjects,
 )
-from parity.comparison.placement import DeviceRequest, place_subjects
 from parity.defaults import PASS_BATCH, VALIDATION_SHARE
-from parity.errors import ChildError, InputError, MissingRuntimeError, UsageError
+from parity.errors import UsageError
 from parity.evaluation import judging
-from parity.evaluation.models import LoadedModels, ModelRequest, load_models
-from parity.evaluation.passes import Outputs, Passes
+from parity.evaluation.judging import ReferencePasses
+from parity.evaluation.models import LoadedModels, ModelRequest, Predictor, load_models
+from parity.evaluation.passes import Outputs, Passes, sample_passes
 from parity.evaluation.results import Evaluation, SplitResult
-from parity.network import architectures
-from parity.network.spec import ModelSpec
-from parity.processes import cards, registry
+from parity.processes import registry
 from parity.processes.children import Children
-from parity.processes.references import REGISTERED, WEIGHTS, ModelReference, parse_reference
+from parity.processes.executors.local import count_processes
+from parity.processes.references import REGISTERED
 from parity.report import evaluation as pages
-from parity.text import quote
-from parity.training.data.batches import BatchPlan, BatchReader, Preprocessing
-from parity.training.data.images import FileImages
+from parity.training.data.batches import BatchPlan, BatchReader
+from parity.training.data.images import FileImages, Images
 from parity.training.data.labelled import LabelledImages, open_labelled
 from parity.training.data.loading import default_workers, open_loader
-from parity.training.description import TrainedDescription, read_description
-
-
-@dataclass(frozen=True)
-class EvaluatedModel:
-    """A model to evaluate as the user named it, with what its checkpoint says of itself."""
-
-    reference: ModelReference
-    weights: Path | None
-    description: TrainedDescription | None
-    mean: tuple[float, ...] = ()
-    deviation: tuple[float, ...] = ()
-    image_size: tuple[int, int] | None = None
-    channels: int | None = None
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names that its checkpoint tells; empty if it tells none."""
-        return () if self.description is None else self.description.classes
-
-    def spec(self, classes: int | None, channels: int | None) -> ModelSpec | None:
-        """Return the registered architecture at its sizes; None for any other model."""
-        if self.reference.form != REGISTERED:
-            return None
-        told = self.description
-        size = self.image_size or (None if told is None else told.preprocessing.image_size)
-        kept = None if told is None else told.preprocessing.channels
-        return architectures.get(
-            self.reference.target,
-            classes=classes,
-            image_size=size,
-            channels=self.channels or kept or channels,
-        )
-
-    def preprocessing(self, input_shape: tuple[int, int, int]) -> Preprocessing:
-        """Return how images are prepared: as in training, unless the user says otherwise."""
-        channels, *size = input_shape
-        mean, deviation = self.mean, self.deviation
-        if self.description is not None and not (mean or deviation):
-            kept = self.description.preprocessing
-            mean, deviation = kept.mean, kept.deviation
-        return Preprocessing((size[0], size[1]), channels, mean, deviation)
-
-
-def identify_model(
-    model: str,
-    weights: str | Path | None,
-    *,
-    mean: Sequence[float] = (),
-    deviation: Sequence[float] = (),
-    image_size: ImageSize | None = None,
-    channels: int | None = None,
-) -> EvaluatedModel:
-    """Parse a model's name, and read what its checkpoint says of itself."""
-    reference = parse_reference(model)
-    options = dict(reference.options)
-    if reference.form == REGISTERED:
-        weights = weights or options.pop(WEIGHTS, None)
-        if options:
-            raise UsageError(
-                f"{quote(model)}: the sizes are those of the checkpoint and the data; "
-                "--image-size and --channels change them"
-            )
-    path = None if weights is None else Path(weights)
-    if path is not None and not path.is_file():
-        raise InputError(f"{path}: no such file")
-    described = path if path is not None else Path(reference.target)
-    return EvaluatedModel(
-        reference,
-        path,
-        read_description(described) if described.is_file() else None,
-        tuple(mean),
-        tuple(deviation),
-        parse_image_size(image_size),
-        channels,
-    )
-
-
-def share_threads(children: int) -> int:
-    """Return the threads of each of so many children that compute at the same time."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (available or 1) // children)
 
 
 @show_in_notebooks
@@ -147,6 +72,8 @@ def evaluate(
     timeout: float = 900.0,
     html: str | Path | None = None,
     out: str | Path | None = None,
+    on: str | None = None,
+    jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run labelled images through every runtime of a model: figures, and labels that change.
@@ -177,6 +104,11 @@ def evaluate(
         timeout: The time limit of one request to a runtime, in seconds.
         html: A file for the page: figures, confusion matrices, images whose label changes.
         out: A folder for evaluation.json, evaluation.html, predictions.csv and the pictures.
+        on: Where shards of the images are evaluated: "local" (processes of this machine), "ray" (a
+            cluster that is started on this machine) or "ray:ADDRESS". The result is the same bit
+            for bit on machines of the same kind; by default one process runs all images.
+        jobs: How many shards run side by side on this machine; by default as many as its cores and
+            its memory allow.
         progress: A function that is called with a runtime and what it is doing now.
 
     Returns the `Evaluation`. Images that cannot be read are left out and named in `unreadable`;
@@ -184,7 +116,8 @@ def evaluate(
 
     Raises `UsageError` for parameters that contradict one another, `InputError` for data that do
     not fit the model, `WeightError` for a checkpoint that does not fit, `OutputError` for a folder
-    that cannot be written.
+    that cannot be written, `ChildError` for a shard whose process is lost again and again,
+    `MissingRuntimeError` for a cluster that cannot be reached.
 
     Example:
         >>> import parity
@@ -196,34 +129,32 @@ def evaluate(
     require_outputs([html], [model, custom_objects], data=data, weights=weights, folder=out)
     if out is not None:
         pages.require_replaceable(Path(out))
+    if jobs is not None and on is None:
+        raise UsageError("--jobs: only with --on: without it one process runs all images")
     evaluated = identify_model(
         model, weights, mean=mean, deviation=deviation, image_size=image_size, channels=channels
     )
     if evaluated.reference.form == REGISTERED:
         # Unknown sizes are refused before the images are read.
         evaluated.spec(None, None)
-    chosen = () if subjects is None else parse_subjects(subjects)
-    interpreters = find_interpreters(python)
-    with ExitStack() as stack:
-        folder = stack.enter_context(temporary.working_folder())
-        request = ModelRequest(
-            spec=evaluated.spec(None, None),
-            reference=evaluated.reference,
-            weights=evaluated.weights,
-            subjects=chosen,
-            trust=tuple(map(str, trust)),
-            custom_objects=None if custom_objects is None else str(custom_objects),
-            device=device,
-            python=interpreters,
-        )
+    request = ModelRequest(
+        spec=evaluated.spec(None, None),
+        reference=evaluated.reference,
+        weights=evaluated.weights,
+        subjects=() if subjects is None else parse_subjects(subjects),
+        threads=1 if threads is None else threads,
+        trust=tuple(map(str, trust)),
+        custom_objects=None if custom_objects is None else str(custom_objects),
+        device=device,
+        python=find_interpreters(python),
+    )
+
+    if on in (None, LOCAL):
         require_card(request)
-        children = stack.enter_context(
-            Children(python=interpreters, timeout=timeout, gpu=device == "gpu")
-        )
-        # They import their frameworks while the images are read.
-        children.start(request.first_children)
+
+    def read_images() -> LabelledImages:
         progress("data", "reading images")
-        dataset = open_labelled(
+        found = open_labelled(
             data,
             split=split,
             classes=evaluated.classes,
@@ -231,93 +162,170 @@ def evaluate(
             validation_share=validation_share,
         )
         progress("data", "done")
-        request = replace(
-            request,
-            spec=evaluated.spec(len(dataset.classes), dataset.channels),
-            threads=share_threads(len(request.first_children)) if threads is None else threads,
-            input_shape=given_shape(evaluated),
-        )
-        models = load_models(request, children, folder, progress)
-        require_any(models)
-        preprocessing = evaluated.preprocessing(models.input_shape)
-        readers = {
-            name: BatchReader(
-                images, BatchPlan(len(images.labels), batch, shuffle=False), preprocessing
-            )
-            for name, images in dataset.splits.items()
-        }
-        loader = stack.enter_context(open_loader(folder, workers=_count_workers(workers, dataset)))
-        passes = Passes(models, children, loader, folder, progress)
-        splits: dict[str, SplitResult] = {}
-        outputs: dict[str, Outputs] = {}
-        for name, reader in readers.items():
-            found = outputs[name] = passes.run(reader, exact=exact)
-            require_any(models, found)
-            judging.require_classes(found, dataset.classes, str(data))
-            judging.drop_non_finite(found, reader)
-            reference = models.reference
-            splits[name] = judging.judge_split(
-                name, found, reader, passes, dataset.classes,
-                runtime=None if reference is None else reference.child,
-            )  # fmt: skip
-    failures = dict(models.failures)
-    for found in outputs.values():
-        failures |= found.failures
+        return found
+
+    plan = _Plan(evaluated, request, read_images, threads, batch, exact, workers, timeout)
+    if on is None:
+        found = _evaluate_here(plan, progress)
+    else:
+        found = _evaluate_on(plan, progress, on=on, jobs=jobs)
+    failures = dict(found.models.failures)
+    for outputs in found.outputs.values():
+        failures |= outputs.failures
     evaluation = Evaluation(
         model=model,
         weights=None if weights is None else str(weights),
         data=str(data),
-        classes=dataset.classes,
-        splits=tuple(splits.values()),
-        unreadable=dataset.unreadable,
+        classes=found.dataset.classes,
+        splits=found.splits,
+        unreadable=found.dataset.unreadable,
         failures=failures,
-        versions=models.versions,
-        notes=_notes(evaluated, models),
+        versions=found.models.versions,
+        notes=(*_notes(evaluated, found.models), *found.notes),
     )
     if html is not None or out is not None:
         progress("report", "drawing pictures")
         pages.write(
-            evaluation, readers, outputs, seed=seed, page=optional_path(html),
+            evaluation, found.readers, found.outputs, seed=seed, page=optional_path(html),
             folder=optional_path(out),
         )  # fmt: skip
     return evaluation
 
 
-def given_shape(model: EvaluatedModel) -> tuple[int, int, int] | None:
-    """Return the (C, H, W) that the user or the checkpoint says; None if neither does."""
-    told = None if model.description is None else model.description.preprocessing
-    size = model.image_size or (None if told is None else told.image_size)
-    channels = model.channels or (None if told is None else told.channels)
-    if size is None:
-        return None
-    return (channels or 3, *size)
+@dataclass(frozen=True)
+class _Plan:
+    """What is evaluated; `threads` and `workers` are None where the user does not say them."""
+
+    model: EvaluatedModel
+    request: ModelRequest
+    read_images: Callable[[], LabelledImages]
+    threads: int | None
+    batch: int
+    exact: bool
+    workers: int | None
+    timeout: float
+
+    def complete_request(self, dataset: LabelledImages) -> ModelRequest:
+        """Return the request with the sizes of the data, and the threads of each runtime."""
+        return replace(
+            self.request,
+            spec=self.model.spec(len(dataset.classes), dataset.channels),
+            threads=self.count_threads(),
+            input_shape=given_shape(self.model),
+        )
+
+    def count_threads(self) -> int:
+        """Return the threads of each runtime."""
+        if self.threads is not None:
+            return self.threads
+        return share_threads(len(self.request.first_children))
+
+    def plan_batches(self, images: Images) -> BatchPlan:
+        return BatchPlan(len(images.labels), self.batch, shuffle=False)
+
+    def sample(self, plan: BatchPlan) -> Collection[int]:
+        """Return the passes on which the float64 reference runs."""
+        return sample_passes(plan.steps, every=self.exact)
+
+    def count_workers(self, dataset: LabelledImages) -> int:
+        if self.workers is not None:
+            return self.workers
+        from_files = any(isinstance(images, FileImages) for images in dataset.splits.values())
+        return default_workers(from_files=from_files)
 
 
-def require_any(models: LoadedModels, outputs: Outputs | None = None) -> None:
-    """Raise `ChildError`, with the reasons, where no runtime is left, or has outputs."""
-    if not models.predictors or (outputs is not None and not outputs.by_subject):
-        failures = {**models.failures, **({} if outputs is None else outputs.failures)}
-        reasons = "; ".join(failures.values())
-        raise ChildError(f"no runtime can be evaluated: {reasons}")
+@dataclass(frozen=True)
+class _Found:
+    """What was computed: readers, outputs and results of each split, in order."""
+
+    dataset: LabelledImages
+    models: LoadedModels
+    readers: Mapping[str, BatchReader]
+    outputs: Mapping[str, Outputs]
+    splits: tuple[SplitResult, ...]
+    notes: tuple[str, ...] = ()
 
 
-def require_card(request: ModelRequest) -> None:
-    """Raise `MissingRuntimeError`, a line for each runtime, if a card is asked for without one."""
-    if request.device != "gpu":
-        return
-    try:
-        cards.find_card()
-    except MissingRuntimeError:
-        names = request.first_children
-        subjects = [DeviceRequest(name, name, name, request.device) for name in names]
-        place_subjects(subjects, precision="float32", python=request.python)
+def _evaluate_here(plan: _Plan, progress: Progress) -> _Found:
+    """Evaluate all images in one set of children of this process."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(temporary.working_folder())
+        gpu = plan.request.device == "gpu"
+        children = stack.enter_context(
+            Children(python=plan.request.python, timeout=plan.timeout, gpu=gpu)
+        )
+        # They import their frameworks while the images are read.
+        children.start(plan.request.first_children)
+        dataset = plan.read_images()
+        models = load_models(plan.complete_request(dataset), children, folder, progress)
+        require_any(models)
+        preprocessing = plan.model.preprocessing(models.input_shape)
+        readers = {
+            name: BatchReader(images, plan.plan_batches(images), preprocessing)
+            for name, images in dataset.splits.items()
+        }
+        workers = plan.count_workers(dataset)
+        loader = stack.enter_context(open_loader(folder, workers=workers))
+        passes = Passes(models, children, loader, folder, progress)
+        outputs: dict[str, Outputs] = {}
+        splits = []
+        for name, reader in readers.items():
+            outputs[name] = passes.run(reader, sampled=plan.sample(reader.plan))
+            require_any(models, outputs[name])
+            splits.append(_judge(name, outputs[name], reader, passes, dataset, models.reference))
+    return _Found(dataset, models, readers, outputs, tuple(splits))
 
 
-def _count_workers(workers: int | None, data: LabelledImages) -> int:
-    if workers is not None:
-        return workers
-    from_files = any(isinstance(images, FileImages) for images in data.splits.values())
-    return default_workers(from_files=from_files)
+def _evaluate_on(plan: _Plan, progress: Progress, *, on: str, jobs: int | None) -> _Found:
+    """Evaluate shards of the images in the processes of an executor.
+
+    Every pass has the images and the threads that it has without shards, so that no figure
+    changes.
+    """
+    if on == LOCAL and jobs is None:
+        jobs = count_processes(plan.count_threads() * len(plan.request.first_children))
+    readers: dict[str, BatchReader] = {}
+    outputs: dict[str, Outputs] = {}
+    splits = []
+    # A cluster that cannot be reached is noticed before the images are read.
+    with open_executor(on, factory=FACTORY, threads=0, count=jobs) as executor:
+        dataset = plan.read_images()
+        settings = ShardSettings(
+            request=plan.complete_request(dataset),
+            model=plan.model,
+            folder=str(Path.cwd()),
+            batch=plan.batch,
+            workers=plan.count_workers(dataset),
+            timeout=plan.timeout,
+        )
+        passes = ShardedPasses(executor, settings, progress)
+        for name, images in dataset.splits.items():
+            batches = plan.plan_batches(images)
+            outputs[name] = passes.run(images, batches, sampled=plan.sample(batches))
+            models = passes.models
+            require_any(models, outputs[name])
+            preprocessing = plan.model.preprocessing(models.input_shape)
+            readers[name] = BatchReader(images, batches, preprocessing)
+            splits.append(
+                _judge(name, outputs[name], readers[name], passes, dataset, models.reference)
+            )
+    notes = tuple(passes.describe_other_versions())
+    return _Found(dataset, passes.models, readers, outputs, tuple(splits), notes)
+
+
+def _judge(
+    name: str,
+    outputs: Outputs,
+    reader: BatchReader,
+    passes: ReferencePasses,
+    dataset: LabelledImages,
+    reference: Predictor | None,
+) -> SplitResult:
+    """Return the figures of a split; raises `InputError` for data of other classes."""
+    judging.require_classes(outputs, dataset.classes, dataset.name)
+    judging.drop_non_finite(outputs, reader)
+    runtime = None if reference is None else reference.child
+    return judging.judge_split(name, outputs, reader, passes, dataset.classes, runtime=runtime)
 
 
 def _notes(model: EvaluatedModel, models: LoadedModels) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The executor of cells that `--on` names."""
+"""The executor that `--on` names."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ LOCAL = "local"
 RAY = "ray"
 
 
-def open_executor(on: str, *, threads: int = 1, count: int | None = None) -> Executor:
+def open_executor(
+    on: str, *, factory: str = FACTORY, threads: int = 1, count: int | None = None
+) -> Executor:
     """Return the executor that a text names: `local`, `ray` or `ray:ADDRESS`.
 
-    Each cell has `threads` threads, without a limit if that is 0; `count` cells run side by side on
-    this machine. Raises `UsageError` for another text, and `MissingRuntimeError` where Ray is not
-    installed or its cluster cannot be reached.
+    `factory` names the class of the runner, by default that of cells. Each task has `threads`
+    threads, without a limit if that is 0; `count` tasks run side by side on this machine. Raises
+    `UsageError` for another text, and `MissingRuntimeError` where Ray is not installed or its
+    cluster cannot be reached.
     """
     if count is not None and count < 1:
         raise UsageError(f"--jobs must be at least 1, found {count}")
     if on == LOCAL:
-        return LocalExecutor(FACTORY, threads=threads, count=count)
+        return LocalExecutor(factory, threads=threads, count=count)
     name, _, address = on.partition(":")
     if name == RAY:
         from parity.processes.executors.ray import RayExecutor
 
         # `ray://HOST:PORT` is the address of a Ray client.
         address = on if address.startswith("//") else address
-        return RayExecutor(FACTORY, address=address or None, threads=threads, count=count)
+        return RayExecutor(factory, address=address or None, threads=threads, count=count)
     names = closest(on, (LOCAL, RAY))
     hint = did_you_mean(names, otherwise="known: local, ray, ray:ADDRESS")
     raise UsageError(f"--on: unknown place {quote(on)}{hint}")

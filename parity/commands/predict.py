@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity import temporary
-from parity.commands.evaluate import (
+from parity.commands.evaluated_model import (
     EvaluatedModel,
     given_shape,
     identify_model,
@@ -209,8 +209,6 @@ def predict(
         children.start(request.first_children)
         models = load_models(request, children, folder, progress)
         require_any(models)
-        # No reference: the answer is that of the runtimes.
-        models.reference = None
         reader = BatchReader(
             selection.images,
             BatchPlan(len(selection.images.labels), PASS_BATCH, shuffle=False),

@@ -209,12 +209,14 @@ class _SweepParser:
             if zoos.all_zoos()[prefix].holds_folders:
                 names = sorted(map(str, self._path.parent.glob(pattern)))
             else:
-                known = self._list_names(prefix)
+                known = self._list_zoo(prefix, text)
                 names = fnmatch.filter(known, pattern)
             found = [f"{prefix}:{name}" for name in names]
         elif colon or "/" in head:
+            hint = did_you_mean([f"{zoo}:" for zoo in closest(prefix, zoos.all_zoos(), count=1)])
             raise self._error(
-                "models", f"models: {quote(text)}: only names of zoos and of `parity models` match"
+                "models",
+                f"models: {quote(text)}: only names of zoos and of `parity models` match{hint}",
             )
         else:
             known = [*architectures.names(), *architectures.graph_names()]
@@ -224,6 +226,13 @@ class _SweepParser:
             similar = did_you_mean(closest(word, known, count=3) if known else ())
             raise self._error("models", f"models: no model matches {quote(text)}{similar}")
         return [f"{name}{comma}{options}" for name in sorted(found)]
+
+    def _list_zoo(self, zoo: str, text: str) -> Sequence[str]:
+        """Return the names of a zoo's models; a zoo that is not installed has its line."""
+        try:
+            return self._list_names(zoo)
+        except UsageError as error:
+            raise self._error("models", f"models: {quote(text)}: {error}") from error
 
     # Environments --------------------------------------------------------------------------------
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import InputError
 from parity.evaluation import scores
-from parity.evaluation.passes import Outputs, Passes
+from parity.evaluation.passes import Outputs
 from parity.evaluation.results import ChangedImage, Label, ReferenceSample, SplitResult
 from parity.numerics.probabilities import log_probabilities
 from parity.training.data.batches import BatchPlan, BatchReader
@@ -21,6 +21,13 @@ Array = NDArray[Any]
 
 MOST_REFERENCES = 256
 """The changed images that the float64 reference is run on, beyond its sample."""
+
+
+class ReferencePasses(Protocol):
+    """What runs the float64 reference."""
+
+    def run_reference(self, reader: BatchReader) -> list[Array]:
+        """Return the float64 outputs of all batches of a reader, in order."""
 
 
 def require_classes(outputs: Outputs, classes: Sequence[str], data: str) -> None:
@@ -46,7 +53,7 @@ def judge_split(
     name: str,
     outputs: Outputs,
     reader: BatchReader,
-    passes: Passes,
+    passes: ReferencePasses,
     classes: Sequence[str],
     *,
     runtime: str | None,

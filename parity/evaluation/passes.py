@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,16 +127,15 @@ class Passes:
         self._folder = folder
         self._progress = progress
 
-    def run(self, reader: BatchReader, *, exact: bool = False) -> Outputs:
-        """Run all images through every subject, and the sampled passes through the reference.
+    def run(self, reader: BatchReader, *, sampled: Collection[int] = ()) -> Outputs:
+        """Run all images through every subject, and the passes `sampled` through the reference.
 
         A subject whose runtime fails has its reason in `failures`. Raises the errors of the input.
         """
         steps = range(reader.plan.steps)
         consumers: dict[str, Sequence[int]] = dict.fromkeys(self._models.predictors, steps)
         reference = self._models.reference
-        sampled = sample_passes(len(steps), every=exact) if reference is not None else ()
-        if sampled:
+        if sampled and reference is not None:
             consumers["reference"] = sorted(sampled)
         batches = SharedBatches(self._loader, reader, consumers)
         outputs = Outputs()

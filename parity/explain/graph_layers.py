@@ -21,13 +21,13 @@ from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node, with_padding
 from parity.comparison.graphs.weights import gather_weight
 from parity.errors import ParityError, WeightError
-from parity.explain import diagnosis, messages
+from parity.explain import diagnosis, input_parts, messages
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
 from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
-from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.failing_layer import FailingLayer, InputPart
 from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
 from parity.explain.proof.reconstruction import TOLERANCE
 from parity.explain.proof.search import Explanation
@@ -168,6 +168,8 @@ class GraphExplainer:
             stated_inputs={} if raw is None else self._stated_inputs(subject, raw),
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             image_shape=self._image_shape(node, layer),
+            input_parts={} if raw is None else self._input_parts(subject, row, node, raw),
+            output_part=None if raw is None else self._output_part(subject, row, node, raw),
             reference_weights=self._weights_nearby(node),
             nearby_outputs=nearby,
             possible_inputs={
@@ -188,8 +190,8 @@ class GraphExplainer:
         needed = (*node.inputs, node.outputs[0])
         if any(tensor not in self.reference_tensors for tensor in needed):
             return None
-        inputs = _with_constants(node, [self.reference_tensors[tensor] for tensor in node.inputs])
         reference = self.state.reference.graph
+        node, inputs, constants = _with_constants(reference, node, self.reference_tensors)
         expected = self.reference_tensors[node.outputs[0]]
         if is_signal(node, infer_axes(reference)):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
@@ -205,7 +207,9 @@ class GraphExplainer:
         else:
             node = move_channels_first(reference, node, infer_axes(reference))
             weights = self._canonical_weights(node)
-            layer = Layer(node.kind, inputs, node.hyper, weights, memo=self._memo)
+            layer = Layer(
+                node.kind, inputs, node.hyper, weights, memo=self._memo, constants=constants
+            )
         try:
             with np.errstate(all="ignore"):
                 output = evaluate(layer)
@@ -239,7 +243,7 @@ class GraphExplainer:
         if any(tensor not in known for tensor in own.inputs):
             return None
         order = infer_axes(model.graph)
-        inputs = _with_constants(own, [known[tensor] for tensor in own.inputs])
+        own, inputs, constants = _with_constants(model.graph, own, known)
         if is_signal(own, order):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
         values = self.state.load_weights(subject)
@@ -249,7 +253,7 @@ class GraphExplainer:
             if each.role and each.name in values
         }
         moved = move_channels_first(model.graph, own, order)
-        layer = Layer(moved.kind, inputs, moved.hyper, weights)
+        layer = Layer(moved.kind, inputs, moved.hyper, weights, constants=constants)
         if kinds.properties(own.kind).own_axes:
             inputs = tuple(
                 TensorPoint("", t, channels_first(order.get(t, ""))).invert(
@@ -272,6 +276,52 @@ class GraphExplainer:
         scale = max(float(np.abs(output).max(initial=0.0)) / (floor.scale or 1.0), 1.0)
         return layer if error <= 16.0 * floor.max_abs * scale else None
 
+    def _input_parts(
+        self, subject: str, row: GraphRow, node: Node, own: Node
+    ) -> dict[int, InputPart]:
+        """Return the inputs for which both models read different parts of the same tensors."""
+        if len(node.inputs) != len(own.inputs):
+            return {}
+        found = {}
+        for place, ends in enumerate(zip(node.inputs, own.inputs, strict=True)):
+            part = self._compare_parts(subject, row, *ends)
+            if part is not None:
+                found[place] = part
+        return found
+
+    def _output_part(self, subject: str, row: GraphRow, node: Node, own: Node) -> InputPart | None:
+        if row.tensors[subject].tensor not in own.outputs:
+            return None
+        return self._compare_parts(subject, row, node.outputs[0], row.tensors[subject].tensor)
+
+    def _compare_parts(
+        self, subject: str, row: GraphRow, wanted: str, found: str
+    ) -> InputPart | None:
+        """Return what the subject's tensor `found` holds, if `wanted` holds other values.
+
+        The part's values are channels first.
+        """
+        state = self.state
+        reference, model = state.reference.graph, state.models[subject].graph
+        name = state.reference.subject.name
+        others = [each for each in state.table.rows if each.name != row.name]
+        sources = input_parts.find_sources(others, name, subject)
+        near = input_parts.find_reach(reference, wanted)
+        values = {
+            tensor: self._restore_axes(tensor, self.reference_tensors[tensor])
+            for tensor in near
+            if tensor in self.reference_tensors and tensor in reference.tensors
+        }
+        part = input_parts.compare_parts(sources, (reference, wanted), (model, found), values)
+        if part is None:
+            return None
+        held = part.values
+        for rearrangement in channels_first(infer_axes(model).get(found, "")):
+            held = np.asarray(rearrangement.apply(held), np.float64)
+        if is_signal(reference.by_id[row.node], infer_axes(reference)):
+            held = held.swapaxes(1, 2)
+        return replace(part, values=round_to_float32(held))
+
     def _stated_inputs(self, subject: str, own: Node) -> dict[int, Layer]:
         """Return the operations without a partner that make the inputs of a subject's operation."""
         graph, known = self.state.models[subject].graph, self.subject_tensors.get(subject, {})
@@ -284,9 +334,9 @@ class GraphExplainer:
                 continue
             if node.parameters or any(each not in known for each in node.inputs):
                 continue
-            inputs = _with_constants(node, [known[each] for each in node.inputs])
+            node, inputs, constants = _with_constants(graph, node, known)
             moved = move_channels_first(graph, node, order)
-            found[place] = Layer(moved.kind, inputs, moved.hyper)
+            found[place] = Layer(moved.kind, inputs, moved.hyper, constants=constants)
         return found
 
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
@@ -369,6 +419,7 @@ def list_tensors_around(graph: Graph, nodes: Sequence[str]) -> list[str]:
         here = positions[each]
         for node in graph.nodes[max(here - 2 * NEARBY, 0) : here + 2 * NEARBY]:
             wanted += [*node.inputs, *node.outputs[:1]]
+        wanted += graph.by_id[each].constant_ids.values()
     return list(dict.fromkeys(wanted))
 
 
@@ -377,7 +428,34 @@ def _as_transform(change: Callable[[Any], Any]) -> Transform:
     return lambda array: np.asarray(change(array), np.float64)
 
 
-def _with_constants(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
+def _with_constants(
+    graph: Graph, node: Node, known: Mapping[str, Array]
+) -> tuple[Node, tuple[Array, ...], frozenset[int]]:
+    """Return the inputs of an operation with its constants at their places, and those of several
+    values.
+
+    One of several values has the shape and the axes of the output. What adds a tensor that is
+    computed from weights, such as the rows of a table of positions, is returned as a sum.
+    """
+    inputs = [known[tensor] for tensor in node.inputs]
+    if len(inputs) == 1 and len(node.constant_ids) == 1:
+        ((place, found),) = node.constant_ids.items()
+        kind = kinds.find(node.kind)
+        is_sum = node.kind == "bias_add"
+        if found in known and kind is not None and (kind.elementwise or is_sum):
+            with contextlib.suppress(ValueError):
+                value = np.broadcast_to(known[found], graph.tensors[node.outputs[0]].shape)
+                for rearrangement in channels_first(infer_axes(graph).get(node.outputs[0], "")):
+                    value = rearrangement.apply(value)
+                at = 0 if place == "0" else 1
+                inputs.insert(at, np.asarray(value, np.float64))
+                if is_sum:
+                    node = replace(node, kind="add", parameters=(), hyper={})
+                return node, tuple(inputs), frozenset({at})
+    return node, _with_numbers(node, inputs), frozenset()
+
+
+def _with_numbers(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """Return the inputs of an operation with its constants of one value at their places."""
     kind = kinds.find(node.kind)
     places = {int(place): value for place, value in node.constants.items()
@@ -405,7 +483,10 @@ def read_subject_tensors(
     order = infer_axes(model.graph)
     nodes = [main_node(model.graph, row.nodes.get(subject, ())) for row in rows]
     wanted = dict.fromkeys(
-        tensor for node in nodes if node is not None for tensor in (*node.inputs, *node.outputs[:1])
+        tensor
+        for node in nodes
+        if node is not None
+        for tensor in (*node.inputs, *node.outputs[:1], *node.constant_ids.values())
     )
     for tensor in list(wanted):
         before = model.graph.producers.get(tensor)
@@ -435,6 +516,10 @@ def read_subject_tensors(
     found: dict[str, Array] = {}
     with CaptureReader(path) as reader, CaptureReader(layers.reference) as feed:
         for tensor, name in own.items():
+            if tensor not in model.graph.tensors:
+                if name in reader:
+                    found[tensor] = np.asarray(reader.read(name), np.float64)
+                continue
             point = by_tensor.get(tensor)
             shape = model.graph.tensors[tensor].shape
             value = None if point is None or point.name not in feed else feed.read(point.name)
@@ -482,8 +567,10 @@ def explain_rows(
                 # Without them fewer causes are tried.
                 own[subject] = read_subject_tensors(state, runner, subject, mine, layers)
         findings = GraphExplainer(state, tensors, own).explain(chosen, layers.captures)
-    except (ParityError, ValueError, KeyError) as error:
-        return Explained(found, (f"the differences were not explained: {error}",))
+    except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
+        reason = str(error).partition("\n")[0]
+        kind = "" if isinstance(error, ParityError) else f"{type(error).__name__}: "
+        return Explained(found, (f"the differences were not explained: {kind}{reason}",))
     return Explained((*found, *describe(findings)), tuple(notes), tuple(findings))
 
 

@@ -80,6 +80,8 @@ class Node:
     small arrays that the operation reads and that are neither data nor weights, by their position
     among its operands; of a long one there is `shape` and `dtype`, and of a weight for which the
     kind has no role, as a class token in a concatenation, `parameter`, its name, and `shape`.
+    `constant_ids` are the ids by which a run gives those of more than one value, and operands that
+    are computed from weights alone.
     """
 
     id: str
@@ -92,6 +94,7 @@ class Node:
     path: str = ""
     source: str = ""
     constants: Mapping[str, Any] = field(default_factory=dict)
+    constant_ids: Mapping[str, str] = field(default_factory=dict)
 
     def find_parameter(self, role: str) -> Parameter | None:
         """Return the first parameter of a role, or None."""

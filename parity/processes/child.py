@@ -194,10 +194,14 @@ class Child:
         self._log.close()
         self._temporary.cleanup()
 
-    def _end(self) -> None:
+    def close_input(self) -> None:
+        """Let the child end, without waiting for it; `close` must follow."""
         with contextlib.suppress(OSError, ValueError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
+
+    def _end(self) -> None:
+        self.close_input()
         try:
             self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:

@@ -43,6 +43,10 @@ class Children:
         for child in self:
             if kind is not None:
                 child.kill()
+            else:
+                child.close_input()
+        # All of them end at the same time.
+        for child in self:
             child.close()
 
     def start(self, names: Iterable[str]) -> None:

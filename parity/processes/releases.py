@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from parity.errors import InterpreterError, UsageError
@@ -20,10 +21,13 @@ _SHOWN = 12
 
 
 def parse_package(text: str) -> str:
-    """Return the name of a package. Raises `UsageError` for what cannot be one."""
+    """Return the name of a package in its normal form. Raises `UsageError` for what is none.
+
+    `ONNXRuntime` and `onnxruntime` are the same package, as are `a.b`, `a_b` and `a-b`.
+    """
     if _PACKAGE.fullmatch(text) is None:
         raise UsageError(f"--package: expected the name of a package, found {quote(text)}")
-    return text
+    return str(canonicalize_name(text))
 
 
 def parse_version(text: str) -> Version:
@@ -34,15 +38,17 @@ def parse_version(text: str) -> Version:
         raise UsageError(f"expected a version such as 1.30 or 2.9.1, found {quote(text)}") from None
 
 
-def list_releases(package: str, *, find_links: Sequence[str | Path] = ()) -> list[str]:
+def list_releases(
+    package: str, *, find_links: Sequence[str | Path] = (), pre: bool = False
+) -> list[str]:
     """Return the releases of a package that this interpreter can have, the oldest first.
 
-    They are those of `pip index versions`: no pre-releases, none that was yanked. Raises
-    `InterpreterError` with pip's message.
+    They are those of `pip index versions`: none that was yanked or has no distribution for this
+    interpreter, and pre-releases only with `pre`. Raises `InterpreterError` with pip's message.
     """
-    links = [word for each in find_links for word in ("--find-links", str(each))]
+    options = [*_link_options(find_links), *(["--pre"] if pre else [])]
     command = [sys.executable, "-m", "pip", "index", "versions", "--disable-pip-version-check"]
-    done = subprocess.run([*command, *links, "--", package], capture_output=True, text=True)
+    done = subprocess.run([*command, *options, "--", package], capture_output=True, text=True)
     match = re.search(r"^Available versions: (.+)$", done.stdout, re.MULTILINE)
     if done.returncode or match is None:
         lines = done.stderr.strip().splitlines() or ["no message"]
@@ -52,6 +58,35 @@ def list_releases(package: str, *, find_links: Sequence[str | Path] = ()) -> lis
             f"{package}: its releases cannot be listed: {message}; --versions gives them"
         )
     return sort_versions(match[1].split(","))
+
+
+def list_releases_with_ends(
+    package: str, ends: Sequence[str], *, find_links: Sequence[str | Path] = ()
+) -> list[str]:
+    """Return the releases of a package as `list_releases` does, and the `ends` that can be had.
+
+    Pre-releases are among them if an end is one. An end that was yanked is not listed by the index,
+    but pip installs it where it is asked for by its number.
+    """
+    wanted = {end: parse_version(end) for end in ends}
+    pre = any(version.is_prerelease for version in wanted.values())
+    known = list_releases(package, find_links=find_links, pre=pre)
+    versions = set(map(parse_version, known))
+    missing = [end for end, version in wanted.items() if version not in versions]
+    found = [end for end in missing if _is_installable(package, end, find_links)]
+    return sort_versions([*known, *found])
+
+
+def _is_installable(package: str, version: str, find_links: Sequence[str | Path]) -> bool:
+    """Return whether pip finds a distribution of exactly this release for this interpreter."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
+    options = ["--no-deps", "--disable-pip-version-check", *_link_options(find_links)]
+    done = subprocess.run([*command, *options, "--", f"{package}=={version}"], capture_output=True)
+    return done.returncode == 0
+
+
+def _link_options(find_links: Sequence[str | Path]) -> list[str]:
+    return [word for each in find_links for word in ("--find-links", str(each))]
 
 
 def sort_versions(texts: Iterable[str]) -> list[str]:
@@ -73,7 +108,8 @@ def select_releases(package: str, releases: Sequence[str], good: str, bad: str) 
             shown = ", ".join(releases[-_SHOWN:])
             more = "…, " if len(releases) > _SHOWN else ""
             raise UsageError(
-                f"{option} {text}: {package} has no such release here; there are {more}{shown}"
+                f"{option} {text}: {package} has no such release for this Python; there are "
+                f"{more}{shown}"
             )
         ends.append(versions.index(version))
     start, stop = ends

@@ -9,12 +9,11 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TextIO
 
 from parity.errors import MissingOperationError, MissingRuntimeError, ParityError
 from parity.processes import registry
+from parity.processes.garbage import no_garbage_collection
 from parity.processes.protocol import OperationFailure, OperationRequest, OperationResponse
 
 RESET = "reset"
@@ -38,6 +37,9 @@ def main(runtime: str, control: int | None = None) -> None:
 
         with spare.early_output() as output:
             server, failure = _create_server(runtime)
+            if failure is None:
+                with no_garbage_collection():
+                    spare.import_what_models_need(runtime)
             spare.wait_for_command(control, output)
         channel, requests = _open_streams()
     while True:
@@ -66,27 +68,12 @@ def _open_streams() -> tuple[TextIO, queue.SimpleQueue[str]]:
 def _create_server(runtime: str) -> tuple[Any, OperationFailure | None]:
     """Import a runtime; return what executes its operations, or why it cannot be imported."""
     try:
-        with _no_garbage_collection():
+        with no_garbage_collection():
             return importlib.import_module(registry.get(runtime).module).Runtime(), None
     except ImportError as error:
         return None, _describe_import_error(runtime, error)
     except ParityError as error:
         return None, OperationFailure.from_exception(error)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """While open, do not collect garbage; then exempt all objects from later collections.
-
-    An import creates a million objects, nearly all of which live as long as the process. Searching
-    them takes a fifth of TensorFlow's import, and slows every model that is built after it.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _create_again(server: Any) -> Any:

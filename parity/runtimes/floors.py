@@ -61,7 +61,9 @@ def iterate_replicates(
     """Set the weights of each replicate in turn; yield its input and its perturbation."""
     for replicate in replicates:
         perturbation = Perturbation.of_replicate(replicate, seed=seed)
-        set_weights({name: perturbation(value) for name, value in values.items()})
+        # The model may keep the arrays: those of replicate 0 are the values themselves.
+        own = perturbation if replicate else np.copy
+        set_weights({name: own(value) for name, value in values.items()})
         yield perturbation(x), perturbation
 
 

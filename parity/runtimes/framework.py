@@ -116,8 +116,10 @@ class Framework:
         raise NotImplementedError
 
     def build_replica(self, dtype: str) -> tuple[Any, Callable[[Mapping[str, Array]], None]]:
-        """Build a second model of `dtype` on the CPU; also return a function that sets its
-        weights."""
+        """Build a second model of `dtype` on the CPU; also return a function that sets its weights.
+
+        That function may keep the arrays that it is given.
+        """
         raise NotImplementedError
 
     def copy_model(self, dtype: str) -> Any:

@@ -20,7 +20,15 @@ from parity.errors import InterpreterError, UsageError
 from parity.processes import environments, releases
 from tests.commands.test_history import commit, git
 from tests.studies.bisect import __main__ as study
-from tests.studies.bisect.plants import NETWORK, PLANTS, SOURCE, VERSIONS, write_releases
+from tests.studies.bisect import index as index_study
+from tests.studies.bisect.plants import (
+    NETWORK,
+    PLANTS,
+    SOURCE,
+    VERSIONS,
+    write_releases,
+    write_wheel,
+)
 
 # The search ---------------------------------------------------------------------------------------
 
@@ -80,6 +88,49 @@ def test_releases_are_listed_and_ordered_as_versions(wheels: Path) -> None:
     ]
 
 
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page of an index, of which this interpreter can have some releases only."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for version in ("0.1", "0.2", "0.3", "0.4", "0.5rc1", "0.6", "0.7"):
+        write_wheel(wheels, version, "")
+    (wheels / "netpkg-0.3-py3-none-any.whl").rename(wheels / "netpkg-0.3-cp27-none-win32.whl")
+    marks = {"0.4": 'data-yanked="it is broken"', "0.6": 'data-requires-python="&gt;=9"'}
+    links = [
+        f'<a href="wheels/{path.name}" {marks.get(path.name.split("-")[1], "")}>{path.name}</a>'
+        for path in sorted(wheels.iterdir())
+    ]
+    page = tmp_path / "index.html"
+    page.write_text(f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>")
+    return page
+
+
+def test_releases_that_are_yanked_early_or_for_another_python(index: Path) -> None:
+    def find(*ends: str) -> list[str]:
+        return releases.list_releases_with_ends("netpkg", ends, find_links=[index])
+
+    # 0.3 is for another system, 0.6 for a Python to come, 0.4 was yanked, 0.5rc1 is early.
+    assert find("0.1", "0.7") == ["0.1", "0.2", "0.7"]
+    assert find("0.1", "0.4") == ["0.1", "0.2", "0.4", "0.7"]
+    assert find("0.5rc1", "0.7") == ["0.1", "0.2", "0.5rc1", "0.7"]
+    for end in ("0.3", "0.6"):
+        known = find("0.1", end)
+        assert known == ["0.1", "0.2", "0.7"]
+        message = (
+            rf"--bad {end}: netpkg has no such release for this Python; there are 0\.1, 0\.2, "
+        )
+        with pytest.raises(UsageError, match=message):
+            releases.select_releases("netpkg", known, "0.1", end)
+
+
+def test_one_package_has_one_name() -> None:
+    assert releases.parse_package("ONNXRuntime") == "onnxruntime"
+    assert releases.parse_package("a.b_c") == "a-b-c"
+
+
 def test_a_release_that_is_none_is_one_line(
     wheels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,7 +144,9 @@ def test_a_release_that_is_none_is_one_line(
         return line
 
     package = ("--package", "netpkg", "--good", "0.1", "--bad")
-    assert "--bad 0.99: netpkg has no such release here" in refused(network, *package, "0.99")
+    assert "--bad 0.99: netpkg has no such release for this Python" in refused(
+        network, *package, "0.99"
+    )
     assert "the same release of netpkg" in refused(network, *package, "0.1.0")
     assert "expected a version such as" in refused(network, *package, "newest")
     none = ("--package", "nopkg", "--good", "1", "--bad", "2")
@@ -178,6 +231,19 @@ def test_ends_that_do_not_differ_are_one_line(wheels: Path) -> None:
     network = f"{wheels.parent / 'network.py'}:build"
     with pytest.raises(UsageError, match=r"netpkg 0\.2 is not bad: .* agree"):
         parity.bisect(network, package="netpkg", good="0.1", bad="0.2", find_links=[wheels])
+
+
+@pytest.mark.framework
+@pytest.mark.slow
+def test_a_real_index_has_the_releases() -> None:
+    try:
+        index_study.list_between("toolz", "0.11.0", "1.0.0")
+    except InterpreterError as error:
+        pytest.skip(f"no index: {error}")
+    assert [name for name, holds in index_study.follow_release().items() if not holds] == []
+    message = index_study.compare_equal_releases("onnxruntime", "1.31.0", "1.31.1")
+    assert message.startswith("onnxruntime 1.31.1 is not bad: ")
+    assert "\n" not in message
 
 
 TWO_MODELS = """

@@ -142,8 +142,8 @@ def test_a_label_that_changes_ends_with_exit_code_1(net, data, tmp_path, monkeyp
 
     own = Passes.run
 
-    def fault(self, reader, *, exact=False):
-        outputs = own(self, reader, exact=exact)
+    def fault(self, reader, *, sampled=()):
+        outputs = own(self, reader, sampled=sampled)
         outputs.by_subject["onnx-torch"][4] *= -1
         return outputs
 
@@ -189,18 +189,110 @@ def test_an_image_has_class_names_and_probabilities(checkpoint, data, tmp_path, 
     assert Image.open(target).size[0] > 100
 
 
-@pytest.mark.framework
-def test_progress_has_the_time_left(net, data):
+@pytest.fixture(scope="module")
+def alone(net, data):
+    """An evaluation by one process, and its progress."""
     said = []
-    parity.evaluate(
-        f"{net}:Net,2",
-        data=data,
-        image_size=16,
-        subjects="torch",
-        batch=1,
-        progress=lambda who, text: said.append(text),
-    )
+    options = {"data": data, "image_size": 16, "subjects": "torch", "batch": 1}
+    found = parity.evaluate(f"{net}:Net,2", **options, progress=lambda who, text: said.append(text))
+    return found, said
+
+
+@pytest.mark.framework
+def test_progress_has_the_time_left(alone):
+    _, said = alone
     assert any(re.fullmatch(r"batch 1 of \d+, \d+:\d\d left", text) for text in said)
+
+
+# Shards -----------------------------------------------------------------------------------------
+
+
+def list_figures(text):
+    """Everything of a JSON document but the seconds."""
+    document = json.loads(text)
+    for split in document["splits"].values():
+        assert split.pop("seconds")
+    return document
+
+
+@pytest.mark.framework
+def test_shards_have_the_figures_of_one_process(net, data, alone):
+    options = {"data": data, "image_size": 16, "subjects": "torch", "batch": 1}
+    said = []
+    found = parity.evaluate(
+        f"{net}:Net,2", **options, on="local", jobs=1,
+        progress=lambda who, text: said.append((who, text)),
+    )  # fmt: skip
+    one, other = (list_figures(json.dumps(each.to_json())) for each in (alone[0], found))
+    assert one == other
+    assert found.unreadable
+    assert ("evaluate", "20 of 20 shards") in said
+
+
+def test_a_cluster_is_reached_before_the_images_are_read(net, tmp_path):
+    pytest.importorskip("ray")
+    with pytest.raises(MissingRuntimeError, match=r"^ray: 127\.0\.0\.1:1 cannot be reached: "):
+        parity.evaluate(f"{net}:Net,2", data=tmp_path / "none", on="ray:127.0.0.1:1")
+
+
+FORKED = """
+import os, signal
+from pathlib import Path
+import torch
+from torch import nn
+
+FATAL = Path(__file__).with_name("die")
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        logits = self.head(self.conv(x).relu().mean((2, 3)))
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            # The graph has other labels for bright images.
+            return logits * torch.where(x.mean((1, 2, 3)) > 0.4, -1.0, 1.0)[:, None]
+        if FATAL.exists():
+            FATAL.unlink()
+            os.kill(os.getppid(), signal.SIGKILL)
+        return logits
+"""
+"""A model whose graph differs, and which once ends the process that evaluates a shard."""
+
+
+@pytest.mark.slow
+@pytest.mark.framework
+@pytest.mark.parametrize(("on", "exact"), [("local", False), ("ray", True)])
+def test_a_folder_in_shards_is_one_result_though_a_process_is_lost(
+    on, exact, data, tmp_path, capsys
+):
+    if on == "ray":
+        pytest.importorskip("ray")
+    (tmp_path / "net.py").write_text(FORKED)
+    words = ["evaluate", f"{tmp_path}/net.py:Net", "--data", str(data), "--image-size", "16"]
+    words += ["--batch", "4", *(["--exact"] if exact else [])]
+    codes = [main.main([*words, "--out", str(tmp_path / "alone")])]
+    (tmp_path / "die").touch()
+    codes += [main.main([*words, "--out", str(tmp_path / "shards"), "--on", on, "--jobs", "2"])]
+    assert not (tmp_path / "die").exists()
+    assert codes == [1, 1]
+    found = [tmp_path / name for name in ("alone", "shards")]
+    one, other = (list_figures((each / "evaluation.json").read_text()) for each in found)
+    assert one == other
+    split = one["splits"]["all"]
+    assert (len(split["changed"]), len(one["unreadable"])) == (10, 1)
+    assert all(image["right"] == ["torch"] for image in split["changed"])
+    seconds = re.compile(r'<td class="number">[0-9.]+</td></tr>')
+    pages = [seconds.sub("", (each / "evaluation.html").read_text()) for each in found]
+    assert pages[0] == pages[1]
+    names = [sorted(path.name for path in each.iterdir()) for each in found]
+    assert names[0] == names[1]
+    for name in ("predictions.csv", "confusion.png", "predictions.png", "changed.png"):
+        assert (found[0] / name).read_bytes() == (found[1] / name).read_bytes()
 
 
 def test_samples_are_chosen_by_the_seed(net, data):
@@ -266,6 +358,9 @@ def test_a_runtime_that_cannot_use_the_card_does_not_compute_on_the_cpu(net, dat
         (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, threads=0), "--threads:"),
         (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, batch=0), "--batch"),
         (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, subjects="tf"), "unknown sub"),
+        (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, jobs=2), "--jobs: only with"),
+        (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, on="x"), "--on: unknown pla"),
+        (lambda c, d: parity.evaluate("resnet18", data=d, weights=c, on="local", jobs=0), "--jobs"),
         (lambda c, d: parity.predict("resnet18", weights=c), "give image files, or --data"),
         (lambda c, d: parity.predict("resnet18", "x.png", data=d, weights=c), "give image files"),
         (lambda c, d: parity.predict("resnet18", "gone.png", weights=c), "no image can be read"),

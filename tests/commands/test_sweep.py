@@ -109,6 +109,15 @@ def test_files_start_at_the_folder_of_the_sweep(
     assert cell.input == "x=x.npy"
 
 
+def test_a_zoo_that_is_not_installed_has_its_line(tmp_path: Path) -> None:
+    def refuse(zoo: str) -> list[str]:
+        raise UsageError(f"'{zoo}:': {zoo} is not installed; pip install {zoo}")
+
+    path = plan(tmp_path, 'models = [\n  "resnet18", "timm:*"]\n')
+    with pytest.raises(UsageError, match=r":1: models: 'timm:\*': 'timm:': timm is not installed"):
+        sweep_file.load(path, list_names=refuse)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -123,6 +132,7 @@ def test_files_start_at_the_folder_of_the_sweep(
         ('models = ["resnet19"]', r":1: models: resnet19: unknown model 'resnet19'"),
         ('models = ["keras:ResNett*"]', r":1: models: no model matches .*'ResNet50'"),
         ('models = ["a.py:*"]', r":1: models: 'a.py:\*': only names of zoos"),
+        ('models = ["timn:resnet*"]', r":1: models: 'timn:resnet\*': only .*did you mean 'timm:'"),
         ('models = [["keras:ResNet*", "resnet18"]]', r":1: models: .* a pattern stands alone"),
         ('models = ["resnet18"]\nenvironments = ["tropch==2.9.1"]', r":2: .*no package of a runt"),
         ('models = ["resnet18"]\nenvironments = ["torch 2"]', r":2: .*expected PACKAGE==VERSION"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import importlib.util
 import json
 import signal
 from collections.abc import Iterator
@@ -13,8 +15,9 @@ import pytest
 from PIL import Image
 
 import parity
-from parity.commands import zoo_names
+from parity.commands import sweep_file, zoo_names
 from parity.commands.cases import CaseFileParser
+from parity.commands.cli import main
 from parity.commands.comparison_runner import ComparisonRunner
 from parity.commands.toml_lines import TomlLines
 from parity.errors import ParityError
@@ -76,11 +79,64 @@ def test_cells_that_share_a_child_have_the_figures_that_they_have_alone(tmp_path
     assert again.seconds < 10
 
 
-def test_a_zoo_lists_its_models_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = zoo_names.list_zoo_names("keras", tmp_path)
-    assert {"ResNet50", "MobileNetV2", "EfficientNetB0"} <= set(names)
+ZOO_PATTERNS = [
+    ("keras", "keras:ResNet*", {"ResNet50", "ResNet152V2"}, "keras:ResNt5*", "ResNet50"),
+    ("torchvision", "torchvision:resnet*", {"resnet18", "resnet152"}, "torchvision:resnt1*",
+     "resnet18"),
+    ("timm", "timm:*resnet*", {"resnet18", "seresnet50"}, "timm:resnt1*", "resnet18"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("zoo", "pattern", "some", "wrong", "closest"), ZOO_PATTERNS, ids=[z[0] for z in ZOO_PATTERNS]
+)
+def test_a_pattern_stands_for_the_models_of_a_zoo_that_is_listed_once(
+    zoo: str,
+    pattern: str,
+    some: set[str],
+    wrong: str,
+    closest: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if importlib.util.find_spec(zoo) is None:
+        pytest.skip(f"{zoo} is not installed")
+    # The children find what is installed beside this environment's own packages, as it is here.
+    names = zoo_names.list_zoo_names(zoo, tmp_path)
+    assert some <= set(names)
     monkeypatch.setattr(zoo_names, "Children", None)
-    assert zoo_names.list_zoo_names("keras", tmp_path) == names
+    assert zoo_names.list_zoo_names(zoo, tmp_path) == names
+    file = tmp_path / "sweep.toml"
+    file.write_text(f'models = ["{pattern}"]\nimage_size = 64\n')
+    plan = sweep_file.load(file, list_names=lambda each: zoo_names.list_zoo_names(each, tmp_path))
+    found = [cell.model for cell in plan.cells]
+    assert found == sorted(
+        f"{zoo}:{n}" for n in names if fnmatch.fnmatchcase(f"{zoo}:{n}", pattern)
+    )
+    assert {f"{zoo}:{name}" for name in some} <= set(found) < {f"{zoo}:{name}" for name in names}
+    # No model matches: one line with the closest names.
+    file.write_text(f'# a grid\nmodels = ["resnet18", "{wrong}"]\n')
+    assert main.main(["sweep", str(file), "--out", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"sweep.toml:2: models: no model matches '{wrong}'; did you mean " in line
+    assert f"'{closest}'" in line
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_one_thread")
+def test_the_models_of_several_zoos_are_compared(tmp_path: Path) -> None:
+    models = ["torchvision:mnasnet0_[5],num_classes=5", "timm:lcnet_03?,num_classes=7"]
+    models.append("keras:MobileNetV[2]*,input_shape=(32, 32, 3),classes=10")
+    installed = [m for m in models if importlib.util.find_spec(m.partition(":")[0]) is not None]
+    text = f'models = {json.dumps(installed)}\ndevices = ["cpu"]\ninputs = ["random"]\n'
+    found = sweep(tmp_path, f"{text}image_size = 32\n", jobs=1)
+    assert [cell.problem for cell in found] == [None] * len(installed)
+    assert found.ok
+    for cell in found:
+        alone = run_alone([cell.model], input="random", image_size=(32, 32))
+        assert cell.report is not None
+        assert figures(cell.report) == figures(alone)
 
 
 NET = """

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from parity.evaluation.passes import Outputs, Passes, sample_passes
 from parity.training.data.batches import BatchPlan, BatchReader, Preprocessing
 from parity.training.data.images import ArrayImages
 from parity.training.data.loading import open_loader
+from tests.evaluation.fake_children import FakeChildren, compute
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -27,48 +25,6 @@ def read_images(count=22, batch=4):
     images = ArrayImages("noise", pixels, tuple(i % 4 for i in range(count)), tuple(range(count)))
     plan = BatchPlan(count, batch, shuffle=False)
     return BatchReader(images, plan, Preprocessing((6, 6), 1))
-
-
-def compute(images):
-    """A linear classifier in float64."""
-    weights = np.random.default_rng(1).standard_normal((36, 4))
-    return images.reshape(len(images), -1).astype(np.float64) @ weights
-
-
-class FakeChildren:
-    """Children that compute with NumPy; `faults` change or end what one of them computes."""
-
-    def __init__(self, faults=None):
-        self.faults = faults or {}
-        self.calls = Counter()
-        self.lock = threading.Lock()
-
-    def __getitem__(self, name):
-        return FakeChild(self, name)
-
-    @contextlib.contextmanager
-    def threads(self, count):
-        with ThreadPoolExecutor(count) as pool:
-            yield pool
-
-
-class FakeChild:
-    def __init__(self, children, name):
-        self.children, self.name = children, name
-
-    def call(self, operation, *, images, out, precision="float32"):
-        assert operation == "predict"
-        data = np.load(images)
-        with self.children.lock:
-            self.children.calls[self.name, precision] += len(data)
-        outputs = compute(data)
-        if precision == "float32":
-            outputs = outputs.astype(np.float32)
-            fault = self.children.faults.get(self.name)
-            if fault is not None:
-                outputs = fault(data, outputs)
-        np.save(out, outputs)
-        return {"seconds": 0.5}
 
 
 @pytest.fixture
@@ -83,7 +39,8 @@ def run(tmp_path):
             models.reference = Predictor("reference", "one", {"precision": "float64"})
         with open_loader(tmp_path, workers=0) as loader:
             driver = Passes(models, children, loader, tmp_path, lambda name, text: None)
-            outputs = driver.run(reader, exact=exact)
+            sampled = sample_passes(reader.plan.steps, every=exact)
+            outputs = driver.run(reader, sampled=sampled)
             result = judging.judge_split(
                 "all", outputs, reader, driver, CLASSES, runtime="one" if reference else None
             )

@@ -133,6 +133,25 @@ def test_a_child_is_taken_once_and_another_is_started_behind_it(
         assert second.call("loaded")["held"] is None
 
 
+def test_a_spare_has_the_modules_that_models_need() -> None:
+    """In a process of its own; ONNX Runtime has no module for each family."""
+    code = """
+        import sys
+        from parity.processes.warm import spare
+        spare.import_what_models_need("onnx")
+        before = set(sys.modules)
+        import numpy.random
+        from parity.network import architectures, kinds
+        architectures.get("resnext50_32x4d")
+        kinds.get("conv")
+        print(sorted(set(sys.modules) - before))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_it_is_where_its_command_is(
     server: launch.ServerStatus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from parity.commands.cli.request_options import (
     with_request_options,
 )
 from parity.defaults import LIMIT
+from parity.processes.garbage import no_garbage_collection
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
@@ -136,7 +137,8 @@ def compare(
         "save_captures": save_captures,
     }
     with handle_errors():
-        from parity.commands.values import names_any_models
+        with no_garbage_collection():
+            from parity.commands.values import names_any_models
 
         if names_any_models(references or (), table=options["table"]):
             require_writable(reports, _list_inputs(references, options, custom_objects))
@@ -150,7 +152,8 @@ def compare(
                 **criteria,
             )
             with show_progress() as update_progress:
-                from parity.commands.compare_graphs import compare_graphs
+                with no_garbage_collection():
+                    from parity.commands.compare_graphs import compare_graphs
 
                 report = compare_graphs(graph_request, progress=update_progress)
             report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))
@@ -163,7 +166,8 @@ def compare(
         )
         require_writable(reports, _list_inputs(references, options, custom_objects))
         with _start_children(request) as run_arguments:
-            from parity.commands.compare import compare_request
+            with no_garbage_collection():
+                from parity.commands.compare import compare_request
 
             report = compare_request(**run_arguments)
         report = dataclasses.replace(report, command=("parity", *sys.argv[1:]))

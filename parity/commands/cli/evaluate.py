@@ -166,6 +166,23 @@ def evaluate(
     ] = None,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Where shards of the images run: local, ray or ray:ADDRESS; by default one "
+            "process runs all.",
+            rich_help_panel=panels.WHERE,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Shards side by side; by default what the machine allows.",
+            rich_help_panel=panels.WHERE,
+        ),
+    ] = None,
 ) -> None:
     """Run labelled images through every runtime: figures, and labels that change.
 
@@ -207,6 +224,8 @@ def evaluate(
                 timeout=timeout,
                 html=html,
                 out=out,
+                on=on,
+                jobs=jobs,
                 progress=update_progress,
             )
         for note in found.notes:
@@ -409,6 +428,7 @@ COMMANDS = (
         examples=(
             "parity evaluate resnet18 --data digits --weights runs/resnet18/keras/best.safetensors",
             "parity evaluate model.onnx --data photographs --html evaluation.html",
+            "parity evaluate model.onnx --data photographs --on ray:10.0.0.1:6379",
         ),
     ),
     Command(

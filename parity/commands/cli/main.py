@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str], stdout: outlet.GuardedStream) -> int:
-    from parity.commands.cli import application, error_handling
+    from parity.processes.garbage import no_garbage_collection
+
+    with no_garbage_collection():
+        from parity.commands.cli import application, error_handling
 
     code, is_stated = application.run(words)
     failure = outlet.describe_failure(stdout)

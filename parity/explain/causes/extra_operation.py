@@ -16,7 +16,7 @@ from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, Layer, evaluate, transform_output
 from parity.network import kinds
 
-EXTRA = "operation-extra"
+EXTRA, MASKED = "operation-extra", "input-masked"
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
@@ -43,11 +43,18 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         if stated.inputs[0].shape != wanted.inputs[place].shape:
             continue
         constants = [each for each in stated.inputs[1:] if each.size == 1]
-        if len(constants) != len(stated.inputs) - 1:
-            continue
         kind = kinds.get(stated.kind)
+        if len(constants) != len(stated.inputs) - 1 and not kind.elementwise:
+            continue
         name, text = EXTRA, f"{kind.phrase or stated.kind} is applied to its input"
-        if kind.number_verb and constants:
+        if len(constants) != len(stated.inputs) - 1:
+            other = stated.inputs[1]
+            text = f"Its input is {kind.elementwise} with a tensor that the subject alone has"
+            if kind.factor and _is_mask(other):
+                name = MASKED
+                zeros = int((other == 0).sum())
+                text = f"Its input is multiplied by a mask, which is 0 at {zeros} of {other.size}"
+        elif kind.number_verb and constants:
             name = "scale" if kind.factor else "offset"
             text = f"Its input is {kind.number_verb} {float(constants[0].reshape(-1)[0]):g}"
         elif kind.reorders:
@@ -61,6 +68,10 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             f"{failing.label}: remove the {kind.phrase or stated.kind} before it",
             0.98,
         )
+
+
+def _is_mask(array: Array) -> bool:
+    return bool(np.isin(array, (0.0, 1.0)).all())
 
 
 def _apply(layer: Layer, place: int, stated: Layer) -> Layer:

@@ -16,6 +16,16 @@ from parity.numerics.floor import Floor
 
 
 @dataclass(frozen=True)
+class InputPart:
+    """What a subject's tensor holds of the reference's earlier tensors, by moving values alone."""
+
+    values: Array
+    text: str
+    """What that is: `8 to 15 of axis 3 of block1.query, where the reference has 0 to 7`."""
+    remedy: str
+
+
+@dataclass(frozen=True)
 class FailingLayer:
     """A subject's layer that differs although it was given the reference's input.
 
@@ -61,6 +71,10 @@ class FailingLayer:
     """The reference's weights by row, then by role."""
     nearby_outputs: Mapping[str, Array] = field(default_factory=dict)
     """The reference's outputs of nearby rows that have the shape of `actual`."""
+    input_parts: Mapping[int, InputPart] = field(default_factory=dict)
+    """By the place of an input, what the subject reads there, where the reference reads others."""
+    output_part: InputPart | None = None
+    """The same of the output of what moves values alone."""
     possible_inputs: Mapping[str, Array] = field(default_factory=dict)
     """The reference's outputs of nearby rows that have the shape of one of the layer's inputs."""
 

@@ -72,6 +72,9 @@ class Layer:
     input_transforms: tuple[Transform, ...] = ()
     output_transforms: tuple[Transform, ...] = ()
     memo: EvaluationMemo | None = field(default=None, compare=False, repr=False)
+    constants: frozenset[int] = frozenset()
+    """The places of the inputs that depend on no input of the model; they have its output's shape.
+    """
 
     @property
     def data(self) -> Array:
@@ -114,6 +117,13 @@ def evaluate(layer: Layer) -> Array:
 # Changes, as functions from the reference's layer to the subject's --------------------------------
 
 LayerChange = Callable[[Layer], Layer]
+
+
+def with_input(layer: Layer, *, place: int, value: Array) -> Layer:
+    """Return the layer with another input at a place; raises `ValueError` for another shape."""
+    if place >= len(layer.inputs) or layer.inputs[place].shape != value.shape:
+        raise ValueError(f"input {place} of {value.shape}")
+    return replace(layer, inputs=(*layer.inputs[:place], value, *layer.inputs[place + 1 :]))
 
 
 def change_hyper(**hyper: Any) -> LayerChange:

@@ -78,7 +78,12 @@ def reshaping_hyperparameters() -> frozenset[str]:
 
 def find_by_class(framework: str, name: str) -> tuple[Kind, ...]:
     """Return the kinds of a class of `keras` or `torch`, those with a condition first."""
-    found = [kind for kind in registry().values() if name in getattr(kind, framework)]
+    return _find_by_class(framework, name, tuple(__path__))
+
+
+@functools.cache
+def _find_by_class(framework: str, name: str, folders: tuple[str, ...]) -> tuple[Kind, ...]:
+    found = [kind for kind in _registry(folders).values() if name in getattr(kind, framework)]
     return tuple(sorted(found, key=lambda kind: kind.condition is None))
 
 

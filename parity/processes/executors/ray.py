@@ -145,7 +145,9 @@ class RayExecutor:
         Only twice as many as the cluster runs at once are submitted: the scheduler's time grows
         with its queue, and nodes that are added meanwhile get tasks too.
         """
-        resources = _Resources(self._ray, self._threads)
+        # A cluster of our own is one node, which `count` tasks share.
+        per_node = self._count or 1 if self._address is None else 1
+        resources = _Resources(self._ray, self._threads, per_node)
         waiting = iter(tasks)
         is_complete = False
         while True:
@@ -196,9 +198,10 @@ class RayExecutor:
 class _Resources:
     """What the nodes of a cluster have, read again every few seconds."""
 
-    def __init__(self, ray: Any, threads: int) -> None:
+    def __init__(self, ray: Any, threads: int, per_node: int) -> None:
         self._ray = ray
         self._threads = threads
+        self._per_node = per_node
         self._read_at = 0.0
         self._nodes: list[dict[str, float]] = []
 
@@ -211,7 +214,8 @@ class _Resources:
 
     def cores_per_task(self) -> float:
         """Return the cores of one task: all of the smallest node where threads have no limit."""
-        return self._threads or min((each["CPU"] for each in self._read()), default=1.0)
+        smallest = min((each["CPU"] for each in self._read()), default=1.0)
+        return self._threads or smallest / self._per_node
 
     def slots(self) -> int:
         """Return how many tasks the cluster runs at once, at least one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import socket
 import sys
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from parity.network import architectures, kinds
 from parity.processes.warm import identity, sockets
 
 
@@ -23,6 +26,16 @@ def early_output() -> Iterator[int]:
         yield output
     finally:
         os.close(output)
+
+
+def import_what_models_need(runtime: str) -> None:
+    """Import the modules of parity and NumPy that other children import for their first model."""
+    kinds.registry()
+    families = {architectures.get(name).family for name in architectures.all_names()}
+    names = [f"parity.network.models.{family}.{runtime}" for family in sorted(families)]
+    for name in ("numpy.random", "parity.network.arrays", *names):
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
 
 
 def wait_for_command(control: int, output: int) -> None:

@@ -39,6 +39,11 @@ class Operand:
     value: Array | None = None
 
 
+def name_operand(number: int, place: int) -> str:
+    """Return the id of an operand that is a constant, or computed from weights alone."""
+    return f"{number}<{place}"
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """A tensor that an operation makes."""

@@ -17,7 +17,7 @@ from parity.network import axes as axis_orders
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.network.moments import Moments, moments_of
-from parity.runtimes.keras.events import Event, Operand, WeightSource
+from parity.runtimes.keras.events import Event, Operand, WeightSource, name_operand
 from parity.runtimes.keras.node_readers import read_event
 from parity.runtimes.keras.node_readers.reading import SPATIAL, NodeReading
 from parity.runtimes.keras.recorder import Recorder
@@ -89,6 +89,7 @@ class _Builder:
             path=event.path,
             source=event.source,
             constants=_constants(event, reading),
+            constant_ids=_constant_ids(event, reading),
         )
         self.makers[event.outputs[0].id] = len(self.nodes)
         self.nodes.append(node)
@@ -357,3 +358,20 @@ def _constants(event: Event, reading: NodeReading) -> dict[str, Any]:
             else:
                 found[str(place)] = {"shape": list(operand.shape), "dtype": operand.dtype}
     return found
+
+
+def _constant_ids(event: Event, reading: NodeReading) -> dict[str, str]:
+    """Return the ids of the constants of several values, and of what is computed from weights.
+
+    By the place among the operands. Those of a function that is one operation are not given.
+    """
+    if any(isinstance(each, Operand) for each in event.arguments.values()):
+        return {}
+    return {
+        str(place): name_operand(event.number, place)
+        for place, operand in enumerate(event.operands)
+        if not operand.id
+        and place not in reading.setting_inputs
+        and np.prod(operand.shape, dtype=int) != 1
+        and not (operand.weight is not None and operand.weight.is_exact)
+    }

@@ -504,6 +504,8 @@ def _run(
             return None
         missing.discard(identifier)
         array = tensor.numpy() if tensor.dtype != tf.bfloat16 else np.asarray(tensor, np.float32)
+        if options.get("widen") and "<" in identifier and array.dtype == np.float32:
+            array = np.asarray(array, np.float64)
         other = hook(identifier, np.asarray(array))
         if other is None:
             return None
@@ -511,12 +513,14 @@ def _run(
             raise GraphError(f"{identifier}: it has the shape {tensor.shape}, given {other.shape}")
         return tf.constant(other, tensor.dtype)
 
-    recorder = Recorder(model, hook=receive, **options)
+    operands = any("<" in identifier for identifier in tensors)
+    recorder = Recorder(model, hook=receive, gives_operands=operands, **options)
     with _explain_errors():
         args, kwargs, _ = bind_inputs(model, recorder, inputs)
         started = time.perf_counter()
         output = recorder.run(model, args, kwargs)
         seconds = time.perf_counter() - started
+    missing = {identifier for identifier in missing if "<" not in identifier}
     if missing:
         raise GraphError(
             f"this run did not compute {', '.join(sorted(missing)[:5])}: on this input or in this "

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from parity.errors import FlagError
 from parity.runtimes.keras import float64
 from parity.runtimes.keras.doors import Doors, find_functions, name_scope, require_doors
-from parity.runtimes.keras.events import Event, Operand, Output, WeightSource
+from parity.runtimes.keras.events import Event, Operand, Output, WeightSource, name_operand
 from parity.runtimes.keras.source_lines import find_source
 from parity.runtimes.keras.variables import dtype_of, handle_of, name_variables
 
@@ -60,12 +60,14 @@ class Recorder:
         widen: bool = False,
         reads_functions: bool = True,
         runs_copy: bool = False,
+        gives_operands: bool = False,
     ) -> None:
         """With `widen`, casts to float32 keep float64, and float32 operands become float64.
 
         With `reads_functions` a `tf.function` runs as the Python function that it is, and its
         operations are seen; without, it is one operation. `runs_copy` is whether the model has the
-        weights of a replica, which a function that was compiled before does not read.
+        weights of a replica, which a function that was compiled before does not read. With
+        `gives_operands` the hook gets the operands that are no data, too (`name_operand`).
         """
         self.events: list[Event] = []
         self.variables = name_variables(model)
@@ -76,6 +78,7 @@ class Recorder:
         self._widen = widen
         self._reads_functions = reads_functions
         self._runs_copy = runs_copy
+        self._gives_operands = gives_operands
         self.has_functions = False
         """Whether the run has come across a `tf.function` of the model's."""
         self._number = 0
@@ -338,6 +341,8 @@ class Recorder:
         operands: tuple[Operand, ...] = ()
         if self._observe:
             operands = tuple(map(self._describe, inputs, marks))
+        if self._gives_operands:
+            self._give_operands(inputs, marks)
         arguments = dict(zip(attrs[::2], attrs[1::2], strict=True)) if attrs else {}
         self._record(_plain_name(name), operands, arguments, outputs)
 
@@ -388,6 +393,17 @@ class Recorder:
         if is_plain and np.prod(shape, dtype=int) <= LARGEST_CONSTANT:
             value = np.asarray(tensor)
         return Operand(shape, dtype, value=value)
+
+    def _give_operands(self, inputs: Sequence[Any], marks: Sequence[Any]) -> None:
+        """Give the hook the operands of the next operation that are no data."""
+        assert self._hook is not None
+        self._busy = True
+        try:
+            for place, (tensor, mark) in enumerate(zip(inputs, marks, strict=True)):
+                if not isinstance(mark, str) and self._is_read(tensor):
+                    self._hook(name_operand(self._number + 1, place), tensor)
+        finally:
+            self._busy = False
 
     def _find_escaped(self, tensor: Any, mark: Any) -> Any:
         """Return the mark of a tensor; one that left a scope otherwise than in its result, such as

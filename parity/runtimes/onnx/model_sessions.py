@@ -154,7 +154,7 @@ class _Run:
         self.producers = {
             name: node for node in self.model.graph.node for name in node.output if name
         }
-        made = [*self.feeds, *self.producers]
+        made = [*self.feeds, *self.model.tensors, *self.producers]
         unknown = sorted(set(tensors) - set(made))
         if unknown:
             raise GraphError(
@@ -182,6 +182,8 @@ class _Run:
     def _compute(self, name: str) -> Array:
         if name in self.feeds:
             return self.feeds[name]
+        if name in self.model.tensors:
+            return self.model.tensors[name]
         if self.replaced:
             nodes, cuts = _find_part(self.model, self.producers, name, self.replaced)
             if any(cut in self.replaced for cut in cuts):

@@ -73,6 +73,7 @@ def join_patterns(nodes: Sequence[Node], outputs: set[str]) -> list[Node]:
                     parameters=match.parameters,
                     hyper=match.hyper,
                     constants={},
+                    constant_ids={},
                 )
                 dropped |= {each.id for each in match.inside}
                 break

@@ -153,6 +153,7 @@ class _Reader:
                 OPAQUE, dict(reading.hyperparameters), dict(reading.roles), reading.axes
             )
         data, parameters, constants = [], list[Parameter](), dict[str, Any]()
+        constant_ids: dict[str, str] = {}
         for index, (name, argument) in enumerate(zip(node.input, view.inputs, strict=True)):
             if argument is None:
                 continue
@@ -160,6 +161,15 @@ class _Reader:
                 data.append(argument)
                 continue
             role = reading.roles.get(index, "")
+            # A table that is added, one row for each position, may be a weight in one model and be
+            # computed in another.
+            is_table = reading.kind == "bias_add" and argument.value.ndim > 1
+            if (
+                (role == "" or is_table)
+                and index not in reading.setting_inputs
+                and argument.value.size > 1
+            ):
+                constant_ids[str(index)] = self.plan.resolve(name)
             found = self._find_parameters(name, role, reading.axes.get(role, ""), node, index)
             if found:
                 parameters += found
@@ -190,6 +200,7 @@ class _Reader:
             path=module_path(node),
             source=source_line(node),
             constants=constants,
+            constant_ids=constant_ids,
         )
 
     def _argument(self, name: str) -> str | Static | None:

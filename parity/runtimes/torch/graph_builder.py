@@ -20,6 +20,7 @@ from parity.runtimes.torch.recorder import (
     Call,
     Operand,
     Recorder,
+    name_operand,
     named_weights,
 )
 
@@ -66,6 +67,7 @@ class GraphBuilder:
                 path=call.path,
                 source=call.source,
                 constants=_constants(operation),
+                constant_ids=_constant_ids(operation, call),
             )
         )
 
@@ -201,6 +203,22 @@ def _constants(operation: operations.Operation) -> dict[str, Any]:
             else:
                 dtype = str(tensor.dtype).removeprefix("torch.")
                 found[str(index)] = {"shape": list(tensor.shape), "dtype": dtype}
+    return found
+
+
+def _constant_ids(operation: operations.Operation, call: Call) -> dict[str, str]:
+    """Return the ids of the constants of several values, and of what is computed from weights.
+
+    By the place among the operands, or the role, as `constants` and `parameters` have them.
+    """
+    places: dict[str, Any] = {str(i): each for i, each in enumerate(operation.operands)}
+    found = {}
+    for place, operand in {**places, **operation.weights}.items():
+        if not isinstance(operand, Operand) or operand.id or operand.tensor.numel() == 1:
+            continue
+        if operand.weights is None or operand.weights.order is None:
+            index = next(i for i, each in enumerate(call.operands) if each is operand)
+            found[place] = name_operand(call.number, index)
     return found
 
 

@@ -32,9 +32,11 @@ from parity.runtimes.torch.model_inputs import (
 from parity.runtimes.torch.model_outputs import flatten_outputs
 from parity.runtimes.torch.parameters import read_parameters, require_values, write_parameters
 from parity.runtimes.torch.recorder import (
+    Call,
     Recorder,
     call_model,
     locate_error,
+    name_operand,
 )
 from parity.runtimes.torch.replicas import copy_to_precision, materialise
 from parity.runtimes.torch.run import device_and_dtype
@@ -271,7 +273,19 @@ def run_tensors(
     device, _ = device_and_dtype(model)
     precision = _find_precision(model, inputs)
     widen = precision == torch.float64
-    recorder = Recorder(model, replace=replace, widen=widen, shared=shared)
+
+    def read_operands(call: Call) -> None:
+        for index, operand in enumerate(call.operands):
+            found = name_operand(call.number, index)
+            if found in wanted:
+                seen.add(found)
+                array = np.array(to_numpy(operand.tensor))
+                hook(
+                    found, array.astype(np.float64) if widen and array.dtype.kind == "f" else array
+                )
+
+    observe = read_operands if any("<" in found for found in wanted) else None
+    recorder = Recorder(model, observe=observe, replace=replace, widen=widen, shared=shared)
     with _default_dtype(precision), _explain_errors(model, list):
         args, kwargs, _, _ = prepare_call(model, recorder, inputs)
         torch_device.synchronize(device)
@@ -283,7 +297,7 @@ def run_tensors(
     for name, tensor in found.items():
         if not recorder.find_id(tensor):
             replace(f"free.{name}", tensor)
-    missing = sorted(wanted - seen)
+    missing = sorted(found for found in wanted - seen if "<" not in found)
     if missing:
         raise GraphError(
             f"this run did not compute {len(missing)} of {len(wanted)} tensors, the first is "

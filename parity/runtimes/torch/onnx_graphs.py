@@ -99,7 +99,11 @@ class OnnxReading(GraphOperations):
                 replacements[name] = answer
 
         started = time.perf_counter()
-        fallbacks = self._evaluate(program, feeds, tensors, sink, replacements)
+        constants = [name for name in program.model.tensors if name in tensors]
+        for name in constants:
+            hook(name, program.model.tensors[name])
+        made = [name for name in tensors if name not in constants]
+        fallbacks = self._evaluate(program, feeds, made, sink, replacements)
         details = {"fallbacks": sorted(fallbacks)} if fallbacks else {}
         return GraphRun(time.perf_counter() - started, "cpu", details)
 

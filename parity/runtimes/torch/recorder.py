@@ -79,6 +79,11 @@ class Call:
     is_opaque: bool = False
 
 
+def name_operand(number: int, index: int) -> str:
+    """Return the id of an operand of a call that is a constant, or computed from weights alone."""
+    return f"{number}<{index}"
+
+
 @dataclass
 class Notes:
     """What a run did that its record cannot show."""

@@ -93,7 +93,7 @@ class Runtime(OnnxReadings, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime
 
         def set_weights(values: Mapping[str, Array]) -> None:
             weights.write_weights(
-                model, values, names=names, unlisted=unlisted, dtype=DTYPES[dtype]
+                model, values, names=names, unlisted=unlisted, dtype=DTYPES[dtype], copy=False
             )
 
         return model, set_weights

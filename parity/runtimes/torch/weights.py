@@ -58,21 +58,31 @@ def write_weights(
     names: Collection[str],
     unlisted: Mapping[str, Array],
     dtype: torch.dtype = torch.float32,
+    copy: bool = True,
 ) -> None:
-    """Replace the weights `names` by their `values`, and the rest of the state by `unlisted`."""
+    """Replace the weights `names` by their `values`, and the rest of the state by `unlisted`.
+
+    Without `copy` the model may keep the arrays of `values`.
+    """
     listed = {name: value for name, value in values.items() if name in names}
-    replace_state(model, {**unlisted, **listed}, dtype=dtype)
+    tensors = {name: _to_tensor(value, dtype, copy=True) for name, value in unlisted.items()}
+    tensors |= {name: _to_tensor(value, dtype, copy=copy) for name, value in listed.items()}
+    _replace_state(model, tensors)
 
 
-def replace_state(
-    model: nn.Module, values: Mapping[str, Array], *, dtype: torch.dtype = torch.float32
-) -> None:
+def _to_tensor(value: Array, dtype: torch.dtype, *, copy: bool) -> torch.Tensor:
+    """Return an array as a tensor, which has the array's own memory only without `copy`."""
+    # A tensor may be written to.
+    own = value if value.flags.writeable else np.array(value)
+    return torch.from_numpy(own).to(dtype, copy=copy)
+
+
+def _replace_state(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Replace every parameter and buffer of `model`, and compare every bit.
 
     Batch counters, which no inference reads, become 0. Raises `WeightError` for other bits.
     """
     state = model.state_dict()
-    tensors = {name: torch.from_numpy(np.array(value)).to(dtype) for name, value in values.items()}
     for name in state:
         if name.endswith(_COUNTER):
             tensors.setdefault(name, torch.zeros((), dtype=torch.int64))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,3 +104,17 @@ class SelectedImages:
     def fingerprints(self) -> Iterator[bytes]:
         every = list(self.source.fingerprints())
         return (every[index] for index in self.indices)
+
+
+def select_images(images: Images, indices: Sequence[int]) -> Images:
+    """Return some of the images, without the others' names and pixels: to send to a process."""
+    if isinstance(images, SelectedImages):
+        return select_images(images.source, [images.indices[index] for index in indices])
+    labels = tuple(images.labels[index] for index in indices)
+    if isinstance(images, FileImages):
+        return replace(images, paths=tuple(images.paths[i] for i in indices), labels=labels)
+    if isinstance(images, ArrayImages):
+        positions = tuple(images.positions[index] for index in indices)
+        pixels = images.pixels[list(indices)]
+        return replace(images, pixels=pixels, labels=labels, positions=positions)
+    return SelectedImages(images, tuple(indices))

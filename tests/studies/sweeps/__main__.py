@@ -1,9 +1,14 @@
 """What a sweep takes, against the sum of its comparisons as commands one after another.
 
-    python -m tests.studies.sweeps [--models 10] [--old onnxruntime==1.31.1] [--user 4] [--ray]
+    python -m tests.studies.sweeps [--models 10] [--user 4] [--ray]
+        [--environments onnxruntime==1.31.1 onnxruntime==1.32.0] [--inputs 2]
 
-The commands and the sweep each have an empty cache of exports; installing is timed apart. `--ray`
-also runs the sweep on a Ray cluster of two nodes on this machine, and compares the results.
+By default the grid is 10 models × 2 environments × 2 inputs = 40 cells. The commands and the sweep
+each have an empty cache of exports; installing is timed apart. `--ray` also runs the sweep on a Ray
+cluster of two nodes on this machine, and compares the results. It exits with 1 if a limit is
+exceeded or a figure is another one. A small part of it, in a minute or two:
+
+    python -m tests.studies.sweeps --models 1 --inputs 1 --environments here --user 1 --empty 10
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parity.commands.sweep_file import HERE
 from parity.commands.sweep_store import CellRecord, open_store
 from parity.processes.environments import ensure_environment, parse_packages
 from parity.processes.executors.local import LocalExecutor
@@ -34,6 +40,14 @@ MODELS = (
     *("wide_resnet50_2", "resnet101", "resnet152"),
 )
 """Registered models and those of a zoo in turn, so that a part of them has some of both."""
+
+ENVIRONMENTS = ("onnxruntime==1.31.1", "onnxruntime==1.32.0")
+INPUTS = ("random", "photo.png")
+
+MOST_OF_COMMANDS = 0.6
+MOST_OF_USER_CODE = 1.1
+MOST_SECONDS_UNCHANGED = 10.0
+"""What the issue of sweeps promises."""
 
 SIZE = 64
 
@@ -51,6 +65,22 @@ def build{number}():
     torch.manual_seed({number})
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * {rest}, 10))
 """
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `holds` says whether its limit does."""
+
+    what: str
+    seconds: float
+    note: str = ""
+    holds: bool = True
+
+    @classmethod
+    def of_ratio(cls, what: str, seconds: float, commands: float, limit: float) -> Row:
+        """Return the line of a sweep, whose limit is that many times its commands' seconds."""
+        ratio = seconds / commands
+        return cls(what, seconds, f"{ratio:.2f}× of the commands, limit {limit}×", ratio <= limit)
 
 
 @dataclass(frozen=True)
@@ -103,42 +133,68 @@ def list_figures(result: Mapping[str, Any]) -> dict[str, Any]:
     return figures
 
 
-def measure_published(count: int, old: str, ray: bool) -> Iterator[tuple[str, float, str]]:
-    """Measure a grid of published models, in two environments, on two inputs."""
-    models = MODELS[:count]
-    (request,) = parse_packages(old, [old])
-    python, seconds = ensure_environment(request)
-    yield f"installing {old}", seconds, "timed apart"
-    inputs = ("random", "photo.png")
+def install(environments: Sequence[str]) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Create the environments; yield the options of a command in each, and the seconds."""
+    for name in environments:
+        if name == HERE:
+            yield (), 0.0
+            continue
+        requests = parse_packages(name, [name])
+        made = [(request.runtime, *ensure_environment(request)) for request in requests]
+        options = [
+            word for runtime, python, _ in made for word in ("--python", f"{runtime}={python}")
+        ]
+        yield tuple(options), sum(seconds for _, _, seconds in made)
+
+
+def measure_published(
+    count: int, environments: Sequence[str], input_count: int, ray: bool
+) -> Iterator[Row]:
+    """Measure a grid of published models, in the environments, on the inputs."""
+    models, inputs = MODELS[:count], INPUTS[:input_count]
+    choices = []
+    for name, (options, seconds) in zip(environments, install(environments), strict=True):
+        choices.append(options)
+        yield Row(f"installing {name}", seconds, "timed apart")
     text = (
-        f'models = {json.dumps(models)}\nenvironments = ["here", "{old}"]\ndevices = ["cpu"]\n'
-        f"inputs = {json.dumps(inputs)}\nimage_size = {SIZE}\n"
+        f"models = {json.dumps(models)}\nenvironments = {json.dumps(environments)}\n"
+        f'devices = ["cpu"]\ninputs = {json.dumps(inputs)}\nimage_size = {SIZE}\n'
     )
     common = ("--image-size", str(SIZE), "--device", "cpu")
     cells = [
         (model, "--input", source, *common, *choice)
-        for model, choice, source in itertools.product(
-            models, ((), ("--python", f"{request.runtime}={python}")), inputs
-        )
+        for model, choice, source in itertools.product(models, choices, inputs)
     ]
     with _place() as place:
         _write_photograph(place.folder / "photo.png")
         commands = measure_commands(place, cells)
-    yield f"{len(cells)} commands one after another", commands, ""
+    yield Row(f"{len(cells)} commands one after another", commands)
     with _place() as place:
         _write_photograph(place.folder / "photo.png")
         swept, result = measure_sweep(place, text)
-        yield "the sweep", swept, f"{swept / commands:.2f}× of the commands, limit 0.6×"
+        _require_all(result, len(cells))
+        yield Row.of_ratio("the sweep", swept, commands, MOST_OF_COMMANDS)
         again, stored = measure_sweep(place, text)
         assert all(cell["stored"] for cell in stored["cells"])
-        yield "the sweep again, nothing changed", again, "limit 10 s"
+        yield Row(
+            "the sweep again, nothing changed",
+            again,
+            f"limit {MOST_SECONDS_UNCHANGED:g} s",
+            again < MOST_SECONDS_UNCHANGED,
+        )
         if ray:
             yield from _measure_ray(place, text, result)
 
 
-def _measure_ray(
-    place: Place, text: str, expected: Mapping[str, Any]
-) -> Iterator[tuple[str, float, str]]:
+def _require_all(result: Mapping[str, Any], count: int) -> None:
+    """Raise `RuntimeError` unless a sweep has this many cells and all of them were run."""
+    problems = [cell["problem"] for cell in result["cells"] if cell["problem"]]
+    if problems or len(result["cells"]) != count:
+        found = problems[0] if problems else f"{len(result['cells'])} cells"
+        raise RuntimeError(f"expected {count} cells without a problem, found: {found}")
+
+
+def _measure_ray(place: Place, text: str, expected: Mapping[str, Any]) -> Iterator[Row]:
     from ray.cluster_utils import Cluster
 
     # As on a cluster that the sweep starts itself.
@@ -150,14 +206,15 @@ def _measure_ray(
         options = ("--on", f"ray:{cluster.address}", "--out", "ray")
         seconds, result = measure_sweep(place, text, *options)
         same = list_figures(result) == list_figures(expected)
-        yield "the sweep on two Ray nodes", seconds, f"{'the same' if same else 'OTHER'} figures"
+        note = f"{'the same' if same else 'OTHER'} figures"
+        yield Row("the sweep on two Ray nodes", seconds, note, same)
         seconds, _ = measure_sweep(place, text, *options)
-        yield "again on Ray, nothing changed", seconds, ""
+        yield Row("again on Ray, nothing changed", seconds)
     finally:
         cluster.shutdown()
 
 
-def measure_user_code(count: int) -> Iterator[tuple[str, float, str]]:
+def measure_user_code(count: int) -> Iterator[Row]:
     """Measure a grid of models in the user's code, whose children are not shared."""
     nets = "".join(NET.format(number=n, rest=(SIZE - 2) ** 2) for n in range(count))
     names = [f"net.py:build{n}" for n in range(count)]
@@ -169,14 +226,15 @@ def measure_user_code(count: int) -> Iterator[tuple[str, float, str]]:
     with _place() as place:
         (place.folder / "net.py").write_text(nets)
         commands = measure_commands(place, cells)
-    yield f"{len(cells)} commands with user code", commands, ""
+    yield Row(f"{len(cells)} commands with user code", commands)
     with _place() as place:
         (place.folder / "net.py").write_text(nets)
-        swept, _ = measure_sweep(place, text)
-    yield "the sweep of user code", swept, f"{swept / commands:.2f}× of the commands, limit 1.1×"
+        swept, result = measure_sweep(place, text)
+    _require_all(result, len(cells))
+    yield Row.of_ratio("the sweep of user code", swept, commands, MOST_OF_USER_CODE)
 
 
-def measure_overhead(count: int) -> Iterator[tuple[str, float, str]]:
+def measure_overhead(count: int) -> Iterator[Row]:
     """Measure empty tasks that return as much as a report has, here and on a Ray cluster."""
     os.environ["PYTHONPATH"] = str(ROOT)
     for place in (LocalExecutor(RUNNER, count=2), RayExecutor(RUNNER, count=2)):
@@ -193,16 +251,16 @@ def measure_overhead(count: int) -> Iterator[tuple[str, float, str]]:
             assert sum(1 for _ in outcomes) == count - 1
             last, used = time.perf_counter(), time.process_time() - used
         end = time.perf_counter()
-        yield f"{name}: starting", started - start, ""
-        yield f"{name}: the kinds of machines", described - started, ""
-        yield f"{name}: the first empty task", first - described, ""
+        yield Row(f"{name}: starting", started - start)
+        yield Row(f"{name}: the kinds of machines", described - started)
+        yield Row(f"{name}: the first empty task", first - described)
         each, own = (1000 * seconds / (count - 1) for seconds in (last - first, used))
         note = f"{each:.2f} ms each, {own:.2f} ms of it on the cores of this process"
-        yield f"{name}: {count - 1} more", last - first, note
-        yield f"{name}: ending", end - last, ""
+        yield Row(f"{name}: {count - 1} more", last - first, note)
+        yield Row(f"{name}: ending", end - last)
 
 
-def measure_store(count: int) -> Iterator[tuple[str, float, str]]:
+def measure_store(count: int) -> Iterator[Row]:
     """Measure what the sweep itself does for each cell: read its report, store it, find it again.
 
     The times are those of the cores: a busy machine does not change them.
@@ -223,27 +281,35 @@ def measure_store(count: int) -> Iterator[tuple[str, float, str]]:
                 work(n)
             seconds = time.process_time() - start
             note = f"{1000 * seconds / count:.2f} ms each"
-            yield f"{what} of {len(json.dumps(report)) // 1000} kB, {count} times", seconds, note
+            size = len(json.dumps(report)) // 1000
+            yield Row(f"{what} of {size} kB, {count} times", seconds, note)
 
 
-def main() -> None:
-    """Print one table of all measurements."""
+def main() -> int:
+    """Print one table of all measurements; return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m tests.studies.sweeps", description=__doc__)
     parser.add_argument("--models", type=int, default=len(MODELS))
-    parser.add_argument("--old", default="onnxruntime==1.31.1")
+    parser.add_argument("--environments", nargs="+", default=list(ENVIRONMENTS))
+    parser.add_argument("--inputs", type=int, default=len(INPUTS))
     parser.add_argument("--user", type=int, default=4)
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--empty", type=int, default=1000, help="empty tasks, for the overhead")
     given = parser.parse_args()
     print("| what | seconds | |\n|---|---|---|")
     rows = itertools.chain(
-        measure_published(given.models, given.old, given.ray) if given.models else (),
+        measure_published(given.models, given.environments, given.inputs, given.ray)
+        if given.models
+        else (),
         measure_user_code(given.user) if given.user else (),
         measure_overhead(given.empty) if given.empty else (),
-        measure_store(given.empty // 10) if given.empty else (),
+        measure_store(max(1, given.empty // 10)) if given.empty else (),
     )
-    for what, seconds, note in rows:
-        print(f"| {what} | {seconds:.1f} | {note} |", flush=True)
+    hold = True
+    for row in rows:
+        hold &= row.holds
+        note = row.note if row.holds else f"{row.note}, **not met**"
+        print(f"| {row.what} | {row.seconds:.1f} | {note} |", flush=True)
+    return 0 if hold else 1
 
 
 @contextmanager
@@ -262,4 +328,4 @@ def _write_photograph(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The model of an evaluation as the user names it, and what its checkpoint says of itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from parity.commands.values import ImageSize, parse_image_size
+from parity.comparison.placement import DeviceRequest, place_subjects
+from parity.errors import ChildError, InputError, MissingRuntimeError, UsageError
+from parity.evaluation.models import LoadedModels, ModelRequest
+from parity.evaluation.passes import Outputs
+from parity.network import architectures
+from parity.network.spec import ModelSpec
+from parity.processes import cards
+from parity.processes.references import REGISTERED, WEIGHTS, ModelReference, parse_reference
+from parity.text import quote
+from parity.training.data.batches import Preprocessing
+from parity.training.description import TrainedDescription, read_description
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model to evaluate as the user named it, with what its checkpoint says of itself."""
+
+    reference: ModelReference
+    weights: Path | None
+    description: TrainedDescription | None
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    image_size: tuple[int, int] | None = None
+    channels: int | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names that its checkpoint tells; empty if it tells none."""
+        return () if self.description is None else self.description.classes
+
+    def spec(self, classes: int | None, channels: int | None) -> ModelSpec | None:
+        """Return the registered architecture at its sizes; None for any other model."""
+        if self.reference.form != REGISTERED:
+            return None
+        told = self.description
+        size = self.image_size or (None if told is None else told.preprocessing.image_size)
+        kept = None if told is None else told.preprocessing.channels
+        return architectures.get(
+            self.reference.target,
+            classes=classes,
+            image_size=size,
+            channels=self.channels or kept or channels,
+        )
+
+    def preprocessing(self, input_shape: tuple[int, int, int]) -> Preprocessing:
+        """Return how images are prepared: as in training, unless the user says otherwise."""
+        channels, *size = input_shape
+        mean, deviation = self.mean, self.deviation
+        if self.description is not None and not (mean or deviation):
+            kept = self.description.preprocessing
+            mean, deviation = kept.mean, kept.deviation
+        return Preprocessing((size[0], size[1]), channels, mean, deviation)
+
+
+def identify_model(
+    model: str,
+    weights: str | Path | None,
+    *,
+    mean: Sequence[float] = (),
+    deviation: Sequence[float] = (),
+    image_size: ImageSize | None = None,
+    channels: int | None = None,
+) -> EvaluatedModel:
+    """Parse a model's name, and read what its checkpoint says of itself."""
+    reference = parse_reference(model)
+    options = dict(reference.options)
+    if reference.form == REGISTERED:
+        weights = weights or options.pop(WEIGHTS, None)
+        if options:
+            raise UsageError(
+                f"{quote(model)}: the sizes are those of the checkpoint and the data; "
+                "--image-size and --channels change them"
+            )
+    path = None if weights is None else Path(weights)
+    if path is not None and not path.is_file():
+        raise InputError(f"{path}: no such file")
+    described = path if path is not None else Path(reference.target)
+    return EvaluatedModel(
+        reference,
+        path,
+        read_description(described) if described.is_file() else None,
+        tuple(mean),
+        tuple(deviation),
+        parse_image_size(image_size),
+        channels,
+    )
+
+
+def share_threads(children: int) -> int:
+    """Return the threads of each of so many children that compute at the same time."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (available or 1) // children)
+
+
+def given_shape(model: EvaluatedModel) -> tuple[int, int, int] | None:
+    """Return the (C, H, W) that the user or the checkpoint says; None if neither does."""
+    told = None if model.description is None else model.description.preprocessing
+    size = model.image_size or (None if told is None else told.image_size)
+    channels = model.channels or (None if told is None else told.channels)
+    if size is None:
+        return None
+    return (channels or 3, *size)
+
+
+def require_any(models: LoadedModels, outputs: Outputs | None = None) -> None:
+    """Raise `ChildError`, with the reasons, where no runtime is left, or has outputs."""
+    if not models.predictors or (outputs is not None and not outputs.by_subject):
+        failures = {**models.failures, **({} if outputs is None else outputs.failures)}
+        reasons = "; ".join(failures.values())
+        raise ChildError(f"no runtime can be evaluated: {reasons}")
+
+
+def require_card(request: ModelRequest) -> None:
+    """Raise `MissingRuntimeError`, a line for each runtime, if a card is asked for without one."""
+    if request.device != "gpu":
+        return
+    try:
+        cards.find_card()
+    except MissingRuntimeError:
+        names = request.first_children
+        subjects = [DeviceRequest(name, name, name, request.device) for name in names]
+        place_subjects(subjects, precision="float32", python=request.python)

@@ -1,0 +1,56 @@
+"""Another table of constants in an operation: positions one too far, another base, a factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from parity.explain.proof import tables
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import Array, with_input
+from parity.explain.proof.tables import Relation
+
+OFFSET, BASE, SCALE = "position-offset", "position-base", "position-scale"
+ORDER, FACTOR, OTHER = "constant-order", "constant-factor", "constant-table"
+
+
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    stated, wanted = failing.stated_layer, failing.reference_layer
+    if stated is None or stated.kind != wanted.kind:
+        return
+    for index in sorted(wanted.constants & stated.constants):
+        own, other = wanted.inputs[index], stated.inputs[index]
+        if own.shape != other.shape or np.array_equal(own, other):
+            continue
+        yield _propose(failing, index, tables.compare(before=own, after=other), other)
+
+
+def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array) -> Candidate:
+    """Return the candidate of the subject's table in an input, named by its relation."""
+    name, found, wanted = OTHER, relation.found, relation.wanted
+    text, remedy = f"Its constant has other values: {found}", "use the reference's constant"
+    if relation.kind is tables.Change.OFFSET:
+        name, text = OFFSET, f"Each position has the values of the position {found} it"
+        remedy = "count the positions as the reference does"
+    elif relation.kind is tables.Change.BASE:
+        name, text = BASE, f"The base of its frequencies is {found}, not {wanted}"
+        remedy = f"use the base {wanted}"
+    elif relation.kind is tables.Change.SCALE:
+        name, text = SCALE, f"Its positions are {found} times the reference's"
+        remedy = f"divide the positions by {found}"
+    elif relation.kind is tables.Change.ORDER:
+        name, text = ORDER, f"Its constant is {found}, where the reference has it {wanted}"
+        remedy = f"put it {wanted}"
+    elif relation.kind is tables.Change.FACTOR:
+        name, text = FACTOR, f"Its constant is {found} times the reference's"
+        remedy = f"divide it by {found}"
+    return Candidate(
+        name,
+        partial(with_input, place=place, value=value),
+        text,
+        f"{failing.label}: {remedy}",
+        0.95,
+    )

@@ -1,0 +1,186 @@
+"""The parts of earlier tensors that an operation reads, where two models read different ones.
+
+Slices, splits, transpositions, concatenations and the like only move values. Evaluated on the
+places of the values instead of the values themselves, they say which value is read where.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs.points import GraphRow
+from parity.explain.proof.failing_layer import InputPart
+from parity.network import kinds
+from parity.network.graph import Graph
+from parity.processes.graph_requests import TensorPoint
+
+Array = NDArray[np.float64]
+Places = NDArray[np.float64]
+"""For each value of a tensor, its number among the values of its sources, from 1 on."""
+
+MOST_STEPS = 12
+"""The longest chain of operations that is followed."""
+
+MOST_VALUES = 1 << 24
+"""The values of all tensors that places are computed of."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tensor that both models have: its row, and its tensor in either."""
+
+    name: str
+    reference: TensorPoint
+    subject: TensorPoint
+
+
+def find_sources(rows: Sequence[GraphRow], reference: str, subject: str) -> list[Source]:
+    """Return the rows' tensors as sources."""
+    return [Source(row.name, row.tensors[reference], row.tensors[subject]) for row in rows
+            if subject in row.tensors and reference in row.tensors]  # fmt: skip
+
+
+def compare_parts(
+    sources: Sequence[Source],
+    reference: tuple[Graph, str],
+    subject: tuple[Graph, str],
+    values: Mapping[str, Array],
+) -> InputPart | None:
+    """Return what the subject's tensor holds of the sources, if the reference's holds other parts.
+
+    `reference` and `subject` are a graph and the id of a tensor in it; `values` are the sources of
+    the reference by id, in its own axes. The part has the subject's own axes. None where either
+    tensor is not made of sources by moving values alone, or both hold the same.
+    """
+    near = find_reach(*reference), find_reach(*subject)
+    numbered: list[tuple[str, int, tuple[int, ...]]] = []
+    known: tuple[dict[str, Places], dict[str, Places]] = {}, {}
+    # The place 0 is that of the zeros of a padding.
+    flat, start = [np.zeros(1)], 1
+    for source in sources:
+        ends = source.reference.tensor, source.subject.tensor
+        if ends[0] not in near[0] or ends[1] not in near[1] or ends == (reference[1], subject[1]):
+            continue
+        value, shape = values.get(ends[0]), subject[0].tensors[ends[1]].shape
+        if value is None or math.prod(shape) != value.size or start + value.size > MOST_VALUES:
+            continue
+        own = np.arange(start, start + value.size, dtype=np.float64).reshape(value.shape)
+        known[0][ends[0]] = own
+        known[1][ends[1]] = np.asarray(
+            source.subject.invert(source.reference.apply(own), shape), np.float64
+        )
+        numbered.append((source.name, start, value.shape))
+        flat.append(value.reshape(-1))
+        start += value.size
+    wanted = _follow(*reference, known[0], MOST_STEPS)
+    found = _follow(*subject, known[1], MOST_STEPS)
+    if wanted is None or found is None:
+        return None
+    for each in (wanted, found):
+        if not each.size or (each % 1).any() or each.min() < 0 or each.max() >= start:
+            return None
+    texts = _describe(numbered, wanted, found)
+    return None if texts is None else InputPart(np.concatenate(flat)[found.astype(int)], *texts)
+
+
+def _describe(
+    numbered: Sequence[tuple[str, int, tuple[int, ...]]], wanted: Places, found: Places
+) -> tuple[str, str] | None:
+    """Return what the subject reads, and how to read as the reference; None if that is the same."""
+    if wanted.shape == found.shape and (wanted == found).all():
+        return None
+    for name, start, shape in numbered:
+        ends = start, start + math.prod(shape)
+        inside = [(each >= ends[0]) & (each < ends[1]) for each in (wanted, found)]
+        if not all(each.all() for each in inside):
+            continue
+        spots = [np.unravel_index((each - start).astype(int), shape) for each in (wanted, found)]
+        for axis in range(len(shape)):
+            read = [_run_along(each[axis]) for each in spots]
+            if read[0] != read[1]:
+                wanted_text, found_text = (_format_run(*each) for each in read)
+                of = f"axis {axis} of {name}"
+                return (
+                    f"{found_text} of {of}, where the reference has {wanted_text}",
+                    f"read {wanted_text} of {of}",
+                )
+    names = " and ".join(name for name, _, _ in numbered)
+    return (
+        f"the values of {names} in another order than the reference",
+        f"order the values of {names} as the reference does",
+    )
+
+
+def _run_along(spots: NDArray[np.int64]) -> tuple[tuple[int, ...], bool]:
+    """Return the places along the last axis with which they change, and whether others do so."""
+    axes = [axis for axis in range(spots.ndim) if (spots != np.take(spots, [0], axis)).any()]
+    index = tuple(slice(None) if axis in axes[-1:] else 0 for axis in range(spots.ndim))
+    return tuple(map(int, np.atleast_1d(spots[index]))), len(axes) > 1
+
+
+def _format_run(places: Sequence[int], goes_on: bool) -> str:
+    return _format_places(places) + (" and so on" if goes_on else "")
+
+
+def _format_places(places: Sequence[int]) -> str:
+    """Write places: `3`, `0 to 15`, `every 2nd of 1 to 15`, `15 down to 0`, `0, 5, 2, …`."""
+    if len(places) == 1:
+        return str(places[0])
+    steps = set(np.diff(places).tolist())
+    ends = f"{places[0]} to {places[-1]}"
+    if steps == {1}:
+        return ends
+    if len(steps) == 1 and (step := steps.pop()):
+        if step == -1:
+            return f"{places[0]} down to {places[-1]}"
+        return f"every {abs(step)}{_ORDINALS.get(abs(step), 'th')} of {ends}"
+    return ", ".join(map(str, places[:4])) + (", …" if len(places) > 4 else "")
+
+
+_ORDINALS = {2: "nd", 3: "rd"}
+
+
+def find_reach(graph: Graph, tensor: str) -> set[str]:
+    """Return the tensors that one is made of by moving values alone, itself included."""
+    waiting, seen = [(tensor, 0)], {tensor}
+    while waiting:
+        here, steps = waiting.pop()
+        node = graph.producers.get(here)
+        if node is None or steps >= MOST_STEPS or not _moves_values(node.kind):
+            continue
+        for each in node.inputs:
+            if each not in seen:
+                seen.add(each)
+                waiting.append((each, steps + 1))
+    return seen
+
+
+def _follow(graph: Graph, tensor: str, known: Mapping[str, Places], steps: int) -> Places | None:
+    """Return the places of a tensor's values, from those of the tensors that it is made of."""
+    if tensor in known:
+        return known[tensor]
+    node = graph.producers.get(tensor)
+    if node is None or not steps or not _moves_values(node.kind) or node.constant_ids:
+        return None
+    inputs = [_follow(graph, each, known, steps - 1) for each in node.inputs]
+    if not inputs or any(each is None for each in inputs):
+        return None
+    hyper = dict(node.hyper)
+    if len(node.outputs) > 1:
+        hyper["index"] = node.outputs.index(tensor)
+    try:
+        return kinds.evaluate(node.kind, [each for each in inputs if each is not None], {}, hyper)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _moves_values(name: str) -> bool:
+    kind = kinds.find(name)
+    return kind is not None and (
+        kind.moves_values or kind.passive or (kind.ordered and kind.joins_branches)
+    )

@@ -1,0 +1,180 @@
+"""Faults of positions, of masks and of the parts that are read, named in any framework."""
+
+from __future__ import annotations
+
+import pytest
+
+import parity
+
+pytestmark = pytest.mark.framework
+
+ROTARY = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Rotary(nn.Module):
+    def __init__(self, width, base, scale, pairs):
+        super().__init__()
+        self.register_buffer("inverse", base ** (-torch.arange(0, width, 2) / width) * scale, False)
+        self.pairs = pairs
+
+    def forward(self, x):
+        angles = torch.arange(x.shape[-2])[:, None].float() * self.inverse
+        if self.pairs:
+            angles = angles.repeat_interleave(2, -1)
+            turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+        else:
+            angles = torch.cat([angles, angles], -1)
+            first, second = x.chunk(2, -1)
+            turned = torch.cat([-second, first], -1)
+        return x * angles.cos() + turned * angles.sin()
+
+
+class Net(nn.Module):
+    def __init__(self, base, scale, pairs, masked):
+        super().__init__()
+        self.embedding = nn.Embedding(30, 16)
+        self.q, self.k, self.v = (nn.Linear(16, 16) for _ in range(3))
+        self.rotary = Rotary(8, base, scale, pairs)
+        self.head = nn.Linear(16, 5)
+        self.masked = masked
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        if self.masked:
+            x = x * (ids != 0).unsqueeze(-1)
+        q, k, v = (f(x).unflatten(-1, (2, 8)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(self.rotary(q), self.rotary(k), v)
+        return self.head(x + y.transpose(1, 2).flatten(2))
+
+
+def net(base=10000.0, scale=1.0, pairs=False, masked=False):
+    torch.manual_seed(3)
+    return Net(base, scale, pairs, masked), torch.arange(24).reshape(2, 12) % 9
+"""
+
+LEARNED = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, offset):
+        super().__init__()
+        self.embedding, self.position = nn.Embedding(30, 16), nn.Embedding(40, 16)
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 5)
+        self.offset = offset
+
+    def forward(self, ids):
+        x = self.embedding(ids) + self.position(torch.arange(ids.shape[1]) + self.offset)
+        return self.head(self.norm(x))
+
+
+def net(offset=0):
+    torch.manual_seed(3)
+    return Net(offset), torch.arange(24).reshape(2, 12) % 9
+"""
+
+KERAS = """
+import keras
+import numpy as np
+from keras import ops
+
+
+def net(offset=0, base=10000.0, learned=True):
+    keras.utils.set_random_seed(1)
+    ids = keras.Input((12,), dtype="int32")
+    x = keras.layers.Embedding(30, 16)(ids)
+    if learned:
+        x = x + keras.layers.Embedding(40, 16)(ops.arange(12) + offset)
+    else:
+        angles = np.arange(12)[:, None] * base ** (-np.arange(0, 16, 2) / 16)
+        x = x + np.concatenate([np.sin(angles), np.cos(angles)], -1).astype("float32")
+    return keras.Model(ids, keras.layers.Dense(5)(keras.layers.LayerNormalization()(x)))
+"""
+
+
+def causes(report, subject):
+    assert report.verdict == "divergence"
+    found = [cause for cause in report.causes if cause.subject == subject]
+    assert all(cause.evidence.get("x_floor_after", 99.0) <= 4.0 for cause in found), found
+    return {cause.cause: cause.message for cause in found}
+
+
+@pytest.fixture(scope="module")
+def rotary(tmp_path_factory):
+    file = tmp_path_factory.mktemp("rotary") / "net.py"
+    file.write_text(ROTARY)
+    faults = {
+        "base": "base=5e5",
+        "scale": "scale=0.25",
+        "pairs": "pairs=True",
+        "pad": "masked=True",
+    }
+    others = [f"{name}={file}:net,{fault}" for name, fault in faults.items()]
+    return parity.compare(f"right={file}:net", *others, export=False)
+
+
+def test_another_base_of_rotary_positions(rotary):
+    (message,) = causes(rotary, "base").values()
+    assert "position-base (and rotary.mul#2, rotary.mul#3, rotary.mul#4)" in message
+    assert "The base of its frequencies is 500000, not 10000" in message
+
+
+def test_rotary_positions_that_are_scaled(rotary):
+    found = causes(rotary, "scale")
+    assert set(found) == {"position-scale"}
+    assert "Its positions are 0.25 times the reference's" in found["position-scale"]
+
+
+def test_neighbours_are_turned_where_halves_are(rotary):
+    found = causes(rotary, "pairs")
+    assert set(found) == {"input-part", "constant-order", "input-part+constant-order"}
+    assert "with equal frequencies side by side, where the reference" in found["constant-order"]
+    assert "every 2nd of 1 to 7 and so on of axis 2 of" in found["input-part"]
+    assert "where the reference has 4 to 7 and so on" in found["input-part"]
+
+
+def test_a_mask_of_padding_that_one_side_has(rotary):
+    found = causes(rotary, "pad")
+    assert set(found) == {"input-masked"}
+    assert "a mask, which is 0 at 3 of 24" in found["input-masked"]
+
+
+def test_positions_that_are_counted_from_one(tmp_path):
+    file, exported = tmp_path / "net.py", tmp_path / "net.onnx"
+    file.write_text(LEARNED)
+    parity.export(f"{file}:net,offset=1", exported)
+    report = parity.compare(
+        f"right={file}:net", f"wrong={file}:net,offset=2", f"file={exported}", export=False
+    )
+    assert "values of the position 2 after it" in causes(report, "wrong")["position-offset"]
+    assert "values of the position 1 after it" in causes(report, "file")["position-offset"]
+
+
+@pytest.mark.slow
+def test_positions_of_keras_models(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(KERAS)
+    report = parity.compare(f"right={file}:net", f"wrong={file}:net,offset=1", export=False)
+    assert "values of the position 1 after it" in causes(report, "wrong")["position-offset"]
+    sines = f"{file}:net,learned=False"
+    report = parity.compare(f"right={sines}", f"wrong={sines},base=1000.0", export=False)
+    assert "is 1000, not 10000" in causes(report, "wrong")["position-base"]
+
+
+def test_what_fails_in_explaining_is_a_note(tmp_path, monkeypatch):
+    from parity.explain import diagnosis
+
+    def fail(*arguments, **options):
+        raise IndexError("no such thing\nmore")
+
+    monkeypatch.setattr(diagnosis, "explain_layer", fail)
+    file = tmp_path / "net.py"
+    file.write_text(LEARNED)
+    report = parity.compare(f"right={file}:net", f"wrong={file}:net,offset=1", export=False)
+    assert report.verdict == "divergence"
+    assert report.causes == ()
+    assert "the differences were not explained: IndexError: no such thing" in report.notes
