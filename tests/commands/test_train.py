@@ -401,6 +401,7 @@ KILLED = [*MODEL, "--learning-rate", "1e-3", "--epochs", "2", "--batch", "128", 
         ("keras", 16.0, ("--accumulate", "5")),
         ("torch", 9.0, ("--precision", "bfloat16")),
     ],
+    ids=["torch", "keras", "torch-accumulate", "keras-accumulate", "torch-bfloat16"],
 )
 def test_a_killed_run_ends_as_one_that_was_not(framework, longest, more, tmp_path):
     options = [*KILLED, "--framework", framework, *more]

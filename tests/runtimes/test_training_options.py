@@ -152,7 +152,7 @@ def test_a_plain_pytorch_loop_with_accumulation_gives_the_numbers_of_the_driver(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("stopped", [2, 5])
+@pytest.mark.parametrize("stopped", [pytest.param(2, marks=pytest.mark.slow), 5])
 def test_a_step_that_was_interrupted_continues_bit_for_bit(framework, stopped, batches):
     """After two of three micro-batches; and after one of the last step's, which has fewer."""
     groups = (3, 1, 2)
@@ -212,7 +212,7 @@ def observe_conv(framework, model, seen):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_products_are_computed_in_the_low_precision_and_all_that_stays_is_float32(
     framework, precision, batches
 ):
@@ -263,7 +263,7 @@ def test_both_frameworks_have_the_losses_of_one_definition(batches):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_a_mixed_run_continues_bit_for_bit(framework, precision, batches):
     _, trainer = start(framework, precision=precision)
     drive(trainer, framework, ADAM, batches, (1,) * 6, end=3)

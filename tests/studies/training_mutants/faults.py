@@ -14,6 +14,7 @@ from parity.network.trained_layout import TrainedLayout
 from parity.processes.training_requests import ObservedStepRequest
 from parity.runtimes.torch.choices import CallChoices
 from parity.training.data.augmentation import Augmentation
+from parity.training.data.batches import Batch
 from parity.training.optimizers import Optimizer
 from tests.studies.training_mutants.bench import OPTIMIZERS, Rates, StepContext, constant, falling
 
@@ -84,6 +85,15 @@ def batch(choose: Callable[[StepContext], Any]) -> Change:
         return context.with_batch(request, choose(context))
 
     return change
+
+
+def _without_last(context: StepContext) -> Batch:
+    """Return the second step's images without its last micro-batch, of two."""
+    given = context.batch
+    if context.number != 2:
+        return given
+    kept = given.sizes[0]
+    return Batch(given.images[:kept], given.labels[:kept], given.sizes[:1])
 
 
 def _images(change: Callable[[Any], Any]) -> Change:
@@ -503,6 +513,9 @@ def _data_faults() -> Iterator[Fault]:
     yield Fault("last partial batch dropped", "last-batch-dropped", FIRST, SGD,
                 batch(lambda c: c.reader.read(2, 0) if c.number == 2 else c.batch),
                 acts=2, steps_per_epoch=2)  # fmt: skip
+    yield Fault("last partial micro-batch dropped", "last-batch-dropped", FIRST,
+                (("mlp", "sgd"), ("cnn", "adam")), batch(_without_last), acts=2,
+                steps_per_epoch=5, accumulate=3)  # fmt: skip
     yield Fault("augmentation in one side", "augmentation", FIRST, SGD,
                 batch(lambda c: dataclasses.replace(c.reader, augmentation=None).read(
                     c.epoch, c.place)), augmentation=FLIP)  # fmt: skip

@@ -57,8 +57,8 @@ def test_every_fault_of_the_small_models_is_detected_located_and_named(bench):
 @pytest.mark.parametrize(
     "subject", ["torch-subject", pytest.param("keras", marks=pytest.mark.slow)]
 )
-def test_micro_batches_that_are_not_averaged_are_named(bench, subject):
-    """Each fault of accumulation, planted where the framework adds the gradients up."""
+def test_faults_of_micro_batches_are_named(bench, subject):
+    """Each fault of micro-batches; sums are planted where the framework adds the gradients up."""
     import dataclasses
 
     from tests.studies.training_mutants.faults import list_faults
@@ -68,7 +68,7 @@ def test_micro_batches_that_are_not_averaged_are_named(bench, subject):
         for fault in list_faults()
         if fault.accumulate > 1 and subject in fault.subjects
     ]
-    assert len(faults) == (3 if subject == "torch-subject" else 1)
+    assert len(faults) == (4 if subject == "torch-subject" else 1)
     check_faults(bench, faults)
 
 

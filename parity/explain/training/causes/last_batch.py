@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from parity.explain.training.candidate import Candidate, Evidence, take_batch
+from parity.training.data.batches import Batch
+
+_REMEDY = "keep the last batch in both, or drop it in both"
 
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
@@ -12,11 +15,22 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
     if source is None or "samples" not in evidence.kinds:
         return
     plan = source.reader.plan
-    if source.place == plan.updates - 1 and plan.images % plan.batch and not plan.drop_last:
+    if source.place != plan.updates - 1 or not plan.images % plan.batch or plan.drop_last:
+        return
+    yield take_batch(
+        evidence,
+        "last-batch-dropped",
+        "the last, smaller batch is left out",
+        _REMEDY,
+        source.reader.read_group(source.epoch + 1, 0),
+    )
+    terms = evidence.terms
+    if len(terms.sizes) > 1:
+        kept = sum(terms.sizes[:-1])
         yield take_batch(
             evidence,
             "last-batch-dropped",
-            "the last, smaller batch is left out",
-            "keep the last batch in both, or drop it in both",
-            source.reader.read_group(source.epoch + 1, 0),
+            "the last, smaller micro-batch is left out",
+            _REMEDY,
+            Batch(terms.images[:kept], terms.labels[:kept], terms.sizes[:-1]),
         )
