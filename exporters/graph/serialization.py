@@ -211,8 +211,8 @@ def _stream(model: WeightedModel, file: BinaryIO) -> None:
         prefix = _tag(5) + _varint(len(start) + array.nbytes) + start
         tensors.append((prefix, array))
     length = len(graph) + sum(len(prefix) + array.nbytes for prefix, array in tensors)
-    file.write(without_graph.SerializeToString(deterministic=True))
-    file.write(_tag(7) + _varint(length) + graph)
+    _write_all(file, [without_graph.SerializeToString(deterministic=True)])
+    _write_all(file, [_tag(7) + _varint(length), graph])
     for start in range(0, len(tensors), _MANY):
         parts = [
             part
@@ -232,7 +232,9 @@ def _write_all(file: BinaryIO, parts: Sequence[bytes | memoryview]) -> None:
         return
     views = deque(memoryview(part) for part in parts if len(part))
     while views:
-        written = os.writev(file.fileno(), views)
+        # Windows has no call for several; either may write less than it is given.
+        several = hasattr(os, "writev")
+        written = os.writev(file.fileno(), views) if several else file.write(views[0])
         while views and written >= len(views[0]):
             written -= len(views.popleft())
         if written:

@@ -10,6 +10,7 @@ from pathlib import Path
 from parity import temporary
 from parity.commands.evaluated_model import EvaluatedModel, require_any
 from parity.commands.values import no_progress
+from parity.errors import ChildError
 from parity.evaluation.models import LoadedModels, ModelRequest, load_models
 from parity.evaluation.passes import Outputs, Passes
 from parity.evaluation.shards import Shard, ShardOutputs
@@ -75,6 +76,9 @@ class EvaluationRunner:
         reader = BatchReader(task.images, plan, preprocessing)
         if not task.only_reference:
             return passes.run(reader, sampled=task.shard.sampled)
+        if self._models.reference is None:
+            reasons = "; ".join(self._models.failures.values()) or "none is installed"
+            raise ChildError(f"the float64 reference cannot be run here: {reasons}")
         arrays = passes.run_reference(reader)
         rows = (row for array in arrays for row in array)
         return Outputs(reference=dict(enumerate(rows)))

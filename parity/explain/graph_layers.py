@@ -142,7 +142,10 @@ class GraphExplainer:
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
         raw = own
-        stated = None if own is None else self._stated_layer(subject, row, own, actual, floor)
+        stated = None
+        if own is not None:
+            as_sum = bool(layer.constants) and node.kind == "bias_add"
+            stated = self._stated_layer(subject, row, own, actual, floor, as_sum=as_sum)
         if own is not None:
             own = with_padding(model.graph, own)
             own = move_channels_first(model.graph, own, infer_axes(model.graph))
@@ -168,6 +171,7 @@ class GraphExplainer:
             stated_inputs={} if raw is None else self._stated_inputs(subject, raw),
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             image_shape=self._image_shape(node, layer),
+            table_weights=() if raw is None else tuple(each.name for each in raw.parameters),
             input_parts={} if raw is None else self._input_parts(subject, row, node, raw),
             output_part=None if raw is None else self._output_part(subject, row, node, raw),
             reference_weights=self._weights_nearby(node),
@@ -180,7 +184,14 @@ class GraphExplainer:
         )
 
     def _reference_layer(self, node: Node) -> Layer | None:
-        """Return the reference's layer with its inputs, if it gives the reference's own output."""
+        """Return the reference's layer with its inputs, if it gives the reference's own output.
+
+        A sum with what is computed from weights has that as an input, where the weights themselves
+        do not give the output.
+        """
+        return self._evaluated_layer(node) or self._evaluated_layer(node, as_sum=True)
+
+    def _evaluated_layer(self, node: Node, *, as_sum: bool = False) -> Layer | None:
         if kinds.find(node.kind) is None or not node.inputs or not node.outputs:
             return None
         padded = with_padding(self.state.reference.graph, node)
@@ -191,7 +202,9 @@ class GraphExplainer:
         if any(tensor not in self.reference_tensors for tensor in needed):
             return None
         reference = self.state.reference.graph
-        node, inputs, constants = _with_constants(reference, node, self.reference_tensors)
+        node, inputs, constants = _with_constants(
+            reference, node, self.reference_tensors, as_sum=as_sum
+        )
         expected = self.reference_tensors[node.outputs[0]]
         if is_signal(node, infer_axes(reference)):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
@@ -229,7 +242,14 @@ class GraphExplainer:
         return TensorPoint("", tensor, rearrangements).invert(array, graph.tensors[tensor].shape)
 
     def _stated_layer(
-        self, subject: str, row: GraphRow, own: Node, actual: Array, floor: Floor
+        self,
+        subject: str,
+        row: GraphRow,
+        own: Node,
+        actual: Array,
+        floor: Floor,
+        *,
+        as_sum: bool = False,
     ) -> Layer | None:
         """Return the subject's operation on what it read, if it gives the subject's output alone.
 
@@ -243,7 +263,7 @@ class GraphExplainer:
         if any(tensor not in known for tensor in own.inputs):
             return None
         order = infer_axes(model.graph)
-        own, inputs, constants = _with_constants(model.graph, own, known)
+        own, inputs, constants = _with_constants(model.graph, own, known, as_sum=as_sum)
         if is_signal(own, order):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
         values = self.state.load_weights(subject)
@@ -316,8 +336,6 @@ class GraphExplainer:
         if part is None:
             return None
         held = part.values
-        for rearrangement in channels_first(infer_axes(model).get(found, "")):
-            held = np.asarray(rearrangement.apply(held), np.float64)
         if is_signal(reference.by_id[row.node], infer_axes(reference)):
             held = held.swapaxes(1, 2)
         return replace(part, values=round_to_float32(held))
@@ -429,20 +447,20 @@ def _as_transform(change: Callable[[Any], Any]) -> Transform:
 
 
 def _with_constants(
-    graph: Graph, node: Node, known: Mapping[str, Array]
+    graph: Graph, node: Node, known: Mapping[str, Array], *, as_sum: bool = False
 ) -> tuple[Node, tuple[Array, ...], frozenset[int]]:
     """Return the inputs of an operation with its constants at their places, and those of several
     values.
 
-    One of several values has the shape and the axes of the output. What adds a tensor that is
-    computed from weights, such as the rows of a table of positions, is returned as a sum.
+    One of several values has the shape and the axes of the output. With `as_sum` what adds a tensor
+    that is computed from weights, such as the rows of a table of positions, is returned as a sum.
     """
     inputs = [known[tensor] for tensor in node.inputs]
     if len(inputs) == 1 and len(node.constant_ids) == 1:
         ((place, found),) = node.constant_ids.items()
         kind = kinds.find(node.kind)
-        is_sum = node.kind == "bias_add"
-        if found in known and kind is not None and (kind.elementwise or is_sum):
+        is_sum = as_sum and node.kind == "bias_add"
+        if found in known and kind is not None and (kind.number_verb or is_sum):
             with contextlib.suppress(ValueError):
                 value = np.broadcast_to(known[found], graph.tensors[node.outputs[0]].shape)
                 for rearrangement in channels_first(infer_axes(graph).get(node.outputs[0], "")):

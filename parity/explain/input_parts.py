@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.comparison.graphs.layout import channels_first
 from parity.comparison.graphs.points import GraphRow
 from parity.explain.proof.failing_layer import InputPart
 from parity.network import kinds
+from parity.network.alignment import infer_axes
 from parity.network.graph import Graph
 from parity.processes.graph_requests import TensorPoint
 
@@ -26,7 +28,7 @@ Places = NDArray[np.float64]
 MOST_STEPS = 12
 """The longest chain of operations that is followed."""
 
-MOST_VALUES = 1 << 24
+MOST_VALUES = 1 << 22
 """The values of all tensors that places are computed of."""
 
 
@@ -54,8 +56,8 @@ def compare_parts(
     """Return what the subject's tensor holds of the sources, if the reference's holds other parts.
 
     `reference` and `subject` are a graph and the id of a tensor in it; `values` are the sources of
-    the reference by id, in its own axes. The part has the subject's own axes. None where either
-    tensor is not made of sources by moving values alone, or both hold the same.
+    the reference by id, in its own axes. The part is channels first. None where either tensor is
+    not made of sources by moving values alone, or both hold the same.
     """
     near = find_reach(*reference), find_reach(*subject)
     numbered: list[tuple[str, int, tuple[int, ...]]] = []
@@ -77,8 +79,8 @@ def compare_parts(
         numbered.append((source.name, start, value.shape))
         flat.append(value.reshape(-1))
         start += value.size
-    wanted = _follow(*reference, known[0], MOST_STEPS)
-    found = _follow(*subject, known[1], MOST_STEPS)
+    wanted = _channels_first(*reference, _follow(*reference, known[0], MOST_STEPS))
+    found = _channels_first(*subject, _follow(*subject, known[1], MOST_STEPS))
     if wanted is None or found is None:
         return None
     for each in (wanted, found):
@@ -109,11 +111,30 @@ def _describe(
                     f"{found_text} of {of}, where the reference has {wanted_text}",
                     f"read {wanted_text} of {of}",
                 )
-    names = " and ".join(name for name, _, _ in numbered)
-    return (
-        f"the values of {names} in another order than the reference",
-        f"order the values of {names} as the reference does",
+    names = [_name_sources(numbered, each) for each in (wanted, found)]
+    if wanted.size == found.size and (np.sort(wanted, None) == np.sort(found, None)).all():
+        return (
+            f"the values of {names[1]} in another order than the reference",
+            f"order the values of {names[0]} as the reference does",
+        )
+    return f"other values, of {names[1]}", f"read the reference's values of {names[0]}"
+
+
+def _name_sources(numbered: Sequence[tuple[str, int, tuple[int, ...]]], places: Places) -> str:
+    """Return the names of the sources that places are of."""
+    return " and ".join(
+        name
+        for name, start, shape in numbered
+        if ((places >= start) & (places < start + math.prod(shape))).any()
     )
+
+
+def _channels_first(graph: Graph, tensor: str, places: Places | None) -> Places | None:
+    if places is None:
+        return None
+    for rearrangement in channels_first(infer_axes(graph).get(tensor, "")):
+        places = np.asarray(rearrangement.apply(places), np.float64)
+    return places
 
 
 def _run_along(spots: NDArray[np.int64]) -> tuple[tuple[int, ...], bool]:

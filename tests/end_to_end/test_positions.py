@@ -72,9 +72,12 @@ class Net(nn.Module):
         return self.head(self.norm(x))
 
 
-def net(offset=0):
+def net(offset=0, seed=3):
     torch.manual_seed(3)
-    return Net(offset), torch.arange(24).reshape(2, 12) % 9
+    model = Net(offset)
+    torch.manual_seed(seed)
+    model.position.reset_parameters()
+    return model, torch.arange(24).reshape(2, 12) % 9
 """
 
 KERAS = """
@@ -119,20 +122,20 @@ def rotary(tmp_path_factory):
 
 def test_another_base_of_rotary_positions(rotary):
     (message,) = causes(rotary, "base").values()
-    assert "position-base (and rotary.mul#2, rotary.mul#3, rotary.mul#4)" in message
-    assert "The base of its frequencies is 500000, not 10000" in message
+    assert "position-frequencies (and rotary.mul#2, rotary.mul#3, rotary.mul#4)" in message
+    assert "The frequencies of its positions are 500000^(-i/4), not 10000^(-i/4)" in message
 
 
 def test_rotary_positions_that_are_scaled(rotary):
     found = causes(rotary, "scale")
-    assert set(found) == {"position-scale"}
-    assert "Its positions are 0.25 times the reference's" in found["position-scale"]
+    assert set(found) == {"position-frequencies"}
+    assert "are 0.25·10000^(-i/4), not 10000^(-i/4)" in found["position-frequencies"]
 
 
 def test_neighbours_are_turned_where_halves_are(rotary):
     found = causes(rotary, "pairs")
     assert set(found) == {"input-part", "constant-order", "input-part+constant-order"}
-    assert "with equal frequencies side by side, where the reference" in found["constant-order"]
+    assert "equal ones side by side, where the reference has it" in found["constant-order"]
     assert "every 2nd of 1 to 7 and so on of axis 2 of" in found["input-part"]
     assert "where the reference has 4 to 7 and so on" in found["input-part"]
 
@@ -148,10 +151,15 @@ def test_positions_that_are_counted_from_one(tmp_path):
     file.write_text(LEARNED)
     parity.export(f"{file}:net,offset=1", exported)
     report = parity.compare(
-        f"right={file}:net", f"wrong={file}:net,offset=2", f"file={exported}", export=False
+        f"right={file}:net",
+        f"wrong={file}:net,offset=2",
+        f"other={file}:net,seed=4",
+        f"file={exported}",
+        export=False,
     )
-    assert "values of the position 2 after it" in causes(report, "wrong")["position-offset"]
-    assert "values of the position 1 after it" in causes(report, "file")["position-offset"]
+    assert "weights `position.weight` is another" in causes(report, "other")["other-weights"]
+    assert "what the reference has 2 after it" in causes(report, "wrong")["constant-offset"]
+    assert "what the reference has 1 after it" in causes(report, "file")["constant-offset"]
 
 
 @pytest.mark.slow
@@ -159,10 +167,10 @@ def test_positions_of_keras_models(tmp_path):
     file = tmp_path / "net.py"
     file.write_text(KERAS)
     report = parity.compare(f"right={file}:net", f"wrong={file}:net,offset=1", export=False)
-    assert "values of the position 1 after it" in causes(report, "wrong")["position-offset"]
+    assert "what the reference has 1 after it" in causes(report, "wrong")["constant-offset"]
     sines = f"{file}:net,learned=False"
     report = parity.compare(f"right={sines}", f"wrong={sines},base=1000.0", export=False)
-    assert "is 1000, not 10000" in causes(report, "wrong")["position-base"]
+    assert "1000^(-i/8), not 10000^(-i/8)" in causes(report, "wrong")["position-frequencies"]
 
 
 def test_what_fails_in_explaining_is_a_note(tmp_path, monkeypatch):

@@ -1,4 +1,7 @@
-"""Another table of constants in an operation: positions one too far, another base, a factor."""
+"""Another table of constants in an operation: read one place too far, other frequencies, a factor.
+
+What is said of the tables holds for all of both.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, with_input
 from parity.explain.proof.tables import Relation
 
-OFFSET, BASE, SCALE = "position-offset", "position-base", "position-scale"
+OFFSET, FREQUENCIES = "constant-offset", "position-frequencies"
 ORDER, FACTOR, OTHER = "constant-order", "constant-factor", "constant-table"
+WEIGHTS = "other-weights"
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
@@ -32,15 +36,16 @@ def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array
     """Return the candidate of the subject's table in an input, named by its relation."""
     name, found, wanted = OTHER, relation.found, relation.wanted
     text, remedy = f"Its constant has other values: {found}", "use the reference's constant"
+    if relation.kind is tables.Change.OTHER and failing.table_weights:
+        names = ", ".join(f"`{each}`" for each in failing.table_weights)
+        name, text = WEIGHTS, f"What it computes of the weights {names} is another: {found}"
+        remedy = f"copy {names} again"
     if relation.kind is tables.Change.OFFSET:
-        name, text = OFFSET, f"Each position has the values of the position {found} it"
-        remedy = "count the positions as the reference does"
-    elif relation.kind is tables.Change.BASE:
-        name, text = BASE, f"The base of its frequencies is {found}, not {wanted}"
-        remedy = f"use the base {wanted}"
-    elif relation.kind is tables.Change.SCALE:
-        name, text = SCALE, f"Its positions are {found} times the reference's"
-        remedy = f"divide the positions by {found}"
+        name, text = OFFSET, f"Its constant has at each place what the reference has {found} it"
+        remedy = "begin at the reference's place: positions are often counted from 0 or from 1"
+    elif relation.kind is tables.Change.FREQUENCIES:
+        name, text = FREQUENCIES, f"The frequencies of its positions are {found}, not {wanted}"
+        remedy = f"compute them as {wanted}"
     elif relation.kind is tables.Change.ORDER:
         name, text = ORDER, f"Its constant is {found}, where the reference has it {wanted}"
         remedy = f"put it {wanted}"

@@ -71,6 +71,8 @@ class FailingLayer:
     """The reference's weights by row, then by role."""
     nearby_outputs: Mapping[str, Array] = field(default_factory=dict)
     """The reference's outputs of nearby rows that have the shape of `actual`."""
+    table_weights: tuple[str, ...] = ()
+    """The subject's weights that a constant of its operation is computed of."""
     input_parts: Mapping[int, InputPart] = field(default_factory=dict)
     """By the place of an input, what the subject reads there, where the reference reads others."""
     output_part: InputPart | None = None

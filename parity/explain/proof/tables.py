@@ -1,13 +1,15 @@
-"""How one table of constants became another: positions, frequencies, order, a factor.
+"""How one table of constants became another: an offset, frequencies, an order, a factor.
 
-A table of positions has one row for each position: rows of a learned table, or sines and cosines
-whose frequencies fall from 1 as powers of a base (Vaswani et al. 2017, "Attention Is All You Need",
-section 3.5; Su et al. 2021, "RoFormer", equation 15).
+Every relation is checked on the whole table: what it says of the reference's table must give the
+subject's. A table of sinusoidal positions has sines or cosines of t·s·base^(-i/n) at the position
+t, with frequencies i from 0 on (Vaswani et al. 2017, "Attention Is All You Need", section 3.5; Su
+et al. 2021, "RoFormer", equation 15). n is their number, or one less: then the last is 1/base.
 """
 
 from __future__ import annotations
 
 import enum
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,26 +23,25 @@ class Change(enum.Enum):
     """What may differ between two tables."""
 
     OFFSET = "offset"
-    BASE = "base"
-    SCALE = "scale"
+    FREQUENCIES = "frequencies"
     ORDER = "order"
     FACTOR = "factor"
     OTHER = "other"
 
 
 LARGEST_OFFSET = 16
-"""Positions by which a table may be read too far."""
+"""Places by which a table may be read too far."""
+
+MOST_VALUES = 1 << 18
+"""The size of a table above which only a factor is looked for."""
 
 _CLOSE = 1e-5
 """The largest difference, relative to the largest value, of numbers that are called equal."""
 
+_CLOSE_SINES = 1e-3
+"""The same of sines, whose angles have an error that grows with the position."""
+
 _FEWEST_POSITIONS = 4
-
-_KNOWN_TO = 1e-3
-"""How well a small angle is known, in radians: its cosine is near 1, whose last bits it is in."""
-
-_CLOSEST_BASES = 0.01
-"""The relative difference from which on two bases are told apart."""
 
 _KNOWN_ANGLE = 0.02
 """The smallest angle per position that a table in float32 gives to four digits or so."""
@@ -58,12 +59,21 @@ class Relation:
 def compare(*, before: Array, after: Array) -> Relation:
     """Return how the reference's table, `before`, became the subject's, of the same shape."""
     first, second = _drop_repeats(before, after)
-    for find in (_find_factor, _find_offset, _find_frequencies, _find_order):
-        relation = find(first, second)
-        if relation is not None:
-            return relation
-    worst = float(np.abs(first - second).max())
-    share = float(np.mean(first != second))
+    # Two roundings of one table have no relation.
+    is_finite = np.isfinite(first).all() and np.isfinite(second).all()
+    if is_finite and not _is_close(first, second, 2 * _CLOSE):
+        finders = [_find_factor]
+        if first.size <= MOST_VALUES:
+            finders += [_find_offset, _find_frequencies, _find_order]
+        for find in finders:
+            relation = find(first, second)
+            if relation is not None:
+                return relation
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(first - second)
+    differs = (first != second) & ~(np.isnan(first) & np.isnan(second))
+    worst = float(np.where(np.isnan(apart), np.inf, apart)[differs].max(initial=0.0))
+    share = float(np.mean(differs))
     return Relation(Change.OTHER, f"{share:.0%} of {_format_shape(first)}, up to {worst:.3g} apart")
 
 
@@ -87,7 +97,7 @@ def _find_factor(first: Array, second: Array) -> Relation | None:
 
 
 def _find_offset(first: Array, second: Array) -> Relation | None:
-    """Return by how many positions the second table is read too far, along any axis."""
+    """Return by how many places the second table is read too far, along any axis."""
     for axis in range(first.ndim):
         length = first.shape[axis]
         for offset in _offsets(length):
@@ -102,34 +112,80 @@ def _find_offset(first: Array, second: Array) -> Relation | None:
 
 
 def _offsets(length: int) -> Iterator[int]:
-    """Yield offsets that leave at least half of the positions, the smallest first."""
+    """Yield offsets that leave at least half of the places, the smallest first."""
     for offset in range(1, min(LARGEST_OFFSET, length // 2) + 1):
         yield from (offset, -offset)
 
 
+# Sinusoidal positions -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Waves:
+    """The frequencies scale·base^(-i/steps) of a table's columns; `order` says which has which."""
+
+    scale: float
+    base: float
+    steps: int
+    order: str
+    indices: tuple[int, ...]
+
+    @property
+    def powers(self) -> str:
+        """The frequencies as a formula in the number i of one."""
+        scale = "" if math.isclose(self.scale, 1.0) else f"{self.scale:.4g}·"
+        return f"{scale}{_format(self.base)}^(-i/{self.steps})"
+
+
 def _find_frequencies(first: Array, second: Array) -> Relation | None:
     """Return what differs in the frequencies of sines and cosines along the first axis."""
-    if first.ndim != 2:
+    if first.ndim != 2 or min(first.shape) < 2:
         return None
-    before, after = _frequencies(first), _frequencies(second)
-    if before is None or after is None or _is_close(before, after, _KNOWN_TO):
+    before, after = _read_waves(first), _read_waves(second)
+    if before is None or after is None or before == after:
         return None
-    if _is_close(np.sort(before), np.sort(after), _KNOWN_TO):
-        return Relation(Change.ORDER, _describe_order(after), _describe_order(before))
-    known = (before > _KNOWN_ANGLE) & (after > _KNOWN_ANGLE)
-    ratio = after[known] / before[known]
-    if known.any() and np.ptp(before[known]) > _KNOWN_ANGLE and np.ptp(ratio) <= 1e-3 * ratio[0]:
-        return Relation(Change.SCALE, f"{ratio[0]:.4g}")
-    wanted, found = _find_base(before), _find_base(after)
-    if wanted is None or found is None or math.isclose(wanted, found, rel_tol=_CLOSEST_BASES):
-        return None
-    return Relation(Change.BASE, _format(found), _format(wanted))
+    if before.powers == after.powers:
+        return Relation(Change.ORDER, after.order, before.order)
+    found, wanted = after.powers, before.powers
+    if before.order != after.order:
+        found, wanted = f"{found}, {after.order}", f"{wanted}, {before.order}"
+    return Relation(Change.FREQUENCIES, found, wanted)
 
 
-def _frequencies(table: Array) -> Array | None:
+def _read_waves(table: Array) -> _Waves | None:
+    """Return the frequencies of a table, if they give all of it."""
+    angles = _measure_angles(table)
+    if angles is None:
+        return None
+    falling = np.sort(angles)[::-1]
+    scale = float(f"{falling[0]:.3g}")
+    often = int(np.isclose(falling, falling[0], rtol=1e-3).sum())
+    if len(falling) % often or len(falling) == often:
+        return None
+    rows = falling.reshape(-1, often)[:, 0]
+    count = len(rows)
+    known = rows[rows > _KNOWN_ANGLE]
+    if len(known) < 2:
+        return None
+    slope = math.log(known[-1] / known[0]) / (len(known) - 1)
+    orders = {
+        "equal ones in both halves": np.arange(len(angles)) % count,
+        "equal ones side by side": np.arange(len(angles)) // often,
+    }
+    found = []
+    for (order, indices), steps in itertools.product(orders.items(), (count, count - 1)):
+        base = float(f"{math.exp(-slope * steps):.3g}")
+        waves = _Waves(scale, base, steps, order if often > 1 else "", tuple(map(int, indices)))
+        if base > 1.0 and _gives(waves, table):
+            found.append(waves)
+    # Where few frequencies leave it open, the base is the rounder number.
+    return min(found, key=lambda waves: len(f"{waves.base:g}".rstrip("0")), default=None)
+
+
+def _measure_angles(table: Array) -> Array | None:
     """Return the angle per position of each column, or None if one is no sine of the position.
 
-    Of any sine, s(t + 1) + s(t - 1) = 2 cos(w) s(t).
+    Of any sine, s(t + 1) + s(t - 1) = 2 cos(w) s(t). Small angles are known badly.
     """
     if len(table) < _FEWEST_POSITIONS:
         return None
@@ -138,41 +194,24 @@ def _frequencies(table: Array) -> Array | None:
     if not power.all():
         return None
     cosines = (inner * around).sum(0) / power / 2.0
-    if not _is_close(2.0 * cosines * inner, around):
+    if not _is_close(2.0 * cosines * inner, around, _CLOSE_SINES):
         return None
     # The differences are known better than the cosines where the angle is small.
     second = (inner * (2.0 * inner - around)).sum(0) / power
     return np.asarray(2.0 * np.arcsin(np.sqrt(np.clip(second / 4.0, 0.0, 1.0))))
 
 
-def _find_base(frequencies: Array) -> float | None:
-    """Return the base of frequencies base^(-2i/d) for i = 0 to d/2 - 1, each there equally often.
-
-    Small angles are known badly, so that only those above `_KNOWN_ANGLE` are fitted.
-    """
-    falling = np.sort(frequencies)[::-1]
-    if not math.isclose(falling[0], 1.0, rel_tol=1e-3):
-        return None
-    often = int(np.isclose(falling, falling[0], rtol=1e-3).sum())
-    rows = falling.reshape(-1, often) if len(falling) % often == 0 else np.zeros((0, often))
-    known = rows[(rows > _KNOWN_ANGLE).all(1)]
-    if len(known) < 2 or (np.ptp(known, axis=1) > 1e-3 * known[:, 0]).any():
-        return None
-    slope = np.log(known[1:, 0]) / np.arange(1, len(known))
-    if np.ptp(slope) > 1e-3 * abs(float(slope.mean())):
-        return None
-    return float(f"{math.exp(-float(slope[-1]) * len(rows)):.3g}")
+def _gives(waves: _Waves, table: Array) -> bool:
+    """Return whether sines and cosines of these frequencies, from position 0 on, are a table."""
+    powers = waves.scale * waves.base ** (-np.array(waves.indices) / waves.steps)
+    angles = np.arange(len(table))[:, None] * powers
+    is_sine = np.abs(table[0]) < _CLOSE_SINES
+    signs = np.sign(np.where(is_sine, table[1] * np.sin(powers), table[0]))
+    made = signs * np.where(is_sine, np.sin(angles), np.cos(angles))
+    return _is_close(made, table, _CLOSE_SINES)
 
 
-def _describe_order(frequencies: Array) -> str:
-    pairs = frequencies[: len(frequencies) // 2 * 2].reshape(-1, 2)
-    if len(pairs) > 1 and _is_close(pairs[:, 0], pairs[:, 1]):
-        return "with equal frequencies side by side"
-    halves = np.array_split(frequencies, 2)
-    if halves[0].shape == halves[1].shape and _is_close(halves[0], halves[1]):
-        return "with equal frequencies in both halves"
-    falls = bool((np.diff(frequencies) <= 0).all())
-    return "with falling frequencies" if falls else "with its own order of frequencies"
+# Any tables ---------------------------------------------------------------------------------------
 
 
 def _find_order(first: Array, second: Array) -> Relation | None:

@@ -86,6 +86,9 @@ class KerasTrainer:
         output shape.
         """
         require_backend()
+        if request.accumulate > 1 and request.precision == "float16":
+            # Its optimizer would leave out single micro-batches, and keep the others' sum.
+            raise UsageError("keras: accumulated gradients have no loss scale; use bfloat16")
         self._model = model
         self._device = request.device
         self._policies = (

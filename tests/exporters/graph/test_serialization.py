@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from exporters.errors import ExportError
 from exporters.graph import (
@@ -182,3 +183,29 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("several", [True, False], ids=["writev", "write"])
+@pytest.mark.parametrize("size", [600_000, 5_000_000])
+def test_a_file_that_cannot_be_written_whole_is_an_error(tmp_path, monkeypatch, several, size):
+    """A disk that is full in the middle: the last call writes less than it is given, or fails."""
+    resource = pytest.importorskip("resource")
+    if not several:
+        monkeypatch.delattr(os, "writev")
+    value = numpy_helper.from_array(np.zeros(size, np.uint8), "w")
+    node = helper.make_node("Identity", ["w"], ["y"])
+    output = helper.make_tensor_value_info("y", TensorProto.UINT8, [size])
+    graph = helper.make_graph([node], "g", [], [output], [value])
+    model = helper.make_model(graph)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
+    try:
+        with pytest.raises(ExportError, match="cannot be written"):
+            write(model, tmp_path / "a.onnx")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())
+    write(model, tmp_path / "a.onnx")
+    assert onnx.load(tmp_path / "a.onnx") == model
