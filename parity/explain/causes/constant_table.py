@@ -47,8 +47,8 @@ def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array
         name, text = FREQUENCIES, f"The frequencies of its positions are {found}, not {wanted}"
         remedy = f"compute them as {wanted}"
     elif relation.kind is tables.Change.ORDER:
-        name, text = ORDER, f"Its constant is {found}, where the reference has it {wanted}"
-        remedy = f"put it {wanted}"
+        name, text = ORDER, f"Its constant has another order: {found}, not {wanted}"
+        remedy = f"order it as the reference does: {wanted}"
     elif relation.kind is tables.Change.FACTOR:
         name, text = FACTOR, f"Its constant is {found} times the reference's"
         remedy = f"divide it by {found}"

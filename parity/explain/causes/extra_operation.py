@@ -44,16 +44,14 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             continue
         constants = [each for each in stated.inputs[1:] if each.size == 1]
         kind = kinds.get(stated.kind)
-        if len(constants) != len(stated.inputs) - 1 and not kind.elementwise:
+        is_mask = kind.factor and len(stated.inputs) == 2 and _is_mask(stated.inputs[1])
+        if len(constants) != len(stated.inputs) - 1 and not is_mask:
             continue
         name, text = EXTRA, f"{kind.phrase or stated.kind} is applied to its input"
-        if len(constants) != len(stated.inputs) - 1:
-            other = stated.inputs[1]
-            text = f"Its input is {kind.elementwise} with a tensor that the subject alone has"
-            if kind.factor and _is_mask(other):
-                name = MASKED
-                zeros = int((other == 0).sum())
-                text = f"Its input is multiplied by a mask, which is 0 at {zeros} of {other.size}"
+        if is_mask and not constants:
+            name, mask = MASKED, stated.inputs[1]
+            zeros = int((mask == 0).sum())
+            text = f"Its input is multiplied by a mask, which is 0 at {zeros} of {mask.size}"
         elif kind.number_verb and constants:
             name = "scale" if kind.factor else "offset"
             text = f"Its input is {kind.number_verb} {float(constants[0].reshape(-1)[0]):g}"

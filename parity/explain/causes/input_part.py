@@ -14,15 +14,21 @@ from parity.explain.proof.layer import replace_output, with_input
 
 NAME = "input-part"
 
+SCORE = 0.64
+"""Causes that say more of what is moved, a permuted output or a mirrored image, come first."""
+
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    if failing.image_shape is not None:
+        # The cause `flatten_order` says more of a dense layer on a flattened image.
+        return
     for place, part in failing.input_parts.items():
         yield Candidate(
             NAME,
             partial(with_input, place=place, value=part.values),
             f"It reads {part.text}",
             f"{failing.label}: {part.remedy}",
-            0.97,
+            SCORE,
         )
     given = failing.output_part
     if given is not None:
@@ -31,6 +37,6 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             replace_output(given.values),
             f"It gives {given.text}",
             f"{failing.label}: {given.remedy}",
-            0.97,
+            SCORE,
             replaces_output=True,
         )

@@ -221,7 +221,7 @@ def _find_order(first: Array, second: Array) -> Relation | None:
                 for each in (first, second)]  # fmt: skip
         moved = [each[np.lexsort(np.round(each, 5).T)] for each in rows]
         if _is_close(moved[0], moved[1]):
-            return Relation(Change.ORDER, f"in another order along axis {axis}", "in its own")
+            return Relation(Change.ORDER, f"other places of axis {axis}", "the reference's")
     return None
 
 
