@@ -51,7 +51,12 @@ class LayerExplainer:
                 findings.append(Finding(failure, None, None))
                 continue
             explanation = self._explain_layer(layer, failure, findings, elements)
-            random = explanation.proof is None and self._is_nondeterministic(failure)
+            proof = explanation.proof
+            is_fitted = proof is not None and any(each.is_fitted for each in proof.candidates)
+            # A dropout that drops nothing in this run is a factor, as is any.
+            random = (proof is None or is_fitted) and self._is_nondeterministic(failure)
+            if random:
+                explanation = replace(explanation, proof=None)
             findings.append(Finding(failure, layer, explanation, random))
         return findings
 

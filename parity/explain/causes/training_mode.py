@@ -45,6 +45,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                 remedy,
                 0.9,
                 fitted_values=1,
+                is_random=True,
             )
 
 

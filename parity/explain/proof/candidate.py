@@ -33,6 +33,13 @@ class Candidate:
     replaces_output: bool = False
     """Whether it replaces the output, so that other differences have no effect: it is never
     combined with another candidate."""
+    is_random: bool = False
+    """Whether it says itself that the output changes between runs."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it is fitted to the output of one run, and says nothing of another."""
+        return self.fitted_values > 0 and not self.is_random
 
 
 @dataclass(frozen=True)
