@@ -139,7 +139,8 @@ def other_randomness(seed: int) -> Iterator[None]:
     """While open, draw other random numbers; afterwards the caller's generators are as before."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Of the CPU alone: that of each device formats the stack, which takes milliseconds.
+        torch.default_generator.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
         try:
