@@ -163,7 +163,7 @@ class _Proof:
     ) -> None:
         """`start` runs the file on inputs at some N, behind what was started before."""
         self._start: Callable[[Mapping[str, Array], int], Future[list[Array]]] | None = start
-        self._started: dict[int, Future[list[Array]]] = {}
+        self._file_runs: dict[int, Future[list[Array]]] = {}
         graph = model.skeleton.graph
         self.model = model
         self.reference = reference
@@ -211,9 +211,9 @@ class _Proof:
             for batch in framework.case.batches:
                 if batch in framework.failures:
                     continue
-                started = self._started if framework.case.label == "normal" else {}
-                if batch in started:
-                    actual = started[batch].result()
+                runs = self._file_runs if framework.case.label == "normal" else {}
+                if batch in runs:
+                    actual = runs[batch].result()
                 else:
                     actual = _run_file(session, self._feeds(framework, batch), batch)
                 checks += self._judge(framework, dict(zip(names, actual, strict=True)), batch)
@@ -376,8 +376,8 @@ class _Proof:
                 self.notes.append(f"N={batch} was not verified: {error}")
                 continue
             is_usual = framework.case.label == "normal"
-            if is_usual and self._start is not None and batch not in self._started:
-                self._started[batch] = self._start(self._feeds(framework, batch), batch)
+            if is_usual and self._start is not None and batch not in self._file_runs:
+                self._file_runs[batch] = self._start(self._feeds(framework, batch), batch)
 
     def _check_repeatability(self) -> None:
         """Raise ExportError if the model gives other numbers for the same input.

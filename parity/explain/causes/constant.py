@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Array, Layer
+from parity.explain.proof.layer import with_input
 
 NAME = "constant"
 
@@ -24,12 +23,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             before, after = float(own.reshape(-1)[0]), float(other.reshape(-1)[0])
             yield Candidate(
                 NAME,
-                partial(_set_input, index=index, value=other),
+                partial(with_input, place=index, value=other.reshape(own.shape)),
                 f"Its constant is {after:g}, not {before:g}",
                 f"{failing.label}: write {before:g}",
                 0.95,
             )
-
-
-def _set_input(layer: Layer, index: int, value: Array) -> Layer:
-    return replace(layer, inputs=(*layer.inputs[:index], value, *layer.inputs[index + 1 :]))

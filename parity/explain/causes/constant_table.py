@@ -1,6 +1,6 @@
 """Another table of constants in an operation: read one place too far, other frequencies, a factor.
 
-What is said of the tables holds for all of both.
+What is said of the tables holds for all of both; an offset, for all places that both have.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array
         names = ", ".join(f"`{each}`" for each in failing.table_weights)
         name, text = WEIGHTS, f"What it computes of the weights {names} is another: {found}"
         remedy = f"copy {names} again"
-    if relation.kind is tables.Change.OFFSET:
+    elif relation.kind is tables.Change.OFFSET:
         name, text = OFFSET, f"Its constant has at each place what the reference has {found} it"
         remedy = "begin at the reference's place: positions are often counted from 0 or from 1"
     elif relation.kind is tables.Change.FREQUENCIES:

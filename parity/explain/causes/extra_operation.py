@@ -13,7 +13,7 @@ import numpy as np
 
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Array, Layer, evaluate, transform_output
+from parity.explain.proof.layer import Array, Layer, evaluate, transform_output, with_input
 from parity.network import kinds
 
 EXTRA, MASKED = "operation-extra", "input-masked"
@@ -77,7 +77,4 @@ def _apply(layer: Layer, place: int, stated: Layer) -> Layer:
     changed: Array = np.asarray(
         evaluate(replace(stated, inputs=(layer.inputs[place], *stated.inputs[1:]))), np.float64
     )
-    if changed.shape != layer.inputs[place].shape:
-        raise ValueError("the operation changes the shape")
-    inputs = (*layer.inputs[:place], changed, *layer.inputs[place + 1 :])
-    return replace(layer, inputs=inputs)
+    return with_input(layer, place=place, value=changed)

@@ -1,9 +1,10 @@
 """How one table of constants became another: an offset, frequencies, an order, a factor.
 
-Every relation is checked on the whole table: what it says of the reference's table must give the
-subject's. A table of sinusoidal positions has sines or cosines of t·s·base^(-i/n) at the position
-t, with frequencies i from 0 on (Vaswani et al. 2017, "Attention Is All You Need", section 3.5; Su
-et al. 2021, "RoFormer", equation 15). n is their number, or one less: then the last is 1/base.
+Every relation is checked on the whole table, an offset on all places that both tables have: what it
+says of the reference's table must give the subject's. A table of sinusoidal positions has sines or
+cosines of t·s·base^(-i/n) at the position t, with frequencies i from 0 on (Vaswani et al. 2017,
+"Attention Is All You Need", section 3.5; Su et al. 2021, "RoFormer", equation 15). n is their
+number, or one less: then the last is 1/base.
 """
 
 from __future__ import annotations
