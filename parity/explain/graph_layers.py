@@ -25,11 +25,17 @@ from parity.explain import diagnosis, input_parts, messages
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
+from parity.explain.graph_inputs import (
+    find_unpaired_inputs,
+    gives,
+    list_tensors_around,
+    list_tensors_before,
+    with_constants,
+)
 from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer, InputPart
 from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
-from parity.explain.proof.reconstruction import TOLERANCE
 from parity.explain.proof.search import Explanation
 from parity.network import kinds
 from parity.network.alignment import families, infer_axes
@@ -108,6 +114,8 @@ class GraphExplainer:
                 explanation = None
                 if layer is not None:
                     explanation = self._search(layer, subject, row, elements)
+                    if layer.is_opaque and explanation is not None and explanation.proof is None:
+                        layer = explanation = None
                 findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
         return findings
 
@@ -123,7 +131,7 @@ class GraphExplainer:
     def _build(
         self, subject: str, row: GraphRow, floor: Floor, actual: Array
     ) -> FailingLayer | None:
-        """Return the evidence on a failure; None if the reference's layer cannot be evaluated."""
+        """Return the evidence on a failure; None if the reference's output is not known."""
         reference = self.state.reference
         node = reference.graph.by_id[row.node]
         if node.id not in self._layers:
@@ -133,9 +141,12 @@ class GraphExplainer:
                 layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
             self._layers[node.id] = layer
         layer = self._layers[node.id]
-        if layer is None:
+        if node.outputs[0] not in self.reference_tensors:
             return None
         expected = self.reference_tensors[node.outputs[0]]
+        is_opaque = layer is None
+        if layer is None:
+            layer = Layer("identity", (expected,))
         if is_signal(node, infer_axes(reference.graph)):
             expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
         floor = floor.for_precision(criteria(self.state).precision(subject, row.name))
@@ -166,9 +177,11 @@ class GraphExplainer:
                 groups=int(layer.hyper.get("groups") or 1),
             ),
             limit=self.state.request.limit,
+            is_opaque=is_opaque,
             subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
             stated_layer=stated,
             stated_inputs={} if raw is None else self._stated_inputs(subject, raw),
+            missing_inputs=self._missing_inputs(subject, node, layer),
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             image_shape=self._image_shape(node, layer),
             table_weights=() if raw is None else tuple(each.name for each in raw.parameters),
@@ -181,6 +194,7 @@ class GraphExplainer:
                 for shape in dict.fromkeys(each.shape for each in layer.inputs)
                 for name, value in self._nearby(node, shape).items()
             },
+            earlier_tensors=self._earlier_tensors(node, layer, expected),
         )
 
     def _reference_layer(self, node: Node) -> Layer | None:
@@ -202,7 +216,7 @@ class GraphExplainer:
         if any(tensor not in self.reference_tensors for tensor in needed):
             return None
         reference = self.state.reference.graph
-        node, inputs, constants = _with_constants(
+        node, inputs, constants = with_constants(
             reference, node, self.reference_tensors, as_sum=as_sum
         )
         expected = self.reference_tensors[node.outputs[0]]
@@ -223,17 +237,7 @@ class GraphExplainer:
             layer = Layer(
                 node.kind, inputs, node.hyper, weights, memo=self._memo, constants=constants
             )
-        try:
-            with np.errstate(all="ignore"):
-                output = evaluate(layer)
-        except (ValueError, KeyError, IndexError, TypeError):
-            return None
-        if output.shape != expected.shape:
-            return None
-        scale = float(np.abs(expected).max(initial=0.0))
-        if not np.abs(output - expected).max(initial=0.0) <= TOLERANCE * scale:
-            return None
-        return layer
+        return layer if gives(layer, expected) else None
 
     def _restore_axes(self, tensor: str, array: Array) -> Array:
         """Return a tensor of the reference in its own axes."""
@@ -263,7 +267,7 @@ class GraphExplainer:
         if any(tensor not in known for tensor in own.inputs):
             return None
         order = infer_axes(model.graph)
-        own, inputs, constants = _with_constants(model.graph, own, known, as_sum=as_sum)
+        own, inputs, constants = with_constants(model.graph, own, known, as_sum=as_sum)
         if is_signal(own, order):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
         values = self.state.load_weights(subject)
@@ -342,20 +346,37 @@ class GraphExplainer:
 
     def _stated_inputs(self, subject: str, own: Node) -> dict[int, Layer]:
         """Return the operations without a partner that make the inputs of a subject's operation."""
-        graph, known = self.state.models[subject].graph, self.subject_tensors.get(subject, {})
-        unpaired = set(self.state.alignments[subject].unpaired_other)
-        order = infer_axes(graph)
-        found = {}
-        for place, tensor in enumerate(own.inputs):
-            node = graph.producers.get(tensor)
-            if node is None or node.id not in unpaired or kinds.find(node.kind) is None:
-                continue
-            if node.parameters or any(each not in known for each in node.inputs):
-                continue
-            node, inputs, constants = _with_constants(graph, node, known)
-            moved = move_channels_first(graph, node, order)
-            found[place] = Layer(moved.kind, inputs, moved.hyper, constants=constants)
-        return found
+        unpaired = self.state.alignments[subject].unpaired_other
+        known = self.subject_tensors.get(subject, {})
+        return find_unpaired_inputs(self.state.models[subject].graph, own, unpaired, known)
+
+    def _missing_inputs(self, subject: str, node: Node, layer: Layer) -> dict[int, Layer]:
+        """Return the operations that the subject lacks and that make the inputs of a layer."""
+        unpaired = self.state.alignments[subject].unpaired_reference
+        found = find_unpaired_inputs(
+            self.state.reference.graph, node, unpaired, self.reference_tensors
+        )
+        # One whose axes are not the layer's is left out.
+        return {
+            place: replace(each, inputs=tuple(map(round_to_float32, each.inputs)))
+            for place, each in found.items()
+            if gives(each, self.reference_tensors[node.inputs[place]])
+            and place < len(layer.inputs)
+            and each.inputs[0].shape == layer.inputs[place].shape
+        }
+
+    def _earlier_tensors(self, node: Node, layer: Layer, expected: Array) -> tuple[Array, ...]:
+        """Return what leads to an operation and has as many values as it reads or gives."""
+        sizes = {each.size for each in (*layer.inputs, expected)}
+        own_axes = kinds.properties(node.kind).own_axes
+        found = []
+        for tensor in list_tensors_before(self.state.reference.graph, node):
+            if tensor in self.reference_tensors:
+                value = self.reference_tensors[tensor]
+                value = self._restore_axes(tensor, value) if own_axes else value
+                if value.ndim > 2 and value.size in sizes:
+                    found.append(round_to_float32(value))
+        return tuple(found)
 
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
         if node.id not in self._canonical:
@@ -429,61 +450,9 @@ class GraphExplainer:
         return None
 
 
-def list_tensors_around(graph: Graph, nodes: Sequence[str]) -> list[str]:
-    """Return the tensors that the operations near `nodes` read and give."""
-    wanted: list[str] = []
-    positions = {node.id: at for at, node in enumerate(graph.nodes)}
-    for each in nodes:
-        here = positions[each]
-        for node in graph.nodes[max(here - 2 * NEARBY, 0) : here + 2 * NEARBY]:
-            wanted += [*node.inputs, *node.outputs[:1]]
-        wanted += graph.by_id[each].constant_ids.values()
-    return list(dict.fromkeys(wanted))
-
-
 def _as_transform(change: Callable[[Any], Any]) -> Transform:
     """Return a change of axes as a transform of float64 tensors."""
     return lambda array: np.asarray(change(array), np.float64)
-
-
-def _with_constants(
-    graph: Graph, node: Node, known: Mapping[str, Array], *, as_sum: bool = False
-) -> tuple[Node, tuple[Array, ...], frozenset[int]]:
-    """Return the inputs of an operation with its constants at their places, and those of several
-    values.
-
-    One of several values has the shape and the axes of the output. With `as_sum` what adds a tensor
-    that is computed from weights, such as the rows of a table of positions, is returned as a sum.
-    """
-    inputs = [known[tensor] for tensor in node.inputs]
-    if len(inputs) == 1 and len(node.constant_ids) == 1:
-        ((place, found),) = node.constant_ids.items()
-        kind = kinds.find(node.kind)
-        is_sum = as_sum and node.kind == "bias_add"
-        if found in known and kind is not None and (kind.number_verb or is_sum):
-            with contextlib.suppress(ValueError):
-                value = np.broadcast_to(known[found], graph.tensors[node.outputs[0]].shape)
-                for rearrangement in channels_first(infer_axes(graph).get(node.outputs[0], "")):
-                    value = rearrangement.apply(value)
-                at = 0 if place == "0" else 1
-                inputs.insert(at, np.asarray(value, np.float64))
-                if is_sum:
-                    node = replace(node, kind="add", parameters=(), hyper={})
-                return node, tuple(inputs), frozenset({at})
-    return node, _with_numbers(node, inputs), frozenset()
-
-
-def _with_numbers(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
-    """Return the inputs of an operation with its constants of one value at their places."""
-    kind = kinds.find(node.kind)
-    places = {int(place): value for place, value in node.constants.items()
-              if place.isdigit() and isinstance(value, int | float)}  # fmt: skip
-    if kind is None or not kind.joins_branches or not places or len(inputs) != 1:
-        return tuple(inputs)
-    found = list(inputs)
-    for place, value in sorted(places.items()):
-        found.insert(place, np.asarray(float(value)))
-    return tuple(found)
 
 
 def read_subject_tensors(
@@ -577,7 +546,9 @@ def explain_rows(
     chosen = list(failures[:MAX_EXPLAINED])
     rows = [state.table.by_name(result.row) for _, result in chosen]
     try:
-        tensors.require(list_tensors_around(state.reference.graph, [row.node for row in rows]))
+        graph, nodes = state.reference.graph, [row.node for row in rows]
+        before = [each for node in nodes for each in list_tensors_before(graph, graph.by_id[node])]
+        tensors.require((*list_tensors_around(graph, nodes), *before))
         own: dict[str, Mapping[str, Array]] = {}
         for subject in dict.fromkeys(name for name, _ in chosen):
             mine = [state.table.by_name(result.row) for name, result in chosen if name == subject]

@@ -1,4 +1,4 @@
-"""Arithmetic that operators of several kinds share: padding, windows, channels.
+"""Arithmetic that operators of several kinds share: padding, windows, channels, complex numbers.
 
 Data is float64, channels first: (N, C, ...) with one to three spatial axes.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,3 +100,17 @@ def add_bias(output: Array, weights: Mapping[str, Array]) -> Array:
     """Add the bias to each channel, if there is one."""
     bias = weights.get("bias")
     return output if bias is None else output + along_channels(bias, output)
+
+
+REAL_DTYPES = {"complex64": "float32", "complex128": "float64"}
+"""The dtype of the parts of complex numbers."""
+
+
+def split_complex(array: NDArray[Any]) -> NDArray[Any]:
+    """Return complex numbers as (..., 2), the real and the imaginary part; others as they are."""
+    return np.stack([array.real, array.imag], axis=-1) if np.iscomplexobj(array) else array
+
+
+def join_complex(parts: NDArray[Any]) -> NDArray[Any]:
+    """Return (..., 2) as complex numbers."""
+    return parts[..., 0] + 1j * parts[..., 1]

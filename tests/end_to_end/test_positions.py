@@ -55,6 +55,44 @@ def net(base=10000.0, scale=1.0, pairs=False, masked=False):
     return Net(base, scale, pairs, masked), torch.arange(24).reshape(2, 12) % 9
 """
 
+PARTIAL = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width, base, complex_numbers):
+        super().__init__()
+        self.embedding = nn.Embedding(30, 16)
+        self.q, self.k, self.v = (nn.Linear(16, 16) for _ in range(3))
+        self.head = nn.Linear(16, 5)
+        self.width, self.base, self.complex_numbers = width, base, complex_numbers
+
+    def turn(self, x):
+        x, rest = x[..., : self.width], x[..., self.width :]
+        powers = self.base ** (-torch.arange(0, self.width, 2) / self.width)
+        angles = torch.arange(x.shape[-2])[:, None].to(x.dtype) * powers.to(x.dtype)
+        if self.complex_numbers:
+            turns = torch.polar(torch.ones_like(angles), angles)
+            pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
+            return torch.view_as_real(pairs * turns).flatten(-2)
+        a, b = x.chunk(2, -1)
+        cos, sin = angles.cos(), angles.sin()
+        return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], -1)
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        q, k, v = (f(x).unflatten(-1, (2, 8)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(self.turn(q), self.turn(k), v)
+        return self.head(x + y.transpose(1, 2).flatten(2))
+
+
+def net(width=8, base=10000.0, complex_numbers=False):
+    torch.manual_seed(3)
+    return Net(width, base, complex_numbers), torch.arange(24).reshape(2, 12) % 9
+"""
+
 LEARNED = """
 import torch
 from torch import nn
@@ -78,6 +116,33 @@ def net(offset=0, seed=3):
     torch.manual_seed(seed)
     model.position.reset_parameters()
     return model, torch.arange(24).reshape(2, 12) % 9
+"""
+
+KERAS_ROTARY = """
+import keras
+import numpy as np
+from keras import ops
+
+
+def net(style="neighbours", base=10000.0):
+    keras.utils.set_random_seed(1)
+    angles = np.arange(12)[:, None] * base ** (-np.arange(0, 8, 2) / 8)
+    cos, sin = (f(angles)[None, :, None].astype("float32") for f in (np.cos, np.sin))
+
+    def turn(x):
+        if style == "none":
+            return x
+        if style == "halves":
+            a, b = ops.split(x, 2, -1)
+            return ops.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
+        a, b = x[..., ::2], x[..., 1::2]
+        return ops.reshape(ops.stack([a * cos - b * sin, a * sin + b * cos], -1), (-1, 12, 2, 8))
+
+    ids = keras.Input((12,), dtype="int32")
+    x = keras.layers.Embedding(30, 16)(ids)
+    q, k, v = (ops.reshape(keras.layers.Dense(16)(x), (-1, 12, 2, 8)) for _ in range(3))
+    y = ops.reshape(ops.dot_product_attention(turn(q), turn(k), v), (-1, 12, 16))
+    return keras.Model(ids, keras.layers.Dense(5)(x + y))
 """
 
 KERAS = """
@@ -138,6 +203,52 @@ def test_neighbours_are_turned_where_halves_are(rotary):
     assert "another order: equal ones side by side, not equal ones" in found["constant-order"]
     assert "every 2nd of 1 to 7 and so on of axis 2 of" in found["input-part"]
     assert "where the reference has 4 to 7 and so on" in found["input-part"]
+
+
+def test_rotary_positions_of_a_part_of_the_width(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(PARTIAL)
+    report = parity.compare(
+        f"right={file}:net", f"part={file}:net,width=4", f"base={file}:net,base=5e5", export=False
+    )
+    found = causes(report, "part")
+    assert set(found) == {"rotary-positions"}
+    assert "turns the features 0 to 3 of 8 by their positions, not 0 to 7" in found.popitem()[1]
+    (message,) = causes(report, "base").values()
+    assert "The frequencies of its positions are 500000^(-i/4), not 10000^(-i/4)" in message
+
+
+def test_rotary_positions_by_complex_numbers(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(PARTIAL)
+    right = f"{file}:net,complex_numbers=True"
+    report = parity.compare(f"right={right}", f"wrong={right},base=500.0", export=False)
+    (message,) = causes(report, "wrong").values()
+    assert "rotary-positions (and net.py" in message
+    assert "are 500^(-i/4), not 10000^(-i/4)" in message
+
+
+@pytest.mark.slow
+def test_rotary_positions_across_frameworks(tmp_path):
+    torch_file, keras_file = tmp_path / "net.py", tmp_path / "keras_net.py"
+    torch_file.write_text(PARTIAL)
+    keras_file.write_text(KERAS_ROTARY)
+    right = f"{torch_file}:net,complex_numbers=True"
+    report = parity.compare(
+        f"torch={right}",
+        f"same={keras_file}:net",
+        f"halves={keras_file}:net,style=halves",
+        f"none={keras_file}:net,style=none",
+        f"base={keras_file}:net,base=100.0",
+        weights=right,
+        export=False,
+    )
+    assert not [cause for cause in report.causes if cause.subject == "same"]
+    assert (
+        "turns pairs of halves, not of neighbours" in causes(report, "halves")["rotary-positions"]
+    )
+    assert "is not turned by positions" in causes(report, "none")["rotary-positions"]
+    assert "100^(-i/4), not 10000^(-i/4)" in causes(report, "base")["rotary-positions"]
 
 
 def test_a_mask_of_padding_that_one_side_has(rotary):

@@ -34,8 +34,8 @@ _SHAPE_ONLY = frozenset(
         "keepdims",
     }
 )
-_WAY_OF_WRITING = frozenset({"gates", "time_major", "last", "layers", "units"})
-"""What a recurrent layer's weights and outputs are arranged by; the pairs are by the same names."""
+_WAY_OF_WRITING = frozenset({"gates", "time_major", "last", "layers", "units", "time_before_heads"})
+"""What a layer's weights, inputs and outputs are arranged by; the pairs are by the same names."""
 
 
 @dataclass(frozen=True)

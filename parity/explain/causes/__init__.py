@@ -4,7 +4,8 @@ A file states the name of its cause as `NAME`, or those of a few that are alike,
 one of three functions, each of which yields nothing where the cause is impossible:
 `propose_candidates(failing)` yields changes of the reference's layer, `propose_reruns(run)` second
 runs with one option changed, and `find_structural_causes(differences)` causes that the differences
-of structure prove. The file's docstring states the symptom.
+of structure prove. One whose candidates need no operator of the reference's states so:
+`NEEDS_NO_OPERATOR = True`. The file's docstring states the symptom.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def modules() -> tuple[ModuleType, ...]:
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     """Yield the candidates of all causes for a failing layer."""
     for module in modules():
+        if failing.is_opaque and not getattr(module, "NEEDS_NO_OPERATOR", False):
+            continue
         if hasattr(module, "propose_candidates"):
             yield from module.propose_candidates(failing)
 

@@ -43,12 +43,16 @@ class FailingLayer:
     floor: Floor
     pattern: ErrorPattern
     limit: float = LIMIT
+    is_opaque: bool = False
+    """Whether `reference_layer` is no operator, but gives `expected` as it is."""
     subject_hyper: Mapping[str, Any] = field(default_factory=dict)
     """The hyperparameters that the subject states; empty where they are not known."""
     stated_layer: Layer | None = None
     """The subject's own operation on its own inputs, where it gives `actual` alone; else None."""
     stated_inputs: Mapping[int, Layer] = field(default_factory=dict)
     """By the place of an input, the subject's operation that makes it and has no partner."""
+    missing_inputs: Mapping[int, Layer] = field(default_factory=dict)
+    """By the place of an input, the reference's operation that makes it and has no partner."""
     subject_weights: Mapping[str, Array] = field(default_factory=dict)
     """The subject's own weights of this layer, by role; empty where they are not known."""
     label: str = ""
@@ -79,6 +83,8 @@ class FailingLayer:
     """The same of the output of what moves values alone."""
     possible_inputs: Mapping[str, Array] = field(default_factory=dict)
     """The reference's outputs of nearby rows that have the shape of one of the layer's inputs."""
+    earlier_tensors: tuple[Array, ...] = ()
+    """The reference's tensors a few operations before, of as many values as it reads or gives."""
 
     def find_row_of(self, tensor: Array) -> str | None:
         """Return the nearby row whose output equals `tensor` in float32, or None."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import GraphError, InputError, UsageError, WeightError
+from parity.network.arrays import join_complex, split_complex
 from parity.network.graph import Graph, Port, Tensor
 from parity.numerics.npz import load_npz
 from parity.processes.graph_requests import ExportRequest
@@ -506,9 +507,11 @@ def _run(
         array = tensor.numpy() if tensor.dtype != tf.bfloat16 else np.asarray(tensor, np.float32)
         if options.get("widen") and "<" in identifier and array.dtype == np.float32:
             array = np.asarray(array, np.float64)
-        other = hook(identifier, np.asarray(array))
+        other = hook(identifier, split_complex(np.asarray(array)))
         if other is None:
             return None
+        if tensor.dtype.is_complex:
+            other = join_complex(other)
         if tuple(other.shape) != tuple(tensor.shape):
             raise GraphError(f"{identifier}: it has the shape {tensor.shape}, given {other.shape}")
         return tf.constant(other, tensor.dtype)

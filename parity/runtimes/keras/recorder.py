@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import FlagError
+from parity.network.arrays import REAL_DTYPES
 from parity.runtimes.keras import float64
 from parity.runtimes.keras.doors import Doors, find_functions, name_scope, require_doors
 from parity.runtimes.keras.events import Event, Operand, Output, WeightSource, name_operand
@@ -383,7 +384,7 @@ class Recorder:
         if isinstance(mark, WeightSource) and not self._is_read(tensor):
             variable = self.variables[mark.names[0]]
             return Operand(tuple(variable.shape), dtype_of(variable), weight=mark)
-        shape, dtype = tuple(tensor.shape), tensor.dtype.name
+        shape, dtype = _describe_values(tensor)
         if isinstance(mark, str):
             return Operand(shape, dtype, id=mark)
         if mark is not None:
@@ -429,7 +430,7 @@ class Recorder:
             if self._hook is not None:
                 self._ask_hook(identifier, tensor)
             if self._observe:
-                outputs.append(Output(identifier, tuple(tensor.shape), tensor.dtype.name))
+                outputs.append(Output(identifier, *_describe_values(tensor)))
         if self._observe:
             layer = self._stack[-1] if self._stack else None
             self.events.append(
@@ -595,6 +596,12 @@ def _keeps_type(source: Any, target: Any) -> bool:
 def _plain_name(name: str) -> str:
     """Return an operation's name; a compiled function's without its number."""
     return re.sub(r"^__(?:inference|forward)_(.*?)_\d+$", r"\1", name)
+
+
+def _describe_values(tensor: Any) -> tuple[tuple[int, ...], str]:
+    """Return the shape and the dtype; of complex numbers those of the real and imaginary parts."""
+    shape, dtype = tuple(tensor.shape), tensor.dtype.name
+    return ((*shape, 2), REAL_DTYPES[dtype]) if dtype in REAL_DTYPES else (shape, dtype)
 
 
 def _mark(tensor: Any, owner: Recorder, mark: Any) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from parity.errors import GraphError
 from parity.network import kinds
+from parity.network.arrays import REAL_DTYPES
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.runtimes.torch import operations
 from parity.runtimes.torch.model_outputs import flatten_outputs
@@ -107,8 +108,11 @@ class GraphBuilder:
             self._tensors[data.id] = dataclasses.replace(tensor, axes=operation.input_axes)
 
     def _describe_tensor(self, found: str, tensor: torch.Tensor, axes: str) -> None:
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        self._tensors[found] = Tensor(found, tuple(tensor.shape), dtype, axes)
+        dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+        if tensor.is_complex():
+            # It is compared by the real and the imaginary part.
+            dtype, shape, axes = REAL_DTYPES.get(dtype, dtype), (*shape, 2), ""
+        self._tensors[found] = Tensor(found, shape, dtype, axes)
 
     def _read_weights(self, operation: operations.Operation, call: Call) -> Iterator[Parameter]:
         """Yield the weights of a call, each once: those with a role first."""

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from parity.errors import GraphError
+from parity.network.arrays import join_complex, split_complex
 from parity.network.graph import Graph
 from parity.numerics.npz import load_npz
 from parity.processes.graph_requests import ExportRequest
@@ -265,9 +266,11 @@ def run_tensors(
             return None
         seen.add(found)
         # A copy: a later operation may work in place.
-        array = hook(found, np.array(to_numpy(tensor)))
+        array = hook(found, np.array(split_complex(to_numpy(tensor))))
         if array is None:
             return None
+        if tensor.is_complex():
+            array = join_complex(array)
         return torch.from_numpy(np.ascontiguousarray(array)).to(tensor).reshape(tensor.shape)
 
     device, _ = device_and_dtype(model)
@@ -279,7 +282,7 @@ def run_tensors(
             found = name_operand(call.number, index)
             if found in wanted:
                 seen.add(found)
-                array = np.array(to_numpy(operand.tensor))
+                array = np.array(split_complex(to_numpy(operand.tensor)))
                 hook(
                     found, array.astype(np.float64) if widen and array.dtype.kind == "f" else array
                 )

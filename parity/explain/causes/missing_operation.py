@@ -1,0 +1,42 @@
+"""An operation before a layer that the reference alone has: an activation, a factor, an offset.
+
+The layer is right for what it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import with_input
+from parity.network import kinds
+
+NAME = "operation-missing"
+
+SCORE = 0.65
+"""Before that it reads another tensor, which is as true and says less."""
+
+
+def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
+    for place, missing in failing.missing_inputs.items():
+        kind = kinds.get(missing.kind)
+        others = missing.inputs[1:]
+        if any(each.size > 1 for each in others):
+            name, text = NAME, f"{kind.phrase or missing.kind} is not applied to its input"
+        elif kind.number_verb and others:
+            number = float(others[0].reshape(-1)[0])
+            name = "scale" if kind.factor else "offset"
+            text = f"Its input is not {kind.number_verb} {number:g}"
+        else:
+            is_activation = kind.activation or kind.family == "activation"
+            name = "activation-missing" if is_activation else NAME
+            text = f"{kind.phrase or missing.kind} is not applied to its input"
+        yield Candidate(
+            name,
+            partial(with_input, place=place, value=missing.inputs[0]),
+            text,
+            f"{failing.label}: apply {kind.phrase or missing.kind} before it",
+            SCORE,
+        )

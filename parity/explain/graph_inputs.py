@@ -1,0 +1,122 @@
+"""What makes the inputs of an operation: constants, and operations without a partner."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs.layout import channels_first, move_channels_first
+from parity.explain.captures import NEARBY
+from parity.explain.proof.layer import Layer, evaluate
+from parity.explain.proof.reconstruction import TOLERANCE
+from parity.network import kinds
+from parity.network.alignment import infer_axes
+from parity.network.graph import Graph, Node
+
+Array = NDArray[Any]
+
+_STEPS_BEFORE = 10
+"""The operations, one after the other, before one whose tensors may explain it."""
+
+
+def find_unpaired_inputs(
+    graph: Graph, node: Node, unpaired: Collection[str], known: Mapping[str, Array]
+) -> dict[int, Layer]:
+    """Return the operations without a partner that make the inputs of an operation, by place.
+
+    `known` are the tensors that they read, channels first.
+    """
+    order = infer_axes(graph)
+    found = {}
+    for place, tensor in enumerate(node.inputs):
+        before = graph.producers.get(tensor)
+        if before is None or before.id not in unpaired or kinds.find(before.kind) is None:
+            continue
+        if before.parameters or any(each not in known for each in before.inputs):
+            continue
+        before, inputs, constants = with_constants(graph, before, known)
+        moved = move_channels_first(graph, before, order)
+        found[place] = Layer(moved.kind, inputs, moved.hyper, constants=constants)
+    return found
+
+
+def list_tensors_around(graph: Graph, nodes: Sequence[str]) -> list[str]:
+    """Return the tensors that the operations near `nodes` read and give."""
+    wanted: list[str] = []
+    positions = {node.id: at for at, node in enumerate(graph.nodes)}
+    for each in nodes:
+        here = positions[each]
+        for node in graph.nodes[max(here - 2 * NEARBY, 0) : here + 2 * NEARBY]:
+            wanted += [*node.inputs, *node.outputs[:1]]
+        wanted += graph.by_id[each].constant_ids.values()
+    return list(dict.fromkeys(wanted))
+
+
+def list_tensors_before(graph: Graph, node: Node) -> list[str]:
+    """Return the tensors that lead to an operation in a few steps, the nearest first."""
+    found: dict[str, None] = {}
+    nearest = list(node.inputs)
+    for _ in range(_STEPS_BEFORE):
+        found.update(dict.fromkeys(nearest))
+        producers = [graph.producers.get(tensor) for tensor in nearest]
+        inputs = [tensor for each in producers if each is not None for tensor in each.inputs]
+        nearest = [tensor for tensor in dict.fromkeys(inputs) if tensor not in found]
+    return list(found)
+
+
+def with_constants(
+    graph: Graph, node: Node, known: Mapping[str, Array], *, as_sum: bool = False
+) -> tuple[Node, tuple[Array, ...], frozenset[int]]:
+    """Return the inputs of an operation with its constants at their places, and those of several
+    values.
+
+    One of several values has the shape and the axes of the output. With `as_sum` what adds a tensor
+    that is computed from weights, such as the rows of a table of positions, is returned as a sum.
+    """
+    inputs = [known[tensor] for tensor in node.inputs]
+    if len(inputs) == 1 and len(node.constant_ids) == 1:
+        ((place, found),) = node.constant_ids.items()
+        kind = kinds.find(node.kind)
+        is_sum = as_sum and node.kind == "bias_add"
+        if found in known and kind is not None and (kind.number_verb or is_sum):
+            with contextlib.suppress(ValueError):
+                value = np.broadcast_to(known[found], graph.tensors[node.outputs[0]].shape)
+                for rearrangement in channels_first(infer_axes(graph).get(node.outputs[0], "")):
+                    value = rearrangement.apply(value)
+                at = 0 if place == "0" else 1
+                inputs.insert(at, np.asarray(value, np.float64))
+                if is_sum:
+                    node = replace(node, kind="add", parameters=(), hyper={})
+                return node, tuple(inputs), frozenset({at})
+    return node, _with_numbers(node, inputs), frozenset()
+
+
+def _with_numbers(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Return the inputs of an operation with its constants of one value at their places."""
+    kind = kinds.find(node.kind)
+    places = {int(place): value for place, value in node.constants.items()
+              if place.isdigit() and isinstance(value, int | float)}  # fmt: skip
+    if kind is None or not kind.joins_branches or not places or len(inputs) != 1:
+        return tuple(inputs)
+    found = list(inputs)
+    for place, value in sorted(places.items()):
+        found.insert(place, np.asarray(float(value)))
+    return tuple(found)
+
+
+def gives(layer: Layer, expected: Array) -> bool:
+    """Return whether a layer, evaluated in float64, gives a tensor of the reference."""
+    try:
+        with np.errstate(all="ignore"):
+            output = evaluate(layer)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+    if output.shape != expected.shape:
+        return False
+    scale = float(np.abs(expected).max(initial=0.0))
+    return bool(np.abs(output - expected).max(initial=0.0) <= TOLERANCE * scale)

@@ -1,0 +1,180 @@
+"""How one tensor is another with its features turned in pairs, by angles that grow with positions.
+
+Rotary positions turn the features a and b of position t by an angle θ: a·cos θ - b·sin θ and
+a·sin θ + b·cos θ, with θ = t·base^(-i/n) for the pair i of n (Su et al. 2021, "RoFormer", equation
+15). The pairs are neighbours, or the halves of the features that are turned, which may be a part of
+all. The angles are measured, so that it does not matter how the operation is written.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.explain.proof import tables
+from parity.explain.proof.layer import Array
+
+Places = NDArray[np.int64]
+
+HALVES, NEIGHBOURS = "halves", "neighbours"
+
+_CLOSE = 1e-4
+"""The largest error, relative to the largest value, of features that are called turned."""
+
+_FEWEST_POSITIONS = 3
+
+_FEWEST_ROWS = 2
+"""The rows at each position; one pair alone can be turned into any other."""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """How features are turned along one axis, by positions along another.
+
+    `factors` (positions, pairs) are the complex numbers that the pairs, read as complex ones, are
+    multiplied by.
+    """
+
+    feature_axis: int
+    position_axis: int
+    width: int
+    first: int
+    last: int
+    """The first and the last of `width` features that are turned."""
+    pairing: str
+    factors: Array
+
+    @property
+    def count(self) -> int:
+        """The number of features that are turned."""
+        return self.last - self.first + 1
+
+    def apply(self, data: Array) -> Array:
+        """Return a tensor of the same axes and of the same positions with its features turned."""
+        turned = _as_rows(data, self.feature_axis, self.position_axis).copy()
+        pairs = _pairs(self.first, self.count, self.pairing)
+        values = (turned[..., pairs[0]] + 1j * turned[..., pairs[1]]) * self.factors
+        turned[..., pairs[0]], turned[..., pairs[1]] = values.real, values.imag
+        moved = np.moveaxis(data, (self.position_axis, self.feature_axis), (-2, -1))
+        return np.moveaxis(
+            turned.reshape(moved.shape), (-2, -1), (self.position_axis, self.feature_axis)
+        )
+
+    def is_close(self, other: Rotation) -> bool:
+        """Return whether another rotation gives the same, up to the rounding of its angles."""
+        return (
+            (self.first, self.last, self.pairing) == (other.first, other.last, other.pairing)
+            and self.factors.shape == other.factors.shape
+            and bool(np.abs(self.factors - other.factors).max() <= _CLOSE)
+        )
+
+
+def find_rotation(data: Array, turned: Array) -> Rotation | None:
+    """Return how `turned` is `data` with its features turned by positions; None if it is not.
+
+    Both have any axes, at least three, which are tried: the features are the last axis first.
+    """
+    if data.shape != turned.shape or data.ndim < 3 or not data.size:
+        return None
+    # Turning keeps lengths, apart from a factor that is close to 1.
+    sums = [float(np.sum(each * each)) for each in (data, turned)]
+    if not (all(map(np.isfinite, sums)) and 0.5 * sums[0] <= sums[1] <= 2.0 * sums[0]):
+        return None
+    for feature_axis, position_axis in itertools.permutations(reversed(range(data.ndim)), 2):
+        found = _measure(data, turned, feature_axis, position_axis)
+        if found is not None:
+            return found
+    return None
+
+
+def describe_difference(wanted: Rotation, found: Rotation) -> tuple[str, str] | None:
+    """Return what a rotation does otherwise than the wanted one, and the remedy, if it does."""
+    if wanted.is_close(found):
+        return None
+    if (wanted.first, wanted.last) != (found.first, found.last):
+        return (
+            f"It turns the features {_format_range(found)} by their positions, not"
+            f" {_format_range(wanted)}",
+            f"turn {_format_range(wanted)}",
+        )
+    if wanted.pairing != found.pairing:
+        return (
+            f"It turns pairs of {found.pairing}, not of {wanted.pairing}",
+            f"pair {_PAIRING_TEXTS[wanted.pairing]}",
+        )
+    if np.abs(wanted.factors - found.factors.conj()).max() <= _CLOSE:
+        return "It turns by the negative angles", "turn the other way: b·cos θ + a·sin θ"
+    relation = tables.compare(before=_as_table(wanted), after=_as_table(found))
+    if relation.kind is tables.Change.FREQUENCIES:
+        return (
+            f"The frequencies of its positions are {relation.found}, not {relation.wanted}",
+            f"compute them as {relation.wanted}",
+        )
+    if relation.kind is tables.Change.OFFSET:
+        return (
+            f"It turns each position as the reference turns the one that is {relation.found} it",
+            "begin at the reference's position",
+        )
+    if relation.kind is tables.Change.FACTOR:
+        return f"It multiplies by {relation.found} as well", f"divide it by {relation.found}"
+    return "It turns by other angles", "compute the reference's angles"
+
+
+_PAIRING_TEXTS = {
+    HALVES: "the feature i with i + n / 2",
+    NEIGHBOURS: "the feature 2·i with 2·i + 1",
+}
+
+
+def _measure(data: Array, turned: Array, feature_axis: int, position_axis: int) -> Rotation | None:
+    before, after = (_as_rows(each, feature_axis, position_axis) for each in (data, turned))
+    rows, positions, width = before.shape
+    if positions < _FEWEST_POSITIONS or rows < _FEWEST_ROWS or width < 2:
+        return None
+    changed = (before.astype(np.float32) != after.astype(np.float32)).any(axis=(0, 1))
+    places = np.flatnonzero(changed)
+    if not places.size:
+        return None
+    first, last = int(places[0]), int(places[-1])
+    count = last - first + 1
+    if count % 2:
+        return None
+    limit = _CLOSE * float(np.abs(after).max())
+    for pairing in (HALVES, NEIGHBOURS):
+        a, b = _pairs(first, count, pairing)
+        source = before[..., a] + 1j * before[..., b]
+        target = after[..., a] + 1j * after[..., b]
+        power = (np.abs(source) ** 2).sum(0)
+        if not power.all():
+            return None
+        factors = (target * source.conj()).sum(0) / power
+        if np.abs(target - source * factors).max() <= limit:
+            return Rotation(feature_axis, position_axis, width, first, last, pairing, factors)
+    return None
+
+
+def _as_rows(data: Array, feature_axis: int, position_axis: int) -> Array:
+    """Return a tensor as (rows, positions, features)."""
+    moved = np.moveaxis(data, (position_axis, feature_axis), (-2, -1))
+    return moved.reshape(-1, *moved.shape[-2:])
+
+
+def _pairs(first: int, count: int, pairing: str) -> tuple[Places, Places]:
+    """Return the places of the two features of each pair."""
+    if pairing == HALVES:
+        places: Places = np.arange(first, first + count // 2)
+        return places, places + count // 2
+    places = np.arange(first, first + count, 2)
+    return places, places + 1
+
+
+def _as_table(rotation: Rotation) -> Array:
+    """Return cosines and sines as the table (positions, 2·pairs) that they are computed from."""
+    return np.concatenate([rotation.factors.real, rotation.factors.imag], axis=1)
+
+
+def _format_range(rotation: Rotation) -> str:
+    return f"{rotation.first} to {rotation.last} of {rotation.width}"
