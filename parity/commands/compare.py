@@ -323,7 +323,7 @@ def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:
     state, stages = passes.state, passes.detail_stages
     comparison = state.comparison or comparison
     try:
-        findings = _explain_differences(state, comparison, runner, stages)
+        findings = _examine_differences(state, comparison, runner, stages)
     except ParityError as failure:
         # The verdict needs the captures alone, and these are judged.
         note = f"the differences were not examined further: {failure}"
@@ -364,14 +364,15 @@ def judge_and_explain(state: State, runner: Runner) -> tuple[State, Findings]:
 
 
 def _list_checkpoints(request: Request) -> list[Path]:
+    """Return the file that the weights are read from, if any."""
     source = request.weight_source
     return [] if source in (RANDOM, OWN) else [Path(source)]
 
 
-def _explain_differences(
+def _examine_differences(
     state: State, comparison: Comparison, runner: Runner, stages: list[StageResult]
 ) -> Findings:
-    """Isolate, locate, attribute and explain the differences in `stages`."""
+    """Isolate, locate, attribute, explain and profile the differences in `stages`."""
     request, captures = state.request, comparison.captures
     differs = verdict.find_first_divergence(stages) is not None
     causes: tuple[Cause, ...] = ()

@@ -10,10 +10,10 @@ from pathlib import Path
 from parity import temporary
 from parity.commands.evaluated_model import (
     EvaluatedModel,
-    given_shape,
+    find_input_shape,
     identify_model,
-    require_any,
     require_card,
+    require_working_runtime,
     share_threads,
 )
 from parity.commands.evaluation_runner import FACTORY, ShardSettings
@@ -211,7 +211,7 @@ class _Plan:
             self.request,
             spec=self.model.spec(len(dataset.classes), dataset.channels),
             threads=self.count_threads(),
-            input_shape=given_shape(self.model),
+            input_shape=find_input_shape(self.model),
         )
 
     def count_threads(self) -> int:
@@ -258,7 +258,7 @@ def _evaluate_here(plan: _Plan, progress: Progress) -> _Found:
         children.start(plan.request.first_children)
         dataset = plan.read_images()
         models = load_models(plan.complete_request(dataset), children, folder, progress)
-        require_any(models)
+        require_working_runtime(models)
         preprocessing = plan.model.preprocessing(models.input_shape)
         readers = {
             name: BatchReader(images, plan.plan_batches(images), preprocessing)
@@ -271,7 +271,7 @@ def _evaluate_here(plan: _Plan, progress: Progress) -> _Found:
         splits = []
         for name, reader in readers.items():
             outputs[name] = passes.run(reader, sampled=plan.sample(reader.plan))
-            require_any(models, outputs[name])
+            require_working_runtime(models, outputs[name])
             splits.append(_judge(name, outputs[name], reader, passes, dataset, models.reference))
     return _Found(dataset, models, readers, outputs, tuple(splits))
 
@@ -303,7 +303,7 @@ def _evaluate_on(plan: _Plan, progress: Progress, *, on: str, jobs: int | None) 
             batches = plan.plan_batches(images)
             outputs[name] = passes.run(images, batches, sampled=plan.sample(batches))
             models = passes.models
-            require_any(models, outputs[name])
+            require_working_runtime(models, outputs[name])
             preprocessing = plan.model.preprocessing(models.input_shape)
             readers[name] = BatchReader(images, batches, preprocessing)
             splits.append(

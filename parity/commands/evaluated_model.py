@@ -1,4 +1,4 @@
-"""The model of an evaluation as the user names it, and what its checkpoint says of itself."""
+"""The model of an evaluation as the user names it, and the description in its checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from parity.training.description import TrainedDescription, read_description
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model to evaluate as the user named it, with what its checkpoint says of itself."""
+    """A model to evaluate as the user named it, with the description in its checkpoint."""
 
     reference: ModelReference
     weights: Path | None
@@ -35,21 +35,24 @@ class EvaluatedModel:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names that its checkpoint tells; empty if it tells none."""
+        """The class names in its checkpoint; empty if there are none."""
         return () if self.description is None else self.description.classes
 
     def spec(self, classes: int | None, channels: int | None) -> ModelSpec | None:
-        """Return the registered architecture at its sizes; None for any other model."""
+        """Return the registered architecture; None for any other model.
+
+        `channels` applies where neither the user nor the checkpoint states their number.
+        """
         if self.reference.form != REGISTERED:
             return None
-        told = self.description
-        size = self.image_size or (None if told is None else told.preprocessing.image_size)
-        kept = None if told is None else told.preprocessing.channels
+        trained = None if self.description is None else self.description.preprocessing
+        size = self.image_size or (None if trained is None else trained.image_size)
+        trained_channels = None if trained is None else trained.channels
         return architectures.get(
             self.reference.target,
             classes=classes,
             image_size=size,
-            channels=self.channels or kept or channels,
+            channels=self.channels or trained_channels or channels,
         )
 
     def preprocessing(self, input_shape: tuple[int, int, int]) -> Preprocessing:
@@ -57,8 +60,8 @@ class EvaluatedModel:
         channels, *size = input_shape
         mean, deviation = self.mean, self.deviation
         if self.description is not None and not (mean or deviation):
-            kept = self.description.preprocessing
-            mean, deviation = kept.mean, kept.deviation
+            trained = self.description.preprocessing
+            mean, deviation = trained.mean, trained.deviation
         return Preprocessing((size[0], size[1]), channels, mean, deviation)
 
 
@@ -71,7 +74,7 @@ def identify_model(
     image_size: ImageSize | None = None,
     channels: int | None = None,
 ) -> EvaluatedModel:
-    """Parse a model's name, and read what its checkpoint says of itself."""
+    """Parse a model's name, and read the description in its checkpoint."""
     reference = parse_reference(model)
     options = dict(reference.options)
     if reference.form == REGISTERED:
@@ -97,23 +100,23 @@ def identify_model(
 
 
 def share_threads(children: int) -> int:
-    """Return the threads of each of so many children that compute at the same time."""
+    """Return the threads of each of `children` processes that compute at the same time."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (available or 1) // children)
 
 
-def given_shape(model: EvaluatedModel) -> tuple[int, int, int] | None:
-    """Return the (C, H, W) that the user or the checkpoint says; None if neither does."""
-    told = None if model.description is None else model.description.preprocessing
-    size = model.image_size or (None if told is None else told.image_size)
-    channels = model.channels or (None if told is None else told.channels)
+def find_input_shape(model: EvaluatedModel) -> tuple[int, int, int] | None:
+    """Return the (C, H, W) that the user or the checkpoint states; None if neither does."""
+    trained = None if model.description is None else model.description.preprocessing
+    size = model.image_size or (None if trained is None else trained.image_size)
+    channels = model.channels or (None if trained is None else trained.channels)
     if size is None:
         return None
     return (channels or 3, *size)
 
 
-def require_any(models: LoadedModels, outputs: Outputs | None = None) -> None:
-    """Raise `ChildError`, with the reasons, where no runtime is left, or has outputs."""
+def require_working_runtime(models: LoadedModels, outputs: Outputs | None = None) -> None:
+    """Raise `ChildError`, with the failures, if no runtime has the model, or none has outputs."""
     if not models.predictors or (outputs is not None and not outputs.by_subject):
         failures = {**models.failures, **({} if outputs is None else outputs.failures)}
         reasons = "; ".join(failures.values())
@@ -121,7 +124,7 @@ def require_any(models: LoadedModels, outputs: Outputs | None = None) -> None:
 
 
 def require_card(request: ModelRequest) -> None:
-    """Raise `MissingRuntimeError`, a line for each runtime, if a card is asked for without one."""
+    """Raise `MissingRuntimeError`, a line for each runtime, for device "gpu" without a card."""
     if request.device != "gpu":
         return
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parity import temporary
-from parity.commands.evaluated_model import EvaluatedModel, require_any
+from parity.commands.evaluated_model import EvaluatedModel, require_working_runtime
 from parity.commands.values import no_progress
 from parity.errors import ChildError
 from parity.evaluation.models import LoadedModels, ModelRequest, load_models
@@ -97,7 +97,7 @@ class EvaluationRunner:
         )
         children.start(request.first_children)
         self._models = load_models(request, children, folder, no_progress)
-        require_any(self._models)
+        require_working_runtime(self._models)
         loader = self._stack.enter_context(open_loader(folder, workers=settings.workers))
         self._settings = settings
         self._passes = Passes(self._models, children, loader, folder, no_progress)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from parity import temporary
 from parity.commands.evaluated_model import (
     EvaluatedModel,
-    given_shape,
+    find_input_shape,
     identify_model,
-    require_any,
     require_card,
+    require_working_runtime,
     share_threads,
 )
 from parity.commands.notebooks import show_in_notebooks
@@ -198,7 +198,7 @@ def predict(
             custom_objects=None if custom_objects is None else str(custom_objects),
             device=device,
             python=interpreters,
-            input_shape=given_shape(known),
+            input_shape=find_input_shape(known),
         )
         count = share_threads(len(request.first_children)) if threads is None else threads
         request = replace(request, threads=count)
@@ -208,7 +208,7 @@ def predict(
         )
         children.start(request.first_children)
         models = load_models(request, children, folder, progress)
-        require_any(models)
+        require_working_runtime(models)
         reader = BatchReader(
             selection.images,
             BatchPlan(len(selection.images.labels), PASS_BATCH, shuffle=False),
@@ -216,7 +216,7 @@ def predict(
         )
         loader = stack.enter_context(open_loader(folder, workers=0))
         outputs = Passes(models, children, loader, folder, progress).run(reader)
-        require_any(models, outputs)
+        require_working_runtime(models, outputs)
         judging.drop_non_finite(outputs, reader)
     classes = _name_classes(selection.classes, outputs.by_subject)
     if selection.classes:

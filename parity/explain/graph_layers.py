@@ -21,7 +21,7 @@ from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node, with_padding
 from parity.comparison.graphs.weights import gather_weight
 from parity.errors import ParityError, WeightError
-from parity.explain import diagnosis, input_parts, messages
+from parity.explain import diagnosis, messages, misread_tensors
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
@@ -34,7 +34,7 @@ from parity.explain.graph_inputs import (
 )
 from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
-from parity.explain.proof.failing_layer import FailingLayer, InputPart
+from parity.explain.proof.failing_layer import FailingLayer, MisreadTensor
 from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
 from parity.explain.proof.search import Explanation
 from parity.network import kinds
@@ -156,13 +156,13 @@ class GraphExplainer:
         stated = None
         if own is not None:
             as_sum = bool(layer.constants) and node.kind == "bias_add"
-            stated = self._stated_layer(subject, row, own, actual, floor, as_sum=as_sum)
+            stated = self._build_subject_layer(subject, row, own, actual, floor, as_sum=as_sum)
         if own is not None:
             own = with_padding(model.graph, own)
             own = move_channels_first(model.graph, own, infer_axes(model.graph))
         wide = np.asarray(actual, np.float64)
         nearby = self._nearby(node, wide.shape)
-        return FailingLayer(
+        failing = FailingLayer(
             row=Row(row.name, row.stage, row.kind, row.name, row.name, row.shape[1:]),
             subject=subject,
             framework=model.subject.runtime,
@@ -179,14 +179,10 @@ class GraphExplainer:
             limit=self.state.request.limit,
             is_opaque=is_opaque,
             subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
-            stated_layer=stated,
-            stated_inputs={} if raw is None else self._stated_inputs(subject, raw),
-            missing_inputs=self._missing_inputs(subject, node, layer),
+            subject_layer=stated,
+            missing_input_layers=self._find_missing_input_layers(subject, node, layer),
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             image_shape=self._image_shape(node, layer),
-            table_weights=() if raw is None else tuple(each.name for each in raw.parameters),
-            input_parts={} if raw is None else self._input_parts(subject, row, node, raw),
-            output_part=None if raw is None else self._output_part(subject, row, node, raw),
             reference_weights=self._weights_nearby(node),
             nearby_outputs=nearby,
             possible_inputs={
@@ -195,6 +191,15 @@ class GraphExplainer:
                 for name, value in self._nearby(node, shape).items()
             },
             earlier_tensors=self._earlier_tensors(node, layer, expected),
+        )
+        if raw is None:
+            return failing
+        return replace(
+            failing,
+            unpaired_input_layers=self._find_unpaired_input_layers(subject, raw),
+            constant_source_weights=tuple(each.name for each in raw.parameters),
+            misread_inputs=self._find_misread_inputs(subject, row, node, raw),
+            misread_output=self._find_misread_output(subject, row, node, raw),
         )
 
     def _reference_layer(self, node: Node) -> Layer | None:
@@ -245,7 +250,7 @@ class GraphExplainer:
         rearrangements = channels_first(infer_axes(graph).get(tensor, ""))
         return TensorPoint("", tensor, rearrangements).invert(array, graph.tensors[tensor].shape)
 
-    def _stated_layer(
+    def _build_subject_layer(
         self,
         subject: str,
         row: GraphRow,
@@ -300,57 +305,61 @@ class GraphExplainer:
         scale = max(float(np.abs(output).max(initial=0.0)) / (floor.scale or 1.0), 1.0)
         return layer if error <= 16.0 * floor.max_abs * scale else None
 
-    def _input_parts(
+    def _find_misread_inputs(
         self, subject: str, row: GraphRow, node: Node, own: Node
-    ) -> dict[int, InputPart]:
-        """Return the inputs for which both models read different parts of the same tensors."""
+    ) -> dict[int, MisreadTensor]:
+        """Return, by place, the inputs that the models make of other values of the same tensors."""
         if len(node.inputs) != len(own.inputs):
             return {}
         found = {}
         for place, ends in enumerate(zip(node.inputs, own.inputs, strict=True)):
-            part = self._compare_parts(subject, row, *ends)
-            if part is not None:
-                found[place] = part
+            misread = self._find_misread(subject, row, *ends)
+            if misread is not None:
+                found[place] = misread
         return found
 
-    def _output_part(self, subject: str, row: GraphRow, node: Node, own: Node) -> InputPart | None:
+    def _find_misread_output(
+        self, subject: str, row: GraphRow, node: Node, own: Node
+    ) -> MisreadTensor | None:
         if row.tensors[subject].tensor not in own.outputs:
             return None
-        return self._compare_parts(subject, row, node.outputs[0], row.tensors[subject].tensor)
+        return self._find_misread(subject, row, node.outputs[0], row.tensors[subject].tensor)
 
-    def _compare_parts(
+    def _find_misread(
         self, subject: str, row: GraphRow, wanted: str, found: str
-    ) -> InputPart | None:
-        """Return what the subject's tensor `found` holds, if `wanted` holds other values.
+    ) -> MisreadTensor | None:
+        """Return the values in the subject's tensor `found`, if those of `wanted` are others.
 
-        The part's values are channels first.
+        They are channels first.
         """
         state = self.state
         reference, model = state.reference.graph, state.models[subject].graph
         name = state.reference.subject.name
         others = [each for each in state.table.rows if each.name != row.name]
-        sources = input_parts.find_sources(others, name, subject)
-        near = input_parts.find_reach(reference, wanted)
+        sources = misread_tensors.find_sources(others, name, subject)
+        near = misread_tensors.find_reach(reference, wanted)
         values = {
             tensor: self._restore_axes(tensor, self.reference_tensors[tensor])
             for tensor in near
             if tensor in self.reference_tensors and tensor in reference.tensors
         }
-        part = input_parts.compare_parts(sources, (reference, wanted), (model, found), values)
-        if part is None:
+        misread = misread_tensors.find_misread(sources, (reference, wanted), (model, found), values)
+        if misread is None:
             return None
-        held = part.values
+        values_read = misread.values
         if is_signal(reference.by_id[row.node], infer_axes(reference)):
-            held = held.swapaxes(1, 2)
-        return replace(part, values=round_to_float32(held))
+            values_read = values_read.swapaxes(1, 2)
+        return replace(misread, values=round_to_float32(values_read))
 
-    def _stated_inputs(self, subject: str, own: Node) -> dict[int, Layer]:
+    def _find_unpaired_input_layers(self, subject: str, own: Node) -> dict[int, Layer]:
         """Return the operations without a partner that make the inputs of a subject's operation."""
         unpaired = self.state.alignments[subject].unpaired_other
         known = self.subject_tensors.get(subject, {})
         return find_unpaired_inputs(self.state.models[subject].graph, own, unpaired, known)
 
-    def _missing_inputs(self, subject: str, node: Node, layer: Layer) -> dict[int, Layer]:
+    def _find_missing_input_layers(
+        self, subject: str, node: Node, layer: Layer
+    ) -> dict[int, Layer]:
         """Return the operations that the subject lacks and that make the inputs of a layer."""
         unpaired = self.state.alignments[subject].unpaired_reference
         found = find_unpaired_inputs(
@@ -444,7 +453,7 @@ class GraphExplainer:
                 shape = self.reference_tensors.shape(before)
                 if len(shape) == 4:
                     return shape[1:]
-            if not families.is_passed(producer):
+            if not families.is_pass_through(producer):
                 return None
             producer = graph.producers.get(producer.inputs[0])
         return None

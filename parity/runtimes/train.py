@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import safetensors
@@ -52,11 +52,14 @@ class Trainer(Protocol):
     def read_state(self) -> dict[str, Array]:
         """Return copies of weights, statistics, slots, counters and generators by name."""
 
-    def read_definition(self) -> dict[str, Array]:
-        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
+    def read_canonical_state(self) -> dict[str, Array]:
+        """Return `weight/NAME` and `slot/KIND/NAME`, by canonical name.
 
-    def locate_weights(self) -> dict[str, str]:
-        """Return the framework's name of the device of each weight, by its own name."""
+        The slots are those of the optimizer's definition in `parity.training.optimizers`.
+        """
+
+    def read_weight_devices(self) -> dict[str, str]:
+        """Return the device of each weight in the framework's words, by the weight's own name."""
 
     def write_state(self, values: dict[str, Array]) -> None:
         """Restore what `read_state` returned. Raises `WeightError` for other names or shapes."""
@@ -76,25 +79,35 @@ Choices = dict[str, Array]
 and the place of each max-pool's maximum, its index in the flat plane of the input (N, C, H, W)."""
 
 
+class ChoiceDistances(NamedTuple):
+    """The input of a row, and how far each of its units with another choice is from changing it."""
+
+    inputs: Array
+    distances: Array
+    """One for each unit whose given choice is not its own: of the input to the kink, or of the two
+    maxima from one another."""
+
+
 class ObservedTrainer(Trainer, Protocol):
     """A trainer that can start from any state and shows the parts of its step."""
 
-    def write_definition(self, values: dict[str, Array], *, number: int) -> None:
-        """Set weights and slots, in the definition of the optimizer, before step `number`."""
+    def write_canonical_state(self, values: dict[str, Array], *, number: int) -> None:
+        """Set what `read_canonical_state` returned, before step `number`, from 1 on."""
 
     def read_gradients(self) -> dict[str, Array]:
         """Return the last step's gradients before clipping, `gradient/NAME`."""
 
-    def use_running_sums(self, used: bool) -> None:
-        """Whether the next float32 steps sum over the batch and its positions one by one.
+    def use_running_sums(self, enabled: bool) -> None:
+        """In the next float32 steps, sum over the batch and its positions term by term, or no more.
 
-        So batch-norms are computed; of biases `read_bias_sum_errors` tells what it would change.
+        Batch-norms are computed with such sums. The gradients of biases are not, but
+        `read_bias_sum_errors` returns how far such sums are from them.
         """
 
     def read_bias_sum_errors(self) -> dict[str, float]:
         """Return how far one running sum in float32 was from the gradient of each bias.
 
-        Relative L2 errors of the last step, `gradient/NAME`; none for those that it cannot tell.
+        Relative L2 errors of the last step, by `gradient/NAME`, of the biases that were measured.
         """
 
     def read_statistics(self) -> dict[str, Array]:
@@ -106,34 +119,32 @@ class ObservedTrainer(Trainer, Protocol):
     def read_choices(self) -> Choices:
         """Return the choices of the last micro-batch."""
 
-    def read_dropouts(self) -> Array:
-        """Return (n, 2), for each dropout that the last step left out, its rate and the number of
-        values that it acts on, in their order; none for a registered model, whose step has them.
+    def read_omitted_dropouts(self) -> Array:
+        """Return (n, 2), rate and number of values of the dropouts that the last step left out.
+
+        None for a registered model, whose step applies its dropouts.
         """
 
     def read_choice_input(self, row: str) -> Array:
-        """Return the input of a row with a choice in the last micro-batch, with given choices."""
+        """Return the input that a row with given choices had in the last micro-batch."""
 
-    def read_distances(self) -> dict[str, tuple[Array, Array]]:
-        """Return, for each row whose given choices are not its own, its input and the distances.
-
-        One distance for each other choice: of the input to the kink, or of the two maxima.
-        """
+    def read_choice_distances(self) -> dict[str, ChoiceDistances]:
+        """Return the distances of each row of which a given choice is not its own."""
 
     def vary(self, variation: Variation, choices: Choices | None = None) -> None:
-        """Take the next micro-batches with a variation, and with the choices of another step."""
+        """Take the next micro-batches with a variation, and with given choices; None: their own."""
 
-    def describe_statistics(self) -> dict[str, Any]:
+    def describe_variance_updates(self) -> dict[str, Any]:
         """Return how the last step updated each moving variance, by canonical name.
 
-        "keep" is the share of the old value, "count" the largest number of values of a channel in a
-        micro-batch.
+        "keep" is the share of the old value that is kept, "count" the largest number of values of a
+        channel in a micro-batch.
         """
 
     def read_biased_variances(self) -> dict[str, Array]:
-        """Return what biased variances of the micro-batches would have made the moving ones.
+        """Return the moving variances as the biased variances of the micro-batches would make them.
 
-        `biased/NAME`, float64; none where the moving ones are made of those.
+        `biased/NAME`, float64; empty where the framework's own are made of the biased ones.
         """
 
 
@@ -235,7 +246,7 @@ class TrainOperations(WeightOperations):
         self.require_device(device=request.device)
         self.pin_flags(request.precision, request.device)
         self._trainer = self.create_trainer(request)
-        require_weights_on(self.name, request.device, self._trainer.locate_weights())
+        require_weights_on(self.name, request.device, self._trainer.read_weight_devices())
 
     def use_layout(self, *, layout: dict[str, Any]) -> None:
         """Hold the canonical weights of a `TrainedLayout` from now on; the model has no table.
@@ -280,7 +291,7 @@ class TrainOperations(WeightOperations):
 
     def save_definition(self, *, path: str) -> None:
         """Write the state of the training in the definition of its optimizer, in float32."""
-        weights.save(Path(path), self._select_known(self._trainer.read_definition()))
+        weights.save(Path(path), self._select_known(self._trainer.read_canonical_state()))
 
     def _select_known(self, values: dict[str, Array]) -> dict[str, Array]:
         """Leave out what a layout does not list: constants that are stored as weights."""
@@ -304,17 +315,17 @@ class TrainOperations(WeightOperations):
             choices = safetensors.numpy.load_file(request.choices_path)
         step = self._observe(request, values, images, choices)
         weights.save(Path(request.out_path), self._read_record(step))
-        return {"statistics": step.trainer.describe_statistics(), "correct": step.correct}
+        return {"statistics": step.trainer.describe_variance_updates(), "correct": step.correct}
 
     def _read_record(self, step: ObservedStep) -> dict[str, Array]:
         """Return the parts of a step, the last of its trainer."""
         trainer = step.trainer
         parts = {
             **trainer.read_gradients(),
-            **trainer.read_definition(),
+            **trainer.read_canonical_state(),
             **trainer.read_biased_variances(),
         }
-        dropouts = trainer.read_dropouts()
+        dropouts = trainer.read_omitted_dropouts()
         own = {DROPOUT_RECORD: dropouts} if len(dropouts) else {}
         loss = np.array(step.loss, np.float64)
         return {**self._select_known(parts), **own, "logits": step.logits, "loss": loss}
@@ -337,7 +348,7 @@ class TrainOperations(WeightOperations):
         found: list[Choices] = []
         with self.keep_generators():
             trainer = self._observed_trainer(request.trainer, request.dtype, request.device)
-            trainer.write_definition(values, number=request.number)
+            trainer.write_canonical_state(values, number=request.number)
             for place, part in enumerate(_split(images.astype(request.dtype), sizes)):
                 forced = None if choices is None else {n: each[place] for n, each in given.items()}
                 trainer.vary(request.variation, forced)
@@ -428,10 +439,12 @@ class TrainOperations(WeightOperations):
         choices = safetensors.numpy.load_file(request.choices_path)
         values = safetensors.numpy.load_file(request.state_path)
         images = read_input(request.step.images)
-        distances: list[dict[str, tuple[Array, Array]]] = []
-        reference = self._observe(
-            request, values, images, choices, lambda each: distances.append(each.read_distances())
-        )
+        distances: list[dict[str, ChoiceDistances]] = []
+
+        def record(wide: ObservedTrainer) -> None:
+            distances.append(wide.read_choice_distances())
+
+        reference = self._observe(request, values, images, choices, record)
         weights.save(Path(request.out_path), self._read_record(reference))
         found: dict[str, _OtherChoices] = {}
         parts = iter(distances)
@@ -444,7 +457,7 @@ class TrainOperations(WeightOperations):
         self._observe(
             dataclasses.replace(request, dtype="float32"), values, images, choices, measure
         )
-        statistics = reference.trainer.describe_statistics()
+        statistics = reference.trainer.describe_variance_updates()
         return {
             "statistics": statistics,
             "choices": {r: each.to_json() for r, each in found.items()},

@@ -136,26 +136,26 @@ def test_the_factor_that_the_subject_states_needs_no_fit():
     layer = replace(layer, inputs=(layer.inputs[0][:1],))
     output = evaluate(layer)
     stated = Layer("multiply", (output, np.asarray(1.05)))
-    assert name_cause(layer, 1.05 * output, stated_layer=stated) == "scale"
+    assert name_cause(layer, 1.05 * output, subject_layer=stated) == "scale"
 
 
 def test_a_constant_of_the_code():
     data = draw(2, 8, seed=3).astype(float)
     layer = Layer("sub", (data, np.asarray(0.5)))
     stated = Layer("sub", (data, np.asarray(0.4)))
-    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "constant"
+    assert name_cause(layer, evaluate(stated), subject_layer=stated) == "constant"
 
 
 def test_another_operation():
     layer = pool("max_pool")
     stated = replace(layer, kind="avg_pool", hyper={**layer.hyper, "count_padding": True})
-    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "pool-type"
+    assert name_cause(layer, evaluate(stated), subject_layer=stated) == "pool-type"
     layer = group_norm()
     stated = replace(layer, kind="instance_norm")
-    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "norm-type"
+    assert name_cause(layer, evaluate(stated), subject_layer=stated) == "norm-type"
     layer = Layer("reduce_mean", (draw(2, 8, 5, 5).astype(float),), {"axes": [2, 3]})
     stated = replace(layer, kind="reduce_max")
-    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "pool-type"
+    assert name_cause(layer, evaluate(stated), subject_layer=stated) == "pool-type"
 
 
 @pytest.mark.parametrize("name", ["epsilon", "groups"])
@@ -283,7 +283,7 @@ def test_attention_that_the_reference_writes_out():
     query, key, value = stated.inputs
     scores = kinds.evaluate("softmax", (query @ key.swapaxes(2, 3) / 2.0,), {}, {"axis": -1})
     layer = Layer("matmul", (scores, value))
-    assert name_cause(layer, evaluate(stated), stated_layer=stated) == "attention-mask"
+    assert name_cause(layer, evaluate(stated), subject_layer=stated) == "attention-mask"
 
 
 def test_a_quantised_scale():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from parity.runtimes.torch.running_sums import BiasSums, RunningBatchNorms
+from parity.runtimes.torch.running_sums import BiasSums, RunningSumBatchNorms
 
 pytestmark = pytest.mark.framework
 
@@ -32,7 +32,7 @@ def add_one_by_one(values):
 def test_a_batch_norm_is_the_same_but_for_rounding(norm, shape):
     torch.manual_seed(0)
     results = []
-    for mode in (None, RunningBatchNorms()):
+    for mode in (None, RunningSumBatchNorms()):
         module = copy.deepcopy(norm).train()
         torch.manual_seed(1)
         x = torch.randn(shape, requires_grad=True)
@@ -52,7 +52,7 @@ def test_a_batch_norm_is_the_same_but_for_rounding(norm, shape):
 def test_the_gradients_of_a_batch_norm_are_running_sums():
     module = nn.BatchNorm2d(2).train()
     gradient = torch.full((8, 2, 16, 16), 0.1)
-    with RunningBatchNorms():
+    with RunningSumBatchNorms():
         module(torch.randn(8, 2, 16, 16)).backward(gradient)
     one_by_one = add_one_by_one(gradient[:, 0])
     assert module.bias.grad is not None
@@ -63,7 +63,7 @@ def test_the_gradients_of_a_batch_norm_are_running_sums():
 def test_batch_norms_in_inference_are_left_alone():
     module = nn.BatchNorm2d(2).eval()
     x = torch.randn(2, 2, 3, 3)
-    with RunningBatchNorms():
+    with RunningSumBatchNorms():
         assert torch.equal(module(x), module(x))
     assert torch.equal(module(x), nn.BatchNorm2d(2).eval()(x))
 

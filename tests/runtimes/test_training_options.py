@@ -359,13 +359,13 @@ SECOND_DEVICE = """
             trainer.step(*batch, tests.StepRequest("", "", 1e-2))
         trainer.evaluate(*batch)
         number = {"cpu": "CPU:0", "gpu": "CPU:1"}[where]
-        assert all(name.endswith(number) for name in trainer.locate_weights().values())
+        assert all(name.endswith(number) for name in trainer.read_weight_devices().values())
         slots = [variable for _, each in trainer._slots() for variable in each.values()]
         assert len(slots) == 12, len(slots)
         assert all(str(slot.value.device).endswith(number) for slot in slots)
         states.append(trainer.read_state())
         trainer.write_state(states[-1])
-        assert all(name.endswith(number) for name in trainer.locate_weights().values())
+        assert all(name.endswith(number) for name in trainer.read_weight_devices().values())
     for (name, one), two in zip(states[0].items(), states[1].values(), strict=True):
         assert one.tobytes() == two.tobytes(), name
 """

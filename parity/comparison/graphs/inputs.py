@@ -366,7 +366,7 @@ def find_id_bounds(graph: Graph) -> dict[str, int]:
         if node.kind == "embedding" and sources and node.parameters:
             rows = node.parameters[0].shape[0]
             found[sources[0]] = min(rows, found.get(sources[0], rows))
-        elif (node.kind == OPAQUE or families.is_passed(node)) and sources:
+        elif (node.kind == OPAQUE or families.is_pass_through(node)) and sources:
             for tensor in node.outputs:
                 if graph.tensors[tensor].dtype.startswith("int"):
                     reach[tensor] = sources[0]

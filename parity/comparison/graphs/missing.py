@@ -49,4 +49,4 @@ def find_missing_operation(
 
 def _keeps_values(node: Node) -> bool:
     """Return whether an operation gives the values that it reads, zeros beside them or not."""
-    return node.kind == "pad" or families.is_passed(node)
+    return node.kind == "pad" or families.is_pass_through(node)

@@ -95,7 +95,7 @@ def _others(failing: FailingLayer) -> Iterator[Candidate]:
     """Yield every activation for the reference's; the one that the subject states comes first."""
     wanted = failing.reference_layer.kind
     remedy = f"{failing.label}: use {kinds.get(wanted).phrase or wanted}"
-    stated = failing.stated_layer
+    stated = failing.subject_layer
     if stated is not None and stated.kind not in (wanted, "identity") and _is_activation(stated):
         yield Candidate(
             OTHER,

@@ -33,7 +33,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         yield from _propose_settings(failing, layer)
     if layer.kind == _WHOLE:
         yield from _propose_projections(failing)
-    stated = failing.stated_layer
+    stated = failing.subject_layer
     if stated is not None and stated.kind in (_CORE, _WHOLE) and layer.kind != stated.kind:
         yield from _propose_of_stated(failing, stated)
 

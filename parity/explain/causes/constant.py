@@ -15,7 +15,7 @@ NAME = "constant"
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
-    stated, wanted = failing.stated_layer, failing.reference_layer
+    stated, wanted = failing.subject_layer, failing.reference_layer
     if stated is None or stated.kind != wanted.kind or len(stated.inputs) != len(wanted.inputs):
         return
     for index, (own, other) in enumerate(zip(wanted.inputs, stated.inputs, strict=True)):

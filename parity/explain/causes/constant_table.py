@@ -22,7 +22,7 @@ WEIGHTS = "other-weights"
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
-    stated, wanted = failing.stated_layer, failing.reference_layer
+    stated, wanted = failing.subject_layer, failing.reference_layer
     if stated is None or stated.kind != wanted.kind:
         return
     for index in sorted(wanted.constants & stated.constants):
@@ -36,8 +36,8 @@ def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array
     """Return the candidate of the subject's table in an input, named by its relation."""
     name, found, wanted = OTHER, relation.found, relation.wanted
     text, remedy = f"Its constant has other values: {found}", "use the reference's constant"
-    if relation.kind is tables.Change.OTHER and failing.table_weights:
-        names = ", ".join(f"`{each}`" for each in failing.table_weights)
+    if relation.kind is tables.Change.OTHER and failing.constant_source_weights:
+        names = ", ".join(f"`{each}`" for each in failing.constant_source_weights)
         name, text = WEIGHTS, f"What it computes of the weights {names} is another: {found}"
         remedy = f"copy {names} again"
     elif relation.kind is tables.Change.OFFSET:

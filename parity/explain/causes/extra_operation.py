@@ -21,7 +21,7 @@ EXTRA, MASKED = "operation-extra", "input-masked"
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     wanted = failing.reference_layer
-    behind = failing.stated_layer
+    behind = failing.subject_layer
     if (
         behind is not None
         and behind.kind != wanted.kind
@@ -37,7 +37,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             f"{failing.label}: remove the {kind.phrase or behind.kind}",
             0.98,
         )
-    for place, stated in failing.stated_inputs.items():
+    for place, stated in failing.unpaired_input_layers.items():
         if place >= len(wanted.inputs) or not stated.inputs:
             continue
         if stated.inputs[0].shape != wanted.inputs[place].shape:

@@ -1,6 +1,7 @@
 """Another part of an earlier tensor: a crop off by one, every second entry for one half.
 
-Both models only move values between that tensor and the layer, so that what either reads is known.
+Both models only move values between that tensor and the layer, so the values that either reads are
+known.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     if failing.image_shape is not None:
         # The cause `flatten_order` says more of a dense layer on a flattened image.
         return
-    for place, part in failing.input_parts.items():
+    for place, misread in failing.misread_inputs.items():
         yield Candidate(
             NAME,
-            partial(with_input, place=place, value=part.values),
-            f"It reads {part.text}",
-            f"{failing.label}: {part.remedy}",
+            partial(with_input, place=place, value=misread.values),
+            f"It reads {misread.description}",
+            f"{failing.label}: {misread.remedy}",
             SCORE,
         )
-    given = failing.output_part
-    if given is not None:
+    misread_output = failing.misread_output
+    if misread_output is not None:
         yield Candidate(
             NAME,
-            replace_output(given.values),
-            f"It gives {given.text}",
-            f"{failing.label}: {given.remedy}",
+            replace_output(misread_output.values),
+            f"It gives {misread_output.description}",
+            f"{failing.label}: {misread_output.remedy}",
             SCORE,
             replaces_output=True,
         )

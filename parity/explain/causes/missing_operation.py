@@ -20,7 +20,7 @@ SCORE = 0.65
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
-    for place, missing in failing.missing_inputs.items():
+    for place, missing in failing.missing_input_layers.items():
         kind = kinds.get(missing.kind)
         others = missing.inputs[1:]
         if any(each.size > 1 for each in others):

@@ -17,10 +17,10 @@ POOL, NORM, OTHER = "pool-type", "norm-type", "operation-other"
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
-    if failing.stated_layer is None:
+    if failing.subject_layer is None:
         yield from _propose_pools(failing)
     else:
-        yield from _propose_stated(failing, failing.stated_layer)
+        yield from _propose_stated(failing, failing.subject_layer)
 
 
 def _propose_pools(failing: FailingLayer) -> Iterator[Candidate]:

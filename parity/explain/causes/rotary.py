@@ -55,7 +55,7 @@ def _propose_of_output(failing: FailingLayer) -> Iterator[Candidate]:
 
 def _propose_of_inputs(failing: FailingLayer) -> Iterator[Candidate]:
     """Yield that the subject's own operation reads what is turned otherwise."""
-    stated, wanted = failing.stated_layer, failing.reference_layer
+    stated, wanted = failing.subject_layer, failing.reference_layer
     if stated is None or stated.kind != wanted.kind or len(stated.inputs) != len(wanted.inputs):
         return
     changes: list[tuple[int, Array]] = []

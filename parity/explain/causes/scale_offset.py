@@ -69,7 +69,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
 
 def _propose_constant_arithmetic(failing: FailingLayer) -> Iterator[Candidate]:
     """Yield the arithmetic with a constant that the subject's graph has after the layer."""
-    stated, wanted = failing.stated_layer, failing.reference_layer
+    stated, wanted = failing.subject_layer, failing.reference_layer
     if stated is None or stated.kind == wanted.kind:
         return
     kind = kinds.get(stated.kind)

@@ -16,12 +16,16 @@ from parity.numerics.floor import Floor
 
 
 @dataclass(frozen=True)
-class InputPart:
-    """What a subject's tensor holds of the reference's earlier tensors, by moving values alone."""
+class MisreadTensor:
+    """A tensor that a subject makes of other values of earlier tensors than the reference does.
+
+    Either only moves values: slices, splits, transpositions, concatenations.
+    """
 
     values: Array
-    text: str
-    """What that is: `8 to 15 of axis 3 of block1.query, where the reference has 0 to 7`."""
+    """The values that the subject reads, taken from the reference's earlier tensors."""
+    description: str
+    """Such as `8 to 15 of axis 3 of block1.query, where the reference has 0 to 7`."""
     remedy: str
 
 
@@ -47,12 +51,12 @@ class FailingLayer:
     """Whether `reference_layer` is no operator, but gives `expected` as it is."""
     subject_hyper: Mapping[str, Any] = field(default_factory=dict)
     """The hyperparameters that the subject states; empty where they are not known."""
-    stated_layer: Layer | None = None
-    """The subject's own operation on its own inputs, where it gives `actual` alone; else None."""
-    stated_inputs: Mapping[int, Layer] = field(default_factory=dict)
-    """By the place of an input, the subject's operation that makes it and has no partner."""
-    missing_inputs: Mapping[int, Layer] = field(default_factory=dict)
-    """By the place of an input, the reference's operation that makes it and has no partner."""
+    subject_layer: Layer | None = None
+    """The subject's operation on the subject's inputs, where it alone gives `actual`; else None."""
+    unpaired_input_layers: Mapping[int, Layer] = field(default_factory=dict)
+    """The subject's operations that compute an input and have no partner, by the input's place."""
+    missing_input_layers: Mapping[int, Layer] = field(default_factory=dict)
+    """The reference's operations that compute an input and have no partner, by its place."""
     subject_weights: Mapping[str, Array] = field(default_factory=dict)
     """The subject's own weights of this layer, by role; empty where they are not known."""
     label: str = ""
@@ -75,12 +79,12 @@ class FailingLayer:
     """The reference's weights by row, then by role."""
     nearby_outputs: Mapping[str, Array] = field(default_factory=dict)
     """The reference's outputs of nearby rows that have the shape of `actual`."""
-    table_weights: tuple[str, ...] = ()
-    """The subject's weights that a constant of its operation is computed of."""
-    input_parts: Mapping[int, InputPart] = field(default_factory=dict)
-    """By the place of an input, what the subject reads there, where the reference reads others."""
-    output_part: InputPart | None = None
-    """The same of the output of what moves values alone."""
+    constant_source_weights: tuple[str, ...] = ()
+    """The names of the subject's weights that a constant of its operation is computed from."""
+    misread_inputs: Mapping[int, MisreadTensor] = field(default_factory=dict)
+    """The inputs that the subject makes of other values than the reference, by their place."""
+    misread_output: MisreadTensor | None = None
+    """The output, if the layer only moves values and takes others than the reference."""
     possible_inputs: Mapping[str, Array] = field(default_factory=dict)
     """The reference's outputs of nearby rows that have the shape of one of the layer's inputs."""
     earlier_tensors: tuple[Array, ...] = ()

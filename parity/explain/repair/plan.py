@@ -191,7 +191,7 @@ def _walk(graph: Graph, tensor: str, unpaired: set[str]) -> tuple[Node | None, N
     Operations that move no value are passed.
     """
     producer = graph.producers.get(tensor)
-    while producer is not None and families.is_passed(producer) and producer.inputs:
+    while producer is not None and families.is_pass_through(producer) and producer.inputs:
         producer = graph.producers.get(producer.inputs[0])
     if producer is not None and producer.id in unpaired and _is_activation(producer):
         return producer, graph.producers.get(producer.inputs[0])

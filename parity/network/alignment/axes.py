@@ -157,7 +157,7 @@ def _through(node: Node, axes: Axes, before: Sequence[int], shape: Sequence[int]
         return None if order is None else tuple(axes[at] for at in order)
     if node.kind == OPAQUE or kinds.properties(node.kind).mixes_axes:
         return None
-    if families.is_passed(node) and tuple(before) != tuple(shape):
+    if families.is_pass_through(node) and tuple(before) != tuple(shape):
         moved = _regroup(axes, before, shape)
         if moved is not None or _regroups(node):
             return moved
@@ -175,7 +175,7 @@ def _back(node: Node, axes: Axes, after: Sequence[int], shape: Sequence[int]) ->
         return None if order is None else tuple(axes[order.index(at)] for at in range(len(order)))
     if node.kind == OPAQUE or kinds.properties(node.kind).mixes_axes:
         return None
-    if families.is_passed(node) and tuple(after) != tuple(shape):
+    if families.is_pass_through(node) and tuple(after) != tuple(shape):
         moved = _regroup(axes, after, shape)
         if moved is not None or _regroups(node):
             return moved

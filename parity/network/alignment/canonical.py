@@ -166,7 +166,7 @@ class _Builder:
             return
         # A concatenation of one tensor is that tensor.
         is_single = node.kind == "concat" and len(node.inputs) == 1
-        if (families.is_passed(node) or is_single) and not node.parameters:
+        if (families.is_pass_through(node) or is_single) and not node.parameters:
             source = next(each for each in sources if each >= 0)
             pads = next((self.pads[each] for each in node.inputs if each in self.pads), ())
             for tensor in node.outputs:
@@ -227,7 +227,7 @@ class _Builder:
                 return False
             for reader in self.graph.consumers.get(tensor, ()):
                 seen += 1
-                if families.is_passed(reader) or reader.kind == "pad":
+                if families.is_pass_through(reader) or reader.kind == "pad":
                     waiting += reader.outputs
                 elif not kinds.properties(reader.kind).windowed:
                     return False

@@ -164,7 +164,7 @@ def _name_by_size(graph: Graph, regions: Sequence[Sequence[Node]], tensors: Sequ
                 is_headed = True
             stage, block = stage + 1, 0
             size = now
-        computing = [node for node in region if not families.is_passed(node)]
+        computing = [node for node in region if not families.is_pass_through(node)]
         starts = len(computing) > 1 or any(
             families.find_family(node.kind) == families.LINEAR for node in computing
         )

@@ -15,8 +15,8 @@ INPUT = "input"
 OUTPUT = "output"
 
 
-def is_passed(node: Node) -> bool:
-    """Return whether a node only moves values, so that a pairing looks through it."""
+def is_pass_through(node: Node) -> bool:
+    """Return whether a node computes nothing or only moves values: a pairing looks through it."""
     kind = kinds.properties(node.kind)
     return kind.passive or kind.moves_values
 

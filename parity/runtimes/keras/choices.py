@@ -77,7 +77,7 @@ class CallChoices:
             self._dropouts.append((float(rate), math.prod(x.shape)))
         return x
 
-    def read_dropouts(self, count: int) -> Array:
+    def read_omitted_dropouts(self, count: int) -> Array:
         """Return the rate of each dropout of a step, and the number of values it acts on."""
         return np.array(self._noted.get(count, []), np.float64).reshape(-1, 2)
 

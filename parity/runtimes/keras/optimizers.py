@@ -53,12 +53,13 @@ def round_step(optimizer: OptimizerDefinition, step: int) -> tuple[dict[str, flo
     if optimizer.name not in ("adam", "adamw"):
         return changes, 1.0
 
-    def size(beta_1: float, beta_2: float) -> float:
+    def correct_bias(beta_1: float, beta_2: float) -> float:
+        """Return the factor of the learning rate by Adam's bias corrections."""
         return math.sqrt(1 - beta_2**step) / (1 - beta_1**step)
 
-    exact = size(optimizer.beta_1, optimizer.beta_2)
-    other = size(float(np.float32(optimizer.beta_1)), float(np.float32(optimizer.beta_2)))
-    factor = other / exact
+    exact = correct_bias(optimizer.beta_1, optimizer.beta_2)
+    rounded = correct_bias(float(np.float32(optimizer.beta_1)), float(np.float32(optimizer.beta_2)))
+    factor = rounded / exact
     # The decay is by rate · weight decay, which the rounding of β does not change.
     changes["weight_decay"] /= factor
     return changes, factor

@@ -27,6 +27,7 @@ from parity.runtimes.train import (
     CHOOSING_KINDS,
     LOSS_SCALE,
     LOSS_SCALE_STEPS,
+    ChoiceDistances,
     require_state,
 )
 
@@ -235,7 +236,7 @@ class KerasTrainer:
             )
         return self._result(logs, len(labels))
 
-    def locate_weights(self) -> dict[str, str]:
+    def read_weight_devices(self) -> dict[str, str]:
         return {
             name: str(raw_variable(variable).device) for name, variable in self._variables.items()
         }
@@ -336,8 +337,7 @@ class KerasTrainer:
             self._scaler.dynamic_scale.assign(values[_SCALE])
             self._scaler.step_counter.assign(int(values[_GROWTH]))
 
-    def read_definition(self) -> dict[str, Array]:
-        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
+    def read_canonical_state(self) -> dict[str, Array]:
         rate = float(self._optimizer._learning_rate.numpy())
         values = {}
         for name, value in self.read_state().items():
@@ -469,7 +469,7 @@ class ObservedKerasTrainer(KerasTrainer):
         found = self._to_canonical(gradients)
         return {f"gradient/{name}": np.array(value) for name, value in found.items()}
 
-    def use_running_sums(self, used: bool) -> None:
+    def use_running_sums(self, enabled: bool) -> None:
         """Do nothing: floors are measured with PyTorch's step."""
 
     def read_bias_sum_errors(self) -> dict[str, float]:
@@ -484,7 +484,7 @@ class ObservedKerasTrainer(KerasTrainer):
         }
         return {
             name: value
-            for name, value in self.read_definition().items()
+            for name, value in self.read_canonical_state().items()
             if name.startswith(_WEIGHT) and name not in names
         }
 
@@ -507,20 +507,24 @@ class ObservedKerasTrainer(KerasTrainer):
                 found[name] = choosing.find_maxima(value)
         return found if self._calls is None else self._calls.read(self._count)
 
-    def read_dropouts(self) -> Array:
-        return np.zeros((0, 2)) if self._calls is None else self._calls.read_dropouts(self._count)
+    def read_omitted_dropouts(self) -> Array:
+        return (
+            np.zeros((0, 2))
+            if self._calls is None
+            else self._calls.read_omitted_dropouts(self._count)
+        )
 
     def read_choice_input(self, row: str) -> Array:
         raise NotImplementedError("the reference alone is given choices")
 
-    def read_distances(self) -> dict[str, tuple[Array, Array]]:
+    def read_choice_distances(self) -> dict[str, ChoiceDistances]:
         raise NotImplementedError("the reference alone is given choices")
 
-    def describe_statistics(self) -> dict[str, Any]:
-        # The number of values is told by the other side.
+    def describe_variance_updates(self) -> dict[str, Any]:
+        # PyTorch's trainer counts the values.
         return {}
 
-    def write_definition(self, values: dict[str, Array], *, number: int) -> None:
+    def write_canonical_state(self, values: dict[str, Array], *, number: int) -> None:
         state = self.read_state()
         rate = float(state[_RATE])
         for name in state:

@@ -19,6 +19,7 @@ from parity.network.trained_layout import TrainedLayout
 from parity.runtimes.torch import functions
 from parity.runtimes.torch.recorder import name_function, widen_casts
 from parity.runtimes.torch.weights import to_numpy
+from parity.runtimes.train import ChoiceDistances
 
 Array = NDArray[Any]
 
@@ -61,7 +62,7 @@ class CallChoices:
             if point.name in self._found and self._counts.get(kind) == self._expected.get(kind)
         }
 
-    def read_dropouts(self) -> Array:
+    def read_omitted_dropouts(self) -> Array:
         """Return the rate of each dropout of the last step, and the number of values it acts on."""
         return np.array(self._dropouts, np.float64).reshape(-1, 2)
 
@@ -81,15 +82,15 @@ class CallChoices:
             self._dropouts.append((float(rate), int(count)))
         return func(**{**given, "dropout_p": 0.0}) if name in _ATTENTIONS else given["input"]
 
-    def measure_distances(self) -> dict[str, tuple[Array, Array]]:
-        """Return, for each point whose given choices are not its own, its input and distances."""
+    def measure_distances(self) -> dict[str, ChoiceDistances]:
+        """Return the distances of each point of which a given choice is not its own."""
         found = {}
         for name, forced in (self._forced or {}).items():
             if name in self.inputs:
                 taken = torch.from_numpy(np.array(forced))
                 measured = measure_distance(self.inputs[name], self._found[name], taken)
                 if measured is not None:
-                    found[name] = to_numpy(self.inputs[name]), measured
+                    found[name] = ChoiceDistances(to_numpy(self.inputs[name]), measured)
         return found
 
     def compute(

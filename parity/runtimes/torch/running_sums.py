@@ -27,8 +27,8 @@ _SAME = 1e-3
 """The relative distance within which a sum of output gradients is a parameter's gradient."""
 
 
-class RunningBatchNorms(TorchFunctionMode):
-    """While entered, batch-norms in training mode compute their sums one by one.
+class RunningSumBatchNorms(TorchFunctionMode):
+    """While entered, batch-norms in training mode add up their sums term by term, in float32.
 
     Ioffe & Szegedy, "Batch normalization", 2015, has the formulas of both passes.
     """
@@ -64,7 +64,7 @@ def _normalize(
 ) -> Tensor:
     """Return the normalized (N, C, …), and move the statistics as `batch_norm` does."""
     normalized: Tensor
-    normalized, mean, variance = _RunningNormalization.apply(
+    normalized, mean, variance = _RunningSumNormalization.apply(
         input, weight, bias, 1e-5 if eps is None else eps
     )
     keep = 0.1 if momentum is None else momentum
@@ -76,7 +76,7 @@ def _normalize(
     return normalized
 
 
-class _RunningNormalization(torch.autograd.Function):
+class _RunningSumNormalization(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Any, bias: Any, eps: float) -> Any:
         count, shape = x.numel() // x.shape[1], (1, -1, *(1,) * (x.dim() - 2))
@@ -105,12 +105,12 @@ class _RunningNormalization(torch.autograd.Function):
 
 
 def _run_sum(x: Tensor) -> Tensor:
-    """Return the sums (C,) of (N, C, …) over all other axes, one by one."""
+    """Return the running sums (C,) of (N, C, …) over all other axes."""
     return torch.from_numpy(_sum_rows(x.detach(), 1)[1].astype(np.float32))
 
 
 class BiasSums:
-    """Sums the gradients of the outputs of a model's layers, one by one, while `enabled`."""
+    """Running sums of the gradients of the outputs of a model's layers, while `enabled`."""
 
     def __init__(self, model: nn.Module) -> None:
         self.enabled = False
@@ -125,7 +125,7 @@ class BiasSums:
                 module.register_forward_hook(self._watch(names))
 
     def enable(self, enabled: bool) -> None:
-        """Sum in the next passes, or no longer; what was not measured is forgotten."""
+        """Sum in the next passes, or no longer; discard the sums that were not measured."""
         self.enabled = enabled
         self._sums = {}
 
@@ -149,7 +149,7 @@ class BiasSums:
     def measure_errors(
         self, gradients: Mapping[str, Tensor], micro_batches: int = 1
     ) -> dict[str, float]:
-        """Return the relative L2 error of the running sum, by the name of the bias, and forget.
+        """Return the relative L2 error of each bias's running sum, by its name; discard the sums.
 
         `gradients` are those of the parameters, added over so many backward passes. A parameter
         whose gradient is none of the sums (a scale, or a layer that was called twice) is left out.

@@ -20,12 +20,13 @@ from parity.processes.training_requests import BatchResult, StepRequest, Trainer
 from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
 from parity.runtimes.torch.detached import AttachedParts, DetachedOperand
 from parity.runtimes.torch.recorder import named_weights
-from parity.runtimes.torch.running_sums import BiasSums, RunningBatchNorms
+from parity.runtimes.torch.running_sums import BiasSums, RunningSumBatchNorms
 from parity.runtimes.torch.weights import Array, to_numpy
 from parity.runtimes.train import (
     CHOOSING_KINDS,
     LOSS_SCALE,
     LOSS_SCALE_STEPS,
+    ChoiceDistances,
     require_state,
 )
 
@@ -47,16 +48,16 @@ _TENSOR_SLOTS = {
 }
 """The tensors that each optimizer keeps for a parameter."""
 
-_DEFINITIONS = {
+_CANONICAL_SLOTS = {
     "momentum_buffer": "momentum",
     "exp_avg": "first_moment",
     "exp_avg_sq": "second_moment",
     "square_avg": "mean_square",
 }
-"""The names of these tensors in `parity.training.optimizers`."""
+"""The kinds of slot that these tensors are in `parity.training.optimizers`."""
 
 
-class RootMeanSquare(torch.optim.Optimizer):
+class KerasRMSprop(torch.optim.Optimizer):
     """RMSprop with ε inside the root and the learning rate inside the momentum, as in Keras.
 
     The weight decay is added to the gradient, as in PyTorch's own.
@@ -107,7 +108,7 @@ _OPTIMIZERS: dict[str, Any] = {
     "SGD": torch.optim.SGD,
     "Adam": torch.optim.Adam,
     "AdamW": torch.optim.AdamW,
-    "RMSprop": RootMeanSquare,
+    "RMSprop": KerasRMSprop,
 }
 
 
@@ -140,10 +141,10 @@ class TorchTrainer:
 
     def step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
         if request.perturbation_seed is None:
-            return self._step(images, labels, request)
+            return self._step_unperturbed(images, labels, request)
         random = np.random.default_rng(request.perturbation_seed)
         order = random.permutation(len(labels))
-        result = self._step(images[order], labels[order], request)
+        result = self._step_unperturbed(images[order], labels[order], request)
         if not request.is_last:
             return result
         with torch.no_grad():
@@ -152,7 +153,7 @@ class TorchTrainer:
                     value.copy_(torch.from_numpy(perturb(to_numpy(value), random)))
         return result
 
-    def _step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+    def _step_unperturbed(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
         for group in self._optimizer.param_groups:
             group["lr"] = request.learning_rate
             if request.optimizer_epsilon is not None:
@@ -210,7 +211,7 @@ class TorchTrainer:
         logits = self._widen(logits)
         return _result(self._loss(logits, target), logits, target)
 
-    def locate_weights(self) -> dict[str, str]:
+    def read_weight_devices(self) -> dict[str, str]:
         return {name: str(value.device) for name, value in self._model.state_dict().items()}
 
     def read_state(self) -> dict[str, Array]:
@@ -293,15 +294,14 @@ class TorchTrainer:
         tensor = torch.from_numpy(np.array(value))
         return tensor if is_counter else tensor.to(self._device)
 
-    def read_definition(self) -> dict[str, Array]:
-        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
+    def read_canonical_state(self) -> dict[str, Array]:
         values = {}
         # A tied weight is there once, under its first name.
         weights = {f"{_WEIGHT}{name}" for name in named_weights(self._model)}
         for name, value in self.read_state().items():
             if name.startswith(_SLOT):
                 _, slot, weight = name.split("/", 2)
-                values[f"{_SLOT}{_DEFINITIONS[slot]}/{weight}"] = value
+                values[f"{_SLOT}{_CANONICAL_SLOTS[slot]}/{weight}"] = value
             elif name in weights:
                 values[name] = value
         return values
@@ -337,24 +337,24 @@ class ObservedTorchTrainer(TorchTrainer):
         )
         for path, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                self._watch_statistics(f"{path}.running_var", module)
+                self._hook_variance_updates(f"{path}.running_var", module)
 
-    def _watch_statistics(self, name: str, module: nn.Module) -> None:
-        """Note how a batch-norm moves its variance, and what biased ones would have made it."""
+    def _hook_variance_updates(self, name: str, module: nn.Module) -> None:
+        """Record how a batch-norm updates its variance, and what biased ones would make of it."""
         before: Array = np.zeros(0)
 
-        def has_variance(module: Any) -> bool:
+        def updates_variance(module: Any) -> bool:
             return bool(
                 module.training and module.running_var is not None and module.momentum is not None
             )
 
-        def keep_variance(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        def save_variance(module: Any, inputs: tuple[Tensor, ...]) -> None:
             nonlocal before
-            if has_variance(module):
+            if updates_variance(module):
                 before = to_numpy(module.running_var).astype(np.float64)
 
-        def note(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if not has_variance(module):
+        def record_update(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if not updates_variance(module):
                 return
             keep, count = 1 - module.momentum, inputs[0].numel() // inputs[0].shape[1]
             moved = to_numpy(module.running_var).astype(np.float64) - keep * before
@@ -365,17 +365,17 @@ class ObservedTorchTrainer(TorchTrainer):
                 "keep": keep * known["keep"], "count": max(count, known["count"])
             }  # fmt: skip
 
-        module.register_forward_pre_hook(keep_variance)
-        module.register_forward_hook(note)
+        module.register_forward_pre_hook(save_variance)
+        module.register_forward_hook(record_update)
 
     def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
         self._variation = variation
         self._choices.force(choices)
 
-    def _step(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
+    def _step_unperturbed(self, images: Array, labels: Array, request: StepRequest) -> BatchResult:
         if request.is_first:
             self._statistics, self._biased = {}, {}
-        return super()._step(images, labels, request)
+        return super()._step_unperturbed(images, labels, request)
 
     def _forward(self, images: Tensor) -> Tensor:
         variation = self._variation
@@ -392,7 +392,7 @@ class ObservedTorchTrainer(TorchTrainer):
         try:
             with ExitStack() as stack:
                 if self._bias_sums.enabled:
-                    stack.enter_context(RunningBatchNorms())
+                    stack.enter_context(RunningSumBatchNorms())
                 if variation.attached:
                     stack.enter_context(AttachedParts())
                 if variation.detached_operand is not None:
@@ -435,8 +435,8 @@ class ObservedTorchTrainer(TorchTrainer):
     def read_gradients(self) -> dict[str, Array]:
         return self._gradients
 
-    def use_running_sums(self, used: bool) -> None:
-        self._bias_sums.enable(used)
+    def use_running_sums(self, enabled: bool) -> None:
+        self._bias_sums.enable(enabled)
 
     def read_bias_sum_errors(self) -> dict[str, float]:
         return {f"gradient/{name}": error for name, error in self._sum_errors.items()}
@@ -458,20 +458,20 @@ class ObservedTorchTrainer(TorchTrainer):
     def read_choices(self) -> dict[str, Array]:
         return self._choices.read()
 
-    def read_dropouts(self) -> Array:
+    def read_omitted_dropouts(self) -> Array:
         hooks = self._choices
-        return hooks.read_dropouts() if isinstance(hooks, CallChoices) else np.zeros((0, 2))
+        return hooks.read_omitted_dropouts() if isinstance(hooks, CallChoices) else np.zeros((0, 2))
 
     def read_choice_input(self, row: str) -> Array:
         return to_numpy(self._choices.inputs[row])
 
-    def read_distances(self) -> dict[str, tuple[Array, Array]]:
+    def read_choice_distances(self) -> dict[str, ChoiceDistances]:
         return self._choices.measure_distances()
 
-    def describe_statistics(self) -> dict[str, Any]:
+    def describe_variance_updates(self) -> dict[str, Any]:
         return self._statistics
 
-    def write_definition(self, values: dict[str, Array], *, number: int) -> None:
+    def write_canonical_state(self, values: dict[str, Array], *, number: int) -> None:
         dtype = next(self._model.parameters()).dtype
         state = {
             name.removeprefix(_WEIGHT): torch.from_numpy(np.array(value))
@@ -480,17 +480,17 @@ class ObservedTorchTrainer(TorchTrainer):
         }
         self._model.load_state_dict(state, strict=False)
         slots = {
-            slot: definition
-            for slot, definition in _DEFINITIONS.items()
+            slot: kind
+            for slot, kind in _CANONICAL_SLOTS.items()
             if slot in _TENSOR_SLOTS[self._request.optimizer]
         }
         for name, parameter in self._parameters.items():
             found: dict[str, Any] = {
-                slot: torch.from_numpy(np.array(values[f"{_SLOT}{definition}/{name}"])).to(
+                slot: torch.from_numpy(np.array(values[f"{_SLOT}{kind}/{name}"])).to(
                     self._device, dtype
                 )
-                for slot, definition in slots.items()
-                if f"{_SLOT}{definition}/{name}" in values
+                for slot, kind in slots.items()
+                if f"{_SLOT}{kind}/{name}" in values
             }
             if found and self._request.optimizer in ("Adam", "AdamW"):
                 found["step"] = torch.tensor(float(number - 1))
@@ -517,7 +517,7 @@ class _ChoiceHooks:
             if hasattr(module, "inplace"):
                 # The input is needed after the module has computed.
                 module.inplace = False
-            module.register_forward_hook(self._hook(path, by_call))
+            module.register_forward_hook(self._make_hook(path, by_call))
 
     def force(self, choices: dict[str, Array] | None) -> None:
         """Take these choices from now on; None are the module's own."""
@@ -525,9 +525,11 @@ class _ChoiceHooks:
         self.inputs = {}
 
     def read(self) -> dict[str, Array]:
+        """Return the module's own choices in the last step, by row."""
         return {name: to_numpy(value) for name, value in self._found.items()}
 
-    def measure_distances(self) -> dict[str, tuple[Array, Array]]:
+    def measure_distances(self) -> dict[str, ChoiceDistances]:
+        """Return the distances of each row of which a forced choice is not its own."""
         found = {}
         for name, forced in (self._forced or {}).items():
             if name not in self.inputs:
@@ -535,10 +537,10 @@ class _ChoiceHooks:
             taken = torch.from_numpy(np.array(forced))
             measured = measure_distance(self.inputs[name], self._found[name], taken)
             if measured is not None:
-                found[name] = to_numpy(self.inputs[name]), measured
+                found[name] = ChoiceDistances(to_numpy(self.inputs[name]), measured)
         return found
 
-    def _hook(self, path: str, by_call: dict[int, Row]) -> Any:
+    def _make_hook(self, path: str, by_call: dict[int, Row]) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             call = self._calls.get(path, 0)
             self._calls[path] = call + 1
@@ -574,14 +576,19 @@ def _create_loss(request: TrainerRequest) -> Callable[[Tensor, Tensor], Tensor]:
     if request.loss == "cross-entropy":
         return nn.CrossEntropyLoss(label_smoothing=smoothing)
 
-    def one_hot(outputs: Tensor, labels: Tensor) -> Tensor:
-        return nn.functional.one_hot(labels, outputs.shape[-1]).to(outputs.dtype)
+    def encode_labels(labels: Tensor, *, like: Tensor) -> Tensor:
+        """Return class indices (N,) as one-hot vectors (N, classes) of the outputs' dtype."""
+        return nn.functional.one_hot(labels, like.shape[-1]).to(like.dtype)
 
     if request.loss == "mean-squared-error":
-        return lambda outputs, labels: nn.functional.mse_loss(outputs, one_hot(outputs, labels))
+        return lambda outputs, labels: nn.functional.mse_loss(
+            outputs, encode_labels(labels, like=outputs)
+        )
 
     def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-        target = one_hot(outputs, labels) * (1 - smoothing) + smoothing / outputs.shape[-1]
+        target = (
+            encode_labels(labels, like=outputs) * (1 - smoothing) + smoothing / outputs.shape[-1]
+        )
         shares = outputs / outputs.sum(-1, keepdim=True)
         logarithms = shares.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).log()
         return -(target * logarithms).sum(-1).mean()

@@ -203,13 +203,13 @@ def zeroed(trainer: Any) -> None:
 
 def divided_by_three(trainer: Any) -> None:
     """The loss is divided by three, of however many micro-batches a step is."""
-    step = trainer._step
+    step = trainer._step_unperturbed
 
     def divide_and_step(images: Any, labels: Any, request: Any) -> Any:
         trainer._scaler.scale = lambda loss: loss * request.micro_batches / 3
         return step(images, labels, request)
 
-    trainer._step = divide_and_step
+    trainer._step_unperturbed = divide_and_step
 
 
 def dampened(trainer: Any) -> None:

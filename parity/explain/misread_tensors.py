@@ -1,7 +1,7 @@
-"""The parts of earlier tensors that an operation reads, where two models read different ones.
+"""The values of earlier tensors that an operation reads, where two models read different ones.
 
 Slices, splits, transpositions, concatenations and the like only move values. Evaluated on the
-places of the values instead of the values themselves, they say which value is read where.
+places of the values instead of the values themselves, they give the place that each value is from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from parity.comparison.graphs.layout import channels_first
 from parity.comparison.graphs.points import GraphRow
-from parity.explain.proof.failing_layer import InputPart
+from parity.explain.proof.failing_layer import MisreadTensor
 from parity.network import kinds
 from parity.network.alignment import infer_axes
 from parity.network.graph import Graph
@@ -47,17 +47,17 @@ def find_sources(rows: Sequence[GraphRow], reference: str, subject: str) -> list
             if subject in row.tensors and reference in row.tensors]  # fmt: skip
 
 
-def compare_parts(
+def find_misread(
     sources: Sequence[Source],
     reference: tuple[Graph, str],
     subject: tuple[Graph, str],
     values: Mapping[str, Array],
-) -> InputPart | None:
-    """Return what the subject's tensor holds of the sources, if the reference's holds other parts.
+) -> MisreadTensor | None:
+    """Return the sources' values in the subject's tensor, if the reference's tensor has others.
 
     `reference` and `subject` are a graph and the id of a tensor in it; `values` are the sources of
-    the reference by id, in its own axes. The part is channels first. None where either tensor is
-    not made of sources by moving values alone, or both hold the same.
+    the reference by id, in its own axes. The result is channels first. None where either tensor is
+    not made of sources by moving values alone, or both have the same values.
     """
     near = find_reach(*reference), find_reach(*subject)
     numbered: list[tuple[str, int, tuple[int, ...]]] = []
@@ -87,7 +87,7 @@ def compare_parts(
         if not each.size or (each % 1).any() or each.min() < 0 or each.max() >= start:
             return None
     texts = _describe(numbered, wanted, found)
-    return None if texts is None else InputPart(np.concatenate(flat)[found.astype(int)], *texts)
+    return None if texts is None else MisreadTensor(np.concatenate(flat)[found.astype(int)], *texts)
 
 
 def _describe(
