@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,30 +31,36 @@ from parity.explain.graph_inputs import (
     list_tensors_before,
     with_constants,
 )
+from parity.explain.inner_operations import (
+    InnerOperation,
+    list_inner_operations,
+    list_inner_tensors,
+    measure_floor,
+    name_operation,
+    read_inputs,
+)
 from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer, MisreadTensor
 from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
 from parity.explain.proof.search import Explanation
+from parity.explain.quantised_layers import describe_quantised, is_quantised
+from parity.explain.subject_tensors import read_subject_tensors
 from parity.network import kinds
 from parity.network.alignment import families, infer_axes
-from parity.network.graph import Graph, Node
+from parity.network.graph import Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
 from parity.numerics.capture import CaptureReader
+from parity.numerics.distance import measure_error
 from parity.numerics.floor import Floor
-from parity.numerics.verdict import StageResult
-from parity.processes.graph_requests import GraphRunRequest, TensorPoint
-from parity.text import format_ratio
+from parity.numerics.verdict import StageResult, judge_error
+from parity.processes.graph_requests import TensorPoint
 
 Array = NDArray[Any]
 
 MAX_EXPLAINED = 40
 """The number of failing layers that are explained; the report says how many are left out."""
-
-
-QUANTISED = "quantised"
-QUANTISED_REMEDY = "compare the quantised file with itself or in another runtime"
 
 
 @dataclass(frozen=True)
@@ -107,17 +112,68 @@ class GraphExplainer:
                 row = self.state.table.by_name(result.row)
                 own = result.subjects[subject]
                 x_floor = max(own.x_floor, own.x_floor_max)
-                layer = None
+                layer: FailingLayer | None = None
+                actual = None
                 if result.floor is not None and row.name in readers[subject]:
                     actual = readers[subject].read(row.name)
                     layer = self._build(subject, row, result.floor, actual)
-                explanation = None
+                explanation: Explanation | None = None
                 if layer is not None:
                     explanation = self._search(layer, subject, row, elements)
                     if layer.is_opaque and explanation is not None and explanation.proof is None:
                         layer = explanation = None
-                findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
+                inner: list[tuple[FailingLayer, Explanation]] = []
+                if actual is not None and (explanation is None or explanation.proof is None):
+                    inner = self._explain_inner(subject, row, actual, elements)
+                findings += [GraphFinding(subject, row, x_floor, *each) for each in inner]
+                if not inner:
+                    findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
         return findings
+
+    def _explain_inner(
+        self, subject: str, row: GraphRow, actual: Array, elements: float
+    ) -> list[tuple[FailingLayer, Explanation]]:
+        """Return the operations of a row that differ, if both models write out the same ones.
+
+        None unless the cause of each is proved. `actual` is the subject's output of the row.
+        """
+        found: list[tuple[FailingLayer, Explanation]] = []
+        # A row's tensor is the reference's where an operation reads it.
+        known = {
+            **self.subject_tensors.get(subject, {}),
+            row.tensors[subject].tensor: np.asarray(actual, np.float64),
+        }
+        for each in list_inner_operations(self.state, subject, row):
+            failing = self._build_inner(subject, each, known)
+            if failing is None:
+                return []
+            if not _differs(failing):
+                continue
+            explanation = self._search(failing, subject, each.row, elements)
+            if explanation is None or explanation.proof is None:
+                return []
+            found.append((failing, name_operation(explanation, failing.label)))
+        return found
+
+    def _build_inner(
+        self, subject: str, inner: InnerOperation, known: Mapping[str, Array]
+    ) -> FailingLayer | None:
+        """Return the evidence on one operation of a row, on what the subject's operation reads."""
+        tensor = inner.subject.outputs[0]
+        layer = self._reference_layer(inner.reference)
+        if layer is None or any(name not in known for name in (tensor, *inner.subject.inputs)):
+            return None
+        graph = self.state.models[subject].graph
+        inputs = with_constants(graph, inner.subject, known)[1]
+        layer = read_inputs(layer, inputs)
+        measured = None if layer is None else measure_floor(layer)
+        if layer is None or measured is None:
+            return None
+        expected, floor = measured
+        failing = self._build(subject, inner.row, floor, known[tensor])
+        if failing is None or failing.is_opaque:
+            return None
+        return replace(failing, reference_layer=layer, expected=expected)
 
     def _search(
         self, layer: FailingLayer, subject: str, row: GraphRow, elements: float
@@ -229,12 +285,15 @@ class GraphExplainer:
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
             expected = expected.swapaxes(1, 2)
         if kinds.properties(node.kind).own_axes:
-            inputs = tuple(
-                self._restore_axes(t, a) for t, a in zip(node.inputs, inputs, strict=False)
-            )
+            restored = (self._restore_axes(t, a) for t, a in zip(node.inputs, inputs, strict=False))
+            inputs = (*restored, *inputs[len(node.inputs) :])
             moved = channels_first(infer_axes(reference).get(node.outputs[0], ""))
             layer = Layer(
-                node.kind, inputs, node.hyper, {}, (), tuple(_as_transform(v.apply) for v in moved)
+                node.kind,
+                inputs,
+                node.hyper,
+                output_transforms=tuple(_as_transform(each.apply) for each in moved),
+                constants=constants,
             )
         else:
             node = move_channels_first(reference, node, infer_axes(reference))
@@ -284,14 +343,18 @@ class GraphExplainer:
         moved = move_channels_first(model.graph, own, order)
         layer = Layer(moved.kind, inputs, moved.hyper, weights, constants=constants)
         if kinds.properties(own.kind).own_axes:
-            inputs = tuple(
+            restored: Iterator[Array] = (
                 TensorPoint("", t, channels_first(order.get(t, ""))).invert(
                     array, model.graph.tensors[t].shape
                 )
                 for t, array in zip(own.inputs, inputs, strict=False)
             )
             layer = Layer(
-                own.kind, inputs, own.hyper, {}, (), (_as_transform(row.tensors[subject].apply),)
+                own.kind,
+                (*restored, *inputs[len(own.inputs) :]),
+                own.hyper,
+                output_transforms=(_as_transform(row.tensors[subject].apply),),
+                constants=constants,
             )
         try:
             with np.errstate(all="ignore"):
@@ -459,81 +522,15 @@ class GraphExplainer:
         return None
 
 
+def _differs(failing: FailingLayer) -> bool:
+    """Return whether the subject's output is further from the reference's than rounding."""
+    error = measure_error(actual=failing.actual, expected=failing.expected)
+    return judge_error(error, failing.floor, limit=failing.limit).status.is_failure
+
+
 def _as_transform(change: Callable[[Any], Any]) -> Transform:
     """Return a change of axes as a transform of float64 tensors."""
     return lambda array: np.asarray(change(array), np.float64)
-
-
-def read_subject_tensors(
-    state: GraphState,
-    runner: GraphRunner,
-    subject: str,
-    rows: Sequence[GraphRow],
-    layers: IsolatedRows,
-) -> dict[str, Array]:
-    """Return what the subject's operations of these rows read and give in the isolated run, by id.
-
-    Where an operation reads the tensor of a row, that is the reference's.
-    """
-    model = state.models[subject]
-    order = infer_axes(model.graph)
-    nodes = [main_node(model.graph, row.nodes.get(subject, ())) for row in rows]
-    wanted = dict.fromkeys(
-        tensor
-        for node in nodes
-        if node is not None
-        for tensor in (*node.inputs, *node.outputs[:1], *node.constant_ids.values())
-    )
-    for tensor in list(wanted):
-        before = model.graph.producers.get(tensor)
-        wanted.update(dict.fromkeys(() if before is None else before.inputs))
-    names = list(state.models)
-    points = [
-        state.table.by_name(point.row).tensors[subject]
-        for point in state.table.in_stages(layers.stages, names)
-    ]
-    by_tensor = {point.tensor: point for point in points}
-    ports = {port.tensor: port.name for port in model.graph.inputs}
-    inner = [tensor for tensor in wanted if tensor not in ports]
-    own = {tensor: f"own:{number}" for number, tensor in enumerate(inner)}
-    path = runner.folder / f"explain.{subject}.safetensors"
-    request = GraphRunRequest(
-        inputs=str(model.input_file),
-        points=(
-            *points,
-            *(TensorPoint(own[t], t, channels_first(order.get(t, ""))) for t in inner),
-        ),
-        out=str(path),
-        feed=str(layers.reference),
-        device=model.subject.device,
-        precision=state.request.precision,
-    )
-    runner.children[model.subject.child].call("run_graph", **request.to_json())
-    found: dict[str, Array] = {}
-    with CaptureReader(path) as reader, CaptureReader(layers.reference) as feed:
-        for tensor, name in own.items():
-            if tensor not in model.graph.tensors:
-                if name in reader:
-                    found[tensor] = np.asarray(reader.read(name), np.float64)
-                continue
-            point = by_tensor.get(tensor)
-            shape = model.graph.tensors[tensor].shape
-            value = None if point is None or point.name not in feed else feed.read(point.name)
-            # A tensor of another size is not replaced by the reference's.
-            if point is not None and value is not None and value.size == math.prod(shape):
-                value = round_to_float32(value)
-                array = point.invert(value, shape)
-                for rearrangement in channels_first(order.get(tensor, "")):
-                    array = rearrangement.apply(array)
-            else:
-                array = reader.read(name)
-            found[tensor] = np.asarray(array, np.float64)
-    for tensor, name in ports.items():
-        array = model.inputs.arrays[name]
-        for rearrangement in channels_first(order.get(tensor, "")):
-            array = rearrangement.apply(array)
-        found[tensor] = np.asarray(array, np.float64)
-    return found
 
 
 def explain_rows(
@@ -545,8 +542,8 @@ def explain_rows(
 ) -> Explained:
     """Return the causes of the rows that fail in isolation; never raises."""
     notes: list[str] = []
-    quantised = [each for each in failures if _is_quantised(state, *each)]
-    found = _describe_quantised(state, quantised)
+    quantised = [each for each in failures if is_quantised(state, *each)]
+    found = describe_quantised(state, quantised)
     failures = [each for each in failures if each not in quantised]
     if not failures:
         return Explained(found)
@@ -557,7 +554,13 @@ def explain_rows(
     try:
         graph, nodes = state.reference.graph, [row.node for row in rows]
         before = [each for node in nodes for each in list_tensors_before(graph, graph.by_id[node])]
-        tensors.require((*list_tensors_around(graph, nodes), *before))
+        inner = [
+            tensor
+            for name, row in zip((name for name, _ in chosen), rows, strict=True)
+            for each in list_inner_operations(state, name, row)
+            for tensor in list_inner_tensors([each.reference])
+        ]
+        tensors.require((*list_tensors_around(graph, nodes), *before, *inner))
         own: dict[str, Mapping[str, Array]] = {}
         for subject in dict.fromkeys(name for name, _ in chosen):
             mine = [state.table.by_name(result.row) for name, result in chosen if name == subject]
@@ -570,69 +573,6 @@ def explain_rows(
         kind = "" if isinstance(error, ParityError) else f"{type(error).__name__}: "
         return Explained(found, (f"the differences were not explained: {kind}{reason}",))
     return Explained((*found, *describe(findings)), tuple(notes), tuple(findings))
-
-
-def _is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
-    """Return whether only the subject computes with integers, there or in what leads there."""
-    row = state.table.by_name(result.row)
-    own = main_node(state.models[subject].graph, row.nodes.get(subject, ()))
-    reference = state.reference.graph.by_id[row.node]
-    if own is None or reference.hyper.get("quantized"):
-        return False
-    paired = {node for pair in state.alignments[subject].pairs for node in pair.other}
-    return has_quantised(state.models[subject].graph, own, paired)
-
-
-def has_quantised(graph: Graph, node: Node, paired: Collection[str]) -> bool:
-    """Return whether an operation, or one without a partner that leads to it, has integers."""
-    if _is_quantised_node(node):
-        return True
-    waiting, seen = list(node.inputs), set[str]()
-    while waiting:
-        before = graph.producers.get(waiting.pop())
-        if before is None or before.id in seen or before.id in paired:
-            continue
-        if _is_quantised_node(before):
-            return True
-        seen.add(before.id)
-        waiting += before.inputs
-    return False
-
-
-def _is_quantised_node(node: Node) -> bool:
-    """Return whether an operation has integers: `DynamicQuantizeLSTM`, `DequantizeLinear`."""
-    return bool(node.hyper.get("quantized")) or "quantize" in node.operation.lower()
-
-
-def _describe_quantised(
-    state: GraphState, failures: Sequence[tuple[str, StageResult]]
-) -> tuple[Cause, ...]:
-    """Return one cause for all quantised operations of a subject."""
-    by_subject: dict[str, list[StageResult]] = {}
-    for subject, result in failures:
-        by_subject.setdefault(subject, []).append(result)
-    causes = []
-    for subject, results in by_subject.items():
-        row = state.table.by_name(results[0].row)
-        own = main_node(state.models[subject].graph, row.nodes[subject])
-        assert own is not None
-        count = len(results)
-        layers = "1 layer computes" if count == 1 else f"{count} layers compute"
-        worst = max(max(r.subjects[subject].x_floor, r.subjects[subject].x_floor_max)
-                    for r in results)  # fmt: skip
-        causes.append(
-            Cause(
-                row.name,
-                subject,
-                QUANTISED,
-                {"x_floor_before": worst, "layers": float(count)},
-                f"{QUANTISED}: {layers} with integers, the first is {own.operation} "
-                f"`{locate(own)}` (up to {format_ratio(worst)} the floor); a quantised model is "
-                f"not the float one. Remedy: {QUANTISED_REMEDY}",
-                QUANTISED_REMEDY,
-            )
-        )
-    return tuple(causes)
 
 
 def describe(findings: Sequence[GraphFinding]) -> tuple[Cause, ...]:

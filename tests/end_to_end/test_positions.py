@@ -93,6 +93,39 @@ def net(width=8, base=10000.0, complex_numbers=False):
     return Net(width, base, complex_numbers), torch.arange(24).reshape(2, 12) % 9
 """
 
+SLOPES = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, slope, factor, written_out):
+        super().__init__()
+        self.embedding = nn.Embedding(30, 16)
+        self.q, self.k, self.v = (nn.Linear(16, 16) for _ in range(3))
+        self.head = nn.Linear(16, 5)
+        self.slope, self.factor, self.written_out = slope, factor, written_out
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        q, k, v = (f(x).unflatten(-1, (2, 8)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        places = torch.arange(ids.shape[1])
+        slopes = torch.tensor([2.0**-self.slope, 2.0 ** (-2 * self.slope)])
+        bias = -(places[:, None] - places).abs().float() * slopes[:, None, None]
+        if self.written_out:
+            scores = q @ k.transpose(-1, -2) / 8**0.5 * self.factor + bias
+            y = torch.softmax(scores, -1) @ v
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.head(x + y.transpose(1, 2).flatten(2))
+
+
+def net(slope=2, factor=1.5, written_out=True):
+    torch.manual_seed(3)
+    return Net(slope, factor, written_out), torch.arange(24).reshape(2, 12) % 9
+"""
+
 LEARNED = """
 import torch
 from torch import nn
@@ -249,6 +282,32 @@ def test_rotary_positions_across_frameworks(tmp_path):
     )
     assert "is not turned by positions" in causes(report, "none")["rotary-positions"]
     assert "100^(-i/4), not 10000^(-i/4)" in causes(report, "base")["rotary-positions"]
+
+
+def test_constants_within_attention(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(SLOPES)
+    report = parity.compare(
+        f"right={file}:net",
+        f"slope={file}:net,slope=3",
+        f"factor={file}:net,factor=1.25",
+        f"both={file}:net,slope=3,factor=1.25",
+        export=False,
+    )
+    (message,) = causes(report, "slope").values()
+    assert "In its add `add (net.py:22)`, its constant is 0.5, 0.25 along axis 0 times" in message
+    (message,) = causes(report, "factor").values()
+    assert "In its mul `mul (net.py:22)`, its constant is 1.25, not 1.5" in message
+    assert set(causes(report, "both")) == {"constant", "constant-factor"}
+
+
+def test_a_constant_mask_of_attention(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(SLOPES)
+    right = f"{file}:net,written_out=False"
+    report = parity.compare(f"right={right}", f"wrong={right},slope=3", export=False)
+    (message,) = causes(report, "wrong").values()
+    assert "Its constant is 0.5, 0.25 along axis 0 times the reference's" in message
 
 
 def test_a_mask_of_padding_that_one_side_has(rotary):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parity.explain.graph_layers import has_quantised
+from parity.explain.quantised_layers import has_quantised
 from parity.network.graph import Graph, Node, Port, Tensor
 
 

@@ -44,6 +44,11 @@ _CLOSE_SINES = 1e-3
 
 _FEWEST_POSITIONS = 4
 
+_FEWEST_COMMON = 3
+"""The places that two tables must have in common for one to be the other's read elsewhere."""
+
+_MOST_FACTORS, _VALUES_PER_FACTOR = 64, 8
+
 _KNOWN_ANGLE = 0.02
 """The smallest angle per position that a table in float32 gives to four digits or so."""
 
@@ -63,7 +68,7 @@ def compare(*, before: Array, after: Array) -> Relation:
     # Two roundings of one table have no relation.
     is_finite = np.isfinite(first).all() and np.isfinite(second).all()
     if is_finite and not _is_close(first, second, 2 * _CLOSE):
-        finders = [_find_factor]
+        finders = [_find_factor, _find_factors]
         if first.size <= MOST_VALUES:
             finders += [_find_offset, _find_frequencies, _find_order]
         for find in finders:
@@ -97,6 +102,24 @@ def _find_factor(first: Array, second: Array) -> Relation | None:
     return Relation(Change.FACTOR, f"{factor:.6g}")
 
 
+def _find_factors(first: Array, second: Array) -> Relation | None:
+    """Return the factor of each entry of one axis: the slopes of several heads, for example."""
+    for axis in range(first.ndim):
+        others = tuple(each for each in range(first.ndim) if each != axis)
+        values = first.size // max(first.shape[axis], 1)
+        if not 1 < first.shape[axis] <= _MOST_FACTORS or values < _VALUES_PER_FACTOR:
+            continue
+        squares = (first * first).sum(axis=others, keepdims=True)
+        if not squares.all():
+            continue
+        factors = (first * second).sum(axis=others, keepdims=True) / squares
+        if _is_close(first * factors, second):
+            text = ", ".join(f"{each:.6g}" for each in factors.reshape(-1)[:4])
+            more = ", …" if factors.size > 4 else ""
+            return Relation(Change.FACTOR, f"{text}{more} along axis {axis}")
+    return None
+
+
 def _find_offset(first: Array, second: Array) -> Relation | None:
     """Return by how many places the second table is read too far, along any axis."""
     for axis in range(first.ndim):
@@ -114,7 +137,8 @@ def _find_offset(first: Array, second: Array) -> Relation | None:
 
 def _offsets(length: int) -> Iterator[int]:
     """Yield offsets that leave at least half of the places, the smallest first."""
-    for offset in range(1, min(LARGEST_OFFSET, length // 2) + 1):
+    most = min(LARGEST_OFFSET, length // 2, length - _FEWEST_COMMON)
+    for offset in range(1, most + 1):
         yield from (offset, -offset)
 
 

@@ -22,7 +22,7 @@ import exporters
 from parity.commands.compare_graphs import compare_graphs
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import ParityError
-from parity.explain.graph_layers import QUANTISED
+from parity.explain.quantised_layers import QUANTISED
 from parity.processes.children import Children
 from tests.studies.pairs.own.networks import FOLDER
 from tests.studies.pairs.own.seeded_networks import seeded

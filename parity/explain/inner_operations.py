@@ -1,0 +1,137 @@
+"""The operations that a pair writes out on both sides in the same way, one by one.
+
+Attention that is written out is one row: its scores, their mask and the softmax have no rows of
+their own. Where both models write it with the same operations, these are paired in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from parity.comparison.graphs.layout import channels_first
+from parity.comparison.graphs.points import GraphRow
+from parity.comparison.graphs.state import GraphState
+from parity.explain.captures import round_to_float32
+from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.layer import Array, Layer, evaluate
+from parity.explain.proof.search import Attempt, Explanation
+from parity.network.alignment import infer_axes
+from parity.network.graph import Graph, Node
+from parity.numerics.distance import measure_error
+from parity.numerics.floor import Floor, compute_floor, perturb
+from parity.processes.graph_requests import TensorPoint
+
+_REPLICATES = 4
+
+
+@dataclass(frozen=True)
+class InnerOperation:
+    """One operation of a row on both sides; `row` is the row with these as its operations."""
+
+    reference: Node
+    subject: Node
+    row: GraphRow
+
+
+def list_inner_operations(state: GraphState, subject: str, row: GraphRow) -> list[InnerOperation]:
+    """Return the operations of a row in their order; none unless both sides have the same kinds."""
+    pairs = (each for each in state.alignments[subject].pairs if row.node in each.reference)
+    pair = next(pairs, None)
+    if pair is None or len(pair.reference) < 2 or len(pair.reference) != len(pair.other):
+        return []
+    graphs = state.reference.graph, state.models[subject].graph
+    first, second = (_in_order(*each) for each in zip(graphs, (pair.reference, pair.other),
+                                                      strict=True))  # fmt: skip
+    if [node.kind for node in first] != [node.kind for node in second]:
+        return []
+    name = state.reference.subject.name
+    return [
+        InnerOperation(
+            one,
+            other,
+            replace(
+                row,
+                kind=one.kind,
+                node=one.id,
+                shape=graphs[0].tensors[one.outputs[0]].shape,
+                tensors={name: _point(graphs[0], one), subject: _point(graphs[1], other)},
+                nodes={subject: (other.id,)},
+            ),
+        )
+        for one, other in zip(first, second, strict=True)
+    ]
+
+
+def list_inner_tensors(nodes: Sequence[Node]) -> list[str]:
+    """Return what operations read and give."""
+    return [
+        tensor
+        for node in nodes
+        for tensor in (*node.inputs, *node.outputs[:1], *node.constant_ids.values())
+    ]
+
+
+def read_inputs(layer: Layer, inputs: Sequence[Array]) -> Layer | None:
+    """Return a reference's operation on the data that the subject's reads; None if it does not fit.
+
+    Its constants stay its own. What rounding, or a difference, has done before is in the data, and
+    is not this operation's.
+    """
+    if [each.shape for each in inputs] != [each.shape for each in layer.inputs]:
+        return None
+    return replace(
+        layer,
+        inputs=tuple(
+            own if place in layer.constants or own.size == 1 else given
+            for place, (own, given) in enumerate(zip(layer.inputs, inputs, strict=True))
+        ),
+    )
+
+
+def measure_floor(layer: Layer) -> tuple[Array, Floor] | None:
+    """Return the output of an operation within a row, and its floor, which no run has measured.
+
+    None where it cannot be evaluated.
+    """
+    rng = np.random.default_rng(0)
+    errors = []
+    try:
+        with np.errstate(all="ignore"):
+            output = evaluate(layer)
+            for number in range(_REPLICATES):
+                moved = [each.astype(np.float32) for each in layer.inputs]
+                if number:
+                    moved = [perturb(each, rng) for each in moved]
+                own = replace(layer, inputs=tuple(each.astype(np.float64) for each in moved))
+                rounded = round_to_float32(evaluate(own))
+                errors.append(measure_error(actual=rounded, expected=output))
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+    return output, compute_floor(errors)
+
+
+def name_operation(explanation: Explanation, label: str) -> Explanation:
+    """Return an explanation that says within which operation of its row the difference is."""
+    if explanation.proof is None:
+        return explanation
+    proof: Attempt = explanation.proof
+    candidates = tuple(_name(each, label) for each in proof.candidates)
+    return replace(explanation, proof=replace(proof, candidates=candidates))
+
+
+def _name(candidate: Candidate, label: str) -> Candidate:
+    text = candidate.text[:1].lower() + candidate.text[1:]
+    return replace(candidate, text=f"In its {label}, {text}")
+
+
+def _in_order(graph: Graph, nodes: Sequence[str]) -> list[Node]:
+    wanted = set(nodes)
+    return [node for node in graph.nodes if node.id in wanted]
+
+
+def _point(graph: Graph, node: Node) -> TensorPoint:
+    tensor = node.outputs[0]
+    return TensorPoint("", tensor, channels_first(infer_axes(graph).get(tensor, "")))
