@@ -33,10 +33,11 @@ from parity.explain.graph_inputs import (
 )
 from parity.explain.inner_operations import (
     InnerOperation,
-    list_inner_operations,
+    list_inner_nodes,
     list_inner_tensors,
     measure_floor,
     name_operation,
+    pair_inner_operations,
     read_inputs,
 )
 from parity.explain.proof import search
@@ -143,7 +144,7 @@ class GraphExplainer:
             **self.subject_tensors.get(subject, {}),
             row.tensors[subject].tensor: np.asarray(actual, np.float64),
         }
-        for each in list_inner_operations(self.state, subject, row):
+        for each in pair_inner_operations(self.state, subject, row, self.reference_tensors, known):
             failing = self._build_inner(subject, each, known)
             if failing is None:
                 return []
@@ -557,8 +558,7 @@ def explain_rows(
         inner = [
             tensor
             for name, row in zip((name for name, _ in chosen), rows, strict=True)
-            for each in list_inner_operations(state, name, row)
-            for tensor in list_inner_tensors([each.reference])
+            for tensor in list_inner_tensors(list_inner_nodes(state, name, row)[0])
         ]
         tensors.require((*list_tensors_around(graph, nodes), *before, *inner))
         own: dict[str, Mapping[str, Array]] = {}

@@ -1,12 +1,13 @@
-"""The operations that a pair writes out on both sides in the same way, one by one.
+"""The operations that both models write out within one row, one by one.
 
 Attention that is written out is one row: its scores, their mask and the softmax have no rows of
-their own. Where both models write it with the same operations, these are paired in their order.
+their own. Its operations are paired by what they read: the same values, or what paired operations
+give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,9 @@ from parity.processes.graph_requests import TensorPoint
 
 _REPLICATES = 4
 
+_SAME = 1e-4
+"""The largest difference, relative to the largest value, of tensors that are called the same."""
+
 
 @dataclass(frozen=True)
 class InnerOperation:
@@ -36,18 +40,53 @@ class InnerOperation:
     row: GraphRow
 
 
-def list_inner_operations(state: GraphState, subject: str, row: GraphRow) -> list[InnerOperation]:
-    """Return the operations of a row in their order; none unless both sides have the same kinds."""
+def list_inner_nodes(state: GraphState, subject: str, row: GraphRow) -> tuple[list[Node], ...]:
+    """Return the operations of a row, of the reference and of the subject, in their order.
+
+    Both are empty where either has only one.
+    """
     pairs = (each for each in state.alignments[subject].pairs if row.node in each.reference)
     pair = next(pairs, None)
-    if pair is None or len(pair.reference) < 2 or len(pair.reference) != len(pair.other):
+    if pair is None or min(len(pair.reference), len(pair.other)) < 2:
+        return [], []
+    return (
+        _in_order(state.reference.graph, pair.reference),
+        _in_order(state.models[subject].graph, pair.other),
+    )
+
+
+def pair_inner_operations(
+    state: GraphState,
+    subject: str,
+    row: GraphRow,
+    wanted: Mapping[str, Array],
+    known: Mapping[str, Array],
+) -> list[InnerOperation]:
+    """Return the pairs of operations within a row, in their order, the last ones among them.
+
+    `wanted` are the reference's tensors by id, `known` the subject's. Empty where the last ones are
+    no pair: then a difference may be in what is written otherwise.
+    """
+    first, second = list_inner_nodes(state, subject, row)
+    partners: dict[str, str] = {}
+    pairs: list[tuple[Node, Node]] = []
+    left = list(second)
+    for one in first:
+        for other in left:
+            if one.kind == other.kind and len(one.inputs) == len(other.inputs) and all(
+                partners.get(x) == y or _agree(wanted.get(x), known.get(y))
+                for x, y in zip(one.inputs, other.inputs, strict=True)
+            ):  # fmt: skip
+                pairs.append((one, other))
+                left.remove(other)
+                partners[one.outputs[0]] = other.outputs[0]
+                break
+    if not pairs or pairs[-1] != (first[-1], second[-1]):
         return []
-    graphs = state.reference.graph, state.models[subject].graph
-    first, second = (_in_order(*each) for each in zip(graphs, (pair.reference, pair.other),
-                                                      strict=True))  # fmt: skip
-    if [node.kind for node in first] != [node.kind for node in second]:
-        return []
-    name = state.reference.subject.name
+    graphs, name = (
+        (state.reference.graph, state.models[subject].graph),
+        state.reference.subject.name,
+    )
     return [
         InnerOperation(
             one,
@@ -61,8 +100,16 @@ def list_inner_operations(state: GraphState, subject: str, row: GraphRow) -> lis
                 nodes={subject: (other.id,)},
             ),
         )
-        for one, other in zip(first, second, strict=True)
+        for one, other in pairs
     ]
+
+
+def _agree(first: Array | None, second: Array | None) -> bool:
+    """Return whether two tensors are the same up to rounding."""
+    if first is None or second is None or first.shape != second.shape:
+        return False
+    scale = float(np.abs(first).max(initial=0.0))
+    return bool(np.abs(first - second).max(initial=0.0) <= _SAME * scale)
 
 
 def list_inner_tensors(nodes: Sequence[Node]) -> list[str]:
