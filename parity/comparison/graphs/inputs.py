@@ -311,7 +311,7 @@ def _require_image_size(request: GraphRequest, shape: Sequence[int | None]) -> N
     if request.image_size not in (None, size):
         raise UsageError(
             f"--image-size: the model's input is {size[0]}x{size[1]} pixels; give the size to the "
-            "model that takes it, such as resnet50,image_size=64"
+            "model that takes it, such as resnet50,image_size=64, or its input's --shape"
         )
 
 
