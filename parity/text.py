@@ -99,6 +99,13 @@ def format_number(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def format_size(size: int) -> str:
+    """Format a number of bytes: 812 bytes, 31 kB, 2.4 MB."""
+    if size < 1000:
+        return f"{size} bytes"
+    return f"{size / 1e3:.0f} kB" if size < 999_500 else f"{size / 1e6:,.1f} MB"
+
+
 def format_ratio(value: float) -> str:
     """Format a ratio in at most six characters: 0.8×, 31×, 2.4e5×."""
     if not math.isfinite(value):

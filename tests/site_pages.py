@@ -13,7 +13,7 @@ import ast
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,7 +100,7 @@ class SourceReader:
         self.constants = [
             value.value
             for name in _constant_names(tree)
-            for value in _assigned(tree, name)
+            for value in _assigned(tree, ast.Name(name))
             if isinstance(value, ast.Constant) and isinstance(value.value, str)
         ]
         self._open: set[int] = set()
@@ -131,9 +131,10 @@ class SourceReader:
             case ast.Constant(value=str(text)):
                 yield text
             case ast.JoinedStr(values=parts):
+                values = [p.value if isinstance(p, ast.FormattedValue) else p for p in parts]
+                unknown = self._varying_together(values)
                 options = [
-                    self.texts(part.value if isinstance(part, ast.FormattedValue) else part, depth)
-                    for part in parts
+                    ["…"] if id(value) in unknown else self.texts(value, depth) for value in values
                 ]
                 yield from map("".join, itertools.product(*options))
             case ast.BoolOp(values=parts):
@@ -161,11 +162,24 @@ class SourceReader:
             case _:
                 yield "…"
 
+    def _varying_together(self, values: Sequence[ast.AST]) -> set[int]:
+        """Return the expressions that several targets of one loop give: not every pair of values
+        is one that the loop has."""
+        found: set[int] = set()
+        for loop in ast.walk(self.tree):
+            if isinstance(loop, ast.For) and isinstance(loop.target, ast.Tuple):
+                targets = {each.id for each in loop.target.elts if isinstance(each, ast.Name)}
+                own = [v for v in values if isinstance(v, ast.Name) and v.id in targets]
+                inside = {id(node) for node in ast.walk(loop)}
+                if len({v.id for v in own}) > 1 and inside.issuperset(map(id, own)):
+                    found.update(map(id, own))
+        return found
+
     def _named(self, node: ast.Name, depth: int) -> Iterator[str]:
         """Yield the sentences of a variable: assigned in its function or module, or passed."""
         function = self.owners.get(id(node))
         for scope in filter(None, (function, self.tree)):
-            values = list(_assigned(scope, node.id))
+            values = list(_assigned(scope, node))
             if values:
                 for value in values:
                     yield from self.texts(value, depth)
@@ -205,8 +219,10 @@ def _constant_names(tree: ast.Module) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()]
 
 
-def _assigned(scope: ast.AST, name: str) -> Iterator[ast.AST]:
-    """Yield the values that a name gets in a scope: by assignment, or from a written-out loop."""
+def _assigned(scope: ast.AST, used: ast.Name) -> Iterator[ast.AST]:
+    """Yield the values that a name may have where it is used: by assignments in the scope, or from
+    a written-out loop around it."""
+    name = used.id
     nodes = scope.body if isinstance(scope, ast.Module) else list(ast.walk(scope))
     for node in nodes:
         pairs: list[tuple[ast.AST, ast.AST]] = []
@@ -214,7 +230,11 @@ def _assigned(scope: ast.AST, name: str) -> Iterator[ast.AST]:
             pairs = [(target, node.value) for target in node.targets]
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             pairs = [(node.target, node.value)]
-        elif isinstance(node, ast.For) and isinstance(node.iter, ast.Tuple):
+        elif (
+            isinstance(node, ast.For)
+            and isinstance(node.iter, ast.Tuple)
+            and any(inner is used for inner in ast.walk(node))
+        ):
             pairs = [(node.target, value) for value in node.iter.elts]
         for target, value in pairs:
             if isinstance(target, ast.Name) and target.id == name:

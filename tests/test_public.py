@@ -22,6 +22,7 @@ from parity.commands import values
 from parity.commands.cli import command, request_options
 from parity.comparison.request import Request
 from parity.errors import InterpreterError, UsageError
+from parity.testing import assert_parity
 from parity.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -387,3 +388,18 @@ def test_no_option_of_several_models_is_ignored(option, message, tmp_path):
         api.compare("resnet18", "resnet34", **option)
     with pytest.raises(UsageError, match=message):
         api.capture("resnet18", "resnet34", out=tmp_path, **option)
+
+
+@pytest.mark.parametrize("models", [(3,), (object(), object()), ("resnet18", object())])
+def test_a_live_model_is_no_reference(models):
+    with pytest.raises(
+        UsageError, match=r"found a \w+; live models are compared by .*assert_parity"
+    ):
+        api.compare(*models)
+    with pytest.raises(UsageError, match=r"found a \w+; live models"):
+        assert_parity(*models)
+
+
+def test_a_path_is_a_reference(tmp_path):
+    with pytest.raises(UsageError, match="no such file or folder"):
+        api.compare(tmp_path / "a.onnx", tmp_path / "b.onnx")

@@ -98,6 +98,23 @@ def test_the_sentences_and_remedies_are_read_from_the_source():
     assert sorted(remedies) == ["first, set heads", "set heads", "use … heads"]
 
 
+def test_values_of_one_loop_are_not_mixed_with_those_of_another():
+    text = (
+        "def propose_candidates(failing):\n"
+        "    for one, two in (('query', 'key'), ('key', 'value')):\n"
+        "        yield Candidate('a', change(), f'{one} and {two} are exchanged', 'r')\n"
+        "    for text in scales():\n"
+        "        yield Candidate('a', change(), f'multiplied by {text}', 'r')\n"
+        "    for text in ('the root', 'one'):\n"
+        "        yield Candidate('a', change(), f'divided by {text}', 'r')\n"
+    )
+    reader = site_pages.SourceReader(ast.parse(text))
+    sentences, _ = reader.statements(site_pages.POSITIONS)["a"]
+    assert sentences == [
+        "… and … are exchanged", "multiplied by …", "divided by the root", "divided by one"
+    ]  # fmt: skip
+
+
 def test_a_thread_without_an_address_is_refused():
     assert "github.com/keras-team/keras/issues/19291" in site_pages.link_threads("see keras#19291")
     with pytest.raises(ValueError, match="REPOSITORIES has no address"):

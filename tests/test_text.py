@@ -13,6 +13,7 @@ from parity.text import (
     closest,
     describe_remaining,
     did_you_mean,
+    format_size,
     printable,
     quote,
     suggest,
@@ -100,3 +101,12 @@ def test_a_fact_is_written_in_one_place(pattern: str, homes: set[str]) -> None:
 @pytest.mark.parametrize("value", [10**5000, -(10**5000)], ids=["large", "small"])
 def test_a_number_that_cannot_be_printed_is_named(value: int) -> None:
     assert quote(value) == "a int that cannot be printed"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (96_400, "96 kB"), (999_499, "999 kB"),
+     (999_500, "1.0 MB"), (2_440_000, "2.4 MB"), (2_000_000_000, "2,000.0 MB")],
+)  # fmt: skip
+def test_a_size_of_a_file(size, text):
+    assert format_size(size) == text

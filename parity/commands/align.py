@@ -66,6 +66,15 @@ class AlignedModels:
         """Whether every layer has a partner, and every pair is sure."""
         return all(row.confidence == "sure" for row in self.rows)
 
+    def describe_pairs(self) -> str:
+        """Return how many pairs there are, and how many operations have none or none for sure."""
+        alone = sum(row.confidence == "none" for row in self.rows)
+        unsure = sum(row.confidence not in ("sure", "none") for row in self.rows)
+        parts = [f"{len(self.rows) - alone} pairs"]
+        parts += [f"{unsure} not sure"] if unsure else []
+        parts += [f"{alone} operations without a partner"] if alone else []
+        return ", ".join(parts)
+
     def to_csv(self) -> str:
         """Return the rows as CSV."""
         text = io.StringIO()

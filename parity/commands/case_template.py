@@ -39,6 +39,10 @@ name = {name}
 # old = "/path/to/python"
 """
 
+_OWN_WEIGHTS = """\
+# weights = "torch"       # those of one model for all, or "F.pth"; by default each its own
+"""
+
 _SIZES = """\
 # classes = 10            # other sizes than the published ones
 # image_size = 64
@@ -62,11 +66,12 @@ def write_case_file(path: Path, references: Sequence[str]) -> None:
 
 def make_case_file(references: Sequence[str]) -> str:
     """Return the text of a case file for an architecture, or for models by their references."""
-    name = re.sub(r"[^\w.+@-]+", "-", references[0]).strip("-.") or "model"
+    stem = re.sub(r"\.py(?=:)", "", references[0])
+    name = re.sub(r"[^\w.+@-]+", "-", stem).strip("-.") or "model"
     if len(references) == 1 and not names_any_models(references):
         models, sizes = f"model = {_quote(references[0])}", _SIZES
     else:
-        models, sizes = f"models = [{', '.join(map(_quote, references))}]", ""
+        models, sizes = f"models = [{', '.join(map(_quote, references))}]", _OWN_WEIGHTS
     return _TEXT.format(name=_quote(name), models=models, sizes=sizes)
 
 

@@ -266,8 +266,16 @@ class CaseFileParser:
         if not is_valid:
             labels = {bool: "true or false", int: "a whole number", float: "a number"}
             raise self.value_error(table, index, key, labels.get(types[0], "text"), value)
-        is_file = key in ("weights", "input") and value not in (RANDOM, OWN)
+        if key == "weights":
+            return self._locate_weights(value)
+        is_file = key == "input" and value != RANDOM
         return self._path.parent / value if Path in types or is_file else value
+
+    def _locate_weights(self, value: str) -> str | Path:
+        """Return a checkpoint's path, which starts at the case file, or a model as it is named."""
+        if value in (RANDOM, OWN) or re.fullmatch(r"[\w@-]+", value):
+            return value
+        return self.locate(value) if ":" in value else self._path.parent / value
 
     def _parse_inputs(self, table: str, index: int, key: str, value: Any) -> dict[str, Any]:
         """Return the files or the shapes of named inputs."""

@@ -23,6 +23,7 @@ from parity.commands.values import (
     optional_path,
     parse_image_size,
     parse_subjects,
+    require_references,
     sort_models,
 )
 from parity.comparison.attribution import attribute_differences
@@ -214,6 +215,7 @@ def compare(
         "python": find_interpreters(python),
         "keras_backend": keras_backend,
     }
+    models = require_references(models)
     if names_any_models(models, table=table):
         refuse_foreign_options(xla=xla, serial=serial)
         graph_request = GraphRequest(

@@ -88,7 +88,7 @@ def convert(
     target, size = Path(target), parse_image_size(image_size)
     if into is None and names_registered_model(model):
         if source is None:
-            raise UsageError(f"{model}: a registered model has no weights: give a checkpoint")
+            raise UsageError(f"{model}: a registered model has no weights: give --weights FILE")
         detect_format(source)
         detect_format(target)
         spec = architectures.get(model, classes=classes, image_size=size, channels=channels)

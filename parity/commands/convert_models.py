@@ -90,9 +90,8 @@ def _require_suffix(target: Path, name: str, runtime: str, *, remedy: str) -> No
     label = registry.label(runtime)
     suffixes = registry.model_checkpoint_suffixes(runtime)
     if not suffixes:
-        raise UsageError(
-            f"{target}: {name} is a model of {label}, which has no checkpoints{remedy}"
-        )
+        named = "; name" + remedy.removeprefix(", or") if remedy else ""
+        raise UsageError(f"{target}: {name} is a model of {label}, which has no checkpoints{named}")
     if not target.name.endswith(suffixes):
         raise UsageError(
             f"{target}: {name} is a model of {label}: give {' or '.join(suffixes)}{remedy}"

@@ -33,6 +33,8 @@ from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.defaults import LIMIT
 from parity.errors import ChildError, GraphError, OutputError, UsageError
+from parity.explain.cause import Cause
+from parity.explain.messages import UNKNOWN
 from parity.numerics.npz import load_npz
 from parity.numerics.verdict import FirstDivergence
 from parity.processes.children import Children
@@ -70,6 +72,8 @@ class Reduction:
     """The largest absolute error of the model that differs, in the piece."""
     floor: float = 0.0
     """How far rounding moves the piece, as the file measures it."""
+    causes: tuple[Cause, ...] = ()
+    """Why the models differ there, where it is proved."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,7 @@ class _Reducer:
             {side.subject: side.code.labels for side in sides},
             trial.error,
             trial.floor,
+            _list_proved(report, trial.piece),
         )
 
     # The piece -----------------------------------------------------------------------------------
@@ -349,9 +354,8 @@ class _Reducer:
             f"inside the models: error {trial.error:.3e}, floor {trial.floor:.3e} on the whole "
             "input of the part"
         )
-        for cause in report.causes:
-            if cause.layer == piece.end.name and cause.cause != "not-explained":
-                yield f"proved: {cause.message}"
+        for cause in _list_proved(report, piece):
+            yield f"proved: {cause.message}"
         yield "the first model is taken as right; exit code 1: they differ, 0: they do not"
 
     def _format_command(self) -> str:
@@ -376,3 +380,8 @@ def _describe_end(ended: ScriptResult) -> str:
         return "it took too long"
     text = ended.last_line or next(iter(reversed(ended.out.splitlines())), "")
     return re.sub(r"\s+", " ", text)[:300] or f"exit code {ended.code}"
+
+
+def _list_proved(report: Report, piece: Piece) -> tuple[Cause, ...]:
+    """Return the causes that are proved of the layer that a piece ends with."""
+    return tuple(c for c in report.causes if c.layer == piece.end.name and c.cause != UNKNOWN)

@@ -118,6 +118,18 @@ def optional_path(value: str | Path | None) -> Path | None:
     return None if value is None else Path(value)
 
 
+def require_references(models: Sequence[object]) -> tuple[str, ...]:
+    """Return references as text, paths among them. Raises UsageError for anything else."""
+    for each in models:
+        if not isinstance(each, str | Path):
+            raise UsageError(
+                f"expected a reference such as 'net.py:build' or 'net.onnx', found a "
+                f"{type(each).__name__}; live models are compared by "
+                "parity.testing.assert_parity(keras=…, torch=…)"
+            )
+    return tuple(map(str, models))
+
+
 def names_any_models(references: Sequence[str], *, table: object = None) -> bool:
     """Return whether the arguments name models to be read and aligned.
 

@@ -147,7 +147,9 @@ def describe_unexplained_layer(
 ) -> Cause:
     """Return the entry of a layer without a proven cause; `where` names whose layer it is."""
     before = explanation.x_floor_before if explanation else failure.x_floor
-    message = f"not explained: the {failure.row.kind} of {where} differs ({_format_floors(before)})"
+    message = f"not explained: the {failure.row.kind} of {where} differs"
+    if layer is None or not layer.pattern.non_finite:
+        message += f" ({_format_floors(before)})"
     if layer is None:
         message += "; the reference's layer cannot be evaluated alone, so no cause was tried"
     else:
@@ -158,6 +160,8 @@ def describe_unexplained_layer(
             )
         if explanation is not None and explanation.ended:
             message += "; the search ended before all pairs of causes were tried"
+        if explanation is not None and explanation.weights:
+            message += f"; {explanation.weights}"
         closest = explanation.closest if explanation else ()
         if closest:
             message += f"; closest causes, which do not explain it: {_list_attempts(closest)}"

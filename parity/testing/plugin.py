@@ -9,6 +9,7 @@ It imports neither NumPy nor the rest of `parity` before a test needs them.
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -173,12 +174,20 @@ def assert_parity() -> Callable[..., None]:
 def parity_report(request: pytest.FixtureRequest) -> Report:
     """Return the report on the models of the test's marker: `assert parity_report`."""
     import parity
+    from parity.errors import ParityError
 
     marker = request.node.get_closest_marker("parity")
     if marker is None or not marker.args:
-        raise pytest.UsageError(
-            "parity_report: the test has no models; mark it with @pytest.mark.parity(A, B)"
-        )
-    report = parity.compare(*marker.args, **marker.kwargs)
+        message = "parity_report: the test has no models; mark it with @pytest.mark.parity(A, B)"
+        pytest.fail(message, pytrace=False)
+    try:
+        # An option that `compare` has not is an error of the marker, not of parity.
+        bound = inspect.signature(parity.compare).bind(*marker.args, **marker.kwargs)
+    except TypeError as error:
+        pytest.fail(f"@pytest.mark.parity: {error}", pytrace=False)
+    try:
+        report = parity.compare(*bound.args, **bound.kwargs)
+    except ParityError as error:
+        pytest.fail(f"@pytest.mark.parity: {error}", pytrace=False)
     request.node.stash[_REPORT] = report
     return report

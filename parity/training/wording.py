@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from parity.text import format_ratio
 from parity.training.steps import FLOORS, KINDS, LIMIT, StepComparison
 from parity.training.verification import REFERENCE, SUBJECT, VerifiedStep
 
@@ -26,7 +27,9 @@ def tabulate_verification(steps: Sequence[VerifiedStep]) -> tuple[list[str], lis
                 elif each.precision == "float64":
                     cells.append(f"{error.rel_l2:.1e}")
                 else:
-                    cells.append(f"{error.x_floor:.2f}×")
+                    # Below 10 two places: what passes is mostly below 1.
+                    x_floor = error.x_floor
+                    cells.append(f"{x_floor:.2f}×" if x_floor < 10 else format_ratio(x_floor))
             rows.append([str(step.number), each.precision, *cells, _state(each)])
     return ["step", "in", *kinds, ""], rows
 

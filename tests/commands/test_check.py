@@ -64,6 +64,19 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert found.reports == {"junit": tmp_path / "out/parity.xml"}
 
 
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [("torch", "torch"), ("net.py:build", "{}/net.py:build"), ("keras:ResNet50", "keras:ResNet50")],
+)
+def test_the_weights_may_be_those_of_a_model(tmp_path: Path, weights: str, found: str) -> None:
+    """A file starts at the case file, the name of a subject is no file."""
+    (tmp_path / "net.py").touch()
+    models = "models = ['torch=net.py:build', 'keras:ResNet50']"
+    text = f"[[case]]\nname = 'net'\n{models}\nweights = '{weights}'"
+    (case,) = cases.load(plan(tmp_path, text)).cases
+    assert case.request.weights == found.format(tmp_path)
+
+
 def test_a_case_outweighs_the_defaults_and_paths_start_at_the_file(tmp_path: Path) -> None:
     text = """
 [defaults]

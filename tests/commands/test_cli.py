@@ -175,7 +175,7 @@ def test_a_comparison_that_cannot_be(capsys, arguments, told):
         (("table", "resnet18", "--format", "yaml"), "'yaml' is not one of 'text', 'json', 'csv'"),
         (
             ("convert", "resnet18", "out.pth"),
-            "a registered model has no weights: give a checkpoint",
+            "a registered model has no weights: give --weights FILE",
         ),
         (("convert", "resnet18", "out.pth", "--weights", "no.pth"), "no.pth: no such file"),
         (

@@ -58,6 +58,72 @@ def test_the_groups_come_in_their_order(capsys, name):
     assert "Outputs" in groups
 
 
+MODEL_COMMANDS = (
+    "compare", "fix", "reduce", "align", "convert", "export", "capture", "bisect", "table",
+    "train", "evaluate", "predict",
+)  # fmt: skip
+"""The commands that take models."""
+
+OTHER_MEANINGS = {
+    "--case": {"bisect"},
+    # What is chosen is that of every runtime, or of a subject.
+    "--device": {"train", "evaluate", "predict"},
+    "--subjects": {"evaluate", "predict"},
+    # What is written differs.
+    "--format": {"table", "train"},
+    "--out": {"fix", "reduce", "align", "train", "evaluate", "capture"},
+    "--json": {"train", "bisect"},
+    "--html": {"train", "evaluate"},
+    # Those of the file that is written, or of a training run.
+    "--precision": {"export", "train"},
+    "--preprocess": {"export"},
+    "--labels": {"export"},
+    "--batch": {"train", "evaluate"},
+    "--skip-unreadable": {"train", "evaluate"},
+    # Arrays alone, and checkpoints alone.
+    "--input": {"export"},
+    "--weights": {"convert", "export", "evaluate", "predict"},
+}
+"""Options of one name that are another thing in these commands."""
+
+
+def test_an_option_is_spelled_and_explained_alike_in_all_commands_that_take_models():
+    found = {}
+    for name in MODEL_COMMANDS:
+        for option in COMMANDS[name].params:
+            if option.param_type_name == "option" and name not in OTHER_MEANINGS.get(
+                option.opts[0], ()
+            ):
+                entry = option.opts, option.metavar, option.help, option.rich_help_panel
+                found.setdefault(option.opts[0], {})[name] = entry
+    differing = {
+        option: each for option, each in found.items() if len(set(map(str, each.values()))) > 1
+    }
+    assert differing == {}
+
+
+@pytest.mark.parametrize("option", ["--weights", "--batch"])
+def test_checkpoints_and_batches_are_explained_alike_too(option):
+    others = OTHER_MEANINGS[option]
+    texts = {
+        (each.metavar, each.help)
+        for name in others
+        for each in COMMANDS[name].params
+        if option in each.opts
+    }
+    assert len(texts) == 1
+
+
+def test_whoever_is_told_to_give_an_input_can_give_it():
+    """`nothing states the shape of the input 'x': give --shape x=…, or … --input x=FILE.npy`."""
+    lacking = [
+        name
+        for name in set(MODEL_COMMANDS) - {"train", "evaluate", "predict"}
+        if not {"--shape", "--input"} <= {o for each in COMMANDS[name].params for o in each.opts}
+    ]
+    assert lacking == []
+
+
 def test_no_summary_is_cut(capsys):
     _, out, _ = ran(capsys, "--help")
     listed = out.partition("Commands:")[2]
@@ -182,6 +248,8 @@ def test_a_case_file_is_written_with_comments(capsys, tmp_path, monkeypatch, ref
     assert out == "wrote parity.toml; now run: parity check parity.toml\n"
     text = (tmp_path / "parity.toml").read_text()
     assert models in text
+    assert "# weights = " in text
+    assert ".py" not in next(line for line in text.splitlines() if line.startswith("name"))
     (case,) = cases.load(tmp_path / "parity.toml").cases
     assert case.name
     # Every key that is commented out is one that a case file may have.

@@ -85,6 +85,47 @@ def test_the_image_size_is_not_ignored_where_the_model_states_its_own():
         choose((None, 3, 64, 64), image_size=(32, 32))
 
 
+@pytest.mark.parametrize("size", [(32, 32), (48, 32)])
+def test_the_image_size_is_not_ignored_beside_an_example(size):
+    example = {"x": np.random.default_rng(0).standard_normal((1, 3, 48, 32)).astype(np.float32)}
+    declared = [DeclaredInput("x", None, "float32", "example")]
+    request = GraphRequest(("a.py:b",), image_size=size)
+    if size == (48, 32):
+        assert choose_inputs(request, declared, example, seed=0).arrays["x"] is example["x"]
+        return
+    with pytest.raises(UsageError, match="--image-size: the model's input is 48x32 pixels"):
+        choose_inputs(request, declared, example, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_photograph"),
+    [
+        (None, "mask.npy", True),
+        (None, None, True),
+        ("x.npy", None, False),
+        ("x.npy", "mask.npy", False),
+    ],
+)
+def test_a_photograph_beside_an_array(tmp_path, first, second, is_photograph):
+    """The preprocessing is that of a photograph, whatever the other inputs are."""
+    declared = [
+        DeclaredInput("x", (1, 3, 8, 8), "float32", "test"),
+        DeclaredInput("y", (1, 4), "float32", "test"),
+    ]
+    given = {name: file for name, file in (("x", first), ("y", second)) if file}
+    for spec in declared:
+        np.save(tmp_path / given.get(spec.name, "unused.npy"), np.ones(spec.shape, np.float32))
+    request = GraphRequest(("a", "b"), inputs={n: tmp_path / file for n, file in given.items()})
+    assert choose_inputs(request, declared, None, seed=0).has_photograph == is_photograph
+
+
+@pytest.mark.parametrize("source", ["random", np.ones((1, 3, 8, 8), np.float32)])
+def test_noise_and_arrays_are_no_photographs(source):
+    declared = [DeclaredInput("x", (1, 3, 8, 8), "float32", "test")]
+    request = GraphRequest(("a", "b"), input=source)
+    assert not choose_inputs(request, declared, None, seed=0).has_photograph
+
+
 @pytest.mark.parametrize(
     ("example", "kept"),
     [

@@ -197,7 +197,7 @@ WRONG = [
     (("tn.py:tokens", "no/o.pth"), "there is no folder"),
     (("tn.py:tokens", "--weights", "none.pth", "o.pth"), "none.pth: no such file"),
     (("resnet18", "--into", "tn.py:images", "o.pth"), "a registered model has no weights"),
-    (("resnet18", "o.pth"), "a registered model has no weights: give a checkpoint"),
+    (("resnet18", "o.pth"), "a registered model has no weights: give --weights FILE"),
     (("tn.py:tokens", "o.pth", "--classes", "3"), "--classes and --channels belong to"),
 ]  # fmt: skip
 

@@ -58,6 +58,11 @@ def test_a_function_of_pytorch_with_another_argument(parity, right, tmp_path):
     assert code == 1, printed
     assert "wrong: max abs error" in printed
     assert "they differ" in printed
+    assert "why: leaky-relu-slope: The slope for negative values is 0.3" in " ".join(
+        done.out.split()
+    )
+    assert "set negative_slope=0.1" in done.out
+    assert "× the floor" in done.out
     assert parse_error(printed, "right") <= 4 * parse_error(printed, "floor")
     # The difference taken out of the file, it says that there is none.
     assert text.count("negative_slope=0.3") == 1

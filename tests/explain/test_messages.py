@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from parity.explain.diagnosis import explain_layer
 from parity.explain.findings import Finding, IsolatedFailure
 from parity.explain.messages import describe_findings
 from parity.explain.proof.layer import evaluate
@@ -41,6 +42,25 @@ def test_a_graph_that_is_wrong_in_another_way_has_its_own(odd):
     assert [cause.subject for cause in causes] == ["keras", "onnx-keras"]
     causes = describe_findings([finding("keras", odd), finding("onnx-torch", odd)])
     assert [cause.subject for cause in causes] == ["keras", "onnx-torch"]
+
+
+def test_weights_that_are_no_numbers_are_named():
+    layer = conv()
+    kernel = layer.weights["kernel"].copy()
+    kernel[1, 0, 2, 1] = np.nan
+    broken = evaluate(replace(layer, weights={**layer.weights, "kernel": kernel}))
+    made = failing_layer(layer, broken, subject="keras")
+    loaded = replace(made, subject_weights={"kernel": kernel})
+    found = explain_layer(made, add_weights=lambda: loaded)
+    wrong = IsolatedFailure("keras", made.row, made.floor, np.inf)
+    (cause,) = describe_findings([Finding(wrong, made, found)])
+    assert "another shape" not in cause.message
+    assert cause.message.startswith("not explained: the conv of Keras differs; ")
+    assert cause.message.endswith(
+        f"; 1 of {kernel.size} values of its kernel are NaN or Inf, first nan at (1, 0, 2, 1)"
+    )
+    without = describe_findings([Finding(wrong, made, explain_layer(made))])[0].message
+    assert "kernel" not in without
 
 
 def test_a_layer_of_which_nothing_could_be_tried_has_its_own(odd):

@@ -134,6 +134,28 @@ def test_marked_models_are_compared_and_the_report_is_attached(suite, tmp_path):
     ]
 
 
+BAD_MARKERS = """
+import pytest
+
+@pytest.mark.parity("net.py:build", "same.onnx", wieghts="torch")
+def test_option(parity_report): ...
+
+@pytest.mark.parity("nowhere.py:build", "deployed.onnx")
+def test_model(parity_report): ...
+
+def test_unmarked(parity_report): ...
+"""
+
+
+def test_a_marker_that_cannot_be_compared_is_one_line(suite):
+    done = suite(BAD_MARKERS, conftest="")
+    assert "@pytest.mark.parity: got an unexpected keyword argument 'wieghts'" in done.stdout
+    assert "@pytest.mark.parity: nowhere.py: no such file or directory" in done.stdout
+    assert "parity_report: the test has no models" in done.stdout
+    assert "plugin.py" not in done.stdout
+    assert done.returncode == 1
+
+
 def test_the_plugin_loads_neither_numpy_nor_a_framework():
     code = (
         "import sys, parity.testing.plugin; "

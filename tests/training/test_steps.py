@@ -270,6 +270,18 @@ def test_the_words_name_the_first_difference_and_its_cause():
     assert LIMIT == 1e-10
 
 
+def test_a_large_ratio_has_the_format_of_all_large_ratios():
+    """Two places of what is below 10, and 1.9e+05 as 1.9e5."""
+    step = build_undetermined_step()
+    errors = tuple(dataclasses.replace(each, rel_l2=7.6e-2) for each in step.numerics.errors)
+    large = dataclasses.replace(
+        step, numerics=dataclasses.replace(step.numerics, errors=errors, kinks=())
+    )
+    (_, small), (_, big) = tabulate_verification([step])[1], tabulate_verification([large])[1]
+    assert "1.00×" in small
+    assert "7.6e5×" in big
+
+
 # Dropouts and hidden kinks -----------------------------------------------------------------------
 
 

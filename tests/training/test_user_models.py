@@ -61,6 +61,14 @@ def test_grouped_convolutions_are_verified_in_float64(tmp_path):
 
 
 @pytest.mark.framework
+def test_the_loss_is_taken_before_a_softmax_of_keras(tmp_path):
+    """As Keras itself takes it, with a warning: both trainings are the same."""
+    models = (f"{TORCH}cnn", f"{KERAS}cnn,head=softmax")
+    result = train(tmp_path, *models, verify=True, every=30)
+    assert result.agrees
+
+
+@pytest.mark.framework
 def test_running_sums_of_a_bias_are_rounding(tmp_path):
     """Behind a global mean all positions have one gradient, and sums of equal terms round alike."""
     models = (f"{TORCH}grouped,bias=true", f"{KERAS}grouped,bias=true")

@@ -17,6 +17,7 @@ def _block(x: Any, filters: int, momentum: float, name: str) -> Any:
 def keras_cnn(
     num_classes: int = 10, momentum: float = 0.9, dropout: float = 0.0, frozen: str = "",
     stop: bool = False, activation: str = "relu", size: int = 8, shortcut: bool = True,
+    head: str = "linear",
 ) -> keras.Model:  # fmt: skip
     """The twin of `TorchCnn`; the others are faults of training alone."""
     image = keras.Input((size, size, 1))
@@ -31,7 +32,7 @@ def keras_cnn(
         x = layers.Dropout(dropout)(x)
     x = layers.Dense(16, activation=activation, name="hidden")(x)
     x = layers.LayerNormalization()(x)
-    model = keras.Model(image, layers.Dense(num_classes, name="head")(x))
+    model = keras.Model(image, layers.Dense(num_classes, activation=head, name="head")(x))
     if frozen:
         model.get_layer(frozen).trainable = False
     return model

@@ -32,14 +32,7 @@ def align(
             rich_help_panel=panels.OUTPUTS,
         ),
     ] = None,
-    table: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="F.csv",
-            help="Pairs to keep, as --out writes them, edited; the rest is derived.",
-            rich_help_panel=panels.WHAT,
-        ),
-    ] = None,
+    table: arguments.TableOption = None,
     input: arguments.InputOption = None,
     shape: arguments.ShapeOption = None,
     trust: arguments.TrustOption = None,
@@ -89,6 +82,9 @@ def align(
             is_json = out.suffix == ".json"
             text = json.dumps(aligned.to_json(), indent=2) if is_json else aligned.to_csv()
             files.write_text(out, text)
+            console.stdout_console().print(
+                f"wrote {out}: {aligned.describe_pairs()}", markup=False, highlight=False
+            )
         else:
             console.print_table(
                 [*COLUMNS[:1], aligned.reference, aligned.other, *COLUMNS[3:]],

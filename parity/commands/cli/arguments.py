@@ -196,7 +196,7 @@ ShapeOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=1x3x224x224",
-        help="Shape of an input. Repeatable.",
+        help="Shape of an input, the batch first. Repeatable.",
         rich_help_panel=panels.WHAT,
     ),
 ]
@@ -275,10 +275,24 @@ LimitOption = Annotated[
 TableOption = Annotated[
     Path | None,
     typer.Option(
+        metavar="FILE",
         help="Pairs of layers to keep, as `parity align --out` writes them, while the rest is "
         "derived; or a layer table with all rows (.csv .toml .json).",
         rich_help_panel=panels.WHAT,
     ),
+]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A checkpoint (.safetensors "
+        f"{' '.join(registry.checkpoint_suffixes())}); by default the model's own weights, if it "
+        "brings some.",
+        rich_help_panel=panels.WHAT,
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Threads of each runtime.", rich_help_panel=panels.WHERE)
 ]
 TimeoutOption = Annotated[
     float, typer.Option(help="Time limit of one step, in seconds.", rich_help_panel=panels.WHERE)

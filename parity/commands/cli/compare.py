@@ -26,6 +26,7 @@ from parity.commands.cli.request_options import (
 )
 from parity.defaults import LIMIT
 from parity.processes.garbage import no_garbage_collection
+from parity.text import format_size
 
 if TYPE_CHECKING:
     from parity.comparison.request import Request
@@ -240,7 +241,7 @@ def capture(
         for note in captures.notes:
             console.print_note(note)
         for path in sorted(captures.files.values()):
-            console.stdout_console().print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
+            console.stdout_console().print(f"{path}: {format_size(path.stat().st_size)}")
         raise typer.Exit(0 if captures.ok else 3)
 
 

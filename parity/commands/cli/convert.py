@@ -10,7 +10,6 @@ from parity.commands.cli import arguments, console, panels
 from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 from parity.commands.cli.progress import show_progress
-from parity.processes import registry
 
 
 def convert(
@@ -23,15 +22,7 @@ def convert(
         ),
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The checkpoint to write.")],
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The checkpoint to read, by default the model's own weights: .safetensors "
-            f"{' '.join(registry.checkpoint_suffixes())}",
-            rich_help_panel=panels.WHAT,
-        ),
-    ] = None,
+    weights: arguments.CheckpointOption = None,
     into: Annotated[
         str | None,
         typer.Option(

@@ -38,14 +38,6 @@ ModelOption = Annotated[
         "torchvision:resnet50.",
     ),
 ]
-CheckpointOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="The checkpoint; one of `parity train` also tells classes, image size and scale.",
-        rich_help_panel=panels.WHAT,
-    ),
-]
 DataOption = Annotated[
     str | None,
     typer.Option(
@@ -96,12 +88,9 @@ JsonOption = Annotated[
     typer.Option(
         "--json",
         metavar="FILE",
-        help="Write the JSON document; - prints it.",
+        help="Write the report as JSON; - prints it.",
         rich_help_panel=panels.OUTPUTS,
     ),
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option(help="Threads of each runtime.", rich_help_panel=panels.WHERE)
 ]
 
 
@@ -116,7 +105,7 @@ def evaluate(
             rich_help_panel=panels.WHAT,
         ),
     ],
-    weights: CheckpointOption = None,
+    weights: arguments.CheckpointOption = None,
     split: SplitOption = None,
     subjects: RuntimesOption = None,
     exact: Annotated[
@@ -128,7 +117,7 @@ def evaluate(
         ),
     ] = False,
     batch: Annotated[
-        int, typer.Option(help="Number of images of a pass.", rich_help_panel=panels.WHAT)
+        int, typer.Option(help="Number of images in a batch.", rich_help_panel=panels.WHAT)
     ] = PASS_BATCH,
     image_size: arguments.ImageSizeOption = None,
     channels: arguments.ChannelsOption = None,
@@ -147,7 +136,9 @@ def evaluate(
     json: JsonOption = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the HTML page.", rich_help_panel=panels.OUTPUTS),
+        typer.Option(
+            metavar="FILE", help="Write the report as HTML.", rich_help_panel=panels.OUTPUTS
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -160,7 +151,7 @@ def evaluate(
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
     device: arguments.FixedDeviceOption = arguments.FixedDevice.cpu,
-    threads: ThreadsOption = None,
+    threads: arguments.ThreadsOption = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that load images.", rich_help_panel=panels.WHERE)
     ] = None,
@@ -248,7 +239,7 @@ def predict(
     images: Annotated[
         list[str] | None, typer.Argument(metavar="IMAGE...", help="Image files.")
     ] = None,
-    weights: CheckpointOption = None,
+    weights: arguments.CheckpointOption = None,
     data: DataOption = None,
     split: SplitOption = None,
     samples: Annotated[
@@ -276,7 +267,7 @@ def predict(
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
     device: arguments.FixedDeviceOption = arguments.FixedDevice.cpu,
-    threads: ThreadsOption = None,
+    threads: arguments.ThreadsOption = None,
     python: arguments.PythonOption = None,
     timeout: arguments.TimeoutOption = 900.0,
 ) -> None:

@@ -34,13 +34,7 @@ def export(
             rich_help_panel=panels.WHAT,
         ),
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="A checkpoint; by default seeded random weights, or the model's own.",
-            rich_help_panel=panels.WHAT,
-        ),
-    ] = None,
+    weights: arguments.CheckpointOption = None,
     input: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,14 +43,7 @@ def export(
             rich_help_panel=panels.WHAT,
         ),
     ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=1x3x224x224",
-            help="The shape of an input, the batch first, instead of an example. Repeatable.",
-            rich_help_panel=panels.WHAT,
-        ),
-    ] = None,
+    shape: arguments.ShapeOption = None,
     dynamic: Annotated[
         list[str] | None,
         typer.Option(
@@ -143,6 +130,7 @@ def export(
         from parity.commands.cli.progress import show_progress
         from parity.commands.values import parse_dynamic, parse_inputs, parse_shapes
         from parity.processes.interpreters import resolve_interpreters
+        from parity.text import format_size
 
         plain, named = parse_inputs(input or ())
         with show_progress() as update_progress:
@@ -179,7 +167,7 @@ def export(
         worst = max(check["max_abs"] for check in result.checks)
         batches = ", ".join(map(str, result.batches))
         console.stdout_console().print(
-            f"{result.path}: {result.bytes / 1e6:.1f} MB, opset {result.opset}, outputs "
+            f"{result.path}: {format_size(result.bytes)}, opset {result.opset}, outputs "
             f"{', '.join(result.outputs)}\nverified: loads in ONNX Runtime; within rounding of "
             f"{result.side} at N = {batches}; the largest difference is {worst:.2e} on usual inputs"
         )

@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations`: Typer reads the annotations at run time.
 import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from parity.commands.cli.command import Command
 from parity.commands.cli.error_handling import handle_errors
 
 if TYPE_CHECKING:
+    from parity.comparison.graphs.request import GraphRequest
     from parity.network.spec import ModelSpec
 
 
@@ -92,9 +92,13 @@ def table(
     classes: arguments.ClassesOption = None,
     image_size: arguments.ImageSizeOption = None,
     channels: arguments.ChannelsOption = None,
+    input: arguments.InputOption = None,
     shape: arguments.ShapeOption = None,
+    seed: arguments.SeedOption = 0,
     trust: arguments.TrustOption = None,
     custom_objects: arguments.CustomObjectsOption = None,
+    python: arguments.PythonOption = None,
+    timeout: arguments.TimeoutOption = 900.0,
 ) -> None:
     """Print the layer table: each layer in both models. Of a model of your own, print its layers.
 
@@ -106,13 +110,37 @@ def table(
     line, operands of each join, output shape, trainable and other parameters.
     """
     with handle_errors():
-        from parity.commands.values import names_any_models, parse_image_size
+        from parity.commands.values import (
+            names_any_models,
+            parse_image_size,
+            parse_inputs,
+            parse_shapes,
+        )
+        from parity.comparison.graphs.request import GraphRequest
+        from parity.errors import UsageError
         from parity.network import architectures
+        from parity.processes.interpreters import resolve_interpreters
 
         size = parse_image_size(image_size)
         if names_any_models((model,)):
-            _print_graph(model, format, size, shape or (), trust or (), custom_objects)
+            plain, named = parse_inputs(input or ())
+            request = GraphRequest(
+                references=(model,),
+                image_size=size,
+                input=plain,
+                inputs=dict(named),
+                shapes=parse_shapes(shape or ()),
+                seed=seed,
+                trust=tuple(trust or ()),
+                custom_objects=custom_objects,
+                python=resolve_interpreters(python or []),
+                timeout=timeout,
+                export=False,
+            )
+            _print_graph(request, format)
             return
+        if input or shape:
+            raise UsageError("--input and --shape belong to models that are read")
         spec = architectures.get(model, classes=classes, image_size=size, channels=channels)
         if shapes:
             _print_shapes(spec, format)
@@ -129,31 +157,14 @@ def table(
             console.print_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
-def _print_graph(
-    reference: str,
-    format: TableFormat,
-    image_size: tuple[int, int] | None,
-    shapes: Sequence[str],
-    trust: Sequence[str],
-    custom_objects: str | None,
-) -> None:
+def _print_graph(request: "GraphRequest", format: TableFormat) -> None:
     import csv
 
     import tomli_w
 
     from parity.commands.align import describe_graph, read_graph
     from parity.commands.cli.progress import show_progress
-    from parity.commands.values import parse_shapes
-    from parity.comparison.graphs.request import GraphRequest
 
-    request = GraphRequest(
-        references=(reference,),
-        image_size=image_size,
-        shapes=parse_shapes(shapes),
-        trust=tuple(trust),
-        custom_objects=custom_objects,
-        export=False,
-    )
     with show_progress() as update_progress:
         graph = read_graph(request, progress=update_progress)
     rows = describe_graph(graph)

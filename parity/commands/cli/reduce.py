@@ -41,6 +41,7 @@ def reduce(
     """
     with handle_errors():
         from parity.commands.reduce import reduce_models
+        from parity.text import format_number, format_ratio
 
         request = build_pair_request(
             right,
@@ -67,7 +68,11 @@ def reduce(
         for name, labels in (reduced.operations or {}).items():
             stdout.print(f"{name}: {', '.join(labels)}", markup=False, highlight=False)
         times = reduced.error / reduced.floor if reduced.floor else float("inf")
-        stdout.print(f"error {reduced.error:.2e}, {times:.3g} times the floor", highlight=False)
+        error = f"{format_number(reduced.error)}, {format_ratio(times)} the floor"
+        stdout.print(f"error: max abs {error}", highlight=False)
+        for cause in reduced.causes:
+            stdout.print(f"why: {cause.statement}", markup=False, highlight=False)
+            stdout.print(f"remedy: {cause.remedy}", markup=False, highlight=False)
         stdout.print(f"wrote {reduced.path}", markup=False, highlight=False)
         raise typer.Exit(1)
 

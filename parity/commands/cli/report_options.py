@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 STDOUT = Path("-")
 
+_TITLES = {"html": "HTML", "json": "JSON", "junit": "JUnit XML", "markdown": "Markdown"}
+"""How formats are called in sentences, where that is not their option's name."""
+
 
 def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add an option for each report format to a command.
@@ -47,7 +50,7 @@ def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
                 typer.Option(
                     f"--{name}",
                     metavar="FILE",
-                    help=f"Write the report as {name}; - prints it.",
+                    help=f"Write the report as {_TITLES.get(name, name)}; - prints it.",
                     rich_help_panel=panels.OUTPUTS,
                 ),
             ],

@@ -342,7 +342,7 @@ def train(
         typer.Option(
             "--html",
             metavar="FILE",
-            help="Write the report as a page.",
+            help="Write the report as HTML.",
             rich_help_panel=panels.OUTPUTS,
         ),
     ] = None,
@@ -354,9 +354,7 @@ def train(
             rich_help_panel=panels.WHERE,
         ),
     ] = TrainingPrecision.float32,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of each framework.", rich_help_panel=panels.WHERE)
-    ] = None,
+    threads: arguments.ThreadsOption = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that load images.", rich_help_panel=panels.WHERE)
     ] = None,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -53,8 +53,12 @@ class DeclaredInput:
         return cls(data["name"], shape, data["dtype"], data["origin"])
 
 
-_NOT_PICTURES = ("the example", "array", "random, seed")
-"""The beginnings of the sources of inputs that are not read from pictures."""
+class ChosenArray(NamedTuple):
+    """The array of one input, where it comes from, and whether it was made of a photograph."""
+
+    array: Array
+    source: str
+    is_photograph: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class ModelInputs:
     arrays: Mapping[str, Array]
     source: str
     """Where they come from, for the report."""
+    has_photograph: bool = False
+    """Whether one of them was made of a photograph, which is preprocessed."""
 
     @property
     def sha256(self) -> str:
@@ -114,15 +120,15 @@ def choose_inputs(
             hint = suggest(name, known, otherwise=f"there are: {', '.join(dict.fromkeys(known))}")
             raise UsageError(f"no model has an input called {quote(name)}{hint}")
     prepared = preprocess or request.preprocess or preprocessing.DEFAULT
-    arrays: dict[str, Array] = {}
-    sources = []
-    for position, spec in enumerate(declared):
-        array, source = _choose_array(
-            request, spec, position, example, others, chosen, seed, prepared
-        )
-        arrays[spec.name] = array
-        sources.append(source)
-    return ModelInputs(arrays, ", ".join(dict.fromkeys(sources)))
+    found = {
+        spec.name: _choose_array(request, spec, position, example, others, chosen, seed, prepared)
+        for position, spec in enumerate(declared)
+    }
+    return ModelInputs(
+        {name: each.array for name, each in found.items()},
+        ", ".join(dict.fromkeys(each.source for each in found.values())),
+        any(each.is_photograph for each in found.values()),
+    )
 
 
 def _choose_array(
@@ -134,9 +140,9 @@ def _choose_array(
     chosen: Sequence[ModelInputs],
     seed: int,
     preprocess: str | Preprocessing,
-) -> tuple[Array, str]:
+) -> ChosenArray:
     if spec.name in request.inputs:
-        return _load_array(spec, request.inputs[spec.name])
+        return ChosenArray(*_load_array(spec, request.inputs[spec.name]))
     shape, dtype = spec.shape, spec.dtype
     given = request.shapes.get(spec.name)
     if given is None and example is not None and spec.name in example:
@@ -144,7 +150,9 @@ def _choose_array(
         is_float = np.asarray(array).dtype.kind == "f"
         is_placeholder = spec.name in find_placeholders(example)
         if not is_float or (request.input is None and not is_placeholder):
-            return array, "the example"
+            if is_float and is_image(array.shape):
+                _require_image_size(request, array.shape)
+            return ChosenArray(array, "the example")
         shape, dtype = array.shape, dtype or str(array.dtype)
     if given is not None:
         shape = given
@@ -275,24 +283,16 @@ def _make_array(
     position: int,
     seed: int,
     preprocess: str | Preprocessing,
-) -> tuple[Array, str]:
+) -> ChosenArray:
     """Return a photograph for an image, seeded noise for other numbers, zeros and ones else."""
     if np.dtype(dtype).kind == "f" and is_image(shape) and position == 0:
         return _load_image(request, shape, seed, preprocess)
     sizes = fill_shape(shape, batch=request.batch)
     rng = np.random.default_rng([seed, position])
     if np.dtype(dtype).kind == "f":
-        return rng.standard_normal(sizes).astype(dtype), f"random, seed {seed}"
+        return ChosenArray(rng.standard_normal(sizes).astype(dtype), f"random, seed {seed}")
     # The ids that the model takes are known once it has been read: 0 and 1 are always among them.
-    return rng.integers(0, 2, sizes).astype(dtype), f"random, seed {seed}"
-
-
-def holds_photograph(request: GraphRequest, chosen: ModelInputs) -> bool:
-    """Return whether the first of a model's inputs was made of a photograph."""
-    first = next(iter(chosen.arrays.values()), None)
-    if first is None or not is_image(first.shape) or not inputs.takes_preprocessing(request.input):
-        return False
-    return not (chosen.source.startswith(_NOT_PICTURES) or chosen.source.endswith(".npy"))
+    return ChosenArray(rng.integers(0, 2, sizes).astype(dtype), f"random, seed {seed}")
 
 
 def is_image(shape: Sequence[int | None]) -> bool:
@@ -300,24 +300,35 @@ def is_image(shape: Sequence[int | None]) -> bool:
     return len(shape) == 4 and (shape[1] in (1, 3) or shape[3] in (1, 3))
 
 
+def _find_sizes(shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    """Return the height and the width of an image's shape, channels first or last."""
+    return tuple(shape[2:4] if shape[1] in (1, 3) else shape[1:3])
+
+
+def _require_image_size(request: GraphRequest, shape: Sequence[int | None]) -> None:
+    """Raise `UsageError` if the user asks for another size than that of a model's input."""
+    size = _find_sizes(shape)
+    if request.image_size not in (None, size):
+        raise UsageError(
+            f"--image-size: the model's input is {size[0]}x{size[1]} pixels; give the size to the "
+            "model that takes it, such as resnet50,image_size=64, or its input's --shape"
+        )
+
+
 def _load_image(
     request: GraphRequest,
     shape: Sequence[int | None],
     seed: int,
     preprocess: str | Preprocessing,
-) -> tuple[Array, str]:
+) -> ChosenArray:
     first = shape[1] in (1, 3)
-    sizes = tuple(shape[2:4]) if first else tuple(shape[1:3])
     channels = shape[1] if first else shape[3]
     given = request.image_size or (DEFAULT_IMAGE, DEFAULT_IMAGE)
     height, width = (
-        size if size is not None else default for size, default in zip(sizes, given, strict=True)
+        size if size is not None else default
+        for size, default in zip(_find_sizes(shape), given, strict=True)
     )
-    if request.image_size not in (None, (height, width)):
-        raise UsageError(
-            f"--image-size: the model's input is {height}x{width} pixels; give the size to the "
-            "model that takes it, such as resnet50,image_size=64"
-        )
+    _require_image_size(request, (1, channels, height, width))
     batch = request.batch if shape[0] is None or request.batch else shape[0]
     assert channels is not None
     source = inputs.load(
@@ -328,7 +339,9 @@ def _load_image(
         preprocess=preprocess,
     )
     array = source.array if first else np.ascontiguousarray(source.array.transpose(0, 2, 3, 1))
-    return array, source.source or source.source_type
+    return ChosenArray(
+        array, source.source or source.source_type, inputs.takes_preprocessing(request.input)
+    )
 
 
 def fill_shape(shape: Sequence[int | None], *, batch: int | None) -> tuple[int, ...]:

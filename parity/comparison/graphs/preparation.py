@@ -21,7 +21,6 @@ from parity.comparison.graphs.inputs import (
     choose_inputs,
     find_id_bounds,
     find_placeholders,
-    holds_photograph,
     redraw_integers,
 )
 from parity.comparison.graphs.norm_pairs import pair_norms
@@ -287,7 +286,7 @@ class Preparation:
                 futures[subject.name] = pool.submit(
                     self._read, subject, chosen[subject.name], answers[subject.name]
                 )
-            if any(holds_photograph(self.request, each) for each in chosen.values()):
+            if any(each.has_photograph for each in chosen.values()):
                 self.notes += preprocessing_notes
             return self._collect(futures)
 

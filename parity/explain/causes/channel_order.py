@@ -27,12 +27,15 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             f"{failing.label}: pass the channels in the same order to both frameworks",
             0.5 if channels == 3 else 0.1,
         )
+    remedy = "keep the output's axes in the reference's order"
+    if failing.reference_layer.kind == "concat":
+        remedy = "join its inputs in the reference's order"
     for text, change in _permutations(failing):
         yield Candidate(
             PERMUTED,
             transform_output(change),
             text,
-            f"{failing.label}: keep the output's axes in the reference's order",
+            f"{failing.label}: {remedy}",
             0.8 if failing.pattern.permuted else 0.05,
         )
 

@@ -32,6 +32,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         NAME,
         replace_weights(**{role: failing.subject_weights[role] for role in changed}),
         f"Its weights are not the reference's: {counts} differ",
-        f"{failing.label}: copy the weights again, by the table",
+        f"{failing.label}: copy the weights again, by the table; "
+        "`--weights` compares both with the weights of one",
         -1.0,
     )

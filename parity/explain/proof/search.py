@@ -82,6 +82,8 @@ class Explanation:
     closest: tuple[Attempt, ...] = ()
     ended: bool = False
     """Whether the search was ended by its guard."""
+    weights: str = ""
+    """The subject's weights that are not finite, in words."""
 
 
 ProposeCandidates = Callable[[FailingLayer], Iterable[Candidate]]
@@ -105,7 +107,8 @@ def explain_layer(
     pairs = max(elements / count_elements(failing), MIN_PAIRS)
     before = _error_in_floors(failing, failing.expected, failing.floor)
     if not math.isfinite(before) and failing.pattern.non_finite:
-        return Explanation(before, None)
+        loaded = failing if add_weights is None else add_weights()
+        return Explanation(before, None, weights=_describe_non_finite_weights(loaded))
     attempts: list[Attempt] = []
     for single in _try_singles(failing, propose, add_weights):
         attempts.append(single)
@@ -125,6 +128,20 @@ def explain_layer(
         if time.thread_time() - started > GUARD_SECONDS:
             return Explanation(before, None, _select_closest(attempts, before), ended=True)
     return Explanation(before, None, _select_closest(attempts, before))
+
+
+def _describe_non_finite_weights(failing: FailingLayer) -> str:
+    """Return which weights are NaN or Inf where the reference's are numbers; "" if none is."""
+    texts = []
+    for role, value in failing.subject_weights.items():
+        own = failing.reference_layer.weights.get(role)
+        bad = ~np.isfinite(value)
+        if not bad.any() or own is None or not np.isfinite(own).all():
+            continue
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        count = f"{int(bad.sum())} of {value.size} values of its {role}"
+        texts.append(f"{count} are NaN or Inf, first {value[index]} at {index}")
+    return "; ".join(texts)
 
 
 def count_elements(failing: FailingLayer) -> float:

@@ -377,6 +377,7 @@ class ObservedKerasTrainer(KerasTrainer):
                 )
                 for variable in model.trainable_variables
             }
+        self._is_from_logits = request.loss == "cross-entropy"
         # By row, and by the size of the batch; `None` are the logits.
         self._tensors: dict[tuple[str | None, int], Any] = {}
         self._count = 0
@@ -410,7 +411,9 @@ class ObservedKerasTrainer(KerasTrainer):
         compute_loss = self._model.compute_loss
 
         def keep_and_compute_loss(x: Any, y: Any, y_pred: Any, *args: Any, **options: Any) -> Any:
-            self._keep(None, y_pred)
+            # Behind a softmax Keras's cross-entropy from logits takes what the softmax was given.
+            logits = getattr(y_pred, "_keras_logits", y_pred) if self._is_from_logits else y_pred
+            self._keep(None, logits)
             return compute_loss(x, y, y_pred, *args, **options)
 
         self._model.compute_loss = keep_and_compute_loss

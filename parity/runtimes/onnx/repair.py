@@ -15,6 +15,9 @@ from parity.network import kinds
 from parity.numerics.npz import load_npz
 from parity.runtimes.onnx.model_file import load_model
 
+_OWN_DOMAINS = ("", "ai.onnx")
+"""The two names of the domain of ONNX's own operators."""
+
 _EMBEDDED_LIMIT = 2**31 - 2**20
 """Bytes of a message that protobuf can hold, with room for the nodes."""
 
@@ -69,6 +72,8 @@ def _apply(
         _set_attributes(node, edit["attributes"])
     elif action == "rename":
         node.op_type = kinds.get(edit["kind"]).onnx[0]
+        # The new operator is ONNX's own, whosever the old one was.
+        node.ClearField("domain")
         del node.attribute[:]
     elif action == "replace":
         made = _make_nodes(edit, str(edit["input"]), tensor, opset, tensors)
@@ -97,7 +102,7 @@ def _find_operator(graph: GraphProto, node: NodeProto, operators: Sequence[str])
     waiting = [node]
     for _ in range(3):
         for each in waiting:
-            if each.op_type in operators:
+            if each.op_type in operators and each.domain in _OWN_DOMAINS:
                 return each
         names = {name for each in waiting for name in each.input}
         waiting = [each for each in graph.node if names & set(each.output)]
