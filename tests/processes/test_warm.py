@@ -211,6 +211,22 @@ def test_closing_ends_it_and_suspending_takes_another(server: launch.ServerStatu
     wait_until(lambda: not is_alive(made.pid))
 
 
+def test_a_closed_child_is_not_in_use_while_its_memory_is_freed(
+    server: launch.ServerStatus,
+) -> None:
+    with child() as made:
+        made.call("echo", value=1)
+        # A process that does not end for now, as a large one does not.
+        process = made._process
+        os.kill(made.pid, signal.SIGSTOP)
+        made._process.release()  # type: ignore[union-attr]
+        wait_until(lambda: launch.find_servers()[0].children == {"fake": "ready"})
+        assert is_alive(process.pid)
+        with child() as second:
+            assert is_warm(second)
+        os.kill(process.pid, signal.SIGKILL)
+
+
 def test_it_is_gone_after_an_interruption(server: launch.ServerStatus) -> None:
     seen = []
 

@@ -29,7 +29,8 @@ _REST_S = 1.0
 """Seconds after the last use of a child until its successor is started: the command that has ended
 its children still writes its reports."""
 
-STARTING, READY, TAKEN = "starting", "ready", "in use"
+STARTING, READY, TAKEN, ENDING = "starting", "ready", "in use", "ending"
+"""A child ends once its command has left it: the system still frees its memory."""
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Server:
     def serve(self) -> None:
         """Serve until the idle time is over, an end is asked for, or the installation changes.
 
-        Then the spares end at once, and the server once no command uses a child any more.
+        Then the spares end at once, and the server once no command's child is left.
         """
         try:
             while not self._is_ending:
@@ -88,7 +89,7 @@ class Server:
                 self._end_if_idle()
         finally:
             self._close()
-        while any(each.state == TAKEN for each in self._spares):
+        while self._spares:
             self._handle_events()
 
     def end(self) -> None:
@@ -109,7 +110,7 @@ class Server:
         if time.monotonic() - self._last_end < _REST_S:
             return
         for runtime in self._runtimes:
-            has_one = any(each.runtime == runtime for each in self._spares)
+            has_one = any(each.runtime == runtime and each.state != ENDING for each in self._spares)
             if not has_one and runtime not in self._refused:
                 self._start(runtime)
 
@@ -168,13 +169,20 @@ class Server:
         if spare.client is not None:
             with contextlib.suppress(OSError):
                 sockets.send(spare.client, {"exit": code})
-            spare.client.close()
-            self._last_use = self._last_end = time.monotonic()
+            self._leave(spare)
         elif spare.state == STARTING and spare.runtime not in self._refused:
             # It would fail again and again.
             self._refused[spare.runtime] = f"it ended with exit code {code} while it started"
         spare.folder.cleanup()
         self._spares.remove(spare)
+
+    def _leave(self, spare: _Spare) -> None:
+        """Note that the command is done with its child: it has closed the connection, or ended."""
+        assert spare.client is not None
+        self._selector.unregister(spare.client)
+        spare.client.close()
+        spare.state, spare.client = ENDING, None
+        self._last_use = self._last_end = time.monotonic()
 
     def _forget_control(self, spare: _Spare) -> None:
         if spare.control.fileno() != -1:
@@ -223,8 +231,11 @@ class Server:
             return False
         attach = {name: message[name] for name in ("variables", "folder", "umask")}
         sockets.send(spare.control, attach, descriptors)
-        spare.state, spare.client = TAKEN, connection
+        spare.state = TAKEN
         sockets.send(connection, {"pid": spare.process.pid}, [spare.descriptor])
+        spare.client = connection
+        # A command sends nothing more: what can be read is the end.
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._leave(spare))
         return True
 
     def _find(self, runtime: str, key: str) -> _Spare | None:
@@ -235,7 +246,7 @@ class Server:
             each
             for each in self._spares
             if (each.runtime, each.key) == (runtime, key)
-            and each.state != TAKEN
+            and each.state in (STARTING, READY)
             and each.control.fileno() != -1
         ]
         return min(free, key=lambda each: each.state != READY, default=None)
@@ -249,7 +260,7 @@ class Server:
             # One without a child yet will have one soon.
             "children": {
                 **dict.fromkeys(wanted, STARTING),
-                **{each.runtime: each.state for each in self._spares},
+                **{each.runtime: each.state for each in self._spares if each.state != ENDING},
             },
             "refused": dict(self._refused),
             "ends_in_s": max(0.0, left),
