@@ -67,6 +67,8 @@ class Server:
         self._gpu = gpu
         self._spares: list[_Spare] = []
         self._refused: dict[str, str] = {}
+        self._conditions: dict[str, dict[str, Any]] = {}
+        """What the last spare of each runtime depends on."""
         self._clean: set[tuple[str, str | None]] = set()
         """The runtimes and keys whose import was seen to run no file of the user's."""
         self._last_use = time.monotonic()
@@ -116,10 +118,12 @@ class Server:
 
     def _start(self, runtime: str) -> None:
         variables = child_variables(parse_child_name(runtime), own_interpreter=True, gpu=self._gpu)
-        key = identity.describe_child(runtime, variables)
-        if key is None:
+        conditions = identity.list_conditions(runtime, variables)
+        if conditions is None:
             self._refused[runtime] = "PYTHONPATH has a relative path"
             return
+        self._conditions[runtime] = conditions
+        key = identity.hash_conditions(conditions)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         # What the framework's import leaves there is deleted with the child.
         folder = temporary.create_folder()
@@ -263,6 +267,8 @@ class Server:
                 **{each.runtime: each.state for each in self._spares if each.state != ENDING},
             },
             "refused": dict(self._refused),
+            "conditions": self._conditions,
+            "gpu": self._gpu,
             "ends_in_s": max(0.0, left),
         }
 
