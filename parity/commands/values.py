@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parity.comparison.graphs.given_pairs import is_pairs_file
 from parity.comparison.graphs.request import expect_runtime
 from parity.errors import UsageError
 from parity.network import architectures
@@ -140,6 +139,9 @@ def names_any_models(references: Sequence[str], *, table: object = None) -> bool
     if not references:
         return False
     if isinstance(table, str | Path):
+        # Not at the top: it brings the whole alignment of graphs, and no child is started yet.
+        from parity.comparison.graphs.given_pairs import is_pairs_file
+
         return is_pairs_file(table)
     return bool(references[1:] and find_replacements(references) is None) or not (
         names_registered_model(references[0])

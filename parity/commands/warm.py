@@ -58,7 +58,8 @@ def warm(
 
     Parameters:
         runtimes: "keras", "torch" or "onnx"; none: all that are installed. A server that runs
-            already keeps those that it was started with.
+            already keeps those that it was started with. One whose children were started with other
+            environment variables is replaced.
         idle_minutes: Minutes without use after which the server ends.
         stop: End all servers instead.
         progress: A function that is called with a runtime and what it is doing now.
@@ -82,7 +83,12 @@ def warm(
     if not 0 < idle_minutes < math.inf:
         raise UsageError(f"--idle: expected minutes above 0, found {idle_minutes:g}")
     chosen = _select_runtimes(runtimes)
-    if read_status().current is None:
+    current = read_status().current
+    if current is not None and current.differences:
+        # Its children are of no use to this shell.
+        launch.stop_server()
+        current = None
+    if current is None:
         (progress or no_progress)("warm", f"starting {', '.join(chosen)}")
         launch.start_server(chosen, idle_s=60.0 * idle_minutes, gpu=_has_card())
     return _wait(progress or no_progress)

@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 from parity.defaults import LIMIT
 from parity.errors import UsageError
-from parity.network.inputs import preprocessing
 from parity.network.table import Depth
 from parity.processes import registry
 from parity.processes.subjects import DEVICES
@@ -85,6 +84,9 @@ class Settings:
     def _check_numbers(self) -> None:
         """Raise `UsageError` for a number outside its range, and an unknown preprocessing."""
         if self.preprocess is not None:
+            # Not at the top: it brings NumPy, which is imported once the children are started.
+            from parity.network.inputs import preprocessing
+
             preprocessing.find(self.preprocess)
         if self.repeat < 1 or self.seeds < 0:
             raise UsageError("--repeat must be at least 1, and --seeds at least 0")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +28,12 @@ from parity.errors import (
 )
 from parity.processes import probe
 from parity.processes.interpreters import is_own_interpreter
-from parity.processes.protocol import OperationRequest, OperationResponse, ProtocolError
+from parity.processes.protocol import (
+    GOODBYE,
+    OperationRequest,
+    OperationResponse,
+    ProtocolError,
+)
 from parity.processes.subjects import parse_child_name
 from parity.processes.variables import child_variables
 from parity.processes.warm import client as warm
@@ -40,6 +46,12 @@ _LOGGED = re.compile(r"[IW]\d{4,8} |WARNING: All log messages before absl::")
 """Lines of Abseil's log below an error, which say nothing of why a process died."""
 
 _STDERR_LINES = 12
+
+_END_S = 1.0
+"""Seconds in which a child ends by itself after its input is closed."""
+
+_ENDS = ("", GOODBYE)
+"""The last line of a child's output: it was closed, or the child has said that it ends."""
 
 _STATE_OPERATIONS = frozenset(
     {"load", "load_file", "load_structure", "load_weights", "load_reference", "use_table"}
@@ -67,6 +79,7 @@ class Child:
         self.name = name
         self.python = python or sys.executable
         self.timeout = timeout
+        self._gpu = gpu
         parts = parse_child_name(name)
         self._runtime = parts.runtime
         self._is_own_interpreter = is_own_interpreter(python)
@@ -159,6 +172,7 @@ class Child:
         with self._lock:
             if not self._is_suspended:
                 self._end()
+                self._wait_for_exit()
                 self._is_suspended = True
 
     def _resume(self) -> None:
@@ -188,9 +202,19 @@ class Child:
         return dict(response.result)
 
     def close(self) -> None:
-        """End the child by closing its input, kill it if it does not end, delete its files."""
+        """End the child by closing its input, kill it if it does not end, delete its files.
+
+        The system frees the memory of a large process in a third of a second, which nobody waits
+        for; a GPU's memory, of which the next child may need all, is waited for.
+        """
         self._is_closed = True
         self._end()
+        if self._gpu:
+            self._wait_for_exit()
+        elif isinstance(self._process, warm.WarmProcess):
+            self._process.release()
+        else:
+            threading.Thread(target=self._process.wait, daemon=True).start()
         self._log.close()
         self._temporary.cleanup()
 
@@ -201,9 +225,20 @@ class Child:
                 self._process.stdin.close()
 
     def _end(self) -> None:
+        """Let the child end, and return once it does nothing any more; kill it after a second."""
         self.close_input()
+        if self._process.returncode is not None:
+            return
+        end = time.monotonic() + _END_S
         try:
-            self._process.wait(timeout=1.0)
+            while self._responses.get(timeout=max(0.0, end - time.monotonic())) not in _ENDS:
+                pass
+        except queue.Empty:
+            self._stop()
+
+    def _wait_for_exit(self) -> None:
+        try:
+            self._process.wait(timeout=_END_S)
         except subprocess.TimeoutExpired:
             self._stop()
 

@@ -4,7 +4,8 @@
     {"id": 1, "result": {...}}                                        its response
     {"id": 1, "error": {"type": ..., "message": ..., "traceback": ...}}
 
-Arrays are files, whose paths are among the arguments.
+Arrays are files, whose paths are among the arguments. A child whose input is closed ends with an
+empty line.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from parity.errors import ChildError, ParityError
 
 MAX_MESSAGE = 2000
 """Characters of an error's message; frameworks write whole graphs into theirs."""
+
+
+GOODBYE = "\n"
+"""The line after which a child does nothing any more; its process ends soon."""
 
 
 class ProtocolError(ValueError):

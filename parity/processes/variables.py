@@ -15,6 +15,14 @@ _THREAD_VARIABLES = (
 )
 """What NumPy, PyTorch and TensorFlow read. ONNX Runtime reads none; its sessions are told."""
 
+_MEMORY_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+}
+"""What glibc's allocator reads: the block size, in bytes, from which a block is returned to the
+system as soon as it is freed, and the bytes of other free memory that are kept. By default nearly
+every array of a model is returned, and its pages are made and zeroed again for the next one."""
+
 
 def thread_variables(count: int) -> dict[str, str]:
     """Return the environment variables that limit a process and its children to `count` threads."""
@@ -34,6 +42,8 @@ def child_variables(child: ChildName, *, own_interpreter: bool, gpu: bool) -> di
     variables = {**os.environ, "PYTHONSAFEPATH": "1"}
     # Idle OpenMP threads would spin on the cores that the other children compute on.
     variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name, value in _MEMORY_VARIABLES.items():
+        variables.setdefault(name, value)
     if not gpu:
         variables["CUDA_VISIBLE_DEVICES"] = "-1"
     for info in registry.all_runtimes().values():

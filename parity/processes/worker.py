@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -14,7 +15,12 @@ from typing import Any, TextIO
 from parity.errors import MissingOperationError, MissingRuntimeError, ParityError
 from parity.processes import registry
 from parity.processes.garbage import no_garbage_collection
-from parity.processes.protocol import OperationFailure, OperationRequest, OperationResponse
+from parity.processes.protocol import (
+    GOODBYE,
+    OperationFailure,
+    OperationRequest,
+    OperationResponse,
+)
 
 RESET = "reset"
 """The operation that forgets the model and everything that was computed from it."""
@@ -61,7 +67,10 @@ def _open_streams() -> tuple[TextIO, queue.SimpleQueue[str]]:
     # Frameworks print to standard output, which is for responses alone.
     os.dup2(2, 1)
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_queue_requests, args=(sys.stdin, requests), daemon=True).start()
+    reader = threading.Thread(
+        target=_queue_requests, args=(sys.stdin, requests, channel.fileno()), daemon=True
+    )
+    reader.start()
     return channel, requests
 
 
@@ -90,10 +99,16 @@ def _create_again(server: Any) -> Any:
     return runtime()
 
 
-def _queue_requests(stream: TextIO, requests: queue.SimpleQueue[str]) -> None:
-    """Queue requests; exit immediately when the parent is gone, even during an operation."""
+def _queue_requests(stream: TextIO, requests: queue.SimpleQueue[str], output: int) -> None:
+    """Queue requests; exit immediately when the parent is gone, even during an operation.
+
+    A parent that has only closed the requests reads from `output` that the process ends: it need
+    not wait until the system has freed the memory.
+    """
     for line in stream:
         requests.put(line)
+    with contextlib.suppress(OSError):
+        os.write(output, GOODBYE.encode())
     os._exit(0)
 
 

@@ -277,3 +277,21 @@ def test_the_package_is_a_command_too():
     )
     assert done.returncode == 2
     assert "no-such-model" in done.stderr
+
+
+def test_children_are_started_before_numpy_is_imported():
+    """They import their frameworks while the command imports NumPy and the rest of parity."""
+    code = """
+import sys
+from parity.commands.cli.main import main
+from parity.processes.children import Children
+
+def start(self, names):
+    print(list(names), [name for name in ("numpy", "PIL") if name in sys.modules], flush=True)
+    raise SystemExit
+
+Children.start = start
+main(["compare", "resnet18", "--subjects", "torch,onnx-torch"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "['torch', 'onnx'] []\n"

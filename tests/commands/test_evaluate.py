@@ -231,6 +231,25 @@ def test_shards_have_the_figures_of_one_process(net, data, alone):
     assert ("evaluate", "20 of 20 shards") in said
 
 
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    "subjects", ["torch", pytest.param("torch,onnx-torch", marks=pytest.mark.slow)]
+)
+def test_shards_of_a_registered_model_have_the_figures_of_one_process(checkpoint, data, subjects):
+    """Its weights are a checkpoint's, and a graph is exported in each process."""
+    options = {"data": data, "weights": checkpoint, "subjects": subjects, "batch": 8}
+    alone = parity.evaluate("resnet18", **options)
+    said = []
+    found = parity.evaluate(
+        "resnet18", **options, on="local", jobs=1,
+        progress=lambda who, text: said.append((who, text)),
+    )  # fmt: skip
+    one, other = (list_figures(json.dumps(each.to_json())) for each in (alone, found))
+    assert one == other
+    assert list(one["splits"]["all"]["runtimes"]) == subjects.split(",")
+    assert ("evaluate", "3 of 3 shards") in said
+
+
 def test_a_cluster_is_reached_before_the_images_are_read(net, tmp_path):
     pytest.importorskip("ray")
     with pytest.raises(MissingRuntimeError, match=r"^ray: 127\.0\.0\.1:1 cannot be reached: "):

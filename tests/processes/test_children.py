@@ -23,6 +23,8 @@ from parity.errors import (
 from parity.processes import origin
 from parity.processes.child import Child, refuse_crashing_file
 from parity.processes.children import Children
+from parity.processes.subjects import parse_child_name
+from parity.processes.variables import child_variables
 
 
 @pytest.fixture
@@ -250,6 +252,50 @@ def test_what_a_framework_leaves_in_the_temporary_folder_goes_with_it(child):
     assert os.path.exists(left)
     child.close()
     assert not os.path.exists(left)
+
+
+def test_the_settings_of_the_allocator_are_those_of_the_user_where_there_are_some(monkeypatch):
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4096")
+    variables = child_variables(parse_child_name("torch"), own_interpreter=True, gpu=False)
+    assert int(variables["MALLOC_MMAP_THRESHOLD_"]) > 2**25, "glibc's own limit"
+    assert variables["MALLOC_TRIM_THRESHOLD_"] == "4096"
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_only_with_a_gpu_is_the_freeing_of_memory_waited_for(monkeypatch, gpu):
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    child = Child("fake", gpu=gpu)
+    child.call("echo", value=1)
+    threads = []
+
+    def wait(timeout=None):
+        threads.append(threading.current_thread())
+        return process_wait(timeout)
+
+    process_wait = child._process.wait
+    monkeypatch.setattr(child._process, "wait", wait)
+    child.close()
+    assert (threading.main_thread() in threads) == gpu
+    # It is waited for all the same, so that no process is left behind unread.
+    assert process_wait(5) == 0
+
+
+def test_a_child_says_that_it_ends(child, monkeypatch):
+    """Whoever else has its output open, such as a process that the user's code has forked."""
+    monkeypatch.setattr("parity.processes.child._END_S", 20.0)
+    child.call("fork", seconds=8)
+    started = time.perf_counter()
+    child.close()
+    assert child._process.wait(timeout=5) == 0
+    assert time.perf_counter() - started < 7
+
+
+def test_a_child_that_does_not_end_is_killed(child, monkeypatch):
+    monkeypatch.setattr("parity.processes.child._END_S", 0.2)
+    os.kill(child.pid, signal.SIGSTOP)
+    child.close()
+    assert child._process.wait(timeout=5) == -signal.SIGKILL
 
 
 def test_ctrl_c_does_not_wait_for_an_answer():

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from parity.commands.cli import main as cli
+from parity.commands.cli import warm as warm_command
+from parity.commands.warm import read_status, warm
 from parity.errors import ChildError, UsageError, WeightError
 from parity.processes.child import Child
 from parity.processes.children import Children
@@ -211,6 +213,24 @@ def test_closing_ends_it_and_suspending_takes_another(server: launch.ServerStatu
     wait_until(lambda: not is_alive(made.pid))
 
 
+def test_a_closed_child_is_not_in_use_while_its_memory_is_freed(
+    server: launch.ServerStatus,
+) -> None:
+    with child() as made:
+        made.call("echo", value=1)
+        # A process that does not end for now, as a large one does not.
+        process = made._process
+        os.kill(made.pid, signal.SIGSTOP)
+        try:
+            process.release()  # type: ignore[union-attr]
+            wait_until(lambda: launch.find_servers()[0].children == {"fake": "ready"})
+            assert is_alive(process.pid)
+            with child() as second:
+                assert is_warm(second)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+
+
 def test_it_is_gone_after_an_interruption(server: launch.ServerStatus) -> None:
     seen = []
 
@@ -269,6 +289,29 @@ def test_another_environment_gets_none(
     with child() as made:
         assert not is_warm(made)
         assert made.call("echo", value=1) == {"value": 1}
+
+
+def test_a_server_for_another_shell_says_so_and_is_replaced(
+    server: launch.ServerStatus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert server.differences == ()
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    (found,) = launch.find_servers()
+    assert (found.pid, found.differences) == (server.pid, ("variable SOMETHING_ELSE",))
+    warm_command._print_status(read_status())
+    said = capsys.readouterr().out
+    assert "not for this shell, which has another variable SOMETHING_ELSE" in said
+    monkeypatch.setattr("parity.commands.warm._select_runtimes", lambda names: ["fake"])
+    monkeypatch.setattr("parity.commands.warm._has_card", lambda: False)
+    # The same shell as before keeps its server, this one gets its own.
+    monkeypatch.delenv("SOMETHING_ELSE")
+    assert warm().current.pid == server.pid  # type: ignore[union-attr]
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    (replaced,) = warm().servers
+    assert replaced.pid != server.pid
+    assert replaced.differences == ()
+    with child() as made:
+        assert is_warm(made)
 
 
 @pytest.mark.parametrize(
@@ -401,19 +444,19 @@ def test_a_server_that_is_killed_leaves_a_child_in_use_and_no_spare(
             made.call("die", code=7)
     assert launch.find_servers() == []
     other = start()
+    spares = _children_of(other.pid)
+    assert spares
     os.kill(other.pid, signal.SIGKILL)
-    wait_until(lambda: not _spares_of(other.pid))
+    wait_until(lambda: not any(map(is_alive, spares)))
     with child() as made:
         assert not is_warm(made)
 
 
-def _spares_of(pid: int) -> list[int]:
-    """Return the live processes that a server has started."""
+def _children_of(pid: int) -> list[int]:
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (place / "cmdline").read_bytes().split(b"\0")
-            if b"--control" in words and b"fake" in words and is_alive(int(place.name)):
+            if parent_of(int(place.name)) == pid:
                 found.append(int(place.name))
     return found
 

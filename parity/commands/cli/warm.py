@@ -81,6 +81,11 @@ def _print_server(server: "ServerStatus") -> None:
         f"process {server.pid}{other}: {kept or 'no children'}; ends in "
         f"{server.ends_in_s / 60:.0f} min without use, or with `parity warm --stop`"
     )
+    if server.differences:
+        print(
+            f"  not for this shell, which has another {', '.join(server.differences)}; "
+            "`parity warm` here replaces it"
+        )
     for runtime, reason in server.refused.items():
         print(f"  {runtime} is not kept: {reason}")
 

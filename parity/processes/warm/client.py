@@ -47,6 +47,12 @@ class WarmProcess:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
+    def release(self) -> None:
+        """Leave the process, which ends, to the server: its exit code is not asked for."""
+        if self.returncode is None:
+            self.returncode = LOST
+            self._close()
+
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code; raises `subprocess.TimeoutExpired`."""
         end = None if timeout is None else time.monotonic() + timeout
@@ -72,6 +78,9 @@ class WarmProcess:
                 raise subprocess.TimeoutExpired("a warm child", left) from None
             code = LOST
         self.returncode = code
+        self._close()
+
+    def _close(self) -> None:
         self._connection.close()
         os.close(self._descriptor)
 

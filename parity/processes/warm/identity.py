@@ -46,35 +46,54 @@ def describe_installation(*, cached: bool = True) -> str:
 def describe_child(runtime: str, variables: Mapping[str, str]) -> str | None:
     """Return a hash of what a child of a runtime depends on beside its installation.
 
-    That is its environment variables, the files that the framework reads while it is imported, and
-    the limits, cores and priority of this process, which a child inherits. None if it also depends
-    on the working folder, through a relative path.
+    It is that of `list_conditions`, and None where that is.
+    """
+    conditions = list_conditions(runtime, variables)
+    return None if conditions is None else hash_conditions(conditions)
+
+
+def list_conditions(runtime: str, variables: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return what a child of a runtime depends on beside its installation, by name.
+
+    That is its environment variables, as hashes, the files that the framework reads while it is
+    imported, and the limits, cores and priority of this process, which a child inherits. None if
+    it also depends on the working folder, through a relative path.
     """
     paths = variables.get("PYTHONPATH", "").split(os.pathsep)
     if any(path and not os.path.isabs(path) for path in paths):
         return None
     relevant = {
-        name: value
-        for name, value in variables.items()
+        f"variable {name}": _hash(value)
+        for name, value in sorted(variables.items())
         if name not in _HARMLESS and not name.startswith(_HARMLESS_PREFIXES)
     }
     info = registry.get(runtime)
     files = [os.path.expandvars(os.path.expanduser(each)) for each in info.configuration_files]
-    return _hash(
-        {
-            "runtime": runtime,
-            "module": info.module,
-            "variables": dict(sorted(relevant.items())),
-            "files": {path: describe_file(path) for path in files},
-            "limits": [
-                resource.getrlimit(getattr(resource, name))
-                for name in sorted(dir(resource))
-                if name.startswith("RLIMIT_")
-            ],
-            "cores": sorted(os.sched_getaffinity(0)),
-            "priority": os.getpriority(os.PRIO_PROCESS, 0),
-        }
-    )
+    return {
+        "runtime": runtime,
+        "module": info.module,
+        **relevant,
+        **{f"file {path}": describe_file(path) for path in files},
+        "limits": [
+            list(resource.getrlimit(getattr(resource, name)))
+            for name in sorted(dir(resource))
+            if name.startswith("RLIMIT_")
+        ],
+        "cores": sorted(os.sched_getaffinity(0)),
+        "priority": os.getpriority(os.PRIO_PROCESS, 0),
+    }
+
+
+def hash_conditions(conditions: Mapping[str, Any]) -> str:
+    """Return the hash of what `list_conditions` returns."""
+    return _hash(dict(conditions))
+
+
+def list_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the names of the conditions in which two children differ."""
+    absent = object()
+    names = sorted({*one, *other})
+    return [name for name in names if one.get(name, absent) != other.get(name, absent)]
 
 
 def describe_file(path: str) -> list[int] | None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import ChildError, UsageError
+from parity.processes.subjects import parse_child_name
+from parity.processes.variables import child_variables
 from parity.processes.warm import identity, sockets
 
 _START_S = 30.0
@@ -27,6 +29,8 @@ class ServerStatus:
 
     `children` are "starting", "ready" or "in use"; `refused` says why a runtime has none. A server
     that is not `current` serves another version, environment or interpreter of parity.
+    `differences` name what this process, and so its commands, have otherwise than the children of
+    a current one, which are then not taken: environment variables, files, limits.
     """
 
     pid: int
@@ -34,6 +38,7 @@ class ServerStatus:
     children: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     ends_in_s: float = 0.0
+    differences: tuple[str, ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -105,10 +110,23 @@ def stop_servers() -> list[ServerStatus]:
     stopped = []
     for path, answer in _ask_all("stop"):
         stopped.append(_read_status(answer))
-        end = time.monotonic() + sockets.TIMEOUT_S
-        while os.path.lexists(path) and time.monotonic() < end:
-            time.sleep(0.02)
+        _wait_until_gone(path)
     return stopped
+
+
+def stop_server() -> None:
+    """End the server of this installation; children in use go on."""
+    folder = sockets.find_folder()
+    if folder is not None:
+        path = sockets.socket_path(folder, identity.describe_installation())
+        _ask(path, "stop")
+        _wait_until_gone(path)
+
+
+def _wait_until_gone(path: Path) -> None:
+    end = time.monotonic() + sockets.TIMEOUT_S
+    while os.path.lexists(path) and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 def _ask_all(operation: str) -> Iterator[tuple[Path, Any]]:
@@ -148,10 +166,26 @@ def _remove_dead(path: Path) -> None:
 
 
 def _read_status(answer: Any) -> ServerStatus:
+    is_current = answer["installation"] == identity.describe_installation()
     return ServerStatus(
         pid=int(answer["pid"]),
-        current=answer["installation"] == identity.describe_installation(),
+        current=is_current,
+        differences=tuple(_list_differences(answer)) if is_current else (),
         children=dict(answer["children"]),
         refused=dict(answer["refused"]),
         ends_in_s=float(answer["ends_in_s"]),
     )
+
+
+def _list_differences(answer: Any) -> list[str]:
+    """Return what a command of this process has otherwise than the children of a server."""
+    found: set[str] = set()
+    for runtime, conditions in answer["conditions"].items():
+        variables = child_variables(
+            parse_child_name(runtime), own_interpreter=True, gpu=bool(answer["gpu"])
+        )
+        own = identity.list_conditions(runtime, variables)
+        if own is None:
+            return ["variable PYTHONPATH, which has a relative path here"]
+        found.update(identity.list_differences(own, conditions))
+    return sorted(found)

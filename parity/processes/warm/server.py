@@ -29,7 +29,8 @@ _REST_S = 1.0
 """Seconds after the last use of a child until its successor is started: the command that has ended
 its children still writes its reports."""
 
-STARTING, READY, TAKEN = "starting", "ready", "in use"
+STARTING, READY, TAKEN, ENDING = "starting", "ready", "in use", "ending"
+"""A child ends once its command has left it: the system still frees its memory."""
 
 
 @dataclass
@@ -66,6 +67,8 @@ class Server:
         self._gpu = gpu
         self._spares: list[_Spare] = []
         self._refused: dict[str, str] = {}
+        self._conditions: dict[str, dict[str, Any]] = {}
+        """What the last spare of each runtime depends on."""
         self._clean: set[tuple[str, str | None]] = set()
         """The runtimes and keys whose import was seen to run no file of the user's."""
         self._last_use = time.monotonic()
@@ -79,7 +82,7 @@ class Server:
     def serve(self) -> None:
         """Serve until the idle time is over, an end is asked for, or the installation changes.
 
-        Then the spares end at once, and the server once no command uses a child any more.
+        Then the spares end at once, and the server once no command's child is left.
         """
         try:
             while not self._is_ending:
@@ -88,7 +91,7 @@ class Server:
                 self._end_if_idle()
         finally:
             self._close()
-        while any(each.state == TAKEN for each in self._spares):
+        while self._spares:
             self._handle_events()
 
     def end(self) -> None:
@@ -109,16 +112,18 @@ class Server:
         if time.monotonic() - self._last_end < _REST_S:
             return
         for runtime in self._runtimes:
-            has_one = any(each.runtime == runtime for each in self._spares)
+            has_one = any(each.runtime == runtime and each.state != ENDING for each in self._spares)
             if not has_one and runtime not in self._refused:
                 self._start(runtime)
 
     def _start(self, runtime: str) -> None:
         variables = child_variables(parse_child_name(runtime), own_interpreter=True, gpu=self._gpu)
-        key = identity.describe_child(runtime, variables)
-        if key is None:
+        conditions = identity.list_conditions(runtime, variables)
+        if conditions is None:
             self._refused[runtime] = "PYTHONPATH has a relative path"
             return
+        self._conditions[runtime] = conditions
+        key = identity.hash_conditions(conditions)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         # What the framework's import leaves there is deleted with the child.
         folder = temporary.create_folder()
@@ -168,13 +173,20 @@ class Server:
         if spare.client is not None:
             with contextlib.suppress(OSError):
                 sockets.send(spare.client, {"exit": code})
-            spare.client.close()
-            self._last_use = self._last_end = time.monotonic()
+            self._leave(spare)
         elif spare.state == STARTING and spare.runtime not in self._refused:
             # It would fail again and again.
             self._refused[spare.runtime] = f"it ended with exit code {code} while it started"
         spare.folder.cleanup()
         self._spares.remove(spare)
+
+    def _leave(self, spare: _Spare) -> None:
+        """Note that the command is done with its child: it has closed the connection, or ended."""
+        assert spare.client is not None
+        self._selector.unregister(spare.client)
+        spare.client.close()
+        spare.state, spare.client = ENDING, None
+        self._last_use = self._last_end = time.monotonic()
 
     def _forget_control(self, spare: _Spare) -> None:
         if spare.control.fileno() != -1:
@@ -223,8 +235,11 @@ class Server:
             return False
         attach = {name: message[name] for name in ("variables", "folder", "umask")}
         sockets.send(spare.control, attach, descriptors)
-        spare.state, spare.client = TAKEN, connection
+        spare.state = TAKEN
         sockets.send(connection, {"pid": spare.process.pid}, [spare.descriptor])
+        spare.client = connection
+        # A command sends nothing more: what can be read is the end.
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._leave(spare))
         return True
 
     def _find(self, runtime: str, key: str) -> _Spare | None:
@@ -235,7 +250,7 @@ class Server:
             each
             for each in self._spares
             if (each.runtime, each.key) == (runtime, key)
-            and each.state != TAKEN
+            and each.state in (STARTING, READY)
             and each.control.fileno() != -1
         ]
         return min(free, key=lambda each: each.state != READY, default=None)
@@ -249,9 +264,11 @@ class Server:
             # One without a child yet will have one soon.
             "children": {
                 **dict.fromkeys(wanted, STARTING),
-                **{each.runtime: each.state for each in self._spares},
+                **{each.runtime: each.state for each in self._spares if each.state != ENDING},
             },
             "refused": dict(self._refused),
+            "conditions": self._conditions,
+            "gpu": self._gpu,
             "ends_in_s": max(0.0, left),
         }
 

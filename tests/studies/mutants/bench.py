@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.commands.compare import judge_and_explain
+from parity.commands.findings import judge_and_explain
 from parity.comparison import semantics
 from parity.comparison.levels import judge_structure
 from parity.comparison.placement import plan_placement

@@ -1,12 +1,13 @@
 """What a sweep takes, against the sum of its comparisons as commands one after another.
 
-    python -m tests.studies.sweeps [--models 10] [--user 4] [--ray]
+    python -m tests.studies.sweeps [--models 10] [--user 4] [--ray] [--no-commands]
         [--environments onnxruntime==1.31.1 onnxruntime==1.32.0] [--inputs 2]
 
 By default the grid is 10 models × 2 environments × 2 inputs = 40 cells. The commands and the sweep
 each have an empty cache of exports; installing is timed apart. `--ray` also runs the sweep on a Ray
-cluster of two nodes on this machine, and compares the results. It exits with 1 if a limit is
-exceeded or a figure is another one. A small part of it, in a minute or two:
+cluster of two nodes on this machine, then once more with a node that is killed half way, and
+compares the results bit for bit. It exits with 1 if a limit is exceeded or a figure is another one.
+With `--no-commands` the sweeps alone are run. A small part of it, in a minute or two:
 
     python -m tests.studies.sweeps --models 1 --inputs 1 --environments here --user 1 --empty 10
 """
@@ -20,6 +21,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,7 +150,7 @@ def install(environments: Sequence[str]) -> Iterator[tuple[tuple[str, ...], floa
 
 
 def measure_published(
-    count: int, environments: Sequence[str], input_count: int, ray: bool
+    count: int, environments: Sequence[str], input_count: int, *, commands: bool, ray: bool
 ) -> Iterator[Row]:
     """Measure a grid of published models, in the environments, on the inputs."""
     models, inputs = MODELS[:count], INPUTS[:input_count]
@@ -165,15 +167,20 @@ def measure_published(
         (model, "--input", source, *common, *choice)
         for model, choice, source in itertools.product(models, choices, inputs)
     ]
-    with _place() as place:
-        _write_photograph(place.folder / "photo.png")
-        commands = measure_commands(place, cells)
-    yield Row(f"{len(cells)} commands one after another", commands)
+    spent = 0.0
+    if commands:
+        with _place() as place:
+            _write_photograph(place.folder / "photo.png")
+            spent = measure_commands(place, cells)
+        yield Row(f"{len(cells)} commands one after another", spent)
     with _place() as place:
         _write_photograph(place.folder / "photo.png")
         swept, result = measure_sweep(place, text)
         _require_all(result, len(cells))
-        yield Row.of_ratio("the sweep", swept, commands, MOST_OF_COMMANDS)
+        if commands:
+            yield Row.of_ratio("the sweep", swept, spent, MOST_OF_COMMANDS)
+        else:
+            yield Row(f"the sweep of {len(cells)} cells", swept)
         again, stored = measure_sweep(place, text)
         assert all(cell["stored"] for cell in stored["cells"])
         yield Row(
@@ -183,7 +190,7 @@ def measure_published(
             again < MOST_SECONDS_UNCHANGED,
         )
         if ray:
-            yield from _measure_ray(place, text, result)
+            yield from _measure_ray(place, text, result, swept)
 
 
 def _require_all(result: Mapping[str, Any], count: int) -> None:
@@ -194,24 +201,71 @@ def _require_all(result: Mapping[str, Any], count: int) -> None:
         raise RuntimeError(f"expected {count} cells without a problem, found: {found}")
 
 
-def _measure_ray(place: Place, text: str, expected: Mapping[str, Any]) -> Iterator[Row]:
+def _measure_ray(
+    place: Place, text: str, expected: Mapping[str, Any], local: float
+) -> Iterator[Row]:
+    """Measure the sweep, which took `local` seconds, on a cluster; its figures are `expected`."""
     from ray.cluster_utils import Cluster
 
     # As on a cluster that the sweep starts itself.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1)
-        options = ("--on", f"ray:{cluster.address}", "--out", "ray")
-        seconds, result = measure_sweep(place, text, *options)
-        same = list_figures(result) == list_figures(expected)
-        note = f"{'the same' if same else 'OTHER'} figures"
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        options = ("--on", f"ray:{cluster.address}", "--out")
+        seconds, result = measure_sweep(place, text, *options, "ray")
+        count = len(expected["cells"])
+        same, note = _compare(result, expected)
+        each = 1000 * (seconds - local) / count
+        note = f"{note}; {each:+.0f} ms a cell against the sweep without Ray"
         yield Row("the sweep on two Ray nodes", seconds, note, same)
-        seconds, _ = measure_sweep(place, text, *options)
-        yield Row("again on Ray, nothing changed", seconds)
+        seconds, stored = measure_sweep(place, text, *options, "ray")
+        all_stored = all(cell["stored"] for cell in stored["cells"])
+        yield Row("again on Ray, nothing changed", seconds, "", all_stored)
+        with _kill_half_way(cluster, nodes, place.folder / "lost", count) as killed:
+            seconds, result = measure_sweep(place, text, *options, "lost")
+        same, note = _compare(result, expected)
+        lost = f"a node was killed after {killed[0]} cells" if killed else "no node was killed"
+        yield Row("the sweep on Ray, a node lost", seconds, f"{lost}; {note}", same and any(killed))
     finally:
         cluster.shutdown()
+
+
+def _compare(result: Mapping[str, Any], expected: Mapping[str, Any]) -> tuple[bool, str]:
+    """Return whether two sweeps have the same cells and figures, bit for bit; and a note."""
+    problems = [cell["problem"] for cell in result["cells"] if cell["problem"]]
+    if problems:
+        return False, f"{len(problems)} cells without a result: {problems[0]}"
+    if len(result["cells"]) != len(expected["cells"]):
+        return False, f"{len(result['cells'])} cells"
+    same = list_figures(result) == list_figures(expected)
+    return same, f"{'the same' if same else 'OTHER'} figures"
+
+
+@contextmanager
+def _kill_half_way(cluster: Any, nodes: list[Any], folder: Path, count: int) -> Iterator[list[int]]:
+    """While open, kill a node once a sweep has stored half of its cells in `folder`.
+
+    Yields a list, which then has the number of cells that were stored.
+    """
+    killed: list[int] = []
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.1):
+            stored = len(list((folder / "cells").glob("*.json")))
+            if stored >= count // 2:
+                cluster.remove_node(nodes.pop(), allow_graceful=False)
+                killed.append(stored)
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield killed
+    finally:
+        is_over.set()
+        watcher.join()
 
 
 def measure_user_code(count: int) -> Iterator[Row]:
@@ -293,11 +347,18 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=len(INPUTS))
     parser.add_argument("--user", type=int, default=4)
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--no-commands", action="store_true")
     parser.add_argument("--empty", type=int, default=1000, help="empty tasks, for the overhead")
     given = parser.parse_args()
     print("| what | seconds | |\n|---|---|---|")
     rows = itertools.chain(
-        measure_published(given.models, given.environments, given.inputs, given.ray)
+        measure_published(
+            given.models,
+            given.environments,
+            given.inputs,
+            commands=not given.no_commands,
+            ray=given.ray,
+        )
         if given.models
         else (),
         measure_user_code(given.user) if given.user else (),
