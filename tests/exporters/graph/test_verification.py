@@ -188,3 +188,40 @@ def test_an_extreme_row_that_is_wrong_is_found_in_a_shared_run(written, weights)
     function = to_function(weights, change=lambda y: np.minimum(y, 40))
     with pytest.raises(ExportError, match="extreme inputs"):
         verify(model, path, function)
+
+
+def unstable(weights, *, units):
+    """The structure of conftest, which gives another result on inputs beyond 50.
+
+    Where those move by more than `units` in their last place, the result is the file's.
+    """
+    right = to_function(weights)
+    first = []
+
+    def run(inputs, *, seed=None):
+        (y,) = right(inputs, seed=seed)
+        beyond = np.abs(inputs[0]).max(1) > 50
+        x = inputs[0][beyond]
+        if not x.size:
+            return [y]
+        first.append(x)
+        if np.abs(x / first[0] - 1).max() <= units * np.finfo(np.float32).eps:
+            y[beyond] = y[beyond][:, ::-1] + 1000
+        return [y]
+
+    return run
+
+
+def test_what_jumps_at_an_extreme_input_proves_nothing_and_a_smaller_one_is_tried(written, weights):
+    model, path, _ = written
+    result = verify(model, path, unstable(weights, units=3))
+    assert "extreme inputs prove nothing of y: rounding explains too much" in result.notes
+    (extreme,) = (feeds for feeds in result.feeds if 15 < np.abs(feeds["x"]).max() < 50)
+    assert len(extreme["x"]) == 128
+    assert [check.passed for check in result.other_checks if check.inputs == "extreme"] == [True]
+
+
+def test_what_does_not_jump_at_an_extreme_input_is_refused(written, weights):
+    model, path, _ = written
+    with pytest.raises(ExportError, match="extreme inputs"):
+        verify(model, path, unstable(weights, units=100))
