@@ -76,6 +76,10 @@ _PAIR = 2
 """The batch that an extreme sample and one with ties make."""
 
 
+_MANY_WEIGHTS = 2**25
+"""Numbers from which on two copies of them in memory matter."""
+
+
 _ATTEMPTS = 4
 
 
@@ -105,28 +109,57 @@ def verify(
     if not isinstance(reference, Reference):
         reference = Reference(reference)
     check_randomness(model)
-    session = get_shared_process()
+    file = _File(path, get_shared_process())
     try:
         with ThreadPoolExecutor(1) as pool:
             # The file is written, loaded and run on usual inputs while the framework computes.
-            loading = pool.submit(_write_and_load, write, session, path)
+            loading = pool.submit(file.write_and_load, write)
 
             def start(feeds: Mapping[str, Array], batch: int) -> Future[list[Array]]:
-                return pool.submit(_run_file, session, feeds, batch)
+                return pool.submit(file.run, feeds, batch)
 
             try:
                 check_model(model)
                 proof = _Proof(model, reference, sample, batches, start)
             finally:
                 names = loading.result()
-        return proof.run(session, names)
+        return proof.run(file, names)
     finally:
-        session.release()
+        file.release()
 
 
-def _write_and_load(write: Callable[[], None], session: SessionProcess, path: Path) -> list[str]:
-    write()
-    return session.load(path)
+class _File:
+    """The file that is verified: its session is opened again for a run after a release."""
+
+    def __init__(self, path: Path, session: SessionProcess) -> None:
+        self.path = path
+        self.session = session
+        self.is_open = False
+
+    def write_and_load(self, write: Callable[[], None]) -> list[str]:
+        write()
+        return self._load()
+
+    def _load(self) -> list[str]:
+        names = self.session.load(self.path)
+        self.is_open = True
+        return names
+
+    def run(self, feeds: Mapping[str, Array], batch: int) -> list[Array]:
+        """Return the outputs at one N. Raises ExportError."""
+        try:
+            if not self.is_open:
+                self._load()
+            return self.session.run(feeds, f"running the file at N={batch}")
+        except ExportError as error:
+            if "crashed" in str(error):
+                raise
+            raise ExportError(f"ONNX Runtime fails at N={batch}: {error}") from error
+
+    def release(self) -> None:
+        """Close the session, whose memory is that of the weights and more."""
+        self.is_open = False
+        self.session.release()
 
 
 def draw_samples(
@@ -158,6 +191,7 @@ class _Proof:
         graph = model.skeleton.graph
         self.model = model
         self.reference = reference
+        self.weights = sum(array.size for array in model.tensors.values())
         self.notes: list[str] = []
         specs = add_words(describe_inputs(graph.input), graph)
         self.cases = cases = Cases(specs, batches, reference.sizes, reference.largest)
@@ -174,8 +208,7 @@ class _Proof:
         self.frameworks = [self._run_framework(base)]
         self._check_repeatability()
         if sample is None:
-            weights = sum(array.size for array in model.tensors.values())
-            cases.set_extra_rows(weights, fewest=min(base.runs))
+            cases.set_extra_rows(self.weights, fewest=min(base.runs))
             self._add_sizes()
             self._add_other_inputs()
         shared = [framework for framework in self.frameworks if framework.shared]
@@ -185,9 +218,9 @@ class _Proof:
             self._run_at_each(base, batches)
         self._start = None
 
-    def run(self, session: SessionProcess, names: Sequence[str]) -> Verification:
+    def run(self, file: _File, names: Sequence[str]) -> Verification:
         """Run the file on every case. Raises ExportError where it differs."""
-        checks = self._check_together(session, names)
+        checks = self._check_together(file, names)
         for framework in self.frameworks:
             if framework in self.together:
                 continue
@@ -198,8 +231,9 @@ class _Proof:
                 if batch in runs:
                     actual = runs[batch].result()
                 else:
-                    actual = _run_file(session, self._feeds(framework, batch), batch)
-                checks += self._judge(framework, dict(zip(names, actual, strict=True)), batch)
+                    actual = file.run(self._feeds(framework, batch), batch)
+                outputs = dict(zip(names, actual, strict=True))
+                checks += self._judge(file, framework, outputs, batch)
         failed = [str(check) for check in checks if not check.passed]
         if failed:
             more = f"; and {len(failed) - 6} more" if len(failed) > 6 else ""
@@ -215,7 +249,7 @@ class _Proof:
             feeds=tuple(self._feeds(f, f.case.rows) for f in self.frameworks),
         )
 
-    def _check_together(self, session: SessionProcess, names: Sequence[str]) -> list[Check]:
+    def _check_together(self, file: _File, names: Sequence[str]) -> list[Check]:
         """Run the file once on the cases that the framework ran as one batch, and check each.
 
         Unless all of them agree, each is checked by itself, and that N on normal inputs.
@@ -231,7 +265,7 @@ class _Proof:
                 strict=True,
             )
         }
-        actual = dict(zip(names, _run_file(session, feeds, rows), strict=True))
+        actual = dict(zip(names, file.run(feeds, rows), strict=True))
         compared = list(actual.items())[: len(self.together[0].replicates)]
         checks: list[Check] = []
         if all(array.ndim and len(array) == rows for _, array in compared):
@@ -457,7 +491,7 @@ class _Proof:
         return True
 
     def _judge(
-        self, framework: FrameworkRuns, actual: Mapping[str, Array], batch: int
+        self, file: _File, framework: FrameworkRuns, actual: Mapping[str, Array], batch: int
     ) -> list[Check]:
         """Check every output at one N, with more runs of the framework as long as one fails."""
         compared = list(actual.items())[: len(framework.replicates)]
@@ -469,6 +503,9 @@ class _Proof:
         if framework.shared and not all(check.passed for check in checks):
             framework.run_alone()
             checks = check_outputs(framework, compared, batch)
+        if self.weights >= _MANY_WEIGHTS and not all(check.passed for check in checks):
+            # A replicate has a copy of the weights, and the session has one.
+            file.release()
         while not all(check.passed for check in checks) and framework.run_replicate():
             checks = check_outputs(framework, compared, batch)
         sorts = any(node.op_type == "TopK" for node in self.model.skeleton.graph.node)
@@ -518,15 +555,6 @@ class _Proof:
                 else:
                     self.notes.append(f"{name} is a constant, {value}")
         return constant
-
-
-def _run_file(session: SessionProcess, feeds: Mapping[str, Array], batch: int) -> list[Array]:
-    try:
-        return session.run(feeds, f"running the file at N={batch}")
-    except ExportError as error:
-        if "crashed" in str(error):
-            raise
-        raise ExportError(f"ONNX Runtime fails at N={batch}: {error}") from error
 
 
 def _is_finite(array: Array) -> bool:

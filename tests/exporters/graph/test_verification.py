@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from exporters.errors import ExportError
-from exporters.graph import inject, write
+from exporters.graph import inject, verification, write
 from exporters.graph.framework_runs import perturb
+from exporters.graph.session_process import SessionProcess
 from exporters.graph.verification import draw_samples, verify
 
 pytestmark = pytest.mark.framework
@@ -225,3 +226,47 @@ def test_what_does_not_jump_at_an_extreme_input_is_refused(written, weights):
     model, path, _ = written
     with pytest.raises(ExportError, match="extreme inputs"):
         verify(model, path, unstable(weights, units=100))
+
+
+def test_the_session_of_many_weights_is_closed_before_the_framework_runs_again(
+    written, weights, monkeypatch
+):
+    """Two copies of the weights are then not in memory at once; a later run opens it again."""
+    model, path, _ = written
+    monkeypatch.setattr(verification, "_MANY_WEIGHTS", 1)
+    events = []
+    for name in ("load", "run", "release"):
+        original = getattr(SessionProcess, name)
+        monkeypatch.setattr(
+            SessionProcess,
+            name,
+            lambda self, *args, n=name, f=original: (events.append(n), f(self, *args))[1],
+        )
+    function = to_function(weights)
+
+    def run(inputs, *, seed=None):
+        if seed is not None:
+            events.append("replicate")
+        (y,) = function(inputs, seed=seed)
+        # Rounding that only a replicate measures.
+        return [y * (1 + (5 if seed is None else -5) * 2.0**-22)]
+
+    verify(model, path, run)
+    first = events.index("replicate")
+    assert events[first - 1] == "release"
+    assert events[first:].index("load") < events[first:].index("run")
+
+
+def test_weights_below_that_keep_the_session_open(written, weights):
+    model, path, inputs = written
+    loads = []
+    function = to_function(weights, change=lambda y: y * 1.001)
+    session = verification.get_shared_process()
+    original = session.load
+    session.load = lambda path: (loads.append(path), original(path))[1]
+    try:
+        with pytest.raises(ExportError, match="something else"):
+            verify(model, path, function, inputs)
+    finally:
+        del session.load
+    assert len(loads) == 1
